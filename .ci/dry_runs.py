@@ -1,0 +1,85 @@
+"""Rehearses every shipped option of every config group, and every experiment, with `dry_run=true`.
+
+Prints each command; exit status 1 when one of them fails. Options that make no sense alone get companions here.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+REPO = Path(__file__).resolve().parents[1]
+CONF = REPO / "conf"
+
+COMPANIONS: dict[str, list[str]] = {
+    "cache/signal": ["cache=fbcache"],
+    "cache/criterion": ["cache=fbcache"],
+    "cache/predictor": ["cache=fbcache"],
+    "prompts=file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
+}
+"""`group` or `group=option` -> further overrides."""
+
+
+def options() -> list[tuple[str, str]]:
+    """(group, option) of every YAML file below `conf/` that is in a group."""
+    paths = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml"))
+    return [
+        (path.parent.as_posix(), path.name)
+        for path in paths
+        if path.parent != Path() and path.parts[0] != "local" and not path.name.startswith("_")
+    ]
+
+
+def has_default(group: str) -> bool:
+    """Whether the main config names the group in its defaults; one that it does not name is added with `+`."""
+    if "/" in group:
+        return True
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["defaults"]
+    named = [key for entry in defaults if isinstance(entry, dict) for key in entry]
+    return any(key.removeprefix("optional ").removeprefix("override ").lstrip("/") == group for key in named)
+
+
+def command(group: str, option: str) -> list[str]:
+    chosen = f"{group}={option}"
+    companions = COMPANIONS.get(chosen, COMPANIONS.get(group, []))
+    return ["wavespeed_runner", *companions, chosen if has_default(group) else f"+{chosen}", "dry_run=true"]
+
+
+def rehearse(arguments: list[str], folder: str) -> tuple[str, str]:
+    """The command as one would type it, and what went wrong; empty when nothing did."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    problem = f"exit {done.returncode}: {done.stderr.strip()}" if done.returncode else ""
+    if left := os.listdir(folder):
+        problem += f" left behind: {left}"
+    return shlex.join(["python", "-m", *arguments]), problem
+
+
+def main() -> int:
+    commands = [command(group, option) for group, option in options()]
+    failed = 0
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for typed, problem in pool.map(lambda arguments: rehearse(arguments, folder), commands):
+            print(f"{'FAIL' if problem else 'ok  '} {typed}", flush=True)
+            if problem:
+                failed += 1
+                print(f"     {problem}", flush=True)
+    print(f"{len(commands)} options, {failed} failed")
+    return 1 if failed or not commands else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,272 @@
+"""encode, denoise and decode together against one call of diffusers' own pipeline; loading, and what it says on failure."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SAMPLE, SCALES, tiny_config
+from omegaconf import OmegaConf
+
+from wavespeed_runner.config import CONF, Dtype, Init
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models import tiny
+from wavespeed_runner.models.flux import FLUX, FluxConfig, Guidance, decode, denoise, encode, load
+from wavespeed_runner.models.loading import explained, loading_error
+
+
+def staged(pipe, config, seed=3, callback=None, size=64):
+    """The picture by our three steps."""
+    embeddings = encode(pipe, config, SAMPLE, config.guidance_scale)
+    latents = denoise(
+        pipe,
+        config,
+        embeddings,
+        steps=config.steps,
+        guidance_scale=config.guidance_scale,
+        width=size,
+        height=size,
+        generator=torch.Generator().manual_seed(seed),
+        callback=callback,
+    )
+    return decode(pipe, latents, width=size, height=size)
+
+
+def whole(pipe, config, **guidance):
+    """The picture by one call of the pipeline."""
+    call = {"num_inference_steps": config.steps, "max_sequence_length": config.max_sequence_length, **guidance}
+    generator = torch.Generator().manual_seed(3)
+    images = pipe(SAMPLE.prompt, width=64, height=64, generator=generator, **call).images
+    return np.stack([np.asarray(image) for image in images])
+
+
+CALLS = {
+    Guidance.embedded: {"guidance_scale": 3.5},
+    Guidance.true_cfg: {"true_cfg_scale": 2.0, "negative_prompt": SAMPLE.negative_prompt},
+    Guidance.none: {},
+}
+
+
+@pytest.mark.parametrize("guidance", list(Guidance))
+def test_three_steps_are_the_pipeline_bit_for_bit(tiny_pipes, guidance):
+    pipe, config = tiny_pipes[guidance]
+    ours = staged(pipe, config)
+    assert ours.dtype == np.uint8 and ours.shape == (1, 64, 64, 3) and ours.std() > 5
+    assert np.array_equal(ours, whole(pipe, config, **CALLS[guidance]))
+
+
+def test_guidance_scale_of_one_is_off(tiny_pipes):
+    pipe, _ = tiny_pipes[Guidance.true_cfg]
+    config = tiny_config(Guidance.true_cfg, guidance_scale=1.0)
+    assert set(encode(pipe, config, SAMPLE, 1.0)) == {"prompt_embeds", "pooled_prompt_embeds"}
+    assert np.array_equal(staged(pipe, config), whole(pipe, config))
+    assert not np.array_equal(staged(pipe, config), staged(*tiny_pipes[Guidance.true_cfg]))
+
+
+def test_bit_equal_in_bfloat16():
+    config = tiny_config(dtype=Dtype.bfloat16)
+    pipe = load(config, "cpu")
+    assert {p.dtype for m in (pipe.transformer, pipe.vae, pipe.text_encoder_2) for p in m.parameters()} == {
+        torch.bfloat16
+    }
+    assert np.array_equal(staged(pipe, config), whole(pipe, config, guidance_scale=3.5))
+
+
+def test_callback_sees_every_step(tiny_pipes):
+    seen = []
+    pipe, config = tiny_pipes[Guidance.embedded]
+    staged(pipe, config, callback=lambda pipe, step, timestep, kwargs: seen.append(step) or kwargs)
+    assert seen == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def demo_like(tiny_pipes):
+    """The tiny model with the VAE class of the demo, whose factor is 4."""
+    from diffusers import AutoencoderTiny, FluxPipeline
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderTiny(
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+            latent_channels=16,
+            scaling_factor=1.5,
+            shift_factor=0.1,
+        ).eval()
+    pipe, config = tiny_pipes[Guidance.true_cfg]
+    return FluxPipeline(**{**pipe.components, "vae": vae, "image_encoder": None, "feature_extractor": None}), config
+
+
+def test_a_vae_of_the_demo_kind(demo_like):
+    pipe, config = demo_like
+    assert np.array_equal(staged(pipe, config), whole(pipe, config, **CALLS[Guidance.true_cfg]))
+
+
+def test_loading_the_demo_kind_warns_about_nothing(demo_like, tmp_path):
+    pipe, _ = demo_like
+    pipe.save_pretrained(tmp_path)
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger("diffusers").addHandler(handler)
+    try:
+        load(tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tmp_path)), "cpu")
+    finally:
+        logging.getLogger("diffusers").removeHandler(handler)
+    assert [record.getMessage() for record in records if record.levelno >= logging.WARNING] == []
+
+
+def test_tiny_has_the_same_bits_every_time_and_leaves_the_global_state(tiny_pipes):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    again = load(tiny_config(), "cpu")
+    staged(again, tiny_config())
+    assert torch.equal(before, torch.get_rng_state())
+    for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+        first = getattr(tiny_pipes[Guidance.embedded][0], name).state_dict()
+        second = getattr(again, name).state_dict()
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+
+
+def test_prompt_and_seed_matter(tiny_pipes):
+    pipe, config = tiny_pipes[Guidance.embedded]
+    texts = ["a red circle", "a blue circle", "ein grüner Kreis", ""]
+    for tokenizer in (pipe.tokenizer, pipe.tokenizer_2):
+        assert len({tuple(tokenizer(text).input_ids) for text in texts}) == len(texts)
+    samples = [SimpleNamespace(prompt=text, negative_prompt="") for text in texts[:2]]
+    one, two = (encode(pipe, config, sample, 3.5) for sample in samples)
+    assert all(not torch.equal(one[key], two[key]) for key in one)
+    assert not np.array_equal(staged(pipe, config, seed=3), staged(pipe, config, seed=4))
+
+
+def test_full_size_has_the_published_parameter_counts():
+    pipe = tiny.flux(tiny.FLUX_FULL, guided=True, shifted=True, dtype=torch.bfloat16, device="meta")
+    parts = (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
+    counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
+    assert counts == [11_901_408_320, 83_819_683, 123_060_480, 4_762_310_656]
+    assert all(parameter.is_meta for part in parts for parameter in part.parameters())
+    assert pipe.vae_scale_factor == 8 and pipe.tokenizer_max_length == 77
+
+
+def test_random_takes_the_path_of_tiny(monkeypatch, tiny_pipes):
+    monkeypatch.setattr(tiny, "FLUX_FULL", tiny.FLUX_TINY)
+    config = tiny_config(init=Init.random)
+    assert np.array_equal(staged(load(config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
+
+
+def test_tiny_keeps_what_sizes_mean(tiny_pipes):
+    pipe, _ = tiny_pipes[Guidance.embedded]
+    assert pipe.vae_scale_factor == 8 and pipe.transformer.config.in_channels == 64
+    assert not tiny_pipes[Guidance.none][0].scheduler.config.use_dynamic_shifting
+    for blocks in FLUX.blocks.lists:
+        assert len(getattr(pipe.transformer, blocks)) >= 2
+
+
+def test_a_saved_model_comes_back_from_its_folder(tiny_pipes, tiny_folder):
+    config = tiny_config(init=Init.pretrained, repo=str(tiny_folder))
+    before = torch.get_rng_state()
+    pipe = load(config, "cpu")
+    assert torch.equal(before, torch.get_rng_state())
+    assert np.array_equal(staged(pipe, config), staged(*tiny_pipes[Guidance.embedded]))
+
+
+def test_pkg_address(tiny_folder, monkeypatch):
+    (tiny_folder.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tiny_folder.parent.parent))
+    config = tiny_config(init=Init.pretrained, repo=f"pkg://{tiny_folder.parent.name}/flux")
+    assert load(config, "cpu").transformer.config.num_layers == 2
+
+
+def test_single_file_with_its_other_components(tiny_pipes, tiny_folder):
+    file = tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    config = tiny_config(init=Init.pretrained, repo=str(file), components=str(tiny_folder))
+    assert np.array_equal(staged(load(config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
+
+
+def test_single_file_that_lacks_weights(tiny_pipes, tiny_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    state = tiny_pipes[Guidance.embedded][0].transformer.state_dict()
+    save_file({k: v for k, v in state.items() if not k.startswith("proj_out")}, tmp_path / "half.safetensors")
+    config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "half.safetensors"), components=str(tiny_folder))
+    with pytest.raises(RunError, match=r"model\.repo=.*proj_out.*not in the file|not in the file.*proj_out"):
+        load(config, "cpu")
+
+
+def test_guidance_that_does_not_fit_the_weights(tiny_folder):
+    config = tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tiny_folder))
+    with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* take embedded"):
+        load(config, "cpu")
+
+
+@pytest.mark.parametrize("single_file", [False, True])
+def test_no_network_fails_at_once_and_says_so(single_file, tiny_folder, monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    file = tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    config = tiny_config(init=Init.pretrained, repo=str(file) if single_file else "nobody/nothing")
+    key = "model.components=black-forest-labs/FLUX.1-dev" if single_file else "model.repo=nobody/nothing"
+    with pytest.raises(RunError, match="cannot be reached.*local folder.*model.init=tiny") as caught:
+        load(config, "cpu")
+    assert key in str(caught.value) and "\n" not in str(caught.value)
+
+
+def hub_error(kind, status):
+    import huggingface_hub.errors
+
+    response = SimpleNamespace(status_code=status, headers={}, request=None)
+    return getattr(huggingface_hub.errors, kind)("from\nthe hub", response=response)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (lambda: hub_error("GatedRepoError", 403), "accept the licence at https://huggingface.co/a/b .*hf auth login"),
+        (lambda: hub_error("RepositoryNotFoundError", 401), "no such repository, or it is private"),
+        (lambda: hub_error("RevisionNotFoundError", 404), r"revision v9.*no such revision"),
+        (lambda: ConnectionError("down"), "cannot be reached"),
+        (lambda: ValueError("odd\nthing"), "cannot be loaded: odd thing"),
+    ],
+)
+def test_loading_errors_are_one_line_with_a_way_out(error, says):
+    wrapped = OSError("could not load")
+    wrapped.__cause__ = error()
+    for raised in (error(), wrapped):
+        text = str(loading_error(raised, "a/b", "v9"))
+        assert text.startswith("model.repo=a/b") and "model.init=tiny" in text and "\n" not in text
+    assert pytest.raises(RunError, match=says, check=None).match if False else _matches(says, error())
+
+
+def _matches(says, error):
+    with pytest.raises(RunError, match=says), explained("a/b", "v9"):
+        raise error
+    return True
+
+
+def test_lack_of_memory_is_not_called_a_loading_error():
+    with pytest.raises(torch.OutOfMemoryError), explained("a/b"):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("name", ["demo", "flux"])
+def test_shipped_yaml_fits_the_dataclass(name):
+    given = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    assert given.pop("defaults") == ["/schema/model/flux@_here_", "_self_"]
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FluxConfig), given))
+    assert isinstance(config, FluxConfig) and config.guidance_scale in SCALES.values() or name == "demo"
+
+
+def test_values_that_cannot_work_are_refused_when_typed():
+    for wrong in ({"max_sequence_length": 513}, {"guidance_scale": None}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            tiny_config(**wrong)
+        given = {"repo": "a/b", "steps": 1, "width": 64, "height": 64, "guidance_scale": 3.5, **wrong}
+        with pytest.raises(ConfigError):
+            OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FluxConfig), given))

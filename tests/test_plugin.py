@@ -1,0 +1,74 @@
+"""The example plugin: installed, its stage and graph are there; not installed, the error is one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the plugin in it, as pip installs it; nothing is downloaded."""
+    target = tmp_path_factory.mktemp("plugin")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    command += ["--target", str(target), str(REPO / "plugins" / "example")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def run(folder: Path, *overrides: str, plugin: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The runner in an empty folder, with the plugin or without."""
+    paths = [str(REPO), *([str(plugin)] if plugin else [])]
+    return subprocess.run(
+        [sys.executable, "-m", "wavespeed_runner", "graph=gray_text_to_image", "model.init=tiny", *overrides],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_plan_names_the_stage(installed: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "dry_run=true", plugin=installed)
+    assert done.returncode == 0, done.stderr
+    assert "grayscale" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_plugin_it_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "dry_run=true")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "gray_text_to_image" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["strength=2", "strength=much", "strengh=1"])
+def test_wrong_options_are_one_line(installed: Path, tmp_path: Path, option: str) -> None:
+    done = run(tmp_path, f"graph.stages.grayscale.options.{option}", plugin=installed)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "streng" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_pictures_are_gray(installed: Path) -> None:
+    code = (
+        "import numpy as np\nfrom wavespeed_example.grayscale import GrayscaleOptions, grayscale\n"
+        "from wavespeed_runner.values import Images\n"
+        "given = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), dtype=np.uint8)\n"
+        "for strength in (0.0, 0.5, 1.0):\n"
+        "    got = grayscale(GrayscaleOptions(strength=strength), images=Images(tensors={'images': given}))\n"
+        "    got = got.tensors['images']\n"
+        "    assert got.shape == given.shape and got.dtype == np.uint8\n"
+        "    print(strength, int(np.ptp(got, axis=-1).max()), bool((got == given).all()))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), str(installed)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][2] == "True" and lines[2][1:] == ["0", "False"] and 0 < int(lines[1][1]) < 200

@@ -1,0 +1,164 @@
+"""The command line: the only place that knows Hydra's main. One-line errors, exit status, nothing loaded in vain.
+
+    overrides -> compose, trust, types, plan (here, no torch) -> Hydra's main -> run_plan, once a job
+
+Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written; 1 something failed while running;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import ConfigError, RunError, one_line
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+REFUSED_FLAGS = {
+    "experimental_rerun": "it loads a pickle; use python -m wavespeed_runner.replay",
+    "config_path": "add options with --config-dir instead",
+    "config_name": "add options with --config-dir instead",
+}
+SHOW_ONLY = ("hydra_help", "cfg", "info", "shell_completion")
+"""Flags that make Hydra show something and run nothing."""
+
+
+def console() -> NoReturn:
+    """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command line and returns the exit status."""
+    return guarded(lambda: _main(arguments))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Runs a command; what it raises becomes one line on stderr and an exit status."""
+    from .messages import EXPLAINED, explain
+
+    users_full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Makes Hydra raise instead of printing a page and exiting by itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        return command()
+    except EXPLAINED as error:
+        if users_full_error:
+            raise
+        return _say(explain(error), WRONG)
+    except RunError as error:
+        return _say(str(error), FAILED)
+    except OSError as error:
+        return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on from what is in the store", INTERRUPTED)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        from .report.usage import usage
+
+        print(usage(_config_dir_of(arguments)))
+        return DONE
+    args = parse(arguments)
+    for flag, why in REFUSED_FLAGS.items():
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')}: refused; {why}")
+    if any(getattr(args, flag) for flag in SHOW_ONLY):
+        return _hydra_main(arguments, args, lambda composed: None)
+
+    jobs = plan_jobs(args)
+    if jobs[0][1].config.dry_run:
+        from .report.plan_text import plan_text
+
+        for overrides, plan in jobs:
+            print(plan_text(plan, overrides if len(jobs) > 1 else None))
+        return DONE
+    return _execute(arguments, args)
+
+
+def parse(arguments: list[str]) -> Any:
+    """Hydra's own arguments; flags may stand anywhere between overrides."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_intermixed_args(arguments)
+
+
+def _config_dir_of(arguments: list[str]) -> str | None:
+    return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
+
+
+def plan_jobs(args: Any) -> list[tuple[list[str], Any]]:
+    """(overrides, plan) of every job, one for a single run. Everything wrong with any of them is raised here."""
+    from .compose import compose_job, composer, is_sweep, sweep_jobs
+    from .plan import build_plan
+
+    with composer(args.config_dir):
+        if args.multirun or (any("hydra.mode" in o for o in args.overrides) and is_sweep(args.overrides)):
+            jobs = sweep_jobs(args.overrides)
+        else:
+            jobs = [list(args.overrides)]
+        typed_keys = {o.lstrip("+~").partition("=")[0] for o in args.overrides}
+        planned = []
+        for job in jobs:
+            typed_here = [o for o in job if o.lstrip("+~").partition("=")[0] in typed_keys]
+            planned.append((job, build_plan(compose_job(job, typed_here))))
+    return planned
+
+
+def _execute(arguments: list[str], args: Any) -> int:
+    """Hands over to Hydra, which makes folders and logs and calls the task once a job."""
+    from omegaconf import OmegaConf
+
+    statuses: list[str] = []
+
+    def task(composed: Any) -> None:
+        # Never raises but KeyboardInterrupt: with Hydra's basic launcher an exception would keep its frames, and with
+        # them the loaded model, alive for the rest of a sweep.
+        from hydra.core.hydra_config import HydraConfig
+
+        from .plan import build_plan
+        from .report.console import show, show_failure
+        from .runner import run_plan
+
+        runtime = HydraConfig.get()
+        data = OmegaConf.to_container(composed, resolve=False)
+        assert isinstance(data, dict)
+        plan = build_plan(data)  # type: ignore[arg-type]
+        record = run_plan(plan, Path(runtime.runtime.output_dir), list(runtime.overrides.task))
+        statuses.append(record["status"])
+        (show if record["status"] == "completed" else show_failure)(record)
+
+    _hydra_main(arguments, args, task)
+    return DONE if statuses and all(status == "completed" for status in statuses) else FAILED
+
+
+def _hydra_main(arguments: list[str], args: Any, task: Any) -> int:
+    import hydra
+
+    from .compose import CONFIG_NAME, VERSION_BASE, register_with_hydra
+    from .config import CONF
+
+    register_with_hydra()
+    flags = [a for a in arguments if a not in args.overrides]
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *args.overrides]
+    try:
+        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)()
+    finally:
+        sys.argv = before
+    return DONE

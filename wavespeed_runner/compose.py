@@ -1,0 +1,107 @@
+"""Hydra composition: our schemas, our and the plugins' configs, and one job's config from its overrides.
+
+Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say what
+is wrong with it in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from . import registry, trust
+from .config import CONF, Config
+from .errors import ConfigError
+
+CONFIG_NAME = "config"
+VERSION_BASE = "1.3"
+
+_config_dir: list[str] = []
+"""The `--config-dir` of a composition made here; Hydra's main adds it by itself."""
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Puts the installed plugins' `conf/` folders, and `--config-dir`, behind our own: they add, never shadow."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for package in registry.load_all():
+            search_path.append("wavespeed_runner plugin", f"pkg://{package}.conf")
+        for folder in _config_dir:
+            search_path.append("command-line", f"file://{Path(folder).resolve()}")
+
+
+def register_with_hydra() -> None:
+    """Makes schemas and plugin configs known to Hydra, here and in its main."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Config)
+    for entry in registry.entries():
+        if entry.group != "stage":
+            store.store(group=f"schema/{entry.group}", name=entry.name, node=entry.options)
+    Plugins.instance().register(PluginConfigs)
+
+
+@contextmanager
+def composer(config_dir: str | None) -> Iterator[None]:
+    """Hydra ready to compose; `config_dir` adds a folder of the user's."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    register_with_hydra()
+    _config_dir[:] = [config_dir] if config_dir is not None else []
+    try:
+        with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
+            yield
+    finally:
+        _config_dir.clear()
+
+
+def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    """One job's composed config, checked: plain data, interpolations unresolved, without the hydra node.
+
+    Args:
+        overrides: the job's overrides.
+        typed_here: those of them that stood on the command line; the others came from a file.
+    """
+    composed = _plain(overrides)
+    trust.check(composed, _plain([o for o in typed_here if trust.is_reserved(o)]))
+    return {key: value for key, value in composed.items() if key != "hydra"}
+
+
+def _plain(overrides: list[str]) -> dict[str, Any]:
+    composed = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
+    data = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(data, dict)
+    return data  # type: ignore[return-value]
+
+
+def is_sweep(overrides: list[str]) -> bool:
+    """Whether the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
+    return "MULTIRUN" in str(_plain(overrides)["hydra"]["mode"])
+
+
+def sweep_jobs(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them."""
+    first = [o for o in overrides if not _is_swept(o)]
+    params = _plain(first)["hydra"]["sweeper"].get("params") or {}
+    parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
+    return BasicSweeper.split_arguments(parsed, None)[0]
+
+
+def _is_swept(override: str) -> bool:
+    return OverridesParser.create().parse_override(override).is_sweep_override()
+
+
+def options(group: str) -> list[str]:
+    """Option names of a config group, wherever they come from. Inside `composer` only."""
+    return sorted(GlobalHydra.instance().config_loader().get_group_options(group))

@@ -1,0 +1,232 @@
+"""The typed configuration: what the YAML under `conf/` may hold, and its conversion, once, at the top.
+
+Hydra composes; `typed` turns the result (or a config read back from a record) into plain dataclasses. Every node with
+a `name` gets the dataclass registered for that name, so unknown keys and wrong types stop here, also those added with
+`+group.key=`. Below this module there is no OmegaConf.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import II, MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import registry
+from .errors import ConfigError
+
+PACKAGE = Path(__file__).parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The shipped configs: inside the package in a wheel, beside it in a checkout."""
+
+
+class Init(Enum):
+    """Where a model's weights come from."""
+
+    pretrained = "pretrained"
+    tiny = "tiny"
+    """The same architecture shrunk, with seeded random weights: a rehearsal, anywhere, offline, in seconds."""
+    random = "random"
+    """Full size, seeded random weights: for timing where the weights cannot be had."""
+
+
+class Dtype(Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    name: str = MISSING
+    """The family: which code loads, encodes, denoises and decodes."""
+    repo: str = MISSING
+    """Hub id, local folder, single-file checkpoint, or `pkg://package/folder` inside an installed package."""
+    revision: str | None = None
+    dtype: Dtype = Dtype.float32
+    init: Init = Init.pretrained
+    steps: int = MISSING
+    guidance_scale: float | None = None
+    """The model's own default; null where the model takes no guidance."""
+    width: int = MISSING
+    height: int = MISSING
+
+
+@dataclass(kw_only=True)
+class SamplerConfig:
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class PartConfig:
+    """A signal, a criterion or a predictor of a cache strategy."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class CacheConfig:
+    """A cache strategy: signal x criterion x predictor, inside a window of the steps."""
+
+    name: str = MISSING
+    signal: PartConfig | None = None
+    criterion: PartConfig | None = None
+    predictor: PartConfig | None = None
+    start: float = 0.0
+    """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end."""
+    end: float = 1.0
+    max_consecutive_cache_hits: int = -1
+    """After so many skipped steps in a row one is computed; -1: no limit."""
+
+
+@dataclass(kw_only=True)
+class PromptsConfig:
+    path: str = MISSING
+    """A text file, one prompt a line; `pkg://package/file` for one inside an installed package."""
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    stage: str = MISSING
+    """The registered stage to run."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Input name of the stage -> name of the node whose output it takes."""
+    options: Any = None
+    """The stage's own options; what is not given here comes from the top-level values."""
+
+
+@dataclass(kw_only=True)
+class GraphConfig:
+    output: str = MISSING
+    """The node whose pictures are the result."""
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class MeasureConfig:
+    reference: bool = True
+    """Generate the same pictures with every lossy option off and compare."""
+    warmup: int = 1
+    """Whole generations before the first timed one of each setting, kept out of the figures."""
+    repeats: int = 1
+    """Timed generations of each picture."""
+    difference_gain: float = 4.0
+    """Difference pictures show gain * |picture - reference|, cut at white."""
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The whole configuration. Null in `steps`, `guidance_scale`, `width`, `height` means the model's own."""
+
+    model: ModelConfig = MISSING
+    sampler: SamplerConfig = MISSING
+    cache: CacheConfig = MISSING
+    prompts: PromptsConfig = MISSING
+    graph: GraphConfig = MISSING
+    measure: MeasureConfig = MISSING
+    prompt: str | None = None
+    negative_prompt: str = ""
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    num_frames: int | None = None
+    device: str = "auto"
+    dry_run: bool = False
+    rerun: bool = False
+    outputs: str = "outputs"
+
+
+NAMED = ("model", "sampler", "cache", "cache.signal", "cache.criterion", "cache.predictor")
+"""Nodes whose dataclass is chosen by their `name`."""
+
+NOT_IN_PICTURES = ("dry_run", "rerun", "outputs")
+"""Top-level keys that say how to run, not what; left out of a picture's own copy of its config."""
+
+
+def typed(composed: dict[str, Any]) -> Config:
+    """Checks and converts a composed config (plain data, interpolations unresolved), or one read back from a record.
+
+    Raises:
+        ConfigError: unregistered name.
+        omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, missing value, broken interpolation.
+    """
+    root = OmegaConf.merge(_schema(Config, composed), composed)
+    for key in ("steps", "guidance_scale", "width", "height"):
+        if root[key] is None:
+            root[key] = root.model[key]
+    config = OmegaConf.to_object(root)
+    assert isinstance(config, Config)
+    return config
+
+
+def stage_options(config: Config) -> dict[str, Any]:
+    """Stage name -> its typed options: what the graph gives, the rest following the top-level values.
+
+    Raises:
+        ConfigError, OmegaConfBaseException: as `typed`.
+    """
+    root = OmegaConf.structured(config)
+    found = {}
+    for name, stage in config.graph.stages.items():
+        given = stage.options or {}
+        options = registry.lookup("stage", stage.stage).options
+        try:
+            root.graph.stages[name].options = OmegaConf.merge(_schema(options, given), given)
+            found[name] = OmegaConf.to_object(root.graph.stages[name].options)
+        except OmegaConfBaseException as error:
+            key = f"graph.stages.{name}.options"
+            if not str(error.full_key).startswith(key):
+                error.full_key = f"{key}.{error.full_key}"
+            raise
+    return found
+
+
+def _schema(base: type, given: dict[str, Any]) -> DictConfig:
+    """A structured config of `base` in which every node with a `name` has the dataclass registered for it."""
+    root = OmegaConf.structured(base)
+    for path in NAMED:
+        node: Any = given
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict) and "name" in node:
+            options = registry.lookup(path.replace(".", "/"), node["name"]).options
+            OmegaConf.update(root, path, OmegaConf.structured(options), merge=False)
+    return root
+
+
+def as_data(config: Any) -> Any:
+    """A dataclass as JSON data: enums by value, tuples as lists."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        if isinstance(value, dict):
+            return {str(k): convert(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [convert(v) for v in value]
+        return value
+
+    return convert(asdict(config))
+
+
+def top_level(key: str) -> Any:
+    """Default of a stage option that follows a top-level value: `steps: int = top_level("steps")`."""
+    return II(key)
+
+
+def packaged(path: str) -> Path:
+    """A file path, `pkg://package/inside` resolved to the installed package."""
+    if not path.startswith("pkg://"):
+        return Path(path).expanduser()
+    package, _, inside = path.removeprefix("pkg://").partition("/")
+    from importlib.util import find_spec
+
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(f"{path}: package '{package}' is not installed")
+    return Path(next(iter(spec.submodule_search_locations))) / inside

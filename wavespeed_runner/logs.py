@@ -1,0 +1,32 @@
+"""Logging: our own messages to the console, around the progress bar; everybody's to the run's `run.log`."""
+
+from __future__ import annotations
+
+import logging
+
+
+class TqdmHandler(logging.Handler):
+    """Writes records with `tqdm.write`, to stderr, where the bar is drawn as well."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        import sys
+
+        from tqdm import tqdm
+
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def quiet_libraries() -> None:
+    """Sends what diffusers and transformers say to the log file instead of the console. Call it before they load.
+
+    Their warnings speak of our own calls (an optional package, a cast), and drown the one line that matters.
+    """
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_default_handler()
+        library.enable_propagation()

@@ -1,0 +1,3 @@
+"""Model families. Importing this registers them; none of it imports torch."""
+
+from . import flux as flux

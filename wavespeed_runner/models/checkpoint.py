@@ -1,0 +1,224 @@
+"""What `model.repo` may name, checked and identified without loading anything: no torch, no safetensors, no network.
+
+`inspect` finds, in milliseconds and before anything else is loaded, what would fail minutes later: a path that is not
+there, weights that are pickles (which run code when opened, and are refused), files cut off by a broken download.
+`identity` says which weights these are, so that results stored for one model are not taken for another's.
+
+Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes little-endian header length, a JSON header
+{name: {dtype, shape, data_offsets: [begin, end]}}, and the data, which the offsets cover without gap or overlap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..config import packaged
+from ..errors import ConfigError
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+ALLOWED = "allowed: a hub id 'owner/name', a local diffusers folder, a .safetensors file, or pkg://package/folder"
+CONVERT = (
+    "weights in pickle files are refused, because opening one can run any code; convert them where you trust them: "
+    "load with diffusers and `save_pretrained(..., safe_serialization=True)`, or use a repository that has safetensors"
+)
+MAX_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors library itself."""
+BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
+BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
+WHOLE = 16 * 1024 * 1024
+"""Files up to so many bytes are hashed whole, larger ones by their header and samples."""
+SAMPLES, SAMPLE = 256, 4096
+
+
+def local(repo: str) -> Path | None:
+    """The path that `repo` names on this machine, or None when it is a hub id; does not say whether it exists."""
+    path = packaged(repo)
+    looks_local = path.suffix.lower() in (*PICKLES, ".safetensors", ".gguf")
+    if repo.startswith("pkg://") or path.exists() or looks_local or not HUB_ID.fullmatch(repo):
+        return path
+    return None
+
+
+def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> None:
+    """Accepts a hub id and a sound local model.
+
+    Raises:
+        ConfigError: nothing is there, only pickles are there, a safetensors file is corrupt or cut off, or a revision
+            is given for what has none.
+    """
+    path = local(repo)
+    if path is None:
+        return
+    if revision is not None:
+        raise ConfigError(f"model.revision={revision}: only a hub id has revisions, and {key}={repo} is local")
+    where = f"{key}={repo}"
+    if not path.exists():
+        raise ConfigError(f"{where}: no such file or folder ({ALLOWED})")
+    if path.is_dir():
+        _inspect_folder(where, path)
+    elif path.suffix.lower() in PICKLES:
+        raise ConfigError(f"{where}: {CONVERT}")
+    elif path.suffix.lower() != ".safetensors":
+        raise ConfigError(f"{where}: this is no .safetensors file ({ALLOWED})")
+    else:
+        _refuse_corrupt(where, path)
+
+
+def _inspect_folder(where: str, folder: Path) -> None:
+    index = folder / "model_index.json"
+    if not index.is_file():
+        if _pickles_only(folder):
+            raise ConfigError(f"{where}: {CONVERT}")
+        raise ConfigError(f"{where}: no diffusers folder, it has no model_index.json ({ALLOWED})")
+    for name in _components(where, index):
+        if not (folder / name).is_dir():
+            raise ConfigError(f"{where}: component '{name}' is named in model_index.json but has no folder")
+        if _pickles_only(folder / name):
+            raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT}")
+        for shards in (folder / name).glob("*.safetensors.index.json"):
+            missing = sorted(s for s in _shards(where, shards) if not (folder / name / s).is_file())
+            if missing:
+                raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
+        for file in sorted((folder / name).glob("*.safetensors")):
+            _refuse_corrupt(where, file)
+
+
+def _pickles_only(folder: Path) -> bool:
+    suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
+    return bool(suffixes & set(PICKLES)) and ".safetensors" not in suffixes
+
+
+def _json(where: str, file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("not an object")
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{where}: {file.name} cannot be read as JSON: {error}") from error
+    return data
+
+
+def _components(where: str, index: Path) -> list[str]:
+    """Names of the parts that the pipeline is made of; [null, null] stands for one that it does without."""
+    entries = _json(where, index).items()
+    return sorted(name for name, value in entries if isinstance(value, list) and value and value[0] is not None)
+
+
+def _shards(where: str, index: Path) -> set[str]:
+    """File names of the shards, which must lie beside their index."""
+    weight_map = _json(where, index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
+        raise ConfigError(f"{where}: {index.name} has no weight_map")
+    return set(weight_map.values())
+
+
+def _refuse_corrupt(where: str, file: Path) -> None:
+    try:
+        wrong = flaw(file)
+    except OSError as error:
+        wrong = str(error)
+    if wrong:
+        raise ConfigError(f"{where}: {file.name} is damaged: {wrong}; download or copy it again")
+
+
+def flaw(file: Path) -> str | None:
+    """What is wrong with a safetensors file, judged by its header and its size; None when nothing is."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            return f"cut off inside its header ({size} bytes)"
+        if length > MAX_HEADER:
+            return f"its header claims {length} bytes"
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError:
+            return "its header is not JSON"
+    if not isinstance(header, dict):
+        return "its header is not an object"
+    header.pop("__metadata__", None)
+    try:
+        spans = sorted(_span(name, tensor) for name, tensor in header.items())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"its header describes a tensor wrongly ({error})"
+    end = 0
+    for begin, stop in spans:
+        if begin != end:
+            return f"tensors do not follow each other at byte {begin}"
+        end = stop
+    if end != size - 8 - length:
+        return f"{size} bytes long, by its header it should have {8 + length + end}"
+    return None
+
+
+def _span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
+    begin, end = tensor["data_offsets"]
+    shape = tensor["shape"]
+    if not all(isinstance(n, int) and n >= 0 for n in (begin, end, *shape)):
+        raise ValueError(f"'{name}': offsets and shape must be whole numbers")
+    bits = BITS.get(tensor["dtype"])
+    if bits is not None and (end - begin) * 8 != prod(shape) * bits:
+        raise ValueError(f"'{name}': {end - begin} bytes for shape {shape} of {tensor['dtype']}")
+    return begin, end
+
+
+def identity(repo: str, revision: str | None) -> str:
+    """Says which weights these are: the same text for the same weights, wherever they lie.
+
+    Local: a digest over every file's relative name, size and content; of a file above 16 MiB the content is its header
+    and 256 evenly spaced blocks, so that 24 GB take well under a second. Hub id: the id, the revision, and the commit
+    that the local cache holds for it, where it does.
+    """
+    path = local(repo)
+    if path is None:
+        return f"hub:{repo}@{revision or 'main'}:{_cached_commit(repo, revision or 'main')}"
+    digest = hashlib.sha256()
+    for name, file in _files(path):
+        size = file.stat().st_size
+        digest.update(json.dumps([name, size]).encode())
+        with file.open("rb") as stream:
+            if size <= WHOLE:
+                digest.update(stream.read())
+                continue
+            length = min(int.from_bytes(stream.read(8), "little"), WHOLE)
+            stream.seek(0)
+            digest.update(stream.read(8 + length))
+            for i in range(SAMPLES):
+                stream.seek(i * (size - SAMPLE) // (SAMPLES - 1))
+                digest.update(stream.read(SAMPLE))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """(relative name, file), sorted; hidden files and folders hold no weights and are left out."""
+    if not path.is_dir():
+        return [("", path)]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = (Path(folder) / name for name in names if not name.startswith("."))
+        found += [(file.relative_to(path).as_posix(), file) for file in files if file.is_file()]
+    return sorted(found)
+
+
+def _cached_commit(repo: str, revision: str) -> str:
+    """Commit behind a branch or tag in the local hub cache, by the layout that huggingface_hub documents."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    if ".." in revision:
+        return ""
+    try:
+        commit = (cache / f"models--{repo.replace('/', '--')}" / "refs" / revision).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else ""

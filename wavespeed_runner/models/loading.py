@@ -1,0 +1,121 @@
+"""Loading a diffusers pipeline, and saying in one line why it could not be loaded. Shared by the families."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, RunError, one_line
+
+UNREACHED = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
+"""Exception classes, by name, that mean: no answer from the hub."""
+
+
+def loading_error(error: BaseException, repo: str, revision: str | None = None, key: str = "model.repo") -> RunError:
+    """A one-line `RunError` with the ways out, from whatever the loading libraries raised.
+
+    The libraries wrap one exception in another and differ in which, so the whole chain is looked at, and classes are
+    known by name, which needs no import of the libraries.
+    """
+    chain = _chain(error)
+    kinds = _kinds(chain)
+    status = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
+    other = f"or give a local folder as {key}, or rehearse with model.init=tiny"
+    where = f"{key}={repo}" + (f" (revision {revision})" if revision else "")
+    if "GatedRepoError" in kinds or 403 in status:
+        text = (
+            f"access is granted by its owner: accept the licence at https://huggingface.co/{repo} "
+            f"and run `hf auth login`, {other}"
+        )
+    elif "RevisionNotFoundError" in kinds or "RevisionResolutionError" in kinds:
+        text = f"the hub has no such revision; leave model.revision at null for the newest, {other}"
+    elif "RepositoryNotFoundError" in kinds or 401 in status:
+        text = (
+            f"the hub has no such repository, or it is private; check the name at https://huggingface.co/{repo}, "
+            f"run `hf auth login` if it is yours, {other}"
+        )
+    elif kinds & {*UNREACHED, "LocalEntryNotFoundError"}:
+        text = f"the hub cannot be reached and the local cache lacks it; connect to the network once, {other}"
+    elif "SafetensorError" in kinds:
+        text = f"a file is damaged ({one_line(error)}); download it again, {other}"
+    else:
+        text = f"cannot be loaded: {one_line(error)}; check that it is complete and of this family, {other}"
+    return RunError(f"{where}: {text}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
+
+
+def _kinds(chain: list[BaseException]) -> set[str]:
+    return {base.__name__ for link in chain for base in type(link).__mro__}
+
+
+@contextmanager
+def explained(repo: str, revision: str | None = None, key: str = "model.repo") -> Iterator[None]:
+    """Turns what goes wrong inside into a `RunError`; lack of memory and our own errors pass as they are."""
+    try:
+        yield
+    except (ConfigError, RunError, MemoryError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise loading_error(error, repo, revision, key) from error
+
+
+def cache_only(repo: str, folder: Path | None) -> bool:
+    """Whether a repository must come from the local cache, because it lies here or the hub cannot be reached.
+
+    Asked once before its files: each of them would be retried for 23 s (huggingface_hub 2.4).
+    """
+    if folder is not None:
+        return True
+    from huggingface_hub import model_info
+
+    try:
+        model_info(repo)
+    except Exception as error:
+        if not _kinds(_chain(error)) & UNREACHED:
+            raise
+        return True
+    return False
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps three log lines out: that the demo's AutoencoderTiny is not the annotated class, that modules to be kept
+    in float32, of which there are none, were cast, and that the hub cannot be reached, which our error says."""
+    loggers = [logging.getLogger(f"diffusers.{name}") for name in ("pipelines.pipeline_utils", "models.modeling_utils")]
+
+    def keep(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        expected = text.startswith("Expected types for vae") and "AutoencoderTiny" in text
+        nothing_cast = "should be kept in float32: []" in text
+        return not (expected or nothing_cast or text.startswith("Couldn't connect to the Hub"))
+
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(keep)
+
+
+def refuse_unfilled(module: Any, repo: str) -> None:
+    """A single-file checkpoint that lacks parameters leaves them without storage; better said here than much later."""
+    empty = [name for name, parameter in module.named_parameters() if parameter.is_meta]
+    if empty:
+        raise RunError(
+            f"model.repo={repo}: {len(empty)} parameters are not in the file, the first is {empty[0]}; "
+            f"is it a checkpoint of this family? Give a complete one, or rehearse with model.init=tiny"
+        )

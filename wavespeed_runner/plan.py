@@ -1,0 +1,134 @@
+"""From a composed config to a plan: what will run, in which order, what the rules say, what is compared with what.
+
+Building a plan loads nothing and writes nothing. Everything that can be wrong with a configuration is found here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .config import Config, Init, packaged, typed
+from .environment import resolve_device, what_matters
+from .errors import ConfigError
+from .graph import Graph, build_graph, keys, without_lossy
+from .models.checkpoint import inspect
+from .registry import implementation_of
+from .rules import Spoken, judge, refuse_bad
+from .store import Store
+from .values import Sample
+
+CHARACTERS_A_TOKEN = 20
+"""No text encoder in use has words longer than this on average: a longer prompt is cut for certain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Something that was set automatically: printed and recorded."""
+
+    key: str
+    value: Any
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    config: Config
+    samples: list[Sample]
+    graph: Graph
+    keys: list[dict[str, str]]
+    """Node -> store key, one dict a sample."""
+    reference: Graph | None
+    """None: nothing to compare with, see `reference_kind`."""
+    reference_keys: list[dict[str, str]]
+    reference_kind: str
+    """`run`: compared with the reference graph; `self`: nothing lossy is on, this is the reference; `none`: not asked."""
+    verdicts: list[Spoken]
+    changes: list[Change]
+    fingerprint: str
+    """Identifies everything that determines the pictures."""
+
+    @property
+    def store(self) -> Store:
+        return Store(Path(self.config.outputs) / "store")
+
+
+def build_plan(composed: dict[str, Any]) -> Plan:
+    """Types, checks and plans one run.
+
+    Args:
+        composed: the application's part of the composed config, plain data, interpolations unresolved.
+
+    Raises:
+        ConfigError: a bad value, an unfit combination, a missing file, a broken graph or checkpoint.
+        omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
+    """
+    config, changes = _settle(composed)
+    verdicts = judge(config)
+    refuse_bad(verdicts)
+    if config.model.init is Init.pretrained:
+        inspect(config.model.repo)
+    samples = _samples(config)
+    graph = build_graph(config)
+    lossless = without_lossy(graph)
+    matters = what_matters(config.device)
+    sample_keys = [keys(graph, sample, matters) for sample in samples]
+    kind = "none" if not config.measure.reference else "self" if lossless == graph else "run"
+    compared = kind == "run"
+    return Plan(
+        config=config,
+        samples=samples,
+        graph=graph,
+        keys=sample_keys,
+        reference=lossless if compared else None,
+        reference_keys=[keys(lossless, sample, matters) for sample in samples] if compared else [],
+        reference_kind=kind,
+        verdicts=verdicts,
+        changes=changes,
+        fingerprint=sha256("\n".join(k[graph.output] for k in sample_keys).encode()).hexdigest(),
+    )
+
+
+def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
+    """The typed config with everything automatic decided: the device, and the size of a rehearsal."""
+    config = typed(composed)
+    changes = []
+    settled = {"device": resolve_device(config.device)}
+    if config.model.init is Init.tiny:
+        size = implementation_of("model", config.model).tiny_size
+        for key in ("width", "height"):
+            if composed.get(key) is None:
+                settled[key] = size
+                changes.append(Change(key=key, value=size, why="model.init=tiny rehearses at a small size"))
+    return typed({**composed, **settled}), changes
+
+
+def _samples(config: Config) -> list[Sample]:
+    """The pictures that are asked for: the top-level prompt, else one a line of the prompt file."""
+    prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
+    limit = getattr(config.model, "max_sequence_length", None)
+    for prompt in (*prompts, config.negative_prompt):
+        if limit and (len(prompt.split()) > limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
+            raise ConfigError(
+                f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model reads "
+                f"{limit} tokens (model.max_sequence_length), the rest would be cut off; shorten it"
+            )
+    return [Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed) for prompt in prompts]
+
+
+def _read_prompts(path: str) -> list[str]:
+    file = packaged(path)
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(
+            f"prompts.path={path}: {error.strerror or error}; give a text file with one prompt a line, or prompt='...'"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"prompts.path={path}: not UTF-8 text; give a text file with one prompt a line") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise ConfigError(f"prompts.path={path}: no prompt in it; one prompt a line is needed")
+    return prompts

@@ -1,0 +1,67 @@
+"""A plan as text: what `dry_run=true` prints."""
+
+from __future__ import annotations
+
+from ..config import Init
+from ..environment import device_name
+from ..graph import Graph
+from ..plan import Plan
+from ..store import Store
+
+
+def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
+    """Stages in order with what the store has, the reference, what the rules say, what was set automatically.
+
+    Args:
+        overrides: of this job, where there are several.
+    """
+    c, store = plan.config, plan.store
+    weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
+    guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
+    lines = [f"job: {' '.join(overrides)}"] if overrides else []
+    lines += [
+        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {device_name(c.device)}",
+        f"pictures   {len(plan.samples)}, {c.width}x{c.height}, {c.steps} steps{guidance}, seed {c.seed}, "
+        f"sampler {c.sampler.name}, cache {c.cache.name}",
+        *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
+        *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
+        "stages",
+        *_stages(plan.graph, plan.keys, store),
+        f"reference  {_reference(plan)}",
+        *(_stages(plan.reference, plan.reference_keys, store) if plan.reference else []),
+        "rules",
+        *(_verdicts(plan) or ["  none speaks"]),
+    ]
+    lines += ["set automatically", *(f"  {x.key}={x.value}: {x.why}" for x in plan.changes)] if plan.changes else []
+    count, size = store.size()
+    lines += [f"store      {store.root}: {count} entries, {size / 1e6:.1f} MB", f"fingerprint {plan.fingerprint}"]
+    return "\n".join(lines) + "\n"
+
+
+def _stages(graph: Graph, keys: list[dict[str, str]], store: Store) -> list[str]:
+    """One line a stage: its inputs, and for how many pictures the store has its output."""
+    lines = []
+    for name, node in graph.nodes.items():
+        sources = ", ".join(f"{i}={source}" for i, source in node.inputs.items())
+        found = sum(k[name] in store for k in keys)
+        stored = f"{found} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
+        label = name if name == node.stage.name else f"{name} ({node.stage.name})"
+        lines.append(f"  {label:12} {stored:22} {sources}".rstrip())
+    return lines
+
+
+def _reference(plan: Plan) -> str:
+    if plan.reference_kind == "self":
+        return "this run itself: nothing lossy is on"
+    if plan.reference_kind == "none":
+        return "none (measure.reference=false)"
+    return f"the same with cache=none instead of {plan.config.cache.name}: same prompts, noise and numerics"
+
+
+def _verdicts(plan: Plan) -> list[str]:
+    lines = []
+    for v in plan.verdicts:
+        fix = f"; fix: {v.fix}" if v.fix else ""
+        source = f" [{v.source}]" if v.source else ""
+        lines.append(f"  {v.verdict:10} {v.rule}: {v.message}{fix}{source}")
+    return lines

@@ -1,0 +1,41 @@
+"""What `--help` prints: generated from the configs that are there, plugins' and the user's included."""
+
+from __future__ import annotations
+
+from ..config import CONF
+
+TOP = """\
+wavespeed_runner: find, prove and share the fastest settings of a diffusion model
+
+  python -m wavespeed_runner [GROUP=OPTION ...] [KEY=VALUE ...] [flags]
+
+  python -m wavespeed_runner cache=fbcache                                  four pictures against their reference
+  python -m wavespeed_runner cache=fbcache cache.residual_diff_threshold=0.12 prompt='a red circle'
+  python -m wavespeed_runner -m cache=fbcache cache.residual_diff_threshold=0.05,0.1,0.2       a sweep
+  python -m wavespeed_runner model=flux model.init=tiny dry_run=true        what would happen, in a second
+"""
+
+FLAGS = """\
+flags
+  -m, --multirun      run every combination of comma-separated values
+  --config-dir DIR    add a folder of your own options
+  --cfg job           show the composed config; --info, --hydra-help: more of Hydra
+
+more commands
+  python -m wavespeed_runner.replay PICTURE|record.json|config.yaml         run it again, and compare
+  python -m wavespeed_runner.store [DIR]                                    size of the store, verify, prune
+"""
+
+
+def usage(config_dir: str | None) -> str:
+    """The help text."""
+    from ..compose import composer, options
+
+    groups = sorted(
+        {str(f.parent.relative_to(CONF)) for f in CONF.rglob("*.yaml") if f.parent != CONF} | {"experiment"}
+    )
+    with composer(config_dir):
+        lines = [f"  {group:18} {', '.join(options(group))}" for group in groups if not group.startswith("hydra")]
+    head, _, rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")
+    values = ["  " + line for line in ("prompt:" + rest.partition("\nhydra:")[0]).strip().splitlines()]
+    return "\n".join([TOP, "groups and their options", *lines, "", "values, with their defaults", *values, "", FLAGS])

@@ -1,0 +1,210 @@
+"""Executes a plan: reference and candidate in turn, pictures, figures, record. Whatever happens, a record is left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from .errors import RunError, one_line
+from .graph import Execution, Graph
+from .plan import Plan
+from .record import cache_summary, new_record, picture_data, timing_summary, write_config, write_record
+from .registry import lookup
+from .values import Latents, Sample
+
+log = logging.getLogger("wavespeed_runner")
+
+
+def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Runs a plan into a folder and returns its record (also on disk), whose `status` says how it ended.
+
+    Nothing is raised but `KeyboardInterrupt`, after the record of the interrupted run is written. A failed run keeps
+    no model and no traceback alive.
+    """
+    record = new_record(plan, overrides)
+    record["output_dir"] = str(folder)
+    stage = "start"
+
+    def on_stage(name: str) -> None:
+        nonlocal stage
+        stage = name
+
+    execution = Execution(plan.store, rerun=plan.config.rerun, on_stage=on_stage)
+    try:
+        write_config(folder, plan)
+        _run_samples(plan, folder, execution, record)
+        record["status"] = "completed"
+    except KeyboardInterrupt:
+        record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
+        raise
+    except Exception as error:
+        record["status"] = "failed"
+        record["error"] = {"stage": stage, "type": type(error).__name__, "message": one_line(error)}
+        log.debug("stage '%s' failed", stage, exc_info=not isinstance(error, RunError))
+    finally:
+        execution.close()
+        _conclude(plan, execution, record)
+        try:
+            write_record(folder, record)
+        except RunError as error:
+            record["status"] = "failed"
+            record["error"] = record["error"] or {"stage": "record", "type": "RunError", "message": str(error)}
+    return record
+
+
+def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[str, Any]) -> None:
+    """One sample after the other, each right after its reference: the two see the same machine in the same minute."""
+    shown: list[Shown] = []
+    for index, sample in enumerate(plan.samples):
+        reference = None
+        if plan.reference:
+            reference = _run_graph(plan.reference, sample, plan.reference_keys[index], execution, record, "reference")
+        values = _run_graph(plan.graph, sample, plan.keys[index], execution, record, "run")
+        execution.on_stage("pictures")
+        entry = _sample_entry(sample, values, reference)
+        shown.append(_save_pictures(plan, folder, index, entry, values, reference))
+        record["samples"].append(entry)
+        write_record(folder, record)
+    _save_overview(plan, folder, shown)
+
+
+def _run_graph(
+    graph: Graph, sample: Sample, node_keys: dict[str, str], execution: Execution, record: dict[str, Any], of: str
+) -> dict[str, Any]:
+    """Runs one graph for one sample, listing its stages in the record; the values of its nodes."""
+    values, runs = execution.run(graph, sample, node_keys)
+    record["stages"] += [{**asdict(run), "of": of, "sample": len(record["samples"])} for run in runs]
+    return values
+
+
+def _latents(values: dict[str, Any]) -> dict[str, Any]:
+    """What the denoising stages of a graph left in their data, by node."""
+    return {name: value.data for name, value in values.items() if isinstance(value, Latents)}
+
+
+def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
+    """The record's entry of one picture: what denoising it took. A graph with several denoisers adds them up."""
+    passes = _latents(values)
+    entry: dict[str, Any] = {
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "seconds": sum(median(p["seconds"]) for p in passes.values()),
+        "raw_seconds": [sum(both) for both in zip(*(p["seconds"] for p in passes.values()), strict=False)],
+        "first_call": _total(p["first_call"] for p in passes.values()),
+        "steps": [{**step, "stage": name} for name, p in passes.items() for step in p["steps"]],
+        "engaged": {name: p["engaged"] for name, p in passes.items()},
+        "quality": None,
+    }
+    if reference:
+        compared = _latents(reference).values()
+        entry["reference_seconds"] = sum(median(p["seconds"]) for p in compared)
+        entry["reference_raw_seconds"] = [sum(both) for both in zip(*(p["seconds"] for p in compared), strict=False)]
+        entry["reference_spread"] = max((p["spread"] for p in compared if p["spread"] is not None), default=None)
+    return entry
+
+
+def _total(seconds: Iterable[float | None]) -> float | None:
+    known = [s for s in seconds if s is not None]
+    return sum(known) if known else None
+
+
+class Shown(NamedTuple):
+    """One column of the overview."""
+
+    prompt: str
+    note: str
+    picture: Any
+    reference: Any
+    difference: Any
+
+
+def _save_pictures(
+    plan: Plan, folder: Path, index: int, entry: dict[str, Any], values: dict[str, Any], reference: dict[str, Any] | None
+) -> Shown:
+    """Writes the sample's picture and, where there is a reference, that and the difference; adds figures to `entry`.
+
+    A stage may give several pictures for one sample; the first is the one that is compared.
+    """
+    from .metrics.quality import compare
+    from .pictures import difference, file_name, pixels_sha256, write_png
+
+    for room in ("images", "reference", "difference") if reference else ("images",):
+        (folder / room).mkdir(exist_ok=True)
+    name = file_name(index, entry["prompt"], entry["seed"])
+    picture = values[plan.graph.output].tensors["images"][0]
+    about = picture_data(plan.config, entry["prompt"], entry["seed"], plan.keys[index][plan.graph.output])
+    entry["file"] = f"images/{name}"
+    entry["sha256"] = write_png(folder / entry["file"], picture, metadata=about)
+    entry["pixels_sha256"] = pixels_sha256(picture)
+    note = f"{entry['seconds']:.2f} s"
+    if reference is None or plan.reference is None:
+        return Shown(entry["prompt"], note, picture, None, None)
+
+    original = reference[plan.reference.output].tensors["images"][0]
+    lossless = replace(plan.config, cache=lookup("cache", "none").options())
+    key = plan.reference_keys[index][plan.reference.output]
+    write_png(
+        folder / "reference" / name, original, metadata=picture_data(lossless, entry["prompt"], entry["seed"], key)
+    )
+    gain = plan.config.measure.difference_gain
+    map_ = difference(picture, original, gain)
+    about_map = {"Description": f"{gain:g} * |picture - reference|", "Source": entry["file"]}
+    write_png(folder / "difference" / name, map_, metadata=about_map)
+    entry["quality"] = compare(picture, original)
+    return Shown(entry["prompt"], f"{note}, SSIM {entry['quality']['ssim']:.3f}", picture, original, map_)
+
+
+def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
+    """One sheet to look at: a column a prompt, a row each for reference, result and difference."""
+    from .pictures import overview, write_png
+
+    rows = [(plan.config.cache.name if plan.reference else "pictures", [s.picture for s in shown])]
+    notes = [[s.note for s in shown]]
+    if plan.reference:
+        rows = [("reference", [s.reference for s in shown]), *rows, ("difference", [s.difference for s in shown])]
+        notes = [[], *notes, []]
+    sheet = overview(rows, [s.prompt for s in shown], notes=notes)
+    write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
+
+
+def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
+    """The figures over all samples that were finished, also of a run that failed later."""
+    samples = record["samples"]
+    record["warnings"] += [f"rule {v.rule}: {v.message}; {v.fix}" for v in plan.verdicts if v.verdict == "unverified"]
+    if execution.store.damaged:
+        record["warnings"].append(f"{len(execution.store.damaged)} damaged store entries were found and computed again")
+    if not samples:
+        return
+    from .metrics.quality import summarize
+
+    engaged = [e["cache"] for sample in samples for e in sample["engaged"].values() if e["cache"]]
+    record["engaged"] = {"cache": _merged(engaged)}
+    record["cache"] = cache_summary(samples)
+    record["timing"] = timing_summary(samples)
+    if plan.reference:
+        record["quality"] = summarize([sample["quality"] for sample in samples])
+        spreads = [s["reference_spread"] for s in samples if s["reference_spread"] is not None]
+        record["noise_floor"] = {"latents_max_abs": max(spreads)} if spreads else None
+    if engaged and not record["engaged"]["cache"]["hits"]:
+        record["warnings"].append(f"the cache never hit: {_closest(samples)}")
+
+
+def _merged(engaged: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Evidence over all samples: counts added up, the share averaged over calls."""
+    if not engaged:
+        return None
+    calls = sum(e["calls"] for e in engaged)
+    share = sum(e["block_share"] * e["calls"] for e in engaged) / calls
+    return {**engaged[0], "calls": calls, "hits": sum(e["hits"] for e in engaged), "block_share": share}
+
+
+def _closest(samples: list[dict[str, Any]]) -> str:
+    """What a user needs to choose a threshold that does something."""
+    signals = [step["signal"] for sample in samples for step in sample["steps"] if step["signal"] is not None]
+    if not signals:
+        return "no step had anything to compare with"
+    return f"the smallest change between steps was {min(signals):.4g}, the threshold must be above it"

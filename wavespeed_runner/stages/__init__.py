@@ -1,0 +1,70 @@
+"""The stages a graph is made of: registered functions with typed options and named inputs.
+
+    @stage("decode", options=DecodeOptions)
+    def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> Images: ...
+
+The keyword-only parameters are the stage's inputs, their annotations and the return annotation its types; an input
+with a default may be left out of the graph. Importing this package registers the shipped stages and imports no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar, get_type_hints
+
+from ..registry import register
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A registered stage, as the plan needs it."""
+
+    name: str
+    function: Callable[..., Any]
+    options: type
+    inputs: dict[str, type]
+    optional: frozenset[str]
+    output: type
+    pure: bool
+    identity: Callable[[Any], Any] | None
+
+
+def stage(
+    name: str, *, options: type, pure: bool = True, identity: Callable[[Any], Any] | None = None
+) -> Callable[[F], F]:
+    """Decorator that registers a stage.
+
+    Args:
+        options: kw_only dataclass of its options.
+        pure: the output depends on options and inputs alone, is a `values.Value`, and may be kept in the store.
+            Otherwise it lives in the process only (a loaded model).
+        identity: options -> JSON data that also decides the output and is not in the options (what is in a file).
+    """
+
+    def add(function: F) -> F:
+        hints = get_type_hints(function)
+        parameters = inspect.signature(function).parameters.values()
+        inputs = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        entry = Stage(
+            name=name,
+            function=function,
+            options=options,
+            inputs={p.name: hints[p.name] for p in inputs},
+            optional=frozenset(p.name for p in inputs if p.default is not p.empty),
+            output=hints["return"],
+            pure=pure,
+            identity=identity,
+        )
+        register("stage", name, options)(entry)
+        return function
+
+    return add
+
+
+for _module in ("load", "encode", "denoise", "decode"):
+    import_module(f"{__name__}.{_module}")

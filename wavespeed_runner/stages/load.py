@@ -1,0 +1,44 @@
+"""Loads the model. Not stored: a pipeline lives in the process, and is loaded only when something must be computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import Init, ModelConfig, top_level
+from ..environment import resolve_device
+from ..errors import RunError
+from ..logs import quiet_libraries
+from ..models.checkpoint import identity
+from ..registry import implementation_of
+from ..values import Pipeline
+from . import stage
+
+
+@dataclass(kw_only=True)
+class LoadOptions:
+    model: ModelConfig = top_level("model")
+    device: str = top_level("device")
+
+
+def _weights(options: LoadOptions) -> str:
+    model = options.model
+    return identity(model.repo, model.revision) if model.init is Init.pretrained else model.init.value
+
+
+@stage("load", options=LoadOptions, pure=False, identity=_weights)
+def load(options: LoadOptions) -> Pipeline:
+    """Builds or loads the pipeline and puts it on the device.
+
+    Raises:
+        RunError: no such device, no network, no access, or broken weights.
+    """
+    import torch
+
+    quiet_libraries()
+    device = resolve_device(options.device)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError(f"device={options.device}: torch {torch.__version__} finds no CUDA device; use device=cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise RunError(f"device={options.device}: this torch has no MPS; use device=cpu")
+    family = implementation_of("model", options.model)
+    return Pipeline(pipe=family.load(options.model, device), model=options.model, family=family, device=device)

@@ -1,0 +1,92 @@
+"""What flows between stages. A stage's annotations name these types, and the plan checks that they meet.
+
+A stored value is tensors plus JSON data, so that one codec (`store.py` keeps the bytes) serves every stage.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+V = TypeVar("V", bound="Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One picture that is asked for. The graph's source: every graph has a node `sample` of this type."""
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """A loaded diffusers pipeline. Lives in the process only."""
+
+    pipe: Any
+    model: Any
+    """Its `ModelConfig`."""
+    family: Any
+    """Its `models.family.Family`."""
+    device: str
+    warmed: set[str] = field(default_factory=set)
+    """Settings that have run once in this process, so that their next run may be timed."""
+
+
+class Value:
+    """Tensors by name, and JSON data. Subclasses say what they are.
+
+    Read back from the store, the tensors are decoded when first asked for: a run whose results are all there needs
+    the data of its latents, but neither their tensors nor torch.
+    """
+
+    framework: ClassVar[str] = "pt"
+    """`pt`: torch tensors; `np`: numpy arrays."""
+
+    def __init__(self, *, tensors: dict[str, Any] | None = None, data: dict[str, Any] | None = None, raw: bytes = b""):
+        self.data = data or {}
+        self._tensors, self._raw = tensors, raw
+
+    @property
+    def tensors(self) -> dict[str, Any]:
+        if self._tensors is None:
+            self._tensors = _codec(self.framework).load(self._raw)
+        return self._tensors
+
+    def to_bytes(self) -> bytes:
+        """Safetensors bytes; the data rides in the header."""
+        tensors = self.tensors
+        if self.framework == "pt":
+            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        return _codec(self.framework).save(tensors, metadata={"data": json.dumps(self.data)})
+
+    @classmethod
+    def from_bytes(cls: type[V], raw: bytes) -> V:
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        return cls(data=json.loads(header["__metadata__"]["data"]), raw=raw)
+
+
+def _codec(framework: str) -> Any:
+    if framework == "np":
+        import safetensors.numpy
+
+        return safetensors.numpy
+    import safetensors.torch
+
+    return safetensors.torch
+
+
+class Embeddings(Value):
+    """Encoded prompt: the keyword arguments that the pipeline's call takes, by name."""
+
+
+class Latents(Value):
+    """`latents` as the pipeline leaves them, and in `data` what happened on the way: steps, seconds, engaged."""
+
+
+class Images(Value):
+    """`images`: uint8, shape (n, height, width, 3)."""
+
+    framework = "np"
