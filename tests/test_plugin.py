@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -56,7 +58,15 @@ def test_wrong_options_are_one_line(installed: Path, tmp_path: Path, option: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_pictures_are_gray(installed: Path) -> None:
+def test_a_run_leaves_gray_pictures(installed: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "steps=2", "prompt=a red circle", plugin=installed)
+    assert done.returncode == 0, done.stderr
+    (picture,) = tmp_path.glob("outputs/runs/*/*/images/*.png")
+    pixels = np.asarray(Image.open(picture))
+    assert pixels.ndim == 3 and np.ptp(pixels, axis=-1).max() == 0
+
+
+def test_strength_mixes(installed: Path) -> None:
     code = (
         "import numpy as np\nfrom wavespeed_example.grayscale import GrayscaleOptions, grayscale\n"
         "from wavespeed_runner.values import Images\n"

@@ -95,7 +95,7 @@ def parse(arguments: list[str]) -> Any:
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"{message}; see --help")
 
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = refuse
     return parser.parse_intermixed_args(arguments)
 
 
@@ -137,9 +137,8 @@ def _execute(arguments: list[str], args: Any) -> int:
         from .runner import run_plan
 
         runtime = HydraConfig.get()
-        data = OmegaConf.to_container(composed, resolve=False)
-        assert isinstance(data, dict)
-        plan = build_plan(data)  # type: ignore[arg-type]
+        data: Any = OmegaConf.to_container(composed, resolve=False)
+        plan = build_plan(data)
         record = run_plan(plan, Path(runtime.runtime.output_dir), list(runtime.overrides.task))
         statuses.append(record["status"])
         (show if record["status"] == "completed" else show_failure)(record)

@@ -155,7 +155,7 @@ def typed(composed: dict[str, Any]) -> Config:
         ConfigError: unregistered name.
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, missing value, broken interpolation.
     """
-    root = OmegaConf.merge(_schema(Config, composed), composed)
+    root: Any = OmegaConf.merge(_schema(Config, composed), composed)
     for key in ("steps", "guidance_scale", "width", "height"):
         if root[key] is None:
             root[key] = root.model[key]

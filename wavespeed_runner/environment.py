@@ -36,7 +36,9 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Digest of our computing modules, so that a changed line never meets results of the old one."""
     root = Path(__file__).parent
-    files = sorted(f for part in COMPUTING for f in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py")))
+    files = sorted(
+        f for part in COMPUTING for f in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
+    )
     digest = sha256()
     for file in files:
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")

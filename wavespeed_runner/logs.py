@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 
 class TqdmHandler(logging.Handler):
@@ -17,6 +18,19 @@ class TqdmHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
         except Exception:
             self.handleError(record)
+
+
+def log_to(folder: Path) -> None:
+    """The logging of `conf/hydra/job_logging/wavespeed.yaml`, for runs that Hydra does not start."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(folder / "run.log")
+    file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[file], force=True)
+    console = TqdmHandler(logging.WARNING)
+    console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    ours = logging.getLogger("wavespeed_runner")
+    ours.setLevel(logging.DEBUG)
+    ours.handlers = [console]
 
 
 def quiet_libraries() -> None:

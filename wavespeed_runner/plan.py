@@ -44,7 +44,7 @@ class Plan:
     """None: nothing to compare with, see `reference_kind`."""
     reference_keys: list[dict[str, str]]
     reference_kind: str
-    """`run`: compared with the reference graph; `self`: nothing lossy is on, this is the reference; `none`: not asked."""
+    """`run`: compared with the reference graph; `self`: nothing lossy is on, so this is it; `none`: not asked for."""
     verdicts: list[Spoken]
     changes: list[Change]
     fingerprint: str
@@ -112,8 +112,8 @@ def _samples(config: Config) -> list[Sample]:
     for prompt in (*prompts, config.negative_prompt):
         if limit and (len(prompt.split()) > limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
             raise ConfigError(
-                f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model reads "
-                f"{limit} tokens (model.max_sequence_length), the rest would be cut off; shorten it"
+                f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model "
+                f"reads {limit} tokens (model.max_sequence_length), the rest would be cut off; shorten it"
             )
     return [Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed) for prompt in prompts]
 

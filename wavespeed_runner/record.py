@@ -102,7 +102,9 @@ def write_text(path: Path, text: str) -> None:
             Path(temp).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}; choose another folder with outputs=DIR") from error
+        raise RunError(
+            f"{path}: cannot be written: {error.strerror or error}; choose another folder with outputs=DIR"
+        ) from error
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

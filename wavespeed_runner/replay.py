@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from . import trust
 from .errors import ConfigError
 
 USAGE = "python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
@@ -29,8 +30,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    from .logs import log_to
     from .plan import build_plan
-    from .record import read_record
     from .report.console import show, show_failure
     from .runner import run_plan
 
@@ -40,14 +41,15 @@ def _main(arguments: list[str]) -> int:
     path, values = _arguments(arguments)
     config, claims = read(path)
     config = {**config, "outputs": "outputs", **values, "dry_run": False, "rerun": True}
-    _refuse_code(config)
+    trust.check_values(config)
     plan = build_plan(config)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
+    log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
     if record["status"] != "completed":
         show_failure(record)
         return 1
-    show(read_record(folder / "record.json"))
+    show(record)
     return _compare(record, claims, plan.fingerprint)
 
 
@@ -79,7 +81,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.suffix.lower() in (".yaml", ".yml"):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict) or "graph" not in config:
-            raise ConfigError(f"{path}: not a resolved config of a run; experiments run with experiment=NAME --config-dir DIR")
+            raise ConfigError(
+                f"{path}: not a resolved config of a run; experiments run with experiment=NAME --config-dir DIR"
+            )
         beside = path.with_name("record.json")
         return config, _claims(read_record(beside)) if beside.exists() else {}
     raise ConfigError(f"{path}: a .png, .json or .yaml that a run has left is needed")
@@ -95,7 +99,9 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
         about = json.loads(metadata[key])
         config, fingerprint = about["config"], about["fingerprint"]
     except KeyError:
-        raise ConfigError(f"{path}: this picture carries no config of ours (a screenshot, or saved by another program)") from None
+        raise ConfigError(
+            f"{path}: this picture carries no config of ours (a screenshot, or saved by another program)"
+        ) from None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable picture: {error}") from None
     measure = {**config["measure"], "reference": False}
@@ -106,13 +112,6 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
 def _claims(record: dict[str, Any]) -> dict[str, Any]:
     pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
     return {"fingerprint": record["fingerprint"], "pixels": pixels, "environment": record["environment"]}
-
-
-def _refuse_code(config: dict[str, Any]) -> None:
-    """A stranger's file is data: the trust check of composed configs, without Hydra's part."""
-    from . import trust
-
-    trust.check_values(config)
 
 
 def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:

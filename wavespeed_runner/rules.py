@@ -49,7 +49,7 @@ def _cached(c: Config) -> bool:
 
 
 def _guidance(c: Config) -> str:
-    return getattr(c.model, "guidance").value if hasattr(c.model, "guidance") else "true_cfg"
+    return c.model.guidance.value if hasattr(c.model, "guidance") else "true_cfg"
 
 
 def _uses_negative(c: Config) -> bool:
@@ -211,7 +211,9 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="hit-limit",
         verdict="bad",
-        when=lambda c, f: _cached(c) and (c.cache.max_consecutive_cache_hits < -1 or c.cache.max_consecutive_cache_hits == 0),
+        when=lambda c, f: (
+            _cached(c) and (c.cache.max_consecutive_cache_hits < -1 or c.cache.max_consecutive_cache_hits == 0)
+        ),
         message="cache.max_consecutive_cache_hits={c.cache.max_consecutive_cache_hits}: 1 or more, or -1 for no limit",
         fix="cache.max_consecutive_cache_hits=5",
     ),
@@ -230,15 +232,14 @@ NUMERICS: tuple[Rule, ...] = (
         id="half-on-cpu",
         verdict="unverified",
         when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
-        message="model.dtype={c.model.dtype.value} on a CPU without matrix units for it is many times slower than float32",
+        message="model.dtype={c.model.dtype.value}: without CPU instructions for it, far slower than float32",
         fix="model.dtype=float32",
-        source="benchmarks of torch 2.13 on AVX2",
     ),
     Rule(
         id="tiny-quality",
         verdict="unverified",
         when=lambda c, f: c.model.init is not Init.pretrained,
-        message="model.init={c.model.init.value}: the weights are random, so the pictures and their likeness mean nothing",
+        message="model.init={c.model.init.value}: the weights are random, pictures and their likeness mean nothing",
         fix="model.init=pretrained for figures on quality",
     ),
 )

@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from .errors import RunError, one_line
-from .graph import Execution, Graph
+from .execution import Execution
+from .graph import Graph
 from .plan import Plan
 from .record import cache_summary, new_record, picture_data, timing_summary, write_config, write_record
 from .registry import lookup
@@ -66,6 +67,7 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
         values = _run_graph(plan.graph, sample, plan.keys[index], execution, record, "run")
         execution.on_stage("pictures")
         entry = _sample_entry(sample, values, reference)
+        entry["source"] = _source(record, index, set(_latents(values)))
         shown.append(_save_pictures(plan, folder, index, entry, values, reference))
         record["samples"].append(entry)
         write_record(folder, record)
@@ -107,6 +109,12 @@ def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, A
     return entry
 
 
+def _source(record: dict[str, Any], index: int, denoisers: set[str]) -> str:
+    """`computed` when this run denoised the picture, `store` when it had been done before."""
+    mine = (s for s in record["stages"] if s["of"] == "run" and s["sample"] == index and s["name"] in denoisers)
+    return "computed" if any(stage["source"] == "computed" for stage in mine) else "store"
+
+
 def _total(seconds: Iterable[float | None]) -> float | None:
     known = [s for s in seconds if s is not None]
     return sum(known) if known else None
@@ -123,7 +131,12 @@ class Shown(NamedTuple):
 
 
 def _save_pictures(
-    plan: Plan, folder: Path, index: int, entry: dict[str, Any], values: dict[str, Any], reference: dict[str, Any] | None
+    plan: Plan,
+    folder: Path,
+    index: int,
+    entry: dict[str, Any],
+    values: dict[str, Any],
+    reference: dict[str, Any] | None,
 ) -> Shown:
     """Writes the sample's picture and, where there is a reference, that and the difference; adds figures to `entry`.
 
@@ -132,8 +145,6 @@ def _save_pictures(
     from .metrics.quality import compare
     from .pictures import difference, file_name, pixels_sha256, write_png
 
-    for room in ("images", "reference", "difference") if reference else ("images",):
-        (folder / room).mkdir(exist_ok=True)
     name = file_name(index, entry["prompt"], entry["seed"])
     picture = values[plan.graph.output].tensors["images"][0]
     about = picture_data(plan.config, entry["prompt"], entry["seed"], plan.keys[index][plan.graph.output])

@@ -16,7 +16,6 @@ from .config import SamplerConfig
 from .errors import ConfigError
 from .registry import register
 
-
 SHIFT_BY_SIZE = ("base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
 """Keys by which a pipeline reckons the shift for a picture's size; it reads them from any scheduler's configuration."""
 

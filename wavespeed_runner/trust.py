@@ -1,10 +1,10 @@
 """A config from a stranger is data. Checked here, before Hydra acts on it.
 
-Hydra instantiates what its own node names (callbacks, launchers, log handlers) and writes where that node says, whatever
-the application does; see https://github.com/hydra-ecosystem/hydra/issues/3258. So: nothing but the command line may
-change anything under `hydra`, or where results go. One exception, `hydra.sweeper.params`, which only holds overrides,
-and those are checked like the rest. Nor may any value call a resolver: `${oc.env:TOKEN}` would carry a secret into
-the record.
+Hydra instantiates what its own node names (callbacks, launchers, log handlers) and writes where that node says,
+whatever the application does; see https://github.com/hydra-ecosystem/hydra/issues/3258. So: nothing but the command
+line may change anything under `hydra`, or where results go. One exception, `hydra.sweeper.params`, which only holds
+overrides, and those are checked like the rest. Nor may any value call a resolver: `${oc.env:TOKEN}` would carry a
+secret into the record.
 """
 
 from __future__ import annotations

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wavespeed_runner.config import Init
-from wavespeed_runner.models.flux import FluxConfig, Guidance, load
-from wavespeed_runner.values import Sample
-
-SCALES = {Guidance.embedded: 3.5, Guidance.true_cfg: 2.0, Guidance.none: None}
-SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=3)
-
-
-def tiny_config(guidance: Guidance = Guidance.embedded, **changes) -> FluxConfig:
-    given = {"repo": "nobody/nothing", "init": Init.tiny, "steps": 3, "width": 64, "height": 64}
-    given |= {"guidance": guidance, "guidance_scale": SCALES[guidance], "max_sequence_length": 24}
-    return FluxConfig(**{**given, **changes})
+from tests.models.tiny_flux import tiny_config
+from wavespeed_runner.models.flux import Guidance, load
 
 
 @pytest.fixture(scope="session")

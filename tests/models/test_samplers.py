@@ -6,9 +6,9 @@ import logging
 
 import pytest
 import torch
-from conftest import SAMPLE
 from omegaconf import OmegaConf
 
+from tests.models.tiny_flux import SAMPLE
 from wavespeed_runner import samplers
 from wavespeed_runner.config import CONF
 from wavespeed_runner.errors import ConfigError
@@ -45,7 +45,7 @@ def run(tiny_pipes):
         try:
             generator = torch.Generator().manual_seed(seed)
             size = {"width": 64, "height": 64}
-            return denoise(pipe, config, embeddings, steps=4, guidance_scale=3.5, generator=generator, callback=None, **size)
+            return denoise(pipe, config, embeddings, steps=4, guidance_scale=3.5, generator=generator, **size)
         finally:
             pipe.scheduler = own
 

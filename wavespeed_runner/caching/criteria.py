@@ -1,8 +1,8 @@
 """Criteria: when to reuse. A criterion keeps its own state for one guidance branch of one generation.
 
-    value(signal) -> float or None   how much has changed; None when there is nothing to compare with
-    reuse(value) -> bool             may this step be skipped?
-    computed(signal)                 called after every computed step
+value(signal) -> float or None   how much has changed; None when there is nothing to compare with
+reuse(value) -> bool             may this step be skipped?
+computed(signal)                 called after every computed step
 """
 
 from __future__ import annotations

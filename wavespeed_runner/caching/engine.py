@@ -43,9 +43,7 @@ class Branch:
 
 
 @contextmanager
-def attached(
-    denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfig, *, steps: int
-) -> Iterator[Trace]:
+def attached(denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfig, *, steps: int) -> Iterator[Trace]:
     """The strategy on `denoiser` for one generation of `steps` steps, with clean state.
 
     Args:
@@ -88,8 +86,9 @@ def _swap(denoiser: torch.nn.Module, lists: dict[str, list[torch.nn.Module]]) ->
 
 def _forget_child_hooks(denoiser: torch.nn.Module) -> None:
     """The denoiser's hook registry remembers which children take part in cache contexts: make it look again."""
-    if hasattr(denoiser, "_diffusers_hook"):
-        denoiser._diffusers_hook.invalidate_child_registries_cache()
+    registry: Any = getattr(denoiser, "_diffusers_hook", None)
+    if registry is not None:
+        registry.invalidate_child_registries_cache()
 
 
 def _block_stack(

@@ -1,7 +1,7 @@
 """Predictors: what stands in for the skipped blocks. State of one guidance branch of one generation.
 
-    computed(step, residual)    {stream: what the skipped part added at a computed step}
-    predict(step) -> residual   the same for a skipped step
+computed(step, residual)    {stream: what the skipped part added at a computed step}
+predict(step) -> residual   the same for a skipped step
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..errors import ConfigError, RunError
 from ..registry import register
 from . import checkpoint
 from .family import Blocks, Family
-from .loading import cache_only, explained, quiet, refuse_unfilled
+from .loading import cache_only, explained, quiet
 
 
 class Guidance(Enum):
@@ -116,7 +116,6 @@ def _single_file(model: FluxConfig, path: Path, dtype: Any) -> Any:
         FluxTransformer2DModel.load_config(source, **options)
     with explained(model.repo), quiet():
         transformer = FluxTransformer2DModel.from_single_file(str(path), config=source, dtype=dtype, **options)
-    refuse_unfilled(transformer, model.repo)
     return _from_pretrained(source, components, None, dtype, "model.components", transformer=transformer)
 
 

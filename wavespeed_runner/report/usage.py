@@ -36,6 +36,6 @@ def usage(config_dir: str | None) -> str:
     )
     with composer(config_dir):
         lines = [f"  {group:18} {', '.join(options(group))}" for group in groups if not group.startswith("hydra")]
-    head, _, rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")
+    rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")[2]
     values = ["  " + line for line in ("prompt:" + rest.partition("\nhydra:")[0]).strip().splitlines()]
     return "\n".join([TOP, "groups and their options", *lines, "", "values, with their defaults", *values, "", FLAGS])
