@@ -1,14 +1,16 @@
-"""encode, denoise and decode together against one call of diffusers' own pipeline; loading, and what it says on failure."""
+"""encode, denoise and decode against one call of diffusers' own pipeline; loading, and what it says on failure."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from tests.models.tiny_flux import SAMPLE, SCALES, tiny_config
 from wavespeed_runner.config import CONF, Dtype, Init
@@ -16,6 +18,8 @@ from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models import tiny
 from wavespeed_runner.models.flux import FLUX, FluxConfig, Guidance, decode, denoise, encode, load
 from wavespeed_runner.models.loading import explained, loading_error
+
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def staged(pipe, config, seed=3, callback=None, size=64):
@@ -183,18 +187,39 @@ def test_pkg_address(tiny_folder, monkeypatch):
 
 
 def test_single_file_with_its_other_components(tiny_pipes, tiny_folder):
-    file = tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file = tiny_folder / TRANSFORMER
     config = tiny_config(init=Init.pretrained, repo=str(file), components=str(tiny_folder))
     assert np.array_equal(staged(load(config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
 
 
-def test_single_file_that_lacks_weights(tiny_pipes, tiny_folder, tmp_path):
-    from safetensors.torch import save_file
+def without(folder, file, weight):
+    """Removes one weight from a file of a saved model."""
+    state = load_file(folder / file)
+    del state[weight]
+    save_file(state, folder / file, metadata={"format": "pt"})
 
-    state = tiny_pipes[Guidance.embedded][0].transformer.state_dict()
-    save_file({k: v for k, v in state.items() if not k.startswith("proj_out")}, tmp_path / "half.safetensors")
+
+@pytest.mark.parametrize(
+    ("file", "weight"),
+    [
+        (TRANSFORMER, "proj_out.weight"),
+        ("vae/diffusion_pytorch_model.safetensors", "decoder.conv_out.weight"),
+        ("text_encoder_2/model.safetensors", "encoder.final_layer_norm.weight"),
+    ],
+)
+def test_missing_weights_are_not_made_up(tiny_folder, tmp_path, file, weight):
+    shutil.copytree(tiny_folder, tmp_path / "flux")
+    without(tmp_path / "flux", file, weight)
+    config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "flux"))
+    with pytest.raises(RunError, match=rf"model\.repo=.*'{file.split('/')[0]}' is incomplete, 1 .* {weight}"):
+        load(config, "cpu")
+
+
+def test_single_file_of_something_else(tiny_folder, tmp_path):
+    shutil.copy(tiny_folder / TRANSFORMER, tmp_path / "half.safetensors")
+    without(tmp_path, "half.safetensors", "proj_out.weight")
     config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "half.safetensors"), components=str(tiny_folder))
-    with pytest.raises(RunError, match=r"model\.repo=.*proj_out.*not in the file|not in the file.*proj_out"):
+    with pytest.raises(RunError, match=r"half\.safetensors: cannot be loaded.*complete and of this family"):
         load(config, "cpu")
 
 
@@ -210,10 +235,10 @@ def test_no_network_fails_at_once_and_says_so(single_file, tiny_folder, monkeypa
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    file = tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    file = tiny_folder / TRANSFORMER
     config = tiny_config(init=Init.pretrained, repo=str(file) if single_file else "nobody/nothing")
     key = "model.components=black-forest-labs/FLUX.1-dev" if single_file else "model.repo=nobody/nothing"
-    with pytest.raises(RunError, match="cannot be reached.*local folder.*model.init=tiny") as caught:
+    with pytest.raises(RunError, match=r"cannot be reached.*local folder.*model\.init=tiny") as caught:
         load(config, "cpu")
     assert key in str(caught.value) and "\n" not in str(caught.value)
 

@@ -129,7 +129,7 @@ def _error(scheduler, steps):
 
     There the velocity at noise level s is x (s - (1 - s) d^2) / (s^2 + (1 - s)^2 d^2), and x ends at d times its start.
     """
-    deviation, start = 0.5, torch.linspace(-2, 2, 9, dtype=torch.float64)
+    deviation, start = 0.5, torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 9)
     scheduler.set_timesteps(steps)
     x = start
     for s, timestep in zip(scheduler.sigmas.double(), scheduler.timesteps, strict=False):
@@ -150,13 +150,12 @@ class Plain:
 @pytest.mark.parametrize("sigmas", list(Sigmas))
 def test_euler_converges_to_the_exact_solution(sigmas):
     coarse, fine = (_error(euler(Plain, EulerSampler(sigmas=sigmas)), steps) for steps in (10, 80))
-    assert fine < 0.35 * coarse and fine < 0.02
+    assert fine < 0.15 * coarse, "first order: the error follows the step"
 
 
-def test_unipc_is_of_higher_order():
-    coarse, fine = (_error(unipc(Plain, UniPCSampler()), steps) for steps in (10, 40))
-    assert coarse < 0.35 * _error(euler(Plain, EulerSampler()), 10)
-    assert fine < 0.15 * coarse
+@pytest.mark.parametrize("steps", [10, 20, 40])
+def test_unipc_is_of_higher_order(steps):
+    assert _error(unipc(Plain, UniPCSampler()), steps) < 0.15 * _error(euler(Plain, EulerSampler()), steps)
 
 
 def test_values_out_of_range_are_refused():

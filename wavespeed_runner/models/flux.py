@@ -17,7 +17,7 @@ from ..errors import ConfigError, RunError
 from ..registry import register
 from . import checkpoint
 from .family import Blocks, Family
-from .loading import cache_only, explained, quiet
+from .loading import cache_only, explained, quiet, refuse_missing
 
 
 class Guidance(Enum):
@@ -93,13 +93,26 @@ def _pretrained(model: FluxConfig, dtype: Any) -> Any:
 def _from_pretrained(
     source: str, value: str, revision: str | None, dtype: Any, key: str = "model.repo", **given: Any
 ) -> Any:
-    """source: what diffusers is to open. value and key: how the user named it, for messages. given: ready parts."""
-    from diffusers import FluxPipeline
+    """Every part from one folder or repository, but those given.
 
+    source: what diffusers is to open. value and key: how the user named it, for messages. The text encoders are loaded
+    here, because transformers fills weights that a checkpoint lacks with random numbers and only logs it.
+    """
+    from diffusers import FluxPipeline
+    from transformers import CLIPTextModel, T5EncoderModel
+
+    options = {"use_safetensors": True, "dtype": dtype}
     with explained(value, revision, key), quiet():
-        return FluxPipeline.from_pretrained(
-            source, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **given
-        )
+        folder = FluxPipeline.download(source, revision=revision, use_safetensors=True, **given)
+        missing = {}
+        for name, encoder in (("text_encoder", CLIPTextModel), ("text_encoder_2", T5EncoderModel)):
+            given[name], info = encoder.from_pretrained(folder, subfolder=name, output_loading_info=True, **options)
+            missing[name] = sorted(info["missing_keys"])
+        pipe = FluxPipeline.from_pretrained(folder, trust_remote_code=False, **options, **given)
+        for name in ("transformer", "vae"):
+            missing[name] = [key for key, weight in getattr(pipe, name).named_parameters() if weight.is_meta]
+    refuse_missing(missing, f"{key}={value}")
+    return pipe
 
 
 def _single_file(model: FluxConfig, path: Path, dtype: Any) -> Any:

@@ -111,3 +111,13 @@ def quiet() -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(keep)
+
+
+def refuse_missing(missing: dict[str, list[str]], where: str) -> None:
+    """Raises a `RunError` when a part lacks weights. missing: names of its weights by part; where: `key=value`."""
+    for part, names in missing.items():
+        if names:
+            raise RunError(
+                f"{where}: '{part}' is incomplete, {len(names)} of its weights are missing, the first is {names[0]}; "
+                "download it again, or rehearse with model.init=tiny"
+            )
