@@ -33,6 +33,8 @@ MAX_HEADER = 100_000_000
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
+READ = (".safetensors", ".json", ".txt", ".model")
+"""Endings of the files that loading reads: weights, configurations, vocabularies."""
 WHOLE = 16 * 1024 * 1024
 """Files up to so many bytes are hashed whole, larger ones by their header and samples."""
 SAMPLES, SAMPLE = 256, 4096
@@ -198,13 +200,13 @@ def identity(repo: str, revision: str | None) -> str:
 
 
 def _files(path: Path) -> list[tuple[str, Path]]:
-    """(relative name, file), sorted; hidden files and folders hold no weights and are left out."""
+    """(relative name, file), sorted; only what loading reads, so that a corrected README is not another model."""
     if not path.is_dir():
         return [("", path)]
     found = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        files = (Path(folder) / name for name in names if not name.startswith("."))
+        files = (Path(folder) / name for name in names if name.endswith(READ) and not name.startswith("."))
         found += [(file.relative_to(path).as_posix(), file) for file in files if file.is_file()]
     return sorted(found)
 

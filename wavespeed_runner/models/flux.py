@@ -103,7 +103,9 @@ def _from_pretrained(
 
     options = {"use_safetensors": True, "dtype": dtype}
     with explained(value, revision, key), quiet():
-        folder = FluxPipeline.download(source, revision=revision, use_safetensors=True, **given)
+        folder = source
+        if not Path(source).is_dir():
+            folder = FluxPipeline.download(source, revision=revision, use_safetensors=True, **given)
         missing = {}
         for name, encoder in (("text_encoder", CLIPTextModel), ("text_encoder_2", T5EncoderModel)):
             given[name], info = encoder.from_pretrained(folder, subfolder=name, output_loading_info=True, **options)

@@ -91,8 +91,8 @@ def cache_only(repo: str, folder: Path | None) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps out log lines that say nothing: that an AutoencoderTiny is not the annotated class, and writes a key that it
-    does not read; that modules to be kept in float32, of which there are none, were cast; that the hub cannot be
+    """Keeps out log lines that say nothing: that an AutoencoderTiny is not the annotated class, and writes a key that
+    it does not read; that modules to be kept in float32, of which there are none, were cast; that the hub cannot be
     reached, which our error says."""
     names = ("pipelines.pipeline_utils", "models.modeling_utils", "configuration_utils")
     loggers = [logging.getLogger(f"diffusers.{name}") for name in names]

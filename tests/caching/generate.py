@@ -1,0 +1,72 @@
+"""One generation with a strategy attached, as the denoise stage makes it, and what the tests look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavespeed_runner.caching import Trace, attached
+from wavespeed_runner.caching.criteria import RelativeChange
+from wavespeed_runner.caching.predictors import Reuse
+from wavespeed_runner.caching.signals import FirstBlockResidual
+from wavespeed_runner.caching.strategies import FirstBlockCache, NoCache
+from wavespeed_runner.config import CacheConfig
+from wavespeed_runner.models.flux import FLUX
+from wavespeed_runner.values import Sample
+
+ALWAYS = 1e9
+"""A threshold that allows every reuse."""
+
+
+def fbcache(threshold: float, *, blocks: int = 1, **window: Any) -> FirstBlockCache:
+    """The strategy that `cache=fbcache cache.residual_diff_threshold=...` composes."""
+    return FirstBlockCache(
+        residual_diff_threshold=threshold,
+        signal=FirstBlockResidual(blocks=blocks),
+        criterion=RelativeChange(threshold=threshold),
+        predictor=Reuse(),
+        **window,
+    )
+
+
+@dataclass
+class Generated:
+    """A loaded pipeline and its embeddings of one prompt."""
+
+    pipe: Any
+    model: Any
+    embeddings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sample = Sample(prompt="a red circle", negative_prompt="dark")
+        self.embeddings = FLUX.encode(self.pipe, self.model, sample, self.model.guidance_scale)
+
+    @property
+    def denoiser(self) -> Any:
+        return self.pipe.transformer
+
+    def denoise(self, *, steps: int = 8, seed: int = 0, size: int = 64, callback: Any = None) -> Any:
+        """Latents; whatever is attached acts."""
+        import torch
+
+        return FLUX.denoise(
+            self.pipe,
+            self.model,
+            self.embeddings,
+            steps=steps,
+            guidance_scale=self.model.guidance_scale,
+            width=size,
+            height=size,
+            generator=torch.Generator().manual_seed(seed),
+            callback=callback,
+        )
+
+    def run(self, cache: CacheConfig | None = None, *, steps: int = 8, **call: Any) -> tuple[Any, Trace]:
+        """Latents and trace of one generation with the strategy attached."""
+        with attached(self.denoiser, FLUX.blocks, cache or NoCache(), steps=steps) as trace:
+            return self.denoise(steps=steps, **call), trace
+
+
+def computed_steps(trace: Trace, branch: str = "cond") -> list[int]:
+    """Computed steps, counted from 1."""
+    return [d.step + 1 for d in trace.decisions if d.computed and d.branch == branch]

@@ -1,0 +1,183 @@
+"""The engine: what it computes, what it leaves behind, and that no generation sees another one's state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
+from tests.models.tiny_flux import tiny_config
+from wavespeed_runner.caching import attached
+from wavespeed_runner.caching.strategies import NoCache
+from wavespeed_runner.errors import RunError
+from wavespeed_runner.models.family import Blocks
+from wavespeed_runner.models.flux import FLUX, Guidance, load
+
+
+def test_threshold_zero_is_bit_identical_to_no_cache(plain):
+    reference, _ = plain.run()
+    latents, trace = plain.run(fbcache(0.0))
+    assert torch.equal(latents, reference)
+    assert all(d.computed for d in trace.decisions)
+
+
+def test_the_published_window_computes_the_known_steps(plain):
+    window = {"start": 0.2, "end": 0.8, "max_consecutive_cache_hits": 5}
+    _, trace = plain.run(fbcache(ALWAYS, **window), steps=30)
+    assert computed_steps(trace) == [*range(1, 7), 12, 18, *range(24, 31)]
+
+
+def test_every_guidance_branch_keeps_the_window(guided):
+    _, trace = guided.run(fbcache(ALWAYS, start=0.2, end=0.8, max_consecutive_cache_hits=5), steps=30)
+    assert computed_steps(trace, "cond") == computed_steps(trace, "uncond") == [*range(1, 7), 12, 18, *range(24, 31)]
+
+
+def test_skipped_blocks_do_not_run(plain):
+    calls = []
+    blocks = [*plain.denoiser.transformer_blocks, *plain.denoiser.single_transformer_blocks]
+    handles = [b.register_forward_pre_hook(lambda *_, i=i: calls.append(i)) for i, b in enumerate(blocks)]
+    try:
+        _, trace = plain.run(fbcache(ALWAYS), steps=4)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == [*range(len(blocks)), 0, 0, 0]
+    assert trace.evidence()["block_share"] == pytest.approx((len(blocks) + 3) / (4 * len(blocks)))
+
+
+def test_the_signal_is_the_formula_in_float64(plain):
+    residuals = []
+    head = plain.denoiser.transformer_blocks[0]
+    handle = head.register_forward_hook(
+        lambda _, args, kwargs, out: residuals.append((out[1] - kwargs["hidden_states"]).double()), with_kwargs=True
+    )
+    try:
+        _, trace = plain.run(fbcache(0.6), steps=12)
+    finally:
+        handle.remove()
+    last = residuals[0]
+    for decision, residual in zip(trace.decisions[1:], residuals[1:], strict=True):
+        expected = ((residual - last).abs().mean() / last.abs().mean()).item()
+        assert decision.signal == pytest.approx(expected, rel=1e-5)
+        assert decision.computed == (expected >= 0.6)
+        if decision.computed:
+            last = residual
+
+
+def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
+    """Self-check of the attachment: were a stream or an index wrong, a hit on the same input would differ."""
+    call = {
+        "hidden_states": torch.randn(1, 16, 64, generator=torch.Generator().manual_seed(1)),
+        "encoder_hidden_states": plain.embeddings["prompt_embeds"],
+        "pooled_projections": plain.embeddings["pooled_prompt_embeds"],
+        "timestep": torch.tensor([0.5]),
+        "guidance": torch.tensor([3.5]),
+        "img_ids": torch.zeros(16, 3),
+        "txt_ids": torch.zeros(24, 3),
+        "return_dict": False,
+    }
+    with torch.no_grad(), attached(plain.denoiser, FLUX.blocks, fbcache(ALWAYS), steps=2) as trace:
+        computed, skipped = plain.denoiser(**call)[0], plain.denoiser(**call)[0]
+    assert [d.computed for d in trace.decisions] == [True, False]
+    torch.testing.assert_close(skipped, computed, rtol=0, atol=5e-6)
+
+
+def test_two_head_blocks_run_at_every_step(plain):
+    _, trace = plain.run(fbcache(ALWAYS, blocks=2), steps=4)
+    assert trace.head_blocks == 2
+
+
+def test_taking_the_strategy_off_restores_the_model(plain):
+    reference, _ = plain.run()
+    before = (plain.denoiser.transformer_blocks, plain.denoiser.single_transformer_blocks)
+    names = list(plain.denoiser.state_dict())
+    attributes = set(vars(plain.denoiser))
+    plain.run(fbcache(0.6))
+    assert plain.denoiser.transformer_blocks is before[0]
+    assert plain.denoiser.single_transformer_blocks is before[1]
+    assert list(plain.denoiser.state_dict()) == names
+    assert set(vars(plain.denoiser)) <= attributes | {"_diffusers_hook"}
+    assert torch.equal(plain.run()[0], reference)
+
+
+def test_an_exception_in_the_middle_leaves_a_clean_model(plain):
+    fresh, _ = plain.run(fbcache(0.6), seed=1)
+
+    def fail(pipe, step, timestep, kwargs):
+        if step == 4:
+            raise KeyboardInterrupt
+        return kwargs
+
+    with pytest.raises(KeyboardInterrupt):
+        plain.run(fbcache(0.6), callback=fail)
+    assert len(plain.denoiser.transformer_blocks) == 2
+    again, trace = plain.run(fbcache(0.6), seed=1)
+    assert trace.decisions[0].signal is None
+    assert torch.equal(again, fresh)
+
+
+def test_a_generation_does_not_depend_on_the_one_before(plain):
+    first, _ = plain.run(fbcache(0.6), seed=1)
+    plain.run(fbcache(ALWAYS), seed=2, steps=5, size=96)
+    second, _ = plain.run(fbcache(0.6), seed=1)
+    assert torch.equal(first, second)
+
+
+def test_two_pipelines_at_once_do_not_meet(plain):
+    other = Generated(load(plain.model, "cpu"), plain.model)
+    alone, _ = plain.run(fbcache(0.6))
+    reference, _ = other.run()
+    with (
+        attached(plain.denoiser, FLUX.blocks, fbcache(0.6), steps=8) as mine,
+        attached(other.denoiser, FLUX.blocks, NoCache(), steps=8) as none,
+    ):
+        assert torch.equal(other.denoise(), reference)
+        assert torch.equal(plain.denoise(), alone)
+    assert len(mine.decisions) == 8
+    assert not none.decisions
+
+
+def test_a_pipeline_without_cache_contexts_has_one_branch(plain, monkeypatch):
+    """Img2img, inpaint and others never open one."""
+    from contextlib import nullcontext
+
+    with_contexts, _ = plain.run(fbcache(0.6))
+    monkeypatch.setattr(plain.denoiser, "cache_context", lambda *a, **k: nullcontext(), raising=False)
+    without, trace = plain.run(fbcache(0.6))
+    assert {d.branch for d in trace.decisions} == {"only"}
+    assert torch.equal(without, with_contexts)
+
+
+@pytest.mark.parametrize("blocks", [None, Blocks(lists=("no_such_list",))])
+def test_a_strategy_that_would_attach_to_nothing_is_an_error(plain, blocks):
+    with (
+        pytest.raises(RunError, match=r"cache=fbcache: FluxTransformer2DModel has no blocks"),
+        attached(plain.denoiser, blocks, fbcache(0.1), steps=8),
+    ):
+        pass
+
+
+def test_hits_grow_and_never_fall_with_the_threshold(plain):
+    hits = [
+        sum(not d.computed for d in plain.run(fbcache(t), steps=12)[1].decisions) for t in (0.0, 0.5, 0.6, 0.8, 9.0)
+    ]
+    assert hits == sorted(hits)
+    assert hits[0] == 0
+    assert hits[-1] == 11
+
+
+def test_no_strategy_attaches_nothing(plain):
+    latents, trace = plain.run(NoCache())
+    assert trace.evidence() is None
+    assert torch.equal(latents, plain.denoise())
+
+
+def test_the_trace_lists_each_step_once_with_its_branches():
+    config = tiny_config(Guidance.true_cfg)
+    _, trace = Generated(load(config, "cpu"), config).run(fbcache(0.6), steps=4)
+    steps = trace.steps_as_data([0.1, 0.2, 0.3, 0.4])
+    assert [s["index"] for s in steps] == [1, 2, 3, 4]
+    assert [s["seconds"] for s in steps] == [0.1, 0.2, 0.3, 0.4]
+    for step in steps:
+        assert set(step["branches"]) == {"cond", "uncond"}
+        assert step["computed"] == any(b["computed"] for b in step["branches"].values())
