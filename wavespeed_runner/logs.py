@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 
@@ -10,8 +11,6 @@ class TqdmHandler(logging.Handler):
     """Writes records with `tqdm.write`, to stderr, where the bar is drawn as well."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        import sys
-
         from tqdm import tqdm
 
         try:
@@ -44,3 +43,5 @@ def quiet_libraries() -> None:
     for library in (diffusers_logging, transformers_logging):
         library.disable_default_handler()
         library.enable_propagation()
+        if not sys.stderr.isatty():
+            library.disable_progress_bar()

@@ -69,7 +69,7 @@ def build_plan(composed: dict[str, Any]) -> Plan:
     verdicts = judge(config)
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:
-        inspect(config.model.repo)
+        inspect(config.model.repo, config.model.revision)
     samples = _samples(config)
     graph = build_graph(config)
     lossless = without_lossy(graph)

@@ -111,13 +111,6 @@ VALUES: tuple[Rule, ...] = (
         message="num_frames={c.num_frames}: model {c.model.name} makes pictures, not videos",
         fix="leave num_frames out",
     ),
-    Rule(
-        id="revision-local",
-        verdict="bad",
-        when=lambda c, f: c.model.revision is not None and c.model.repo.startswith(("/", ".", "~", "pkg://")),
-        message="model.revision={c.model.revision}: a local model has no revisions, so it could not take effect",
-        fix="leave model.revision out",
-    ),
 )
 
 GUIDANCE: tuple[Rule, ...] = (

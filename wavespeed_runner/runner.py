@@ -126,8 +126,9 @@ class Shown(NamedTuple):
     prompt: str
     note: str
     picture: Any
-    reference: Any
-    difference: Any
+    reference: Any = None
+    reference_note: str = ""
+    difference: Any = None
 
 
 def _save_pictures(
@@ -153,7 +154,7 @@ def _save_pictures(
     entry["pixels_sha256"] = pixels_sha256(picture)
     note = f"{entry['seconds']:.2f} s"
     if reference is None or plan.reference is None:
-        return Shown(entry["prompt"], note, picture, None, None)
+        return Shown(entry["prompt"], note, picture)
 
     original = reference[plan.reference.output].tensors["images"][0]
     lossless = replace(plan.config, cache=lookup("cache", "none").options())
@@ -166,7 +167,8 @@ def _save_pictures(
     about_map = {"Description": f"{gain:g} * |picture - reference|", "Source": entry["file"]}
     write_png(folder / "difference" / name, map_, metadata=about_map)
     entry["quality"] = compare(picture, original)
-    return Shown(entry["prompt"], f"{note}, SSIM {entry['quality']['ssim']:.3f}", picture, original, map_)
+    note = f"{note}, SSIM {entry['quality']['ssim']:.3f}"
+    return Shown(entry["prompt"], note, picture, original, f"{entry['reference_seconds']:.2f} s", map_)
 
 
 def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
@@ -176,8 +178,9 @@ def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
     rows = [(plan.config.cache.name if plan.reference else "pictures", [s.picture for s in shown])]
     notes = [[s.note for s in shown]]
     if plan.reference:
-        rows = [("reference", [s.reference for s in shown]), *rows, ("difference", [s.difference for s in shown])]
-        notes = [[], *notes, []]
+        gain = f"difference x{plan.config.measure.difference_gain:g}"
+        rows = [("reference", [s.reference for s in shown]), *rows, (gain, [s.difference for s in shown])]
+        notes = [[s.reference_note for s in shown], *notes, []]
     sheet = overview(rows, [s.prompt for s in shown], notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
 

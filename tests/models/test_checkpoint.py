@@ -152,6 +152,11 @@ def _shard_lost(folder):
     (folder / "text_encoder_2" / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _foreign_code(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["os", "system"]}))
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -160,6 +165,7 @@ def _shard_lost(folder):
         (_shard_lost, "lacks model-00001-of-00002.safetensors"),
         (lambda folder: shutil.rmtree(folder / "text_encoder"), "'text_encoder' is named"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "cannot be read as JSON"),
+        (_foreign_code, "'vae' asks for code from 'os'"),
         (lambda folder: (folder / "v1.ckpt").write_bytes(b"\x80"), None),
     ],
 )

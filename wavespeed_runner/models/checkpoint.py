@@ -33,6 +33,8 @@ MAX_HEADER = 100_000_000
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+"""Whose classes a pipeline may be made of; the last is diffusers' own name for its Stable Diffusion modules."""
 READ = (".safetensors", ".json", ".txt", ".model")
 """Endings of the files that loading reads: weights, configurations, vocabularies."""
 WHOLE = 16 * 1024 * 1024
@@ -109,9 +111,17 @@ def _json(where: str, file: Path) -> dict[str, Any]:
 
 
 def _components(where: str, index: Path) -> list[str]:
-    """Names of the parts that the pipeline is made of; [null, null] stands for one that it does without."""
-    entries = _json(where, index).items()
-    return sorted(name for name, value in entries if isinstance(value, list) and value and value[0] is not None)
+    """Names of the parts that the pipeline is made of; [null, null] stands for one that it does without.
+
+    Each entry says which library's class loads the part, and diffusers imports whatever library that names.
+    """
+    parts = {k: v for k, v in _json(where, index).items() if isinstance(v, list) and v and v[0] is not None}
+    for name, value in parts.items():
+        if value[0] not in LIBRARIES:
+            raise ConfigError(
+                f"{where}: component '{name}' asks for code from {value[0]!r}; allowed: {', '.join(LIBRARIES)}"
+            )
+    return sorted(parts)
 
 
 def _shards(where: str, index: Path) -> set[str]:

@@ -67,8 +67,7 @@ def generate(
 ) -> tuple[Any, float, Trace, list[float]]:
     """One generation: latents, wall seconds, what the cache did, seconds of each step.
 
-    The random state is the sample's own: `torch.Generator` on the CPU for the initial noise, and the global state,
-    put back afterwards, for samplers that draw fresh noise each step (FluxPipeline gives them no generator).
+    All noise comes from the sample's own generator, on the CPU, so that a seed means the same on every device.
     """
     import torch
 
@@ -87,13 +86,8 @@ def generate(
         clock.tick()
         return kwargs
 
-    devices = [torch.cuda.current_device()] if pipeline.device.startswith("cuda") else []
     try:
-        with (
-            torch.random.fork_rng(devices=devices),
-            attached(denoiser, family.blocks, options.cache, steps=options.steps) as trace,
-        ):
-            torch.manual_seed(sample.seed)
+        with attached(denoiser, family.blocks, options.cache, steps=options.steps) as trace:
             _synchronize(pipeline.device)
             began = perf_counter()
             clock.start()

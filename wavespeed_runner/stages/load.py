@@ -20,9 +20,13 @@ class LoadOptions:
     device: str = top_level("device")
 
 
-def _weights(options: LoadOptions) -> str:
+def _weights(options: LoadOptions) -> list[str]:
+    """What the weights are: also those of another folder that a single-file checkpoint is completed from."""
     model = options.model
-    return identity(model.repo, model.revision) if model.init is Init.pretrained else model.init.value
+    if model.init is not Init.pretrained:
+        return [model.init.value]
+    components = getattr(model, "components", None)
+    return [identity(model.repo, model.revision), *([identity(components, None)] if components else [])]
 
 
 @stage("load", options=LoadOptions, pure=False, identity=_weights)
