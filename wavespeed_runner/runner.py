@@ -59,8 +59,10 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[str, Any]) -> None:
     """One sample after the other, each right after its reference: the two see the same machine in the same minute."""
+    from tqdm import tqdm
+
     shown: list[Shown] = []
-    for index, sample in enumerate(plan.samples):
+    for index, sample in enumerate(tqdm(plan.samples, "pictures", unit="picture", leave=False, disable=None)):
         reference = None
         if plan.reference:
             reference = _run_graph(plan.reference, sample, plan.reference_keys[index], execution, record, "reference")
