@@ -141,19 +141,21 @@ def test_one_picture_has_no_spread(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "wanted"),
+    ("status", "kind", "wanted"),
     [
-        ("failed", "failed in stage denoise: RunError: first second"),
-        ("interrupted", "interrupted in stage denoise: the"),
+        ("failed", "RunError", "error: stage denoise: first second (see "),
+        ("failed", "ValueError", "error: stage denoise: ValueError: first second (see "),
+        ("interrupted", "KeyboardInterrupt", "error: stage denoise: interrupted; the same command"),
     ],
 )
-def test_a_run_that_stopped(tmp_path: Path, status: str, wanted: str) -> None:
-    error = {"stage": "denoise", "type": "RunError", "message": "first\n second"}
+def test_a_run_that_stopped_is_one_line(tmp_path: Path, status: str, kind: str, wanted: str) -> None:
+    error = {"stage": "denoise", "type": kind, "message": "first\n second"}
     base = record(tmp_path, status=status, error=error)
     for print_it in (show, show_failure):
         lines = printed(base, print_it)
+        assert len(lines) == 1
         assert lines[0].startswith(wanted)
-        assert lines[-1] == f"  {tmp_path / FOLDER / 'record.json'}"
+        assert str(tmp_path / FOLDER / "record.json") in lines[0]
 
 
 def test_a_log_that_is_not_utf8_and_a_prompt_with_control_characters(tmp_path: Path) -> None:

@@ -45,19 +45,20 @@ def show(record: dict[str, Any], console: Console | None = None) -> None:
 
 
 def show_failure(record: dict[str, Any], console: Console | None = None) -> None:
-    """Prints, on stderr unless told otherwise, where and why a run stopped, and where its record is."""
+    """Prints, on stderr unless told otherwise, one line: where and why a run stopped, and where its record is."""
     from rich.console import Console
 
     console = console or Console(stderr=True)
     error = record.get("error") or {}
-    where = f" in stage {error['stage']}" if error.get("stage") else ""
+    where = f"stage {error['stage']}: " if error.get("stage") else ""
     if record["status"] == "interrupted":
-        text = f"interrupted{where}: the same command run again goes on from what is in the store"
+        text = "interrupted; the same command run again goes on from what is in the store"
     else:
-        text = f"failed{where}: {error.get('type', 'error')}: {' '.join(str(error.get('message', '')).split())}"
-    _line(console, text, style="bold red", wrap=True)
-    if record.get("output_dir"):
-        _line(console, f"  {Path(record['output_dir']) / 'record.json'}")
+        # The message of a RunError was written for people; of anything else, the type says more than the message.
+        kind = "" if error.get("type") == "RunError" else f"{error.get('type', 'failed')}: "
+        text = kind + " ".join(str(error.get("message", "")).split())
+    record_path = f" (see {Path(record['output_dir']) / 'record.json'})" if record.get("output_dir") else ""
+    _line(console, f"error: {where}{text}{record_path}", style="bold red")
 
 
 def _headline(record: dict[str, Any]) -> str:
