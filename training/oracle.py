@@ -23,7 +23,8 @@ SPECKLE = 24  # pixels; a smaller region is no object
 BACKGROUND_TOLERANCE = 60.0  # RGB distance from the named background
 COLOUR_TOLERANCE = 80.0  # RGB distance from the nearest named colour
 PURITY = 0.85  # share of an object's inner pixels that must have its colour
-SHAPE_MATCH = 0.7  # overlap with the ideal shape below which an object has none
+SHAPE_MATCH = {"circle": 0.85, "square": 0.85, "triangle": 0.7}  # least overlap with the ideal; a tip is easily lost
+ASPECT = 1.25  # longer to shorter side of the bounding box, above which an object has no shape
 SIZE_LIMITS = (11.5, 19.0)  # radius in pixels: small below the first, large above the second
 APART = 6.0  # pixels between two centres along the axis of their relation
 
@@ -81,6 +82,8 @@ def _colour(picture: npt.NDArray, mask: npt.NDArray) -> str:
 def _shape(mask: npt.NDArray) -> str:
     """The ideal shape that overlaps best (intersection over union) within the bounding box."""
     height, width = mask.shape
+    if max(height, width) > ASPECT * min(height, width):
+        return "unclear"
     yy, xx = np.mgrid[0:height, 0:width] + 0.5
     dx, dy = 2 * xx / width - 1, 2 * yy / height - 1
     overlaps = {}
@@ -88,7 +91,7 @@ def _shape(mask: npt.NDArray) -> str:
         ideal = signed_distance(shape, dx, dy, 1.0) <= 0
         overlaps[shape] = (mask & ideal).sum() / (mask | ideal).sum()
     best = max(overlaps, key=overlaps.__getitem__)
-    return best if overlaps[best] >= SHAPE_MATCH else "unclear"
+    return best if overlaps[best] >= SHAPE_MATCH[best] else "unclear"
 
 
 def _size(radius: float) -> str:

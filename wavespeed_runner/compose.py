@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def composer(config_dir: str | None) -> Iterator[None]:
             yield
     finally:
         _config_dir.clear()
+        _baseline.cache_clear()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
         typed_here: those of them that stood on the command line; the others came from a file.
     """
     composed = _plain(overrides)
-    trust.check(composed, _plain([o for o in typed_here if trust.is_reserved(o)]))
+    trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))))
     return {key: value for key, value in composed.items() if key != "hydra"}
 
 
@@ -83,6 +85,12 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
     data = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(data, dict)
     return data  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=16)
+def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
+    return _plain(list(overrides))
 
 
 def is_sweep(overrides: list[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
 from pathlib import Path
@@ -125,6 +126,7 @@ def _digest(data: Any) -> str:
     return sha256(json.dumps(data, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+@lru_cache(maxsize=256)
 def _source_digest(file: str | None) -> str | None:
     """A plugin's stage has code of its own: its file decides its results."""
     return sha256(Path(file).read_bytes()).hexdigest() if file else None

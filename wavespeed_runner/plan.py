@@ -5,7 +5,7 @@ Building a plan loads nothing and writes nothing. Everything that can be wrong w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,14 @@ def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     """The typed config with everything automatic decided: the device, and the size of a rehearsal."""
     config = typed(composed)
     changes = []
-    settled = {"device": resolve_device(config.device)}
+    settled: dict[str, Any] = {"device": resolve_device(config.device)}
     if config.model.init is Init.tiny:
         size = implementation_of("model", config.model).tiny_size
         for key in ("width", "height"):
             if composed.get(key) is None:
                 settled[key] = size
                 changes.append(Change(key=key, value=size, why="model.init=tiny rehearses at a small size"))
-    return typed({**composed, **settled}), changes
+    return replace(config, **settled), changes
 
 
 def _samples(config: Config) -> list[Sample]:

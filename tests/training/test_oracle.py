@@ -63,9 +63,16 @@ def test_an_object_of_two_colours_is_wrong() -> None:
     assert any("mixed" in p for p in judge(drawn, "a red square").problems)
 
 
-def test_a_shape_that_is_none_of_the_three_is_wrong() -> None:
+PLUS = ((slice(28, 36), slice(12, 52)), (slice(12, 52), slice(28, 36)))
+OBLONG = ((slice(20, 40), slice(15, 45)),)
+STAIRS = ((slice(12, 28), slice(12, 28)), (slice(20, 44), slice(20, 44)))
+
+
+@pytest.mark.parametrize("areas", [PLUS, OBLONG, STAIRS])
+def test_a_shape_that_is_none_of_the_three_is_wrong(areas: tuple[tuple[slice, slice], ...]) -> None:
     drawn = np.full((64, 64, 3), BACKGROUNDS["white"], dtype=np.uint8)
-    drawn[28:36, 12:52] = drawn[12:52, 28:36] = COLOURS["red"]  # a plus sign
+    for area in areas:
+        drawn[area] = COLOURS["red"]
     assert judge(drawn, "a red square").found[0].shape == "unclear"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..config import Init, ModelConfig, top_level
 from ..environment import resolve_device
@@ -26,7 +27,11 @@ def _weights(options: LoadOptions) -> list[str]:
     if model.init is not Init.pretrained:
         return [model.init.value]
     components = getattr(model, "components", None)
-    return [identity(model.repo, model.revision), *([identity(components, None)] if components else [])]
+    return [_identity(model.repo, model.revision), *([_identity(components, None)] if components else [])]
+
+
+# Asked for every picture of a plan; weights are not expected to change under a running process.
+_identity = lru_cache(maxsize=8)(identity)
 
 
 @stage("load", options=LoadOptions, pure=False, identity=_weights)
