@@ -52,6 +52,10 @@ def guarded(command: Callable[[], int]) -> int:
         return _say(explain(error), WRONG)
     except RunError as error:
         return _say(str(error), FAILED)
+    except BrokenPipeError:
+        # Somebody reads our output with `head` and has enough; closing stdout at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except OSError as error:
         return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
     except KeyboardInterrupt:

@@ -108,7 +108,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    write_text(folder / "record.json", json.dumps(record, indent=1, allow_nan=False) + "\n")
+    """Leaves out where the folder lies: it may move, and is nobody's business when the record is shared."""
+    shared = {key: value for key, value in record.items() if key != "output_dir"}
+    write_text(folder / "record.json", json.dumps(shared, indent=1, allow_nan=False) + "\n")
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs a picture, a record or a config again and says whether the result is the same.
 
-    python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE]
+    python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE] [prompts.path=FILE]
 
 Everything is computed again, nothing is taken from the store. Exit status: 0 the same pictures, pixel for pixel, or
 nothing to compare with; 1 other pictures, or a failure; 2 not something that can be replayed.
@@ -19,7 +19,7 @@ from . import trust
 from .errors import ConfigError
 
 USAGE = "python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
-MAY_SET = ("outputs", "device")
+MAY_SET = ("outputs", "device", "prompts.path")
 
 
 def main(arguments: list[str]) -> int:
@@ -40,6 +40,10 @@ def _main(arguments: list[str]) -> int:
         return 0
     path, values = _arguments(arguments)
     config, claims = read(path)
+    if "prompts.path" in values:
+        config["prompts"] = {"path": values.pop("prompts.path")}
+    elif config.get("prompt") is None:
+        trust.check_prompt_file(config)
     config = {**config, "outputs": "outputs", **values, "dry_run": False, "rerun": True}
     trust.check_values(config)
     plan = build_plan(config)

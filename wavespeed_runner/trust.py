@@ -26,14 +26,17 @@ LET_THROUGH = (
 OURS = ("outputs", "dry_run", "rerun")
 """Top-level keys that only the command line may set."""
 
+PROMPT_FILE = "prompts.path"
+"""Reads a file into records and pictures, which are shared: a config may name a packaged file, or a relative .txt."""
+
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
 
 
 def is_reserved(override: str) -> bool:
-    """Whether an override sets something that a file may not set: Hydra's node, its groups, or our `OURS`."""
+    """Whether an override sets what is for the command line: Hydra's node and groups, `OURS`, `PROMPT_FILE`."""
     key = re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0].strip()
-    return re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *OURS)
+    return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *OURS)
 
 
 def check(composed: dict[str, Any], baseline: dict[str, Any]) -> None:
@@ -56,10 +59,23 @@ def check(composed: dict[str, Any], baseline: dict[str, Any]) -> None:
     for key in OURS:
         if composed[key] != baseline[key]:
             raise ConfigError(f"{key}={composed[key]}: a config file sets it, and only the command line may")
+    if composed["prompts"] != baseline["prompts"]:
+        check_prompt_file(composed)
     for override in composed["hydra"].get("sweeper", {}).get("params") or {}:
         if is_reserved(str(override)):
             raise ConfigError(f"hydra.sweeper.params.{override}: a config file may not sweep over it")
     check_values({key: value for key, value in composed.items() if key != "hydra"})
+
+
+def check_prompt_file(config: dict[str, Any]) -> None:
+    """Refuses a prompt file, named by a config, that might be somebody's secret."""
+    path = str((config.get("prompts") or {}).get("path", ""))
+    harmless = path.endswith(".txt") and not path.startswith(("/", "~", "\\")) and ".." not in path and ":" not in path
+    if not (path.startswith("pkg://") or harmless or path == "???"):
+        raise ConfigError(
+            f"{PROMPT_FILE}={path}: a config file may name a relative .txt file; give another on the command line, "
+            f"{PROMPT_FILE}=FILE"
+        )
 
 
 def check_values(config: dict[str, Any]) -> None:
