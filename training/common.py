@@ -86,3 +86,11 @@ def append_row(path: Path, row: dict[str, float | int]) -> None:
         if fresh:
             writer.writeheader()
         writer.writerow(row)
+
+
+def forget_rows_after(path: Path, step: int) -> None:
+    """Drop the lines of a log that a run which goes on from `step` is going to write again."""
+    if path.exists():
+        header, *lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if int(line.split(",")[0]) <= step]
+        path.write_text("".join([header, *kept]))

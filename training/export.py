@@ -22,7 +22,7 @@ from diffusers import (
 )
 from torch import Tensor
 
-from training import flow, text, vae
+from training import flow, text, transformer, vae
 from training.common import DEMO
 
 
@@ -38,9 +38,9 @@ def scheduler() -> FlowMatchEulerDiscreteScheduler:
     )
 
 
-def transformer(weights: dict[str, Tensor]) -> FluxTransformer2DModel:
+def trained_transformer(weights: dict[str, Tensor]) -> FluxTransformer2DModel:
     """The transformer with given weights, in evaluation mode."""
-    model = flow.build()
+    model = transformer.build()
     model.load_state_dict(weights)
     return model.eval()
 
@@ -69,7 +69,7 @@ def pipeline(weights: dict[str, Tensor]) -> FluxPipeline:
         tokenizer=encoders.tokenizer,
         text_encoder_2=encoders.t5,
         tokenizer_2=encoders.tokenizer,
-        transformer=transformer(weights),
+        transformer=trained_transformer(weights),
     )
 
 

@@ -1,8 +1,8 @@
 """Train the transformer by flow matching on frozen text encoders and a frozen autoencoder.
 
-    python -m training.flow --steps 5000
-    torchrun --nproc-per-node 2 -m training.flow --steps 5000    # two cores, or two GPUs
-    python -m training.flow --steps 5000 --resume                # go on from the last checkpoint
+    python -m training.flow --steps 6000
+    torchrun --nproc-per-node 2 -m training.flow --steps 6000    # two cores, or two GPUs
+    python -m training.flow --steps 6000 --resume                # go on from the last checkpoint
 
 The model sees x = (1 - sigma) * x0 + sigma * noise and learns noise - x0, as FLUX does
 (rectified flow, https://arxiv.org/abs/2403.03206). Sigma is logit-normal around 0.62 in four
@@ -23,16 +23,17 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from diffusers import AutoencoderTiny, FluxTransformer2DModel
-from torch import Tensor, nn
+from diffusers import AutoencoderTiny
+from torch import Tensor
 from torch.nn import functional as F
 
-from training import text, vae
+from training import text, transformer, vae
 from training.common import (
     OUTPUTS,
     RESULTS,
     MovingAverage,
     append_row,
+    forget_rows_after,
     optimisers,
     save_atomically,
     schedule,
@@ -41,8 +42,6 @@ from training.common import (
 from training.pool import Batch, Pool
 
 FOLDER = OUTPUTS / "flow"
-MATRICES = (".attn.", ".ff.", ".ff_context.", ".proj_mlp.", ".proj_out.")  # not the last layer
-GRID = 8  # latent patches per side: 64 pixels / 4 (autoencoder) / 2 (packing)
 
 
 @dataclass(frozen=True)
@@ -61,39 +60,6 @@ class Recipe:
     seed: int = 0
 
 
-def build() -> FluxTransformer2DModel:
-    """An untrained FLUX transformer of 2.8 M parameters that starts as "predict zero".
-
-    diffusers leaves the modulations and the output layer at their random initialisation; zeroed,
-    as in DiT (https://arxiv.org/abs/2212.09748), training starts faster and safer.
-    """
-    model = FluxTransformer2DModel(
-        patch_size=1,
-        in_channels=16,
-        num_layers=2,
-        num_single_layers=6,
-        attention_head_dim=32,
-        num_attention_heads=4,
-        joint_attention_dim=text.WIDTH,
-        pooled_projection_dim=text.WIDTH,
-        guidance_embeds=False,
-        axes_dims_rope=(8, 12, 12),
-    )
-    for name, module in model.named_modules():
-        modulation = isinstance(module, nn.Linear) and ".norm" in f".{name}"
-        if modulation or name == "proj_out":
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-    return model
-
-
-def position_ids(device: torch.device) -> tuple[Tensor, Tensor]:
-    """(image ids (64, 3), text ids (20, 3)) as FluxPipeline makes them."""
-    rows, columns = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
-    image = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3)
-    return image.float().to(device), torch.zeros(text.LENGTH, 3, device=device)
-
-
 def draw_sigmas(count: int, uniform: float, generator: torch.Generator) -> Tensor:
     """Noise levels in (0, 1), shape (count,)."""
     bell = torch.sigmoid(0.5 + torch.randn(count, generator=generator))
@@ -109,10 +75,10 @@ class Trainer:
         self.shared = dist.is_initialized()
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if self.shared else (0, 1)
         torch.manual_seed(recipe.seed)
-        self.model = build().to(device)
-        self.optimisers = optimisers(self.model.named_parameters(), MATRICES, recipe.muon_lr, recipe.lr)
+        self.model = transformer.build().to(device)
+        self.optimisers = optimisers(self.model.named_parameters(), transformer.MATRICES, recipe.muon_lr, recipe.lr)
         self.average = MovingAverage(self.model, recipe.ema)
-        self.ids = position_ids(device)
+        self.ids = transformer.position_ids(device)
         self.empty = pool.encoders(pool.encoders.tokens([""]))
         self.step = 0
 
@@ -200,7 +166,9 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def run(trainer: Trainer, *, save_every: int, log_every: int = 25, log: Path | None = None) -> None:
-    """Train to the end of the recipe, logging the mean loss of each `log_every` steps."""
+    """Train to the end of the recipe, logging the first process's mean loss of `log_every` steps."""
+    if log is not None and trainer.rank == 0:
+        forget_rows_after(log, trainer.step)
     total, since, start = 0.0, 0, time.monotonic()
     while trainer.step < trainer.recipe.steps:
         total, since = total + trainer.train_step(), since + 1
@@ -219,13 +187,15 @@ def run(trainer: Trainer, *, save_every: int, log_every: int = 25, log: Path | N
 def main() -> None:
     """Command line; under torchrun, one of its processes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--save-every", type=int, default=250, metavar="STEPS")
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
+    if not args.resume and checkpoints(FOLDER):
+        parser.error(f"{FOLDER} holds a run: --resume it, or remove it")
     device = torch.device(args.device)
     if "RANK" in os.environ:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from training.scenes import BACKGROUNDS, COLOURS, SHAPES, Demand, Picture, parse, signed_distance
+from training.scenes import BACKGROUNDS, COLOURS, SHAPES, Demand, Floats, Picture, parse, signed_distance
+
+Mask = npt.NDArray[np.bool_]
 
 BORDER = 2  # pixels along the edge that show the background
 FOREGROUND = 60.0  # RGB distance from the background from which a pixel belongs to an object
@@ -55,20 +57,20 @@ class Verdict:
         return not self.problems
 
 
-def _nearest(rgb: npt.NDArray, palette: dict[str, tuple[int, int, int]], tolerance: float) -> str:
+def _nearest(rgb: Floats, palette: dict[str, tuple[int, int, int]], tolerance: float) -> str:
     distances = {name: float(np.linalg.norm(rgb - np.array(c))) for name, c in palette.items()}
     name = min(distances, key=distances.__getitem__)
     return name if distances[name] <= tolerance else "unclear"
 
 
-def _background(picture: npt.NDArray) -> npt.NDArray:
+def _background(picture: Floats) -> Floats:
     """The median colour of the border."""
     inside = np.zeros(picture.shape[:2], dtype=bool)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
     return np.median(picture[~inside], axis=0)
 
 
-def _colour(picture: npt.NDArray, mask: npt.NDArray) -> str:
+def _colour(picture: Floats, mask: Mask) -> str:
     """The colour of an object's inner pixels, "mixed" if they disagree."""
     core = ndimage.binary_erosion(mask)
     pixels = picture[core if core.any() else mask]
@@ -79,7 +81,7 @@ def _colour(picture: npt.NDArray, mask: npt.NDArray) -> str:
     return _nearest(np.median(pixels, axis=0), COLOURS, COLOUR_TOLERANCE)
 
 
-def _shape(mask: npt.NDArray) -> str:
+def _shape(mask: Mask) -> str:
     """The ideal shape that overlaps best (intersection over union) within the bounding box."""
     height, width = mask.shape
     if max(height, width) > ASPECT * min(height, width):
@@ -100,7 +102,7 @@ def _size(radius: float) -> str:
     return "large" if radius > SIZE_LIMITS[1] else "medium"
 
 
-def find_objects(picture: Picture) -> tuple[list[Found], npt.NDArray]:
+def find_objects(picture: Picture) -> tuple[list[Found], Floats]:
     """(connected regions that differ from the background, colour of the background)."""
     floats = picture.astype(float)
     background = _background(floats)

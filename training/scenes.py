@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 Picture = npt.NDArray[np.uint8]  # (64, 64, 3)
+Pictures = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
+Floats = npt.NDArray[np.float64]
 
 SIDE = 64
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -215,7 +217,7 @@ def _place_pair(relation: str, rng: np.random.Generator) -> list[tuple[float, fl
 _YY, _XX = np.mgrid[0:SIDE, 0:SIDE] + 0.5
 
 
-def signed_distance(shape: str, dx: npt.NDArray, dy: npt.NDArray, radius: float) -> npt.NDArray:
+def signed_distance(shape: str, dx: Floats, dy: Floats, radius: float) -> Floats:
     """Distance in pixels to the outline, negative inside (exact near it, as edges need).
 
     dx, dy are offsets from the centre of the bounding box, whose side is 2 * radius. Triangles

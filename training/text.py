@@ -1,6 +1,6 @@
 """Make the two text encoders and teach them what a caption says; afterwards they stay frozen.
 
-    python -m training.text [--steps 600]
+    python -m training.text [--steps 700]
 
 Trained jointly with the transformer, small text encoders never bind word order to position: the
 colours come out right and the relation stays at chance. So they are taught first, by heads that
@@ -178,7 +178,7 @@ def train(steps: int, seed: int, batch: int, folder: Path) -> float:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

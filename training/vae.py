@@ -1,6 +1,6 @@
 """Train the autoencoder: 64 x 64 pictures to 16 x 16 latents of 4 channels and back.
 
-    python -m training.vae [--steps 1200]
+    python -m training.vae [--steps 1300]
 
 An `AutoencoderTiny` (the architecture of https://github.com/madebyollin/taesd) without
 normalisation layers: a GroupNorm removes the absolute colour that flat pictures consist of. The
@@ -28,7 +28,7 @@ from training.common import (
     schedule,
     set_rate,
 )
-from training.scenes import parse, place, random_caption, render
+from training.scenes import Pictures, parse, place, random_caption, render
 
 FOLDER = OUTPUTS / "vae"
 LATENT_NOISE = 0.05
@@ -46,12 +46,12 @@ def build() -> AutoencoderTiny:
     )
 
 
-def to_tensor(pictures: np.ndarray) -> Tensor:
+def to_tensor(pictures: Pictures) -> Tensor:
     """uint8 (N, H, W, 3) to float (N, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def random_pictures(rng: np.random.Generator, count: int) -> np.ndarray:
+def random_pictures(rng: np.random.Generator, count: int) -> Pictures:
     """Pictures of training captions, uint8 (count, 64, 64, 3), six of ten with two objects."""
     found = []
     for _ in range(count):
@@ -68,7 +68,7 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: AutoencoderTiny, pictures: np.ndarray) -> tuple[float, float, float]:
+def measure(model: AutoencoderTiny, pictures: Pictures) -> tuple[float, float, float]:
     """(peak signal-to-noise ratio in dB, mean of the latents, their standard deviation)."""
     wanted = to_tensor(pictures)
     latents = model.encode(wanted).latents
@@ -108,13 +108,13 @@ def train(steps: int, seed: int, batch: int, folder: Path) -> None:
     ratio, mean, spread = measure(model, test)
     model.register_to_config(scaling_factor=1 / spread, shift_factor=mean)
     model.save_pretrained(folder)
-    print(f"PSNR {ratio:.2f} dB, latents {mean:.3f} +- {spread:.3f}, {step} steps")
+    print(f"PSNR {ratio:.2f} dB, latents {mean:.3f} +- {spread:.3f}, {steps} steps")
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

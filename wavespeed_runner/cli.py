@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
+from . import __version__
 from .errors import ConfigError, RunError, one_line
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -25,6 +28,7 @@ REFUSED_FLAGS = {
 }
 SHOW_ONLY = ("hydra_help", "cfg", "info", "shell_completion")
 """Flags that make Hydra show something and run nothing."""
+ONE_OF = ("run", "multirun", *SHOW_ONLY)
 
 
 def console() -> NoReturn:
@@ -41,7 +45,8 @@ def guarded(command: Callable[[], int]) -> int:
     """Runs a command; what it raises becomes one line on stderr and an exit status."""
     from .messages import EXPLAINED, explain
 
-    users_full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    users_choice = os.environ.get("HYDRA_FULL_ERROR")
+    users_full_error = users_choice == "1"
     # Makes Hydra raise instead of printing a page and exiting by itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -60,6 +65,15 @@ def guarded(command: Callable[[], int]) -> int:
         return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
     except KeyboardInterrupt:
         return _say("interrupted; the same command goes on from what is in the store", INTERRUPTED)
+    except Exception as error:
+        if users_full_error:
+            raise
+        return _say(f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where", FAILED)
+    finally:
+        if users_choice is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = users_choice
 
 
 def _say(message: str, status: int) -> int:
@@ -73,21 +87,22 @@ def _main(arguments: list[str]) -> int:
 
         print(usage(_config_dir_of(arguments)))
         return DONE
+    if "--version" in arguments:
+        print(f"wavespeed_runner {__version__}")
+        return DONE
     args = parse(arguments)
-    for flag, why in REFUSED_FLAGS.items():
-        if getattr(args, flag) is not None:
-            raise ConfigError(f"--{flag.replace('_', '-')}: refused; {why}")
+    _refuse_flags(args)
     if any(getattr(args, flag) for flag in SHOW_ONLY):
-        return _hydra_main(arguments, args, lambda composed: None)
+        return _show(args)
 
     jobs = plan_jobs(args)
-    if jobs[0][1].config.dry_run:
+    if any(plan.config.dry_run for _, plan in jobs):
         from .report.plan_text import plan_text
 
         for overrides, plan in jobs:
             print(plan_text(plan, overrides if len(jobs) > 1 else None))
         return DONE
-    return _execute(arguments, args)
+    return _execute(args)
 
 
 def parse(arguments: list[str]) -> Any:
@@ -103,6 +118,21 @@ def parse(arguments: list[str]) -> Any:
     return parser.parse_intermixed_args(arguments)
 
 
+def _refuse_flags(args: Any) -> None:
+    for flag, why in REFUSED_FLAGS.items():
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"{_flag(flag)}: refused; {why}")
+    given = [_flag(flag) for flag in ONE_OF if getattr(args, flag)]
+    if len(given) > 1:
+        raise ConfigError(f"{' '.join(given)}: one of them at a time")
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve, --package: only with --cfg")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _config_dir_of(arguments: list[str]) -> str | None:
     return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
 
@@ -110,6 +140,7 @@ def _config_dir_of(arguments: list[str]) -> str | None:
 def plan_jobs(args: Any) -> list[tuple[list[str], Any]]:
     """(overrides, plan) of every job, one for a single run. Everything wrong with any of them is raised here."""
     from .compose import compose_job, composer, is_sweep, sweep_jobs
+    from .messages import EXPLAINED, explain
     from .plan import build_plan
 
     with composer(args.config_dir):
@@ -119,13 +150,18 @@ def plan_jobs(args: Any) -> list[tuple[list[str], Any]]:
             jobs = [list(args.overrides)]
         typed_keys = {o.lstrip("+~").partition("=")[0] for o in args.overrides}
         planned = []
-        for job in jobs:
+        for number, job in enumerate(jobs, start=1):
             typed_here = [o for o in job if o.lstrip("+~").partition("=")[0] in typed_keys]
-            planned.append((job, build_plan(compose_job(job, typed_here))))
+            try:
+                planned.append((job, build_plan(compose_job(job, typed_here))))
+            except EXPLAINED as error:
+                if len(jobs) == 1:
+                    raise
+                raise ConfigError(f"{explain(error)} (job {number} of {len(jobs)}: {' '.join(job)})") from None
     return planned
 
 
-def _execute(arguments: list[str], args: Any) -> int:
+def _execute(args: Any) -> int:
     """Hands over to Hydra, which makes folders and logs and calls the task once a job."""
     from omegaconf import OmegaConf
 
@@ -142,26 +178,41 @@ def _execute(arguments: list[str], args: Any) -> int:
 
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
-        plan = build_plan(data)
-        record = run_plan(plan, Path(runtime.runtime.output_dir), list(runtime.overrides.task))
+        overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
+        record = run_plan(build_plan(data), Path(runtime.runtime.output_dir), overrides)
         statuses.append(record["status"])
         (show if record["status"] == "completed" else show_failure)(record)
 
-    _hydra_main(arguments, args, task)
+    _hydra_main(args, task)
     return DONE if statuses and all(status == "completed" for status in statuses) else FAILED
 
 
-def _hydra_main(arguments: list[str], args: Any, task: Any) -> int:
+def _show(args: Any) -> int:
+    """Hydra shows something; what it says when it then gives up becomes our one line."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            _hydra_main(args, lambda composed: None)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"--shell-completion: {one_line(error)}") from error
+    except SystemExit as stop:
+        if stop.code:
+            raise ConfigError(said.getvalue()) from None
+    return DONE
+
+
+def _hydra_main(args: Any, task: Any) -> None:
     import hydra
 
-    from .compose import CONFIG_NAME, VERSION_BASE, register_with_hydra
+    from .compose import CONFIG_NAME, VERSION_BASE, search_path
     from .config import CONF
 
-    register_with_hydra()
-    flags = [a for a in arguments if a not in args.overrides]
+    # Without --config-dir: `search_path` adds it, to the same place as in `plan_jobs`.
+    flags = [_flag(flag) for flag in ("resolve", *ONE_OF) if getattr(args, flag) is True]
+    flags += [f"{_flag(flag)}={value}" for flag in ("cfg", "info", "package") if (value := getattr(args, flag))]
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *args.overrides]
     try:
-        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)()
+        with search_path(args.config_dir):
+            hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)()
     finally:
         sys.argv = before
-    return DONE

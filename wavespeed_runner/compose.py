@@ -6,6 +6,7 @@ is wrong with it in one line.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -18,25 +19,30 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Sweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
 
 from . import registry, trust
-from .config import CONF, Config
-from .errors import ConfigError
+from .config import CONF, Config, OpenGraph
+from .errors import ConfigError, one_line
+from .messages import EXPLAINED
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 
 _config_dir: list[str] = []
-"""The `--config-dir` of a composition made here; Hydra's main adds it by itself."""
+"""The `--config-dir`, while something composes."""
 
 
 class PluginConfigs(SearchPathPlugin):
     """Puts the installed plugins' `conf/` folders, and `--config-dir`, behind our own: they add, never shadow."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        # Hydra's and our schemas, which Hydra would search last: a folder must not shadow those either.
+        search_path.append("schema", "structured://")
         for package in registry.load_all():
             search_path.append("wavespeed_runner plugin", f"pkg://{package}.conf")
         for folder in _config_dir:
@@ -46,7 +52,9 @@ class PluginConfigs(SearchPathPlugin):
 def register_with_hydra() -> None:
     """Makes schemas and plugin configs known to Hydra, here and in its main."""
     store = ConfigStore.instance()
-    store.store(name="base_config", node=Config)
+    base = OmegaConf.structured(Config)
+    base.graph = OmegaConf.structured(OpenGraph)
+    store.store(name="base_config", node=base)
     for entry in registry.entries():
         if entry.group != "stage":
             store.store(group=f"schema/{entry.group}", name=entry.name, node=entry.options)
@@ -54,18 +62,27 @@ def register_with_hydra() -> None:
 
 
 @contextmanager
-def composer(config_dir: str | None) -> Iterator[None]:
-    """Hydra ready to compose; `config_dir` adds a folder of the user's."""
+def search_path(config_dir: str | None) -> Iterator[None]:
+    """Hydra, here or in its main, finds our configs, the plugins' and those of the user's folder `config_dir`."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
     register_with_hydra()
     _config_dir[:] = [config_dir] if config_dir is not None else []
     try:
-        with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
-            yield
+        yield
     finally:
         _config_dir.clear()
-        _baseline.cache_clear()
+
+
+@contextmanager
+def composer(config_dir: str | None) -> Iterator[None]:
+    """Hydra ready to compose; `config_dir` adds a folder of the user's."""
+    with search_path(config_dir):
+        try:
+            with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
+                yield
+        finally:
+            _baseline.cache_clear()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
@@ -76,15 +93,39 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
         typed_here: those of them that stood on the command line; the others came from a file.
     """
     composed = _plain(overrides)
-    trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))))
+    trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
     return {key: value for key, value in composed.items() if key != "hydra"}
 
 
 def _plain(overrides: list[str]) -> dict[str, Any]:
-    composed = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
+    try:
+        with _environment_hidden(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
+            composed = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
+    except EXPLAINED:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{' '.join(overrides)}: a config file includes or refers to itself without end") from None
+    except Exception as error:
+        # What Hydra does not foresee: a group set to null, a file that is not text, defaults that are no list.
+        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {one_line(error)}") from None
     data = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(data, dict)
     return data  # type: ignore[return-value]
+
+
+@contextmanager
+def _environment_hidden() -> Iterator[None]:
+    """Defaults lists are resolved while Hydra composes: `- cache: ${oc.env:TOKEN}` would end in `.hydra/hydra.yaml`."""
+
+    def refuse(name: str, default: str = "") -> str:
+        raise ConfigError(f"${{oc.env:{name}}}: a defaults list may not read the environment")
+
+    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
 @lru_cache(maxsize=16)
@@ -99,15 +140,29 @@ def is_sweep(overrides: list[str]) -> bool:
 
 
 def sweep_jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them."""
-    first = [o for o in overrides if not _is_swept(o)]
+    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them.
+
+    The sweep's own config, of which Hydra takes launcher and callbacks, is checked: its jobs may be other configs.
+    """
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    first = [o.input_line or "" for o in parser.parse_overrides(overrides) if not o.is_sweep_override()]
+    compose_job(first, first)
     params = _plain(first)["hydra"]["sweeper"].get("params") or {}
-    parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
-    return BasicSweeper.split_arguments(parsed, None)[0]
+    parsed = parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
+    for override in parsed:
+        _refuse_without_values(override)
+    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    if not jobs:
+        raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
+    return jobs
 
 
-def _is_swept(override: str) -> bool:
-    return OverridesParser.create().parse_override(override).is_sweep_override()
+def _refuse_without_values(override: Override) -> None:
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        raise ConfigError(f"{override.input_line}: an interval lists no values; write KEY=a,b,c or KEY=range(a,b,step)")
+    if isinstance(value, ChoiceSweep) and any(isinstance(v, Sweep) for v in value.list):
+        raise ConfigError(f"{override.input_line}: a sweep inside a sweep; write all values in one: KEY=a,b,c")
 
 
 def options(group: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import registry
+from . import registry, trust
 from .errors import ConfigError
 
 PACKAGE = Path(__file__).parent
@@ -106,6 +106,13 @@ class GraphConfig:
 
 
 @dataclass(kw_only=True)
+class OpenGraph(GraphConfig):
+    """While Hydra composes: OmegaConf lets nobody add a plain mapping to a dict of dataclasses."""
+
+    stages: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
 class MeasureConfig:
     reference: bool = True
     """Generate the same pictures with every lossy option off and compare."""
@@ -152,15 +159,18 @@ def typed(composed: dict[str, Any]) -> Config:
     """Checks and converts a composed config (plain data, interpolations unresolved), or one read back from a record.
 
     Raises:
-        ConfigError: unregistered name.
-        omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, missing value, broken interpolation.
+        ConfigError: unregistered name, missing value.
+        omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, broken interpolation.
     """
+    for key in sorted(OmegaConf.missing_keys(OmegaConf.create(composed))):
+        raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
     root: Any = OmegaConf.merge(_schema(Config, composed), composed)
     for key in ("steps", "guidance_scale", "width", "height"):
         if root[key] is None:
             root[key] = root.model[key]
     config = OmegaConf.to_object(root)
     assert isinstance(config, Config)
+    trust.check_resolved(as_data(config))
     return config
 
 
@@ -173,11 +183,15 @@ def stage_options(config: Config) -> dict[str, Any]:
     root = OmegaConf.structured(config)
     found = {}
     for name, stage in config.graph.stages.items():
-        given = stage.options or {}
-        options = registry.lookup("stage", stage.stage).options
+        given = {} if stage.options is None else stage.options
+        if not isinstance(given, dict):
+            raise ConfigError(f"graph.stages.{name}.options={given}: keys and their values are needed")
+        options = registry.lookup("stage", stage.stage, f"graph.stages.{name}.stage").options
         try:
             root.graph.stages[name].options = OmegaConf.merge(_schema(options, given), given)
             found[name] = OmegaConf.to_object(root.graph.stages[name].options)
+        except ConfigError as error:
+            raise ConfigError(f"graph.stages.{name}.options: {error}") from None
         except OmegaConfBaseException as error:
             key = f"graph.stages.{name}.options"
             if not str(error.full_key).startswith(key):
@@ -194,7 +208,7 @@ def _schema(base: type, given: dict[str, Any]) -> DictConfig:
         for part in path.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         if isinstance(node, dict) and "name" in node:
-            options = registry.lookup(path.replace(".", "/"), node["name"]).options
+            options = registry.lookup(path.replace(".", "/"), node["name"], f"{path}.name").options
             OmegaConf.update(root, path, OmegaConf.structured(options), merge=False)
     return root
 
@@ -214,6 +228,11 @@ def as_data(config: Any) -> Any:
     return convert(asdict(config))
 
 
+def groups() -> list[str]:
+    """Names of the shipped config groups, Hydra's own included where we have options for them."""
+    return sorted({file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml")} - {"."})
+
+
 def top_level(key: str) -> Any:
     """Default of a stage option that follows a top-level value: `steps: int = top_level("steps")`."""
     return II(key)
@@ -226,7 +245,7 @@ def packaged(path: str) -> Path:
     package, _, inside = path.removeprefix("pkg://").partition("/")
     from importlib.util import find_spec
 
-    spec = find_spec(package)
+    spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"{path}: package '{package}' is not installed")
     return Path(next(iter(spec.submodule_search_locations))) / inside

@@ -21,7 +21,9 @@ class RunError(Exception):
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or the valid names when none is near; empty when there are none."""
     names = sorted(set(valid))
-    near = get_close_matches(wrong, names, n=1, cutoff=0.6)
+    near = get_close_matches(wrong.lower(), names, n=1, cutoff=0.6)
+    # `treshold` for `residual_diff_threshold`
+    near = near or [name for name in names if get_close_matches(wrong.lower(), name.split("_"), cutoff=0.8)]
     if near:
         return f" (did you mean '{near[0]}'?)"
     return f" (allowed: {', '.join(names)})" if names else ""

@@ -41,14 +41,16 @@ class Execution:
         self.fresh: set[str] = set()
         """Keys computed by this process: a rerun computes each once."""
 
-    def run(self, graph: Graph, sample: Sample, node_keys: dict[str, str]) -> tuple[dict[str, Any], list[StageRun]]:
-        """Values of all nodes that were needed, and what ran.
+    def run(self, graph: Graph, sample: Sample, node_keys: dict[str, str], runs: list[StageRun]) -> dict[str, Any]:
+        """Values of all nodes that were needed.
+
+        Args:
+            runs: what ran is added to it, one by one, so that it is known also when a later stage fails.
 
         Raises:
             RunError, or whatever a stage raises.
         """
         values: dict[str, Any] = {SOURCE: sample}
-        runs: list[StageRun] = []
 
         def need(name: str) -> Any:
             if name not in values:
@@ -60,7 +62,7 @@ class Execution:
             # Latents carry what happened while denoising: the record wants it, also when the picture is in the store.
             if name == graph.output or name not in used or issubclass(node.stage.output, Latents):
                 need(name)
-        return values, runs
+        return values
 
     def _value(self, node: Node, key: str, need: Callable[[str], Any], runs: list[StageRun]) -> Any:
         if not node.stage.pure and key in self.resources:

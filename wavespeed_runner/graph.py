@@ -16,7 +16,7 @@ from typing import Any
 
 from .config import CacheConfig, Config, as_data, stage_options
 from .errors import ConfigError, did_you_mean
-from .registry import lookup
+from .registry import lookup, names
 from .stages import Stage
 from .values import Images, Sample
 
@@ -46,10 +46,14 @@ def build_graph(config: Config) -> Graph:
     Raises:
         ConfigError: unknown output or input, missing input, types that do not meet, a cycle.
     """
-    nodes, output, options = {}, config.graph.output, stage_options(config)
     for name, given in config.graph.stages.items():
         if name == SOURCE:
             raise ConfigError(f"graph.stages.{name}: the name is taken by the graph's source; choose another")
+        if given.stage not in names("stage"):
+            near = did_you_mean(given.stage, names("stage"))
+            raise ConfigError(f"graph.stages.{name}.stage={given.stage}: no stage of that name is registered{near}")
+    nodes, output, options = {}, config.graph.output, stage_options(config)
+    for name, given in config.graph.stages.items():
         stage = lookup("stage", given.stage).implementation
         nodes[name] = Node(name=name, stage=stage, options=options[name], inputs=given.inputs)
     for node in nodes.values():
@@ -79,7 +83,9 @@ def _check_inputs(node: Node, nodes: dict[str, Node]) -> None:
         gives = Sample if source == SOURCE else nodes[source].stage.output
         takes = node.stage.inputs[name]
         if not issubclass(gives, takes):
-            raise ConfigError(f"{where}.inputs.{name}={source}: it gives {gives.__name__}, {takes.__name__} is needed")
+            # An optional input's type is a union, which has no name.
+            needed = getattr(takes, "__name__", takes)
+            raise ConfigError(f"{where}.inputs.{name}={source}: it gives {gives.__name__}, {needed} is needed")
     missing = set(node.stage.inputs) - set(node.inputs) - node.stage.optional
     if missing:
         name = min(missing)
@@ -109,10 +115,11 @@ def keys(graph: Graph, sample: Sample, matters: dict[str, str]) -> dict[str, str
     found = {SOURCE: _digest({"sample": as_data(sample)})}
     for node in graph.nodes.values():
         module = sys.modules[node.stage.function.__module__]
+        file = getattr(module, "__file__", None)
         found[node.name] = _digest(
             {
                 "stage": node.stage.name,
-                "code": _source_digest(module.__file__),
+                "code": _source_digest(file),
                 "options": as_data(node.options),
                 "identity": node.stage.identity(node.options) if node.stage.identity else None,
                 "inputs": {name: found[source] for name, source in sorted(node.inputs.items())},

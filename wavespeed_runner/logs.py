@@ -19,10 +19,17 @@ class TqdmHandler(logging.Handler):
             self.handleError(record)
 
 
+class LogFile(logging.FileHandler):
+    """The run's log. On a full disk it stays silent: whoever writes the results says so, in one line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def log_to(folder: Path) -> None:
     """The logging of `conf/hydra/job_logging/wavespeed.yaml`, for runs that Hydra does not start."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(folder / "run.log")
+    file = LogFile(folder / "run.log")
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file], force=True)
     console = TqdmHandler(logging.WARNING)

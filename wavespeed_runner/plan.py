@@ -5,6 +5,8 @@ Building a plan loads nothing and writes nothing. Everything that can be wrong w
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +18,7 @@ from .errors import ConfigError
 from .graph import Graph, build_graph, keys, without_lossy
 from .models.checkpoint import inspect
 from .registry import implementation_of
-from .rules import Spoken, judge, refuse_bad
+from .rules import STAGE_VALUES, Spoken, judge, refuse_bad
 from .store import Store
 from .values import Sample
 
@@ -55,23 +57,27 @@ class Plan:
         return Store(Path(self.config.outputs) / "store")
 
 
-def build_plan(composed: dict[str, Any]) -> Plan:
+def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Plan:
     """Types, checks and plans one run.
 
     Args:
         composed: the application's part of the composed config, plain data, interpolations unresolved.
+        prompts: what a record says was asked for, taken as it stands instead of what the config names.
 
     Raises:
         ConfigError: a bad value, an unfit combination, a missing file, a broken graph or checkpoint.
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
     config, changes = _settle(composed)
+    _check_outputs(config.outputs)
     verdicts = judge(config)
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:
         inspect(config.model.repo, config.model.revision)
-    samples = _samples(config)
+    samples = _samples(config, prompts)
     graph = build_graph(config)
+    verdicts += _judge_stages(config, graph, verdicts)
+    refuse_bad(verdicts)
     lossless = without_lossy(graph)
     matters = what_matters(config.device)
     sample_keys = [keys(graph, sample, matters) for sample in samples]
@@ -87,8 +93,13 @@ def build_plan(composed: dict[str, Any]) -> Plan:
         reference_kind=kind,
         verdicts=verdicts,
         changes=changes,
-        fingerprint=sha256("\n".join(k[graph.output] for k in sample_keys).encode()).hexdigest(),
+        fingerprint=fingerprint_of(k[graph.output] for k in sample_keys),
     )
+
+
+def fingerprint_of(output_keys: Iterable[str]) -> str:
+    """The fingerprint of a run whose pictures have these store keys."""
+    return sha256("\n".join(output_keys).encode()).hexdigest()
 
 
 def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
@@ -105,9 +116,34 @@ def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     return replace(config, **settled), changes
 
 
-def _samples(config: Config) -> list[Sample]:
-    """The pictures that are asked for: the top-level prompt, else one a line of the prompt file."""
-    prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
+def _check_outputs(outputs: str) -> None:
+    """Refuses a folder that could not be made, before anything is computed for it."""
+    if not outputs.strip():
+        raise ConfigError("outputs=: a folder is needed; outputs=outputs is the default")
+    folder = Path(outputs)
+    there = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path())
+    if not there.is_dir():
+        raise ConfigError(f"outputs={outputs}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"outputs={outputs}: no permission to write in {there}; give another folder")
+
+
+def _judge_stages(config: Config, graph: Graph, known: list[Spoken]) -> list[Spoken]:
+    """What the rules say of values that only one stage has, given as its `options:` in the graph."""
+    spoken = []
+    for node in graph.nodes.values():
+        own = {name: getattr(node.options, name) for name in STAGE_VALUES if hasattr(node.options, name)}
+        new = [word for word in judge(replace(config, **own)) if word not in known]
+        spoken += [replace(word, message=f"graph.stages.{node.name}.options: {word.message}") for word in new]
+    return spoken
+
+
+def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
+    """The pictures that are asked for: given, else the top-level prompt, else one a line of the prompt file."""
+    if config.prompt is not None and not config.prompt.strip():
+        raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
+    if prompts is None:
+        prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
     limit = getattr(config.model, "max_sequence_length", None)
     for prompt in (*prompts, config.negative_prompt):
         if limit and (len(prompt.split()) > limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
@@ -119,9 +155,10 @@ def _samples(config: Config) -> list[Sample]:
 
 
 def _read_prompts(path: str) -> list[str]:
-    file = packaged(path)
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = packaged(path).read_text(encoding="utf-8-sig").splitlines()
+    except ConfigError as error:
+        raise ConfigError(f"prompts.path={error}") from None
     except OSError as error:
         raise ConfigError(
             f"prompts.path={path}: {error.strerror or error}; give a text file with one prompt a line, or prompt='...'"

@@ -34,6 +34,7 @@ def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
         "environment": describe(plan.config.device),
         "plan": {
             "stages": list(plan.graph.nodes),
+            "prompts": [sample.prompt for sample in plan.samples],
             "verdicts": [asdict(spoken) for spoken in plan.verdicts],
             "changes": [asdict(change) for change in plan.changes],
         },

@@ -49,11 +49,12 @@ def register(group: str, name: str, options: type) -> Callable[[T], T]:
     return add
 
 
-def lookup(group: str, name: str) -> Entry:
-    """The entry, or a `ConfigError` that names the near ones."""
+def lookup(group: str, name: str, key: str | None = None) -> Entry:
+    """The entry, or a `ConfigError` that names the near ones, and `key`, where the name stood."""
     load_all()
     if (group, name) not in _entries:
-        raise ConfigError(f"{group}.name={name}: nothing of that name is registered{did_you_mean(name, names(group))}")
+        where = key or f"{group}.name"
+        raise ConfigError(f"{where}={name}: nothing of that name is registered{did_you_mean(name, names(group))}")
     return _entries[group, name]
 
 

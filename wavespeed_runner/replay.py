@@ -11,12 +11,15 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from . import trust
-from .errors import ConfigError
+from .errors import ConfigError, one_line
+
+if TYPE_CHECKING:
+    from .plan import Plan
 
 USAGE = "python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
 MAY_SET = ("outputs", "device", "prompts.path")
@@ -31,7 +34,6 @@ def main(arguments: list[str]) -> int:
 
 def _main(arguments: list[str]) -> int:
     from .logs import log_to
-    from .plan import build_plan
     from .report.console import show, show_failure
     from .runner import run_plan
 
@@ -39,14 +41,7 @@ def _main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     path, values = _arguments(arguments)
-    config, claims = read(path)
-    if "prompts.path" in values:
-        config["prompts"] = {"path": values.pop("prompts.path")}
-    elif config.get("prompt") is None:
-        trust.check_prompt_file(config)
-    config = {**config, "outputs": "outputs", **values, "dry_run": False, "rerun": True}
-    trust.check_values(config)
-    plan = build_plan(config)
+    plan, claims = _planned(path, values)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
@@ -55,6 +50,37 @@ def _main(arguments: list[str]) -> int:
         return 1
     show(record)
     return _compare(record, claims, plan.fingerprint)
+
+
+def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
+    """The plan of what the file says, and what it claims.
+
+    Raises:
+        One of `messages.EXPLAINED`, whatever is in the file: it may come from a stranger.
+    """
+    from .messages import EXPLAINED
+    from .plan import build_plan
+
+    try:
+        config, claims = read(path)
+        prompts = claims.get("prompts")
+        if prompts:
+            # Given as they are: what looks like an interpolation in a prompt is none.
+            config = {**config, "prompt": None}
+        if "prompts.path" in values:
+            if prompts:
+                raise ConfigError(f"prompts.path={values['prompts.path']}: {path} says what its prompts are")
+            config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
+        elif not prompts and config.get("prompt") is None:
+            trust.check_prompt_file(config)
+        given = {key: value for key, value in values.items() if key != "prompts.path"}
+        config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
+        trust.check_values(config)
+        return build_plan(config, prompts), claims
+    except EXPLAINED:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: nothing that a run has left: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _arguments(arguments: list[str]) -> tuple[Path, dict[str, str]]:
@@ -70,10 +96,11 @@ def _arguments(arguments: list[str]) -> tuple[Path, dict[str, str]]:
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config in a picture, record or config file, and what is claimed of its result.
 
-    Claims: `fingerprint`, and `pixels`: {(prompt, seed): sha256 of the pixels}; each only where it is known.
+    Claims: `fingerprint`; `prompts`; `pixels`: {(prompt, seed): sha256 of the pixels}; `machine`: versions and the
+    like, by name. Each only where it is known.
 
     Raises:
-        ConfigError: nothing of ours in it.
+        ConfigError, or what broken data makes Python raise: nothing of ours in it.
     """
     from .record import PICTURE_KEY, read_record
 
@@ -81,15 +108,16 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return _read_picture(path, PICTURE_KEY)
     if path.suffix.lower() == ".json":
         record = read_record(path)
-        return record["config"], _claims(record)
+        return record["config"], _claims(record, record["config"])
     if path.suffix.lower() in (".yaml", ".yml"):
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            config = yaml.safe_load(file)
         if not isinstance(config, dict) or "graph" not in config:
             raise ConfigError(
                 f"{path}: not a resolved config of a run; experiments run with experiment=NAME --config-dir DIR"
             )
         beside = path.with_name("record.json")
-        return config, _claims(read_record(beside)) if beside.exists() else {}
+        return config, _claims(read_record(beside), config) if beside.exists() else {}
     raise ConfigError(f"{path}: a .png, .json or .yaml that a run has left is needed")
 
 
@@ -109,13 +137,32 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable picture: {error}") from None
     measure = {**config["measure"], "reference": False}
-    claims = {"fingerprint": fingerprint, "pixels": {(config["prompt"], config["seed"]): pixels_sha256(pixels)}}
+    prompt = config["prompt"]
+    claims = {
+        "fingerprint": fingerprint,
+        "prompts": [prompt],
+        "pixels": {(prompt, config["seed"]): pixels_sha256(pixels)},
+    }
     return {**config, "measure": measure}, claims
 
 
-def _claims(record: dict[str, Any]) -> dict[str, Any]:
+def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the record says of a config, its own or one beside it; the prompts only where nobody put in others since."""
     pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
-    return {"fingerprint": record["fingerprint"], "pixels": pixels, "environment": record["environment"]}
+    prompts = record["plan"].get("prompts") or []
+    same = all(config.get(key) == record["config"].get(key) for key in ("prompt", "prompts"))
+    return {
+        "fingerprint": record["fingerprint"],
+        "prompts": prompts if prompts and same and config.get("prompt") in (None, *prompts) else None,
+        "pixels": pixels,
+        "machine": _machine(record),
+    }
+
+
+def _machine(record: dict[str, Any]) -> dict[str, Any]:
+    """What may make the same config give other pictures."""
+    environment = record["environment"]
+    return {**environment["versions"], **{key: environment[key] for key in ("device_name", "code")}}
 
 
 def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:
@@ -129,23 +176,22 @@ def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -
     if same == len(claimed):
         print(f"replay: identical, {same} of {len(claimed)} pictures are the same, pixel for pixel")
         return 0
-    why = "" if claims.get("fingerprint") == fingerprint else _why(claims, record)
+    why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
+    if claims.get("fingerprint") != fingerprint:
+        why = _why(claims, record)
     print(f"replay: not identical, {same} of {len(claimed)} pictures are the same{why}")
     return 1
 
 
 def _why(claims: dict[str, Any], record: dict[str, Any]) -> str:
     """What differs between the two machines, where the claim says what it was."""
-    then, now = claims.get("environment"), record["environment"]
+    then, now = claims.get("machine"), _machine(record)
     if not then:
         return "; other versions, other hardware or other weights (the fingerprints differ)"
-    differing = [
-        f"{key} {then['versions'].get(key)} -> {value}"
-        for key, value in now["versions"].items()
-        if then["versions"].get(key) != value
-    ]
-    differing += [f"{k} {then[k]} -> {now[k]}" for k in ("device_name", "code") if then[k] != now[k]]
-    return f"; what changed: {', '.join(differing)}" if differing else "; other weights (the fingerprints differ)"
+    differing = [f"{key} {then.get(key)} -> {value}" for key, value in now.items() if then.get(key) != value]
+    if differing:
+        return f"; what changed: {', '.join(differing)}"
+    return "; other weights, or the config was edited (the fingerprints differ)"
 
 
 if __name__ == "__main__":

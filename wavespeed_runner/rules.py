@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
+from sys import platform
 from typing import Any, Literal
 
 from .caching.window import inside
@@ -91,6 +92,13 @@ VALUES: tuple[Rule, ...] = (
         fix="measure=default",
     ),
     Rule(
+        id="difference-gain",
+        verdict="bad",
+        when=lambda c, f: c.measure.difference_gain <= 0,
+        message="measure.difference_gain={c.measure.difference_gain}: must be above 0",
+        fix="measure.difference_gain=4",
+    ),
+    Rule(
         id="device",
         verdict="bad",
         when=lambda c, f: c.device not in ("auto", "cpu", "mps") and not _is_cuda(c.device),
@@ -105,6 +113,13 @@ VALUES: tuple[Rule, ...] = (
         fix="device=cpu",
     ),
     Rule(
+        id="device-mps",
+        verdict="bad",
+        when=lambda c, f: c.device == "mps" and platform != "darwin",
+        message="device=mps: only macOS has it",
+        fix="device=auto",
+    ),
+    Rule(
         id="num-frames",
         verdict="bad",
         when=lambda c, f: c.num_frames is not None and f.kind == "image",
@@ -114,6 +129,13 @@ VALUES: tuple[Rule, ...] = (
 )
 
 GUIDANCE: tuple[Rule, ...] = (
+    Rule(
+        id="guidance-negative",
+        verdict="bad",
+        when=lambda c, f: (c.guidance_scale or 0) < 0,
+        message="guidance_scale={c.guidance_scale}: 0 or more is needed",
+        fix="guidance_scale={c.model.guidance_scale} is the model's own",
+    ),
     Rule(
         id="guidance-none",
         verdict="bad",
@@ -152,6 +174,15 @@ SAMPLERS: tuple[Rule, ...] = (
 
 CACHES: tuple[Rule, ...] = (
     Rule(
+        id="cache-off",
+        verdict="bad",
+        when=lambda c, f: not _cached(c) and c.cache != type(c.cache)(),
+        message="cache=none with cache.start={c.cache.start} cache.end={c.cache.end} "
+        "cache.max_consecutive_cache_hits={c.cache.max_consecutive_cache_hits}: nothing is skipped, so they could not "
+        "take effect",
+        fix="cache=fbcache, or leave cache.KEY=VALUE out",
+    ),
+    Rule(
         id="cache-attaches",
         verdict="bad",
         when=lambda c, f: _cached(c) and f.blocks is None,
@@ -164,6 +195,13 @@ CACHES: tuple[Rule, ...] = (
         when=lambda c, f: _cached(c) and None in (c.cache.signal, c.cache.criterion, c.cache.predictor),
         message="cache={c.cache.name}: a strategy needs a signal, a criterion and a predictor",
         fix="name all three in its defaults list",
+    ),
+    Rule(
+        id="cache-head",
+        verdict="bad",
+        when=lambda c, f: getattr(c.cache.signal, "blocks", 1) < 1,
+        message="cache.signal.blocks={c.cache.signal.blocks}: at least one block must run to see what has changed",
+        fix="cache.signal.blocks=1",
     ),
     Rule(
         id="cache-one",
@@ -236,6 +274,9 @@ NUMERICS: tuple[Rule, ...] = (
         fix="model.init=pretrained for figures on quality",
     ),
 )
+
+STAGE_VALUES = ("model", "device", "steps", "guidance_scale", "width", "height", "sampler", "cache")
+"""What the rules look at and a graph may set for one stage alone."""
 
 RULES = (*VALUES, *GUIDANCE, *SAMPLERS, *CACHES, *NUMERICS)
 

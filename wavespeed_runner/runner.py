@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from .caching.window import inside
+from .config import CacheConfig, Config
 from .errors import RunError, one_line
-from .execution import Execution
+from .execution import Execution, StageRun
 from .graph import Graph
-from .plan import Plan
+from .plan import Plan, fingerprint_of
 from .record import cache_summary, new_record, picture_data, timing_summary, write_config, write_record
 from .registry import lookup
 from .values import Latents, Sample
@@ -45,7 +48,7 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
     except Exception as error:
         record["status"] = "failed"
         record["error"] = {"stage": stage, "type": type(error).__name__, "message": one_line(error)}
-        log.debug("stage '%s' failed", stage, exc_info=not isinstance(error, RunError))
+        log.debug("stage '%s' failed", stage, exc_info=True)
     finally:
         execution.close()
         _conclude(plan, execution, record)
@@ -80,9 +83,11 @@ def _run_graph(
     graph: Graph, sample: Sample, node_keys: dict[str, str], execution: Execution, record: dict[str, Any], of: str
 ) -> dict[str, Any]:
     """Runs one graph for one sample, listing its stages in the record; the values of its nodes."""
-    values, runs = execution.run(graph, sample, node_keys)
-    record["stages"] += [{**asdict(run), "of": of, "sample": len(record["samples"])} for run in runs]
-    return values
+    runs: list[StageRun] = []
+    try:
+        return execution.run(graph, sample, node_keys, runs)
+    finally:
+        record["stages"] += [{**asdict(run), "of": of, "sample": len(record["samples"])} for run in runs]
 
 
 def _latents(values: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _save_pictures(
 
     name = file_name(index, entry["prompt"], entry["seed"])
     picture = values[plan.graph.output].tensors["images"][0]
-    about = picture_data(plan.config, entry["prompt"], entry["seed"], plan.keys[index][plan.graph.output])
+    about = _about(plan.config, entry, plan.keys[index][plan.graph.output])
     entry["file"] = f"images/{name}"
     entry["sha256"] = write_png(folder / entry["file"], picture, metadata=about)
     entry["pixels_sha256"] = pixels_sha256(picture)
@@ -159,11 +164,8 @@ def _save_pictures(
         return Shown(entry["prompt"], note, picture)
 
     original = reference[plan.reference.output].tensors["images"][0]
-    lossless = replace(plan.config, cache=lookup("cache", "none").options())
-    key = plan.reference_keys[index][plan.reference.output]
-    write_png(
-        folder / "reference" / name, original, metadata=picture_data(lossless, entry["prompt"], entry["seed"], key)
-    )
+    about = _about(_lossless(plan.config), entry, plan.reference_keys[index][plan.reference.output])
+    write_png(folder / "reference" / name, original, metadata=about)
     gain = plan.config.measure.difference_gain
     map_ = difference(picture, original, gain)
     about_map = {"Description": f"{gain:g} * |picture - reference|", "Source": entry["file"]}
@@ -171,6 +173,22 @@ def _save_pictures(
     entry["quality"] = compare(picture, original)
     note = f"{note}, SSIM {entry['quality']['ssim']:.3f}"
     return Shown(entry["prompt"], note, picture, original, f"{entry['reference_seconds']:.2f} s", map_)
+
+
+def _lossless(config: Config) -> Config:
+    """The config that makes the reference: no cache, nor one that the graph gives to a single stage."""
+    stages = {
+        name: replace(given, options={key: v for key, v in given.options.items() if key != "cache"})
+        if given.options
+        else given
+        for name, given in config.graph.stages.items()
+    }
+    return replace(config, cache=lookup("cache", "none").options(), graph=replace(config.graph, stages=stages))
+
+
+def _about(config: Config, entry: dict[str, Any], key: str) -> dict[str, str]:
+    """A picture's metadata; its fingerprint is that of a run which makes this picture alone."""
+    return picture_data(config, entry["prompt"], entry["seed"], fingerprint_of([key]))
 
 
 def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
@@ -206,7 +224,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         spreads = [s["reference_spread"] for s in samples if s["reference_spread"] is not None]
         record["noise_floor"] = {"latents_max_abs": max(spreads)} if spreads else None
     if engaged and not record["engaged"]["cache"]["hits"]:
-        record["warnings"].append(f"the cache never hit: {_closest(samples)}")
+        record["warnings"].append(f"the cache never hit: {_closest(samples, plan.config.cache)}")
 
 
 def _merged(engaged: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -218,9 +236,16 @@ def _merged(engaged: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {**engaged[0], "calls": calls, "hits": sum(e["hits"] for e in engaged), "block_share": share}
 
 
-def _closest(samples: list[dict[str, Any]]) -> str:
-    """What a user needs to choose a threshold that does something."""
-    signals = [step["signal"] for sample in samples for step in sample["steps"] if step["signal"] is not None]
+def _closest(samples: list[dict[str, Any]], window: CacheConfig) -> str:
+    """What a user needs to choose a threshold that does something: the smallest signal where it may act."""
+    signals = []
+    for sample in samples:
+        lengths = Counter(step["stage"] for step in sample["steps"])
+        signals += [
+            step["signal"]
+            for step in sample["steps"]
+            if step["signal"] is not None and inside(window, step["index"] - 1, lengths[step["stage"]])
+        ]
     if not signals:
         return "no step had anything to compare with"
     return f"the smallest change between steps was {min(signals):.4g}, the threshold must be above it"

@@ -3,8 +3,8 @@
 Hydra instantiates what its own node names (callbacks, launchers, log handlers) and writes where that node says,
 whatever the application does; see https://github.com/hydra-ecosystem/hydra/issues/3258. So: nothing but the command
 line may change anything under `hydra`, or where results go. One exception, `hydra.sweeper.params`, which only holds
-overrides, and those are checked like the rest. Nor may any value call a resolver: `${oc.env:TOKEN}` would carry a
-secret into the record.
+overrides, and those are checked like the rest. Nor may any value call a resolver, or be put together to such a call:
+`${oc.env:TOKEN}` would carry a secret into the record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .errors import ConfigError
 
 LET_THROUGH = (
     "sweeper.params",  # overrides of our own keys, checked one by one
-    "overrides",  # what was typed
+    "overrides",  # what was typed; see `check`
     "job.override_dirname",
     "runtime.choices",  # which options were chosen
 )
@@ -39,53 +39,69 @@ def is_reserved(override: str) -> bool:
     return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *OURS)
 
 
-def check(composed: dict[str, Any], baseline: dict[str, Any]) -> None:
+def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[str]) -> None:
     """Refuses what only a command line may do.
 
     Args:
         composed: the whole composed config, hydra node included, unresolved.
+        overrides: what it was composed with.
         baseline: the shipped config composed with those overrides of the command line that are reserved, and no other.
 
     Raises:
         ConfigError: names the key that a config file set.
     """
+    listed = composed["hydra"]["overrides"]
+    if sorted([*listed["hydra"], *listed["task"]]) != sorted(overrides):
+        raise ConfigError("hydra.overrides: a config file sets it, and a sweep would apply it to its jobs")
     ours, theirs = _leaves(composed["hydra"]), _leaves(baseline["hydra"])
     for key in sorted(ours.keys() | theirs.keys()):
-        if ours.get(key) != theirs.get(key) and not key.startswith(LET_THROUGH):
+        same = (key in ours, ours.get(key)) == (key in theirs, theirs.get(key))
+        if not same and not key.startswith(LET_THROUGH):
             raise ConfigError(
                 f"hydra.{key}: a config file sets it, and only the command line may; "
                 "a config may set our groups, run values and hydra.sweeper.params"
             )
     for key in OURS:
-        if composed[key] != baseline[key]:
-            raise ConfigError(f"{key}={composed[key]}: a config file sets it, and only the command line may")
+        if composed.get(key) != baseline.get(key):
+            raise ConfigError(f"{key}={composed.get(key)}: a config file sets it, and only the command line may")
     if composed["prompts"] != baseline["prompts"]:
         check_prompt_file(composed)
-    for override in composed["hydra"].get("sweeper", {}).get("params") or {}:
+    for override, value in (composed["hydra"].get("sweeper", {}).get("params") or {}).items():
         if is_reserved(str(override)):
             raise ConfigError(f"hydra.sweeper.params.{override}: a config file may not sweep over it")
+        # Hydra's sweeper would resolve it before it makes overrides of it: not what was planned.
+        if "${" in str(value):
+            raise ConfigError(f"hydra.sweeper.params.{override}={value}: no interpolation here")
     check_values({key: value for key, value in composed.items() if key != "hydra"})
 
 
 def check_prompt_file(config: dict[str, Any]) -> None:
     """Refuses a prompt file, named by a config, that might be somebody's secret."""
-    path = str((config.get("prompts") or {}).get("path", ""))
-    harmless = path.endswith(".txt") and not path.startswith(("/", "~", "\\")) and ".." not in path and ":" not in path
-    if not (path.startswith("pkg://") or harmless or path == "???"):
+    prompts = config.get("prompts")
+    path = str(prompts.get("path", "???") if isinstance(prompts, dict) else "???")
+    inside = path.removeprefix("pkg://")
+    relative = not inside.startswith(("/", "~", "\\")) and not any(part in inside for part in ("..", ":", "$"))
+    if path != "???" and not (relative and inside.endswith(".txt")):
         raise ConfigError(
-            f"{PROMPT_FILE}={path}: a config file may name a relative .txt file; give another on the command line, "
-            f"{PROMPT_FILE}=FILE"
+            f"{PROMPT_FILE}={path}: a config file may name a relative .txt file, or one in a package; give another on "
+            f"the command line, {PROMPT_FILE}=FILE"
         )
 
 
 def check_values(config: dict[str, Any]) -> None:
     """Refuses code and resolvers in the application's part of a config."""
     for key, value in _leaves(config).items():
-        name = key.rpartition(".")[2]
-        if name.startswith("_") and name.endswith("_"):
+        if any(name.startswith("_") and name.endswith("_") for name in key.split(".")):
             raise ConfigError(f"{key}: configs hold no code; select something registered by its name")
         if isinstance(value, str) and "${" in PLAIN.sub("", value):
             raise ConfigError(f"{key}={value}: only plain interpolations such as ${{cache.start}} are allowed")
+
+
+def check_resolved(config: dict[str, Any]) -> None:
+    """Refuses what interpolations have put together to a new one, which would be resolved by whoever reads it next."""
+    for key, value in _leaves(config).items():
+        if isinstance(value, str) and "${" in value:
+            raise ConfigError(f"{key}={value}: interpolations may not be put together from others")
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

@@ -59,8 +59,12 @@ class Value:
         """Safetensors bytes; the data rides in the header."""
         tensors = self.tensors
         if self.framework == "pt":
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        return _codec(self.framework).save(tensors, metadata={"data": json.dumps(self.data)})
+            # Copies, because safetensors refuses two names for one tensor.
+            tensors = {n: tensor.detach().to("cpu", copy=True).contiguous() for n, tensor in tensors.items()}
+        else:
+            # Without a word, safetensors writes the memory of a turned or mirrored array as if it were straight.
+            tensors = {n: array.copy(order="C") for n, array in tensors.items()}
+        return _codec(self.framework).save(tensors, metadata={"data": json.dumps(self.data, allow_nan=False)})
 
     @classmethod
     def from_bytes(cls: type[V], raw: bytes) -> V:

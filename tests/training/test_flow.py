@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import flow, text, vae
-from training.common import MovingAverage, schedule
+from training import flow, text, transformer, vae
+from training.common import MovingAverage, append_row, forget_rows_after, schedule
 from training.pool import Pool
 
 RECIPE = flow.Recipe(steps=4, batch=4, first_chunks=1, grow_every=2)
@@ -60,8 +60,8 @@ def test_only_the_two_newest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 def test_an_untrained_transformer_predicts_zero() -> None:
     """The zeroed layers are the right ones: the first loss is that of predicting nothing."""
-    model = flow.build()
-    image, words = flow.position_ids(torch.device("cpu"))
+    model = transformer.build()
+    image, words = transformer.position_ids(torch.device("cpu"))
     made = model(
         hidden_states=torch.randn(1, 64, 16),
         timestep=torch.tensor([0.5]),
@@ -96,3 +96,12 @@ def test_moving_average_follows_quickly_at_first() -> None:
     for step in range(50):
         average.update(module, step)
     assert average.average["weight"].item() == pytest.approx(5.0, abs=0.01)
+
+
+def test_a_resumed_log_has_no_line_twice(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    for step in (25, 50, 75):
+        append_row(log, {"step": step, "loss": 0.1})
+    forget_rows_after(log, 50)
+    append_row(log, {"step": 75, "loss": 0.2})
+    assert log.read_text().splitlines() == ["step,loss", "25,0.1", "50,0.1", "75,0.2"]

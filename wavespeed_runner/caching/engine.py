@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..config import CacheConfig
@@ -132,6 +133,8 @@ def _block_stack(
             branch, name = self._branch()
             signal = measure(state[blocks.hidden], after_head[blocks.hidden])
             value = branch.criterion.value(signal)
+            if value is not None and not isfinite(value):
+                value = None  # 0 / 0: nothing to compare with; and JSON has no NaN
             skip = (
                 value is not None
                 and allows(cache, branch.step, steps, branch.consecutive_hits)

@@ -6,7 +6,7 @@ from ..config import Init
 from ..environment import device_name
 from ..graph import Graph
 from ..plan import Plan
-from ..store import Store
+from ..rules import STAGE_VALUES
 
 
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
@@ -26,9 +26,9 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
         "stages",
-        *_stages(plan.graph, plan.keys, store),
+        *_stages(plan, plan.graph, plan.keys),
         f"reference  {_reference(plan)}",
-        *(_stages(plan.reference, plan.reference_keys, store) if plan.reference else []),
+        *(_stages(plan, plan.reference, plan.reference_keys) if plan.reference else []),
         "rules",
         *(_verdicts(plan) or ["  none speaks"]),
     ]
@@ -38,15 +38,17 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _stages(graph: Graph, keys: list[dict[str, str]], store: Store) -> list[str]:
-    """One line a stage: its inputs, and for how many pictures the store has its output."""
-    lines = []
+def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
+    """One line a stage: its inputs, what it is told otherwise than the run, and how often the store has its output."""
+    lines, store = [], plan.store
     for name, node in graph.nodes.items():
         sources = ", ".join(f"{i}={source}" for i, source in node.inputs.items())
         found = sum(k[name] in store for k in keys)
         stored = f"{found} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
         label = name if name == node.stage.name else f"{name} ({node.stage.name})"
-        lines.append(f"  {label:12} {stored:22} {sources}".rstrip())
+        own = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
+        told = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in own.items() if v != getattr(plan.config, k))
+        lines.append(f"  {label:12} {stored:22} {sources}{told}".rstrip())
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import CONF
+from ..config import CONF, groups
 
 TOP = """\
 wavespeed_runner: find, prove and share the fastest settings of a diffusion model
@@ -20,6 +20,7 @@ flags
   -m, --multirun      run every combination of comma-separated values
   --config-dir DIR    add a folder of your own options
   --cfg job           show the composed config; --info, --hydra-help: more of Hydra
+  --version           of this package
 
 more commands
   python -m wavespeed_runner.replay PICTURE|record.json|config.yaml         run it again, and compare
@@ -31,11 +32,8 @@ def usage(config_dir: str | None) -> str:
     """The help text."""
     from ..compose import composer, options
 
-    groups = sorted(
-        {str(f.parent.relative_to(CONF)) for f in CONF.rglob("*.yaml") if f.parent != CONF} | {"experiment"}
-    )
     with composer(config_dir):
-        lines = [f"  {group:18} {', '.join(options(group))}" for group in groups if not group.startswith("hydra")]
+        lines = [f"  {group:18} {', '.join(options(group))}" for group in groups() if not group.startswith("hydra")]
     rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")[2]
     values = ["  " + line for line in ("prompt:" + rest.partition("\nhydra:")[0]).strip().splitlines()]
     return "\n".join([TOP, "groups and their options", *lines, "", "values, with their defaults", *values, "", FLAGS])

@@ -1,0 +1,107 @@
+"""What many tests share: composed configs and plans of a tiny model, one finished run of it, and a clean process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavespeed_runner import registry
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.plan import Plan, build_plan
+from wavespeed_runner.runner import run_plan
+
+TINY = ("model.init=tiny", "width=32", "height=32", "steps=4", "device=cpu", "measure=none", "prompt='a red circle'")
+"""The demo's architecture, shrunk, with random weights: a picture in a tenth of a second. Later overrides win."""
+CACHED = ("measure=default", "cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=6")
+"""Compared with its reference; at this threshold some steps are computed and some are not."""
+PROMPTS = ("a red circle", "a blue square")
+
+
+@lru_cache(maxsize=64)
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    # Hydra takes a key once.
+    by_key = {override.partition("=")[0].lstrip("+~"): override for override in (*TINY, *overrides)}
+    with composer(None):
+        return compose_job(list(by_key.values()), list(by_key.values()))
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., dict[str, Any]]:
+    """`composed(*overrides)`: plain data as `build_plan` takes it, of the tiny model."""
+    return lambda *overrides: deepcopy(_composed(overrides))
+
+
+@pytest.fixture
+def planned(composed: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., Plan]:
+    """`planned(*overrides, key=value)`: a plan that writes below `tmp_path`; `key=value` without Hydra's grammar."""
+    return lambda *overrides, **values: build_plan(
+        {**composed(*overrides), "outputs": str(tmp_path / "outputs"), **values}
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(
+    composed: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    """Folder and record of a run with a cache and two prompts from a file. For looking at, not for changing."""
+    home = tmp_path_factory.mktemp("finished")
+    (home / "prompts.txt").write_text("\n\n".join(PROMPTS) + "\n", encoding="utf-8")
+    config = composed(*CACHED, "prompt=null", "prompts=file", "prompts.path=x.txt")
+    config |= {"outputs": str(home), "prompts": {"path": str(home / "prompts.txt")}}
+    record = run_plan(build_plan(config), home / "run", ["cache=fbcache"])
+    assert record["status"] == "completed", record["error"]
+    return home / "run", record
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], registry.Entry]:
+    """The registry's entries, for a test to change; they are as before when it is over."""
+    registry.load_all()
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    return registry._entries
+
+
+@pytest.fixture
+def family(own_registry: dict[tuple[str, str], registry.Entry]) -> Callable[..., list[str]]:
+    """`family(decode=function, ...)` gives the tiny model's family other functions; returns the list of its calls."""
+    entry = own_registry["model", "flux"]
+
+    def change(**functions: Callable[..., Any]) -> list[str]:
+        calls: list[str] = []
+
+        def listed(name: str) -> Callable[..., Any]:
+            function = functions.get(name, getattr(entry.implementation, name))
+
+            def call(*args: Any, **options: Any) -> Any:
+                calls.append(name)
+                return function(*args, **options)
+
+            return call
+
+        listening = {name: listed(name) for name in ("load", "encode", "denoise", "decode")}
+        own_registry["model", "flux"] = replace(entry, implementation=replace(entry.implementation, **listening))
+        return calls
+
+    return change
+
+
+@pytest.fixture(autouse=True)
+def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands called in this process leave logging and environment as they found them."""
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    root, ours = logging.getLogger(), logging.getLogger("wavespeed_runner")
+    before = [(logger, logger.level, list(logger.handlers)) for logger in (root, ours)]
+    yield
+    for logger, level, handlers in before:
+        for handler in set(logger.handlers) - set(handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+        logger.setLevel(level)
+        logger.handlers = handlers

@@ -1,0 +1,145 @@
+"""What Hydra, OmegaConf and YAML find wrong is one line with the key, the value, what is allowed, and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CommandLine
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+KEYS = {
+    "cache=fbcach": "cache=fbcach: no option 'fbcach' in config group 'cache' (did you mean 'fbcache'?)",
+    "model=/etc/passwd": "no option '/etc/passwd' in config group 'model' (allowed: ",
+    "experiment=nope": "no option 'nope' in config group 'experiment' (allowed: ",
+    "hydra/launcher=nope": "hydra/launcher=nope: no option 'nope'",
+    "cahce=fbcache": "cahce: no such key (did you mean 'cache'?)",
+    "cache=fbcache cache.treshold=0.1": "cache.treshold: no such key (did you mean 'residual_diff_threshold'?)",
+    "cache=fbcache cache.criterion.treshold=1": "cache.criterion.treshold: no such key (did you mean 'threshold'?)",
+    "cache=fbcache cache/criterio=reuse": "cache/criterio: no such config group (did you mean 'cache/criterion'?)",
+    "cache=fbcache cache/criterion=relative": "no option 'relative' in config group 'cache/criterion' (did you mean",
+    "cache=fbcache cache.criterion=relative_change": "choose it with cache/criterion=NAME",
+    "cache/criterion=relative_change": "the chosen option of 'cache' has no such part",
+    "+cache.foo=1": "cache.foo: no such key (allowed: criterion, end, ",
+    "+cache=fbcache": "cache: chosen already; on the command line cache=fbcache",
+    "~nope": "~nope: nothing to take out",
+    "~cache": "cache: a value is needed; give cache=VALUE",
+    "model.name=fulx": "model.name=fulx: no",
+    "hydra.nope=1": "hydra.nope: no such key",
+}
+
+VALUES = {
+    "steps=abc": "steps: Value 'abc'",
+    "steps=1.5": "steps: Value '1.5'",
+    "steps=": "steps: Value ''",
+    "steps={a:1}": "steps: Value",
+    "seed=null": "seed: null is not allowed (wanted: int)",
+    "seed=true": "seed: Value 'True'",
+    "model.dtype=float8": "model.dtype: Invalid value 'float8', expected one of [float32, bfloat16, float16]",
+    "measure.reference=maybe": "measure.reference: Value 'maybe'",
+    "prompt=???": "prompt: a value is needed; give prompt=VALUE",
+    "prompts=file": "prompts.path: a value is needed; give prompts.path=VALUE",
+    "cache=null": "cache=null: cannot be composed: ",
+    "cache=3": "cache=3: cannot be composed: ",
+    "cache=[none,fbcache]": "cache: one option of the group is needed; choose it with cache=NAME",
+    "steps=0 cahce=fbcache": "cahce: no such key",
+}
+
+WRITTEN_WRONG = {
+    "steps": "steps: KEY=VALUE or GROUP=OPTION is needed",
+    "=3": "=3: cannot be composed",
+    "a..b=1": "a..b: no key can be written so",
+    "steps==3": "steps==3: not readable as KEY=VALUE",
+    "prompt=a=b": "quote the value: 'prompt=\"a=b\"'",
+    "prompt=é": "quote the value: 'prompt=\"é\"'",
+    'prompt="abc': "not readable as KEY=VALUE",
+    "prompt=[abc": "not readable as KEY=VALUE",
+    "prompt={abc": "not readable as KEY=VALUE",
+    "prompt=a,b": "prompt=a,b: several values; add -m to run each, or quote the value: 'prompt=\"a,b\"'",
+    "prompt=${nope}": "prompt: Interpolation key 'nope' not found",
+    "prompt=${prompt}": "prompt: Recursive interpolation detected",
+}
+
+SWEPT = {
+    "seed=interval(0,1)": "seed=interval(0,1): an interval lists no values; write KEY=a,b,c",
+    "seed=choice(1,2),3": "seed=choice(1,2),3: a sweep inside a sweep",
+    "seed=range(0)": "seed=range(0): nothing to run",
+    "seed=range(a)": "seed=range(a): error while evaluating",
+    "seed=foo(1)": "Unknown function 'foo'",
+    "seed=1,": "seed=1,: not readable as KEY=VALUE",
+    "cache=none,fbcach": "no option 'fbcach' in config group 'cache' (did you mean 'fbcache'?) (job 2 of 2: ",
+}
+
+
+@pytest.mark.parametrize(("typed", "words"), (KEYS | VALUES).items(), ids=(KEYS | VALUES).keys())
+def test_a_wrong_key_or_value_is_one_line(command: CommandLine, typed: str, words: str) -> None:
+    assert words in command.refuses(*typed.split(" "))
+
+
+@pytest.mark.parametrize(("typed", "words"), WRITTEN_WRONG.items(), ids=WRITTEN_WRONG.keys())
+def test_what_cannot_be_read_is_one_line(command: CommandLine, typed: str, words: str) -> None:
+    assert words in command.refuses(typed)
+
+
+@pytest.mark.parametrize(("typed", "words"), SWEPT.items(), ids=SWEPT.keys())
+def test_a_wrong_sweep_is_one_line(command: CommandLine, typed: str, words: str) -> None:
+    assert words in command.refuses("-m", typed)
+
+
+USER_FILES = {
+    "broken": ("start: [1\n", "cache/mine.yaml, line 2, column 1: broken YAML"),
+    "tabs": ("defaults:\n\t- x\n", "cache/mine.yaml, line 2, column 1: broken YAML"),
+    "a key twice": ("start: 0.1\nstart: 0.2\n", "line 2, column 1: broken YAML: found duplicate key start"),
+    "a tag": ("start: !!python/object/apply:os.system [x]\n", "broken YAML: could not determine a constructor"),
+    "a list": ("- 1\n", "cache: one option of the group is needed"),
+    "a typo": ("defaults: [fbcache, _self_]\nstrat: 0.1\n", "(did you mean 'start'?); in cache/mine.yaml"),
+    "a wrong type": ("defaults: [fbcache, _self_]\nstart: abc\n", "cache.start: Value 'abc'"),
+    "no name": ("start: 0.1\n", "cache.name: a value is needed"),
+    "a wrong name": ("name: fbcach\n", "cache.name=fbcach: no"),
+    "a wrong schema": ("defaults: [/schema/cache/fbcach@_here_]\n", "(did you mean 'fbcache'?); in cache/mine.yaml"),
+    "defaults that are no list": ("defaults: {a: b}\n", "defaults must be a list"),
+    "no such default": ("defaults: [/nope/x]\n", "nope/x: no such config; in cache/mine.yaml"),
+    "itself": ("defaults: [mine]\n", "without end"),
+    "an alias in itself": ("a: &a\n  b: *a\n", "without end"),
+    "a missing interpolation": ("defaults: [fbcache, _self_]\nstart: ${nope}\n", "cache.start: Interpolation key"),
+    "a circle": ("defaults: [fbcache, _self_]\nstart: ${cache.end}\nend: ${cache.start}\n", "Recursive interpolation"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), USER_FILES.values(), ids=USER_FILES.keys())
+def test_a_wrong_option_of_the_users_is_one_line(command: CommandLine, text: str, words: str) -> None:
+    command.config("cache/mine", text)
+    assert words in command.refuses("cache=mine")
+
+
+def test_an_option_that_is_not_text_is_one_line(command: CommandLine) -> None:
+    command.config("cache/mine", "")
+    (command.configs / "cache/mine.yaml").write_bytes(b"\x00\xff\xfe")
+    assert "cache=mine: cannot be composed" in command.refuses("cache=mine")
+
+
+USER_EXPERIMENTS = {
+    "a typo": ("stesp: 3\n", "stesp: no such key (did you mean 'steps'?); in experiment/mine.yaml"),
+    "a group that is none": ("defaults: [override /cahce: x]\n", "cahce: no such config group (did you mean 'cache'?)"),
+    "no override": ("defaults: [/cache: fbcache]\n", "in a file 'override /cache: fbcache'"),
+    "a name for an option": ("cache: fbcache\n", "('override /cache: NAME' among a file's defaults)"),
+    "null": ("cache: null\n", "cache: null is not allowed"),
+    "a mapping for a number": ("steps: {a: 3}\n", "steps: Value"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), USER_EXPERIMENTS.values(), ids=USER_EXPERIMENTS.keys())
+def test_a_wrong_experiment_of_the_users_is_one_line(command: CommandLine, text: str, words: str) -> None:
+    command.experiment(text)
+    assert words in command.refuses("experiment=mine")
+
+
+def test_an_experiment_without_its_header_is_told_so(command: CommandLine) -> None:
+    command.config("experiment/mine", "steps: 3\n")
+    assert "begins with the line '# @package _global_'" in command.refuses("experiment=mine")
