@@ -72,7 +72,9 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
         values = _run_graph(plan.graph, sample, plan.keys[index], execution, record, "run")
         execution.on_stage("pictures")
         entry = _sample_entry(sample, values, reference)
-        entry["source"] = _source(record, index, set(_latents(values)))
+        entry["source"] = _source(record, index, "run", set(_latents(values)))
+        if reference:
+            entry["reference_source"] = _source(record, index, "reference", set(_latents(reference)))
         shown.append(_save_pictures(plan, folder, index, entry, values, reference))
         record["samples"].append(entry)
         write_record(folder, record)
@@ -116,9 +118,9 @@ def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, A
     return entry
 
 
-def _source(record: dict[str, Any], index: int, denoisers: set[str]) -> str:
-    """`computed` when this run denoised the picture, `store` when it had been done before."""
-    mine = (s for s in record["stages"] if s["of"] == "run" and s["sample"] == index and s["name"] in denoisers)
+def _source(record: dict[str, Any], index: int, of: str, denoisers: set[str]) -> str:
+    """`computed` when this run denoised the picture, `store` when it had been done (and timed) before."""
+    mine = (s for s in record["stages"] if s["of"] == of and s["sample"] == index and s["name"] in denoisers)
     return "computed" if any(stage["source"] == "computed" for stage in mine) else "store"
 
 

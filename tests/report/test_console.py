@@ -170,3 +170,13 @@ def test_a_log_that_is_not_utf8_and_a_prompt_with_control_characters(tmp_path: P
     assert "4 pictures of 64 x 64, 30 steps" in text and "1.72x" in text and "0.702 +- 0.003 s" in text
     assert STRIP.replace("■", "#").replace("□", ".") + "  bell ? and ?[31mred" in text
     assert "\x1b" not in text and "\x07" not in text
+
+
+def test_timings_of_different_runs_are_said(tmp_path: Path) -> None:
+    base = record(tmp_path)
+    for sample in base["samples"]:
+        sample |= {"source": "computed", "reference_source": "store"}
+    assert "timed in different runs" in " ".join(printed(base))
+    for sample in base["samples"]:
+        sample["reference_source"] = "computed"
+    assert "timed in different runs" not in " ".join(printed(base))

@@ -166,14 +166,17 @@ def _strips(record: dict[str, Any]) -> list[str]:
 def _remarks(record: dict[str, Any]) -> list[str]:
     """What the reader would otherwise wonder about."""
     lines = []
-    stored, count = sum(s.get("source") == "store" for s in record["samples"]), len(record["samples"])
-    if stored and stored == count:
+    samples = record["samples"]
+    stored, count = sum(s.get("source") == "store" for s in samples), len(samples)
+    if stored == count > 0 and not any(s.get("reference_source") == "computed" for s in samples):
         lines.append(
             "Nothing was denoised: everything was in the store already, and the times above are from when it was "
             "computed. rerun=true computes it again."
         )
     elif stored:
         lines.append(f"{stored} of {count} pictures came from the store, not denoised again; rerun=true does that.")
+    if any(s.get("reference_source", s.get("source")) != s.get("source") for s in samples):
+        lines.append("The reference and the setting were timed in different runs; rerun=true times them in turn.")
     if record["reference"]["kind"] == "self":
         lines.append("Nothing that changes pictures is on: this run is itself the reference.")
     elif record["reference"]["kind"] == "none":

@@ -50,7 +50,8 @@ def denoise(options: DenoiseOptions, *, pipeline: Pipeline, embeddings: Embeddin
     latents, _, trace, step_seconds = runs[-1]
     others = [run[0] for run in (*warm, *runs[:-1])]
     if not torch.isfinite(latents).all():
-        raise RunError(f"the latents of {sample.prompt!r} are not finite (NaN or infinity); try model.dtype=float32")
+        way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
+        raise RunError(f"the latents of {sample.prompt!r} are not finite (NaN or infinity); {way_out}")
     data = {
         "seconds": [run[1] for run in runs],
         "first_call": warm[0][1] if warm else None,
