@@ -92,9 +92,13 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
         overrides: the job's overrides.
         typed_here: those of them that stood on the command line; the others came from a file.
     """
+    return {key: value for key, value in _checked(overrides, typed_here).items() if key != "hydra"}
+
+
+def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _plain(overrides)
     trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
-    return {key: value for key, value in composed.items() if key != "hydra"}
+    return composed
 
 
 def _plain(overrides: list[str]) -> dict[str, Any]:
@@ -146,8 +150,7 @@ def sweep_jobs(overrides: list[str]) -> list[list[str]]:
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     first = [o.input_line or "" for o in parser.parse_overrides(overrides) if not o.is_sweep_override()]
-    compose_job(first, first)
-    params = _plain(first)["hydra"]["sweeper"].get("params") or {}
+    params = _checked(first, first)["hydra"]["sweeper"].get("params") or {}
     parsed = parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
     for override in parsed:
         _refuse_without_values(override)

@@ -1,0 +1,58 @@
+"""Every shipped option and experiment composes, passes the checks, makes a plan, and survives being written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.config import CONF, as_data, typed
+from wavespeed_runner.plan import build_plan
+from wavespeed_runner.report.plan_text import plan_text
+
+FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
+OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
+EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
+REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    with composer(None):
+        yield
+
+
+def overrides(option: str) -> list[str]:
+    group, _, name = option.rpartition("/")
+    whole = ["cache=fbcache"] if group.startswith("cache/") else []
+    path = ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"] if option == "prompts/file" else []
+    return [*whole, f"{group}={name}", *path, *REHEARSED]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_makes_a_plan(option: str) -> None:
+    typed_here = overrides(option)
+    plan = build_plan(compose_job(typed_here, typed_here))
+    text = plan_text(plan)
+    assert f"fingerprint {plan.fingerprint}" in text and all(f"  {stage} " in text for stage in plan.graph.nodes)
+    again = typed(as_data(plan.config))
+    assert again == plan.config
+
+
+@pytest.mark.parametrize("option", FILES)
+def test_it_begins_with_what_it_is(option: str) -> None:
+    assert (CONF / f"{option}.yaml").read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+def test_an_experiment_says_how_to_run_it(option: str) -> None:
+    package, command = (CONF / f"{option}.yaml").read_text(encoding="utf-8").splitlines()[:2]
+    assert package == "# @package _global_"
+    assert command.startswith("# python -m wavespeed_runner ") and f"experiment={option.rpartition('/')[2]}" in command
+
+
+def test_the_known_answer_is_what_its_experiment_sets() -> None:
+    config = typed(compose_job(["experiment=known_answer"], []))
+    window = (config.cache.start, config.cache.end, config.cache.max_consecutive_cache_hits)
+    assert config.steps == 30 and window == (0.2, 0.8, 5)
