@@ -140,7 +140,7 @@ def test_flags_may_stand_between_overrides(command: CommandLine) -> None:
     assert plan.count("\njob: ") == 1 and plan.startswith("job: ") and "12 steps, guidance 1, seed 2" in plan
 
 
-@pytest.mark.parametrize("sweep", ["seed=range(1,3)", "experiment=glob(*)", 'prompt="a, b",c'])
+@pytest.mark.parametrize("sweep", ["experiment=glob(*)", 'prompt="a, b",c'])
 def test_a_dry_sweep_prints_the_plan_of_every_job(command: CommandLine, sweep: str) -> None:
     assert command.plans("-m", *TINY, sweep).count("job: ") == 2
 

@@ -95,7 +95,7 @@ MATTERS = {
     "the prompt": {"prompt": "a blue square"},
     "the seed": {"seed": 1},
     "the steps": {"steps": 5},
-    "the threshold": {"cache.criterion.threshold": 0.5},
+    "the threshold": {"cache.residual_diff_threshold": 0.5},
     "the window": {"cache.start": 0.3},
     "the hit limit": {"cache.max_consecutive_cache_hits": 2},
     "the sampler": {"sampler": {"name": "euler", "sigmas": "karras"}},
@@ -119,8 +119,16 @@ def test_the_negative_prompt_is_in_the_fingerprint(planning: Planning) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"outputs": "elsewhere"}, {"dry_run": True}, {"rerun": True}, {"measure.reference": False}],
-    ids=["nothing", "outputs", "dry_run", "rerun", "reference"],
+    [
+        {},
+        {"outputs": "elsewhere"},
+        {"dry_run": True},
+        {"rerun": True},
+        {"measure.reference": False},
+        {"measure.repeats": 3, "measure.warmup": 0},
+        {"model.steps": 99, "model.width": 256},
+    ],
+    ids=["nothing", "outputs", "dry_run", "rerun", "reference", "timing", "defaults that are not used"],
 )
 def test_how_it_runs_is_not_in_the_fingerprint(planning: Planning, values: dict[str, Any]) -> None:
     assert planning(values).fingerprint == planning().fingerprint

@@ -37,6 +37,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
     "num-frames": ([{"num_frames": 5}], [{"num_frames": None}]),
     "guidance-negative": ([{"guidance_scale": -0.5}], [{"guidance_scale": 0.0}, NO_GUIDANCE]),
+    "guidance-below-one": (
+        [{"guidance_scale": 0.5}, {"guidance_scale": 0.0}],
+        [{"guidance_scale": 1.0}, EMBEDDED | {"guidance_scale": 0.5}],
+    ),
     "guidance-none": ([NO_GUIDANCE | {"guidance_scale": 3.5}], [NO_GUIDANCE, EMBEDDED | {"guidance_scale": 3.5}]),
     "negative-prompt": (
         [{"negative_prompt": "x"}, {"negative_prompt": "x", "guidance_scale": 3.5} | EMBEDDED],
@@ -56,6 +60,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "cache-head": ([FBCACHE | {"cache.signal.blocks": 0}], [FBCACHE | {"cache.signal.blocks": 2}]),
     "cache-one": ([FBCACHE], [{}, FBCACHE | {"family.blocks": None}]),
     "threshold": ([FBCACHE | {"cache.criterion.threshold": -0.1}], [FBCACHE | {"cache.criterion.threshold": 0.0}]),
+    "threshold-twice": ([FBCACHE | {"cache.criterion.threshold": 0.5}], [FBCACHE, {}]),
     "threshold-zero": ([FBCACHE | {"cache.criterion.threshold": 0.0}], [FBCACHE]),
     "window-order": (
         [
@@ -161,6 +166,7 @@ def test_judging_never_fails(
     config.steps, config.width = steps, width
     config.cache.start, config.cache.end, config.cache.max_consecutive_cache_hits = start, end, limit
     config.cache.criterion.threshold = threshold  # type: ignore[union-attr]
+    config.cache.residual_diff_threshold = threshold  # type: ignore[attr-defined]
     try:
         spoken = judge(config)
         refuse_bad(spoken)

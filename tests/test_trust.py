@@ -30,6 +30,7 @@ HYDRAS = {
     "the_folder_of_overrides": ("hydra: {output_subdir: ../../x}\n", "hydra.output_subdir"),
     "the_log": ("hydra: {job_logging: {handlers: {file: {filename: MARKER}}}}\n", "hydra.job_logging.handlers.file"),
     "Hydras_log": ("hydra: {hydra_logging: {handlers: {f: {class: logging.FileHandler}}}}\n", "hydra.hydra_logging"),
+    "a_log_handler_that_is_none": ("hydra: {job_logging: {handlers: {x: null}}}\n", "hydra.job_logging.handlers.x"),
     "a_logging_factory": ("hydra: {job_logging: {filters: {f: {(): os.getcwd}}}}\n", "hydra.job_logging.filters"),
     "the_launchers_class": ("hydra: {launcher: {_target_: x.y}}\n", "hydra.launcher._target_"),
     "the_sweepers_class": ("hydra: {sweeper: {_target_: x.y}}\n", "hydra.sweeper._target_"),

@@ -9,6 +9,7 @@ Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__
-from .errors import ConfigError, RunError, one_line
+from .errors import ConfigError, RunError, one_line, printable
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -33,6 +34,10 @@ ONE_OF = ("run", "multirun", *SHOW_ONLY)
 
 def console() -> NoReturn:
     """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
+    # A scheduler's or a timeout's SIGTERM ends a run as Ctrl-C does: with a record.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # CUDA's own order is by speed; the plan, which loads no torch, only knows the one on the bus.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -77,7 +82,7 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return status
 
 

@@ -13,11 +13,15 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from . import __version__
+from . import __version__, registry
 
-PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "accelerate")
+PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate")
 COMPUTING = ("models", "stages", "caching", "samplers.py", "values.py")
 """Our own code that decides the bits of a result."""
+VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+"""Environment variables that choose other kernels."""
+DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg")
+"""Where one of these is, an NVIDIA GPU may be; the last is WSL's."""
 
 
 @lru_cache(maxsize=1)
@@ -36,19 +40,29 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Digest of our computing modules, so that a changed line never meets results of the old one."""
     root = Path(__file__).parent
-    files = sorted(
-        f for part in COMPUTING for f in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
-    )
+    parts = [root / part for part in COMPUTING]
+    return _digest(root, [file for part in parts for file in ([part] if part.suffix else part.rglob("*.py"))])
+
+
+@lru_cache(maxsize=1)
+def plugins_digest() -> dict[str, str]:
+    """The same for every installed plugin: a strategy, a family or a sampler of theirs decides results too."""
+    roots = {name: Path(str(sys.modules[name].__file__)).parent for name in registry.load_all()}
+    return {name: _digest(root, list(root.rglob("*.py"))) for name, root in roots.items()}
+
+
+def _digest(root: Path, files: list[Path]) -> str:
     digest = sha256()
-    for file in files:
+    for file in sorted(files):
         digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)
 def has_cuda() -> bool:
-    """Whether an NVIDIA driver and a torch that can use it are there, judged without importing torch."""
-    return "+cpu" not in versions()["torch"] and Path("/proc/driver/nvidia/version").exists()
+    """Whether an NVIDIA GPU and a torch that can use it seem to be there, judged without importing torch."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    return not hidden and "+cpu" not in versions()["torch"] and any(Path(sign).exists() for sign in DRIVER_SIGNS)
 
 
 def resolve_device(device: str) -> str:
@@ -64,18 +78,30 @@ def resolve_device(device: str) -> str:
 def device_name(device: str) -> str:
     """The processor's own name: results are bit-equal, and timings comparable, only on the same one."""
     if device.startswith("cuda"):
-        index = device.partition(":")[2] or "0"
-        cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-        if int(index) < len(cards):
-            return _field(cards[int(index)].read_text(), "Model")
-        return device
+        return _gpu_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     model = _field(cpuinfo.read_text(), "model name") if cpuinfo.exists() else ""
     return f"{model or platform.processor() or platform.machine()} x{threads()}"
 
 
+def _gpu_name(device: str) -> str:
+    """The card's model where the driver tells which one torch will take; else what was asked for.
+
+    Cards are listed by PCI bus; `cli` makes CUDA count them in that order.
+    """
+    index, visible = device.partition(":")[2] or "0", os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        chosen = visible.split(",")
+        index = chosen[int(index)].strip() if int(index) < len(chosen) else ""
+    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    if index.isdigit() and int(index) < len(cards):
+        return _field(cards[int(index)].read_text(), "Model")
+    return f"{device} {visible or ''}".strip()
+
+
 def threads() -> int:
-    """CPU threads that torch will use: reductions are split among them, so they decide the last bits."""
+    """CPU threads that torch is expected to use, by environment or affinity: reductions are split among them, so their
+    number decides the last bits."""
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return int(os.environ["OMP_NUM_THREADS"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -83,7 +109,8 @@ def threads() -> int:
 
 def what_matters(device: str) -> dict[str, str]:
     """Everything outside the configuration that may change a result: joins every store key."""
-    return {**versions(), "code": code_digest(), "device": device_name(device)}
+    set_here = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return {**versions(), **plugins_digest(), **set_here, "code": code_digest(), "device": device_name(device)}
 
 
 def describe(device: str) -> dict[str, object]:
@@ -96,6 +123,8 @@ def describe(device: str) -> dict[str, object]:
         "driver": _driver() if device.startswith("cuda") else None,
         "platform": platform.platform(),
         "threads": threads(),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "plugins": {name: digest[:16] for name, digest in plugins_digest().items()},
         "commit": _commit(),
     }
 

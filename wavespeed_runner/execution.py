@@ -31,8 +31,10 @@ class StageRun:
 class Execution:
     """Runs graphs for many samples in one process: loaded models stay, values of one sample go when it is done."""
 
-    def __init__(self, store: Store, *, rerun: bool, on_stage: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, *, rerun: bool, on_stage: Callable[[str], None], device: str = "cpu") -> None:
         self.store = store
+        self.device = device
+        """Where stages work: waited for and asked for its peak memory."""
         self.rerun = rerun
         self.on_stage = on_stage
         """Called with a node's name before it is computed, so that a failure can say where."""
@@ -65,9 +67,9 @@ class Execution:
         return values
 
     def _value(self, node: Node, key: str, need: Callable[[str], Any], runs: list[StageRun]) -> Any:
-        if not node.stage.pure and key in self.resources:
+        if key in self.resources:
             return self.resources[key]
-        if node.stage.pure and (not self.rerun or key in self.fresh):
+        if node.lasting and node.stage.pure and (not self.rerun or key in self.fresh):
             began = perf_counter()
             raw = self.store.read(key)
             if raw is not None:
@@ -80,26 +82,24 @@ class Execution:
         return self._compute(node, key, inputs, runs)
 
     def _compute(self, node: Node, key: str, inputs: dict[str, Any], runs: list[StageRun]) -> Any:
-        from .metrics.timing import peak_memory_bytes, reset_peak
+        from .metrics.timing import peak_memory_bytes, reset_peak, wait_for
 
-        pipeline = next((v for v in inputs.values() if hasattr(v, "device")), None)
-        device = pipeline.device if pipeline else "cpu"
         self.on_stage(node.name)
-        reset_peak(device)
+        reset_peak(self.device)
         began = perf_counter()
         value: Any = node.stage.function(node.options, **inputs)
+        wait_for(self.device)
         seconds = perf_counter() - began
         if not issubclass(type(value), node.stage.output):
             raise RunError(
                 f"stage '{node.name}' returned {type(value).__name__}, not {node.stage.output.__name__} as it declares"
             )
-        runs.append(
-            StageRun(name=node.name, seconds=seconds, source="computed", peak_memory_bytes=peak_memory_bytes(device))
-        )
-        if node.stage.pure:
+        peak = peak_memory_bytes(self.device)
+        runs.append(StageRun(name=node.name, seconds=seconds, source="computed", peak_memory_bytes=peak))
+        if node.lasting and node.stage.pure:
             self.store.write(key, value.to_bytes(), stage=node.stage.name)
             self.fresh.add(key)
-        else:
+        elif node.lasting:
             self.resources[key] = value
         return value
 

@@ -30,6 +30,9 @@ class Node:
     stage: Stage
     options: Any
     inputs: dict[str, str]
+    lasting: bool = True
+    """Whether its key says all that decides its output. Not so for an impure stage without an identity, nor for any
+    stage behind it: those run every time and are never stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,19 @@ def build_graph(config: Config) -> Graph:
         raise ConfigError(f"graph.output={output}: it gives {gives}, the result must be Images")
     try:
         order = TopologicalSorter({n.name: set(n.inputs.values()) - {SOURCE} for n in nodes.values()}).static_order()
-        return Graph(nodes={name: nodes[name] for name in order}, output=output)
+        return Graph(nodes=_lasting([nodes[name] for name in order]), output=output)
     except CycleError as error:
         raise ConfigError(f"graph.stages: a cycle: {' -> '.join(error.args[1])}") from None
+
+
+def _lasting(ordered: list[Node]) -> dict[str, Node]:
+    """The nodes by name, each with its `lasting` settled."""
+    found: dict[str, Node] = {}
+    for node in ordered:
+        own = node.stage.pure or node.stage.identity is not None
+        behind = all(found[source].lasting for source in node.inputs.values() if source != SOURCE)
+        found[node.name] = replace(node, lasting=own and behind)
+    return found
 
 
 def _check_inputs(node: Node, nodes: dict[str, Node]) -> None:
@@ -110,8 +123,12 @@ def without_lossy(graph: Graph) -> Graph:
     )
 
 
-def keys(graph: Graph, sample: Sample, matters: dict[str, str]) -> dict[str, str]:
-    """Node -> store key (hex sha256), the source included."""
+def keys(graph: Graph, sample: Sample, matters: dict[str, str], *, timing: bool = True) -> dict[str, str]:
+    """Node -> store key (hex sha256), the source included.
+
+    Args:
+        timing: False leaves out the options that only say how a stage is timed: what is left identifies pictures.
+    """
     found = {SOURCE: _digest({"sample": as_data(sample)})}
     for node in graph.nodes.values():
         module = sys.modules[node.stage.function.__module__]
@@ -120,13 +137,24 @@ def keys(graph: Graph, sample: Sample, matters: dict[str, str]) -> dict[str, str
             {
                 "stage": node.stage.name,
                 "code": _source_digest(file),
-                "options": as_data(node.options),
+                "options": _without(as_data(node.options), node.stage.ignores + (() if timing else node.stage.timing)),
                 "identity": node.stage.identity(node.options) if node.stage.identity else None,
                 "inputs": {name: found[source] for name, source in sorted(node.inputs.items())},
                 "matters": matters,
             }
         )
     return found
+
+
+def _without(options: dict[str, Any], dotted: tuple[str, ...]) -> dict[str, Any]:
+    """The options less those named."""
+    for key in dotted:
+        *path, last = key.split(".")
+        node = options
+        for part in path:
+            node = node[part]
+        node.pop(last, None)
+    return options
 
 
 def _digest(data: Any) -> str:

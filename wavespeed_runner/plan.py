@@ -42,9 +42,12 @@ class Plan:
     graph: Graph
     keys: list[dict[str, str]]
     """Node -> store key, one dict a sample."""
+    pictures: list[str]
+    """Fingerprint of a run that makes this picture alone, one a sample."""
     reference: Graph | None
     """None: nothing to compare with, see `reference_kind`."""
     reference_keys: list[dict[str, str]]
+    reference_pictures: list[str]
     reference_kind: str
     """`run`: compared with the reference graph; `self`: nothing lossy is on, so this is it; `none`: not asked for."""
     verdicts: list[Spoken]
@@ -80,20 +83,25 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     refuse_bad(verdicts)
     lossless = without_lossy(graph)
     matters = what_matters(config.device)
-    sample_keys = [keys(graph, sample, matters) for sample in samples]
+
+    def pictures(graph: Graph) -> list[str]:
+        return [fingerprint_of([keys(graph, sample, matters, timing=False)[graph.output]]) for sample in samples]
+
     kind = "none" if not config.measure.reference else "self" if lossless == graph else "run"
     compared = kind == "run"
     return Plan(
         config=config,
         samples=samples,
         graph=graph,
-        keys=sample_keys,
+        keys=[keys(graph, sample, matters) for sample in samples],
+        pictures=pictures(graph),
         reference=lossless if compared else None,
         reference_keys=[keys(lossless, sample, matters) for sample in samples] if compared else [],
+        reference_pictures=pictures(lossless) if compared else [],
         reference_kind=kind,
         verdicts=verdicts,
         changes=changes,
-        fingerprint=fingerprint_of(k[graph.output] for k in sample_keys),
+        fingerprint=fingerprint_of(keys(graph, sample, matters, timing=False)[graph.output] for sample in samples),
     )
 
 
@@ -146,10 +154,11 @@ def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
         prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
     limit = getattr(config.model, "max_sequence_length", None)
     for prompt in (*prompts, config.negative_prompt):
-        if limit and (len(prompt.split()) > limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
+        if limit and (len(prompt.split()) >= limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
             raise ConfigError(
                 f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model "
-                f"reads {limit} tokens (model.max_sequence_length), the rest would be cut off; shorten it"
+                f"reads {limit} tokens, one of them the end mark (model.max_sequence_length), and the rest would be "
+                "cut off; shorten it"
             )
     return [Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed) for prompt in prompts]
 

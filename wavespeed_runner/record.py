@@ -77,6 +77,8 @@ def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "reference_raw": references or None,
         "reference_median": reference,
         "speedup": reference / found["median"] if reference else None,
+        # Only then did the two see the same machine in the same minutes.
+        "same_run": all(s["source"] == s["reference_source"] == "computed" for s in samples) if reference else None,
     }
 
 
@@ -109,7 +111,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Leaves out where the folder lies: it may move, and is nobody's business when the record is shared."""
+    """Leaves out where the folder lies: it may move."""
     shared = {key: value for key, value in record.items() if key != "output_dir"}
     write_text(folder / "record.json", json.dumps(shared, indent=1, allow_nan=False) + "\n")
 

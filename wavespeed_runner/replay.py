@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import trust
-from .errors import ConfigError, one_line
+from .errors import ConfigError, one_line, printable
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -179,7 +179,7 @@ def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -
     why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
     if claims.get("fingerprint") != fingerprint:
         why = _why(claims, record)
-    print(f"replay: not identical, {same} of {len(claimed)} pictures are the same{why}")
+    print(printable(f"replay: not identical, {same} of {len(claimed)} pictures are the same{why}"))
     return 1
 
 

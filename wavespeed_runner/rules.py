@@ -144,6 +144,14 @@ GUIDANCE: tuple[Rule, ...] = (
         fix="leave guidance_scale out",
     ),
     Rule(
+        id="guidance-below-one",
+        verdict="bad",
+        when=lambda c, f: _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < 1,
+        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above 1, so it could not take effect",
+        fix="guidance_scale=1 for none",
+        source="diffusers FluxPipeline: 'enabled when `true_cfg_scale` > 1'",
+    ),
+    Rule(
         id="negative-prompt",
         verdict="bad",
         when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c),
@@ -216,6 +224,14 @@ CACHES: tuple[Rule, ...] = (
         when=lambda c, f: (_threshold(c) or 0) < 0,
         message="cache.criterion.threshold={c.cache.criterion.threshold}: 0 or more is needed",
         fix="cache.residual_diff_threshold=0.08",
+    ),
+    Rule(
+        id="threshold-twice",
+        verdict="bad",
+        when=lambda c, f: getattr(c.cache, "residual_diff_threshold", None) not in (None, _threshold(c)),
+        message="cache.criterion.threshold={c.cache.criterion.threshold} and cache.residual_diff_threshold="
+        "{c.cache.residual_diff_threshold}: only the first would take effect",
+        fix="set cache.residual_diff_threshold alone, the criterion follows it",
     ),
     Rule(
         id="threshold-zero",

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from .caching.window import inside
 from .config import CacheConfig, Config
-from .errors import RunError, one_line
+from .errors import one_line
 from .execution import Execution, StageRun
 from .graph import Graph
-from .plan import Plan, fingerprint_of
+from .pictures import COLUMNS
+from .plan import Plan
 from .record import cache_summary, new_record, picture_data, timing_summary, write_config, write_record
 from .registry import lookup
 from .values import Latents, Sample
@@ -37,9 +38,10 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
         nonlocal stage
         stage = name
 
-    execution = Execution(plan.store, rerun=plan.config.rerun, on_stage=on_stage)
+    execution = Execution(plan.store, rerun=plan.config.rerun, on_stage=on_stage, device=plan.config.device)
     try:
         write_config(folder, plan)
+        write_record(folder, record)  # from here on a kill, too, leaves a record
         _run_samples(plan, folder, execution, record)
         record["status"] = "completed"
     except KeyboardInterrupt:
@@ -51,12 +53,13 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
         log.debug("stage '%s' failed", stage, exc_info=True)
     finally:
         execution.close()
-        _conclude(plan, execution, record)
         try:
+            _conclude(plan, execution, record)
             write_record(folder, record)
-        except RunError as error:
+        except Exception as error:
             record["status"] = "failed"
-            record["error"] = record["error"] or {"stage": "record", "type": "RunError", "message": str(error)}
+            failure = {"stage": "record", "type": type(error).__name__, "message": one_line(error)}
+            record["error"] = record["error"] or failure
     return record
 
 
@@ -75,7 +78,9 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
         entry["source"] = _source(record, index, "run", set(_latents(values)))
         if reference:
             entry["reference_source"] = _source(record, index, "reference", set(_latents(reference)))
-        shown.append(_save_pictures(plan, folder, index, entry, values, reference))
+        column = _save_pictures(plan, folder, index, entry, values, reference)
+        # The sheet counts the columns that it leaves out, but their pictures need not be kept.
+        shown.append(column if index < COLUMNS else shown[-1])
         record["samples"].append(entry)
         write_record(folder, record)
     _save_overview(plan, folder, shown)
@@ -94,7 +99,11 @@ def _run_graph(
 
 def _latents(values: dict[str, Any]) -> dict[str, Any]:
     """What the denoising stages of a graph left in their data, by node."""
-    return {name: value.data for name, value in values.items() if isinstance(value, Latents)}
+    return {
+        name: value.data
+        for name, value in values.items()
+        if isinstance(value, Latents) and "seconds" in value.data  # not what only passes latents on
+    }
 
 
 def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
@@ -157,7 +166,7 @@ def _save_pictures(
 
     name = file_name(index, entry["prompt"], entry["seed"])
     picture = values[plan.graph.output].tensors["images"][0]
-    about = _about(plan.config, entry, plan.keys[index][plan.graph.output])
+    about = _about(plan.config, entry, plan.pictures[index])
     entry["file"] = f"images/{name}"
     entry["sha256"] = write_png(folder / entry["file"], picture, metadata=about)
     entry["pixels_sha256"] = pixels_sha256(picture)
@@ -166,7 +175,7 @@ def _save_pictures(
         return Shown(entry["prompt"], note, picture)
 
     original = reference[plan.reference.output].tensors["images"][0]
-    about = _about(_lossless(plan.config), entry, plan.reference_keys[index][plan.reference.output])
+    about = _about(_lossless(plan.config), entry, plan.reference_pictures[index])
     write_png(folder / "reference" / name, original, metadata=about)
     gain = plan.config.measure.difference_gain
     map_ = difference(picture, original, gain)
@@ -188,9 +197,9 @@ def _lossless(config: Config) -> Config:
     return replace(config, cache=lookup("cache", "none").options(), graph=replace(config.graph, stages=stages))
 
 
-def _about(config: Config, entry: dict[str, Any], key: str) -> dict[str, str]:
+def _about(config: Config, entry: dict[str, Any], fingerprint: str) -> dict[str, str]:
     """A picture's metadata; its fingerprint is that of a run which makes this picture alone."""
-    return picture_data(config, entry["prompt"], entry["seed"], fingerprint_of([key]))
+    return picture_data(config, entry["prompt"], entry["seed"], fingerprint)
 
 
 def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:

@@ -73,7 +73,7 @@ def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
         "timestep": torch.tensor([0.5]),
         "guidance": torch.tensor([3.5]),
         "img_ids": torch.zeros(16, 3),
-        "txt_ids": torch.zeros(24, 3),
+        "txt_ids": torch.zeros(40, 3),
         "return_dict": False,
     }
     with torch.no_grad(), attached(plain.denoiser, FLUX.blocks, fbcache(ALWAYS), steps=2) as trace:

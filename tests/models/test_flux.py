@@ -18,6 +18,7 @@ from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models import tiny
 from wavespeed_runner.models.flux import FLUX, FluxConfig, Guidance, decode, denoise, encode, load
 from wavespeed_runner.models.loading import explained, loading_error
+from wavespeed_runner.values import Sample
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -290,3 +291,18 @@ def test_values_that_cannot_work_are_refused_when_typed():
         given = {"repo": "a/b", "steps": 1, "width": 64, "height": 64, "guidance_scale": 3.5, **wrong}
         with pytest.raises(ConfigError):
             OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(FluxConfig), given))
+
+
+def test_a_prompt_that_would_be_cut_is_refused():
+    demo = FluxConfig(
+        repo="pkg://wavespeed_runner/weights/demo",
+        guidance=Guidance.true_cfg,
+        max_sequence_length=20,
+        steps=28,
+        width=64,
+        height=64,
+    )
+    pipe = load(demo, "cpu")
+    encode(pipe, demo, Sample(prompt=" ".join(["red"] * 19)), 1.0)
+    with pytest.raises(RunError, match=r"has 21 tokens, model\.max_sequence_length=20"):
+        encode(pipe, demo, Sample(prompt=" ".join(["red"] * 20)), 1.0)

@@ -14,5 +14,5 @@ SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark
 
 def tiny_config(guidance: Guidance = Guidance.embedded, **changes: Any) -> FluxConfig:
     given: dict[str, Any] = {"repo": "nobody/nothing", "init": Init.tiny, "steps": 3, "width": 64, "height": 64}
-    given |= {"guidance": guidance, "guidance_scale": SCALES[guidance], "max_sequence_length": 24}
+    given |= {"guidance": guidance, "guidance_scale": SCALES[guidance], "max_sequence_length": 40}
     return FluxConfig(**{**given, **changes})

@@ -121,3 +121,16 @@ def reset_peak(device: str) -> None:
     with suppress(OSError):
         # proc(5): 5 resets the peak resident set size of this process.
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def wait_for(device: str) -> None:
+    """Waits until the device has done what was queued: it works behind the host's back, and a clock must not read
+    the queueing. The CPU has nothing to wait for."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    elif device == "mps":
+        import torch
+
+        torch.mps.synchronize()

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ READ = (".safetensors", ".json", ".txt", ".model")
 WHOLE = 16 * 1024 * 1024
 """Files up to so many bytes are hashed whole, larger ones by their header and samples."""
 SAMPLES, SAMPLE = 256, 4096
+UNKNOWN = secrets.token_hex(8)
+"""Stands for a commit that only this process could mean."""
 
 
 def local(repo: str) -> Path | None:
@@ -186,12 +189,14 @@ def identity(repo: str, revision: str | None) -> str:
     """Says which weights these are: the same text for the same weights, wherever they lie.
 
     Local: a digest over every file's relative name, size and content; of a file above 16 MiB the content is its header
-    and 256 evenly spaced blocks, so that 24 GB take well under a second. Hub id: the id, the revision, and the commit
-    that the local cache holds for it, where it does.
+    and 256 evenly spaced blocks, so that 24 GB take well under a second, and the time of its last change, for what lies
+    between them. Hub id: the id and the commit that the local cache holds for the revision; before the first download
+    nobody can know it, so nothing else ever has that identity.
     """
     path = local(repo)
     if path is None:
-        return f"hub:{repo}@{revision or 'main'}:{_cached_commit(repo, revision or 'main')}"
+        commit = cached_commit(repo, revision or "main")
+        return f"hub:{repo}@{commit or f'not downloaded before {UNKNOWN}'}"
     digest = hashlib.sha256()
     for name, file in _files(path):
         size = file.stat().st_size
@@ -200,6 +205,7 @@ def identity(repo: str, revision: str | None) -> str:
             if size <= WHOLE:
                 digest.update(stream.read())
                 continue
+            digest.update(str(file.stat().st_mtime_ns).encode())
             length = min(int.from_bytes(stream.read(8), "little"), WHOLE)
             stream.seek(0)
             digest.update(stream.read(8 + length))
@@ -221,7 +227,7 @@ def _files(path: Path) -> list[tuple[str, Path]]:
     return sorted(found)
 
 
-def _cached_commit(repo: str, revision: str) -> str:
+def cached_commit(repo: str, revision: str) -> str:
     """Commit behind a branch or tag in the local hub cache, by the layout that huggingface_hub documents."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()

@@ -87,7 +87,9 @@ def _pretrained(model: FluxConfig, dtype: Any) -> Any:
     path = checkpoint.local(model.repo)
     if path is not None and path.is_file():
         return _single_file(model, path, dtype)
-    return _from_pretrained(str(path or model.repo), model.repo, model.revision, dtype)
+    # What the store keys name is what is loaded: a branch stays at the commit that was downloaded first.
+    commit = None if path else checkpoint.cached_commit(model.repo, model.revision or "main")
+    return _from_pretrained(str(path or model.repo), model.repo, commit or model.revision, dtype)
 
 
 def _from_pretrained(
@@ -148,10 +150,22 @@ def encode(pipe: Any, model: FluxConfig, sample: Any, guidance_scale: float | No
     arguments: dict[str, Any] = {}
     with torch.no_grad():
         for prefix, text in prompts.items():
+            if model.init is Init.pretrained:  # else tokens are bytes, and say nothing of the real length
+                _refuse_cut(pipe, text, model.max_sequence_length)
             embeds, pooled, _ = pipe.encode_prompt(text, None, max_sequence_length=model.max_sequence_length)
             arguments |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
     pipe.maybe_free_model_hooks()
     return arguments
+
+
+def _refuse_cut(pipe: Any, text: str, limit: int) -> None:
+    """The pipeline would cut a prompt that is too long, and only log it."""
+    tokens = len(pipe.tokenizer_2(text, truncation=False).input_ids)
+    if tokens > limit:
+        raise RunError(
+            f"prompt {text[:40]!r}... has {tokens} tokens, model.max_sequence_length={limit} of them would be read; "
+            "shorten it"
+        )
 
 
 def denoise(

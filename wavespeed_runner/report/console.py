@@ -65,7 +65,7 @@ def _headline(record: dict[str, Any]) -> str:
     """`demo · 4 pictures of 64 × 64 · 30 steps · cpu`: what the record tells of it."""  # noqa: RUF002
     config, count = record["config"], len(record["samples"])
     size = f" of {config['width']} × {config['height']}" if config.get("width") and config.get("height") else ""  # noqa: RUF001
-    parts = [config["model"]["name"], f"{count} picture{'s' * (count != 1)}{size}"]
+    parts = [model_name(config["model"]), f"{count} picture{'s' * (count != 1)}{size}"]
     if config.get("steps"):
         parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}")
     machine = record.get("environment") or {}
@@ -73,6 +73,13 @@ def _headline(record: dict[str, Any]) -> str:
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
     name = machine.get("device_name") if device.startswith("cuda") else None
     return " · ".join([*parts, *filter(None, [name or device])])
+
+
+def model_name(model: dict[str, Any]) -> str:
+    """`demo`, `FLUX.1-dev`, `flux (tiny)`: what was loaded."""
+    if model.get("init", "pretrained") != "pretrained":
+        return f"{model['name']} ({model['init']})"
+    return Path(str(model.get("repo") or model["name"])).stem or model["name"]
 
 
 def setting(record: dict[str, Any]) -> str:

@@ -32,18 +32,29 @@ class Stage:
     output: type
     pure: bool
     identity: Callable[[Any], Any] | None
+    ignores: tuple[str, ...]
+    timing: tuple[str, ...]
 
 
 def stage(
-    name: str, *, options: type, pure: bool = True, identity: Callable[[Any], Any] | None = None
+    name: str,
+    *,
+    options: type,
+    pure: bool = True,
+    identity: Callable[[Any], Any] | None = None,
+    ignores: tuple[str, ...] = (),
+    timing: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Decorator that registers a stage.
 
     Args:
         options: kw_only dataclass of its options.
-        pure: the output depends on options and inputs alone, is a `values.Value`, and may be kept in the store.
-            Otherwise it lives in the process only (a loaded model).
+        pure: the output depends on options and inputs (and `identity`) alone, is a `values.Value`, and is kept in the
+            store. Otherwise it lives in the process: with an identity as long as the run (a loaded model), without
+            one it is made anew for every picture, and nothing behind it is stored.
         identity: options -> JSON data that also decides the output and is not in the options (what is in a file).
+        ignores: options, by dotted key, that do not decide the output, or that `identity` stands for.
+        timing: options that decide how the stage is timed, but not what it makes.
     """
 
     def add(function: F) -> F:
@@ -59,6 +70,8 @@ def stage(
             output=hints["return"],
             pure=pure,
             identity=identity,
+            ignores=ignores,
+            timing=timing,
         )
         register("stage", name, options)(entry)
         return function

@@ -26,7 +26,7 @@ class DenoiseOptions:
     repeats: int = top_level("measure.repeats")
 
 
-@stage("denoise", options=DenoiseOptions)
+@stage("denoise", options=DenoiseOptions, timing=("warmup", "repeats"))
 def denoise(options: DenoiseOptions, *, pipeline: Pipeline, embeddings: Embeddings, sample: Sample) -> Latents:
     """Noise and embeddings -> latents, with the cache strategy attached.
 
@@ -72,7 +72,7 @@ def generate(
     """
     import torch
 
-    from ..metrics.timing import StepClock
+    from ..metrics.timing import StepClock, wait_for
 
     pipe, family = pipeline.pipe, pipeline.family
     schedule = pipe.scheduler
@@ -89,7 +89,7 @@ def generate(
 
     try:
         with attached(denoiser, family.blocks, options.cache, steps=options.steps) as trace:
-            _synchronize(pipeline.device)
+            wait_for(pipeline.device)
             began = perf_counter()
             clock.start()
             latents = family.denoise(
@@ -103,18 +103,8 @@ def generate(
                 generator=torch.Generator("cpu").manual_seed(sample.seed),
                 callback=on_step_end,
             )
-            _synchronize(pipeline.device)
+            wait_for(pipeline.device)
             seconds = perf_counter() - began
     finally:
         pipe.scheduler = schedule
     return latents, seconds, trace, clock.seconds()
-
-
-def _synchronize(device: str) -> None:
-    """A GPU works behind the host's back: wait for it, so that the clock reads work done, not work queued."""
-    import torch
-
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    elif device == "mps":
-        torch.mps.synchronize()

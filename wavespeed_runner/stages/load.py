@@ -21,6 +21,12 @@ class LoadOptions:
     device: str = top_level("device")
 
 
+_NOT_IN_WEIGHTS = tuple(
+    f"model.{key}" for key in ("repo", "revision", "components", "steps", "guidance_scale", "width", "height")
+)
+"""Where the weights come from is said by what they are; the rest are defaults of other stages' options."""
+
+
 def _weights(options: LoadOptions) -> list[str]:
     """What the weights are: also those of another folder that a single-file checkpoint is completed from."""
     model = options.model
@@ -34,7 +40,7 @@ def _weights(options: LoadOptions) -> list[str]:
 _identity = lru_cache(maxsize=8)(identity)
 
 
-@stage("load", options=LoadOptions, pure=False, identity=_weights)
+@stage("load", options=LoadOptions, pure=False, identity=_weights, ignores=_NOT_IN_WEIGHTS)
 def load(options: LoadOptions) -> Pipeline:
     """Builds or loads the pipeline and puts it on the device.
 
