@@ -44,7 +44,6 @@ def test_a_wrong_flag_is_one_line(command: CommandLine, typed: str, words: str) 
 VALUES = {
     "steps=0": "steps=0: at least 1 is needed; steps=28 is the model's own",
     "cache=fbcache cache.residual_diff_threshold=nan": "cache.criterion.threshold=nan: a finite number is needed",
-    "sampler=unipc sampler.order=7": "sampler.order=7: allowed: 2, 3",
     "prompt=": "prompt=: it is empty",
     "outputs=": "outputs=: a folder is needed",
 }
@@ -111,12 +110,8 @@ GRAPHS = {
     "~graph.stages.decode": "graph.output=decode: no such stage",
     "graph.stages.denoise.stage=denoisy": "graph.stages.denoise.stage=denoisy: no",
     "+graph.stages.y={stge: encode}": "graph.stages.y.stge: no such key (did you mean 'stage'?)",
-    "+graph.stages.y=3": "graph.stages.y: keys and their values are needed",
-    "+graph.stages.y={stage: load, options: 3}": "graph.stages.y.options=3: keys and their values are needed",
     "graph.stages.denoise.options={steps: 3}": "to add one: +graph.stages.denoise.options=VALUE",
-    "+graph.stages.denoise.options={stesp: 3}": "options.stesp: no such key (did you mean 'steps'?)",
     "+graph.stages.denoise.options={steps: 0}": "graph.stages.denoise.options: steps=0: at least 1 is needed",
-    "+graph.stages.denoise.options={cache: {name: nope}}": "graph.stages.denoise.options: cache.name=nope: no",
 }
 
 
@@ -180,7 +175,6 @@ def test_version_is_ours(command: CommandLine) -> None:
         (("--cfg", "job", "cache=fbcache"), "residual_diff_threshold: 0.08"),
         (("--cfg", "job", "--package", "cache"), "# @package cache\nname: none"),
         (("--info", "searchpath"), "Config search path"),
-        (("--hydra-help",), "Hydra"),
     ],
 )
 def test_what_hydra_shows_is_shown(command: CommandLine, arguments: tuple[str, ...], words: str) -> None:
@@ -219,8 +213,8 @@ def test_the_module_is_a_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", ["--help", "-m dry_run=true cache=none,fbcache model.init=tiny"])
-def test_planning_imports_nothing_heavy(tmp_path: Path, arguments: str) -> None:
+def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
+    arguments = "-m dry_run=true cache=none,fbcache model.init=tiny"
     code = (
         "import sys; from wavespeed_runner.cli import main; status = main(sys.argv[1:])\n"
         "for name in ('torch', 'diffusers', 'transformers', 'skimage'): assert name not in sys.modules, name\n"

@@ -15,7 +15,7 @@ import pytest
 from wavespeed_runner import __version__, environment
 from wavespeed_runner.environment import code_digest, describe, device_name, resolve_device, threads, what_matters
 
-CACHED = (environment.versions, code_digest, environment.has_cuda, device_name)
+CACHED = (environment.versions, code_digest, environment.has_cuda, environment.plugins_digest, device_name)
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +122,58 @@ def test_a_given_device_is_taken_as_it_is_and_auto_is_one_that_is_there(monkeypa
     assert resolve_device("auto") == "cuda"
     monkeypatch.setattr(environment, "has_cuda", lambda: False)
     assert resolve_device("auto") in ("cpu", "mps")
+
+
+def test_a_plugins_code_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its criterion or its family decides results as ours do, in whichever of its files it stands."""
+    package = tmp_path / "some_plugin"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "rule.py").write_text("reuse = False\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(sys.modules, "some_plugin", __import__("some_plugin"))
+    monkeypatch.setattr(environment.registry, "load_all", lambda: ("some_plugin",))
+    before = what_matters("cpu")
+    (package / "rule.py").write_text("reuse = True\n")
+    environment.plugins_digest.cache_clear()
+    assert what_matters("cpu") != before
+
+
+@pytest.mark.parametrize("name", environment.VARIABLES)
+def test_a_variable_that_chooses_other_kernels_matters(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before = what_matters("cpu")
+    monkeypatch.setenv(name, "_native_math")
+    assert what_matters("cpu") != before
+    assert describe("cpu")["variables"] == {name: "_native_math"}
+
+
+@pytest.mark.parametrize("hidden", ["", "-1"])
+def test_a_hidden_gpu_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hidden: str) -> None:
+    monkeypatch.setattr(environment, "DRIVER_SIGNS", (str(tmp_path),))
+    monkeypatch.setattr(environment, "versions", lambda: {"torch": "2.13.0+cu130"})
+    assert environment.has_cuda()
+    environment.has_cuda.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert not environment.has_cuda()
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "name"),
+    [
+        (None, "cuda", "A"),
+        (None, "cuda:1", "B"),
+        ("1,0", "cuda", "B"),
+        ("1", "cuda:0", "B"),
+        ("GPU-7", "cuda", "cuda GPU-7"),
+    ],
+)
+def test_the_gpu_is_the_one_that_is_visible(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, device: str, name: str
+) -> None:
+    for bus, model in (("0000:01:00.0", "A"), ("0000:02:00.0", "B")):
+        (tmp_path / bus).mkdir()
+        (tmp_path / bus / "information").write_text(f"Model: \t {model}\nIRQ: 1\n")
+    monkeypatch.setattr(environment, "CARDS", str(tmp_path))
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_name(device) == name

@@ -14,7 +14,7 @@ import pytest
 
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution import Execution, StageRun
-from wavespeed_runner.graph import Graph, Node, keys
+from wavespeed_runner.graph import Graph, Node, keys, lasting
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.store import Store
@@ -212,3 +212,32 @@ def test_one_tensor_under_two_names_can_be_stored() -> None:
 def test_data_that_the_record_could_not_hold_fails_the_stage_that_made_it() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         Images(tensors={}, data={"seconds": [float("nan")]}).to_bytes()
+
+
+def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: Path) -> None:
+    """Its key cannot say what it will give, so a stored result might be another one's."""
+    calls: list[str] = []
+
+    @stage("toy_dice", options=NoOptions, pure=False)
+    def dice(options: NoOptions) -> Embeddings:
+        calls.append("dice")
+        return Embeddings(tensors={})
+
+    @stage("toy_copy", options=NoOptions)
+    def copy(options: NoOptions, *, dice: Embeddings) -> Images:
+        calls.append("copy")
+        return Images(tensors={"images": np.zeros((1, 4, 4, 3), dtype=np.uint8)})
+
+    plain = [
+        Node(name="dice", stage=lookup("stage", "toy_dice").implementation, options=NoOptions(), inputs={}),
+        Node(
+            name="copy", stage=lookup("stage", "toy_copy").implementation, options=NoOptions(), inputs={"dice": "dice"}
+        ),
+    ]
+    graph = Graph(nodes=lasting(plain), output="copy")
+    execution = Execution(Store(tmp_path), rerun=False, on_stage=lambda name: None)
+    for _ in range(2):
+        execution.run(graph, SAMPLE, keys(graph, SAMPLE, {}), [])
+    assert calls == ["dice", "copy", "dice", "copy"]
+    assert Store(tmp_path).size() == (0, 0)
+    assert not execution.resources

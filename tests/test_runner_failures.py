@@ -139,7 +139,7 @@ def no_space(name: str) -> Callable[[Any, Any], None]:
         ("config.yaml", "start", "choose another folder with outputs=DIR"),
         (".entry", "encode", "free some space"),
         (".png", "pictures", ""),
-        ("record.json", "pictures", "choose another folder with outputs=DIR"),
+        ("record.json", "start", "choose another folder with outputs=DIR"),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.children import started
 from tests.conftest import CACHED, TINY
 from wavespeed_runner.pictures import read_png
@@ -81,11 +83,12 @@ def test_killed_at_any_moment_the_same_command_goes_on_and_completes(tmp_path: P
     assert all(pictures(record) == pictures(last)[: len(record["samples"])] for record in killed)
 
 
-def test_ctrl_c_is_one_line_and_the_record_says_how_far_it_came(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_one_line_and_its_record_says_how_far_it_came(tmp_path: Path, number: int) -> None:
     child = started(tmp_path, *command(tmp_path, "measure.repeats=5"))
     until(lambda: any(record["samples"] for record in records(tmp_path)))
     assert child.pid is not None
-    os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, number)
     child.join(LONG)
     (record,) = records(tmp_path)
     assert child.exitcode == 130
@@ -128,3 +131,12 @@ def test_a_run_that_is_all_in_the_store_needs_no_torch(planned: Any, composed: A
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0 []", done.stderr
     assert "Nothing was denoised" in done.stdout
+
+
+def test_a_run_that_is_killed_in_its_first_picture_leaves_a_record(tmp_path: Path) -> None:
+    child = started(tmp_path, *command(tmp_path, "measure.repeats=50"))
+    until(lambda: records(tmp_path))
+    child.kill()
+    child.join(LONG)
+    (record,) = records(tmp_path)
+    assert record["status"] == "interrupted" and not record["samples"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.compose import compose_job, composer, sweep_jobs
 from wavespeed_runner.config import typed
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.messages import EXPLAINED, explain
@@ -64,6 +64,19 @@ VALUES = {
 }
 
 
+SWEPT = {
+    "sweep_the_folder": ("hydra.run.dir: MARKER", "hydra.sweeper.params.hydra.run.dir"),
+    "sweep_a_new_key_of_Hydras": ("+hydra.x: 1", "hydra.sweeper.params.+hydra.x"),
+    "sweep_the_launcher": ("hydra/launcher: mine", "hydra.sweeper.params.hydra/launcher"),
+    "sweep_where_results_go": ("outputs: MARKER", "hydra.sweeper.params.outputs"),
+    "sweep_a_file": ("prompts.path: /etc/hostname", "hydra.sweeper.params.prompts.path"),
+    "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
+    "sweep_two_overrides_in_one": ("seed: 1 hydra.run.dir=MARKER", "not readable as KEY=VALUE"),
+    "sweep_an_option": ("cache: 'none,global'", "hydra.callbacks"),
+    "sweep_a_package": ("+cache@hydra.callbacks.x: evil", "hydra.callbacks"),
+}
+
+
 @pytest.fixture(scope="module")
 def marker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an attack would write."""
@@ -73,7 +86,9 @@ def marker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) -> Iterator[None]:
     """A folder of experiments, one a case, and of options that they choose, as `--config-dir` finds them."""
-    files = {f"experiment/{name}": f"# @package _global_\n{text}" for name, (text, _) in (HYDRAS | VALUES).items()}
+    texts = {name: text for name, (text, _) in (HYDRAS | VALUES).items()}
+    texts |= {name: f"hydra: {{sweeper: {{params: {{{params}}}}}}}\n" for name, (params, _) in SWEPT.items()}
+    files = {f"experiment/{name}": f"# @package _global_\n{text}" for name, text in texts.items()}
     files["cache/evil"] = files["hydra/launcher/mine"] = TOUCH
     files["cache/global"] = f"# @package _global_\n{CALLBACK}"
     folder = tmp_path_factory.mktemp("configs")
@@ -89,6 +104,15 @@ def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) ->
 def test_an_experiment_may_not_set(marker: Path, name: str, words: str) -> None:
     with pytest.raises(EXPLAINED) as error:
         typed(compose_job([f"experiment={name}"], [f"experiment={name}"]))
+    assert words in explain(error.value)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(("name", "words"), [(name, words) for name, (_, words) in SWEPT.items()])
+def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -> None:
+    with pytest.raises(EXPLAINED) as error:
+        for job in sweep_jobs([f"experiment={name}"]):
+            compose_job(job, [f"experiment={name}"])
     assert words in explain(error.value)
     assert not marker.exists()
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,10 +35,6 @@ ONE_OF = ("run", "multirun", *SHOW_ONLY)
 
 def console() -> NoReturn:
     """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
-    # A scheduler's or a timeout's SIGTERM ends a run as Ctrl-C does: with a record.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # CUDA's own order is by speed; the plan, which loads no torch, only knows the one on the bus.
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -54,8 +51,11 @@ def guarded(command: Callable[[], int]) -> int:
     users_full_error = users_choice == "1"
     # Makes Hydra raise instead of printing a page and exiting by itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # CUDA's own order is by speed; a plan, which loads no torch, only knows the one on the bus.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
-        return command()
+        with _terminated_as_interrupted():
+            return command()
     except EXPLAINED as error:
         if users_full_error:
             raise
@@ -79,6 +79,19 @@ def guarded(command: Callable[[], int]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = users_choice
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """A scheduler's or a timeout's SIGTERM ends a run as Ctrl-C does: with a record."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, status: int) -> int:

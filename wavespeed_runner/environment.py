@@ -22,6 +22,8 @@ VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32
 """Environment variables that choose other kernels."""
 DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg")
 """Where one of these is, an NVIDIA GPU may be; the last is WSL's."""
+CARDS = "/proc/driver/nvidia/gpus"
+"""Where the driver tells of its cards, a folder each, named after the bus."""
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +95,7 @@ def _gpu_name(device: str) -> str:
     if visible:
         chosen = visible.split(",")
         index = chosen[int(index)].strip() if int(index) < len(chosen) else ""
-    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    cards = sorted(Path(CARDS).glob("*/information"))
     if index.isdigit() and int(index) < len(cards):
         return _field(cards[int(index)].read_text(), "Model")
     return f"{device} {visible or ''}".strip()

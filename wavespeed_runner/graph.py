@@ -68,12 +68,12 @@ def build_graph(config: Config) -> Graph:
         raise ConfigError(f"graph.output={output}: it gives {gives}, the result must be Images")
     try:
         order = TopologicalSorter({n.name: set(n.inputs.values()) - {SOURCE} for n in nodes.values()}).static_order()
-        return Graph(nodes=_lasting([nodes[name] for name in order]), output=output)
+        return Graph(nodes=lasting([nodes[name] for name in order]), output=output)
     except CycleError as error:
         raise ConfigError(f"graph.stages: a cycle: {' -> '.join(error.args[1])}") from None
 
 
-def _lasting(ordered: list[Node]) -> dict[str, Node]:
+def lasting(ordered: list[Node]) -> dict[str, Node]:
     """The nodes by name, each with its `lasting` settled."""
     found: dict[str, Node] = {}
     for node in ordered:
