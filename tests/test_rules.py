@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner import rules
+from wavespeed_runner import rulebook
 from wavespeed_runner.config import Config, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.rules import RULES, Rule, Spoken, judge, refuse_bad
+from wavespeed_runner.rulebook import RULES, Rule
+from wavespeed_runner.rules import Spoken, judge, refuse_bad
 
 Composed = Callable[..., dict[str, Any]]
 Values = dict[str, Any]
@@ -87,9 +88,9 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
 @pytest.fixture
 def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Values], list[Spoken]]:
     """What is said of the tiny model with these values, on a Linux machine without a GPU."""
-    monkeypatch.setattr(rules, "has_cuda", lambda: False)
-    monkeypatch.setattr(rules, "platform", "linux")
-    monkeypatch.setattr(rules, "resolve_device", lambda device: "cpu" if device == "auto" else device)
+    monkeypatch.setattr(rulebook, "has_cuda", lambda: False)
+    monkeypatch.setattr(rulebook, "platform", "linux")
+    monkeypatch.setattr(rulebook, "resolve_device", lambda device: "cpu" if device == "auto" else device)
 
     entry = own_registry["model", "flux"]
 

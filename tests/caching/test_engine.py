@@ -157,6 +157,11 @@ def test_a_strategy_that_would_attach_to_nothing_is_an_error(plain, blocks):
         pass
 
 
+def test_a_head_of_all_blocks_leaves_nothing_to_skip(plain):
+    with pytest.raises(RunError, match=r"cache\.signal\.blocks=6; use fewer"):
+        plain.run(fbcache(0.1, blocks=6))
+
+
 def test_hits_grow_and_never_fall_with_the_threshold(plain):
     hits = [
         sum(not d.computed for d in plain.run(fbcache(t), steps=12)[1].decisions) for t in (0.0, 0.5, 0.6, 0.8, 9.0)

@@ -63,8 +63,12 @@ def attached(denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfi
         yield trace
         return
     modules = [block for name in (blocks.lists if blocks else ()) for block in getattr(denoiser, name, ())]
-    if blocks is None or len(modules) < 2:
-        raise RunError(f"cache={cache.name}: {type(denoiser).__name__} has no blocks to skip; use cache=none")
+    head = cache.signal.blocks  # type: ignore[union-attr]
+    if blocks is None or len(modules) <= head:
+        raise RunError(
+            f"cache={cache.name}: {type(denoiser).__name__} has no blocks to skip behind the first "
+            f"cache.signal.blocks={head}; use fewer, or cache=none"
+        )
     lists = {name: getattr(denoiser, name) for name in blocks.lists}
     stack = _block_stack(modules, blocks, cache, steps, trace)
     trace.attached_to, trace.blocks = type(denoiser).__name__, len(modules)
@@ -101,7 +105,7 @@ def _block_stack(
     from diffusers.hooks.hooks import CacheContext, StateManager
 
     measure = implementation_of("cache/signal", cache.signal)
-    trace.head_blocks = min(cache.signal.blocks, len(modules) - 1)  # type: ignore[union-attr]
+    trace.head_blocks = cache.signal.blocks  # type: ignore[union-attr]
     parameters = list(signature(modules[0].forward).parameters)
     streams = [blocks.hidden, *([blocks.encoder] if blocks.encoder else [])]
 
