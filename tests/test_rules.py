@@ -27,6 +27,7 @@ NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance
 CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "size": ([{"width": 40}, {"height": 0}, {"height": -16}], [{"width": 16, "height": 1024}]),
+    "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
     "difference-gain": ([{"measure.difference_gain": 0.0}, {"measure.difference_gain": -1.0}], [{}]),

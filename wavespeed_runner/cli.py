@@ -35,7 +35,10 @@ ONE_OF = ("run", "multirun", *SHOW_ONLY)
 
 def console() -> NoReturn:
     """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:  # while modules were still being imported
+        sys.exit(INTERRUPTED)
 
 
 def main(arguments: list[str]) -> int:
@@ -199,6 +202,8 @@ def _execute(args: Any) -> int:
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
         record = run_plan(build_plan(data), Path(runtime.runtime.output_dir), overrides)
         statuses.append(record["status"])
+        if args.multirun:
+            print(f"\njob: {printable(' '.join(overrides))}")
         (show if record["status"] == "completed" else show_failure)(record)
 
     _hydra_main(args, task)

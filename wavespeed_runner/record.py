@@ -78,7 +78,7 @@ def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "reference_median": reference,
         "speedup": reference / found["median"] if reference else None,
         # Only then did the two see the same machine in the same minutes.
-        "same_run": all(s.get("source") == s.get("reference_source") == "computed" for s in samples),
+        "same_run": all(sample.get("timed_together", False) for sample in samples) if references else None,
     }
 
 

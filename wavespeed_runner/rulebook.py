@@ -60,7 +60,14 @@ VALUES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: any(v is None or v < 1 or v % f.size_multiple for v in (c.width, c.height)),
         message="width={c.width} height={c.height}: both must be positive multiples of {f.size_multiple}",
-        fix="width={c.model.width} height={c.model.height} is the model's own",
+        fix="such as width={f.tiny_size} height={f.tiny_size}",
+    ),
+    Rule(
+        id="too-much",
+        verdict="bad",
+        when=lambda c, f: (c.steps or 0) > 1000 or max(c.width or 0, c.height or 0) > 16384,
+        message="steps={c.steps} width={c.width} height={c.height}: at most 1000 steps and 16384 pixels a side",
+        fix="a mistyped zero?",
     ),
     Rule(
         id="seed",
@@ -208,13 +215,16 @@ CACHES: tuple[Rule, ...] = (
         id="threshold",
         verdict="bad",
         when=lambda c, f: (_threshold(c) or 0) < 0,
-        message="cache.criterion.threshold={c.cache.criterion.threshold}: 0 or more is needed",
+        message="cache.criterion.threshold={c.cache.criterion.threshold} (it follows cache.residual_diff_threshold): "
+        "0 or more is needed",
         fix="cache.residual_diff_threshold=0.08",
     ),
     Rule(
         id="threshold-twice",
         verdict="bad",
-        when=lambda c, f: getattr(c.cache, "residual_diff_threshold", None) not in (None, _threshold(c)),
+        when=lambda c, f: (
+            _threshold(c) is not None and getattr(c.cache, "residual_diff_threshold", None) not in (None, _threshold(c))
+        ),
         message="cache.criterion.threshold={c.cache.criterion.threshold} and cache.residual_diff_threshold="
         "{c.cache.residual_diff_threshold}: only the first would take effect",
         fix="set cache.residual_diff_threshold alone, the criterion follows it",

@@ -121,6 +121,8 @@ def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, A
     }
     if reference:
         compared = _latents(reference).values()
+        timed_by = {p.get("timed_by") for p in (*passes.values(), *compared)}
+        entry["timed_together"] = len(timed_by) == 1 and None not in timed_by
         entry["reference_seconds"] = sum(median(p["seconds"]) for p in compared)
         entry["reference_raw_seconds"] = [sum(both) for both in zip(*(p["seconds"] for p in compared), strict=False)]
         entry["reference_spread"] = max((p["spread"] for p in compared if p["spread"] is not None), default=None)

@@ -166,7 +166,7 @@ class Store:
         except OSError as error:
             log.warning("store: %s cannot be read (%s); computing it again", path, error.strerror)
         except Damage as damage:
-            log.warning("store: %s is damaged (%s); removed, computing it again", path, damage)
+            log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)
             with suppress(OSError):
                 if path.stat().st_ino == inode:  # else somebody has written a good one meanwhile
                     path.unlink()

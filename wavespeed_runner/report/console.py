@@ -119,7 +119,8 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     time_label = "time a picture, median ± MAD" if spread else "time a picture"
     rows = [(time_label, _duration(theirs, longest, spread), _duration(timing, longest, spread))]
     if compared and timing.get("speedup"):
-        rows.append(("speedup", "", f"{timing['speedup']:.2f}×"))  # noqa: RUF001
+        guess = "~" if timing.get("same_run") is False else ""
+        rows.append(("speedup", "", f"{guess}{timing['speedup']:.2f}×"))  # noqa: RUF001
     computed = [sum(step["computed"] for step in s["steps"]) for s in samples]
     total = [len(s["steps"]) for s in samples]
     reused = [t - c for t, c in zip(total, computed, strict=True)]
@@ -182,10 +183,13 @@ def _remarks(record: dict[str, Any]) -> list[str]:
         )
     elif stored:
         lines.append(f"{stored} of {count} pictures came from the store, not denoised again; rerun=true does that.")
-    if any(s.get("reference_source", s.get("source")) != s.get("source") for s in samples):
-        lines.append("The reference and the setting were timed in different runs; rerun=true times them in turn.")
+    if (record.get("timing") or {}).get("same_run") is False:
+        lines.append(
+            "Reference and setting were timed in different runs, so the speedup is a guess: rerun=true times them "
+            "in turn."
+        )
     if record["reference"]["kind"] == "self":
-        lines.append("Nothing that changes pictures is on: this run is itself the reference.")
+        lines.append("Nothing lossy is on: this run is itself the reference.")
     elif record["reference"]["kind"] == "none":
         lines.append("Not compared with a reference: measure.reference=true does that.")
     return lines

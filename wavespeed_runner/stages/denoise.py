@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 from ..caching import Trace, attached
 from ..config import CacheConfig, SamplerConfig, top_level
@@ -12,6 +13,9 @@ from ..errors import RunError
 from ..registry import implementation_of
 from ..values import Embeddings, Latents, Pipeline, Sample
 from . import stage
+
+PROCESS = uuid4().hex
+"""Says of two timings whether they were taken together."""
 
 
 @dataclass(kw_only=True)
@@ -54,6 +58,7 @@ def denoise(options: DenoiseOptions, *, pipeline: Pipeline, embeddings: Embeddin
         raise RunError(f"the latents of {sample.prompt!r} are not finite (NaN or infinity); {way_out}")
     data = {
         "seconds": [run[1] for run in runs],
+        "timed_by": PROCESS,
         "first_call": warm[0][1] if warm else None,
         # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
         "spread": max((float((latents - other).abs().max()) for other in others), default=None),
