@@ -27,7 +27,7 @@ CELL, COLUMNS = 256, 8
 """The contact sheet: side of the square, in pixels, that a picture is scaled to fit, and most pictures side by side."""
 INK, QUIET, LINE = "#1c1c1c", "#707070", "#d4d4d4"
 MARGIN, GAP = 36, 20
-TITLE, TEXT, LEADING = 22, 17, 21
+TEXT, LEADING = 17, 21
 GLYPHS = frozenset(map(chr, range(32, 127))) | frozenset("«»°±·‘’“”…™")  # noqa: RUF001
 """What Pillow's built-in font can draw."""
 
@@ -147,7 +147,6 @@ def overview(
     columns: Sequence[str],
     *,
     notes: Sequence[Sequence[str]] = (),
-    title: str = "",
 ) -> Pixels:
     """One contact sheet: a column a prompt, a row a kind of picture (reference, with cache, difference).
 
@@ -156,7 +155,6 @@ def overview(
             smoothing, so that each pixel can be seen; larger ones than 256 pixels are reduced to fit.
         columns: the captions above, wrapped; at most 8 columns are shown, and the sheet says how many were left out.
         notes: for each row the lines under its pictures (time and SSIM), as many as columns; () or "": none.
-        title: a line above all.
 
     Raises:
         ValueError: nothing to show, or rows, columns and notes that do not match.
@@ -179,14 +177,10 @@ def overview(
 
     # Drawn on a canvas that is surely high enough, then cut: the height follows from what was drawn.
     tall = sum(max(cell.height for cell in row) + 60 for row in cells) + 4 * MARGIN + 150
-    wide = max(column(len(shown)) - GAP, MARGIN + round(_font(TITLE).getlength(_legible(title)))) + MARGIN
+    wide = column(len(shown)) - GAP + MARGIN
     canvas = Image.new("RGB", (wide, tall), "white")
     draw = ImageDraw.Draw(canvas)
-    y = MARGIN
-    if title:
-        draw.text((MARGIN, y), _legible(title), INK, _font(TITLE))
-        y += 44
-    y += LEADING * max(map(len, captions)) + 8
+    y = MARGIN + LEADING * max(map(len, captions)) + 8
     for i, lines in enumerate(captions):  # they stand on the pictures, however many lines they have
         draw.multiline_text((column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, _font(TEXT), spacing=3)
     for (label, _), row, line in zip(rows, cells, notes, strict=True):

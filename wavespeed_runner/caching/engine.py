@@ -70,8 +70,8 @@ def attached(denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfi
             f"cache.signal.blocks={head}; use fewer, or cache=none"
         )
     lists = {name: getattr(denoiser, name) for name in blocks.lists}
+    trace.attached_to, trace.blocks, trace.head_blocks = type(denoiser).__name__, len(modules), head
     stack = _block_stack(modules, blocks, cache, steps, trace)
-    trace.attached_to, trace.blocks = type(denoiser).__name__, len(modules)
     try:
         _swap(denoiser, {name: [stack] if name == blocks.lists[0] else [] for name in blocks.lists})
         yield trace
@@ -105,7 +105,6 @@ def _block_stack(
     from diffusers.hooks.hooks import CacheContext, StateManager
 
     measure = implementation_of("cache/signal", cache.signal)
-    trace.head_blocks = cache.signal.blocks  # type: ignore[union-attr]
     parameters = list(signature(modules[0].forward).parameters)
     streams = [blocks.hidden, *([blocks.encoder] if blocks.encoder else [])]
 
