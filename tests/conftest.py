@@ -16,6 +16,7 @@ from wavespeed_runner import registry
 from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.plan import Plan, build_plan
 from wavespeed_runner.runner import run_plan
+from wavespeed_runner.stages import denoise, load
 
 TINY = ("model.init=tiny", "width=32", "height=32", "steps=4", "device=cpu", "measure=none", "prompt='a red circle'")
 """The demo's architecture, shrunk, with random weights: a picture in a tenth of a second. Later overrides win."""
@@ -69,23 +70,27 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], regis
 
 
 @pytest.fixture
-def family(own_registry: dict[tuple[str, str], registry.Entry]) -> Callable[..., list[str]]:
-    """`family(decode=function, ...)` gives the tiny model's family other functions; returns the list of its calls."""
+def family(
+    own_registry: dict[tuple[str, str], registry.Entry], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
+    """`family(decode=function, ...)` puts functions in the place of the tiny model's load, encode, denoise or decode;
+    returns the list of its calls."""
     entry = own_registry["model", "flux"]
+    shared = {"load": (load, "load_pipeline"), "denoise": (denoise, "denoise_with")}
 
     def change(**functions: Callable[..., Any]) -> list[str]:
         calls: list[str] = []
 
-        def listed(name: str) -> Callable[..., Any]:
-            function = functions.get(name, getattr(entry.implementation, name))
-
+        def listed(name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **options: Any) -> Any:
                 calls.append(name)
-                return function(*args, **options)
+                return functions.get(name, usual)(*args, **options)
 
             return call
 
-        listening = {name: listed(name) for name in ("load", "encode", "denoise", "decode")}
+        for name, (module, used) in shared.items():
+            monkeypatch.setattr(module, used, listed(name, getattr(module, used)))
+        listening = {name: listed(name, getattr(entry.implementation, name)) for name in ("encode", "decode")}
         own_registry["model", "flux"] = replace(entry, implementation=replace(entry.implementation, **listening))
         return calls
 

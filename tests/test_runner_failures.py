@@ -18,6 +18,7 @@ from tests.conftest import TINY
 from wavespeed_runner.cli import main
 from wavespeed_runner.logs import LogFile, log_to
 from wavespeed_runner.plan import Plan
+from wavespeed_runner.models import call, pretrained
 from wavespeed_runner.runner import run_plan
 
 Planned = Callable[..., Plan]
@@ -93,10 +94,9 @@ def test_interrupted_in_the_middle_the_same_command_computes_the_rest_alone(
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_latents_that_are_not_finite_fail_the_run_and_are_not_stored(
-    planned: Planned, family: Any, own_registry: Any, tmp_path: Path, bad: float
+    planned: Planned, family: Any, tmp_path: Path, bad: float
 ) -> None:
-    denoise = own_registry["model", "flux"].implementation.denoise
-    family(denoise=lambda *args, **options: denoise(*args, **options) * bad)
+    family(denoise=lambda *args: {"latents": call.denoise(*args)["latents"] * bad})
     plan = planned()
     record = run_plan(plan, tmp_path / "run", [])
     assert record["error"]["type"] == "RunError" and record["error"]["stage"] == "denoise"
@@ -105,15 +105,14 @@ def test_latents_that_are_not_finite_fail_the_run_and_are_not_stored(
 
 
 def test_a_signal_that_is_no_number_does_not_keep_the_record_from_being_written(
-    planned: Planned, family: Any, own_registry: Any, tmp_path: Path
+    planned: Planned, family: Any, tmp_path: Path
 ) -> None:
     def silent_first_block(*args: Any) -> Any:
-        pipe = load(*args)
+        pipe = pretrained.load(*args)
         for weight in pipe.transformer.transformer_blocks[0].norm1.parameters():
             weight.data.zero_()  # its gates: the block then adds nothing, and 0 / 0 is no change
         return pipe
 
-    load = own_registry["model", "flux"].implementation.load
     family(load=silent_first_block)
     record = run_plan(planned("cache=fbcache"), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
@@ -178,13 +177,11 @@ def test_outputs_that_cannot_be_a_folder_are_one_line(tmp_path: Path, capsys: py
 
 
 @pytest.mark.parametrize("failing", [None, "denoise", "decode"])
-def test_no_model_outlives_its_run(
-    planned: Planned, family: Any, own_registry: Any, tmp_path: Path, failing: str | None
-) -> None:
-    load, alive = own_registry["model", "flux"].implementation.load, []
+def test_no_model_outlives_its_run(planned: Planned, family: Any, tmp_path: Path, failing: str | None) -> None:
+    alive: list[Any] = []
 
     def watched(*args: Any) -> Any:
-        pipe = load(*args)
+        pipe = pretrained.load(*args)
         alive.extend([weakref.ref(pipe), weakref.ref(pipe.transformer)])
         return pipe
 

@@ -1,4 +1,4 @@
-"""What the three training commands share: places, schedule, moving average, checkpoints."""
+"""What the training commands share: places, schedule, moving average, checkpoints."""
 
 import csv
 import math
@@ -15,7 +15,9 @@ from training.muon import Muon
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ROOT / "outputs" / "training"  # checkpoints: large, never committed
 RESULTS = Path(__file__).resolve().parent / "results"  # curves and pictures: small, committed
-DEMO = ROOT / "wavespeed_runner" / "weights" / "demo"  # the exported pipeline
+WEIGHTS = ROOT / "wavespeed_runner" / "weights"  # what ships with the package
+DEMO = WEIGHTS / "demo"  # the exported FLUX pipeline
+DEMO_UNET = WEIGHTS / "demo_unet"  # the exported Stable Diffusion pipeline
 
 
 def schedule(step: int, steps: int, warmup: int = 60, decay: float = 0.3) -> float:

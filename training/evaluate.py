@@ -1,9 +1,9 @@
-"""Score the demo model: how many held-out captions come out entirely right?
+"""Score a demo model: how many held-out captions come out entirely right?
 
-    python -m training.evaluate [--model DIR] [--singles 100] [--pairs 100] [--cfg SCALE]
+    python -m training.evaluate [--model demo | demo_unet | DIR] [--singles 100] [--pairs 100] [--cfg SCALE]
 
-Plain sampling by `FluxPipeline` on captions that training never showed, fixed seeds, judged by
-`training.oracle`. Prints the share right with its Wilson 95 % interval, then every failure.
+Plain sampling by the model's own pipeline on captions that training never showed, fixed seeds,
+judged by `training.oracle`. Prints the share right with its Wilson 95 % interval, then every failure.
 """
 
 import argparse
@@ -11,12 +11,13 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxPipeline
+from diffusers import DiffusionPipeline, FluxPipeline
 
-from training.common import DEMO
+from training.common import WEIGHTS
 from training.oracle import judge
 from training.scenes import SIDE, Picture, random_caption
 
@@ -35,8 +36,23 @@ def captions(count: int, *, pair: bool) -> list[str]:
     return [found[i % len(found)] for i in range(count)]
 
 
+def load(model: str) -> DiffusionPipeline:
+    """The pipeline of a shipped model, or of a folder."""
+    pipe = DiffusionPipeline.from_pretrained(WEIGHTS / model if (WEIGHTS / model).exists() else model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def guided(pipe: DiffusionPipeline, cfg: float, count: int) -> dict[str, Any]:
+    """How a pipeline is told the text length and the guidance; a scale of 1 is none."""
+    if not isinstance(pipe, FluxPipeline):
+        return {"guidance_scale": cfg}
+    length = {"max_sequence_length": pipe.tokenizer_2.model_max_length}
+    return {**length, "true_cfg_scale": cfg, "negative_prompt": [""] * count} if cfg > 1 else length
+
+
 def generate(
-    pipe: FluxPipeline,
+    pipe: DiffusionPipeline,
     prompts: Sequence[str],
     *,
     steps: int = STEPS,
@@ -44,21 +60,18 @@ def generate(
     batch: int = 20,
 ) -> list[Picture]:
     """One picture per prompt; the i-th has seed i whatever the batch size."""
-    length = pipe.tokenizer_2.model_max_length
     pictures: list[Picture] = []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
-        guidance = {"true_cfg_scale": cfg, "negative_prompt": [""] * len(part)} if cfg > 1 else {}
         made = pipe(
             part,
             height=SIDE,
             width=SIDE,
             num_inference_steps=steps,
-            max_sequence_length=length,
             generator=seeds,
             output_type="np",
-            **guidance,
+            **guided(pipe, cfg, len(part)),
         ).images
         pictures += list(np.rint(made * 255).astype(np.uint8))
     return pictures
@@ -79,7 +92,7 @@ def line(name: str, right: int, count: int) -> str:
 
 
 def evaluate(
-    pipe: FluxPipeline, singles: int, pairs: int, *, steps: int = STEPS, cfg: float = 1.0
+    pipe: DiffusionPipeline, singles: int, pairs: int, *, steps: int = STEPS, cfg: float = 1.0
 ) -> dict[str, tuple[int, int]]:
     """Generate, judge and print; returns (right, count) for each kind of caption."""
     totals: dict[str, tuple[int, int]] = {}
@@ -106,15 +119,14 @@ def evaluate(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", type=Path, default=DEMO)
+    parser.add_argument("--model", default="demo", help="a shipped model, or a folder")
     parser.add_argument("--singles", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--cfg", type=float, default=1.0, help="true_cfg_scale; 1 is none")
+    parser.add_argument("--cfg", type=float, default=1.0, help="scale of the guidance; 1 is none")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    pipe = FluxPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = load(args.model)
     start = time.monotonic()
     totals = evaluate(pipe, args.singles, args.pairs, steps=args.steps, cfg=args.cfg)
     print(f"{time.monotonic() - start:.0f} s, {args.steps} steps, guidance {args.cfg}")

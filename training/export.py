@@ -1,29 +1,34 @@
-"""Put the trained parts together as a diffusers folder that `FluxPipeline` loads.
+"""Put the trained parts together as a diffusers folder that a pipeline loads.
 
-    python -m training.export [--checkpoint FILE] [--to DIR]
+    python -m training.export [--model demo | demo_unet] [--checkpoint FILE] [--to DIR]
 
 Everything is stored as float32: the folder stays small, and no part can end up in another
-precision than the rest. `tokenizer_2` records the text length as `model_max_length`; pass it to
-the pipeline as `max_sequence_length`, for the transformer has seen no other.
+precision than the rest. The tokenizers record the text length as `model_max_length`, for the
+models have seen no other; `FluxPipeline` has to be told, as `max_sequence_length`.
 """
 
 import argparse
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from diffusers import (
     AutoencoderTiny,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
-    FluxTransformer2DModel,
+    StableDiffusionPipeline,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
-from training import flow, text, transformer, vae
-from training.common import DEMO
+from training import denoising, flow, text, transformer, unet, vae
+from training.common import DEMO, WEIGHTS
+from training.trainer import load_average, newest_average
+
+Weights = dict[str, Tensor]
 
 
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
@@ -38,28 +43,13 @@ def scheduler() -> FlowMatchEulerDiscreteScheduler:
     )
 
 
-def trained_transformer(weights: dict[str, Tensor]) -> FluxTransformer2DModel:
-    """The transformer with given weights, in evaluation mode."""
-    model = transformer.build()
+def filled(model: nn.Module, weights: Weights) -> nn.Module:
+    """The model with given weights, in evaluation mode."""
     model.load_state_dict(weights)
     return model.eval()
 
 
-def newest_average(folder: Path = flow.FOLDER) -> dict[str, Tensor]:
-    """The averaged weights of the newest checkpoint."""
-    found = flow.checkpoints(folder)
-    if not found:
-        raise FileNotFoundError(f"no checkpoint in {folder}: run training.flow first")
-    return load_average(found[-1])
-
-
-def load_average(checkpoint: Path) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint."""
-    average: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu")["average"]
-    return average
-
-
-def pipeline(weights: dict[str, Tensor]) -> FluxPipeline:
+def flux_pipeline(weights: Weights) -> FluxPipeline:
     """A complete pipeline around these transformer weights."""
     encoders = text.load()
     return FluxPipeline(
@@ -69,8 +59,40 @@ def pipeline(weights: dict[str, Tensor]) -> FluxPipeline:
         tokenizer=encoders.tokenizer,
         text_encoder_2=encoders.t5,
         tokenizer_2=encoders.tokenizer,
-        transformer=trained_transformer(weights),
+        transformer=filled(transformer.build(), weights),
     )
+
+
+def unet_pipeline(weights: Weights) -> StableDiffusionPipeline:
+    """A complete pipeline around these U-Net weights; its other parts are the demo model's."""
+    autoencoder = AutoencoderTiny.from_pretrained(DEMO / "vae")
+    # This pipeline applies no shift, and the U-Net was trained on latents without one.
+    autoencoder.register_to_config(shift_factor=0.0)
+    encoders = text.load(DEMO)
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=encoders.clip,
+        tokenizer=encoders.tokenizer,
+        unet=filled(unet.build(), weights),
+        scheduler=unet.sampler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@dataclass(frozen=True)
+class Export:
+    """Where a model's checkpoints are, and how a pipeline is made of one."""
+
+    checkpoints: Path
+    pipeline: Callable[[Weights], DiffusionPipeline]
+
+
+EXPORTS = {
+    "demo": Export(flow.FOLDER, flux_pipeline),
+    "demo_unet": Export(denoising.FOLDER, unet_pipeline),
+}
 
 
 def make_portable(folder: Path) -> None:
@@ -84,7 +106,7 @@ def make_portable(folder: Path) -> None:
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def write(made: FluxPipeline, folder: Path) -> None:
+def write(made: DiffusionPipeline, folder: Path) -> None:
     """Save a pipeline, replacing file by file, so that a reader never meets half a file."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
@@ -100,13 +122,15 @@ def write(made: FluxPipeline, folder: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=EXPORTS, default="demo")
     parser.add_argument("--checkpoint", type=Path, help="default: the newest")
-    parser.add_argument("--to", type=Path, default=DEMO)
+    parser.add_argument("--to", type=Path, help="default: the model's place in the package")
     args = parser.parse_args()
-    weights = load_average(args.checkpoint) if args.checkpoint else newest_average()
-    write(pipeline(weights), args.to)
-    size = sum(f.stat().st_size for f in args.to.rglob("*") if f.is_file())
-    print(f"{args.to}: {size / 1e6:.1f} MB")
+    export, folder = EXPORTS[args.model], args.to or WEIGHTS / args.model
+    weights = load_average(args.checkpoint) if args.checkpoint else newest_average(export.checkpoints)
+    write(export.pipeline(weights), folder)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"{folder}: {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

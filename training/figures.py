@@ -1,6 +1,6 @@
-"""Draw the loss curve and a grid of samples into training/results.
+"""Draw a model's loss curve and a grid of its samples into training/results.
 
-    python -m training.figures [--model DIR]
+    python -m training.figures [--model demo | demo_unet] [--cfg SCALE]
 
 Samples are the first held-out captions of the evaluation with its seeds, not picked by eye; a
 red title marks a picture that the oracle finds wrong.
@@ -14,14 +14,15 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-from diffusers import FluxPipeline
+from diffusers import DiffusionPipeline
 
-from training.common import DEMO, RESULTS
-from training.evaluate import captions, generate
+from training.common import RESULTS
+from training.evaluate import captions, generate, load
 from training.oracle import judge
 
 ROWS, COLUMNS = 4, 8  # half of the pictures show one object, half two
 WORDS_PER_LINE = 4
+LOGS = {"demo": "flow", "demo_unet": "denoising"}
 
 
 def loss_curve(log: Path, target: Path) -> None:
@@ -30,7 +31,7 @@ def loss_curve(log: Path, target: Path) -> None:
         rows = list(csv.DictReader(file))
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
     axes.loglog([int(r["step"]) for r in rows], [float(r["loss"]) for r in rows], linewidth=1)
-    axes.set(xlabel="step", ylabel="flow-matching loss (mean of 25 steps)")
+    axes.set(xlabel="step", ylabel="loss (mean of 25 steps)")
     axes.grid(which="both", alpha=0.3)
     figure.savefig(target, dpi=100)
     plt.close(figure)
@@ -42,14 +43,14 @@ def _title(text: str) -> str:
     return "\n".join(" ".join(part) for part in lines)
 
 
-def sample_grid(pipe: FluxPipeline, target: Path) -> None:
+def sample_grid(pipe: DiffusionPipeline, target: Path, cfg: float) -> None:
     """Captioned samples, one-object pictures in the upper half."""
     half = ROWS * COLUMNS // 2
     figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(1.5 * COLUMNS, 2.15 * ROWS), layout="constrained")
     cells = iter(axes.flat)
     for pair in (False, True):
         prompts = captions(half, pair=pair)
-        for text, picture in zip(prompts, generate(pipe, prompts), strict=True):
+        for text, picture in zip(prompts, generate(pipe, prompts, cfg=cfg), strict=True):
             cell = next(cells)
             cell.imshow(picture, interpolation="nearest")
             right = judge(picture, text).right
@@ -62,12 +63,12 @@ def sample_grid(pipe: FluxPipeline, target: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", type=Path, default=DEMO)
+    parser.add_argument("--model", choices=LOGS, default="demo")
+    parser.add_argument("--cfg", type=float, default=1.0, help="scale of the guidance; 1 is none")
     args = parser.parse_args()
-    loss_curve(RESULTS / "flow.csv", RESULTS / "loss.png")
-    pipe = FluxPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    sample_grid(pipe, RESULTS / "samples.png")
+    suffix = args.model.removeprefix("demo")
+    loss_curve(RESULTS / f"{LOGS[args.model]}.csv", RESULTS / f"loss{suffix}.png")
+    sample_grid(load(args.model), RESULTS / f"samples{suffix}.png", args.cfg)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """A growing pool of encoded scenes, so that drawing and encoding never hold up training."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, FluxPipeline
 from torch import Tensor
 
-from training.scenes import parse, place, render
-from training.text import Encoders, known_part, training_caption
+from training.scenes import Picture, Scene, parse, place, render
+from training.text import known_part, training_caption
 from training.vae import to_tensor
 
 CHUNK = 64  # scenes made at a time; always the same grouping, so a rebuilt pool is bit-identical
@@ -16,19 +17,27 @@ CHUNK = 64  # scenes made at a time; always the same grouping, so a rebuilt pool
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed latents (N, 64, 16), T5 states (N, 20, 64) and CLIP vectors (N, 64)."""
+    """Latents (N, ...) and what the text encoders make of their captions, each (N, ...)."""
 
     latents: Tensor
-    states: Tensor
-    pooled: Tensor
+    text: tuple[Tensor, ...]
+
+
+class Coding(Protocol):
+    """How one kind of pipeline turns pictures and captions into what its model sees."""
+
+    def pictures(self, pictures: Tensor) -> Tensor:
+        """Latents of pictures (N, 3, 64, 64) in [-1, 1]."""
+
+    def texts(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
+        """The outputs of the text encoders."""
 
 
 class Pool:
-    """Encoded scenes in memory. Its content depends on seed, rank and size alone."""
+    """Encoded scenes in memory. Its content depends on coding, seed, rank and size alone."""
 
-    def __init__(self, vae: AutoencoderTiny, encoders: Encoders, seed: int, rank: int) -> None:
-        self.vae, self.encoders = vae.eval().requires_grad_(False), encoders
-        self.seed, self.rank = seed, rank
+    def __init__(self, coding: Coding, seed: int, rank: int, draw_scene: Callable[[Scene], Picture] = render) -> None:
+        self.coding, self.seed, self.rank, self.draw_scene = coding, seed, rank, draw_scene
         self.chunks: list[Batch] = []
 
     def grow(self, chunks: int) -> None:
@@ -40,19 +49,15 @@ class Pool:
     def _make(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, self.rank, number))
         texts = [training_caption(rng) for _ in range(CHUNK)]
-        pictures = np.stack([render(place(parse(known_part(t)), rng)) for t in texts])
-        latents = self.vae.encode(to_tensor(pictures)).latents
-        config = self.vae.config
-        latents = (latents - config.shift_factor) * config.scaling_factor
-        packed = FluxPipeline._pack_latents(latents, *latents.shape)
-        return Batch(packed, *self.encoders(self.encoders.tokens(texts)))
+        pictures = np.stack([self.draw_scene(place(parse(known_part(t)), rng)) for t in texts])
+        return Batch(self.coding.pictures(to_tensor(pictures)), self.coding.texts(texts))
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """`count` scenes chosen uniformly, with replacement."""
         chosen = torch.randint(len(self.chunks) * CHUNK, (count,), generator=generator).tolist()
         rows = [(self.chunks[i // CHUNK], i % CHUNK) for i in chosen]
+        kinds = range(len(self.chunks[0].text))
         return Batch(
             torch.stack([chunk.latents[i] for chunk, i in rows]),
-            torch.stack([chunk.states[i] for chunk, i in rows]),
-            torch.stack([chunk.pooled[i] for chunk, i in rows]),
+            tuple(torch.stack([chunk.text[kind][i] for chunk, i in rows]) for kind in kinds),
         )

@@ -39,6 +39,17 @@ class Dtype(Enum):
     float16 = "float16"
 
 
+class Guidance(Enum):
+    """What `guidance_scale` does."""
+
+    embedded = "embedded"
+    """It is an input of the denoiser, which was distilled to follow it (FLUX.1-dev)."""
+    true_cfg = "true_cfg"
+    """Classifier-free guidance: above 1, the denoiser also sees the negative prompt, at twice the work."""
+    none = "none"
+    """Nothing: the model takes none (FLUX.1-schnell)."""
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
     name: str = MISSING
@@ -51,8 +62,18 @@ class ModelConfig:
     steps: int = MISSING
     guidance_scale: float | None = None
     """The model's own default; null where the model takes no guidance."""
+    guidance: Guidance = Guidance.true_cfg
     width: int = MISSING
     height: int = MISSING
+    num_frames: int | None = None
+    """Of a video; null for models of pictures."""
+    fps: int | None = None
+    """Frames a second at which a video is to be shown."""
+    strength: float = 0.6
+    """How much of the schedule image-to-image runs: 1 forgets the picture, near 0 leaves it as it is."""
+    components: str | None = None
+    """Where the other parts come from when `repo` is a single file that holds the denoiser alone: hub id or local
+    diffusers folder. Null: the published model."""
 
 
 @dataclass(kw_only=True)
@@ -126,7 +147,7 @@ class MeasureConfig:
 
 @dataclass(kw_only=True)
 class Config:
-    """The whole configuration. Null in `steps`, `guidance_scale`, `width`, `height` means the model's own."""
+    """The whole configuration. Null in one of `OF_MODEL` means the model's own."""
 
     model: ModelConfig = MISSING
     sampler: SamplerConfig = MISSING
@@ -142,6 +163,11 @@ class Config:
     width: int | None = None
     height: int | None = None
     num_frames: int | None = None
+    image: str = "pkg://wavespeed_runner/samples/scene.png"
+    """A PNG, JPEG or WebP file to start from, for graphs that do."""
+    mask: str = "pkg://wavespeed_runner/samples/mask.png"
+    """White where inpainting paints anew."""
+    strength: float | None = None
     device: str = "auto"
     dry_run: bool = False
     rerun: bool = False
@@ -150,6 +176,9 @@ class Config:
 
 NAMED = ("model", "sampler", "cache", "cache.signal", "cache.criterion", "cache.predictor")
 """Nodes whose dataclass is chosen by their `name`."""
+
+OF_MODEL = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
+"""Top-level values that are the model's own where they are null."""
 
 NOT_IN_PICTURES = ("dry_run", "rerun", "outputs")
 """Top-level keys that say how to run, not what; left out of a picture's own copy of its config."""
@@ -165,7 +194,7 @@ def typed(composed: dict[str, Any]) -> Config:
     for key in sorted(OmegaConf.missing_keys(OmegaConf.create(composed))):
         raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
     root: Any = OmegaConf.merge(_schema(Config, composed), composed)
-    for key in ("steps", "guidance_scale", "width", "height"):
+    for key in OF_MODEL:
         if root[key] is None:
             root[key] = root.model[key]
     config = OmegaConf.to_object(root)

@@ -18,7 +18,7 @@ from .config import CacheConfig, Config, as_data, stage_options
 from .errors import ConfigError, did_you_mean
 from .registry import lookup, names
 from .stages import Stage
-from .values import Images, Sample
+from .values import Images, Sample, Videos
 
 SOURCE = "sample"
 """The node that every graph has: the picture that is asked for."""
@@ -63,9 +63,9 @@ def build_graph(config: Config) -> Graph:
         _check_inputs(node, nodes)
     if output not in nodes:
         raise ConfigError(f"graph.output={output}: no such stage{did_you_mean(output, nodes)}")
-    if not issubclass(nodes[output].stage.output, Images):
+    if not issubclass(nodes[output].stage.output, Images | Videos):
         gives = nodes[output].stage.output.__name__
-        raise ConfigError(f"graph.output={output}: it gives {gives}, the result must be Images")
+        raise ConfigError(f"graph.output={output}: it gives {gives}, the result must be Images or Videos")
     try:
         order = TopologicalSorter({n.name: set(n.inputs.values()) - {SOURCE} for n in nodes.values()}).static_order()
         return Graph(nodes=lasting([nodes[name] for name in order]), output=output)

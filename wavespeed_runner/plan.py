@@ -116,11 +116,14 @@ def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     changes = []
     settled: dict[str, Any] = {"device": resolve_device(config.device)}
     if config.model.init is Init.tiny:
-        size = implementation_of("model", config.model).tiny_size
-        for key in ("width", "height"):
+        family = implementation_of("model", config.model)
+        small = {"width": family.tiny_size, "height": family.tiny_size}
+        if family.kind == "video":
+            small["num_frames"] = family.tiny_frames
+        for key, value in small.items():
             if composed.get(key) is None:
-                settled[key] = size
-                changes.append(Change(key=key, value=size, why="model.init=tiny rehearses at a small size"))
+                settled[key] = value
+                changes.append(Change(key=key, value=value, why="model.init=tiny rehearses at a small size"))
     return replace(config, **settled), changes
 
 

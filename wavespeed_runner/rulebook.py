@@ -14,7 +14,7 @@ from typing import Literal
 from .caching.window import inside
 from .config import Config, Dtype, Init
 from .environment import has_cuda, resolve_device
-from .models.family import Family
+from .models.family import Family, task_of
 from .samplers import is_stochastic
 
 Verdict = Literal["good", "bad", "unverified"]
@@ -36,7 +36,20 @@ def _cached(c: Config) -> bool:
 
 
 def _guidance(c: Config) -> str:
-    return c.model.guidance.value if hasattr(c.model, "guidance") else "true_cfg"
+    return c.model.guidance.value
+
+
+def _tasks(c: Config, f: Family) -> list[str]:
+    """What the graph asks the model for, one a denoise stage."""
+    return [task_of(f.kind, s.inputs) for s in c.graph.stages.values() if s.stage == "denoise"]
+
+
+def _unfit(c: Config, f: Family) -> str:
+    return next((task for task in _tasks(c, f) if task not in f.tasks), "")
+
+
+def _starts_from_picture(c: Config, f: Family) -> bool:
+    return bool({"image_to_image", "inpaint", "image_to_video"} & set(_tasks(c, f)))
 
 
 def _uses_negative(c: Config) -> bool:
@@ -119,7 +132,50 @@ VALUES: tuple[Rule, ...] = (
         message="num_frames={c.num_frames}: model {c.model.name} makes pictures, not videos",
         fix="leave num_frames out",
     ),
+    Rule(
+        id="num-frames-fit",
+        verdict="bad",
+        when=lambda c, f: (
+            f.kind == "video" and ((c.num_frames or 0) < 1 or ((c.num_frames or 0) - 1) % f.frame_multiple)
+        ),
+        message="num_frames={c.num_frames}: one more than a multiple of {f.frame_multiple} is needed",
+        fix="num_frames={c.model.num_frames} is the model's own",
+    ),
 )
+
+GRAPHS: tuple[Rule, ...] = (
+    Rule(
+        id="graph-fits",
+        verdict="bad",
+        when=lambda c, f: bool(_unfit(c, f)),
+        message="model {c.model.name} cannot do what the graph asks for; it does {f.task_names}",
+        fix="a graph of these",
+        source="diffusers has no such pipeline of this family",
+    ),
+    Rule(
+        id="decode-fits",
+        verdict="bad",
+        when=lambda c, f: any(s.stage == _OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
+        message="the graph decodes to what model {c.model.name} does not make: its output is {f.kind}",
+        fix="graph=text_to_image for pictures, graph=text_to_video for videos",
+    ),
+    Rule(
+        id="strength",
+        verdict="bad",
+        when=lambda c, f: not 0 < (c.strength or 0) <= 1,
+        message="strength={c.strength}: above 0 and at most 1 is needed",
+        fix="strength={c.model.strength} is the model's own",
+    ),
+    Rule(
+        id="strength-unused",
+        verdict="bad",
+        when=lambda c, f: c.strength != c.model.strength and not _starts_from_picture(c, f),
+        message="strength={c.strength}: the graph starts from no picture, so it could not take effect",
+        fix="graph=image_to_image, or leave strength out",
+    ),
+)
+
+_OTHER_DECODE = {"image": "decode_video", "video": "decode"}
 
 GUIDANCE: tuple[Rule, ...] = (
     Rule(
@@ -300,4 +356,4 @@ def _no_step_inside(c: Config) -> bool:
     return well_formed and steps >= 1 and not any(inside(c.cache, step, steps) for step in range(1, steps))
 
 
-RULES = (*VALUES, *GUIDANCE, *SAMPLERS, *CACHES, *NUMERICS)
+RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *NUMERICS)

@@ -13,7 +13,18 @@ from .models.family import Family
 from .registry import implementation_of
 from .rulebook import RULES, Verdict
 
-STAGE_VALUES = ("model", "device", "steps", "guidance_scale", "width", "height", "sampler", "cache")
+STAGE_VALUES = (
+    "model",
+    "device",
+    "steps",
+    "guidance_scale",
+    "width",
+    "height",
+    "num_frames",
+    "strength",
+    "sampler",
+    "cache",
+)
 """What the rules look at and a graph may set for one stage alone."""
 
 

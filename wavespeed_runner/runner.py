@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from .caching import merged
 from .caching.window import inside
 from .config import CacheConfig, Config
 from .errors import one_line
@@ -229,7 +230,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     from .metrics.quality import summarize
 
     engaged = [e["cache"] for sample in samples for e in sample["engaged"].values() if e["cache"]]
-    record["engaged"] = {"cache": _merged(engaged)}
+    record["engaged"] = {"cache": merged(engaged)}
     record["cache"] = cache_summary(samples)
     record["timing"] = timing_summary(samples)
     if plan.reference:
@@ -238,15 +239,6 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         record["noise_floor"] = {"latents_max_abs": max(spreads)} if spreads else None
     if engaged and not record["engaged"]["cache"]["hits"]:
         record["warnings"].append(f"the cache never hit: {_closest(samples, plan.config.cache)}")
-
-
-def _merged(engaged: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Evidence over all samples: counts added up, the share averaged over calls."""
-    if not engaged:
-        return None
-    calls = sum(e["calls"] for e in engaged)
-    share = sum(e["block_share"] * e["calls"] for e in engaged) / calls
-    return {**engaged[0], "calls": calls, "hits": sum(e["hits"] for e in engaged), "block_share": share}
 
 
 def _closest(samples: list[dict[str, Any]], window: CacheConfig) -> str:

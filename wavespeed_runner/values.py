@@ -87,10 +87,23 @@ class Embeddings(Value):
 
 
 class Latents(Value):
-    """`latents` as the pipeline leaves them, and in `data` what happened on the way: steps, seconds, engaged."""
+    """`latents` as the pipeline leaves them, and in `data` their `size` (width, height, num_frames) in pixels and what
+    happened on the way: steps, seconds, engaged."""
 
 
 class Images(Value):
     """`images`: uint8, shape (n, height, width, 3)."""
+
+    framework = "np"
+
+    def as_pil(self) -> list[Any]:
+        """The pictures as PIL ones, which every diffusers pipeline takes."""
+        from PIL import Image
+
+        return [Image.fromarray(picture) for picture in self.tensors["images"]]
+
+
+class Videos(Value):
+    """`frames`: uint8, shape (n, frames, height, width, 3); in `data` the `fps` at which they are to be shown."""
 
     framework = "np"

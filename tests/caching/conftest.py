@@ -6,16 +6,18 @@ import pytest
 
 from tests.caching.generate import Generated
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.models.flux import Guidance, load
+from wavespeed_runner.config import Guidance
+from wavespeed_runner.models.flux import FLUX
+from wavespeed_runner.models.pretrained import load
 
 
 @pytest.fixture(scope="session")
 def plain() -> Generated:
     config = tiny_config(Guidance.embedded)
-    return Generated(load(config, "cpu"), config)
+    return Generated(load(FLUX, config, "cpu"), config)
 
 
 @pytest.fixture(scope="session")
 def guided() -> Generated:
     config = tiny_config(Guidance.true_cfg)
-    return Generated(load(config, "cpu"), config)
+    return Generated(load(FLUX, config, "cpu"), config)

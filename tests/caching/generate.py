@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.models.staged import latents
 from wavespeed_runner.caching import Trace, attached
 from wavespeed_runner.caching.criteria import RelativeChange
 from wavespeed_runner.caching.predictors import Reuse
@@ -45,26 +46,25 @@ class Generated:
     def denoiser(self) -> Any:
         return self.pipe.transformer
 
-    def denoise(self, *, steps: int = 8, seed: int = 0, size: int = 64, callback: Any = None) -> Any:
+    def denoise(self, *, steps: int = 8, seed: int = 0, size: int = 64, on_step: Any = lambda: None) -> Any:
         """Latents; whatever is attached acts."""
-        import torch
-
-        return FLUX.denoise(
+        made = latents(
+            FLUX,
             self.pipe,
             self.model,
             self.embeddings,
             steps=steps,
-            guidance_scale=self.model.guidance_scale,
             width=size,
             height=size,
-            generator=torch.Generator().manual_seed(seed),
-            callback=callback,
+            seed=seed,
+            on_step=on_step,
         )
+        return made["latents"]
 
     def run(self, cache: CacheConfig | None = None, *, steps: int = 8, **call: Any) -> tuple[Any, Trace]:
         """Latents and trace of one generation with the strategy attached."""
-        with attached(self.denoiser, FLUX.blocks, cache or NoCache(), steps=steps) as trace:
-            return self.denoise(steps=steps, **call), trace
+        with attached(self.denoiser, FLUX.blocks, cache or NoCache(), steps=lambda: steps) as trace:
+            return self.denoise(steps=steps, on_step=trace.end_step, **call), trace
 
 
 def computed_steps(trace: Trace, branch: str = "cond") -> list[int]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.models.flux import Guidance, load
+from wavespeed_runner.config import Guidance
+from wavespeed_runner.models.flux import FLUX
+from wavespeed_runner.models.pretrained import load
 
 
 @pytest.fixture(scope="session")
 def tiny_pipes():
     """Guidance -> (pipe, its config)."""
     configs = {guidance: tiny_config(guidance) for guidance in Guidance}
-    return {guidance: (load(config, "cpu"), config) for guidance, config in configs.items()}
+    return {guidance: (load(FLUX, config, "cpu"), config) for guidance, config in configs.items()}
 
 
 @pytest.fixture(scope="session")

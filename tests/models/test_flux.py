@@ -12,32 +12,23 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+from tests.models import staged as steps
 from tests.models.tiny_flux import SAMPLE, SCALES, tiny_config
-from wavespeed_runner.config import CONF, Dtype, Init
+from wavespeed_runner.config import CONF, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models import tiny
-from wavespeed_runner.models.flux import FLUX, FluxConfig, Guidance, decode, denoise, encode, load
+from wavespeed_runner.models import flux
+from wavespeed_runner.models.flux import FLUX, TINY, FluxConfig, encode
+from wavespeed_runner.models.pretrained import load
 from wavespeed_runner.models.loading import explained, loading_error
 from wavespeed_runner.values import Sample
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
 
-def staged(pipe, config, seed=3, callback=None, size=64):
+def staged(pipe, config, seed=3, on_step=lambda: None, size=64):
     """The picture by our three steps."""
-    embeddings = encode(pipe, config, SAMPLE, config.guidance_scale)
-    latents = denoise(
-        pipe,
-        config,
-        embeddings,
-        steps=config.steps,
-        guidance_scale=config.guidance_scale,
-        width=size,
-        height=size,
-        generator=torch.Generator().manual_seed(seed),
-        callback=callback,
-    )
-    return decode(pipe, latents, width=size, height=size)
+    sample = Sample(prompt=SAMPLE.prompt, negative_prompt=SAMPLE.negative_prompt, seed=seed)
+    return steps.staged(FLUX, pipe, config, sample, on_step=on_step, width=size, height=size)
 
 
 def whole(pipe, config, **guidance):
@@ -73,18 +64,18 @@ def test_guidance_scale_of_one_is_off(tiny_pipes):
 
 def test_bit_equal_in_bfloat16():
     config = tiny_config(dtype=Dtype.bfloat16)
-    pipe = load(config, "cpu")
+    pipe = load(FLUX, config, "cpu")
     assert {p.dtype for m in (pipe.transformer, pipe.vae, pipe.text_encoder_2) for p in m.parameters()} == {
         torch.bfloat16
     }
     assert np.array_equal(staged(pipe, config), whole(pipe, config, guidance_scale=3.5))
 
 
-def test_callback_sees_every_step(tiny_pipes):
+def test_every_step_is_told(tiny_pipes):
     seen = []
     pipe, config = tiny_pipes[Guidance.embedded]
-    staged(pipe, config, callback=lambda pipe, step, timestep, kwargs: seen.append(step) or kwargs)
-    assert seen == [0, 1, 2]
+    staged(pipe, config, on_step=lambda: seen.append(1))
+    assert len(seen) == 3
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +111,7 @@ def test_loading_the_demo_kind_warns_about_nothing(demo_like, tmp_path):
     handler.emit = records.append  # type: ignore[method-assign]
     logging.getLogger("diffusers").addHandler(handler)
     try:
-        load(tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tmp_path)), "cpu")
+        load(FLUX, tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tmp_path)), "cpu")
     finally:
         logging.getLogger("diffusers").removeHandler(handler)
     assert [record.getMessage() for record in records if record.levelno >= logging.WARNING] == []
@@ -129,7 +120,7 @@ def test_loading_the_demo_kind_warns_about_nothing(demo_like, tmp_path):
 def test_tiny_has_the_same_bits_every_time_and_leaves_the_global_state(tiny_pipes):
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    again = load(tiny_config(), "cpu")
+    again = load(FLUX, tiny_config(), "cpu")
     staged(again, tiny_config())
     assert torch.equal(before, torch.get_rng_state())
     for name in ("transformer", "vae", "text_encoder", "text_encoder_2"):
@@ -150,7 +141,7 @@ def test_prompt_and_seed_matter(tiny_pipes):
 
 
 def test_full_size_has_the_published_parameter_counts():
-    pipe = tiny.flux(tiny.FLUX_FULL, guided=True, shifted=True, dtype=torch.bfloat16, device="meta")
+    pipe = FLUX.build(tiny_config(init=Init.random), torch.bfloat16, "meta")
     parts = (pipe.transformer, pipe.vae, pipe.text_encoder, pipe.text_encoder_2)
     counts = [sum(parameter.numel() for parameter in part.parameters()) for part in parts]
     assert counts == [11_901_408_320, 83_819_683, 123_060_480, 4_762_310_656]
@@ -159,9 +150,9 @@ def test_full_size_has_the_published_parameter_counts():
 
 
 def test_random_takes_the_path_of_tiny(monkeypatch, tiny_pipes):
-    monkeypatch.setattr(tiny, "FLUX_FULL", tiny.FLUX_TINY)
+    monkeypatch.setattr(flux, "FULL", TINY)
     config = tiny_config(init=Init.random)
-    assert np.array_equal(staged(load(config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
+    assert np.array_equal(staged(load(FLUX, config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
 
 
 def test_tiny_keeps_what_sizes_mean(tiny_pipes):
@@ -175,7 +166,7 @@ def test_tiny_keeps_what_sizes_mean(tiny_pipes):
 def test_a_saved_model_comes_back_from_its_folder(tiny_pipes, tiny_folder):
     config = tiny_config(init=Init.pretrained, repo=str(tiny_folder))
     before = torch.get_rng_state()
-    pipe = load(config, "cpu")
+    pipe = load(FLUX, config, "cpu")
     assert torch.equal(before, torch.get_rng_state())
     assert np.array_equal(staged(pipe, config), staged(*tiny_pipes[Guidance.embedded]))
 
@@ -184,13 +175,13 @@ def test_pkg_address(tiny_folder, monkeypatch):
     (tiny_folder.parent / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tiny_folder.parent.parent))
     config = tiny_config(init=Init.pretrained, repo=f"pkg://{tiny_folder.parent.name}/flux")
-    assert load(config, "cpu").transformer.config.num_layers == 2
+    assert load(FLUX, config, "cpu").transformer.config.num_layers == 2
 
 
 def test_single_file_with_its_other_components(tiny_pipes, tiny_folder):
     file = tiny_folder / TRANSFORMER
     config = tiny_config(init=Init.pretrained, repo=str(file), components=str(tiny_folder))
-    assert np.array_equal(staged(load(config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
+    assert np.array_equal(staged(load(FLUX, config, "cpu"), config), staged(*tiny_pipes[Guidance.embedded]))
 
 
 def without(folder, file, weight):
@@ -213,7 +204,7 @@ def test_missing_weights_are_not_made_up(tiny_folder, tmp_path, file, weight):
     without(tmp_path / "flux", file, weight)
     config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "flux"))
     with pytest.raises(RunError, match=rf"model\.repo=.*'{file.split('/')[0]}' is incomplete, 1 .* {weight}"):
-        load(config, "cpu")
+        load(FLUX, config, "cpu")
 
 
 def test_single_file_of_something_else(tiny_folder, tmp_path):
@@ -221,13 +212,13 @@ def test_single_file_of_something_else(tiny_folder, tmp_path):
     without(tmp_path, "half.safetensors", "proj_out.weight")
     config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "half.safetensors"), components=str(tiny_folder))
     with pytest.raises(RunError, match=r"half\.safetensors: cannot be loaded.*complete and of this family"):
-        load(config, "cpu")
+        load(FLUX, config, "cpu")
 
 
 def test_guidance_that_does_not_fit_the_weights(tiny_folder):
     config = tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tiny_folder))
     with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* take embedded"):
-        load(config, "cpu")
+        load(FLUX, config, "cpu")
 
 
 @pytest.mark.parametrize("single_file", [False, True])
@@ -240,7 +231,7 @@ def test_no_network_fails_at_once_and_says_so(single_file, tiny_folder, monkeypa
     config = tiny_config(init=Init.pretrained, repo=str(file) if single_file else "nobody/nothing")
     key = "model.components=black-forest-labs/FLUX.1-dev" if single_file else "model.repo=nobody/nothing"
     with pytest.raises(RunError, match=r"cannot be reached.*local folder.*model\.init=tiny") as caught:
-        load(config, "cpu")
+        load(FLUX, config, "cpu")
     assert key in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -302,7 +293,7 @@ def test_a_prompt_that_would_be_cut_is_refused():
         width=64,
         height=64,
     )
-    pipe = load(demo, "cpu")
+    pipe = load(FLUX, demo, "cpu")
     encode(pipe, demo, Sample(prompt=" ".join(["red"] * 19)), 1.0)
     with pytest.raises(RunError, match=r"has 21 tokens, model\.max_sequence_length=20"):
         encode(pipe, demo, Sample(prompt=" ".join(["red"] * 20)), 1.0)

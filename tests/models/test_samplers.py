@@ -8,11 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from tests.models.staged import latents
 from tests.models.tiny_flux import SAMPLE
 from wavespeed_runner import samplers
 from wavespeed_runner.config import CONF
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.flux import FLUX, Guidance, denoise, encode
+from wavespeed_runner.models.flux import FLUX, Guidance
 from wavespeed_runner.samplers import EulerSampler, Sigmas, UniPCSampler, euler, is_stochastic, unipc
 
 OPTIONS = {
@@ -37,15 +38,13 @@ def shipped(name):
 def run(tiny_pipes):
     """scheduler, seed -> latents of 4 steps."""
     pipe, config = tiny_pipes[Guidance.embedded]
-    embeddings = encode(pipe, config, SAMPLE, 3.5)
+    embeddings = FLUX.encode(pipe, config, SAMPLE, 3.5)
     own = pipe.scheduler
 
     def call(scheduler, seed=5):
         pipe.scheduler = scheduler
         try:
-            generator = torch.Generator().manual_seed(seed)
-            size = {"width": 64, "height": 64}
-            return denoise(pipe, config, embeddings, steps=4, guidance_scale=3.5, generator=generator, **size)
+            return latents(FLUX, pipe, config, embeddings, steps=4, seed=seed)["latents"]
         finally:
             pipe.scheduler = own
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavespeed_runner.config import Init
-from wavespeed_runner.models.flux import FluxConfig, Guidance
+from wavespeed_runner.config import Guidance, Init
+from wavespeed_runner.models.flux import FluxConfig
 from wavespeed_runner.values import Sample
 
 SCALES = {Guidance.embedded: 3.5, Guidance.true_cfg: 2.0, Guidance.none: None}

@@ -10,3 +10,4 @@ from . import signals as signals
 from . import strategies as strategies
 from .engine import attached as attached
 from .trace import Trace as Trace
+from .trace import merged as merged

@@ -11,7 +11,7 @@ their state when a step raises. What diffusers has for guidance branches, cache 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from math import isfinite
@@ -44,13 +44,17 @@ class Branch:
 
 
 @contextmanager
-def attached(denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfig, *, steps: int) -> Iterator[Trace]:
-    """The strategy on `denoiser` for one generation of `steps` steps, with clean state.
+def attached(
+    denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfig, *, steps: Callable[[], int]
+) -> Iterator[Trace]:
+    """The strategy on `denoiser` for one generation, with clean state.
 
     Args:
         denoiser: the module that the pipeline calls every step.
         blocks: where it keeps its blocks; None when a block cache cannot attach.
         cache: the strategy; `none` attaches nothing.
+        steps: how many steps the generation has; asked for when the denoiser is called, because a pipeline that starts
+            from a picture settles it late.
 
     Yields:
         The trace, filled while the generation runs.
@@ -97,15 +101,16 @@ def _forget_child_hooks(denoiser: torch.nn.Module) -> None:
 
 
 def _block_stack(
-    modules: list[torch.nn.Module], blocks: Blocks, cache: CacheConfig, steps: int, trace: Trace
+    modules: list[torch.nn.Module], blocks: Blocks, cache: CacheConfig, steps: Callable[[], int], trace: Trace
 ) -> torch.nn.Module:
     """The module that stands in for all blocks. Defined here because torch is imported late."""
     import torch
     from diffusers.hooks import HookRegistry, ModelHook
-    from diffusers.hooks.hooks import CacheContext, StateManager
+    from diffusers.hooks.hooks import StateManager
 
     measure = implementation_of("cache/signal", cache.signal)
     parameters = list(signature(modules[0].forward).parameters)
+    unnamed: dict[str, Branch] = {}
     streams = [blocks.hidden, *([blocks.encoder] if blocks.encoder else [])]
 
     class Contexts(ModelHook):
@@ -140,7 +145,7 @@ def _block_stack(
                 value = None  # 0 / 0: nothing to compare with; and JSON has no NaN
             skip = (
                 value is not None
-                and allows(cache, branch.step, steps, branch.consecutive_hits)
+                and allows(cache, branch.step, steps(), branch.consecutive_hits)
                 and branch.criterion.reuse(value)
             )
             if skip:
@@ -164,12 +169,13 @@ def _block_stack(
             return state
 
         def _branch(self) -> tuple[Branch, str]:
-            """State of the guidance branch that the pipeline is in; pipelines without contexts have one branch."""
+            """State of the guidance branch that the pipeline is in. Many pipelines open no context for their branches:
+            there, the first call of each step is one branch, the second another."""
             try:
-                context = self.states.context
+                return self.states.get_state(), self.states.context.name
             except ValueError:
-                context = CacheContext("only")
-                self.states.set_context(context)
-            return self.states.get_state(), context.name
+                name = f"call {trace.calls}"
+                trace.calls += 1
+                return unnamed.setdefault(name, Branch(cache)), name
 
     return BlockStack()

@@ -28,6 +28,12 @@ class Trace:
     blocks: int = 0
     head_blocks: int = 0
     decisions: list[Decision] = field(default_factory=list)
+    calls: int = 0
+    """Of the denoiser in the current step, where the pipeline does not name its branches."""
+
+    def end_step(self) -> None:
+        """The sampler has made a step."""
+        self.calls = 0
 
     def steps_as_data(self, seconds: list[float]) -> list[dict[str, Any]]:
         """The record's `steps`, one item a step of the sampler; `index` counted from 1.
@@ -66,3 +72,13 @@ class Trace:
             "hits": hits,
             "block_share": run / (self.blocks * len(self.decisions)) if self.decisions else 1.0,
         }
+
+
+def merged(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The evidence of several generations: counts added up, the share averaged over calls."""
+    engaged = [part for part in parts if part]
+    if not engaged:
+        return None
+    calls = sum(part["calls"] for part in engaged)
+    share = sum(part["block_share"] * part["calls"] for part in engaged) / calls if calls else 1.0
+    return {**engaged[0], "calls": calls, "hits": sum(part["hits"] for part in engaged), "block_share": share}

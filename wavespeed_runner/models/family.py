@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..config import Guidance, ModelConfig
+
+TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
+"""What a pipeline can be asked for; diffusers has a pipeline class for each, over the same components."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
@@ -23,29 +28,99 @@ class Blocks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """One call of a pipeline: what the denoise stage asks for."""
+
+    task: str = "text_to_image"
+    steps: int
+    guidance_scale: float | None
+    width: int
+    height: int
+    num_frames: int | None = None
+    """Of a video; None for pictures."""
+    generator: Any
+    """A `torch.Generator`, or a list of them, one a picture of the batch."""
+    image: Any = None
+    """A list of PIL pictures to start from, one a picture of the batch; or latents, shape (n, channels, h, w)."""
+    mask: Any = None
+    """A list of PIL pictures: white is painted anew."""
+    strength: float | None = None
+    """How much of the schedule is run on the picture that is started from: 0 to 1."""
+
+
+def plain_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """Embeddings and guidance as keyword arguments of most pipelines' call."""
+    return {**embeddings, "guidance_scale": wanted.guidance_scale}
+
+
+def first_output(output: Any) -> dict[str, Any]:
+    """The latents in what most pipelines return with `output_type="latent"`."""
+    return {"latents": output.images if hasattr(output, "images") else output.frames}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One model family. Functions import torch and diffusers inside.
 
-    load(model, device) -> pipe: the diffusers pipeline, on the device, for any `init`.
-    encode(pipe, model, sample, guidance_scale) -> {argument: tensor}: the prompt as keyword arguments of the pipeline.
-    denoise(pipe, model, embeddings, *, steps, guidance_scale, width, height, generator, callback) -> latents as the
-        pipeline returns them with `output_type="latent"`; `callback` is diffusers' `callback_on_step_end`. Also a
-        stochastic sampler draws from `generator` alone.
-    decode(pipe, latents, *, width, height) -> numpy uint8 array (n, height, width, 3).
+    build(model, dtype, device) -> pipe: `init=tiny` and `init=random`, of the class of the first task.
+    encode(pipe, model, sample, guidance_scale[, image]) -> {name: tensor}: the prompt, one row a tensor. The image (a
+        PIL picture) is given by graphs that wire one to the stage.
+    arguments(model, embeddings, wanted) -> {argument: value}: embeddings and guidance for the pipeline's call; sizes,
+        steps, generator and pictures are added by `call.denoise`.
+    outputs(output) -> {name: tensor}: `latents`, and what else the pipeline returns with `output_type="latent"`.
+    decode(pipe, latents, *, width, height, num_frames) -> numpy uint8 array (n, height, width, 3), of videos (n, frames,
+        height, width, 3). latents: what `outputs` gave.
+    unpacked(pipe, latents, *, width, height) -> tensor (n, channels, h, w): latents as image-to-image takes them.
     """
 
-    load: Callable[..., Any]
+    tasks: dict[str, str]
+    """Task -> class of diffusers' pipeline; the first is the one that is loaded."""
+    build: Callable[..., Any]
     encode: Callable[..., dict[str, Any]]
-    denoise: Callable[..., Any]
     decode: Callable[..., Any]
+    arguments: Callable[[Any, dict[str, Any], Wanted], dict[str, Any]] = plain_arguments
+    outputs: Callable[[Any], dict[str, Any]] = first_output
+    unpacked: Callable[..., Any] | None = None
+    """None: the latents have no picture's layout that image-to-image would take."""
+    check: Callable[[Any, Any], None] | None = None
+    """(model, pipe): raises `RunError` when loaded weights are not what the configuration says."""
     denoiser: str = "transformer"
     """The pipeline's component that is called every step."""
+    float32: tuple[str, ...] = ()
+    """Components that stay in float32 whatever `model.dtype` says, as their makers run them."""
+    published: Callable[[Any], str] | None = None
+    """model -> hub id that completes a single-file checkpoint, where `model.components` gives none."""
     blocks: Blocks | None = None
     """None: block caches cannot attach."""
     kind: str = "image"
+    """`image` or `video`."""
     size_multiple: int = 16
     """Width and height must be multiples of this many pixels."""
+    frame_multiple: int = 1
+    """The number of frames must be one more than a multiple of this."""
     tiny_size: int = 128
     """Width and height of a rehearsal with `init=tiny`, where the user gives none."""
+    tiny_frames: int = 5
+    schedule: str = "flow"
+    """What its scheduler integrates: `flow` (flow matching) or `diffusion` (DDPM noise, epsilon or v predicted)."""
     samplers: tuple[str, ...] = ("default",)
     """Samplers that were tried on this family and are right."""
+
+    @property
+    def task_names(self) -> str:
+        return ", ".join(self.tasks)
+
+
+def two_passes(model: ModelConfig, guidance_scale: float | None) -> bool:
+    """Whether classifier-free guidance acts: every step also runs the negative prompt."""
+    return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > 1
+
+
+def task_of(kind: str, inputs: dict[str, Any]) -> str:
+    """The task of a denoise stage with these inputs. kind: the family's."""
+    starts = "image" in inputs or "latents" in inputs
+    if kind == "video":
+        return "image_to_video" if starts else "text_to_video"
+    if "mask" in inputs:
+        return "inpaint"
+    return "image_to_image" if starts else "text_to_image"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..config import top_level
-from ..values import Embeddings, Pipeline, Sample
+from ..values import Embeddings, Images, Pipeline, Sample
 from . import stage
 
 
@@ -16,10 +16,12 @@ class EncodeOptions:
 
 
 @stage("encode", options=EncodeOptions)
-def encode(options: EncodeOptions, *, pipeline: Pipeline, sample: Sample) -> Embeddings:
-    """Prompt -> the embeddings that the pipeline's call takes."""
+def encode(options: EncodeOptions, *, pipeline: Pipeline, sample: Sample, image: Images | None = None) -> Embeddings:
+    """Prompt -> the embeddings that the pipeline's call takes. image: for models that read the prompt beside it."""
     import torch
 
     with torch.inference_mode():
-        tensors = pipeline.family.encode(pipeline.pipe, pipeline.model, sample, options.guidance_scale)
+        given = {"image": image.as_pil()[0]} if image else {}
+        tensors = pipeline.family.encode(pipeline.pipe, pipeline.model, sample, options.guidance_scale, **given)
+        pipeline.pipe.maybe_free_model_hooks()
     return Embeddings(tensors=tensors)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..config import Init, ModelConfig, top_level
+from ..config import OF_MODEL, Init, ModelConfig, top_level
 from ..environment import resolve_device
 from ..errors import RunError
 from ..logs import quiet_libraries
 from ..models.checkpoint import identity
+from ..models.pretrained import load as load_pipeline
 from ..registry import implementation_of
 from ..values import Pipeline
 from . import stage
@@ -32,8 +33,8 @@ def _weights(options: LoadOptions) -> list[str]:
     model = options.model
     if model.init is not Init.pretrained:
         return [model.init.value]
-    components = getattr(model, "components", None)
-    return [_identity(model.repo, model.revision), *([_identity(components, None)] if components else [])]
+    others = [_identity(model.components, None)] if model.components else []
+    return [_identity(model.repo, model.revision), *others]
 
 
 # Asked for every picture of a plan; weights are not expected to change under a running process.
@@ -56,4 +57,5 @@ def load(options: LoadOptions) -> Pipeline:
     if device == "mps" and not torch.backends.mps.is_available():
         raise RunError(f"device={options.device}: this torch has no MPS; use device=cpu")
     family = implementation_of("model", options.model)
-    return Pipeline(pipe=family.load(options.model, device), model=options.model, family=family, device=device)
+    pipe = load_pipeline(family, options.model, device).to(device)
+    return Pipeline(pipe=pipe, model=options.model, family=family, device=device)

@@ -1,0 +1,41 @@
+"""A family's three steps without stages, store or plan: what the tests of this folder hold against diffusers' call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from wavespeed_runner.models.call import denoise, for_task, watched
+from wavespeed_runner.models.family import Family, Wanted
+
+
+def latents(
+    family: Family,
+    pipe: Any,
+    model: Any,
+    embeddings: dict[str, Any],
+    *,
+    seed: int = 3,
+    on_step: Callable[[], None] = lambda: None,
+    **wanted: Any,
+) -> dict[str, Any]:
+    """What `Family.outputs` gives. wanted: values of `Wanted`; the rest is the model's own."""
+    generator = torch.Generator().manual_seed(seed)
+    own = {"task": next(iter(family.tasks)), "steps": model.steps, "guidance_scale": model.guidance_scale}
+    size = {"width": model.width, "height": model.height, "num_frames": model.num_frames}
+    call = Wanted(generator=generator, **{**own, **size, **wanted})
+    called = for_task(pipe, family, call.task)
+    with torch.inference_mode(), watched(called.scheduler, generator, on_step):
+        return denoise(family, called, model, embeddings, call)
+
+
+def staged(family: Family, pipe: Any, model: Any, sample: Any, **wanted: Any) -> Any:
+    """The picture or the video by encode, denoise and decode: uint8."""
+    guidance_scale = wanted.get("guidance_scale", model.guidance_scale)
+    with torch.inference_mode():
+        embeddings = family.encode(pipe, model, sample, guidance_scale)
+        made = latents(family, pipe, model, embeddings, seed=sample.seed, **wanted)
+        size = {name: wanted.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
+        return family.decode(pipe, made, **size)

@@ -1,0 +1,86 @@
+"""Every shipped model config, shrunk, in everything its family does: our three steps against diffusers' own call."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.models.staged import staged
+from tests.models.their_calls import CALLS, NEGATIVE
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.models.call import for_task
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.values import Sample
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt=NEGATIVE, seed=3)
+STEPS = 2
+
+
+def config_of(name: str) -> Any:
+    overrides = [f"model={name}", "model.init=tiny"]
+    with composer(None):
+        return typed(compose_job(overrides, overrides)).model
+
+
+@lru_cache(maxsize=1)
+def tiny(name: str) -> tuple[Any, Any, Any]:
+    """(family, config, pipe); one is kept, because the tasks of a model follow each other."""
+    config = config_of(name)
+    family = implementation_of("model", config)
+    return family, config, load(family, config, "cpu")
+
+
+def picture(size: int, seed: int = 0) -> Image.Image:
+    """Smooth colours: noise would be cut to nothing by the autoencoder."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def mask(size: int) -> Image.Image:
+    white = np.zeros((size, size), np.uint8)
+    white[: size // 2] = 255
+    return Image.fromarray(white)
+
+
+def cases() -> list[tuple[str, str]]:
+    """(model, task)."""
+    return [(name, task) for name in MODELS for task in implementation_of("model", config_of(name)).tasks]
+
+
+@pytest.mark.parametrize(("name", "task"), cases())
+def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
+    family, config, pipe = tiny(name)
+    size = family.tiny_size
+    wanted: dict[str, Any] = {"width": size, "height": size}
+    if family.kind == "video":
+        wanted["num_frames"] = family.tiny_frames
+    start: dict[str, Any] = {}
+    if task in ("image_to_image", "inpaint", "image_to_video"):
+        start["image"] = picture(size)
+    if task in ("image_to_image", "inpaint"):
+        start["strength"] = 0.6
+    if task == "inpaint":
+        start["mask"] = mask(size)
+    ours = staged(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
+
+    theirs = for_task(pipe, family, task)
+    call = {**wanted, **start, **CALLS[config.name](config, task)}
+    call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
+    accepted = signature(theirs.__call__).parameters
+    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height")}
+    generator = torch.Generator().manual_seed(SAMPLE.seed)
+    output = theirs(prompt=SAMPLE.prompt, num_inference_steps=STEPS, generator=generator, output_type="np", **call)
+    whole = np.asarray(output.images if hasattr(output, "images") else output.frames)
+    whole = (whole * 255).round().astype("uint8")
+
+    assert ours.dtype == np.uint8 and ours.shape == whole.shape and ours.std() > 1
+    assert np.array_equal(ours, whole)
