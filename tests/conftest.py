@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from wavespeed_runner import registry
+from wavespeed_runner import generation, registry
 from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.plan import Plan, build_plan
 from wavespeed_runner.runner import run_plan
-from wavespeed_runner.stages import denoise, load
+from wavespeed_runner.stages import load
 
 TINY = ("model.init=tiny", "width=32", "height=32", "steps=4", "device=cpu", "measure=none", "prompt='a red circle'")
 """The demo's architecture, shrunk, with random weights: a picture in a tenth of a second. Later overrides win."""
@@ -76,7 +76,7 @@ def family(
     """`family(decode=function, ...)` puts functions in the place of the tiny model's load, encode, denoise or decode;
     returns the list of its calls."""
     entry = own_registry["model", "flux"]
-    shared = {"load": (load, "load_pipeline"), "denoise": (denoise, "denoise_with")}
+    shared = {"load": (load, "load_pipeline"), "denoise": (generation, "denoise")}
 
     def change(**functions: Callable[..., Any]) -> list[str]:
         calls: list[str] = []

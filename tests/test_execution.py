@@ -90,7 +90,7 @@ class Work:
         self.calls.clear()
         execution = execution or Execution(self.store, **{"rerun": False, "on_stage": lambda name: None, **options})
         runs: list[StageRun] = []
-        return execution.run(self.graph, SAMPLE, self.keys, runs), runs
+        return execution.run(self.graph, [SAMPLE], [self.keys], runs)[0], runs
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_what_ran_before_a_failure_is_listed_and_stored(work: Work) -> None:
     work.picture = lambda: 1 / 0
     runs: list[StageRun] = []
     with pytest.raises(ZeroDivisionError):
-        Execution(work.store, rerun=False, on_stage=str).run(work.graph, SAMPLE, work.keys, runs)
+        Execution(work.store, rerun=False, on_stage=str).run(work.graph, [SAMPLE], [work.keys], runs)
     assert [run.name for run in runs] == ["load", "words", "noise"]
     assert work.keys["noise"] in work.store
 
@@ -237,7 +237,7 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
     graph = Graph(nodes=lasting(plain), output="copy")
     execution = Execution(Store(tmp_path), rerun=False, on_stage=lambda name: None)
     for _ in range(2):
-        execution.run(graph, SAMPLE, keys(graph, SAMPLE, {}), [])
+        execution.run(graph, [SAMPLE], [keys(graph, SAMPLE, {})], [])
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
     assert not execution.resources

@@ -150,4 +150,4 @@ def test_overview_refuses_what_does_not_match() -> None:
 def test_captions_stay_inside_their_column(text: str) -> None:
     lines = pictures._wrap(text, 180, 3)
     assert len(lines) <= 3
-    assert all(pictures._font(pictures.TEXT).getlength(line) <= 180 for line in lines)
+    assert all(pictures.text_font(pictures.TEXT).getlength(line) <= 180 for line in lines)

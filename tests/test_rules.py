@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from wavespeed_runner import rulebook
 from wavespeed_runner.config import Config, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.rulebook import RULES, Rule
+from wavespeed_runner.rule import Rule
+from wavespeed_runner.rulebook import RULES
 from wavespeed_runner.rules import Spoken, judge, refuse_bad
 
 Composed = Callable[..., dict[str, Any]]
@@ -24,12 +25,56 @@ FBCACHE = {"cache": "fbcache"}
 EMBEDDED = {"model.guidance": "embedded"}
 NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance_scale": None}
 
+VIDEO = {
+    "family.kind": "video",
+    "family.frame_multiple": 4,
+    "family.tasks": {"text_to_video": "X", "image_to_video": "Y"},
+}
+"""As if the tiny model made videos."""
+
+GROUPS = ("cache", "sampler", "memory", "graph", "measure")
+"""Keys of a case that choose a config option; the others set values."""
+
 CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "size": ([{"width": 40}, {"height": 0}, {"height": -16}], [{"width": 16, "height": 1024}]),
     "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
+    "batch": (
+        [{"batch_size": 0}, {"num_images_per_prompt": 0}],
+        [{"batch_size": 4, "num_images_per_prompt": 4}],
+    ),
+    "batch-fits": ([{"family.batches": False, "batch_size": 2}], [{"family.batches": False}, {"batch_size": 2}]),
+    "batch-cache": ([FBCACHE | {"batch_size": 2}], [FBCACHE, {"batch_size": 2}]),
+    "offload-on-cpu": (
+        [{"memory": "model_offload"}, {"memory": "group_offload"}],
+        [{}, {"memory": "model_offload", "device": "cuda"}, {"memory": "vae_tiling"}],
+    ),
+    "group-keys": (
+        [{"memory.use_stream": True}, {"memory": "model_offload", "memory.blocks_per_group": 2}],
+        [{"memory": "group_offload", "memory.blocks_per_group": 2, "memory.use_stream": True}],
+    ),
+    "group-blocks": (
+        [
+            {"memory": "group_offload", "memory.blocks_per_group": 0},
+            {"memory": "group_offload", "memory.blocks_per_group": 2, "memory.group_type": "leaf_level"},
+        ],
+        [{"memory": "group_offload", "memory.group_type": "leaf_level"}],
+    ),
+    "group-stream": (
+        [{"memory": "group_offload", "memory.use_stream": True}],
+        [{"memory": "group_offload", "memory.use_stream": True, "device": "cuda:1"}, {"memory": "group_offload"}],
+    ),
+    "group-stream-cache": (
+        [FBCACHE | {"memory": "group_offload", "memory.use_stream": True}],
+        [FBCACHE | {"memory": "group_offload"}, {"memory": "group_offload", "memory.use_stream": True}],
+    ),
+    "casting-reference": (
+        [{"memory": "layerwise_casting", "measure": "default"}],
+        [{"memory": "layerwise_casting"}, {"measure": "default"}],
+    ),
+    "slicing-alone": ([{"memory": "vae_slicing"}], [{"memory": "vae_slicing", "graph": "detail"}, {}]),
     "difference-gain": ([{"measure.difference_gain": 0.0}, {"measure.difference_gain": -1.0}], [{}]),
     "device": (
         [{"device": "gpu"}, {"device": "cuda:x"}, {"device": ""}, {"device": "CPU"}],
@@ -37,7 +82,60 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     ),
     "device-present": ([{"device": "cuda"}, {"device": "cuda:1"}], [{"device": "cpu"}, {"device": "auto"}]),
     "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
+    "size-fixed": (
+        [{"family.fixed_size": (64, 64), "model.init": "tiny", "width": 64, "height": 64, "family.tiny_size": 32}]
+        + [{"family.fixed_size": (720, 480)}],
+        [{}, {"family.fixed_size": (96, 64), "model.init": "pretrained", "width": 96, "height": 64}],
+    ),
     "num-frames": ([{"num_frames": 5}], [{"num_frames": None}]),
+    "num-frames-fit": (
+        [VIDEO | {"num_frames": frames} for frames in (None, 0, -3, 4, 6)],
+        [VIDEO | {"num_frames": 1}, VIDEO | {"num_frames": 5}, {"num_frames": 6}],
+    ),
+    "graph-fits": (
+        [
+            {"graph": "inpaint", "family.tasks": {"text_to_image": "x", "image_to_image": "y"}},
+            {"graph": "hires_fix", "family.tasks": {"text_to_image": "x"}},
+            {"graph": "text_to_video", "family.kind": "video"},
+        ],
+        [{"graph": "inpaint"}, {"graph": "text_to_video"} | VIDEO],
+    ),
+    "decode-fits": (
+        [{"graph": "text_to_video"}, {"graph": "text_to_image"} | VIDEO],
+        [{"graph": "text_to_video"} | VIDEO, {"graph": "hires_fix"}],
+    ),
+    "latents-fit": (
+        [{"graph": "hires_fix_latents", "family.unpacked": None}, {"graph": "hires_fix_latents"} | VIDEO],
+        [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpacked": None}],
+    ),
+    "strength": ([{"strength": 0.0}, {"strength": -0.5}, {"strength": 1.01}], [{"strength": 1.0}, {"strength": 0.01}]),
+    "strength-unused": (
+        [
+            {"strength": 0.5},
+            {"graph": "image_to_video", "strength": 0.5} | VIDEO,
+            {"graph": "image_to_image", "strength": 0.5, "graph.stages.denoise.options": {"strength": 0.5}},
+        ],
+        [
+            {},
+            *({"graph": name, "strength": 0.5} for name in ("image_to_image", "inpaint", "hires_fix_latents", "detail")),
+            {"graph": "hires_fix", "strength": 0.5, "graph.stages.denoise_large.options": {"steps": 5}},
+        ],
+    ),
+    "strength-of-stage": (
+        [{"graph": "hires_fix", "graph.stages.denoise.options": {"strength": 0.5}}],
+        [{"graph": "hires_fix", "graph.stages.denoise_large.options": {"strength": 0.5}}],
+    ),
+    "image-unused": (
+        [
+            {"image": "photo.png"},
+            {"graph": "image_to_image", "image": "photo.png", "graph.stages.image.options": {"path": "other.png"}},
+        ],
+        [{"graph": "image_to_image", "image": "photo.png"}, {"image": Config.image}],
+    ),
+    "mask-unused": (
+        [{"mask": "white.png"}, {"graph": "image_to_image", "mask": "white.png"}],
+        [{"graph": "inpaint", "mask": "white.png"}, {}],
+    ),
     "guidance-negative": ([{"guidance_scale": -0.5}], [{"guidance_scale": 0.0}, NO_GUIDANCE]),
     "guidance-below-one": (
         [{"guidance_scale": 0.5}, {"guidance_scale": 0.0}],
@@ -96,12 +194,12 @@ def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatc
     entry = own_registry["model", "flux"]
 
     def said(values: Values) -> list[Spoken]:
-        data = composed(*(f"{group}={values[group]}" for group in ("cache", "sampler") if group in values))
+        data = composed(*(f"{group}={values[group]}" for group in GROUPS if group in values))
         data["steps"] = 30
         family = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("family.")}
         own_registry["model", "flux"] = replace(entry, implementation=replace(entry.implementation, **family))
         for key, value in values.items():
-            if key not in ("cache", "sampler") and not key.startswith("family."):
+            if key not in GROUPS and not key.startswith("family."):
                 put(data, key, value)
         return judge(typed(data))
 

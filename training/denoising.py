@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from training import text, trainer, unet
@@ -56,12 +56,16 @@ class Trainer(trainer.Trainer):
         return optimisers(self.model.named_parameters(), unet.MATRICES, self.recipe.muon_lr, self.recipe.lr)
 
     def loss_of(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the predicted velocity."""
+        """Mean squared error of the velocity that the model predicts."""
+        return self.velocity_loss(self.model, batch, generator)
+
+    def velocity_loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The loss of any U-Net."""
         total = self.noise_schedule.config.num_train_timesteps
         times = torch.randint(total, (len(batch.latents),), generator=generator).to(self.device)
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
         noisy = self.noise_schedule.add_noise(batch.latents, noise, times)
-        made = self.model(noisy, times, batch.text[0], return_dict=False)[0]
+        made = model(noisy, times, batch.text[0], return_dict=False)[0]
         return F.mse_loss(made, self.noise_schedule.get_velocity(batch.latents, noise, times))
 
 

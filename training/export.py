@@ -116,6 +116,7 @@ def write(made: DiffusionPipeline, folder: Path) -> None:
             if file.is_file():
                 target = folder / file.relative_to(draft)
                 target.parent.mkdir(exist_ok=True)
+                file.chmod(0o644)  # safetensors lets only the owner read its files
                 os.replace(file, target)
 
 

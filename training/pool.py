@@ -36,8 +36,16 @@ class Coding(Protocol):
 class Pool:
     """Encoded scenes in memory. Its content depends on coding, seed, rank and size alone."""
 
-    def __init__(self, coding: Coding, seed: int, rank: int, draw_scene: Callable[[Scene], Picture] = render) -> None:
-        self.coding, self.seed, self.rank, self.draw_scene = coding, seed, rank, draw_scene
+    def __init__(
+        self,
+        coding: Coding,
+        seed: int,
+        rank: int,
+        draw_caption: Callable[[np.random.Generator], str] = training_caption,
+        draw_scene: Callable[[Scene], Picture] = render,
+    ) -> None:
+        self.coding, self.seed, self.rank = coding, seed, rank
+        self.draw_caption, self.draw_scene = draw_caption, draw_scene
         self.chunks: list[Batch] = []
 
     def grow(self, chunks: int) -> None:
@@ -48,7 +56,7 @@ class Pool:
     @torch.no_grad()
     def _make(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, self.rank, number))
-        texts = [training_caption(rng) for _ in range(CHUNK)]
+        texts = [self.draw_caption(rng) for _ in range(CHUNK)]
         pictures = np.stack([self.draw_scene(place(parse(known_part(t)), rng)) for t in texts])
         return Batch(self.coding.pictures(to_tensor(pictures)), self.coding.texts(texts))
 

@@ -233,17 +233,12 @@ def signed_distance(shape: str, dx: Floats, dy: Floats, radius: float) -> Floats
     raise ValueError(f"unknown shape {shape!r}")
 
 
-def render(scene: Scene, outline: float | None = None) -> Picture:
-    """Draw a scene; edges are blended over one pixel by their signed distance.
-
-    `outline` leaves of each object only so many pixels inside its edge.
-    """
+def render(scene: Scene) -> Picture:
+    """Draw a scene; edges are blended over one pixel by their signed distance."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = scene.background
     for obj in scene.objects:
         distance = signed_distance(obj.shape, _XX - obj.x, _YY - obj.y, obj.radius)
-        if outline is not None:
-            distance = np.maximum(distance, -distance - outline)
         cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
         canvas += cover * (np.array(obj.rgb) - canvas)
     return np.rint(canvas).astype(np.uint8)

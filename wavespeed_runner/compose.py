@@ -98,6 +98,7 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
 def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _plain(overrides)
     trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
+    trust.check_pictures({key: value for key, value in composed.items() if key != "hydra"}, typed_here)
     return composed
 
 

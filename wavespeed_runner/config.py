@@ -104,6 +104,22 @@ class CacheConfig:
 
 
 @dataclass(kw_only=True)
+class AdaptersConfig:
+    """What is learned on top of the model."""
+
+    name: str = MISSING
+    path: Any = MISSING
+    """A .safetensors file, `pkg://package/file`, or a hub id; or a list of them."""
+
+
+@dataclass(kw_only=True)
+class MemoryConfig:
+    """Where weights lie and how pictures are decoded, for less memory."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
 class PromptsConfig:
     path: str = MISSING
     """A text file, one prompt a line; `pkg://package/file` for one inside an installed package."""
@@ -152,12 +168,18 @@ class Config:
     model: ModelConfig = MISSING
     sampler: SamplerConfig = MISSING
     cache: CacheConfig = MISSING
+    adapters: AdaptersConfig = MISSING
+    memory: MemoryConfig = MISSING
     prompts: PromptsConfig = MISSING
     graph: GraphConfig = MISSING
     measure: MeasureConfig = MISSING
     prompt: str | None = None
     negative_prompt: str = ""
     seed: int = 0
+    num_images_per_prompt: int = 1
+    """Pictures or videos of each prompt, with the seeds seed, seed + 1, ..."""
+    batch_size: int = 1
+    """How many are denoised together."""
     steps: int | None = None
     guidance_scale: float | None = None
     width: int | None = None
@@ -174,7 +196,7 @@ class Config:
     outputs: str = "outputs"
 
 
-NAMED = ("model", "sampler", "cache", "cache.signal", "cache.criterion", "cache.predictor")
+NAMED = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
 """Nodes whose dataclass is chosen by their `name`."""
 
 OF_MODEL = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")

@@ -22,6 +22,8 @@ class StageRun:
     """One line of the record's `stages`."""
 
     name: str
+    sample: int
+    """Position among those that ran together."""
     seconds: float
     source: str
     """`computed` or `store`."""
@@ -43,8 +45,13 @@ class Execution:
         self.fresh: set[str] = set()
         """Keys computed by this process: a rerun computes each once."""
 
-    def run(self, graph: Graph, sample: Sample, node_keys: dict[str, str], runs: list[StageRun]) -> dict[str, Any]:
-        """Values of all nodes that were needed.
+    def run(
+        self, graph: Graph, samples: list[Sample], node_keys: list[dict[str, str]], runs: list[StageRun]
+    ) -> list[dict[str, Any]]:
+        """Values of all nodes that were needed, for each sample.
+
+        The samples go through the graph side by side, so that a stage that can work on several at once gets them
+        together. A sample's values do not depend on its neighbours: that is for such stages to keep.
 
         Args:
             runs: what ran is added to it, one by one, so that it is known also when a later stage fails.
@@ -52,56 +59,102 @@ class Execution:
         Raises:
             RunError, or whatever a stage raises.
         """
-        values: dict[str, Any] = {SOURCE: sample}
+        values: list[dict[str, Any]] = [{SOURCE: sample} for sample in samples]
 
-        def need(name: str) -> Any:
-            if name not in values:
-                values[name] = self._value(graph.nodes[name], node_keys[name], need, runs)
-            return values[name]
+        def need(name: str, indices: list[int]) -> None:
+            missing = [index for index in indices if name not in values[index]]
+            if not missing:
+                return
+            node = graph.nodes[name]
+            for index in missing:
+                kept = self._kept(node, node_keys[index][name], index, runs)
+                if kept is not None:
+                    values[index][name] = kept
+            # What has the same key is the same, and computed once.
+            alike: dict[str, list[int]] = {}
+            for index in missing:
+                if name not in values[index]:
+                    alike.setdefault(node_keys[index][name] if node.lasting else str(index), []).append(index)
+            computing = [group[0] for group in alike.values()]
+            if not computing:
+                return
+            for source in node.inputs.values():
+                need(source, computing)
+            keys = [node_keys[index][name] for index in computing]
+            inputs = [{key: values[index][source] for key, source in node.inputs.items()} for index in computing]
+            made = self._compute(node, keys, inputs, computing, runs)
+            for group, value in zip(alike.values(), made, strict=True):
+                for index in group:
+                    values[index][name] = value
 
         used = {source for node in graph.nodes.values() for source in node.inputs.values()}
         for name, node in graph.nodes.items():
             # Latents carry what happened while denoising: the record wants it, also when the picture is in the store.
             if name == graph.output or name not in used or issubclass(node.stage.output, Latents):
-                need(name)
+                need(name, list(range(len(samples))))
         return values
 
-    def _value(self, node: Node, key: str, need: Callable[[str], Any], runs: list[StageRun]) -> Any:
+    def _kept(self, node: Node, key: str, index: int, runs: list[StageRun]) -> Any:
+        """What this process or the store has of a node; None for nothing."""
         if key in self.resources:
             return self.resources[key]
-        if node.lasting and node.stage.pure and (not self.rerun or key in self.fresh):
-            began = perf_counter()
-            raw = self.store.read(key)
-            if raw is not None:
-                value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
-                runs.append(
-                    StageRun(name=node.name, seconds=perf_counter() - began, source="store", peak_memory_bytes=None)
-                )
-                return value
-        inputs = {name: need(source) for name, source in node.inputs.items()}
-        return self._compute(node, key, inputs, runs)
-
-    def _compute(self, node: Node, key: str, inputs: dict[str, Any], runs: list[StageRun]) -> Any:
-        from .metrics.timing import peak_memory_bytes, reset_peak, wait_for
-
-        self.on_stage(node.name)
-        reset_peak(self.device)
+        if not (node.lasting and node.stage.pure) or (self.rerun and key not in self.fresh):
+            return None
         began = perf_counter()
-        value: Any = node.stage.function(node.options, **inputs)
-        wait_for(self.device)
+        raw = self.store.read(key)
+        if raw is None:
+            return None
+        value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
         seconds = perf_counter() - began
+        runs.append(
+            StageRun(name=node.name, sample=index, seconds=seconds, source="store", peak_memory_bytes=None)
+        )
+        return value
+
+    def _compute(
+        self, node: Node, keys: list[str], inputs: list[dict[str, Any]], indices: list[int], runs: list[StageRun]
+    ) -> list[Any]:
+        """The node's output for each of the inputs: all at once where the stage can, else one after the other."""
+        everyone = list(range(len(inputs)))
+        made = []
+        for group in [everyone] if node.stage.batch else [[position] for position in everyone]:
+            values = self._timed(node, [inputs[i] for i in group], [indices[i] for i in group], runs)
+            for position, value in zip(group, values, strict=True):
+                self._keep(node, keys[position], value)
+            made += values
+        return made
+
+    def _keep(self, node: Node, key: str, value: Any) -> None:
+        """Checks what a stage gave, and puts it where it will be found again."""
         if not issubclass(type(value), node.stage.output):
             raise RunError(
                 f"stage '{node.name}' returned {type(value).__name__}, not {node.stage.output.__name__} as it declares"
             )
-        peak = peak_memory_bytes(self.device)
-        runs.append(StageRun(name=node.name, seconds=seconds, source="computed", peak_memory_bytes=peak))
         if node.lasting and node.stage.pure:
             self.store.write(key, value.to_bytes(), stage=node.stage.name)
             self.fresh.add(key)
         elif node.lasting:
             self.resources[key] = value
-        return value
+
+    def _timed(
+        self, node: Node, inputs: list[dict[str, Any]], indices: list[int], runs: list[StageRun]
+    ) -> list[Any]:
+        """Computes, and lists what it took: of samples that were computed together, each its share."""
+        from .metrics.timing import peak_memory_bytes, reset_peak, wait_for
+
+        self.on_stage(node.name)
+        reset_peak(self.device)
+        began = perf_counter()
+        options, together = node.options, node.stage.batch
+        made = together(options, inputs) if together else [node.stage.function(options, **inputs[0])]
+        wait_for(self.device)
+        seconds = (perf_counter() - began) / len(indices)
+        peak = peak_memory_bytes(self.device)
+        runs += [
+            StageRun(name=node.name, sample=index, seconds=seconds, source="computed", peak_memory_bytes=peak)
+            for index in indices
+        ]
+        return made
 
     def close(self) -> None:
         """Lets go of loaded models."""

@@ -114,8 +114,10 @@ def without_lossy(graph: Graph) -> Graph:
     def lossless(options: Any) -> Any:
         if not is_dataclass(options):
             return options
-        caches = {f.name: none for f in fields(options) if isinstance(getattr(options, f.name), CacheConfig)}
-        return replace(options, **caches)  # type: ignore[type-var]
+        given = {f.name: getattr(options, f.name) for f in fields(options)}
+        off = {name: none for name, value in given.items() if isinstance(value, CacheConfig)}
+        off |= {name: value.lossless() for name, value in given.items() if hasattr(value, "lossless")}
+        return replace(options, **off)  # type: ignore[type-var]
 
     return Graph(
         nodes={name: replace(node, options=lossless(node.options)) for name, node in graph.nodes.items()},

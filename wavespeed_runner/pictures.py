@@ -51,7 +51,11 @@ def write_png(path: str | Path, pixels: Pixels, *, metadata: Mapping[str, str]) 
         ValueError: not a picture; a key that is no PNG keyword; text that is no valid Unicode (lone surrogates).
         OSError: the folder cannot be written.
     """
-    raw = _encode(pixels, metadata)
+    return write_whole(path, _encode(pixels, metadata))
+
+
+def write_whole(path: str | Path, raw: bytes) -> str:
+    """Writes a file that appears whole or not at all; makes its folder. Returns its sha256, in hex."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A short name of its own in the same folder: os.replace is atomic only within one file system. Plain open, not
@@ -128,7 +132,7 @@ def difference(picture: Pixels, reference: Pixels, gain: float) -> Pixels:
     return np.clip(np.rint(gain * apart), 0, 255).astype(np.uint8)
 
 
-def file_name(index: int, prompt: str, seed: int) -> str:
+def file_name(index: int, prompt: str, seed: int, suffix: str = ".png") -> str:
     """`00_a-red-circle-above-a-blue-square_seed0.png`: lower-case ASCII, at most 40 characters of the prompt.
 
     Safe on every file system and in every shell; different for every index, whatever the prompts. What ASCII cannot
@@ -139,7 +143,7 @@ def file_name(index: int, prompt: str, seed: int) -> str:
     if len(slug) > SLUG_LENGTH:
         # Whole words, unless the first one alone is too long.
         slug = slug[: SLUG_LENGTH + 1].rpartition("-")[0] or slug[:SLUG_LENGTH]
-    return "_".join(part for part in (f"{index:02d}", slug, f"seed{seed}.png") if part)
+    return "_".join(part for part in (f"{index:02d}", slug, f"seed{seed}{suffix}") if part)
 
 
 def overview(
@@ -167,9 +171,9 @@ def overview(
     if not rows or counts != {len(columns)} or not columns or len(notes) != len(rows):
         raise ValueError(f"overview: {len(rows)} rows, {len(columns)} columns, {len(notes)} notes do not match")
     shown, left_out = columns[:COLUMNS], len(columns) - COLUMNS
-    cells = [[_fit(picture) for picture in pictures[:COLUMNS]] for _, pictures in rows]
+    cells = [[fit(picture) for picture in pictures[:COLUMNS]] for _, pictures in rows]
     width = max(180, *(cell.width for row in cells for cell in row))
-    side: float = 24 + max(_font(TEXT).getlength(_legible(label)) for label, _ in rows)
+    side: float = 24 + max(text_font(TEXT).getlength(_legible(label)) for label, _ in rows)
     captions = [_wrap(text, width, 3) or [f"picture {i}"] for i, text in enumerate(shown, 1)]
 
     def column(i: int) -> int:
@@ -182,11 +186,13 @@ def overview(
     draw = ImageDraw.Draw(canvas)
     y = MARGIN + LEADING * max(map(len, captions)) + 8
     for i, lines in enumerate(captions):  # they stand on the pictures, however many lines they have
-        draw.multiline_text((column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, _font(TEXT), spacing=3)
+        draw.multiline_text(
+            (column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, text_font(TEXT), spacing=3
+        )
     for (label, _), row, line in zip(rows, cells, notes, strict=True):
         y = _draw_row(canvas, y, (MARGIN, _legible(label)), [(column(i), cell) for i, cell in enumerate(row)], line)
     if left_out > 0:
-        draw.text((column(0), y), f"{left_out} more not shown", QUIET, _font(TEXT))
+        draw.text((column(0), y), f"{left_out} more not shown", QUIET, text_font(TEXT))
         y += LEADING + GAP
     return np.asarray(canvas.crop((0, 0, wide, y - GAP + MARGIN)))
 
@@ -197,15 +203,15 @@ def _draw_row(canvas: Any, y: int, label: tuple[int, str], cells: list[tuple[int
 
     draw = ImageDraw.Draw(canvas)
     bottom: int = y + max(cell.height for _, cell in cells)
-    draw.text((label[0], (y + bottom) // 2), label[1], INK, _font(TEXT), anchor="lm")
+    draw.text((label[0], (y + bottom) // 2), label[1], INK, text_font(TEXT), anchor="lm")
     for (x, cell), note in zip(cells, notes, strict=False):
         draw.rectangle((x - 1, y - 1, x + cell.width, y + cell.height), outline=LINE)
         canvas.paste(cell, (x, y))
-        draw.text((x, y + cell.height + 7), _legible(note), QUIET, _font(TEXT))
+        draw.text((x, y + cell.height + 7), _legible(note), QUIET, text_font(TEXT))
     return bottom + GAP + (LEADING if any(notes) else 0)
 
 
-def _fit(picture: Pixels) -> Any:
+def fit(picture: Pixels) -> Any:
     """The picture as a PIL image whose longer side is at most `CELL`."""
     from PIL import Image
 
@@ -217,7 +223,7 @@ def _fit(picture: Pixels) -> Any:
     return image.resize(size, Image.Resampling.NEAREST if longer <= CELL else Image.Resampling.LANCZOS)
 
 
-def _font(size: int) -> Any:
+def text_font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.load_default(size=size)
@@ -232,7 +238,7 @@ def _legible(text: str) -> str:
 
 def _wrap(text: str, width: int, most: int) -> list[str]:
     """Lines no wider than `width` pixels, at most `most`, the last with `…` if there is more; [] without a letter."""
-    font, lines = _font(TEXT), [""]
+    font, lines = text_font(TEXT), [""]
     for word in _legible(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .config import Config, Init, packaged, typed
+from .accelerate import adapters
+from .config import Config, Init, packaged, top_level, typed
 from .environment import resolve_device, what_matters
 from .errors import ConfigError
 from .graph import Graph, build_graph, keys, without_lossy
-from .models.checkpoint import inspect
+from .models.checkpoint import inspect, inspect_part
 from .registry import implementation_of
 from .rules import STAGE_VALUES, Spoken, judge, refuse_bad
 from .store import Store
@@ -77,6 +78,10 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:
         inspect(config.model.repo, config.model.revision)
+        for key in implementation_of("model", config.model).elsewhere:
+            if getattr(config.model, key):
+                inspect_part(getattr(config.model, key), f"model.{key}")
+    adapters.inspect(config.adapters)
     samples = _samples(config, prompts)
     graph = build_graph(config)
     verdicts += _judge_stages(config, graph, verdicts)
@@ -143,8 +148,13 @@ def _judge_stages(config: Config, graph: Graph, known: list[Spoken]) -> list[Spo
     """What the rules say of values that only one stage has, given as its `options:` in the graph."""
     spoken = []
     for node in graph.nodes.values():
-        own = {name: getattr(node.options, name) for name in STAGE_VALUES if hasattr(node.options, name)}
-        new = [word for word in judge(replace(config, **own)) if word not in known]
+        # A plugin's option of the same name, that does not follow the top-level value, is something else.
+        names = {field.name for field in fields(node.stage.options) if field.default == top_level(field.name)}
+        own = {name: getattr(node.options, name) for name in STAGE_VALUES if name in names}
+        # As if they were everybody's: then the stage follows them.
+        stages = {**config.graph.stages, node.name: replace(config.graph.stages[node.name], options=None)}
+        alone = replace(config, graph=replace(config.graph, stages=stages), **own)
+        new = [word for word in judge(alone) if word not in known]
         spoken += [replace(word, message=f"graph.stages.{node.name}.options: {word.message}") for word in new]
     return spoken
 
@@ -163,7 +173,11 @@ def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
                 f"reads {limit} tokens, one of them the end mark (model.max_sequence_length), and the rest would be "
                 "cut off; shorten it"
             )
-    return [Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed) for prompt in prompts]
+    return [
+        Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed + index)
+        for prompt in prompts
+        for index in range(config.num_images_per_prompt)
+    ]
 
 
 def _read_prompts(path: str) -> list[str]:

@@ -19,7 +19,9 @@ from .plan import Plan
 
 SCHEMA_VERSION = 1
 PICTURE_KEY = "wavespeed_runner"
-"""The PNG text chunk that holds a picture's config and fingerprint, as JSON."""
+"""The PNG text chunk, and the MP4 tag, that holds a picture's config and fingerprint, as JSON."""
+PIXELS = "pixels_sha256"
+"""The MP4 tag that holds the hash of the frames as they were before they were encoded."""
 
 
 def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
@@ -34,12 +36,12 @@ def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
         "environment": describe(plan.config.device),
         "plan": {
             "stages": list(plan.graph.nodes),
-            "prompts": [sample.prompt for sample in plan.samples],
+            "prompts": [sample.prompt for sample in plan.samples[:: plan.config.num_images_per_prompt]],
             "verdicts": [asdict(spoken) for spoken in plan.verdicts],
             "changes": [asdict(change) for change in plan.changes],
         },
         "reference": {"kind": plan.reference_kind},
-        "engaged": {"cache": None},
+        "engaged": {"cache": None, "adapters": None, "memory": None},
         "stages": [],
         "samples": [],
         "cache": None,
@@ -85,7 +87,7 @@ def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def picture_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
     """What a picture carries: the config that makes this one picture, and the fingerprint of its run."""
     data = {key: value for key, value in as_data(config).items() if key not in NOT_IN_PICTURES}
-    data.update(prompt=prompt, seed=seed)
+    data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
     return {PICTURE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
 
 

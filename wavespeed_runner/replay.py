@@ -1,6 +1,7 @@
-"""Runs a picture, a record or a config again and says whether the result is the same.
+"""Runs a picture, a video, a record or a config again and says whether the result is the same.
 
-    python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE] [prompts.path=FILE]
+    python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml [outputs=DIR] [device=DEVICE]
+        [prompts.path=FILE] [image=FILE] [mask=FILE]
 
 Everything is computed again, nothing is taken from the store. Exit status: 0 the same pictures, pixel for pixel, or
 nothing to compare with; 1 other pictures, or a failure; 2 not something that can be replayed.
@@ -21,8 +22,8 @@ from .errors import ConfigError, one_line, printable
 if TYPE_CHECKING:
     from .plan import Plan
 
-USAGE = "python -m wavespeed_runner.replay PICTURE|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
-MAY_SET = ("outputs", "device", "prompts.path")
+USAGE = "python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
+MAY_SET = ("outputs", "device", "prompts.path", "image", "mask")
 
 
 def main(arguments: list[str]) -> int:
@@ -73,6 +74,7 @@ def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
         elif not prompts and config.get("prompt") is None:
             trust.check_prompt_file(config)
+        trust.check_pictures(config, (f"{key}=" for key in values))
         given = {key: value for key, value in values.items() if key != "prompts.path"}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
         trust.check_values(config)
@@ -104,7 +106,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     from .record import PICTURE_KEY, read_record
 
-    if path.suffix.lower() == ".png":
+    if path.suffix.lower() in (".png", ".mp4"):
         return _read_picture(path, PICTURE_KEY)
     if path.suffix.lower() == ".json":
         record = read_record(path)
@@ -118,16 +120,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             )
         beside = path.with_name("record.json")
         return config, _claims(read_record(beside), config) if beside.exists() else {}
-    raise ConfigError(f"{path}: a .png, .json or .yaml that a run has left is needed")
+    raise ConfigError(f"{path}: a .png, .mp4, .json or .yaml that a run has left is needed")
 
 
 def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import json
 
-    from .pictures import pixels_sha256, read_png
-
     try:
-        pixels, metadata = read_png(path)
+        metadata, pixels = _pixels_of_video(path) if path.suffix.lower() == ".mp4" else _pixels_of_picture(path)
         about = json.loads(metadata[key])
         config, fingerprint = about["config"], about["fingerprint"]
     except KeyError:
@@ -141,9 +141,26 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
     claims = {
         "fingerprint": fingerprint,
         "prompts": [prompt],
-        "pixels": {(prompt, config["seed"]): pixels_sha256(pixels)},
+        "pixels": {(prompt, config["seed"]): pixels},
     }
     return {**config, "measure": measure}, claims
+
+
+def _pixels_of_picture(path: Path) -> tuple[dict[str, str], str]:
+    """The file's metadata, and the hash of its pixels."""
+    from .pictures import pixels_sha256, read_png
+
+    pixels, metadata = read_png(path)
+    return metadata, pixels_sha256(pixels)
+
+
+def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
+    """The file's metadata, and the hash in it: a video that was encoded is not what it was made of."""
+    from .record import PIXELS
+    from .videos import read_metadata
+
+    metadata = read_metadata(path)
+    return metadata, metadata[PIXELS]
 
 
 def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -6,29 +6,16 @@ facts of the model family). Sources are papers, issues, or our own tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from sys import platform
-from typing import Literal
 
+from .accelerate.rules import ADAPTERS, MEMORY
 from .caching.window import inside
 from .config import Config, Dtype, Init
 from .environment import has_cuda, resolve_device
-from .models.family import Family, task_of
-from .samplers import is_stochastic
-
-Verdict = Literal["good", "bad", "unverified"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    id: str
-    verdict: Verdict
-    """good: known to work; bad: refused; unverified: runs, with a warning."""
-    when: Callable[[Config, Family], bool]
-    message: str
-    fix: str = ""
-    source: str = ""
+from .graph_rules import GRAPHS
+from .models.family import Family, two_passes
+from .rule import Rule
+from .samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit
 
 
 def _cached(c: Config) -> bool:
@@ -39,25 +26,20 @@ def _guidance(c: Config) -> str:
     return c.model.guidance.value
 
 
-def _tasks(c: Config, f: Family) -> list[str]:
-    """What the graph asks the model for, one a denoise stage."""
-    return [task_of(f.kind, s.inputs) for s in c.graph.stages.values() if s.stage == "denoise"]
-
-
-def _unfit(c: Config, f: Family) -> str:
-    return next((task for task in _tasks(c, f) if task not in f.tasks), "")
-
-
-def _starts_from_picture(c: Config, f: Family) -> bool:
-    return bool({"image_to_image", "inpaint", "image_to_video"} & set(_tasks(c, f)))
-
-
-def _uses_negative(c: Config) -> bool:
-    return _guidance(c) == "true_cfg" and (c.guidance_scale or 0) > 1
+def _uses_negative(c: Config, f: Family) -> bool:
+    return two_passes(c.model, c.guidance_scale, off=f.unguided)
 
 
 def _threshold(c: Config) -> float | None:
     return getattr(c.cache.criterion, "threshold", None)
+
+
+def _only_size(c: Config, f: Family) -> tuple[int, int] | None:
+    return (f.tiny_size, f.tiny_size) if c.model.init is Init.tiny else f.fixed_size
+
+
+def _fits_frames(count: int, multiple: int) -> bool:
+    return count >= 1 and (count - 1) % multiple == 0
 
 
 VALUES: tuple[Rule, ...] = (
@@ -98,6 +80,36 @@ VALUES: tuple[Rule, ...] = (
         fix="measure=default",
     ),
     Rule(
+        id="size-limit",
+        verdict="bad",
+        when=lambda c, f: f.max_pixels is not None and (c.width or 0) * (c.height or 0) > f.max_pixels,
+        message="width={c.width} height={c.height}: model {c.model.name} makes at most {f.max_pixels} pixels",
+        fix="width={c.model.width} height={c.model.height}",
+    ),
+    Rule(
+        id="size-fixed",
+        verdict="bad",
+        when=lambda c, f: f.fixed_size is not None and (c.width, c.height) != _only_size(c, f),
+        message="width={c.width} height={c.height}: model {c.model.name} has learned positions of one size, "
+        "{f.fixed_size[0]} x {f.fixed_size[1]} (init=tiny: {f.tiny_size} x {f.tiny_size})",
+        fix="leave width and height out",
+        source="diffusers CogVideoXPatchEmbed",
+    ),
+    Rule(
+        id="batch",
+        verdict="bad",
+        when=lambda c, f: c.batch_size < 1 or c.num_images_per_prompt < 1,
+        message="batch_size={c.batch_size} num_images_per_prompt={c.num_images_per_prompt}: at least 1 each",
+        fix="batch_size=1 num_images_per_prompt=1",
+    ),
+    Rule(
+        id="batch-fits",
+        verdict="bad",
+        when=lambda c, f: c.batch_size > 1 and not f.batches,
+        message="batch_size={c.batch_size}: prompts of model {c.model.name} cannot be joined to one batch",
+        fix="batch_size=1",
+    ),
+    Rule(
         id="difference-gain",
         verdict="bad",
         when=lambda c, f: c.measure.difference_gain <= 0,
@@ -135,47 +147,11 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="num-frames-fit",
         verdict="bad",
-        when=lambda c, f: (
-            f.kind == "video" and ((c.num_frames or 0) < 1 or ((c.num_frames or 0) - 1) % f.frame_multiple)
-        ),
+        when=lambda c, f: f.kind == "video" and not _fits_frames(c.num_frames or 0, f.frame_multiple),
         message="num_frames={c.num_frames}: one more than a multiple of {f.frame_multiple} is needed",
         fix="num_frames={c.model.num_frames} is the model's own",
     ),
 )
-
-GRAPHS: tuple[Rule, ...] = (
-    Rule(
-        id="graph-fits",
-        verdict="bad",
-        when=lambda c, f: bool(_unfit(c, f)),
-        message="model {c.model.name} cannot do what the graph asks for; it does {f.task_names}",
-        fix="a graph of these",
-        source="diffusers has no such pipeline of this family",
-    ),
-    Rule(
-        id="decode-fits",
-        verdict="bad",
-        when=lambda c, f: any(s.stage == _OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
-        message="the graph decodes to what model {c.model.name} does not make: its output is {f.kind}",
-        fix="graph=text_to_image for pictures, graph=text_to_video for videos",
-    ),
-    Rule(
-        id="strength",
-        verdict="bad",
-        when=lambda c, f: not 0 < (c.strength or 0) <= 1,
-        message="strength={c.strength}: above 0 and at most 1 is needed",
-        fix="strength={c.model.strength} is the model's own",
-    ),
-    Rule(
-        id="strength-unused",
-        verdict="bad",
-        when=lambda c, f: c.strength != c.model.strength and not _starts_from_picture(c, f),
-        message="strength={c.strength}: the graph starts from no picture, so it could not take effect",
-        fix="graph=image_to_image, or leave strength out",
-    ),
-)
-
-_OTHER_DECODE = {"image": "decode_video", "video": "decode"}
 
 GUIDANCE: tuple[Rule, ...] = (
     Rule(
@@ -195,28 +171,70 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="guidance-below-one",
         verdict="bad",
-        when=lambda c, f: _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < 1,
-        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above 1, so it could not take effect",
-        fix="guidance_scale=1 for none",
+        when=lambda c, f: _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided,
+        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided:g}, so it could "
+        "not take effect",
+        fix="guidance_scale={f.unguided:g} for none",
         source="diffusers FluxPipeline: 'enabled when `true_cfg_scale` > 1'",
     ),
     Rule(
         id="negative-prompt",
         verdict="bad",
-        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c),
+        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c, f),
         message="negative_prompt is given, but nothing uses it with guidance_scale={c.guidance_scale}",
-        fix="guidance_scale above 1 on a model with classifier-free guidance, or leave negative_prompt out",
+        fix="guidance_scale above {f.unguided:g} on a model with classifier-free guidance, or no negative_prompt",
         source="diffusers FluxPipeline: 'Ignored when not using guidance'",
     ),
 )
+
+FEW = 8
+"""A model whose own number of steps is not above this was distilled to it."""
 
 SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="sampler-fits",
         verdict="bad",
-        when=lambda c, f: c.sampler.name not in f.samplers,
-        message="sampler={c.sampler.name}: not tried on model {c.model.name}, or known to be wrong there",
-        fix="one of {f.samplers}",
+        when=lambda c, f: bool(unfit(f, c.sampler.name)),
+        message=lambda c, f: f"sampler={c.sampler.name}: not for model {c.model.name}: {unfit(f, c.sampler.name)}",
+        fix=lambda c, f: f"one of {', '.join(fitting(f))}",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-option",
+        verdict="bad",
+        when=lambda c, f: bool(of_no_effect(f, c.sampler)),
+        message=lambda c, f: of_no_effect(f, c.sampler),
+        fix="leave it out",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="few-step-model",
+        verdict="unverified",
+        when=lambda c, f: c.model.steps <= FEW and c.sampler.name not in ("default", "euler", "lcm"),
+        message="model {c.model.name} was distilled to {c.model.steps} steps of its own sampler; what "
+        "{c.sampler.name} makes of them was not looked at",
+        fix="sampler=default",
+    ),
+    Rule(
+        id="distilled-sampler",
+        verdict="unverified",
+        when=lambda c, f: bool(distilled_for(c.sampler)) and c.model.steps > FEW,
+        message=lambda c, f: (
+            f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
+            "pictures come out blurred"
+        ),
+        fix="weights distilled for it, or sampler=default",
+        source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",
+    ),
+    Rule(
+        id="multi-call-sampler-cache",
+        verdict="unverified",
+        when=lambda c, f: _cached(c) and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
+        message=lambda c, f: (
+            f"sampler {c.sampler.name} calls the denoiser {denoiser_calls(c.sampler, c.steps or 0)} times in {c.steps} "
+            "steps: the cache's window and its hits count calls, and two calls of a step lie close together"
+        ),
+        fix="a sampler of one call a step, such as dpmpp_2m",
         source="tests/models/test_samplers.py",
     ),
     Rule(
@@ -245,6 +263,15 @@ CACHES: tuple[Rule, ...] = (
         when=lambda c, f: _cached(c) and f.blocks is None,
         message="cache={c.cache.name}: model {c.model.name} has no blocks that a block cache can skip",
         fix="cache=none",
+    ),
+    Rule(
+        id="batch-cache",
+        verdict="bad",
+        when=lambda c, f: _cached(c) and c.batch_size > 1,
+        message="batch_size={c.batch_size} with cache={c.cache.name}: the strategy would decide for all pictures of a "
+        "batch together, and each would depend on its neighbours",
+        fix="batch_size=1, or cache=none",
+        source="tests/test_batches.py",
     ),
     Rule(
         id="cache-parts",
@@ -351,9 +378,9 @@ def _is_cuda(device: str) -> bool:
 
 def _no_step_inside(c: Config) -> bool:
     """Only said when the window itself is well formed; `window-order` speaks otherwise."""
-    steps = c.steps or 0
+    steps = denoiser_calls(c.sampler, c.steps or 0)
     well_formed = 0 <= c.cache.start < c.cache.end <= 1
     return well_formed and steps >= 1 and not any(inside(c.cache, step, steps) for step in range(1, steps))
 
 
-RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *NUMERICS)
+RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *ADAPTERS, *MEMORY, *NUMERICS)

@@ -11,7 +11,8 @@ from .config import Config
 from .errors import ConfigError
 from .models.family import Family
 from .registry import implementation_of
-from .rulebook import RULES, Verdict
+from .rule import Verdict
+from .rulebook import RULES
 
 STAGE_VALUES = (
     "model",
@@ -24,6 +25,8 @@ STAGE_VALUES = (
     "strength",
     "sampler",
     "cache",
+    "adapters",
+    "memory",
 )
 """What the rules look at and a graph may set for one stage alone."""
 
@@ -49,13 +52,17 @@ def judge(config: Config) -> list[Spoken]:
         Spoken(
             rule=rule.id,
             verdict=rule.verdict,
-            message=rule.message.format(c=config, f=family),
-            fix=rule.fix.format(c=config, f=family),
+            message=_said(rule.message, config, family),
+            fix=_said(rule.fix, config, family),
             source=rule.source,
         )
         for rule in RULES
         if rule.when(config, family)
     ]
+
+
+def _said(text: Text, config: Config, family: Family) -> str:
+    return text.format(c=config, f=family) if isinstance(text, str) else text(config, family)
 
 
 def refuse_bad(spoken: list[Spoken]) -> None:

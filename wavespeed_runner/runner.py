@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from .caching import merged
 from .caching.window import inside
-from .config import CacheConfig, Config
+from .config import CacheConfig
 from .errors import one_line
 from .execution import Execution, StageRun
 from .graph import Graph
+from .outputs import Shown, save_overview, save_sample
 from .pictures import COLUMNS
 from .plan import Plan
-from .record import cache_summary, new_record, picture_data, timing_summary, write_config, write_record
-from .registry import lookup
+from .record import cache_summary, new_record, timing_summary, write_config, write_record
 from .values import Latents, Sample
 
 log = logging.getLogger("wavespeed_runner")
@@ -65,37 +65,48 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 
 def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[str, Any]) -> None:
-    """One sample after the other, each right after its reference: the two see the same machine in the same minute."""
+    """Batch after batch, each right after its reference: the two see the same machine in the same minute."""
     from tqdm import tqdm
 
     shown: list[Shown] = []
-    for index, sample in enumerate(tqdm(plan.samples, "pictures", unit="picture", leave=False, disable=None)):
-        reference = None
-        if plan.reference:
-            reference = _run_graph(plan.reference, sample, plan.reference_keys[index], execution, record, "reference")
-        values = _run_graph(plan.graph, sample, plan.keys[index], execution, record, "run")
-        execution.on_stage("pictures")
-        entry = _sample_entry(sample, values, reference)
-        entry["source"] = _source(record, index, "run", set(_latents(values)))
-        if reference:
-            entry["reference_source"] = _source(record, index, "reference", set(_latents(reference)))
-        column = _save_pictures(plan, folder, index, entry, values, reference)
-        # The sheet counts the columns that it leaves out, but their pictures need not be kept.
-        shown.append(column if index < COLUMNS else shown[-1])
-        record["samples"].append(entry)
-        write_record(folder, record)
-    _save_overview(plan, folder, shown)
+    size = plan.config.batch_size
+    with tqdm(total=len(plan.samples), desc="pictures", unit="picture", leave=False, disable=None) as bar:
+        for first in range(0, len(plan.samples), size):
+            batch = range(first, min(first + size, len(plan.samples)))
+            references: list[Any] = [None] * len(batch)
+            if plan.reference:
+                references = _run_graph(plan, plan.reference, plan.reference_keys, batch, execution, record)
+            made = _run_graph(plan, plan.graph, plan.keys, batch, execution, record)
+            execution.on_stage("pictures")
+            for index, values, reference in zip(batch, made, references, strict=True):
+                entry = _sample_entry(plan.samples[index], values, reference)
+                entry["source"] = _source(record, index, "run", set(_latents(values)))
+                if reference:
+                    entry["reference_source"] = _source(record, index, "reference", set(_latents(reference)))
+                column = save_sample(plan, folder, index, entry, values, reference)
+                # The sheet counts the columns that it leaves out, but their pictures need not be kept.
+                shown.append(column if index < COLUMNS else shown[-1])
+                record["samples"].append(entry)
+                write_record(folder, record)
+                bar.update()
+    save_overview(plan, folder, shown)
 
 
 def _run_graph(
-    graph: Graph, sample: Sample, node_keys: dict[str, str], execution: Execution, record: dict[str, Any], of: str
-) -> dict[str, Any]:
-    """Runs one graph for one sample, listing its stages in the record; the values of its nodes."""
+    plan: Plan,
+    graph: Graph,
+    keys: list[dict[str, str]],
+    batch: range,
+    execution: Execution,
+    record: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Runs one graph for the samples of a batch, listing its stages in the record; the values of its nodes."""
     runs: list[StageRun] = []
     try:
-        return execution.run(graph, sample, node_keys, runs)
+        return execution.run(graph, [plan.samples[i] for i in batch], [keys[i] for i in batch], runs)
     finally:
-        record["stages"] += [{**asdict(run), "of": of, "sample": len(record["samples"])} for run in runs]
+        of = "reference" if graph is plan.reference else "run"
+        record["stages"] += [{**asdict(run), "of": of, "sample": batch[run.sample]} for run in runs]
 
 
 def _latents(values: dict[str, Any]) -> dict[str, Any]:
@@ -141,84 +152,6 @@ def _total(seconds: Iterable[float | None]) -> float | None:
     return sum(known) if known else None
 
 
-class Shown(NamedTuple):
-    """One column of the overview."""
-
-    prompt: str
-    note: str
-    picture: Any
-    reference: Any = None
-    reference_note: str = ""
-    difference: Any = None
-
-
-def _save_pictures(
-    plan: Plan,
-    folder: Path,
-    index: int,
-    entry: dict[str, Any],
-    values: dict[str, Any],
-    reference: dict[str, Any] | None,
-) -> Shown:
-    """Writes the sample's picture and, where there is a reference, that and the difference; adds figures to `entry`.
-
-    A stage may give several pictures for one sample; the first is the one that is compared.
-    """
-    from .metrics.quality import compare
-    from .pictures import difference, file_name, pixels_sha256, write_png
-
-    name = file_name(index, entry["prompt"], entry["seed"])
-    picture = values[plan.graph.output].tensors["images"][0]
-    about = _about(plan.config, entry, plan.pictures[index])
-    entry["file"] = f"images/{name}"
-    entry["sha256"] = write_png(folder / entry["file"], picture, metadata=about)
-    entry["pixels_sha256"] = pixels_sha256(picture)
-    note = f"{entry['seconds']:.2f} s"
-    if reference is None or plan.reference is None:
-        return Shown(entry["prompt"], note, picture)
-
-    original = reference[plan.reference.output].tensors["images"][0]
-    about = _about(_lossless(plan.config), entry, plan.reference_pictures[index])
-    write_png(folder / "reference" / name, original, metadata=about)
-    gain = plan.config.measure.difference_gain
-    map_ = difference(picture, original, gain)
-    about_map = {"Description": f"{gain:g} * |picture - reference|", "Source": entry["file"]}
-    write_png(folder / "difference" / name, map_, metadata=about_map)
-    entry["quality"] = compare(picture, original)
-    note = f"{note}, SSIM {entry['quality']['ssim']:.3f}"
-    return Shown(entry["prompt"], note, picture, original, f"{entry['reference_seconds']:.2f} s", map_)
-
-
-def _lossless(config: Config) -> Config:
-    """The config that makes the reference: no cache, nor one that the graph gives to a single stage."""
-    stages = {
-        name: replace(given, options={key: v for key, v in given.options.items() if key != "cache"})
-        if given.options
-        else given
-        for name, given in config.graph.stages.items()
-    }
-    return replace(config, cache=lookup("cache", "none").options(), graph=replace(config.graph, stages=stages))
-
-
-def _about(config: Config, entry: dict[str, Any], fingerprint: str) -> dict[str, str]:
-    """A picture's metadata; its fingerprint is that of a run which makes this picture alone."""
-    return picture_data(config, entry["prompt"], entry["seed"], fingerprint)
-
-
-def _save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
-    """One sheet to look at: a column a prompt, a row each for reference, result and difference."""
-    from .pictures import overview, write_png
-
-    rows = [(plan.config.cache.name if plan.reference else "pictures", [s.picture for s in shown])]
-    notes = [[s.note for s in shown]]
-    if plan.reference:
-        gain = f"difference x{plan.config.measure.difference_gain:g}"
-        rows = [("reference", [s.reference for s in shown]), *rows, (gain, [s.difference for s in shown])]
-        notes = [[s.reference_note for s in shown], *notes, []]
-    sheet = overview(rows, [s.prompt for s in shown], notes=notes)
-    write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
-
-
 def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     """The figures over all samples that were finished, also of a run that failed later."""
     samples = record["samples"]
@@ -230,7 +163,8 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     from .metrics.quality import summarize
 
     engaged = [e["cache"] for sample in samples for e in sample["engaged"].values() if e["cache"]]
-    record["engaged"] = {"cache": merged(engaged)}
+    passes = [one for sample in samples for one in sample["engaged"].values()]
+    record["engaged"] = {**(passes[0] if passes else {}), "cache": merged(engaged)}
     record["cache"] = cache_summary(samples)
     record["timing"] = timing_summary(samples)
     if plan.reference:

@@ -10,7 +10,7 @@ overrides, and those are checked like the rest. Nor may any value call a resolve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .errors import ConfigError
@@ -28,6 +28,11 @@ OURS = ("outputs", "dry_run", "rerun")
 
 PROMPT_FILE = "prompts.path"
 """Reads a file into records and pictures, which are shared: a config may name a packaged file, or a relative .txt."""
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""Files that a config may name to start from. Results embed them: it must not be somebody's secret."""
+
+STAGE_PATH = re.compile(r"graph\.stages\.[^.]+\.options\.path")
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
@@ -79,13 +84,36 @@ def check_prompt_file(config: dict[str, Any]) -> None:
     """Refuses a prompt file, named by a config, that might be somebody's secret."""
     prompts = config.get("prompts")
     path = str(prompts.get("path", "???") if isinstance(prompts, dict) else "???")
-    inside = path.removeprefix("pkg://")
-    relative = not inside.startswith(("/", "~", "\\")) and not any(part in inside for part in ("..", ":", "$"))
-    if path != "???" and not (relative and inside.endswith(".txt")):
+    if path != "???" and not (_is_relative(path) and path.endswith(".txt")):
         raise ConfigError(
             f"{PROMPT_FILE}={path}: a config file may name a relative .txt file, or one in a package; give another on "
             f"the command line, {PROMPT_FILE}=FILE"
         )
+
+
+def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
+    """Refuses a picture file, named by a config, that might be somebody's secret: `image`, `mask`, a stage's `path`.
+
+    Args:
+        typed: overrides that stood on the command line, which may name any file.
+    """
+    keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
+    for key, value in _leaves(config).items():
+        named = key in ("image", "mask") or STAGE_PATH.fullmatch(key)
+        # Left as it is, or following those two.
+        if not named or key in keys or value is None or value in ("${image}", "${mask}"):
+            continue
+        if not (_is_relative(str(value)) and str(value).lower().endswith(PICTURES)):
+            raise ConfigError(
+                f"{key}={value}: a config file may name a relative {', '.join(PICTURES)} file, or one in a package; "
+                f"give another on the command line, {key}=FILE"
+            )
+
+
+def _is_relative(path: str) -> bool:
+    """Whether a file lies below where the command runs, or in a package."""
+    inside = path.removeprefix("pkg://")
+    return not inside.startswith(("/", "~", "\\")) and not any(part in inside for part in ("..", ":", "$"))
 
 
 def check_values(config: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ class Pipeline:
     family: Any
     """Its `models.family.Family`."""
     device: str
+    engaged: dict[str, Any] = field(default_factory=dict)
+    """Evidence of what was done to it: the record's `engaged`."""
     warmed: set[str] = field(default_factory=set)
     """Settings that have run once in this process, so that their next run may be timed."""
 
@@ -91,6 +93,10 @@ class Latents(Value):
     happened on the way: steps, seconds, engaged."""
 
 
+class LatentGrid(Value):
+    """`latents`: (n, channels, h, w), laid out as image-to-image takes them; in `data` their `size` in pixels."""
+
+
 class Images(Value):
     """`images`: uint8, shape (n, height, width, 3)."""
 
@@ -101,6 +107,19 @@ class Images(Value):
         from PIL import Image
 
         return [Image.fromarray(picture) for picture in self.tensors["images"]]
+
+
+class Crops(Images):
+    """Cut out of other pictures: in `data`, for each, `of` which picture, and in `windows` (left, top, right, bottom)
+    there, in pixels."""
+
+
+class Regions(Value):
+    """Parts of pictures that a detector found. `boxes`: int64 (n, 4), left, top, right, bottom in pixels, the last two
+    just outside; `of`: int64 (n,), the picture that each is of; `scores`: float32 (n,), 0 to 1. In `data` their
+    `labels`."""
+
+    framework = "np"
 
 
 class Videos(Value):

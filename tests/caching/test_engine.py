@@ -9,9 +9,9 @@ from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
 from tests.models.tiny_flux import tiny_config
 from wavespeed_runner.caching import attached
 from wavespeed_runner.caching.strategies import NoCache
+from wavespeed_runner.config import Guidance
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.family import Blocks
-from wavespeed_runner.config import Guidance
 from wavespeed_runner.models.flux import FLUX
 from wavespeed_runner.models.pretrained import load
 
@@ -107,13 +107,16 @@ def test_taking_the_strategy_off_restores_the_model(plain):
 def test_an_exception_in_the_middle_leaves_a_clean_model(plain):
     fresh, _ = plain.run(fbcache(0.6), seed=1)
 
-    def fail(pipe, step, timestep, kwargs):
-        if step == 4:
-            raise KeyboardInterrupt
-        return kwargs
+    calls = iter(range(8))
 
+    def fail(*_):
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+
+    hook = plain.denoiser.register_forward_pre_hook(fail)
     with pytest.raises(KeyboardInterrupt):
-        plain.run(fbcache(0.6), callback=fail)
+        plain.run(fbcache(0.6))
+    hook.remove()
     assert len(plain.denoiser.transformer_blocks) == 2
     again, trace = plain.run(fbcache(0.6), seed=1)
     assert trace.decisions[0].signal is None
@@ -128,7 +131,7 @@ def test_a_generation_does_not_depend_on_the_one_before(plain):
 
 
 def test_two_pipelines_at_once_do_not_meet(plain):
-    other = Generated(load(plain.model, "cpu"), plain.model)
+    other = Generated(load(FLUX, plain.model, "cpu"), plain.model)
     alone, _ = plain.run(fbcache(0.6))
     reference, _ = other.run()
     with (
@@ -141,14 +144,17 @@ def test_two_pipelines_at_once_do_not_meet(plain):
     assert not none.decisions
 
 
-def test_a_pipeline_without_cache_contexts_has_one_branch(plain, monkeypatch):
+@pytest.mark.parametrize("pipeline", ["plain", "guided"])
+def test_without_cache_contexts_each_call_of_a_step_is_a_branch(request, pipeline, monkeypatch):
     """Img2img, inpaint and others never open one."""
     from contextlib import nullcontext
 
-    with_contexts, _ = plain.run(fbcache(0.6))
-    monkeypatch.setattr(plain.denoiser, "cache_context", lambda *a, **k: nullcontext(), raising=False)
-    without, trace = plain.run(fbcache(0.6))
-    assert {d.branch for d in trace.decisions} == {"only"}
+    generated = request.getfixturevalue(pipeline)
+    with_contexts, named = generated.run(fbcache(0.6))
+    monkeypatch.setattr(generated.denoiser, "cache_context", lambda *a, **k: nullcontext(), raising=False)
+    without, trace = generated.run(fbcache(0.6))
+    assert {d.branch for d in trace.decisions} == ({"call 0"} if pipeline == "plain" else {"call 0", "call 1"})
+    assert [d.computed for d in trace.decisions] == [d.computed for d in named.decisions]
     assert torch.equal(without, with_contexts)
 
 
@@ -156,7 +162,7 @@ def test_a_pipeline_without_cache_contexts_has_one_branch(plain, monkeypatch):
 def test_a_strategy_that_would_attach_to_nothing_is_an_error(plain, blocks):
     with (
         pytest.raises(RunError, match=r"cache=fbcache: FluxTransformer2DModel has no blocks"),
-        attached(plain.denoiser, blocks, fbcache(0.1), steps=8),
+        attached(plain.denoiser, blocks, fbcache(0.1), steps=lambda: 8),
     ):
         pass
 
@@ -183,7 +189,7 @@ def test_no_strategy_attaches_nothing(plain):
 
 def test_the_trace_lists_each_step_once_with_its_branches():
     config = tiny_config(Guidance.true_cfg)
-    _, trace = Generated(load(config, "cpu"), config).run(fbcache(0.6), steps=4)
+    _, trace = Generated(load(FLUX, config, "cpu"), config).run(fbcache(0.6), steps=4)
     steps = trace.steps_as_data([0.1, 0.2, 0.3, 0.4])
     assert [s["index"] for s in steps] == [1, 2, 3, 4]
     assert [s["seconds"] for s in steps] == [0.1, 0.2, 0.3, 0.4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ def staged(family: Family, pipe: Any, model: Any, sample: Any, **wanted: Any) ->
     """The picture or the video by encode, denoise and decode: uint8."""
     guidance_scale = wanted.get("guidance_scale", model.guidance_scale)
     with torch.inference_mode():
-        embeddings = family.encode(pipe, model, sample, guidance_scale)
+        seen = {"image": wanted["image"]} if "image" in signature(family.encode).parameters else {}
+        embeddings = family.encode(pipe, model, sample, guidance_scale, **seen)
         made = latents(family, pipe, model, embeddings, seed=sample.seed, **wanted)
         size = {name: wanted.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
         return family.decode(pipe, made, **size)

@@ -195,6 +195,15 @@ def test_identity_follows_the_content_and_not_the_place(tiny_folder, tmp_path):
     assert identity(str(copy), None) != before
 
 
+def test_identity_follows_the_chat_template(tiny_folder, tmp_path):
+    """It decides what a language model reads."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(tiny_folder, copy)
+    before = identity(str(copy), None)
+    (copy / "tokenizer" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert identity(str(copy), None) != before
+
+
 def test_identity_of_a_large_file_takes_a_moment(tmp_path):
     """24 GB without holes would not fit here; a sparse file costs the same reads."""
     file = tmp_path / "large.safetensors"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.models.staged import staged
-from tests.models.their_calls import CALLS, NEGATIVE
+from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.config import CONF, typed
 from wavespeed_runner.models.call import for_task
@@ -56,6 +56,38 @@ def cases() -> list[tuple[str, str]]:
     return [(name, task) for name in MODELS for task in implementation_of("model", config_of(name)).tasks]
 
 
+def theirs(
+    family: Any,
+    config: Any,
+    pipe: Any,
+    task: str,
+    given: dict[str, Any],
+    prompt: str,
+    seed: int,
+    steps: int,
+    latent: bool = False,
+) -> Any:
+    """What diffusers' own call makes: uint8 pixels, or latents. given: sizes, pictures, strength."""
+    called = for_task(pipe, family, task)
+    call = {**given, **CALLS[config.name](config, task)}
+    call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
+    accepted = signature(called.__call__).parameters
+    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height")}
+    if "negative_prompt" in call and "negative_prompt" not in accepted:  # FLUX.2-klein takes only its embeddings
+        call["negative_prompt_embeds"] = called.encode_prompt(call.pop("negative_prompt"))[0]
+    call = {"generator": torch.Generator().manual_seed(seed), **call}
+    by_hand = DECODED_BY_HAND.get((config.name, task))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # for a call without a generator
+        kind = "latent" if by_hand or latent else "np"
+        output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
+    made = output.images if hasattr(output, "images") else output.frames
+    if latent:
+        return made
+    whole = np.asarray(by_hand(called, made) if by_hand else made)
+    return (whole * 255).round().astype("uint8")
+
+
 @pytest.mark.parametrize(("name", "task"), cases())
 def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
     family, config, pipe = tiny(name)
@@ -72,15 +104,17 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
         start["mask"] = mask(size)
     ours = staged(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
 
-    theirs = for_task(pipe, family, task)
-    call = {**wanted, **start, **CALLS[config.name](config, task)}
-    call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
-    accepted = signature(theirs.__call__).parameters
-    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height")}
-    generator = torch.Generator().manual_seed(SAMPLE.seed)
-    output = theirs(prompt=SAMPLE.prompt, num_inference_steps=STEPS, generator=generator, output_type="np", **call)
-    whole = np.asarray(output.images if hasattr(output, "images") else output.frames)
-    whole = (whole * 255).round().astype("uint8")
+    whole = theirs(family, config, pipe, task, {**wanted, **start}, SAMPLE.prompt, SAMPLE.seed, STEPS)
 
     assert ours.dtype == np.uint8 and ours.shape == whole.shape and ours.std() > 1
     assert np.array_equal(ours, whole)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_adapters_of_a_family_are_those_that_diffusers_can_load(name: str) -> None:
+    import diffusers
+
+    family = implementation_of("model", config_of(name))
+    kind = getattr(diffusers, next(iter(family.tasks.values())))
+    methods = {"lora": "load_lora_weights", "textual_inversion": "load_textual_inversion"}
+    assert family.adapters == tuple(name for name, method in methods.items() if hasattr(kind, method))

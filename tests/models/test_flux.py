@@ -18,8 +18,8 @@ from wavespeed_runner.config import CONF, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models import flux
 from wavespeed_runner.models.flux import FLUX, TINY, FluxConfig, encode
-from wavespeed_runner.models.pretrained import load
 from wavespeed_runner.models.loading import explained, loading_error
+from wavespeed_runner.models.pretrained import load
 from wavespeed_runner.values import Sample
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"

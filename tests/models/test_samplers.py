@@ -1,163 +1,379 @@
-"""Every shipped sampler on tiny FLUX: against diffusers' scheduler with the same arguments, and against the truth."""
+"""Every sampler on every tiny family; against diffusers' schedulers made by hand; and drawing only from its generator.
+
+Whether each ends where it should is in test_sampler_truth.py.
+"""
 
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
+from inspect import signature
+from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from tests.models.staged import latents
-from tests.models.tiny_flux import SAMPLE
-from wavespeed_runner import samplers
-from wavespeed_runner.config import CONF
-from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.flux import FLUX, Guidance
-from wavespeed_runner.samplers import EulerSampler, Sigmas, UniPCSampler, euler, is_stochastic, unipc
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, mask, picture
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of, lookup, names
+from wavespeed_runner.samplers import SAMPLERS, Sigmas, denoiser_calls, fitting, is_stochastic, why_not
+from wavespeed_runner.samplers.building import build, kind_of
 
-OPTIONS = {
-    "default": samplers.DefaultSampler,
-    "euler": EulerSampler,
-    "unipc": UniPCSampler,
-}
-BUILD = {"default": samplers.default, "euler": euler, "unipc": unipc}
 SHIPPED = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
+STEPS = 2
 
 
-def shipped(name):
-    """The options of a shipped YAML file, as Hydra would compose them."""
-    given = OmegaConf.load(CONF / "sampler" / f"{name}.yaml")
-    schema, last = given.pop("defaults")
-    assert last == "_self_"
-    registered = schema.removeprefix("/schema/sampler/").removesuffix("@_here_")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(OPTIONS[registered]), given))
+def options_of(name: str, **values: Any) -> Any:
+    return lookup("sampler", name).options(**values)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, Any]:
+    """Option of the group -> its options, as a run has them."""
+    with composer(None):
+        jobs = {name: [f"sampler={name}"] for name in SHIPPED}
+        return {name: typed(compose_job(job, job)).sampler for name, job in jobs.items()}
+
+
+class Tiny:
+    """A family's tiny pipe with its embeddings: what runs with many samplers."""
+
+    def __init__(self, model: str) -> None:
+        self.config = config_of(model)
+        self.family = implementation_of("model", self.config)
+        self.pipe = load(self.family, self.config, "cpu")
+        self.own = self.pipe.scheduler
+        self.task = next(iter(self.family.tasks))
+        self.size = min(self.family.tiny_size, 64)
+        self.start = {"image": picture(self.size)} if self.task == "image_to_video" else {}
+        given = {key: value for key, value in self.start.items() if key in signature(self.family.encode).parameters}
+        with torch.inference_mode():
+            self.embeddings = self.family.encode(self.pipe, self.config, SAMPLE, self.config.guidance_scale, **given)
+
+    def run(self, scheduler: Any, *, seed: int = 5, steps: int = STEPS, **wanted: Any) -> tuple[Any, int]:
+        """(latents, steps that the scheduler made)."""
+        ticks: list[int] = []
+        size: dict[str, Any] = {"width": self.size, "height": self.size}
+        if self.family.kind == "video":
+            size["num_frames"] = self.family.tiny_frames
+        self.pipe.scheduler = scheduler
+        try:
+            made = latents(
+                self.family, self.pipe, self.config, self.embeddings, steps=steps, seed=seed,
+                on_step=lambda: ticks.append(1), **{**size, **self.start, **wanted},
+            )  # fmt: skip
+        finally:
+            self.pipe.scheduler = self.own
+        return made["latents"], len(ticks)
+
+    def sampled(self, options: Any, **wanted: Any) -> tuple[Any, int]:
+        return self.run(implementation_of("sampler", options)(self.pipe, options), **wanted)
+
+
+tiny = lru_cache(maxsize=2)(Tiny)
 
 
 @pytest.fixture(scope="module")
-def run(tiny_pipes):
-    """scheduler, seed -> latents of 4 steps."""
-    pipe, config = tiny_pipes[Guidance.embedded]
-    embeddings = FLUX.encode(pipe, config, SAMPLE, 3.5)
-    own = pipe.scheduler
-
-    def call(scheduler, seed=5):
-        pipe.scheduler = scheduler
-        try:
-            return latents(FLUX, pipe, config, embeddings, steps=4, seed=seed)["latents"]
-        finally:
-            pipe.scheduler = own
-
-    call.pipe = pipe  # type: ignore[attr-defined]
-    return call
+def flow() -> Tiny:
+    return tiny("demo")
 
 
-def test_all_shipped_are_covered():
-    assert {"default", "euler", "euler_karras", "euler_exponential", "euler_beta", "euler_stochastic", "unipc"} <= set(
-        SHIPPED
-    )
-    assert set(FLUX.samplers) == set(OPTIONS)
+@pytest.fixture(scope="module")
+def unet() -> Tiny:
+    return tiny("sd15")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_runs_repeats_and_leaves_the_global_state(run, name):
-    options = shipped(name)
-    before = torch.get_rng_state()
-    first, second, other = (run(BUILD[options.name](run.pipe, options), seed) for seed in (5, 5, 6))
-    assert torch.equal(before, torch.get_rng_state())
-    assert torch.isfinite(first).all() and torch.equal(first, second) and not torch.equal(first, other)
-    as_own = torch.equal(first, run(run.pipe.scheduler))
-    assert as_own == (name in ("default", "euler")), "only these are what the model has anyway"
-    assert is_stochastic(options) == (name == "euler_stochastic")
+def families() -> list[str]:
+    """One model of every pipeline class."""
+    found: dict[str, str] = {}
+    for name in MODELS:
+        family = implementation_of("model", config_of(name))
+        found.setdefault(next(iter(family.tasks.values())), name)
+    return sorted(found.values(), key=lambda name: (name in ("demo", "sd15"), name))
+
+
+def test_every_sampler_is_an_option_of_the_group() -> None:
+    assert set(SAMPLERS) | {"default"} <= set(SHIPPED)
+    assert {options.name for options in shipped().values()} == {"default", *SAMPLERS}
+    spaced = {name for name in SHIPPED if name.endswith(("_karras", "_exponential", "_beta"))}
+    for name in spaced:
+        plain, _, spacing = name.rpartition("_")
+        assert shipped()[name] == options_of(plain, sigmas=Sigmas(spacing))
+    for name in set(SAMPLERS) & set(SHIPPED):
+        assert shipped()[name] == options_of(name), "the plain option is the sampler with its defaults"
+
+
+@pytest.mark.parametrize("model", families())
+def test_every_sampler_that_fits_runs(model: str) -> None:
+    one = tiny(model)
+    own_levels = None
+    for name in fitting(one.family):
+        options, before = options_of(name), torch.get_rng_state()
+        scheduler = implementation_of("sampler", options)(one.pipe, options)
+        assert kind_of(scheduler) == kind_of(one.own) == one.family.schedule, name
+        made, ticks = one.run(scheduler)
+        assert torch.isfinite(made).all() and made.std() > 0, name
+        assert torch.equal(before, torch.get_rng_state()), name
+        if name != "default":
+            assert ticks == one.pipe.num_timesteps == denoiser_calls(options, STEPS), name
+        if one.family.schedule == "flow":
+            levels = scheduler.sigmas[:-1].unique().flip(0)
+            own_levels = levels if own_levels is None else own_levels
+            asks = _leaves_levels(one) and not one.own.config.get("use_flow_sigmas")
+            if not (asks and scheduler.config.get("use_flow_sigmas")):
+                assert torch.allclose(levels, own_levels, atol=4e-3), f"{name}: another shift"
+
+
+def _leaves_levels(one: Tiny) -> bool:
+    """Whether the pipeline hands over no noise levels."""
+    seen: list[Any] = []
+
+    class Asked(type(one.own)):  # type: ignore[misc]
+        def set_timesteps(
+            self, num_inference_steps: Any = None, device: Any = None, sigmas: Any = None, mu: Any = None
+        ) -> None:
+            seen.append(sigmas)
+            given = {} if sigmas is None else {"sigmas": sigmas}
+            super().set_timesteps(num_inference_steps, device=device, mu=mu, **given)
+
+    one.run(Asked(**{key: value for key, value in one.own.config.items() if not key.startswith("_")}))
+    return seen[0] is None
+
+
+@pytest.mark.parametrize("model", ["demo", "sd15"])
+def test_shipped_repeats_and_differs_from_the_others(model: str) -> None:
+    one, made = tiny(model), {}
+    for name, options in shipped().items():
+        if why_not(one.family, options):
+            continue
+        first, _ = one.sampled(options, steps=4)
+        assert torch.equal(first, one.sampled(options, steps=4)[0]), name
+        assert not torch.equal(first, one.sampled(options, steps=4, seed=6)[0]), name
+        made[name] = first
+    same = {frozenset((a, b)) for a in made for b in made if a < b and torch.equal(made[a], made[b])}
+    assert same == {frozenset(("default", "euler" if model == "demo" else "pndm"))}
+
+
+HAND_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "use_dynamic_shifting": True}
+DPM = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 
 
 @pytest.mark.parametrize(
-    ("options", "arguments"),
+    ("options", "kind", "arguments"),
     [
-        (EulerSampler(sigmas=Sigmas.karras), {"use_karras_sigmas": True}),
-        (EulerSampler(sigmas=Sigmas.exponential), {"use_exponential_sigmas": True}),
-        (EulerSampler(sigmas=Sigmas.beta), {"use_beta_sigmas": True}),
-        (EulerSampler(shift=2.0), {"shift": 2.0, "use_dynamic_shifting": False}),
+        (("euler", {"sigmas": Sigmas.karras}), "FlowMatchEulerDiscrete", {"use_karras_sigmas": True}),
+        (("euler", {"sigmas": Sigmas.exponential}), "FlowMatchEulerDiscrete", {"use_exponential_sigmas": True}),
+        (("euler", {"sigmas": Sigmas.beta}), "FlowMatchEulerDiscrete", {"use_beta_sigmas": True}),
+        (("euler", {"shift": 2.0}), "FlowMatchEulerDiscrete", {"shift": 2.0, "use_dynamic_shifting": False}),
+        (("euler", {"stochastic": True}), "FlowMatchEulerDiscrete", {"stochastic_sampling": True}),
+        (("lcm", {}), "FlowMatchLCM", {}),
+        (("unipc", {}), "UniPCMultistep", HAND_FLOW),
+        (("unipc", {"order": 3}), "UniPCMultistep", {**HAND_FLOW, "solver_order": 3}),
+        (("dpmpp_2m", {}), "DPMSolverMultistep", {**HAND_FLOW, **DPM}),
+        (("dpmpp_3m", {}), "DPMSolverMultistep", {**HAND_FLOW, **DPM, "solver_order": 3}),
+        (("dpmpp_2m_sde", {}), "DPMSolverMultistep", {**HAND_FLOW, **DPM, "algorithm_type": "sde-dpmsolver++"}),
+        (("dpmpp_2s", {}), "DPMSolverSinglestep", {**HAND_FLOW, **DPM, "lower_order_final": True}),
     ],
 )
-def test_euler_is_what_diffusers_makes_of_the_same_arguments(run, options, arguments):
-    from diffusers import FlowMatchEulerDiscreteScheduler
+def test_on_a_flow_model_it_is_what_diffusers_makes_by_hand(
+    flow: Tiny, options: Any, kind: str, arguments: dict[str, Any]
+) -> None:
+    import diffusers
 
-    given = {"shift": 3.0, "use_dynamic_shifting": True, **arguments}
-    theirs = run(FlowMatchEulerDiscreteScheduler(**given))
-    assert torch.equal(run(euler(run.pipe, options)), theirs)
-    assert not torch.equal(run(run.pipe.scheduler), theirs)
-
-
-@pytest.mark.parametrize("shift", [None, 2.0])
-def test_unipc_is_what_diffusers_makes_of_the_same_arguments(run, shift):
-    from diffusers import UniPCMultistepScheduler
-
-    given = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "solver_order": 3}
-    given |= {"use_dynamic_shifting": True} if shift is None else {"flow_shift": shift}
-    theirs = run(UniPCMultistepScheduler(**given))
-    assert torch.equal(run(unipc(run.pipe, UniPCSampler(order=3, shift=shift))), theirs)
+    given = arguments if arguments.get("use_flow_sigmas") else {"shift": 3.0, "use_dynamic_shifting": True, **arguments}
+    theirs = getattr(diffusers, f"{kind}Scheduler")(**given)
+    assert torch.equal(flow.sampled(options_of(options[0], **options[1]), steps=4)[0], flow.run(theirs, steps=4)[0])
 
 
-def test_unipc_keeps_the_models_shift_quietly(run):
-    from diffusers import FlowMatchEulerDiscreteScheduler
+KARRAS = {"use_karras_sigmas": True}
 
-    class Pipe:
-        scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, base_shift=1.5, use_dynamic_shifting=True)
+
+@pytest.mark.parametrize(
+    ("options", "kind", "arguments"),
+    [
+        (("euler", {}), "EulerDiscrete", {}),
+        (("euler", {"sigmas": Sigmas.karras}), "EulerDiscrete", KARRAS),
+        (("euler_ancestral", {}), "EulerAncestralDiscrete", {}),
+        (("heun", {"sigmas": Sigmas.exponential}), "HeunDiscrete", {"use_exponential_sigmas": True}),
+        (("dpm2", {"sigmas": Sigmas.karras}), "KDPM2Discrete", KARRAS),
+        (("dpm2_ancestral", {}), "KDPM2AncestralDiscrete", {}),
+        (("lms", {"sigmas": Sigmas.beta}), "LMSDiscrete", {"use_beta_sigmas": True}),
+        (("dpmpp_2m", {"sigmas": Sigmas.karras}), "DPMSolverMultistep", {**DPM, **KARRAS}),
+        (("dpmpp_2m_sde", {}), "DPMSolverMultistep", {**DPM, "algorithm_type": "sde-dpmsolver++"}),
+        (("dpmpp_2s", {}), "DPMSolverSinglestep", {**DPM, "lower_order_final": True}),
+        (("deis", {"order": 3}), "DEISMultistep", {"solver_order": 3}),
+        (("unipc", {"sigmas": Sigmas.karras}), "UniPCMultistep", KARRAS),
+        (("sasolver", {}), "SASolver", {}),
+        (("ddpm", {}), "DDPM", {"clip_sample": False}),
+        (("lcm", {}), "LCM", {}),
+    ],
+)
+def test_on_a_diffusion_model_it_is_what_diffusers_makes_by_hand(
+    unet: Tiny, options: Any, kind: str, arguments: dict[str, Any]
+) -> None:
+    import diffusers
+
+    found = getattr(diffusers, f"{kind}Scheduler")
+    takes = signature(found.__init__).parameters
+    own = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "set_alpha_to_one": False}
+    own |= {"steps_offset": 1, "clip_sample": False}
+    theirs = found(**{**{key: value for key, value in own.items() if key in takes}, **arguments})
+    assert torch.equal(unet.sampled(options_of(options[0], **options[1]), steps=4)[0], unet.run(theirs, steps=4)[0])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ddim", "DDIMScheduler"), ("tcd", "TCDScheduler")])
+def test_eta_reaches_every_step(unet: Tiny, name: str, kind: str) -> None:
+    """Against a loop written here, because the pipeline itself hands over 0."""
+    import diffusers
+
+    theirs = getattr(diffusers, kind).from_config(unet.own.config)
+    ours = build(unet.pipe, options_of(name, eta=0.7))
+    results = []
+    for scheduler, given in ((theirs, {"eta": 0.7}), (ours, {"eta": 0.0})):
+        scheduler.set_timesteps(4)
+        x, generator = torch.ones(1, 4, 8, 8), torch.Generator().manual_seed(1)
+        for timestep in scheduler.timesteps:
+            x = scheduler.step(0.3 * x, timestep, x, generator=generator, return_dict=False, **given)[0]
+        results.append(x)
+    assert torch.equal(*results)
+    still = [unet.sampled(options_of(name, eta=eta), steps=4)[0] for eta in (0.0, 0.7)]
+    assert not torch.equal(*still)
+
+
+@pytest.mark.parametrize("model", ["demo", "sd15"])
+@pytest.mark.parametrize("task", ["image_to_image", "inpaint"])
+def test_every_sampler_starts_from_a_picture(model: str, task: str) -> None:
+    one = tiny(model)
+    start = {"image": [picture(one.size)], "strength": 0.5, "task": task}
+    if task == "inpaint":
+        start["mask"] = [mask(one.size)]
+    for name in fitting(one.family):
+        made, ticks = one.sampled(options_of(name), steps=4, **start)
+        assert torch.isfinite(made).all() and ticks >= 2, name
+        assert ticks < one.sampled(options_of(name), steps=4)[1], name
+
+
+@pytest.mark.parametrize("name", [name for name in names("sampler") if name in SAMPLERS])
+@pytest.mark.parametrize("model", ["demo", "sd15"])
+def test_a_picture_of_a_batch_has_its_own_noise(model: str, name: str) -> None:
+    one = tiny(model)
+    options = options_of(name, **({"eta": 1.0} if name == "ddim" else {"stochastic": name == "x"} if False else {}))
+    if why_not(one.family, options):
+        return
+    before = torch.get_rng_state()
+
+    def walked(seeds: list[int], rows: slice) -> Any:
+        scheduler = build(one.pipe, options)
+        mu = {"mu": 0.8, "sigmas": [1.0, 0.75, 0.5, 0.25]} if model == "demo" else {"num_inference_steps": 4}
+        scheduler.set_timesteps(**mu)
+        x = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)[rows]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        for timestep in scheduler.timesteps:
+            x = scheduler.scale_model_input(x, timestep) if model == "sd15" and False else x
+            given = {"generator": generators} if "generator" in signature(scheduler.step).parameters else {}
+            x = scheduler.step(0.3 * x, timestep, x, return_dict=False, **given)[0]
+        return x
+
+    both = walked([1, 2], slice(0, 2))
+    assert torch.allclose(both, torch.cat([walked([1], slice(0, 1)), walked([2], slice(1, 2))]), atol=1e-6)
+    assert is_stochastic(options) == (not torch.allclose(both, walked([3, 4], slice(0, 2)), atol=1e-6))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_pictures_are_noised_along_the_flow(flow: Tiny) -> None:
+    picture_, noise = torch.full((2, 3), 5.0), torch.ones(2, 3)
+    for name in fitting(flow.family):
+        if name == "default":
+            continue
+        scheduler = build(flow.pipe, options_of(name))
+        scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25], mu=0.8)
+        scheduler.set_begin_index(2 * scheduler.order)
+        level = float(scheduler.sigmas[2 * scheduler.order])
+        times = scheduler.timesteps[2 * scheduler.order].repeat(2)
+        noised = scheduler.scale_noise(picture_, times, noise)
+        assert torch.allclose(noised, torch.full((2, 3), level + (1 - level) * 5), atol=1e-4), name
+
+
+def test_the_models_training_is_kept_quietly(unet: Tiny) -> None:
+    """Also values that the own scheduler has by default, where another class has other defaults."""
+    from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]
     logging.getLogger("diffusers").addHandler(handler)
+
+    class Pipe:
+        scheduler: Any = DDIMScheduler(prediction_type="v_prediction")
+
     try:
-        scheduler = unipc(Pipe, UniPCSampler())
+        for name in SAMPLERS:
+            if "diffusion" in SAMPLERS[name].classes:
+                made = build(Pipe, options_of(name))
+                assert made.config.prediction_type == "v_prediction", name
+                assert torch.equal(made.betas, Pipe.scheduler.betas), name
+        Pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, base_shift=1.5, use_dynamic_shifting=True)
+        for name in SAMPLERS:
+            if "flow" in SAMPLERS[name].classes:
+                made = build(Pipe, options_of(name))
+                assert made.config.base_shift == 1.5 and made.config.use_dynamic_shifting, name
     finally:
         logging.getLogger("diffusers").removeHandler(handler)
     assert not records
-    ours, own = scheduler, Pipe.scheduler
-    run(ours), run(own)
-    assert torch.allclose(ours.sigmas, own.sigmas, atol=2e-3), "same shift for the same size"
-    Pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    fixed = unipc(Pipe, UniPCSampler())
-    run(fixed), run(Pipe.scheduler)
-    assert torch.allclose(fixed.sigmas, Pipe.scheduler.sigmas, atol=2e-3)
 
 
-def _error(scheduler, steps):
-    """Distance from the exact end of a flow between noise and a normal distribution of deviation 0.5.
-
-    There the velocity at noise level s is x (s - (1 - s) d^2) / (s^2 + (1 - s)^2 d^2), and x ends at d times its start.
-    """
-    deviation, start = 0.5, torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 9)
-    scheduler.set_timesteps(steps)
-    x = start
-    for s, timestep in zip(scheduler.sigmas.double(), scheduler.timesteps, strict=False):
-        spread = s**2 + (1 - s) ** 2 * deviation**2
-        velocity = x * (s - (1 - s) * deviation**2) / spread
-        x = scheduler.step(velocity, timestep, x, return_dict=False)[0].double()
-    return float((x - deviation * start).abs().max())
-
-
-class Plain:
-    """A pipeline whose noise levels are not shifted."""
-
+def test_the_models_own_spacing_is_kept_unless_chosen() -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler()
+    class Pipe:
+        scheduler = FlowMatchEulerDiscreteScheduler(use_beta_sigmas=True)
+
+    def levels(name: str, sigmas: Sigmas | None) -> Any:
+        scheduler = build(Pipe, options_of(name, sigmas=sigmas))
+        scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
+        return scheduler.sigmas.unique()
+
+    for name in ("euler", "heun", "dpmpp_2m", "unipc"):
+        assert torch.equal(levels(name, None), levels(name, Sigmas.beta)), name
+        assert not torch.equal(levels(name, None), levels(name, Sigmas.uniform)), name
 
 
-@pytest.mark.parametrize("sigmas", list(Sigmas))
-def test_euler_converges_to_the_exact_solution(sigmas):
-    coarse, fine = (_error(euler(Plain, EulerSampler(sigmas=sigmas)), steps) for steps in (10, 80))
-    assert fine < 0.15 * coarse, "first order: the error follows the step"
+def test_what_does_not_fit_says_why(flow: Tiny, unet: Tiny) -> None:
+    assert "pndm makes no flow steps, only diffusion" in why_not(flow.family, options_of("pndm"))
+    assert "sampler.shift=2.0 could not take effect" in why_not(unet.family, options_of("euler", shift=2.0))
+    assert "sampler.sigmas=karras" in why_not(unet.family, options_of("lcm", sigmas=Sigmas.karras))
+    assert "sampler.eta=0.5" in why_not(unet.family, options_of("euler_ancestral", eta=0.5))
+    assert why_not(flow.family, options_of("euler", shift=2.0)) == ""
+    assert {"euler", "dpmpp_2m", "unipc", "heun"} <= set(fitting(flow.family)) & set(fitting(unet.family))
+    with pytest.raises(RunError, match="PNDMScheduler is for diffusion models"):
+        build(unet.pipe, options_of("cogvideox_dpm"))
 
 
-@pytest.mark.parametrize("steps", [10, 20, 40])
-def test_unipc_is_of_higher_order(steps):
-    assert _error(unipc(Plain, UniPCSampler()), steps) < 0.15 * _error(euler(Plain, EulerSampler()), steps)
+def test_noise_that_a_class_does_not_know_is_refused() -> None:
+    from diffusers import DDIMScheduler
+
+    class Pipe:
+        scheduler = DDIMScheduler(rescale_betas_zero_snr=True)
+
+    assert build(Pipe, options_of("euler")).config.rescale_betas_zero_snr
+    with pytest.raises(RunError, match="sampler=heun: the model was trained with rescale_betas_zero_snr=True"):
+        build(Pipe, options_of("heun"))
 
 
-def test_values_out_of_range_are_refused():
-    for make in (lambda: EulerSampler(shift=0.0), lambda: UniPCSampler(shift=-1.0), lambda: UniPCSampler(order=7)):
-        with pytest.raises(ConfigError, match=r"sampler\.(shift|order)="):
-            make()
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("euler", {"shift": 0.0}),
+        ("unipc", {"shift": -1.0}),
+        ("unipc", {"order": 7}),
+        ("deis", {"order": 0}),
+        ("ddim", {"eta": -0.1}),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=rf"sampler\.{next(iter(values))}="):
+        options_of(name, **values)

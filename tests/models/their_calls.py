@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from wavespeed_runner.config import Guidance
 
 NEGATIVE = "dark"
@@ -24,4 +26,122 @@ def flux(config: Any, task: str) -> dict[str, Any]:
     return call
 
 
-CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {"flux": flux}
+def flux2(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 4.0, "max_sequence_length": 512}
+
+
+def flux2_klein(config: Any, task: str) -> dict[str, Any]:
+    if "base" in config.repo:
+        return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}
+    return {}
+
+
+def qwen_image(config: Any, task: str) -> dict[str, Any]:
+    return {"true_cfg_scale": 4.0, "negative_prompt": NEGATIVE}
+
+
+def z_image(config: Any, task: str) -> dict[str, Any]:
+    if "Turbo" in config.repo:
+        return {"guidance_scale": 0.0}
+    return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE}
+
+
+def stable_diffusion(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": config.guidance_scale, "negative_prompt": NEGATIVE}
+
+
+def ltx_video(config: Any, task: str) -> dict[str, Any]:
+    call = {"guidance_scale": 3.0, "negative_prompt": NEGATIVE, "frame_rate": 25}
+    if "0.9.5" in config.repo:
+        return call | {"decode_timestep": 0.05, "decode_noise_scale": 0.025, "max_sequence_length": 256}
+    return call
+
+
+def sd3(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 4.5 if "medium" in config.repo else 3.5, "negative_prompt": NEGATIVE}
+
+
+def chroma(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 3.0, "negative_prompt": NEGATIVE, "max_sequence_length": 512}  # inpaint's default is 256
+
+
+def hidream(config: Any, task: str) -> dict[str, Any]:
+    if config.repo.endswith("Full"):
+        return {"guidance_scale": 5.0, "negative_prompt": NEGATIVE}
+    # Their scheduler draws noise, and the pipeline gives it no generator: all of it from the process's own, then.
+    return {"guidance_scale": 0.0, "generator": None}
+
+
+def wan(config: Any, task: str) -> dict[str, Any]:
+    call = {"guidance_scale": 5.0, "negative_prompt": NEGATIVE, "max_sequence_length": 512}
+    if "Wan2.2-T2V-A14B" in config.repo:
+        return call | {"guidance_scale": 4.0, "guidance_scale_2": 3.0}
+    if "Wan2.2-I2V-A14B" in config.repo:
+        return call | {"guidance_scale": 3.5}
+    return call
+
+
+def cogvideox(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 6.0, "negative_prompt": NEGATIVE}
+
+
+def hunyuan_video(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 6.0}
+
+
+def ltx2(config: Any, task: str) -> dict[str, Any]:
+    own = {"guidance_scale": 4.0, "audio_guidance_scale": 4.0, "stg_scale": 0.0, "audio_stg_scale": 0.0}
+    own |= {"modality_scale": 1.0, "audio_modality_scale": 1.0, "guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}
+    return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": False}
+
+
+def hunyuan_video15(config: Any, task: str) -> dict[str, Any]:
+    return {"negative_prompt": NEGATIVE}  # the scale is the pipeline's own
+
+
+def lumina2(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 4.0, "negative_prompt": NEGATIVE, "cfg_trunc_ratio": 0.25, "cfg_normalization": True}
+
+
+def pixart_sigma(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 4.5, "negative_prompt": NEGATIVE, "use_resolution_binning": False, "clean_caption": False}
+
+
+def sana(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 4.5, "negative_prompt": NEGATIVE, "use_resolution_binning": False}
+
+
+CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
+    "chroma": chroma,
+    **dict.fromkeys(("cogvideox", "cogvideox_i2v"), cogvideox),
+    "flux": flux,
+    "flux2": flux2,
+    "flux2_klein": flux2_klein,
+    "hunyuan_video": hunyuan_video,
+    "hunyuan_video_i2v": hunyuan_video,
+    "hunyuan_video15": hunyuan_video15,
+    "hunyuan_video15_i2v": hunyuan_video15,
+    "ltx2": ltx2,
+    "ltx_video": ltx_video,
+    "hidream": hidream,
+    "lumina2": lumina2,
+    "pixart_sigma": pixart_sigma,
+    "qwen_image": qwen_image,
+    "sana": sana,
+    "sd3": sd3,
+    "sd": stable_diffusion,
+    "sdxl": stable_diffusion,
+    **dict.fromkeys(("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"), wan),
+    "z_image": z_image,
+}
+
+
+def sd3_inpainted(pipe: Any, latents: Any) -> Any:
+    """diffusers 0.42.1 leaves the VAE's shift out when it has inpainted, and only then: decoded as for text to image."""
+    with torch.inference_mode():
+        decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor).sample
+    return pipe.image_processor.postprocess(decoded, output_type="np")
+
+
+DECODED_BY_HAND: dict[tuple[str, str], Callable[[Any, Any], Any]] = {("sd3", "inpaint"): sd3_inpainted}
+"""(family, task) -> (pipe, latents) -> pixels, where the pipeline's own decoding is wrong."""

@@ -57,6 +57,21 @@ def compare(picture: Pixels, reference: Pixels) -> dict[str, float | None]:
     }
 
 
+def compare_videos(video: Any, reference: Any) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """The metrics of one video, frames (n, height, width, 3), against its reference.
+
+    Returns:
+        Their means over the frames, and the worst frame's value of each. PSNR leaves out frames that are identical.
+
+    Raises:
+        ValueError: as `compare`; or different numbers of frames.
+    """
+    if len(video) != len(reference):
+        raise ValueError(f"videos of {len(video)} and {len(reference)} frames cannot be compared")
+    figures = summarize([compare(one, other) for one, other in zip(video, reference, strict=True)])
+    return {name: each["mean"] for name, each in figures.items()}, {n: each["worst"] for n, each in figures.items()}
+
+
 def _psnr(a: Any, b: Any) -> float | None:
     from skimage.metrics import peak_signal_noise_ratio
 

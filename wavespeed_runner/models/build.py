@@ -84,7 +84,7 @@ def assemble(kind: str, parts: Parts, *, dtype: Any, device: Any, float32: tuple
 
     modules = {
         name: random_module(
-            lambda given=given: _module(*given),  # type: ignore[misc]
+            lambda given=given: _module(*given),
             seed=seed,
             dtype=torch.float32 if name in float32 else dtype,
             device=device,
@@ -95,12 +95,17 @@ def assemble(kind: str, parts: Parts, *, dtype: Any, device: Any, float32: tuple
 
 
 def _module(name: str, config: dict[str, Any]) -> Any:
-    """A module of diffusers, which takes its configuration as arguments, or of transformers, which takes an object."""
+    """A module of diffusers, which takes its configuration as arguments, or of transformers, which takes an object.
+
+    name: a class, or `folder.class` for those that diffusers keeps in the folder of one pipeline.
+    """
     import diffusers
     import transformers
 
-    if hasattr(diffusers, name):
-        return getattr(diffusers, name)(**config)
+    folder, _, kind_name = name.rpartition(".")
+    home = getattr(diffusers.pipelines, folder) if folder else diffusers
+    if hasattr(home, kind_name):
+        return getattr(home, kind_name)(**config)
     kind = getattr(transformers, name)
     return kind(kind.config_class(**config))
 
@@ -128,7 +133,7 @@ def random_module(make: Any, *, seed: int, dtype: Any, device: Any) -> Any:
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
-        elif parameter.dim() < 2:
+        elif parameter.dim() < 2 or parameter[0].numel() == 1:  # the latter: of a norm over (n, channels, ...)
             parameter.fill_(1)
         else:
             parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
@@ -140,12 +145,14 @@ def _materialise(module: Any, dtype: Any, device: Any) -> None:
     import torch
 
     made: dict[int, Any] = {}
-    for part in module.modules():
+    precise = _precise(module, dtype)
+    for path, part in module.named_modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 fresh = made.get(id(parameter))
                 if fresh is None:
-                    empty = torch.empty(parameter.shape, dtype=dtype, device=device)
+                    kind = torch.float32 if precise.intersection((*path.split("."), name)) else dtype
+                    empty = torch.empty(parameter.shape, dtype=kind, device=device)
                     fresh = made[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
                 part._parameters[name] = fresh
         for name, buffer in part._buffers.items():
@@ -155,9 +162,21 @@ def _materialise(module: Any, dtype: Any, device: Any) -> None:
                 part._buffers[name] = buffer.to(device, dtype if cast else None)
 
 
-def clip_tokenizer(length: int = 77) -> Any:
-    """In the place of CLIP's."""
-    return byte_tokenizer(CLIP_TOKENS, begin=CLIP_TOKENS[0], pad=CLIP_TOKENS[1], length=length)
+def _precise(module: Any, dtype: Any) -> set[str]:
+    """Names of submodules and parameters that loading keeps in float32: always in diffusers' models, in those of
+    transformers some only where the rest is float16."""
+    import torch
+    from transformers import PreTrainedModel
+
+    names = set(getattr(module, "_keep_in_fp32_modules_strict", None) or ())
+    if not isinstance(module, PreTrainedModel) or dtype == torch.float16:
+        names |= set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    return names
+
+
+def clip_tokenizer(length: int = 77, pad: str = CLIP_TOKENS[1]) -> Any:
+    """In the place of CLIP's. pad: the tokenizers of OpenCLIP have "!"."""
+    return byte_tokenizer(CLIP_TOKENS, begin=CLIP_TOKENS[0], pad=pad, length=length)
 
 
 def t5_tokenizer(length: int) -> Any:

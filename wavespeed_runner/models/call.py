@@ -48,14 +48,16 @@ def denoise(
     if wanted.image is not None:
         accepted = signature(pipe.__call__).parameters
         given = {name: value for name, value in given.items() if name in accepted or name not in IMPLIED}
-    output = pipe(
+    if family.prepare:
+        family.prepare(pipe, wanted)
+    call = {
         **family.arguments(model, embeddings, wanted),
         **given,
-        num_inference_steps=wanted.steps,
-        generator=wanted.generator,
-        output_type="latent",
-    )
-    return family.outputs(output)
+        "num_inference_steps": wanted.steps,
+        "generator": wanted.generator,
+        "output_type": "latent",
+    }
+    return family.run(pipe, call) if family.run else family.outputs(pipe(**call))
 
 
 @contextmanager
@@ -88,6 +90,12 @@ def watched(scheduler: Any, generator: Any, on_step: Callable[[], None]) -> Iter
         yield
     finally:
         scheduler.__class__ = original
+
+
+def scaled_pictures(pipe: Any, latents: Any) -> Any:
+    """Pictures from latents (n, channels, h, w) of a VAE that has a scale and a shift."""
+    latents = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    return pictures(pipe, pipe.vae.decode(latents, return_dict=False)[0])
 
 
 def pictures(pipe: Any, decoded: Any) -> Any:

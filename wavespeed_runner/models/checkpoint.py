@@ -34,10 +34,10 @@ MAX_HEADER = 100_000_000
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
-LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
-"""Whose classes a pipeline may be made of; the last is diffusers' own name for its Stable Diffusion modules."""
-READ = (".safetensors", ".json", ".txt", ".model")
-"""Endings of the files that loading reads: weights, configurations, vocabularies."""
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
+"""Whose classes a pipeline may be made of; the last two are folders of diffusers' own."""
+READ = (".safetensors", ".json", ".txt", ".model", ".jinja")
+"""Endings of the files that loading reads: weights, configurations, vocabularies, chat templates."""
 WHOLE = 16 * 1024 * 1024
 """Files up to so many bytes are hashed whole, larger ones by their header and samples."""
 SAMPLES, SAMPLE = 256, 4096
@@ -77,6 +77,23 @@ def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> 
         raise ConfigError(f"{where}: this is no .safetensors file ({ALLOWED})")
     else:
         _refuse_corrupt(where, path)
+
+
+def inspect_part(repo: str, key: str) -> None:
+    """Accepts a hub id and a local folder of one part, such as a language model, as transformers saves it.
+
+    Raises:
+        ConfigError: nothing is there, or only pickles are.
+    """
+    path = local(repo)
+    if path is None:
+        return
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"{key}={repo}: no config.json there; a hub id or a folder of transformers is needed")
+    if _pickles_only(path):
+        raise ConfigError(f"{key}={repo}: {CONVERT}")
+    for file in sorted(path.glob("*.safetensors")):
+        _refuse_corrupt(f"{key}={repo}", file)
 
 
 def _inspect_folder(where: str, folder: Path) -> None:

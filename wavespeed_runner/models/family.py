@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Guidance, ModelConfig
+from ..errors import ConfigError
 
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
 """What a pipeline can be asked for; diffusers has a pipeline class for each, over the same components."""
@@ -49,8 +50,13 @@ class Wanted:
 
 
 def plain_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """Embeddings and guidance as keyword arguments of most pipelines' call."""
-    return {**embeddings, "guidance_scale": wanted.guidance_scale}
+    """Embeddings and guidance as keyword arguments of most pipelines' call; 1 is no guidance."""
+    return {**embeddings, "guidance_scale": 1.0 if wanted.guidance_scale is None else wanted.guidance_scale}
+
+
+def same_layout(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
+    """`Family.unpacked` of pipelines whose latents are (n, channels, h, w) all the way."""
+    return latents
 
 
 def first_output(output: Any) -> dict[str, Any]:
@@ -82,38 +88,74 @@ class Family:
     outputs: Callable[[Any], dict[str, Any]] = first_output
     unpacked: Callable[..., Any] | None = None
     """None: the latents have no picture's layout that image-to-image would take."""
+    run: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
+    """(pipe, arguments of its call) -> as `outputs`, which it stands in for: where decoding needs more of the call than
+    what the pipeline returns."""
+    prepare: Callable[[Any, Wanted], None] | None = None
+    """(pipe, wanted): sets what the pipeline reads from its own attributes, where its call has no argument for it."""
     check: Callable[[Any, Any], None] | None = None
     """(model, pipe): raises `RunError` when loaded weights are not what the configuration says."""
     denoiser: str = "transformer"
     """The pipeline's component that is called every step."""
     float32: tuple[str, ...] = ()
     """Components that stay in float32 whatever `model.dtype` says, as their makers run them."""
+    elsewhere: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Key of the configuration that names a repository -> the parts that come from there, component -> class in
+    transformers. Where the key is null, they are in `model.repo`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the pipeline's class, given whatever its repository says: a component left out, a switch."""
     published: Callable[[Any], str] | None = None
     """model -> hub id that completes a single-file checkpoint, where `model.components` gives none."""
+    single_file: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Component -> how names of its weights begin in a single file of the original layout that holds several
+    components. Empty: single files hold the denoiser alone."""
     blocks: Blocks | None = None
     """None: block caches cannot attach."""
     kind: str = "image"
     """`image` or `video`."""
     size_multiple: int = 16
     """Width and height must be multiples of this many pixels."""
+    max_pixels: int | None = None
+    """Width times height, at most."""
+    fixed_size: tuple[int, int] | None = None
+    """Width and height of models that make no other; rehearsals have `tiny_size`."""
     frame_multiple: int = 1
     """The number of frames must be one more than a multiple of this."""
     tiny_size: int = 128
     """Width and height of a rehearsal with `init=tiny`, where the user gives none."""
     tiny_frames: int = 5
+    unguided: float = 1.0
+    """The guidance_scale at which classifier-free guidance does nothing. It is 0 where the scale multiplies what is
+    added to the prompt's own prediction."""
+    adapters: tuple[str, ...] = ("lora",)
+    """Kinds of adapters that diffusers can load into it: `lora`, `textual_inversion`."""
+    batches: bool = True
+    """Whether embeddings of several prompts can be put behind each other, and denoised together."""
     schedule: str = "flow"
-    """What its scheduler integrates: `flow` (flow matching) or `diffusion` (DDPM noise, epsilon or v predicted)."""
-    samplers: tuple[str, ...] = ("default",)
-    """Samplers that were tried on this family and are right."""
+    """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
+    `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_not`."""
+    unfit_samplers: dict[str, str] = field(default_factory=dict)
+    """Samplers that would fit by the schedule and do not -> why."""
+
+    @property
+    def adapter_names(self) -> str:
+        return ", ".join(self.adapters) or "none"
 
     @property
     def task_names(self) -> str:
         return ", ".join(self.tasks)
 
 
-def two_passes(model: ModelConfig, guidance_scale: float | None) -> bool:
-    """Whether classifier-free guidance acts: every step also runs the negative prompt."""
-    return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > 1
+def two_passes(model: ModelConfig, guidance_scale: float | None, *, off: float = 1.0) -> bool:
+    """Whether classifier-free guidance acts: every step also runs the negative prompt. off: `Family.unguided`."""
+    return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > off
+
+
+def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:
+    """Raises `ConfigError` for guidance that the family's pipelines do not have."""
+    if model.guidance not in allowed:
+        names = ", ".join(guidance.value for guidance in allowed)
+        raise ConfigError(f"model.guidance={model.guidance.value}: allowed: {names}")
 
 
 def task_of(kind: str, inputs: dict[str, Any]) -> str:

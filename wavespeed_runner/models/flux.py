@@ -12,8 +12,26 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build
-from .call import pictures
+from .call import scaled_pictures
 from .family import Blocks, Family, Wanted, two_passes
+from .prompts import allow_length, refuse_cut
+
+VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "norm_num_groups": 32,
+    "sample_size": 1024,
+    "scaling_factor": 0.3611,
+    "shift_factor": 0.1159,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+"""The autoencoder of FLUX.1, which other families took over."""
+
+TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 128}
 
 FULL: build.Parts = {
     "transformer": (
@@ -30,22 +48,7 @@ FULL: build.Parts = {
             "axes_dims_rope": (16, 56, 56),
         },
     ),
-    "vae": (
-        "AutoencoderKL",
-        {
-            "down_block_types": ("DownEncoderBlock2D",) * 4,
-            "up_block_types": ("UpDecoderBlock2D",) * 4,
-            "block_out_channels": (128, 256, 512, 512),
-            "layers_per_block": 2,
-            "latent_channels": 16,
-            "norm_num_groups": 32,
-            "sample_size": 1024,
-            "scaling_factor": 0.3611,
-            "shift_factor": 0.1159,
-            "use_quant_conv": False,
-            "use_post_quant_conv": False,
-        },
-    ),
+    "vae": ("AutoencoderKL", VAE),
     "text_encoder": build.clip(768, layers=12, heads=12),
     "text_encoder_2": build.t5(4096, ff=10240, layers=24, heads=64),
 }
@@ -62,7 +65,7 @@ TINY = build.shrunk(
         "pooled_projection_dim": 32,
         "axes_dims_rope": (4, 6, 6),
     },
-    vae={"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 128},
+    vae=TINY_VAE,
     text_encoder=build.TINY_CLIP,
     text_encoder_2=build.TINY_T5,
 )
@@ -79,8 +82,7 @@ class FluxConfig(ModelConfig):
     guidance: Guidance = Guidance.embedded
 
     def __post_init__(self) -> None:
-        if not 1 <= self.max_sequence_length <= 512:
-            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 512")
+        allow_length(self.max_sequence_length, 512)
         if self.guidance is Guidance.embedded and self.guidance_scale is None:
             raise ConfigError("model.guidance_scale=null: model.guidance=embedded needs a number; 3.5 is FLUX.1-dev's")
 
@@ -123,21 +125,10 @@ def encode(pipe: Any, model: FluxConfig, sample: Any, guidance_scale: float | No
         prompts["negative_"] = sample.negative_prompt
     arguments: dict[str, Any] = {}
     for prefix, text in prompts.items():
-        if model.init is Init.pretrained:  # else tokens are bytes, and say nothing of the real length
-            _refuse_cut(pipe, text, model.max_sequence_length)
+        refuse_cut(model, pipe.tokenizer_2, text, model.max_sequence_length, "model.max_sequence_length")
         embeds, pooled, _ = pipe.encode_prompt(text, None, max_sequence_length=model.max_sequence_length)
         arguments |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
     return arguments
-
-
-def _refuse_cut(pipe: Any, text: str, limit: int) -> None:
-    """The pipeline would cut a prompt that is too long, and only log it."""
-    tokens = len(pipe.tokenizer_2(text, truncation=False).input_ids)
-    if tokens > limit:
-        raise RunError(
-            f"prompt {text[:40]!r}... has {tokens} tokens, model.max_sequence_length={limit} of them would be read; "
-            "shorten it"
-        )
 
 
 def arguments(model: FluxConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
@@ -156,9 +147,7 @@ def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
     """Pictures from packed latents: numpy uint8 (n, height, width, 3), rounded as diffusers rounds for PIL."""
-    grid = unpacked(pipe, latents["latents"], width=width, height=height)
-    grid = grid / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return scaled_pictures(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
 
 
 def published(model: FluxConfig) -> str:
@@ -184,6 +173,5 @@ FLUX = register("model", "flux", FluxConfig)(
             lists=("transformer_blocks", "single_transformer_blocks"),
             returns=("encoder_hidden_states", "hidden_states"),
         ),
-        samplers=("default", "euler", "unipc"),
     )
 )

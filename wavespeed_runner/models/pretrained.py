@@ -8,8 +8,10 @@ from typing import Any
 
 from ..config import Init, ModelConfig
 from . import checkpoint
+from .elsewhere import parts_from_elsewhere, refuse_absent
 from .family import Family
-from .loading import cache_only, explained, quiet, refuse_missing
+from .loading import explained, quiet, refuse_missing
+from .single_file import parts_of
 
 
 def load(family: Family, model: ModelConfig, device: str) -> Any:
@@ -41,7 +43,8 @@ def _pretrained(family: Family, model: ModelConfig, dtype: Any) -> Any:
         return _single_file(family, model, path, dtype)
     # What the store keys name is what is loaded: a branch stays at the commit that was downloaded first.
     commit = None if path else checkpoint.cached_commit(model.repo, model.revision or "main")
-    return _from_pretrained(family, str(path or model.repo), model.repo, commit or model.revision, dtype)
+    given = parts_from_elsewhere(family, model, dtype)
+    return _from_pretrained(family, str(path or model.repo), model.repo, commit or model.revision, dtype, **given)
 
 
 def _from_pretrained(
@@ -62,12 +65,14 @@ def _from_pretrained(
     import torch
     import transformers
 
+    given = {**family.options, **given}
     kind = getattr(diffusers, next(iter(family.tasks.values())))
     dtypes = {"default": dtype, **dict.fromkeys(family.float32, torch.float32)}
     with explained(value, revision, key), quiet():
         folder = source
         if not Path(source).is_dir():
             folder = kind.download(source, revision=revision, use_safetensors=True, **given)
+        refuse_absent(family, Path(folder), given, f"{key}={value}")
         missing = {}
         for name, part in _transformers_models(Path(folder)).items():
             if name not in given:
@@ -95,28 +100,11 @@ def _transformers_models(folder: Path) -> dict[str, str]:
 
 
 def _single_file(family: Family, model: ModelConfig, path: Path, dtype: Any) -> Any:
-    """The denoiser from the file, in diffusers' or in the original layout; the other parts from `components`."""
-    import diffusers
-
+    """What the file holds, in diffusers' or in the original layout; the other parts from `components`."""
     components = model.components or (family.published(model) if family.published else model.repo)
     checkpoint.inspect(components, key="model.components")
     folder = checkpoint.local(components)
     source = str(folder or components)
-    options: dict[str, Any] = {}
-    with explained(components, key="model.components"):
-        options = {"subfolder": family.denoiser, "local_files_only": cache_only(components, folder)}
-        kind = getattr(diffusers, _denoiser_class(source, family.denoiser, options["local_files_only"]))
-        kind.load_config(source, **options)
-    with explained(model.repo), quiet():
-        denoiser = kind.from_single_file(str(path), config=source, dtype=dtype, **options)
-    given = {family.denoiser: denoiser}
+    given = parts_of(family, model, path, components, source, dtype)
+    given |= parts_from_elsewhere(family, model, dtype)
     return _from_pretrained(family, source, components, None, dtype, "model.components", **given)
-
-
-def _denoiser_class(source: str, name: str, local_files_only: bool) -> str:
-    """Class of a component, by the pipeline's model_index.json."""
-    from diffusers import DiffusionPipeline
-
-    index: dict[str, Any] = DiffusionPipeline.load_config(source, local_files_only=local_files_only)
-    found: str = index[name][1]
-    return found

@@ -41,14 +41,16 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
 def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
     """One line a stage: its inputs, what it is told otherwise than the run, and how often the store has its output."""
     lines, store = [], plan.store
+    stages = {name: node.stage.name for name, node in graph.nodes.items()}
+    labels = {name: name if name == stage else f"{name} ({stage})" for name, stage in stages.items()}
+    width = max(12, *map(len, labels.values()))
     for name, node in graph.nodes.items():
         sources = ", ".join(f"{i}={source}" for i, source in node.inputs.items())
         found = sum(k[name] in store for k in keys)
         stored = f"{found} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
-        label = name if name == node.stage.name else f"{name} ({node.stage.name})"
         own = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
         told = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in own.items() if v != getattr(plan.config, k))
-        lines.append(f"  {label:12} {stored:22} {sources}{told}".rstrip())
+        lines.append(f"  {labels[name]:{width}} {stored:22} {sources}{told}".rstrip())
     return lines
 
 

@@ -34,6 +34,7 @@ class Stage:
     identity: Callable[[Any], Any] | None
     ignores: tuple[str, ...]
     timing: tuple[str, ...]
+    batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None
 
 
 def stage(
@@ -44,6 +45,7 @@ def stage(
     identity: Callable[[Any], Any] | None = None,
     ignores: tuple[str, ...] = (),
     timing: tuple[str, ...] = (),
+    batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None = None,
 ) -> Callable[[F], F]:
     """Decorator that registers a stage.
 
@@ -55,6 +57,8 @@ def stage(
         identity: options -> JSON data that also decides the output and is not in the options (what is in a file).
         ignores: options, by dotted key, that do not decide the output, or that `identity` stands for.
         timing: options that decide how the stage is timed, but not what it makes.
+        batch: (options, inputs of several samples by name) -> their outputs: the same as the function gives for each
+            alone, whatever the others are.
     """
 
     def add(function: F) -> F:
@@ -72,6 +76,7 @@ def stage(
             identity=identity,
             ignores=ignores,
             timing=timing,
+            batch=batch,
         )
         register("stage", name, options)(entry)
         return function
@@ -79,5 +84,16 @@ def stage(
     return add
 
 
-for _module in ("load", "encode", "denoise", "decode"):
+SHIPPED = (
+    "load",
+    "read_image",
+    "encode",
+    "denoise",
+    "upscale",
+    "decode",
+    "overlay",
+    "detect_shapes",
+    "regions",
+)
+for _module in SHIPPED:
     import_module(f"{__name__}.{_module}")

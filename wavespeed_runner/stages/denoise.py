@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from time import perf_counter
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ..caching import Trace, attached, merged
+from ..caching import merged
 from ..config import CacheConfig, SamplerConfig, top_level
 from ..errors import RunError
-from ..models.call import denoise as denoise_with
-from ..models.call import for_task, watched
-from ..models.family import Wanted, task_of
-from ..registry import implementation_of
-from ..values import Embeddings, Images, Latents, Pipeline, Sample
+from ..generation import Generated, Job, generate
+from ..models.family import task_of
+from ..values import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from . import stage
 
 PROCESS = uuid4().hex
@@ -32,11 +29,35 @@ class DenoiseOptions:
     """How much of the schedule is run on a picture that is started from; of no effect without one."""
     sampler: SamplerConfig = top_level("sampler")
     cache: CacheConfig = top_level("cache")
+    batch_size: int = top_level("batch_size")
     warmup: int = top_level("measure.warmup")
     repeats: int = top_level("measure.repeats")
 
 
-@stage("denoise", options=DenoiseOptions, timing=("warmup", "repeats"))
+def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
+    """The stage for several samples: pictures of one form are denoised `batch_size` at a time.
+
+    A batch is always full, the last one with copies of its last picture: the same shapes, and so the same arithmetic,
+    whoever the neighbours are and whatever the store already had.
+    """
+    import torch
+
+    jobs: dict[str, list[Job]] = {}
+    for index, given in enumerate(inputs):
+        for job in _jobs(options, index, **given):
+            jobs.setdefault(job.form, []).append(job)
+    pipeline = inputs[0]["pipeline"]
+    made: list[list[Latents]] = [[] for _ in inputs]
+    with torch.inference_mode():
+        for alike in jobs.values():
+            for first in range(0, len(alike), options.batch_size):
+                batch = alike[first : first + options.batch_size]
+                for job, latents in zip(batch, _repeated(options, pipeline, batch), strict=True):
+                    made[job.sample].append(latents)
+    return [_together(options, parts) for parts in made]
+
+
+@stage("denoise", options=DenoiseOptions, timing=("warmup", "repeats"), batch=denoise_batch)
 def denoise(
     options: DenoiseOptions,
     *,
@@ -44,14 +65,14 @@ def denoise(
     embeddings: Embeddings,
     sample: Sample,
     image: Images | None = None,
-    latents: Latents | None = None,
+    latents: LatentGrid | None = None,
     mask: Images | None = None,
 ) -> Latents:
     """Noise and embeddings -> latents, with the cache strategy attached.
 
     Without `image` and `latents` from pure noise. With one of them from that picture, noised as far as `strength` says;
     its size is the result's, but in video models, which take it as their first frame. With a `mask` too, only what is
-    white in it is painted anew.
+    white in it is painted anew. Of several pictures each is denoised, with seeds that count up.
 
     Every generation starts from a clean strategy state. The first ones of a setting in this process are the warm-up:
     whole generations, not counted.
@@ -59,23 +80,33 @@ def denoise(
     Raises:
         RunError: the latents are not finite.
     """
-    import torch
+    given = {"pipeline": pipeline, "embeddings": embeddings, "sample": sample}
+    return denoise_batch(options, [given | {"image": image, "latents": latents, "mask": mask}])[0]
 
+
+def _jobs(
+    options: DenoiseOptions,
+    index: int,
+    *,
+    pipeline: Pipeline,
+    embeddings: Embeddings,
+    sample: Sample,
+    **start: Any,
+) -> list[Job]:
+    """One for each picture that the sample asks for."""
     tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
-    made = []
-    with torch.inference_mode():
-        for index, start in enumerate(_starts(options, pipeline, image, latents, mask)):
-            made.append(_repeated(options, pipeline, tensors, replace(sample, seed=sample.seed + index), start))
-    size = {"width": options.width, "height": options.height, "num_frames": options.num_frames}
-    if not made:
-        return Latents(tensors={"latents": torch.empty(0)}, data={"size": size})
-    data = made[0].data if len(made) == 1 else _summed([one.data for one in made])
-    names = made[0].tensors
-    return Latents(tensors={name: torch.cat([one.tensors[name] for one in made]) for name in names}, data=data)
+    return [
+        Job(sample=index, embeddings=tensors, seed=sample.seed + shift, start=one, prompt=sample.prompt)
+        for shift, one in enumerate(_starts(options, pipeline, **start))
+    ]
 
 
 def _starts(
-    options: DenoiseOptions, pipeline: Pipeline, image: Images | None, latents: Latents | None, mask: Images | None
+    options: DenoiseOptions,
+    pipeline: Pipeline,
+    image: Images | None = None,
+    latents: LatentGrid | None = None,
+    mask: Images | None = None,
 ) -> list[dict[str, Any]]:
     """What each generation starts from, as values of `Wanted`: one for every picture given, one empty for none."""
     given: dict[str, Any] = {name: value for name, value in (("image", image), ("latents", latents)) if value}
@@ -101,102 +132,71 @@ def _starts(
     ]
 
 
-def _repeated(
-    options: DenoiseOptions, pipeline: Pipeline, tensors: dict[str, Any], sample: Sample, start: dict[str, Any]
-) -> Latents:
-    """One picture's latents, with warm-up and repeats, and what happened on the way."""
-    import torch
-
-    setting = repr((options, start.get("task"), start.get("width"), start.get("height")))
+def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> list[Latents]:
+    """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
+    full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
+    setting = repr((options, jobs[0].form))
     warm = []
     if setting not in pipeline.warmed:
-        warm = [generate(options, pipeline, tensors, sample, start, note="warm-up") for _ in range(options.warmup)]
+        warm = [generate(options, pipeline, full, note="warm-up") for _ in range(options.warmup)]
         pipeline.warmed.add(setting)
-    runs = [generate(options, pipeline, tensors, sample, start) for _ in range(options.repeats)]
+    runs = [generate(options, pipeline, full) for _ in range(options.repeats)]
+    engaged = pipeline.engaged
+    return [_one(position, job, len(full), warm, runs, engaged) for position, job in enumerate(jobs)]
 
-    result, size, _, trace, step_seconds = runs[-1]
+
+def _one(
+    position: int, job: Job, count: int, warm: list[Generated], runs: list[Generated], engaged: dict[str, Any]
+) -> Latents:
+    """One picture's part of the generations; of their times its share."""
+    import torch
+
+    def own(generated: Generated) -> dict[str, Any]:
+        if count == 1:
+            return generated.tensors
+        return {name: tensor[position : position + 1] for name, tensor in generated.tensors.items()}
+
+    result, last = own(runs[-1]), runs[-1]
     latents = result["latents"]
-    others = [run[0]["latents"] for run in (*warm, *runs[:-1])]
     if not torch.isfinite(latents).all():
         way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
-        raise RunError(f"the latents of {sample.prompt!r} are not finite (NaN or infinity); {way_out}")
+        raise RunError(f"the latents of {job.prompt!r} are not finite (NaN or infinity); {way_out}")
+    spread = [float((latents - own(other)["latents"]).abs().max()) for other in (*warm, *runs[:-1])]
     data = {
-        "size": size,
-        "seconds": [run[2] for run in runs],
+        "size": last.size,
+        "seconds": [run.seconds / count for run in runs],
         "timed_by": PROCESS,
-        "first_call": warm[0][2] if warm else None,
+        "first_call": warm[0].seconds / count if warm else None,
         # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
-        "spread": max((float((latents - other).abs().max()) for other in others), default=None),
-        "steps": trace.steps_as_data(step_seconds),
-        "engaged": {"cache": trace.evidence()},
+        "spread": max(spread, default=None),
+        "steps": last.trace.steps_as_data([seconds / count for seconds in last.step_seconds]),
+        "engaged": {"cache": last.trace.evidence(), **engaged},
     }
     return Latents(tensors=result, data=data)
 
 
-def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """What happened for several pictures of one sample, as one: times added up, steps in a row."""
-    first = [part["first_call"] for part in parts if part["first_call"] is not None]
-    spread = [part["spread"] for part in parts if part["spread"] is not None]
-    steps = [step for part in parts for step in part["steps"]]
-    return {
-        **parts[0],
-        "seconds": [sum(both) for both in zip(*(part["seconds"] for part in parts), strict=True)],
-        "first_call": sum(first) if first else None,
-        "spread": max(spread, default=None),
-        "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
-        "engaged": {"cache": merged([part["engaged"]["cache"] for part in parts])},
-    }
-
-
-def generate(
-    options: DenoiseOptions,
-    pipeline: Pipeline,
-    tensors: dict[str, Any],
-    sample: Sample,
-    start: dict[str, Any],
-    note: str = "",
-) -> tuple[dict[str, Any], dict[str, Any], float, Trace, list[float]]:
-    """One generation: latents, their size, wall seconds, what the cache did, seconds of each step.
-
-    start: what it starts from, as values of `Wanted`. All noise comes from the sample's own generator, on the CPU, so
-    that a seed means the same on every device.
-    """
+def _together(options: DenoiseOptions, parts: list[Latents]) -> Latents:
+    """Latents of all the pictures of one sample: times added up, steps in a row. None at all: an empty batch."""
     import torch
 
-    from ..metrics.timing import StepClock, wait_for
-
-    pipe, family = pipeline.pipe, pipeline.family
-    generator = torch.Generator("cpu").manual_seed(sample.seed)
-    size = {"width": options.width, "height": options.height, "num_frames": options.num_frames}
-    plain = "text_to_video" if family.kind == "video" else "text_to_image"
-    given = {"task": plain, **size, **start}
-    wanted = Wanted(steps=options.steps, guidance_scale=options.guidance_scale, generator=generator, **given)
-    schedule = pipe.scheduler
-    pipe.scheduler = implementation_of("sampler", options.sampler)(pipe, options.sampler)
-    label = f"{options.cache.name if options.cache.name != 'none' else 'no cache'}{f' ({note})' if note else ''}"
-    pipe.set_progress_bar_config(disable=None, desc=label, leave=False)
-    clock = StepClock(pipeline.device)
-    try:
-        called = for_task(pipe, family, wanted.task)
-        denoiser = getattr(called, family.denoiser)
-
-        def steps() -> int:
-            """Of the schedule as it runs: a picture that is started from shortens it."""
-            return int(called.num_timesteps)
-
-        with attached(denoiser, family.blocks, options.cache, steps=steps) as trace:
-
-            def on_step() -> None:
-                clock.tick()
-                trace.end_step()
-
-            with watched(called.scheduler, generator, on_step):
-                wait_for(pipeline.device)
-                began = perf_counter()
-                clock.start()
-                latents = denoise_with(family, called, pipeline.model, tensors, wanted)
-                wait_for(pipeline.device)
-                seconds = perf_counter() - began
-    finally:
-        pipe.scheduler = schedule
-    return latents, {name: given[name] for name in size}, seconds, trace, clock.seconds()
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        size = {name: getattr(options, name) for name in ("width", "height", "num_frames")}
+        return Latents(tensors={"latents": torch.empty(0)}, data={"size": size})
+    data = [part.data for part in parts]
+    first = [one["first_call"] for one in data if one["first_call"] is not None]
+    spread = [one["spread"] for one in data if one["spread"] is not None]
+    steps = [step for one in data for step in one["steps"]]
+    names = parts[0].tensors
+    return Latents(
+        tensors={name: torch.cat([part.tensors[name] for part in parts]) for name in names},
+        data={
+            **data[0],
+            "seconds": [sum(both) for both in zip(*(one["seconds"] for one in data), strict=True)],
+            "first_call": sum(first) if first else None,
+            "spread": max(spread, default=None),
+            "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
+            "engaged": {**data[0]["engaged"], "cache": merged([one["engaged"]["cache"] for one in data])},
+        },
+    )

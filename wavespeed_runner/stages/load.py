@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..config import OF_MODEL, Init, ModelConfig, top_level
+from ..accelerate import adapters, memory
+from ..config import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
 from ..environment import resolve_device
 from ..errors import RunError
 from ..logs import quiet_libraries
@@ -20,28 +21,30 @@ from . import stage
 class LoadOptions:
     model: ModelConfig = top_level("model")
     device: str = top_level("device")
+    adapters: AdaptersConfig = top_level("adapters")
+    memory: MemoryConfig = top_level("memory")
 
 
-_NOT_IN_WEIGHTS = tuple(
-    f"model.{key}" for key in ("repo", "revision", "components", "steps", "guidance_scale", "width", "height")
-)
+_NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *OF_MODEL))
 """Where the weights come from is said by what they are; the rest are defaults of other stages' options."""
 
 
 def _weights(options: LoadOptions) -> list[str]:
-    """What the weights are: also those of another folder that a single-file checkpoint is completed from."""
-    model = options.model
+    """What the weights are: also those of another folder that a single-file checkpoint is completed from, and what is
+    loaded on top of them."""
+    model, learned = options.model, adapters.identity(options.adapters)
     if model.init is not Init.pretrained:
-        return [model.init.value]
-    others = [_identity(model.components, None)] if model.components else []
-    return [_identity(model.repo, model.revision), *others]
+        return [model.init.value, *learned]
+    keys = ("components", *implementation_of("model", model).elsewhere)
+    others = [_identity(getattr(model, key), None) for key in keys if getattr(model, key)]
+    return [_identity(model.repo, model.revision), *others, *learned]
 
 
 # Asked for every picture of a plan; weights are not expected to change under a running process.
 _identity = lru_cache(maxsize=8)(identity)
 
 
-@stage("load", options=LoadOptions, pure=False, identity=_weights, ignores=_NOT_IN_WEIGHTS)
+@stage("load", options=LoadOptions, pure=False, identity=_weights, ignores=(*_NOT_IN_WEIGHTS, "adapters.path"))
 def load(options: LoadOptions) -> Pipeline:
     """Builds or loads the pipeline and puts it on the device.
 
@@ -57,5 +60,11 @@ def load(options: LoadOptions) -> Pipeline:
     if device == "mps" and not torch.backends.mps.is_available():
         raise RunError(f"device={options.device}: this torch has no MPS; use device=cpu")
     family = implementation_of("model", options.model)
-    pipe = load_pipeline(family, options.model, device).to(device)
-    return Pipeline(pipe=pipe, model=options.model, family=family, device=device)
+    dtype = getattr(torch, options.model.dtype.value)
+    pipe = load_pipeline(family, options.model, device)
+    # In this order: adapters name layers as the model has them, so they come before whatever changes layers.
+    adapters.apply(pipe, options.adapters)
+    assert isinstance(options.memory, memory.MemorySettings)
+    pipe = memory.place(pipe, options.memory, device, dtype)
+    engaged = {"adapters": adapters.evidence(pipe, options.adapters), "memory": memory.evidence(pipe)}
+    return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)

@@ -1,0 +1,156 @@
+"""Adapters on the trained demo model: an effect that is seen and measured, and errors for what cannot take effect."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from wavespeed_runner.accelerate.adapters import Lora, apply, evidence
+from wavespeed_runner.config import PACKAGE, typed
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.pictures import read_png
+from wavespeed_runner.plan import build_plan
+from wavespeed_runner.registry import entries, implementation_of
+from wavespeed_runner.runner import run_plan
+
+Composed = Callable[..., dict[str, Any]]
+LORAS = "pkg://wavespeed_runner/weights/demo_lora"
+NIGHT = f"{LORAS}/night.safetensors"
+DEMO = (
+    "model.init=pretrained",
+    "width=64",
+    "height=64",
+    "steps=12",
+    "prompt='a red circle on a white background'",
+    "seed=1",
+)
+
+
+@pytest.fixture
+def drawn(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
+    """The picture and the record of a run of the trained demo model with these overrides."""
+
+    def draw(*overrides: str) -> tuple[np.ndarray, dict[str, Any]]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        plan = build_plan({**composed(*DEMO, *overrides), "outputs": str(tmp_path / "outputs")})
+        record = run_plan(plan, folder, [])
+        assert record["status"] == "completed", record["error"]
+        return read_png(folder / record["samples"][0]["file"])[0], record
+
+    return draw
+
+
+def brightness(picture: np.ndarray) -> float:
+    """Of the border: the background."""
+    return float(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).mean())
+
+
+def test_a_lora_acts_as_strongly_as_its_weight_says(drawn: Callable[..., Any]) -> None:
+    plain, record = drawn()
+    assert record["engaged"]["adapters"] is None
+    lora = ["adapters=lora", f"adapters.path={NIGHT}"]
+    none, _ = drawn(*lora, "adapters.weight=0")
+    whole, record = drawn(*lora)
+    half, _ = drawn(*lora, "adapters.weight=0.5")
+    assert np.abs(none.astype(int) - plain).max() <= 1
+    assert brightness(plain) > 240 and brightness(whole) < 15
+    assert not np.array_equal(half, whole) and not np.array_equal(half, plain)
+    layers = record["engaged"]["adapters"]["layers"]["transformer"]
+    assert record["engaged"]["adapters"] == {"lora": [1.0], "fused": False, "layers": {"transformer": layers}}
+    assert layers > 20
+
+
+def test_fused_is_the_same_but_for_rounding(drawn: Callable[..., Any]) -> None:
+    lora = ["adapters=lora", f"adapters.path={NIGHT}", "adapters.weight=0.8"]
+    apart, _ = drawn(*lora)
+    fused, record = drawn(*lora, "adapters.fuse=true")
+    assert record["engaged"]["adapters"] == {"lora": [0.8], "fused": True, "layers": {}}
+    assert np.abs(fused.astype(int) - apart).max() <= 2
+
+
+def test_the_reference_has_the_adapter_too(drawn: Callable[..., Any]) -> None:
+    _, record = drawn("adapters=lora", f"adapters.path={NIGHT}", "cache=fbcache", "measure=default")
+    assert record["samples"][0]["quality"]["ssim"] > 0.9
+
+
+def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: Composed) -> None:
+    """Against weights that were added up by hand in float64: W + w1 B1 A1 + w2 B2 A2 (PEFT's scale is alpha / rank)."""
+    config = typed(composed(*DEMO)).model
+    family = implementation_of("model", config)
+    first = PACKAGE / "weights/demo_lora/night.safetensors"
+    second = tmp_path / "second.safetensors"
+    generator = torch.Generator().manual_seed(0)
+    tensors = {key: torch.randn(t.shape, generator=generator) * 0.02 for key, t in load_file(first).items()}
+    tensors = {key: t if "lora_" in key else load_file(first)[key] for key, t in tensors.items()}
+    save_file(tensors, second, metadata=_metadata(first))
+    pipe, plain = load(family, config, "cpu"), load(family, config, "cpu")
+    apply(pipe, Lora(path=[str(first), str(second)], weight=[0.7, -0.3], fuse=True))
+    name = "transformer_blocks.0.attn.to_q"
+    expected = plain.transformer.get_submodule(name).weight.double()
+    for file, weight in ((load_file(first), 0.7), (tensors, -0.3)):
+        down, up = (file[f"transformer.{name}.lora_{side}.weight"].double() for side in "AB")
+        expected = expected + weight * up @ down
+    assert torch.allclose(pipe.transformer.get_submodule(name).weight.double(), expected, atol=1e-6)
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        return opened.metadata() or {"format": "pt"}
+
+
+def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, composed: Composed) -> None:
+    config = typed(composed(*DEMO)).model
+    file = PACKAGE / "weights/demo_lora/night.safetensors"
+    tensors = load_file(file)
+    moved = {key: tensor.clone() for key, tensor in tensors.items() if ".transformer_blocks.0.attn.to_q." in key}
+    wrong = tensors | {key.replace("blocks.0", "blocks.77"): tensor for key, tensor in moved.items()}
+    assert len(wrong) == len(tensors) + 2
+    save_file(wrong, tmp_path / "wrong.safetensors", metadata=_metadata(file))
+    pipe = load(implementation_of("model", config), config, "cpu")
+    with pytest.raises(RunError, match=r"adapters\.path=.*wrong\.safetensors: does not fit this model"):
+        apply(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
+
+
+def test_the_picture_follows_the_file_and_not_its_name(composed: Composed, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    for copy in (one, two):
+        shutil.copy(PACKAGE / "weights/demo_lora/night.safetensors", copy)
+    given = [composed(*DEMO, "adapters=lora", f"adapters.path={path}") for path in (one, two)]
+    plans = [build_plan({**data, "outputs": str(tmp_path)}) for data in given]
+    assert plans[0].fingerprint == plans[1].fingerprint
+    save_file({"a": torch.zeros(1)}, two)
+    assert build_plan({**given[1], "outputs": str(tmp_path)}).fingerprint != plans[0].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["adapters=lora"], r"adapters\.path: a value is needed"),
+        (["adapters=lora", "adapters.path=x.pt"], r"adapters\.path=x\.pt: weights in pickle files are refused"),
+        (["adapters=lora", "adapters.path=gone.safetensors"], r"gone\.safetensors: no such file"),
+        (["adapters=lora", "adapters.path=[]"], r"adapters\.path=\[\]: at least one"),
+        (["adapters=lora", "adapters.path=[a/b,c/d]", "adapters.weight=[1]"], r"1 values for 2 of adapters\.path"),
+        (["adapters=lora", "adapters.path=a/b", "adapters.weight=much"], r"adapters\.weight=much: a number"),
+        (["adapters.path=x.safetensors"], r"adapters=none with adapters\.path=x\.safetensors.*adapters=lora"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    composed: Composed, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build_plan(composed(*overrides))
+
+
+def test_nothing_on_top_is_no_evidence() -> None:
+    (none,) = [entry.options() for entry in entries() if entry.group == "adapters" and entry.name == "none"]
+    assert evidence(None, none) is None

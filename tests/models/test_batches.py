@@ -1,0 +1,89 @@
+"""Batches: a picture's latents do not depend on who is denoised beside it, in every family that can be batched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.models.test_every_model import MODELS, config_of, tiny
+from wavespeed_runner.caching.strategies import NoCache
+from wavespeed_runner.registry import implementation_of, lookup
+from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
+from wavespeed_runner.values import Embeddings, Pipeline, Sample
+
+BATCHED = [name for name in MODELS if implementation_of("model", config_of(name)).batches]
+SAMPLES = [
+    Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=1),
+    Sample(prompt="a photo of a large yellow triangle", negative_prompt="bright", seed=2),
+    Sample(prompt="a green square", negative_prompt="", seed=3),
+]
+
+
+def options_of(family: Any, config: Any, batch_size: int) -> DenoiseOptions:
+    return DenoiseOptions(
+        steps=2,
+        guidance_scale=config.guidance_scale,
+        width=family.tiny_size,
+        height=family.tiny_size,
+        num_frames=family.tiny_frames if family.kind == "video" else None,
+        strength=0.6,
+        sampler=lookup("sampler", "default").options(),
+        cache=NoCache(),
+        batch_size=batch_size,
+        warmup=0,
+        repeats=1,
+    )
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
+    family, config, pipe = tiny(name)
+    if next(iter(family.tasks)) not in ("text_to_image", "text_to_video"):
+        pytest.skip("starts from a picture")
+    pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
+    with torch.inference_mode():
+        inputs = [
+            {
+                "pipeline": pipeline,
+                "sample": sample,
+                "embeddings": Embeddings(tensors=family.encode(pipe, config, sample, config.guidance_scale)),
+            }
+            for sample in SAMPLES
+        ]
+
+    def latents(batch_size: int, chosen: list[dict[str, Any]]) -> list[torch.Tensor]:
+        made = denoise_batch(options_of(family, config, batch_size), chosen)
+        return [one.tensors["latents"] for one in made]
+
+    single = [latents(1, [one])[0] for one in inputs]
+    together = latents(2, inputs)
+    backwards = latents(2, inputs[::-1])[::-1]
+    for one, two, three, alone in zip(inputs, together, backwards, single, strict=True):
+        assert two.shape == alone.shape
+        assert torch.equal(two, three), "its place and its neighbour do not matter"
+        assert torch.equal(two, latents(2, [one])[0]), "nor does having none"
+        assert torch.allclose(two, alone, atol=2e-3, rtol=1e-3), "and a batch is what one alone is, but for rounding"
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+
+
+def test_another_neighbour_of_another_length_is_no_neighbour() -> None:
+    """Embeddings of other shapes are denoised apart."""
+    family, config, pipe = tiny("demo")
+    pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
+    short = replace(config, max_sequence_length=12)
+    with torch.inference_mode():
+        inputs = [
+            {
+                "pipeline": pipeline,
+                "sample": sample,
+                "embeddings": Embeddings(tensors=family.encode(pipe, model, sample, None)),
+            }
+            for sample, model in zip(SAMPLES, (config, short, config), strict=True)
+        ]
+    options = options_of(family, config, 2)
+    made = denoise_batch(options, inputs)
+    for one, latents in zip(inputs, made, strict=True):
+        assert torch.equal(latents.tensors["latents"], denoise_batch(options, [one])[0].tensors["latents"])

@@ -1,0 +1,202 @@
+"""Every shipped model config, shrunk, through every shipped graph that fits it, as a run executes it: plan, store and
+stages against the same sequence of diffusers' own calls, made by hand.
+
+Regions come from a detector of this test, so that what is found does not hang on random weights; graphs go through
+their second pass at one and a half times the size, for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+
+from tests.models.test_every_model import MODELS, theirs
+from tests.models.their_calls import CALLS, NEGATIVE
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.execution import Execution
+from wavespeed_runner.models.family import Family
+from wavespeed_runner.plan import build_plan
+from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.rules import judge
+from wavespeed_runner.stages import stage
+from wavespeed_runner.store import Store
+from wavespeed_runner.values import Images, Regions
+
+GRAPHS = sorted(path.stem for path in (CONF / "graph").glob("*.yaml"))
+UNFIT = {"graph-fits", "decode-fits", "latents-fit"}
+PROMPT, SEED, STEPS = "a red circle above a blue square", 3, 2
+STRENGTH = 0.6
+SCENE = Image.open(CONF.parent / "wavespeed_runner/samples/scene.png").convert("RGB")
+MASK = Image.open(CONF.parent / "wavespeed_runner/samples/mask.png").convert("L")
+SMALLER: dict[str, dict[str, Any]] = {
+    "hires_fix": {"upscale": {"scale": 1.5, "method": "bicubic"}},
+    "hires_fix_latents": {"upscale": {"scale": 1.5, "method": "bilinear"}},
+    "detail": {"crop": {"padding": 0.0}, "paste": {"feather": 0.0}},
+}
+"""Graph -> options of its stages in this test."""
+
+
+@dataclass(kw_only=True)
+class NoOptions:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def two_quarters(own_registry: Any) -> None:
+    """A stage `two_quarters` that finds the upper left and the lower right quarter of every picture."""
+
+    @stage("two_quarters", options=NoOptions)
+    def two_quarters(options: NoOptions, *, images: Images) -> Regions:
+        height, width = images.tensors["images"].shape[1:3]
+        boxes = np.array([[0, 0, width // 2, height // 2], [width // 2, height // 2, width, height]])
+        found = {"of": np.zeros(2, np.int64), "boxes": boxes, "scores": np.ones(2, np.float32)}
+        return Regions(tensors=found, data={"labels": ["a", "b"]})
+
+
+@lru_cache(maxsize=1)
+def composed() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Model -> its composed config, and graph -> its composed node."""
+    with composer(None):
+        models = {}
+        for name in MODELS:
+            overrides = [f"model={name}", "model.init=tiny", "measure=none", "device=cpu", f"steps={STEPS}"]
+            models[name] = compose_job(overrides, overrides)
+        return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}
+
+
+def cases() -> list[tuple[str, str]]:
+    """(model, graph), as the rules have it."""
+    models, graphs = composed()
+    nodes = {name: typed({**models["demo"], "graph": node}).graph for name, node in graphs.items()}
+    found = []
+    for name in MODELS:
+        config = typed({**models[name], "num_frames": 1, "width": 64, "height": 64})
+        for graph, node in nodes.items():
+            if not UNFIT & {word.rule for word in judge(replace(config, graph=node))}:
+                found.append((name, graph))
+    return found
+
+
+LOADED: dict[str, Any] = {}
+"""The pipeline of the model that was tested last, by key: its graphs follow each other."""
+
+
+def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
+    """(pixels, config, pipeline)."""
+    models, graphs = composed()
+    node = deepcopy(graphs[graph])
+    for stage_name, options in SMALLER.get(graph, {}).items():
+        node["stages"][stage_name]["options"] = options
+    if graph == "detail":
+        node["stages"]["detect"]["stage"] = "two_quarters"
+    data = {**models[name], "graph": node, "prompt": PROMPT, "seed": SEED, "outputs": str(folder)}
+    call = CALLS[data["model"]["name"]](typed(models[name]).model, "text_to_image")
+    plan = build_plan({**data, "negative_prompt": NEGATIVE if "negative_prompt" in call else ""})
+    execution = Execution(Store(folder / "store"), rerun=False, on_stage=lambda stage: None)
+    if plan.keys[0]["load"] not in LOADED:
+        LOADED.clear()
+    execution.resources.update(LOADED)
+    (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
+    LOADED.update(execution.resources)
+    result = values[plan.graph.output].tensors
+    return result["frames" if "frames" in result else "images"], plan.config, LOADED[plan.keys[0]["load"]].pipe
+
+
+class ByHand:
+    """The graphs as sequences of diffusers' calls."""
+
+    def __init__(self, pipe: Any, config: Any) -> None:
+        self.pipe, self.config = pipe, config
+        self.family: Family = implementation_of("model", config.model)
+        self.size = (config.width, config.height)
+
+    def call(self, task: str, seed: int = SEED, *, latent: bool = False, **given: Any) -> Any:
+        """Pixels, or latents, of one call; the size is the run's, where none is given."""
+        wanted = {"width": self.size[0], "height": self.size[1]}
+        if self.family.kind == "video":
+            wanted["num_frames"] = self.config.num_frames
+        return theirs(self.family, self.config.model, self.pipe, task, {**wanted, **given}, PROMPT, seed, STEPS, latent)
+
+    def refined(self, image: Any, seed: int = SEED, **given: Any) -> Any:
+        return self.call("image_to_image", seed, image=image, strength=STRENGTH, **given)
+
+    def text_to_image(self) -> Any:
+        return self.call("text_to_image")
+
+    def text_to_video(self) -> Any:
+        return self.call("text_to_video")
+
+    def image_to_video(self) -> Any:
+        return self.call("image_to_video", image=self.scene())
+
+    def image_to_image(self) -> Any:
+        return self.refined(self.scene())
+
+    def inpaint(self) -> Any:
+        return self.call("inpaint", image=self.scene(), mask=self.mask(), strength=STRENGTH)
+
+    def inpaint_overlay(self) -> Any:
+        made, old, white = self.inpaint(), np.asarray(self.scene()), np.asarray(self.mask())
+        mixed = Image.composite(Image.fromarray(made[0]), Image.fromarray(old), Image.fromarray(white))
+        return np.asarray(mixed)[None]
+
+    def hires_fix(self) -> Any:
+        width, height = self.larger()
+        small = Image.fromarray(self.text_to_image()[0])
+        return self.refined(small.resize((width, height), Image.Resampling.BICUBIC), width=width, height=height)
+
+    def hires_fix_latents(self) -> Any:
+        latents = self.call("text_to_image", latent=True)
+        if latents.ndim == 3:
+            latents = self.pipe._unpack_latents(latents, *self.size[::-1], self.pipe.vae_scale_factor)
+        grid = latents[:, :, 0] if latents.ndim == 5 else latents
+        large = interpolate(grid, scale_factor=1.5, mode="bilinear")
+        return self.refined(large, width=self.larger()[0], height=self.larger()[1])
+
+    def detail(self) -> Any:
+        picture = self.text_to_image()[0].copy()
+        height, width = picture.shape[0] // 2, picture.shape[1] // 2
+        quarters = [(slice(0, height), slice(0, width)), (slice(height, None), slice(width, None))]
+        crops = [Image.fromarray(picture[part]).resize(self.size, Image.Resampling.LANCZOS) for part in quarters]
+        for index, (part, crop) in enumerate(zip(quarters, crops, strict=True)):
+            better = Image.fromarray(self.refined(crop, SEED + index)[0])
+            picture[part] = np.asarray(better.resize((width, height), Image.Resampling.LANCZOS))
+        return picture[None]
+
+    def larger(self) -> tuple[int, int]:
+        return self.size[0] * 3 // 2, self.size[1] * 3 // 2
+
+    def scene(self) -> Any:
+        return SCENE.resize(self.size, Image.Resampling.LANCZOS)
+
+    def mask(self) -> Any:
+        return MASK.resize(self.size, Image.Resampling.LANCZOS)
+
+
+def test_every_graph_is_written_by_hand() -> None:
+    assert [graph for graph in GRAPHS if not isinstance(getattr(ByHand, graph, None), Callable)] == []
+
+
+def test_every_graph_has_a_model_and_every_model_a_graph() -> None:
+    assert {graph for _, graph in cases()} == set(GRAPHS) and {name for name, _ in cases()} == set(MODELS)
+
+
+@pytest.mark.parametrize(("name", "graph"), cases())
+def test_a_graph_is_the_sequence_of_calls_bit_for_bit(name: str, graph: str, tmp_path: Path) -> None:
+    made, config, pipe = ours(name, graph, tmp_path)
+    by_hand = ByHand(pipe, config)
+    with torch.inference_mode():
+        expected = getattr(by_hand, graph)()
+    assert made.dtype == np.uint8 and made.shape == expected.shape and made.std() > 1
+    assert np.array_equal(made, expected)

@@ -1,0 +1,55 @@
+"""What was saved is loaded back: every family from a diffusers folder, and its denoiser from a single file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models.staged import staged
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
+from wavespeed_runner.config import Init
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of
+
+FAMILIES = sorted({config_of(name).name: name for name in reversed(MODELS)}.values())
+"""One model of each family."""
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path, Any]:
+    """(family, config, folder, what the model made before it was saved)."""
+    config = config_of(request.param)
+    family = implementation_of("model", config)
+    pipe = load(family, config, "cpu")
+    folder = tmp_path_factory.mktemp(request.param)
+    pipe.save_pretrained(folder)
+    expected = made(family, pipe, config)
+    assert expected.std() > 1
+    return family, config, folder, expected
+
+
+def made(family: Any, pipe: Any, config: Any) -> Any:
+    size: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size}
+    if family.kind == "video":
+        size["num_frames"] = family.tiny_frames
+    if next(iter(family.tasks)) == "image_to_video":
+        size["image"] = picture(family.tiny_size)
+    return staged(family, pipe, config, SAMPLE, steps=2, **size)
+
+
+def test_a_saved_folder(saved: tuple[Any, Any, Path, Any]) -> None:
+    family, config, folder, expected = saved
+    read = replace(config, init=Init.pretrained, repo=str(folder), **dict.fromkeys(family.elsewhere))
+    assert np.array_equal(made(family, load(family, read, "cpu"), config), expected)
+
+
+def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]) -> None:
+    family, config, folder, expected = saved
+    file = folder / family.denoiser / "diffusion_pytorch_model.safetensors"
+    read = replace(config, init=Init.pretrained, repo=str(file), components=str(folder))
+    read = replace(read, **dict.fromkeys(family.elsewhere))
+    assert np.array_equal(made(family, load(family, read, "cpu"), config), expected)

@@ -1,0 +1,100 @@
+"""Which adapters and memory settings fit what."""
+
+from __future__ import annotations
+
+from ..config import Config
+from ..rule import Rule
+from .memory import GroupType, MemorySettings, Offload
+
+
+def _memory(c: Config) -> MemorySettings:
+    assert isinstance(c.memory, MemorySettings)
+    return c.memory
+
+
+def _group(c: Config) -> bool:
+    return _memory(c).offload is Offload.group
+
+
+ADAPTERS: tuple[Rule, ...] = (
+    Rule(
+        id="adapters-fit",
+        verdict="bad",
+        when=lambda c, f: c.adapters.name != "none" and c.adapters.name not in f.adapters,
+        message="adapters={c.adapters.name}: diffusers loads none into model {c.model.name}",
+        fix="adapters=none; this model takes: {f.adapter_names}",
+        source="tests/models/test_every_model.py",
+    ),
+    Rule(
+        id="adapters-path",
+        verdict="bad",
+        when=lambda c, f: c.adapters.name == "none" and c.adapters.path is not None,
+        message="adapters=none with adapters.path={c.adapters.path}: nothing is loaded, so it could not take effect",
+        fix="adapters=lora",
+    ),
+    Rule(
+        id="adapters-fused",
+        verdict="unverified",
+        when=lambda c, f: bool(getattr(c.adapters, "fuse", False)) and _memory(c).layerwise_casting is not None,
+        message="adapters.fuse=true and memory.layerwise_casting: the adapter is rounded to 8 bits with the weights",
+        fix="adapters.fuse=false",
+    ),
+)
+
+MEMORY: tuple[Rule, ...] = (
+    Rule(
+        id="offload-on-cpu",
+        verdict="unverified",
+        when=lambda c, f: _memory(c).offload is not Offload.none and c.device == "cpu",
+        message="memory.offload={c.memory.offload.value} on device=cpu rehearses it: nothing moves, nothing is saved",
+        fix="device=cuda",
+    ),
+    Rule(
+        id="group-keys",
+        verdict="bad",
+        when=lambda c, f: not _group(c) and (_memory(c).use_stream or _memory(c).blocks_per_group != 1),
+        message="memory.use_stream and memory.blocks_per_group belong to memory.offload=group, and it is "
+        "{c.memory.offload.value}: they could not take effect",
+        fix="memory=group_offload, or leave them out",
+    ),
+    Rule(
+        id="group-blocks",
+        verdict="bad",
+        when=lambda c, f: _memory(c).blocks_per_group < 1
+        or (_memory(c).group_type is GroupType.leaf_level and _memory(c).blocks_per_group != 1),
+        message="memory.blocks_per_group={c.memory.blocks_per_group}: at least 1, and only 1 with leaf_level",
+        fix="memory.blocks_per_group=1",
+    ),
+    Rule(
+        id="group-stream",
+        verdict="bad",
+        when=lambda c, f: _group(c) and _memory(c).use_stream and not c.device.startswith("cuda"),
+        message="memory.use_stream=true on device={c.device}: only CUDA and XPU have streams",
+        fix="memory.use_stream=false",
+        source="diffusers.hooks.group_offloading",
+    ),
+    Rule(
+        id="group-stream-cache",
+        verdict="unverified",
+        when=lambda c, f: _group(c) and _memory(c).use_stream and c.cache.name != "none",
+        message="memory.use_stream=true fetches the next group in the order of the first step, and cache={c.cache.name} "
+        "skips blocks: what was fetched for nothing stays on the device until the next computed step",
+        fix="memory.use_stream=false",
+        source="https://github.com/huggingface/diffusers/issues/11981",
+    ),
+    Rule(
+        id="casting-reference",
+        verdict="unverified",
+        when=lambda c, f: _memory(c).layerwise_casting is not None and c.measure.reference,
+        message="memory.layerwise_casting={c.memory.layerwise_casting.value} is lossy, so the reference runs without it: "
+        "the model is loaded twice",
+        fix="measure.reference=false where memory does not suffice for both",
+    ),
+    Rule(
+        id="slicing-alone",
+        verdict="unverified",
+        when=lambda c, f: _memory(c).vae_slicing and not any(s.stage == "crop_regions" for s in c.graph.stages.values()),
+        message="memory.vae_slicing=true: this graph decodes one picture at a time anyway, so nothing is saved",
+        fix="memory.vae_tiling=true for large pictures",
+    ),
+)

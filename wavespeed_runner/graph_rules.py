@@ -1,0 +1,115 @@
+"""Rules on graphs: what they ask of a model, and values that no stage takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from .config import Config, StageConfig, top_level
+from .models.family import Family, task_of
+from .registry import lookup, names
+from .rule import Rule
+
+OTHER_DECODE = {"image": "decode_video", "video": "decode"}
+"""The stage that decodes what a family of this kind does not make."""
+
+
+def _denoising(c: Config) -> list[StageConfig]:
+    return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
+
+
+def _unfit(c: Config, f: Family) -> bool:
+    """Whether the graph asks the model for something that it does not do."""
+    return any(task_of(f.kind, stage.inputs) not in f.tasks for stage in _denoising(c))
+
+
+def _unpacks(c: Config) -> bool:
+    """Whether latents are laid out as a picture, or started from."""
+    unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
+    return unpacking or any("latents" in stage.inputs for stage in _denoising(c))
+
+
+def _takes_strength(stage: StageConfig, f: Family) -> bool:
+    return task_of(f.kind, stage.inputs) in ("image_to_image", "inpaint")
+
+
+def _own(stage: StageConfig, key: str) -> bool:
+    """Whether the graph gives this option to the stage, which then follows no top-level value."""
+    return isinstance(stage.options, dict) and key in stage.options
+
+
+def _strength_unused(c: Config, f: Family) -> bool:
+    takers = [stage for stage in _denoising(c) if _takes_strength(stage, f) and not _own(stage, "strength")]
+    return c.strength != c.model.strength and not takers
+
+
+def _is_read(c: Config, key: str) -> bool:
+    """Whether a stage, ours or a plugin's, has an option that follows this top-level value."""
+    for stage in c.graph.stages.values():
+        if stage.stage in names("stage"):
+            options = fields(lookup("stage", stage.stage).options)
+            if any(option.default == top_level(key) and not _own(stage, option.name) for option in options):
+                return True
+    return False
+
+
+GRAPHS: tuple[Rule, ...] = (
+    Rule(
+        id="graph-fits",
+        verdict="bad",
+        when=_unfit,
+        message="model {c.model.name} cannot do what the graph asks for; it does {f.task_names}",
+        fix="a graph of these",
+        source="diffusers has no such pipeline of this family",
+    ),
+    Rule(
+        id="decode-fits",
+        verdict="bad",
+        when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
+        message="the graph decodes to what model {c.model.name} does not make: its output is {f.kind}",
+        fix="graph=text_to_image for pictures, graph=text_to_video for videos",
+    ),
+    Rule(
+        id="latents-fit",
+        verdict="bad",
+        when=lambda c, f: _unpacks(c) and (f.unpacked is None or f.kind == "video"),
+        message="the graph starts from latents, which model {c.model.name} cannot do",
+        fix="graph=hires_fix goes by way of pixels",
+        source="diffusers' image-to-image pipeline of this family takes pictures alone",
+    ),
+    Rule(
+        id="strength",
+        verdict="bad",
+        when=lambda c, f: not 0 < (c.strength or 0) <= 1,
+        message="strength={c.strength}: above 0 and at most 1 is needed",
+        fix="strength={c.model.strength} is the model's own",
+    ),
+    Rule(
+        id="strength-unused",
+        verdict="bad",
+        when=_strength_unused,
+        message="strength={c.strength}: no stage of the graph takes it, so it could not take effect",
+        fix="graph=image_to_image, or leave strength out",
+    ),
+    Rule(
+        id="strength-of-stage",
+        verdict="bad",
+        when=lambda c, f: any(_own(s, "strength") and not _takes_strength(s, f) for s in _denoising(c)),
+        message="the graph gives a strength to a denoise stage that starts from pure noise, where it could not take "
+        "effect",
+        fix="wire an image to it, or leave its strength out",
+    ),
+    Rule(
+        id="image-unused",
+        verdict="bad",
+        when=lambda c, f: c.image != Config.image and not _is_read(c, "image"),
+        message="image={c.image}: no stage of the graph reads it, so it could not take effect",
+        fix="graph=image_to_image, or leave image out",
+    ),
+    Rule(
+        id="mask-unused",
+        verdict="bad",
+        when=lambda c, f: c.mask != Config.mask and not _is_read(c, "mask"),
+        message="mask={c.mask}: no stage of the graph reads it, so it could not take effect",
+        fix="graph=inpaint, or leave mask out",
+    ),
+)

@@ -1,0 +1,126 @@
+"""The typed keys of every sampler, from the table, and what the rules ask about them. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any
+
+from ..config import SamplerConfig
+from ..errors import ConfigError
+from ..models.family import Family
+from ..registry import lookup, names, register
+from .building import build
+from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
+
+
+@dataclass(kw_only=True)
+class DefaultSampler(SamplerConfig):
+    """The model's own scheduler, untouched."""
+
+    name: str = "default"
+
+
+@register("sampler", "default", DefaultSampler)
+def default(pipe: Any, options: DefaultSampler) -> Any:
+    """The scheduler that the model came with."""
+    return pipe.scheduler
+
+
+@dataclass(kw_only=True)
+class TableSampler(SamplerConfig):
+    """A sampler of the table. Its keys are made from there."""
+
+    def __post_init__(self) -> None:
+        if self.name in SAMPLERS:
+            for key, option in keys(SAMPLERS[self.name]).items():
+                _check(key, option, getattr(self, key))
+
+
+SIGMAS = Option(type=Sigmas | None, default=None, allowed=(None, *Sigmas))
+"""Spacing of the noise levels; null: as the model's own scheduler has it."""
+
+
+def keys(sampler: Sampler) -> dict[str, Option]:
+    """Its keys."""
+    found = {"sigmas": SIGMAS} if sampler.spaced else {}
+    return found | sampler.options | ({"shift": SHIFT} if FLOW in sampler.classes else {})
+
+
+def _check(key: str, option: Option, value: Any) -> None:
+    if value == option.default:
+        return
+    if option.allowed and value not in option.allowed:
+        raise ConfigError(f"sampler.{key}={value}: allowed: {', '.join(map(str, option.allowed))}")
+    if not option.allowed and not (value > option.least if option.above else value >= option.least):
+        raise ConfigError(
+            f"sampler.{key}={value}: {'must be above' if option.above else 'must not be below'} {option.least:g}"
+        )
+
+
+def options_class(name: str, sampler: Sampler) -> type:
+    """The dataclass of a sampler's keys."""
+    made = make_dataclass(
+        f"{name.title().replace('_', '')}Sampler",
+        [
+            ("name", str, field(default=name)),
+            *((key, option.type, field(default=option.default)) for key, option in keys(sampler).items()),
+        ],
+        bases=(TableSampler,),
+        kw_only=True,
+    )
+    made.__doc__, made.__module__ = f"{sampler.about}.", __name__
+    return made
+
+
+OPTIONS = {name: options_class(name, sampler) for name, sampler in SAMPLERS.items()}
+for _name, _options in OPTIONS.items():
+    register("sampler", _name, _options)(build)
+
+
+def is_stochastic(options: SamplerConfig) -> bool:
+    """Whether steps draw fresh noise. Reuse is then worth less: what a cache watches changes at random every step."""
+    noise = SAMPLERS[options.name].noise if options.name in SAMPLERS else "stochastic"
+    return bool(getattr(options, noise, False)) if isinstance(noise, str) else noise
+
+
+def denoiser_calls(options: SamplerConfig, steps: int) -> int:
+    """How often the denoiser is called in so many `steps`. Each call is a step to caches and to the record."""
+    sampler = SAMPLERS.get(options.name)
+    return sampler.calls * steps + sampler.extra_calls if sampler else steps
+
+
+def distilled_for(options: SamplerConfig) -> str:
+    """What the weights must have been distilled for; empty: nothing."""
+    return SAMPLERS[options.name].distilled if options.name in SAMPLERS else ""
+
+
+def fitting(family: Family) -> list[str]:
+    """Names of the samplers that fit a family."""
+    return [name for name in names("sampler") if not unfit(family, name)]
+
+
+def why_not(family: Family, options: SamplerConfig) -> str:
+    """Why a sampler with these options does not fit a family; empty: it does."""
+    return unfit(family, options.name) or of_no_effect(family, options)
+
+
+def unfit(family: Family, name: str) -> str:
+    """Why a sampler does not fit a family; empty: it does. A plugin's own is taken to fit."""
+    if name in family.unfit_samplers:
+        return family.unfit_samplers[name]
+    if name not in SAMPLERS or family.schedule in SAMPLERS[name].classes:
+        return ""
+    return f"{name} makes no {family.schedule} steps, only {' and '.join(SAMPLERS[name].classes)} steps"
+
+
+def of_no_effect(family: Family, options: SamplerConfig) -> str:
+    """The option that could not take effect on a family that the sampler fits, and why; empty: none."""
+    if options.name not in SAMPLERS or unfit(family, options.name):
+        return ""
+    sampler, kind = SAMPLERS[options.name], family.schedule
+    for key, option in keys(sampler).items():
+        value = getattr(options, key)
+        if kind not in (sampler.spaced if key == "sigmas" else option.kinds) and value != option.default:
+            shown = value.value if isinstance(value, Sigmas) else value
+            return f"sampler.{key}={shown} could not take effect: {sampler.classes[kind]} has no such option"
+    return ""
