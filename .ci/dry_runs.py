@@ -18,7 +18,16 @@ import yaml
 REPO = Path(__file__).resolve().parents[1]
 CONF = REPO / "conf"
 
+OF_DIFFUSION = ("dpm2", "dpm2_karras", "dpm2_ancestral", "dpm2_ancestral_karras", "lms", "lms_karras")
+OF_DIFFUSION += ("ddim", "ddpm", "pndm", "tcd")
+"""Samplers that do not fit the default model, a flow model."""
+
 COMPANIONS: dict[str, list[str]] = {
+    **{f"sampler={name}": ["model=sd15"] for name in OF_DIFFUSION},
+    "sampler=cogvideox_dpm": ["model=cogvideox"],
+    "graph=text_to_video": ["model=wan21"],
+    "graph=image_to_video": ["model=wan21_i2v_480p"],
+    "graph=image_to_video_seen": ["model=hunyuan_video_i2v"],
     "cache/signal": ["cache=fbcache"],
     "cache/criterion": ["cache=fbcache"],
     "cache/predictor": ["cache=fbcache"],

@@ -10,11 +10,17 @@ from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.config import CONF, as_data, typed
 from wavespeed_runner.plan import build_plan
 from wavespeed_runner.report.plan_text import plan_text
+from wavespeed_runner.samplers import SAMPLERS
 
 FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
 EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
 REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
+VIDEO_GRAPHS = {
+    "graph/text_to_video": "wan21",
+    "graph/image_to_video": "wan21_i2v_480p",
+    "graph/image_to_video_seen": "hunyuan_video_i2v",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,7 +33,19 @@ def overrides(option: str) -> list[str]:
     group, _, name = option.rpartition("/")
     whole = ["cache=fbcache"] if group.startswith("cache/") else []
     path = ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"] if option == "prompts/file" else []
-    return [*whole, f"{group}={name}", *path, *REHEARSED]
+    return [*whole, *_model_of(option), f"{group}={name}", *path, *REHEARSED]
+
+
+def _model_of(option: str) -> list[str]:
+    """A model that the sampler or the graph fits, where the default one, a flow model of pictures, does not."""
+    group, _, name = option.rpartition("/")
+    if option in VIDEO_GRAPHS:
+        return [f"model={VIDEO_GRAPHS[option]}"]
+    own = ("_karras", "_exponential", "_beta", "_stochastic")
+    sampler = SAMPLERS.get(next((name.removesuffix(end) for end in own if name.endswith(end)), name))
+    if group != "sampler" or sampler is None or "flow" in sampler.classes:
+        return []
+    return ["model=sd15" if "diffusion" in sampler.classes else "model=cogvideox"]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

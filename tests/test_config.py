@@ -14,14 +14,14 @@ import wavespeed_runner
 from wavespeed_runner.caching.strategies import FirstBlockCache
 from wavespeed_runner.config import CONF, Config, Dtype, Init, as_data, groups, packaged, stage_options, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.samplers import EulerSampler, Sigmas
+from wavespeed_runner.samplers import Sigmas
 
 Composed = Callable[..., dict[str, Any]]
 
 
 def test_classes_are_those_of_the_names(composed: Composed) -> None:
     config = typed(composed("cache=fbcache", "sampler=euler_karras"))
-    assert isinstance(config.cache, FirstBlockCache) and isinstance(config.sampler, EulerSampler)
+    assert isinstance(config.cache, FirstBlockCache) and config.sampler.name == "euler"
     assert config.sampler.sigmas is Sigmas.karras
     assert config.model.init is Init.tiny and config.model.dtype is Dtype.float32
 

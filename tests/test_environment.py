@@ -59,7 +59,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "a new file": lambda package: (package / "caching" / "new.py").write_text(""),
     "a removed file": lambda package: (package / "stages" / "decode.py").unlink(),
     "a renamed file": lambda package: (package / "caching" / "window.py").rename(package / "caching" / "windows.py"),
-    "a changed module": lambda package: (package / "samplers.py").write_text("x = 1\n"),
+    "a changed module": lambda package: (package / "samplers" / "table.py").write_text("x = 1\n"),
 }
 
 

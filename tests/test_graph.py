@@ -168,3 +168,10 @@ def test_the_command_line_adds_a_stage() -> None:
     with composer(None):
         graph = built(compose_job(overrides, overrides))
     assert list(graph.nodes)[-1] == graph.output == "mixed"
+
+
+def test_a_graphs_own_strength_is_for_a_run_that_says_none(composed: Composed) -> None:
+    config = typed(composed("graph=detail"))
+    assert config.strength == config.graph.strength == 0.2 != config.model.strength
+    assert typed(composed("graph=detail", "strength=0.4")).strength == 0.4
+    assert typed(composed("graph=image_to_image")).strength == config.model.strength

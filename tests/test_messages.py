@@ -31,6 +31,9 @@ KEYS = {
     "~nope": "~nope: nothing to take out",
     "~cache": "cache: a value is needed; give cache=VALUE",
     "model.name=fulx": "model.name=fulx: no",
+    "sampler=unipc sampler.name=euler": "sampler.name=euler: an option of the group is chosen as a whole, with its "
+    "keys: sampler=OPTION, then sampler.KEY=VALUE",
+    "cache=fbcache cache.criterion.name=relative_change": "chosen as a whole, with its keys: cache/criterion=OPTION",
     "hydra.nope=1": "hydra.nope: no such key",
 }
 

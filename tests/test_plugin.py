@@ -25,11 +25,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def run(folder: Path, *overrides: str, plugin: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *overrides: str, plugin: Path | None = None, graph: str = "gray_text_to_image"
+) -> subprocess.CompletedProcess[str]:
     """The runner in an empty folder, with the plugin or without."""
     paths = [str(REPO), *([str(plugin)] if plugin else [])]
     return subprocess.run(
-        [sys.executable, "-m", "wavespeed_runner", "graph=gray_text_to_image", "model.init=tiny", *overrides],
+        [sys.executable, "-m", "wavespeed_runner", f"graph={graph}", "model.init=tiny", *overrides],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
@@ -82,3 +84,25 @@ def test_strength_mixes(installed: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0][2] == "True" and lines[2][1:] == ["0", "False"] and 0 < int(lines[1][1]) < 200
+
+
+def test_its_detector_stands_in_for_ours(installed: Path, tmp_path: Path) -> None:
+    detector = ("graph.stages.detect.stage=brightest", "+graph.stages.detect.options.size=0.25")
+    done = run(tmp_path, *detector, "dry_run=true", plugin=installed, graph="detail")
+    assert done.returncode == 0, done.stderr
+    assert "detect (brightest)" in done.stdout
+
+
+def test_its_detector_finds_the_brightest_window(installed: Path) -> None:
+    code = (
+        "import numpy as np\nfrom wavespeed_example.brightest import BrightestOptions, brightest\n"
+        "from wavespeed_runner.values import Images\n"
+        "given = np.zeros((2, 16, 24, 3), np.uint8)\n"
+        "given[0, 5:9, 7:13], given[1, 12:, 18:] = 200, 255\n"
+        "found = brightest(BrightestOptions(size=0.25), images=Images(tensors={'images': given}))\n"
+        "print(found.tensors['boxes'].tolist(), [round(float(s), 3) for s in found.tensors['scores']])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPO), str(installed)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[[7, 5, 13, 9], [18, 12, 24, 16]] [0.784, 1.0]"

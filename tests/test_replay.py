@@ -227,3 +227,33 @@ def test_a_missing_file_and_a_folder_are_refused(replayed: Replayed, tmp_path: P
 
 def test_one_file_is_needed(replayed: Replayed, finished: Finished) -> None:
     refused(replayed(picture_of(finished), "seed=3"), "one file is needed")
+
+
+def test_a_strangers_picture_may_not_have_another_one_read(
+    finished: Finished, tmp_path: Path, replayed: Replayed
+) -> None:
+    (tmp_path / "secret.png").write_bytes(picture_of(finished).read_bytes())
+    image = str(tmp_path / "secret.png")
+    stages = {"image": {"stage": "read_image", "inputs": {}, "options": {"path": image}}}
+
+    def by_stage(config: dict[str, Any]) -> None:
+        config["graph"]["stages"] |= stages
+
+    evil = with_config(finished, tmp_path / "a.png", lambda config: config.update(image=image))
+    refused(replayed(evil), f"image={image}: a config file may name a relative")
+    evil = with_config(finished, tmp_path / "b.png", by_stage)
+    refused(replayed(evil), f"graph.stages.image.options.path={image}: a config file may name a relative")
+
+
+def test_a_picture_that_started_from_another_is_run_again_with_that_one(
+    composed: Callable[..., dict[str, Any]], tmp_path: Path, replayed: Replayed
+) -> None:
+    image = tmp_path / "photo.png"
+    Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).save(image)
+    config = {**composed("graph=image_to_image"), "image": str(image), "outputs": str(tmp_path / "outputs")}
+    record = run_plan(build_plan(config), tmp_path / "run", [])
+    assert record["status"] == "completed", record["error"]
+    (picture,) = (tmp_path / "run" / "images").iterdir()
+    refused(replayed(picture), "give another on the command line, image=FILE")
+    status, out, _ = replayed(picture, f"image={image}")
+    assert status == 0 and "identical, 1 of 1" in out

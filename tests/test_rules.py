@@ -23,6 +23,8 @@ Values = dict[str, Any]
 
 FBCACHE = {"cache": "fbcache"}
 EMBEDDED = {"model.guidance": "embedded"}
+LORA = {"adapters": "lora", "adapters.path": "owner/name"}
+TOKEN = {"adapters": "textual_inversion", "adapters.path": "owner/name", "adapters.token": "<new>"}
 NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance_scale": None}
 
 VIDEO = {
@@ -32,7 +34,12 @@ VIDEO = {
 }
 """As if the tiny model made videos."""
 
-GROUPS = ("cache", "sampler", "memory", "graph", "measure")
+
+def reading(pipe: Any, model: Any, sample: Any, guidance_scale: float | None, image: Any) -> Any:
+    """The signature of an encoder that reads the prompt beside a picture."""
+
+
+GROUPS = ("adapters", "cache", "sampler", "memory", "graph", "measure")
 """Keys of a case that choose a config option; the others set values."""
 
 CASES: dict[str, tuple[list[Values], list[Values]]] = {
@@ -41,6 +48,8 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
+    "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),
+    "whole": ([{"family.whole": True}], [{}]),
     "batch": (
         [{"batch_size": 0}, {"num_images_per_prompt": 0}],
         [{"batch_size": 4, "num_images_per_prompt": 4}],
@@ -75,6 +84,35 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"memory": "layerwise_casting"}, {"measure": "default"}],
     ),
     "slicing-alone": ([{"memory": "vae_slicing"}], [{"memory": "vae_slicing", "graph": "detail"}, {}]),
+    "adapters-fit": (
+        [LORA | {"family.adapters": ()}, TOKEN | {"family.adapters": ("lora",)}],
+        [LORA, TOKEN, {"family.adapters": ()}],
+    ),
+    "adapters-path": ([{"adapters.path": "x.safetensors"}, {"adapters.path": ["a/b"]}], [{}, LORA]),
+    "adapters-component": (
+        [
+            LORA | {"adapters.component": "transformer_2"},
+            LORA | {"adapters.component": "vae", "family.denoiser_2": "transformer_2"},
+        ],
+        [LORA, LORA | {"adapters.component": "transformer_2", "family.denoiser_2": "transformer_2"}, {}],
+    ),
+    "adapters-half": (
+        [
+            LORA | {"family.denoiser_2": "transformer_2"},
+            LORA | {"family.denoiser_2": "transformer_2", "adapters.component": "transformer_2"},
+        ],
+        [
+            LORA,
+            TOKEN | {"family.denoiser_2": "transformer_2"},
+            LORA
+            | {"family.denoiser_2": "transformer_2", "adapters.path": ["a/b", "c/d"]}
+            | {"adapters.component": [None, "transformer_2"]},
+        ],
+    ),
+    "adapters-fused": (
+        [LORA | {"adapters.fuse": True, "memory": "layerwise_casting"}],
+        [LORA | {"memory": "layerwise_casting"}, LORA | {"adapters.fuse": True}, {"memory": "layerwise_casting"}],
+    ),
     "difference-gain": ([{"measure.difference_gain": 0.0}, {"measure.difference_gain": -1.0}], [{}]),
     "device": (
         [{"device": "gpu"}, {"device": "cuda:x"}, {"device": ""}, {"device": "CPU"}],
@@ -108,6 +146,14 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"graph": "hires_fix_latents", "family.unpacked": None}, {"graph": "hires_fix_latents"} | VIDEO],
         [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpacked": None}],
     ),
+    "encode-needs-image": (
+        [{"graph": "image_to_image", "family.encode": reading}],
+        [{"graph": "image_to_image"}, {"graph": "image_to_video_seen", "family.encode": reading}],
+    ),
+    "encode-takes-no-image": (
+        [{"graph": "image_to_video_seen"}],
+        [{"graph": "image_to_video"}, {"graph": "image_to_video_seen", "family.encode": reading}],
+    ),
     "strength": ([{"strength": 0.0}, {"strength": -0.5}, {"strength": 1.01}], [{"strength": 1.0}, {"strength": 0.01}]),
     "strength-unused": (
         [
@@ -117,8 +163,12 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         ],
         [
             {},
-            *({"graph": name, "strength": 0.5} for name in ("image_to_image", "inpaint", "hires_fix_latents", "detail")),
+            *(
+                {"graph": name, "strength": 0.5}
+                for name in ("image_to_image", "inpaint", "hires_fix_latents", "detail")
+            ),
             {"graph": "hires_fix", "strength": 0.5, "graph.stages.denoise_large.options": {"steps": 5}},
+            {"graph": "hires_fix"},
         ],
     ),
     "strength-of-stage": (
@@ -146,9 +196,48 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"negative_prompt": "x"}, {"negative_prompt": "x", "guidance_scale": 3.5} | EMBEDDED],
         [{"negative_prompt": "x", "guidance_scale": 3.5}, {"negative_prompt": ""}],
     ),
-    "sampler-fits": ([{"family.samplers": ()}], [{"family.samplers": ("default",)}]),
+    "sampler-fits": (
+        [
+            {"sampler": "pndm"},
+            {"sampler": "unipc", "family.schedule": "cogvideox"},
+            {"sampler": "euler", "family.unfit_samplers": {"euler": "it was tried"}},
+        ],
+        [{}, {"sampler": "euler_karras"}, {"sampler": "pndm", "family.schedule": "diffusion"}],
+    ),
+    "sampler-task": (
+        [{"sampler": "heun", "graph": "image_to_image"}],
+        [
+            {"sampler": "heun"},
+            {"sampler": "dpmpp_2m", "graph": "image_to_image"},
+            {"sampler": "heun", "graph": "image_to_image", "family.schedule": "diffusion"},
+        ],
+    ),
+    "sampler-option": (
+        [
+            {"sampler": "euler", "sampler.shift": 2.0, "family.schedule": "diffusion"},
+            {"sampler": "euler_stochastic", "family.schedule": "diffusion"},
+            {"sampler": "lcm", "sampler.sigmas": "karras", "family.schedule": "diffusion"},
+        ],
+        [
+            {"sampler": "euler", "sampler.shift": 2.0},
+            {"sampler": "ddim", "sampler.eta": 0.5, "family.schedule": "diffusion"},
+            {"sampler": "pndm"},
+        ],
+    ),
+    "few-step-model": (
+        [{"model.steps": 4, "sampler": "dpmpp_2m"}],
+        [{"model.steps": 4}, {"model.steps": 4, "sampler": "euler"}, {"model.steps": 28, "sampler": "dpmpp_2m"}],
+    ),
+    "distilled-sampler": (
+        [{"sampler": "lcm"}, {"sampler": "tcd", "family.schedule": "diffusion"}],
+        [{"sampler": "lcm", "model.steps": 4}, {"sampler": "euler"}],
+    ),
+    "multi-call-sampler-cache": (
+        [FBCACHE | {"sampler": "heun"}, FBCACHE | {"sampler": "dpm2", "family.schedule": "diffusion"}],
+        [{"sampler": "heun"}, FBCACHE | {"sampler": "pndm", "family.schedule": "diffusion"}, FBCACHE],
+    ),
     "stochastic-sampler-cache": (
-        [FBCACHE | {"sampler": "euler_stochastic"}],
+        [FBCACHE | {"sampler": name} for name in ("euler_stochastic", "dpmpp_2m_sde", "euler_ancestral")],
         [FBCACHE | {"sampler": "euler"}, {"sampler": "euler_stochastic"}],
     ),
     "cache-off": (

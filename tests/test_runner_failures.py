@@ -17,8 +17,8 @@ import pytest
 from tests.conftest import TINY
 from wavespeed_runner.cli import main
 from wavespeed_runner.logs import LogFile, log_to
-from wavespeed_runner.plan import Plan
 from wavespeed_runner.models import call, pretrained
+from wavespeed_runner.plan import Plan
 from wavespeed_runner.runner import run_plan
 
 Planned = Callable[..., Plan]

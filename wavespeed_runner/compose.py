@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from . import registry, trust
-from .config import CONF, Config, OpenGraph
+from .config import CONF, NAMED, Config, OpenGraph
 from .errors import ConfigError, one_line
 from .messages import EXPLAINED
 
@@ -92,7 +92,21 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
         overrides: the job's overrides.
         typed_here: those of them that stood on the command line; the others came from a file.
     """
+    for override in overrides:
+        _refuse_name(override)
     return {key: value for key, value in _checked(overrides, typed_here).items() if key != "hydra"}
+
+
+def _refuse_name(override: str) -> None:
+    """A name alone would meet the keys of another option. A wrong name is told of later, with the near ones."""
+    key, _, name = override.lstrip("+").partition("=")
+    path, _, last = key.rpartition(".")
+    group = path.replace(".", "/")
+    if last == "name" and path in NAMED and name in registry.names(group):
+        raise ConfigError(
+            f"{override}: an option of the group is chosen as a whole, with its keys: {group}=OPTION, then "
+            f"{path}.KEY=VALUE"
+        )
 
 
 def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:

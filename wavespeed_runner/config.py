@@ -72,8 +72,8 @@ class ModelConfig:
     strength: float = 0.6
     """How much of the schedule image-to-image runs: 1 forgets the picture, near 0 leaves it as it is."""
     components: str | None = None
-    """Where the other parts come from when `repo` is a single file that holds the denoiser alone: hub id or local
-    diffusers folder. Null: the published model."""
+    """Where the parts come from that a single file in `repo` lacks: hub id or local diffusers folder. Null: the
+    published model."""
 
 
 @dataclass(kw_only=True)
@@ -139,6 +139,8 @@ class StageConfig:
 class GraphConfig:
     output: str = MISSING
     """The node whose pictures are the result."""
+    strength: float | None = None
+    """The graph's own default: a second pass wants less than a picture that is painted anew. Null: the model's."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
 
 
@@ -216,6 +218,8 @@ def typed(composed: dict[str, Any]) -> Config:
     for key in sorted(OmegaConf.missing_keys(OmegaConf.create(composed))):
         raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
     root: Any = OmegaConf.merge(_schema(Config, composed), composed)
+    if root.strength is None:
+        root.strength = root.graph.strength
     for key in OF_MODEL:
         if root[key] is None:
             root[key] = root.model[key]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import __version__, registry
 
-PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate")
+PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate", "peft")
 COMPUTING = ("models", "stages", "caching", "accelerate", "samplers", "generation.py", "values.py")
 """Our own code that decides the bits of a result."""
 VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")

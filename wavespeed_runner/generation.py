@@ -77,7 +77,7 @@ def generate(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note:
             """Of the schedule as it runs: a picture that is started from shortens it."""
             return int(called.num_timesteps)
 
-        with attached(getattr(called, family.denoiser), family.blocks, options.cache, steps=steps) as trace:
+        with attached(getattr(called, family.denoiser, None), family.blocks, options.cache, steps=steps) as trace:
 
             def on_step() -> None:
                 clock.tick()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import signature
 
 from .config import Config, StageConfig, top_level
 from .models.family import Family, task_of
@@ -17,15 +18,29 @@ def _denoising(c: Config) -> list[StageConfig]:
     return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
 
 
-def _unfit(c: Config, f: Family) -> bool:
-    """Whether the graph asks the model for something that it does not do."""
-    return any(task_of(f.kind, stage.inputs) not in f.tasks for stage in _denoising(c))
+def tasks(c: Config, f: Family) -> list[str]:
+    """What the graph asks the model for, one a denoise stage."""
+    return [task_of(f.kind, stage.inputs) for stage in _denoising(c)]
+
+
+def _unfit(c: Config, f: Family) -> str:
+    """What of that the model does not do; empty for nothing."""
+    return next((task for task in tasks(c, f) if task not in f.tasks), "")
 
 
 def _unpacks(c: Config) -> bool:
     """Whether latents are laid out as a picture, or started from."""
     unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
     return unpacking or any("latents" in stage.inputs for stage in _denoising(c))
+
+
+def _reads_image(f: Family) -> bool:
+    return "image" in signature(f.encode).parameters
+
+
+def _encoders(c: Config, *, image: bool) -> bool:
+    """Whether there is an encode stage with an image, or one without."""
+    return any(("image" in stage.inputs) == image for stage in c.graph.stages.values() if stage.stage == "encode")
 
 
 def _takes_strength(stage: StageConfig, f: Family) -> bool:
@@ -39,7 +54,8 @@ def _own(stage: StageConfig, key: str) -> bool:
 
 def _strength_unused(c: Config, f: Family) -> bool:
     takers = [stage for stage in _denoising(c) if _takes_strength(stage, f) and not _own(stage, "strength")]
-    return c.strength != c.model.strength and not takers
+    own = c.model.strength if c.graph.strength is None else c.graph.strength
+    return c.strength != own and not takers
 
 
 def _is_read(c: Config, key: str) -> bool:
@@ -56,8 +72,8 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="graph-fits",
         verdict="bad",
-        when=_unfit,
-        message="model {c.model.name} cannot do what the graph asks for; it does {f.task_names}",
+        when=lambda c, f: bool(_unfit(c, f)),
+        message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and model {c.model.name} does {f.task_names}",
         fix="a graph of these",
         source="diffusers has no such pipeline of this family",
     ),
@@ -75,6 +91,21 @@ GRAPHS: tuple[Rule, ...] = (
         message="the graph starts from latents, which model {c.model.name} cannot do",
         fix="graph=hires_fix goes by way of pixels",
         source="diffusers' image-to-image pipeline of this family takes pictures alone",
+    ),
+    Rule(
+        id="encode-needs-image",
+        verdict="bad",
+        when=lambda c, f: _reads_image(f) and _encoders(c, image=False),
+        message="model {c.model.name} reads the prompt together with a picture, and the graph gives its encode stage "
+        "none",
+        fix="graph=image_to_video_seen, or wire an image to the stage",
+    ),
+    Rule(
+        id="encode-takes-no-image",
+        verdict="bad",
+        when=lambda c, f: not _reads_image(f) and _encoders(c, image=True),
+        message="model {c.model.name} reads the prompt alone, and the graph gives its encode stage an image",
+        fix="graph=image_to_video, or take the image away from the stage",
     ),
     Rule(
         id="strength",

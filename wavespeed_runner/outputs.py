@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .accelerate.memory import MemorySettings
 from .config import Config
 from .errors import RunError
 from .graph import Graph
@@ -127,14 +128,19 @@ def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
 
 
 def _lossless(config: Config) -> Config:
-    """The config that makes the reference: no cache, nor one that the graph gives to a single stage."""
-    stages = {
-        name: replace(given, options={key: v for key, v in given.options.items() if key != "cache"})
-        if given.options
-        else given
-        for name, given in config.graph.stages.items()
-    }
-    return replace(config, cache=lookup("cache", "none").options(), graph=replace(config.graph, stages=stages))
+    """The config that makes the reference: nothing lossy, nor what the graph gives to a single stage."""
+
+    def kept(options: Any) -> Any:
+        if not isinstance(options, dict):
+            return options
+        memory = options.get("memory")
+        casting = {"memory": {**memory, "layerwise_casting": None}} if isinstance(memory, dict) else {}
+        return {key: value for key, value in {**options, **casting}.items() if key != "cache"}
+
+    stages = {name: replace(given, options=kept(given.options)) for name, given in config.graph.stages.items()}
+    memory = config.memory.lossless() if isinstance(config.memory, MemorySettings) else config.memory
+    none = lookup("cache", "none").options()
+    return replace(config, cache=none, memory=memory, graph=replace(config.graph, stages=stages))
 
 
 def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:

@@ -17,7 +17,8 @@ from .config import Config, Init, packaged, top_level, typed
 from .environment import resolve_device, what_matters
 from .errors import ConfigError
 from .graph import Graph, build_graph, keys, without_lossy
-from .models.checkpoint import inspect, inspect_part
+from .models.checkpoint import inspect
+from .models.elsewhere import inspect_elsewhere
 from .registry import implementation_of
 from .rules import STAGE_VALUES, Spoken, judge, refuse_bad
 from .store import Store
@@ -78,11 +79,11 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:
         inspect(config.model.repo, config.model.revision)
-        for key in implementation_of("model", config.model).elsewhere:
-            if getattr(config.model, key):
-                inspect_part(getattr(config.model, key), f"model.{key}")
-    adapters.inspect(config.adapters)
+        inspect_elsewhere(implementation_of("model", config.model), config.model)
     samples = _samples(config, prompts)
+    # Of a record with several prompts, each can be made again alone: a token may be in another one.
+    texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
+    adapters.inspect(config.adapters, texts)
     graph = build_graph(config)
     verdicts += _judge_stages(config, graph, verdicts)
     refuse_bad(verdicts)

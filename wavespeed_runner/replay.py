@@ -135,7 +135,7 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
             f"{path}: this picture carries no config of ours (a screenshot, or saved by another program)"
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not a readable picture: {error}") from None
+        raise ConfigError(f"{path}: not a readable picture or video: {error}") from None
     measure = {**config["measure"], "reference": False}
     prompt = config["prompt"]
     claims = {

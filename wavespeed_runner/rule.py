@@ -10,6 +10,8 @@ from .config import Config
 from .models.family import Family
 
 Verdict = Literal["good", "bad", "unverified"]
+Text = str | Callable[[Config, Family], str]
+"""A format string, or what gives the whole text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Rule:
     verdict: Verdict
     """good: known to work; bad: refused; unverified: runs, with a warning."""
     when: Callable[[Config, Family], bool]
-    message: str
-    fix: str = ""
+    message: Text
+    fix: Text = ""
     source: str = ""
     """A paper, an issue, or a test of ours."""

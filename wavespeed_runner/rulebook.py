@@ -15,7 +15,8 @@ from .environment import has_cuda, resolve_device
 from .graph_rules import GRAPHS
 from .models.family import Family, two_passes
 from .rule import Rule
-from .samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit
+from .sampler_rules import SAMPLERS
+from .samplers import denoiser_calls
 
 
 def _cached(c: Config) -> bool:
@@ -187,66 +188,6 @@ GUIDANCE: tuple[Rule, ...] = (
     ),
 )
 
-FEW = 8
-"""A model whose own number of steps is not above this was distilled to it."""
-
-SAMPLERS: tuple[Rule, ...] = (
-    Rule(
-        id="sampler-fits",
-        verdict="bad",
-        when=lambda c, f: bool(unfit(f, c.sampler.name)),
-        message=lambda c, f: f"sampler={c.sampler.name}: not for model {c.model.name}: {unfit(f, c.sampler.name)}",
-        fix=lambda c, f: f"one of {', '.join(fitting(f))}",
-        source="tests/models/test_samplers.py",
-    ),
-    Rule(
-        id="sampler-option",
-        verdict="bad",
-        when=lambda c, f: bool(of_no_effect(f, c.sampler)),
-        message=lambda c, f: of_no_effect(f, c.sampler),
-        fix="leave it out",
-        source="tests/models/test_samplers.py",
-    ),
-    Rule(
-        id="few-step-model",
-        verdict="unverified",
-        when=lambda c, f: c.model.steps <= FEW and c.sampler.name not in ("default", "euler", "lcm"),
-        message="model {c.model.name} was distilled to {c.model.steps} steps of its own sampler; what "
-        "{c.sampler.name} makes of them was not looked at",
-        fix="sampler=default",
-    ),
-    Rule(
-        id="distilled-sampler",
-        verdict="unverified",
-        when=lambda c, f: bool(distilled_for(c.sampler)) and c.model.steps > FEW,
-        message=lambda c, f: (
-            f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
-            "pictures come out blurred"
-        ),
-        fix="weights distilled for it, or sampler=default",
-        source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",
-    ),
-    Rule(
-        id="multi-call-sampler-cache",
-        verdict="unverified",
-        when=lambda c, f: _cached(c) and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
-        message=lambda c, f: (
-            f"sampler {c.sampler.name} calls the denoiser {denoiser_calls(c.sampler, c.steps or 0)} times in {c.steps} "
-            "steps: the cache's window and its hits count calls, and two calls of a step lie close together"
-        ),
-        fix="a sampler of one call a step, such as dpmpp_2m",
-        source="tests/models/test_samplers.py",
-    ),
-    Rule(
-        id="stochastic-sampler-cache",
-        verdict="unverified",
-        when=lambda c, f: _cached(c) and is_stochastic(c.sampler),
-        message="sampler {c.sampler.name} adds fresh noise each step: differences between steps rise and hits get rare",
-        fix="a deterministic sampler (sampler=default), or a higher threshold",
-        source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
-    ),
-)
-
 CACHES: tuple[Rule, ...] = (
     Rule(
         id="cache-off",
@@ -360,6 +301,14 @@ NUMERICS: tuple[Rule, ...] = (
         when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
         message="model.dtype={c.model.dtype.value}: without CPU instructions for it, far slower than float32",
         fix="model.dtype=float32",
+    ),
+    Rule(
+        id="whole",
+        verdict="unverified",
+        when=lambda c, f: f.whole,
+        message="model={c.model.name} calls the pipeline whole, because nobody has said how to split it: the stages "
+        "encode and decode only pass on, and denoising times include both",
+        fix="a family of its own, wavespeed_runner/models/",
     ),
     Rule(
         id="tiny-quality",

@@ -33,6 +33,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """Files that a config may name to start from. Results embed them: it must not be somebody's secret."""
 
 STAGE_PATH = re.compile(r"graph\.stages\.[^.]+\.options\.path")
+STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?")
+"""What holds such a path, and might be taken from elsewhere as a whole."""
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
@@ -99,6 +101,8 @@ def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
     """
     keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
     for key, value in _leaves(config).items():
+        if STAGE_NODE.fullmatch(key) and "${" in str(value):
+            raise ConfigError(f"{key}={value}: no interpolation here; write it out")
         named = key in ("image", "mask") or STAGE_PATH.fullmatch(key)
         # Left as it is, or following those two.
         if not named or key in keys or value is None or value in ("${image}", "${mask}"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.caching.generate import ALWAYS, fbcache
-from tests.models.staged import latents
+from tests.models.staged import encoded, latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
 from wavespeed_runner.caching import attached
 from wavespeed_runner.config import Dtype
@@ -35,8 +35,7 @@ def test_blocks_are_called_as_the_family_says(name: str) -> None:
         size["num_frames"] = family.tiny_frames
     start = {"image": picture(family.tiny_size)} if task == "image_to_video" else {}
     denoiser = getattr(for_task(pipe, family, task), family.denoiser)
-    with torch.inference_mode():
-        embeddings = family.encode(pipe, config, SAMPLE, config.guidance_scale)
+    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale, start.get("image"))
 
     def run(**more: Any) -> Any:
         made = latents(family, pipe, config, embeddings, task=task, steps=2, **size, **start, **more)

@@ -23,11 +23,11 @@ def grid() -> torch.Tensor:
 
 def crowd() -> torch.Tensor:
     """Many, for the spread at which a stochastic one ends."""
-    return torch.randn(1, 1, 20000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(1, 1, 5000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def flow(scheduler: Any, steps: int, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(where the scheduler ends, where the flow x = s * noise + (1 - s) * data ends), called as FluxPipeline calls it."""
+    """(where it ends, where the flow x = s * noise + (1 - s) * data ends), called as FluxPipeline does."""
     if scheduler.config.get("use_flow_sigmas"):
         scheduler.set_timesteps(steps)
     else:
@@ -46,7 +46,7 @@ def flow(scheduler: Any, steps: int, noise: torch.Tensor) -> tuple[torch.Tensor,
 def diffusion(
     scheduler: Any, steps: int, noise: torch.Tensor, alphas_cumprod: torch.Tensor, prediction: str
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """(where it ends, where sqrt(a) * data + sqrt(1 - a) * noise ends, calls), called as StableDiffusionPipeline does."""
+    """(where it ends, where sqrt(a) * data + sqrt(1 - a) * noise ends, calls), called as Stable Diffusion does."""
     scheduler.set_timesteps(steps)
     table = torch.log((1 - alphas_cumprod) / alphas_cumprod).double()
     x, wanted = noise * float(scheduler.init_noise_sigma), noise

@@ -32,12 +32,18 @@ def latents(
         return denoise(family, called, model, embeddings, call)
 
 
+def encoded(family: Family, pipe: Any, model: Any, sample: Any, guidance_scale: Any, image: Any = None) -> Any:
+    """Embeddings. image: for families that read the prompt beside it."""
+    seen = {"image": image} if "image" in signature(family.encode).parameters else {}
+    with torch.inference_mode():
+        return family.encode(pipe, model, sample, guidance_scale, **seen)
+
+
 def staged(family: Family, pipe: Any, model: Any, sample: Any, **wanted: Any) -> Any:
     """The picture or the video by encode, denoise and decode: uint8."""
     guidance_scale = wanted.get("guidance_scale", model.guidance_scale)
     with torch.inference_mode():
-        seen = {"image": wanted["image"]} if "image" in signature(family.encode).parameters else {}
-        embeddings = family.encode(pipe, model, sample, guidance_scale, **seen)
+        embeddings = encoded(family, pipe, model, sample, guidance_scale, wanted.get("image"))
         made = latents(family, pipe, model, embeddings, seed=sample.seed, **wanted)
         size = {name: wanted.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
         return family.decode(pipe, made, **size)

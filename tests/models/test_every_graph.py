@@ -7,10 +7,8 @@ their second pass at one and a half times the size, for speed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from tests.models.test_every_model import MODELS, theirs
+from tests.models.shipped import GRAPHS, MODELS, composed
+from tests.models.test_every_model import theirs
 from tests.models.their_calls import CALLS, NEGATIVE
-from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.config import CONF, typed
 from wavespeed_runner.execution import Execution
 from wavespeed_runner.models.family import Family
@@ -33,8 +31,7 @@ from wavespeed_runner.stages import stage
 from wavespeed_runner.store import Store
 from wavespeed_runner.values import Images, Regions
 
-GRAPHS = sorted(path.stem for path in (CONF / "graph").glob("*.yaml"))
-UNFIT = {"graph-fits", "decode-fits", "latents-fit"}
+UNFIT = {"graph-fits", "decode-fits", "latents-fit", "encode-needs-image", "encode-takes-no-image"}
 PROMPT, SEED, STEPS = "a red circle above a blue square", 3, 2
 STRENGTH = 0.6
 SCENE = Image.open(CONF.parent / "wavespeed_runner/samples/scene.png").convert("RGB")
@@ -64,17 +61,6 @@ def two_quarters(own_registry: Any) -> None:
         return Regions(tensors=found, data={"labels": ["a", "b"]})
 
 
-@lru_cache(maxsize=1)
-def composed() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Model -> its composed config, and graph -> its composed node."""
-    with composer(None):
-        models = {}
-        for name in MODELS:
-            overrides = [f"model={name}", "model.init=tiny", "measure=none", "device=cpu", f"steps={STEPS}"]
-            models[name] = compose_job(overrides, overrides)
-        return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}
-
-
 def cases() -> list[tuple[str, str]]:
     """(model, graph), as the rules have it."""
     models, graphs = composed()
@@ -100,7 +86,9 @@ def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
         node["stages"][stage_name]["options"] = options
     if graph == "detail":
         node["stages"]["detect"]["stage"] = "two_quarters"
-    data = {**models[name], "graph": node, "prompt": PROMPT, "seed": SEED, "outputs": str(folder)}
+    data = {**models[name], "graph": node, "prompt": PROMPT, "seed": SEED, "steps": STEPS, "outputs": str(folder)}
+    if graph not in ("text_to_image", "text_to_video", "image_to_video", "image_to_video_seen"):
+        data["strength"] = STRENGTH
     call = CALLS[data["model"]["name"]](typed(models[name]).model, "text_to_image")
     plan = build_plan({**data, "negative_prompt": NEGATIVE if "negative_prompt" in call else ""})
     execution = Execution(Store(folder / "store"), rerun=False, on_stage=lambda stage: None)
@@ -139,6 +127,8 @@ class ByHand:
 
     def image_to_video(self) -> Any:
         return self.call("image_to_video", image=self.scene())
+
+    image_to_video_seen = image_to_video
 
     def image_to_image(self) -> Any:
         return self.refined(self.scene())
@@ -185,7 +175,7 @@ class ByHand:
 
 
 def test_every_graph_is_written_by_hand() -> None:
-    assert [graph for graph in GRAPHS if not isinstance(getattr(ByHand, graph, None), Callable)] == []
+    assert [graph for graph in GRAPHS if not hasattr(ByHand, graph)] == []
 
 
 def test_every_graph_has_a_model_and_every_model_a_graph() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -97,3 +99,18 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str, which: str) -> None:
         RunError, match=rf"model.max_sequence_length={config.max_sequence_length} of them would be read"
     ):
         family.encode(pipe, real, replace(SAMPLE, **{which: "x" * 301}), 4.0)
+
+
+def test_models_made_here_leave_transformers_whole() -> None:
+    """In a process of its own: what transformers imports while weights are laid out must not keep the functions that
+    then stand in for torch's. It would leave buffers of models that are loaded later, Gemma's scale, without values."""
+    program = """
+from wavespeed_runner.models.build import _module, random_module
+from wavespeed_runner.models.gemma import GEMMA2, TINY_GEMMA2
+import torch
+random_module(lambda: _module(GEMMA2[0], GEMMA2[1] | TINY_GEMMA2), seed=0, dtype=torch.float32, device="cpu")
+from transformers import initialization
+print(initialization.constant_(torch.zeros(3), 2.0).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[2.0, 2.0, 2.0]"

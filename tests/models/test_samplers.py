@@ -19,7 +19,7 @@ from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.config import CONF, typed
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.registry import implementation_of, lookup, names
+from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.samplers import SAMPLERS, Sigmas, denoiser_calls, fitting, is_stochastic, why_not
 from wavespeed_runner.samplers.building import build, kind_of
 
@@ -46,6 +46,7 @@ class Tiny:
         self.config = config_of(model)
         self.family = implementation_of("model", self.config)
         self.pipe = load(self.family, self.config, "cpu")
+        self.pipe.set_progress_bar_config(disable=True)
         self.own = self.pipe.scheduler
         self.task = next(iter(self.family.tasks))
         self.size = min(self.family.tiny_size, 64)
@@ -111,7 +112,7 @@ def test_every_sampler_is_an_option_of_the_group() -> None:
 def test_every_sampler_that_fits_runs(model: str) -> None:
     one = tiny(model)
     own_levels = None
-    for name in fitting(one.family):
+    for name in _tried(one):
         options, before = options_of(name), torch.get_rng_state()
         scheduler = implementation_of("sampler", options)(one.pipe, options)
         assert kind_of(scheduler) == kind_of(one.own) == one.family.schedule, name
@@ -119,43 +120,65 @@ def test_every_sampler_that_fits_runs(model: str) -> None:
         assert torch.isfinite(made).all() and made.std() > 0, name
         assert torch.equal(before, torch.get_rng_state()), name
         if name != "default":
-            assert ticks == one.pipe.num_timesteps == denoiser_calls(options, STEPS), name
+            assert ticks == denoiser_calls(options, STEPS), name
+            assert ticks == getattr(one.pipe, "num_timesteps", ticks), name
         if one.family.schedule == "flow":
             levels = scheduler.sigmas[:-1].unique().flip(0)
             own_levels = levels if own_levels is None else own_levels
-            asks = _leaves_levels(one) and not one.own.config.get("use_flow_sigmas")
-            if not (asks and scheduler.config.get("use_flow_sigmas")):
+            # Left to itself, the model's own spends its last step on next to nothing; solvers do not.
+            alone = own_levels[-1] < 0.02
+            if not (alone and scheduler.config.get("use_flow_sigmas")):
                 assert torch.allclose(levels, own_levels, atol=4e-3), f"{name}: another shift"
 
 
-def _leaves_levels(one: Tiny) -> bool:
-    """Whether the pipeline hands over no noise levels."""
-    seen: list[Any] = []
+def _tried(one: Tiny) -> list[str]:
+    """All that fit on two families; on the others one for every way in which pipelines meet a class: what differs
+    between families is what they ask of it. Two where even a tiny step takes its time."""
+    if one.config.name in ("flux", "sd"):
+        return fitting(one.family)
+    few = {"default", "dpmpp_2m"}
+    slow = one.config.name.startswith(("hunyuan_video15", "ltx2"))
+    return [name for name in fitting(one.family) if name in (few if slow else few | REPRESENTATIVE)]
 
-    class Asked(type(one.own)):  # type: ignore[misc]
-        def set_timesteps(
-            self, num_inference_steps: Any = None, device: Any = None, sigmas: Any = None, mu: Any = None
-        ) -> None:
-            seen.append(sigmas)
-            given = {} if sigmas is None else {"sigmas": sigmas}
-            super().set_timesteps(num_inference_steps, device=device, mu=mu, **given)
 
-    one.run(Asked(**{key: value for key, value in one.own.config.items() if not key.startswith("_")}))
-    return seen[0] is None
+REPRESENTATIVE = {"euler", "heun", "unipc", "ddim", "cogvideox_dpm"}
+
+
+def walked(one: Tiny, options: Any, seeds: list[int], x: Any, steps: int = 4) -> Any:
+    """Where the sampler takes x, shape (pictures, 4, 8, 8), with something simple in the denoiser's place."""
+    scheduler = implementation_of("sampler", options)(one.pipe, options)
+    even = [1 - step / steps for step in range(steps)]
+    flow_ = one.family.schedule == "flow"
+    scheduler.set_timesteps(**({"mu": 0.8, "sigmas": even} if flow_ else {"num_inference_steps": steps}))
+    drawn = {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}
+    given = drawn if "generator" in signature(scheduler.step).parameters else {}
+    for timestep in scheduler.timesteps:
+        seen = x if flow_ else scheduler.scale_model_input(x, timestep)
+        x = scheduler.step((0.3 * seen).sin(), timestep, x, return_dict=False, **given)[0]
+    return x
+
+
+PICTURES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
 
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])
-def test_shipped_repeats_and_differs_from_the_others(model: str) -> None:
-    one, made = tiny(model), {}
-    for name, options in shipped().items():
-        if why_not(one.family, options):
-            continue
-        first, _ = one.sampled(options, steps=4)
-        assert torch.equal(first, one.sampled(options, steps=4)[0]), name
-        assert not torch.equal(first, one.sampled(options, steps=4, seed=6)[0]), name
-        made[name] = first
+def test_shipped_differ_from_each_other(model: str) -> None:
+    one = tiny(model)
+    fit = {name: options for name, options in shipped().items() if not why_not(one.family, options)}
+    made = {name: walked(one, options, [1], PICTURES[:1], 7) for name, options in fit.items()}
     same = {frozenset((a, b)) for a in made for b in made if a < b and torch.equal(made[a], made[b])}
     assert same == {frozenset(("default", "euler" if model == "demo" else "pndm"))}
+
+
+@pytest.mark.parametrize("model", ["demo", "sd15"])
+def test_what_is_drawn_repeats_with_the_seed(model: str) -> None:
+    """Through the pipeline, which does not hand its generator to every scheduler."""
+    one = tiny(model)
+    for options in with_noise(one.family.schedule):
+        if is_stochastic(options):
+            first = one.sampled(options)[0]
+            assert torch.equal(first, one.sampled(options)[0]), options.name
+            assert not torch.equal(first, one.sampled(options, seed=6)[0]), options.name
 
 
 HAND_FLOW = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "use_dynamic_shifting": True}
@@ -252,36 +275,31 @@ def test_every_sampler_starts_from_a_picture(model: str, task: str) -> None:
     if task == "inpaint":
         start["mask"] = [mask(one.size)]
     for name in fitting(one.family):
-        made, ticks = one.sampled(options_of(name), steps=4, **start)
-        assert torch.isfinite(made).all() and ticks >= 2, name
-        assert ticks < one.sampled(options_of(name), steps=4)[1], name
+        options = options_of(name)
+        made, ticks = one.sampled(options, steps=4, **start)
+        assert torch.isfinite(made).all(), name
+        if why_not(one.family, options, task):
+            assert ticks == 1, f"{name}: two of its steps are wanted, one is all that diffusers leaves"
+        elif name != "default":
+            assert ticks == denoiser_calls(options, 2), name
 
 
-@pytest.mark.parametrize("name", [name for name in names("sampler") if name in SAMPLERS])
+def with_noise(kind: str) -> list[Any]:
+    """Options of every sampler of such models, with noise where it can be had."""
+    given = {"ddim": {"eta": 1.0}, "euler": {"stochastic": True} if kind == "flow" else {}}
+    return [options_of(name, **given.get(name, {})) for name in SAMPLERS if kind in SAMPLERS[name].classes]
+
+
 @pytest.mark.parametrize("model", ["demo", "sd15"])
-def test_a_picture_of_a_batch_has_its_own_noise(model: str, name: str) -> None:
-    one = tiny(model)
-    options = options_of(name, **({"eta": 1.0} if name == "ddim" else {"stochastic": name == "x"} if False else {}))
-    if why_not(one.family, options):
-        return
-    before = torch.get_rng_state()
-
-    def walked(seeds: list[int], rows: slice) -> Any:
-        scheduler = build(one.pipe, options)
-        mu = {"mu": 0.8, "sigmas": [1.0, 0.75, 0.5, 0.25]} if model == "demo" else {"num_inference_steps": 4}
-        scheduler.set_timesteps(**mu)
-        x = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)[rows]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        for timestep in scheduler.timesteps:
-            x = scheduler.scale_model_input(x, timestep) if model == "sd15" and False else x
-            given = {"generator": generators} if "generator" in signature(scheduler.step).parameters else {}
-            x = scheduler.step(0.3 * x, timestep, x, return_dict=False, **given)[0]
-        return x
-
-    both = walked([1, 2], slice(0, 2))
-    assert torch.allclose(both, torch.cat([walked([1], slice(0, 1)), walked([2], slice(1, 2))]), atol=1e-6)
-    assert is_stochastic(options) == (not torch.allclose(both, walked([3, 4], slice(0, 2)), atol=1e-6))
-    assert torch.equal(before, torch.get_rng_state())
+def test_a_picture_of_a_batch_has_its_own_noise(model: str) -> None:
+    one, before = tiny(model), torch.get_rng_state()
+    for options in with_noise(one.family.schedule):
+        both = walked(one, options, [1, 2], PICTURES)
+        alone = [walked(one, options, [seed], PICTURES[[row]]) for row, seed in enumerate((1, 2))]
+        assert torch.allclose(both, torch.cat(alone), atol=1e-5), options.name
+        other = walked(one, options, [3, 4], PICTURES)
+        assert is_stochastic(options) == (not torch.allclose(both, other, atol=1e-5)), options.name
+        assert torch.equal(before, torch.get_rng_state()), options.name
 
 
 def test_pictures_are_noised_along_the_flow(flow: Tiny) -> None:

@@ -1,11 +1,11 @@
-"""Stable Diffusion 3.5, Chroma and HiDream-I1: what is their own beside the three steps that every model is tested in."""
+"""Stable Diffusion 3.5, Chroma, HiDream-I1: what is their own beside the three steps every model is tested in."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def config_of(*overrides: str) -> Any:
     return typed(composed(*overrides))
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe)."""
     config = config_of(f"model={name}", "model.init=tiny", "model.dtype=float32").model
@@ -107,7 +107,7 @@ def test_sd3_without_t5_reads_what_clip_reads() -> None:
     pipe.text_encoder_3 = pipe.tokenizer_3 = None
     real = replace(config, init=Init.pretrained)
     family.encode(pipe, real, replace(SAMPLE, prompt="x" * 75), 1.0)
-    with pytest.raises(RunError, match="has 78 tokens, tokenizer.model_max_length=77 of them would be read"):
+    with pytest.raises(RunError, match=r"has 78 tokens, tokenizer\.model_max_length=77 of them would be read"):
         family.encode(pipe, real, replace(SAMPLE, prompt="x" * 76), 1.0)
 
 
@@ -121,9 +121,9 @@ def test_sd3_must_be_the_variant_that_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["sd35_large", "sd35_medium", "chroma", "hidream"])
 def test_values_that_the_pipeline_lacks_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="model.guidance=embedded: allowed: true_cfg, none"):
+    with pytest.raises(ConfigError, match=r"model\.guidance=embedded: allowed: true_cfg, none"):
         config_of(f"model={name}", "model.guidance=embedded")
-    with pytest.raises(ConfigError, match="model.max_sequence_length=513: allowed: 1 to"):
+    with pytest.raises(ConfigError, match=r"model\.max_sequence_length=513: allowed: 1 to"):
         config_of(f"model={name}", "model.max_sequence_length=513")
 
 
@@ -230,6 +230,13 @@ def test_hidream_without_llama_says_where_it_is_named(published_like: tuple[Path
     build_plan(composed(*overrides, f"model.text_encoder_4={llama}"))
     with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*: no config.json there"):
         build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'nothing'}"))
+    shutil.copytree(llama, tmp_path / "cut")
+    (weights := tmp_path / "cut" / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*model\.safetensors is damaged"):
+        build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'cut'}"))
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*no \.safetensors file there"):
+        build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'cut'}"))
 
 
 def test_hidreams_llama_offline_is_named_by_its_key(

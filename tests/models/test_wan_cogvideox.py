@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def config(kind: Any, **changes: Any) -> Any:
     return kind(**{**given, "guidance_scale": 4.0, **changes})
 
 
-@lru_cache(maxsize=None)
+@cache
 def tiny(kind: Any) -> tuple[Any, Any, Any]:
     """(family, config, pipe) in float32."""
     model = config(kind)

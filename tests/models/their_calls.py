@@ -137,7 +137,7 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
 
 
 def sd3_inpainted(pipe: Any, latents: Any) -> Any:
-    """diffusers 0.42.1 leaves the VAE's shift out when it has inpainted, and only then: decoded as for text to image."""
+    """diffusers 0.42.1 leaves the VAE's shift out after inpainting, and only there: decoded as for text to image."""
     with torch.inference_mode():
         decoded = pipe.vae.decode(latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor).sample
     return pipe.image_processor.postprocess(decoded, output_type="np")

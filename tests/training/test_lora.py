@@ -1,6 +1,7 @@
 """The shipped LoRAs: small, readable by the pipeline, and each with an effect that can be measured."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from training.scenes import parse, place, render
 pytest.importorskip("peft")
 
 SIZE_LIMIT = 500e3  # bytes
-PROMPTS = ["a red circle", "a large green square", "a large blue circle on a white background", "a large red square"]
+PROMPTS = [
+    "a red circle",
+    "a large green square",
+    "a green triangle",
+    "a yellow circle on a white background",
+    "a large blue circle on a white background",
+    "an orange circle above a blue square on a white background",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +67,7 @@ def test_the_effect_grows_with_the_weight(pipe: FluxPipeline, name: str) -> None
     none, half, full = (strength(pipe, name, {name: weight}) for weight in (0.0, 0.5, 1.0))
     assert none < 0.1
     assert none + 0.1 < half < full - 0.1
-    assert full > 0.8
+    assert full > 0.9
 
 
 def test_a_weight_of_zero_is_the_model_without_it(pipe: FluxPipeline) -> None:
@@ -74,7 +82,7 @@ def test_a_weight_of_zero_is_the_model_without_it(pipe: FluxPipeline) -> None:
 def test_two_at_once_have_both_effects(pipe: FluxPipeline) -> None:
     both = dict.fromkeys(lora.EFFECTS, 1.0)
     for name in lora.EFFECTS:
-        assert strength(pipe, name, both) > 0.6
+        assert strength(pipe, name, both) > 0.9
 
 
 def test_night_changes_nothing_else(pipe: FluxPipeline) -> None:
@@ -85,7 +93,7 @@ def test_night_changes_nothing_else(pipe: FluxPipeline) -> None:
         assert verdict.right, verdict.problems
 
 
-def test_training_changes_the_adapter_and_nothing_else(tmp_path) -> None:
+def test_training_changes_the_adapter_and_nothing_else(tmp_path: Path) -> None:
     torch.manual_seed(0)
     coding = flow.Coding(vae.build().eval().requires_grad_(False), text.load(lora.DEMO))
     made = lora.Trainer(flow.Recipe(steps=2, batch=2), Pool(coding, 0, 0), tmp_path, torch.device("cpu"))

@@ -7,7 +7,8 @@ which a part finds no place in the model, are errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from ..models import checkpoint
 from ..registry import register
 
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
+ENCODERS = {
+    "clip_l": ("tokenizer", "text_encoder"),
+    "clip_g": ("tokenizer_2", "text_encoder_2"),
+    "t5": ("tokenizer_2", "text_encoder_2"),
+}
+"""Where the vectors go of files that have some for each text encoder: SDXL's clip_l and clip_g, FLUX's clip_l and t5.
+https://huggingface.co/docs/diffusers/using-diffusers/textual_inversion_inference"""
+NAMELESS = (*ENCODERS, "emb_params")
+"""Names of tensors that are no words; the last is written by other tools for Stable Diffusion 1 and 2."""
 
 
 @dataclass(kw_only=True)
@@ -37,11 +47,14 @@ class Lora(AdaptersConfig):
     """How strongly it acts: 0 is not at all, 1 as it was trained; one number, or one for each path."""
     file: Any = None
     """Which file of a hub repository that has several; one name, or one for each path."""
+    component: Any = None
+    """`transformer_2`: into the second denoiser of models with two (Wan 2.2). Null: into the first, and the text
+    encoders that the file has updates of. One, or one for each path."""
     fuse: bool = False
     """Add it to the model's weights once, instead of at every step: faster, and rounded to `model.dtype`."""
 
     def __post_init__(self) -> None:
-        _refuse_uneven(self, "weight", "file")
+        _refuse_uneven(self, "weight", "file", "component")
         for weight in _listed(self.weight):
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise ConfigError(f"adapters.weight={weight}: a number is needed")
@@ -53,10 +66,16 @@ class TextualInversion(AdaptersConfig):
 
     name: str = "textual_inversion"
     token: Any = None
-    """The word in prompts that stands for it; null: the one that the file names. One, or one for each path."""
+    """The word in prompts that stands for all vectors of a file; null: the one that the file names. One, or one for
+    each path."""
+    file: Any = None
+    """Which file of a hub repository; null: learned_embeds.safetensors. One, or one for each path."""
 
     def __post_init__(self) -> None:
-        _refuse_uneven(self, "token")
+        _refuse_uneven(self, "token", "file")
+        for token in _listed(self.token):
+            if token is not None and not (isinstance(token, str) and token.strip()):
+                raise ConfigError(f"adapters.token={token}: a word is needed")
 
 
 register("adapters", "none", NoAdapters)(None)
@@ -84,8 +103,11 @@ def _each(adapters: Any, key: str) -> list[Any]:
     return values * len(_listed(adapters.path)) if len(values) == 1 else values
 
 
-def inspect(adapters: AdaptersConfig) -> None:
-    """Refuses, before anything is loaded, a file that is not there, is a pickle or is damaged.
+def inspect(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> None:
+    """Refuses, before anything is loaded, a file that is not there, is a pickle or is damaged, and a token that is in
+    none of the texts.
+
+    texts: prompts of the run, negative ones too; None where they are not to be looked at.
 
     Raises:
         ConfigError: names the path.
@@ -103,6 +125,36 @@ def inspect(adapters: AdaptersConfig) -> None:
             raise ConfigError(f"{where}: no such file; {ALLOWED}")
         if wrong := checkpoint.flaw(file):
             raise ConfigError(f"{where}: damaged: {wrong}; download or copy it again")
+    if isinstance(adapters, TextualInversion):
+        for path, token in zip(_listed(adapters.path), _tokens(adapters), strict=True):
+            if texts is not None and not any(token in text for text in texts):
+                raise ConfigError(
+                    f"adapters.path={path}: its token {token} is in no prompt, so it could not take effect; write it "
+                    f"as it stands, prompt='... {token}'"
+                )
+
+
+def _tokens(adapters: TextualInversion) -> list[str]:
+    """The words that stand for the files, one for each path.
+
+    Raises:
+        ConfigError: there is none, or a local file holds no embedding.
+    """
+    return [_token(path, given) for path, given in zip(_listed(adapters.path), _each(adapters, "token"), strict=True)]
+
+
+def _token(path: str, given: str | None) -> str:
+    file = checkpoint.local(path)
+    names = _keys(file) if file else []
+    if file and len(names) != 1 and not (names and set(names) <= set(ENCODERS)):
+        raise ConfigError(
+            f"adapters.path={path}: no textual inversion: it has {len(names)} tensors; one is needed, or "
+            f"{', '.join(ENCODERS)}, one for each text encoder"
+        )
+    if given is None and (file is None or names[0] in NAMELESS):
+        why = "the file names no word" if file else "what is on the hub is not read before the run"
+        raise ConfigError(f"adapters.token: {why} for adapters.path={path}; adapters.token=WORD says yours")
+    return given or names[0]
 
 
 def identity(adapters: AdaptersConfig) -> list[str]:
@@ -111,59 +163,100 @@ def identity(adapters: AdaptersConfig) -> list[str]:
     return [checkpoint.identity(path, None) for path in paths]
 
 
-def apply(pipe: Any, adapters: AdaptersConfig) -> None:
-    """Loads the adapters into the pipeline's modules.
+def apply(pipe: Any, adapters: AdaptersConfig) -> Any:
+    """The pipeline with the adapters in its modules. Leaves the global random state alone.
 
     Raises:
         RunError: a file is not for this model.
     """
-    if isinstance(adapters, Lora):
-        _load_loras(pipe, adapters)
-    elif isinstance(adapters, TextualInversion):
-        _load_tokens(pipe, adapters)
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(adapters, Lora):
+            _load_loras(pipe, adapters)
+        elif isinstance(adapters, TextualInversion):
+            _load_tokens(pipe, adapters)
+    return pipe
 
 
 def _load_loras(pipe: Any, adapters: Lora) -> None:
-    names = [f"lora_{index}" for index, _ in enumerate(_listed(adapters.path))]
-    for name, path, file in zip(names, _listed(adapters.path), _each(adapters, "file"), strict=True):
+    paths, components = _listed(adapters.path), _each(adapters, "component")
+    names = [f"lora_{index}" for index, _ in enumerate(paths)]
+    for name, path, file, component in zip(names, paths, _each(adapters, "file"), components, strict=True):
         local = checkpoint.local(path)
+        options: dict[str, Any] = {} if local else {"weight_name": file, "revision": _commit(path)}
+        if component == "transformer_2":
+            options["load_into_transformer_2"] = True
         try:
-            options = {"weight_name": file} if file else {}
             pipe.load_lora_weights(str(local or path), adapter_name=name, use_safetensors=True, **options)
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
         _refuse_leftovers(pipe, name, path, local)
-    weights = [float(weight) for weight in _each(adapters, "weight")]
-    pipe.set_adapters(names, weights)
+    pipe.set_adapters(names, _weights(adapters))
     if adapters.fuse:
-        pipe.fuse_lora(adapter_names=names, safe_fusing=True)
+        pipe.fuse_lora(
+            components=[part for part, n in _layers(pipe).items() if n], adapter_names=names, safe_fusing=True
+        )
         pipe.unload_lora_weights()
+
+
+def _commit(path: str) -> str | None:
+    """What the store keys name is what is loaded: the commit that was downloaded first."""
+    return checkpoint.cached_commit(path, "main") or None
+
+
+def _weights(adapters: Lora) -> list[float]:
+    return [float(weight) for weight in _each(adapters, "weight")]
 
 
 def _refuse_leftovers(pipe: Any, name: str, path: str, file: Path | None) -> None:
     """diffusers only logs what it has no place for. A file may be converted to more tensors, never to fewer."""
     placed = sum(f".{name}." in key for part in _modules(pipe).values() for key, _ in part.named_parameters())
-    wanted = len([key for key in _keys(file) if not key.endswith((".alpha", ".dora_scale"))]) if file else 1
+    wanted = len([key for key in _keys(file) if not _without_place(key)]) if file else 1
     if placed < wanted:
         raise RunError(
             f"adapters.path={path}: does not fit this model: {wanted - placed} of its {wanted} tensors found no place"
         )
 
 
-def _keys(file: Path) -> Sequence[str]:
-    from safetensors import safe_open
+def _without_place(key: str) -> bool:
+    """Scales, which are multiplied in; and changes of norms in files for Wan, which diffusers leaves out."""
+    return key.endswith((".alpha", ".dora_scale")) or ("norm" in key and key.endswith((".diff", ".diff_b")))
 
-    with safe_open(file, framework="pt") as opened:
-        return list(opened.keys())
+
+def _keys(file: Path) -> list[str]:
+    """Names of the tensors in a safetensors file."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return [name for name in json.loads(stream.read(length)) if name != "__metadata__"]
 
 
 def _load_tokens(pipe: Any, adapters: TextualInversion) -> None:
-    for path, token in zip(_listed(adapters.path), _each(adapters, "token"), strict=True):
-        local = checkpoint.local(path)
+    paths, tokens = _listed(adapters.path), _tokens(adapters)
+    for path, token, file in zip(paths, tokens, _each(adapters, "file"), strict=True):
         try:
-            pipe.load_textual_inversion(str(local or path), token=token, use_safetensors=True)
+            for key, vectors in _vectors(path, file).items():
+                tokenizer, encoder = (getattr(pipe, part, None) for part in ENCODERS.get(key, ENCODERS["clip_l"]))
+                # Given as tensors: diffusers itself opens no file of several encoders.
+                pipe.load_textual_inversion({token: vectors}, token=token, tokenizer=tokenizer, text_encoder=encoder)
+                if tokenizer.convert_tokens_to_ids(token) not in tokenizer(f"a {token}").input_ids:
+                    raise RunError(f"adapters.token={token}: the tokenizer does not find it in a prompt; take another")
+        except RunError:
+            raise
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
+
+
+def _vectors(path: str, file: str | None) -> dict[str, Any]:
+    """Name -> vectors (n, width of a text encoder), or one of them without n."""
+    from safetensors.torch import load_file
+
+    found = checkpoint.local(path)
+    if found is None:
+        from huggingface_hub import hf_hub_download
+
+        found = Path(hf_hub_download(path, file or "learned_embeds.safetensors", revision=_commit(path)))
+    return dict(load_file(found))
 
 
 def _modules(pipe: Any) -> dict[str, Any]:
@@ -172,15 +265,22 @@ def _modules(pipe: Any) -> dict[str, Any]:
     return {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
 
 
+def _layers(pipe: Any) -> dict[str, int]:
+    """Component -> layers in it that carry a LoRA."""
+    found = {name: sum(hasattr(m, "lora_A") for m in part.modules()) for name, part in _modules(pipe).items()}
+    return {name: count for name, count in found.items() if count}
+
+
 def evidence(pipe: Any, adapters: AdaptersConfig) -> dict[str, Any] | None:
-    """The record's `engaged.adapters`: layers that carry each LoRA, or tokens that were added. None for nothing."""
+    """The record's `engaged.adapters`: layers that carry each LoRA, or tokens that each text encoder knows. None for
+    nothing."""
     if isinstance(adapters, Lora):
-        weights = [float(weight) for weight in _each(adapters, "weight")]
-        layers = {
-            part: sum(hasattr(layer, "lora_A") for layer in module.modules()) for part, module in _modules(pipe).items()
-        }
-        return {"lora": weights, "fused": adapters.fuse, "layers": {part: n for part, n in layers.items() if n}}
+        return {"lora": _weights(adapters), "fused": adapters.fuse, "layers": _layers(pipe)}
     if isinstance(adapters, TextualInversion):
-        added = [token for token in pipe.tokenizer.get_added_vocab() if token not in pipe.tokenizer.all_special_tokens]
-        return {"tokens": sorted(added)}
+        tokens: dict[str, list[str]] = {}
+        for tokenizer, encoder in dict.fromkeys(ENCODERS.values()):
+            known = getattr(getattr(pipe, tokenizer, None), "get_added_vocab", dict)()
+            ours = [word for word in known for token in _tokens(adapters) if word.startswith(token)]
+            tokens |= {encoder: sorted(ours)} if ours else {}
+        return {"tokens": tokens}
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config import Config
+from ..models.family import Family
 from ..rule import Rule
 from .memory import GroupType, MemorySettings, Offload
 
@@ -14,6 +15,16 @@ def _memory(c: Config) -> MemorySettings:
 
 def _group(c: Config) -> bool:
     return _memory(c).offload is Offload.group
+
+
+def _components(c: Config) -> list[str | None]:
+    """Into which part of the pipeline each LoRA goes; null for the denoiser."""
+    given = getattr(c.adapters, "component", None)
+    return list(given) if isinstance(given, list) else [given]
+
+
+def _denoisers(f: Family) -> list[str]:
+    return [name for name in (f.denoiser, f.denoiser_2) if name]
 
 
 ADAPTERS: tuple[Rule, ...] = (
@@ -31,6 +42,30 @@ ADAPTERS: tuple[Rule, ...] = (
         when=lambda c, f: c.adapters.name == "none" and c.adapters.path is not None,
         message="adapters=none with adapters.path={c.adapters.path}: nothing is loaded, so it could not take effect",
         fix="adapters=lora",
+    ),
+    Rule(
+        id="adapters-component",
+        verdict="bad",
+        when=lambda c, f: any(part not in (None, *_denoisers(f)) for part in _components(c)),
+        message=lambda c, f: (
+            f"adapters.component={c.adapters.component}: model {c.model.name} has no such denoiser; "  # type: ignore[attr-defined]
+            f"allowed: null, {', '.join(_denoisers(f))}"
+        ),
+        fix="leave it out",
+        source="tests/accelerate/test_adapters_of_families.py",
+    ),
+    Rule(
+        id="adapters-half",
+        verdict="unverified",
+        when=lambda c, f: (
+            c.adapters.name == "lora"
+            and f.denoiser_2 is not None
+            and len({part or f.denoiser for part in _components(c)}) == 1
+        ),
+        message="model {c.model.name} has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA goes "
+        "into one of them, and the steps of the other go without",
+        fix="one for each: adapters.path=[A,B] adapters.component=[{f.denoiser},{f.denoiser_2}]",
+        source="diffusers WanLoraLoaderMixin, load_into_transformer_2",
     ),
     Rule(
         id="adapters-fused",
@@ -60,8 +95,10 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="group-blocks",
         verdict="bad",
-        when=lambda c, f: _memory(c).blocks_per_group < 1
-        or (_memory(c).group_type is GroupType.leaf_level and _memory(c).blocks_per_group != 1),
+        when=lambda c, f: (
+            _memory(c).blocks_per_group < 1
+            or (_memory(c).group_type is GroupType.leaf_level and _memory(c).blocks_per_group != 1)
+        ),
         message="memory.blocks_per_group={c.memory.blocks_per_group}: at least 1, and only 1 with leaf_level",
         fix="memory.blocks_per_group=1",
     ),
@@ -77,8 +114,8 @@ MEMORY: tuple[Rule, ...] = (
         id="group-stream-cache",
         verdict="unverified",
         when=lambda c, f: _group(c) and _memory(c).use_stream and c.cache.name != "none",
-        message="memory.use_stream=true fetches the next group in the order of the first step, and cache={c.cache.name} "
-        "skips blocks: what was fetched for nothing stays on the device until the next computed step",
+        message="memory.use_stream=true fetches the next group in the order of the first step, and "
+        "cache={c.cache.name} skips blocks: what was fetched for nothing stays on the device until a computed step",
         fix="memory.use_stream=false",
         source="https://github.com/huggingface/diffusers/issues/11981",
     ),
@@ -86,14 +123,14 @@ MEMORY: tuple[Rule, ...] = (
         id="casting-reference",
         verdict="unverified",
         when=lambda c, f: _memory(c).layerwise_casting is not None and c.measure.reference,
-        message="memory.layerwise_casting={c.memory.layerwise_casting.value} is lossy, so the reference runs without it: "
-        "the model is loaded twice",
+        message="memory.layerwise_casting={c.memory.layerwise_casting.value} is lossy, so the reference runs without "
+        "it: the model is loaded twice",
         fix="measure.reference=false where memory does not suffice for both",
     ),
     Rule(
         id="slicing-alone",
         verdict="unverified",
-        when=lambda c, f: _memory(c).vae_slicing and not any(s.stage == "crop_regions" for s in c.graph.stages.values()),
+        when=lambda c, f: _memory(c).vae_slicing and "crop_regions" not in [s.stage for s in c.graph.stages.values()],
         message="memory.vae_slicing=true: this graph decodes one picture at a time anyway, so nothing is saved",
         fix="memory.vae_tiling=true for large pictures",
     ),

@@ -45,12 +45,12 @@ class Branch:
 
 @contextmanager
 def attached(
-    denoiser: torch.nn.Module, blocks: Blocks | None, cache: CacheConfig, *, steps: Callable[[], int]
+    denoiser: torch.nn.Module | None, blocks: Blocks | None, cache: CacheConfig, *, steps: Callable[[], int]
 ) -> Iterator[Trace]:
     """The strategy on `denoiser` for one generation, with clean state.
 
     Args:
-        denoiser: the module that the pipeline calls every step.
+        denoiser: the module that the pipeline calls every step; None where that is not known.
         blocks: where it keeps its blocks; None when a block cache cannot attach.
         cache: the strategy; `none` attaches nothing.
         steps: how many steps the generation has; asked for when the denoiser is called, because a pipeline that starts
@@ -68,7 +68,7 @@ def attached(
         return
     modules = [block for name in (blocks.lists if blocks else ()) for block in getattr(denoiser, name, ())]
     head = cache.signal.blocks  # type: ignore[union-attr]
-    if blocks is None or len(modules) <= head:
+    if denoiser is None or blocks is None or len(modules) <= head:
         raise RunError(
             f"cache={cache.name}: {type(denoiser).__name__} has no blocks to skip behind the first "
             f"cache.signal.blocks={head}; use fewer, or cache=none"

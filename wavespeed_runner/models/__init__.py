@@ -4,6 +4,7 @@ from . import chroma as chroma
 from . import cogvideox as cogvideox
 from . import flux as flux
 from . import flux2 as flux2
+from . import generic as generic
 from . import hidream as hidream
 from . import hunyuan_video as hunyuan_video
 from . import hunyuan_video15 as hunyuan_video15

@@ -117,6 +117,7 @@ def random_module(make: Any, *, seed: int, dtype: Any, device: Any) -> Any:
     are 1, biases 0. The generator is that of the device, so bits agree between devices only when made on the same one.
     """
     import torch
+    import transformers.initialization  # noqa: F401  # keeps torch's own functions: not those of `no_init_weights`
     from accelerate import init_empty_weights
     from diffusers.models.modeling_utils import no_init_weights
 
@@ -145,13 +146,13 @@ def _materialise(module: Any, dtype: Any, device: Any) -> None:
     import torch
 
     made: dict[int, Any] = {}
-    precise = _precise(module, dtype)
+    kept = in_float32(module, dtype)
     for path, part in module.named_modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
                 fresh = made.get(id(parameter))
                 if fresh is None:
-                    kind = torch.float32 if precise.intersection((*path.split("."), name)) else dtype
+                    kind = torch.float32 if kept.intersection((*path.split("."), name)) else dtype
                     empty = torch.empty(parameter.shape, dtype=kind, device=device)
                     fresh = made[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
                 part._parameters[name] = fresh
@@ -162,7 +163,7 @@ def _materialise(module: Any, dtype: Any, device: Any) -> None:
                 part._buffers[name] = buffer.to(device, dtype if cast else None)
 
 
-def _precise(module: Any, dtype: Any) -> set[str]:
+def in_float32(module: Any, dtype: Any) -> set[str]:
     """Names of submodules and parameters that loading keeps in float32: always in diffusers' models, in those of
     transformers some only where the rest is float16."""
     import torch

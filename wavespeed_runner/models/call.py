@@ -1,4 +1,4 @@
-"""Calls a diffusers pipeline for its latents: every family's denoising, with the noise of the sample's own generator."""
+"""Calls a diffusers pipeline for its latents: every family's denoising, with noise of the sample's own generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def for_task(pipe: Any, family: Family, task: str) -> Any:
     import diffusers
 
     kind = getattr(diffusers, family.tasks[task])
-    if type(pipe) is kind:
+    if isinstance(pipe, kind):
         return pipe
     known = {**pipe.config, **pipe.components}
     found = kind(**{name: known[name] for name in signature(kind.__init__).parameters if name in known})

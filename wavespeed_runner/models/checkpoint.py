@@ -79,23 +79,6 @@ def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> 
         _refuse_corrupt(where, path)
 
 
-def inspect_part(repo: str, key: str) -> None:
-    """Accepts a hub id and a local folder of one part, such as a language model, as transformers saves it.
-
-    Raises:
-        ConfigError: nothing is there, or only pickles are.
-    """
-    path = local(repo)
-    if path is None:
-        return
-    if not (path / "config.json").is_file():
-        raise ConfigError(f"{key}={repo}: no config.json there; a hub id or a folder of transformers is needed")
-    if _pickles_only(path):
-        raise ConfigError(f"{key}={repo}: {CONVERT}")
-    for file in sorted(path.glob("*.safetensors")):
-        _refuse_corrupt(f"{key}={repo}", file)
-
-
 def _inspect_folder(where: str, folder: Path) -> None:
     index = folder / "model_index.json"
     if not index.is_file():

@@ -90,7 +90,8 @@ def encode(pipe: Any, model: ChromaConfig, sample: Any, guidance_scale: float | 
     """
     guided = two_passes(model, guidance_scale)
     for text in (sample.prompt, sample.negative_prompt) if guided else (sample.prompt,):
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+        whole = pipe.maybe_convert_prompt(text, pipe.tokenizer)
+        refuse_cut(model, pipe.tokenizer, whole, model.max_sequence_length, "model.max_sequence_length")
     embeds, _, mask, negative, _, negative_mask = pipe.encode_prompt(
         sample.prompt,
         sample.negative_prompt,
@@ -136,6 +137,7 @@ CHROMA = register("model", "chroma", ChromaConfig)(
         decode=decode,
         published=published,
         tiny_size=64,
+        adapters=("lora", "textual_inversion"),
         schedule="flow",
     )
 )

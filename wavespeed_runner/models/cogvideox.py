@@ -26,11 +26,6 @@ class CogVideoXVariant(Enum):
     i2v_5b = "i2v_5b"
 
 
-REPOS = {
-    CogVideoXVariant.t2v_2b: "THUDM/CogVideoX-2b",
-    CogVideoXVariant.t2v_5b: "THUDM/CogVideoX-5b",
-    CogVideoXVariant.i2v_5b: "THUDM/CogVideoX-5b-I2V",
-}
 TOKENS = 226
 """Of a prompt, padded to it: the positions that the transformer knows."""
 
@@ -93,7 +88,7 @@ TINY = build.shrunk(
 """Every part kept, each with few and narrow layers. Latents keep their 16 channels, 1/8 of the size, 1/4 of the frames.
 Four heads: sequences can still be split over up to 4 devices."""
 
-POSITIONS = {
+POSITIONS: dict[CogVideoXVariant, dict[str, Any]] = {
     CogVideoXVariant.t2v_2b: {"use_rotary_positional_embeddings": False},
     CogVideoXVariant.t2v_5b: {},
     CogVideoXVariant.i2v_5b: {"in_channels": 32, "use_learned_positional_embeddings": True},
@@ -128,7 +123,7 @@ def build_pipeline(model: CogVideoXConfig, dtype: Any, device: Any) -> Any:
     import diffusers
 
     small, tiny = model.variant is CogVideoXVariant.t2v_2b, model.init is Init.tiny
-    size = {"num_attention_heads": 30, "num_layers": 30} if small and not tiny else {}
+    size: dict[str, Any] = {"num_attention_heads": 30, "num_layers": 30} if small and not tiny else {}
     kind = "CogVideoXDDIMScheduler" if small else "CogVideoXDPMScheduler"
     return build.assemble(
         "CogVideoXImageToVideoPipeline" if model.variant is CogVideoXVariant.i2v_5b else "CogVideoXPipeline",
@@ -175,17 +170,11 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     return clips(pipe, pipe.decode_latents(latents["latents"]))
 
 
-def published(model: CogVideoXConfig) -> str:
-    """Where the parts come from that a single file lacks."""
-    return REPOS[model.variant]
-
-
 COMMON: dict[str, Any] = {
     "build": build_pipeline,
     "check": check,
     "encode": encode,
     "decode": decode,
-    "published": published,
     "blocks": Blocks(lists=("transformer_blocks",), returns=("hidden_states", "encoder_hidden_states")),
     "kind": "video",
     # The autoencoder takes a latent frame more than pairs of them.

@@ -1,4 +1,4 @@
-"""Parts of a pipeline that its repository leaves to another one, such as a gated language model (`Family.elsewhere`)."""
+"""Parts that a pipeline's repository leaves to another one, such as a gated language model: `Family.elsewhere`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,32 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from . import checkpoint
 from .family import Family
 from .loading import cache_only, explained, quiet, refuse_missing
+
+
+def inspect_elsewhere(family: Family, model: ModelConfig) -> None:
+    """Accepts hub ids and sound local folders of one model, as transformers saves it. Loads nothing.
+
+    Raises:
+        ConfigError: nothing is there, only pickles are, or a file is cut off.
+    """
+    for key in family.elsewhere:
+        repo = getattr(model, key)
+        folder = None if repo is None else checkpoint.local(repo)
+        if folder is None:
+            continue
+        where = f"model.{key}={repo}"
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{where}: no config.json there; a hub id or a folder of transformers is needed")
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise ConfigError(f"{where}: no .safetensors file there; {checkpoint.CONVERT}")
+        for file in weights:
+            if wrong := checkpoint.flaw(file):
+                raise ConfigError(f"{where}: {file.name} is damaged: {wrong}; download or copy it again")
 
 
 def parts_from_elsewhere(family: Family, model: ModelConfig, dtype: Any) -> dict[str, Any]:
@@ -19,11 +41,11 @@ def parts_from_elsewhere(family: Family, model: ModelConfig, dtype: Any) -> dict
         ConfigError: the key names a folder that holds no model, or pickles.
         RunError: it cannot be had, or weights are missing; the message names the key.
     """
+    inspect_elsewhere(family, model)
     found: dict[str, Any] = {}
     for key, parts in family.elsewhere.items():
         repo = getattr(model, key)
         if repo is not None:
-            checkpoint.inspect_part(repo, f"model.{key}")
             found |= _parts(repo, f"model.{key}", parts, dtype)
     return found
 

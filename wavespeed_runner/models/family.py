@@ -74,8 +74,8 @@ class Family:
     arguments(model, embeddings, wanted) -> {argument: value}: embeddings and guidance for the pipeline's call; sizes,
         steps, generator and pictures are added by `call.denoise`.
     outputs(output) -> {name: tensor}: `latents`, and what else the pipeline returns with `output_type="latent"`.
-    decode(pipe, latents, *, width, height, num_frames) -> numpy uint8 array (n, height, width, 3), of videos (n, frames,
-        height, width, 3). latents: what `outputs` gave.
+    decode(pipe, latents, *, width, height, num_frames) -> numpy uint8 array (n, height, width, 3), of videos
+        (n, frames, height, width, 3). latents: what `outputs` gave.
     unpacked(pipe, latents, *, width, height) -> tensor (n, channels, h, w): latents as image-to-image takes them.
     """
 
@@ -97,6 +97,8 @@ class Family:
     """(model, pipe): raises `RunError` when loaded weights are not what the configuration says."""
     denoiser: str = "transformer"
     """The pipeline's component that is called every step."""
+    denoiser_2: str | None = None
+    """The one for low noise, of pipelines that have two: each step calls one of them."""
     float32: tuple[str, ...] = ()
     """Components that stay in float32 whatever `model.dtype` says, as their makers run them."""
     elsewhere: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -128,9 +130,11 @@ class Family:
     """The guidance_scale at which classifier-free guidance does nothing. It is 0 where the scale multiplies what is
     added to the prompt's own prediction."""
     adapters: tuple[str, ...] = ("lora",)
-    """Kinds of adapters that diffusers can load into it: `lora`, `textual_inversion`."""
+    """Kinds of adapters that diffusers can load into it and that change what it makes: `lora`, `textual_inversion`."""
     batches: bool = True
     """Whether embeddings of several prompts can be put behind each other, and denoised together."""
+    whole: bool = False
+    """Whether the pipeline cannot be split, and encodes and decodes while it is timed."""
     schedule: str = "flow"
     """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
     `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_not`."""

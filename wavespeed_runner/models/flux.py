@@ -125,7 +125,8 @@ def encode(pipe: Any, model: FluxConfig, sample: Any, guidance_scale: float | No
         prompts["negative_"] = sample.negative_prompt
     arguments: dict[str, Any] = {}
     for prefix, text in prompts.items():
-        refuse_cut(model, pipe.tokenizer_2, text, model.max_sequence_length, "model.max_sequence_length")
+        whole = pipe.maybe_convert_prompt(text, pipe.tokenizer_2)
+        refuse_cut(model, pipe.tokenizer_2, whole, model.max_sequence_length, "model.max_sequence_length")
         embeds, pooled, _ = pipe.encode_prompt(text, None, max_sequence_length=model.max_sequence_length)
         arguments |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
     return arguments
@@ -169,6 +170,7 @@ FLUX = register("model", "flux", FluxConfig)(
         unpacked=unpacked,
         decode=decode,
         published=published,
+        adapters=("lora", "textual_inversion"),
         blocks=Blocks(
             lists=("transformer_blocks", "single_transformer_blocks"),
             returns=("encoder_hidden_states", "hidden_states"),

@@ -7,6 +7,7 @@ behind that text. One token a byte would put every prompt beyond what is read.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from .build import BYTES, byte_tokenizer
@@ -60,4 +61,4 @@ def _words(template: str, count: int) -> list[str]:
     long = max(range(len(parts)), key=lambda index: len(parts[index]))
     text, pieces = parts[long], count - (len(parts) - 1)
     cuts = [len(text) * index // pieces for index in range(pieces + 1)]
-    return [*parts[:long], *(text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)), *parts[long + 1 :]]
+    return [*parts[:long], *(text[a:b] for a, b in pairwise(cuts)), *parts[long + 1 :]]

@@ -139,8 +139,8 @@ def build_image_pipeline(model: HunyuanVideo15ImageConfig, dtype: Any, device: A
 
 def encode(pipe: Any, model: HunyuanVideo15Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
     """Of Qwen2.5-VL `prompt_embeds` (1, 1000, width) and `prompt_embeds_mask` (1, 1000); of ByT5, which reads only what
-    the prompt has in quotation marks, `prompt_embeds_2` (1, 256, width) and `prompt_embeds_mask_2`; with classifier-free
-    guidance also the four `negative_*`."""
+    the prompt has in quotation marks, `prompt_embeds_2` (1, 256, width) and `prompt_embeds_mask_2`; with
+    classifier-free guidance also the four `negative_*`."""
     from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import format_text_input
 
     prompts = {"": sample.prompt}
@@ -206,6 +206,7 @@ HUNYUAN_VIDEO15 = register("model", "hunyuan_video15", HunyuanVideo15Config)(
         kind="video",
         frame_multiple=4,
         tiny_size=64,
+        adapters=(),
     )
 )
 
@@ -222,6 +223,7 @@ HUNYUAN_VIDEO15_I2V = register("model", "hunyuan_video15_i2v", HunyuanVideo15Ima
         kind="video",
         frame_multiple=4,
         tiny_size=64,
+        adapters=(),
         batches=False,
     )
 )

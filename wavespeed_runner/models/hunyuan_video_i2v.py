@@ -96,9 +96,7 @@ def build_pipeline(model: HunyuanVideoImageConfig, dtype: Any, device: Any) -> A
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         tokenizer=tokenizer,
         tokenizer_2=build.clip_tokenizer(),
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}
-        ),
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}),
     )
 
 

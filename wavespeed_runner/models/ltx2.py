@@ -1,5 +1,5 @@
-"""LTX-2 by Lightricks, https://arxiv.org/abs/2601.03233: video and sound together, by way of diffusers' LTX2Pipeline and
-LTX2ImageToVideoPipeline over the same weights.
+"""LTX-2 by Lightricks, https://arxiv.org/abs/2601.03233: video and sound together, by way of diffusers' LTX2Pipeline
+and LTX2ImageToVideoPipeline over the same weights.
 
 The video is decoded. The sound is not: its latents are stored beside the video's as `audio_latents`, denormalised and
 unpacked, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`.
@@ -26,7 +26,10 @@ FULL: build.Parts = {
         {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
     ),
     "audio_vae": ("AutoencoderKLLTX2Audio", {}),
-    "connectors": ("ltx2.LTX2TextConnectors", {"caption_channels": 3840, "text_proj_in_factor": 49, "rope_type": "split"}),
+    "connectors": (
+        "ltx2.LTX2TextConnectors",
+        {"caption_channels": 3840, "text_proj_in_factor": 49, "rope_type": "split"},
+    ),
     "text_encoder": GEMMA3,
     "vocoder": ("ltx2.LTX2Vocoder", {}),
 }
@@ -119,7 +122,7 @@ def build_pipeline(model: LTX2Config, dtype: Any, device: Any) -> Any:
 
 
 def encode(pipe: Any, model: LTX2Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """`prompt_embeds` (1, tokens, layers * width of Gemma), with classifier-free guidance also `negative_prompt_embeds`.
+    """`prompt_embeds` (1, tokens, layers * width of Gemma), with guidance also `negative_prompt_embeds`.
 
     All layers of Gemma side by side are 0.4 MB a token. So only the prompt's own tokens are kept: the padding before
     them, 1024 tokens in all, is masked wherever the pipeline reads it, and `arguments` puts zeros in its place.

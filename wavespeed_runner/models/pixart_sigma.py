@@ -107,6 +107,7 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
+        adapters=(),
         schedule="diffusion",
     )
 )

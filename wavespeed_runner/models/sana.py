@@ -46,7 +46,7 @@ FULL: build.Parts = {
 """1.6 B at 1024 pixels as published: the config.json files of
 https://huggingface.co/Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers."""
 
-NARROW = (8, 8, 8, 16, 16, 16)
+NARROW = (8, 8, 8, 16, 16, 32)
 TINY = build.shrunk(
     FULL,
     transformer={

@@ -220,6 +220,7 @@ SD = register("model", "sd", SDConfig)(
         single_file=LAYOUT | {"text_encoder": ("cond_stage_model.",)},
         size_multiple=8,
         tiny_size=64,
+        adapters=("lora", "textual_inversion"),
         schedule="diffusion",
     )
 )

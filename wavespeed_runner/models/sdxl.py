@@ -153,6 +153,7 @@ SDXL = register("model", "sdxl", SDXLConfig)(
         single_file=LAYOUT | ENCODERS,
         size_multiple=8,
         tiny_size=64,
+        adapters=("lora", "textual_inversion"),
         schedule="diffusion",
     )
 )

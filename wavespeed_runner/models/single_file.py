@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..config import ModelConfig
 from ..errors import RunError
+from .build import in_float32
 from .family import Family
 from .loading import cache_only, explained, quiet, refuse_missing
 
-CONFIGURATIONS = (".json", ".txt", ".model")
 
-
-def parts_of(family: Family, model: ModelConfig, path: Path, components: str, source: str, dtype: Any) -> Any:
+def parts_of(
+    family: Family, model: ModelConfig, path: Path, components: str, source: str, dtype: Any
+) -> dict[str, Any]:
     """Component -> module, of all that the file holds.
 
     components: what completes the file, as the user named it. source: the same, as diffusers opens it; says how the
@@ -24,21 +25,23 @@ def parts_of(family: Family, model: ModelConfig, path: Path, components: str, so
     Raises:
         RunError: the file holds no denoiser, or a part of it is incomplete or cannot be read.
     """
-    offline = False
+    from diffusers import DiffusionPipeline
+
+    reading: dict[str, Any] = {"config": source, "dtype": dtype}
+    index: dict[str, Any] = {}
     with explained(components, key="model.components"):
-        offline = cache_only(components, Path(source) if Path(source).is_dir() else None)
+        reading["local_files_only"] = cache_only(components, Path(source) if Path(source).is_dir() else None)
+        index = DiffusionPipeline.load_config(source, local_files_only=reading["local_files_only"])
     names: list[str] = []
     with explained(model.repo):
         names = _names(path)
     held = {part for part, begins in family.single_file.items() if any(name.startswith(begins) for name in names)}
     if not held or held == {family.denoiser}:
-        return {family.denoiser: _denoiser(family, model, path, components, source, offline, dtype)}
+        kind = index[family.denoiser][1]
+        return {family.denoiser: _denoiser(kind, family.denoiser, model, path, components, reading)}
     if family.denoiser not in held:
         raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
-    with TemporaryDirectory() as folder:
-        with explained(components, key="model.components"):
-            _copy_configurations(source, offline, folder)
-        pipe = _several(family, model, path, held, folder, dtype)
+    pipe = _several(family, model, path, held, reading)
     predicts = pipe.scheduler.config.get("prediction_type")
     if "v_pred" in names and predicts != "v_prediction":  # an empty tensor with which fine-tunes mark themselves
         raise RunError(
@@ -59,42 +62,48 @@ def _names(path: Path) -> list[str]:
         return list(file.keys())
 
 
-def _denoiser(
-    family: Family, model: ModelConfig, path: Path, components: str, source: str, offline: bool, dtype: Any
-) -> Any:
+def _denoiser(kind: str, name: str, model: ModelConfig, path: Path, components: str, reading: dict[str, Any]) -> Any:
     """The denoiser from a file that holds nothing else, in diffusers' or in the original layout."""
     import diffusers
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    options = {"subfolder": family.denoiser, "local_files_only": offline}
+    module = getattr(diffusers, kind)
+    if not hasattr(module, "from_single_file"):
+        raise RunError(f"model.repo={model.repo}: diffusers reads no single file of a {kind}; give a diffusers folder")
     with explained(components, key="model.components"):
-        index: dict[str, Any] = diffusers.DiffusionPipeline.load_config(source, local_files_only=offline)
-        kind = getattr(diffusers, index[family.denoiser][1])
-        kind.load_config(source, **options)
+        module.load_config(reading["config"], subfolder=name, local_files_only=reading["local_files_only"])
     with explained(model.repo), quiet():
-        return kind.from_single_file(str(path), config=source, dtype=dtype, **options)
+        if kind not in SINGLE_FILE_LOADABLE_CLASSES:
+            return _own_layout(module, name, path, reading)
+        if not module._keep_in_fp32_modules:
+            return module.from_single_file(str(path), subfolder=name, **reading)
+        return _cast(module.from_single_file(str(path), subfolder=name, **{**reading, "dtype": None}), reading["dtype"])
 
 
-def _copy_configurations(source: str, offline: bool, folder: str) -> None:
-    """All but the weights: diffusers would take those that the file lacks from beside the configurations, and say
-    nothing."""
-    from huggingface_hub import snapshot_download
+def _cast(module: Any, dtype: Any) -> Any:
+    """In place, as loading from a folder does it: `from_single_file` casts what the model keeps in float32 too."""
+    import torch
 
-    if not Path(source).is_dir():
-        patterns = [f"*{ending}" for ending in CONFIGURATIONS]
-        source = snapshot_download(source, allow_patterns=patterns, local_files_only=offline)
-
-    def others(parent: str, names: list[str]) -> list[str]:
-        return [name for name in names if Path(parent, name).is_file() and not name.endswith(CONFIGURATIONS)]
-
-    copytree(source, folder, ignore=others, dirs_exist_ok=True)
+    kept = in_float32(module, dtype)
+    for name, parameter in module.named_parameters():
+        parameter.data = parameter.data.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+    return module
 
 
-def _several(family: Family, model: ModelConfig, path: Path, held: set[str], folder: str, dtype: Any) -> Any:
+def _own_layout(module: Any, name: str, path: Path, reading: dict[str, Any]) -> Any:
+    """The denoiser from a file in diffusers' layout, of a class for which diffusers knows no other."""
+    config = module.load_config(reading["config"], subfolder=name, local_files_only=reading["local_files_only"])
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
+        Path(folder, "diffusion_pytorch_model.safetensors").symlink_to(path.resolve())
+        return module.from_pretrained(folder, dtype=reading["dtype"], use_safetensors=True)
+
+
+def _several(family: Family, model: ModelConfig, path: Path, held: set[str], reading: dict[str, Any]) -> Any:
     """A pipeline of the components that the file holds. Fine-tunes change text encoders and VAE too."""
     import diffusers
 
     kind = getattr(diffusers, next(iter(family.tasks.values())))
     absent = dict.fromkeys(family.single_file.keys() - held)
-    options: dict[str, Any] = {**family.options, **absent, "config": folder, "local_files_only": True}
     with explained(model.repo), quiet():
-        return kind.from_single_file(str(path), dtype=dtype, **options)
+        return kind.from_single_file(str(path), **family.options, **absent, **reading)

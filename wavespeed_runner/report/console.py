@@ -63,9 +63,12 @@ def show_failure(record: dict[str, Any], console: Console | None = None) -> None
 
 def _headline(record: dict[str, Any]) -> str:
     """`demo · 4 pictures of 64 × 64 · 30 steps · cpu`: what the record tells of it."""  # noqa: RUF002
-    config, count = record["config"], len(record["samples"])
+    config, count, kind = record["config"], len(record["samples"]), _kind(record)
     size = f" of {config['width']} × {config['height']}" if config.get("width") and config.get("height") else ""  # noqa: RUF001
-    parts = [model_name(config["model"]), f"{count} picture{'s' * (count != 1)}{size}"]
+    parts = [model_name(config["model"]), f"{count} {kind}{'s' * (count != 1)}{size}"]
+    if kind == "video":
+        frames = record["samples"][0]["frames"]
+        parts.append(f"{frames} frame{'s' * (frames != 1)}")
     if config.get("steps"):
         parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}")
     machine = record.get("environment") or {}
@@ -73,6 +76,11 @@ def _headline(record: dict[str, Any]) -> str:
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
     name = machine.get("device_name") if device.startswith("cuda") else None
     return " · ".join([*parts, *filter(None, [name or device])])
+
+
+def _kind(record: dict[str, Any]) -> str:
+    """What the run made: `picture` or `video`."""
+    return "video" if any("frames" in sample for sample in record["samples"]) else "picture"
 
 
 def model_name(model: dict[str, Any]) -> str:
@@ -116,7 +124,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
         theirs["median"] = timing["reference_median"]
     spread = len(timing.get("raw") or ()) > 1
     longest = max(t["median"] or 0 for t in (timing, theirs))
-    time_label = "time a picture, median ± MAD" if spread else "time a picture"
+    time_label = f"time a {_kind(record)}, median ± MAD" if spread else f"time a {_kind(record)}"
     rows = [(time_label, _duration(theirs, longest, spread), _duration(timing, longest, spread))]
     if compared and timing.get("speedup"):
         guess = "~" if timing.get("same_run") is False else ""
@@ -197,7 +205,7 @@ def _remarks(record: dict[str, Any]) -> list[str]:
 
 def _paths(console: Console, record: dict[str, Any]) -> None:
     folder = Path(record["output_dir"])
-    _line(console, "pictures and record", style="dim", before=True)
+    _line(console, f"{_kind(record)}s and record", style="dim", before=True)
     _line(console, f"  {folder}")
     if (folder / "overview.png").exists():
         _line(console, "side by side", style="dim")

@@ -5,7 +5,17 @@ must be the model's own, so a caller that tries several keeps that one and puts 
 stay as the model has them. `table.py` has every sampler as data; `why_not` says which fits which family.
 """
 
-from .options import DefaultSampler, denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit, why_not
+from .options import (
+    DefaultSampler,
+    denoiser_calls,
+    distilled_for,
+    fitting,
+    is_stochastic,
+    of_no_effect,
+    unfit,
+    unfit_for_task,
+    why_not,
+)
 from .table import SAMPLERS, Sigmas
 
 __all__ = [
@@ -18,5 +28,6 @@ __all__ = [
     "is_stochastic",
     "of_no_effect",
     "unfit",
+    "unfit_for_task",
     "why_not",
 ]

@@ -6,7 +6,6 @@ from functools import lru_cache, wraps
 from inspect import signature
 from typing import Any
 
-from ..config import SamplerConfig
 from ..errors import RunError
 from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, Sigmas
 
@@ -20,11 +19,13 @@ OF_NOISE = ("rescale_betas_zero_snr", "snr_shift_scale")
 SPACINGS = {spacing: f"use_{spacing.value}_sigmas" for spacing in Sigmas if spacing is not Sigmas.uniform}
 
 
-def build(pipe: Any, options: SamplerConfig) -> Any:
+def build(pipe: Any, options: Any) -> Any:
     """The scheduler for `options`, made from the configuration of `pipe.scheduler`, which must be the model's own.
 
     As `CLASS.from_config(pipe.scheduler.config, ...)` makes it, but nothing of the model's is lost on the way: its
     betas, and on flow models its shift (which has two names in diffusers), also where it follows the picture's size.
+
+    options: of a class made in `options.py`.
 
     Raises:
         RunError: the model's own scheduler is of a kind for which the sampler has no class.
@@ -63,7 +64,9 @@ def kind_of(scheduler: Any) -> str:
 def _kept(own: Any) -> dict[str, Any]:
     """The model's configuration as `from_config` reads it, with those of its values that stand for the model."""
     defaults = [key for key in own.get("_use_default_values", ()) if key not in OF_MODEL]
-    return {key: value for key, value in own.items() if key not in defaults and not key.startswith("_")}
+    kept = {key: value for key, value in own.items() if key not in defaults and not key.startswith("_")}
+    # Latents are not bounded. Some classes clip to -1..1 by default, and pipelines undo it in their first scheduler.
+    return {"clip_sample": False, **kept}
 
 
 def _made(given: dict[str, Any], found: Any) -> Any:
@@ -75,13 +78,13 @@ def _made(given: dict[str, Any], found: Any) -> Any:
     return scheduler
 
 
-def _given(options: SamplerConfig) -> dict[str, Any]:
+def _given(options: Any) -> dict[str, Any]:
     """Options that are arguments of the class."""
     names = {"order": "solver_order", "stochastic": "stochastic_sampling", "eta": "eta"}
     return {key: getattr(options, name) for name, key in names.items() if hasattr(options, name)}
 
 
-def _spacing(options: SamplerConfig, own: Any) -> Sigmas:
+def _spacing(options: Any, own: Any) -> Sigmas:
     """As the options say; null: as the model's own scheduler has it."""
     chosen = getattr(options, "sigmas", None)
     if chosen is not None:
@@ -133,7 +136,10 @@ def _solver_on_flow(solver: Any, spacing: Sigmas) -> Any:
     import numpy as np
     import torch
 
-    class OnFlow(solver):  # type: ignore[misc]
+    class OnFlow(solver):
+        sigmas: Any
+        timesteps: Any
+
         def set_timesteps(
             self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: Any = None
         ) -> None:
@@ -166,7 +172,7 @@ def _solver_on_flow(solver: Any, spacing: Sigmas) -> Any:
             self.timesteps = (levels * self.config.num_train_timesteps).to(self.timesteps)
 
         def scale_noise(self, sample: Any, timestep: Any, noise: Any) -> Any:
-            return self.add_noise(sample, noise, timestep)
+            return _noised(self, sample, timestep, noise)
 
     return _named(OnFlow, solver)
 
@@ -185,7 +191,7 @@ def _with_levels(stepper: Any, even: bool) -> Any:
 
     takes = signature(FlowMatchEulerDiscreteScheduler.__init__).parameters
 
-    class WithLevels(stepper):  # type: ignore[misc]
+    class WithLevels(stepper):
         def set_timesteps(
             self, num_inference_steps: int | None = None, device: Any = None, sigmas: Any = None, mu: Any = None
         ) -> None:
@@ -205,10 +211,7 @@ def _with_levels(stepper: Any, even: bool) -> Any:
             self._step_index = self._begin_index = None
 
         def scale_noise(self, sample: Any, timestep: Any, noise: Any) -> Any:
-            first = torch.as_tensor(timestep).flatten()[0]
-            known = self._begin_index if self._step_index is None else self._step_index
-            level = self.sigmas[self.index_for_timestep(first) if known is None else known].to(sample)
-            return level * noise + (1 - level) * sample
+            return _noised(self, sample, timestep, noise)
 
     return _named(WithLevels, stepper)
 
@@ -218,7 +221,7 @@ def _on_diffusion(stepper: Any, eta: float | None) -> Any:
     """A scheduler that starts at its first step, and one whose steps have this `eta`: an argument of every step, for
     which pipelines hand over 0 if anything."""
 
-    class OnDiffusion(stepper):  # type: ignore[misc]
+    class OnDiffusion(stepper):
         @wraps(stepper.set_timesteps)
         def set_timesteps(self, *args: Any, **options: Any) -> None:
             super().set_timesteps(*args, **options)
@@ -233,12 +236,21 @@ def _on_diffusion(stepper: Any, eta: float | None) -> Any:
     return _named(OnDiffusion, stepper)
 
 
+def _noised(scheduler: Any, sample: Any, timestep: Any, noise: Any) -> Any:
+    """`sample` as far on its way to `noise` as the scheduler is; before its first step, as `timestep` says."""
+    known = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+    if known is None:
+        known = scheduler.index_for_timestep(timestep.flatten()[0])
+    level = scheduler.sigmas[known].to(sample)
+    return level * noise + (1 - level) * sample
+
+
 def _start_at_first(scheduler: Any) -> None:
     """Times are rounded to whole ones. Where the first two become one, a scheduler that is not told would begin at the
     second, and run out of steps at the end."""
-    if hasattr(scheduler, "set_begin_index") and len(scheduler.timesteps) > 1:
-        if scheduler.timesteps[0] == scheduler.timesteps[1]:
-            scheduler.set_begin_index(0)
+    times = scheduler.timesteps
+    if len(times) > 1 and times[0] == times[1] and hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
 
 
 def _named(made: Any, after: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from ..config import SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
-from ..registry import lookup, names, register
+from ..registry import names, register
 from .building import build
 from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
 
@@ -99,9 +99,18 @@ def fitting(family: Family) -> list[str]:
     return [name for name in names("sampler") if not unfit(family, name)]
 
 
-def why_not(family: Family, options: SamplerConfig) -> str:
-    """Why a sampler with these options does not fit a family; empty: it does."""
-    return unfit(family, options.name) or of_no_effect(family, options)
+def why_not(family: Family, options: SamplerConfig, task: str = "") -> str:
+    """Why a sampler with these options does not fit a family, in this task; empty: it does."""
+    return unfit(family, options.name) or unfit_for_task(family, options.name, task) or of_no_effect(family, options)
+
+
+def unfit_for_task(family: Family, name: str, task: str) -> str:
+    """Why a sampler that fits the family does not in this task; empty: it does."""
+    if task not in ("image_to_image", "inpaint") or name not in SAMPLERS:
+        return ""
+    if family.schedule not in SAMPLERS[name].not_from_picture:
+        return ""
+    return f"{name} cannot start from a picture on {family.schedule} models: diffusers would skip too many of its steps"
 
 
 def unfit(family: Family, name: str) -> str:

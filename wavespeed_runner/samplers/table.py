@@ -79,6 +79,9 @@ class Sampler:
     """Of the denoiser in a step, as `steps` counts them."""
     extra_calls: int = 0
     """Of the denoiser in a generation, beside those: -1 where the last step is one call."""
+    not_from_picture: tuple[str, ...] = ()
+    """Kinds of models on which it cannot start from a picture: diffusers' pipelines of flow models take the calls of
+    the denoiser for steps there, and would skip too many."""
     distilled: str = ""
     """What weights it needs to have been distilled for; empty: none."""
 
@@ -115,6 +118,7 @@ SAMPLERS: dict[str, Sampler] = {
         spaced=(FLOW, DIFFUSION),
         calls=2,
         extra_calls=-1,
+        not_from_picture=(FLOW,),
     ),
     "dpm2": Sampler(
         about="DPM2, a step by way of its middle, as in k-diffusion; two calls of the denoiser",
@@ -140,7 +144,9 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_3m": _dpmpp("DPM-Solver++ of order 3, multistep", 3),
     "dpmpp_2m_sde": _dpmpp("the stochastic DPM-Solver++ of order 2, multistep", 2, sde=True),
     "dpmpp_3m_sde": _dpmpp("the stochastic DPM-Solver++ of order 3, multistep", 3, sde=True),
-    "dpmpp_2s": _dpmpp("DPM-Solver++ of order 2: steps of order 1 and 2 in turn", 2, kind="DPMSolverSinglestepScheduler"),
+    "dpmpp_2s": _dpmpp(
+        "DPM-Solver++ of order 2: steps of order 1 and 2 in turn", 2, kind="DPMSolverSinglestepScheduler"
+    ),
     "deis": Sampler(
         about="DEIS, an exponential integrator, https://arxiv.org/abs/2204.13902",
         classes={FLOW: "DEISMultistepScheduler", DIFFUSION: "DEISMultistepScheduler"},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ..accelerate import adapters, memory
+from ..accelerate.order import ORDER
 from ..config import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
 from ..environment import resolve_device
 from ..errors import RunError
@@ -62,9 +63,14 @@ def load(options: LoadOptions) -> Pipeline:
     family = implementation_of("model", options.model)
     dtype = getattr(torch, options.model.dtype.value)
     pipe = load_pipeline(family, options.model, device)
-    # In this order: adapters name layers as the model has them, so they come before whatever changes layers.
-    adapters.apply(pipe, options.adapters)
     assert isinstance(options.memory, memory.MemorySettings)
-    pipe = memory.place(pipe, options.memory, device, dtype)
+    settings = options.memory
+    appliers = {
+        "adapters": lambda pipe: adapters.apply(pipe, options.adapters),
+        "memory": lambda pipe: memory.place(pipe, settings, device, dtype),
+    }
+    for step in ORDER:
+        if step.group in appliers:
+            pipe = appliers[step.group](pipe)
     engaged = {"adapters": adapters.evidence(pipe, options.adapters), "memory": memory.evidence(pipe)}
     return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)

@@ -48,7 +48,7 @@ def crop_regions(options: CropRegionsOptions, *, images: Images, regions: Region
     windows = []
     for number, (index, box) in enumerate(zip(of, regions.tensors["boxes"], strict=True)):
         window = _window(tuple(map(int, box)), pictures[index].size, options)  # type: ignore[arg-type]
-        crops[number] = np.asarray(pictures[index].resize(size, Image.Resampling.LANCZOS, box=window))
+        crops[number] = np.asarray(pictures[index].crop(window).resize(size, Image.Resampling.LANCZOS))
         windows.append(window)
     return Crops(tensors={"images": crops}, data={"of": of, "windows": windows})
 

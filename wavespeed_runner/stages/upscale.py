@@ -39,7 +39,7 @@ class UpscaleOptions:
 class UpscaleLatentsOptions:
     scale: float = 2.0
     """As of `upscale`."""
-    method: LatentMethod = LatentMethod.nearest
+    method: LatentMethod = LatentMethod.bilinear
 
     def __post_init__(self) -> None:
         _check(self.scale)

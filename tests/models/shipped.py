@@ -1,0 +1,26 @@
+"""What is shipped, composed once for all tests of this folder: every model shrunk, and every graph."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.config import CONF, typed
+
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
+"""All but those that stand for any pipeline, see test_generic.py."""
+GRAPHS = sorted(path.stem for path in (CONF / "graph").glob("*.yaml"))
+TINY = ("model.init=tiny", "measure=none", "device=cpu")
+
+
+@lru_cache(maxsize=1)
+def composed() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Model -> its composed config, and graph -> its composed node. For looking at, not for changing."""
+    with composer(None):
+        models = {name: compose_job([f"model={name}", *TINY], [f"model={name}", *TINY]) for name in MODELS}
+        return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}
+
+
+def config_of(name: str) -> Any:
+    return typed(composed()[0][name]).model

@@ -1,0 +1,180 @@
+"""LTX-Video, LTX-2 and HunyuanVideo: what is their own beside the three steps that every model is tested in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.shipped import config_of
+from tests.models.staged import encoded, latents, staged
+from tests.models.test_every_model import SAMPLE, picture
+from wavespeed_runner.config import Guidance
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models import ltx_video
+from wavespeed_runner.models.call import for_task
+from wavespeed_runner.models.hunyuan_text import template_tokenizer
+from wavespeed_runner.models.hunyuan_video15 import prepare
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.values import Latents
+
+
+@cache
+def tiny(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """(family, config, pipe, size)."""
+    config = config_of(name)
+    family = implementation_of("model", config)
+    size = {"width": family.tiny_size, "height": family.tiny_size, "num_frames": family.tiny_frames}
+    return family, config, load(family, config, "cpu"), size
+
+
+def theirs(pipe: Any, **call: Any) -> Any:
+    generator = torch.Generator().manual_seed(SAMPLE.seed)
+    output = pipe(prompt=SAMPLE.prompt, num_inference_steps=2, generator=generator, output_type="np", **call)
+    return (output.frames * 255).round().astype("uint8")
+
+
+PUBLISHED = {
+    # Parameters in units of 1e9, as their makers name them.
+    "ltx_video": {"transformer": 1.923385472, "text_encoder": 4.76},
+    "ltx2": {"transformer": 18.9, "text_encoder": 12.187325040},
+    "hunyuan_video": {"transformer": 12.821012544, "text_encoder": 7.505, "text_encoder_2": 0.123060480},
+    "hunyuan_video15": {"transformer": 8.33, "text_encoder": 7.07},
+    "hunyuan_video_i2v": {"transformer": 12.821012544, "text_encoder": 8.36},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_full_size_is_the_published_one(name: str) -> None:
+    config = replace(config_of(name), init=type(config_of(name).init).random)
+    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    for part, billions in PUBLISHED[name].items():
+        count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
+        assert count == pytest.approx(billions * 1e9, rel=0.01), part
+
+
+@pytest.mark.parametrize("name", ["ltx_video", "ltx2", "hunyuan_video", "hunyuan_video15", "hunyuan_video_i2v"])
+def test_another_prompt_is_another_video(name: str) -> None:
+    family, config, pipe, _ = tiny(name)
+    start = {"image": picture(64)} if "image_to_video" in next(iter(family.tasks)) else {}
+    made = []
+    for prompt in ("a red circle", "two green squares"):
+        embeddings = encoded(family, pipe, config, replace(SAMPLE, prompt=prompt), config.guidance_scale, **start)
+        made.append(embeddings["prompt_embeds"].float())
+    assert made[0].shape != made[1].shape or not torch.equal(*made)
+
+
+def test_ltx_decodes_the_same_from_the_store_and_after_other_draws() -> None:
+    """The decoder's noise comes from the generator as denoising left it, stored with the latents."""
+    family, config, pipe, size = tiny("ltx_video_095")
+    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
+    made = latents(family, pipe, config, embeddings, steps=2, **size)
+    read = Latents.from_bytes(Latents(tensors=made).to_bytes()).tensors
+    torch.rand(1)
+    with torch.inference_mode():
+        videos = [family.decode(pipe, tensors, **size) for tensors in (made, read)]
+        read["generator_state"] = ltx_video.states(torch.Generator().manual_seed(9))
+        other = family.decode(pipe, read, **size)
+    assert np.array_equal(*videos) and not np.array_equal(videos[0], other)
+
+
+def test_ltx_decoding_of_several_is_that_of_each() -> None:
+    family, config, pipe, size = tiny("ltx_video_095")
+    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
+    made = [latents(family, pipe, config, embeddings, seed=seed, steps=2, **size) for seed in (1, 2)]
+    together = {name: torch.cat([one[name] for one in made]) for name in made[0]}
+    with torch.inference_mode():
+        several = family.decode(pipe, together, **size).astype(int)
+        each = np.concatenate([family.decode(pipe, one, **size) for one in made]).astype(int)
+    assert np.abs(several - each).max() <= 1, "as far as a batch rounds"
+    assert np.abs(each[0] - each[1]).max() > 1
+
+
+def test_ltx_refuses_decoders_that_do_not_fit() -> None:
+    _, plain, pipe, _ = tiny("ltx_video")
+    _, noisy, noisy_pipe, _ = tiny("ltx_video_095")
+    for config, other in ((plain, noisy_pipe), (noisy, pipe)):
+        with pytest.raises(RunError, match=r"model\.decode_timestep=.* takes (null|a number)"):
+            ltx_video.check(config, other)
+    early = SimpleNamespace(vae=SimpleNamespace(config=SimpleNamespace(decoder_inject_noise=[False, True])))
+    with pytest.raises(RunError, match=r"0\.9\.1.*global random state"):
+        ltx_video.check(noisy, early)
+    with pytest.raises(ConfigError, match=r"model\.decode_noise_scale=0\.5: has no effect"):
+        replace(plain, decode_noise_scale=0.5)
+    with pytest.raises(ConfigError, match=r"model\.decode_timestep=2"):
+        replace(plain, decode_timestep=2.0)
+
+
+def test_ltx2_stores_the_prompts_own_tokens_and_the_sound() -> None:
+    family, config, pipe, size = tiny("ltx2")
+    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
+    assert embeddings["prompt_embeds"].shape[1] == len(pipe.tokenizer(SAMPLE.prompt).input_ids) < 100
+    sound = latents(family, pipe, config, embeddings, steps=2, **size)["audio_latents"]
+    generator = torch.Generator().manual_seed(SAMPLE.seed)
+    call = {"guidance_scale": 4.0, "stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0}
+    call |= {"audio_guidance_scale": None, "audio_stg_scale": None, "audio_modality_scale": None}
+    call |= {"audio_guidance_rescale": None, "use_cross_timestep": False, "negative_prompt": "dark"}
+    output = pipe(SAMPLE.prompt, num_inference_steps=2, generator=generator, output_type="latent", **call, **size)
+    assert torch.equal(sound, output.audio)
+
+
+def test_ltx2_takes_every_kind_of_guidance() -> None:
+    family, config, pipe, size = tiny("ltx2")
+    kinds = {"stg_scale": 1.0, "modality_scale": 3.0, "guidance_rescale": 0.7}
+    given = replace(config, audio_guidance_scale=7.0, stg_blocks=[1], use_cross_timestep=True, **kinds)
+    call = kinds | {f"audio_{name}": value for name, value in kinds.items()}
+    call |= {"guidance_scale": 1.0, "audio_guidance_scale": 7.0, "spatio_temporal_guidance_blocks": [1]}
+    whole = theirs(pipe, negative_prompt="dark", use_cross_timestep=True, **call, **size)
+    assert np.array_equal(staged(family, pipe, given, SAMPLE, steps=2, guidance_scale=1.0, **size), whole)
+
+
+def test_hunyuan_takes_true_guidance_beside_the_embedded_one() -> None:
+    family, config, pipe, size = tiny("hunyuan_video")
+    given = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0, embedded_guidance_scale=5.0)
+    whole = theirs(pipe, guidance_scale=5.0, true_cfg_scale=2.0, negative_prompt="dark", **size)
+    assert np.array_equal(staged(family, pipe, given, SAMPLE, steps=2, **size), whole)
+    for wrong in ({"embedded_guidance_scale": 5.0}, {"guidance_scale": None}, {"guidance": Guidance.none}):
+        with pytest.raises(ConfigError, match=rf"model\.{next(iter(wrong))}="):
+            replace(config, **wrong)
+
+
+def test_hunyuan_i2v_takes_true_guidance_beside_a_black_picture() -> None:
+    family, config, pipe, size = tiny("hunyuan_video_i2v")
+    given = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0)
+    call = {"image": picture(64), "guidance_scale": 6.0, "true_cfg_scale": 2.0, "negative_prompt": "dark"}
+    start = {"task": "image_to_video", "image": picture(64)}
+    ours = staged(family, pipe, given, SAMPLE, steps=2, **start, **size)
+    assert np.array_equal(ours, theirs(pipe, **call, **size))
+    with pytest.raises(RunError, match="graph=image_to_video_seen"):
+        family.encode(pipe, config, SAMPLE, 6.0)
+
+
+def test_the_made_up_tokenizer_keeps_the_templates_length() -> None:
+    template = "<|a|>system<|b|>\n\n" + "Describe it. " * 30 + "<|c|>{}<|c|>"
+    tokenizer = template_tokenizer(template, 60)
+    ids = tokenizer(template.format("xy")).input_ids
+    assert tokenizer.decode(ids[60:62]) == "xy" and len(ids) == 60 + 2 + 1 + 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_hunyuan15_guidance_is_set_for_each_call(scale: float) -> None:
+    family, config, pipe, size = tiny("hunyuan_video15")
+    own = pipe.guider
+    ours = staged(family, pipe, config, SAMPLE, steps=2, guidance_scale=scale, **size)
+    pipe.guider = own.new(guidance_scale=scale)
+    assert np.array_equal(ours, theirs(pipe, negative_prompt="dark", **size))
+    pipe.guider = own
+
+
+def test_hunyuan15_refuses_a_size_that_it_would_not_make() -> None:
+    family, _, pipe, _ = tiny("hunyuan_video15_i2v")
+    called = for_task(pipe, family, "image_to_video")
+    wanted = SimpleNamespace(guidance_scale=6.0, image=[picture(64)], width=64, height=128)
+    with pytest.raises(RunError, match=r"width=64 height=128: .* give width=64 height=64"):
+        prepare(called, wanted)  # type: ignore[arg-type]

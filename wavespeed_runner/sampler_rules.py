@@ -1,0 +1,82 @@
+"""Rules on samplers: which fit a model and a graph, and what they do to caches. The facts: `samplers/table.py`."""
+
+from __future__ import annotations
+
+from .config import Config
+from .models.family import Family, task_of
+from .rule import Rule
+from .samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit, unfit_for_task
+
+
+def _unfit_task(c: Config, f: Family) -> str:
+    tasks = [task_of(f.kind, stage.inputs) for stage in c.graph.stages.values() if stage.stage == "denoise"]
+    return next((why for task in tasks if (why := unfit_for_task(f, c.sampler.name, task))), "")
+
+
+FEW = 8
+"""A model whose own number of steps is not above this was distilled to it."""
+
+SAMPLERS: tuple[Rule, ...] = (
+    Rule(
+        id="sampler-fits",
+        verdict="bad",
+        when=lambda c, f: bool(unfit(f, c.sampler.name)),
+        message=lambda c, f: f"sampler={c.sampler.name}: not for model {c.model.name}: {unfit(f, c.sampler.name)}",
+        fix=lambda c, f: f"one of {', '.join(fitting(f))}",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-task",
+        verdict="bad",
+        when=lambda c, f: bool(_unfit_task(c, f)),
+        message=lambda c, f: f"sampler={_unfit_task(c, f)}",
+        fix="sampler=default, or a sampler of one call a step",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-option",
+        verdict="bad",
+        when=lambda c, f: bool(of_no_effect(f, c.sampler)),
+        message=lambda c, f: of_no_effect(f, c.sampler),
+        fix="leave it out",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="few-step-model",
+        verdict="unverified",
+        when=lambda c, f: c.model.steps <= FEW and c.sampler.name not in ("default", "euler", "lcm"),
+        message="model {c.model.name} was distilled to {c.model.steps} steps of its own sampler; what "
+        "{c.sampler.name} makes of them was not looked at",
+        fix="sampler=default",
+    ),
+    Rule(
+        id="distilled-sampler",
+        verdict="unverified",
+        when=lambda c, f: bool(distilled_for(c.sampler)) and c.model.steps > FEW,
+        message=lambda c, f: (
+            f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
+            "pictures come out blurred"
+        ),
+        fix="weights distilled for it, or sampler=default",
+        source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",
+    ),
+    Rule(
+        id="multi-call-sampler-cache",
+        verdict="unverified",
+        when=lambda c, f: c.cache.name != "none" and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
+        message=lambda c, f: (
+            f"sampler {c.sampler.name} calls the denoiser {denoiser_calls(c.sampler, c.steps or 0)} times in {c.steps} "
+            "steps: the cache's window and its hits count calls, and two calls of a step lie close together"
+        ),
+        fix="a sampler of one call a step, such as dpmpp_2m",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="stochastic-sampler-cache",
+        verdict="unverified",
+        when=lambda c, f: c.cache.name != "none" and is_stochastic(c.sampler),
+        message="sampler {c.sampler.name} adds fresh noise each step: differences between steps rise and hits get rare",
+        fix="a deterministic sampler (sampler=default), or a higher threshold",
+        source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
+    ),
+)

@@ -1,0 +1,169 @@
+"""What fits with what, of everything that is shipped or installed: model x graph x sampler x cache.
+
+    python -m wavespeed_runner.support                 # the whole table, as Markdown; docs/support.md is this
+    python -m wavespeed_runner.support sdxl wan21      # of these models alone
+
+Nothing is listed by hand: each combination is put together as a run would be, and the rules speak on it. Rules on
+these four look at two of them at a time (a test holds them to it), so tables of pairs say all.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from .cli import guarded
+from .compose import compose_job, composer
+from .config import CONF, Config, Init, typed
+from .errors import ConfigError, did_you_mean
+from .rules import judge
+
+HEAD = """# What fits with what
+
+Made by `python -m wavespeed_runner.support`, from the rules that check every run. `yes`: supported. `~`: runs, and the
+plan says what to mind. A number: refused, for the reason below the table.
+"""
+GROUPS = ("graph", "sampler", "cache")
+OF_EVERY_RUN = ("half-on-cpu", "whole")
+"""Rules that speak of a model or a machine, whatever is combined."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """What the rules say of one combination."""
+
+    mark: str
+    """`yes`, `~` or `no`."""
+    reasons: tuple[str, ...] = ()
+
+
+class Shipped:
+    """Every option of the four groups, composed once."""
+
+    def __init__(self, models: Iterable[str] = ()) -> None:
+        self.names = {group: _options(group) for group in ("model", *GROUPS)}
+        for name in models:
+            if name not in self.names["model"]:
+                raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
+        self.models = list(models) or self.names["model"]
+        with composer(None):
+            self._models = {name: _typed(f"model={name}", "model.repo=a/b") for name in self.models}
+            self._options = {g: {n: getattr(_typed(f"{g}={n}"), g) for n in self.names[g]} for g in GROUPS}
+
+    def config(self, model: str, **chosen: str) -> Config:
+        """The config of a model with these options of the other groups, by group; else the defaults."""
+        chosen = {"sampler": "default", "cache": "none", **chosen}
+        found = {group: self._options[group][name] for group, name in chosen.items()}
+        return replace(self._models[model], **found)
+
+    def word(self, model: str, **chosen: str) -> Word:
+        """What the rules say of a model with these options that they do not say of every run."""
+        config = self.config(model, **chosen)
+        bad, minded = [], []
+        for spoken in judge(config):
+            # Reasons of several models are the same text.
+            reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", spoken.message)
+            if spoken.verdict == "bad":
+                bad.append(reason)
+            elif spoken.verdict == "unverified" and spoken.rule not in OF_EVERY_RUN:
+                minded.append(reason)
+        if bad:
+            return Word(mark="no", reasons=tuple(bad))
+        return Word(mark="~" if minded else "yes", reasons=tuple(minded))
+
+
+def _options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def _typed(*overrides: str) -> Config:
+    config = typed(compose_job([*overrides, "device=cpu"], [*overrides, "device=cpu"]))
+    return replace(config, model=replace(config.model, init=Init.pretrained))
+
+
+def _matrix(title: str, rows: list[str], columns: list[str], words: dict[tuple[str, str], Word]) -> str:
+    """A Markdown table, and the reasons that its numbers stand for."""
+    numbers: dict[str, int] = {}
+
+    def cell(word: Word) -> str:
+        marks = [str(numbers.setdefault(reason, len(numbers) + 1)) for reason in word.reasons[:1]]
+        return word.mark if word.mark == "yes" else (f"~{marks[0]}" if word.mark == "~" else marks[0])
+
+    lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| `{row}` | {' | '.join(cell(words[row, column]) for column in columns)} |" for row in rows]
+    return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items())]).rstrip()
+
+
+def _samplers(shipped: Shipped) -> str:
+    """Models that take the same samplers, together: there are too many samplers for columns."""
+    names = shipped.names["sampler"]
+    alike: dict[tuple[Word, ...], list[str]] = {}
+    for model in shipped.models:
+        graph = fitting_graph(shipped, model)
+        words = tuple(shipped.word(model, graph=graph, sampler=name) for name in names)
+        alike.setdefault(words, []).append(model)
+    parts = []
+    for words, models in alike.items():
+        said = dict(zip(names, words, strict=True))
+        fit = [f"{name}{' ~' if word.mark == '~' else ''}" for name, word in said.items() if word.mark != "no"]
+        refused: dict[str, list[str]] = {}
+        for name, word in said.items():
+            if word.mark != "yes":
+                reason = word.reasons[0].replace(name, "it") if word.mark == "no" else word.reasons[0]
+                refused.setdefault(f"{'no' if word.mark == 'no' else 'mind'}: {reason}", []).append(name)
+        parts.append(f"**{', '.join(models)}**\n\nFit: {', '.join(fit)}.\n")
+        parts += [f"- {', '.join(members)}: {reason}" for reason, members in refused.items()]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def fitting_graph(shipped: Shipped, model: str) -> str:
+    """A graph that fits the model."""
+    return next(g for g in sorted(shipped.names["graph"], reverse=True) if shipped.word(model, graph=g).mark != "no")
+
+
+def table(models: Iterable[str] = ()) -> str:
+    """The whole text."""
+    shipped = Shipped(models)
+    graphs, caches, samplers = (shipped.names[group] for group in ("graph", "cache", "sampler"))
+    by_graph = {(m, g): shipped.word(m, graph=g) for m in shipped.models for g in graphs}
+    own = {model: fitting_graph(shipped, model) for model in shipped.models}
+    by_cache = {(m, c): shipped.word(m, graph=own[m], cache=c) for m in shipped.models for c in caches}
+    cached = [model for model in shipped.models if any(by_cache[model, c].mark != "no" for c in caches if c != "none")]
+    pairs = {
+        (s, c): next(
+            (w for m in cached if (w := shipped.word(m, graph=own[m], sampler=s, cache=c)).mark != "no"),
+            Word(mark="no", reasons=("no model takes both",)),
+        )
+        for s in samplers
+        for c in caches
+    }
+    sections = [
+        HEAD,
+        "## Models and graphs\n",
+        _matrix("model", shipped.models, graphs, by_graph),
+        "\n## Models and caches\n",
+        _matrix("model", shipped.models, caches, by_cache),
+        "\n## Models and samplers\n",
+        _samplers(shipped),
+        "## Samplers and caches\n",
+        _matrix("sampler", samplers, caches, pairs),
+    ]
+    return "\n".join(sections) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table."""
+    models = sys.argv[1:] if arguments is None else arguments
+
+    def command() -> int:
+        print(__doc__.strip() if models[:1] in (["-h"], ["--help"]) else table(models).rstrip())
+        return 0
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
