@@ -1,7 +1,7 @@
 # Everything here works in .venv; nothing is installed outside it.
 #
 #   make demo       accelerated pictures and how close they are to the unaccelerated ones
-#   make test       the whole test suite            make test ARGS="tests/test_store.py -x"
+#   make test       the whole test suite, one process a core        make test ARGS="tests/test_store.py -x"
 #   make lint       style and types
 #   make install    the package alone               make install-dev    with what test and lint need
 #   make clean      removes .venv and caches; outputs/ stays
@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/python -m wavespeed_runner cache=fbcache $(ARGS)
 
 test: install-dev
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: install-dev
 	$(BIN)/ruff check .

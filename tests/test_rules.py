@@ -83,7 +83,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"memory": "layerwise_casting", "measure": "default"}],
         [{"memory": "layerwise_casting"}, {"measure": "default"}],
     ),
-    "slicing-alone": ([{"memory": "vae_slicing"}], [{"memory": "vae_slicing", "graph": "detail"}, {}]),
+    "slicing-alone": ([{"memory": "vae_slicing"}], [{"memory": "vae_tiling"}, {}]),
     "adapters-fit": (
         [LORA | {"family.adapters": ()}, TOKEN | {"family.adapters": ("lora",)}],
         [LORA, TOKEN, {"family.adapters": ()}],

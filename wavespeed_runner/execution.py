@@ -106,9 +106,7 @@ class Execution:
             return None
         value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
         seconds = perf_counter() - began
-        runs.append(
-            StageRun(name=node.name, sample=index, seconds=seconds, source="store", peak_memory_bytes=None)
-        )
+        runs.append(StageRun(name=node.name, sample=index, seconds=seconds, source="store", peak_memory_bytes=None))
         return value
 
     def _compute(
@@ -136,9 +134,7 @@ class Execution:
         elif node.lasting:
             self.resources[key] = value
 
-    def _timed(
-        self, node: Node, inputs: list[dict[str, Any]], indices: list[int], runs: list[StageRun]
-    ) -> list[Any]:
+    def _timed(self, node: Node, inputs: list[dict[str, Any]], indices: list[int], runs: list[StageRun]) -> list[Any]:
         """Computes, and lists what it took: of samples that were computed together, each its share."""
         from .metrics.timing import peak_memory_bytes, reset_peak, wait_for
 

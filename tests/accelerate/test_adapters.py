@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply, evidence
 from wavespeed_runner.config import PACKAGE, typed
 from wavespeed_runner.errors import ConfigError, RunError
@@ -79,6 +80,15 @@ def test_fused_is_the_same_but_for_rounding(drawn: Callable[..., Any]) -> None:
 def test_the_reference_has_the_adapter_too(drawn: Callable[..., Any]) -> None:
     _, record = drawn("adapters=lora", f"adapters.path={NIGHT}", "cache=fbcache", "measure=default")
     assert record["samples"][0]["quality"]["ssim"] > 0.9
+
+
+def test_two_trained_ones_act_together_on_8_bit_weights(drawn: Callable[..., Any]) -> None:
+    """Night and purple objects; loaded after casting, they could not be computed, see test_order.py."""
+    both = ["adapters=lora", f"adapters.path=['{NIGHT}','{LORAS}/purple.safetensors']", "adapters.weight=[1,0.8]"]
+    picture, record = drawn(*both, "memory=layerwise_casting", "measure.reference=false")
+    assert purple_share(picture) > 0.8 and brightness(picture) < 25
+    assert record["engaged"]["adapters"]["lora"] == [1.0, 0.8]
+    assert record["engaged"]["memory"]["layerwise_casting"]["transformer"] > 100_000
 
 
 def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: Composed) -> None:

@@ -236,7 +236,7 @@ def _load_tokens(pipe: Any, adapters: TextualInversion) -> None:
     for path, token, file in zip(paths, tokens, _each(adapters, "file"), strict=True):
         try:
             for key, vectors in _vectors(path, file).items():
-                tokenizer, encoder = (getattr(pipe, part, None) for part in ENCODERS.get(key, ENCODERS["clip_l"]))
+                tokenizer, encoder = _encoder(pipe, key)
                 # Given as tensors: diffusers itself opens no file of several encoders.
                 pipe.load_textual_inversion({token: vectors}, token=token, tokenizer=tokenizer, text_encoder=encoder)
                 if tokenizer.convert_tokens_to_ids(token) not in tokenizer(f"a {token}").input_ids:
@@ -245,6 +245,15 @@ def _load_tokens(pipe: Any, adapters: TextualInversion) -> None:
             raise
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
+
+
+def _encoder(pipe: Any, key: str) -> tuple[Any, Any]:
+    """The tokenizer and the text encoder that vectors of this name are for."""
+    names = ENCODERS.get(key, ENCODERS["clip_l"])
+    parts = tuple(getattr(pipe, name, None) for name in names)
+    if None in parts:
+        raise ValueError(f"its {key} is for {names[1]}, which {type(pipe).__name__} does not have")
+    return parts[0], parts[1]
 
 
 def _vectors(path: str, file: str | None) -> dict[str, Any]:
@@ -272,15 +281,18 @@ def _layers(pipe: Any) -> dict[str, int]:
 
 
 def evidence(pipe: Any, adapters: AdaptersConfig) -> dict[str, Any] | None:
-    """The record's `engaged.adapters`: layers that carry each LoRA, or tokens that each text encoder knows. None for
-    nothing."""
+    """The record's `engaged.adapters`: layers that carry each LoRA, or of each token how many vectors each text
+    encoder has. None for nothing."""
     if isinstance(adapters, Lora):
         return {"lora": _weights(adapters), "fused": adapters.fuse, "layers": _layers(pipe)}
     if isinstance(adapters, TextualInversion):
-        tokens: dict[str, list[str]] = {}
+        tokens: dict[str, dict[str, int]] = {}
+        words = _tokens(adapters)
         for tokenizer, encoder in dict.fromkeys(ENCODERS.values()):
-            known = getattr(getattr(pipe, tokenizer, None), "get_added_vocab", dict)()
-            ours = [word for word in known for token in _tokens(adapters) if word.startswith(token)]
-            tokens |= {encoder: sorted(ours)} if ours else {}
+            known: dict[str, int] = getattr(getattr(pipe, tokenizer, None), "get_added_vocab", dict)()
+            # Of several vectors the first has the word itself, the others are counted.
+            ours = {t: sum(word == t or word.removeprefix(f"{t}_").isdigit() for word in known) for t in words}
+            if ours := {token: count for token, count in ours.items() if count}:
+                tokens[encoder] = ours
         return {"tokens": tokens}
     return None

@@ -62,8 +62,8 @@ ADAPTERS: tuple[Rule, ...] = (
             and f.denoiser_2 is not None
             and len({part or f.denoiser for part in _components(c)}) == 1
         ),
-        message="model {c.model.name} has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA goes "
-        "into one of them, and the steps of the other go without",
+        message="model {c.model.name} has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA "
+        "goes into one of them, and the steps of the other go without",
         fix="one for each: adapters.path=[A,B] adapters.component=[{f.denoiser},{f.denoiser_2}]",
         source="diffusers WanLoraLoaderMixin, load_into_transformer_2",
     ),
@@ -130,8 +130,8 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="slicing-alone",
         verdict="unverified",
-        when=lambda c, f: _memory(c).vae_slicing and "crop_regions" not in [s.stage for s in c.graph.stages.values()],
-        message="memory.vae_slicing=true: this graph decodes one picture at a time anyway, so nothing is saved",
+        when=lambda c, f: _memory(c).vae_slicing,
+        message="memory.vae_slicing=true: pictures are decoded one at a time anyway, so it saves nothing",
         fix="memory.vae_tiling=true for large pictures",
     ),
 )

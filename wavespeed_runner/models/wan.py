@@ -163,10 +163,9 @@ WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
     Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, **COMMON)
 )
 # No blocks: a cache would attach to one transformer of the two.
-WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, arguments=arguments_22, denoiser_2="transformer_2", **COMMON))
-WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(
-    Family(tasks=IMAGE_TO_VIDEO, arguments=arguments_22, denoiser_2="transformer_2", batches=False, **COMMON)
-)
+TWO: dict[str, Any] = {"arguments": arguments_22, "denoiser_2": "transformer_2"}
+WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO, **COMMON))
+WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(Family(tasks=IMAGE_TO_VIDEO, batches=False, **TWO, **COMMON))
 WAN22_5B = register("model", "wan22_5b", Wan22TI2VConfig)(
     Family(tasks=TEXT_TO_VIDEO | IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, size_multiple=32, **COMMON)
 )
