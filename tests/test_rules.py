@@ -121,8 +121,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "device-present": ([{"device": "cuda"}, {"device": "cuda:1"}], [{"device": "cpu"}, {"device": "auto"}]),
     "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
     "size-fixed": (
-        [{"family.fixed_size": (64, 64), "model.init": "tiny", "width": 64, "height": 64, "family.tiny_size": 32}]
-        + [{"family.fixed_size": (720, 480)}],
+        [
+            {"family.fixed_size": (64, 64), "model.init": "tiny", "width": 64, "height": 64, "family.tiny_size": 32},
+            {"family.fixed_size": (720, 480)},
+        ],
         [{}, {"family.fixed_size": (96, 64), "model.init": "pretrained", "width": 96, "height": 64}],
     ),
     "num-frames": ([{"num_frames": 5}], [{"num_frames": None}]),

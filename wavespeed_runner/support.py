@@ -3,8 +3,9 @@
     python -m wavespeed_runner.support                 # the whole table, as Markdown; docs/support.md is this
     python -m wavespeed_runner.support sdxl wan21      # of these models alone
 
-Nothing is listed by hand: each combination is put together as a run would be, and the rules speak on it. Rules on
-these four look at two of them at a time (a test holds them to it), so tables of pairs say all.
+Nothing is listed by hand: each combination is put together as a run would be, and the rules speak on it. A combination
+is refused when its model and graph, model and cache, sampler and cache, or model, graph and sampler do not fit; a test
+holds the rules to that, so these tables say all.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Made by `python -m wavespeed_runner.support`, from the rules that check every ru
 plan says what to mind. A number: refused, for the reason below the table.
 """
 GROUPS = ("graph", "sampler", "cache")
+STARTED = "image_to_image"
+"""Stands for all graphs that start from a picture."""
 OF_EVERY_RUN = ("half-on-cpu", "whole")
 """Rules that speak of a model or a machine, whatever is combined."""
 
@@ -65,6 +68,8 @@ class Shipped:
         for spoken in judge(config):
             # Reasons of several models are the same text.
             reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", spoken.message)
+            reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
+            reason = re.sub(rf"\b{config.sampler.name}\b", "it", reason) if "sampler" in chosen else reason
             if spoken.verdict == "bad":
                 bad.append(reason)
             elif spoken.verdict == "unverified" and spoken.rule not in OF_EVERY_RUN:
@@ -101,22 +106,28 @@ def _samplers(shipped: Shipped) -> str:
     names = shipped.names["sampler"]
     alike: dict[tuple[Word, ...], list[str]] = {}
     for model in shipped.models:
-        graph = fitting_graph(shipped, model)
-        words = tuple(shipped.word(model, graph=graph, sampler=name) for name in names)
-        alike.setdefault(words, []).append(model)
+        words = (shipped.word(model, graph=graph, sampler=name) for graph in _two(shipped, model) for name in names)
+        alike.setdefault(tuple(words), []).append(model)
     parts = []
     for words, models in alike.items():
-        said = dict(zip(names, words, strict=True))
-        fit = [f"{name}{' ~' if word.mark == '~' else ''}" for name, word in said.items() if word.mark != "no"]
-        refused: dict[str, list[str]] = {}
-        for name, word in said.items():
+        plain, started = dict(zip(names, words, strict=False)), dict(zip(names, words[len(names) :], strict=True))
+        fit = [f"{name}{' ~' if word.mark == '~' else ''}" for name, word in plain.items() if word.mark != "no"]
+        said: dict[str, list[str]] = {}
+        for name, word in plain.items():
             if word.mark != "yes":
-                reason = word.reasons[0].replace(name, "it") if word.mark == "no" else word.reasons[0]
-                refused.setdefault(f"{'no' if word.mark == 'no' else 'mind'}: {reason}", []).append(name)
-        parts.append(f"**{', '.join(models)}**\n\nFit: {', '.join(fit)}.\n")
-        parts += [f"- {', '.join(members)}: {reason}" for reason, members in refused.items()]
+                said.setdefault(f"{'not' if word.mark == 'no' else 'mind'}: {word.reasons[0]}", []).append(name)
+            elif started[name].mark == "no":
+                said.setdefault(f"not from a picture: {started[name].reasons[0]}", []).append(name)
+        parts.append(f"### {', '.join(models)}\n\nFit: {', '.join(fit)}.\n")
+        parts += [f"- {', '.join(members)}: {reason}" for reason, members in said.items()]
         parts.append("")
     return "\n".join(parts)
+
+
+def _two(shipped: Shipped, model: str) -> tuple[str, str]:
+    """A graph that fits the model and one that starts from a picture, where one fits: some samplers mind that."""
+    own = fitting_graph(shipped, model)
+    return own, STARTED if shipped.word(model, graph=STARTED).mark != "no" else own
 
 
 def fitting_graph(shipped: Shipped, model: str) -> str:
@@ -132,14 +143,13 @@ def table(models: Iterable[str] = ()) -> str:
     own = {model: fitting_graph(shipped, model) for model in shipped.models}
     by_cache = {(m, c): shipped.word(m, graph=own[m], cache=c) for m in shipped.models for c in caches}
     cached = [model for model in shipped.models if any(by_cache[model, c].mark != "no" for c in caches if c != "none")]
-    pairs = {
-        (s, c): next(
-            (w for m in cached if (w := shipped.word(m, graph=own[m], sampler=s, cache=c)).mark != "no"),
-            Word(mark="no", reasons=("no model takes both",)),
-        )
-        for s in samplers
-        for c in caches
-    }
+
+    def best(sampler: str, cache: str) -> Word:
+        """Of the models that take the cache, what the first one says that takes the sampler too."""
+        words = (shipped.word(m, graph=own[m], sampler=sampler, cache=cache) for m in cached)
+        return next((word for word in words if word.mark != "no"), Word(mark="no", reasons=("no such model takes it",)))
+
+    pairs = {(sampler, cache): best(sampler, cache) for sampler in samplers for cache in caches if cache != "none"}
     sections = [
         HEAD,
         "## Models and graphs\n",
@@ -148,8 +158,8 @@ def table(models: Iterable[str] = ()) -> str:
         _matrix("model", shipped.models, caches, by_cache),
         "\n## Models and samplers\n",
         _samplers(shipped),
-        "## Samplers and caches\n",
-        _matrix("sampler", samplers, caches, pairs),
+        "## Samplers and caches, on models that take a cache\n",
+        _matrix("sampler", samplers, [cache for cache in caches if cache != "none"], pairs),
     ]
     return "\n".join(sections) + "\n"
 

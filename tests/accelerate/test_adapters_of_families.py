@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from wavespeed_runner.accelerate.adapters import Lora, TextualInversion, apply, 
 from wavespeed_runner.config import Dtype, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.plan import build_plan
 from wavespeed_runner.registry import implementation_of
 from wavespeed_runner.values import Sample
 
@@ -240,3 +242,15 @@ def test_each_denoiser_of_two_can_have_its_own(
         now = getattr(pipe, part).state_dict()
         changed[part] = sum(not torch.equal(now[key], tensor) for key, tensor in state.items())
     assert {part: count for part, count in changed.items() if count} == layers
+
+
+def test_a_plan_holds_the_token_against_its_prompts(
+    composed: Callable[..., dict[str, Any]], planned: Callable[..., Any], tmp_path: Path
+) -> None:
+    file = embedding(tmp_path / "new.safetensors", new=(1, 32))
+    overrides = ("adapters=textual_inversion", f"adapters.path={file}")
+    with pytest.raises(ConfigError, match="its token <new> is in no prompt"):
+        planned(*overrides)
+    planned(*overrides, prompt=f"a {TOKEN}")
+    # One picture of several, made again: the token was in another one's prompt.
+    build_plan(composed(*overrides), ["a red circle"])
