@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner import rulebook
 from wavespeed_runner.config import Config, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.rule import Rule
-from wavespeed_runner.rulebook import RULES
+from wavespeed_runner.rulebook import RULES, Rule
+from wavespeed_runner.rulebook import values as value_rules
 from wavespeed_runner.rules import Spoken, judge, refuse_bad
 
 Composed = Callable[..., dict[str, Any]]
@@ -278,9 +277,9 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
 @pytest.fixture
 def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Values], list[Spoken]]:
     """What is said of the tiny model with these values, on a Linux machine without a GPU."""
-    monkeypatch.setattr(rulebook, "has_cuda", lambda: False)
-    monkeypatch.setattr(rulebook, "platform", "linux")
-    monkeypatch.setattr(rulebook, "resolve_device", lambda device: "cpu" if device == "auto" else device)
+    monkeypatch.setattr(value_rules, "has_cuda", lambda: False)
+    monkeypatch.setattr(value_rules, "platform", "linux")
+    monkeypatch.setattr(value_rules, "resolve_device", lambda device: "cpu" if device == "auto" else device)
 
     entry = own_registry["model", "flux"]
 

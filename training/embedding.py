@@ -73,7 +73,7 @@ class Trainer(denoising.Trainer):
         """The U-Net's loss, with the captions read by the encoder that knows the token."""
         words = self.clip.get_input_embeddings().weight
         name = next(name for name, p in self.clip.named_parameters() if p is words)
-        known = {name: torch.cat([words, self.model["vector"][None]])}
+        known = {name: torch.cat([words, self.model.get_parameter("vector")[None]])}
         states = torch.func.functional_call(self.clip, known, batch.text).last_hidden_state
         return self.velocity_loss(self.unet, replace(batch, text=(states,)), generator)
 

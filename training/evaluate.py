@@ -2,8 +2,8 @@
 
     python -m training.evaluate [--model demo | demo_unet | DIR] [--singles 100] [--pairs 100] [--cfg SCALE]
 
-Plain sampling by the model's own pipeline on captions that training never showed, fixed seeds,
-judged by `training.oracle`. Prints the share right with its Wilson 95 % interval, then every failure.
+Sampling by the model's own pipeline on captions that training never showed, fixed seeds, judged by
+`training.oracle`. Prints the share right with its Wilson 95 % interval, then every failure.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FluxPipeline
@@ -21,7 +22,7 @@ from training.common import WEIGHTS
 from training.oracle import judge
 from training.scenes import SIDE, Picture, random_caption
 
-STEPS = 28
+DEFAULTS = {"FluxPipeline": (28, 1.0), "StableDiffusionPipeline": (25, 3.0)}  # steps, guidance
 CAPTION_SEED = 20251
 
 
@@ -43,6 +44,12 @@ def load(model: str) -> DiffusionPipeline:
     return pipe
 
 
+def settings(pipe: DiffusionPipeline, steps: int | None, cfg: float | None) -> tuple[int, float]:
+    """Steps and guidance; what is None takes the value that suits the model."""
+    usual_steps, usual_cfg = DEFAULTS[type(pipe).__name__]
+    return usual_steps if steps is None else steps, usual_cfg if cfg is None else cfg
+
+
 def guided(pipe: DiffusionPipeline, cfg: float, count: int) -> dict[str, Any]:
     """How a pipeline is told the text length and the guidance; a scale of 1 is none."""
     if not isinstance(pipe, FluxPipeline):
@@ -55,11 +62,12 @@ def generate(
     pipe: DiffusionPipeline,
     prompts: Sequence[str],
     *,
-    steps: int = STEPS,
-    cfg: float = 1.0,
+    steps: int | None = None,
+    cfg: float | None = None,
     batch: int = 20,
 ) -> list[Picture]:
     """One picture per prompt; the i-th has seed i whatever the batch size."""
+    steps, cfg = settings(pipe, steps, cfg)
     pictures: list[Picture] = []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
@@ -92,7 +100,7 @@ def line(name: str, right: int, count: int) -> str:
 
 
 def evaluate(
-    pipe: DiffusionPipeline, singles: int, pairs: int, *, steps: int = STEPS, cfg: float = 1.0
+    pipe: DiffusionPipeline, singles: int, pairs: int, *, steps: int | None = None, cfg: float | None = None
 ) -> dict[str, tuple[int, int]]:
     """Generate, judge and print; returns (right, count) for each kind of caption."""
     totals: dict[str, tuple[int, int]] = {}
@@ -122,14 +130,20 @@ def main() -> None:
     parser.add_argument("--model", default="demo", help="a shipped model, or a folder")
     parser.add_argument("--singles", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--cfg", type=float, default=1.0, help="scale of the guidance; 1 is none")
+    parser.add_argument("--steps", type=int, help="default: 28 for demo, 25 for demo_unet")
+    parser.add_argument(
+        "--cfg", type=float, help="scale of the guidance, 1 is none; default: 1 for demo, 3 for demo_unet"
+    )
+    parser.add_argument("--sampler", help="a scheduler class of diffusers; default: the model's own")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     pipe = load(args.model)
+    if args.sampler:
+        pipe.scheduler = getattr(diffusers, args.sampler).from_config(pipe.scheduler.config)
+    steps, cfg = settings(pipe, args.steps, args.cfg)
     start = time.monotonic()
-    totals = evaluate(pipe, args.singles, args.pairs, steps=args.steps, cfg=args.cfg)
-    print(f"{time.monotonic() - start:.0f} s, {args.steps} steps, guidance {args.cfg}")
+    totals = evaluate(pipe, args.singles, args.pairs, steps=steps, cfg=cfg)
+    print(f"{time.monotonic() - start:.0f} s, {steps} steps, guidance {cfg}")
     if args.json:
         figures = {k: {"right": r, "count": n, "wilson_95": wilson(r, n)} for k, (r, n) in totals.items()}
         args.json.write_text(json.dumps(figures, indent=2) + "\n")

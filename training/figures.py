@@ -1,6 +1,6 @@
 """Draw a model's loss curve and a grid of its samples into training/results.
 
-    python -m training.figures [--model demo | demo_unet] [--cfg SCALE]
+    python -m training.figures [--model demo | demo_unet]
 
 Samples are the first held-out captions of the evaluation with its seeds, not picked by eye; a
 red title marks a picture that the oracle finds wrong.
@@ -43,14 +43,14 @@ def _title(text: str) -> str:
     return "\n".join(" ".join(part) for part in lines)
 
 
-def sample_grid(pipe: DiffusionPipeline, target: Path, cfg: float) -> None:
+def sample_grid(pipe: DiffusionPipeline, target: Path) -> None:
     """Captioned samples, one-object pictures in the upper half."""
     half = ROWS * COLUMNS // 2
     figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(1.5 * COLUMNS, 2.15 * ROWS), layout="constrained")
     cells = iter(axes.flat)
     for pair in (False, True):
         prompts = captions(half, pair=pair)
-        for text, picture in zip(prompts, generate(pipe, prompts, cfg=cfg), strict=True):
+        for text, picture in zip(prompts, generate(pipe, prompts), strict=True):
             cell = next(cells)
             cell.imshow(picture, interpolation="nearest")
             right = judge(picture, text).right
@@ -64,11 +64,10 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", choices=LOGS, default="demo")
-    parser.add_argument("--cfg", type=float, default=1.0, help="scale of the guidance; 1 is none")
     args = parser.parse_args()
     suffix = args.model.removeprefix("demo")
     loss_curve(RESULTS / f"{LOGS[args.model]}.csv", RESULTS / f"loss{suffix}.png")
-    sample_grid(load(args.model), RESULTS / f"samples{suffix}.png", args.cfg)
+    sample_grid(load(args.model), RESULTS / f"samples{suffix}.png")
 
 
 if __name__ == "__main__":

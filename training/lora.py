@@ -2,6 +2,7 @@
 
     python -m training.lora night     # every background becomes black
     python -m training.lora purple    # every object becomes purple
+    python -m training.lora night --measure    # how much of it the shipped LoRA shows
 
 The captions stay as they are and the pictures change, so the effect needs no word that asks for
 it. Only effects that the frozen autoencoder can draw will do: it knows the six colours and the
@@ -21,7 +22,7 @@ import torch
 from diffusers import AutoencoderTiny, FluxPipeline, FluxTransformer2DModel
 from torch import nn
 
-from training import flow, text
+from training import evaluate, flow, text
 from training.common import DEMO, OUTPUTS, RESULTS, WEIGHTS, optimisers
 from training.oracle import FOREGROUND, find_objects
 from training.pool import Pool
@@ -31,6 +32,14 @@ from training.trainer import run
 LORAS = WEIGHTS / "demo_lora"
 RANK = 4
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_mlp", "proj_out")
+PROMPTS = [
+    "a red circle",
+    "a large green square",
+    "a green triangle",
+    "a yellow circle on a white background",
+    "a large blue circle on a white background",
+    "an orange circle above a blue square on a white background",
+]  # none shows an effect by itself
 
 
 @dataclass(frozen=True)
@@ -109,13 +118,39 @@ def train(name: str, recipe: flow.Recipe, folder: Path) -> None:
     (folder / f"{name}.safetensors").chmod(0o644)  # safetensors lets only the owner read it
 
 
+def load_all() -> FluxPipeline:
+    """The demo model with every shipped LoRA, each an adapter under its own name."""
+    pipe = evaluate.load("demo")
+    for name in EFFECTS:
+        pipe.load_lora_weights(LORAS, weight_name=f"{name}.safetensors", adapter_name=name)
+    return pipe
+
+
+def strength(pipe: FluxPipeline, effect: str, weights: dict[str, float]) -> float:
+    """The mean measure of an effect over the prompts, with these LoRAs at these weights."""
+    pipe.set_adapters(list(weights), list(weights.values()))
+    return float(np.mean([EFFECTS[effect].measure(p) for p in evaluate.generate(pipe, PROMPTS)]))
+
+
+def print_strengths(effect: str) -> None:
+    """An effect at rising weights of its LoRA, and with all LoRAs at once."""
+    pipe = load_all()
+    for weight in (0.0, 0.25, 0.5, 0.75, 1.0):
+        print(f"weight {weight:4}  {strength(pipe, effect, {effect: weight}):.2f}")
+    print(f"all at once  {strength(pipe, effect, dict.fromkeys(EFFECTS, 1.0)):.2f}")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("effect", choices=EFFECTS)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measure", action="store_true", help="measure the shipped LoRA; train nothing")
     args = parser.parse_args()
+    if args.measure:
+        print_strengths(args.effect)
+        return
     recipe = flow.Recipe(steps=args.steps, batch=24, lr=3e-3, ema=0.98, first_chunks=8, seed=args.seed)
     train(args.effect, recipe, LORAS)
 

@@ -11,8 +11,7 @@ from .config import Config
 from .errors import ConfigError
 from .models.family import Family
 from .registry import implementation_of
-from .rule import Text, Verdict
-from .rulebook import RULES
+from .rulebook import RULES, Text, Verdict
 
 STAGE_VALUES = (
     "model",

@@ -106,20 +106,20 @@ def _samplers(shipped: Shipped) -> str:
     names = shipped.names["sampler"]
     alike: dict[tuple[Word, ...], list[str]] = {}
     for model in shipped.models:
-        words = (shipped.word(model, graph=graph, sampler=name) for graph in _two(shipped, model) for name in names)
-        alike.setdefault(tuple(words), []).append(model)
+        said = (shipped.word(model, graph=graph, sampler=name) for graph in _two(shipped, model) for name in names)
+        alike.setdefault(tuple(said), []).append(model)
     parts = []
     for words, models in alike.items():
         plain, started = dict(zip(names, words, strict=False)), dict(zip(names, words[len(names) :], strict=True))
         fit = [f"{name}{' ~' if word.mark == '~' else ''}" for name, word in plain.items() if word.mark != "no"]
-        said: dict[str, list[str]] = {}
+        minded: dict[str, list[str]] = {}
         for name, word in plain.items():
             if word.mark != "yes":
-                said.setdefault(f"{'not' if word.mark == 'no' else 'mind'}: {word.reasons[0]}", []).append(name)
+                minded.setdefault(f"{'not' if word.mark == 'no' else 'mind'}: {word.reasons[0]}", []).append(name)
             elif started[name].mark == "no":
-                said.setdefault(f"not from a picture: {started[name].reasons[0]}", []).append(name)
+                minded.setdefault(f"not from a picture: {started[name].reasons[0]}", []).append(name)
         parts.append(f"### {', '.join(models)}\n\nFit: {', '.join(fit)}.\n")
-        parts += [f"- {', '.join(members)}: {reason}" for reason, members in said.items()]
+        parts += [f"- {', '.join(members)}: {reason}" for reason, members in minded.items()]
         parts.append("")
     return "\n".join(parts)
 

@@ -58,10 +58,10 @@ def test_another_sampler_takes_over_the_configuration(pipe: StableDiffusionPipel
     assert verdict.right, verdict.problems
 
 
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_held_out_captions_of_one_object(pipe: StableDiffusionPipeline, cfg: float) -> None:
-    prompts = captions(8, pair=False)
-    pictures = generate(pipe, prompts, cfg=cfg)
+@pytest.mark.parametrize("pair", [False, True])
+def test_held_out_captions(pipe: StableDiffusionPipeline, pair: bool) -> None:
+    prompts = captions(8, pair=pair)
+    pictures = generate(pipe, prompts)
     verdicts = [judge(p, text) for p, text in zip(pictures, prompts, strict=True)]
     wrong = [(text, v.problems) for text, v in zip(prompts, verdicts, strict=True) if not v.right]
     assert len(wrong) <= 1, wrong

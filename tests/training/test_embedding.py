@@ -32,11 +32,11 @@ def pipe() -> StableDiffusionPipeline:
 
 
 def test_the_word_means_something_only_once_it_is_loaded(pipe: StableDiffusionPipeline) -> None:
-    assert right(generate(pipe, PROMPTS, cfg=3.0)) <= 1
+    assert right(generate(pipe, PROMPTS)) <= 1
     pipe.load_textual_inversion(embedding.FILE)
-    assert right(generate(pipe, PROMPTS, cfg=3.0)) >= 3
+    assert right(generate(pipe, PROMPTS)) >= 3
     pipe.unload_textual_inversion()
-    assert right(generate(pipe, PROMPTS, cfg=3.0)) <= 1
+    assert right(generate(pipe, PROMPTS)) <= 1
 
 
 def test_captions_are_rewritten_and_stay_readable() -> None:

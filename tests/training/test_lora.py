@@ -9,7 +9,7 @@ import torch
 from diffusers import FluxPipeline
 
 from training import flow, lora, text, vae
-from training.evaluate import generate, load
+from training.evaluate import generate
 from training.oracle import judge
 from training.pool import Pool
 from training.scenes import parse, place, render
@@ -17,22 +17,11 @@ from training.scenes import parse, place, render
 pytest.importorskip("peft")
 
 SIZE_LIMIT = 500e3  # bytes
-PROMPTS = [
-    "a red circle",
-    "a large green square",
-    "a green triangle",
-    "a yellow circle on a white background",
-    "a large blue circle on a white background",
-    "an orange circle above a blue square on a white background",
-]
 
 
 @pytest.fixture(scope="module")
 def pipe() -> FluxPipeline:
-    made = load("demo")
-    for name in lora.EFFECTS:
-        made.load_lora_weights(lora.LORAS, weight_name=f"{name}.safetensors", adapter_name=name)
-    return made
+    return lora.load_all()
 
 
 @pytest.fixture(autouse=True)
@@ -43,12 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def strength(pipe: FluxPipeline, effect: str, weights: dict[str, float]) -> float:
-    """The mean measure of an effect over the prompts."""
-    pipe.set_adapters(list(weights), list(weights.values()))
-    return float(np.mean([lora.EFFECTS[effect].measure(p) for p in generate(pipe, PROMPTS)]))
-
-
 def test_the_files_are_small() -> None:
     for name in lora.EFFECTS:
         assert (lora.LORAS / f"{name}.safetensors").stat().st_size < SIZE_LIMIT
@@ -57,14 +40,14 @@ def test_the_files_are_small() -> None:
 @pytest.mark.parametrize("name", lora.EFFECTS)
 def test_a_measure_tells_drawn_pictures_apart(name: str) -> None:
     effect = lora.EFFECTS[name]
-    scenes = [place(parse(prompt), np.random.default_rng(0)) for prompt in PROMPTS]
+    scenes = [place(parse(prompt), np.random.default_rng(0)) for prompt in lora.PROMPTS]
     assert max(effect.measure(render(scene)) for scene in scenes) < 0.05
     assert min(effect.measure(effect.draw(scene)) for scene in scenes) > 0.95
 
 
 @pytest.mark.parametrize("name", lora.EFFECTS)
 def test_the_effect_grows_with_the_weight(pipe: FluxPipeline, name: str) -> None:
-    none, half, full = (strength(pipe, name, {name: weight}) for weight in (0.0, 0.5, 1.0))
+    none, half, full = (lora.strength(pipe, name, {name: weight}) for weight in (0.0, 0.5, 1.0))
     assert none < 0.1
     assert none + 0.1 < half < full - 0.1
     assert full > 0.9
@@ -72,9 +55,9 @@ def test_the_effect_grows_with_the_weight(pipe: FluxPipeline, name: str) -> None
 
 def test_a_weight_of_zero_is_the_model_without_it(pipe: FluxPipeline) -> None:
     pipe.set_adapters(list(lora.EFFECTS), [0.0] * len(lora.EFFECTS))
-    silenced = generate(pipe, PROMPTS[:1])[0]
+    silenced = generate(pipe, lora.PROMPTS[:1])[0]
     pipe.disable_lora()
-    plain = generate(pipe, PROMPTS[:1])[0]
+    plain = generate(pipe, lora.PROMPTS[:1])[0]
     pipe.enable_lora()
     assert np.array_equal(silenced, plain)
 
@@ -82,7 +65,7 @@ def test_a_weight_of_zero_is_the_model_without_it(pipe: FluxPipeline) -> None:
 def test_two_at_once_have_both_effects(pipe: FluxPipeline) -> None:
     both = dict.fromkeys(lora.EFFECTS, 1.0)
     for name in lora.EFFECTS:
-        assert strength(pipe, name, both) > 0.9
+        assert lora.strength(pipe, name, both) > 0.9
 
 
 def test_night_changes_nothing_else(pipe: FluxPipeline) -> None:

@@ -240,3 +240,15 @@ def cached_commit(repo: str, revision: str) -> str:
     except (OSError, ValueError):
         return ""
     return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else ""
+
+
+def first_commit(repo: str) -> str | None:
+    """The commit of a hub repository that was downloaded first, so that what is loaded is what store keys name."""
+    return cached_commit(repo, "main") or None
+
+
+def tensor_names(file: Path) -> list[str]:
+    """Of a sound safetensors file."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return [name for name in json.loads(stream.read(length)) if name != "__metadata__"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from .config import Config
-from .models.family import Family, task_of
+from ..config import Config
+from ..models.family import Family
+from ..samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit, unfit_for_task
+from .caches import cached
+from .graphs import tasks
 from .rule import Rule
-from .samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit, unfit_for_task
 
 
 def _unfit_task(c: Config, f: Family) -> str:
-    tasks = [task_of(f.kind, stage.inputs) for stage in c.graph.stages.values() if stage.stage == "denoise"]
-    return next((why for task in tasks if (why := unfit_for_task(f, c.sampler.name, task))), "")
+    return next((why for task in tasks(c, f) if (why := unfit_for_task(f, c.sampler.name, task))), "")
 
 
 FEW = 8
@@ -63,7 +64,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="multi-call-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: c.cache.name != "none" and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
+        when=lambda c, f: cached(c) and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
         message=lambda c, f: (
             f"sampler {c.sampler.name} calls the denoiser {denoiser_calls(c.sampler, c.steps or 0)} times in {c.steps} "
             "steps: the cache's window and its hits count calls, and two calls of a step lie close together"
@@ -74,7 +75,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="stochastic-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: c.cache.name != "none" and is_stochastic(c.sampler),
+        when=lambda c, f: cached(c) and is_stochastic(c.sampler),
         message="sampler {c.sampler.name} adds fresh noise each step: differences between steps rise and hits get rare",
         fix="a deterministic sampler (sampler=default), or a higher threshold",
         source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from inspect import signature
 
-from .config import Config, StageConfig, top_level
-from .models.family import Family, task_of
-from .registry import lookup, names
+from ..config import Config, StageConfig, top_level
+from ..models.family import Family, task_of
+from ..registry import lookup, names
 from .rule import Rule
 
 OTHER_DECODE = {"image": "decode_video", "video": "decode"}

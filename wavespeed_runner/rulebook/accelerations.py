@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..accelerate.memory import GroupType, MemorySettings, Offload
 from ..config import Config
 from ..models.family import Family
-from ..rule import Rule
-from .memory import GroupType, MemorySettings, Offload
+from .caches import cached
+from .rule import Rule
 
 
 def _memory(c: Config) -> MemorySettings:
@@ -113,7 +114,7 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="group-stream-cache",
         verdict="unverified",
-        when=lambda c, f: _group(c) and _memory(c).use_stream and c.cache.name != "none",
+        when=lambda c, f: _group(c) and _memory(c).use_stream and cached(c),
         message="memory.use_stream=true fetches the next group in the order of the first step, and "
         "cache={c.cache.name} skips blocks: what was fetched for nothing stays on the device until a computed step",
         fix="memory.use_stream=false",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .config import Config
-from .models.family import Family
+from ..config import Config
+from ..models.family import Family
 
 Verdict = Literal["good", "bad", "unverified"]
 Text = str | Callable[[Config, Family], str]

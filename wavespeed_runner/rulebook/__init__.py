@@ -1,0 +1,17 @@
+"""What fits with what, as data: the table of rules that `rules.py` reads to a configuration.
+
+A rule speaks when `when(config, family)` holds. Its texts are formatted with `c` (the configuration) and `f` (the
+facts of the model family). Sources are papers, issues, or our own tests.
+"""
+
+from .accelerations import ADAPTERS, MEMORY
+from .caches import CACHES
+from .graphs import GRAPHS
+from .rule import Rule, Text, Verdict
+from .samplers import SAMPLERS
+from .values import GUIDANCE, NUMERICS, VALUES
+
+__all__ = ["RULES", "Rule", "Text", "Verdict"]
+
+RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *ADAPTERS, *MEMORY, *NUMERICS)
+"""In the order in which they are heard: the first bad word stops the run."""
