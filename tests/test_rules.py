@@ -49,6 +49,28 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
     "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),
     "whole": ([{"family.whole": True}], [{}]),
+    "strength-steps": (
+        [
+            {"family.schedule": "diffusion", "graph": "image_to_image", "strength": 0.03},
+            {"family.schedule": "diffusion", "graph": "hires_fix", "strength": 0.03},
+        ],
+        [
+            {"graph": "image_to_image", "strength": 0.03},
+            {"family.schedule": "diffusion", "graph": "image_to_image", "strength": 0.04},
+            {"family.schedule": "diffusion"},
+        ],
+    ),
+    "fps": (
+        [{"model.fps": 8}, {"family.kind": "video", "model.fps": 0}, {"family.kind": "video", "model.fps": 241}],
+        [{}, {"family.kind": "video", "model.fps": 8}],
+    ),
+    "components": (
+        [
+            {"model.components": "a/b", "model.repo": "c/d", "model.init": "pretrained"},
+            {"model.components": "a/b", "model.repo": "x.safetensors"},
+        ],
+        [{"model.components": "a/b", "model.repo": "x.safetensors", "model.init": "pretrained"}, {}],
+    ),
     "batch": (
         [{"batch_size": 0}, {"num_images_per_prompt": 0}],
         [{"batch_size": 4, "num_images_per_prompt": 4}],
@@ -60,7 +82,11 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{}, {"memory": "model_offload", "device": "cuda"}, {"memory": "vae_tiling"}],
     ),
     "group-keys": (
-        [{"memory.use_stream": True}, {"memory": "model_offload", "memory.blocks_per_group": 2}],
+        [
+            {"memory.use_stream": True},
+            {"memory": "model_offload", "memory.blocks_per_group": 2},
+            {"memory.group_type": "leaf_level"},
+        ],
         [{"memory": "group_offload", "memory.blocks_per_group": 2, "memory.use_stream": True}],
     ),
     "group-blocks": (

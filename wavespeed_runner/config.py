@@ -71,6 +71,8 @@ class ModelConfig:
     """Frames a second at which a video is to be shown."""
     strength: float = 0.6
     """How much of the schedule image-to-image runs: 1 forgets the picture, near 0 leaves it as it is."""
+    weights: str | None = None
+    """`fp16` for repositories that hold their weights as `model.fp16.safetensors` (diffusers' `variant`)."""
     components: str | None = None
     """Where the parts come from that a single file in `repo` lacks: hub id or local diffusers folder. Null: the
     published model."""

@@ -139,13 +139,19 @@ def keys(graph: Graph, sample: Sample, matters: dict[str, str], *, timing: bool 
             {
                 "stage": node.stage.name,
                 "code": _source_digest(file),
-                "options": _without(as_data(node.options), node.stage.ignores + (() if timing else node.stage.timing)),
+                "options": _without(as_data(node.options), _left_out(node, timing)),
                 "identity": node.stage.identity(node.options) if node.stage.identity else None,
                 "inputs": {name: found[source] for name, source in sorted(node.inputs.items())},
                 "matters": matters,
             }
         )
     return found
+
+
+def _left_out(node: Node, timing: bool) -> tuple[str, ...]:
+    """Options that do not decide the node's output."""
+    idle = tuple(key for key, inputs in node.stage.needs.items() if not set(inputs) & set(node.inputs))
+    return node.stage.ignores + idle + (() if timing else node.stage.timing)
 
 
 def _without(options: dict[str, Any], dotted: tuple[str, ...]) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .accelerate import adapters
-from .config import Config, Init, packaged, top_level, typed
+from .config import AdaptersConfig, Config, Init, packaged, top_level, typed
 from .environment import resolve_device, what_matters
 from .errors import ConfigError
 from .graph import Graph, build_graph, keys, without_lossy
 from .models.checkpoint import inspect
 from .models.elsewhere import inspect_elsewhere
+from .models.pretrained import completed_from, without
 from .registry import implementation_of
 from .rules import STAGE_VALUES, Spoken, judge, refuse_bad
 from .store import Store
@@ -78,13 +79,19 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     verdicts = judge(config)
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:
-        inspect(config.model.repo, config.model.revision)
-        inspect_elsewhere(implementation_of("model", config.model), config.model)
+        family = implementation_of("model", config.model)
+        inspect(config.model.repo, config.model.revision, without=without(family), weights=config.model.weights)
+        inspect_elsewhere(family, config.model)
+        if completing := completed_from(family, config.model):
+            inspect(completing, key="model.components", without=without(family))
     samples = _samples(config, prompts)
     # Of a record with several prompts, each can be made again alone: a token may be in another one.
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
     adapters.inspect(config.adapters, texts)
     graph = build_graph(config)
+    for node in graph.nodes.values():
+        if isinstance(own := getattr(node.options, "adapters", None), AdaptersConfig):
+            adapters.inspect(own, texts)
     verdicts += _judge_stages(config, graph, verdicts)
     refuse_bad(verdicts)
     lossless = without_lossy(graph)

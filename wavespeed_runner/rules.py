@@ -22,6 +22,7 @@ STAGE_VALUES = (
     "height",
     "num_frames",
     "strength",
+    "batch_size",
     "sampler",
     "cache",
     "adapters",
@@ -78,6 +79,9 @@ def _numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(node, dict):
         for name, value in node.items():
             yield from _numbers(value, f"{key}.{name}" if key else name)
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _numbers(value, f"{key}[{index}]")
     elif is_dataclass(node):
         for field in fields(node):
             yield from _numbers(getattr(node, field.name), f"{key}.{field.name}" if key else field.name)

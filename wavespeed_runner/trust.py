@@ -100,6 +100,7 @@ def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
         typed: overrides that stood on the command line, which may name any file.
     """
     keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
+    _refuse_dots(config)
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
@@ -112,6 +113,14 @@ def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
                 f"{key}={value}: a config file may name a relative {', '.join(PICTURES)} file, or one in a package; "
                 f"give another on the command line, {key}=FILE"
             )
+
+
+def _refuse_dots(node: Any) -> None:
+    """A key with a dot in it would look like two, and pass for another one."""
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if "." in str(name):
+            raise ConfigError(f"{name}: no dots in the names of keys and stages; choose another name")
+        _refuse_dots(value)
 
 
 def _is_relative(path: str) -> bool:

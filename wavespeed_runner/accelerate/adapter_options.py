@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..config import AdaptersConfig
 from ..errors import ConfigError
+from ..models import checkpoint
+from ..models.loading import explained
 from ..registry import register
 
 
@@ -26,7 +29,7 @@ class Lora(AdaptersConfig):
     weight: Any = 1.0
     """How strongly it acts: 0 is not at all, 1 as it was trained; one number, or one for each path."""
     file: Any = None
-    """Which file of a hub repository that has several; one name, or one for each path."""
+    """Which file of a hub repository; null: pytorch_lora_weights.safetensors. One, or one for each path."""
     component: Any = None
     """`transformer_2`: into the second denoiser of models with two (Wan 2.2). Null: into the first, and the text
     encoders that the file has updates of. One, or one for each path."""
@@ -81,3 +84,21 @@ def each(adapters: Any, key: str) -> list[Any]:
     """The values of a key, one for each path."""
     values = listed(getattr(adapters, key))
     return values * len(listed(adapters.path)) if len(values) == 1 else values
+
+
+def fetched(path: str, file: str) -> Path:
+    """The local file, or that of a hub repository, at the commit that the store keys name.
+
+    Raises:
+        RunError: it cannot be had or is damaged.
+    """
+    local = checkpoint.local(path)
+    if local is not None:
+        return local
+    from huggingface_hub import hf_hub_download
+
+    with explained(path, key="adapters.path"):
+        found = Path(hf_hub_download(path, file, revision=checkpoint.first_commit(path)))
+        if wrong := checkpoint.flaw(found):
+            raise ValueError(f"{file} is damaged: {wrong}")
+    return found

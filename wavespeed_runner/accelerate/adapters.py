@@ -14,7 +14,7 @@ from ..config import AdaptersConfig
 from ..errors import ConfigError
 from ..models import checkpoint
 from . import lora, textual_inversion
-from .adapter_options import Lora, TextualInversion, listed
+from .adapter_options import Lora, TextualInversion, each, listed
 
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
 
@@ -28,13 +28,19 @@ def inspect(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> Non
     Raises:
         ConfigError: names the path.
     """
-    for path in listed(adapters.path) if adapters.name != "none" else []:
+    if adapters.name == "none":
+        return
+    for path, name in zip(listed(adapters.path), each(adapters, "file"), strict=True):
         where = f"adapters.path={path}"
         if not isinstance(path, str):
             raise ConfigError(f"{where}: {ALLOWED}")
         file = checkpoint.local(path)
+        if name is not None and not (isinstance(name, str) and name.endswith(".safetensors")):
+            raise ConfigError(f"adapters.file={name}: a .safetensors file is needed; {checkpoint.CONVERT}")
         if file is None:
             continue
+        if name is not None:
+            raise ConfigError(f"adapters.file={name}: {where} is a file itself, so it could not take effect")
         if file.suffix.lower() in checkpoint.PICKLES:
             raise ConfigError(f"{where}: {checkpoint.CONVERT}")
         if not file.is_file() or file.suffix.lower() != ".safetensors":

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import RunError, one_line
 from ..models import checkpoint
-from .adapter_options import Lora, each, listed
+from .adapter_options import Lora, each, fetched, listed
 
 
 def load(pipe: Any, adapters: Lora) -> None:
@@ -22,15 +22,13 @@ def load(pipe: Any, adapters: Lora) -> None:
     paths, components = listed(adapters.path), each(adapters, "component")
     names = [f"lora_{index}" for index, _ in enumerate(paths)]
     for name, path, file, component in zip(names, paths, each(adapters, "file"), components, strict=True):
-        local = checkpoint.local(path)
-        options: dict[str, Any] = {} if local else {"weight_name": file, "revision": checkpoint.first_commit(path)}
-        if component == "transformer_2":
-            options["load_into_transformer_2"] = True
+        options = {"load_into_transformer_2": True} if component == "transformer_2" else {}
+        found = fetched(path, file or "pytorch_lora_weights.safetensors")
         try:
-            pipe.load_lora_weights(str(local or path), adapter_name=name, use_safetensors=True, **options)
+            pipe.load_lora_weights(str(found), adapter_name=name, use_safetensors=True, **options)
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
-        _refuse_leftovers(pipe, name, path, local)
+        _refuse_leftovers(pipe, name, path, found)
     pipe.set_adapters(names, _weights(adapters))
     if adapters.fuse:
         pipe.fuse_lora(
@@ -43,10 +41,10 @@ def _weights(adapters: Lora) -> list[float]:
     return [float(weight) for weight in each(adapters, "weight")]
 
 
-def _refuse_leftovers(pipe: Any, name: str, path: str, file: Path | None) -> None:
+def _refuse_leftovers(pipe: Any, name: str, path: str, file: Path) -> None:
     """diffusers only logs what it has no place for. A file may be converted to more tensors, never to fewer."""
     placed = sum(f".{name}." in key for part in _modules(pipe).values() for key, _ in part.named_parameters())
-    wanted = len([key for key in checkpoint.tensor_names(file) if not _without_place(key)]) if file else 1
+    wanted = len([key for key in checkpoint.tensor_names(file) if not _without_place(key)])
     if placed < wanted:
         raise RunError(
             f"adapters.path={path}: does not fit this model: {wanted - placed} of its {wanted} tensors found no place"

@@ -5,13 +5,13 @@ Added here: which word stands for a file is known before the run, and a word tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, RunError, one_line
 from ..models import checkpoint
-from .adapter_options import TextualInversion, each, listed
+from .adapter_options import TextualInversion, each, fetched, listed
 
 ENCODERS = {
     "clip_l": ("tokenizer", "text_encoder"),
@@ -31,7 +31,8 @@ def check(adapters: TextualInversion, texts: Iterable[str] | None) -> None:
         ConfigError: names it, or says that there is none.
     """
     for path, token in zip(listed(adapters.path), _tokens(adapters), strict=True):
-        if texts is not None and not any(token in text for text in texts):
+        whole = rf"(?<!\w){re.escape(token)}(?!\w)" if token.isidentifier() else re.escape(token)
+        if texts is not None and not any(re.search(whole, text) for text in texts):
             raise ConfigError(
                 f"adapters.path={path}: its token {token} is in no prompt, so it could not take effect; write it "
                 f"as it stands, prompt='... {token}'"
@@ -95,14 +96,7 @@ def _vectors(path: str, file: str | None) -> dict[str, Any]:
     """Name -> vectors (n, width of a text encoder), or one of them without n."""
     from safetensors.torch import load_file
 
-    found = checkpoint.local(path)
-    if found is None:
-        from huggingface_hub import hf_hub_download
-
-        found = Path(
-            hf_hub_download(path, file or "learned_embeds.safetensors", revision=checkpoint.first_commit(path))
-        )
-    return dict(load_file(found))
+    return dict(load_file(fetched(path, file or "learned_embeds.safetensors")))
 
 
 def evidence(pipe: Any, adapters: TextualInversion) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ CONVERT = (
     "weights in pickle files are refused, because opening one can run any code; convert them where you trust them: "
     "load with diffusers and `save_pretrained(..., safe_serialization=True)`, or use a repository that has safetensors"
 )
+VARIANT = re.compile(r"\.([a-z]+\d+)(?:-\d+-of-\d+)?\.safetensors$")
+"""`fp16` in `model.fp16.safetensors`, diffusers' `variant`."""
 MAX_HEADER = 100_000_000
 """Bytes; the limit of the safetensors library itself."""
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
@@ -54,8 +57,19 @@ def local(repo: str) -> Path | None:
     return None
 
 
-def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> None:
+def inspect(
+    repo: str,
+    revision: str | None = None,
+    key: str = "model.repo",
+    *,
+    without: Sequence[str] = (),
+    weights: str | None = None,
+) -> None:
     """Accepts a hub id and a sound local model.
+
+    Args:
+        without: components of a folder that nobody will load.
+        weights: kind of weight files that is to be loaded, `model.weights`.
 
     Raises:
         ConfigError: nothing is there, only pickles are there, a safetensors file is corrupt or cut off, or a revision
@@ -70,7 +84,7 @@ def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> 
     if not path.exists():
         raise ConfigError(f"{where}: no such file or folder ({ALLOWED})")
     if path.is_dir():
-        _inspect_folder(where, path)
+        _inspect_folder(where, path, without, weights)
     elif path.suffix.lower() in PICKLES:
         raise ConfigError(f"{where}: {CONVERT}")
     elif path.suffix.lower() != ".safetensors":
@@ -79,23 +93,34 @@ def inspect(repo: str, revision: str | None = None, key: str = "model.repo") -> 
         _refuse_corrupt(where, path)
 
 
-def _inspect_folder(where: str, folder: Path) -> None:
+def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: str | None) -> None:
     index = folder / "model_index.json"
     if not index.is_file():
         if _pickles_only(folder):
             raise ConfigError(f"{where}: {CONVERT}")
         raise ConfigError(f"{where}: no diffusers folder, it has no model_index.json ({ALLOWED})")
-    for name in _components(where, index):
+    for name in set(_components(where, index)) - set(without):
         if not (folder / name).is_dir():
             raise ConfigError(f"{where}: component '{name}' is named in model_index.json but has no folder")
         if _pickles_only(folder / name):
             raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT}")
-        for shards in (folder / name).glob("*.safetensors.index.json"):
+        _refuse_variants_only(where, folder / name, weights)
+        for shards in (folder / name).glob("*.safetensors.index*.json"):
             missing = sorted(s for s in _shards(where, shards) if not (folder / name / s).is_file())
             if missing:
                 raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
         for file in sorted((folder / name).glob("*.safetensors")):
             _refuse_corrupt(where, file)
+
+
+def _refuse_variants_only(where: str, component: Path, weights: str | None) -> None:
+    """A folder may hold its weights as `model.fp16.safetensors` alone, which is only looked for when asked for."""
+    files = [file.name for file in component.glob("*.safetensors")]
+    kinds = {found.group(1) for name in files if (found := VARIANT.search(name))}
+    if files and len([name for name in files if not VARIANT.search(name)]) == 0 and weights not in kinds:
+        raise ConfigError(
+            f"{where}: '{component.name}' holds only {', '.join(sorted(files))}; model.weights={min(kinds)} takes them"
+        )
 
 
 def _pickles_only(folder: Path) -> bool:

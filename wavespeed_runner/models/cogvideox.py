@@ -165,9 +165,19 @@ def encode(pipe: Any, model: CogVideoXConfig, sample: Any, guidance_scale: float
     return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Latents (n, (frames - 1) / 4 + 1, 16, height / 8, width / 8) -> numpy uint8 (n, frames, height, width, 3)."""
-    return clips(pipe, pipe.decode_latents(latents["latents"]))
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+    """Latents (n, (frames - 1) / 4 + 1, 16, height / 8, width / 8) -> numpy uint8 (n, frames, height, width, 3).
+
+    CogVideoX 1.5 makes pairs of latent frames: where one was added in front for that, it is dropped, as the pipeline
+    does when it decodes by itself.
+    """
+    frames = (num_frames - 1) // pipe.vae_scale_factor_temporal + 1
+    return clips(pipe, pipe.decode_latents(latents["latents"][:, -frames:]))
+
+
+def own_sampler(model: CogVideoXConfig) -> str:
+    """2b was published with DDIM."""
+    return "ddim" if model.variant is CogVideoXVariant.t2v_2b else "cogvideox_dpm"
 
 
 COMMON: dict[str, Any] = {
@@ -182,6 +192,7 @@ COMMON: dict[str, Any] = {
     "tiny_size": 64,
     "tiny_frames": 9,
     "schedule": "cogvideox",
+    "own_sampler": own_sampler,
 }
 
 COGVIDEOX = register("model", "cogvideox", CogVideoXConfig)(

@@ -57,7 +57,10 @@ def _parts(repo: str, key: str, parts: dict[str, str], dtype: Any) -> dict[str, 
     found: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
     with explained(repo, key=key), quiet():
-        options: dict[str, Any] = {"local_files_only": cache_only(repo, folder)}
+        commit = None if folder else checkpoint.first_commit(repo)
+        options: dict[str, Any] = {"local_files_only": cache_only(repo, folder)} | (
+            {"revision": commit} if commit else {}
+        )
         for name, kind in parts.items():
             load = getattr(transformers, kind).from_pretrained
             if name.startswith("tokenizer"):

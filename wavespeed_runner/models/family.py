@@ -138,6 +138,12 @@ class Family:
     schedule: str = "flow"
     """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
     `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_not`."""
+    own_sampler: Callable[[Any], str] = lambda model: "euler"
+    """model -> name, in the table of samplers, of the scheduler that it was published with; empty: not known."""
+    distilled: Callable[[Any], bool] = lambda model: False
+    """model -> whether it was distilled to few steps of its own sampler."""
+    min_steps: int = 1
+    """2 where the noise levels are stretched to an end above 0: diffusers divides 0 by 0 for a single one."""
     unfit_samplers: dict[str, str] = field(default_factory=dict)
     """Samplers that would fit by the schedule and do not -> why."""
 

@@ -245,5 +245,6 @@ FLUX2_KLEIN = register("model", "flux2_klein", Flux2KleinConfig)(
         arguments=klein_arguments,
         decode=decode_klein,
         published=published,
+        distilled=lambda model: model.guidance is Guidance.none,
     )
 )

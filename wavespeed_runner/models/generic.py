@@ -44,7 +44,8 @@ def build(model: GenericConfig, dtype: Any, device: Any) -> Any:
 def check(model: GenericConfig, pipe: Any) -> None:
     """Raises `RunError` when the pipeline cannot be called as all others are."""
     accepted = signature(pipe.__call__).parameters
-    missing = [name for name in (*NEEDED, *_guidance(model, 1.0, accepted)) if name not in accepted]
+    wanted = [] if model.guidance is Guidance.none else list(_guidance(model, model.guidance_scale, accepted))
+    missing = [name for name in (*NEEDED, *wanted) if name not in accepted]
     if missing:
         raise RunError(
             f"model.repo={model.repo}: {type(pipe).__name__} takes no {', '.join(missing)}; model={model.name} is for "
@@ -68,11 +69,12 @@ def arguments(model: GenericConfig, embeddings: dict[str, Any], wanted: Wanted) 
 
 
 def _guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[str, Any]:
-    """The scale under the name that pipelines give to this kind of guidance."""
-    if scale is None or model.guidance is Guidance.none:
-        return {}
-    true_cfg = model.guidance is Guidance.true_cfg and "true_cfg_scale" in accepted
-    return {"true_cfg_scale" if true_cfg else "guidance_scale": scale}
+    """The scale under the name that pipelines give to this kind of guidance. None at all is said too, with 1: left out,
+    the pipeline's own default would act."""
+    none = scale is None or model.guidance is Guidance.none
+    true_cfg = model.guidance is not Guidance.embedded and "true_cfg_scale" in accepted
+    name = "true_cfg_scale" if true_cfg else "guidance_scale"
+    return {name: 1.0 if none else scale} if name in accepted or not none else {}
 
 
 def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     accepted = signature(pipe.__call__).parameters
     call = {**call, "output_type": "np"}
     call |= _guidance(call.pop("model"), call.pop("guidance"), accepted)
-    if not call["negative_prompt"]:
+    # Some pipelines take an empty negative prompt for one, some guide only when one is given.
+    if not call["negative_prompt"] and "true_cfg_scale" not in call:
         del call["negative_prompt"]
     unknown = [name for name in call if name not in accepted]
     if unknown:
@@ -112,6 +115,7 @@ _SHARED: dict[str, Any] = {
     "size_multiple": 8,
     "whole": True,
     "schedule": "unknown",
+    "own_sampler": lambda model: "",
 }
 
 register("model", "generic", GenericConfig)(Family(tasks={"text_to_image": "DiffusionPipeline"}, **_SHARED))

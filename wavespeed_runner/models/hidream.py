@@ -121,6 +121,16 @@ def _scheduler(variant: Variant) -> Any:
     return FlowMatchLCMScheduler(shift=6.0 if variant is Variant.dev else 3.0)
 
 
+def own_sampler(model: HiDreamConfig) -> str:
+    """Its name in the table of samplers."""
+    return "lcm" if distilled(model) else "unipc"
+
+
+def distilled(model: HiDreamConfig) -> bool:
+    """Whether it takes few steps, of its own sampler."""
+    return model.variant is not Variant.full
+
+
 def encode(pipe: Any, model: HiDreamConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
     """The prompt as keyword arguments of the pipeline, but for the order of Llama's axes.
 
@@ -185,5 +195,7 @@ HIDREAM = register("model", "hidream", HiDreamConfig)(
         max_pixels=1024 * 1024,
         tiny_size=64,
         schedule="flow",
+        own_sampler=own_sampler,
+        distilled=distilled,
     )
 )

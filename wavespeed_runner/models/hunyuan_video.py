@@ -72,7 +72,7 @@ TINY = build.shrunk(
 class HunyuanVideoConfig(ModelConfig):
     name: str = "hunyuan_video"
     max_sequence_length: int = 256
-    """Tokens of the prompt that Llama reads, behind those of its template."""
+    """Tokens of the prompt that Llama reads, behind those of its template. CLIP reads 77, whatever this says."""
     guidance: Guidance = Guidance.embedded
     """true_cfg: the negative prompt too, at twice the work; `guidance_scale` is then its scale."""
     embedded_guidance_scale: float | None = None
@@ -124,7 +124,10 @@ def encode(pipe: Any, model: HunyuanVideoConfig, sample: Any, guidance_scale: fl
 
 
 def refuse_long(pipe: Any, model: ModelConfig, text: str, prompt: dict[str, Any]) -> None:
-    """Raises `RunError` for a prompt that one of the two text encoders would not read to its end."""
+    """Raises `RunError` for a prompt that Llama would not read to its end.
+
+    CLIP reads the first 77 tokens alone, as published: its one vector tells the denoiser what the prompt is about.
+    """
     limit: int = model.max_sequence_length  # type: ignore[attr-defined]
     tokens = len(pipe.tokenizer(prompt["template"].format(text)).input_ids) - prompt["crop_start"]
     refuse_cut(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)

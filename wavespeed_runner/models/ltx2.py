@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Guidance, Init, ModelConfig
+from ..errors import ConfigError
 from ..registry import register
 from . import build
 from .call import clips
@@ -78,7 +79,7 @@ class LTX2Config(ModelConfig):
     frame_rate: float = 24.0
     """Frames a second that the model is told it makes; decides how long the sound is. `fps` is how fast it is shown."""
     audio_guidance_scale: float | None = None
-    """Classifier-free guidance of the sound; null: the video's `guidance_scale`."""
+    """Classifier-free guidance of the sound, 1 for none; null: the video's `guidance_scale`."""
     stg_scale: float = 0.0
     """Spatio-temporal skip guidance, https://arxiv.org/abs/2411.18664: above 0 one more pass a step."""
     stg_blocks: list[int] = field(default_factory=lambda: [29])
@@ -95,6 +96,14 @@ class LTX2Config(ModelConfig):
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
         allow_length(self.max_sequence_length, 4096)
+        scale = self.audio_guidance_scale
+        if scale is not None and scale <= 0:
+            raise ConfigError(
+                f"model.audio_guidance_scale={scale}: must be above 0, which diffusers takes for none given; 1 guides "
+                "nothing, null follows guidance_scale"
+            )
+        if scale is not None and self.guidance is Guidance.none:
+            raise ConfigError(f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; leave it out")
 
 
 def build_pipeline(model: LTX2Config, dtype: Any, device: Any) -> Any:
@@ -156,7 +165,8 @@ def arguments(model: LTX2Config, embeddings: dict[str, Any], wanted: Wanted) -> 
         call[name] = torch.nn.functional.pad(embeds, (0, 0, padding, 0))
         call[name.replace("embeds", "attention_mask")] = torch.nn.functional.pad(mask, (padding, 0))
     scale = (wanted.guidance_scale or 1.0) if model.guidance is Guidance.true_cfg else 1.0
-    call |= {"guidance_scale": scale, "audio_guidance_scale": model.audio_guidance_scale or scale}
+    sound = scale if model.audio_guidance_scale is None else model.audio_guidance_scale
+    call |= {"guidance_scale": scale, "audio_guidance_scale": sound}
     for name in ("stg_scale", "modality_scale", "guidance_rescale"):
         call |= {name: getattr(model, name), f"audio_{name}": getattr(model, name)}
     call |= {"spatio_temporal_guidance_blocks": model.stg_blocks, "use_cross_timestep": model.use_cross_timestep}
@@ -209,5 +219,6 @@ LTX2 = register("model", "ltx2", LTX2Config)(
         tiny_size=64,
         tiny_frames=9,
         batches=False,
+        min_steps=2,
     )
 )

@@ -14,7 +14,7 @@ from .family import Family, Wanted, allow_guidance
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
 from .gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
-from .prompts import allow_length, encode_masked, refuse_cut
+from .prompts import allow_length, encode_masked, refuse_cut, texts_read
 
 FULL: build.Parts = {
     "transformer": (
@@ -89,7 +89,8 @@ def encode(pipe: Any, model: Lumina2Config, sample: Any, guidance_scale: float |
     limit, key = model.max_sequence_length, "model.max_sequence_length"
     whole = f"{pipe.system_prompt} <Prompt Start> {sample.prompt}"
     refuse_cut(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(whole).input_ids))
-    refuse_cut(model, pipe.tokenizer, sample.negative_prompt, limit, key)
+    for negative in texts_read(model, sample, guidance_scale)[1:]:
+        refuse_cut(model, pipe.tokenizer, negative, limit, key)
     return encode_masked(pipe, model, sample, guidance_scale)
 
 

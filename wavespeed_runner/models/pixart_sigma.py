@@ -10,7 +10,7 @@ from ..registry import register
 from . import build
 from .call import pictures
 from .family import Family, Wanted, allow_guidance
-from .prompts import allow_length, encode_masked, refuse_cut
+from .prompts import allow_length, encode_masked, refuse_cut, texts_read
 from .sd import TINY_VAE, vae
 
 FULL: build.Parts = {
@@ -76,7 +76,7 @@ def build_pipeline(model: PixArtSigmaConfig, dtype: Any, device: Any) -> Any:
 
 def encode(pipe: Any, model: PixArtSigmaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
     """As `prompts.encode_masked`. Prompts are made lower case, and otherwise left as they are."""
-    for text in (sample.prompt, sample.negative_prompt):
+    for text in texts_read(model, sample, guidance_scale):
         refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
     return encode_masked(pipe, model, sample, guidance_scale)
 
@@ -107,6 +107,7 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
+        own_sampler=lambda model: "dpmpp_2m",
         adapters=(),
         schedule="diffusion",
     )

@@ -36,19 +36,34 @@ def load(family: Family, model: ModelConfig, device: str) -> Any:
     return pipe
 
 
+def completed_from(family: Family, model: ModelConfig) -> str | None:
+    """Where the parts come from that a single-file checkpoint may lack; None for other models."""
+    path = checkpoint.local(model.repo)
+    if path is None or path.suffix.lower() != ".safetensors":
+        return None
+    return model.components or (family.published(model) if family.published else model.repo)
+
+
 def _pretrained(family: Family, model: ModelConfig, dtype: Any) -> Any:
-    checkpoint.inspect(model.repo, model.revision)
+    checkpoint.inspect(model.repo, model.revision, without=without(family), weights=model.weights)
     path = checkpoint.local(model.repo)
     if path is not None and path.is_file():
         return _single_file(family, model, path, dtype)
     # What the store keys name is what is loaded: a branch stays at the commit that was downloaded first.
     commit = None if path else checkpoint.cached_commit(model.repo, model.revision or "main")
     given = parts_from_elsewhere(family, model, dtype)
-    return _from_pretrained(family, str(path or model.repo), model.repo, commit or model.revision, dtype, **given)
+    revision = commit or model.revision
+    return _from_pretrained(family, model, str(path or model.repo), model.repo, revision, dtype, **given)
+
+
+def without(family: Family) -> list[str]:
+    """Components that its repositories may name and that are not loaded."""
+    return [name for name, value in family.options.items() if value is None]
 
 
 def _from_pretrained(
     family: Family,
+    model: ModelConfig,
     source: str,
     value: str,
     revision: str | None,
@@ -71,7 +86,8 @@ def _from_pretrained(
     with explained(value, revision, key), quiet():
         folder = source
         if not Path(source).is_dir():
-            folder = kind.download(source, revision=revision, use_safetensors=True, **given)
+            options = {"revision": revision, "variant": model.weights, "use_safetensors": True}
+            folder = kind.download(source, **options, **given)
         refuse_absent(family, Path(folder), given, f"{key}={value}")
         missing = {}
         for name, part in _transformers_models(Path(folder)).items():
@@ -81,15 +97,22 @@ def _from_pretrained(
                     subfolder=name,
                     output_loading_info=True,
                     use_safetensors=True,
+                    variant=model.weights if _in_variant(Path(folder) / name, model.weights) else None,
                     dtype=dtypes.get(name, dtype),
                 )
                 missing[name] = sorted(info["missing_keys"])
-        pipe = kind.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=dtypes, **given)
+        options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
+        pipe = kind.from_pretrained(folder, dtype=dtypes, **options, **given)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
                 missing[name] = [key for key, weight in module.named_parameters() if weight.is_meta]
     refuse_missing(missing, f"{key}={value}")
     return pipe
+
+
+def _in_variant(folder: Path, weights: str | None) -> bool:
+    """Whether a component has files of this kind; the plain ones are taken for those that have not."""
+    return weights is not None and any(f".{weights}." in file.name for file in folder.glob("*.safetensors"))
 
 
 def _transformers_models(folder: Path) -> dict[str, str]:
@@ -101,10 +124,11 @@ def _transformers_models(folder: Path) -> dict[str, str]:
 
 def _single_file(family: Family, model: ModelConfig, path: Path, dtype: Any) -> Any:
     """What the file holds, in diffusers' or in the original layout; the other parts from `components`."""
-    components = model.components or (family.published(model) if family.published else model.repo)
-    checkpoint.inspect(components, key="model.components")
+    components = completed_from(family, model) or model.repo
+    checkpoint.inspect(components, key="model.components", without=without(family))
     folder = checkpoint.local(components)
     source = str(folder or components)
-    given = parts_of(family, model, path, components, source, dtype)
+    commit = None if folder else checkpoint.first_commit(components)
+    given = parts_of(family, model, path, components, source, commit, dtype)
     given |= parts_from_elsewhere(family, model, dtype)
-    return _from_pretrained(family, source, components, None, dtype, "model.components", **given)
+    return _from_pretrained(family, model, source, components, commit, dtype, "model.components", **given)

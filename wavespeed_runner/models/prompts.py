@@ -32,6 +32,11 @@ def refuse_cut(
         raise RunError(f"prompt {text[:40]!r}... has {tokens} tokens, {key}={limit} of them would be read; shorten it")
 
 
+def texts_read(model: ModelConfig, sample: Any, guidance_scale: float | None) -> list[str]:
+    """The prompt, and with classifier-free guidance the negative one: without it, its length is nobody's business."""
+    return [sample.prompt, *([sample.negative_prompt] if two_passes(model, guidance_scale) else [])]
+
+
 def encode_masked(pipe: Any, model: Any, sample: Any, guidance_scale: float | None, **more: Any) -> dict[str, Any]:
     """The prompt for pipelines that take it padded, with a mask of what is text (PixArt-Sigma, Sana, Lumina).
 

@@ -149,6 +149,7 @@ QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
         unpacked=unpacked,
         decode=decode,
         published=published,
+        min_steps=2,
         blocks=Blocks(lists=("transformer_blocks",), returns=("encoder_hidden_states", "hidden_states")),
     )
 )

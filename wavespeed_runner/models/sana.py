@@ -12,7 +12,7 @@ from . import build
 from .call import pictures
 from .family import Family, Wanted, allow_guidance
 from .gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
-from .prompts import allow_length, encode_masked, refuse_cut
+from .prompts import allow_length, encode_masked, refuse_cut, texts_read
 
 STAGES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 FULL: build.Parts = {
@@ -100,7 +100,7 @@ def build_pipeline(model: SanaConfig, dtype: Any, device: Any) -> Any:
 def encode(pipe: Any, model: SanaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
     """As `prompts.encode_masked`, with the instruction that the pipeline's call takes by default."""
     instruction = signature(type(pipe).__call__).parameters["complex_human_instruction"].default
-    for text in (sample.prompt, sample.negative_prompt):
+    for text in texts_read(model, sample, guidance_scale):
         refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
     return encode_masked(pipe, model, sample, guidance_scale, complex_human_instruction=instruction)
 
@@ -131,6 +131,7 @@ SANA = register("model", "sana", SanaConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
+        own_sampler=lambda model: "dpmpp_2m",
         size_multiple=32,
     )
 )

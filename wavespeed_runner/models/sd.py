@@ -222,5 +222,6 @@ SD = register("model", "sd", SDConfig)(
         tiny_size=64,
         adapters=("lora", "textual_inversion"),
         schedule="diffusion",
+        own_sampler=lambda model: "pndm" if model.variant is Variant.sd15 else "ddim",
     )
 )

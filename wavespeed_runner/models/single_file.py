@@ -15,12 +15,12 @@ from .loading import cache_only, explained, quiet, refuse_missing
 
 
 def parts_of(
-    family: Family, model: ModelConfig, path: Path, components: str, source: str, dtype: Any
+    family: Family, model: ModelConfig, path: Path, components: str, source: str, commit: str | None, dtype: Any
 ) -> dict[str, Any]:
     """Component -> module, of all that the file holds.
 
     components: what completes the file, as the user named it. source: the same, as diffusers opens it; says how the
-    modules are shaped.
+    modules are shaped. commit: its revision.
 
     Raises:
         RunError: the file holds no denoiser, or a part of it is incomplete or cannot be read.
@@ -31,7 +31,8 @@ def parts_of(
     index: dict[str, Any] = {}
     with explained(components, key="model.components"):
         reading["local_files_only"] = cache_only(components, Path(source) if Path(source).is_dir() else None)
-        index = DiffusionPipeline.load_config(source, local_files_only=reading["local_files_only"])
+        reading |= {"revision": commit} if commit else {}
+        index = DiffusionPipeline.load_config(source, **_where(reading))
     names: list[str] = []
     with explained(model.repo):
         names = _names(path)
@@ -54,6 +55,11 @@ def parts_of(
     return parts
 
 
+def _where(reading: dict[str, Any]) -> dict[str, Any]:
+    """Which of its files are read."""
+    return {name: reading[name] for name in ("local_files_only", "revision") if name in reading}
+
+
 def _names(path: Path) -> list[str]:
     """Names of the tensors in a safetensors file."""
     from safetensors import safe_open
@@ -71,7 +77,7 @@ def _denoiser(kind: str, name: str, model: ModelConfig, path: Path, components: 
     if not hasattr(module, "from_single_file"):
         raise RunError(f"model.repo={model.repo}: diffusers reads no single file of a {kind}; give a diffusers folder")
     with explained(components, key="model.components"):
-        module.load_config(reading["config"], subfolder=name, local_files_only=reading["local_files_only"])
+        module.load_config(reading["config"], subfolder=name, **_where(reading))
     with explained(model.repo), quiet():
         if kind not in SINGLE_FILE_LOADABLE_CLASSES:
             return _own_layout(module, name, path, reading)
@@ -92,7 +98,7 @@ def _cast(module: Any, dtype: Any) -> Any:
 
 def _own_layout(module: Any, name: str, path: Path, reading: dict[str, Any]) -> Any:
     """The denoiser from a file in diffusers' layout, of a class for which diffusers knows no other."""
-    config = module.load_config(reading["config"], subfolder=name, local_files_only=reading["local_files_only"])
+    config = module.load_config(reading["config"], subfolder=name, **_where(reading))
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
         Path(folder, "diffusion_pytorch_model.safetensors").symlink_to(path.resolve())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..accelerate.memory import GroupType, MemorySettings, Offload
+from ..accelerate.memory import NONE, GroupType, MemorySettings, Offload
 from ..config import Config
 from ..models.family import Family
 from .caches import cached
@@ -12,6 +12,10 @@ from .rule import Rule
 def _memory(c: Config) -> MemorySettings:
     assert isinstance(c.memory, MemorySettings)
     return c.memory
+
+
+def _group_keys(memory: MemorySettings) -> tuple[object, ...]:
+    return memory.group_type, memory.blocks_per_group, memory.use_stream
 
 
 def _group(c: Config) -> bool:
@@ -88,8 +92,8 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="group-keys",
         verdict="bad",
-        when=lambda c, f: not _group(c) and (_memory(c).use_stream or _memory(c).blocks_per_group != 1),
-        message="memory.use_stream and memory.blocks_per_group belong to memory.offload=group, and it is "
+        when=lambda c, f: not _group(c) and _group_keys(_memory(c)) != _group_keys(NONE),
+        message="memory.group_type, blocks_per_group and use_stream belong to memory.offload=group, and it is "
         "{c.memory.offload.value}: they could not take effect",
         fix="memory=group_offload, or leave them out",
     ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import fields
 from inspect import signature
+from typing import Any
 
-from ..config import Config, StageConfig, top_level
+from ..config import Config, ModelConfig, StageConfig, top_level
 from ..models.family import Family, task_of
 from ..registry import lookup, names
 from .rule import Rule
@@ -54,8 +55,22 @@ def _own(stage: StageConfig, key: str) -> bool:
 
 def _strength_unused(c: Config, f: Family) -> bool:
     takers = [stage for stage in _denoising(c) if _takes_strength(stage, f) and not _own(stage, "strength")]
-    own = c.model.strength if c.graph.strength is None else c.graph.strength
-    return c.strength != own and not takers
+    default = ModelConfig.strength
+    given = c.graph.strength is not None or not c.strength == c.model.strength == default
+    return given and not takers
+
+
+def _no_step(c: Config, f: Family) -> str:
+    """Steps and strength of a denoise stage of which no step is left; empty where some are. Flow models round up, the
+    others down."""
+    for stage in _denoising(c):
+        options = stage.options if isinstance(stage.options, dict) else {}
+        steps: Any = options.get("steps", c.steps)
+        strength: Any = options.get("strength", c.strength)
+        numbers = isinstance(steps, int) and isinstance(strength, int | float)
+        if f.schedule != "flow" and numbers and _takes_strength(stage, f) and int(steps * strength) < 1:
+            return f"steps={steps} strength={strength}"
+    return ""
 
 
 def _is_read(c: Config, key: str) -> bool:
@@ -120,6 +135,20 @@ GRAPHS: tuple[Rule, ...] = (
         when=_strength_unused,
         message="strength={c.strength}: no stage of the graph takes it, so it could not take effect",
         fix="graph=image_to_image, or leave strength out",
+    ),
+    Rule(
+        id="strength-steps",
+        verdict="bad",
+        when=lambda c, f: bool(_no_step(c, f)),
+        message=lambda c, f: f"{_no_step(c, f)}: that is less than one step of this model",
+        fix="more steps, or a higher strength: their product must be 1 or more",
+    ),
+    Rule(
+        id="fps",
+        verdict="bad",
+        when=lambda c, f: not 1 <= (c.model.fps or 0) <= 240 if f.kind == "video" else c.model.fps is not None,
+        message="model.fps={c.model.fps}: 1 to 240 for models of videos, null for models of pictures",
+        fix="leave model.fps out",
     ),
     Rule(
         id="strength-of-stage",

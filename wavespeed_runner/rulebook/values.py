@@ -6,6 +6,7 @@ from sys import platform
 
 from ..config import Config, Dtype, Init
 from ..environment import has_cuda, resolve_device
+from ..models.checkpoint import local
 from ..models.family import Family, two_passes
 from .rule import Rule
 
@@ -24,6 +25,11 @@ def _only_size(c: Config, f: Family) -> tuple[int, int] | None:
 
 def _fits_frames(count: int, multiple: int) -> bool:
     return count >= 1 and (count - 1) % multiple == 0
+
+
+def _completed(c: Config) -> bool:
+    path = local(c.model.repo) if c.model.init is Init.pretrained else None
+    return path is not None and path.suffix.lower() == ".safetensors"
 
 
 VALUES: tuple[Rule, ...] = (
@@ -120,6 +126,14 @@ VALUES: tuple[Rule, ...] = (
         when=lambda c, f: c.device == "mps" and platform != "darwin",
         message="device=mps: only macOS has it",
         fix="device=auto",
+    ),
+    Rule(
+        id="components",
+        verdict="bad",
+        when=lambda c, f: c.model.components is not None and not _completed(c),
+        message="model.components={c.model.components}: it completes a single file, and model.repo={c.model.repo} with "
+        "model.init={c.model.init.value} is none, so it could not take effect",
+        fix="leave model.components out",
     ),
     Rule(
         id="num-frames",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
-from ..config import SamplerConfig
+from ..config import ModelConfig, SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
 from ..registry import names, register
@@ -77,6 +77,18 @@ for _name, _options in OPTIONS.items():
     register("sampler", _name, _options)(build)
 
 
+def own(family: Family, model: ModelConfig) -> SamplerConfig:
+    """The options that come to the same as the scheduler that the model was published with; where the table has none,
+    those of `default`."""
+    name = family.own_sampler(model)
+    return OPTIONS[name]() if name else DefaultSampler()  # type: ignore[no-any-return]
+
+
+def taken(family: Family, model: ModelConfig, options: SamplerConfig) -> SamplerConfig:
+    """The options of the sampler that steps: `default` is the model's own."""
+    return own(family, model) if options.name == "default" else options
+
+
 def is_stochastic(options: SamplerConfig) -> bool:
     """Whether steps draw fresh noise. Reuse is then worth less: what a cache watches changes at random every step."""
     noise = SAMPLERS[options.name].noise if options.name in SAMPLERS else "stochastic"
@@ -86,7 +98,12 @@ def is_stochastic(options: SamplerConfig) -> bool:
 def denoiser_calls(options: SamplerConfig, steps: int) -> int:
     """How often the denoiser is called in so many `steps`. Each call is a step to caches and to the record."""
     sampler = SAMPLERS.get(options.name)
-    return sampler.calls * steps + sampler.extra_calls if sampler else steps
+    return sampler.calls * steps + min(sampler.extra_calls, steps - 1) if sampler else steps
+
+
+def most_steps(family: Family, options: SamplerConfig) -> int | None:
+    """How many steps a sampler has at most on a family; None: no limit."""
+    return SAMPLERS[options.name].most_steps.get(family.schedule) if options.name in SAMPLERS else None
 
 
 def distilled_for(options: SamplerConfig) -> str:

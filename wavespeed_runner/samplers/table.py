@@ -78,7 +78,9 @@ class Sampler:
     calls: int = 1
     """Of the denoiser in a step, as `steps` counts them."""
     extra_calls: int = 0
-    """Of the denoiser in a generation, beside those: -1 where the last step is one call."""
+    """Of the denoiser in a generation, beside those: -1 where the last step is one call; 1 where the second is two."""
+    most_steps: dict[str, int] = field(default_factory=dict)
+    """Kind of models -> how many steps it has there at most."""
     not_from_picture: tuple[str, ...] = ()
     """Kinds of models on which it cannot start from a picture: diffusers' pipelines of flow models take the calls of
     the denoiser for steps there, and would skip too many."""
@@ -170,7 +172,7 @@ SAMPLERS: dict[str, Sampler] = {
     "ddim": Sampler(
         about="DDIM, https://arxiv.org/abs/2010.02502",
         classes={DIFFUSION: "DDIMScheduler", COGVIDEOX: "CogVideoXDDIMScheduler"},
-        options={"eta": Option(type=float, default=0.0, kinds=(DIFFUSION, COGVIDEOX))},
+        options={"eta": Option(type=float, default=0.0, kinds=(DIFFUSION,))},
         noise="eta",
     ),
     "ddpm": Sampler(
@@ -189,6 +191,7 @@ SAMPLERS: dict[str, Sampler] = {
         classes={FLOW: "FlowMatchLCMScheduler", DIFFUSION: "LCMScheduler"},
         spaced=(FLOW,),
         noise=True,
+        most_steps={DIFFUSION: 50},
         distilled="consistency",
     ),
     "tcd": Sampler(
@@ -196,6 +199,7 @@ SAMPLERS: dict[str, Sampler] = {
         classes={DIFFUSION: "TCDScheduler"},
         options={"eta": Option(type=float, default=0.3, kinds=(DIFFUSION,))},
         noise="eta",
+        most_steps={DIFFUSION: 50},
         distilled="trajectory consistency",
     ),
     "cogvideox_dpm": Sampler(

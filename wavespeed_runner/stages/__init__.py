@@ -34,6 +34,7 @@ class Stage:
     identity: Callable[[Any], Any] | None
     ignores: tuple[str, ...]
     timing: tuple[str, ...]
+    needs: dict[str, tuple[str, ...]]
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None
 
 
@@ -45,6 +46,7 @@ def stage(
     identity: Callable[[Any], Any] | None = None,
     ignores: tuple[str, ...] = (),
     timing: tuple[str, ...] = (),
+    needs: dict[str, tuple[str, ...]] | None = None,
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None = None,
 ) -> Callable[[F], F]:
     """Decorator that registers a stage.
@@ -57,6 +59,7 @@ def stage(
         identity: options -> JSON data that also decides the output and is not in the options (what is in a file).
         ignores: options, by dotted key, that do not decide the output, or that `identity` stands for.
         timing: options that decide how the stage is timed, but not what it makes.
+        needs: option -> inputs; where none of them is wired, the option does not decide the output.
         batch: (options, inputs of several samples by name) -> their outputs: the same as the function gives for each
             alone, whatever the others are.
     """
@@ -76,6 +79,7 @@ def stage(
             identity=identity,
             ignores=ignores,
             timing=timing,
+            needs=needs or {},
             batch=batch,
         )
         register("stage", name, options)(entry)

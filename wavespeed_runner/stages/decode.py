@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import top_level
+from ..errors import ConfigError
 from ..values import Images, Latents, Pipeline, Videos
 from . import stage
 
@@ -25,6 +26,10 @@ def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> I
 class DecodeVideoOptions:
     fps: int = top_level("model.fps")
     """Frames a second at which the video is to be shown."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= 240:
+            raise ConfigError(f"fps={self.fps}: 1 to 240 is needed")
 
 
 @stage("decode_video", options=DecodeVideoOptions)

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from ..caching import merged
 from ..config import CacheConfig, SamplerConfig, top_level
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..generation import Generated, Job, generate
 from ..models.family import task_of
 from ..values import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
@@ -32,6 +32,13 @@ class DenoiseOptions:
     batch_size: int = top_level("batch_size")
     warmup: int = top_level("measure.warmup")
     repeats: int = top_level("measure.repeats")
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.repeats < 1 or self.batch_size < 1:
+            raise ConfigError(
+                f"warmup={self.warmup} repeats={self.repeats} batch_size={self.batch_size}: no negative warm-up, and "
+                "at least 1 of the others"
+            )
 
 
 def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
@@ -57,7 +64,13 @@ def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list
     return [_together(options, parts) for parts in made]
 
 
-@stage("denoise", options=DenoiseOptions, timing=("warmup", "repeats"), batch=denoise_batch)
+@stage(
+    "denoise",
+    options=DenoiseOptions,
+    timing=("warmup", "repeats"),
+    needs={"strength": ("image", "latents")},
+    batch=denoise_batch,
+)
 def denoise(
     options: DenoiseOptions,
     *,
@@ -141,18 +154,19 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> l
         warm = [generate(options, pipeline, full, note="warm-up") for _ in range(options.warmup)]
         pipeline.warmed.add(setting)
     runs = [generate(options, pipeline, full) for _ in range(options.repeats)]
-    engaged = pipeline.engaged
-    return [_one(position, job, len(full), warm, runs, engaged) for position, job in enumerate(jobs)]
+    return [_one(position, jobs, warm, runs, pipeline.engaged) for position in range(len(jobs))]
 
 
 def _one(
-    position: int, job: Job, count: int, warm: list[Generated], runs: list[Generated], engaged: dict[str, Any]
+    position: int, jobs: list[Job], warm: list[Generated], runs: list[Generated], engaged: dict[str, Any]
 ) -> Latents:
-    """One picture's part of the generations; of their times its share."""
+    """One picture's part of the generations; of their times its share: copies that fill a batch take none."""
     import torch
 
+    job, count = jobs[position], len(jobs)
+
     def own(generated: Generated) -> dict[str, Any]:
-        if count == 1:
+        if len(generated.tensors["latents"]) == 1:
             return generated.tensors
         return {name: tensor[position : position + 1] for name, tensor in generated.tensors.items()}
 

@@ -12,6 +12,7 @@ from ..environment import resolve_device
 from ..errors import RunError
 from ..logs import quiet_libraries
 from ..models.checkpoint import identity
+from ..models.pretrained import completed_from
 from ..models.pretrained import load as load_pipeline
 from ..registry import implementation_of
 from ..values import Pipeline
@@ -36,9 +37,9 @@ def _weights(options: LoadOptions) -> list[str]:
     model, learned = options.model, adapters.identity(options.adapters)
     if model.init is not Init.pretrained:
         return [model.init.value, *learned]
-    keys = ("components", *implementation_of("model", model).elsewhere)
-    others = [_identity(getattr(model, key), None) for key in keys if getattr(model, key)]
-    return [_identity(model.repo, model.revision), *others, *learned]
+    family = implementation_of("model", model)
+    others = [completed_from(family, model), *(getattr(model, key) for key in family.elsewhere)]
+    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *learned]
 
 
 # Asked for every picture of a plan; weights are not expected to change under a running process.
