@@ -31,6 +31,14 @@ COMPANIONS: dict[str, list[str]] = {
     "cache/signal": ["cache=fbcache"],
     "cache/criterion": ["cache=fbcache"],
     "cache/predictor": ["cache=fbcache"],
+    "adapters=lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
+    "adapters=textual_inversion": [
+        "model=demo_unet",
+        "adapters.path=pkg://wavespeed_runner/weights/demo_embedding/sunset.safetensors",
+        "prompt='a <sunset>'",
+    ],
+    "model=generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet"],
+    "model=generic_video": ["model.repo=a/b"],
     "prompts=file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
 }
 """`group` or `group=option` -> further overrides."""

@@ -15,6 +15,18 @@ from wavespeed_runner.samplers import SAMPLERS
 FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
 EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
+COMPANIONS = {
+    "adapters/lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
+    "adapters/textual_inversion": [
+        "model=sd15",
+        "adapters.path=pkg://wavespeed_runner/weights/demo_embedding/sunset.safetensors",
+        "prompt='a <sunset>'",
+    ],
+    "model/generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet", "model.init=pretrained"],
+    "model/generic_video": ["model.repo=a/b", "model.init=pretrained"],
+    "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
+}
+"""What an option makes no sense without."""
 REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
 VIDEO_GRAPHS = {
     "graph/text_to_video": "wan21",
@@ -32,8 +44,9 @@ def composing() -> Iterator[None]:
 def overrides(option: str) -> list[str]:
     group, _, name = option.rpartition("/")
     whole = ["cache=fbcache"] if group.startswith("cache/") else []
-    path = ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"] if option == "prompts/file" else []
-    return [*whole, *_model_of(option), f"{group}={name}", *path, *REHEARSED]
+    companions = COMPANIONS.get(option, [])
+    rehearsed = [one for one in REHEARSED if one.partition("=")[0] not in {c.partition("=")[0] for c in companions}]
+    return [*whole, *_model_of(option), f"{group}={name}", *companions, *rehearsed]
 
 
 def _model_of(option: str) -> list[str]:

@@ -26,6 +26,11 @@ LORA = {"adapters": "lora", "adapters.path": "owner/name"}
 TOKEN = {"adapters": "textual_inversion", "adapters.path": "owner/name", "adapters.token": "<new>"}
 NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance_scale": None}
 
+DISTILLED = {"family.distilled": lambda model: True, "model.steps": 4}
+OWN = {
+    name: {"family.own_sampler": lambda model, name=name: name} for name in ("lcm", "euler", "pndm", "cogvideox_dpm")
+}
+
 VIDEO = {
     "family.kind": "video",
     "family.frame_multiple": 4,
@@ -43,6 +48,10 @@ GROUPS = ("adapters", "cache", "sampler", "memory", "graph", "measure")
 
 CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
+    "steps-least": (
+        [{"family.min_steps": 2, "steps": 1}],
+        [{"steps": 1}, {"family.min_steps": 2, "steps": 2}, {"family.min_steps": 2, "steps": 0}],
+    ),
     "size": ([{"width": 40}, {"height": 0}, {"height": -16}], [{"width": 16, "height": 1024}]),
     "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
@@ -244,28 +253,59 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
             {"sampler": "euler", "sampler.shift": 2.0, "family.schedule": "diffusion"},
             {"sampler": "euler_stochastic", "family.schedule": "diffusion"},
             {"sampler": "lcm", "sampler.sigmas": "karras", "family.schedule": "diffusion"},
+            {"sampler": "ddim", "sampler.eta": 0.5, "family.schedule": "cogvideox"},
         ],
         [
             {"sampler": "euler", "sampler.shift": 2.0},
             {"sampler": "ddim", "sampler.eta": 0.5, "family.schedule": "diffusion"},
+            {"sampler": "ddim", "family.schedule": "cogvideox"},
             {"sampler": "pndm"},
         ],
     ),
+    "sampler-steps": (
+        [{"sampler": name, "steps": 51, "family.schedule": "diffusion"} for name in ("lcm", "tcd")],
+        [
+            *({"sampler": name, "steps": 50, "family.schedule": "diffusion"} for name in ("lcm", "tcd")),
+            {"sampler": "lcm", "steps": 51},
+            {"sampler": "ddim", "steps": 1001, "family.schedule": "diffusion"},
+            {"steps": 1001},
+        ],
+    ),
     "few-step-model": (
-        [{"model.steps": 4, "sampler": "dpmpp_2m"}],
-        [{"model.steps": 4}, {"model.steps": 4, "sampler": "euler"}, {"model.steps": 28, "sampler": "dpmpp_2m"}],
+        [
+            DISTILLED | {"sampler": "dpmpp_2m"},
+            DISTILLED | {"sampler": "euler_karras"},
+            DISTILLED | OWN["lcm"] | {"sampler": "euler"},
+        ],
+        [
+            DISTILLED,
+            DISTILLED | {"sampler": "euler"},
+            DISTILLED | OWN["lcm"],
+            DISTILLED | OWN["lcm"] | {"sampler": "lcm"},
+            {"model.steps": 4, "sampler": "dpmpp_2m"},
+        ],
     ),
     "distilled-sampler": (
         [{"sampler": "lcm"}, {"sampler": "tcd", "family.schedule": "diffusion"}],
-        [{"sampler": "lcm", "model.steps": 4}, {"sampler": "euler"}],
+        [DISTILLED | OWN["lcm"] | {"sampler": "lcm", "model.steps": 28}, {"sampler": "euler"}],
     ),
     "multi-call-sampler-cache": (
         [FBCACHE | {"sampler": "heun"}, FBCACHE | {"sampler": "dpm2", "family.schedule": "diffusion"}],
         [{"sampler": "heun"}, FBCACHE | {"sampler": "pndm", "family.schedule": "diffusion"}, FBCACHE],
     ),
     "stochastic-sampler-cache": (
-        [FBCACHE | {"sampler": name} for name in ("euler_stochastic", "dpmpp_2m_sde", "euler_ancestral")],
-        [FBCACHE | {"sampler": "euler"}, {"sampler": "euler_stochastic"}],
+        [
+            *(FBCACHE | {"sampler": name} for name in ("euler_stochastic", "dpmpp_2m_sde", "euler_ancestral")),
+            FBCACHE | OWN["lcm"],
+            FBCACHE | OWN["cogvideox_dpm"] | {"family.schedule": "cogvideox"},
+        ],
+        [
+            FBCACHE | {"sampler": "euler"},
+            {"sampler": "euler_stochastic"},
+            FBCACHE,
+            OWN["lcm"],
+            FBCACHE | OWN["lcm"] | {"sampler": "euler"},
+        ],
     ),
     "cache-off": (
         [{"cache.start": 0.1}, {"cache.max_consecutive_cache_hits": 3}],
@@ -286,8 +326,14 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [FBCACHE, {"cache.start": 0.8, "cache.end": 0.2}],
     ),
     "window-empty": (
-        [FBCACHE | {"cache.start": 0.99}, FBCACHE | {"cache.end": 0.01}, FBCACHE | {"steps": 1}],
-        [FBCACHE, FBCACHE | {"cache.start": 0.8, "cache.end": 0.2}, FBCACHE | {"steps": 0}],
+        [
+            *(FBCACHE | {"cache.start": 0.99}, FBCACHE | {"cache.end": 0.01}, FBCACHE | {"steps": 1}),
+            FBCACHE | OWN["pndm"] | {"steps": 2, "cache.start": 0.4, "cache.end": 0.6},
+        ],
+        [
+            FBCACHE | {"steps": 2, "cache.start": 0.4, "cache.end": 0.6},
+            *(FBCACHE, FBCACHE | {"cache.start": 0.8, "cache.end": 0.2}, FBCACHE | {"steps": 0}),
+        ],
     ),
     "hit-limit": (
         [FBCACHE | {"cache.max_consecutive_cache_hits": limit} for limit in (0, -2)],
@@ -358,6 +404,24 @@ def test_good_and_unverified_words_do_not_stop(judged: Callable[[Values], list[S
     spoken = judged(FBCACHE | {"steps": 8})
     assert {word.verdict for word in spoken} == {"good", "unverified"}
     refuse_bad(spoken)
+
+
+def test_the_models_own_sampler_is_what_is_spoken_of(composed: Composed) -> None:
+    def said(*overrides: str) -> dict[str, Spoken]:
+        return {word.rule: word for word in judge(typed(composed("model.repo=a/b", *overrides)))}
+
+    noisy = said("model=cogvideox", "cache=fbcache")["stochastic-sampler-cache"]
+    assert noisy.message.startswith("model cogvideox's own sampler, cogvideox_dpm, adds fresh noise")
+    assert noisy.fix == "a deterministic sampler (sampler=ddim), or a higher threshold"
+    assert "stochastic-sampler-cache" not in said("model=cogvideox_2b", "cache=fbcache")
+    assert "stochastic-sampler-cache" not in said("model=cogvideox", "cache=fbcache", "sampler=ddim")
+    own = said("model=cogvideox_2b", "cache=fbcache", "sampler=cogvideox_dpm")["stochastic-sampler-cache"]
+    assert own.fix == "a deterministic sampler (sampler=default), or a higher threshold"
+    assert {"few-step-model", "distilled-sampler"}.isdisjoint(said("model=hidream_dev", "sampler=lcm"))
+    assert said("model=hidream_dev", "sampler=euler")["few-step-model"].fix == "sampler=default"
+    assert said("model=hidream", "sampler=lcm")["distilled-sampler"]
+    assert said("model=flux_schnell", "cache=fbcache")["few-steps"].fix == "cache=none"
+    assert said("model=flux", "steps=4", "cache=fbcache")["few-steps"].fix.startswith("12 steps")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -69,7 +69,8 @@ class Shipped:
             # Reasons of several models are the same text.
             reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", spoken.message)
             reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
-            reason = re.sub(rf"\b{config.sampler.name}\b", "it", reason) if "sampler" in chosen else reason
+            if "sampler" in chosen:
+                reason = re.sub(rf"\b(sampler[ =])?{config.sampler.name}\b", "it", reason)
             if spoken.verdict == "bad":
                 bad.append(reason)
             elif spoken.verdict == "unverified" and spoken.rule not in OF_EVERY_RUN:
@@ -142,7 +143,9 @@ def table(models: Iterable[str] = ()) -> str:
     by_graph = {(m, g): shipped.word(m, graph=g) for m in shipped.models for g in graphs}
     own = {model: fitting_graph(shipped, model) for model in shipped.models}
     by_cache = {(m, c): shipped.word(m, graph=own[m], cache=c) for m in shipped.models for c in caches}
-    cached = [model for model in shipped.models if any(by_cache[model, c].mark != "no" for c in caches if c != "none")]
+    marks = {model: {by_cache[model, cache].mark for cache in caches if cache != "none"} for model in shipped.models}
+    # First those that mind nothing with their own sampler: what is said then is of the sampler and the cache alone.
+    cached = sorted((model for model in marks if marks[model] != {"no"}), key=lambda model: "yes" not in marks[model])
 
     def best(sampler: str, cache: str) -> Word:
         """Of the models that take the cache, what the first one says that takes the sampler too."""
@@ -150,6 +153,10 @@ def table(models: Iterable[str] = ()) -> str:
         return next((word for word in words if word.mark != "no"), Word(mark="no", reasons=("no such model takes it",)))
 
     pairs = {(sampler, cache): best(sampler, cache) for sampler in samplers for cache in caches if cache != "none"}
+    together = [
+        "## Samplers and caches, on models that take a cache\n",
+        _matrix("sampler", samplers, [cache for cache in caches if cache != "none"], pairs),
+    ]
     sections = [
         HEAD,
         "## Models and graphs\n",
@@ -158,8 +165,7 @@ def table(models: Iterable[str] = ()) -> str:
         _matrix("model", shipped.models, caches, by_cache),
         "\n## Models and samplers\n",
         _samplers(shipped),
-        "## Samplers and caches, on models that take a cache\n",
-        _matrix("sampler", samplers, [cache for cache in caches if cache != "none"], pairs),
+        *(together if cached else []),
     ]
     return "\n".join(sections) + "\n"
 

@@ -34,9 +34,9 @@ def check_frames(frames: Any) -> None:
 def write_mp4(path: Path, frames: Any, *, fps: int, metadata: Mapping[str, str]) -> str:
     """Writes H.264 in 4:2:0, which plays everywhere; each metadata item as a tag of the container.
 
-    The same frames, fps and metadata give the same bytes, for one version of PyAV on one kind of CPU: one thread
-    encodes, and nothing in the file tells when. Odd sides get a copy of their last line, because 4:2:0 needs even ones.
-    The file appears whole or not at all.
+    Nothing in the file tells when it was made, but the same frames need not give the same bytes: x264's assembly code
+    does not repeat itself to the last bit. What two videos have in common is said by `frames_sha256`. Odd sides get a
+    copy of their last line, because 4:2:0 needs even ones. The file appears whole or not at all.
 
     Returns:
         The file's sha256, in hex.

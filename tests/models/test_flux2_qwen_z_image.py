@@ -177,3 +177,11 @@ def test_qwen_takes_a_block_cache() -> None:
             family, pipe, config, embeddings, steps=3, guidance_scale=None, on_step=trace.end_step, **SIZE
         )["latents"]
     assert len(trace.decisions) == 3 and torch.equal(cached, plain)
+
+
+def test_qwen_image_needs_the_steps_that_it_says() -> None:
+    family, config, pipe = tiny("qwen_image")
+    embeddings = family.encode(pipe, config, SAMPLE, 1.0)
+    for steps in (1, 2):
+        made = latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **SIZE)["latents"]
+        assert bool(torch.isfinite(made).all()) == (steps >= family.min_steps)

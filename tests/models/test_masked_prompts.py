@@ -101,6 +101,14 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str, which: str) -> None:
         family.encode(pipe, real, replace(SAMPLE, **{which: "x" * 301}), 4.0)
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_negative_prompt_that_is_not_read_may_be_long(name: str) -> None:
+    family, config, pipe = tiny(name)
+    real = replace(config, init=Init.pretrained)
+    made = [family.encode(pipe, real, replace(SAMPLE, negative_prompt=text), 1.0) for text in ("x" * 301, "")]
+    assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
+
+
 def test_models_made_here_leave_transformers_whole() -> None:
     """In a process of its own: what transformers imports while weights are laid out must not keep the functions that
     then stand in for torch's. It would leave buffers of models that are loaded later, Gemma's scale, without values."""

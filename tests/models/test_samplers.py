@@ -6,6 +6,7 @@ Whether each ends where it should is in test_sampler_truth.py.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
 from typing import Any
@@ -16,11 +17,21 @@ import torch
 from tests.models.staged import latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, mask, picture
 from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.config import CONF, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
-from wavespeed_runner.samplers import SAMPLERS, Sigmas, denoiser_calls, fitting, is_stochastic, why_not
+from wavespeed_runner.samplers import (
+    SAMPLERS,
+    Sigmas,
+    denoiser_calls,
+    fitting,
+    is_stochastic,
+    most_steps,
+    own,
+    taken,
+    why_not,
+)
 from wavespeed_runner.samplers.building import build, kind_of
 
 SHIPPED = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
@@ -119,8 +130,8 @@ def test_every_sampler_that_fits_runs(model: str) -> None:
         made, ticks = one.run(scheduler)
         assert torch.isfinite(made).all() and made.std() > 0, name
         assert torch.equal(before, torch.get_rng_state()), name
+        assert ticks == denoiser_calls(taken(one.family, one.config, options), STEPS), name
         if name != "default":
-            assert ticks == denoiser_calls(options, STEPS), name
             assert ticks == getattr(one.pipe, "num_timesteps", ticks), name
         if one.family.schedule == "flow":
             levels = scheduler.sigmas[:-1].unique().flip(0)
@@ -129,6 +140,49 @@ def test_every_sampler_that_fits_runs(model: str) -> None:
             alone = own_levels[-1] < 0.02
             if not (alone and scheduler.config.get("use_flow_sigmas")):
                 assert torch.allclose(levels, own_levels, atol=4e-3), f"{name}: another shift"
+
+
+OWN = ("flux_schnell", "flux2_klein", "z_image_turbo", "hidream", "hidream_dev", "hidream_fast")
+OWN += ("cogvideox", "cogvideox_2b", "cogvideox_i2v", "sd15", "sd21")
+
+
+@pytest.mark.parametrize("model", OWN)
+def test_the_own_sampler_is_the_scheduler_that_the_model_has(model: str) -> None:
+    config = config_of(model)
+    family = implementation_of("model", config)
+    scheduler = family.build(config, torch.float32, "meta").scheduler
+    found = own(family, config)
+    assert type(scheduler).__name__ == SAMPLERS[found.name].classes[family.schedule]
+
+
+def test_the_distilled_models_are_known() -> None:
+    configs = {name: config_of(name) for name in MODELS}
+    found = {name for name, config in configs.items() if implementation_of("model", config).distilled(config)}
+    assert found == {"flux_schnell", "flux2_klein", "z_image_turbo", "hidream_dev", "hidream_fast"}
+
+
+def test_the_own_sampler_of_a_fine_tune_is_not_known() -> None:
+    config = replace(config_of("sd15"), init=Init.pretrained)
+    family = implementation_of("model", config)
+    assert own(family, config).name == "pndm"
+    assert own(family, replace(config, repo="somebody/fine-tune")).name == "default"
+
+
+def test_pndm_calls_once_in_one_step(unet: Tiny) -> None:
+    for name in ("default", "pndm"):
+        options = options_of(name)
+        ticks = unet.sampled(options, steps=1)[1]
+        assert ticks == 1 == denoiser_calls(taken(unet.family, unet.config, options), 1), name
+
+
+@pytest.mark.parametrize("name", ["lcm", "tcd"])
+def test_the_most_steps_are_those_that_diffusers_has(unet: Tiny, name: str) -> None:
+    most = most_steps(unet.family, options_of(name))
+    scheduler = build(unet.pipe, options_of(name))
+    scheduler.set_timesteps(most)
+    assert most and len(scheduler.timesteps) == most
+    with pytest.raises(ValueError, match="original_steps x strength"):
+        scheduler.set_timesteps(most + 1)
 
 
 def _tried(one: Tiny) -> list[str]:
@@ -255,7 +309,7 @@ def test_eta_reaches_every_step(unet: Tiny, name: str, kind: str) -> None:
     """Against a loop written here, because the pipeline itself hands over 0."""
     import diffusers
 
-    theirs = getattr(diffusers, kind).from_config(unet.own.config)
+    theirs = getattr(diffusers, kind).from_config(unet.own.config, clip_sample=False)
     ours = build(unet.pipe, options_of(name, eta=0.7))
     results = []
     for scheduler, given in ((theirs, {"eta": 0.7}), (ours, {"eta": 0.0})):
@@ -267,6 +321,25 @@ def test_eta_reaches_every_step(unet: Tiny, name: str, kind: str) -> None:
     assert torch.equal(*results)
     still = [unet.sampled(options_of(name, eta=eta), steps=4)[0] for eta in (0.0, 0.7)]
     assert not torch.equal(*still)
+
+
+def test_eta_has_no_effect_on_cogvideox_and_is_refused() -> None:
+    from diffusers import CogVideoXDDIMScheduler
+
+    class Pipe:
+        scheduler = CogVideoXDDIMScheduler()
+
+    ends = []
+    for eta in (0.0, 1.0):
+        Pipe.scheduler.set_timesteps(4)
+        x = torch.ones(1, 2, 4, 8, 8)
+        for timestep in Pipe.scheduler.timesteps:
+            x = Pipe.scheduler.step(0.3 * x, timestep, x, eta=eta, generator=torch.Generator())[0]
+        ends.append(x)
+    assert torch.equal(*ends), "diffusers has put eta to use: so may we"
+    family = implementation_of("model", config_of("cogvideox"))
+    assert "sampler.eta=0.5 could not take effect" in why_not(family, options_of("ddim", eta=0.5))
+    assert why_not(family, options_of("ddim")) == ""
 
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])

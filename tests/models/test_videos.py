@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -132,6 +133,27 @@ def test_ltx2_takes_every_kind_of_guidance() -> None:
     call |= {"guidance_scale": 1.0, "audio_guidance_scale": 7.0, "spatio_temporal_guidance_blocks": [1]}
     whole = theirs(pipe, negative_prompt="dark", use_cross_timestep=True, **call, **size)
     assert np.array_equal(staged(family, pipe, given, SAMPLE, steps=2, guidance_scale=1.0, **size), whole)
+
+
+def test_ltx2_guidance_of_the_sound_is_one_that_acts() -> None:
+    config = config_of("ltx2")
+    for scale in (0.0, -1.0):
+        with pytest.raises(ConfigError, match=rf"audio_guidance_scale={scale}: must be above 0"):
+            replace(config, audio_guidance_scale=scale)
+    with pytest.raises(ConfigError, match=r"audio_guidance_scale=2.0: has no effect with model.guidance=none"):
+        replace(config, audio_guidance_scale=2.0, guidance=Guidance.none)
+
+
+@pytest.mark.parametrize("name", ["ltx_video", "ltx2"])
+def test_ltx_needs_the_steps_that_it_says(name: str) -> None:
+    family, config, pipe, size = tiny(name)
+    embeddings = encoded(family, pipe, config, SAMPLE, 1.0)
+    levels = []
+    for steps in (1, 2):
+        with suppress(IndexError):  # of a scheduler that looks up a time that is not a number
+            latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **size)
+        levels.append(pipe.scheduler.sigmas)
+    assert [bool(torch.isfinite(sigmas).all()) for sigmas in levels] == [False, True] and family.min_steps == 2
 
 
 def test_hunyuan_takes_true_guidance_beside_the_embedded_one() -> None:

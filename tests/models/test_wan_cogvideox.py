@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import latents
+from tests.models.staged import latents, staged
 from tests.models.test_every_model import SAMPLE, picture
 from wavespeed_runner.config import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
@@ -109,6 +110,31 @@ def test_prompt_negative_prompt_and_seed_matter(kind: Any) -> None:
         assert not torch.equal(run(kind, other), reference)
     assert not torch.equal(run(kind, seed=1), reference)
     assert torch.equal(run(kind), reference)
+
+
+@pytest.mark.parametrize("kind", [CogVideoXConfig, CogVideoXI2VConfig])
+def test_cogvideox_15_gives_the_frames_that_were_asked_for(kind: Any) -> None:
+    """It pairs latent frames: 3 of them become 4, and the pipeline drops one only where it decodes by itself."""
+    family, model, pipe = tiny(kind)
+    paired = {**pipe.transformer.config, "patch_size_t": 2, "use_learned_positional_embeddings": False}
+    torch.manual_seed(0)
+    pipe = type(pipe)(**{**pipe.components, "transformer": type(pipe.transformer)(**paired).eval()})
+    size = {"width": 64, "height": 64, "num_frames": 9}
+    start = {"image": picture(64)} if kind is CogVideoXI2VConfig else {}
+    task = {"task": "image_to_video"} if start else {}
+    whole = pipe(
+        prompt=SAMPLE.prompt,
+        negative_prompt=SAMPLE.negative_prompt,
+        guidance_scale=4.0,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(SAMPLE.seed),
+        output_type="np",
+        **start,
+        **size,
+    ).frames
+    ours = staged(family, pipe, model, SAMPLE, steps=2, **start, **task, **size)
+    assert ours.shape == (1, 9, 64, 64, 3)
+    assert np.array_equal(ours, (whole * 255).round().astype("uint8"))
 
 
 @pytest.mark.parametrize("kind", [WanI2VConfig, Wan22I2VConfig, Wan22TI2VConfig, CogVideoXI2VConfig])

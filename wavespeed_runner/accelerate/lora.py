@@ -5,6 +5,7 @@ Added here: a file of which a part finds no place in the model is an error; diff
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ def load(pipe: Any, adapters: Lora) -> None:
         options = {"load_into_transformer_2": True} if component == "transformer_2" else {}
         found = fetched(path, file or "pytorch_lora_weights.safetensors")
         try:
-            pipe.load_lora_weights(str(found), adapter_name=name, use_safetensors=True, **options)
+            with warnings.catch_warnings():  # PEFT's own bookkeeping, for every LoRA but the first
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                pipe.load_lora_weights(str(found), adapter_name=name, use_safetensors=True, **options)
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
         _refuse_leftovers(pipe, name, path, found)

@@ -35,7 +35,7 @@ def check(adapters: TextualInversion, texts: Iterable[str] | None) -> None:
         if texts is not None and not any(re.search(whole, text) for text in texts):
             raise ConfigError(
                 f"adapters.path={path}: its token {token} is in no prompt, so it could not take effect; write it "
-                f"as it stands, prompt='... {token}'"
+                f"""as it stands, 'prompt="... {token}"'"""
             )
 
 

@@ -138,8 +138,9 @@ class Family:
     schedule: str = "flow"
     """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
     `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_not`."""
-    own_sampler: Callable[[Any], str] = lambda model: "euler"
-    """model -> name, in the table of samplers, of the scheduler that it was published with; empty: not known."""
+    own_sampler: Callable[[Any], str] = lambda model: ""
+    """model -> name, in the table of samplers, of the scheduler that it was published with. Empty: not known, and taken
+    for one that draws no noise and calls the denoiser once a step."""
     distilled: Callable[[Any], bool] = lambda model: False
     """model -> whether it was distilled to few steps of its own sampler."""
     min_steps: int = 1

@@ -170,6 +170,7 @@ FLUX = register("model", "flux", FluxConfig)(
         unpacked=unpacked,
         decode=decode,
         published=published,
+        own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
         adapters=("lora", "textual_inversion"),
         blocks=Blocks(

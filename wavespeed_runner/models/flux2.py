@@ -245,6 +245,7 @@ FLUX2_KLEIN = register("model", "flux2_klein", Flux2KleinConfig)(
         arguments=klein_arguments,
         decode=decode_klein,
         published=published,
+        own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
     )
 )

@@ -115,7 +115,6 @@ _SHARED: dict[str, Any] = {
     "size_multiple": 8,
     "whole": True,
     "schedule": "unknown",
-    "own_sampler": lambda model: "",
 }
 
 register("model", "generic", GenericConfig)(Family(tasks={"text_to_image": "DiffusionPipeline"}, **_SHARED))

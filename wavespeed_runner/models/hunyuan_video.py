@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..registry import register
 from . import build
 from .call import clips
-from .family import Blocks, Family, Wanted, allow_guidance, two_passes
+from .family import Family, Wanted, allow_guidance, two_passes
 from .hunyuan_text import LLAMA3, TINY_LLAMA, template_tokenizer
 from .prompts import refuse_cut
 
@@ -158,10 +158,6 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     return clips(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
-BLOCKS = Blocks(
-    lists=("transformer_blocks", "single_transformer_blocks"), returns=("hidden_states", "encoder_hidden_states")
-)
-
 HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
     Family(
         tasks={"text_to_video": "HunyuanVideoPipeline"},
@@ -170,7 +166,6 @@ HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
         arguments=arguments,
         decode=decode,
         published=lambda model: "hunyuanvideo-community/HunyuanVideo",
-        blocks=BLOCKS,
         kind="video",
         frame_multiple=4,
         tiny_size=64,

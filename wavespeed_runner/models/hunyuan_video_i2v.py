@@ -16,7 +16,6 @@ from . import build
 from .family import Family, two_passes
 from .hunyuan_text import LLAMA3, PAD, TINY_LLAMA, template_tokenizer
 from .hunyuan_video import (
-    BLOCKS,
     FULL,
     TINY_TRANSFORMER,
     TINY_VAE,
@@ -154,7 +153,6 @@ HUNYUAN_VIDEO_I2V = register("model", "hunyuan_video_i2v", HunyuanVideoImageConf
         arguments=arguments,
         decode=decode,
         published=lambda model: "hunyuanvideo-community/HunyuanVideo-I2V",
-        blocks=BLOCKS,
         kind="video",
         frame_multiple=4,
         tiny_size=64,

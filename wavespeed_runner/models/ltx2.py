@@ -103,7 +103,9 @@ class LTX2Config(ModelConfig):
                 "nothing, null follows guidance_scale"
             )
         if scale is not None and self.guidance is Guidance.none:
-            raise ConfigError(f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; leave it out")
+            raise ConfigError(
+                f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; leave it out"
+            )
 
 
 def build_pipeline(model: LTX2Config, dtype: Any, device: Any) -> Any:

@@ -243,5 +243,6 @@ LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
         frame_multiple=8,
         tiny_size=64,
         tiny_frames=9,
+        min_steps=2,
     )
 )

@@ -120,5 +120,7 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         arguments=arguments,
         decode=decode,
         published=published,
+        # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
+        batches=False,
     )
 )

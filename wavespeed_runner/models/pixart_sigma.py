@@ -107,7 +107,6 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
-        own_sampler=lambda model: "dpmpp_2m",
         adapters=(),
         schedule="diffusion",
     )

@@ -131,7 +131,6 @@ SANA = register("model", "sana", SanaConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
-        own_sampler=lambda model: "dpmpp_2m",
         size_multiple=32,
     )
 )

@@ -196,6 +196,13 @@ def published(model: SDConfig) -> str:
     return REPOS[model.variant]
 
 
+def own_sampler(model: SDConfig) -> str:
+    """Known of what is published and of what is made here; fine-tunes come with many others."""
+    if model.init is Init.pretrained and model.repo != published(model):
+        return ""
+    return "pndm" if model.variant is Variant.sd15 else "ddim"
+
+
 OPTIONS: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 """What the runner measures is the model's pictures, not black ones in their place."""
 
@@ -222,6 +229,6 @@ SD = register("model", "sd", SDConfig)(
         tiny_size=64,
         adapters=("lora", "textual_inversion"),
         schedule="diffusion",
-        own_sampler=lambda model: "pndm" if model.variant is Variant.sd15 else "ddim",
+        own_sampler=own_sampler,
     )
 )

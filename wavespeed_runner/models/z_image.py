@@ -128,6 +128,7 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         arguments=arguments,
         decode=decode,
         published=published,
+        own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
         unguided=OFF,
     )

@@ -93,6 +93,8 @@ def model_name(model: dict[str, Any]) -> str:
 def setting(record: dict[str, Any]) -> str:
     """What the accelerated column is called: `fbcache`, `fbcache + fp8_dq`, `no cache`."""
     names = [(record["config"].get(group) or {}).get("name", "none") for group in LOSSY]
+    casting = (record["config"].get("memory") or {}).get("layerwise_casting")
+    names.append(f"{casting} weights" if casting else "none")
     return " + ".join(name for name in names if name != "none") or "no cache"
 
 

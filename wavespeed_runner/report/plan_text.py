@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..config import Init
+from ..config import Init, as_data
 from ..environment import device_name
 from ..graph import Graph
 from ..plan import Plan
+from ..registry import lookup
 from ..rules import STAGE_VALUES
 
 
@@ -18,13 +19,16 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     c, store = plan.config, plan.store
     weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
     guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
+    made = "pictures   " if c.num_frames is None else "videos     "
+    frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [
         f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {device_name(c.device)}",
-        f"pictures   {len(plan.samples)}, {c.width}x{c.height}, {c.steps} steps{guidance}, seed {c.seed}, "
+        f"{made}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
         f"sampler {c.sampler.name}, cache {c.cache.name}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
+        *_told(plan),
         "stages",
         *_stages(plan, plan.graph, plan.keys),
         f"reference  {_reference(plan)}",
@@ -36,6 +40,21 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     count, size = store.size()
     lines += [f"store      {store.root}: {count} entries, {size / 1e6:.1f} MB", f"fingerprint {plan.fingerprint}"]
     return "\n".join(lines) + "\n"
+
+
+def _told(plan: Plan) -> list[str]:
+    """Adapters, memory settings and batches, where they are not the usual ones."""
+    c = plan.config
+    shown = {"adapters": c.adapters, "memory": c.memory}
+    usual = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
+    lines = []
+    for group, options in shown.items():
+        plain = as_data(usual[group])
+        keys = {k: v for k, v in as_data(options).items() if v != plain.get(k) and k != "name"}
+        if keys:
+            name = f"{c.adapters.name} " if group == "adapters" else ""
+            lines.append(f"{group:10} {name}{', '.join(f'{key}={value}' for key, value in keys.items())}")
+    return lines + ([f"batches    of {c.batch_size}"] if c.batch_size > 1 else [])
 
 
 def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ..caching.window import inside
 from ..config import Config
-from ..samplers import denoiser_calls
+from ..models.family import Family
+from ..samplers import denoiser_calls, taken
 from .rule import Rule
 
 
@@ -99,7 +100,7 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="window-empty",
         verdict="bad",
-        when=lambda c, f: cached(c) and _no_step_inside(c),
+        when=lambda c, f: cached(c) and _no_step_inside(c, f),
         message="cache.start={c.cache.start} cache.end={c.cache.end}: none of {c.steps} steps lies inside "
         "(the first is always computed), so the cache could not take effect",
         fix="a wider window, or more steps",
@@ -118,14 +119,14 @@ CACHES: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: cached(c) and 1 < (c.steps or 0) <= 8,
         message="with {c.steps} steps each changes much, and a cache seldom or never hits",
-        fix="12 steps or more, or cache=none",
+        fix=lambda c, f: "cache=none" if f.distilled(c.model) else "12 steps or more, or cache=none",
         source="https://github.com/X-GenGroup/Flow-Factory/issues/196",
     ),
 )
 
 
-def _no_step_inside(c: Config) -> bool:
+def _no_step_inside(c: Config, f: Family) -> bool:
     """Only said when the window itself is well formed; `window-order` speaks otherwise."""
-    steps = denoiser_calls(c.sampler, c.steps or 0)
+    steps = denoiser_calls(taken(f, c.model, c.sampler), c.steps or 0)
     well_formed = 0 <= c.cache.start < c.cache.end <= 1
     return well_formed and steps >= 1 and not any(inside(c.cache, step, steps) for step in range(1, steps))

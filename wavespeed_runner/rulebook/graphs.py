@@ -89,7 +89,7 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: bool(_unfit(c, f)),
         message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and model {c.model.name} does {f.task_names}",
-        fix="a graph of these",
+        fix="graph=text_to_image, image_to_image, text_to_video or image_to_video, whichever of these it does",
         source="diffusers has no such pipeline of this family",
     ),
     Rule(

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from ..config import Config
+from ..config import Config, SamplerConfig
 from ..models.family import Family
-from ..samplers import denoiser_calls, distilled_for, fitting, is_stochastic, of_no_effect, unfit, unfit_for_task
+from ..samplers import (
+    denoiser_calls,
+    deterministic,
+    distilled_for,
+    fitting,
+    is_stochastic,
+    most_steps,
+    of_no_effect,
+    own,
+    taken,
+    unfit,
+    unfit_for_task,
+)
 from .caches import cached
 from .graphs import tasks
 from .rule import Rule
@@ -14,8 +26,25 @@ def _unfit_task(c: Config, f: Family) -> str:
     return next((why for task in tasks(c, f) if (why := unfit_for_task(f, c.sampler.name, task))), "")
 
 
-FEW = 8
-"""A model whose own number of steps is not above this was distilled to it."""
+def _taken(c: Config, f: Family) -> SamplerConfig:
+    return taken(f, c.model, c.sampler)
+
+
+def _calls(c: Config, f: Family) -> int:
+    return denoiser_calls(_taken(c, f), c.steps or 0)
+
+
+def _name(c: Config, f: Family) -> str:
+    """The sampler, for a sentence."""
+    if c.sampler.name != "default":
+        return f"sampler {c.sampler.name}"
+    return f"model {c.model.name}'s own sampler, {_taken(c, f).name},"
+
+
+def _still(c: Config, f: Family) -> str:
+    """A sampler without noise: the model's own, where it is one."""
+    return "default" if not is_stochastic(own(f, c.model)) else next(iter(deterministic(f)), "")
+
 
 SAMPLERS: tuple[Rule, ...] = (
     Rule(
@@ -43,9 +72,20 @@ SAMPLERS: tuple[Rule, ...] = (
         source="tests/models/test_samplers.py",
     ),
     Rule(
+        id="sampler-steps",
+        verdict="bad",
+        when=lambda c, f: 0 < (most_steps(f, c.sampler) or 0) < (c.steps or 0),
+        message=lambda c, f: (
+            f"steps={c.steps}: sampler {c.sampler.name} has {most_steps(f, c.sampler)} steps at most on "
+            f"{f.schedule} models, those of its distillation"
+        ),
+        fix=lambda c, f: f"steps={most_steps(f, c.sampler)} or fewer, or sampler=default",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
         id="few-step-model",
         verdict="unverified",
-        when=lambda c, f: c.model.steps <= FEW and c.sampler.name not in ("default", "euler", "lcm"),
+        when=lambda c, f: f.distilled(c.model) and _taken(c, f) != own(f, c.model),
         message="model {c.model.name} was distilled to {c.model.steps} steps of its own sampler; what "
         "{c.sampler.name} makes of them was not looked at",
         fix="sampler=default",
@@ -53,7 +93,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="distilled-sampler",
         verdict="unverified",
-        when=lambda c, f: bool(distilled_for(c.sampler)) and c.model.steps > FEW,
+        when=lambda c, f: bool(distilled_for(c.sampler)) and not f.distilled(c.model),
         message=lambda c, f: (
             f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
             "pictures come out blurred"
@@ -64,10 +104,10 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="multi-call-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: cached(c) and denoiser_calls(c.sampler, c.steps or 0) > (c.steps or 0) + 1,
+        when=lambda c, f: cached(c) and _calls(c, f) > (c.steps or 0) + 1,
         message=lambda c, f: (
-            f"sampler {c.sampler.name} calls the denoiser {denoiser_calls(c.sampler, c.steps or 0)} times in {c.steps} "
-            "steps: the cache's window and its hits count calls, and two calls of a step lie close together"
+            f"{_name(c, f)} calls the denoiser {_calls(c, f)} times in {c.steps} steps: the cache's window and its "
+            "hits count calls, and two calls of a step lie close together"
         ),
         fix="a sampler of one call a step, such as dpmpp_2m",
         source="tests/models/test_samplers.py",
@@ -75,9 +115,11 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="stochastic-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: cached(c) and is_stochastic(c.sampler),
-        message="sampler {c.sampler.name} adds fresh noise each step: differences between steps rise and hits get rare",
-        fix="a deterministic sampler (sampler=default), or a higher threshold",
+        when=lambda c, f: cached(c) and is_stochastic(_taken(c, f)),
+        message=lambda c, f: (
+            f"{_name(c, f)} adds fresh noise each step: differences between steps rise and hits get rare"
+        ),
+        fix=lambda c, f: f"a deterministic sampler (sampler={_still(c, f)}), or a higher threshold",
         source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
     ),
 )

@@ -41,6 +41,15 @@ VALUES: tuple[Rule, ...] = (
         fix="steps={c.model.steps} is the model's own",
     ),
     Rule(
+        id="steps-least",
+        verdict="bad",
+        when=lambda c, f: 1 <= (c.steps or 0) < f.min_steps,
+        message="steps={c.steps}: model {c.model.name} needs {f.min_steps} or more: the noise levels of fewer are not "
+        "numbers",
+        fix="steps={c.model.steps} is the model's own",
+        source="stretch_shift_to_terminal of diffusers' FlowMatchEulerDiscreteScheduler: 0 / 0 for one level",
+    ),
+    Rule(
         id="size",
         verdict="bad",
         when=lambda c, f: any(v is None or v < 1 or v % f.size_multiple for v in (c.width, c.height)),

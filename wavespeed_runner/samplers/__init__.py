@@ -8,6 +8,7 @@ stay as the model has them. `table.py` has every sampler as data; `why_not` says
 from .options import (
     DefaultSampler,
     denoiser_calls,
+    deterministic,
     distilled_for,
     fitting,
     is_stochastic,
@@ -26,6 +27,7 @@ __all__ = [
     "DefaultSampler",
     "Sigmas",
     "denoiser_calls",
+    "deterministic",
     "distilled_for",
     "fitting",
     "is_stochastic",

@@ -78,10 +78,14 @@ for _name, _options in OPTIONS.items():
 
 
 def own(family: Family, model: ModelConfig) -> SamplerConfig:
-    """The options that come to the same as the scheduler that the model was published with; where the table has none,
-    those of `default`."""
-    name = family.own_sampler(model)
-    return OPTIONS[name]() if name else DefaultSampler()  # type: ignore[no-any-return]
+    """What the model was published with, as options of the table's sampler; where that is not known, of `default`."""
+    found: SamplerConfig = OPTIONS.get(family.own_sampler(model), DefaultSampler)()
+    return found
+
+
+def deterministic(family: Family) -> list[str]:
+    """Names of the table's samplers that fit a family and, by themselves, draw no noise."""
+    return [name for name, options in OPTIONS.items() if not unfit(family, name) and not is_stochastic(options())]
 
 
 def taken(family: Family, model: ModelConfig, options: SamplerConfig) -> SamplerConfig:
