@@ -58,4 +58,4 @@ def test_the_command_takes_models_and_knows_their_names(capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert "| `demo` |" in out and "| `wan21` |" in out and "`sdxl`" not in out
     assert main(["sdxxl"]) == 2
-    assert "model=sdxxl: no such option; did you mean" in capsys.readouterr().err
+    assert "model=sdxxl: no such option (did you mean 'sdxl'" in capsys.readouterr().err
