@@ -166,3 +166,25 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
     staged(own, pipe, config, Sample(prompt="a red circle"), steps=2, guidance_scale=scale, **size)
     calls = 3 if name == "sd15" else 2  # PNDM, its own sampler, takes its second step twice
     assert sum(seen) == calls * rows
+
+
+def test_the_plan_shows_adapters_memory_batches_and_frames(planned: Planned) -> None:
+    from wavespeed_runner.report.plan_text import plan_text
+
+    text = plan_text(planned("adapters=lora", "adapters.path=a/b", "memory=vae_tiling", "batch_size=2"))
+    assert "adapters   lora path=a/b" in text and "memory     vae_tiling=True" in text and "batches    of 2" in text
+    assert "adapters" not in plan_text(planned())
+    video = plan_text(planned("model=wan21", "width=64", "height=64", "num_frames=5"))
+    assert "videos     1, 64x64 x 5 frames" in video
+
+
+def test_a_tiny_autoencoder_has_no_tiles() -> None:
+    from diffusers import AutoencoderTiny
+
+    from wavespeed_runner.accelerate.memory import MemorySettings, place
+
+    class Pipe:
+        vae = AutoencoderTiny(encoder_block_out_channels=(4,) * 4, decoder_block_out_channels=(4,) * 4)
+
+    with pytest.raises(RunError, match=r"memory\.vae_tiling=true: AutoencoderTiny cannot do it"):
+        place(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)
