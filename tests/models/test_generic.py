@@ -74,7 +74,7 @@ def test_a_pipeline_of_another_kind_is_refused_by_name() -> None:
 
         def __call__(self, image: Any, num_inference_steps: int) -> None: ...
 
-    config = GenericConfig(repo="a/b", steps=1, width=64, height=64)
+    config = GenericConfig(repo="a/b", steps=1, width=64, height=64, guidance_scale=5.0)
     check = implementation_of("model", config).check
     with pytest.raises(RunError, match=r"model\.repo=a/b: Pipe takes no prompt, generator, output_type, guidance"):
         check(config, Pipe())
