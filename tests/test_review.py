@@ -188,3 +188,10 @@ def test_a_tiny_autoencoder_has_no_tiles() -> None:
 
     with pytest.raises(RunError, match=r"memory\.vae_tiling=true: AutoencoderTiny cannot do it"):
         place(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)
+
+
+def test_a_class_that_the_installed_diffusers_lacks_is_one_line() -> None:
+    from wavespeed_runner.models.loading import diffusers_class
+
+    with pytest.raises(RunError, match=r"diffusers [\d.]+ has no NoSuchPipeline; a newer one has it"):
+        diffusers_class("NoSuchPipeline")

@@ -411,7 +411,7 @@ def test_the_models_own_sampler_is_what_is_spoken_of(composed: Composed) -> None
         return {word.rule: word for word in judge(typed(composed("model.repo=a/b", *overrides)))}
 
     noisy = said("model=cogvideox", "cache=fbcache")["stochastic-sampler-cache"]
-    assert noisy.message.startswith("model cogvideox's own sampler, cogvideox_dpm, adds fresh noise")
+    assert noisy.message.startswith("this model's own sampler, cogvideox_dpm, adds fresh noise")
     assert noisy.fix == "a deterministic sampler (sampler=ddim), or a higher threshold"
     assert "stochastic-sampler-cache" not in said("model=cogvideox_2b", "cache=fbcache")
     assert "stochastic-sampler-cache" not in said("model=cogvideox", "cache=fbcache", "sampler=ddim")

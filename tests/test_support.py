@@ -20,7 +20,9 @@ def shipped() -> Shipped:
 def test_what_is_known_of_some() -> None:
     of = shipped().word
     assert of("sdxl", graph="inpaint").mark == "yes"
-    assert of("sdxl", graph="text_to_video").reasons[0].startswith("the graph decodes to what this model does not")
+    assert (
+        of("sdxl", graph="text_to_video").reasons[0].startswith("the graph makes videos, and this model makes pictures")
+    )
     (reason,) = of("wan21", graph="image_to_video").reasons
     assert reason == "the graph asks for image_to_video, and this model does text_to_video"
     assert of("flux", graph="text_to_image", sampler="ddim").mark == "no"

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .loading import diffusers_class
+
 CLIP_TOKENS = ("<|startoftext|>", "<|endoftext|>")
 """Special tokens 0 and 1. Padding is the end token, as in the real one."""
 T5_TOKENS = ("<pad>", "</s>")
@@ -79,7 +81,6 @@ def assemble(kind: str, parts: Parts, *, dtype: Any, device: Any, float32: tuple
     weights are made; `meta` for none at all. others: what has no weights (scheduler, tokenizers) and the pipeline's
     own options.
     """
-    import diffusers
     import torch
 
     modules = {
@@ -91,7 +92,7 @@ def assemble(kind: str, parts: Parts, *, dtype: Any, device: Any, float32: tuple
         )
         for seed, (name, given) in enumerate(parts.items())
     }
-    return getattr(diffusers, kind)(**modules, **others)
+    return diffusers_class(kind)(**modules, **others)
 
 
 def _module(name: str, config: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import ModelConfig
 from .family import Family, Wanted
+from .loading import diffusers_class
 
 IMPLIED = ("width", "height", "num_frames")
 """Arguments that a pipeline may lack because the picture that it starts from says them."""
@@ -20,9 +21,8 @@ def for_task(pipe: Any, family: Family, task: str) -> Any:
 
     Why not `from_pipe`: it casts the components to float32 unless it is told their dtype.
     """
-    import diffusers
 
-    kind = getattr(diffusers, family.tasks[task])
+    kind = diffusers_class(family.tasks[task])
     if isinstance(pipe, kind):
         return pipe
     known = {**pipe.config, **pipe.components}

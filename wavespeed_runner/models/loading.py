@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError, RunError, one_line
 
@@ -56,6 +57,21 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _kinds(chain: list[BaseException]) -> set[str]:
     return {base.__name__ for link in chain for base in type(link).__mro__}
+
+
+def diffusers_class(name: str) -> Any:
+    """A class of the installed diffusers.
+
+    Raises:
+        RunError: this release does not have it.
+    """
+    import diffusers
+
+    if not hasattr(diffusers, name):
+        raise RunError(
+            f"diffusers {diffusers.__version__} has no {name}; a newer one is needed: pip install -U diffusers"
+        )
+    return getattr(diffusers, name)
 
 
 @contextmanager

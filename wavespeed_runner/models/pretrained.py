@@ -10,7 +10,7 @@ from ..config import Init, ModelConfig
 from . import checkpoint
 from .elsewhere import parts_from_elsewhere, refuse_absent
 from .family import Family
-from .loading import explained, quiet, refuse_missing
+from .loading import diffusers_class, explained, quiet, refuse_missing
 from .single_file import parts_of
 
 
@@ -76,12 +76,11 @@ def _from_pretrained(
     source: what diffusers is to open. value and key: how the user named it, for messages. Parts of transformers are
     loaded here, because transformers fills weights that a checkpoint lacks with random numbers and only logs it.
     """
-    import diffusers
     import torch
     import transformers
 
     given = {**family.options, **given}
-    kind = getattr(diffusers, next(iter(family.tasks.values())))
+    kind = diffusers_class(next(iter(family.tasks.values())))
     dtypes = {"default": dtype, **dict.fromkeys(family.float32, torch.float32)}
     with explained(value, revision, key), quiet():
         folder = source

@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..errors import RunError
 from .build import in_float32
 from .family import Family
-from .loading import cache_only, explained, quiet, refuse_missing
+from .loading import cache_only, diffusers_class, explained, quiet, refuse_missing
 
 
 def parts_of(
@@ -70,10 +70,9 @@ def _names(path: Path) -> list[str]:
 
 def _denoiser(kind: str, name: str, model: ModelConfig, path: Path, components: str, reading: dict[str, Any]) -> Any:
     """The denoiser from a file that holds nothing else, in diffusers' or in the original layout."""
-    import diffusers
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    module = getattr(diffusers, kind)
+    module = diffusers_class(kind)
     if not hasattr(module, "from_single_file"):
         raise RunError(f"model.repo={model.repo}: diffusers reads no single file of a {kind}; give a diffusers folder")
     with explained(components, key="model.components"):
@@ -107,9 +106,8 @@ def _own_layout(module: Any, name: str, path: Path, reading: dict[str, Any]) -> 
 
 def _several(family: Family, model: ModelConfig, path: Path, held: set[str], reading: dict[str, Any]) -> Any:
     """A pipeline of the components that the file holds. Fine-tunes change text encoders and VAE too."""
-    import diffusers
 
-    kind = getattr(diffusers, next(iter(family.tasks.values())))
+    kind = diffusers_class(next(iter(family.tasks.values())))
     absent = dict.fromkeys(family.single_file.keys() - held)
     with explained(model.repo), quiet():
         return kind.from_single_file(str(path), **family.options, **absent, **reading)

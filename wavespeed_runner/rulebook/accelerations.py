@@ -37,7 +37,7 @@ ADAPTERS: tuple[Rule, ...] = (
         id="adapters-fit",
         verdict="bad",
         when=lambda c, f: c.adapters.name != "none" and c.adapters.name not in f.adapters,
-        message="adapters={c.adapters.name}: diffusers loads none into model {c.model.name}",
+        message="adapters={c.adapters.name}: diffusers loads none into this model",
         fix="adapters=none; this model takes: {f.adapter_names}",
         source="tests/models/test_every_model.py",
     ),
@@ -53,7 +53,7 @@ ADAPTERS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: any(part not in (None, *_denoisers(f)) for part in _components(c)),
         message=lambda c, f: (
-            f"adapters.component={c.adapters.component}: model {c.model.name} has no such denoiser; "  # type: ignore[attr-defined]
+            f"adapters.component={c.adapters.component}: this model has no such denoiser; "  # type: ignore[attr-defined]
             f"allowed: null, {', '.join(_denoisers(f))}"
         ),
         fix="leave it out",
@@ -67,7 +67,7 @@ ADAPTERS: tuple[Rule, ...] = (
             and f.denoiser_2 is not None
             and len({part or f.denoiser for part in _components(c)}) == 1
         ),
-        message="model {c.model.name} has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA "
+        message="this model has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA "
         "goes into one of them, and the steps of the other go without",
         fix="one for each: adapters.path=[A,B] adapters.component=[{f.denoiser},{f.denoiser_2}]",
         source="diffusers WanLoraLoaderMixin, load_into_transformer_2",

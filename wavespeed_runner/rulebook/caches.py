@@ -32,7 +32,7 @@ CACHES: tuple[Rule, ...] = (
         id="cache-attaches",
         verdict="bad",
         when=lambda c, f: cached(c) and f.blocks is None,
-        message="cache={c.cache.name}: model {c.model.name} has no blocks that a block cache can skip",
+        message="cache={c.cache.name}: this model has no blocks that a block cache can skip",
         fix="cache=none",
     ),
     Rule(

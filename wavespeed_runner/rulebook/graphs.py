@@ -11,6 +11,8 @@ from ..models.family import Family, task_of
 from ..registry import lookup, names
 from .rule import Rule
 
+MADE = {"image": "pictures", "video": "videos"}
+OTHER = {"image": "video", "video": "image"}
 OTHER_DECODE = {"image": "decode_video", "video": "decode"}
 """The stage that decodes what a family of this kind does not make."""
 
@@ -88,7 +90,7 @@ GRAPHS: tuple[Rule, ...] = (
         id="graph-fits",
         verdict="bad",
         when=lambda c, f: bool(_unfit(c, f)),
-        message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and model {c.model.name} does {f.task_names}",
+        message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and this model does {f.task_names}",
         fix="graph=text_to_image, image_to_image, text_to_video or image_to_video, whichever of these it does",
         source="diffusers has no such pipeline of this family",
     ),
@@ -96,14 +98,14 @@ GRAPHS: tuple[Rule, ...] = (
         id="decode-fits",
         verdict="bad",
         when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
-        message="the graph decodes to what model {c.model.name} does not make: its output is {f.kind}",
+        message=lambda c, f: f"the graph makes {MADE[OTHER[f.kind]]}, and this model makes {MADE[f.kind]}",
         fix="graph=text_to_image for pictures, graph=text_to_video for videos",
     ),
     Rule(
         id="latents-fit",
         verdict="bad",
         when=lambda c, f: _unpacks(c) and (f.unpacked is None or f.kind == "video"),
-        message="the graph starts from latents, which model {c.model.name} cannot do",
+        message="the graph starts from latents, which this model cannot do",
         fix="graph=hires_fix goes by way of pixels",
         source="diffusers' image-to-image pipeline of this family takes pictures alone",
     ),
@@ -111,15 +113,14 @@ GRAPHS: tuple[Rule, ...] = (
         id="encode-needs-image",
         verdict="bad",
         when=lambda c, f: _reads_image(f) and _encoders(c, image=False),
-        message="model {c.model.name} reads the prompt together with a picture, and the graph gives its encode stage "
-        "none",
+        message="this model reads the prompt together with a picture, and the graph gives its encode stage none",
         fix="graph=image_to_video_seen, or wire an image to the stage",
     ),
     Rule(
         id="encode-takes-no-image",
         verdict="bad",
         when=lambda c, f: not _reads_image(f) and _encoders(c, image=True),
-        message="model {c.model.name} reads the prompt alone, and the graph gives its encode stage an image",
+        message="this model reads the prompt alone, and the graph gives its encode stage an image",
         fix="graph=image_to_video, or take the image away from the stage",
     ),
     Rule(

@@ -38,7 +38,7 @@ def _name(c: Config, f: Family) -> str:
     """The sampler, for a sentence."""
     if c.sampler.name != "default":
         return f"sampler {c.sampler.name}"
-    return f"model {c.model.name}'s own sampler, {_taken(c, f).name},"
+    return f"this model's own sampler, {_taken(c, f).name},"
 
 
 def _still(c: Config, f: Family) -> str:
@@ -51,7 +51,7 @@ SAMPLERS: tuple[Rule, ...] = (
         id="sampler-fits",
         verdict="bad",
         when=lambda c, f: bool(unfit(f, c.sampler.name)),
-        message=lambda c, f: f"sampler={c.sampler.name}: not for model {c.model.name}: {unfit(f, c.sampler.name)}",
+        message=lambda c, f: f"sampler={c.sampler.name}: not for this model: {unfit(f, c.sampler.name)}",
         fix=lambda c, f: f"one of {', '.join(fitting(f))}",
         source="tests/models/test_samplers.py",
     ),
@@ -86,7 +86,7 @@ SAMPLERS: tuple[Rule, ...] = (
         id="few-step-model",
         verdict="unverified",
         when=lambda c, f: f.distilled(c.model) and _taken(c, f) != own(f, c.model),
-        message="model {c.model.name} was distilled to {c.model.steps} steps of its own sampler; what "
+        message="this model was distilled to {c.model.steps} steps of its own sampler; what "
         "{c.sampler.name} makes of them was not looked at",
         fix="sampler=default",
     ),

@@ -44,8 +44,7 @@ VALUES: tuple[Rule, ...] = (
         id="steps-least",
         verdict="bad",
         when=lambda c, f: 1 <= (c.steps or 0) < f.min_steps,
-        message="steps={c.steps}: model {c.model.name} needs {f.min_steps} or more: the noise levels of fewer are not "
-        "numbers",
+        message="steps={c.steps}: this model needs {f.min_steps} or more: the noise levels of fewer are not numbers",
         fix="steps={c.model.steps} is the model's own",
         source="stretch_shift_to_terminal of diffusers' FlowMatchEulerDiscreteScheduler: 0 / 0 for one level",
     ),
@@ -82,14 +81,14 @@ VALUES: tuple[Rule, ...] = (
         id="size-limit",
         verdict="bad",
         when=lambda c, f: f.max_pixels is not None and (c.width or 0) * (c.height or 0) > f.max_pixels,
-        message="width={c.width} height={c.height}: model {c.model.name} makes at most {f.max_pixels} pixels",
+        message="width={c.width} height={c.height}: this model makes at most {f.max_pixels} pixels",
         fix="width={c.model.width} height={c.model.height}",
     ),
     Rule(
         id="size-fixed",
         verdict="bad",
         when=lambda c, f: f.fixed_size is not None and (c.width, c.height) != _only_size(c, f),
-        message="width={c.width} height={c.height}: model {c.model.name} has learned positions of one size, "
+        message="width={c.width} height={c.height}: this model has learned positions of one size, "
         "{f.fixed_size[0]} x {f.fixed_size[1]} (init=tiny: {f.tiny_size} x {f.tiny_size})",
         fix="leave width and height out",
         source="diffusers CogVideoXPatchEmbed",
@@ -105,7 +104,7 @@ VALUES: tuple[Rule, ...] = (
         id="batch-fits",
         verdict="bad",
         when=lambda c, f: c.batch_size > 1 and not f.batches,
-        message="batch_size={c.batch_size}: prompts of model {c.model.name} cannot be joined to one batch",
+        message="batch_size={c.batch_size}: prompts of this model cannot be joined to one batch",
         fix="batch_size=1",
     ),
     Rule(
@@ -148,7 +147,7 @@ VALUES: tuple[Rule, ...] = (
         id="num-frames",
         verdict="bad",
         when=lambda c, f: c.num_frames is not None and f.kind == "image",
-        message="num_frames={c.num_frames}: model {c.model.name} makes pictures, not videos",
+        message="num_frames={c.num_frames}: this model makes pictures, not videos",
         fix="leave num_frames out",
     ),
     Rule(

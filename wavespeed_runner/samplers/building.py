@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any
 
 from ..errors import RunError
+from ..models.loading import diffusers_class
 from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, Sigmas
 
 OF_MODEL = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
@@ -30,7 +31,6 @@ def build(pipe: Any, options: Any) -> Any:
     Raises:
         RunError: the model's own scheduler is of a kind for which the sampler has no class.
     """
-    import diffusers
 
     sampler, own = SAMPLERS[options.name], pipe.scheduler.config
     kind = kind_of(pipe.scheduler)
@@ -39,7 +39,7 @@ def build(pipe: Any, options: Any) -> Any:
             f"sampler={options.name}: the model's own {type(pipe.scheduler).__name__} is for {kind} models, and "
             f"{options.name} is for {', '.join(sampler.classes)}; sampler=default takes the model's own"
         )
-    found = getattr(diffusers, sampler.classes[kind])
+    found = diffusers_class(sampler.classes[kind])
     spacing = _spacing(options, own)
     given = {**_kept(own), **sampler.fixed, **_given(options), **_spaced(spacing)}
     if kind == FLOW:
