@@ -193,5 +193,5 @@ def test_a_tiny_autoencoder_has_no_tiles() -> None:
 def test_a_class_that_the_installed_diffusers_lacks_is_one_line() -> None:
     from wavespeed_runner.models.loading import diffusers_class
 
-    with pytest.raises(RunError, match=r"diffusers [\d.]+ has no NoSuchPipeline; a newer one has it"):
+    with pytest.raises(RunError, match=r"diffusers [\d.]+ has no NoSuchPipeline; a newer one is needed"):
         diffusers_class("NoSuchPipeline")
