@@ -9,8 +9,8 @@ from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build
 from .call import pictures
-from .family import Family, Wanted, allow_guidance
-from .prompts import allow_length, encode_masked, refuse_cut, texts_read
+from .family import Family, allow_guidance
+from .prompts import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
 from .sd import TINY_VAE, vae
 
 FULL: build.Parts = {
@@ -81,13 +81,6 @@ def encode(pipe: Any, model: PixArtSigmaConfig, sample: Any, guidance_scale: flo
     return encode_masked(pipe, model, sample, guidance_scale)
 
 
-def arguments(model: PixArtSigmaConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """The size is the one asked for; the pipeline by itself takes the nearest that it was trained with, and resizes.
-    A negative prompt of "", its default, would be one too many beside embeddings."""
-    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
-    return {**embeddings, "guidance_scale": scale, "use_resolution_binning": False, "negative_prompt": None}
-
-
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
     """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
@@ -104,7 +97,7 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         tasks={"text_to_image": "PixArtSigmaPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        arguments=masked_arguments,
         decode=decode,
         published=published,
         adapters=(),

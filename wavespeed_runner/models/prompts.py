@@ -6,7 +6,7 @@ from typing import Any
 
 from ..config import Init, ModelConfig
 from ..errors import ConfigError, RunError
-from .family import two_passes
+from .family import Wanted, two_passes
 
 
 def allow_length(tokens: int, most: int) -> None:
@@ -55,3 +55,13 @@ def encode_masked(pipe: Any, model: Any, sample: Any, guidance_scale: float | No
     if guided:
         found |= {"negative_prompt_embeds": negative, "negative_prompt_attention_mask": negative_mask}
     return found
+
+
+def masked_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """What `encode_masked` gives as arguments of PixArt-Sigma's and Sana's pipelines.
+
+    The size is the one asked for; the pipelines by themselves take the nearest that they were trained with, and resize.
+    A negative prompt of "", their default, would be one too many beside embeddings.
+    """
+    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
+    return {**embeddings, "guidance_scale": scale, "use_resolution_binning": False, "negative_prompt": None}

@@ -10,9 +10,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build
 from .call import pictures
-from .family import Family, Wanted, allow_guidance
+from .family import Family, allow_guidance
 from .gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
-from .prompts import allow_length, encode_masked, refuse_cut, texts_read
+from .prompts import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
 
 STAGES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
 FULL: build.Parts = {
@@ -105,13 +105,6 @@ def encode(pipe: Any, model: SanaConfig, sample: Any, guidance_scale: float | No
     return encode_masked(pipe, model, sample, guidance_scale, complex_human_instruction=instruction)
 
 
-def arguments(model: SanaConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """The size is the one asked for; the pipeline by itself takes the nearest that it was trained with, and resizes.
-    A negative prompt of "", its default, would be one too many beside embeddings."""
-    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
-    return {**embeddings, "guidance_scale": scale, "use_resolution_binning": False, "negative_prompt": None}
-
-
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
     """Pictures from latents (n, 32, height / 32, width / 32): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
@@ -128,7 +121,7 @@ SANA = register("model", "sana", SanaConfig)(
         tasks={"text_to_image": "SanaPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        arguments=masked_arguments,
         decode=decode,
         published=published,
         size_multiple=32,
