@@ -73,9 +73,12 @@ def test_counts_below_one_are_refused(composed: Callable[..., dict[str, Any]], k
         build_plan(composed(f"{key}=0"))
 
 
-def test_a_cache_decides_for_each_picture_alone(composed: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(ConfigError, match=r"batch_size=2 with cache=fbcache.*batch_size=1"):
-        build_plan(composed("batch_size=2", "cache=fbcache"))
+def test_each_picture_of_a_batch_has_its_own_decisions(planned: Planned, tmp_path: Path) -> None:
+    wanted = ["cache=fbcache", "cache.residual_diff_threshold=0.5", "steps=8"]
+    record = run_plan(planned("num_images_per_prompt=2", "batch_size=2", *wanted), tmp_path / "run", [])
+    pixels(record)
+    signals = [[step["signal"] for step in sample["steps"]] for sample in record["samples"]]
+    assert len(signals[0]) == len(signals[1]) == 8 and signals[0] != signals[1]
 
 
 def test_the_record_is_json_of_what_was_asked(planned: Planned, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -106,3 +107,24 @@ def test_its_detector_finds_the_brightest_window(installed: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[[7, 5, 13, 9], [18, 12, 24, 16]] [0.784, 1.0]"
+
+
+def test_its_cache_strategy_decides_and_predicts(installed: Path, tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        *("steps=12", "prompt=a red circle", "cache=patient", "cache.criterion.first=0.5", "cache.criterion.last=3"),
+        plugin=installed,
+        graph="text_to_image",
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(next(tmp_path.glob("outputs/runs/*/*/record.json")).read_text())
+    assert record["cache"]["hits"] > 0, "or the thresholds are too low for random weights"
+    for step in record["samples"][0]["steps"][1:]:
+        threshold = 0.5 + 2.5 * (step["index"] - 1) / 11
+        assert step["computed"] == (step["level"] >= threshold)
+
+
+@pytest.mark.parametrize("key", ["criterion.first=2", "predictor.dampin=1"])
+def test_wrong_keys_of_its_strategy_are_one_line(installed: Path, tmp_path: Path, key: str) -> None:
+    done = run(tmp_path, "cache=patient", f"cache.{key}", "dry_run=true", plugin=installed, graph="text_to_image")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and key.split("=")[0].split(".")[1] in done.stderr

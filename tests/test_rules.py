@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.config import Config, typed
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.family import UNetBlocks
+from wavespeed_runner.models.flux import BLOCKS
 from wavespeed_runner.rulebook import RULES, Rule
 from wavespeed_runner.rulebook import values as value_rules
 from wavespeed_runner.rules import Spoken, judge, refuse_bad
@@ -21,6 +23,8 @@ Composed = Callable[..., dict[str, Any]]
 Values = dict[str, Any]
 
 FBCACHE = {"cache": "fbcache"}
+TEACACHE = {"cache": "teacache"}
+NOTHING = {"name": "none"}
 EMBEDDED = {"model.guidance": "embedded"}
 LORA = {"adapters": "lora", "adapters.path": "owner/name"}
 TOKEN = {"adapters": "textual_inversion", "adapters.path": "owner/name", "adapters.token": "<new>"}
@@ -85,7 +89,6 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"batch_size": 4, "num_images_per_prompt": 4}],
     ),
     "batch-fits": ([{"family.batches": False, "batch_size": 2}], [{"family.batches": False}, {"batch_size": 2}]),
-    "batch-cache": ([FBCACHE | {"batch_size": 2}], [FBCACHE, {"batch_size": 2}]),
     "offload-on-cpu": (
         [{"memory": "model_offload"}, {"memory": "group_offload"}],
         [{}, {"memory": "model_offload", "device": "cuda"}, {"memory": "vae_tiling"}],
@@ -108,6 +111,13 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "group-stream": (
         [{"memory": "group_offload", "memory.use_stream": True}],
         [{"memory": "group_offload", "memory.use_stream": True, "device": "cuda:1"}, {"memory": "group_offload"}],
+    ),
+    "group-unet-cache": (
+        [FBCACHE | {"memory": "group_offload", "memory.group_type": "block_level", "family.blocks": UNetBlocks()}],
+        [
+            FBCACHE | {"memory": "group_offload", "memory.group_type": "leaf_level", "family.blocks": UNetBlocks()},
+            FBCACHE | {"memory": "group_offload", "memory.group_type": "block_level"},
+        ],
     ),
     "group-stream-cache": (
         [FBCACHE | {"memory": "group_offload", "memory.use_stream": True}],
@@ -314,6 +324,45 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "cache-attaches": ([FBCACHE | {"family.blocks": None}], [FBCACHE, {"family.blocks": None}]),
     "cache-parts": ([FBCACHE | {"cache.signal": None}], [FBCACHE, {"cache.signal": None}]),
     "cache-head": ([FBCACHE | {"cache.signal.blocks": 0}], [FBCACHE | {"cache.signal.blocks": 2}]),
+    "cache-tail": ([FBCACHE | {"cache.tail_blocks": -1}], [FBCACHE | {"cache.tail_blocks": 1}]),
+    "tail-family": (
+        [
+            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": UNetBlocks()},
+            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": replace(BLOCKS, tail=False)},
+        ],
+        [FBCACHE | {"cache.tail_blocks": 1}, FBCACHE | {"family.blocks": UNetBlocks()}],
+    ),
+    "depth-family": (
+        [{"cache": "deepcache"}, FBCACHE | {"cache.depth": 1}],
+        [{"cache": "deepcache", "family.blocks": UNetBlocks()}, FBCACHE],
+    ),
+    "depth-value": (
+        [
+            {"cache": "deepcache", "family.blocks": UNetBlocks(), "cache.depth": -1},
+            FBCACHE | {"family.blocks": UNetBlocks(), "cache.depth": 2},
+        ],
+        [{"cache": "deepcache", "family.blocks": UNetBlocks(), "cache.depth": 4}, FBCACHE],
+    ),
+    "modulated-family": (
+        [TEACACHE | {"family.blocks": replace(BLOCKS, modulated=None)}, TEACACHE | {"family.blocks": UNetBlocks()}],
+        [TEACACHE, FBCACHE | {"family.blocks": UNetBlocks()}],
+    ),
+    "signal-criterion": (
+        [
+            FBCACHE | {"cache.signal": NOTHING},
+            TEACACHE | {"cache.signal": NOTHING},
+            {"cache": "easycache", "cache.signal": {"name": "first_block_residual"}},
+        ],
+        [FBCACHE, {"cache": "easycache"}, {"cache": "taylorseer"}],
+    ),
+    "gamma-signal": (
+        [{"cache": "taylorseer", "cache.predictor": {"name": "gamma"}}],
+        [{"cache": "dicache"}, {"cache": "taylorseer"}, {"cache": "dicache", "cache.signal": None}],
+    ),
+    "schedule-fits": (
+        [{"cache": "step_mask"}, {"cache": "step_mask", "cache.criterion.mask": "101"}],
+        [{"cache": "step_mask", "steps": 28}, {"cache": "taylorseer"}, FBCACHE],
+    ),
     "cache-one": ([FBCACHE], [{}, FBCACHE | {"family.blocks": None}]),
     "threshold": ([FBCACHE | {"cache.criterion.threshold": -0.1}], [FBCACHE | {"cache.criterion.threshold": 0.0}]),
     "threshold-twice": ([FBCACHE | {"cache.criterion.threshold": 0.5}], [FBCACHE, {}]),
@@ -328,6 +377,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "window-empty": (
         [
             *(FBCACHE | {"cache.start": 0.99}, FBCACHE | {"cache.end": 0.01}, FBCACHE | {"steps": 1}),
+            *(
+                FBCACHE | {"cache.warmup_steps": 30},
+                FBCACHE | {"cache.warmup_steps": 29, "cache.force_last_step": True},
+            ),
             FBCACHE | OWN["pndm"] | {"steps": 2, "cache.start": 0.4, "cache.end": 0.6},
         ],
         [
@@ -339,6 +392,11 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [FBCACHE | {"cache.max_consecutive_cache_hits": limit} for limit in (0, -2)],
         [FBCACHE | {"cache.max_consecutive_cache_hits": limit} for limit in (-1, 1)],
     ),
+    "total-limit": (
+        [FBCACHE | {"cache.max_cache_hits": limit} for limit in (0, -2)],
+        [FBCACHE | {"cache.max_cache_hits": limit} for limit in (-1, 1)],
+    ),
+    "warmup": ([FBCACHE | {"cache.warmup_steps": -1}], [FBCACHE | {"cache.warmup_steps": 3}]),
     "few-steps": ([FBCACHE | {"steps": 8}], [FBCACHE | {"steps": 9}, {"steps": 8}]),
     "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
     "tiny-quality": ([{"model.init": "tiny"}, {"model.init": "random"}], [{"model.init": "pretrained"}]),

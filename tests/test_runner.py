@@ -31,7 +31,7 @@ def test_the_folder_holds_what_the_design_says(finished: Finished) -> None:
     for part in ("images", "reference", "difference"):
         assert sorted(path.name for path in (folder / part).iterdir()) == names
     rest = {path.name for path in folder.iterdir()} - {"images", "reference", "difference"}
-    assert rest == {"record.json", "config.yaml", "overview.png"}
+    assert rest == {"record.json", "config.yaml", "overview.png", "trace.csv", "trace.png"}
     assert yaml.safe_load((folder / "config.yaml").read_text()) == record["config"]
 
 
@@ -188,7 +188,8 @@ def test_a_cache_that_never_hit_is_a_warning_with_the_smallest_signal_where_it_m
     smallest = min(step["signal"] for step in record["samples"][0]["steps"][inside])
     assert smallest > plan.config.cache.criterion.threshold, "else it should have hit"
     assert record["warnings"][-1] == (
-        f"the cache never hit: the smallest change between steps was {smallest:.4g}, the threshold must be above it"
+        f"the cache never hit: cache.residual_diff_threshold must be above {smallest:.4g}, the least that a step was "
+        "compared with"
     )
 
 

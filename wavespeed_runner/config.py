@@ -90,6 +90,15 @@ class PartConfig:
     name: str = MISSING
 
 
+class GuidanceBranches(Enum):
+    """Who decides for the denoiser's calls of one step, of models that are called once for each guidance branch."""
+
+    separate = "separate"
+    """Each for itself."""
+    first = "first"
+    """The first one for all."""
+
+
 @dataclass(kw_only=True)
 class CacheConfig:
     """A cache strategy: signal x criterion x predictor, inside a window of the steps."""
@@ -103,6 +112,22 @@ class CacheConfig:
     end: float = 1.0
     max_consecutive_cache_hits: int = -1
     """After so many skipped steps in a row one is computed; -1: no limit."""
+    max_cache_hits: int = -1
+    """Skipped steps in all; -1: no limit."""
+    warmup_steps: int = 0
+    """The first steps, which are always computed. The very first one is, whatever this says."""
+    force_last_step: bool = False
+    """Whether the last step is always computed."""
+    tail_blocks: int = 0
+    """Last blocks of a transformer that always run."""
+    depth: int | None = None
+    """U-Nets: how many of the outermost layers always run, on the way down and on the way up; what lies deeper is
+    skipped. Null: the first layers run (`cache.signal.blocks`) and all the others are skipped."""
+    guidance_branches: GuidanceBranches = GuidanceBranches.separate
+    calibration: str | None = None
+    """A file that `python -m wavespeed_runner.calibrate` wrote; null: one that fits, where a part needs it."""
+    calibrated_for: str | None = None
+    """Filled in: the run that the strategy's calibrated numbers belong to. Any other one is refused."""
 
 
 @dataclass(kw_only=True)

@@ -43,7 +43,9 @@ def code_digest() -> str:
     """Digest of our computing modules, so that a changed line never meets results of the old one."""
     root = Path(__file__).parent
     parts = [root / part for part in COMPUTING]
-    return _digest(root, [file for part in parts for file in ([part] if part.suffix else part.rglob("*.py"))])
+    # A published mask stands in the configuration by its name alone.
+    tables = list(root.glob("caching/published/*.yaml"))
+    return _digest(root, [file for part in parts for file in ([part] if part.suffix else part.rglob("*.py"))] + tables)
 
 
 @lru_cache(maxsize=1)

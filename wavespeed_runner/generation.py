@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from .caching import Trace, attached
+from .caching import Run, Trace, attached
+from .caching.flops import Flops, counted, noted
 from .models.call import denoise, for_task, watched
-from .models.family import Wanted
+from .models.family import Family, Wanted
 from .registry import implementation_of
+from .samplers.noise import calls_of, noise_levels
 from .values import Pipeline
 
 if TYPE_CHECKING:
@@ -53,13 +55,17 @@ class Generated:
     seconds: float
     trace: Trace
     step_seconds: list[float]
+    flops: Flops | None = None
+    """What its calls of the denoiser take; None: not asked for."""
 
 
-def generate(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note: str = "") -> Generated:
+def generate(
+    options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note: str = "", *, count_flops: bool = False
+) -> Generated:
     """Denoises jobs of one form together.
 
     All noise comes from each job's own generator, on the CPU, so that a seed means the same on every device and
-    whatever the neighbours are.
+    whatever the neighbours are. count_flops: for a warm-up; the denoiser is called once more afterwards.
     """
     from .metrics.timing import StepClock, wait_for
 
@@ -73,11 +79,13 @@ def generate(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note:
     try:
         called = for_task(pipe, family, wanted.task)
 
-        def steps() -> int:
-            """Of the schedule as it runs: a picture that is started from shortens it."""
-            return int(called.num_timesteps)
-
-        with attached(getattr(called, family.denoiser, None), family.blocks, options.cache, steps=steps) as trace:
+        names = [name for name in (family.denoiser, family.denoiser_2) if name]
+        denoisers = [part for name in names if (part := getattr(called, name, None))]
+        run = _run(called, family, wanted, len(jobs))
+        with (
+            attached(denoisers, family.blocks, options.cache, run, observer=pipeline.observer) as trace,
+            noted(denoisers if count_flops else []) as calls,
+        ):
 
             def on_step() -> None:
                 clock.tick()
@@ -90,10 +98,27 @@ def generate(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note:
                 made = denoise(family, called, pipeline.model, embeddings, wanted)
                 wait_for(pipeline.device)
                 seconds = perf_counter() - began
+        flops = None
+        if count_flops:
+            flops = counted(calls, family.blocks, options.cache)
+            called.maybe_free_model_hooks()  # offloaded models leave the device again, as after any call
     finally:
         pipe.scheduler = schedule
     size = {name: getattr(wanted, name) for name in SIZE}
-    return Generated(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds())
+    return Generated(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
+
+
+def _run(called: Any, family: Family, wanted: Wanted, pictures: int) -> Run:
+    """The generation as cache strategies see it."""
+    size = (wanted.width, wanted.height, wanted.num_frames)
+    return Run(
+        steps=lambda: calls_of(called),
+        sigmas=lambda: noise_levels(called.scheduler)[-calls_of(called) :],
+        timesteps=lambda: [float(t) for t in called.scheduler.timesteps[-calls_of(called) :]],
+        pictures=pictures,
+        flow=family.schedule == "flow",
+        grid=lambda tokens: token_grid(tokens, size, family.frame_multiple),
+    )
 
 
 def _wanted(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> Wanted:
@@ -124,3 +149,17 @@ def _joined(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
     if len(embeddings) == 1:
         return embeddings[0]
     return {name: torch.cat([one[name] for one in embeddings]) for name in embeddings[0]}
+
+
+def token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:
+    """(height, width) or (frames, height, width) of latents that lie in a sequence of so many tokens.
+
+    size: width, height and number of frames in pixels. None where no grid of these proportions has so many tokens.
+    """
+    width, height, num_frames = size
+    frames = 1 if num_frames is None else (num_frames - 1) // frame_multiple + 1
+    rows = round((tokens / frames * height / width) ** 0.5)
+    if rows < 1 or tokens % (frames * rows):
+        return None
+    grid = (rows, tokens // (frames * rows))
+    return grid if num_frames is None else (frames, *grid)

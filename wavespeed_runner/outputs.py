@@ -157,3 +157,10 @@ def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
         notes = [[s.reference_note for s in shown], *notes, []]
     sheet = overview(rows, [s.prompt for s in shown], notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
+
+
+def save_trace(folder: Path, record: dict[str, Any]) -> None:
+    """What the cache strategies of a run decided: `trace.csv` and `trace.png`; nothing without a strategy."""
+    from .report.trace_files import write
+
+    write(folder, record)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .accelerate import adapters
+from .caching.filling import filled
 from .config import AdaptersConfig, Config, Init, packaged, top_level, typed
 from .environment import resolve_device, what_matters
 from .errors import ConfigError
@@ -76,6 +77,9 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     """
     config, changes = _settle(composed)
     _check_outputs(config.outputs)
+    refuse_bad(judge(config))
+    config, filled_in = filled(config, implementation_of("model", config.model))
+    changes += [Change(key=one.key, value=one.value, why=one.why) for one in filled_in]
     verdicts = judge(config)
     refuse_bad(verdicts)
     if config.model.init is Init.pretrained:

@@ -63,6 +63,8 @@ def cache_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "computed": computed,
         "computed_steps": lists[0] if same and lists else lists,
         "hit_rate": (total - computed) / total if total else 0.0,
+        # By the calibration, where there is one of this run: {"calibration", "computed_steps"}.
+        "foretold": None,
     }
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from .caching import merged
-from .caching.window import inside
 from .config import CacheConfig
-from .errors import one_line
+from .errors import ConfigError, one_line
 from .execution import Execution, StageRun
 from .graph import Graph
-from .outputs import Shown, save_overview, save_sample
+from .outputs import Shown, save_overview, save_sample, save_trace
 from .pictures import COLUMNS
 from .plan import Plan
 from .record import cache_summary, new_record, timing_summary, write_config, write_record
@@ -90,6 +88,7 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
                 write_record(folder, record)
                 bar.update()
     save_overview(plan, folder, shown)
+    save_trace(folder, record)
 
 
 def _run_graph(
@@ -171,20 +170,33 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         record["quality"] = summarize([sample["quality"] for sample in samples])
         spreads = [s["reference_spread"] for s in samples if s["reference_spread"] is not None]
         record["noise_floor"] = {"latents_max_abs": max(spreads)} if spreads else None
-    if engaged and not record["engaged"]["cache"]["hits"]:
-        record["warnings"].append(f"the cache never hit: {_closest(samples, plan.config.cache)}")
+    if any(one.get("calls") for one in engaged):
+        record["cache"]["foretold"] = _foretold(plan, samples)
+        record["warnings"] += _threshold_warning(plan.config.cache, samples, record["engaged"]["cache"]["hits"])
 
 
-def _closest(samples: list[dict[str, Any]], window: CacheConfig) -> str:
-    """What a user needs to choose a threshold that does something: the smallest signal where it may act."""
-    signals = []
-    for sample in samples:
-        lengths = Counter(step["stage"] for step in sample["steps"])
-        signals += [
-            step["signal"]
-            for step in sample["steps"]
-            if step["signal"] is not None and inside(window, step["index"] - 1, lengths[step["stage"]])
-        ]
-    if not signals:
-        return "no step had anything to compare with"
-    return f"the smallest change between steps was {min(signals):.4g}, the threshold must be above it"
+def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: int) -> list[str]:
+    """Whether the threshold decided nothing, and from which value on it would have."""
+    from .caching.foresight import asked, remark
+
+    own = {one.name for one in fields(cache)} - {one.name for one in fields(CacheConfig)}
+    key = next((f"cache.{name}" for name in sorted(own) if "thresh" in name), "cache.criterion.threshold")
+    said = remark(asked(samples), key)
+    if not said and not hits:
+        said = "the cache never hit: no step that may be skipped had anything to compare with"
+    return [said] if said else []
+
+
+def _foretold(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The steps that a calibration of this very run foretells, beside the real ones; None where there is none, and
+    for schedules, which need none."""
+    from .caching.filling import calibration_of
+    from .caching.foresight import asked, predicted
+
+    if not asked(samples):
+        return None
+    try:
+        where, calibration = calibration_of(plan.config, "")
+        return {"calibration": where, "computed_steps": predicted(calibration, plan.config.cache).computed}
+    except ConfigError:
+        return None

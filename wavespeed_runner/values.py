@@ -33,8 +33,11 @@ class Pipeline:
     device: str
     engaged: dict[str, Any] = field(default_factory=dict)
     """Evidence of what was done to it: the record's `engaged`."""
-    warmed: set[str] = field(default_factory=set)
-    """Settings that have run once in this process, so that their next run may be timed."""
+    warmed: dict[str, Any] = field(default_factory=dict)
+    """Settings that have run once in this process, so that their next run may be timed -> the `caching.flops.Flops`
+    of a generation."""
+    observer: Any = None
+    """A `caching.engine.Observer` that looks on at denoising; only calibration has one."""
 
 
 class Value:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.models.staged import latents
-from wavespeed_runner.caching import Trace, attached
+from wavespeed_runner.caching import Run, Trace, attached
 from wavespeed_runner.caching.criteria import RelativeChange
 from wavespeed_runner.caching.predictors import Reuse
 from wavespeed_runner.caching.signals import FirstBlockResidual
@@ -63,7 +63,7 @@ class Generated:
 
     def run(self, cache: CacheConfig | None = None, *, steps: int = 8, **call: Any) -> tuple[Any, Trace]:
         """Latents and trace of one generation with the strategy attached."""
-        with attached(self.denoiser, FLUX.blocks, cache or NoCache(), steps=lambda: steps) as trace:
+        with attached([self.denoiser], FLUX.blocks, cache or NoCache(), Run(steps=lambda: steps)) as trace:
             return self.denoise(steps=steps, on_step=trace.end_step, **call), trace
 
 

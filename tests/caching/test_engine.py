@@ -7,11 +7,11 @@ import torch
 
 from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.caching import attached
+from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.config import Guidance
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models.family import Blocks
+from wavespeed_runner.models.family import BlockList, Blocks
 from wavespeed_runner.models.flux import FLUX
 from wavespeed_runner.models.pretrained import load
 
@@ -78,7 +78,7 @@ def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
         "txt_ids": torch.zeros(40, 3),
         "return_dict": False,
     }
-    with torch.no_grad(), attached(plain.denoiser, FLUX.blocks, fbcache(ALWAYS), steps=lambda: 2) as trace:
+    with torch.no_grad(), attached([plain.denoiser], FLUX.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace:
         computed = plain.denoiser(**call)[0]
         trace.end_step()
         skipped = plain.denoiser(**call)[0]
@@ -88,7 +88,7 @@ def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
 
 def test_two_head_blocks_run_at_every_step(plain):
     _, trace = plain.run(fbcache(ALWAYS, blocks=2), steps=4)
-    assert trace.head_blocks == 2
+    assert trace.always == 2
 
 
 def test_taking_the_strategy_off_restores_the_model(plain):
@@ -135,8 +135,8 @@ def test_two_pipelines_at_once_do_not_meet(plain):
     alone, _ = plain.run(fbcache(0.6))
     reference, _ = other.run()
     with (
-        attached(plain.denoiser, FLUX.blocks, fbcache(0.6), steps=lambda: 8) as mine,
-        attached(other.denoiser, FLUX.blocks, NoCache(), steps=lambda: 8) as none,
+        attached([plain.denoiser], FLUX.blocks, fbcache(0.6), Run(steps=lambda: 8)) as mine,
+        attached([other.denoiser], FLUX.blocks, NoCache(), Run(steps=lambda: 8)) as none,
     ):
         assert torch.equal(other.denoise(), reference)
         assert torch.equal(plain.denoise(), alone)
@@ -158,17 +158,17 @@ def test_without_cache_contexts_each_call_of_a_step_is_a_branch(request, pipelin
     assert torch.equal(without, with_contexts)
 
 
-@pytest.mark.parametrize("blocks", [None, Blocks(lists=("no_such_list",))])
+@pytest.mark.parametrize("blocks", [None, Blocks(lists=(BlockList(name="no_such_list"),))])
 def test_a_strategy_that_would_attach_to_nothing_is_an_error(plain, blocks):
     with (
-        pytest.raises(RunError, match=r"cache=fbcache: FluxTransformer2DModel has no blocks"),
-        attached(plain.denoiser, blocks, fbcache(0.1), steps=lambda: 8),
+        pytest.raises(RunError, match=r"cache=fbcache: FluxTransformer2DModel has 0 blocks"),
+        attached([plain.denoiser], blocks, fbcache(0.1), Run(steps=lambda: 8)),
     ):
         pass
 
 
 def test_a_head_of_all_blocks_leaves_nothing_to_skip(plain):
-    with pytest.raises(RunError, match=r"cache\.signal\.blocks=6; use fewer"):
+    with pytest.raises(RunError, match=r"cache\.signal\.blocks=6"):
         plain.run(fbcache(0.1, blocks=6))
 
 

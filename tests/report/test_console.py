@@ -140,6 +140,31 @@ def test_one_picture_has_no_spread(tmp_path: Path) -> None:
     assert row(lines, "SSIM") == "0.9812"
 
 
+def test_the_share_of_flops_stands_under_the_speedup(tmp_path: Path) -> None:
+    counted = {"strategy": "fbcache", "flop_share": 0.536, "denoiser_flop_share": 0.551}
+    base = record(tmp_path, engaged={"cache": counted})
+    assert row(printed(base), "FLOPs of blocks / denoiser") == "100 % / 100 % 54 % / 55 %"
+    unknown = {"flop_share": None, "denoiser_flop_share": None, "flops_missing": "no warm-up (measure.warmup=0)"}
+    lines = printed({**base, "engaged": {"cache": unknown}})
+    assert not any(line.startswith("FLOPs") for line in lines)
+    assert "The share of FLOPs was not counted: no warm-up (measure.warmup=0)." in lines
+
+
+def test_what_a_calibration_foretold_stands_under_what_was_computed(tmp_path: Path) -> None:
+    base = record(tmp_path, cache={"foretold": {"calibration": "demo (shipped)", "computed_steps": [1, 2, 3, 30]}})
+    lines = printed(base)
+    at = lines.index(STRIP)
+    assert lines[at + 1] == "■■■" + "□" * 26 + "■  foretold by the calibration"
+
+
+def test_the_plot_of_the_decisions_is_named(tmp_path: Path) -> None:
+    base = record(tmp_path)
+    assert "what the cache decided at each step" not in printed(base)
+    (tmp_path / FOLDER / "trace.png").touch()
+    lines = printed(base)
+    assert lines[lines.index("what the cache decided at each step") + 1] == f"  {tmp_path / FOLDER / 'trace.png'}"
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "wanted"),
     [

@@ -1,181 +1,254 @@
-"""Puts a cache strategy on a denoiser for one generation, and takes it off again.
+"""Decides, call by call, whether a denoiser's blocks run; what stands in for them when not.
 
-How: the denoiser's block lists are swapped for one `BlockStack` that holds the same blocks. It runs the head blocks,
-asks the strategy, and runs the rest or adds the predicted residual. Nothing is patched: not a class, not a forward,
-not a block; taking the strategy off puts the original lists back.
-
-Why not `diffusers.hooks.apply_first_block_cache`, which makes the same decisions (the tests hold us to that): its
-hooks know one threshold and neither window nor hit limit, keep no trace, walk all skipped blocks in Python, and keep
-their state when a step raises. What diffusers has for guidance branches, cache contexts, is used here as it is.
+The engine knows neither where blocks are nor how they are called: `blocks.py` and `unet.py` put it on a denoiser and
+ask it, once a call, `decide`, and, where the blocks ran, `computed`. It keeps the state of one generation; every
+guidance branch has its own, and in it every picture of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from inspect import signature
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import CacheConfig
-from ..errors import RunError
-from ..models.family import Blocks
 from ..registry import implementation_of
-from .criteria import Criterion
-from .predictors import Predictor
+from .parts import At, Criterion, Predictor, Seen, Signal
 from .trace import Decision, Trace
-from .window import allows
+from .watching import Watch
+from .window import Hits, allows
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
+
+Streams = dict[str, "Tensor"]
 
 
-class Branch:
-    """Strategy state of one guidance branch of one generation."""
+@dataclass(kw_only=True)
+class Run:
+    """What the engine must know of a generation."""
+
+    steps: Callable[[], int]
+    """How many calls of the denoiser a guidance branch has; asked for late, because a pipeline that starts from a
+    picture settles it late."""
+    sigmas: Callable[[], list[float]] = list
+    """The noise level of each of them; empty where the sampler does not say."""
+    timesteps: Callable[[], list[float]] = list
+    """The training timestep of each of them, for diffusers' own strategies."""
+    pictures: int = 1
+    """In the batch. Pipelines that batch guidance give a multiple of it: row i belongs to picture i % pictures."""
+    flow: bool = True
+    """Whether sigmas are those of flow matching."""
+    grid: Callable[[int], tuple[int, ...] | None] = lambda tokens: None
+    """Number of latent tokens -> their (height, width) or (frames, height, width)."""
+
+
+class Observer(Protocol):
+    """Looks on at every computed call: what calibration records."""
+
+    def __call__(self, branch: str, seen: Seen, residual: Streams) -> None: ...
+
+
+class Picture:
+    """Strategy state of one picture in one guidance branch."""
 
     def __init__(self, cache: CacheConfig) -> None:
-        self.step = 0
-        self.consecutive_hits = 0
+        assert cache.criterion and cache.predictor, "the rule `cache-parts` has seen to it"
         self.criterion: Criterion = implementation_of("cache/criterion", cache.criterion)(cache.criterion)
         self.predictor: Predictor = implementation_of("cache/predictor", cache.predictor)(cache.predictor)
-
-    def reset(self) -> None:
-        """diffusers' state manager calls this, then drops the branch."""
-
-
-@contextmanager
-def attached(
-    denoiser: torch.nn.Module | None, blocks: Blocks | None, cache: CacheConfig, *, steps: Callable[[], int]
-) -> Iterator[Trace]:
-    """The strategy on `denoiser` for one generation, with clean state.
-
-    Args:
-        denoiser: the module that the pipeline calls every step; None where that is not known.
-        blocks: where it keeps its blocks; None when a block cache cannot attach.
-        cache: the strategy; `none` attaches nothing.
-        steps: how many steps the generation has; asked for when the denoiser is called, because a pipeline that starts
-            from a picture settles it late.
-
-    Yields:
-        The trace, filled while the generation runs.
-
-    Raises:
-        RunError: the strategy would attach to nothing.
-    """
-    trace = Trace(strategy=cache.name)
-    if cache.name == "none":
-        yield trace
-        return
-    modules = [block for name in (blocks.lists if blocks else ()) for block in getattr(denoiser, name, ())]
-    head = cache.signal.blocks  # type: ignore[union-attr]
-    if denoiser is None or blocks is None or len(modules) <= head:
-        raise RunError(
-            f"cache={cache.name}: {type(denoiser).__name__} has no blocks to skip behind the first "
-            f"cache.signal.blocks={head}; use fewer, or cache=none"
-        )
-    lists = {name: getattr(denoiser, name) for name in blocks.lists}
-    trace.attached_to, trace.blocks, trace.head_blocks = type(denoiser).__name__, len(modules), head
-    stack = _block_stack(modules, blocks, cache, steps, trace)
-    try:
-        _swap(denoiser, {name: [stack] if name == blocks.lists[0] else [] for name in blocks.lists})
-        yield trace
-    finally:
-        for name, original in lists.items():
-            setattr(denoiser, name, original)
-        _forget_child_hooks(denoiser)
+        self.watch = Watch(self.criterion.watches)
+        self.ready = False
+        """Whether something was computed that can stand in."""
 
 
-def _swap(denoiser: torch.nn.Module, lists: dict[str, list[torch.nn.Module]]) -> None:
-    from torch.nn import ModuleList
+@dataclass(kw_only=True)
+class Branch:
+    """State of one guidance branch."""
 
-    for name, modules in lists.items():
-        setattr(denoiser, name, ModuleList(modules))
-    _forget_child_hooks(denoiser)
-
-
-def _forget_child_hooks(denoiser: torch.nn.Module) -> None:
-    """The denoiser's hook registry remembers which children take part in cache contexts: make it look again."""
-    registry: Any = getattr(denoiser, "_diffusers_hook", None)
-    if registry is not None:
-        registry.invalidate_child_registries_cache()
+    name: str
+    pictures: list[Picture]
+    hits: list[Hits]
+    denoiser: Any = None
+    """The one whose features the pictures' states hold; of two denoisers each starts with none."""
+    step: int = 0
 
 
-def _block_stack(
-    modules: list[torch.nn.Module], blocks: Blocks, cache: CacheConfig, steps: Callable[[], int], trace: Trace
-) -> torch.nn.Module:
-    """The module that stands in for all blocks. Defined here because torch is imported late."""
-    import torch
-    from diffusers.hooks import HookRegistry, ModelHook
-    from diffusers.hooks.hooks import StateManager
+@dataclass(kw_only=True)
+class Pending:
+    """A call whose blocks run: what is needed when they have."""
 
-    measure = implementation_of("cache/signal", cache.signal)
-    parameters = list(signature(modules[0].forward).parameters)
-    unnamed: dict[str, Branch] = {}
-    streams = [blocks.hidden, *([blocks.encoder] if blocks.encoder else [])]
+    branch: Branch
+    seen: Seen
+    signal: Tensor | None
+    base: Mapping[str, Tensor | None]
+    skip: list[bool]
 
-    class Contexts(ModelHook):
-        """Lets `denoiser.cache_context("cond")` reach our states, and the pipeline's own reset too."""
 
-        _is_stateful = True
+@dataclass(kw_only=True)
+class Engine:
+    """One generation."""
 
-        def __init__(self, states: StateManager) -> None:
-            super().__init__()
-            self.states = states
+    cache: CacheConfig
+    run: Run
+    trace: Trace
+    observer: Observer | None = None
+    branches: dict[str, Branch] = field(default_factory=dict)
+    latents: Tensor | None = None
+    """The denoiser's input in the call that is going on."""
+    _leader: tuple[int, str, list[bool]] | None = None
+    _last: Branch | None = None
+    _sigmas: list[float] | None = None
 
-        def reset_state(self, module: torch.nn.Module) -> torch.nn.Module:
-            self.states.reset()
-            return module
+    def __post_init__(self) -> None:
+        self.signal: Signal = implementation_of("cache/signal", self.cache.signal)(self.cache.signal)
+        watches = implementation_of("cache/criterion", self.cache.criterion).watches
+        self.looks_at_model = watches == "model" or self.signal.looks_at_latents
+        """Whether the denoiser's own input and output are wanted."""
 
-    class BlockStack(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = torch.nn.ModuleList(modules[: trace.head_blocks])
-            self.rest = torch.nn.ModuleList(modules[trace.head_blocks :])
-            self.states = StateManager(Branch, (cache,))
-            HookRegistry.check_if_exists_or_initialize(self).register_hook(Contexts(self.states), "wavespeed_contexts")
+    def branch(self, context: str | None, denoiser: Any) -> Branch:
+        """The guidance branch of this call. Pipelines that open no cache context for their branches have one a call:
+        the first call of each step is one branch, the second another."""
+        if context is None:
+            context = f"call {self.trace.calls}"
+            self.trace.calls += 1
+        if context not in self.branches:
+            hits = [Hits() for _ in range(self.run.pictures)]
+            self.branches[context] = Branch(name=context, pictures=[], hits=hits)
+        branch = self.branches[context]
+        if branch.denoiser is not denoiser:
+            branch.denoiser, branch.pictures = denoiser, [Picture(self.cache) for _ in range(self.run.pictures)]
+        return branch
 
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            kwargs.update(zip(parameters, args, strict=False))
-            state = {name: kwargs.pop(name) for name in streams}
-            after_head = self._run(self.head, state, kwargs)
-            branch, name = self._branch()
-            signal = measure(state[blocks.hidden], after_head[blocks.hidden])
-            value = branch.criterion.value(signal)
-            if value is not None and not isfinite(value):
-                value = None  # 0 / 0: nothing to compare with; and JSON has no NaN
-            skip = (
-                value is not None
-                and allows(cache, branch.step, steps(), branch.consecutive_hits)
-                and branch.criterion.reuse(value)
+    def grid(self) -> tuple[int, ...] | None:
+        """Of the denoiser's input, where that is a sequence of tokens."""
+        packed = self.latents is not None and self.latents.ndim == 3
+        return self.run.grid(self.latents.shape[1]) if packed and self.latents is not None else None
+
+    def at(self, branch: Branch) -> At:
+        """Where the call is. Without the sampler's noise levels they are taken as evenly spaced."""
+        steps = self.run.steps()
+        if self._sigmas is None:
+            self._sigmas = self.run.sigmas()
+        known = branch.step < len(self._sigmas)
+        sigma = self._sigmas[branch.step] if known else 1 - branch.step / max(steps, 1)
+        return At(step=branch.step, steps=steps, sigma=sigma)
+
+    def decide(self, branch: Branch, seen: Seen, base: Mapping[str, Tensor | None]) -> Streams | Pending:
+        """What stands in for the skipped blocks; or, when they must run, what to hand to `computed`.
+
+        base: the streams as the skipped blocks would get them, to which the predicted residual is added; None for one
+            that the prediction replaces.
+        """
+        looked = self.signal(seen)
+        parts = self._rows(looked)
+        latents = self._rows(self.latents)
+        numbers = self._numbers(branch, parts, latents)
+        skip = [self._may_skip(branch, i, found, seen.at) for i, found in enumerate(numbers)]
+        skip = self._together(branch, skip)
+        for i, picture in enumerate(branch.pictures):
+            picture.watch.decided(parts[i], latents[i], computed=not skip[i])
+            branch.hits[i].count(skip[i])
+        self._note(branch, numbers, skip, ran=not all(skip))
+        branch.step += 1
+        self._last = branch
+        pending = Pending(branch=branch, seen=seen, signal=looked, base=base, skip=skip)
+        return self._predicted(pending) if all(skip) else pending
+
+    def computed(self, call: Pending, after: Streams) -> Streams:
+        """Told what the blocks gave. Returns it, with the rows of pictures that skip replaced: blocks run when any
+        picture wants it, for all rows, so that no picture's bits depend on what its neighbours decide."""
+        residual = {name: after[name] - base if base is not None else after[name] for name, base in call.base.items()}
+        rows = {name: self._rows(tensor) for name, tensor in residual.items()}
+        signals = self._rows(call.signal)
+        if self.observer:
+            self.observer(call.branch.name, call.seen, residual)
+        standing = self._predicted(call) if any(call.skip) else {}
+        for i, picture in enumerate(call.branch.pictures):
+            if not call.skip[i]:
+                picture.criterion.computed(call.seen.at)
+                picture.predictor.computed(call.seen.at, {name: part[i] for name, part in rows.items()}, signals[i])
+                picture.ready = True
+        return {**after, **{name: self._mixed(after[name], tensor, call.skip) for name, tensor in standing.items()}}
+
+    def gave(self, output: Tensor) -> None:
+        """The denoiser's output of the call that has ended."""
+        if self._last is not None:
+            for picture, rows in zip(self._last.pictures, self._rows(output), strict=True):
+                assert rows is not None
+                picture.watch.gave(rows)
+
+    def _numbers(self, branch: Branch, signals: list[Any], latents: list[Any]) -> list[tuple[float, ...] | None]:
+        """Each picture's numbers, with one transfer from the device for all; none at all for schedules."""
+        if branch.pictures[0].criterion.watches == "nothing":
+            return [()] * len(branch.pictures)
+        measured = [p.watch.measure(s, x) for p, s, x in zip(branch.pictures, signals, latents, strict=True)]
+        if any(tensor is None for tensor in measured):
+            return [None] * len(measured)
+        import torch
+
+        # 0 / 0: nothing to compare with; and JSON has no NaN.
+        found = torch.stack([tensor for tensor in measured if tensor is not None]).tolist()
+        return [tuple(numbers) if all(isfinite(n) for n in numbers) else None for numbers in found]
+
+    def _may_skip(self, branch: Branch, i: int, numbers: tuple[float, ...] | None, at: At) -> bool:
+        picture = branch.pictures[i]
+        if numbers is None or not picture.ready or not allows(self.cache, at.step, at.steps, branch.hits[i]):
+            picture.criterion.level = None
+            return False
+        return picture.criterion.reuse(numbers, at)
+
+    def _together(self, branch: Branch, skip: list[bool]) -> list[bool]:
+        """With `guidance_branches=first` the step's first branch decides for those after it."""
+        if self.cache.guidance_branches.value == "separate":
+            return skip
+        if self._leader is None or self._leader[0] != branch.step or self._leader[1] == branch.name:
+            self._leader = (branch.step, branch.name, skip)
+            return skip
+        return [wanted and p.ready for wanted, p in zip(self._leader[2], branch.pictures, strict=True)]
+
+    def _predicted(self, call: Pending) -> Streams:
+        """base + prediction, row by row; rows of pictures that do not skip are as good as anything."""
+        signals = self._rows(call.signal)
+        predicted = [
+            picture.predictor.predict(call.seen.at, signals[i]) if call.skip[i] else None
+            for i, picture in enumerate(call.branch.pictures)
+        ]
+        filler = next(p for p in predicted if p is not None)
+        joined = {name: self._joined([(p or filler)[name] for p in predicted]) for name in filler}
+        return {name: t if (base := call.base[name]) is None else t + base for name, t in joined.items()}
+
+    def _rows(self, tensor: Tensor | None) -> list[Any]:
+        """Each picture's rows of a batch: views."""
+        n = self.run.pictures
+        return [None] * n if tensor is None else [tensor] if n == 1 else [tensor[i::n] for i in range(n)]
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        """The batch of each picture's rows."""
+        if len(parts) == 1:
+            return parts[0]
+        import torch
+
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    def _mixed(self, computed: Tensor, standing: Tensor, skip: list[bool]) -> Tensor:
+        result = computed.clone()
+        for i, skipped in enumerate(skip):
+            if skipped:
+                result[i :: self.run.pictures] = standing[i :: self.run.pictures]
+        return result
+
+    def _note(self, branch: Branch, numbers: list[Any], skip: list[bool], *, ran: bool) -> None:
+        for i, found in enumerate(numbers):
+            level = branch.pictures[i].criterion.level
+            self.trace.decisions.append(
+                Decision(
+                    step=branch.step,
+                    branch=branch.name,
+                    picture=i,
+                    computed=not skip[i],
+                    ran=ran,
+                    signal=found[0] if found else None,
+                    level=level if level is not None and isfinite(level) else None,
+                )
             )
-            if skip:
-                residual = branch.predictor.predict(branch.step)
-                result = {key: residual[key] + after_head[key] for key in blocks.returns}
-            else:
-                result = self._run(self.rest, after_head, kwargs)
-                residual = {key: result[key] - after_head[key] for key in blocks.returns}
-                branch.criterion.computed(signal)
-                branch.predictor.computed(branch.step, residual)
-            trace.decisions.append(Decision(step=branch.step, branch=name, computed=not skip, signal=value))
-            branch.consecutive_hits = branch.consecutive_hits + 1 if skip else 0
-            branch.step += 1
-            out = tuple(result[key] for key in blocks.returns)
-            return out if len(out) > 1 else out[0]
-
-        def _run(self, part: torch.nn.ModuleList, state: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
-            for block in part:
-                out = block(**state, **rest)
-                state = {**state, **dict(zip(blocks.returns, out if isinstance(out, tuple) else (out,), strict=True))}
-            return state
-
-        def _branch(self) -> tuple[Branch, str]:
-            """State of the guidance branch that the pipeline is in. Many pipelines open no context for their branches:
-            there, the first call of each step is one branch, the second another."""
-            try:
-                return self.states.get_state(), self.states.context.name
-            except ValueError:
-                name = f"call {trace.calls}"
-                trace.calls += 1
-                return unnamed.setdefault(name, Branch(cache)), name
-
-    return BlockStack()

@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import flops
+
 
 @dataclass(kw_only=True)
 class Decision:
-    """One call of the denoiser."""
+    """One call of the denoiser, for one picture."""
 
     step: int
     """Counted from 0."""
     branch: str
     """Guidance branch, as the pipeline names it: `cond`, `uncond`."""
+    picture: int = 0
+    """Of the batch."""
     computed: bool
+    ran: bool
+    """Whether the blocks ran: for a batch, when any of its pictures wants it."""
     signal: float | None
-    """The criterion's value; None where there was nothing to compare with."""
+    """How much what is watched has changed; None where there was nothing to compare with."""
+    level: float | None = None
+    """What was compared with the threshold; None where the criterion was not asked, and for schedules."""
 
 
 @dataclass(kw_only=True)
@@ -26,23 +34,36 @@ class Trace:
     strategy: str
     attached_to: str = ""
     blocks: int = 0
-    head_blocks: int = 0
+    always: int = 0
+    """Of the blocks, how many run at every step."""
     decisions: list[Decision] = field(default_factory=list)
     calls: int = 0
     """Of the denoiser in the current step, where the pipeline does not name its branches."""
+    steps: int = 0
+    """That the sampler has made."""
+    modules: int = 0
+    """That diffusers' own strategies have hooked; ours hook none."""
+    module_calls: int = 0
+    module_hits: int = 0
+    """Of the calls, how many the hooked module did not compute."""
 
     def end_step(self) -> None:
         """The sampler has made a step."""
         self.calls = 0
+        self.steps += 1
 
-    def steps_as_data(self, seconds: list[float]) -> list[dict[str, Any]]:
-        """The record's `steps`, one item a step of the sampler; `index` counted from 1.
+    def of(self, picture: int) -> list[Decision]:
+        """Decisions on one picture of the batch."""
+        return [decision for decision in self.decisions if decision.picture == picture]
+
+    def steps_as_data(self, seconds: list[float], picture: int = 0) -> list[dict[str, Any]]:
+        """The record's `steps` of one picture, one item a step of the sampler; `index` counted from 1.
 
         A step is computed when any guidance branch computed it; with several branches each is listed beside it.
         Without a strategy every step is computed.
         """
         by_step: dict[int, list[Decision]] = {}
-        for decision in self.decisions:
+        for decision in self.of(picture):
             by_step.setdefault(decision.step, []).append(decision)
         items = []
         for index, spent in enumerate(seconds):
@@ -51,34 +72,49 @@ class Trace:
                 "index": index + 1,
                 "computed": any(d.computed for d in branches) if branches else True,
                 "signal": branches[0].signal if branches else None,
+                "level": branches[0].level if branches else None,
                 "seconds": spent,
             }
             if len(branches) > 1:
-                item["branches"] = {d.branch: {"computed": d.computed, "signal": d.signal} for d in branches}
+                item["branches"] = {
+                    d.branch: {"computed": d.computed, "signal": d.signal, "level": d.level} for d in branches
+                }
             items.append(item)
         return items
 
-    def evidence(self) -> dict[str, Any] | None:
-        """The record's `engaged.cache`: None without a strategy."""
+    def evidence(self, picture: int = 0) -> dict[str, Any] | None:
+        """The record's `engaged.cache`, for one picture: None without a strategy."""
         if not self.attached_to:
             return None
-        hits = sum(not d.computed for d in self.decisions)
-        run = sum(self.blocks if d.computed else self.head_blocks for d in self.decisions)
+        if self.modules:
+            share = 1 - self.module_hits / self.module_calls if self.module_calls else 1.0
+            return {
+                "strategy": self.strategy,
+                "attached_to": self.attached_to,
+                "modules": self.modules,
+                "calls": self.module_calls,
+                "hits": self.module_hits,
+                "module_share": share,
+            }
+        decisions = self.of(picture)
+        run = sum(self.blocks if d.ran else self.always for d in decisions)
         return {
             "strategy": self.strategy,
             "attached_to": self.attached_to,
             "blocks": self.blocks,
-            "calls": len(self.decisions),
-            "hits": hits,
-            "block_share": run / (self.blocks * len(self.decisions)) if self.decisions else 1.0,
+            "calls": len(decisions),
+            "hits": sum(not d.computed for d in decisions),
+            "block_share": run / (self.blocks * len(decisions)) if decisions else 1.0,
         }
 
 
 def merged(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The evidence of several generations: counts added up, the share averaged over calls."""
+    """The evidence of several generations: counts added up, shares averaged over calls, or over FLOPs."""
     engaged = [part for part in parts if part]
     if not engaged:
         return None
     calls = sum(part["calls"] for part in engaged)
-    share = sum(part["block_share"] * part["calls"] for part in engaged) / calls if calls else 1.0
-    return {**engaged[0], "calls": calls, "hits": sum(part["hits"] for part in engaged), "block_share": share}
+    hits = sum(part["hits"] for part in engaged)
+    key = "module_share" if "modules" in engaged[0] else "block_share"
+    share = sum(part[key] * part["calls"] for part in engaged) / calls if calls else 1.0
+    return {**engaged[0], "calls": calls, "hits": hits, key: share, **flops.merged(engaged)}

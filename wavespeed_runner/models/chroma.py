@@ -11,8 +11,9 @@ from typing import Any
 from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build
+from .blocks import text_first
 from .call import scaled_pictures
-from .family import Family, Wanted, allow_guidance, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
 from .flux import TINY_VAE, VAE, unpacked
 from .prompts import allow_length, refuse_cut
 
@@ -123,6 +124,22 @@ def published(model: ChromaConfig) -> str:
     return "lodestones/Chroma1-HD"
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
+    # Six vectors for the picture, then six for the prompt.
+    return block.norm1(streams["hidden_states"], emb=arguments["temb"][:, :6])[0]
+
+
+BLOCKS = Blocks(
+    lists=(
+        text_first("transformer_blocks"),
+        BlockList(name="single_transformer_blocks", joined=("encoder_hidden_states", "hidden_states")),
+    ),
+    modulated=modulated_input,
+    # A block's modulation is found by how many ran before it.
+    tail=False,
+)
+
 CHROMA = register("model", "chroma", ChromaConfig)(
     Family(
         tasks={
@@ -139,5 +156,6 @@ CHROMA = register("model", "chroma", ChromaConfig)(
         tiny_size=64,
         adapters=("lora", "textual_inversion"),
         schedule="flow",
+        blocks=BLOCKS,
     )
 )

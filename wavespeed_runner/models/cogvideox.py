@@ -13,6 +13,7 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build
+from .blocks import image_first
 from .call import clips
 from .family import Blocks, Family, allow_guidance, two_passes
 from .prompts import refuse_cut
@@ -180,12 +181,17 @@ def own_sampler(model: CogVideoXConfig) -> str:
     return "ddim" if model.variant is CogVideoXVariant.t2v_2b else "cogvideox_dpm"
 
 
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: the embedded timestep, (n, channels)."""
+    return arguments["temb"]
+
+
 COMMON: dict[str, Any] = {
     "build": build_pipeline,
     "check": check,
     "encode": encode,
     "decode": decode,
-    "blocks": Blocks(lists=("transformer_blocks",), returns=("hidden_states", "encoder_hidden_states")),
+    "blocks": Blocks(lists=(image_first("transformer_blocks"),), modulated=time_embedding),
     "kind": "video",
     # The autoencoder takes a latent frame more than pairs of them.
     "frame_multiple": 8,

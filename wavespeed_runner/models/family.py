@@ -14,18 +14,42 @@ TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_t
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blocks:
-    """Where a denoiser keeps its repeated blocks and how they are called; what block caches attach to.
+class BlockList:
+    """One list of a denoiser's repeated blocks, and how they are called.
 
-    Explicit, not guessed from shapes: argument names and return order differ between families.
+    Explicit, not guessed from shapes: argument names and return order differ between families, and between the lists
+    of one.
     """
 
-    lists: tuple[str, ...]
-    """Attributes of the denoiser that hold the block lists, in the order in which they run."""
-    hidden: str = "hidden_states"
-    encoder: str | None = "encoder_hidden_states"
+    name: str
+    """Attribute of the denoiser."""
+    streams: tuple[str, ...] = ("hidden_states",)
+    """Parameters of a block that carry tokens from block to block. Lists behind the first one name the same streams in
+    the same order."""
     returns: tuple[str, ...] = ("hidden_states",)
-    """What a block returns, in order, named as its arguments are."""
+    """What a block returns, in order, by the names that the first list gives the streams."""
+    joined: tuple[str, ...] = ()
+    """Streams that lie behind each other, along the tokens, in the block's one stream: (first, second)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Where a transformer keeps its repeated blocks: what block caches attach to."""
+
+    lists: tuple[BlockList, ...]
+    """In the order in which they run. What the denoiser does between them, it goes on doing."""
+    used: tuple[str, ...] = ("hidden_states",)
+    """Streams of the last block that the denoiser goes on with."""
+    modulated: Callable[[Any, dict[str, Any], dict[str, Any]], Any] | None = None
+    """(first block, its streams, its other arguments) -> its timestep-modulated input, what TeaCache watches. None: no
+    such thing."""
+    tail: bool = True
+    """Whether the last blocks can run behind skipped ones: not where the denoiser counts the blocks that it runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetBlocks:
+    """diffusers' `UNet2DConditionModel`: what lies between its first and its last convolution can be skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +135,8 @@ class Family:
     single_file: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Component -> how names of its weights begin in a single file of the original layout that holds several
     components. Empty: single files hold the denoiser alone."""
-    blocks: Blocks | None = None
-    """None: block caches cannot attach."""
+    blocks: Blocks | UNetBlocks | None = None
+    """None: cache strategies cannot attach."""
     kind: str = "image"
     """`image` or `video`."""
     size_multiple: int = 16

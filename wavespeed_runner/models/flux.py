@@ -12,6 +12,7 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build
+from .blocks import normalised, text_first
 from .call import scaled_pictures
 from .family import Blocks, Family, Wanted, two_passes
 from .prompts import allow_length, refuse_cut
@@ -156,6 +157,8 @@ def published(model: FluxConfig) -> str:
     return f"black-forest-labs/FLUX.1-{'schnell' if model.guidance is Guidance.none else 'dev'}"
 
 
+BLOCKS = Blocks(lists=(text_first("transformer_blocks"), text_first("single_transformer_blocks")), modulated=normalised)
+
 FLUX = register("model", "flux", FluxConfig)(
     Family(
         tasks={
@@ -173,9 +176,6 @@ FLUX = register("model", "flux", FluxConfig)(
         own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
         adapters=("lora", "textual_inversion"),
-        blocks=Blocks(
-            lists=("transformer_blocks", "single_transformer_blocks"),
-            returns=("encoder_hidden_states", "hidden_states"),
-        ),
+        blocks=BLOCKS,
     )
 )

@@ -14,8 +14,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build, text_encoders
+from .blocks import text_first
 from .call import pictures
-from .family import Family, Wanted, allow_guidance, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
 from .prompts import refuse_cut
 
 VAE: dict[str, Any] = {
@@ -226,6 +227,21 @@ def published(model: Flux2Config | Flux2KleinConfig) -> str:
     return f"black-forest-labs/FLUX.2-{variant[model.guidance]}"
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
+    # Shift, scale and gate of the attention, then of the feed-forward.
+    shift, scale = arguments["temb_mod_img"].chunk(6, dim=-1)[:2]
+    return (1 + scale) * block.norm1(streams["hidden_states"]) + shift
+
+
+BLOCKS = Blocks(
+    lists=(
+        text_first("transformer_blocks"),
+        BlockList(name="single_transformer_blocks", joined=("encoder_hidden_states", "hidden_states")),
+    ),
+    modulated=modulated_input,
+)
+
 FLUX2 = register("model", "flux2", Flux2Config)(
     Family(
         tasks={"text_to_image": "Flux2Pipeline"},
@@ -233,6 +249,7 @@ FLUX2 = register("model", "flux2", Flux2Config)(
         encode=encode_dev,
         decode=decode_dev,
         published=published,
+        blocks=BLOCKS,
     )
 )
 
@@ -247,5 +264,6 @@ FLUX2_KLEIN = register("model", "flux2_klein", Flux2KleinConfig)(
         published=published,
         own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
+        blocks=BLOCKS,
     )
 )

@@ -14,8 +14,9 @@ from typing import Any
 from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build, text_encoders
+from .blocks import image_first
 from .call import scaled_pictures
-from .family import Family, Wanted, allow_guidance, plain_arguments, same_layout, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, plain_arguments, same_layout, two_passes
 from .flux import TINY_VAE, VAE
 from .prompts import allow_length, refuse_cut
 
@@ -181,6 +182,24 @@ def published(model: HiDreamConfig) -> str:
     return f"HiDream-ai/HiDream-I1-{model.variant.value.capitalize()}"
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
+    inner = block.block
+    shift, scale = inner.adaLN_modulation(arguments["temb"])[:, None].chunk(12, dim=-1)[:2]
+    return inner.norm1_i(streams["hidden_states"]) * (1 + scale) + shift
+
+
+BLOCKS = Blocks(
+    # Every block also gets a layer of Llama's states, behind the other tokens; the denoiser cuts it off again.
+    lists=(
+        image_first("double_stream_blocks"),
+        BlockList(name="single_stream_blocks", joined=("hidden_states", "encoder_hidden_states")),
+    ),
+    modulated=modulated_input,
+    # Which layer of Llama's states a block gets is found by how many blocks ran before it.
+    tail=False,
+)
+
 HIDREAM = register("model", "hidream", HiDreamConfig)(
     Family(
         tasks={"text_to_image": "HiDreamImagePipeline"},
@@ -197,5 +216,6 @@ HIDREAM = register("model", "hidream", HiDreamConfig)(
         schedule="flow",
         own_sampler=own_sampler,
         distilled=distilled,
+        blocks=BLOCKS,
     )
 )

@@ -9,8 +9,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError
 from ..registry import register
 from . import build
+from .blocks import image_first, normalised
 from .call import clips
-from .family import Family, Wanted, allow_guidance, two_passes
+from .family import Blocks, Family, Wanted, allow_guidance, two_passes
 from .hunyuan_text import LLAMA3, TINY_LLAMA, template_tokenizer
 from .prompts import refuse_cut
 
@@ -158,6 +159,18 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     return clips(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: video tokens as the first block's attention gets them, (n, tokens, channels)."""
+    first_frame = arguments.get("token_replace_emb")
+    if first_frame is None:
+        return normalised(block, streams, arguments)
+    return block.norm1(streams["hidden_states"], arguments["temb"], first_frame, arguments["num_tokens"])[0]
+
+
+BLOCKS = Blocks(
+    lists=(image_first("transformer_blocks"), image_first("single_transformer_blocks")), modulated=modulated_input
+)
+
 HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
     Family(
         tasks={"text_to_video": "HunyuanVideoPipeline"},
@@ -165,6 +178,7 @@ HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
         encode=encode,
         arguments=arguments,
         decode=decode,
+        blocks=BLOCKS,
         published=lambda model: "hunyuanvideo-community/HunyuanVideo",
         kind="video",
         frame_multiple=4,

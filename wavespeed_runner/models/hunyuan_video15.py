@@ -13,6 +13,7 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import RunError
 from ..registry import register
 from . import build
+from .blocks import image_first, normalised
 from .call import clips
 from .family import Blocks, Family, Wanted, allow_guidance, two_passes
 from .prompts import refuse_cut
@@ -190,7 +191,7 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     return clips(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
-BLOCKS = Blocks(lists=("transformer_blocks",), returns=("hidden_states", "encoder_hidden_states"))
+BLOCKS = Blocks(lists=(image_first("transformer_blocks"),), modulated=normalised)
 REPOSITORY = "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p"
 
 HUNYUAN_VIDEO15 = register("model", "hunyuan_video15", HunyuanVideo15Config)(

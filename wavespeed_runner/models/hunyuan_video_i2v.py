@@ -16,6 +16,7 @@ from . import build
 from .family import Family, two_passes
 from .hunyuan_text import LLAMA3, PAD, TINY_LLAMA, template_tokenizer
 from .hunyuan_video import (
+    BLOCKS,
     FULL,
     TINY_TRANSFORMER,
     TINY_VAE,
@@ -152,6 +153,7 @@ HUNYUAN_VIDEO_I2V = register("model", "hunyuan_video_i2v", HunyuanVideoImageConf
         encode=encode,
         arguments=arguments,
         decode=decode,
+        blocks=BLOCKS,
         published=lambda model: "hunyuanvideo-community/HunyuanVideo-I2V",
         kind="video",
         frame_multiple=4,

@@ -14,8 +14,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError
 from ..registry import register
 from . import build
+from .blocks import shifted_by_token
 from .call import clips
-from .family import Family, Wanted, allow_guidance, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
 from .gemma import GEMMA3, TINY_GEMMA3, gemma_tokenizer
 from .ltx_video import random_statistics
 from .prompts import allow_length, refuse_cut
@@ -206,6 +207,15 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     return clips(pipe, vae.decode(grid.to(vae.dtype), None, return_dict=False)[0])
 
 
+STREAMS = ("hidden_states", "audio_hidden_states")
+BLOCKS = Blocks(
+    lists=(BlockList(name="transformer_blocks", streams=STREAMS, returns=STREAMS),),
+    used=STREAMS,
+    modulated=shifted_by_token,
+    # Which blocks spatio-temporal guidance perturbs (LTX-2.3) is found by how many ran before them.
+    tail=False,
+)
+
 LTX2 = register("model", "ltx2", LTX2Config)(
     Family(
         tasks={"text_to_video": "LTX2Pipeline", "image_to_video": "LTX2ImageToVideoPipeline"},
@@ -221,6 +231,7 @@ LTX2 = register("model", "ltx2", LTX2Config)(
         tiny_size=64,
         tiny_frames=9,
         batches=False,
+        blocks=BLOCKS,
         min_steps=2,
     )
 )

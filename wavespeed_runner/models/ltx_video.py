@@ -13,8 +13,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build
+from .blocks import shifted_by_token
 from .call import clips
-from .family import Blocks, Family, Wanted, allow_guidance, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
 from .generators import restored, states
 from .prompts import refuse_cut
 
@@ -237,7 +238,7 @@ LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
         run=run,
         decode=decode,
         published=lambda model: f"Lightricks/LTX-Video{'' if model.decode_timestep is None else '-0.9.5'}",
-        blocks=Blocks(lists=("transformer_blocks",)),
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted_by_token),
         kind="video",
         size_multiple=32,
         frame_multiple=8,

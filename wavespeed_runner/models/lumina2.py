@@ -9,8 +9,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError
 from ..registry import register
 from . import build
+from .blocks import normalised
 from .call import pictures
-from .family import Family, Wanted, allow_guidance
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
 from .gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
@@ -122,5 +123,7 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         published=published,
         # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
         batches=False,
+        # Tokens of the prompt and of the picture are one sequence before the first of these.
+        blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised),
     )
 )

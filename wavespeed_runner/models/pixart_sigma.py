@@ -8,8 +8,9 @@ from typing import Any
 from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build
+from .blocks import shifted
 from .call import pictures
-from .family import Family, allow_guidance
+from .family import BlockList, Blocks, Family, allow_guidance
 from .prompts import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
 from .sd import TINY_VAE, vae
 
@@ -102,5 +103,6 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         published=published,
         adapters=(),
         schedule="diffusion",
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
     )
 )

@@ -9,6 +9,7 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import ConfigError
 from ..registry import register
 from . import build, text_encoders
+from .blocks import text_first
 from .call import pictures
 from .family import Blocks, Family, Wanted, allow_guidance, two_passes
 from .prompts import refuse_cut
@@ -136,6 +137,13 @@ def published(model: QwenImageConfig) -> str:
     return "Qwen/Qwen-Image"
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
+    # Shift, scale and gate of the attention, then of the feed-forward.
+    shift, scale = block.img_mod(arguments["temb"])[:, None].chunk(6, dim=-1)[:2]
+    return block.img_norm1(streams["hidden_states"]) * (1 + scale) + shift
+
+
 QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
     Family(
         tasks={
@@ -150,6 +158,6 @@ QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
         decode=decode,
         published=published,
         min_steps=2,
-        blocks=Blocks(lists=("transformer_blocks",), returns=("encoder_hidden_states", "hidden_states")),
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=modulated_input),
     )
 )

@@ -9,8 +9,9 @@ from typing import Any
 from ..config import Guidance, Init, ModelConfig
 from ..registry import register
 from . import build
+from .blocks import shifted
 from .call import pictures
-from .family import Family, allow_guidance
+from .family import BlockList, Blocks, Family, allow_guidance
 from .gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
 from .prompts import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
 
@@ -125,5 +126,6 @@ SANA = register("model", "sana", SanaConfig)(
         decode=decode,
         published=published,
         size_multiple=32,
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
     )
 )

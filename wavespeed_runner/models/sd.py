@@ -14,7 +14,7 @@ from ..errors import RunError
 from ..registry import register
 from . import build
 from .call import pictures
-from .family import Family, two_passes
+from .family import Family, UNetBlocks, two_passes
 from .prompts import refuse_cut
 
 
@@ -222,6 +222,7 @@ SD = register("model", "sd", SDConfig)(
         unpacked=unpacked,
         decode=decode,
         denoiser="unet",
+        blocks=UNetBlocks(),
         published=published,
         options=OPTIONS,
         single_file=LAYOUT | {"text_encoder": ("cond_stage_model.",)},

@@ -13,8 +13,9 @@ from ..config import Guidance, Init, ModelConfig
 from ..errors import RunError
 from ..registry import register
 from . import build
+from .blocks import normalised, text_first
 from .call import scaled_pictures
-from .family import Family, allow_guidance, same_layout, two_passes
+from .family import Blocks, Family, allow_guidance, same_layout, two_passes
 from .flux import TINY_VAE, VAE
 from .prompts import allow_length, refuse_cut
 
@@ -175,5 +176,7 @@ SD3 = register("model", "sd3", SD3Config)(
         published=published,
         tiny_size=64,
         schedule="flow",
+        # The last block returns no tokens of the prompt.
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=normalised),
     )
 )

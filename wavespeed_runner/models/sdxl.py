@@ -12,7 +12,7 @@ from ..config import Init, ModelConfig
 from ..registry import register
 from . import build
 from .call import pictures
-from .family import Family, two_passes
+from .family import Family, UNetBlocks, two_passes
 from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long, unpacked, vae
 
 FULL: build.Parts = {
@@ -148,6 +148,7 @@ SDXL = register("model", "sdxl", SDXLConfig)(
         unpacked=unpacked,
         decode=decode,
         denoiser="unet",
+        blocks=UNetBlocks(),
         published=published,
         options=OPTIONS,
         single_file=LAYOUT | ENCODERS,

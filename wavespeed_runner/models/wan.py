@@ -15,7 +15,7 @@ from ..errors import ConfigError, RunError
 from ..registry import register
 from . import build
 from .call import clips
-from .family import Blocks, Family, Wanted, allow_guidance, plain_arguments, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, plain_arguments, two_passes
 from .prompts import refuse_cut
 from .wan_shapes import VARIANTS, WanVariant
 
@@ -155,15 +155,22 @@ COMMON: dict[str, Any] = {
 }
 TEXT_TO_VIDEO = {"text_to_video": "WanPipeline"}
 IMAGE_TO_VIDEO = {"image_to_video": "WanImageToVideoPipeline"}
-BLOCKS = Blocks(lists=("blocks",))
+
+
+def time_projection(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache with `ret_steps` watches: the timestep's six vectors, (n, 6, channels); (n, tokens, 6, channels)
+    where each token has a timestep."""
+    return arguments["temb"]
+
+
+BLOCKS = Blocks(lists=(BlockList(name="blocks"),), modulated=time_projection)
 
 WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
 # Pipelines that start from a picture take one, not a list of them: no batches.
 WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
     Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, **COMMON)
 )
-# No blocks: a cache would attach to one transformer of the two.
-TWO: dict[str, Any] = {"arguments": arguments_22, "denoiser_2": "transformer_2"}
+TWO: dict[str, Any] = {"arguments": arguments_22, "denoiser_2": "transformer_2", "blocks": BLOCKS}
 WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO, **COMMON))
 WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(Family(tasks=IMAGE_TO_VIDEO, batches=False, **TWO, **COMMON))
 WAN22_5B = register("model", "wan22_5b", Wan22TI2VConfig)(

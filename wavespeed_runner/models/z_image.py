@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..registry import register
 from . import build, text_encoders
 from .call import pictures
-from .family import Family, Wanted, allow_guidance, two_passes
+from .family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
 from .prompts import refuse_cut
@@ -115,6 +115,12 @@ def published(model: ZImageConfig) -> str:
     return f"Tongyi-MAI/Z-Image{'-Turbo' if model.guidance is Guidance.none else ''}"
 
 
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """All tokens as the first block's attention gets them, (n, tokens, channels)."""
+    scale = block.adaLN_modulation(arguments["adaln_input"])[:, None].chunk(4, dim=2)[0]
+    return block.attention_norm1(streams["hidden_states"]) * (1 + scale)
+
+
 # No `unpacked`: diffusers 0.42 has the image-to-image pipeline take latents for a picture and resize them.
 Z_IMAGE = register("model", "z_image", ZImageConfig)(
     Family(
@@ -131,5 +137,7 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
         unguided=OFF,
+        # Tokens of the picture and of the prompt are one sequence before the first of these.
+        blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated=modulated_input),
     )
 )

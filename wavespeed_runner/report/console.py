@@ -135,6 +135,10 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     total = [len(s["steps"]) for s in samples]
     reused = [t - c for t, c in zip(total, computed, strict=True)]
     rows.append(("steps computed / reused", f"{_span(total)} / 0", f"{_span(computed)} / {_span(reused)}"))
+    evidence = (record.get("engaged") or {}).get("cache") or {}
+    if evidence.get("flop_share") is not None:
+        shares = " / ".join(f"{100 * evidence[name]:.0f} %" for name in ("flop_share", "denoiser_flop_share"))
+        rows.append(("FLOPs of blocks / denoiser", "100 % / 100 %", shares))
     return rows + (_quality_rows(record) if compared else [])
 
 
@@ -173,12 +177,22 @@ def _strips(record: dict[str, Any]) -> list[str]:
     strips = ["".join("■" if step["computed"] else "□" for step in s["steps"]) for s in record["samples"]]
     if not any("□" in strip for strip in strips) or max(map(len, strips)) > STRIP:
         return []
+    foretold = _foretold(record, max(map(len, strips)))
     if len(set(strips)) == 1:
-        return [strips[0], LEGEND]
+        return [strips[0], *foretold, LEGEND]
     prompts = [" ".join(s["prompt"].split()) for s in record["samples"]]
     lines = [f"{strip}  {prompt}"[:79] for strip, prompt in zip(strips, prompts, strict=True)]
     more = [f"... and {len(lines) - STRIPS} pictures more"] if len(lines) > STRIPS else []
-    return [*lines[:STRIPS], *more, LEGEND]
+    return [*lines[:STRIPS], *more, *foretold, LEGEND]
+
+
+def _foretold(record: dict[str, Any], steps: int) -> list[str]:
+    """What a calibration says that would be computed, drawn as what was; nothing without one."""
+    said = (record.get("cache") or {}).get("foretold")
+    if not said:
+        return []
+    bar = "".join("■" if step in said["computed_steps"] else "□" for step in range(1, steps + 1))
+    return [f"{bar}  foretold by the calibration"[:79]]
 
 
 def _remarks(record: dict[str, Any]) -> list[str]:
@@ -198,6 +212,9 @@ def _remarks(record: dict[str, Any]) -> list[str]:
             "Reference and setting were timed in different runs, so the speedup is a guess: rerun=true times them "
             "in turn."
         )
+    missing = ((record.get("engaged") or {}).get("cache") or {}).get("flops_missing")
+    if missing:
+        lines.append(f"The share of FLOPs was not counted: {missing}.")
     if record["reference"]["kind"] == "self":
         lines.append("Nothing lossy is on: this run is itself the reference.")
     elif record["reference"]["kind"] == "none":
@@ -209,9 +226,10 @@ def _paths(console: Console, record: dict[str, Any]) -> None:
     folder = Path(record["output_dir"])
     _line(console, f"{_kind(record)}s and record", style="dim", before=True)
     _line(console, f"  {folder}")
-    if (folder / "overview.png").exists():
-        _line(console, "side by side", style="dim")
-        _line(console, f"  {folder / 'overview.png'}")
+    for name, what in (("overview.png", "side by side"), ("trace.png", "what the cache decided at each step")):
+        if (folder / name).exists():
+            _line(console, what, style="dim")
+            _line(console, f"  {folder / name}")
 
 
 def _encodable(console: Console, text: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..accelerate.memory import NONE, GroupType, MemorySettings, Offload
 from ..config import Config
-from ..models.family import Family
-from .caches import cached
+from ..models.family import Family, UNetBlocks
+from .caches import cached, composed
 from .rule import Rule
 
 
@@ -114,6 +114,20 @@ MEMORY: tuple[Rule, ...] = (
         message="memory.use_stream=true on device={c.device}: only CUDA and XPU have streams",
         fix="memory.use_stream=false",
         source="diffusers.hooks.group_offloading",
+    ),
+    Rule(
+        id="group-unet-cache",
+        verdict="bad",
+        when=lambda c, f: (
+            _group(c)
+            and _memory(c).group_type is GroupType.block_level
+            and composed(c)
+            and isinstance(f.blocks, UNetBlocks)
+        ),
+        message="memory.group_type=block_level fetches a U-Net's weights as its blocks are called, and "
+        "cache={c.cache.name} calls their layers one by one",
+        fix="memory.group_type=leaf_level memory.blocks_per_group=1",
+        source="tests/caching/test_unet.py",
     ),
     Rule(
         id="group-stream-cache",

@@ -1,10 +1,16 @@
-"""Rules on cache strategies: what they attach to, their thresholds and their window."""
+"""Rules on cache strategies: what they attach to, whether their parts fit together, thresholds, window and limits."""
 
 from __future__ import annotations
 
-from ..caching.window import inside
-from ..config import Config
-from ..models.family import Family
+from dataclasses import fields
+from typing import Any
+
+from ..caching.schedules import unfit
+from ..caching.strategies import THRESHOLDS
+from ..caching.window import computed_steps
+from ..config import CacheConfig, Config
+from ..models.family import Blocks, Family
+from ..registry import implementation_of
 from ..samplers import denoiser_calls, taken
 from .rule import Rule
 
@@ -14,8 +20,48 @@ def cached(c: Config) -> bool:
     return c.cache.name != "none"
 
 
+def composed(c: Config) -> bool:
+    """Whether it is one of signal, criterion and predictor, not one of diffusers' own."""
+    return cached(c) and implementation_of("cache", c.cache) is None
+
+
+def _whole(c: Config) -> bool:
+    return composed(c) and None not in (c.cache.signal, c.cache.criterion, c.cache.predictor)
+
+
 def _threshold(c: Config) -> float | None:
     return getattr(c.cache.criterion, "threshold", None)
+
+
+def _own_threshold(c: Config) -> tuple[str, float] | None:
+    """The strategy's own key for its threshold, and its value."""
+    return next(((key, getattr(c.cache, key)) for key in THRESHOLDS if hasattr(c.cache, key)), None)
+
+
+def _threshold_key(c: Config) -> str:
+    own = _own_threshold(c)
+    return f"cache.{own[0]}" if own else "cache.criterion.threshold"
+
+
+def _watches(c: Config) -> str:
+    """What the criterion looks at: see `caching.parts.Criterion`."""
+    return str(implementation_of("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""
+
+
+def _head(c: Config) -> int:
+    return getattr(c.cache.signal, "blocks", 0)
+
+
+def _steps(c: Config, f: Family) -> int:
+    """Calls of the denoiser that a guidance branch makes."""
+    return denoiser_calls(taken(f, c.model, c.sampler), c.steps or 0)
+
+
+def _changed(c: Config) -> str:
+    """Keys of the strategy that are not at their defaults."""
+    plain: Any = type(c.cache)()
+    names = [field.name for field in fields(c.cache) if getattr(c.cache, field.name) != getattr(plain, field.name)]
+    return " ".join(f"cache.{name}={getattr(c.cache, name)}" for name in names)
 
 
 CACHES: tuple[Rule, ...] = (
@@ -23,31 +69,20 @@ CACHES: tuple[Rule, ...] = (
         id="cache-off",
         verdict="bad",
         when=lambda c, f: not cached(c) and c.cache != type(c.cache)(),
-        message="cache=none with cache.start={c.cache.start} cache.end={c.cache.end} "
-        "cache.max_consecutive_cache_hits={c.cache.max_consecutive_cache_hits}: nothing is skipped, so they could not "
-        "take effect",
+        message=lambda c, f: f"cache=none with {_changed(c)}: nothing is skipped, so it could not take effect",
         fix="cache=fbcache, or leave cache.KEY=VALUE out",
     ),
     Rule(
         id="cache-attaches",
         verdict="bad",
-        when=lambda c, f: cached(c) and f.blocks is None,
-        message="cache={c.cache.name}: this model has no blocks that a block cache can skip",
+        when=lambda c, f: composed(c) and f.blocks is None,
+        message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
         fix="cache=none",
-    ),
-    Rule(
-        id="batch-cache",
-        verdict="bad",
-        when=lambda c, f: cached(c) and c.batch_size > 1,
-        message="batch_size={c.batch_size} with cache={c.cache.name}: the strategy would decide for all pictures of a "
-        "batch together, and each would depend on its neighbours",
-        fix="batch_size=1, or cache=none",
-        source="tests/test_batches.py",
     ),
     Rule(
         id="cache-parts",
         verdict="bad",
-        when=lambda c, f: cached(c) and None in (c.cache.signal, c.cache.criterion, c.cache.predictor),
+        when=lambda c, f: composed(c) and not _whole(c),
         message="cache={c.cache.name}: a strategy needs a signal, a criterion and a predictor",
         fix="name all three in its defaults list",
     ),
@@ -59,9 +94,78 @@ CACHES: tuple[Rule, ...] = (
         fix="cache.signal.blocks=1",
     ),
     Rule(
+        id="cache-tail",
+        verdict="bad",
+        when=lambda c, f: cached(c) and c.cache.tail_blocks < 0,
+        message="cache.tail_blocks={c.cache.tail_blocks}: 0 or more last blocks can always run",
+        fix="cache.tail_blocks=0",
+    ),
+    Rule(
+        id="tail-family",
+        verdict="bad",
+        when=lambda c, f: (
+            composed(c) and c.cache.tail_blocks > 0 and not (isinstance(f.blocks, Blocks) and f.blocks.tail)
+        ),
+        message="cache.tail_blocks={c.cache.tail_blocks}: this model's last blocks cannot run behind skipped ones",
+        fix="cache.tail_blocks=0",
+    ),
+    Rule(
+        id="depth-family",
+        verdict="bad",
+        when=lambda c, f: composed(c) and c.cache.depth is not None and isinstance(f.blocks, Blocks),
+        message="cache={c.cache.name} with cache.depth={c.cache.depth}: only a U-Net has layers that mirror each other",
+        fix="cache=fbcache, cache=taylorseer, or another strategy for transformers (docs/strategies.md)",
+        source="https://arxiv.org/abs/2312.00858",
+    ),
+    Rule(
+        id="depth-value",
+        verdict="bad",
+        when=lambda c, f: cached(c) and c.cache.depth is not None and (c.cache.depth < 0 or _head(c) > 0),
+        message="cache.depth={c.cache.depth} with cache/signal={c.cache.signal.name}: 0 or more layers, and a signal "
+        "for which no block runs",
+        fix="cache.depth=0 cache/signal=none",
+    ),
+    Rule(
+        id="modulated-family",
+        verdict="bad",
+        when=lambda c, f: (
+            _whole(c)
+            and c.cache.signal is not None
+            and c.cache.signal.name == "modulated_input"
+            and getattr(f.blocks, "modulated", None) is None
+        ),
+        message="cache={c.cache.name}: this model has no timestep-modulated input to watch",
+        fix="cache=fbcache or cache=easycache",
+    ),
+    Rule(
+        id="signal-criterion",
+        verdict="bad",
+        when=lambda c, f: _whole(c) and _unseen(c),
+        message=lambda c, f: (
+            f"cache/criterion={_name(c.cache.criterion)} watches "
+            f"{'the denoiser' if _watches(c) == 'model' else 'a signal'}, and cache/signal={_name(c.cache.signal)} "
+            "gives none"
+        ),
+        fix=lambda c, f: f"cache/signal={'model_change' if _watches(c) == 'model' else 'first_block_residual'}",
+    ),
+    Rule(
+        id="gamma-signal",
+        verdict="bad",
+        when=lambda c, f: _whole(c) and _name(c.cache.predictor) == "gamma" and _name(c.cache.signal) == "none",
+        message="cache/predictor=gamma scales by what the signal shows, and cache/signal=none shows nothing",
+        fix="cache/signal=first_block_output",
+    ),
+    Rule(
+        id="schedule-fits",
+        verdict="bad",
+        when=lambda c, f: _whole(c) and bool(unfit(c.cache.criterion, _steps(c, f))),
+        message=lambda c, f: unfit(c.cache.criterion, _steps(c, f)),
+        fix="or cache=fbcache, which takes any",
+    ),
+    Rule(
         id="cache-one",
         verdict="good",
-        when=lambda c, f: cached(c) and f.blocks is not None,
+        when=lambda c, f: composed(c) and f.blocks is not None,
         message="one cache strategy, {c.cache.name}, on the denoiser; two at once are not possible here",
         source="tests/caching/test_engine.py",
     ),
@@ -69,26 +173,27 @@ CACHES: tuple[Rule, ...] = (
         id="threshold",
         verdict="bad",
         when=lambda c, f: (_threshold(c) or 0) < 0,
-        message="cache.criterion.threshold={c.cache.criterion.threshold} (it follows cache.residual_diff_threshold): "
-        "0 or more is needed",
-        fix="cache.residual_diff_threshold=0.08",
+        message=lambda c, f: f"{_threshold_key(c)}: the threshold is {_threshold(c)}; 0 or more is needed",
+        fix=lambda c, f: f"{_threshold_key(c)}=0.08",
     ),
     Rule(
         id="threshold-twice",
         verdict="bad",
         when=lambda c, f: (
-            _threshold(c) is not None and getattr(c.cache, "residual_diff_threshold", None) not in (None, _threshold(c))
+            _threshold(c) is not None and (own := _own_threshold(c)) is not None and own[1] != _threshold(c)
         ),
-        message="cache.criterion.threshold={c.cache.criterion.threshold} and cache.residual_diff_threshold="
-        "{c.cache.residual_diff_threshold}: only the first would take effect",
-        fix="set cache.residual_diff_threshold alone, the criterion follows it",
+        message=lambda c, f: (
+            f"cache.criterion.threshold={_threshold(c)} and {_threshold_key(c)}={(_own_threshold(c) or ('', 0))[1]}: "
+            "only the first would take effect"
+        ),
+        fix=lambda c, f: f"set {_threshold_key(c)} alone, the criterion follows it",
     ),
     Rule(
         id="threshold-zero",
         verdict="unverified",
         when=lambda c, f: _threshold(c) == 0,
         message="a threshold of 0 never allows reuse: the run costs what no cache costs, and a little more",
-        fix="cache.residual_diff_threshold=0.08, or cache=none",
+        fix=lambda c, f: f"{_threshold_key(c)}=0.08, or cache=none",
     ),
     Rule(
         id="window-order",
@@ -100,19 +205,34 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="window-empty",
         verdict="bad",
-        when=lambda c, f: cached(c) and _no_step_inside(c, f),
-        message="cache.start={c.cache.start} cache.end={c.cache.end}: none of {c.steps} steps lies inside "
-        "(the first is always computed), so the cache could not take effect",
+        when=lambda c, f: composed(c) and _nothing_allowed(c, f),
+        message=lambda c, f: (
+            f"cache.start={c.cache.start} cache.end={c.cache.end} cache.warmup_steps={c.cache.warmup_steps} "
+            f"cache.force_last_step={str(c.cache.force_last_step).lower()}: none of {_steps(c, f)} steps may be "
+            "skipped (the first is always computed), so the cache could not take effect"
+        ),
         fix="a wider window, or more steps",
     ),
     Rule(
         id="hit-limit",
         verdict="bad",
-        when=lambda c, f: (
-            cached(c) and (c.cache.max_consecutive_cache_hits < -1 or c.cache.max_consecutive_cache_hits == 0)
-        ),
+        when=lambda c, f: cached(c) and not _limit(c.cache.max_consecutive_cache_hits),
         message="cache.max_consecutive_cache_hits={c.cache.max_consecutive_cache_hits}: 1 or more, or -1 for no limit",
         fix="cache.max_consecutive_cache_hits=5",
+    ),
+    Rule(
+        id="total-limit",
+        verdict="bad",
+        when=lambda c, f: cached(c) and not _limit(c.cache.max_cache_hits),
+        message="cache.max_cache_hits={c.cache.max_cache_hits}: 1 or more, or -1 for no limit",
+        fix="cache.max_cache_hits=-1",
+    ),
+    Rule(
+        id="warmup",
+        verdict="bad",
+        when=lambda c, f: cached(c) and c.cache.warmup_steps < 0,
+        message="cache.warmup_steps={c.cache.warmup_steps}: 0 or more",
+        fix="cache.warmup_steps=0",
     ),
     Rule(
         id="few-steps",
@@ -125,8 +245,27 @@ CACHES: tuple[Rule, ...] = (
 )
 
 
-def _no_step_inside(c: Config, f: Family) -> bool:
-    """Only said when the window itself is well formed; `window-order` speaks otherwise."""
-    steps = denoiser_calls(taken(f, c.model, c.sampler), c.steps or 0)
-    well_formed = 0 <= c.cache.start < c.cache.end <= 1
-    return well_formed and steps >= 1 and not any(inside(c.cache, step, steps) for step in range(1, steps))
+def _name(part: Any) -> str:
+    return str(getattr(part, "name", None))
+
+
+def _unseen(c: Config) -> bool:
+    """Whether the criterion watches what the signal does not show."""
+    watches, signal = _watches(c), _name(c.cache.signal)
+    return (watches == "model" and signal != "model_change") or (
+        watches in ("computed", "previous") and signal == "none"
+    )
+
+
+def _limit(hits: int) -> bool:
+    """Whether it is well formed."""
+    return hits == -1 or hits > 0
+
+
+def _nothing_allowed(c: Config, f: Family) -> bool:
+    """Only said when window and limits are well formed; the rules on them speak otherwise."""
+    w: CacheConfig = c.cache
+    steps = _steps(c, f)
+    limits = _limit(w.max_consecutive_cache_hits) and _limit(w.max_cache_hits)
+    well_formed = 0 <= w.start < w.end <= 1 and limits and w.warmup_steps >= 0
+    return well_formed and steps >= 1 and len(computed_steps(w, steps)) == steps

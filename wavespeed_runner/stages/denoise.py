@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from ..caching import merged
+from ..caching import flops, merged
 from ..config import CacheConfig, SamplerConfig, top_level
 from ..errors import ConfigError, RunError
 from ..generation import Generated, Job, generate
@@ -149,16 +149,18 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> l
     """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
     full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
     setting = repr((options, jobs[0].form))
-    warm = []
+    warm: list[Generated] = []
     if setting not in pipeline.warmed:
-        warm = [generate(options, pipeline, full, note="warm-up") for _ in range(options.warmup)]
-        pipeline.warmed.add(setting)
+        decides = options.cache.criterion is not None
+        for number in range(options.warmup):
+            warm.append(generate(options, pipeline, full, note="warm-up", count_flops=decides and number == 0))
+        pipeline.warmed[setting] = next((run.flops for run in warm if run.flops), flops.NO_WARMUP)
     runs = [generate(options, pipeline, full) for _ in range(options.repeats)]
-    return [_one(position, jobs, warm, runs, pipeline.engaged) for position in range(len(jobs))]
+    return [_one(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
 
 
 def _one(
-    position: int, jobs: list[Job], warm: list[Generated], runs: list[Generated], engaged: dict[str, Any]
+    position: int, jobs: list[Job], warm: list[Generated], runs: list[Generated], pipeline: Pipeline, setting: str
 ) -> Latents:
     """One picture's part of the generations; of their times its share: copies that fill a batch take none."""
     import torch
@@ -176,6 +178,9 @@ def _one(
         way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
         raise RunError(f"the latents of {job.prompt!r} are not finite (NaN or infinity); {way_out}")
     spread = [float((latents - own(other)["latents"]).abs().max()) for other in (*warm, *runs[:-1])]
+    cache = last.trace.evidence(position)
+    if cache is not None:
+        cache |= flops.evidence(pipeline.warmed[setting], last.trace, position)
     data = {
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
@@ -183,8 +188,8 @@ def _one(
         "first_call": warm[0].seconds / count if warm else None,
         # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
         "spread": max(spread, default=None),
-        "steps": last.trace.steps_as_data([seconds / count for seconds in last.step_seconds]),
-        "engaged": {"cache": last.trace.evidence(), **engaged},
+        "steps": last.trace.steps_as_data([seconds / count for seconds in last.step_seconds], position),
+        "engaged": {"cache": cache, **pipeline.engaged},
     }
     return Latents(tensors=result, data=data)
 

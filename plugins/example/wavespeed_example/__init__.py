@@ -1,4 +1,5 @@
-"""A plugin of wavespeed_runner: importing it registers its stages; `conf/` holds a graph that uses one."""
+"""A plugin of wavespeed_runner: importing it registers what it adds; `conf/` puts it to use."""
 
 from . import brightest as brightest
 from . import grayscale as grayscale
+from . import strategy as strategy

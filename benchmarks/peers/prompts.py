@@ -1,0 +1,45 @@
+"""What the settings are judged on, and what a setting may be tuned or calibrated on: two lists with nothing in common.
+
+The demo models' world keeps one caption content in eight out of training (`training.scenes.held_out`). Prompts that are
+judged come from that part; prompts for calibration from the other. So no content is in both, however it is worded, and
+what is judged was seen neither in training nor in calibration. Half of each list shows one object, half two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.scenes import random_caption
+
+JUDGED, CALIBRATION = 32, 16
+FIRST_CALIBRATION_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Prompt:
+    text: str
+    seed: int
+    """Of the initial latents; of the tiny FLUX, which has no text encoders, also of the embeddings."""
+
+
+def judged() -> list[Prompt]:
+    """32 prompts, seeds 0 to 31. Nothing may be tuned on them. Singles and pairs take turns: a part is balanced too."""
+    return _prompts(JUDGED, from_held_out=True, first_seed=0)
+
+
+def calibration() -> list[Prompt]:
+    """16 prompts, seeds 1000 to 1015, for calibration, schedules and every other choice."""
+    return _prompts(CALIBRATION, from_held_out=False, first_seed=FIRST_CALIBRATION_SEED)
+
+
+def _prompts(count: int, *, from_held_out: bool, first_seed: int) -> list[Prompt]:
+    """Distinct captions, the same at every call."""
+    rng = np.random.default_rng((2026, from_held_out))
+    found: list[str] = []
+    while len(found) < count:
+        caption = random_caption(rng, pair=len(found) % 2 == 1, from_held_out=from_held_out)
+        if caption not in found:
+            found.append(caption)
+    return [Prompt(caption, first_seed + index) for index, caption in enumerate(found)]

@@ -1,0 +1,88 @@
+"""One generation of a U-Net with a strategy attached, as the denoise stage makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from tests.models.shipped import config_of
+from tests.models.staged import encoded, latents
+from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching.criteria import RelativeChange
+from wavespeed_runner.caching.predictors import Reuse
+from wavespeed_runner.caching.schedules import Interval
+from wavespeed_runner.caching.signals import FirstBlockResidual, NoSignal
+from wavespeed_runner.config import CacheConfig, Dtype, Init
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.values import Sample
+
+MODELS = ("sd15", "sdxl", "demo_unet")
+SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark")
+
+
+def deepcache(interval: int, depth: int, **window: Any) -> CacheConfig:
+    return CacheConfig(
+        name="deep",
+        signal=NoSignal(),
+        criterion=Interval(interval=interval),
+        predictor=Reuse(),
+        depth=depth,
+        **window,
+    )
+
+
+def first_blocks(threshold: float, blocks: int = 1, **window: Any) -> CacheConfig:
+    return CacheConfig(
+        name="first",
+        signal=FirstBlockResidual(blocks=blocks),
+        criterion=RelativeChange(threshold=threshold),
+        predictor=Reuse(),
+        **window,
+    )
+
+
+@dataclass
+class GeneratedByUNet:
+    """A loaded pipeline and its embeddings of one prompt."""
+
+    name: str
+    pipe: Any = None
+    embeddings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        init = Init.pretrained if self.name == "demo_unet" else Init.tiny
+        self.model = replace(config_of(self.name), dtype=Dtype.float32, init=init)
+        self.family = implementation_of("model", self.model)
+        self.pipe = load(self.family, self.model, "cpu")
+        if self.name == "sd15":  # the published one calls the U-Net twice at one time, which DeepCache cannot tell
+            from diffusers import DDIMScheduler
+
+            self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config, clip_sample=False)
+        self.embeddings = encoded(self.family, self.pipe, self.model, SAMPLE, 3.0)
+
+    @property
+    def unet(self) -> Any:
+        return self.pipe.unet
+
+    def denoise(self, *, steps: int = 7, size: int = 64, guidance_scale: float = 3.0, **wanted: Any) -> torch.Tensor:
+        """Latents; whatever is attached acts."""
+        given = {"steps": steps, "width": size, "height": size, "guidance_scale": guidance_scale, **wanted}
+        made: torch.Tensor = latents(self.family, self.pipe, self.model, self.embeddings, **given)["latents"]
+        return made
+
+    def run(
+        self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, pictures: int = 1, **wanted: Any
+    ) -> tuple[torch.Tensor, Trace]:
+        """Latents and trace of one generation with the strategy attached. calls: of the U-Net, where not `steps`."""
+        run = Run(steps=lambda: calls or steps, pictures=pictures, flow=False)
+        with attached([self.unet], self.family.blocks, cache, run) as trace:
+            return self.denoise(on_step=trace.end_step, steps=steps, **wanted), trace
+
+
+@lru_cache
+def generated(name: str) -> GeneratedByUNet:
+    return GeneratedByUNet(name)

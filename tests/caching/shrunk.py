@@ -1,0 +1,40 @@
+"""A shipped model, shrunk, with random weights, and one prompt: whatever is put on its denoiser acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tests.models.shipped import config_of
+from tests.models.staged import encoded, latents
+from wavespeed_runner.config import Dtype
+from wavespeed_runner.models.call import for_task
+from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.values import Sample
+
+SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=3)
+
+
+class Shrunk:
+    """In float32. guided: with the model's own guidance_scale, or without guidance."""
+
+    def __init__(self, name: str, *, guided: bool, steps: int) -> None:
+        self.model = replace(config_of(name), dtype=Dtype.float32)
+        self.family = implementation_of("model", self.model)
+        self.pipe = load(self.family, self.model, "cpu")
+        task = next(iter(self.family.tasks))
+        scale = self.model.guidance_scale if guided else self.family.unguided
+        size = {"width": self.family.tiny_size, "height": self.family.tiny_size}
+        size |= {"num_frames": self.family.tiny_frames} if self.family.kind == "video" else {}
+        self.wanted: dict[str, Any] = {"task": task, "steps": steps, "guidance_scale": scale, **size}
+        self.called = for_task(self.pipe, self.family, task)
+        self.denoiser = getattr(self.called, self.family.denoiser)
+        self.embeddings = encoded(self.family, self.pipe, self.model, SAMPLE, scale)
+
+    def denoise(self, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
+        made = latents(self.family, self.pipe, self.model, self.embeddings, on_step=on_step, **self.wanted)
+        return made["latents"]

@@ -1,0 +1,120 @@
+"""Pictures of a batch: each decides for itself, and none depends on what its neighbours decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.caching.generate import ALWAYS, fbcache
+from tests.models.test_batches import SAMPLES, options_of
+from tests.models.test_every_model import tiny
+from wavespeed_runner.caching.criteria import AccumulatedChange, PredictedChange
+from wavespeed_runner.caching.forecasts import Taylor
+from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange
+from wavespeed_runner.config import CacheConfig, GuidanceBranches
+from wavespeed_runner.stages.denoise import denoise_batch
+from wavespeed_runner.values import Embeddings, Latents, Pipeline
+
+STEPS = 10
+
+
+def given(name: str) -> tuple[Any, list[dict[str, Any]]]:
+    """Options without a cache, and the denoise stage's inputs for three pictures."""
+    family, config, pipe = tiny(name)
+    pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
+    scale = config.guidance_scale
+    inputs = [
+        {
+            "pipeline": pipeline,
+            "sample": sample,
+            "embeddings": Embeddings(tensors=family.encode(pipe, config, sample, scale)),
+        }
+        for sample in SAMPLES
+    ]
+    return replace(options_of(family, config, 1), steps=STEPS), inputs
+
+
+def run(options: Any, cache: CacheConfig, size: int, inputs: list[dict[str, Any]]) -> list[Latents]:
+    return denoise_batch(replace(options, cache=cache, batch_size=size), inputs)
+
+
+def decisions(latents: Latents) -> list[bool]:
+    return [step["computed"] for step in latents.data["steps"]]
+
+
+def median_signal(options: Any, inputs: list[dict[str, Any]]) -> float:
+    """A threshold that some steps stay below, and that pictures meet at different steps; no signal lies just at it."""
+    seen = [s["signal"] for one in run(options, fbcache(0.0), 1, inputs) for s in one.data["steps"] if s["signal"]]
+    below, above = sorted(seen)[len(seen) // 2 - 1 :][:2]
+    return (below + above) / 2
+
+
+@pytest.mark.parametrize("name", ["demo", "sd35_medium", "sd15"])
+def test_decisions_and_bits_do_not_depend_on_the_neighbours(name: str) -> None:
+    options, inputs = given(name)
+    cache = replace(fbcache(median_signal(options, inputs)), predictor=Taylor())
+    alone = [run(options, cache, 2, [one])[0] for one in inputs]
+    together = run(options, cache, 2, inputs)
+    backwards = run(options, cache, 2, inputs[::-1])[::-1]
+    made = [decisions(one) for one in together]
+    assert made[0] != made[1], "or the test shows nothing"
+    assert any(False in one for one in made)
+    for one, two, three in zip(alone, together, backwards, strict=True):
+        assert decisions(one) == decisions(two) == decisions(three)
+        assert torch.equal(one.tensors["latents"], two.tensors["latents"])
+        assert torch.equal(two.tensors["latents"], three.tensors["latents"])
+
+
+def test_a_batch_decides_as_its_pictures_would_alone() -> None:
+    options, inputs = given("demo")
+    cache = fbcache(median_signal(options, inputs))
+    single = run(options, cache, 1, inputs)
+    together = run(options, cache, 3, inputs)
+    for one, two in zip(single, together, strict=True):
+        for step, same in zip(one.data["steps"], two.data["steps"], strict=True):
+            assert same["signal"] == (step["signal"] and pytest.approx(step["signal"], rel=1e-2))
+        assert decisions(one) == decisions(two)
+        assert torch.allclose(one.tensors["latents"], two.tensors["latents"], atol=1e-3, rtol=1e-3)
+
+
+def test_the_share_counts_blocks_that_ran_for_a_neighbour() -> None:
+    options, inputs = given("demo")
+    cache = fbcache(median_signal(options, inputs))
+    first, second = (one.data["engaged"]["cache"] for one in run(options, cache, 2, inputs[:2]))
+    assert first["block_share"] == second["block_share"]
+    always = run(options, fbcache(ALWAYS), 2, inputs[:2])[0].data["engaged"]["cache"]
+    assert always["hits"] == STEPS - 1
+    assert always["block_share"] < first["block_share"]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"signal": FirstBlockOutput(), "criterion": AccumulatedChange(threshold=0.5)},
+        {"signal": ModelChange(), "criterion": PredictedChange(threshold=0.5)},
+    ],
+    ids=["accumulated", "model"],
+)
+def test_every_way_of_watching_keeps_pictures_apart(parts: dict[str, Any]) -> None:
+    options, inputs = given("demo")
+    cache = replace(fbcache(0.0), **parts)
+    for one, two in zip(run(options, cache, 3, inputs), run(options, cache, 3, inputs[::-1])[::-1], strict=True):
+        assert False in decisions(one)
+        assert torch.equal(one.tensors["latents"], two.tensors["latents"])
+
+
+def test_the_first_guidance_branch_decides_for_the_other() -> None:
+    options, inputs = given("wan21")
+    threshold = median_signal(options, inputs)
+    first = replace(fbcache(threshold), guidance_branches=GuidanceBranches.first)
+
+    def branches(cache: CacheConfig) -> list[tuple[bool, ...]]:
+        steps = run(options, cache, 1, inputs[:1])[0].data["steps"]
+        return [tuple(branch["computed"] for branch in step["branches"].values()) for step in steps]
+
+    assert any(cond != uncond for cond, uncond in branches(fbcache(threshold))), "or the test shows nothing"
+    followed = branches(first)
+    assert all(cond == uncond for cond, uncond in followed) and (False, False) in followed

@@ -1,0 +1,201 @@
+"""Strategies on denoisers whose blocks are compiled one by one, and what makes the host wait for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+from tests.caching.generate import ALWAYS, Generated, fbcache
+from tests.caching.shrunk import Shrunk
+from tests.caching.transfers import Transfers
+from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching.criteria import AccumulatedChange, AccumulatedPolynomial, PredictedChange
+from wavespeed_runner.caching.dmd import Dmd
+from wavespeed_runner.caching.forecasts import Taylor
+from wavespeed_runner.caching.predictors import Gamma, Reuse
+from wavespeed_runner.caching.schedules import Interval
+from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange, ModulatedInput, NoSignal
+from wavespeed_runner.caching.spectral import FilteredLatents
+from wavespeed_runner.caching.strategies import Custom, NoCache
+from wavespeed_runner.config import CacheConfig
+from wavespeed_runner.generation import token_grid
+from wavespeed_runner.models.flux import FLUX
+from wavespeed_runner.samplers.noise import noise_levels
+
+STEPS = 8
+MODELS = ("flux", "sdxl", "wan21", "sd35_medium")
+"""Two lists of blocks; a U-Net, guided in one batch; guided in two calls; blocks that diffusers does not name."""
+
+
+def schedule(predictor: Any, **window: Any) -> Custom:
+    return Custom(signal=NoSignal(), criterion=Interval(interval=3), predictor=predictor, **window)
+
+
+def watching(signal: Any, criterion: Any, predictor: Any) -> Custom:
+    return Custom(signal=signal, criterion=criterion, predictor=predictor)
+
+
+class Counter:
+    """A backend for `torch.compile` that runs the graphs as they are, and counts."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+        self.runs = 0
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        self.graphs += 1
+
+        def run(*args: Any) -> Any:
+            self.runs += 1
+            return graph.forward(*args)
+
+        return run
+
+
+class Compiled(Shrunk):
+    """What is repeated in the denoiser is compiled on demand, as `compile_repeated_blocks` does (not every denoiser of
+    diffusers says what that is)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, guided=True, steps=STEPS)
+        kinds = getattr(self.denoiser, "_repeated_blocks", None) or ["JointTransformerBlock"]
+        self.repeated = [module for module in self.denoiser.modules() if type(module).__name__ in kinds]
+        self.backend = Counter()
+
+    def generate(self, cache: CacheConfig) -> tuple[torch.Tensor, Trace]:
+        run = Run(steps=lambda: STEPS, sigmas=lambda: noise_levels(self.called.scheduler))
+        with attached([self.denoiser], self.family.blocks, cache, run) as trace:
+            return self.denoise(trace.end_step), trace
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        for block in self.repeated:
+            block.compile(fullgraph=True, backend=self.backend)
+        try:
+            yield
+        finally:
+            for block in self.repeated:
+                block._compiled_call_impl = None
+            torch._dynamo.reset()
+
+    @contextmanager
+    def calls(self) -> Iterator[list[int]]:
+        """One entry for each call of what is repeated."""
+        seen: list[int] = []
+        handles = [
+            block.register_forward_pre_hook(lambda *_, i=i: seen.append(i)) for i, block in enumerate(self.repeated)
+        ]
+        try:
+            yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_compiled_blocks_stay_compiled_and_none_is_compiled_again(name: str) -> None:
+    """Decisions lie outside of the graphs: no break (`fullgraph` raises), no recompile, the same latents."""
+    model = Compiled(name)
+    plain, eager = model.denoise(), []
+    changes = [d.signal for d in model.generate(fbcache(0.0))[1].decisions if d.signal is not None]
+    strategies = [fbcache(median(changes)), fbcache(ALWAYS), schedule(Reuse()), schedule(Taylor())]
+    for cache in strategies:
+        with model.calls() as calls:
+            made, trace = model.generate(cache)
+        assert 0 < sum(d.computed for d in trace.decisions) < len(trace.decisions)
+        eager.append((made, len(calls)))
+
+    with model.compiled():
+        assert torch.equal(model.denoise(), plain)
+        graphs = model.backend.graphs
+        assert graphs > 0
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            for cache, (expected, runs) in zip(strategies, eager, strict=True):
+                model.backend.runs = 0
+                made, _ = model.generate(cache)
+                assert torch.equal(made, expected)
+                assert model.backend.runs == runs, "a skipped block ran, or a block ran that is not compiled"
+        assert model.backend.graphs == graphs
+    assert torch.equal(model.denoise(), plain)
+
+
+WATCHING = {
+    "fbcache": fbcache(0.5),
+    "fbcache, all skipped": fbcache(ALWAYS),
+    "fbcache, none skipped": fbcache(0.0),
+    "teacache": watching(ModulatedInput(), AccumulatedPolynomial(threshold=0.5, coefficients=[1.0, 0.0]), Reuse()),
+    "easycache": watching(ModelChange(), PredictedChange(threshold=0.5), Reuse()),
+    "dicache": watching(FirstBlockOutput(), AccumulatedChange(threshold=0.5), Gamma()),
+    "seacache": watching(FilteredLatents(), AccumulatedChange(threshold=0.5), Taylor()),
+}
+SCHEDULES = {
+    "reuse": schedule(Reuse()),
+    "taylor": schedule(Taylor(order=2)),
+    "warm-up": schedule(Reuse(), warmup_steps=3),
+}
+
+
+def transfers(generated: Generated, cache: CacheConfig, steps: int = STEPS) -> tuple[int, list[Any]]:
+    """In one generation: what waits for the device, and the decisions."""
+    sigmas = [1 - step / steps for step in range(steps)]  # asked for once a generation, not counted here
+    run = Run(steps=lambda: steps, sigmas=lambda: sigmas, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
+    with attached([generated.denoiser], FLUX.blocks, cache, run) as trace, Transfers() as seen:
+        generated.denoise(steps=steps, on_step=trace.end_step)
+    return seen.count, trace.decisions
+
+
+@pytest.mark.parametrize("name", WATCHING)
+@pytest.mark.parametrize("which", ["plain", "guided"])
+def test_a_strategy_that_watches_waits_at_most_once_for_each_call(
+    which: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    generated = request.getfixturevalue(which)
+    without, _ = transfers(generated, NoCache())
+    count, decisions = transfers(generated, WATCHING[name])
+    measured = sum(d.signal is not None for d in decisions)
+    assert measured >= len(decisions) // 2
+    assert count - without == measured
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_never_waits(name: str, plain: Generated) -> None:
+    without, _ = transfers(plain, NoCache())
+    count, decisions = transfers(plain, SCHEDULES[name])
+    assert any(not d.computed for d in decisions)
+    assert count == without
+
+
+def test_dmd_waits_only_behind_computed_steps(plain: Generated) -> None:
+    cache = Custom(signal=NoSignal(), criterion=Interval(interval=2), predictor=Dmd())
+    without, _ = transfers(plain, NoCache(), steps=12)
+    count, decisions = transfers(plain, cache, steps=12)
+    assert 0 < count - without <= sum(d.computed for d in decisions)
+
+
+def test_pictures_of_a_batch_are_measured_in_one_transfer(plain: Generated) -> None:
+    inputs: list[dict[str, Any]] = []
+    handle = plain.denoiser.register_forward_pre_hook(lambda _, __, given: inputs.append(given), with_kwargs=True)
+    plain.denoise(steps=STEPS)
+    handle.remove()
+
+    def doubled(name: str, value: Any) -> Any:
+        per_row = torch.is_tensor(value) and not name.endswith("_ids")
+        return torch.cat([value, value * 0.9]) if per_row else value
+
+    def count(cache: CacheConfig) -> tuple[int, Trace]:
+        run = Run(steps=lambda: STEPS, pictures=2)
+        with attached([plain.denoiser], FLUX.blocks, cache, run) as trace, torch.inference_mode(), Transfers() as seen:
+            for given in inputs:
+                plain.denoiser(**{name: doubled(name, value) for name, value in given.items()})
+                trace.end_step()
+        return seen.count, trace
+
+    without, _ = count(NoCache())
+    seen, trace = count(fbcache(0.5))
+    assert len(trace.decisions) == 2 * STEPS
+    assert seen - without == STEPS - 1

@@ -1,0 +1,186 @@
+"""FLOPs: against sums made by hand, against whole generations counted, and that counting leaves no mark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.modules import module as torch_module
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.caching.generate import ALWAYS, Generated, fbcache
+from tests.caching.generate_unet import deepcache, first_blocks, generated
+from wavespeed_runner.caching import Trace, flops
+from wavespeed_runner.caching.flops import Cost, Flops, counted, evidence, noted
+from wavespeed_runner.caching.trace import Decision, merged
+from wavespeed_runner.models.family import UNetBlocks
+from wavespeed_runner.models.flux import FLUX
+
+IMAGE, TEXT, WIDTH, DOUBLE, SINGLE = 16, 40, 64, 2, 4
+"""Of the tiny FLUX at 64 pixels: tokens, width, blocks of either kind."""
+
+
+def linear(inputs: int, outputs: int, tokens: int = 1) -> int:
+    return 2 * inputs * outputs * tokens
+
+
+def attention(tokens: int) -> int:
+    """Scores and their product with the values, all heads together."""
+    return 2 * (2 * tokens * tokens * WIDTH)
+
+
+def double_block() -> int:
+    w, both = WIDTH, IMAGE + TEXT
+    modulation = 2 * linear(w, 6 * w)
+    return modulation + linear(w, 4 * w, both) + linear(w, 4 * w, both) + linear(4 * w, w, both) + attention(both)
+
+
+def single_block() -> int:
+    w, both = WIDTH, IMAGE + TEXT
+    return linear(w, 3 * w) + linear(w, 3 * w + 4 * w, both) + linear(5 * w, w, both) + attention(both)
+
+
+def outside() -> int:
+    w = WIDTH
+    time, pooled = linear(256, w) + linear(w, w), linear(32, w) + linear(w, w)
+    guidance = time  # the embedding of the distilled guidance's scale
+    return time + guidance + pooled + linear(32, w, TEXT) + linear(w, w, IMAGE) + linear(w, 2 * w) + linear(w, w, IMAGE)
+
+
+def noted_run(made: Any, cache: Any, **call: Any) -> tuple[Flops, torch.Tensor]:
+    denoiser = made.denoiser if isinstance(made, Generated) else made.unet
+    with noted([denoiser]) as calls:
+        latents, _ = made.run(cache, **call)
+    return counted(calls, FLUX.blocks if isinstance(made, Generated) else UNetBlocks(), cache), latents
+
+
+def whole(made: Any, *, cache: Any) -> int:
+    """FLOPs of a generation, all its calls counted while they happen."""
+    attention_of_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flops.attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=attention_of_cpu) as counter:
+        made.run(cache, steps=4) if cache else made.denoise(steps=4)
+    return int(counter.get_total_flops())
+
+
+def test_blocks_of_flux_are_what_their_layers_multiply(plain: Generated) -> None:
+    found, _ = noted_run(plain, fbcache(ALWAYS, blocks=2), steps=3)
+    blocks = DOUBLE * double_block() + SINGLE * single_block()
+    cost = Cost(denoiser=blocks + outside(), blocks=blocks, skippable=SINGLE * single_block())
+    assert found == Flops(calls=(cost,) * 3)
+
+
+def test_the_last_blocks_count_as_always_run(plain: Generated) -> None:
+    found, _ = noted_run(plain, fbcache(ALWAYS, tail_blocks=1), steps=1)
+    assert found.calls[0].skippable == (DOUBLE - 1) * double_block() + (SINGLE - 1) * single_block()
+
+
+@pytest.mark.parametrize("window", [{}, {"tail_blocks": 2}, {"start": 0.5}], ids=["all", "tail", "window"])
+def test_the_share_is_that_of_whole_generations_of_a_transformer(guided: Generated, window: dict[str, Any]) -> None:
+    cache = fbcache(ALWAYS, **window)
+    found, _ = noted_run(guided, cache, steps=4)
+    said = evidence(found, guided.run(cache, steps=4)[1])
+    assert said["denoiser_flops"] == whole(guided, cache=None)
+    assert said["denoiser_flop_share"] == pytest.approx(whole(guided, cache=cache) / said["denoiser_flops"], abs=1e-12)
+    assert said["flop_share"] < said["denoiser_flop_share"] < 1
+
+
+@pytest.mark.parametrize("cache", [first_blocks(ALWAYS), deepcache(2, 0), deepcache(2, 3)], ids=["first", "0", "3"])
+@pytest.mark.parametrize("model", ["sd15", "sdxl"])
+def test_the_share_is_that_of_whole_generations_of_a_unet(model: str, cache: Any) -> None:
+    made = generated(model)
+    found, _ = noted_run(made, cache, steps=4)
+    said = evidence(found, made.run(cache, steps=4)[1])
+    assert said["denoiser_flops"] == whole(made, cache=None)
+    assert said["denoiser_flop_share"] == pytest.approx(whole(made, cache=cache) / said["denoiser_flops"], abs=1e-12)
+
+
+def test_prompts_of_other_lengths_cost_their_own(plain: Generated) -> None:
+    """Forms of calls are counted apart, and told apart in the order in which they came."""
+    given = dict(plain.embeddings)
+    shorter = {name: tensor[:, :24] if tensor.ndim == 3 else tensor for name, tensor in given.items()}
+    denoiser, cache = plain.denoiser, fbcache(ALWAYS)
+    with noted([denoiser]) as calls:
+        for plain.embeddings in (given, shorter, given):
+            plain.denoise(steps=1)
+    plain.embeddings = given
+    costs = counted(calls, FLUX.blocks, cache).calls
+    assert costs[0] == costs[2] and costs[1].blocks < costs[0].blocks and len(calls.first) == 2
+
+
+def decided(*computed: bool, ran: tuple[bool, ...] | None = None, picture: int = 0) -> list[Decision]:
+    return [
+        Decision(step=i, branch="cond", picture=picture, computed=one, ran=(ran or computed)[i], signal=None)
+        for i, one in enumerate(computed)
+    ]
+
+
+def test_shares_of_a_known_list_of_decisions() -> None:
+    costs = Flops(calls=tuple(Cost(denoiser=n * 120, blocks=n * 100, skippable=n * 90) for n in (1, 1, 2, 1)))
+    said = evidence(costs, Trace(strategy="x", decisions=decided(True, False, False, True)))
+    assert said["block_flops"] == 500 and said["flop_share"] == pytest.approx(230 / 500)
+    assert said["denoiser_flops"] == 600 and said["denoiser_flop_share"] == pytest.approx(330 / 600)
+
+
+def test_a_hit_saves_nothing_while_a_neighbour_has_the_blocks_run() -> None:
+    costs = Flops(calls=(Cost(denoiser=120, blocks=100, skippable=50),) * 2)
+    both = decided(True, False, ran=(True, True)) + decided(True, True, picture=1)
+    said = evidence(costs, Trace(strategy="x", decisions=both))
+    assert said["flop_share"] == 1 and said["block_flops"] == 100, "half of what the batch takes"
+
+
+@pytest.mark.parametrize(
+    ("costs", "why"),
+    [(flops.NO_WARMUP, "no warm-up (measure.warmup=0)"), (Flops(), "2 calls of the denoiser, 0 in the warm-up")],
+)
+def test_what_was_not_counted_is_null_and_says_why(costs: Flops, why: str) -> None:
+    said = evidence(costs, Trace(strategy="x", decisions=decided(True, False)))
+    assert said["flop_share"] is None and said["denoiser_flop_share"] is None and said["flops_missing"] == why
+
+
+def test_shares_of_several_generations_weigh_by_what_they_take() -> None:
+    one = {"calls": 2, "hits": 1, "block_share": 0.5}
+    a = {**one, "block_flops": 100, "flop_share": 0.5, "denoiser_flops": 200, "denoiser_flop_share": 0.75}
+    b = {**one, "block_flops": 300, "flop_share": 0.9, "denoiser_flops": 400, "denoiser_flop_share": 0.9}
+    both = merged([a, b])
+    assert both and both["block_flops"] == 400 and both["flop_share"] == pytest.approx(320 / 400)
+    assert both["denoiser_flop_share"] == pytest.approx(510 / 600)
+    unknown = merged([a, {**one, "flop_share": None, "block_flops": None, "flops_missing": "no warm-up"}])
+    assert unknown and unknown["flop_share"] is None and unknown["flops_missing"] == "no warm-up"
+    older = merged([a, one])
+    assert older and older["flop_share"] is None and older["hits"] == 2
+
+
+def test_counting_changes_no_bit_and_leaves_no_hook(guided: Generated) -> None:
+    def hooks() -> list[int]:
+        return [
+            len(kept)
+            for part in guided.denoiser.modules()
+            for kept in (part._forward_pre_hooks, part._forward_hooks, part._forward_pre_hooks_with_kwargs)
+        ] + [len(torch_module._global_forward_pre_hooks), len(torch_module._global_forward_hooks)]
+
+    cache = fbcache(0.6)
+    before, state = hooks(), torch.get_rng_state()
+    plainly, _ = guided.run(cache, steps=4)
+    found, watched = noted_run(guided, cache, steps=4)
+    after, _ = guided.run(cache, steps=4)
+    assert found.calls and torch.equal(plainly, watched) and torch.equal(plainly, after)
+    assert hooks() == before and torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_compiled_denoiser_is_left_alone(plain: Generated) -> None:
+    block = plain.denoiser.transformer_blocks[0]
+    block.compile(backend="eager")
+    try:
+        with noted([plain.denoiser]) as calls:
+            assert not plain.denoiser._forward_pre_hooks, "a hook would have it compiled again"
+        assert counted(calls, FLUX.blocks, fbcache(ALWAYS)) == Flops(missing="the denoiser is compiled")
+    finally:
+        block._compiled_call_impl = None
+
+
+def test_an_operator_that_cannot_be_counted_fails_no_run(plain: Generated) -> None:
+    with noted([plain.denoiser]) as calls:
+        plain.denoise(steps=1)
+    calls.first = {form: (denoiser, args, {}) for form, (denoiser, args, _) in calls.first.items()}
+    assert counted(calls, FLUX.blocks, fbcache(ALWAYS)).missing.startswith("TypeError while counting: ")

@@ -1,0 +1,96 @@
+"""What TeaCache watches, in every family, against what the first block's attention really gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from tests.caching.tiny_models import TinyModel, models, tiny_model
+from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching.criteria import AccumulatedChange
+from wavespeed_runner.caching.predictors import Reuse
+from wavespeed_runner.caching.signals import ModulatedInput
+from wavespeed_runner.config import CacheConfig
+
+ATTENTION = {
+    "chroma": "attn",
+    "flux": "attn",
+    "flux2": "attn",
+    "flux2_klein": "attn",
+    "hidream": "block.attn1",
+    "hunyuan_video": "attn",
+    "hunyuan_video_i2v": "attn",
+    "hunyuan_video15": "attn",
+    "hunyuan_video15_i2v": "attn",
+    "ltx2": "attn1",
+    "ltx_video": "attn1",
+    "lumina2": "attn",
+    "pixart_sigma": "attn1",
+    "qwen_image": "attn",
+    "sana": "attn1",
+    "sd3": "attn",
+    "z_image": "attention",
+}
+"""Model -> the attention of its blocks. The others watch the timestep alone."""
+
+
+@pytest.fixture(scope="module", params=models())
+def tiny(request: pytest.FixtureRequest) -> TinyModel:
+    return tiny_model(request.param)
+
+
+@contextmanager
+def watched(tiny: TinyModel) -> Iterator[list[torch.Tensor]]:
+    """What the signal should have been at each call, by hooks."""
+    seen: list[torch.Tensor] = []
+
+    def attention(module: Any, args: Any, kwargs: Any) -> None:
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    def projected(module: Any, args: Any, output: Any) -> None:
+        seen.append(output[1].unflatten(-1, (6, -1)))
+
+    def embedded(module: Any, args: Any, output: Any) -> None:
+        seen.append(output)
+
+    handles = []
+    for denoiser in tiny.denoisers:
+        if tiny.config.name in ATTENTION:
+            module = tiny.listed(denoiser)[0].get_submodule(ATTENTION[tiny.config.name])
+            handles.append(module.register_forward_pre_hook(attention, with_kwargs=True))
+        elif tiny.config.name.startswith("wan"):
+            handles.append(denoiser.condition_embedder.register_forward_hook(projected))
+        else:
+            handles.append(denoiser.time_embedding.register_forward_hook(embedded))
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+def test_the_signal_is_what_the_first_block_works_on(tiny: TinyModel) -> None:
+    cache = CacheConfig(
+        name="test", signal=ModulatedInput(), criterion=AccumulatedChange(threshold=0.0), predictor=Reuse()
+    )
+    given: list[torch.Tensor] = []
+
+    def look(branch: str, seen: Any, residual: Any) -> None:
+        given.append(seen.modulated(seen.first_block, dict(seen.before), dict(seen.arguments)))
+
+    half = len(tiny.calls) // 2
+    run = Run(steps=lambda: 2)
+    with watched(tiny) as expected, attached(tiny.denoisers, tiny.blocks, cache, run, observer=look) as trace:
+        for i, call in enumerate(tiny.calls):
+            if i == half:
+                trace.end_step()
+            call.again()
+    assert len(given) == len(expected) == len(tiny.calls)
+    for ours, theirs in zip(given, expected, strict=True):
+        assert ours.shape[0] == tiny.calls[0].rows and torch.equal(ours, theirs)
+    if len(tiny.denoisers) == 1:  # two of them do not compare with each other
+        for decision, now, then in zip(trace.decisions[half:], expected[half:], expected[:half], strict=True):
+            formula = (now.double() - then.double()).abs().mean() / then.double().abs().mean()
+            assert decision.signal == pytest.approx(formula.item(), rel=1e-4) and formula > 0

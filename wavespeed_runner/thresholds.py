@@ -1,0 +1,108 @@
+"""What each threshold would do, without running anything: a strategy replayed on the model's calibration.
+
+    python -m wavespeed_runner.thresholds cache=fbcache [GROUP=OPTION ...] [KEY=VALUE ...]
+
+Takes the runner's overrides. Prints every number of computed steps that the strategy can come to, from which threshold
+on, and which steps they are. Loads no model. Exit status 2: nothing to replay, or a wrong configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .caching.calibration import Calibration
+    from .caching.foresight import Foretold
+    from .config import CacheConfig
+
+ROWS = 40
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status as the module says."""
+    from .cli import guarded
+
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
+    from .caching.filling import calibration_of
+    from .cli import parse
+    from .compose import compose_job, composer
+    from .plan import build_plan
+    from .report.console import ASCII
+
+    args = parse(arguments)
+    with composer(args.config_dir):
+        composed = compose_job(list(args.overrides), list(args.overrides))
+        plan = build_plan(composed)
+    cache = plan.config.cache
+    if cache.name == "none":
+        raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
+    where, calibration = calibration_of(plan.config, f"cache={cache.name}: a replay needs a calibration")
+    text = table(calibration, cache, threshold_key(composed), where)
+    encoding = sys.stdout.encoding or "ascii"
+    print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
+    return 0
+
+
+def threshold_key(composed: dict[str, Any]) -> str:
+    """The key that a user sets: the criterion's own, or the one that it follows."""
+    criterion = composed["cache"].get("criterion") or {}
+    follows = re.fullmatch(r"\$\{([\w.]+)\}", str(criterion.get("threshold")))
+    return follows[1] if follows else "cache.criterion.threshold"
+
+
+def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:
+    """A part for each guidance branch that decides."""
+    from .caching.foresight import pieces
+
+    branches: list[str] = list(calibration.model) or [""]
+    if cache.guidance_branches.value == "first":
+        branches = branches[:1]
+    lines = [f"cache={cache.name} replayed on the calibration {where}: {calibration.steps} steps, nothing was run"]
+    for branch in branches:
+        found = [(threshold, told) for threshold, told in pieces(calibration, cache, branch)]
+        lines += ["", *([f"guidance branch {branch}"] if len(branches) > 1 else []), *_rows(found, key)]
+    return "\n".join([*lines, "", _legend()])
+
+
+def _legend() -> str:
+    from .report.console import LEGEND
+
+    return LEGEND
+
+
+def _rows(found: list[tuple[float, Foretold]], key: str) -> list[str]:
+    """One line for each number of computed steps, where it begins, and what holds below the first and above the last."""
+    kept = [found[0]]
+    for threshold, told in found[1:]:
+        if len(told.computed) != len(kept[-1][1].computed):
+            kept.append((threshold, told))
+    if len(kept) > ROWS:
+        step = (len(kept) - 1) / (ROWS - 1)
+        kept = [kept[round(i * step)] for i in range(ROWS)]
+    lines = [f"{key:>24}  computed  steps"]
+    lines += [
+        f"{f'above {threshold:.4g}' if threshold else '0':>24}  {len(told.computed):>8}  {told.bar}"
+        for threshold, told in kept
+    ]
+    first, last = kept[0], kept[-1]
+    if len(kept) == 1:
+        return [*lines, "no threshold changes anything: the window leaves nothing to decide"]
+    lines.append(
+        f"{'inert' if len(first[1].computed) == first[1].steps else 'the same'} up to {kept[1][0]:.4g}; "
+        f"above {last[0]:.4g} everything that may be skipped is"
+    )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
