@@ -112,6 +112,25 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"memory": "group_offload", "memory.use_stream": True}],
         [{"memory": "group_offload", "memory.use_stream": True, "device": "cuda:1"}, {"memory": "group_offload"}],
     ),
+    "attention-whole": (
+        [{"cache": "pab", "model": {"name": "generic", "repo": "a/b", "steps": 28, "width": 64, "height": 64}}],
+        [{"cache": "pab"}, {"cache": "fbcache"}],
+    ),
+    "attention-branches": (
+        [{"cache": "pab", "guidance_scale": 4.0}, {"cache": "fastercache", "guidance_scale": 4.0}],
+        [{"cache": "pab", "guidance_scale": 1.0}, FBCACHE | {"guidance_scale": 4.0}],
+    ),
+    "fastercache-family": (
+        [{"cache": "fastercache", "model.name": "z_image"}],
+        [{"cache": "pab", "model.name": "z_image"}, {"cache": "fastercache"}],
+    ),
+    "fastercache-guidance": (
+        [{"cache": "fastercache", "model.name": "sd3", "guidance_scale": 4.0}],
+        [
+            {"cache": "fastercache", "model.name": "sd3", "guidance_scale": 1.0},
+            {"cache": "pab", "model.name": "sd3", "guidance_scale": 4.0},
+        ],
+    ),
     "group-unet-cache": (
         [FBCACHE | {"memory": "group_offload", "memory.group_type": "block_level", "family.blocks": UNetBlocks()}],
         [

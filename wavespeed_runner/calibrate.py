@@ -83,7 +83,7 @@ def calibrated(plan: Plan, key: dict[str, Any]) -> Calibration:
     """Runs the prompts of a plan and puts together what they show."""
     from tqdm import tqdm
 
-    from .caching.recording import Numbers, calibration_from
+    from .caching.recording import calibration_from
     from .environment import versions, what_matters
     from .execution import Execution
     from .graph import keys
@@ -110,6 +110,11 @@ def calibrated(plan: Plan, key: dict[str, Any]) -> Calibration:
 
 def recording_graph(graph: Graph, take: Callable[[list[Numbers]], None]) -> Graph:
     """The part of a graph that ends in its denoising stage, which hands over what it has seen."""
+    return ending(graph, lambda node: _recorded(node, take))
+
+
+def ending(graph: Graph, replaced: Callable[[Node], Node]) -> Graph:
+    """The part of a graph that ends in its denoising stage, with another node in the stage's place."""
     from .graph import Graph
     from .stages.denoise import DenoiseOptions
 
@@ -121,7 +126,7 @@ def recording_graph(graph: Graph, take: Callable[[list[Numbers]], None]) -> Grap
             needed.add(name)
             names += graph.nodes[name].inputs.values()
     nodes = {name: node for name, node in graph.nodes.items() if name in needed}
-    return Graph(nodes={**nodes, last.name: _recorded(last, take)}, output=last.name)
+    return Graph(nodes={**nodes, last.name: replaced(last)}, output=last.name)
 
 
 def _recorded(node: Node, take: Callable[[list[Numbers]], None]) -> Node:

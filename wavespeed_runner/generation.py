@@ -114,9 +114,10 @@ def _run(called: Any, family: Family, wanted: Wanted, pictures: int) -> Run:
     return Run(
         steps=lambda: calls_of(called),
         sigmas=lambda: noise_levels(called.scheduler)[-calls_of(called) :],
-        timesteps=lambda: [float(t) for t in called.scheduler.timesteps[-calls_of(called) :]],
+        timesteps=lambda: called.scheduler.timesteps[-calls_of(called) :].tolist(),
         pictures=pictures,
         flow=family.schedule == "flow",
+        channels=2 if family.schedule == "cogvideox" else 1,
         grid=lambda tokens: token_grid(tokens, size, family.frame_multiple),
     )
 

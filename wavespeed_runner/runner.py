@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from .caching import merged
+from .caching.wrapped_options import Wrapped
 from .config import CacheConfig
 from .errors import ConfigError, one_line
 from .execution import Execution, StageRun
@@ -182,7 +183,9 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
     own = {one.name for one in fields(cache)} - {one.name for one in fields(CacheConfig)}
     key = next((f"cache.{name}" for name in sorted(own) if "thresh" in name), "cache.criterion.threshold")
     said = remark(asked(samples), key)
-    if not said and not hits:
+    if not hits and isinstance(cache, Wrapped):
+        said = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
+    elif not said and not hits:
         said = "the cache never hit: no step that may be skipped had anything to compare with"
     return [said] if said else []
 

@@ -63,25 +63,20 @@ def threshold_key(composed: dict[str, Any]) -> str:
 def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:
     """A part for each guidance branch that decides."""
     from .caching.foresight import pieces
+    from .report.console import LEGEND
 
     branches: list[str] = list(calibration.model) or [""]
     if cache.guidance_branches.value == "first":
         branches = branches[:1]
     lines = [f"cache={cache.name} replayed on the calibration {where}: {calibration.steps} steps, nothing was run"]
     for branch in branches:
-        found = [(threshold, told) for threshold, told in pieces(calibration, cache, branch)]
-        lines += ["", *([f"guidance branch {branch}"] if len(branches) > 1 else []), *_rows(found, key)]
-    return "\n".join([*lines, "", _legend()])
-
-
-def _legend() -> str:
-    from .report.console import LEGEND
-
-    return LEGEND
+        title = [f"guidance branch {branch}"] if len(branches) > 1 else []
+        lines += ["", *title, *_rows(list(pieces(calibration, cache, branch)), key)]
+    return "\n".join([*lines, "", LEGEND])
 
 
 def _rows(found: list[tuple[float, Foretold]], key: str) -> list[str]:
-    """One line for each number of computed steps, where it begins, and what holds below the first and above the last."""
+    """One line for each number of computed steps, where it begins; and what holds below and above them all."""
     kept = [found[0]]
     for threshold, told in found[1:]:
         if len(told.computed) != len(kept[-1][1].computed):

@@ -51,7 +51,7 @@ call's batch: two where the branches share it."""
 
 
 def strategy(signal: PartConfig, criterion: PartConfig, tail_blocks: int = 0) -> CacheConfig:
-    return CacheConfig(name="test", signal=signal, criterion=criterion, predictor=Reuse(), tail_blocks=tail_blocks)
+    return CacheConfig(name="custom", signal=signal, criterion=criterion, predictor=Reuse(), tail_blocks=tail_blocks)
 
 
 EAGER = {

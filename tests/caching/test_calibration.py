@@ -110,11 +110,20 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     )
     budgets = draw(st.lists(st.integers(1, n), unique=True, max_size=2))
     return Calibration(
-        key={"model": draw(names), "repo": "a/b", "init": "pretrained", "sampler": "default", "steps": n, "strength": 0.5},
+        key={
+            "model": draw(names),
+            "repo": "a/b",
+            "init": "pretrained",
+            "sampler": "default",
+            "steps": n,
+            "strength": 0.5,
+        },
         made={"prompts": draw(st.lists(st.text(max_size=20), max_size=2)), "seeds": [0]},
         sigmas=draw(st.lists(numbers, min_size=n, max_size=n)),
         signals={draw(names): {draw(names): rows(n - 1, gappy)}},
-        model={"cond": ModelTrace(input=draw(st.lists(gappy, min_size=n - 1, max_size=n - 1)), rate=rows(n - 1, gappy))},
+        model={
+            "cond": ModelTrace(input=draw(st.lists(gappy, min_size=n - 1, max_size=n - 1)), rate=rows(n - 1, gappy))
+        },
         polynomial=draw(st.none() | fit),
         ratios=draw(st.just([]) | st.lists(st.floats(1e-3, 10), min_size=n, max_size=n)),
         gram={0: rows(n, numbers), 1: rows(n, numbers)},
@@ -215,7 +224,10 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
 
 
 def test_file_names_tell_models_steps_and_keys_apart():
-    here = {file_name(key_of(config(*o))) for o in ([], ["steps=20"], ["width=96"], ["model=demo_unet"], ["model.init=tiny"])}
+    here = {
+        file_name(key_of(config(*o)))
+        for o in ([], ["steps=20"], ["width=96"], ["model=demo_unet"], ["model.init=tiny"])
+    }
     assert len(here) == 5
     assert any(name.startswith("demo-28-") for name in here)
     assert any(name.startswith("flux-tiny-28-") for name in here)

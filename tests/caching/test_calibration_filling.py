@@ -68,7 +68,7 @@ def test_the_residual_behind_the_first_block_has_its_own_gram_matrix(demo):
 
 
 def test_a_plan_has_as_many_steps_as_asked_for_and_no_swap_is_better(demo):
-    given, _ = fill(config("cache=planned", "cache.computed=9"))
+    given, _ = fill(config("cache=planned", "cache.computed=9", "cache.criterion.first=3"))
     schedule = given.cache.criterion.schedule
     assert len(schedule) == 9
     assert schedule[:3] == [1, 2, 3]

@@ -43,7 +43,7 @@ def planned(*overrides: str) -> Any:
 
 @dataclass
 class Demo:
-    """The demo model, loaded; it runs the prompts of `prompts=demo`, which neither training nor calibration has seen."""
+    """The demo model, loaded; it runs prompts of `prompts=demo`, which neither training nor calibration has seen."""
 
     model: str
 
@@ -130,7 +130,7 @@ def test_changes_against_the_last_computed_step_worked_by_hand():
 def test_accumulated_changes_worked_by_hand():
     """.1, .1 + .25, then anew: .15."""
     cache = CacheConfig(
-        name="x", signal=FirstBlockOutput(), criterion=AccumulatedChange(threshold=0.3), predictor=Reuse()
+        name="custom", signal=FirstBlockOutput(), criterion=AccumulatedChange(threshold=0.3), predictor=Reuse()
     )
     rows = [[0.1], [0.3, 0.25], [0.5, 0.4, 0.15]]
     assert predicted(small(rows), cache).computed == [1, 3]
@@ -141,7 +141,9 @@ def test_predicted_changes_worked_by_hand():
     has the rate of step 4 against the last computed one before it, step 2: 5 * .1 = .5, computed."""
     rate = [[2.0], [9.0, 9.0], [9.0, 5.0, 9.0], [9.0] * 4]
     rows = [[0.3], [0.0, 0.1], [0.0, 0.0, 0.2], [0.0, 0.0, 0.0, 0.1]]
-    cache = CacheConfig(name="x", signal=ModelChange(), criterion=PredictedChange(threshold=0.3), predictor=Reuse())
+    cache = CacheConfig(
+        name="custom", signal=ModelChange(), criterion=PredictedChange(threshold=0.3), predictor=Reuse()
+    )
     assert predicted(small(rows, rate), cache).computed == [1, 2, 4, 5]
     eased = with_threshold(cache, 0.55)
     assert predicted(small(rows, rate), eased).computed == [1, 2, 4]
@@ -167,10 +169,10 @@ def test_pieces_are_all_there_is(kind, rows, data):
     parts = {
         "computed": fbcache(0.1),
         "previous": CacheConfig(
-            name="x", signal=FirstBlockResidual(), criterion=AccumulatedChange(), predictor=Reuse()
+            name="custom", signal=FirstBlockResidual(), criterion=AccumulatedChange(), predictor=Reuse()
         ),
         "ratios": CacheConfig(
-            name="x",
+            name="custom",
             signal=NoSignal(),
             criterion=MagnitudeRatio(ratios=[1.0, *(1 - row[-1] / 2 for row in rows)]),
             predictor=Reuse(),

@@ -73,7 +73,7 @@ def watched(tiny: TinyModel) -> Iterator[list[torch.Tensor]]:
 
 def test_the_signal_is_what_the_first_block_works_on(tiny: TinyModel) -> None:
     cache = CacheConfig(
-        name="test", signal=ModulatedInput(), criterion=AccumulatedChange(threshold=0.0), predictor=Reuse()
+        name="custom", signal=ModulatedInput(), criterion=AccumulatedChange(threshold=0.0), predictor=Reuse()
     )
     given: list[torch.Tensor] = []
 

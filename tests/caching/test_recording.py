@@ -12,6 +12,7 @@ import torch
 from diffusers.hooks import MagCacheConfig
 
 from tests.caching.generate import Generated, fbcache
+from wavespeed_runner import thresholds
 from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.caching.calibration import Calibration
 from wavespeed_runner.caching.calibration_file import load
@@ -89,7 +90,7 @@ def test_the_models_own_trace_is_what_easycache_measures(plain, of_plain):
     """Its level after one computed step is k c; with a threshold of 0 every step is computed."""
     (numbers,) = numbers_of(of_plain)
     cache = CacheConfig(
-        name="x", signal=ModelChange(), criterion=PredictedChange(threshold=0.0), predictor=Reuse()
+        name="custom", signal=ModelChange(), criterion=PredictedChange(threshold=0.0), predictor=Reuse()
     )
     _, trace = plain.run(cache, steps=STEPS)
     levels = [decision.level for decision in trace.decisions]
@@ -226,3 +227,17 @@ def test_what_cannot_be_calibrated_is_said_before_anything_is_loaded(given, said
     assert said in told
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rehearsal_can_be_calibrated_and_replayed_a_guidance_branch_at_a_time(tmp_path, capsys):
+    given = ["model=flux", "model.init=tiny", "model.guidance=true_cfg", "guidance_scale=2", "steps=5", "device=cpu"]
+    given += [f"outputs={tmp_path}", "prompt='a red circle'"]
+    assert main(given) == 0
+    assert "5 steps, 2 guidance branches" in capsys.readouterr().out
+    assert thresholds.main([*given, "cache=fbcache"]) == 0
+    told = capsys.readouterr().out
+    assert told.index("guidance branch cond") < told.index("guidance branch uncond")
+    assert thresholds.main([*given, "cache=easycache"]) == 0
+    assert "guidance branch" not in capsys.readouterr().out
+    assert thresholds.main([*given, "cache=fbcache", "steps=6"]) == 2
+    assert "it is for steps=5, this run has 6" in capsys.readouterr().err

@@ -140,6 +140,7 @@ class Gate:
             arguments=self._arguments,
             modulated=self.blocks.modulated,
             flow=self.engine.run.flow,
+            channels=self.engine.run.channels,
             grid=self.engine.grid(),
         )
         names = self.blocks.used if self.end == self.count else tuple(after)

@@ -57,8 +57,8 @@ class Calibration:
     sigmas: list[float] = field(default_factory=list)
     """Noise level of each step."""
     signals: dict[str, dict[str, list[list[float | None]]]] = field(default_factory=dict)
-    """Signal -> guidance branch -> relative changes, averaged over the prompts. Row i (from 0) is of step i + 1, against
-    each of the steps 0 to i, so that its last number is the change against the step before. Null: undefined (0/0)."""
+    """Signal -> guidance branch -> relative changes, averaged over the prompts. Row i (from 0) is of step i + 1:
+    against each of the steps 0 to i, so that its last number is the change since the step before. Null: 0 / 0."""
     model: dict[str, ModelTrace] = field(default_factory=dict)
     """By guidance branch."""
     polynomial: Polynomial | None = None
@@ -103,7 +103,7 @@ def key_of(config: Config) -> Key:
 
 
 def _differing(options: Any, prefix: str, *, leave_out: Iterable[str]) -> Key:
-    """The values that are not the defaults of their class: an option that is added later leaves old keys as they are."""
+    """The values that are not the defaults of their class: an option added later leaves old keys as they are."""
     found = {}
     default = {one.name: one for one in fields(type(options))}
     for name, one in default.items():

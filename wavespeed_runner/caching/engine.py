@@ -40,6 +40,8 @@ class Run:
     """In the batch. Pipelines that batch guidance give a multiple of it: row i belongs to picture i % pictures."""
     flow: bool = True
     """Whether sigmas are those of flow matching."""
+    channels: int = 1
+    """The axis of the channels in the denoiser's input."""
     grid: Callable[[int], tuple[int, ...] | None] = lambda tokens: None
     """Number of latent tokens -> their (height, width) or (frames, height, width)."""
 

@@ -99,8 +99,8 @@ def _refuse_another_run(config: Config) -> None:
         return
     keys = [f"cache.{group}.{key}=null" for (group, name), key in OPEN.items() if _named(cache, group) == name]
     raise ConfigError(
-        f"cache.calibrated_for={cache.calibrated_for}: the strategy's numbers were filled in for that run, and this one "
-        f"is {mine}; to have them looked up anew: {' '.join(keys)} cache.calibrated_for=null"
+        f"cache.calibrated_for={cache.calibrated_for}: the strategy's numbers were filled in for that run, and this "
+        f"one is {mine}; to have them looked up anew: {' '.join(keys)} cache.calibrated_for=null"
     )
 
 
@@ -215,8 +215,8 @@ def _gram(cache: CacheConfig, where: str, calibration: Calibration) -> list[list
     if cache.tail_blocks or cache.depth is not None or blocks not in calibration.gram:
         there = " or ".join(map(str, sorted(calibration.gram)))
         raise ConfigError(
-            f"cache.signal.blocks={blocks} cache.tail_blocks={cache.tail_blocks} cache.depth={cache.depth}: {where} knows "
-            f"the residual behind {there} first blocks, up to the end; tail_blocks=0 and depth=null, or "
+            f"cache.signal.blocks={blocks} cache.tail_blocks={cache.tail_blocks} cache.depth={cache.depth}: {where} "
+            f"knows the residual behind {there} first blocks, up to the end; tail_blocks=0 and depth=null, or "
             "cache/predictor=taylor"
         )
     return calibration.gram[blocks]

@@ -95,7 +95,7 @@ class _Numbers:
         if self.watches == "model":
             # No rate is known before the second step, and that is computed for want of one.
             rate = self.trace.rate[computed[-1] - 1][computed[-2]] if len(computed) > 1 else None
-            found = (self.trace.input[step - 1], rate)
+            found: tuple[Any, ...] = (self.trace.input[step - 1], rate)
         else:
             found = (self.trace[step - 1][computed[-1] if self.watches == "computed" else -1],)
         return None if None in found else found
@@ -155,8 +155,8 @@ def remark(levels: Sequence[tuple[float, bool]], key: str) -> str:
     if not any(computed for _, computed in levels):
         highest = max(level for level, _ in levels)
         return (
-            f"the cache hit wherever it might, and {key} decided nothing: below {highest:.4g}, the most that a step was "
-            "compared with, it would"
+            f"the cache hit wherever it might, and {key} decided nothing: below {highest:.4g}, the most that a step "
+            "was compared with, it would"
         )
     return ""
 

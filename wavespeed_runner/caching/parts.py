@@ -44,6 +44,8 @@ class Seen:
     """(first block, streams, arguments) -> the first block's timestep-modulated input; None: the family has none."""
     flow: bool = True
     """Whether `at.sigma` is that of flow matching."""
+    channels: int = 1
+    """The axis of the channels in `latents`; 2 where frames come before them."""
     grid: tuple[int, ...] | None = None
     """Latent tokens as (height, width) or (frames, height, width), where the pipeline packs them into a sequence."""
 

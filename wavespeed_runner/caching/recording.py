@@ -26,8 +26,8 @@ DEGREE = 4
 CHUNK = 1 << 18
 """Numbers of a residual that are in float64 at once."""
 DIGITS, GRAM_DIGITS = 6, 10
-"""Significant digits. Of a Gram matrix more: its least eigenvalues, of nearly equal residuals, are what weights are made
-of, and the fit's ridge takes them seriously down to 1e-5 of its diagonal. Ten digits keep weights to 1e-4."""
+"""Significant digits. Of a Gram matrix more: its least eigenvalues, of nearly equal residuals, are what weights are
+made of, and the fit's ridge takes them seriously down to 1e-5 of its diagonal. Ten digits keep weights to 1e-4."""
 
 Rows = list[list["float | None"]]
 
@@ -36,7 +36,8 @@ def watching() -> CacheConfig:
     """The strategy that is attached for recording: it sees what is behind the first block, and skips nothing."""
     parts = {"signal": "first_block_residual", "criterion": "never", "predictor": "reuse"}
     made = {group: lookup(f"cache/{group}", name).options() for group, name in parts.items()}
-    return CacheConfig(name="calibration", **made)
+    strategy: CacheConfig = lookup("cache", "custom").options(**made)
+    return strategy
 
 
 @dataclass
@@ -116,8 +117,9 @@ def _numbers(name: str, branch: Branch) -> Numbers:
     signals = {signal: triangle(tensors) for signal, tensors in branch.signals.items()}
     points = []
     if "modulated_input" in signals and branch.outputs:
-        changes = [(row[-1], _change(*pair)) for row, pair in zip(signals["modulated_input"], _pairs(branch.outputs))]
-        points = [(x, y) for x, y in changes if x is not None and y is not None]
+        moved = [row[-1] for row in signals["modulated_input"]]
+        gave = [_change(*pair) for pair in _pairs(branch.outputs)]
+        points = [(x, y) for x, y in zip(moved, gave, strict=True) if x is not None and y is not None]
     return Numbers(
         branch=name,
         sigmas=branch.sigmas,

@@ -279,8 +279,8 @@ class Planned(PartConfig):
     def __post_init__(self) -> None:
         if not 1 <= self.first < self.computed:
             raise ConfigError(
-                f"cache.criterion.computed={self.computed} cache.criterion.first={self.first}: 1 <= first < computed is "
-                "needed"
+                f"cache.criterion.computed={self.computed} cache.criterion.first={self.first}: 1 <= first < computed "
+                "is needed"
             )
         if self.schedule is not None and (len(self.schedule) != self.computed or self.schedule[0] != 1):
             raise ConfigError(

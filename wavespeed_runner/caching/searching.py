@@ -7,7 +7,7 @@ climbing; the start, and with it most of the way, comes from `fitted.best_schedu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 REACH = 3
 """How far a computed step is moved in one try."""
@@ -16,17 +16,19 @@ Schedule = tuple[int, ...]
 """Computed steps, counted from 0, in order."""
 
 
-def climb(cost: Callable[[Schedule], float], start: Schedule, steps: int, *, tries: int) -> tuple[Schedule, float]:
+def climb(
+    cost: Callable[[Schedule], float], starts: Sequence[Schedule], steps: int, *, tries: int
+) -> tuple[Schedule, float]:
     """The best schedule met, and its cost.
 
     Args:
         cost: what is to be made small; called once for each schedule that is tried.
-        start: where to begin; step 0 stays in it.
+        starts: all are tried, and the best one is where the search begins; step 0 stays in it.
         steps: of the whole generation.
         tries: how many schedules are tried at most.
     """
-    known = {start: cost(start)}
-    best = start
+    known = {start: cost(start) for start in dict.fromkeys(starts)}
+    best = min(known, key=lambda schedule: known[schedule])
     improved = True
     while improved and len(known) < tries:
         improved = False

@@ -53,7 +53,7 @@ class FilteredLatentsSignal:
         if seen.latents is None:
             return None
         picture, noise = scales(seen.at.sigma, flow=seen.flow)
-        return filtered(seen.latents, picture, noise, exponent=self.exponent, grid=seen.grid)
+        return filtered(seen.latents, picture, noise, exponent=self.exponent, grid=seen.grid, channels=seen.channels)
 
 
 def scales(sigma: float, *, flow: bool) -> tuple[float, float]:

@@ -139,7 +139,7 @@ class StepMask(CacheConfig):
 
 @dataclass(kw_only=True)
 class Planned(CacheConfig):
-    """So many steps are computed, which ones was chosen on calibration runs, and the others are a fitted sum of them."""
+    """So many steps are computed, chosen on calibration runs; a fitted sum of theirs stands in for the others."""
 
     name: str = "planned"
     computed: int = 10

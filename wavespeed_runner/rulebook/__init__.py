@@ -5,6 +5,7 @@ facts of the model family). Sources are papers, issues, or our own tests.
 """
 
 from .accelerations import ADAPTERS, MEMORY
+from .attention import ATTENTION
 from .caches import CACHES
 from .graphs import GRAPHS
 from .rule import Rule, Text, Verdict
@@ -13,5 +14,5 @@ from .values import GUIDANCE, NUMERICS, VALUES
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 
-RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *ADAPTERS, *MEMORY, *NUMERICS)
+RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *ATTENTION, *ADAPTERS, *MEMORY, *NUMERICS)
 """In the order in which they are heard: the first bad word stops the run."""

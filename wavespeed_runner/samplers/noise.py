@@ -17,11 +17,11 @@ def noise_levels(scheduler: Any) -> list[float]:
     calls = len(scheduler.timesteps)
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) >= calls:
-        return [min(float(sigma), MOST) for sigma in sigmas[:calls]]
+        return [min(sigma, MOST) for sigma in sigmas[:calls].tolist()]
     kept = getattr(scheduler, "alphas_cumprod", None)
     if kept is None:
         return []
-    found = [float(kept[int(t)]) for t in scheduler.timesteps]
+    found = kept.cpu()[scheduler.timesteps.cpu().long()].tolist()
     return [min(((1 - abar) / abar) ** 0.5, MOST) if abar > 0 else MOST for abar in found]
 
 

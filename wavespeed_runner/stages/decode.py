@@ -19,7 +19,7 @@ class DecodeOptions:
 @stage("decode", options=DecodeOptions)
 def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> Images:
     """Latents -> uint8 pictures."""
-    return Images(tensors={"images": _decoded(pipeline, latents)})
+    return Images(tensors={"images": decoded(pipeline, latents)})
 
 
 @dataclass(kw_only=True)
@@ -35,10 +35,10 @@ class DecodeVideoOptions:
 @stage("decode_video", options=DecodeVideoOptions)
 def decode_video(options: DecodeVideoOptions, *, pipeline: Pipeline, latents: Latents) -> Videos:
     """Latents -> uint8 frames."""
-    return Videos(tensors={"frames": _decoded(pipeline, latents)}, data={"fps": options.fps})
+    return Videos(tensors={"frames": decoded(pipeline, latents)}, data={"fps": options.fps})
 
 
-def _decoded(pipeline: Pipeline, latents: Latents) -> Any:
+def decoded(pipeline: Pipeline, latents: Latents) -> Any:
     """One after the other, so that a picture does not depend on its neighbours; an empty array for no latents."""
     import numpy as np
     import torch
@@ -47,10 +47,10 @@ def _decoded(pipeline: Pipeline, latents: Latents) -> Any:
     count = len(latents.tensors["latents"])
     if not count:
         return np.empty((0, size["height"], size["width"], 3), np.uint8)
-    decoded = []
+    parts = []
     with torch.inference_mode():
         for one in range(count):
             tensors = {name: tensor[one : one + 1].to(pipeline.device) for name, tensor in latents.tensors.items()}
-            decoded.append(pipeline.family.decode(pipeline.pipe, tensors, **size))
+            parts.append(pipeline.family.decode(pipeline.pipe, tensors, **size))
     pipeline.pipe.maybe_free_model_hooks()
-    return np.concatenate(decoded)
+    return np.concatenate(parts)
