@@ -15,7 +15,17 @@ from wavespeed_runner.samplers import SAMPLERS
 FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
 EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
+CALIBRATED = ["model.init=pretrained"]
+"""The shipped calibration is of the demo model's own weights."""
+OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS = {
+    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "predictor/fitted")},
+    **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
+    **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
+    "cache/step_mask": ["steps=28"],
+    "cache/criterion/steps": ["cache.criterion.computed=[1,2,4]"],
+    "cache/criterion/predicted_change": ["cache/signal=model_change"],
+    "cache/signal/none": ["cache/criterion=interval"],
     "adapters/lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
     "adapters/textual_inversion": [
         "model=sd15",
@@ -43,7 +53,7 @@ def composing() -> Iterator[None]:
 
 def overrides(option: str) -> list[str]:
     group, _, name = option.rpartition("/")
-    whole = ["cache=fbcache"] if group.startswith("cache/") else []
+    whole = ["cache=custom"] if group.startswith("cache/") else []
     companions = COMPANIONS.get(option, [])
     rehearsed = [one for one in REHEARSED if one.partition("=")[0] not in {c.partition("=")[0] for c in companions}]
     return [*whole, *_model_of(option), f"{group}={name}", *companions, *rehearsed]

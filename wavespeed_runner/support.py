@@ -15,10 +15,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from .caching.filling import filled
 from .cli import guarded
 from .compose import compose_job, composer
 from .config import CONF, Config, Init, typed
 from .errors import ConfigError, did_you_mean
+from .registry import implementation_of, lookup
 from .rules import judge
 
 HEAD = """# What fits with what
@@ -27,8 +29,11 @@ Made by `python -m wavespeed_runner.support`, from the rules that check every ru
 plan says what to mind. A number: refused, for the reason below the table.
 """
 GROUPS = ("graph", "sampler", "cache")
+_REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
+"""Models that have no repository of their own."""
 STARTED = "image_to_image"
 """Stands for all graphs that start from a picture."""
+CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner.calibrate`"
 OF_EVERY_RUN = ("half-on-cpu", "whole")
 """Rules that speak of a model or a machine, whatever is combined."""
 
@@ -52,7 +57,7 @@ class Shipped:
                 raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
         self.models = list(models) or self.names["model"]
         with composer(None):
-            self._models = {name: _typed(f"model={name}", "model.repo=a/b") for name in self.models}
+            self._models = {name: _typed(f"model={name}", *_REPO.get(name, ())) for name in self.models}
             self._options = {g: {n: getattr(_typed(f"{g}={n}"), g) for n in self.names[g]} for g in GROUPS}
 
     def config(self, model: str, **chosen: str) -> Config:
@@ -69,6 +74,9 @@ class Shipped:
             # Reasons of several models are the same text.
             reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", spoken.message)
             reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
+            if "cache" in chosen:
+                reason = re.sub(rf"^cache={config.cache.name}( with cache\.depth=\d+)?: ", "", reason)
+                reason = re.sub(r"and \d+ are run", "and the model's default is another number", reason)
             if "sampler" in chosen:
                 reason = re.sub(rf"\b(sampler[ =])?{config.sampler.name}\b", "it", reason)
             if spoken.verdict == "bad":
@@ -78,6 +86,29 @@ class Shipped:
         if bad:
             return Word(mark="no", reasons=tuple(bad))
         return Word(mark="~" if minded else "yes", reasons=tuple(minded))
+
+
+    def calibrated(self, model: str, **chosen: str) -> Word:
+        """`word`, and whether the strategy needs numbers that neither are published nor come with the package."""
+        word, config = self.word(model, **chosen), self.config(model, **chosen)
+        if word.mark == "no":
+            return word
+        try:
+            filled(config, implementation_of("model", config.model))
+        except ConfigError:
+            return Word(mark="~", reasons=(CALIBRATION, *word.reasons))
+        return word
+
+    def strategies(self) -> str:
+        """A Markdown table of the strategies: what each is, and of what."""
+        lines = ["| cache | what | signal | criterion | predictor | source |", "|---|---|---|---|---|---|"]
+        for name in self.names["cache"]:
+            cache = self._options["cache"][name]
+            what = (CONF / "cache" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+            parts = [getattr(part, "name", "") for part in (cache.signal, cache.criterion, cache.predictor)]
+            found = re.search(r"https://\S+[^\s.,;]", lookup("cache", cache.name).options.__doc__ or "")
+            lines.append(f"| `{name}` | {what} | {' | '.join(parts)} | {f'<{found[0]}>' if found else ''} |")
+        return "\n".join(lines)
 
 
 def _options(group: str) -> list[str]:
@@ -100,6 +131,17 @@ def _matrix(title: str, rows: list[str], columns: list[str], words: dict[tuple[s
     lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     lines += [f"| `{row}` | {' | '.join(cell(words[row, column]) for column in columns)} |" for row in rows]
     return "\n".join([*lines, "", *(f"{number}. {reason}" for reason, number in numbers.items())]).rstrip()
+
+
+def _alike(
+    rows: list[str], columns: list[str], words: dict[tuple[str, str], Word]
+) -> tuple[list[str], dict[tuple[str, str], Word]]:
+    """Columns that say the same everywhere, together."""
+    groups: dict[tuple[Word, ...], list[str]] = {}
+    for column in columns:
+        groups.setdefault(tuple(words[row, column] for row in rows), []).append(column)
+    joined = {", ".join(members): members[0] for members in groups.values()}
+    return list(joined), {(row, title): words[row, first] for title, first in joined.items() for row in rows}
 
 
 def _samplers(shipped: Shipped) -> str:
@@ -142,7 +184,7 @@ def table(models: Iterable[str] = ()) -> str:
     graphs, caches, samplers = (shipped.names[group] for group in ("graph", "cache", "sampler"))
     by_graph = {(m, g): shipped.word(m, graph=g) for m in shipped.models for g in graphs}
     own = {model: fitting_graph(shipped, model) for model in shipped.models}
-    by_cache = {(m, c): shipped.word(m, graph=own[m], cache=c) for m in shipped.models for c in caches}
+    by_cache = {(m, c): shipped.calibrated(m, graph=own[m], cache=c) for m in shipped.models for c in caches}
     marks = {model: {by_cache[model, cache].mark for cache in caches if cache != "none"} for model in shipped.models}
     # First those that mind nothing with their own sampler: what is said then is of the sampler and the cache alone.
     cached = sorted((model for model in marks if marks[model] != {"no"}), key=lambda model: "yes" not in marks[model])
@@ -155,12 +197,14 @@ def table(models: Iterable[str] = ()) -> str:
     pairs = {(sampler, cache): best(sampler, cache) for sampler in samplers for cache in caches if cache != "none"}
     together = [
         "## Samplers and caches, on models that take a cache\n",
-        _matrix("sampler", samplers, [cache for cache in caches if cache != "none"], pairs),
+        _matrix("sampler", samplers, *_alike(samplers, [cache for cache in caches if cache != "none"], pairs)),
     ]
     sections = [
         HEAD,
         "## Models and graphs\n",
         _matrix("model", shipped.models, graphs, by_graph),
+        "\n## Cache strategies\n",
+        shipped.strategies(),
         "\n## Models and caches\n",
         _matrix("model", shipped.models, caches, by_cache),
         "\n## Models and samplers\n",

@@ -115,7 +115,11 @@ def _same(results: Results) -> str:
 
 
 def _cannot(results: Results) -> str:
-    lines = [f"- {name}: {reason}" for name, reason in results.cannot.items()]
+    """Reason by reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in results.cannot.items():
+        names.setdefault(reason, []).append(name)
+    lines = [f"- {', '.join(found)}: {reason}" for reason, found in names.items()]
     return "Cannot do this model, in their own words:\n\n" + "\n".join(lines) + "\n" if lines else ""
 
 

@@ -1,13 +1,19 @@
-"""Our First Block Cache against diffusers' own: the same decisions and, to the last bit, the same latents."""
+"""First Block Cache and MagCache against diffusers' own: the same decisions and, to the last bit, the same latents."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from diffusers.hooks import FirstBlockCacheConfig
+from diffusers.hooks import FirstBlockCacheConfig, MagCacheConfig
 from diffusers.hooks.first_block_cache import FBCHeadBlockHook
+from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
 from tests.caching.generate import Generated, fbcache
+from wavespeed_runner.caching import published
+from wavespeed_runner.caching.criteria import MagnitudeRatio
+from wavespeed_runner.caching.predictors import Reuse
+from wavespeed_runner.caching.signals import NoSignal
+from wavespeed_runner.caching.strategies import MagCache
 
 
 def diffusers_run(generated: Generated, threshold: float, monkeypatch: pytest.MonkeyPatch, steps: int):
@@ -56,3 +62,31 @@ def test_after_ours_is_taken_off_diffusers_own_cache_works_as_before(plain, monk
     plain.run(fbcache(0.6), steps=12)
     after, _ = diffusers_run(plain, 0.6, monkeypatch, steps=12)
     assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize(("threshold", "limit", "retention"), [(0.06, 3, 0.2), (0.24, 5, 0.1), (1.0, 9, 0.3)])
+@pytest.mark.parametrize("which", ["plain", "guided"])
+def test_magcache_gives_the_latents_of_diffusers(which, threshold, limit, retention, request):
+    generated = request.getfixturevalue(which)
+    blocks = generated.denoiser.transformer_blocks
+    computed: list[int] = []
+    handle = blocks[1].attn.register_forward_hook(lambda *_: computed.append(1))
+    config = MagCacheConfig(threshold, limit, retention, num_inference_steps=28, mag_ratios=FLUX_MAG_RATIOS)
+    generated.denoiser.enable_cache(config)
+    try:
+        theirs = generated.denoise(steps=28)
+    finally:
+        generated.denoiser.disable_cache()
+        handle.remove()
+    strategy = MagCache(
+        signal=NoSignal(),
+        criterion=MagnitudeRatio(
+            threshold=threshold, ratios=list(published.ratios("black-forest-labs/FLUX.1-dev").ratios)
+        ),
+        predictor=Reuse(),
+        start=int(retention * 28 + 0.5) / 28,  # diffusers rounds to a step; ours is the first step not before the fraction
+        max_consecutive_cache_hits=limit,
+    )
+    ours, trace = generated.run(strategy, steps=28)
+    assert sum(d.computed for d in trace.decisions) == len(computed) < len(trace.decisions)
+    assert torch.equal(ours, theirs)

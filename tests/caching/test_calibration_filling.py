@@ -132,10 +132,10 @@ def test_a_rehearsal_takes_no_calibration_of_the_real_weights():
 
 
 def test_a_published_polynomial_of_something_else_that_is_watched_is_not_taken():
-    """HiDream's published one is of the time embedding; here its modulated input is watched."""
-    assert published.row("HiDream-ai/HiDream-I1-Full").watched == "time_embedding"
+    """That published for HiDream-Dev is of the image tokens; here the time embedding is watched."""
+    assert published.row("HiDream-ai/HiDream-I1-Dev").watched == "hidden_states"
     with pytest.raises(ConfigError, match=r"cache\.criterion\.coefficients=null: cache=teacache needs a calibration"):
-        fill(config("model=hidream", "cache=teacache"))
+        fill(config("model=hidream_dev", "cache=teacache"))
 
 
 def test_a_variant_that_is_not_there_is_refused():

@@ -21,7 +21,6 @@ ATTENTION = {
     "flux": "attn",
     "flux2": "attn",
     "flux2_klein": "attn",
-    "hidream": "block.attn1",
     "hunyuan_video": "attn",
     "hunyuan_video_i2v": "attn",
     "hunyuan_video15": "attn",
@@ -37,6 +36,15 @@ ATTENTION = {
 }
 """Model -> the attention of its blocks. The others watch the timestep alone."""
 
+EMBEDDER = {
+    "cogvideox": "time_embedding",
+    "cogvideox_i2v": "time_embedding",
+    "hidream": "t_embedder",
+    "lumina2": "time_caption_embed.timestep_embedder",
+    **dict.fromkeys(("wan", "wan_i2v", "wan22", "wan22_5b", "wan22_i2v"), "condition_embedder"),
+}
+"""Model -> what embeds the timestep."""
+
 
 @pytest.fixture(scope="module", params=models())
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
@@ -44,36 +52,46 @@ def tiny(request: pytest.FixtureRequest) -> TinyModel:
 
 
 @contextmanager
-def watched(tiny: TinyModel) -> Iterator[list[torch.Tensor]]:
+def watched(tiny: TinyModel, variant: str | None) -> Iterator[list[torch.Tensor]]:
     """What the signal should have been at each call, by hooks."""
     seen: list[torch.Tensor] = []
 
     def attention(module: Any, args: Any, kwargs: Any) -> None:
         seen.append(args[0] if args else kwargs["hidden_states"])
 
-    def projected(module: Any, args: Any, output: Any) -> None:
-        seen.append(output[1].unflatten(-1, (6, -1)))
-
     def embedded(module: Any, args: Any, output: Any) -> None:
+        if isinstance(output, tuple):
+            output = output[0] if variant is None else output[1].unflatten(-1, (6, -1))
         seen.append(output)
 
     handles = []
     for denoiser in tiny.denoisers:
-        if tiny.config.name in ATTENTION:
+        if tiny.config.name in ATTENTION and variant is None:
             module = tiny.listed(denoiser)[0].get_submodule(ATTENTION[tiny.config.name])
             handles.append(module.register_forward_pre_hook(attention, with_kwargs=True))
-        elif tiny.config.name.startswith("wan"):
-            handles.append(denoiser.condition_embedder.register_forward_hook(projected))
         else:
-            handles.append(denoiser.time_embedding.register_forward_hook(embedded))
+            module = denoiser.get_submodule(EMBEDDER[tiny.config.name])
+            handles.append(module.register_forward_hook(embedded))
     yield seen
     for handle in handles:
         handle.remove()
 
 
 def test_the_signal_is_what_the_first_block_works_on(tiny: TinyModel) -> None:
+    check(tiny, None)
+
+
+@pytest.mark.parametrize(("name", "variant"), [("wan21", "ret_steps"), ("wan22_5b", "ret_steps"), ("lumina2", "comfy")])
+def test_the_signal_of_a_variant(name: str, variant: str) -> None:
+    check(tiny_model(name), variant)
+
+
+def check(tiny: TinyModel, variant: str | None) -> None:
     cache = CacheConfig(
-        name="custom", signal=ModulatedInput(), criterion=AccumulatedChange(threshold=0.0), predictor=Reuse()
+        name="custom",
+        signal=ModulatedInput(variant=variant),
+        criterion=AccumulatedChange(threshold=0.0),
+        predictor=Reuse(),
     )
     given: list[torch.Tensor] = []
 
@@ -82,7 +100,7 @@ def test_the_signal_is_what_the_first_block_works_on(tiny: TinyModel) -> None:
 
     half = len(tiny.calls) // 2
     run = Run(steps=lambda: 2)
-    with watched(tiny) as expected, attached(tiny.denoisers, tiny.blocks, cache, run, observer=look) as trace:
+    with watched(tiny, variant) as expected, attached(tiny.denoisers, tiny.blocks, cache, run, observer=look) as trace:
         for i, call in enumerate(tiny.calls):
             if i == half:
                 trace.end_step()

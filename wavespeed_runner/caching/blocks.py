@@ -95,6 +95,12 @@ class Gate:
         self._before: Streams = {}
         self._lengths: dict[str, int] = {}
         self._arguments: dict[str, Any] = {}
+        self._embedded: dict[str, Any] = {}
+        self.modulated = blocks.variants.get(getattr(engine.cache.signal, "variant", None) or "", blocks.modulated)
+
+    def embedded(self, module: Any, args: Any, out: Any) -> None:
+        """Hook of the module that embeds the timestep."""
+        self._embedded = {str(self.blocks.embedder): out}
 
     def boundary(self, index: int) -> bool:
         """Whether something happens at this block."""
@@ -126,7 +132,7 @@ class Gate:
         self._before = layout.read(arguments, {})
         self._lengths = {name: tensor.shape[1] for name, tensor in self._before.items()}
         streams = set(layout.blocks.streams)
-        self._arguments = {name: value for name, value in arguments.items() if name not in streams}
+        self._arguments = {name: value for name, value in arguments.items() if name not in streams} | self._embedded
 
     def _decide(self, after: Streams, first: Any) -> Streams | None:
         """The stand-in, or None when the blocks must run."""
@@ -138,7 +144,7 @@ class Gate:
             latents=self.engine.latents,
             first_block=first,
             arguments=self._arguments,
-            modulated=self.blocks.modulated,
+            modulated=self.modulated,
             flow=self.engine.run.flow,
             channels=self.engine.run.channels,
             grid=self.engine.grid(),
@@ -178,6 +184,8 @@ def attached_to_blocks(
     gate = Gate(engine, blocks, denoiser, head=head, tail=tail)
     lists = {one.name: getattr(denoiser, one.name) for one in blocks.lists}
     offset = 0
+    embedder = denoiser.get_submodule(blocks.embedder) if blocks.embedder else None
+    handle = embedder.register_forward_hook(gate.embedded) if embedder is not None else None
     try:
         for one in blocks.lists:
             gated = _gated_list(gate, one, lists[one.name], offset)
@@ -188,6 +196,8 @@ def attached_to_blocks(
         _forget_child_hooks(denoiser)
         yield
     finally:
+        if handle is not None:
+            handle.remove()
         for name, original in lists.items():
             setattr(denoiser, name, original)
         _forget_child_hooks(denoiser)

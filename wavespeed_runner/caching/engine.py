@@ -51,6 +51,10 @@ class Observer(Protocol):
 
     def __call__(self, branch: str, seen: Seen, residual: Streams) -> None: ...
 
+    def gave(self, branch: str, output: Tensor) -> None:
+        """The denoiser's output of that call."""
+        ...
+
 
 class Picture:
     """Strategy state of one picture in one guidance branch."""
@@ -105,7 +109,7 @@ class Engine:
     def __post_init__(self) -> None:
         self.signal: Signal = implementation_of("cache/signal", self.cache.signal)(self.cache.signal)
         watches = implementation_of("cache/criterion", self.cache.criterion).watches
-        self.looks_at_model = watches == "model" or self.signal.looks_at_latents
+        self.looks_at_model = watches == "model" or self.signal.looks_at_latents or self.observer is not None
         """Whether the denoiser's own input and output are wanted."""
 
     def branch(self, context: str | None, denoiser: Any) -> Branch:
@@ -176,6 +180,8 @@ class Engine:
     def gave(self, output: Tensor) -> None:
         """The denoiser's output of the call that has ended."""
         if self._last is not None:
+            if self.observer:
+                self.observer.gave(self._last.name, output)
             for picture, rows in zip(self._last.pictures, self._rows(output), strict=True):
                 assert rows is not None
                 picture.watch.gave(rows)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..config import PACKAGE, CacheConfig, Config, Init
 from ..errors import ConfigError
-from ..models.family import Family
+from ..models.family import Blocks, Family
 from . import published
 from .attaching import head_blocks
 from .calibration import Calibration, Key, as_text, differences, key_of, model_of
@@ -118,7 +118,7 @@ def _published(config: Config, family: Family, key: str) -> Found | None:
     """What others have published for the model's weights. A rehearsal may use it: its weights are random anyway."""
     repo = config.model.repo
     note = "" if config.model.init is Init.pretrained else f"; model.init={config.model.init.value} has random weights"
-    if key == "coefficients" and (row := _row(repo, getattr(config.cache, "variant", None), _watched(family))):
+    if key == "coefficients" and (row := _row(repo, getattr(config.cache, "variant", None), _watched(config, family))):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
         return values, f"published for {repo}, {row.source}{note}"
     if key == "ratios" and (ratios := published.ratios(repo)):
@@ -139,9 +139,12 @@ def _row(repo: str, variant: str | None, watched: str) -> published.Row | None:
     return min(fitting, key=lambda row: row.variant is not None, default=None)
 
 
-def _watched(family: Family) -> str:
-    """Which of `published.WATCHED` the signal `modulated_input` is for this family."""
-    name = getattr(getattr(family.blocks, "modulated", None), "__name__", "")
+def _watched(config: Config, family: Family) -> str:
+    """Which of `published.WATCHED` the signal `modulated_input` is for this family and variant."""
+    if not isinstance(family.blocks, Blocks):
+        return "modulated_input"
+    variant = getattr(config.cache, "variant", None) or ""
+    name = getattr(family.blocks.variants.get(variant, family.blocks.modulated), "__name__", "")
     return name if name in published.WATCHED else "modulated_input"
 
 

@@ -1,7 +1,8 @@
 """Which steps a strategy would compute, foretold from what an uncached run has shown.
 
 The criterion, the window and the limits are the very ones that run; only the numbers are recorded ones. They are those
-of the uncached trajectory: behind a skipped step the real ones differ by what the skipping costs.
+of the uncached trajectory, averaged over prompts: behind a skipped step the real ones differ by what the skipping
+costs. Where one denoiser takes over from another, which a real run always computes, is not in a recording.
 """
 
 from __future__ import annotations

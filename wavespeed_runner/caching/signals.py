@@ -53,6 +53,8 @@ class FirstBlockOutputSignal:
 @dataclass(kw_only=True)
 class ModulatedInput(PartConfig):
     name: str = "modulated_input"
+    variant: str | None = None
+    """Of TeaCache, where a published polynomial watches something else; null: what the family watches."""
 
 
 @register("cache/signal", "modulated_input", ModulatedInput)

@@ -43,6 +43,11 @@ class Blocks:
     modulated: Callable[[Any, dict[str, Any], dict[str, Any]], Any] | None = None
     """(first block, its streams, its other arguments) -> its timestep-modulated input, what TeaCache watches. None: no
     such thing."""
+    variants: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], Any]] = field(default_factory=dict)
+    """`cache.variant` of TeaCache -> what it watches instead of `modulated`."""
+    embedder: str | None = None
+    """Module of the denoiser that embeds the timestep: what it gave is among the arguments of `modulated`, by its name,
+    where the blocks do not get it."""
     tail: bool = True
     """Whether the last blocks can run behind skipped ones: not where the denoiser counts the blocks that it runs."""
 

@@ -182,11 +182,9 @@ def published(model: HiDreamConfig) -> str:
     return f"HiDream-ai/HiDream-I1-{model.variant.value.capitalize()}"
 
 
-def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
-    """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
-    inner = block.block
-    shift, scale = inner.adaLN_modulation(arguments["temb"])[:, None].chunk(12, dim=-1)[:2]
-    return inner.norm1_i(streams["hidden_states"]) * (1 + scale) + shift
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: the embedded timestep, (n, channels). Blocks get it with the pooled prompt added."""
+    return arguments["t_embedder"]
 
 
 BLOCKS = Blocks(
@@ -195,7 +193,8 @@ BLOCKS = Blocks(
         image_first("double_stream_blocks"),
         BlockList(name="single_stream_blocks", joined=("hidden_states", "encoder_hidden_states")),
     ),
-    modulated=modulated_input,
+    modulated=time_embedding,
+    embedder="t_embedder",
     # Which layer of Llama's states a block gets is found by how many blocks ran before it.
     tail=False,
 )

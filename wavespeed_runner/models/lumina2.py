@@ -113,6 +113,11 @@ def published(model: Lumina2Config) -> str:
     return "Alpha-VLLM/Lumina-Image-2.0"
 
 
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache's variant `comfy` watches: the embedded timestep, (n, channels)."""
+    return arguments["temb"]
+
+
 LUMINA2 = register("model", "lumina2", Lumina2Config)(
     Family(
         tasks={"text_to_image": "Lumina2Pipeline"},
@@ -124,6 +129,6 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
         batches=False,
         # Tokens of the prompt and of the picture are one sequence before the first of these.
-        blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised),
+        blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised, variants={"comfy": time_embedding}),
     )
 )

@@ -157,13 +157,23 @@ TEXT_TO_VIDEO = {"text_to_video": "WanPipeline"}
 IMAGE_TO_VIDEO = {"image_to_video": "WanImageToVideoPipeline"}
 
 
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: the embedded timestep, (n, channels); (n, tokens, channels) where each token has one."""
+    return arguments["condition_embedder"][0]
+
+
 def time_projection(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
     """What TeaCache with `ret_steps` watches: the timestep's six vectors, (n, 6, channels); (n, tokens, 6, channels)
     where each token has a timestep."""
     return arguments["temb"]
 
 
-BLOCKS = Blocks(lists=(BlockList(name="blocks"),), modulated=time_projection)
+BLOCKS = Blocks(
+    lists=(BlockList(name="blocks"),),
+    modulated=time_embedding,
+    variants={"ret_steps": time_projection},
+    embedder="condition_embedder",
+)
 
 WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
 # Pipelines that start from a picture take one, not a list of them: no batches.
