@@ -81,7 +81,7 @@ def generate(
 
         names = [name for name in (family.denoiser, family.denoiser_2) if name]
         denoisers = [part for name in names if (part := getattr(called, name, None))]
-        run = _run(called, family, wanted, len(jobs))
+        run = run_of(called, family, wanted, len(jobs))
         with (
             attached(denoisers, family.blocks, options.cache, run, observer=pipeline.observer) as trace,
             noted(denoisers if count_flops else []) as calls,
@@ -108,7 +108,7 @@ def generate(
     return Generated(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
 
 
-def _run(called: Any, family: Family, wanted: Wanted, pictures: int) -> Run:
+def run_of(called: Any, family: Family, wanted: Wanted, pictures: int) -> Run:
     """The generation as cache strategies see it."""
     size = (wanted.width, wanted.height, wanted.num_frames)
     return Run(

@@ -87,7 +87,6 @@ class Shipped:
             return Word(mark="no", reasons=tuple(bad))
         return Word(mark="~" if minded else "yes", reasons=tuple(minded))
 
-
     def calibrated(self, model: str, **chosen: str) -> Word:
         """`word`, and whether the strategy needs numbers that neither are published nor come with the package."""
         word, config = self.word(model, **chosen), self.config(model, **chosen)

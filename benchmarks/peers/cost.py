@@ -22,6 +22,7 @@ from typing import Any
 from .__main__ import RESULTS, environment
 from .measure import references, weights
 from .models import MODELS, Model
+from .ours import engine
 from .prompts import judged
 from .settings import Setting, reference
 from .theirs import cache_dit, deepcache, diffusers_cache, para_attn
@@ -85,6 +86,14 @@ def rules(model: Model) -> list[Setting]:
         found.append(_rule(f"diffusers First Block Cache, {word}", diffusers_cache, **block))
         magnitude = {"threshold": threshold, "max_skip_steps": model.steps, "num_inference_steps": model.steps}
         found.append(_rule(f"diffusers MagCache, {word}", diffusers_cache, config="MagCacheConfig", **magnitude))
+    for word, threshold in (("never", NEVER), ("always", ALWAYS)):
+        own = ["cache=fbcache", f"cache.residual_diff_threshold={threshold}"]
+        for fill in ("reuse", "taylor"):
+            parameters = {"overrides": [*own, f"cache/predictor={fill}"]}
+            name = f"ours, First Block Cache, {fill}, {word}"
+            found.append(Setting(name=name, group=name, by="ours", on=engine, parameters=parameters))
+    fifth = {"overrides": ["cache=taylorseer", "cache.interval=5"]}
+    found.append(Setting(name="ours, TaylorSeer N5", group="ours", by="ours", on=engine, parameters=fifth))
     every_fifth = {"config": "TaylorSeerCacheConfig", "cache_interval": 5, "max_order": 1, "use_lite_mode": True}
     return [*found, _rule("diffusers TaylorSeer-lite N5", diffusers_cache, **every_fifth)]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.caching.sequences import at, played
-from wavespeed_runner.caching.fitted import Fitted, FittedPredictor, best_schedule, error, weights
+from wavespeed_runner.caching.fitted import RIDGE, Fitted, FittedPredictor, best_schedule, error, weights
 from wavespeed_runner.errors import ConfigError, RunError
 
 
@@ -31,10 +31,19 @@ def triangle(residuals: np.ndarray) -> list[list[float]]:
 
 
 def least_squares(residuals: np.ndarray, history: tuple[int, ...], step: int, ridge: float) -> np.ndarray:
-    """The ridge as rows of their own: sqrt(lambda) (w - reuse) = 0."""
+    """The ridge as rows of their own: sqrt(lambda) (w - extrapolation) = 0."""
     x = residuals[list(history)].T
     pull = np.sqrt(ridge * (x**2).sum() / len(history)) * np.eye(len(history))
-    return np.linalg.lstsq(np.vstack([x, pull]), np.concatenate([residuals[step], pull[:, -1]]), rcond=None)[0]
+    return np.linalg.lstsq(
+        np.vstack([x, pull]), np.concatenate([residuals[step], pull @ extrapolated(history, step)]), rcond=None
+    )[0]
+
+
+def extrapolated(history: tuple[int, ...], step: int, order: int = 1) -> np.ndarray:
+    """How much each of the computed values adds to the polynomial through the last ones, by its coefficients."""
+    last = history[-(order + 1) :]
+    found = [np.polyval(np.polyfit(last, one, len(last) - 1), step) for one in np.eye(len(last))]
+    return np.array([0.0] * (len(history) - len(last)) + found)
 
 
 HISTORIES = [((4,), 6), ((2, 4), 5), ((0, 1, 2), 9), ((1, 4, 7), 8)]
@@ -71,14 +80,21 @@ def test_residuals_on_a_line_are_continued() -> None:
     assert weights(triangle(line), (0, 2), 5, 1e-12) == pytest.approx([-1.5, 2.5], abs=1e-4)
 
 
-@pytest.mark.parametrize("ridge", [0.0, 1e-5])
-def test_a_singular_gram_gives_reuse_where_it_leaves_a_choice(ridge: float) -> None:
+@pytest.mark.parametrize("ridge", [0.0, 0.01])
+def test_a_singular_gram_gives_the_forecast_where_it_leaves_a_choice(ridge: float) -> None:
     same = triangle(np.ones((6, 4)))
-    assert weights(same, (0, 1, 2), 4, ridge) == pytest.approx([0, 0, 1], abs=1e-6)
+    assert weights(same, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4), abs=1e-6)
     nothing = triangle(np.zeros((6, 4)))
-    assert weights(nothing, (0, 1, 2), 4, ridge) == [0, 0, 1]
+    assert weights(nothing, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4))
     assert error(nothing, (0, 1, 2), 4, ridge) == 0
     assert best_schedule(nothing, 3, first=1, ridge=ridge)[-1] == 5
+
+
+def test_a_strong_ridge_gives_the_forecast() -> None:
+    residuals = smooth(8)
+    for order in (1, 2):
+        found = weights(triangle(residuals), (1, 3, 4), 6, 1e6, order)
+        np.testing.assert_allclose(found, extrapolated((1, 3, 4), 6, order), rtol=1e-4, atol=1e-5)
 
 
 def test_only_the_skipped_residual_is_zero() -> None:
@@ -98,22 +114,27 @@ def test_a_step_of_no_importance_may_have_any_error() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([1e-8, 1.0, 1e8]), st.sampled_from([0.0, 1e-5]))
-def test_any_gram_gives_finite_weights_no_worse_than_reuse(seed: int, rank: int, scale: float, ridge: float) -> None:
+@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([1e-8, 1.0, 1e8]), st.sampled_from([0.0, 1e-5, 0.01]))
+def test_any_gram_gives_finite_weights_no_worse_than_the_forecast(
+    seed: int, rank: int, scale: float, ridge: float
+) -> None:
     generator = np.random.default_rng(seed)
     residuals = generator.normal(size=(6, rank)) @ generator.normal(size=(rank, 12)) * scale
     gram = triangle(residuals)
     found = weights(gram, (0, 1, 3), 4, ridge)
     assert np.isfinite(found).all()
-    reuse = ((residuals[4] - residuals[3]) ** 2).sum() / (residuals[4] ** 2).sum()
-    assert error(gram, (0, 1, 3), 4, ridge) <= reuse + 1e-9
+    forecast = extrapolated((0, 1, 3), 4) @ residuals[[0, 1, 3]]
+    left = ((residuals[4] - forecast) ** 2).sum() / (residuals[4] ** 2).sum()
+    assert error(gram, (0, 1, 3), 4, ridge) <= left + 1e-7
 
 
-def test_the_ridge_keeps_weights_of_nearly_equal_residuals_small() -> None:
-    """Neighbours that differ by noise alone: without it the weights would add the noise up."""
+def test_the_fit_keeps_weights_of_nearly_equal_residuals_small() -> None:
+    """Neighbours that differ by noise alone: the forecast would add the noise up, a weak pull leaves it out."""
     generator = np.random.default_rng(0)
-    steady = generator.normal(size=2000) + 1e-3 * generator.normal(size=(8, 2000))
-    assert weights(triangle(steady), (1, 2, 3), 5, 1e-5) == pytest.approx([0, 0, 1], abs=0.2)
+    steady = generator.normal(size=2000) + 1e-1 * generator.normal(size=(8, 2000))
+    found, forecast = weights(triangle(steady), (1, 2, 3), 5, 1e-5), extrapolated((1, 2, 3), 5)
+    assert sum(found) == pytest.approx(1, abs=0.05)
+    assert np.abs(found).max() < 0.5 < np.abs(forecast).max()
 
 
 # The predictor
@@ -127,7 +148,7 @@ def test_the_predictor_weighs_the_last_computed_residuals(history: int) -> None:
     found = played(predictor, lambda s: torch.from_numpy(residuals[s]).reshape(1, 20, 3), computed, 10)
     for step, tensor in found.items():
         past = tuple([s for s in computed if s < step][-history:])
-        expected = least_squares(residuals, past, step, 1e-5) @ residuals[list(past)]
+        expected = least_squares(residuals, past, step, RIDGE) @ residuals[list(past)]
         np.testing.assert_allclose(tensor.numpy().ravel(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -152,9 +173,12 @@ def test_the_gram_goes_through_a_config() -> None:
 
 
 def cost(gram: list[list[float]], schedule: list[int], history: int, importance: list[float]) -> float:
-    steps = range(len(gram))
-    past = {s: tuple([c for c in schedule if c < s][-history:]) for s in steps}
-    return sum(importance[s] * error(gram, past[s], s) for s in steps if s not in schedule)
+    """Gap by gap: what its steps' errors add up to, squared."""
+    total = 0.0
+    for i, (begin, end) in enumerate(zip(schedule, schedule[1:], strict=False), 1):
+        past = tuple(schedule[:i][-history:])
+        total += sum(importance[s] * error(gram, past, s) ** 0.5 for s in range(begin + 1, end)) ** 2
+    return total
 
 
 @pytest.mark.parametrize("history", [2, 3])

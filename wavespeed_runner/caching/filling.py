@@ -19,7 +19,7 @@ from . import published
 from .attaching import head_blocks
 from .calibration import Calibration, Key, as_text, differences, key_of, model_of
 from .calibration_file import head, load
-from .fitted import RIDGE, best_schedule
+from .fitted import best_schedule
 
 SHIPPED = PACKAGE / "calibrations"
 OPEN = {
@@ -230,8 +230,10 @@ def _schedule(cache: CacheConfig, gram: list[list[float]], calibration: Calibrat
     criterion: Any = cache.criterion
     if criterion.computed in calibration.schedules:
         return calibration.schedules[criterion.computed]
-    history, ridge = getattr(cache.predictor, "history", 3), getattr(cache.predictor, "ridge", RIDGE)
-    steps = best_schedule(gram, criterion.computed, first=criterion.first, history=history, ridge=ridge)
+    own = {
+        name: getattr(cache.predictor, name) for name in ("history", "ridge", "order") if hasattr(cache.predictor, name)
+    }
+    steps = best_schedule(gram, criterion.computed, first=criterion.first, **own)
     return [step + 1 for step in steps]
 
 

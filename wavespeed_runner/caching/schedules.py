@@ -271,7 +271,7 @@ class Planned(PartConfig):
     name: str = "planned"
     computed: int = 10
     """How many steps are computed."""
-    first: int = 2
+    first: int = 1
     """So many steps at the beginning are always computed; for schedules that no search has found."""
     schedule: list[int] | None = None
     """The computed steps, counted from 1; null: those that the calibration knows to be best for so many."""
