@@ -22,15 +22,20 @@ OF_DIFFUSION = ("dpm2", "dpm2_karras", "dpm2_ancestral", "dpm2_ancestral_karras"
 OF_DIFFUSION += ("ddim", "ddpm", "pndm", "tcd")
 """Samplers that do not fit the default model, a flow model."""
 
+OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS: dict[str, list[str]] = {
     **{f"sampler={name}": ["model=sd15"] for name in OF_DIFFUSION},
     "sampler=cogvideox_dpm": ["model=cogvideox"],
     "graph=text_to_video": ["model=wan21"],
     "graph=image_to_video": ["model=wan21_i2v_480p"],
     "graph=image_to_video_seen": ["model=hunyuan_video_i2v"],
-    "cache/signal": ["cache=fbcache"],
-    "cache/criterion": ["cache=fbcache"],
-    "cache/predictor": ["cache=fbcache"],
+    "cache/signal": ["cache=custom"],
+    "cache/criterion": ["cache=custom"],
+    "cache/predictor": ["cache=custom"],
+    "cache/signal=none": ["cache=custom", "cache/criterion=interval"],
+    "cache/criterion=predicted_change": ["cache=custom", "cache/signal=model_change"],
+    "cache/criterion=steps": ["cache=custom", "cache.criterion.computed=[1,2,4]"],
+    **{f"cache={name}": ["model=demo_unet"] for name in OF_UNETS},
     "adapters=lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
     "adapters=textual_inversion": [
         "model=demo_unet",
