@@ -138,6 +138,20 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
             FBCACHE | {"memory": "group_offload", "memory.group_type": "block_level"},
         ],
     ),
+    "group-modulated": (
+        [TEACACHE | {"memory": "group_offload"}],
+        [
+            TEACACHE | {"memory": "group_offload", "memory.group_type": "leaf_level"},
+            FBCACHE | {"memory": "group_offload"},
+        ],
+    ),
+    "group-tail": (
+        [FBCACHE | {"memory": "group_offload", "memory.blocks_per_group": 2, "cache.tail_blocks": 1}],
+        [
+            FBCACHE | {"memory": "group_offload", "cache.tail_blocks": 1},
+            FBCACHE | {"memory": "group_offload", "memory.blocks_per_group": 2},
+        ],
+    ),
     "group-stream-cache": (
         [FBCACHE | {"memory": "group_offload", "memory.use_stream": True}],
         [FBCACHE | {"memory": "group_offload"}, {"memory": "group_offload", "memory.use_stream": True}],
@@ -378,13 +392,53 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"cache": "taylorseer", "cache.predictor": {"name": "gamma"}}],
         [{"cache": "dicache"}, {"cache": "taylorseer"}, {"cache": "dicache", "cache.signal": None}],
     ),
+    "variant-family": (
+        [TEACACHE | {"cache.variant": "ret_steps", "cache.signal.variant": "ret_steps"}],
+        [
+            TEACACHE,
+            TEACACHE
+            | {"cache.signal.variant": "x", "family.blocks": replace(BLOCKS, variants={"x": BLOCKS.modulated})},
+        ],
+    ),
+    "interval-start": (
+        [{"cache": "taylorseer", "cache.criterion.start": 0.5}],
+        [{"cache": "taylorseer"}, {"cache": "taylorseer", "cache.criterion.start": 0.5, "cache.start": 0.5}],
+    ),
     "schedule-fits": (
         [{"cache": "step_mask"}, {"cache": "step_mask", "cache.criterion.mask": "101"}],
-        [{"cache": "step_mask", "steps": 28}, {"cache": "taylorseer"}, FBCACHE],
+        [
+            {"cache": "step_mask", "steps": 28},
+            {"cache": "taylorseer"},
+            FBCACHE,
+            # Of 30 steps a picture that is started from runs 18.
+            {"graph": "image_to_image", "cache": "step_mask", "cache.criterion.mask": "110101" * 3, "strength": 0.6},
+        ],
     ),
     "cache-one": ([FBCACHE], [{}, FBCACHE | {"family.blocks": None}]),
     "threshold": ([FBCACHE | {"cache.criterion.threshold": -0.1}], [FBCACHE | {"cache.criterion.threshold": 0.0}]),
     "threshold-twice": ([FBCACHE | {"cache.criterion.threshold": 0.5}], [FBCACHE, {}]),
+    "key-twice": (
+        [{"cache": "taylorseer", "cache.criterion.interval": 3}],
+        [{"cache": "taylorseer"}, {"cache": "taylorseer", "cache.interval": 3, "cache.criterion.interval": 3}],
+    ),
+    "computes-all": (
+        [
+            {"cache": "taylorseer", "cache.interval": 1, "cache.criterion.interval": 1},
+            {"cache": "custom", "cache.criterion": {"name": "budget", "share": 1.0}},
+        ],
+        [{"cache": "taylorseer"}, {"cache": "custom", "cache.criterion": {"name": "never"}}, FBCACHE | {"steps": 1}],
+    ),
+    "computes-more": (
+        [{"cache": "custom", "cache.criterion": {"name": "budget", "share": None, "computed": 8}, "cache.end": 0.5}],
+        [{"cache": "custom", "cache.criterion": {"name": "budget", "share": None, "computed": 8}}, FBCACHE],
+    ),
+    "polynomial-signal": (
+        [{"cache": "custom", "cache.criterion": {"name": "accumulated_polynomial"}}],
+        [
+            TEACACHE,
+            {"cache": "custom", "cache.criterion": {"name": "accumulated_polynomial", "coefficients": [1.0, 0.0]}},
+        ],
+    ),
     "threshold-zero": ([FBCACHE | {"cache.criterion.threshold": 0.0}], [FBCACHE]),
     "window-order": (
         [

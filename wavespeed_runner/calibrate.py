@@ -39,13 +39,16 @@ def _main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return 0
-    from .caching.calibration import file_name, key_of
-    from .caching.calibration_file import save
+    from .caching.calibration import differences, file_name, key_of
+    from .caching.calibration_file import head, load, save
 
     out, plan = planned(arguments)
     key = key_of(plan.config)
     path = Path(out) if out is not None else Path(plan.config.outputs) / "calibrations" / file_name(key)
     calibration = calibrated(plan, key)
+    if path.exists() and not differences(key, head(path)) and (searched := load(path).schedules):
+        calibration = replace(calibration, schedules=searched)
+        print(f"kept the steps that a search has found, of {', '.join(map(str, searched))} computed ones")
     save(calibration, path)
     print(summary(calibration))
     print(path)
@@ -72,6 +75,10 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
     if len(jobs) > 1:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
     plan: Plan = jobs[0][1]
+    if plan.config.dry_run:
+        raise ConfigError(
+            "dry_run=true: this command has no rehearsal; python -m wavespeed_runner with it shows the plan"
+        )
     if plan.config.cache.name != "none":
         raise ConfigError(f"cache={plan.config.cache.name}: calibration runs are uncached; leave it out")
     if implementation_of("model", plan.config.model).blocks is None:

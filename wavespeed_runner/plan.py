@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from .accelerate import adapters
-from .caching.filling import filled
-from .config import AdaptersConfig, Config, Init, packaged, top_level, typed
+from .caching.filling import filled, open_keys
+from .config import AdaptersConfig, CacheConfig, Config, Init, packaged, top_level, typed
 from .environment import resolve_device, what_matters
 from .errors import ConfigError
 from .graph import Graph, build_graph, keys, without_lossy
@@ -96,6 +96,12 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     for node in graph.nodes.values():
         if isinstance(own := getattr(node.options, "adapters", None), AdaptersConfig):
             adapters.inspect(own, texts)
+        if isinstance(cache := getattr(node.options, "cache", None), CacheConfig):
+            for group, key in open_keys(cache):
+                raise ConfigError(
+                    f"graph.stages.{node.name}.options.cache.{group}.{key}=null: a stage's own strategy is not filled "
+                    "in from a calibration; give the values, or choose the strategy for all stages with cache=..."
+                )
     verdicts += _judge_stages(config, graph, verdicts)
     refuse_bad(verdicts)
     lossless = without_lossy(graph)

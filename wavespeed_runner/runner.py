@@ -186,7 +186,7 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
     if not hits and isinstance(cache, Wrapped):
         said = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
     elif not said and not hits:
-        said = "the cache never hit: no step that may be skipped had anything to compare with"
+        said = "the cache never hit: nothing to compare with, or a schedule that computes every step"
     return [said] if said else []
 
 
@@ -196,10 +196,15 @@ def _foretold(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | Non
     from .caching.filling import calibration_of
     from .caching.foresight import asked, predicted
 
-    if not asked(samples):
+    caches = [
+        own
+        for node in plan.graph.nodes.values()
+        if isinstance(own := getattr(node.options, "cache", None), CacheConfig)
+    ]
+    if not asked(samples) or len(caches) != 1 or caches[0].criterion is None:
         return None
     try:
         where, calibration = calibration_of(plan.config, "")
-        return {"calibration": where, "computed_steps": predicted(calibration, plan.config.cache).computed}
+        return {"calibration": where, "computed_steps": predicted(calibration, caches[0]).computed}
     except ConfigError:
         return None

@@ -104,6 +104,13 @@ def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
+        if key.endswith("cache.calibration") and key not in keys and value is not None:
+            if not (_is_relative(str(value)) and str(value).lower().endswith((".yaml", ".yml"))):
+                raise ConfigError(
+                    f"{key}={value}: a config file may name a relative .yaml file; give another on the command line, "
+                    f"{key}=FILE"
+                )
+            continue
         named = key in ("image", "mask") or STAGE_PATH.fullmatch(key)
         # Left as it is, or following those two.
         if not named or key in keys or value is None or value in ("${image}", "${mask}"):

@@ -84,7 +84,8 @@ def test_magcache_gives_the_latents_of_diffusers(which, threshold, limit, retent
             threshold=threshold, ratios=list(published.ratios("black-forest-labs/FLUX.1-dev").ratios)
         ),
         predictor=Reuse(),
-        start=int(retention * 28 + 0.5) / 28,  # diffusers rounds to a step; ours is the first step not before the fraction
+        start=int(retention * 28 + 0.5)
+        / 28,  # diffusers rounds to a step; ours is the first step not before the fraction
         max_consecutive_cache_hits=limit,
     )
     ours, trace = generated.run(strategy, steps=28)

@@ -13,7 +13,7 @@ from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import tiny
 from wavespeed_runner.caching.criteria import AccumulatedChange, PredictedChange
 from wavespeed_runner.caching.forecasts import Taylor
-from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange
+from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange, ModulatedInput
 from wavespeed_runner.config import CacheConfig, GuidanceBranches
 from wavespeed_runner.stages.denoise import denoise_batch
 from wavespeed_runner.values import Embeddings, Latents, Pipeline
@@ -104,6 +104,16 @@ def test_every_way_of_watching_keeps_pictures_apart(parts: dict[str, Any]) -> No
     for one, two in zip(run(options, cache, 3, inputs), run(options, cache, 3, inputs[::-1])[::-1], strict=True):
         assert False in decisions(one)
         assert torch.equal(one.tensors["latents"], two.tensors["latents"])
+
+
+@pytest.mark.parametrize("name", ["demo", "flux2", "sd35_medium", "chroma", "pixart_sigma", "lumina2"])
+def test_the_modulated_input_of_a_batch_is_that_of_its_pictures(name: str) -> None:
+    options, inputs = given(name)
+    cache = replace(fbcache(0.0), signal=ModulatedInput(), criterion=AccumulatedChange(threshold=1e-9))
+    single, together = run(options, cache, 1, inputs[:2]), run(options, cache, 2, inputs[:2])
+    for one, two in zip(single, together, strict=True):
+        signals = [[step["signal"] for step in latents.data["steps"][1:]] for latents in (one, two)]
+        assert signals[1] == pytest.approx(signals[0], rel=1e-3)
 
 
 def test_the_first_guidance_branch_decides_for_the_other() -> None:

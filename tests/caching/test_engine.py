@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
 from tests.models.tiny_flux import tiny_config
 from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching.forecasts import Taylor
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.config import Guidance
 from wavespeed_runner.errors import RunError
@@ -196,3 +200,18 @@ def test_the_trace_lists_each_step_once_with_its_branches():
     for step in steps:
         assert set(step["branches"]) == {"cond", "uncond"}
         assert step["computed"] == any(b["computed"] for b in step["branches"].values())
+
+
+def test_no_tensor_outlives_its_generation(plain):
+    """Not even until the next garbage collection: on a GPU nothing calls that."""
+    cache = replace(fbcache(0.6), predictor=Taylor(order=2))
+    plain.run(cache)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+        plain.run(cache)
+        after = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after <= before

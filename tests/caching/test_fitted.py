@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from time import process_time
 
 import numpy as np
@@ -175,7 +175,7 @@ def test_the_gram_goes_through_a_config() -> None:
 def cost(gram: list[list[float]], schedule: list[int], history: int, importance: list[float]) -> float:
     """Gap by gap: what its steps' errors add up to, squared."""
     total = 0.0
-    for i, (begin, end) in enumerate(zip(schedule, schedule[1:], strict=False), 1):
+    for i, (begin, end) in enumerate(pairwise(schedule), 1):
         past = tuple(schedule[:i][-history:])
         total += sum(importance[s] * error(gram, past, s) ** 0.5 for s in range(begin + 1, end)) ** 2
     return total

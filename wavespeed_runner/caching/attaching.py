@@ -53,6 +53,7 @@ def attached(
     head, tail = head_blocks(cache), cache.tail_blocks
     engine = Engine(cache=cache, run=run, trace=trace, observer=observer)
     with ExitStack() as stack:
+        stack.callback(engine.forget)
         for denoiser in denoisers:
             count = _count(denoiser, blocks)
             always = _always(blocks, cache.depth, head=head, tail=tail)

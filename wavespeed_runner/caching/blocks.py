@@ -31,7 +31,7 @@ class Layout:
 
     def __init__(self, blocks: BlockList, names: tuple[str, ...], block: Any) -> None:
         self.blocks, self.names = blocks, names
-        self.parameters = list(signature(block.forward).parameters)
+        self.parameters = list(signature(getattr(block, "_orig_mod", block).forward).parameters)
 
     def arguments(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """A block's arguments by name."""
@@ -101,6 +101,10 @@ class Gate:
     def embedded(self, module: Any, args: Any, out: Any) -> None:
         """Hook of the module that embeds the timestep."""
         self._embedded = {str(self.blocks.embedder): out}
+
+    def forget(self) -> None:
+        """Lets go of the last call's tensors."""
+        self.pending, self._before, self._arguments, self._embedded = None, {}, {}, {}
 
     def boundary(self, index: int) -> bool:
         """Whether something happens at this block."""
@@ -200,6 +204,7 @@ def attached_to_blocks(
             handle.remove()
         for name, original in lists.items():
             setattr(denoiser, name, original)
+        gate.forget()
         _forget_child_hooks(denoiser)
 
 

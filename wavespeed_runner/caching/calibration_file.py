@@ -76,6 +76,8 @@ def _checked(path: Path, read: Callable[[], Any]) -> Any:
 
 def _text(path: Path, until: str | None = None) -> str:
     """Of the file; or of its lines before the one that begins so."""
+    if not path.is_file():
+        raise ConfigError(f"cache.calibration={path}: no such file; {AGAIN}")
     try:
         with path.open(encoding="utf-8") as file:
             return "".join(takewhile(lambda line: until is None or not line.startswith(until), file))

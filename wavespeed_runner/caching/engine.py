@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import CacheConfig
+from ..config import CacheConfig, GuidanceBranches
 from ..registry import implementation_of
 from .parts import At, Criterion, Predictor, Seen, Signal
 from .trace import Decision, Trace
@@ -149,9 +149,7 @@ class Engine:
         looked = self.signal(seen)
         parts = self._rows(looked)
         latents = self._rows(self.latents)
-        numbers = self._numbers(branch, parts, latents)
-        skip = [self._may_skip(branch, i, found, seen.at) for i, found in enumerate(numbers)]
-        skip = self._together(branch, skip)
+        numbers, skip = self._followed(branch) or self._judged(branch, parts, latents, seen.at)
         for i, picture in enumerate(branch.pictures):
             picture.watch.decided(parts[i], latents[i], computed=not skip[i])
             branch.hits[i].count(skip[i])
@@ -165,7 +163,10 @@ class Engine:
         """Told what the blocks gave. Returns it, with the rows of pictures that skip replaced: blocks run when any
         picture wants it, for all rows, so that no picture's bits depend on what its neighbours decide."""
         residual = {name: after[name] - base if base is not None else after[name] for name, base in call.base.items()}
+        # Pictures compute at different steps: a view of a batch would keep the rows of all the others.
         rows = {name: self._rows(tensor) for name, tensor in residual.items()}
+        if self.run.pictures > 1:
+            rows = {name: [part.clone() for part in parts] for name, parts in rows.items()}
         signals = self._rows(call.signal)
         if self.observer:
             self.observer(call.branch.name, call.seen, residual)
@@ -176,6 +177,12 @@ class Engine:
                 picture.predictor.computed(call.seen.at, {name: part[i] for name, part in rows.items()}, signals[i])
                 picture.ready = True
         return {**after, **{name: self._mixed(after[name], tensor, call.skip) for name, tensor in standing.items()}}
+
+    def forget(self) -> None:
+        """Lets go of all tensors. The lists and walks that stand in for a denoiser's own are classes made for them, and
+        every class is a cycle: they are freed at some later time, and not with a generation's features."""
+        self.branches.clear()
+        self.latents = self._last = None
 
     def gave(self, output: Tensor) -> None:
         """The denoiser's output of the call that has ended."""
@@ -206,14 +213,25 @@ class Engine:
             return False
         return picture.criterion.reuse(numbers, at)
 
-    def _together(self, branch: Branch, skip: list[bool]) -> list[bool]:
-        """With `guidance_branches=first` the step's first branch decides for those after it."""
-        if self.cache.guidance_branches.value == "separate":
-            return skip
-        if self._leader is None or self._leader[0] != branch.step or self._leader[1] == branch.name:
-            self._leader = (branch.step, branch.name, skip)
-            return skip
-        return [wanted and p.ready for wanted, p in zip(self._leader[2], branch.pictures, strict=True)]
+    def _judged(
+        self, branch: Branch, signals: list[Any], latents: list[Any], at: At
+    ) -> tuple[list[tuple[float, ...] | None], list[bool]]:
+        """Each picture's numbers, and whether it may be skipped by them."""
+        numbers = self._numbers(branch, signals, latents)
+        skip = [self._may_skip(branch, i, found, at) for i, found in enumerate(numbers)]
+        self._leader = (branch.step, branch.name, skip)
+        return numbers, skip
+
+    def _followed(self, branch: Branch) -> tuple[list[tuple[float, ...] | None], list[bool]] | None:
+        """With `guidance_branches=first` the step's first branch decides for those after it, which measure nothing."""
+        if self.cache.guidance_branches is GuidanceBranches.separate or self._leader is None:
+            return None
+        step, name, skip = self._leader
+        if step != branch.step or name == branch.name:
+            return None
+        for picture in branch.pictures:
+            picture.criterion.level = None
+        return [None] * len(skip), [wanted and p.ready for wanted, p in zip(skip, branch.pictures, strict=True)]
 
     def _predicted(self, call: Pending) -> Streams:
         """base + prediction, row by row; rows of pictures that do not skip are as good as anything."""

@@ -56,34 +56,39 @@ def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
     cache = config.cache
     if cache.calibrated_for is not None:
         _refuse_another_run(config)
-    open_keys = _open(cache)
-    if not open_keys:
+    left_open = open_keys(cache)
+    if not left_open:
         if cache.calibration is not None:
             raise ConfigError(
                 f"cache.calibration={cache.calibration}: cache={cache.name} leaves nothing open that a calibration "
                 "could fill, so it could not take effect; leave it out"
             )
         return config, []
-    known = {group: None if cache.calibration else _published(config, family, key) for group, key in open_keys}
+    known = {group: None if cache.calibration else _published(config, family, key) for group, key in left_open}
     belongs = _published_for(config)
     if any(found is None for found in known.values()):
-        first = next(f"cache.{group}.{key}=null" for group, key in open_keys if known[group] is None)
+        first = next(f"cache.{group}.{key}=null" for group, key in left_open if known[group] is None)
         belongs = as_text(key_of(config))
         where, calibration = calibration_of(config, f"{first}: cache={cache.name} needs a calibration")
-        for group, key in open_keys:
+        for group, key in left_open:
             if known[group] is None:
                 known[group] = (_calibrated(cache, group, key, where, calibration), f"calibration {where}")
-    parts = {group: replace(getattr(cache, group), **found[0]) for group, found in known.items() if found}
+    parts = {group: _completed(getattr(cache, group), found[0]) for group, found in known.items() if found}
     told = [
         Filling(key=f"cache.{group}.{key}", value=_short(found[0][key]), why=found[1])
-        for group, key in open_keys
+        for group, key in left_open
         if (found := known[group])
     ]
     changed = replace(cache, **parts, calibration=None, calibrated_for=belongs)
     return replace(config, cache=changed), told
 
 
-def _open(cache: CacheConfig) -> list[tuple[str, str]]:
+def _completed(part: Any, values: Values) -> Any:
+    """The part with its open keys filled; what was given beside them stays."""
+    return replace(part, **{key: value for key, value in values.items() if getattr(part, key) is None})
+
+
+def open_keys(cache: CacheConfig) -> list[tuple[str, str]]:
     """(group, key) of what is left open."""
     found = []
     for (group, name), key in OPEN.items():
@@ -110,18 +115,27 @@ def _named(cache: CacheConfig, group: str) -> str | None:
 
 
 def _published_for(config: Config) -> str:
-    variant = getattr(config.cache, "variant", None)
+    variant = getattr(config.cache.signal, "variant", None)
     return f"repo={config.model.repo}" + (f" variant={variant}" if variant else "")
+
+
+def starts_from_picture(config: Config) -> bool:
+    """Whether some stage runs part of the schedule only: published ratios are of a whole one."""
+    return any(
+        {"image", "latents"} & set(stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
+    )
 
 
 def _published(config: Config, family: Family, key: str) -> Found | None:
     """What others have published for the model's weights. A rehearsal may use it: its weights are random anyway."""
     repo = config.model.repo
     note = "" if config.model.init is Init.pretrained else f"; model.init={config.model.init.value} has random weights"
-    if key == "coefficients" and (row := _row(repo, getattr(config.cache, "variant", None), _watched(config, family))):
+    if key == "coefficients" and (
+        row := _row(repo, getattr(config.cache.signal, "variant", None), _watched(config, family))
+    ):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
         return values, f"published for {repo}, {row.source}{note}"
-    if key == "ratios" and (ratios := published.ratios(repo)):
+    if key == "ratios" and not starts_from_picture(config) and (ratios := published.ratios(repo)):
         return {"ratios": list(ratios.ratios)}, f"published for {repo}, {ratios.source}{note}"
     return None
 
@@ -143,7 +157,7 @@ def _watched(config: Config, family: Family) -> str:
     """Which of `published.WATCHED` the signal `modulated_input` is for this family and variant."""
     if not isinstance(family.blocks, Blocks):
         return "modulated_input"
-    variant = getattr(config.cache, "variant", None) or ""
+    variant = getattr(config.cache.signal, "variant", None) or ""
     name = getattr(family.blocks.variants.get(variant, family.blocks.modulated), "__name__", "")
     return name if name in published.WATCHED else "modulated_input"
 
@@ -202,7 +216,10 @@ def _calibrated(cache: CacheConfig, group: str, key: str, where: str, calibratio
     """One part's values from a calibration."""
     if key == "coefficients":
         if calibration.polynomial is None:
-            raise ConfigError(f"cache.{group}.{key}=null: {where} has none: this model has no modulated input to watch")
+            raise ConfigError(
+                f"cache.{group}.{key}=null: {where} has none: no modulated input to watch, or too few steps and "
+                "prompts to fit a polynomial of degree 4"
+            )
         return {"coefficients": calibration.polynomial.coefficients, "range": calibration.polynomial.range}
     if key == "ratios":
         if not calibration.ratios:
@@ -230,9 +247,8 @@ def _schedule(cache: CacheConfig, gram: list[list[float]], calibration: Calibrat
     criterion: Any = cache.criterion
     if criterion.computed in calibration.schedules:
         return calibration.schedules[criterion.computed]
-    own = {
-        name: getattr(cache.predictor, name) for name in ("history", "ridge", "order") if hasattr(cache.predictor, name)
-    }
+    names = ("history", "ridge", "order") if _named(cache, "predictor") == "fitted" else ()
+    own = {name: getattr(cache.predictor, name) for name in names}
     steps = best_schedule(gram, criterion.computed, first=criterion.first, **own)
     return [step + 1 for step in steps]
 

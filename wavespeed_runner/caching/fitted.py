@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ class FittedPredictor:
                 "cache.predictor.gram=null: cache/predictor=fitted needs a calibration of this model, sampler and "
                 "steps; calibrate, or take cache/predictor=taylor, which needs none"
             )
-        self.gram, self.ridge, self.order = options.gram, options.ridge, options.order
+        self.gram = tuple(map(tuple, options.gram))
+        self.ridge, self.order = options.ridge, options.order
         self.history = History(options.history)
 
     def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
@@ -83,7 +85,7 @@ class FittedPredictor:
 
     def predict(self, at: At, seen: Tensor | None) -> Residual:
         steps = tuple(int(step) for step in self.history.positions)
-        return combined(self.history.residuals, weights(self.gram, steps, at.step, self.ridge, self.order))
+        return combined(self.history.residuals, _known_weights(self.gram, steps, at.step, self.ridge, self.order))
 
 
 def weights(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> list[float]:
@@ -97,6 +99,10 @@ def weights(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDG
 
     found, _ = _fit(_full(gram), np.array([history]), np.array([step]), ridge, order)
     return [float(w) for w in found[0, :, 0]]
+
+
+_known_weights = lru_cache(maxsize=4096)(weights)
+"""Branches, pictures and generations meet the same histories. The Gram matrix as tuples."""
 
 
 def error(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> float:

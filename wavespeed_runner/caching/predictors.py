@@ -137,7 +137,7 @@ class GammaPredictor:
             return dict(residuals[-1])
         before, last = (fine(signal) for signal in self.seen)
         way = (fine(_needed(seen)) - before).abs().mean() / (last - before).abs().mean()
-        g = way.nan_to_num(nan=1.0).clamp(1.0, self.limit)
+        g = way.nan_to_num(nan=1.0, posinf=1.0).clamp(1.0, self.limit)
         older, newer = residuals
         return {name: _between(older[name], newer[name], g) for name in newer}
 

@@ -282,7 +282,8 @@ class Planned(PartConfig):
                 f"cache.criterion.computed={self.computed} cache.criterion.first={self.first}: 1 <= first < computed "
                 "is needed"
             )
-        if self.schedule is not None and (len(self.schedule) != self.computed or self.schedule[0] != 1):
+        ordered = self.schedule is None or self.schedule == sorted(set(self.schedule))
+        if self.schedule is not None and (len(self.schedule) != self.computed or self.schedule[0] != 1 or not ordered):
             raise ConfigError(
                 f"cache.criterion.schedule={self.schedule}: {self.computed} steps (cache.criterion.computed), counted "
                 "from 1, the first among them; or null, to have them chosen"

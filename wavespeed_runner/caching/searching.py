@@ -23,11 +23,11 @@ def climb(
 
     Args:
         cost: what is to be made small; called once for each schedule that is tried.
-        starts: all are tried, and the best one is where the search begins; step 0 stays in it.
+        starts: they are tried first; the best one is where the search begins; step 0 stays in it.
         steps: of the whole generation.
         tries: how many schedules are tried at most.
     """
-    known = {start: cost(start) for start in dict.fromkeys(starts)}
+    known = {start: cost(start) for start in list(dict.fromkeys(starts))[:tries]}
     best = min(known, key=lambda schedule: known[schedule])
     improved = True
     while improved and len(known) < tries:

@@ -37,9 +37,7 @@ def growing(steps: int, count: int, warmup: int, power: float, largest: int) -> 
 
     With too small a count the warm-up is shortened so that the last step is in; one alone is the first step.
     """
-    if count == 1:
-        return frozenset([0])
-    first = min(warmup, count - 1)
+    first = max(min(warmup, count - 1), 1)
     gaps, distance = count - first, steps - first
     if largest != -1 and gaps * largest < distance:
         whole = min(warmup, steps - 1)
@@ -48,6 +46,8 @@ def growing(steps: int, count: int, warmup: int, power: float, largest: int) -> 
             f"cache.criterion.largest_gap={largest}: {count} computed steps cannot bridge {steps}; "
             f"compute {needed}, or allow a larger gap"
         )
+    if count == 1:
+        return frozenset([0])
     wanted = [distance * (((i + 1) / gaps) ** power - (i / gaps) ** power) for i in range(gaps)]
     made = [1] * gaps
     for _ in range(distance - gaps):

@@ -42,6 +42,8 @@ class Watch:
 
     def gave(self, output: Tensor) -> None:
         """The denoiser's output of this call."""
+        if self.watches != "model":
+            return
         _, latents, computed = self._seen
         if computed and latents is not None and self.latents is not None and self.output is not None:
             self.rate = mean_change(output, self.output) / mean_change(latents, self.latents)

@@ -32,7 +32,7 @@ def normalised(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -
 def shifted(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
     """Of PixArt's blocks: a table of the block plus the timestep's six vectors."""
     tokens = streams["hidden_states"]
-    table = block.scale_shift_table[None] + arguments["timestep"].reshape(len(tokens), 6, -1)
+    table = block.scale_shift_table[None].to(tokens.device) + arguments["timestep"].reshape(len(tokens), 6, -1)
     shift, scale = table.chunk(6, dim=1)[:2]
     return block.norm1(tokens) * (1 + scale) + shift
 

@@ -230,7 +230,7 @@ def published(model: Flux2Config | Flux2KleinConfig) -> str:
 def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
     """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
     # Shift, scale and gate of the attention, then of the feed-forward.
-    shift, scale = arguments["temb_mod_img"].chunk(6, dim=-1)[:2]
+    shift, scale = arguments["temb_mod_img"][:, None].chunk(6, dim=-1)[:2]
     return (1 + scale) * block.norm1(streams["hidden_states"]) + shift
 
 

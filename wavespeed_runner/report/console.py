@@ -136,6 +136,9 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     reused = [t - c for t, c in zip(total, computed, strict=True)]
     rows.append(("steps computed / reused", f"{_span(total)} / 0", f"{_span(computed)} / {_span(reused)}"))
     evidence = (record.get("engaged") or {}).get("cache") or {}
+    if "modules" in evidence:  # diffusers' own strategies skip attention inside of steps
+        done, skipped = evidence["calls"] - evidence["hits"], evidence["hits"]
+        rows[-1] = ("attention calls computed / reused", f"{evidence['calls']} / 0", f"{done} / {skipped}")
     if evidence.get("flop_share") is not None:
         shares = " / ".join(f"{100 * evidence[name]:.0f} %" for name in ("flop_share", "denoiser_flop_share"))
         rows.append(("FLOPs of blocks / denoiser", "100 % / 100 %", shares))

@@ -88,7 +88,7 @@ def rows(record: dict[str, Any]) -> list[Row]:
 def decided_on(sample: dict[str, Any], stage: str) -> bool:
     """Whether a strategy decided on the steps of this stage: not those of diffusers, which skip attention inside."""
     evidence = (sample["engaged"].get(stage) or {}).get("cache") or {}
-    return bool(evidence.get("calls"))
+    return bool(evidence.get("calls")) and "modules" not in evidence
 
 
 def strategy(record: dict[str, Any], stage: str) -> dict[str, Any]:

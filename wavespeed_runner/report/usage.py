@@ -24,6 +24,10 @@ flags
 
 more commands
   python -m wavespeed_runner.replay PICTURE|record.json|config.yaml         run it again, and compare
+  python -m wavespeed_runner.thresholds cache=fbcache                       what each threshold would compute
+  python -m wavespeed_runner.calibrate [OVERRIDES]                          numbers that some strategies need
+  python -m wavespeed_runner.search computed=8 [OVERRIDES]                  which steps to compute
+  python -m wavespeed_runner.support [MODEL...]                             what fits with what
   python -m wavespeed_runner.store [DIR]                                    size of the store, verify, prune
 """
 

@@ -130,6 +130,31 @@ MEMORY: tuple[Rule, ...] = (
         source="tests/caching/test_unet.py",
     ),
     Rule(
+        id="group-modulated",
+        verdict="bad",
+        when=lambda c, f: (
+            _group(c)
+            and _memory(c).group_type is GroupType.block_level
+            and composed(c)
+            and getattr(c.cache.signal, "name", "") == "modulated_input"
+        ),
+        message="memory.group_type=block_level fetches a block's weights when it is called, and "
+        "cache={c.cache.name} looks at the first block's before",
+        fix="memory.group_type=leaf_level memory.blocks_per_group=1",
+        source="diffusers.hooks.group_offloading",
+    ),
+    Rule(
+        id="group-tail",
+        verdict="bad",
+        when=lambda c, f: (
+            _group(c) and (_memory(c).blocks_per_group or 1) > 1 and composed(c) and c.cache.tail_blocks > 0
+        ),
+        message="memory.blocks_per_group={c.memory.blocks_per_group} fetches a group when its first block is called, "
+        "and cache.tail_blocks={c.cache.tail_blocks} may begin inside one",
+        fix="memory.blocks_per_group=1",
+        source="diffusers.hooks.group_offloading",
+    ),
+    Rule(
         id="group-stream-cache",
         verdict="unverified",
         when=lambda c, f: _group(c) and _memory(c).use_stream and cached(c),

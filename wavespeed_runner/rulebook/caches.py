@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from math import ceil
 from typing import Any
 
-from ..caching.schedules import unfit
+from ..caching import published
+from ..caching.criteria import AccumulatedPolynomial
+from ..caching.schedules import MAKERS, Interval, Spacing, computed_by, unfit
 from ..caching.strategies import THRESHOLDS
 from ..caching.window import computed_steps
 from ..config import CacheConfig, Config
 from ..models.family import Blocks, Family
 from ..registry import implementation_of
 from ..samplers import denoiser_calls, taken
+from .graphs import denoising, takes_strength
 from .rule import Rule
 
 
@@ -55,6 +59,27 @@ def _head(c: Config) -> int:
 def _steps(c: Config, f: Family) -> int:
     """Calls of the denoiser that a guidance branch makes."""
     return denoiser_calls(taken(f, c.model, c.sampler), c.steps or 0)
+
+
+def _runs(c: Config, f: Family) -> list[int]:
+    """The same for each denoise stage: one that starts from a picture runs part of the steps. Flow models round up, the
+    others down."""
+    found = []
+    for stage in denoising(c):
+        own = stage.options if isinstance(stage.options, dict) else {}
+        part = own.get("strength", c.strength) if takes_strength(stage, f) else 1.0
+        steps = own.get("steps", c.steps) or 0
+        if isinstance(part, int | float) and isinstance(steps, int):
+            kept = min(steps * part, steps)
+            found.append(
+                denoiser_calls(taken(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept))
+            )
+    return found or [_steps(c, f)]
+
+
+def _unfit(c: Config, f: Family) -> str:
+    """Why a schedule cannot be made for the steps of some stage; empty: it can."""
+    return next((why for steps in _runs(c, f) if (why := unfit(c.cache.criterion, steps))), "")
 
 
 def _changed(c: Config) -> str:
@@ -114,7 +139,7 @@ CACHES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: composed(c) and c.cache.depth is not None and isinstance(f.blocks, Blocks),
         message="cache={c.cache.name} with cache.depth={c.cache.depth}: only a U-Net has layers that mirror each other",
-        fix="cache=fbcache, cache=taylorseer, or another strategy for transformers (docs/strategies.md)",
+        fix="cache=fbcache, cache=taylorseer, or another strategy for transformers (docs/support.md)",
         source="https://arxiv.org/abs/2312.00858",
     ),
     Rule(
@@ -138,6 +163,45 @@ CACHES: tuple[Rule, ...] = (
         fix="cache=fbcache or cache=easycache",
     ),
     Rule(
+        id="polynomial-signal",
+        verdict="bad",
+        when=lambda c, f: (
+            _whole(c)
+            and isinstance(c.cache.criterion, AccumulatedPolynomial)
+            and c.cache.criterion.coefficients is None
+            and _name(c.cache.signal) != "modulated_input"
+        ),
+        message=lambda c, f: (
+            "cache/criterion=accumulated_polynomial: polynomials are known of the modulated input alone, and "
+            f"cache/signal={_name(c.cache.signal)}"
+        ),
+        fix="cache/signal=modulated_input, or cache.criterion.coefficients=[...]",
+    ),
+    Rule(
+        id="variant-family",
+        verdict="bad",
+        when=lambda c, f: (
+            (variant := getattr(c.cache.signal, "variant", None)) is not None and variant not in _variants(c, f)
+        ),
+        message=lambda c, f: (
+            f"cache.variant={getattr(c.cache.signal, 'variant', None)}: this model knows "
+            f"{', '.join(_variants(c, f)) or 'none'}"
+        ),
+        fix="cache.variant=null",
+    ),
+    Rule(
+        id="interval-start",
+        verdict="bad",
+        when=lambda c, f: (
+            isinstance(c.cache.criterion, Interval)
+            and c.cache.criterion.spacing is not Spacing.uniform
+            and c.cache.criterion.start != c.cache.start
+        ),
+        message="cache.criterion.start={c.cache.criterion.start}: only spacing=uniform counts from there, so it could "
+        "not take effect",
+        fix="leave it out; cache.start={c.cache.criterion.start} moves the window",
+    ),
+    Rule(
         id="signal-criterion",
         verdict="bad",
         when=lambda c, f: _whole(c) and _unseen(c),
@@ -158,8 +222,8 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="schedule-fits",
         verdict="bad",
-        when=lambda c, f: _whole(c) and bool(unfit(c.cache.criterion, _steps(c, f))),
-        message=lambda c, f: unfit(c.cache.criterion, _steps(c, f)),
+        when=lambda c, f: _whole(c) and bool(_unfit(c, f)),
+        message=lambda c, f: _unfit(c, f),
         fix="or cache=fbcache, which takes any",
     ),
     Rule(
@@ -189,6 +253,32 @@ CACHES: tuple[Rule, ...] = (
         fix=lambda c, f: f"set {_threshold_key(c)} alone, the criterion follows it",
     ),
     Rule(
+        id="key-twice",
+        verdict="bad",
+        when=lambda c, f: bool(_alias(c)),
+        message=lambda c, f: f"{_alias(c)}: only the second would take effect",
+        fix="set the first alone, the criterion follows it",
+    ),
+    Rule(
+        id="computes-all",
+        verdict="bad",
+        when=lambda c, f: (
+            not _nothing_allowed(c, f)
+            and bool(found := _foreseen(c, f))
+            and _name(c.cache.criterion) != "never"
+            and all(len(steps) == n for steps, n in zip(found, _runs(c, f), strict=True))
+        ),
+        message="cache={c.cache.name}: its schedule computes every step, so the cache could not take effect",
+        fix="fewer computed steps, a longer interval, or cache=none",
+    ),
+    Rule(
+        id="computes-more",
+        verdict="unverified",
+        when=lambda c, f: bool(_more(c, f)),
+        message=lambda c, f: f"cache={c.cache.name}: with this window and these limits it computes {_more(c, f)}",
+        fix="a wider window, or no limit",
+    ),
+    Rule(
         id="threshold-zero",
         verdict="unverified",
         when=lambda c, f: _threshold(c) == 0,
@@ -200,7 +290,7 @@ CACHES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: cached(c) and not 0 <= c.cache.start < c.cache.end <= 1,
         message="cache.start={c.cache.start} cache.end={c.cache.end}: 0 <= start < end <= 1 is needed",
-        fix="cache.start=0.2 cache.end=0.8",
+        fix="for example cache.start=0.2 cache.end=0.8",
     ),
     Rule(
         id="window-empty",
@@ -245,6 +335,12 @@ CACHES: tuple[Rule, ...] = (
 )
 
 
+def _variants(c: Config, f: Family) -> list[str]:
+    """Of TeaCache: the family's own signals, and published rows of the usual one."""
+    rows = [row.variant for row in published.rows() if c.model.repo in row.repos and row.variant]
+    return sorted({*getattr(f.blocks, "variants", {}), *rows})
+
+
 def _name(part: Any) -> str:
     return str(getattr(part, "name", None))
 
@@ -265,7 +361,32 @@ def _limit(hits: int) -> bool:
 def _nothing_allowed(c: Config, f: Family) -> bool:
     """Only said when window and limits are well formed; the rules on them speak otherwise."""
     w: CacheConfig = c.cache
-    steps = _steps(c, f)
     limits = _limit(w.max_consecutive_cache_hits) and _limit(w.max_cache_hits)
     well_formed = 0 <= w.start < w.end <= 1 and limits and w.warmup_steps >= 0
-    return well_formed and steps >= 1 and len(computed_steps(w, steps)) == steps
+    return well_formed and all(steps >= 1 and len(computed_steps(w, steps)) == steps for steps in _runs(c, f))
+
+
+def _foreseen(c: Config, f: Family) -> list[list[int]]:
+    """The steps that a schedule computes, of each denoise stage; empty for what decides while it runs."""
+    if not _whole(c) or c.cache.criterion is None or c.cache.criterion.name not in MAKERS or _unfit(c, f):
+        return []
+    if getattr(c.cache.criterion, "schedule", ()) is None:
+        return []
+    return [found for steps in _runs(c, f) if (found := computed_by(c.cache.criterion, steps, c.cache)) is not None]
+
+
+def _more(c: Config, f: Family) -> str:
+    """How many steps a schedule computes, where window or limits make that more than it was asked for."""
+    asked = getattr(c.cache.criterion, "computed", None)
+    count = len(asked) if isinstance(asked, list) else asked
+    found = [len(steps) for steps in _foreseen(c, f)]
+    return next((f"{n} steps, not {count}" for n in found if isinstance(count, int) and n > count), "")
+
+
+def _alias(c: Config) -> str:
+    """A key of the strategy that its criterion was told otherwise."""
+    for key in ("computed", "interval"):
+        own, used = getattr(c.cache, key, None), getattr(c.cache.criterion, key, None)
+        if own is not None and used is not None and own != used:
+            return f"cache.{key}={own} and cache.criterion.{key}={used}"
+    return ""

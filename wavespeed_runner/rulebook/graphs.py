@@ -17,13 +17,13 @@ OTHER_DECODE = {"image": "decode_video", "video": "decode"}
 """The stage that decodes what a family of this kind does not make."""
 
 
-def _denoising(c: Config) -> list[StageConfig]:
+def denoising(c: Config) -> list[StageConfig]:
     return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
 
 
 def tasks(c: Config, f: Family) -> list[str]:
     """What the graph asks the model for, one a denoise stage."""
-    return [task_of(f.kind, stage.inputs) for stage in _denoising(c)]
+    return [task_of(f.kind, stage.inputs) for stage in denoising(c)]
 
 
 def _unfit(c: Config, f: Family) -> str:
@@ -34,7 +34,7 @@ def _unfit(c: Config, f: Family) -> str:
 def _unpacks(c: Config) -> bool:
     """Whether latents are laid out as a picture, or started from."""
     unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
-    return unpacking or any("latents" in stage.inputs for stage in _denoising(c))
+    return unpacking or any("latents" in stage.inputs for stage in denoising(c))
 
 
 def _reads_image(f: Family) -> bool:
@@ -46,7 +46,7 @@ def _encoders(c: Config, *, image: bool) -> bool:
     return any(("image" in stage.inputs) == image for stage in c.graph.stages.values() if stage.stage == "encode")
 
 
-def _takes_strength(stage: StageConfig, f: Family) -> bool:
+def takes_strength(stage: StageConfig, f: Family) -> bool:
     return task_of(f.kind, stage.inputs) in ("image_to_image", "inpaint")
 
 
@@ -56,7 +56,7 @@ def _own(stage: StageConfig, key: str) -> bool:
 
 
 def _strength_unused(c: Config, f: Family) -> bool:
-    takers = [stage for stage in _denoising(c) if _takes_strength(stage, f) and not _own(stage, "strength")]
+    takers = [stage for stage in denoising(c) if takes_strength(stage, f) and not _own(stage, "strength")]
     default = ModelConfig.strength
     given = c.graph.strength is not None or not c.strength == c.model.strength == default
     return given and not takers
@@ -65,12 +65,12 @@ def _strength_unused(c: Config, f: Family) -> bool:
 def _no_step(c: Config, f: Family) -> str:
     """Steps and strength of a denoise stage of which no step is left; empty where some are. Flow models round up, the
     others down."""
-    for stage in _denoising(c):
+    for stage in denoising(c):
         options = stage.options if isinstance(stage.options, dict) else {}
         steps: Any = options.get("steps", c.steps)
         strength: Any = options.get("strength", c.strength)
         numbers = isinstance(steps, int) and isinstance(strength, int | float)
-        if f.schedule != "flow" and numbers and _takes_strength(stage, f) and int(steps * strength) < 1:
+        if f.schedule != "flow" and numbers and takes_strength(stage, f) and int(steps * strength) < 1:
             return f"steps={steps} strength={strength}"
     return ""
 
@@ -154,7 +154,7 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="strength-of-stage",
         verdict="bad",
-        when=lambda c, f: any(_own(s, "strength") and not _takes_strength(s, f) for s in _denoising(c)),
+        when=lambda c, f: any(_own(s, "strength") and not takes_strength(s, f) for s in denoising(c)),
         message="the graph gives a strength to a denoise stage that starts from pure noise, where it could not take "
         "effect",
         fix="wire an image to it, or leave its strength out",

@@ -67,6 +67,8 @@ def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list
 @stage(
     "denoise",
     options=DenoiseOptions,
+    # Numbers that were filled in are in the options themselves.
+    ignores=("cache.calibration", "cache.calibrated_for"),
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,
