@@ -198,3 +198,11 @@ def test_what_passes_calls_no_resolver(text: str, other: str) -> None:
     finally:
         OmegaConf.clear_resolver("a")
     assert called == []
+
+
+@pytest.mark.parametrize("value", ["/etc/passwd", "/dev/zero", "../x.yaml", "~/x.yaml", "secret.txt"])
+def test_a_config_names_no_file_of_its_readers_as_a_calibration(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"cache\.calibration=.*relative \.yaml"):
+        check_pictures({"cache": {"calibration": value}})
+    check_pictures({"cache": {"calibration": value}}, ["cache.calibration=" + value])
+    check_pictures({"cache": {"calibration": "calibrations/mine.yaml"}})

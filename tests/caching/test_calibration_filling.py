@@ -174,7 +174,7 @@ def test_a_named_file_that_nothing_needs_is_refused():
 
 
 def test_without_a_modulated_input_there_is_no_polynomial():
-    with pytest.raises(ConfigError, match="this model has no modulated input to watch"):
+    with pytest.raises(ConfigError, match="no modulated input to watch, or too few steps"):
         fill(config("model=demo_unet", "cache=teacache"))
 
 
@@ -220,3 +220,27 @@ def test_a_plan_with_it_loads_no_torch():
         assert not {"torch", "diffusers"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_polynomial_is_that_of_the_signals_own_variant():
+    parts = ("cache=custom", "cache/signal=modulated_input", "cache/criterion=accumulated_polynomial")
+    overrides = ("model=wan21", *parts)
+    plain = fill(config(*overrides))[0].cache.criterion.coefficients
+    other = fill(config(*overrides, "cache.signal.variant=ret_steps"))[0].cache.criterion.coefficients
+    assert plain == list(published.row("Wan-AI/Wan2.1-T2V-1.3B-Diffusers").coefficients)
+    assert other == list(published.row("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "ret_steps").coefficients)
+
+
+def test_what_is_given_beside_an_open_key_stays():
+    found, _ = fill(config("model=flux", "cache=teacache", "cache.criterion.range=[0,0.1]"))
+    assert found.cache.criterion.range == [0, 0.1] and found.cache.criterion.coefficients
+
+
+def test_published_ratios_are_of_a_whole_schedule():
+    with pytest.raises(ConfigError, match=r"cache\.criterion\.ratios=null.*needs a calibration"):
+        fill(config("model=flux", "cache=magcache", "graph=image_to_image"))
+
+
+def test_planned_steps_beside_another_predictor_take_no_time():
+    found, _ = fill(config("model=demo", "cache=planned", "cache/predictor=dmd"))
+    assert len(found.cache.criterion.schedule) == 10
