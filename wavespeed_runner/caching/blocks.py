@@ -35,7 +35,7 @@ class Layout:
 
     def arguments(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """A block's arguments by name."""
-        return {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        return {**dict(zip(self.parameters, args, strict=False)), **kwargs} if args else kwargs
 
     def read(self, arguments: dict[str, Any], lengths: dict[str, int]) -> Streams:
         """The streams in a block's arguments. lengths: tokens of each stream where they are not joined yet."""
@@ -96,6 +96,7 @@ class Gate:
         self._lengths: dict[str, int] = {}
         self._arguments: dict[str, Any] = {}
         self._embedded: dict[str, Any] = {}
+        self._joined = any(one.joined for one in blocks.lists)
         self.modulated = blocks.variants.get(getattr(engine.cache.signal, "variant", None) or "", blocks.modulated)
 
     def embedded(self, module: Any, args: Any, out: Any) -> None:
@@ -112,14 +113,14 @@ class Gate:
 
     def run(self, index: int, layout: Layout, block: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Runs a block at a boundary; or, as the first one when all are skipped, does not."""
-        arguments = layout.arguments(args, kwargs)
         if index == 0:
+            arguments = layout.arguments(args, kwargs)
             self._begin(layout, block, arguments)
             if self.head == 0 and (standing := self._decide(self._before, block)):
                 return layout.returned({**self._before, **standing}, arguments[layout.blocks.streams[0]])
         if index == self.end and self.pending:
-            arguments = layout.write(arguments, self._finish(layout.read(arguments, self._lengths)))
-            args, kwargs = (), arguments
+            arguments = layout.arguments(args, kwargs)
+            args, kwargs = (), layout.write(arguments, self._finish(layout.read(arguments, self._lengths)))
         out = block(*args, **kwargs)
         if index == self.head - 1:
             after = {**self._before, **layout.results(out, self._lengths)}
@@ -134,9 +135,9 @@ class Gate:
     def _begin(self, layout: Layout, block: Any, arguments: dict[str, Any]) -> None:
         self.pending, self.skipping, self._first = None, False, block
         self._before = layout.read(arguments, {})
-        self._lengths = {name: tensor.shape[1] for name, tensor in self._before.items()}
-        streams = set(layout.blocks.streams)
-        self._arguments = {name: value for name, value in arguments.items() if name not in streams} | self._embedded
+        if self._joined:
+            self._lengths = {name: tensor.shape[1] for name, tensor in self._before.items()}
+        self._arguments = {**arguments, **self._embedded} if self._embedded else arguments
 
     def _decide(self, after: Streams, first: Any) -> Streams | None:
         """The stand-in, or None when the blocks must run."""

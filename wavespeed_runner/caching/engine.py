@@ -200,11 +200,19 @@ class Engine:
         measured = [p.watch.measure(s, x) for p, s, x in zip(branch.pictures, signals, latents, strict=True)]
         if any(tensor is None for tensor in measured):
             return [None] * len(measured)
+        # 0 / 0: nothing to compare with; and JSON has no NaN.
+        found = self._fetched([tensor for tensor in measured if tensor is not None])
+        return [tuple(numbers) if all(isfinite(n) for n in numbers) else None for numbers in found]
+
+    @staticmethod
+    def _fetched(measured: list[Tensor]) -> list[list[float]]:
+        """All numbers, with one transfer."""
+        if len(measured) == 1:
+            return [measured[0].tolist()]
         import torch
 
-        # 0 / 0: nothing to compare with; and JSON has no NaN.
-        found = torch.stack([tensor for tensor in measured if tensor is not None]).tolist()
-        return [tuple(numbers) if all(isfinite(n) for n in numbers) else None for numbers in found]
+        found: list[list[float]] = torch.stack(measured).tolist()
+        return found
 
     def _may_skip(self, branch: Branch, i: int, numbers: tuple[float, ...] | None, at: At) -> bool:
         picture = branch.pictures[i]

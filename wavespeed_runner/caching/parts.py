@@ -39,7 +39,7 @@ class Seen:
     """The denoiser's input, as the pipeline gives it; for signals with `looks_at_latents`."""
     first_block: Any = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What else the first block is called with."""
+    """What the first block is called with, by name."""
     modulated: Any = None
     """(first block, streams, arguments) -> the first block's timestep-modulated input; None: the family has none."""
     flow: bool = True
