@@ -18,7 +18,9 @@ from .figures import Point, Results, front, load
 DOCS = Path(__file__).parents[2] / "docs"
 MODELS = ("demo", "demo_unet", "tiny_flux")
 COLOURS = {
-    "ours": ("#d1123f", "#ff7f0e", "#8c1a6a", "#e3559b"),
+    "ours": (
+        *("#d1123f", "#ff7f0e", "#8c1a6a", "#e3559b", "#b8860b", "#7f0000", "#ff7f96", "#c71585", "#a0522d", "#f2b100"),
+    ),
     "cache-dit": ("#9ecae1", "#3182bd", "#08306b", "#6baed6", "#4f9dbf", "#756bb1", "#54278f"),
     "diffusers": ("#a1d99b", "#41ab5d", "#006d2c", "#1f8f7f"),
     "ParaAttention": ("#c7a76c", "#7f5a1a"),
@@ -109,7 +111,7 @@ def style(results: Results) -> dict[str, dict[str, Any]]:
             package = "ours" if by[group] == "ours" else next(name for name in COLOURS if group.startswith(name))
             colour = COLOURS[package][used[package] % len(COLOURS[package])]
             used[package] += 1
-            thick = package == "ours"
+            thick = group.startswith("ours: planned")
             found[group] = {"color": colour, "linewidth": 2.8 if thick else 1.3, "zorder": 5 if thick else 3}
             found[group] |= {"linestyle": "-", "marker": "s" if "mask" in group else "o"}
         found[group]["label"] = group
