@@ -23,6 +23,7 @@ COMPANIONS = {
     **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
     **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
     "cache/step_mask": ["steps=28"],
+    "cache/criterion/accumulated_polynomial": [*CALIBRATED, "cache/signal=modulated_input"],
     "cache/criterion/steps": ["cache.criterion.computed=[1,2,4]"],
     "cache/criterion/predicted_change": ["cache/signal=model_change"],
     "cache/signal/none": ["cache/criterion=interval"],

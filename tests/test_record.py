@@ -98,12 +98,13 @@ def steps(*computed: int) -> list[dict[str, Any]]:
 
 def test_computed_steps_are_given_once_where_pictures_agree_and_per_picture_where_they_differ() -> None:
     same = cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1, 4)}])
-    assert same == {"hits": 4, "computed": 4, "computed_steps": [1, 4], "hit_rate": 0.5}
+    assert same == {"hits": 4, "computed": 4, "computed_steps": [1, 4], "hit_rate": 0.5, "foretold": None}
     assert cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1)}])["computed_steps"] == [[1, 4], [1]]
 
 
 def test_a_graph_that_denoises_nothing_has_no_hit_rate_to_divide_by() -> None:
-    assert cache_summary([{"steps": []}]) == {"hits": 0, "computed": 0, "computed_steps": [], "hit_rate": 0.0}
+    none = {"hits": 0, "computed": 0, "computed_steps": [], "hit_rate": 0.0, "foretold": None}
+    assert cache_summary([{"steps": []}]) == none
 
 
 def test_without_a_reference_there_is_no_speedup() -> None:

@@ -8,7 +8,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.window import allows, computed_steps, inside
+from wavespeed_runner.caching.window import Hits, allows, computed_steps, inside
 from wavespeed_runner.config import CacheConfig
 
 HUNDREDTHS = st.integers(0, 100)
@@ -59,4 +59,4 @@ def test_no_more_are_skipped_in_a_row_than_allowed(start: int, end: int, steps: 
 
 @given(st.integers(0, 30), LIMITS)
 def test_a_step_is_allowed_until_the_limit(hits: int, limit: int) -> None:
-    assert allows(window(limit=limit), 1, 2, hits) is (limit == -1 or hits < limit)
+    assert allows(window(limit=limit), 1, 2, Hits(in_a_row=hits)) is (limit == -1 or hits < limit)

@@ -12,7 +12,7 @@ import torch
 
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.staged import latents, staged
-from wavespeed_runner.caching import attached
+from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.compose import compose_job, composer
 from wavespeed_runner.config import Guidance, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
@@ -164,7 +164,7 @@ def test_qwen_takes_a_block_cache() -> None:
         "img_shapes": [[(1, 4, 4)]],
         "return_dict": False,
     }
-    with torch.no_grad(), attached(pipe.transformer, QWEN_IMAGE.blocks, fbcache(ALWAYS), steps=lambda: 2) as trace:
+    with torch.no_grad(), attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace:
         computed = pipe.transformer(**call)[0]
         trace.end_step()
         skipped = pipe.transformer(**call)[0]
@@ -172,7 +172,7 @@ def test_qwen_takes_a_block_cache() -> None:
     torch.testing.assert_close(skipped, computed, rtol=0, atol=5e-6)
 
     plain = latents(family, pipe, config, embeddings, steps=3, guidance_scale=None, **SIZE)["latents"]
-    with attached(pipe.transformer, QWEN_IMAGE.blocks, fbcache(0.0), steps=lambda: 3) as trace:
+    with attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(0.0), Run(steps=lambda: 3)) as trace:
         cached = latents(
             family, pipe, config, embeddings, steps=3, guidance_scale=None, on_step=trace.end_step, **SIZE
         )["latents"]

@@ -12,6 +12,7 @@ from ..models.family import Blocks, UNetBlocks
 from ..registry import implementation_of
 from .engine import Engine, Observer, Run
 from .trace import Trace
+from .wrapped_options import Wrapped
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +46,8 @@ def attached(
     if cache.name == "none":
         yield Trace(strategy=cache.name)
         return
-    if (own := implementation_of("cache", cache)) is not None:  # one of diffusers'
-        with own(denoisers, cache, run) as trace:
+    if isinstance(cache, Wrapped):
+        with implementation_of("cache", cache)(denoisers, cache, run) as trace:
             yield trace
         return
     trace = Trace(strategy=cache.name)
