@@ -162,7 +162,11 @@ def test_help_lists_groups_options_and_values(command: CommandLine) -> None:
     command.config("cache/mine", "defaults: [fbcache]\n")
     status, out, err = command("--help", "--config-dir", str(command.configs))
     assert (status, err) == (0, "")
-    assert "fbcache, magcache, max_quality, max_speed, mine, none, " in out and "steps: null" in out and "--config-dir" in out
+    assert (
+        "fbcache, magcache, max_quality, max_speed, mine, none, " in out
+        and "steps: null" in out
+        and "--config-dir" in out
+    )
 
 
 def test_version_is_ours(command: CommandLine) -> None:

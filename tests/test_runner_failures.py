@@ -117,7 +117,9 @@ def test_a_signal_that_is_no_number_does_not_keep_the_record_from_being_written(
     record = run_plan(planned("cache=fbcache"), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     assert [step["signal"] for step in record["samples"][0]["steps"]] == [None] * 4
-    assert record["warnings"][-1] == "the cache never hit: nothing to compare with, or a schedule that computes every step"
+    assert (
+        record["warnings"][-1] == "the cache never hit: nothing to compare with, or a schedule that computes every step"
+    )
 
 
 def no_space(name: str) -> Callable[[Any, Any], None]:

@@ -47,7 +47,10 @@ def test_the_folder_holds_videos_and_a_sheet_beside_each(finished_video: Finishe
     for part in ("videos", "reference", "difference"):
         assert sorted(path.name for path in (folder / part).iterdir()) == [f"{name}.mp4", f"{name}.png"]
     rest = {path.name for path in folder.iterdir()} - {"videos", "reference", "difference"}
-    assert rest == {"record.json", "config.yaml", "overview.png", "trace.csv", "trace.png"} and sample["file"] == f"videos/{name}.mp4"
+    assert (
+        rest == {"record.json", "config.yaml", "overview.png", "trace.csv", "trace.png"}
+        and sample["file"] == f"videos/{name}.mp4"
+    )
 
 
 def test_the_record_tells_of_the_frames(finished_video: Finished) -> None:

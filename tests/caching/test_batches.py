@@ -113,7 +113,7 @@ def test_the_modulated_input_of_a_batch_is_that_of_its_pictures(name: str) -> No
     single, together = run(options, cache, 1, inputs[:2]), run(options, cache, 2, inputs[:2])
     for one, two in zip(single, together, strict=True):
         signals = [[step["signal"] for step in latents.data["steps"][1:]] for latents in (one, two)]
-        assert signals[1] == pytest.approx(signals[0], rel=1e-3)
+        assert signals[1] == pytest.approx(signals[0], rel=2e-2), "or bfloat16 rounds it"
 
 
 def test_the_first_guidance_branch_decides_for_the_other() -> None:

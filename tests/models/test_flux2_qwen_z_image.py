@@ -164,7 +164,10 @@ def test_qwen_takes_a_block_cache() -> None:
         "img_shapes": [[(1, 4, 4)]],
         "return_dict": False,
     }
-    with torch.no_grad(), attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace:
+    with (
+        torch.no_grad(),
+        attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace,
+    ):
         computed = pipe.transformer(**call)[0]
         trace.end_step()
         skipped = pipe.transformer(**call)[0]
