@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from .caching import merged
+from .caching.strategies import threshold_key
 from .caching.wrapped_options import Wrapped
 from .config import CacheConfig
 from .errors import ConfigError, one_line
@@ -180,9 +181,7 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
     """Whether the threshold decided nothing, and from which value on it would have."""
     from .caching.foresight import asked, remark
 
-    own = {one.name for one in fields(cache)} - {one.name for one in fields(CacheConfig)}
-    key = next((f"cache.{name}" for name in sorted(own) if "thresh" in name), "cache.criterion.threshold")
-    said = remark(asked(samples), key)
+    said = remark(asked(samples), threshold_key(cache))
     if not hits and isinstance(cache, Wrapped):
         said = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
     elif not said and not hits:

@@ -4,8 +4,8 @@
     python -m wavespeed_runner.support sdxl wan21      # of these models alone
 
 Nothing is listed by hand: each combination is put together as a run would be, and the rules speak on it. A combination
-is refused when its model and graph, model and cache, sampler and cache, or model, graph and sampler do not fit; a test
-holds the rules to that, so these tables say all.
+is refused when its model and graph, model and cache, graph and cache, sampler and cache, or model, graph and sampler do
+not fit; a test holds the rules to that, so these tables say all.
 """
 
 from __future__ import annotations
@@ -143,6 +143,24 @@ def _alike(
     return list(joined), {(row, title): words[row, first] for title, first in joined.items() for row in rows}
 
 
+def _apart(
+    by_graph: dict[tuple[str, str], Word],
+    by_cache: dict[tuple[str, str], Word],
+    by_both: dict[tuple[str, str, str], Word],
+) -> list[str]:
+    """Graphs and caches that fit a model each and do not fit together, as a list of the caches."""
+    found: dict[str, tuple[dict[str, None], dict[str, None], str]] = {}
+    for (model, graph, cache), word in by_both.items():
+        if word.mark == "no" != by_graph[model, graph].mark and by_cache[model, cache].mark != "no":
+            models, graphs, _ = found.setdefault(cache, ({}, {}, word.reasons[0]))
+            models[model] = graphs[graph] = None
+    lines = [
+        f"- `{cache}` not with {', '.join(graphs)} of {', '.join(models)}: {reason}"
+        for cache, (models, graphs, reason) in found.items()
+    ]
+    return ["\n## Graphs and caches\n", *lines] if lines else []
+
+
 def _samplers(shipped: Shipped) -> str:
     """Models that take the same samplers, together: there are too many samplers for columns."""
     names = shipped.names["sampler"]
@@ -198,6 +216,7 @@ def table(models: Iterable[str] = ()) -> str:
         "## Samplers and caches, on models that take a cache\n",
         _matrix("sampler", samplers, *_alike(samplers, [cache for cache in caches if cache != "none"], pairs)),
     ]
+    by_both = {(m, g, c): shipped.word(m, graph=g, cache=c) for m in shipped.models for g in graphs for c in caches}
     sections = [
         HEAD,
         "## Models and graphs\n",
@@ -206,6 +225,7 @@ def table(models: Iterable[str] = ()) -> str:
         shipped.strategies(),
         "\n## Models and caches\n",
         _matrix("model", shipped.models, caches, by_cache),
+        *_apart(by_graph, by_cache, by_both),
         "\n## Models and samplers\n",
         _samplers(shipped),
         *(together if cached else []),

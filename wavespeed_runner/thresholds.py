@@ -8,9 +8,8 @@ on, and which steps they are. Loads no model. Exit status 2: nothing to replay, 
 
 from __future__ import annotations
 
-import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import ConfigError
 
@@ -34,6 +33,7 @@ def _main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     from .caching.filling import calibration_of
+    from .caching.strategies import threshold_key
     from .cli import parse
     from .compose import compose_job, composer
     from .plan import build_plan
@@ -47,17 +47,10 @@ def _main(arguments: list[str]) -> int:
     if cache.name == "none":
         raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
     where, calibration = calibration_of(plan.config, f"cache={cache.name}: a replay needs a calibration")
-    text = table(calibration, cache, threshold_key(composed), where)
+    text = table(calibration, cache, threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
     return 0
-
-
-def threshold_key(composed: dict[str, Any]) -> str:
-    """The key that a user sets: the criterion's own, or the one that it follows."""
-    criterion = composed["cache"].get("criterion") or {}
-    follows = re.fullmatch(r"\$\{([\w.]+)\}", str(criterion.get("threshold")))
-    return follows[1] if follows else "cache.criterion.threshold"
 
 
 def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:

@@ -11,6 +11,11 @@ THRESHOLDS = ("residual_diff_threshold", "rel_l1_thresh", "threshold")
 """Names of a strategy's own key for its threshold, as its makers call it; the criterion's follows it."""
 
 
+def threshold_key(cache: CacheConfig) -> str:
+    """The key with which a user sets the strategy's threshold: its own, or the criterion's."""
+    return next((f"cache.{key}" for key in THRESHOLDS if hasattr(cache, key)), "cache.criterion.threshold")
+
+
 @dataclass(kw_only=True)
 class NoCache(CacheConfig):
     """Every step is computed."""

@@ -11,8 +11,9 @@ from .graphs import GRAPHS
 from .rule import Rule, Text, Verdict
 from .samplers import SAMPLERS
 from .values import GUIDANCE, NUMERICS, VALUES
+from .windows import WINDOWS
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 
-RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *ATTENTION, *ADAPTERS, *MEMORY, *NUMERICS)
+RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *WINDOWS, *ATTENTION, *ADAPTERS, *MEMORY, *NUMERICS)
 """In the order in which they are heard: the first bad word stops the run."""
