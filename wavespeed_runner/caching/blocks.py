@@ -13,7 +13,7 @@ take what lies between the lists for an identity, and keep their state when a st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ class Layout:
 
     def __init__(self, blocks: BlockList, names: tuple[str, ...], block: Any) -> None:
         self.blocks, self.names = blocks, names
+        self.pairs = list(zip(names, blocks.streams, strict=False))
+        """(stream, the block's parameter for it); a block of joined streams has one."""
         self.parameters = list(signature(getattr(block, "_orig_mod", block).forward).parameters)
 
     def arguments(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -39,21 +41,20 @@ class Layout:
 
     def read(self, arguments: dict[str, Any], lengths: dict[str, int]) -> Streams:
         """The streams in a block's arguments. lengths: tokens of each stream where they are not joined yet."""
-        found = {name: arguments.get(parameter) for name, parameter in self._pairs()}
-        return self._parted(found, lengths)
+        return self._parted(((name, arguments.get(parameter)) for name, parameter in self.pairs), lengths)
 
     def write(self, arguments: dict[str, Any], streams: Streams) -> dict[str, Any]:
         """The arguments with these streams in place."""
         if self.blocks.joined:
             parameter = self.blocks.streams[0]
             return {**arguments, parameter: self._joined(arguments[parameter], streams)}
-        given = {p: streams[name] for name, p in self._pairs() if name in streams}
+        given = {p: streams[name] for name, p in self.pairs if name in streams}
         return {**arguments, **given}
 
     def results(self, out: Any, lengths: dict[str, int]) -> Streams:
         """The streams in what a block returns."""
         values = out if isinstance(out, tuple) else (out,)
-        return self._parted(dict(zip(self.blocks.returns, values, strict=False)), lengths)
+        return self._parted(zip(self.blocks.returns, values, strict=False), lengths)
 
     def returned(self, streams: Streams, out: Any) -> Any:
         """Streams as a block returns them; in the shape of `out`, where that is known."""
@@ -62,14 +63,10 @@ class Layout:
         values = tuple(streams.get(name) for name in self.blocks.returns)
         return values if len(values) > 1 else values[0]
 
-    def _pairs(self) -> Iterator[tuple[str, str]]:
-        """(stream, the block's parameter for it); a block of joined streams has one."""
-        return zip(self.names, self.blocks.streams, strict=False)
-
-    def _parted(self, found: dict[str, Any], lengths: dict[str, int]) -> Streams:
+    def _parted(self, found: Iterable[tuple[str, Any]], lengths: dict[str, int]) -> Streams:
         if not self.blocks.joined:
-            return {name: tensor for name, tensor in found.items() if tensor is not None}
-        (whole,) = [tensor for tensor in found.values() if tensor is not None]
+            return {name: tensor for name, tensor in found if tensor is not None}
+        (whole,) = [tensor for _, tensor in found if tensor is not None]
         first, second = self.blocks.joined
         end = lengths[first]
         return {first: whole[:, :end], second: whole[:, end : end + lengths[second]]}

@@ -104,7 +104,8 @@ class Engine:
     """The denoiser's input in the call that is going on."""
     _leader: tuple[int, str, list[bool]] | None = None
     _last: Branch | None = None
-    _sigmas: list[float] | None = None
+    _steps: int = 0
+    _sigmas: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.signal: Signal = implementation_of("cache/signal", self.cache.signal)(self.cache.signal)
@@ -133,12 +134,11 @@ class Engine:
 
     def at(self, branch: Branch) -> At:
         """Where the call is. Without the sampler's noise levels they are taken as evenly spaced."""
-        steps = self.run.steps()
-        if self._sigmas is None:
-            self._sigmas = self.run.sigmas()
+        if not self._steps:
+            self._steps, self._sigmas = self.run.steps(), self.run.sigmas()
         known = branch.step < len(self._sigmas)
-        sigma = self._sigmas[branch.step] if known else 1 - branch.step / max(steps, 1)
-        return At(step=branch.step, steps=steps, sigma=sigma)
+        sigma = self._sigmas[branch.step] if known else 1 - branch.step / max(self._steps, 1)
+        return At(step=branch.step, steps=self._steps, sigma=sigma)
 
     def decide(self, branch: Branch, seen: Seen, base: Mapping[str, Tensor | None]) -> Streams | Pending:
         """What stands in for the skipped blocks; or, when they must run, what to hand to `computed`.
@@ -147,8 +147,7 @@ class Engine:
             that the prediction replaces.
         """
         looked = self.signal(seen)
-        parts = self._rows(looked)
-        latents = self._rows(self.latents)
+        parts, latents = self._rows(looked), self._rows(self.latents)
         numbers, skip = self._followed(branch) or self._judged(branch, parts, latents, seen.at)
         for i, picture in enumerate(branch.pictures):
             picture.watch.decided(parts[i], latents[i], computed=not skip[i])
@@ -163,19 +162,17 @@ class Engine:
         """Told what the blocks gave. Returns it, with the rows of pictures that skip replaced: blocks run when any
         picture wants it, for all rows, so that no picture's bits depend on what its neighbours decide."""
         residual = {name: after[name] - base if base is not None else after[name] for name, base in call.base.items()}
-        # Pictures compute at different steps: a view of a batch would keep the rows of all the others.
-        rows = {name: self._rows(tensor) for name, tensor in residual.items()}
-        if self.run.pictures > 1:
-            rows = {name: [part.clone() for part in parts] for name, parts in rows.items()}
-        signals = self._rows(call.signal)
         if self.observer:
             self.observer(call.branch.name, call.seen, residual)
-        standing = self._predicted(call) if any(call.skip) else {}
+        standing = self._predicted(call) if any(call.skip) else None
+        parts, signals = self._parts(residual), self._rows(call.signal)
         for i, picture in enumerate(call.branch.pictures):
             if not call.skip[i]:
                 picture.criterion.computed(call.seen.at)
-                picture.predictor.computed(call.seen.at, {name: part[i] for name, part in rows.items()}, signals[i])
+                picture.predictor.computed(call.seen.at, parts[i], signals[i])
                 picture.ready = True
+        if standing is None:
+            return after
         return {**after, **{name: self._mixed(after[name], tensor, call.skip) for name, tensor in standing.items()}}
 
     def forget(self) -> None:
@@ -198,21 +195,14 @@ class Engine:
         if branch.pictures[0].criterion.watches == "nothing":
             return [()] * len(branch.pictures)
         measured = [p.watch.measure(s, x) for p, s, x in zip(branch.pictures, signals, latents, strict=True)]
-        if any(tensor is None for tensor in measured):
+        tensors = [tensor for one in measured if one is not None for tensor in one]
+        if None in measured:
             return [None] * len(measured)
+        found = fetched(tensors)
+        each = len(found) // len(measured)
+        by_picture = [tuple(found[first : first + each]) for first in range(0, len(found), each)]
         # 0 / 0: nothing to compare with; and JSON has no NaN.
-        found = self._fetched([tensor for tensor in measured if tensor is not None])
-        return [tuple(numbers) if all(isfinite(n) for n in numbers) else None for numbers in found]
-
-    @staticmethod
-    def _fetched(measured: list[Tensor]) -> list[list[float]]:
-        """All numbers, with one transfer."""
-        if len(measured) == 1:
-            return [measured[0].tolist()]
-        import torch
-
-        found: list[list[float]] = torch.stack(measured).tolist()
-        return found
+        return [numbers if all(map(isfinite, numbers)) else None for numbers in by_picture]
 
     def _may_skip(self, branch: Branch, i: int, numbers: tuple[float, ...] | None, at: At) -> bool:
         picture = branch.pictures[i]
@@ -257,6 +247,11 @@ class Engine:
         n = self.run.pictures
         return [None] * n if tensor is None else [tensor] if n == 1 else [tensor[i::n] for i in range(n)]
 
+    def _parts(self, residual: Streams) -> list[Streams]:
+        """Each picture's own. They compute at different steps: a view of a batch would keep the rows of all others."""
+        n = self.run.pictures
+        return [residual] if n == 1 else [{name: t[i::n].clone() for name, t in residual.items()} for i in range(n)]
+
     def _joined(self, parts: list[Tensor]) -> Tensor:
         """The batch of each picture's rows."""
         if len(parts) == 1:
@@ -286,3 +281,13 @@ class Engine:
                     level=level if level is not None and isfinite(level) else None,
                 )
             )
+
+
+def fetched(numbers: list[Tensor]) -> list[float]:
+    """Tensors of shape () as numbers, with one transfer."""
+    if len(numbers) == 1:
+        return [numbers[0].item()]
+    import torch
+
+    found: list[float] = torch.stack(numbers).tolist()
+    return found

@@ -20,24 +20,27 @@ class Watch:
         """Of the step before, as `latents`: the denoiser's."""
         self.rate: Tensor | None = None
         """How much the output changed for each change of the input, at the last computed step."""
+        self._size: Tensor | None = None
+        """mean|signal|, once it was asked for: over a run of skipped steps it stays the same."""
         self._seen: tuple[Tensor | None, Tensor | None, bool] = (None, None, True)
 
-    def measure(self, signal: Tensor | None, latents: Tensor | None) -> Tensor | None:
-        """The numbers that `Criterion.watches` names, shape (k,); None where there is nothing to compare with."""
+    def measure(self, signal: Tensor | None, latents: Tensor | None) -> tuple[Tensor, ...] | None:
+        """The numbers that `Criterion.watches` names, each a tensor of shape (); None where there is nothing to compare
+        with."""
         if self.watches == "model":
             if latents is None or self.latents is None or self.output is None or self.rate is None:
                 return None
-            import torch
-
-            return torch.stack([mean_change(latents, self.latents) / self.output.abs().mean(), self.rate])
+            return mean_change(latents, self.latents) / self.output.abs().mean(), self.rate
         if signal is None or self.signal is None or self.signal.shape != signal.shape:
             return None
-        return (mean_change(signal, self.signal) / self.signal.abs().mean()).reshape(1)
+        if self._size is None:
+            self._size = self.signal.abs().mean()
+        return (mean_change(signal, self.signal) / self._size,)
 
     def decided(self, signal: Tensor | None, latents: Tensor | None, *, computed: bool) -> None:
         """Told after each decision; the output comes later."""
         if computed or self.watches == "previous":
-            self.signal = signal
+            self.signal, self._size = signal, None
         self._seen = (signal, latents, computed)
 
     def gave(self, output: Tensor) -> None:
