@@ -5,7 +5,7 @@
 CPU time of a call less the CPU time inside the blocks, or inside the layers of a U-Net; median over all calls of a
 kind. A rule that never allows reuse shows what a computed step costs, one that always does what a skipped step costs.
 What remains without a cache (embeddings, last layers) is in every figure, and shown beside them. Writes
-results/peers_cost_MODEL.json.
+results/peers_cost_MODEL.json. The tiny FLUX has here as many blocks as the published one: hooks cost by the block.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Any
 
 from .__main__ import RESULTS, environment
 from .measure import references, weights
-from .models import MODELS, Model
+from .models import MODELS, Model, tiny_flux
 from .ours import engine
 from .prompts import judged
 from .settings import Setting, reference
 from .theirs import cache_dit, deepcache, diffusers_cache, para_attn
 
 NEVER, ALWAYS = 1e-9, 1e9
+FLUX_BLOCKS = (19, 38)
 PICTURES = 2
 """In a round, for each setting."""
 
@@ -40,7 +41,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    model = MODELS[args.model]()
+    model = tiny_flux(FLUX_BLOCKS) if args.model == "tiny_flux" else MODELS[args.model]()
     parts = weights(model)
     known = references(model, judged()[:PICTURES], parts)
     todo = [reference(model), *rules(model)]

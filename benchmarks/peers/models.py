@@ -94,8 +94,8 @@ def shipped(name: str) -> Model:
     return Model(name=name, family=family, config=config, pipe=pipe, encode=encode, steps=config.steps)
 
 
-def tiny_flux() -> Model:
-    """3 + 6 blocks, 4 heads of 32, 256 image tokens, no text encoders: embeddings are drawn by the prompt's seed.
+def tiny_flux(blocks: tuple[int, int] = (3, 6)) -> Model:
+    """3 + 6 blocks (double and single), 4 heads of 32, 256 image tokens, no text encoders: embeddings are drawn by the prompt's seed.
 
     Random weights answer to the timestep so strongly that the first block's residual changes by a third every step,
     where no threshold means anything. The timestep embedder is damped to 0.05, which gives changes of 0.03 to 0.10, as
@@ -112,8 +112,8 @@ def tiny_flux() -> Model:
         transformer = FluxTransformer2DModel(
             patch_size=1,
             in_channels=16,
-            num_layers=3,
-            num_single_layers=6,
+            num_layers=blocks[0],
+            num_single_layers=blocks[1],
             attention_head_dim=32,
             num_attention_heads=4,
             joint_attention_dim=64,
