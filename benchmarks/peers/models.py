@@ -95,7 +95,8 @@ def shipped(name: str) -> Model:
 
 
 def tiny_flux(blocks: tuple[int, int] = (3, 6)) -> Model:
-    """3 + 6 blocks (double and single), 4 heads of 32, 256 image tokens, no text encoders: embeddings are drawn by the prompt's seed.
+    """3 + 6 blocks (double and single), 4 heads of 32, 256 image tokens, no text encoders: embeddings are drawn by the
+    prompt's seed.
 
     Random weights answer to the timestep so strongly that the first block's residual changes by a third every step,
     where no threshold means anything. The timestep embedder is damped to 0.05, which gives changes of 0.03 to 0.10, as
