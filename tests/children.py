@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -41,6 +42,8 @@ def started(
 def _command(output: Path, arguments: tuple[str, ...], limits: dict[int, int]) -> None:
     from wavespeed_runner.cli import main
 
+    # A shell lets what it starts in the background ignore Ctrl-C, and children take that over.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with open(output, "w", encoding="utf-8", buffering=1) as file:
         sys.stdout = sys.stderr = file
         for limit, value in limits.items():
