@@ -30,8 +30,8 @@ PARTS = Path(__file__).parents[2] / "outputs"
 PEERS = ("cache-dit", "DeepCache", "para-attn")
 A_ROUND = 8
 """Prompts in a round, at most."""
-PROMPTS = {"tiny_flux": 4, "demo_unet": 4}
-"""Fewer where pictures show nothing and prompts differ little, and where a generation takes long. 32 elsewhere."""
+PROMPTS = {"tiny_flux": 4}
+"""Fewer where pictures show nothing and prompts differ little. 32 elsewhere."""
 
 
 def main() -> None:

@@ -74,7 +74,8 @@ def main() -> None:
 def rules(model: Model) -> list[Setting]:
     """Every rule twice: never reusing, and always."""
     if model.family.denoiser == "unet":
-        return [_rule(f"DeepCache interval {n}", deepcache, cache_interval=n, cache_branch_id=0) for n in (1, 5)]
+        theirs = [_rule(f"DeepCache interval {n}", deepcache, cache_interval=n, cache_branch_id=0) for n in (2, 5)]
+        return [*theirs, *(_ours(f"DeepCache interval {n}", "cache=deepcache", f"cache.interval={n}") for n in (2, 5))]
     found = []
     for word, threshold in (("never", NEVER), ("always", ALWAYS)):
         for fill in ("reuse", "Taylor-1"):
@@ -90,13 +91,14 @@ def rules(model: Model) -> list[Setting]:
     for word, threshold in (("never", NEVER), ("always", ALWAYS)):
         own = ["cache=fbcache", f"cache.residual_diff_threshold={threshold}"]
         for fill in ("reuse", "taylor"):
-            parameters = {"overrides": [*own, f"cache/predictor={fill}"]}
-            name = f"ours, First Block Cache, {fill}, {word}"
-            found.append(Setting(name=name, group=name, by="ours", on=engine, parameters=parameters))
-    fifth = {"overrides": ["cache=taylorseer", "cache.interval=5"]}
-    found.append(Setting(name="ours, TaylorSeer N5", group="ours", by="ours", on=engine, parameters=fifth))
+            found.append(_ours(f"First Block Cache, {fill}, {word}", *own, f"cache/predictor={fill}"))
+    found.append(_ours("TaylorSeer N5", "cache=taylorseer", "cache.interval=5"))
     every_fifth = {"config": "TaylorSeerCacheConfig", "cache_interval": 5, "max_order": 1, "use_lite_mode": True}
     return [*found, _rule("diffusers TaylorSeer-lite N5", diffusers_cache, **every_fifth)]
+
+
+def _ours(name: str, *overrides: str) -> Setting:
+    return Setting(name=f"ours, {name}", group="ours", by="ours", on=engine, parameters={"overrides": list(overrides)})
 
 
 def _rule(name: str, on: Any, **parameters: Any) -> Setting:
