@@ -23,6 +23,7 @@ OF_DIFFUSION += ("ddim", "ddpm", "pndm", "tcd")
 """Samplers that do not fit the default model, a flow model."""
 
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
+SWEEPS = ("rdt_sweep", "rdt_sweep_window", "deepcache_presets", "samplers_x_cache")
 COMPANIONS: dict[str, list[str]] = {
     **{f"sampler={name}": ["model=sd15"] for name in OF_DIFFUSION},
     "sampler=cogvideox_dpm": ["model=cogvideox"],
@@ -45,6 +46,8 @@ COMPANIONS: dict[str, list[str]] = {
     ],
     "model=generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet"],
     "model=generic_video": ["model.repo=a/b"],
+    **{f"experiment={name}": ["-m"] for name in SWEEPS},
+    "hydra/launcher": ["-m"],
     "prompts=file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
 }
 """`group` or `group=option` -> further overrides."""

@@ -55,10 +55,8 @@ def test_a_value_that_cannot_be_is_one_line(command: CommandLine, typed: str, wo
 
 
 def test_one_wrong_job_stops_the_sweep_before_the_first(command: CommandLine) -> None:
-    error = command.refuses("-m", *TINY, "steps=1,0,2")
-    assert error.startswith("steps=0: at least 1 is needed") and error.endswith(
-        "(job 2 of 3: " + " ".join(TINY) + " steps=0)"
-    )
+    error = command.refuses("-m", *TINY, "steps=1,x,2")
+    assert error.startswith("steps: Value 'x'") and error.endswith("(job 2 of 3: " + " ".join(TINY) + " steps=x)")
 
 
 @pytest.mark.parametrize("prompt", ["x" * 10_000, "word " * 2_000], ids=["letters", "words"])
@@ -135,7 +133,7 @@ def test_flags_may_stand_between_overrides(command: CommandLine) -> None:
     assert plan.count("\njob: ") == 1 and plan.startswith("job: ") and "12 steps, guidance 1, seed 2" in plan
 
 
-@pytest.mark.parametrize("sweep", ["experiment=glob(*)", 'prompt="a, b",c'])
+@pytest.mark.parametrize("sweep", ["experiment=glob([fb*,kn*])", 'prompt="a, b",c'])
 def test_a_dry_sweep_prints_the_plan_of_every_job(command: CommandLine, sweep: str) -> None:
     assert command.plans("-m", *TINY, sweep).count("job: ") == 2
 

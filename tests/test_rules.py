@@ -60,6 +60,40 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
+    "reference-steps-unused": (
+        [{"measure.reference_steps": 28, "measure": "none"}],
+        [{"measure.reference_steps": 28, "measure": "default"}, {"measure": "none"}],
+    ),
+    "reference-steps-range": (
+        [
+            {"measure": "default", "steps": 4, "measure.reference_steps": 3},
+            {"measure": "default", "measure.reference_steps": 0},
+            {"measure": "default", "measure.reference_steps": 1001},
+            {"measure": "default", "sampler": "lcm", "family.schedule": "diffusion", "measure.reference_steps": 51},
+        ],
+        [{"measure": "default", "steps": 4, "measure.reference_steps": n} for n in (None, 4, 1000)],
+    ),
+    "reference-steps-own": (
+        [
+            {"measure": "default", "measure.reference_steps": 28, "graph": "hires_fix", **given}
+            for given in (
+                {"graph.stages.denoise.options": {"steps": 4}},
+                {"graph.stages.denoise_large.options": {"steps": 4, "strength": 0.5}},
+            )
+        ],
+        [
+            {"measure": "default", "measure.reference_steps": 28, "graph": "hires_fix"},
+            {"measure": "default", "graph": "hires_fix", "graph.stages.denoise.options": {"steps": 4}},
+        ],
+    ),
+    "reference-steps-nobody": (
+        [{"measure": "default", "measure.reference_steps": 28, "graph.stages": {}}],
+        [{"measure": "default", "measure.reference_steps": 28}, {"measure": "default", "graph.stages": {}}],
+    ),
+    "noise-floor-unused": (
+        [{"measure.noise_floor": "repeat", "measure": "none"}, {"measure": "full", "measure.reference": False}],
+        [{"measure": "full"}, {"measure": "none"}, {"measure": "default", "measure.noise_floor": "repeat"}],
+    ),
     "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),
     "whole": ([{"family.whole": True}], [{}]),
     "strength-steps": (

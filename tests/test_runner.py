@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from time import time
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from wavespeed_runner.pictures import pixels_sha256, read_png
 from wavespeed_runner.plan import Plan, build_plan
 from wavespeed_runner.record import PICTURE_KEY
 from wavespeed_runner.report.console import show
-from wavespeed_runner.runner import run_plan
+from wavespeed_runner.runner import _in_turn, run_plan
 
 Planned = Callable[..., Plan]
 Finished = tuple[Path, dict[str, Any]]
@@ -197,3 +198,28 @@ def test_what_the_rules_are_not_sure_of_is_a_warning(finished: Finished) -> None
     warnings = finished[1]["warnings"]
     unsure = [word for word in finished[1]["plan"]["verdicts"] if word["verdict"] == "unverified"]
     assert unsure and [f"rule {word['rule']}: {word['message']}; {word['fix']}" for word in unsure] == warnings
+
+
+@pytest.mark.parametrize(("later", "same_run"), [(60.0, True), (3600.0, False)])
+def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
+    planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float, same_run: bool
+) -> None:
+    first = run_plan(planned(*CACHED), tmp_path / "first", [])
+    assert first["timing"]["same_run"] is True
+    monkeypatch.setattr("wavespeed_runner.stages.denoise.time", lambda: time() + later)
+    second = run_plan(planned(*CACHED, "cache.residual_diff_threshold=0.3"), tmp_path / "second", [])
+    assert second["samples"][0]["reference_source"] == "store" and second["timing"]["same_run"] is same_run
+
+
+@pytest.mark.parametrize(
+    ("timings", "expected"),
+    [
+        ([{"timed_by": "a", "timed_at": [5000.0, 9000.0]}, {"timed_by": "a", "timed_at": [0.0, 4990.0]}], True),
+        ([{"timed_by": "a", "timed_at": [0.0, 1.0]}, {"timed_by": "a", "timed_at": [902.0, 903.0]}], False),
+        ([{"timed_by": "a", "timed_at": [0.0, 1.0]}, {"timed_by": "b", "timed_at": [1.0, 2.0]}], False),
+        ([{"timed_by": "a"}, {"timed_by": "a", "timed_at": [1.0, 2.0]}], True),
+        ([{}, {}], False),
+    ],
+)
+def test_timings_in_turn_may_each_take_long(timings: list[dict[str, Any]], expected: bool) -> None:
+    assert _in_turn(timings) is expected

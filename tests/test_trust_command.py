@@ -62,7 +62,7 @@ def test_every_job_of_a_sweep_is_checked(hostile: CommandLine, marker: Path) -> 
     assert not marker.exists()
 
 
-def test_what_is_always_there_cannot_be_replaced(hostile: CommandLine, marker: Path, run_nothing: None) -> None:
+def test_what_is_always_there_cannot_be_replaced(hostile: CommandLine, marker: Path) -> None:
     for shadowed in ("base_config", "schema/cache/none", "hydra/launcher/basic", "hydra/config"):
         hostile.config(shadowed, "defaults: [/cache@_global_: global]\n")
     status, _, err = hostile("--config-dir", str(hostile.configs), "-m", *TINY, "seed=1")

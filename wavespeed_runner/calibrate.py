@@ -72,9 +72,9 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
         rest = ["prompts=calibration", *rest]
     args = parse(rest)
     jobs = plan_jobs(args)
-    if len(jobs) > 1:
+    plan = jobs[0].plan
+    if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
-    plan: Plan = jobs[0][1]
     if plan.config.dry_run:
         raise ConfigError(
             "dry_run=true: this command has no rehearsal; python -m wavespeed_runner with it shows the plan"

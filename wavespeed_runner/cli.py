@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import ConfigError, RunError, one_line, printable
+
+if TYPE_CHECKING:
+    from .sweeping.jobs import Job
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -117,13 +120,12 @@ def _main(arguments: list[str]) -> int:
         return _show(args)
 
     jobs = plan_jobs(args)
-    if any(plan.config.dry_run for _, plan in jobs):
-        from .report.plan_text import plan_text
+    if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
+        from .report.plan_text import plans_text
 
-        for overrides, plan in jobs:
-            print(plan_text(plan, overrides if len(jobs) > 1 else None))
+        print(plans_text(jobs))
         return DONE
-    return _execute(args)
+    return _execute(args, jobs)
 
 
 def parse(arguments: list[str]) -> Any:
@@ -158,31 +160,24 @@ def _config_dir_of(arguments: list[str]) -> str | None:
     return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
 
 
-def plan_jobs(args: Any) -> list[tuple[list[str], Any]]:
-    """(overrides, plan) of every job, one for a single run. Everything wrong with any of them is raised here."""
-    from .compose import compose_job, composer, is_sweep, sweep_jobs
-    from .messages import EXPLAINED, explain
-    from .plan import build_plan
+def plan_jobs(args: Any) -> list[Job]:
+    """Every job of the command. What is wrong with the command is raised here, before anything runs."""
+    from .sweeping.jobs import jobs_of
 
-    with composer(args.config_dir):
-        if args.multirun or (any("hydra.mode" in o for o in args.overrides) and is_sweep(args.overrides)):
-            jobs = sweep_jobs(args.overrides)
-        else:
-            jobs = [list(args.overrides)]
-        typed_keys = {o.lstrip("+~").partition("=")[0] for o in args.overrides}
-        planned = []
-        for number, job in enumerate(jobs, start=1):
-            typed_here = [o for o in job if o.lstrip("+~").partition("=")[0] in typed_keys]
-            try:
-                planned.append((job, build_plan(compose_job(job, typed_here))))
-            except EXPLAINED as error:
-                if len(jobs) == 1:
-                    raise
-                raise ConfigError(f"{explain(error)} (job {number} of {len(jobs)}: {' '.join(job)})") from None
-    return planned
+    return jobs_of(args)
 
 
-def _execute(args: Any) -> int:
+def _execute(args: Any, jobs: list[Job]) -> int:
+    """Runs the jobs: those of a sweep in our own loop, unless its launcher is one of Hydra's plugins."""
+    from .sweeping.loop import run_sweep
+
+    completed = run_sweep(args, jobs)
+    if completed is not None:
+        return DONE if completed else FAILED
+    return _execute_by_hydra(args)
+
+
+def _execute_by_hydra(args: Any) -> int:
     """Hands over to Hydra, which makes folders and logs and calls the task once a job."""
     from omegaconf import OmegaConf
 
@@ -193,6 +188,7 @@ def _execute(args: Any) -> int:
         # them the loaded model, alive for the rest of a sweep.
         from hydra.core.hydra_config import HydraConfig
 
+        from .compose import application
         from .plan import build_plan
         from .report.console import show, show_failure
         from .runner import run_plan
@@ -200,7 +196,7 @@ def _execute(args: Any) -> int:
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
-        record = run_plan(build_plan(data), Path(runtime.runtime.output_dir), overrides)
+        record = run_plan(build_plan(application(data)), Path(runtime.runtime.output_dir), overrides)
         statuses.append(record["status"])
         if args.multirun:
             print(f"\njob: {printable(' '.join(overrides))}")

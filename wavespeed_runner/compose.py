@@ -9,11 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -25,12 +26,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from . import registry, trust
-from .config import CONF, NAMED, Config, OpenGraph
+from . import overriding, registry, trust
+from .config import CONF, NAMED, OpenConfig, OpenGraph
 from .errors import ConfigError, one_line
 from .messages import EXPLAINED
+from .overriding import CONFIG_NAME as CONFIG_NAME
+from .overriding import parsed as parsed
 
-CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
 
 _config_dir: list[str] = []
@@ -52,7 +54,7 @@ class PluginConfigs(SearchPathPlugin):
 def register_with_hydra() -> None:
     """Makes schemas and plugin configs known to Hydra, here and in its main."""
     store = ConfigStore.instance()
-    base = OmegaConf.structured(Config)
+    base = OmegaConf.structured(OpenConfig)
     base.graph = OmegaConf.structured(OpenGraph)
     store.store(name="base_config", node=base)
     for entry in registry.entries():
@@ -83,18 +85,34 @@ def composer(config_dir: str | None) -> Iterator[None]:
                 yield
         finally:
             _baseline.cache_clear()
+            overriding.forget()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    """One job's composed config, checked: plain data, interpolations unresolved, without the hydra node.
+    """One job's part of its composed config, checked: plain data, interpolations unresolved.
 
     Args:
         overrides: the job's overrides.
         typed_here: those of them that stood on the command line; the others came from a file.
     """
+    return application(compose_whole(overrides, typed_here))
+
+
+def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    """The same with Hydra's node and `points`. Shared with other jobs: not to be changed."""
     for override in overrides:
         _refuse_name(override)
-    return {key: value for key, value in _checked(overrides, typed_here).items() if key != "hydra"}
+    return _checked(overrides, typed_here)
+
+
+def application(composed: dict[str, Any]) -> dict[str, Any]:
+    """One job's part of a whole composed config, a copy: without what is Hydra's, and what makes other jobs."""
+    return deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
+
+
+def key_of(override: str) -> str:
+    """Key or group that an override sets, adds or takes away."""
+    return override.lstrip("+~").partition("=")[0].strip()
 
 
 def _refuse_name(override: str) -> None:
@@ -112,7 +130,7 @@ def _refuse_name(override: str) -> None:
 def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _plain(overrides)
     trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
-    trust.check_pictures({key: value for key, value in composed.items() if key != "hydra"}, typed_here)
+    trust.check_pictures({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
     return composed
 
 
@@ -120,7 +138,7 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
     try:
         with _environment_hidden(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
-            composed = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
+            return overriding.composed(overrides)
     except EXPLAINED:
         raise
     except RecursionError:
@@ -128,9 +146,6 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
     except Exception as error:
         # What Hydra does not foresee: a group set to null, a file that is not text, defaults that are no list.
         raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {one_line(error)}") from None
-    data = OmegaConf.to_container(composed, resolve=False)
-    assert isinstance(data, dict)
-    return data  # type: ignore[return-value]
 
 
 @contextmanager
@@ -159,24 +174,35 @@ def is_sweep(overrides: list[str]) -> bool:
 
 
 def sweep_jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them.
+    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them; of `points` see `sweeping.jobs`."""
+    return sweep_axes(overrides)[1]
+
+
+def sweep_axes(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
+    """Keys that a config file sweeps over, the jobs as Hydra's basic sweeper makes them, and the sweep's `points`.
 
     The sweep's own config, of which Hydra takes launcher and callbacks, is checked: its jobs may be other configs.
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    first = [o.input_line or "" for o in parser.parse_overrides(overrides) if not o.is_sweep_override()]
-    params = _checked(first, first)["hydra"]["sweeper"].get("params") or {}
-    parsed = parser.parse_overrides([*(f"{k}={v}" for k, v in params.items()), *overrides])
-    for override in parsed:
+    typed = parser.parse_overrides(overrides)
+    first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
+    composed = _checked(first, first)
+    params = composed["hydra"]["sweeper"].get("params") or {}
+    if any(key_of(str(key)) == "points" for key in params):
+        raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
+    own = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
+    for override in own:
         _refuse_without_values(override)
-    jobs = BasicSweeper.split_arguments(parsed, None)[0]
+    jobs = BasicSweeper.split_arguments([o for o in own if o.key_or_group != "points"], None)[0]
     if not jobs:
         raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
-    return jobs
+    return [str(key) for key in params], jobs, composed.get("points")
 
 
 def _refuse_without_values(override: Override) -> None:
     value = override.value()
+    if override.key_or_group == "points" and isinstance(value, Sweep):
+        raise ConfigError(f"{override.input_line}: one list is needed, points=[{{...}}, {{...}}]")
     if isinstance(value, IntervalSweep):
         raise ConfigError(f"{override.input_line}: an interval lists no values; write KEY=a,b,c or KEY=range(a,b,step)")
     if isinstance(value, ChoiceSweep) and any(isinstance(v, Sweep) for v in value.list):

@@ -7,7 +7,8 @@ a `name` gets the dataclass registered for that name, so unknown keys and wrong 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import registry, trust
 from .errors import ConfigError
+from .retyping import following, retyped
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -178,6 +180,16 @@ class OpenGraph(GraphConfig):
     stages: dict[str, Any] = field(default_factory=dict)
 
 
+class NoiseFloor(Enum):
+    """What a picture that nothing lossy has touched is compared with, to know how far a likeness can be trusted."""
+
+    none = "none"
+    repeat = "repeat"
+    """The reference, generated once more from scratch."""
+    full = "full"
+    """That, and the reference in the other precision: bfloat16 for float32 models, float32 for the others."""
+
+
 @dataclass(kw_only=True)
 class MeasureConfig:
     reference: bool = True
@@ -188,6 +200,54 @@ class MeasureConfig:
     """Timed generations of each picture."""
     difference_gain: float = 4.0
     """Difference pictures show gain * |picture - reference|, cut at white."""
+    reference_steps: int | None = None
+    """Steps of the reference; null: the run's own. More of them judge "fewer steps without cache" as a cache is."""
+    noise_floor: NoiseFloor = NoiseFloor.none
+    """How close the reference comes to itself. Generated after everything that is timed."""
+
+
+@dataclass(kw_only=True)
+class ClaimedFigure:
+    """A figure with its 95 % bounds, as far as they are known."""
+
+    value: float = MISSING
+    low: float | None = None
+    high: float | None = None
+    worst: float | None = None
+    """Of single pictures."""
+    noise_floor: float | None = None
+    """The least likeness (for MAE the largest distance) of the reference to itself, see `NoiseFloor`."""
+    repeat_floor: float | None = None
+    """The same, but of the same machine and numerics only."""
+    mad: float | None = None
+    """Of timings: the median absolute deviation from one repetition of the same work to the next."""
+
+
+@dataclass(kw_only=True)
+class ClaimConfig:
+    """What an exported experiment says of itself: data that `replay` compares with, and that computes nothing."""
+
+    seconds: ClaimedFigure | None = None
+    """Denoising a picture, median."""
+    speedup: ClaimedFigure | None = None
+    """Against the reference."""
+    ssim: ClaimedFigure | None = None
+    mae_similarity: ClaimedFigure | None = None
+    mae: ClaimedFigure | None = None
+    psnr: ClaimedFigure | None = None
+    computed_share: float | None = None
+    """Of the blocks' FLOPs where they were counted, else of the steps."""
+    prompts: int = MISSING
+    pixels_sha256: list[str] = field(default_factory=list)
+    """Of each picture, in the order of the prompts and their seeds."""
+    prompts_sha256: str = MISSING
+    """Of the prompts, one a line."""
+    fingerprint: str = MISSING
+    device_name: str = MISSING
+    code: str = MISSING
+    """Digest of the modules that decide the pictures."""
+    commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -220,9 +280,18 @@ class Config:
     """White where inpainting paints anew."""
     strength: float | None = None
     device: str = "auto"
+    claim: ClaimConfig | None = None
+    """Measured by whoever exported the experiment."""
     dry_run: bool = False
     rerun: bool = False
     outputs: str = "outputs"
+
+
+@dataclass(kw_only=True)
+class OpenConfig(Config):
+    """While Hydra composes: with what makes the jobs of a sweep (`sweeping/points.py`), and is in none of them."""
+
+    points: Any = None
 
 
 NAMED = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
@@ -231,8 +300,9 @@ NAMED = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cac
 OF_MODEL = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
 """Top-level values that are the model's own where they are null."""
 
-NOT_IN_PICTURES = ("dry_run", "rerun", "outputs")
-"""Top-level keys that say how to run, not what; left out of a picture's own copy of its config."""
+NOT_IN_PICTURES = ("dry_run", "rerun", "outputs", "claim")
+"""Top-level keys that say how to run, or what came of it, not what to run; left out of a picture's own copy of its
+config."""
 
 
 def typed(composed: dict[str, Any]) -> Config:
@@ -242,18 +312,28 @@ def typed(composed: dict[str, Any]) -> Config:
         ConfigError: unregistered name, missing value.
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, broken interpolation.
     """
+    schemas = tuple(type_ for _, type_ in _chosen(composed))
+    config = retyped(composed, schemas, merged=_merged, finished=_with_models_own, finishing=OF_MODEL)
+    assert isinstance(config, Config)
+    trust.check_resolved(as_data(config))
+    return config
+
+
+def _merged(composed: dict[str, Any]) -> DictConfig:
     for key in sorted(OmegaConf.missing_keys(OmegaConf.create(composed))):
         raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
-    root: Any = OmegaConf.merge(_schema(Config, composed), composed)
+    root = OmegaConf.merge(_schema(Config, composed), composed)
+    assert isinstance(root, DictConfig)
+    return root
+
+
+def _with_models_own(root: Any) -> Any:
     if root.strength is None:
         root.strength = root.graph.strength
     for key in OF_MODEL:
         if root[key] is None:
             root[key] = root.model[key]
-    config = OmegaConf.to_object(root)
-    assert isinstance(config, Config)
-    trust.check_resolved(as_data(config))
-    return config
+    return OmegaConf.to_object(root)
 
 
 def stage_options(config: Config) -> dict[str, Any]:
@@ -262,18 +342,22 @@ def stage_options(config: Config) -> dict[str, Any]:
     Raises:
         ConfigError, OmegaConfBaseException: as `typed`.
     """
-    root = OmegaConf.structured(config)
+    root: Any = None
     found = {}
     for name, stage in config.graph.stages.items():
         given = {} if stage.options is None else stage.options
         if not isinstance(given, dict):
             raise ConfigError(f"graph.stages.{name}.options={given}: keys and their values are needed")
         options = registry.lookup("stage", stage.stage, f"graph.stages.{name}.stage").options
+        if (simple := following(options, given, config)) is not None:
+            found[name] = simple
+            continue
+        root = root or OmegaConf.structured(config)
         try:
             root.graph.stages[name].options = OmegaConf.merge(_schema(options, given), given)
             found[name] = OmegaConf.to_object(root.graph.stages[name].options)
         except ConfigError as error:
-            raise ConfigError(f"graph.stages.{name}.options: {error}") from None
+            raise type(error)(f"graph.stages.{name}.options: {error}") from None
         except OmegaConfBaseException as error:
             key = f"graph.stages.{name}.options"
             if not str(error.full_key).startswith(key):
@@ -285,29 +369,34 @@ def stage_options(config: Config) -> dict[str, Any]:
 def _schema(base: type, given: dict[str, Any]) -> DictConfig:
     """A structured config of `base` in which every node with a `name` has the dataclass registered for it."""
     root = OmegaConf.structured(base)
+    for path, options in _chosen(given):
+        OmegaConf.update(root, path, OmegaConf.structured(options), merge=False)
+    return root
+
+
+def _chosen(given: dict[str, Any]) -> Iterator[tuple[str, type]]:
+    """Path and registered dataclass of every node that has a `name`, outer ones first."""
     for path in NAMED:
         node: Any = given
         for part in path.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         if isinstance(node, dict) and "name" in node:
-            options = registry.lookup(path.replace(".", "/"), node["name"], f"{path}.name").options
-            OmegaConf.update(root, path, OmegaConf.structured(options), merge=False)
-    return root
+            if node["name"] == MISSING:
+                raise ConfigError(f"{path}.name: a value is needed; give {path}.name=VALUE")
+            yield path, registry.lookup(path.replace(".", "/"), node["name"], f"{path}.name").options
 
 
 def as_data(config: Any) -> Any:
     """A dataclass as JSON data: enums by value, tuples as lists."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, Enum):
-            return value.value
-        if isinstance(value, dict):
-            return {str(k): convert(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [convert(v) for v in value]
-        return value
-
-    return convert(asdict(config))
+    if isinstance(config, Enum):
+        return config.value
+    if is_dataclass(config):
+        return {field.name: as_data(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, dict):
+        return {str(name): as_data(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [as_data(value) for value in config]
+    return config
 
 
 def groups() -> list[str]:

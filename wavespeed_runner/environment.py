@@ -4,6 +4,7 @@ plan can say in a second what is already in the store.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -117,6 +118,11 @@ def what_matters(device: str) -> dict[str, str]:
     return {**versions(), **plugins_digest(), **set_here, "code": code_digest(), "device": device_name(device)}
 
 
+def software() -> str:
+    """Identifies versions, plugins and code: what machines that share a sweep must have in common."""
+    return sha256(json.dumps([versions(), plugins_digest(), code_digest()], sort_keys=True).encode()).hexdigest()
+
+
 def describe(device: str) -> dict[str, object]:
     """The record's `environment`."""
     return {
@@ -148,6 +154,7 @@ def _driver() -> str | None:
         return None
 
 
+@lru_cache(maxsize=1)
 def _commit() -> str | None:
     """The checkout's commit, with `+` when it has changes; null for an installed package."""
     root = Path(__file__).parents[1]

@@ -14,6 +14,11 @@ class ConfigError(Exception):
     """The configuration is wrong. The message names the key, the value, what is allowed, and the way out."""
 
 
+class Unfit(ConfigError):
+    """A rule refuses these settings for this model, mostly in combination: a sweep leaves the job out and says why, a
+    single run is refused."""
+
+
 class RunError(Exception):
     """A stage failed for a reason that the user can mend; the message says how."""
 

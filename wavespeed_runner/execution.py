@@ -6,6 +6,8 @@ What the store has is read, and nothing behind it runs: with a warm store not ev
 from __future__ import annotations
 
 import gc
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,6 +17,9 @@ from .errors import RunError
 from .graph import SOURCE, Graph, Node
 from .store import Store
 from .values import Latents, Sample
+
+MEMORY_BYTES = 2**30
+"""Most bytes of stored values that a sweep keeps in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +35,82 @@ class StageRun:
     peak_memory_bytes: int | None
 
 
+class Memory:
+    """What a process keeps from one run to the next: loaded models, and what it would read from the store again."""
+
+    def __init__(self, limit: int = MEMORY_BYTES) -> None:
+        self.resources: dict[str, Any] = {}
+        """Outputs that cannot be stored (loaded models), by key."""
+        self.fresh: set[str] = set()
+        """Keys computed by this process: a rerun computes each once."""
+        self.limit = limit
+        self._stored: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, key: str) -> bytes | None:
+        """What is in the store under a key, where it is remembered."""
+        raw = self._stored.get(key)
+        if raw is not None:
+            self._stored.move_to_end(key)
+        return raw
+
+    def remember(self, key: str, raw: bytes) -> None:
+        """Keeps what is in the store; what was used longest ago goes when there is too much."""
+        if len(raw) > self.limit or key in self._stored:
+            return
+        self._stored[key] = raw
+        self._bytes += len(raw)
+        while self._bytes > self.limit:
+            self._bytes -= len(self._stored.popitem(last=False)[1])
+
+    def keep_only(self, keys: set[str]) -> None:
+        """Lets go of everything but what has one of these keys: before anything else is loaded in its place."""
+        gone = self.resources.keys() - keys
+        for key in gone:
+            del self.resources[key]
+        for key in self._stored.keys() - keys:
+            self._bytes -= len(self._stored.pop(key))
+        if gone:
+            _free()
+
+    def clear(self) -> None:
+        """Lets go of everything."""
+        self.resources.clear()
+        self._stored.clear()
+        self._bytes = 0
+        _free()
+
+
+def _free() -> None:
+    """Models hold cycles; and what torch has cached of a GPU's memory is of no use to the next one."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 class Execution:
     """Runs graphs for many samples in one process: loaded models stay, values of one sample go when it is done."""
 
-    def __init__(self, store: Store, *, rerun: bool, on_stage: Callable[[str], None], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rerun: bool,
+        on_stage: Callable[[str], None],
+        device: str = "cpu",
+        memory: Memory | None = None,
+    ) -> None:
         self.store = store
         self.device = device
         """Where stages work: waited for and asked for its peak memory."""
         self.rerun = rerun
         self.on_stage = on_stage
         """Called with a node's name before it is computed, so that a failure can say where."""
-        self.resources: dict[str, Any] = {}
-        """Outputs that cannot be stored (loaded models), by key."""
-        self.fresh: set[str] = set()
-        """Keys computed by this process: a rerun computes each once."""
+        self.memory = memory
+        """What outlives this execution; without one, nothing does."""
+        kept = memory or Memory(limit=0)
+        self.resources, self.fresh = kept.resources, kept.fresh
 
     def run(
         self, graph: Graph, samples: list[Sample], node_keys: list[dict[str, str]], runs: list[StageRun]
@@ -101,9 +168,11 @@ class Execution:
         if not (node.lasting and node.stage.pure) or (self.rerun and key not in self.fresh):
             return None
         began = perf_counter()
-        raw = self.store.read(key)
+        raw = (self.memory.read(key) if self.memory else None) or self.store.read(key)
         if raw is None:
             return None
+        if self.memory:
+            self.memory.remember(key, raw)
         value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
         seconds = perf_counter() - began
         runs.append(StageRun(name=node.name, sample=index, seconds=seconds, source="store", peak_memory_bytes=None))
@@ -129,8 +198,11 @@ class Execution:
                 f"stage '{node.name}' returned {type(value).__name__}, not {node.stage.output.__name__} as it declares"
             )
         if node.lasting and node.stage.pure:
-            self.store.write(key, value.to_bytes(), stage=node.stage.name)
+            raw = value.to_bytes()
+            self.store.write(key, raw, stage=node.stage.name)
             self.fresh.add(key)
+            if self.memory:
+                self.memory.remember(key, raw)
         elif node.lasting:
             self.resources[key] = value
 
@@ -153,6 +225,7 @@ class Execution:
         return made
 
     def close(self) -> None:
-        """Lets go of loaded models."""
-        self.resources.clear()
-        gc.collect()
+        """Lets go of loaded models, unless they were given to it to keep."""
+        if self.memory is None:
+            self.resources.clear()
+            gc.collect()

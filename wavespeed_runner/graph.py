@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -131,21 +132,33 @@ def keys(graph: Graph, sample: Sample, matters: dict[str, str], *, timing: bool 
     Args:
         timing: False leaves out the options that only say how a stage is timed: what is left identifies pictures.
     """
-    found = {SOURCE: _digest({"sample": as_data(sample)})}
+    return keys_of(graph, [sample], matters, timing=timing)[0]
+
+
+def keys_of(
+    graph: Graph, samples: Iterable[Sample], matters: dict[str, str], *, timing: bool = True
+) -> list[dict[str, str]]:
+    """`keys` of each sample: what does not depend on the sample is put into words once."""
+    parts = {name: _parts_of_key(node, matters, timing) for name, node in graph.nodes.items()}
+    return [_keys(graph, sample, parts) for sample in samples]
+
+
+def _keys(graph: Graph, sample: Sample, parts: dict[str, tuple[str, str]]) -> dict[str, str]:
+    found = {SOURCE: sha256(_as_text({"sample": as_data(sample)}).encode()).hexdigest()}
     for node in graph.nodes.values():
-        module = sys.modules[node.stage.function.__module__]
-        file = getattr(module, "__file__", None)
-        found[node.name] = _digest(
-            {
-                "stage": node.stage.name,
-                "code": _source_digest(file),
-                "options": _without(as_data(node.options), _left_out(node, timing)),
-                "identity": node.stage.identity(node.options) if node.stage.identity else None,
-                "inputs": {name: found[source] for name, source in sorted(node.inputs.items())},
-                "matters": matters,
-            }
-        )
+        before, after = parts[node.name]
+        inputs = _as_text({name: found[source] for name, source in node.inputs.items()})
+        found[node.name] = sha256(f'{before[:-1]}, "inputs": {inputs}, {after[1:]}'.encode()).hexdigest()
     return found
+
+
+def _parts_of_key(node: Node, matters: dict[str, str], timing: bool) -> tuple[str, str]:
+    """What a node's key is a digest of, as JSON with sorted names: what comes before `inputs`, and what after."""
+    module = sys.modules[node.stage.function.__module__]
+    identity = node.stage.identity(node.options) if node.stage.identity else None
+    options = _without(as_data(node.options), _left_out(node, timing))
+    before = {"code": _source_digest(getattr(module, "__file__", None)), "identity": identity}
+    return _as_text(before), _as_text({"matters": matters, "options": options, "stage": node.stage.name})
 
 
 def _left_out(node: Node, timing: bool) -> tuple[str, ...]:
@@ -165,8 +178,8 @@ def _without(options: dict[str, Any], dotted: tuple[str, ...]) -> dict[str, Any]
     return options
 
 
-def _digest(data: Any) -> str:
-    return sha256(json.dumps(data, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def _as_text(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, allow_nan=False)
 
 
 @lru_cache(maxsize=256)

@@ -117,6 +117,13 @@ def _difference(made: Any, original: Any, gain: float) -> Any:
     return np.stack([difference(one, other, gain) for one, other in zip(made, original, strict=True)])
 
 
+def likeness(graph: Graph, values: dict[str, Any], reference: dict[str, Any]) -> dict[str, float | None]:
+    """The metrics between two results of a graph; of videos the means over their frames."""
+    entry: dict[str, Any] = {}
+    _compare(entry, _result(graph, values)[0], _result(graph, reference)[0])
+    return dict(entry["quality"])
+
+
 def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
     """Adds `quality`; of a video the means over its frames, and the worst frame's values as `quality_worst_frame`."""
     from .metrics.quality import compare, compare_videos
@@ -128,7 +135,7 @@ def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
 
 
 def _lossless(config: Config) -> Config:
-    """The config that makes the reference: nothing lossy, nor what the graph gives to a single stage."""
+    """The config that makes the reference: its own steps, nothing lossy, nor what the graph gives to a single stage."""
 
     def kept(options: Any) -> Any:
         if not isinstance(options, dict):
@@ -140,6 +147,9 @@ def _lossless(config: Config) -> Config:
     stages = {name: replace(given, options=kept(given.options)) for name, given in config.graph.stages.items()}
     memory = config.memory.lossless() if isinstance(config.memory, MemorySettings) else config.memory
     none = lookup("cache", "none").options()
+    if config.measure.reference_steps is not None:
+        measure = replace(config.measure, reference_steps=None)
+        config = replace(config, steps=config.measure.reference_steps, measure=measure)
     return replace(config, cache=none, memory=memory, graph=replace(config.graph, stages=stages))
 
 
@@ -149,7 +159,9 @@ def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
 
     video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
     alone = "middle frames" if video else "pictures"
-    rows = [(plan.config.cache.name if plan.reference else alone, [s.picture for s in shown])]
+    fewer = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
+    setting = f"{plan.config.steps} steps" if fewer else plan.config.cache.name
+    rows = [(setting if plan.reference else alone, [s.picture for s in shown])]
     notes = [[s.note for s in shown]]
     if plan.reference:
         gain = f"difference x{plan.config.measure.difference_gain:g}"
@@ -159,8 +171,8 @@ def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
 
 
-def save_trace(folder: Path, record: dict[str, Any]) -> None:
+def save_trace(folder: Path, record: dict[str, Any], *, plot: bool = True) -> None:
     """What the cache strategies of a run decided: `trace.csv` and `trace.png`; nothing without a strategy."""
     from .report.trace_files import write
 
-    write(folder, record)
+    write(folder, record, plot=plot)

@@ -5,22 +5,25 @@ Building a plan loads nothing and writes nothing. Everything that can be wrong w
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from .accelerate import adapters
 from .caching.filling import filled, open_keys
-from .config import AdaptersConfig, CacheConfig, Config, Init, packaged, top_level, typed
+from .config import NOT_IN_PICTURES, AdaptersConfig, CacheConfig, Config, Init, as_data, packaged, top_level, typed
 from .environment import resolve_device, what_matters
-from .errors import ConfigError
-from .graph import Graph, build_graph, keys, without_lossy
+from .errors import ConfigError, Unfit
+from .graph import Graph, build_graph, keys_of
 from .models.checkpoint import inspect
 from .models.elsewhere import inspect_elsewhere
 from .models.pretrained import completed_from, without
+from .reference import Floor, floors, reference_graph
 from .registry import implementation_of
 from .rules import STAGE_VALUES, Spoken, judge, refuse_bad
 from .store import Store
@@ -53,11 +56,37 @@ class Plan:
     reference_keys: list[dict[str, str]]
     reference_pictures: list[str]
     reference_kind: str
-    """`run`: compared with the reference graph; `self`: nothing lossy is on, so this is it; `none`: not asked for."""
+    """`run`: compared with the reference graph; `self`: nothing lossy is on and the steps are the reference's, so this
+    is it; `none`: not asked for."""
+    floors: list[Floor]
+    """How the reference is generated once more, for the noise floor; none unless asked for."""
     verdicts: list[Spoken]
     changes: list[Change]
     fingerprint: str
     """Identifies everything that determines the pictures."""
+
+    planned_as: str = ""
+    """The identity that another machine gave to it, which decides what is already done; "": none did."""
+
+    @cached_property
+    def identity(self) -> str:
+        """Identifies everything that decides the record: pictures, timing, reference, and what is compared how."""
+        if self.planned_as:
+            return self.planned_as
+        given = {key: value for key, value in as_data(self.config).items() if key not in NOT_IN_PICTURES}
+        said = json.dumps([given, self.keys, self.reference_keys], sort_keys=True)
+        return sha256(said.encode()).hexdigest()
+
+    @cached_property
+    def asked(self) -> str:
+        """Identifies what the plan was made of, on any machine: `identity` also has the machine in it."""
+        given = {key: value for key, value in as_data(self.config).items() if key not in (*NOT_IN_PICTURES, "device")}
+        stages = {
+            node.name: node.stage.identity(node.options) if node.stage.identity else None
+            for node in self.graph.nodes.values()
+        }
+        said = json.dumps([given, [asdict(sample) for sample in self.samples], stages], sort_keys=True, default=str)
+        return sha256(said.encode()).hexdigest()
 
     @property
     def store(self) -> Store:
@@ -104,27 +133,29 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
                 )
     verdicts += _judge_stages(config, graph, verdicts)
     refuse_bad(verdicts)
-    lossless = without_lossy(graph)
+    lossless = reference_graph(config, graph)
     matters = what_matters(config.device)
 
     def pictures(graph: Graph) -> list[str]:
-        return [fingerprint_of([keys(graph, sample, matters, timing=False)[graph.output]]) for sample in samples]
+        return [found[graph.output] for found in keys_of(graph, samples, matters, timing=False)]
 
+    made = pictures(graph)
     kind = "none" if not config.measure.reference else "self" if lossless == graph else "run"
     compared = kind == "run"
     return Plan(
         config=config,
         samples=samples,
         graph=graph,
-        keys=[keys(graph, sample, matters) for sample in samples],
-        pictures=pictures(graph),
+        keys=keys_of(graph, samples, matters),
+        pictures=[fingerprint_of([key]) for key in made],
         reference=lossless if compared else None,
-        reference_keys=[keys(lossless, sample, matters) for sample in samples] if compared else [],
-        reference_pictures=pictures(lossless) if compared else [],
+        reference_keys=keys_of(lossless, samples, matters) if compared else [],
+        reference_pictures=[fingerprint_of([key]) for key in pictures(lossless)] if compared else [],
         reference_kind=kind,
+        floors=floors(config, lossless, samples, matters),
         verdicts=verdicts,
         changes=changes,
-        fingerprint=fingerprint_of(keys(graph, sample, matters, timing=False)[graph.output] for sample in samples),
+        fingerprint=fingerprint_of(made),
     )
 
 
@@ -186,7 +217,7 @@ def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     limit = getattr(config.model, "max_sequence_length", None)
     for prompt in (*prompts, config.negative_prompt):
         if limit and (len(prompt.split()) >= limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
-            raise ConfigError(
+            raise Unfit(
                 f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model "
                 f"reads {limit} tokens, one of them the end mark (model.max_sequence_length), and the rest would be "
                 "cut off; shorten it"

@@ -1,10 +1,13 @@
-"""Runs a picture, a video, a record or a config again and says whether the result is the same.
+"""Runs a picture, a video, a record, a config or an exported experiment again and says whether the result is the same.
 
-    python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml [outputs=DIR] [device=DEVICE]
-        [prompts.path=FILE] [image=FILE] [mask=FILE]
+    python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]
+        [device=DEVICE] [prompts.path=FILE] [image=FILE] [mask=FILE]
 
 Everything is computed again, nothing is taken from the store. Exit status: 0 the same pictures, pixel for pixel, or
 nothing to compare with; 1 other pictures, or a failure; 2 not something that can be replayed.
+
+Of an exported experiment the claimed figures are judged, see `claims.py`: reproduced or within noise, 0; not
+reproduced, and why, 1. Of a record they are shown beside the new ones.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ from . import trust
 from .errors import ConfigError, one_line, printable
 
 if TYPE_CHECKING:
+    from .claims import Judged
+    from .config import ClaimConfig
     from .plan import Plan
 
-USAGE = "python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml [outputs=DIR] [device=DEVICE]"
+USAGE = "python -m wavespeed_runner.replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]"
 MAY_SET = ("outputs", "device", "prompts.path", "image", "mask")
 
 
@@ -50,7 +55,11 @@ def _main(arguments: list[str]) -> int:
         show_failure(record)
         return 1
     show(record)
-    return _compare(record, claims, plan.fingerprint)
+    if plan.config.claim is not None:
+        return _judge(record, plan.config.claim)
+    status = _compare(record, claims, plan.fingerprint)
+    _show_figures(record, claims.get("claim"))
+    return status
 
 
 def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
@@ -99,7 +108,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config in a picture, record or config file, and what is claimed of its result.
 
     Claims: `fingerprint`; `prompts`; `pixels`: {(prompt, seed): sha256 of the pixels}; `machine`: versions and the
-    like, by name. Each only where it is known.
+    like, by name; `claim`: figures of a whole record. Each only where it is known. An exported experiment's claim is in
+    its config.
 
     Raises:
         ConfigError, or what broken data makes Python raise: nothing of ours in it.
@@ -110,17 +120,36 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return _read_picture(path, PICTURE_KEY)
     if path.suffix.lower() == ".json":
         record = read_record(path)
-        return record["config"], _claims(record, record["config"])
+        return {**record["config"], "claim": None}, _claims(record, record["config"])
     if path.suffix.lower() in (".yaml", ".yml"):
         with path.open(encoding="utf-8") as file:
             config = yaml.safe_load(file)
+        if isinstance(config, dict) and "graph" not in config and config.get("claim") is not None:
+            return _composed(path), {}
         if not isinstance(config, dict) or "graph" not in config:
             raise ConfigError(
-                f"{path}: not a resolved config of a run; experiments run with experiment=NAME --config-dir DIR"
+                f"{path}: not a resolved config of a run, nor an exported experiment with its claim; other experiments "
+                "run with experiment=NAME --config-dir DIR"
             )
         beside = path.with_name("record.json")
-        return config, _claims(read_record(beside), config) if beside.exists() else {}
+        return {**config, "claim": None}, _claims(read_record(beside), config) if beside.exists() else {}
     raise ConfigError(f"{path}: a .png, .mp4, .json or .yaml that a run has left is needed")
+
+
+def _composed(path: Path) -> dict[str, Any]:
+    """The config that an exported experiment composes to, checked as any stranger's; from a copy, so that no other file
+    of its folder has a say."""
+    import shutil
+    import tempfile
+
+    from .compose import compose_job, composer
+
+    with tempfile.TemporaryDirectory() as folder:
+        name = "to_be_replayed"
+        (Path(folder) / "experiment").mkdir()
+        shutil.copyfile(path, Path(folder) / "experiment" / f"{name}.yaml")
+        with composer(folder):
+            return compose_job([f"experiment={name}"], [f"experiment={name}"])
 
 
 def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,14 +165,15 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable picture or video: {error}") from None
-    measure = {**config["measure"], "reference": False}
+    alone = {"reference": False, "reference_steps": None, "noise_floor": "none"}
+    measure = {**config["measure"], **alone}
     prompt = config["prompt"]
     claims = {
         "fingerprint": fingerprint,
         "prompts": [prompt],
         "pixels": {(prompt, config["seed"]): pixels},
     }
-    return {**config, "measure": measure}, claims
+    return {**config, "measure": measure, "claim": None}, claims
 
 
 def _pixels_of_picture(path: Path) -> tuple[dict[str, str], str]:
@@ -165,6 +195,8 @@ def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
 
 def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """What the record says of a config, its own or one beside it; the prompts only where nobody put in others since."""
+    from .claims import claim_of
+
     pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
     prompts = record["plan"].get("prompts") or []
     same = all(config.get(key) == record["config"].get(key) for key in ("prompt", "prompts"))
@@ -173,6 +205,7 @@ def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "prompts": prompts if prompts and same and config.get("prompt") in (None, *prompts) else None,
         "pixels": pixels,
         "machine": _machine(record),
+        "claim": claim_of(record) if record.get("status") == "completed" and config == record["config"] else None,
     }
 
 
@@ -180,6 +213,32 @@ def _machine(record: dict[str, Any]) -> dict[str, Any]:
     """What may make the same config give other pictures."""
     environment = record["environment"]
     return {**environment["versions"], **{key: environment[key] for key in ("device_name", "code")}}
+
+
+def _judge(record: dict[str, Any], claim: ClaimConfig) -> int:
+    """Says whether the claim holds, part by part, and if not what may be why."""
+    from .claims import NOT_REPRODUCED, REPRODUCED, differences, judge, verdict_of
+
+    parts = judge(claim, record)
+    verdict = verdict_of(parts)
+    short = [part.what for part in parts if part.verdict == NOT_REPRODUCED]
+    why = differences(claim, record) or ["nothing else differs: this machine does not repeat itself, or was busy"]
+    off = f" ({', '.join(short)})" if short else ""
+    print(printable(f"replay: {verdict}{off}" + (f"; what differs: {', '.join(why)}" if verdict != REPRODUCED else "")))
+    _print(parts)
+    return 1 if verdict == NOT_REPRODUCED else 0
+
+
+def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
+    """The figures of a record that was run again, beside its own; what the pictures say has been said."""
+    from .claims import judge
+
+    _print([part for part in judge(claim, record) if part.what != "pictures"] if claim is not None else [])
+
+
+def _print(parts: list[Judged]) -> None:
+    for part in parts:
+        print(f"  {part.what:16}{printable(part.text)}" + (f": {part.verdict}" if part.verdict else ""))
 
 
 def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from .config import Config
-from .errors import ConfigError
+from .errors import ConfigError, Unfit
 from .models.family import Family
 from .registry import implementation_of
 from .rulebook import RULES, Text, Verdict
@@ -66,10 +66,10 @@ def _said(text: Text, config: Config, family: Family) -> str:
 
 
 def refuse_bad(spoken: list[Spoken]) -> None:
-    """Raises `ConfigError` with the first bad verdict and its way out."""
+    """Raises `Unfit` with the first bad verdict and its way out."""
     for word in spoken:
         if word.verdict == "bad":
-            raise ConfigError(word.message + (f"; {word.fix}" if word.fix else ""))
+            raise Unfit(word.message + (f"; {word.fix}" if word.fix else ""))
 
 
 def _numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:

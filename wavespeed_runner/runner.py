@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from time import monotonic
 from typing import Any
 
+from . import noise_floor
 from .caching import merged
 from .caching.strategies import threshold_key
 from .caching.wrapped_options import Wrapped
 from .config import CacheConfig
 from .errors import ConfigError, one_line
-from .execution import Execution, StageRun
+from .execution import Execution, Memory, StageRun
 from .graph import Graph
 from .outputs import Shown, save_overview, save_sample, save_trace
 from .pictures import COLUMNS
@@ -22,16 +25,30 @@ from .plan import Plan
 from .record import cache_summary, new_record, timing_summary, write_config, write_record
 from .values import Latents, Sample
 
+RECORD_S = 1.0
+"""Seconds between two writings of the record while a job of a sweep runs."""
+
+IN_TURN_S = 900.0
+"""Seconds between two timings that still count as taken in turn: the machine is as warm and as busy."""
+
 log = logging.getLogger("wavespeed_runner")
 
 
-def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
+def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory | None = None) -> dict[str, Any]:
     """Runs a plan into a folder and returns its record (also on disk), whose `status` says how it ended.
 
     Nothing is raised but `KeyboardInterrupt`, after the record of the interrupted run is written. A failed run keeps
     no model and no traceback alive.
+
+    Args:
+        memory: what a sweep has loaded and read so far, for its next jobs; emptied when this one fails. A job of a
+            sweep leaves no `overview.png` and `trace.png`, which the sweep's report shows, and writes its record at
+            most once a second while it runs.
     """
+    if memory is not None:
+        memory.keep_only({key for keys in (*plan.keys, *plan.reference_keys) for key in keys.values()})
     record = new_record(plan, overrides)
+    record["identity"] = plan.identity
     record["output_dir"] = str(folder)
     stage = "start"
 
@@ -39,16 +56,19 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
         nonlocal stage
         stage = name
 
-    execution = Execution(plan.store, rerun=plan.config.rerun, on_stage=on_stage, device=plan.config.device)
+    execution = Execution(
+        plan.store, rerun=plan.config.rerun, on_stage=on_stage, device=plan.config.device, memory=memory
+    )
     try:
         write_config(folder, plan)
         write_record(folder, record)  # from here on a kill, too, leaves a record
         _run_samples(plan, folder, execution, record)
+        noise_floor.measure(plan, execution, record)  # here, where no batch's values hold the model any more
         record["status"] = "completed"
     except KeyboardInterrupt:
         record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library's exit() must not end a sweep
         record["status"] = "failed"
         record["error"] = {"stage": stage, "type": type(error).__name__, "message": one_line(error)}
         log.debug("stage '%s' failed", stage, exc_info=True)
@@ -61,6 +81,8 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str]) -> dict[str, Any]:
             record["status"] = "failed"
             failure = {"stage": "record", "type": type(error).__name__, "message": one_line(error)}
             record["error"] = record["error"] or failure
+        if memory is not None and record["status"] != "completed":
+            memory.clear()  # here, where no exception holds the frames in which the model still is
     return record
 
 
@@ -69,7 +91,8 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
     from tqdm import tqdm
 
     shown: list[Shown] = []
-    size = plan.config.batch_size
+    size, written = plan.config.batch_size, monotonic()
+    in_sweep = execution.memory is not None
     with tqdm(total=len(plan.samples), desc="pictures", unit="picture", leave=False, disable=None) as bar:
         for first in range(0, len(plan.samples), size):
             batch = range(first, min(first + size, len(plan.samples)))
@@ -87,10 +110,13 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
                 # The sheet counts the columns that it leaves out, but their pictures need not be kept.
                 shown.append(column if index < COLUMNS else shown[-1])
                 record["samples"].append(entry)
-                write_record(folder, record)
+                if not in_sweep or monotonic() - written > RECORD_S:
+                    write_record(folder, record)
+                    written = monotonic()
                 bar.update()
-    save_overview(plan, folder, shown)
-    save_trace(folder, record)
+    if not in_sweep:
+        save_overview(plan, folder, shown)
+    save_trace(folder, record, plot=not in_sweep)
 
 
 def _run_graph(
@@ -134,12 +160,23 @@ def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, A
     }
     if reference:
         compared = _latents(reference).values()
-        timed_by = {p.get("timed_by") for p in (*passes.values(), *compared)}
-        entry["timed_together"] = len(timed_by) == 1 and None not in timed_by
+        entry["timed_together"] = _in_turn([*passes.values(), *compared])
         entry["reference_seconds"] = sum(median(p["seconds"]) for p in compared)
         entry["reference_raw_seconds"] = [sum(both) for both in zip(*(p["seconds"] for p in compared), strict=False)]
+        entry["reference_steps"] = sum(len(p["steps"]) for p in compared)
         entry["reference_spread"] = max((p["spread"] for p in compared if p["spread"] is not None), default=None)
     return entry
+
+
+def _in_turn(timings: list[dict[str, Any]]) -> bool:
+    """Whether one process took these timings, each within `IN_TURN_S` after the one before: one process alone may have
+    timed the reference hours ago, in an early job of a long sweep."""
+    timed_by = {timing.get("timed_by") for timing in timings}
+    if len(timed_by) != 1 or None in timed_by:
+        return False
+    # Without them (the store has it from an earlier version) the process must do.
+    spans = sorted(timing["timed_at"] for timing in timings if "timed_at" in timing)
+    return all(after[0] - before[1] < IN_TURN_S for before, after in pairwise(spans))
 
 
 def _source(record: dict[str, Any], index: int, of: str, denoisers: set[str]) -> str:
@@ -170,8 +207,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     record["timing"] = timing_summary(samples)
     if plan.reference:
         record["quality"] = summarize([sample["quality"] for sample in samples])
-        spreads = [s["reference_spread"] for s in samples if s["reference_spread"] is not None]
-        record["noise_floor"] = {"latents_max_abs": max(spreads)} if spreads else None
+    record["noise_floor"] = noise_floor.summary(plan, samples)
     if any(one.get("calls") for one in engaged):
         record["cache"]["foretold"] = _foretold(plan, samples)
         record["warnings"] += _threshold_warning(plan.config.cache, samples, record["engaged"]["cache"]["hits"])

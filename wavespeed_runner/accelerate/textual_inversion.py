@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import ConfigError, RunError, one_line
+from ..errors import ConfigError, RunError, Unfit, one_line
 from ..models import checkpoint
 from .adapter_options import TextualInversion, each, fetched, listed
 
@@ -33,7 +33,7 @@ def check(adapters: TextualInversion, texts: Iterable[str] | None) -> None:
     for path, token in zip(listed(adapters.path), _tokens(adapters), strict=True):
         whole = rf"(?<!\w){re.escape(token)}(?!\w)" if token.isidentifier() else re.escape(token)
         if texts is not None and not any(re.search(whole, text) for text in texts):
-            raise ConfigError(
+            raise Unfit(
                 f"adapters.path={path}: its token {token} is in no prompt, so it could not take effect; write it "
                 f"""as it stands, 'prompt="... {token}"'"""
             )

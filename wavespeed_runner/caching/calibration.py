@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import OF_MODEL, Config, stage_options
-from ..errors import ConfigError
+from ..errors import Unfit
 
 Key = dict[str, Any]
 """What a calibration belongs to: names and plain values, in a fixed order. What is null is left out."""
@@ -85,7 +85,7 @@ def key_of(config: Config) -> Key:
 
     stages = {name: found for name, found in stage_options(config).items() if isinstance(found, DenoiseOptions)}
     if len(stages) != 1:
-        raise ConfigError(
+        raise Unfit(
             f"graph.stages: {len(stages)} of them denoise ({', '.join(stages) or 'none'}); a calibration belongs to one"
         )
     ((name, options),) = stages.items()

@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import lru_cache
 from itertools import takewhile
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -18,6 +19,7 @@ from ..errors import ConfigError, RunError, one_line
 from .calibration import Calibration, Key, ModelTrace, Polynomial, Triangle
 
 SCHEMA_VERSION = 1
+Version = tuple[int, ...] | None
 AGAIN = "make it again with python -m wavespeed_runner.calibrate"
 
 
@@ -49,8 +51,13 @@ def head(path: Path) -> Key:
     Raises:
         ConfigError: it cannot be read, or is none of ours.
     """
+    return _head(path, _version(path))
+
+
+@lru_cache(maxsize=256)
+def _head(path: Path, version: Version) -> Key:
     data = _parsed(path, _text(path, until="made:"))
-    return _checked(path, lambda: _key(data))
+    return cast(Key, _checked(path, lambda: _key(data)))
 
 
 def load(path: Path) -> Calibration:
@@ -59,8 +66,22 @@ def load(path: Path) -> Calibration:
     Raises:
         ConfigError: it cannot be read, or something in it is not as it should be; says what.
     """
+    return _loaded(path, _version(path))
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, version: Version) -> Calibration:
     data = _parsed(path, _text(path))
-    return _checked(path, lambda: _calibration(data))
+    return cast(Calibration, _checked(path, lambda: _calibration(data)))
+
+
+def _version(path: Path) -> Version:
+    """What changes when a file does: the plans of a sweep read each version once."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino
 
 
 class _Bad(Exception):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..config import PACKAGE, CacheConfig, Config, Init
-from ..errors import ConfigError
+from ..errors import ConfigError, Unfit
 from ..models.family import Blocks, Family
 from . import published
 from .attaching import head_blocks
@@ -50,7 +51,7 @@ def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
     """The config with nothing left open, and what was filled in.
 
     Raises:
-        ConfigError: there are no such numbers for this run; a calibration does not fit it, or could not take effect;
+        Unfit: there are no such numbers for this run; a calibration does not fit it, or could not take effect;
             or a config that was filled for one run was changed to another.
     """
     cache = config.cache
@@ -59,7 +60,7 @@ def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
     left_open = open_keys(cache)
     if not left_open:
         if cache.calibration is not None:
-            raise ConfigError(
+            raise Unfit(
                 f"cache.calibration={cache.calibration}: cache={cache.name} leaves nothing open that a calibration "
                 "could fill, so it could not take effect; leave it out"
             )
@@ -103,7 +104,7 @@ def _refuse_another_run(config: Config) -> None:
     if cache.calibrated_for == _published_for(config) or cache.calibrated_for == (mine := as_text(key_of(config))):
         return
     keys = [f"cache.{group}.{key}=null" for (group, name), key in OPEN.items() if _named(cache, group) == name]
-    raise ConfigError(
+    raise Unfit(
         f"cache.calibrated_for={cache.calibrated_for}: the strategy's numbers were filled in for that run, and this "
         f"one is {mine}; to have them looked up anew: {' '.join(keys)} cache.calibrated_for=null"
     )
@@ -146,7 +147,7 @@ def _row(repo: str, variant: str | None, watched: str) -> published.Row | None:
     fitting = [row for row in rows if row.watched == watched]
     if variant is not None and not fitting:
         there = sorted({str(row.variant) for row in published.rows() if repo in row.repos and row.watched == watched})
-        raise ConfigError(
+        raise Unfit(
             f"cache.variant={variant}: no such polynomial of the {watched.replace('_', ' ')} is published for {repo}"
             + (f" (there: {', '.join(there)})" if there else "; cache.variant=null, and a calibration")
         )
@@ -169,13 +170,14 @@ def calibration_of(config: Config, needed: str) -> tuple[str, Calibration]:
         needed: what for, as the error begins.
 
     Raises:
-        ConfigError: there is none.
+        Unfit: there is none.
+        ConfigError: a file that `cache.calibration` names cannot be read.
     """
     key = key_of(config)
     if config.cache.calibration is not None:
         path = Path(config.cache.calibration)
         if differing := differences(key, head(path)):
-            raise ConfigError(f"cache.calibration={path}: it does not fit this run: {_listed(differing)}; {COMMAND}")
+            raise Unfit(f"cache.calibration={path}: it does not fit this run: {_listed(differing)}; {COMMAND}")
         return str(path), load(path)
     near: list[tuple[Path, list[tuple[str, str, str]]]] = []
     for path, theirs in _heads(config):
@@ -188,7 +190,7 @@ def calibration_of(config: Config, needed: str) -> tuple[str, Calibration]:
     if near:
         path, differing = min(near, key=lambda one: len(one[1]))
         there = f"the nearest there is, {_shown(path)}, does not fit: {_listed(differing)}"
-    raise ConfigError(f"{needed} for {as_text(key)}; {there}; {COMMAND}")
+    raise Unfit(f"{needed} for {as_text(key)}; {there}; {COMMAND}")
 
 
 def _heads(config: Config) -> list[tuple[Path, Key]]:
@@ -216,14 +218,14 @@ def _calibrated(cache: CacheConfig, group: str, key: str, where: str, calibratio
     """One part's values from a calibration."""
     if key == "coefficients":
         if calibration.polynomial is None:
-            raise ConfigError(
+            raise Unfit(
                 f"cache.{group}.{key}=null: {where} has none: no modulated input to watch, or too few steps and "
                 "prompts to fit a polynomial of degree 4"
             )
         return {"coefficients": calibration.polynomial.coefficients, "range": calibration.polynomial.range}
     if key == "ratios":
         if not calibration.ratios:
-            raise ConfigError(f"cache.{group}.{key}=null: {where} has none")
+            raise Unfit(f"cache.{group}.{key}=null: {where} has none")
         return {"ratios": calibration.ratios}
     gram = _gram(cache, where, calibration)
     return {"gram": gram} if key == "gram" else {"schedule": _schedule(cache, gram, calibration)}
@@ -234,7 +236,7 @@ def _gram(cache: CacheConfig, where: str, calibration: Calibration) -> list[list
     blocks = head_blocks(cache)
     if cache.tail_blocks or cache.depth is not None or blocks not in calibration.gram:
         there = " or ".join(map(str, sorted(calibration.gram)))
-        raise ConfigError(
+        raise Unfit(
             f"cache.signal.blocks={blocks} cache.tail_blocks={cache.tail_blocks} cache.depth={cache.depth}: {where} "
             f"knows the residual behind {there} first blocks, up to the end; tail_blocks=0 and depth=null, or "
             "cache/predictor=taylor"
@@ -249,8 +251,12 @@ def _schedule(cache: CacheConfig, gram: list[list[float]], calibration: Calibrat
         return calibration.schedules[criterion.computed]
     names = ("history", "ridge", "order") if _named(cache, "predictor") == "fitted" else ()
     own = {name: getattr(cache.predictor, name) for name in names}
-    steps = best_schedule(gram, criterion.computed, first=criterion.first, **own)
+    # The search takes up to two seconds, and the jobs of a sweep ask for the same.
+    steps = _known_schedule(tuple(map(tuple, gram)), criterion.computed, first=criterion.first, **own)
     return [step + 1 for step in steps]
+
+
+_known_schedule = lru_cache(maxsize=256)(best_schedule)
 
 
 def _short(values: Sequence[Any]) -> str:

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..config import PartConfig
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError, RunError, Unfit
 from ..registry import register
 from .parts import At
 from .predictors import History, Residual, combined
@@ -49,7 +49,7 @@ class Fitted(PartConfig):
         if not 0 <= self.ridge <= 1:
             raise ConfigError(f"cache.predictor.ridge={self.ridge}: allowed: 0 to 1; {RIDGE:g} is the default")
         if self.order not in (1, 2) or self.order >= self.history:
-            raise ConfigError(
+            raise Unfit(
                 f"cache.predictor.order={self.order} cache.predictor.history={self.history}: allowed: 1, and 2 with a "
                 "history of 3"
             )
@@ -186,7 +186,7 @@ def best_schedule(
 
     full, n = _full(gram), len(gram)
     if not 1 <= first < computed <= n or history < 2:
-        raise ConfigError(
+        raise Unfit(
             f"computed={computed}, first={first}, history={history}: for {n} steps allowed: "
             f"1 <= first < computed <= {n} (the last step is always computed) and history 2 or more"
         )

@@ -9,7 +9,7 @@ from math import ceil, nan
 from typing import Any, ClassVar
 
 from ..config import CacheConfig, PartConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, Unfit
 from ..registry import implementation_of, register
 from . import published
 from .parts import At
@@ -121,7 +121,7 @@ class Interval(PartConfig):
         if self.center < 0:
             raise ConfigError(f"cache.criterion.center={self.center}: a step, counted from 0")
         if self.spacing is not Spacing.non_uniform and (self.center, self.power) != (Interval.center, Interval.power):
-            raise ConfigError(
+            raise Unfit(
                 f"cache.criterion.center={self.center} cache.criterion.power={self.power}: they could not take effect "
                 f"with cache.criterion.spacing={self.spacing.value}; leave them out, or spacing=non_uniform"
             )
@@ -176,7 +176,7 @@ class Steps(PartConfig):
         if self.mask is not None and set(self.mask) <= {"0", "1"} and not self.mask.startswith("1"):
             raise ConfigError(f"cache.criterion.mask={self.mask}: must begin with 1: the first step is always computed")
         if self.computed is not None and self.mask is not None:
-            raise ConfigError(
+            raise Unfit(
                 f"cache.criterion.computed={self.computed} cache.criterion.mask={self.mask}: only one of the two can "
                 "take effect; set the other to null"
             )
@@ -197,7 +197,7 @@ def _listed(options: Steps, steps: int) -> frozenset[int]:
         made_for = of if of is not None else f"{listed[-1]} or more"
         key = "mask" if options.mask is not None else "computed"
         value = options.mask if options.mask is not None else options.computed
-        raise ConfigError(
+        raise Unfit(
             f"cache.criterion.{key}={value}: made for {made_for} steps, and {steps} are run; use as many, or "
             "cache/criterion=budget, which is made for any number"
         )
@@ -262,7 +262,7 @@ class BudgetCriterion(Schedule):
 def _within_budget(options: Budget, steps: int) -> frozenset[int]:
     count = options.computed if options.computed is not None else max(1, round((options.share or 1.0) * steps))
     if count > steps:
-        raise ConfigError(f"cache.criterion.computed={count}: only {steps} steps are run; at most as many")
+        raise Unfit(f"cache.criterion.computed={count}: only {steps} steps are run; at most as many")
     return growing(steps, count, options.warmup, options.power, options.largest_gap)
 
 
@@ -278,13 +278,13 @@ class Planned(PartConfig):
 
     def __post_init__(self) -> None:
         if not 1 <= self.first < self.computed:
-            raise ConfigError(
+            raise Unfit(
                 f"cache.criterion.computed={self.computed} cache.criterion.first={self.first}: 1 <= first < computed "
                 "is needed"
             )
         ordered = self.schedule is None or self.schedule == sorted(set(self.schedule))
         if self.schedule is not None and (len(self.schedule) != self.computed or self.schedule[0] != 1 or not ordered):
-            raise ConfigError(
+            raise Unfit(
                 f"cache.criterion.schedule={self.schedule}: {self.computed} steps (cache.criterion.computed), counted "
                 "from 1, the first among them; or null, to have them chosen"
             )
@@ -303,7 +303,7 @@ def _planned(options: Planned, steps: int) -> frozenset[int]:
     if options.schedule is None:
         raise ConfigError("cache.criterion.schedule=null: it takes a calibration of this run to choose the steps")
     if options.schedule[-1] > steps:
-        raise ConfigError(f"cache.criterion.schedule={options.schedule}: only {steps} steps are run")
+        raise Unfit(f"cache.criterion.schedule={options.schedule}: only {steps} steps are run")
     return frozenset(step - 1 for step in options.schedule)
 
 

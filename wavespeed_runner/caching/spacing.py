@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from math import ceil
 
-from ..errors import ConfigError
+from ..errors import Unfit
 
 
 @lru_cache
@@ -25,7 +25,7 @@ def around_center(steps: int, count: int, center: int, power: float) -> frozense
         if len(chosen) == count:
             return frozenset(chosen)
         tried -= 0.02
-    raise ConfigError(
+    raise Unfit(
         f"cache.criterion.center={center} with power={power}: no {count} of {steps} steps are found around it; use a "
         f"smaller center, another interval, or cache.criterion.spacing=uniform"
     )
@@ -42,7 +42,7 @@ def growing(steps: int, count: int, warmup: int, power: float, largest: int) -> 
     if largest != -1 and gaps * largest < distance:
         whole = min(warmup, steps - 1)
         needed = whole + ceil((steps - whole) / largest)
-        raise ConfigError(
+        raise Unfit(
             f"cache.criterion.largest_gap={largest}: {count} computed steps cannot bridge {steps}; "
             f"compute {needed}, or allow a larger gap"
         )

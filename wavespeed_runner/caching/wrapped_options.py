@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from ..config import CacheConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, Unfit
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class Wrapped(CacheConfig):
         for plain in fields(CacheConfig):
             value = getattr(self, plain.name)
             if plain.name != "name" and value != plain.default:
-                raise ConfigError(
+                raise Unfit(
                     f"cache.{plain.name}={getattr(value, 'name', value)} with cache={self.name}: diffusers' own "
                     "strategy decides by the keys that end in _range, so it could not take effect; leave it out"
                 )

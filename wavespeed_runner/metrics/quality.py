@@ -109,7 +109,7 @@ def _summary(name: str, values: list[float], seed: int) -> dict[str, Any]:
     ci95 = None
     if len(values) > 1:
         rng = np.random.default_rng(seed)
-        means = [array[rng.integers(len(array), size=len(array))].mean() for _ in range(RESAMPLES)]
+        means = array[rng.integers(len(array), size=(RESAMPLES, len(array)))].mean(axis=1)
         ci95 = [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
     return {
         "mean": float(array.mean()),

@@ -9,6 +9,7 @@ from inspect import signature
 from typing import Any
 
 from ..config import ModelConfig
+from ..errors import RunError
 from .family import Family, Wanted
 from .loading import diffusers_class
 
@@ -109,4 +110,7 @@ def clips(pipe: Any, decoded: Any) -> Any:
 
 
 def _bytes(values: Any) -> Any:
+    # Cast, a NaN would be black, and a black picture a result like any other.
+    if (values != values).any():
+        raise RunError("the decoded picture is not finite (NaN); the VAE overflowed, try model.dtype=float32")
     return (values * 255).round().astype("uint8")

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,13 @@ def _refuse_corrupt(where: str, file: Path) -> None:
 
 def flaw(file: Path) -> str | None:
     """What is wrong with a safetensors file, judged by its header and its size; None when nothing is."""
-    size = file.stat().st_size
+    facts = file.stat()
+    return _flaw(file, facts.st_size, (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino))
+
+
+@lru_cache(maxsize=1024)
+def _flaw(file: Path, size: int, version: tuple[int, ...]) -> str | None:
+    """version: what changes when the file does, so that a sweep's plans read each header once."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > size - 8:

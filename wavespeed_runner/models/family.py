@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Guidance, ModelConfig
-from ..errors import ConfigError
+from ..errors import Unfit
 
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
 """What a pipeline can be asked for; diffusers has a pipeline class for each, over the same components."""
@@ -195,7 +195,7 @@ def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:
     """Raises `ConfigError` for guidance that the family's pipelines do not have."""
     if model.guidance not in allowed:
         names = ", ".join(guidance.value for guidance in allowed)
-        raise ConfigError(f"model.guidance={model.guidance.value}: allowed: {names}")
+        raise Unfit(f"model.guidance={model.guidance.value}: allowed: {names}")
 
 
 def task_of(kind: str, inputs: dict[str, Any]) -> str:

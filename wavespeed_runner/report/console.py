@@ -70,12 +70,18 @@ def _headline(record: dict[str, Any]) -> str:
         frames = record["samples"][0]["frames"]
         parts.append(f"{frames} frame{'s' * (frames != 1)}")
     if config.get("steps"):
-        parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}")
+        parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}{_against(config)}")
     machine = record.get("environment") or {}
     device = str(machine.get("device") or "")
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
     name = machine.get("device_name") if device.startswith("cuda") else None
     return " · ".join([*parts, *filter(None, [name or device])])
+
+
+def _against(config: dict[str, Any]) -> str:
+    """The reference's own number of steps, where it is another."""
+    steps = (config.get("measure") or {}).get("reference_steps")
+    return f" against {steps}" if steps not in (None, config["steps"]) else ""
 
 
 def _kind(record: dict[str, Any]) -> str:
@@ -91,11 +97,12 @@ def model_name(model: dict[str, Any]) -> str:
 
 
 def setting(record: dict[str, Any]) -> str:
-    """What the accelerated column is called: `fbcache`, `fbcache + fp8_dq`, `no cache`."""
+    """What the accelerated column is called: `fbcache`, `fbcache + fp8_dq`, `no cache`, `no cache, 12 steps`."""
     names = [(record["config"].get(group) or {}).get("name", "none") for group in LOSSY]
     casting = (record["config"].get("memory") or {}).get("layerwise_casting")
     names.append(f"{casting} weights" if casting else "none")
-    return " + ".join(name for name in names if name != "none") or "no cache"
+    fewer = f", {record['config']['steps']} steps" if _against(record["config"]) else ""
+    return (" + ".join(name for name in names if name != "none") or "no cache") + fewer
 
 
 def _table(console: Console, record: dict[str, Any]) -> None:
@@ -111,7 +118,7 @@ def _table(console: Console, record: dict[str, Any]) -> None:
     table.add_column(setting(record), justify="right", style="bold")
     for label, reference, result in _rows(record):
         cells = [label, reference, result] if compared else [label, result]
-        table.add_row(*(Text(_encodable(console, cell)) for cell in cells))
+        table.add_row(*(Text(encodable(console, cell)) for cell in cells))
     console.print()
     console.print(table)
 
@@ -134,7 +141,8 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     computed = [sum(step["computed"] for step in s["steps"]) for s in samples]
     total = [len(s["steps"]) for s in samples]
     reused = [t - c for t, c in zip(total, computed, strict=True)]
-    rows.append(("steps computed / reused", f"{_span(total)} / 0", f"{_span(computed)} / {_span(reused)}"))
+    theirs_in_all = [s.get("reference_steps", steps) for s, steps in zip(samples, total, strict=True)]
+    rows.append(("steps computed / reused", f"{_span(theirs_in_all)} / 0", f"{_span(computed)} / {_span(reused)}"))
     evidence = (record.get("engaged") or {}).get("cache") or {}
     if "modules" in evidence:  # diffusers' own strategies skip attention inside of steps
         done, skipped = evidence["calls"] - evidence["hits"], evidence["hits"]
@@ -142,7 +150,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     if evidence.get("flop_share") is not None:
         shares = " / ".join(f"{100 * evidence[name]:.0f} %" for name in ("flop_share", "denoiser_flop_share"))
         rows.append(("FLOPs of blocks / denoiser", "100 % / 100 %", shares))
-    return rows + (_quality_rows(record) if compared else [])
+    return rows + (_quality_rows(record) if compared else _floor_rows(record, *QUALITY))
 
 
 def _quality_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -156,7 +164,20 @@ def _quality_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
             rows.append((f"{label}, mean (worst)", "", f"{figures['mean']:.{digits}f} ({figures['worst']:.{digits}f})"))
         else:
             rows.append((label, "", f"{figures['mean']:.{digits}f}"))
+        rows += [(f"  {name}", value, "") for name, _, value in _floor_rows(record, (metric, label, digits))]
     return rows
+
+
+def _floor_rows(record: dict[str, Any], *metrics: tuple[str, str, int]) -> list[tuple[str, str, str]]:
+    """How close the reference comes to itself: again, and in another precision, as far as it was measured."""
+    floor = record.get("noise_floor") or {}
+    known = {name: floor[name] for name in ("repeat", "numerics") if floor.get(name)}
+    how = " / ".join(f"in {one['what']}" if "what" in one else "again" for one in known.values())
+    shown = [(label, [one[metric] for one in known.values()], digits) for metric, label, digits in metrics if known]
+    return [
+        (f"{label} {how}", "", " / ".join("identical" if v is None else f"{v:.{digits}f}" for v in values))
+        for label, values, digits in shown
+    ]
 
 
 def _duration(timing: dict[str, Any], longest: float, spread: bool) -> str:
@@ -235,7 +256,7 @@ def _paths(console: Console, record: dict[str, Any]) -> None:
             _line(console, f"  {folder / name}")
 
 
-def _encodable(console: Console, text: str) -> str:
+def encodable(console: Console, text: str) -> str:
     """Text as the console's encoding can have it, and no control characters: a prompt may be a stranger's."""
     text = "".join(c if c.isprintable() else "?" for c in text)
     if console.encoding.lower().startswith("utf"):
@@ -249,4 +270,4 @@ def _line(console: Console, text: str, *, style: str = "", before: bool = False,
 
     if before:
         console.print()
-    console.print(Text(_encodable(console, text), style=style), soft_wrap=not wrap)
+    console.print(Text(encodable(console, text), style=style), soft_wrap=not wrap)

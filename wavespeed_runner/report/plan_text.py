@@ -6,8 +6,25 @@ from ..config import Init, as_data
 from ..environment import device_name
 from ..graph import Graph
 from ..plan import Plan
+from ..reference import Floor
 from ..registry import lookup
 from ..rules import STAGE_VALUES
+from ..sweeping.jobs import Job
+
+
+def plans_text(jobs: list[Job]) -> str:
+    """The plans of a command's jobs; of several also which are left out, why, and how many."""
+    if len(jobs) == 1 and jobs[0].plan is not None:
+        return plan_text(jobs[0].plan)
+    texts = [
+        plan_text(job.plan, job.overrides)
+        if job.plan
+        else f"job: {' '.join(job.overrides)}\nskipped    {job.skipped}\n"
+        for job in jobs
+    ]
+    skipped = [job for job in jobs if job.plan is None]
+    count = f"{len(jobs)} jobs, {len(skipped)} of them skipped" if skipped else f"{len(jobs)} jobs"
+    return "\n".join([*texts, count])
 
 
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
@@ -33,6 +50,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
         *_stages(plan, plan.graph, plan.keys),
         f"reference  {_reference(plan)}",
         *(_stages(plan, plan.reference, plan.reference_keys) if plan.reference else []),
+        *(_floor(plan, floor) for floor in plan.floors),
         "rules",
         *(_verdicts(plan) or ["  none speaks"]),
     ]
@@ -78,7 +96,16 @@ def _reference(plan: Plan) -> str:
         return "this run itself: nothing lossy is on"
     if plan.reference_kind == "none":
         return "none (measure.reference=false)"
-    return f"the same with cache=none instead of {plan.config.cache.name}: same prompts, noise and numerics"
+    cache, steps = plan.config.cache.name, plan.config.measure.reference_steps
+    other = [f"cache=none instead of {cache}"] if cache != "none" or steps is None else []
+    other += [f"{steps} steps instead of {plan.config.steps}"] if steps is not None else []
+    return f"the same with {' and '.join(other)}: same prompts, noise and numerics"
+
+
+def _floor(plan: Plan, floor: Floor) -> str:
+    how = "once more" if floor.kind == "repeat" else f"in {floor.what}"
+    found = sum(keys[floor.graph.output] in plan.store for keys in floor.keys)
+    return f"floor      the reference {how}, untimed: {found} of {len(floor.keys)} in the store"
 
 
 def _verdicts(plan: Plan) -> list[str]:

@@ -99,11 +99,12 @@ def strategy(record: dict[str, Any], stage: str) -> dict[str, Any]:
     return found
 
 
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Leaves both files in a run's folder; nothing where no strategy was attached."""
+def write(folder: Path, record: dict[str, Any], *, plot: bool = True) -> None:
+    """Leaves both files in a run's folder, or the table alone; nothing where no strategy was attached."""
     found = rows(record)
     if found:
         write_whole(folder / "trace.csv", as_csv(found).encode())
+    if found and plot:
         buffer = BytesIO()
         figure(record, found).savefig(buffer, dpi=DPI, metadata={"Software": None})
         write_whole(folder / "trace.png", buffer.getvalue())

@@ -17,13 +17,15 @@ wavespeed_runner: find, prove and share the fastest settings of a diffusion mode
 
 FLAGS = """\
 flags
-  -m, --multirun      run every combination of comma-separated values
+  -m, --multirun      run every combination of comma-separated values; hydra/launcher=basic, isolated or slurm
   --config-dir DIR    add a folder of your own options
   --cfg job           show the composed config; --info, --hydra-help: more of Hydra
   --version           of this package
 
 more commands
-  python -m wavespeed_runner.replay PICTURE|record.json|config.yaml         run it again, and compare
+  python -m wavespeed_runner.report DIR                                     table, plots and page of a sweep
+  python -m wavespeed_runner.export RUN|SWEEP/N [name=NAME]                 a measured point as an experiment file
+  python -m wavespeed_runner.replay PICTURE|record.json|EXPERIMENT.yaml     run it again, and compare
   python -m wavespeed_runner.thresholds cache=fbcache                       what each threshold would compute
   python -m wavespeed_runner.calibrate [OVERRIDES]                          numbers that some strategies need
   python -m wavespeed_runner.search computed=8 [OVERRIDES]                  which steps to compute

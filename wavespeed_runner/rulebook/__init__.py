@@ -8,6 +8,7 @@ from .accelerations import ADAPTERS, MEMORY
 from .attention import ATTENTION
 from .caches import CACHES
 from .graphs import GRAPHS
+from .measuring import MEASURING
 from .rule import Rule, Text, Verdict
 from .samplers import SAMPLERS
 from .values import GUIDANCE, NUMERICS, VALUES
@@ -15,5 +16,17 @@ from .windows import WINDOWS
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 
-RULES = (*VALUES, *GRAPHS, *GUIDANCE, *SAMPLERS, *CACHES, *WINDOWS, *ATTENTION, *ADAPTERS, *MEMORY, *NUMERICS)
+RULES = (
+    *VALUES,
+    *GRAPHS,
+    *GUIDANCE,
+    *SAMPLERS,
+    *CACHES,
+    *WINDOWS,
+    *ATTENTION,
+    *ADAPTERS,
+    *MEMORY,
+    *MEASURING,
+    *NUMERICS,
+)
 """In the order in which they are heard: the first bad word stops the run."""

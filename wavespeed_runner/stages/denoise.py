@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from ..values import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from . import stage
 
 PROCESS = uuid4().hex
-"""Says of two timings whether they were taken together."""
+"""Says of two timings whether one process took them."""
 
 
 @dataclass(kw_only=True)
@@ -149,6 +150,7 @@ def _starts(
 
 def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> list[Latents]:
     """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
+    begun = time()
     full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
     setting = repr((options, jobs[0].form))
     warm: list[Generated] = []
@@ -158,7 +160,9 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> l
             warm.append(generate(options, pipeline, full, note="warm-up", count_flops=decides and number == 0))
         pipeline.warmed[setting] = next((run.flops for run in warm if run.flops), flops.NO_WARMUP)
     runs = [generate(options, pipeline, full) for _ in range(options.repeats)]
-    return [_one(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
+    when = {"timed_by": PROCESS, "timed_at": [begun, time()]}
+    made = [_one(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
+    return [Latents(tensors=one.tensors, data={**one.data, **when}) for one in made]
 
 
 def _one(
@@ -186,7 +190,6 @@ def _one(
     data = {
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
-        "timed_by": PROCESS,
         "first_call": warm[0].seconds / count if warm else None,
         # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
         "spread": max(spread, default=None),
@@ -215,6 +218,8 @@ def _together(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         data={
             **data[0],
             "seconds": [sum(both) for both in zip(*(one["seconds"] for one in data), strict=True)],
+            # Begin and end of all of it.
+            "timed_at": [data[0]["timed_at"][0], data[-1]["timed_at"][1]],
             "first_call": sum(first) if first else None,
             "spread": max(spread, default=None),
             "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],

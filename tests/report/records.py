@@ -1,0 +1,84 @@
+"""Folders of records for the tests of reports: real records of a finished run, multiplied, with figures of the test's
+choosing."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+FLOOR = {
+    "latents_max_abs": 0.0,
+    "repeat": {"mae": 0.0, "mae_similarity": 1.0, "ssim": 1.0, "psnr": None},
+    "numerics": {"mae": 0.5, "mae_similarity": 1 - 0.5 / 255, "ssim": 0.997, "psnr": 48.0},
+}
+
+
+def varied(
+    record: dict[str, Any],
+    overrides: list[str],
+    *,
+    seconds: float = 1.0,
+    ssim: float = 0.9,
+    share: float | None = 0.5,
+    steps: int = 28,
+    rival: bool = False,
+    floor: bool = False,
+) -> dict[str, Any]:
+    """The record as if it had been this time, likeness and share of the work, against a reference of 28 steps."""
+    made = deepcopy(record)
+    made["overrides"] = overrides
+    made["config"]["steps"] = steps
+    made["config"]["measure"]["reference_steps"] = 28
+    made["config"]["cache"] = {"name": "none"} if rival else made["config"]["cache"]
+    made["engaged"]["cache"] = None if share is None else {"flop_share": share}
+    made["noise_floor"] = FLOOR if floor else None
+    for number, sample in enumerate(made["samples"]):
+        sample["raw_seconds"] = [seconds]
+        sample["steps"] = [{**step, "computed": step["computed"] or rival} for step in sample["steps"]]
+        own = ssim - 0.001 * number
+        sample["quality"] = {"mae": 1 - own, "mae_similarity": 1 - (1 - own) / 255, "ssim": own, "psnr": 30.0}
+    made["timing"] |= {"median": seconds, "reference_median": 2.0, "speedup": 2.0 / seconds, "same_run": True}
+    return made
+
+
+def write_job(folder: Path, record: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def write_sweep(folder: Path, jobs: list[dict[str, Any]], axes: list[str], command: list[str] | None = None) -> None:
+    """jobs: what `sweep.json` says of each, beside its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = [{"identity": None, "skipped": "", "number": number, **job} for number, job in enumerate(jobs)]
+    about = {"schema_version": 1, "identity": "", "config_dir": None, "axes": axes, "jobs": listed}
+    (folder / "sweep.json").write_text(json.dumps({**about, "command": command or []}), encoding="utf-8")
+
+
+def study(folder: Path, record: dict[str, Any], count: int = 6) -> Path:
+    """A sweep over thresholds with its rivals, one failure, one skipped and one missing job."""
+    key = "cache.residual_diff_threshold"
+    jobs: list[dict[str, Any]] = []
+    for number in range(count):
+        overrides = ["cache=fbcache", f"{key}={number / 100}"]
+        share = 1 / (1 + number)
+        made = varied(record, overrides, seconds=0.1 + share, ssim=1 - 0.02 * number, share=share, floor=True)
+        write_job(folder / str(len(jobs)), made)
+        jobs.append({"overrides": overrides})
+    for steps in (7, 14, 21):
+        overrides = ["cache=none", f"steps={steps}", "measure.reference_steps=28"]
+        made = varied(
+            record, overrides, seconds=0.1 + steps / 28, ssim=0.5 + steps / 70, share=None, steps=steps, rival=True
+        )
+        write_job(folder / str(len(jobs)), made)
+        jobs.append({"overrides": overrides})
+    failed = {**varied(record, ["cache=fbcache", f"{key}=7"]), "status": "failed"}
+    failed["error"] = {"stage": "denoise", "type": "OutOfMemoryError", "message": "out of | <b>memory</b>"}
+    write_job(folder / str(len(jobs)), failed)
+    jobs.append({"overrides": failed["overrides"]})
+    jobs.append({"overrides": ["cache=fbcache", f"{key}=8"], "skipped": "rule x: 8 is too much"})
+    jobs.append({"overrides": ["cache=fbcache", f"{key}=9"], "identity": "0" * 64})
+    axes = [key, "cache", "steps", "measure.reference_steps"]
+    write_sweep(folder, jobs, axes, ["-m", "cache=fbcache", f"{key}=range(0,1)"])
+    return folder

@@ -1,0 +1,116 @@
+"""`report.png`: that it shows what the sweep says, and that it can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from tests.report.records import study, varied, write_job
+from wavespeed_runner.report.collect import collect
+from wavespeed_runner.report.figure import RIVAL, SETTING, figure
+
+Finished = tuple[Path, dict[str, Any]]
+KEY = "cache.residual_diff_threshold"
+
+
+def points(axes: Any, colour: str) -> list[tuple[float, float]]:
+    """The markers of a colour that errorbar has drawn."""
+    found = [line for line in axes.lines if line.get_marker() in "os" and to_hex(line.get_color()) == colour.lower()]
+    return [place for line in found for place in zip(*(map(float, d) for d in line.get_data()), strict=True)]
+
+
+def lines(axes: Any, style: str) -> list[Any]:
+    return [line for line in axes.lines if line.get_linestyle() == style and len(line.get_xdata()) > 1]
+
+
+def labels(axes: Any) -> dict[str, Any]:
+    return {text.get_text(): text for text in axes.texts}
+
+
+def test_both_panels_show_every_setting_and_its_rivals(tmp_path: Path, finished: Finished) -> None:
+    sweep = collect(study(tmp_path, finished[1]))
+    made = figure(sweep)
+    time, share = made.axes
+    done = [row for row in sweep.rows if row.status == "completed"]
+    for colour, is_rival in ((SETTING, False), (RIVAL, True)):
+        own = [row for row in done if row.rival == is_rival]
+        quality = [row.quality["ssim"].mean.value for row in own]
+        seconds = [row.seconds.value for row in own if row.seconds]
+        shares = [100 * row.computed_share for row in own if row.computed_share]
+        assert np.allclose(points(time, colour), [*zip(seconds, quality, strict=True)])
+        assert np.allclose(points(share, colour), [*zip(shares, quality, strict=True)])
+    assert "s (median)" in time.get_xlabel()
+    (front,) = lines(time, "-")
+    assert len(front.get_xdata()) == sum(row.front for row in done) > 2
+    (curve,) = lines(time, "--")
+    assert list(curve.get_xdata()) == pytest.approx([0.35, 0.6, 0.85, 2.0]), "it ends at the reference"
+    assert curve.get_ydata()[-1] == 1.0 and list(lines(share, "--")[0].get_xdata()) == pytest.approx([25, 50, 75, 100])
+    (floor,) = lines(time, ":")
+    assert set(floor.get_ydata()) == {0.997}
+    assert [text.get_text() for text in made.legends[0].get_texts()] == [
+        "Pareto front", "reference", "noise floor", "setting", "fewer steps, no cache"
+    ]  # fmt: skip
+
+
+def test_intervals_are_drawn(tmp_path: Path, finished: Finished) -> None:
+    sweep = collect(study(tmp_path, finished[1]))
+    bars = figure(sweep).axes[0].containers[0].lines[2][1].get_segments()
+    means = [row.quality["ssim"].mean for row in sweep.rows if row.quality and not row.rival]
+    for segment, mean in zip(bars, means, strict=True):
+        assert (segment[0][1], segment[1][1]) == pytest.approx((mean.low, mean.high)) and mean.low < mean.high
+
+
+@pytest.mark.parametrize("count", [6, 18, 40])
+def test_no_two_labels_lie_on_one_another(tmp_path: Path, finished: Finished, count: int) -> None:
+    made = figure(collect(study(tmp_path, finished[1], count)))
+    made.draw_without_rendering()
+    for axes in made.axes:
+        shown = labels(axes)
+        assert {"7 steps", "14 steps", "21 steps"} <= set(shown) and len(shown) >= 6
+        boxes = [text.get_window_extent() for text in shown.values()]
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+        assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
+
+
+def test_text_is_legible_at_half_size(tmp_path: Path, finished: Finished) -> None:
+    made = figure(collect(study(tmp_path, finished[1])))
+    sizes = [
+        text.get_fontsize() for axes in made.axes for text in (*axes.texts, *axes.get_xticklabels(), axes.xaxis.label)
+    ]
+    # On a page of 6.5 inches the picture is half as large, and 5 points are the least that journals print.
+    assert min(sizes) >= 10
+
+
+def test_near_one_the_axis_stretches(tmp_path: Path, finished: Finished) -> None:
+    for number, ssim in enumerate((0.99995, 0.999, 0.99, 0.9, 0.5)):
+        write_job(tmp_path / str(number), varied(finished[1], [f"{KEY}={number}"], seconds=5.0 - number, ssim=ssim))
+    axes = figure(collect(tmp_path)).axes[0]
+    places = [axes.transData.transform((1.0, ssim))[1] for ssim in (0.999, 0.99, 0.9)]
+    assert places[0] - places[1] == pytest.approx(places[1] - places[2], rel=0.15), "a tenth is a tenth"
+    assert "0.99" in {f"{tick:g}" for tick in axes.get_yticks()}
+    assert np.isfinite(axes.transData.transform((1.0, 1.0))).all(), "a picture may be identical"
+
+
+def test_the_axis_is_plain_where_settings_are_close(tmp_path: Path, finished: Finished) -> None:
+    for number, ssim in enumerate((0.9, 0.8, 0.7)):
+        write_job(tmp_path / str(number), varied(finished[1], [f"{KEY}={number}"], ssim=ssim))
+    assert figure(collect(tmp_path)).axes[0].get_yscale() == "linear"
+
+
+def test_without_a_comparison_it_says_so(tmp_path: Path, finished: Finished) -> None:
+    write_job(tmp_path, {**finished[1], "reference": {"kind": "none"}, "quality": None})
+    made = figure(collect(tmp_path))
+    assert not made.axes and "No job has been compared" in made.texts[-1].get_text()
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_the_font_does_not_have_and_formulas_are_drawn(tmp_path: Path, finished: Finished) -> None:
+    for number, value in enumerate(("$x_{", "猫", "a\\b")):
+        write_job(tmp_path / str(number), varied(finished[1], [f"prompt='{value}'"], seconds=1.0 + number))
+    made = figure(collect(tmp_path))
+    made.canvas.draw()
+    assert {"$x_{", "?", "a\\b"} == set(labels(made.axes[0]))

@@ -1,0 +1,172 @@
+"""`results.csv`, `report.md`, and the command that writes the whole report."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.records import study, varied, write_job
+from wavespeed_runner.pictures import read_png
+from wavespeed_runner.report.__main__ import main
+from wavespeed_runner.report.collect import collect
+from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
+from wavespeed_runner.report.markdown import report_md
+
+Finished = tuple[Path, dict[str, Any]]
+KEY = "cache.residual_diff_threshold"
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(results_csv(collect(folder)))))
+
+
+def cells(markdown: str, title: str) -> list[list[str]]:
+    """The rows of the table below a title."""
+    part = markdown.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    return [line.strip("| ").split(" | ") for line in part.splitlines() if line.startswith("|")][2:]
+
+
+def test_the_documentation_is_made_from_the_columns() -> None:
+    assert (DOCS / "results_csv.md").read_text(encoding="utf-8") == documentation(), (
+        "write it again with documentation()"
+    )
+    assert len({column.name for column in COLUMNS}) == len(COLUMNS)
+
+
+def test_a_row_of_the_table_says_what_the_record_says(finished: Finished) -> None:
+    folder, record = finished
+    (row,) = table(folder)
+    timing, environment = record["timing"], record["environment"]
+    expected = {
+        "status": "completed",
+        "reason": "",
+        "model": "flux (tiny)",
+        "setting": "fbcache",
+        "steps": "6",
+        "reference_steps": "6",
+        "pictures": "2",
+        "prompts": "2",
+        "seconds": repr(timing["median"]),
+        "seconds_p90": repr(timing["p90"]),
+        "seconds_mad": repr(timing["mad"]),
+        "first_call_seconds": repr(timing["first_call"]),
+        "reference_seconds": repr(timing["reference_median"]),
+        "speedup": repr(timing["speedup"]),
+        "same_run": "1",
+        "computed_share": repr(record["engaged"]["cache"]["flop_share"]),
+        "hit_rate": repr(record["cache"]["hit_rate"]),
+        "mae_worst": repr(record["quality"]["mae"]["worst"]),
+        "ssim_worst": repr(record["quality"]["ssim"]["worst"]),
+        "ssim_noise_floor": "",
+        "identical_pictures": "0",
+        "rival": "0",
+        "front": "1",
+        "beaten_by_fewer_steps": "",
+        "device": environment["device_name"],
+        "torch": environment["versions"]["torch"],
+        "fingerprint": record["fingerprint"],
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert float(row["psnr"]) == pytest.approx(record["quality"]["psnr"]["mean"])
+
+
+def test_the_table_has_every_job_and_swept_key(tmp_path: Path, finished: Finished) -> None:
+    rows = table(study(tmp_path, finished[1]))
+    assert len(rows) == 12 and list(rows[0])[:4] == ["job", f"axis:{KEY}", "axis:cache", "axis:steps"]
+    assert [row[f"axis:{KEY}"] for row in rows][:3] == ["0.0", "0.01", "0.02"]
+    assert [row["steps"] for row in rows[6:9]] == ["7", "14", "21"] and rows[6]["rival"] == "1"
+    assert rows[0]["ssim_noise_floor"] == "0.997"
+    assert (rows[10]["status"], rows[10]["reason"], rows[10]["seconds"]) == ("skipped", "rule x: 8 is too much", "")
+
+
+def test_the_report_for_pull_requests(tmp_path: Path, finished: Finished) -> None:
+    text = report_md(collect(study(tmp_path, finished[1])))
+    rows = cells(text, "Results")
+    assert len(rows) == 9
+    setting, time, speedup, share, ssim, worst, _, verdict = rows[1]
+    assert (setting, time, speedup, share) == ("**0.01**", "0.600", "3.33x", "50 %")
+    assert ssim == "0.9795 (0.9790 to 0.9800)" and worst == "0.9790 (a blue square, seed 0)"
+    assert verdict == "better" and rows[6][-1] == "(is it)"
+    assert "SSIM 0.9970" in text and "12 jobs: 9 completed" in text and "Not finished yet." in text
+    assert "```sh\npython -m wavespeed_runner -m cache=fbcache" in text
+    assert cells(text, "Skipped") == [["1", "rule x: 8 is too much"]]
+    assert cells(text, "Without a result")[0][2:] == [
+        "failed",
+        "stage denoise: OutOfMemoryError: out of &#124; &lt;b&gt;memory&lt;/b&gt;",
+    ]
+    assert finished[1]["environment"]["versions"]["torch"] in text.partition("## Environment")[2]
+
+
+def test_a_strangers_text_stays_text(tmp_path: Path, finished: Finished) -> None:
+    made = deepcopy(finished[1])
+    for sample in made["samples"]:
+        sample["prompt"] = "<img src=x> @everyone [a](b) | `c` *d* #1 \x1b[31m"
+    write_job(tmp_path, made)
+    text = report_md(collect(tmp_path))
+    (row,) = cells(text, "Results")
+    assert len(row) == 7, "the bar is no new cell"
+    assert not re.search(r"<img|@|\[a\]|`c`|\*d\*|#1 |\x1b", row[5])
+
+
+def test_many_jobs_do_not_make_it_longer_than_github_takes(tmp_path: Path, finished: Finished) -> None:
+    for number in range(300):
+        made = varied(finished[1], ["cache=fbcache", f"{KEY}={number}"], seconds=1 + number, ssim=0.5)
+        write_job(tmp_path / str(number), made)
+    text = report_md(collect(tmp_path))
+    assert len(text) < 65536 and len(cells(text, "Results")) == 80 and "220 of 300 jobs are left out here" in text
+    assert cells(text, "Results")[0][0] == "**0**"
+
+
+def test_the_command_writes_four_files_and_says_so(
+    tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = study(tmp_path / "sweep", finished[1]), tmp_path / "elsewhere"
+    assert main([str(folder), f"out={out}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"flux (tiny): {KEY}: 12 jobs: 9 completed, 1 failed, 1 skipped, 1 missing"
+    assert said[1] == "  9 (7) failed: stage denoise: OutOfMemoryError: out of | <b>memory</b>"
+    names = ("results.csv", "report.md", "report.png", "report.html")
+    assert said[2:] == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names), "whole files and nothing else"
+    assert not (folder / "report.md").exists()
+    assert read_png(out / "report.png")[0].shape[1] > 1500
+    assert main([str(folder)]) == 0 and (folder / "report.md").read_text() == (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "one folder is needed"),
+        (["a", "b"], "one folder is needed"),
+        (["a", "out="], "one folder is needed"),
+        (["--wrong"], "one folder is needed"),
+        (["nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_a_wrong_command_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {said}") and told.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(finished[0]), "out=/proc/nowhere"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_answers_without_torch() -> None:
+    program = (
+        "import sys; from wavespeed_runner.report.__main__ import main; code = main(['--help']); "
+        "sys.exit(code or any(name in sys.modules for name in ('torch', 'matplotlib', 'scipy')))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and "python -m wavespeed_runner.report DIR" in run.stdout

@@ -1,0 +1,255 @@
+"""Sweeps on a real Slurm: arrays, failures, cancelling, preemption, a lost node, Ctrl-C, and the same command again.
+
+eval "$(.ci/slurm start DIR)" && pytest tests/sweeping/test_slurm.py; .ci/slurm stop DIR
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = os.environ.get("WAVESPEED_TEST_SLURM", "")
+"""Of a Slurm that is ours to disturb; .ci/slurm sets it."""
+LONG = 240
+"""Seconds; far more than any of this takes."""
+TINY = ("model.init=tiny", "width=32", "height=32", "steps=2", "device=cpu", "prompts=file", "prompts.path=prompts.txt")
+ONCE = ("measure=none", "measure.repeats=1")
+PROMPTS = ("a red circle", "a blue square", "a green triangle", "a red square", "a blue circle")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FOLDER, reason='needs a Slurm of its own: eval "$(.ci/slurm start DIR)"'),
+]
+
+
+class Sweep:
+    """A command with `hydra/launcher=slurm`, in a folder of its own, that can be started, watched and started again."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.folder = home, home / "sweep"
+        (home / "prompts.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
+
+    def start(self, *overrides: str, **environment: str) -> subprocess.Popen[str]:
+        command = [
+            sys.executable, "-m", "wavespeed_runner", "-m", "hydra/launcher=slurm", "hydra.launcher.poll=0.5", *TINY,
+            f"outputs={self.home / 'outputs'}", f"hydra.sweep.dir={self.folder}", *overrides,
+        ]  # fmt: skip
+        return subprocess.Popen(
+            command, cwd=self.home, env={**os.environ, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, *overrides: str, **environment: str) -> tuple[int, str]:
+        """Exit status and what was said."""
+        return ended(self.start(*overrides, **environment))
+
+    def record(self, number: int) -> dict[str, Any]:
+        """{} where there is none yet."""
+        try:
+            found = json.loads((self.folder / str(number) / "record.json").read_text())
+        except FileNotFoundError:
+            return {}
+        assert isinstance(found, dict)
+        return found
+
+    def status(self, number: int) -> str | None:
+        return self.record(number).get("status")
+
+    def has_pictures(self, number: int, count: int = 1) -> Callable[[], bool]:
+        return lambda: len(self.record(number).get("samples", ())) >= count
+
+    def submitted(self) -> dict[str, Any]:
+        """What `slurm.json` says; {} where there is none yet."""
+        file = self.folder / "slurm.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    def task(self, number: int) -> str:
+        """Slurm's id."""
+        return str(self.submitted()["tasks"][str(number)]["id"])
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        said, _ = process.communicate(timeout=LONG)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"still running after {LONG} s: {process.communicate()[0]}")
+    return process.returncode, said
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONG).stdout
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, slurm("squeue", "-r", "-t", "all")
+        time.sleep(0.1)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines that name the folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it has ended
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    """The only one on the node; when it is over, nothing of it is left there."""
+    monkeypatch.delenv("WAVESPEED_SLURM", raising=False)
+    with open(Path(FOLDER) / "tests.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = Sweep(tmp_path)
+        try:
+            yield made
+            name = made.submitted().get("name", "none")
+            until(lambda: not slurm("squeue", "--noheader", f"--name={name}").strip())
+            until(lambda: not processes_of(tmp_path))
+        finally:
+            for partition in ("low", "high"):
+                slurm("scancel", f"--partition={partition}")
+
+
+def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_runs_the_two_again(sweep: Sweep) -> None:
+    # Where the second job wants a folder there is a file; the third takes long.
+    (sweep.folder / "1").mkdir(parents=True)
+    (sweep.folder / "1" / "images").write_text("in the way")
+    given = ("measure=none", "measure.repeats=1,2,20")
+    process = sweep.start(*given)
+    until(sweep.has_pictures(2))
+    until(lambda: sweep.status(1) == "failed")
+    first = sweep.task(2)
+    slurm("scancel", first)
+    status, said = ended(process)
+    assert status == 1, said
+    assert (sweep.status(0), sweep.status(1)) == ("completed", "failed")
+    assert re.search(r"job 1 .*stage pictures: .*images", said), said
+    assert f"Slurm job {first}: CANCELLED" in said and "scancel" in said
+    assert json.loads((sweep.folder / "2" / "lost.json").read_text())["reason"].startswith(f"Slurm job {first}: CANC")
+    # Slurm's own books agree.
+    assert "JobState=FAILED" in slurm("scontrol", "-o", "show", "job", first.replace("_2", "_1"))
+
+    (sweep.folder / "1" / "images").unlink()
+    done, before = sweep.record(0), sweep.task(0)
+    status, said = sweep.run(*given)
+    assert status == 0, said
+    assert "submitted 2 jobs" in said and sweep.task(0) == before and sweep.task(1) != before
+    assert [sweep.status(number) for number in range(3)] == ["completed"] * 3
+    assert sweep.record(0) == done
+    # What the cancelled task had finished was not computed again.
+    sources = [sample["source"] for sample in sweep.record(2)["samples"]]
+    assert sources[0] == "store" and len(sources) == len(PROMPTS)
+    assert not (sweep.folder / "2" / "lost.json").exists()
+
+    status, said = sweep.run(*given)
+    assert status == 0 and "submitted" not in said and "3 done before" in said
+
+
+def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_what_is_there(sweep: Sweep) -> None:
+    given = ("measure=none", "measure.repeats=1,20")
+    process = sweep.start(*given)
+    until(sweep.has_pictures(1))
+    process.send_signal(signal.SIGINT)
+    status, said = ended(process)
+    task = sweep.task(1)
+    assert status == 130 and f"scancel {task.partition('_')[0]}" in said, said
+    assert sweep.task(1) in slurm("squeue", "--noheader", "--array", "--format=%i")
+
+    slurm("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
+    until(lambda: "Restarts=1" in slurm("scontrol", "-o", "show", "job", task))
+    status, said = sweep.run(*given)
+    assert status == 0, said
+    assert "attached to 1 job" in said and "submitted" not in said
+    assert sweep.task(1) == task and [sweep.status(number) for number in (0, 1)] == ["completed"] * 2
+    sources = [sample["source"] for sample in sweep.record(1)["samples"]]
+    assert sources[0] == "store" and "computed" in sources
+
+
+def test_a_job_whose_node_is_lost_goes_on_when_there_is_one_again(sweep: Sweep) -> None:
+    process = sweep.start("measure=none", "measure.repeats=20")
+    until(sweep.has_pictures(0))
+    node = slurm("sinfo", "--noheader", "--format=%n").split()[0]
+    slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    until(lambda: "Restarts=1" in slurm("scontrol", "-o", "show", "job", sweep.task(0)))
+    status, said = ended(process)  # the node registers again at once, and Slurm lets the job wait some seconds
+    assert status == 0, said
+    assert sweep.record(0)["samples"][0]["source"] == "store"
+
+
+def test_more_jobs_than_an_array_may_have_while_slurm_now_and_then_does_not_answer(sweep: Sweep) -> None:
+    """MaxArraySize is 5. A `squeue` of ours, first on the path, fails every other time."""
+    shim = sweep.home / "bin" / "squeue"
+    shim.parent.mkdir()
+    real = slurm("which", "squeue").strip()
+    shim.write_text(
+        f'#!/bin/sh\nif [ -e {shim}.up ]; then rm {shim}.up; exec {real} "$@"; fi\ntouch {shim}.up\n'
+        "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1\n"
+    )
+    shim.chmod(0o755)
+    given = ("measure=none", "measure.difference_gain=1,2,3,4,5,6")
+    (sweep.home / "slurm.local.yaml").write_text(
+        "partition: low\ngpus: 1\ntime: 0:30:00\nextra: {comment: of the site}\n"
+    )
+    status, said = sweep.run(*given, "hydra.launcher.time=7", PATH=f"{shim.parent}:{os.environ['PATH']}")
+    assert status == 0, said
+    assert "submitted 5 jobs" in said and "submitted 1 job" in said and "out of reach" in said
+    shown = slurm("scontrol", "-o", "show", "job", sweep.task(5))
+    assert all(part in shown for part in ("TimeLimit=00:07:00", "gres:gpu:1", "Comment=of the site", "Partition=low"))
+    assert {sweep.status(number) for number in range(6)} == {"completed"}
+
+
+def test_what_was_submitted_by_a_process_that_was_killed_before_it_could_note_it_is_cancelled(sweep: Sweep) -> None:
+    status, said = sweep.run(*ONCE)
+    assert status == 0, said
+    name = sweep.submitted()["name"]
+    until(lambda: not slurm("squeue", "--noheader", f"--name={name}").strip())
+    stray = slurm("sbatch", "--parsable", "--hold", f"--job-name={name}", "--output=/dev/null", "--wrap=true").strip()
+    (sweep.folder / "0" / "record.json").unlink()
+    status, said = sweep.run(*ONCE)
+    assert status == 0 and sweep.status(0) == "completed", said
+    assert "JobState=CANCELLED" in slurm("scontrol", "-o", "show", "job", stray)
+
+
+@pytest.mark.parametrize(
+    ("override", "environment", "said"),
+    [
+        ("hydra.launcher.partition=nowhere", {}, r"Slurm refuses the jobs: .*partition.*hydra\.launcher\.\*"),
+        ("+hydra.launcher.extra.nodelist=nowhere", {}, r"Slurm refuses the jobs: .*node.*hydra\.launcher\.\*"),
+        ("hydra.launcher.poll=0.1", {"SLURM_CONF": "/nowhere"}, r"squeue fails"),
+    ],
+)
+def test_what_slurm_refuses_is_one_line(sweep: Sweep, override: str, environment: dict[str, str], said: str) -> None:
+    overrides = [*ONCE, override]
+    status, out = sweep.run(*overrides, **environment)
+    assert status == 1
+    errors = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and re.search(said, errors[0]), out
+    assert "Traceback" not in out
+
+
+def test_a_node_may_be_another_machine_than_the_one_that_planned(sweep: Sweep) -> None:
+    """A login node has other processors, and no GPU. Here: another number of threads, which is part of the device."""
+    given = (*ONCE, "+hydra.launcher.extra.export='ALL,OMP_NUM_THREADS=3'")
+    for said in ("submitted 1 job", "1 done before"):
+        status, out = sweep.run(*given, OMP_NUM_THREADS="1")
+        assert status == 0 and said in out, out
+    assert sweep.record(0)["environment"]["threads"] == 3

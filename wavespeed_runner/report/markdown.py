@@ -1,0 +1,189 @@
+"""`report.md`: the same for pull requests and papers, as GitHub shows Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from .collect import Row, Sweep
+from .measured import Quality
+from .statistics import Interval
+
+MOST_ROWS = 80
+"""With more jobs than this the table shows what is on the front, the rivals, and as many others as fit."""
+MOST_LISTED = 40
+"""Most failures and most reasons that are listed one by one."""
+LONGEST_PROMPT = 48
+RIVAL = "fewer steps without a cache"
+
+
+def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results.csv") -> str:
+    """The whole file.
+
+    Args:
+        figure, table: names of the files beside it.
+    """
+    done = [row for row in sweep.rows if row.status == "completed"]
+    parts = [f"# {_plain(sweep.title)}", _summary(sweep)]
+    if sweep.command:
+        parts.append(f"```sh\n{_code(sweep.command)}\n```")
+    if any(row.compared_with for row in done):
+        parts.append(f"![Time and computed share against SSIM]({figure})")
+    if done:
+        shown = _shown(done)
+        parts += ["## Results", _results(shown)]
+        if len(shown) < len(done):
+            parts.append(f"{len(done) - len(shown)} of {len(done)} jobs are left out here; `{table}` has them all.")
+        parts.append(_notes(done))
+    parts += _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(sweep: Sweep) -> str:
+    counted = Counter(row.status for row in sweep.rows)
+    said = ", ".join(f"{count} {status}" for status, count in counted.most_common())
+    return (
+        f"{len(sweep.rows)} job{'s' * (len(sweep.rows) != 1)}: {said}.{'' if sweep.finished else ' Not finished yet.'}"
+    )
+
+
+def _shown(done: Sequence[Row]) -> list[Row]:
+    """At most `MOST_ROWS`, in their order, the most telling ones first."""
+    first = sorted(range(len(done)), key=lambda i: (not (done[i].front or done[i].rival), i))[:MOST_ROWS]
+    return [done[i] for i in sorted(first)]
+
+
+def _results(rows: Sequence[Row]) -> str:
+    longest = max((row.seconds.value for row in rows if row.seconds), default=1.0)
+    factor, unit = (1.0, "s") if longest >= 1 else (1000.0, "ms")
+    digits = 3 if longest >= 1 else 1 if longest < 0.1 else 0
+    head = ["setting", f"time a picture ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
+    rivals = any(row.beaten_by_fewer_steps is not None for row in rows)
+    lines = [
+        [
+            f"**{_plain(row.label)}**" if row.front else _plain(row.label),
+            _interval(row.seconds, digits, factor),
+            _speedup(row),
+            "" if row.computed_share is None else f"{100 * row.computed_share:.0f} %",
+            _mean(row.quality.get("ssim")),
+            _worst(row.quality.get("ssim")),
+            _mean(row.quality.get("mae_similarity")),
+            *([_verdict(row)] if rivals else []),
+        ]
+        for row in rows
+    ]
+    return _table([*head, *([f"against {RIVAL}"] if rivals else [])], lines)
+
+
+def _interval(found: Interval | None, digits: int, factor: float = 1.0) -> str:
+    if found is None:
+        return ""
+    value, low, high = (f"{number * factor:.{digits}f}" for number in (found.value, found.low, found.high))
+    return value if low == value == high else f"{value} ({low} to {high})"
+
+
+def _mean(quality: Quality | None) -> str:
+    return _interval(quality.mean, 4) if quality else ""
+
+
+def _worst(quality: Quality | None) -> str:
+    if quality is None:
+        return ""
+    prompt = quality.worst_prompt
+    cut = prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1].rstrip() + "…"
+    return f"{quality.worst:.4f} ({_plain(cut)}, seed {quality.worst_seed})"
+
+
+def _speedup(row: Row) -> str:
+    return "" if row.speedup is None else f"{'' if row.same_run else '~'}{row.speedup:.2f}x"
+
+
+def _verdict(row: Row) -> str:
+    if row.rival:
+        return "(is it)"
+    if row.beaten_by_fewer_steps is None:
+        return ""
+    return f"{'' if row.judged_same_run else '~'}{'beaten' if row.beaten_by_fewer_steps else 'better'}"
+
+
+def _notes(done: Sequence[Row]) -> str:
+    """What the reader would otherwise wonder about, as a list."""
+    prompts = {sample["prompt"] for row in done for sample in (row.record or {})["samples"]}
+    lines = [
+        "Time is the median of denoising one picture, SSIM and MAE similarity are means over the pictures; in brackets "
+        f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the pictures of the one prompt'}.",
+    ]
+    if any(row.front for row in done):
+        lines.append("Bold: no other setting here is as fast and as close to the reference (Pareto front).")
+    if any(row.speedup is not None and not row.same_run for row in done):
+        lines.append("~: reference and setting were timed in different runs, so the speedup is a guess.")
+    if any(row.beaten_by_fewer_steps is not None for row in done):
+        lines.append(
+            f"Beaten: {RIVAL} have at least this SSIM in no more time, by interpolation between those that were run "
+            "and the reference."
+        )
+    if any(row.beaten_by_fewer_steps is not None and not row.judged_same_run for row in done):
+        lines.append("~beaten, ~better: timed in different runs, so the verdict is a guess.")
+    floors = [row.quality["ssim"].noise_floor for row in done if "ssim" in row.quality]
+    known = [floor for floor in floors if floor is not None]
+    if known:
+        lines.append(
+            f"Noise floor: the reference against itself, run again or in other numerics, has SSIM {min(known):.4f}; "
+            "nothing can be told apart above it."
+        )
+    if len({row.compared_with for row in done if row.compared_with}) > 1:
+        lines.append("Jobs with different references, prompts or hardware are not judged by one another.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    ended = [row for row in rows if row.status in ("failed", "lost", "interrupted", "running")]
+    if not ended:
+        return []
+    lines = [[_plain(row.job), _plain(row.label), row.status, _plain(row.reason)] for row in ended[:MOST_LISTED]]
+    more = [f"and {len(ended) - MOST_LISTED} more"] if len(ended) > MOST_LISTED else []
+    return ["## Without a result", _table(["job", "setting", "status", "reason"], lines), *more]
+
+
+def _skipped(rows: Sequence[Row]) -> list[str]:
+    """Skipped points by reason: a sweep over combinations may have hundreds of the same."""
+    counted = Counter(row.reason for row in rows if row.status == "skipped")
+    if not counted:
+        return []
+    lines = [[str(count), _plain(reason)] for reason, count in counted.most_common(MOST_LISTED)]
+    more = [f"and {len(counted) - MOST_LISTED} more reasons"] if len(counted) > MOST_LISTED else []
+    return ["## Skipped", _table(["jobs", "reason"], lines), *more]
+
+
+def _environment(sweep: Sweep) -> list[str]:
+    known = sweep.environment
+    if not known:
+        return []
+    versions = known.get("versions") if isinstance(known.get("versions"), dict) else {}
+    pairs: list[tuple[str, object]] = [("device", known.get("device_name")), ("driver", known.get("driver"))]
+    pairs += [(str(name), version) for name, version in (versions or {}).items() if version != "absent"]
+    pairs += [("platform", known.get("platform")), ("commit", known.get("commit"))]
+    text = ["## Environment", ", ".join(f"{_plain(name)} {_plain(str(value))}" for name, value in pairs if value)]
+    if known.get("differs"):
+        text.append(f"Not the same in all jobs: {', '.join(_plain(str(key)) for key in known['differs'])}.")
+    return text
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown and HTML leave as it is: labels, prompts and reasons may be a stranger's."""
+    one_line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # @ would call somebody on GitHub, # would point at an issue.
+    special = r"[\\`*\[\]|~@#!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
+    return re.sub(special, lambda found: f"&#{ord(found[0])};", escaped)
+
+
+def _code(text: str) -> str:
+    """The same inside a fenced block, which ends at three backticks."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())).replace("```", "'''")

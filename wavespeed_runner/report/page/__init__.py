@@ -1,0 +1,170 @@
+"""`report.html`: one file that needs no network and no server, made from a sweep's records.
+
+The template holds the text and the table, `page.css` the look, the scripts what moves. Plots are drawn by plotly.js,
+of which the bundle with the basic trace types lies here, unchanged, with its licence: version 4.1.1 of the npm package
+plotly.js-basic-dist-min. To take another one:
+
+    npm pack plotly.js-basic-dist-min@VERSION && tar xzf plotly.js-basic-dist-min-VERSION.tgz
+    cp package/plotly-basic.min.js wavespeed_runner/report/page/
+    cp package/LICENSE wavespeed_runner/report/page/plotly-basic.LICENSE
+
+Everything that comes out of records is a stranger's text: the template escapes it, the scripts put it into the page as
+text and never as markup, and the page's own policy runs no script but these and loads nothing from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import __version__
+from ..collect import Row, Sweep
+from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, short_names, texts, unit
+from .pictures import Album, album
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+LIBRARY = "plotly-basic.min.js"
+SCRIPTS = ("page.js", "table.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
+"""In the order in which they run: each uses what those before it define."""
+STATUSES = ("completed", "failed", "lost", "interrupted", "running", "missing", "skipped")
+"""In the order in which they are counted."""
+UNENDED = ("interrupted", "running", "missing")
+
+
+def page(sweep: Sweep, *, folder: Path | None = None) -> str:
+    """The whole HTML file.
+
+    Args:
+        folder: where it will lie, to which links to pictures are relative; the sweep's own by default.
+    """
+    count = _shown_samples(sweep)
+    pictures = album(_expected_pictures(sweep, count))
+    data = page_data(sweep, pictures, count, folder or sweep.folder)
+    scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
+    made = _template().render(
+        sweep=sweep,
+        version=__version__,
+        scripts=scripts,
+        hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
+        style=_asset("page.css"),
+        data=data,
+        pictures=pictures.uris,
+        remarks=_remarks(sweep, pictures, count),
+        axes=short_names(sweep),
+        metrics=METRICS,
+        rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
+        rivals=any(row.rival for row in sweep.rows),
+        statuses=_statuses(sweep),
+        state=_state(sweep),
+        facts=_facts(sweep),
+        problems=_problems(sweep),
+        environment=_environment(sweep.environment),
+        nothing=NOTHING,
+    )
+    # A record may hold half a surrogate pair, which no file can.
+    return made.encode("utf-8", "replace").decode("utf-8")
+
+
+@lru_cache
+def _asset(name: str) -> str:
+    return (files(__name__) / name).read_text(encoding="utf-8")
+
+
+@lru_cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(_asset("page.html.j2"))
+
+
+def _shown_samples(sweep: Sweep) -> int:
+    """Of how many samples of each job the pictures are shown."""
+    most = max((len(samples_of(row)) for row in sweep.rows), default=0)
+    finished = sum(row.status == "completed" for row in sweep.rows)
+    return min(most, max(1, MOST // finished)) if finished else 0
+
+
+def _expected_pictures(sweep: Sweep, count: int) -> int:
+    """Results and difference maps; references are few, for jobs share them."""
+    return 2 * sum(min(count, len(samples_of(row))) for row in sweep.rows)
+
+
+def _statuses(sweep: Sweep) -> list[tuple[str, int]]:
+    counted = Counter(row.status for row in sweep.rows)
+    return [(status, counted[status]) for status in STATUSES if counted[status]]
+
+
+def _state(sweep: Sweep) -> str:
+    """`finished`, or what it still waits for."""
+    if sweep.finished:
+        return "finished"
+    counted = dict(_statuses(sweep))
+    waiting = [f"{counted[status]} {status}" for status in UNENDED if status in counted]
+    return "unfinished: " + (", ".join(waiting) or "more jobs to come")
+
+
+def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """What one wants to know first: name, figure, and what it means."""
+    counted = _statuses(sweep)
+    ended = sum(count for status, count in counted if status not in UNENDED)
+    found = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
+    if told := reference_text(sweep):
+        found.append(("reference", told, "a picture without acceleration, median"))
+    on_front = [row for row in sweep.rows if row.front]
+    if on_front:
+        fastest = max(on_front, key=lambda row: row.speedup or 0.0)
+        told = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
+        found.append(("Pareto front", f"{len(on_front)} of {sum('ssim' in row.quality for row in sweep.rows)}", told))
+    judged = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
+    if judged:
+        better = sum(not row.beaten_by_fewer_steps for row in judged)
+        found.append(("better than fewer steps", f"{better} of {len(judged)}", "settings, at equal time, by SSIM"))
+    return found
+
+
+def _ssim(row: Row) -> str:
+    return f"{row.quality['ssim'].mean.value:.4f}" if "ssim" in row.quality else NOTHING
+
+
+def _problems(sweep: Sweep) -> list[tuple[str, str, list[Row]]]:
+    """Failed and skipped jobs: status, reason, the jobs; the most frequent reason first."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in sweep.rows:
+        if row.status not in ("completed", "running", "missing"):
+            found.setdefault((row.status, row.reason), []).append(row)
+    order = sorted(found.items(), key=lambda item: (STATUSES.index(item[0][0]), -len(item[1])))
+    return [(status, reason, rows) for (status, reason), rows in order]
+
+
+def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value, nested ones with their whole name; what is empty is left out."""
+    flat: list[tuple[str, str]] = []
+    for key, value in environment.items():
+        if isinstance(value, dict):
+            flat += [(name if key == "versions" else f"{key}.{name}", text) for name, text in _environment(value)]
+        elif value not in (None, "", []):
+            flat.append((key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return flat
+
+
+def _remarks(sweep: Sweep, pictures: Album, count: int) -> list[str]:
+    """What is not as one would expect of the pictures on the page."""
+    most = max((len(samples_of(row)) for row in sweep.rows), default=0)
+    said = []
+    if count < most:
+        said.append(f"Pictures and step traces of the first {count} of {most} pictures of each job are on this page.")
+    if pictures.shrunk:
+        said.append(f"Larger pictures are shown at up to {pictures.side} pixels; the large view links the files.")
+    if pictures.left_out:
+        said.append(f"{pictures.left_out} pictures were left out, for the page would grow too large for a browser.")
+    if pictures.unreadable:
+        said.append(f"{pictures.unreadable} files could not be read as pictures.")
+    return said

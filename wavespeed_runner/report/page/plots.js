@@ -1,0 +1,217 @@
+// Quality against time and against the computed share, by plotly.js, and the card that shows a point's picture.
+
+const GROUPS = 8; // most values of an axis that get a colour each
+const REFERENCES = 4; // most of them that get a line each
+const TOP = 1e-4; // 1 - value: the end of the stretched axis; nobody sees what is still closer
+const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
+const AGAINST = {
+  seconds: {
+    title: () => `time of a picture, ${DATA.seconds_unit}`,
+    bounds: (job) => job.seconds?.map((value) => value * DATA.seconds_factor),
+  },
+  share: { title: () => "computed, %", bounds: (job) => job.share === null ? null : [100 * job.share, 100 * job.share, 100 * job.share] },
+};
+const OPTIONS = {
+  displaylogo: false,
+  responsive: true,
+  // Named one by one: among plotly's own choice is one that sends the figures to a server.
+  modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["resetScale2d"]],
+  plotlyServerURL: "",
+};
+
+const stretched = () => byId("stretch").checked && chosen("metric") !== "psnr";
+const height = (value) => (stretched() ? -Math.log10(Math.max(1 - value, TOP)) : value);
+
+function axisStyle(title) {
+  const line = colour("line");
+  return {
+    title: { text: title, font: { size: 12, color: colour("quiet") }, standoff: 8 },
+    gridcolor: line, linecolor: line, zerolinecolor: line, zeroline: false,
+    tickfont: { size: 11, color: colour("quiet") }, automargin: true,
+  };
+}
+
+function baseLayout() {
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
+    font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: 12 },
+    margin: { l: 56, r: 18, t: 12, b: 46 }, hovermode: "closest", dragmode: "zoom",
+    legend: { orientation: "h", y: -0.17, x: 0, font: { size: 11, color: colour("quiet") } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("accent") },
+  };
+}
+
+/** Points of the plot: job, its place, x and y with their bounds. */
+function pointsOf(against, metric) {
+  return JOBS.flatMap((job, place) => {
+    const x = AGAINST[against].bounds(job);
+    const y = job.quality[metric];
+    return x && y ? [{ job, place, x, y: y.map(height) }] : [];
+  });
+}
+
+function whiskers(points, axis) {
+  return {
+    type: "data", symmetric: false, thickness: 1, width: 0, color: colour("whisker"),
+    visible: byId("intervals").checked,
+    array: points.map((point) => point[axis][2] - point[axis][0]),
+    arrayminus: points.map((point) => point[axis][0] - point[axis][1]),
+  };
+}
+
+function scatter(points, more) {
+  return {
+    type: "scatter", mode: "markers", hoverinfo: "none",
+    x: points.map((point) => point.x[0]), y: points.map((point) => point.y[0]),
+    customdata: points.map((point) => point.place), ...more,
+  };
+}
+
+/** The settings, a group for each value of the axis that gives the colours. */
+function groups(points) {
+  const key = byId("colour").value;
+  const settings = points.filter((point) => !point.job.rival && seen.has(point.place));
+  const values = key ? DATA.axes.find((axis) => axis.key === key).values : [null];
+  return values.map((value, order) => {
+    const own = settings.filter((point) => value === null || point.job.axes[key] === value);
+    return scatter(own, {
+      name: value === null ? "settings" : plain(value),
+      marker: { size: points.length > 200 ? 6 : 9, color: colour(value === null ? "accent" : `group${order}`), opacity: 0.9, line: { width: 1, color: colour("panel") } },
+      error_x: whiskers(own, "x"), error_y: whiskers(own, "y"),
+    });
+  });
+}
+
+/** The colour of a group's front: that of its settings where they have one in common. */
+function frontColour(own) {
+  const key = byId("colour").value;
+  const values = new Set(own.filter((point) => !point.job.rival).map((point) => point.job.axes[key]));
+  const order = key && values.size === 1 ? DATA.axes.find((axis) => axis.key === key).values.indexOf([...values][0]) : -1;
+  return colour(order < 0 ? "ink" : `group${order}`);
+}
+
+/** Seconds of the reference, the middle where the jobs have measured several; null: of none is it known. */
+function referenceOf(jobs) {
+  const known = jobs.map((job) => job.reference.seconds).filter((seconds) => seconds !== null).sort((a, b) => a - b);
+  return known[Math.floor(known.length / 2)] ?? null;
+}
+
+/** x and y of the line through the rivals of a group, which ends at the reference itself: of PSNR it has none. */
+function toReference(own, against, metric) {
+  const places = own.filter((point) => point.job.rival).map((point) => [point.x[0], point.y[0]]);
+  const seconds = referenceOf(own.map((point) => point.job));
+  if (seconds !== null && metric !== "psnr") places.push([against === "share" ? 100 : seconds * DATA.seconds_factor, height(1)]);
+  places.sort((a, b) => a[0] - b[0]);
+  return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
+}
+
+/** Front and rivals, a pair for each group of jobs that are compared with the same reference. */
+function lines(points, against, metric) {
+  const ordered = points.filter((point) => point.job.group).toSorted((a, b) => a.x[0] - b.x[0]);
+  const together = [...new Set(ordered.map((point) => point.job.group))].map((group) => ordered.filter((point) => point.job.group === group));
+  const fronts = together.map((own) => scatter(own.filter((point) => point.job.fronts[against].includes(metric)), {
+    name: "Pareto front", legendgroup: "front", mode: "lines", line: { color: frontColour(own), width: 1.25, shape: "hv" }, hoverinfo: "skip",
+  }));
+  const lined = [...new Set(ordered.map((point) => point.job.rivals_with))].map((group) => ordered.filter((point) => point.job.rivals_with === group));
+  const dashed = lined.filter((own) => own.some((point) => point.job.rival)).map((own) => ({
+    ...scatter([], {}), ...toReference(own, against, metric),
+    legendgroup: "rival", mode: "lines", line: { color: colour("rival"), width: 1.5, dash: "dash" }, hoverinfo: "skip",
+  }));
+  const rivals = together.map((own) => own.filter((point) => point.job.rival)).map((own) => scatter(own, {
+    name: "fewer steps, no cache", legendgroup: "rival",
+    marker: { size: 8, symbol: "square", color: colour("panel"), line: { width: 1.75, color: colour("rival") } },
+    error_x: whiskers(own, "x"), error_y: whiskers(own, "y"),
+  }));
+  const named = [fronts, rivals].flatMap((kind) => kind.filter((trace) => trace.x.length).map((trace, order) => ({ ...trace, showlegend: order === 0 })));
+  return [...dashed.map((trace) => ({ ...trace, showlegend: false })), ...named];
+}
+
+/** Where references are: their times, one for each group of jobs; no line where there would be too many. */
+function referencesOf(points, against) {
+  const jobs = points.map((point) => point.job).filter((job) => job.group);
+  const groups = [...new Set(jobs.map((job) => job.group))].map((group) => jobs.filter((job) => job.group === group));
+  const known = groups.map(referenceOf).filter((seconds) => seconds !== null);
+  if (against === "share") return known.length ? [100] : [];
+  return known.length > REFERENCES ? [] : known.map((seconds) => seconds * DATA.seconds_factor);
+}
+
+/** Straight lines: the noise floor, and the times of the references. */
+function marks(points, against, metric) {
+  const style = { type: "line", line: { color: colour("quiet"), width: 1, dash: "dot" }, layer: "below" };
+  const say = { showarrow: false, font: { size: 10.5, color: colour("quiet") } };
+  const shapes = [], annotations = [];
+  const floors = points.map((point) => point.job.floor[metric]).filter((value) => value !== null && value !== undefined);
+  if (floors.length) {
+    const y = height(Math.min(...floors));
+    shapes.push({ ...style, xref: "paper", x0: 0, x1: 1, y0: y, y1: y });
+    annotations.push({ ...say, xref: "paper", x: 0, xanchor: "left", y, yanchor: "bottom", text: "noise floor" });
+  }
+  for (const x of referencesOf(points, against)) {
+    shapes.push({ ...style, yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
+    annotations.push({ ...say, x, xanchor: "right", yref: "paper", y: 0, yanchor: "bottom", text: "reference " });
+  }
+  return { shapes, annotations };
+}
+
+function draw(against) {
+  const metric = chosen("metric");
+  const points = pointsOf(against, metric);
+  const yaxis = axisStyle(metricName(metric));
+  if (stretched()) Object.assign(yaxis, { tickvals: TICKS.map(height), ticktext: TICKS.map((tick) => (1 - tick > 1.5 * TOP ? `${tick}` : `≥ ${tick}`)) });
+  const layout = {
+    ...baseLayout(), ...marks(points, against, metric), yaxis,
+    xaxis: { ...axisStyle(AGAINST[against].title()), rangemode: "tozero" },
+  };
+  const drawn = [...lines(points, against, metric), ...groups(points)];
+  Plotly.react(byId(`plot-${against}`), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
+}
+
+function drawPlots() {
+  if (!byId("plots").hidden) Object.keys(AGAINST).forEach(draw);
+}
+
+/** Beside the pointer: the picture of a point, and its figures. */
+function showCard(job, event) {
+  const card = byId("card");
+  const sample = sampleOf(job);
+  const source = sample && uri(sample.pictures[0]);
+  const figures = [["time", job.text.time], ["speedup", job.text.speedup], ["computed", job.text.share],
+    ...DATA.metrics.map(({ key, name }) => [name, job.text[key]])];
+  card.replaceChildren(
+    ...(source ? [make("img", { src: source, alt: sample.prompt })] : []),
+    make("div", {}, make("h3", {}, job.label), make("dl", {}, ...figures.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
+      make("p", { className: "quiet" }, sample ? sample.prompt : "")),
+  );
+  card.hidden = false;
+  const { width, height: tall } = card.getBoundingClientRect();
+  const left = event.clientX + 18 + width < innerWidth ? event.clientX + 18 : event.clientX - 18 - width;
+  card.style.left = `${Math.max(8, left)}px`;
+  card.style.top = `${Math.max(8, Math.min(event.clientY - tall / 2, innerHeight - tall - 8))}px`;
+}
+
+/** Most settings are so good that the worst ones would press them to one line. */
+function crowded() {
+  const values = JOBS.flatMap((job) => job.quality.ssim ? [job.quality.ssim[0]] : []).sort((a, b) => a - b);
+  return values.length > 2 && values[Math.floor(values.length / 2)] > values.at(-1) - (values.at(-1) - values[0]) / 4;
+}
+
+function startPlots() {
+  byId("plots").hidden = !JOBS.some((job) => Object.keys(job.quality).length);
+  if (byId("plots").hidden) return;
+  const able = DATA.axes.filter((axis) => axis.values.length > 1 && axis.values.length <= GROUPS);
+  const named = able.find((axis) => axis.values.some((value) => Number.isNaN(Number(value))));
+  fill(byId("colour"), [["", "none"], ...able.map((axis) => [axis.key, axis.short])], named?.key ?? "");
+  byId("intervals").checked = JOBS.length <= 60;
+  byId("stretch").checked = crowded();
+  drawPlots();
+  all('#plots input, #plots select').forEach((control) => control.addEventListener("change", () => {
+    byId("stretch").disabled = chosen("metric") === "psnr";
+    drawPlots();
+  }));
+  for (const against of Object.keys(AGAINST)) {
+    const plot = byId(`plot-${against}`);
+    plot.on("plotly_hover", ({ points, event }) => showCard(JOBS[points[0].customdata], event));
+    plot.on("plotly_unhover", () => (byId("card").hidden = true));
+    plot.on("plotly_click", ({ points }) => openJob(points[0].customdata));
+  }
+}

@@ -1,0 +1,45 @@
+// Puts everything in motion.
+
+const PAPER = 660; // width of a plot in print, in pixels
+
+function turn(scheme) {
+  document.documentElement.style.colorScheme = scheme;
+  drawPlots();
+}
+
+function startTheme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const now = () => document.documentElement.style.colorScheme || (dark.matches ? "dark" : "light");
+  byId("theme").addEventListener("click", () => turn(now() === "dark" ? "light" : "dark"));
+  dark.addEventListener("change", drawPlots);
+}
+
+/** On paper: light, every picture there, plots that fit the page. */
+function startPrinting() {
+  let before = "";
+  addEventListener("beforeprint", () => {
+    before = document.documentElement.style.colorScheme;
+    turn("light");
+    all(".plot.js-plotly-plot").forEach((plot) => Plotly.relayout(plot, { width: PAPER }));
+    all("#grid img").forEach((image) => (image.src = uri(image.place)));
+  });
+  addEventListener("afterprint", () => turn(before));
+}
+
+function startDialogs() {
+  for (const dialog of all("dialog")) {
+    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  }
+  byId("job").addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
+  const named = JOBS.findIndex((job) => location.hash === jobHash(job));
+  if (named >= 0) openJob(named);
+}
+
+document.documentElement.classList.add("scripted");
+all("[data-copy]").forEach((button) => button.addEventListener("click", () => copy(byId(button.dataset.copy), button)));
+startTable(drawPlots);
+startPlots();
+startGrid();
+startTheme();
+startPrinting();
+startDialogs();

@@ -1,0 +1,68 @@
+// The table: sorting by a click on a head, filtering by words and status. What is filtered out leaves the plots too.
+
+const rows = all("#table tbody tr");
+const seen = new Set(JOBS.keys());
+const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase().replace(/\s+/g, " ")]));
+
+/** Numbers before texts, texts in the order of a reader, nothing last. */
+function compare(a, b) {
+  if (a === "" || b === "") return (a === "") - (b === "");
+  const [x, y] = [Number(a), Number(b)];
+  if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y) || a.localeCompare(b);
+  return x - y;
+}
+
+function sortValue(row, column) {
+  const cell = row.cells[column];
+  const text = cell.dataset.sort ?? cell.textContent.trim();
+  return text === "–" ? "" : text;
+}
+
+function sortBy(head) {
+  const falling = head.getAttribute("aria-sort") === "ascending";
+  all("#table th").forEach((other) => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  const keyed = rows.map((row) => [sortValue(row, head.cellIndex), row]);
+  keyed.sort(([a], [b]) => (a === "" || b === "" || !falling ? compare(a, b) : compare(b, a)));
+  byId("table").querySelector("tbody").append(...keyed.map(([, row]) => row));
+}
+
+function applyFilter() {
+  const wanted = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const statuses = new Set(all('input[name="status"]:checked').map((box) => box.value));
+  const frontOnly = document.querySelector('input[name="front"]').checked;
+  seen.clear();
+  for (const row of rows) {
+    const fits =
+      statuses.has(row.dataset.status) &&
+      (!frontOnly || row.classList.contains("front")) &&
+      wanted.every((word) => words.get(row).includes(word));
+    row.hidden = !fits;
+    if (fits) seen.add(Number(row.dataset.row));
+  }
+  byId("shown").textContent = seen.size === rows.length ? "" : `${seen.size} of ${rows.length}`;
+}
+
+function startTable(onFilter) {
+  for (const head of all("#table th")) {
+    head.tabIndex = 0;
+    head.addEventListener("click", () => sortBy(head));
+    head.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sortBy(head);
+    });
+  }
+  let waiting = 0;
+  const changed = () => {
+    applyFilter();
+    clearTimeout(waiting);
+    waiting = setTimeout(onFilter, 120);
+  };
+  byId("filter").addEventListener("input", changed);
+  all('input[name="status"], input[name="front"]').forEach((box) => box.addEventListener("change", changed));
+  byId("table").addEventListener("click", (event) => {
+    const button = event.target.closest("[data-job]");
+    if (button) openJob(Number(button.dataset.job));
+  });
+}

@@ -1,0 +1,153 @@
+"""What a sweep says in the console: a line a job while it runs; at the end one table, every failure, what was left out.
+
+Reads outcomes and computes nothing new. Made for a terminal and for the log of a CI job.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..compose import key_of
+from ..report.console import encodable
+from .folder import Outcome
+from .jobs import Job
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+ROWS = 60
+"""Most jobs in the table; of a larger sweep the report has the rest."""
+FAILED = ("failed", "interrupted", "lost", "unfinished")
+
+
+class Progress:
+    """Prints about one sweep. Its `outcomes` are the loop's, which keeps them up to date."""
+
+    def __init__(self, folder: Path, jobs: list[Job], axes: list[str], outcomes: dict[int, Outcome]) -> None:
+        from rich.console import Console
+
+        self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
+        self.console = Console(highlight=False)
+        self.gone = False
+        self.names = short_names(axes)
+        given = [{key_of(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
+        self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
+        self.waiting = self.ended = 0
+
+    def begin(self, waiting: int) -> None:
+        """The first line: how much there is to do, and where it goes."""
+        self.waiting = waiting
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        parts = [f"sweep of {len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"]
+        parts += [f"{counts['completed']} done before"] * (counts["completed"] > 0)
+        parts += [f"{counts['skipped']} skipped"] * (counts["skipped"] > 0)
+        self._say(f"{', '.join(parts)}: {self.folder}")
+
+    def job(self, number: int) -> None:
+        """The line of a job that has ended."""
+        self.ended += 1
+        outcome = self.outcomes[number]
+        place = f"{self.ended:{len(str(self.waiting))}}/{self.waiting}"
+        said = f"{outcome.status}: {outcome.reason}" if outcome.status in FAILED else _figures(outcome)
+        self._say(f"{place}  {self.label(number)}  {said}", style="red" if outcome.status in FAILED else "")
+
+    def label(self, number: int) -> str:
+        """What the job is called: the values in which it differs from the others."""
+        pairs = zip(self.names, self.values[number], strict=True)
+        return " ".join(f"{name}={value}" for name, value in pairs if value != "") or f"job {number}"
+
+    def end(self) -> None:
+        """The table, the failures with their reasons, what was skipped and why, and where the report is made."""
+        self._print("")
+        self._table()
+        by_status: dict[str, list[Job]] = {}
+        for job in self.jobs:
+            by_status.setdefault(self.outcomes[job.number].status, []).append(job)
+        for status in FAILED:
+            if found := by_status.get(status):
+                self._say(f"{len(found)} {status}", style="bold red")
+            for job in found or ():
+                self._say(
+                    f"  job {job.number} ({self.label(job.number)}): {self.outcomes[job.number].reason or status}"
+                )
+        for reason, count in Counter(job.skipped for job in by_status.get("skipped", ())).items():
+            self._say(f"{count} skipped: {reason}", style="yellow")
+        if missing := by_status.get("missing"):
+            self._say(f"{len(missing)} not run yet", style="yellow")
+        if any(outcome.speedup and not outcome.same_run for outcome in self.outcomes.values()):
+            self._say("~ timed in another process than its reference: a guess", style="dim")
+        self._say(f"sweep   {self.folder}")
+        self._say(f"report  python -m wavespeed_runner.report {self.folder}")
+
+    def _table(self) -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+        table.add_column("job", justify="right")
+        for name in self.names:
+            table.add_column(encodable(self.console, name), overflow="fold")
+        for name in ("time", "speedup", "SSIM"):
+            table.add_column(name, justify="right")
+        table.add_column("status", min_width=len("completed"))
+        for job in self.jobs[:ROWS]:
+            outcome = self.outcomes[job.number]
+            cells = [str(job.number), *self.values[job.number], *_cells(outcome), outcome.status]
+            table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
+        self._print(table)
+        if len(self.jobs) > ROWS:
+            self._say(f"... and {len(self.jobs) - ROWS} jobs more", style="dim")
+        self._print("")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._print(_text(self.console, text), style=style, soft_wrap=True)
+
+    def _print(self, *what: Any, **how: Any) -> None:
+        """Nobody may listen any more (`| head`, a closed terminal): no reason to give up hours of work."""
+        if self.gone:
+            return
+        try:
+            self.console.print(*what, **how)
+        except (OSError, SystemExit):  # rich makes the second of a broken pipe
+            self.gone = True
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def short_names(axes: list[str]) -> list[str]:
+    """The last part of each key, or as many parts as tell it from the others."""
+    names = []
+    for key in axes:
+        parts = key.split(".")
+        alike = [other for other in axes if other != key]
+        tail = next(
+            (n for n in range(1, len(parts)) if not any(o.split(".")[-n:] == parts[-n:] for o in alike)), len(parts)
+        )
+        names.append(".".join(parts[-tail:]))
+    return names
+
+
+def _figures(outcome: Outcome) -> str:
+    seconds, speedup, ssim = _cells(outcome)
+    return "  ".join(part for part in (seconds, speedup, f"SSIM {ssim}" if ssim else "") if part)
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    """Time, speedup, SSIM; "" for what is not known."""
+    seconds = outcome.seconds
+    time = "" if seconds is None else f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    guess = "" if outcome.same_run else "~"
+    speedup = f"{guess}{outcome.speedup:.2f}×" if outcome.speedup else ""  # noqa: RUF001
+    return [time, speedup, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
+
+
+def _text(console: Console, text: str) -> Text:
+    from rich.text import Text
+
+    return Text(encodable(console, text))

@@ -1,0 +1,115 @@
+"""What Slurm says of our jobs, from its queue. Accounting (`sacct`) is off on many clusters: it is asked last.
+
+A controller that does not answer is an everyday thing: then nothing is known, and that is not the same as no jobs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+ENDED = frozenset(
+    (
+        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
+        "PREEMPTED", "REVOKED", "TIMEOUT",
+    )
+)  # fmt: skip
+"""States that a job is in for good, but for a moment before Slurm queues it again; see
+https://slurm.schedmd.com/squeue.html"""
+
+STUCK = re.compile(r"held|never|invalid|badconstraints|Partition(Config|(Time|Node)Limit|Down)|Inactive", re.IGNORECASE)
+"""Reasons for which a job waits until somebody does something."""
+
+ANSWER_S = 60
+"""Seconds after which a call has failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A job as Slurm sees it."""
+
+    name: str
+    reason: str = ""
+    """Why it waits or ended, in Slurm's words."""
+    exit: str = ""
+    """STATUS:SIGNAL of a job that ended."""
+
+    @property
+    def alive(self) -> bool:
+        return self.name not in ENDED
+
+
+def asked(*command: str) -> str | None:
+    """What a command of Slurm's prints; None when it failed."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def look(name: str) -> dict[str, State] | None:
+    """The jobs of a name that are in the queue or left it within the last minutes, by id (`12`, or `12_3` in an array);
+    None when Slurm does not answer."""
+    said = asked("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r")
+    return None if said is None else read_queue(said)
+
+
+def read_queue(said: str) -> dict[str, State]:
+    """`squeue`'s lines."""
+    found = {}
+    for line in said.splitlines():
+        fields = line.strip().split("|", 2)
+        if len(fields) == 3:
+            found[fields[0]] = State(name=fields[1], reason="" if fields[2] == "None" else fields[2])
+    return found
+
+
+def final_state(job: str) -> State | None:
+    """How a job ended; None where Slurm has forgotten it, which takes it some minutes without accounting."""
+    said = asked("scontrol", "--oneliner", "show", "job", job)
+    if said and (found := read_job(said)):
+        return found
+    said = asked("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
+    fields = said.splitlines()[0].split("|") if said and said.strip() else []
+    # sacct writes `CANCELLED by 0`.
+    return State(name=fields[0].split()[0], exit=fields[1]) if len(fields) == 2 and fields[0].strip() else None
+
+
+def read_job(said: str) -> State | None:
+    """The line of `scontrol --oneliner show job`."""
+    found = {key: value for key, value in re.findall(r"(?:^|\s)(JobState|Reason|ExitCode)=(\S+)", said)}
+    if "JobState" not in found:
+        return None
+    reason = found.get("Reason", "")
+    return State(name=found["JobState"], reason="" if reason == "None" else reason, exit=found.get("ExitCode", ""))
+
+
+def max_array_size() -> int:
+    """How many jobs an array may have; 1 where there are no arrays."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config") or "", re.MULTILINE)
+    return max(int(found[1]), 1) if found else 1000
+
+
+def why_lost(job: str, state: State | None, *, minutes: int, memory: str | None, log: str) -> str:
+    """Why a job left no final record, in one line, with the way out.
+
+    Args:
+        minutes, memory: what it was given.
+        log: where its output lies.
+    """
+    if state is None:
+        return f"Slurm job {job} is no longer in the queue; see {log}"
+    ended = ", ".join(part for part in (f"exit {state.exit}" if state.exit else "", state.reason) if part)
+    head = f"Slurm job {job}: {state.name}{f' ({ended})' if ended else ''}"
+    ways = {
+        "TIMEOUT": f"it had {minutes} minutes; raise hydra.launcher.time, or run the same command: it goes on",
+        "DEADLINE": f"it had {minutes} minutes; raise hydra.launcher.time, or run the same command: it goes on",
+        "OUT_OF_MEMORY": f"it had memory={memory or 'the default'}; raise hydra.launcher.memory",
+        "CANCELLED": "somebody cancelled it; the same command runs it again",
+        "NODE_FAIL": "its node was lost; the same command runs it again",
+        "BOOT_FAIL": "its node did not start; the same command runs it again",
+        "PREEMPTED": "it was preempted and not queued again; the same command runs it again",
+    }
+    return f"{head}; {ways.get(state.name, f'see {log}')}"
