@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROWS = 60
 """Most jobs in the table; of a larger sweep the report has the rest."""
+COLUMNS = 2
+"""Most swept keys that have columns of their own."""
 FAILED = ("failed", "interrupted", "lost", "unfinished")
 
 
@@ -91,14 +93,17 @@ class Progress:
 
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
         table.add_column("job", justify="right")
-        for name in self.names:
+        # Many narrow columns cannot be read: then the settings are one.
+        apart = len(self.names) <= COLUMNS
+        for name in self.names if apart else ["setting"]:
             table.add_column(encodable(self.console, name), overflow="fold")
         for name in ("time", "speedup", "SSIM"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True, min_width=7)
         table.add_column("status", min_width=len("completed"))
         for job in self.jobs[:ROWS]:
             outcome = self.outcomes[job.number]
-            cells = [str(job.number), *self.values[job.number], *_cells(outcome), outcome.status]
+            settings = self.values[job.number] if apart else [self.label(job.number)]
+            cells = [str(job.number), *settings, *_cells(outcome), outcome.status]
             table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
         self._print(table)
         if len(self.jobs) > ROWS:
