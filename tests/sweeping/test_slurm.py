@@ -132,6 +132,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
 def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_runs_the_two_again(sweep: Sweep) -> None:
     # Where the second job wants a folder there is a file; the third takes long.
     (sweep.folder / "1").mkdir(parents=True)
+    (sweep.folder / "sweep.json").write_text("{}")  # else it is not a sweep's folder, and refused
     (sweep.folder / "1" / "images").write_text("in the way")
     given = ("measure=none", "measure.repeats=1,2,20")
     process = sweep.start(*given)
