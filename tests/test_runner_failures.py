@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,34 @@ def test_interrupted_in_the_middle_the_same_command_computes_the_rest_alone(
     assert main(command(tmp_path)) == 0
     assert calls == ["load", "decode"], "the second picture's latents were in the store already"
     assert [sample["source"] for sample in on_disk(tmp_path / "outputs")["samples"]] == ["store", "store"]
+
+
+def stopped_inside(after: type[Exception] | None) -> Callable[..., Any]:
+    """A stage's function in which a SIGTERM comes, and that makes another error of it, or none."""
+
+    def function(*_: Any, width: int = 32, height: int = 32, **__: Any) -> Any:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            if after is not None:
+                raise after("cannot import name") from None
+        return np.zeros((1, height, width, 3), np.uint8)
+
+    return function
+
+
+@pytest.mark.parametrize(("after", "finished"), [(ImportError, 0), (None, 1)])
+def test_a_stop_that_a_library_takes_for_its_own_error_or_swallows_is_a_stop(
+    family: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], after: type[Exception] | None, finished: int
+) -> None:
+    family(decode=stopped_inside(after))
+    assert main(command(tmp_path)) == 130
+    assert capsys.readouterr().err == "error: interrupted; the same command goes on from what is in the store\n"
+    record = on_disk(tmp_path / "outputs")
+    assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
+    assert len(record["samples"]) == finished
+    family()
+    assert main(command(tmp_path)) == 0, "it is over with that command"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

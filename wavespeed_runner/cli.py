@@ -9,17 +9,16 @@ Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable
+from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .errors import ConfigError, RunError, one_line, printable
+from .interrupts import heeded
 
 if TYPE_CHECKING:
     from .sweeping.jobs import Job
@@ -60,7 +59,7 @@ def guarded(command: Callable[[], int]) -> int:
     # CUDA's own order is by speed; a plan, which loads no torch, only knows the one on the bus.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
-        with _terminated_as_interrupted():
+        with heeded():
             return command()
     except EXPLAINED as error:
         if users_full_error:
@@ -85,19 +84,6 @@ def guarded(command: Callable[[], int]) -> int:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = users_choice
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A scheduler's or a timeout's SIGTERM ends a run as Ctrl-C does: with a record."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _say(message: str, status: int) -> int:

@@ -11,7 +11,7 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
-from . import noise_floor
+from . import interrupts, noise_floor
 from .caching import merged
 from .caching.strategies import threshold_key
 from .caching.wrapped_options import Wrapped
@@ -69,6 +69,9 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory |
         record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
         raise
     except (Exception, SystemExit) as error:  # a library's exit() must not end a sweep
+        if interrupts.came():
+            record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
+            raise KeyboardInterrupt from None
         record["status"] = "failed"
         record["error"] = {"stage": stage, "type": type(error).__name__, "message": one_line(error)}
         log.debug("stage '%s' failed", stage, exc_info=True)
@@ -95,6 +98,7 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
     in_sweep = execution.memory is not None
     with tqdm(total=len(plan.samples), desc="pictures", unit="picture", leave=False, disable=None) as bar:
         for first in range(0, len(plan.samples), size):
+            interrupts.check()
             batch = range(first, min(first + size, len(plan.samples)))
             references: list[Any] = [None] * len(batch)
             if plan.reference:

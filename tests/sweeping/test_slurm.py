@@ -235,10 +235,17 @@ def test_what_was_submitted_by_a_process_that_was_killed_before_it_could_note_it
     [
         ("hydra.launcher.partition=nowhere", {}, r"Slurm refuses the jobs: .*partition.*hydra\.launcher\.\*"),
         ("+hydra.launcher.extra.nodelist=nowhere", {}, r"Slurm refuses the jobs: .*node.*hydra\.launcher\.\*"),
-        ("hydra.launcher.poll=0.1", {"SLURM_CONF": "/nowhere"}, r"squeue fails"),
+        (
+            "hydra.launcher.poll=0.1",
+            {"SLURM_CONF": f"{FOLDER}/nobody.conf"},
+            r"squeue fails \(.*Unable to contact slurm controller.*sinfo",
+        ),
     ],
 )
 def test_what_slurm_refuses_is_one_line(sweep: Sweep, override: str, environment: dict[str, str], said: str) -> None:
+    # Of a controller that nobody is: nothing listens at port 1.
+    lines = re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=1", (Path(FOLDER) / "slurm.conf").read_text())
+    (Path(FOLDER) / "nobody.conf").write_text(f"{lines}MessageTimeout=2\n")
     overrides = [*ONCE, override]
     status, out = sweep.run(*overrides, **environment)
     assert status == 1

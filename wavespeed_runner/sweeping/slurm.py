@@ -23,7 +23,7 @@ from ..errors import ConfigError, RunError, one_line
 from ..record import write_text
 from .folder import LOST
 from .slurm_options import LOCAL, VARIABLE, Options, options_of
-from .slurm_queue import STUCK, State, final_state, look, max_array_size, why_lost
+from .slurm_queue import STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
 from .slurm_submit import Refused, submit
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ PROGRAMS = ("sbatch", "squeue", "scontrol", "srun")
 LOOKS = 3
 """So often in a row a job is seen gone before it counts as such: Slurm may be queueing it again, and what it wrote last
 may be on its way through a shared file system."""
-TRIES = 5
-"""So often Slurm is asked before it counts as out of reach."""
+TRIES, TRIES_S = 5, 30.0
+"""So often, and for so many seconds, Slurm is asked before it counts as out of reach."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -161,15 +161,19 @@ def _attach(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options)
 
 
 def _first_look(name: str, poll: float) -> dict[str, State]:
-    for last in range(TRIES):
-        states = look(name)
-        if states is not None:
-            return states
-        if last + 1 < TRIES:
-            time.sleep(poll)
-    raise RunError(
-        "hydra/launcher=slurm: squeue fails, so Slurm's controller is out of reach; see sinfo, and try again"
-    )
+    """Slurm's queue, asked some times over: its controller may be busy, or just starting."""
+    began = time.monotonic()
+    for tried in range(1, TRIES + 1):
+        try:
+            return look(name)
+        except NoAnswer as error:
+            if tried == TRIES or time.monotonic() - began > TRIES_S:
+                raise RunError(
+                    f"hydra/launcher=slurm: squeue fails ({error}), so Slurm's controller is out of reach; see sinfo, "
+                    "and try again"
+                ) from None
+        time.sleep(poll)
+    raise AssertionError("the last try returns or raises")
 
 
 def _follow(
@@ -183,8 +187,10 @@ def _follow(
         while waiting and _submit(sweep, waiting[:size], tasks, options):
             waiting = waiting[size:]
         # The queue first: what then is gone from it has written its record before we look for it.
-        states = look(tasks.name)
-        if states is None:
+        try:
+            states = look(tasks.name)
+        except NoAnswer:
+            states = None
             tasks.warn("squeue fails, so Slurm's controller is out of reach; the jobs go on, and it is asked again")
         for number in sorted(tasks.open):
             job, ended = tasks.ids[number], _ended(sweep, tasks, number)

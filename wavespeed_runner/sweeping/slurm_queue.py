@@ -9,6 +9,8 @@ import re
 import subprocess
 from dataclasses import dataclass
 
+from ..errors import one_line, printable
+
 ENDED = frozenset(
     (
         "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
@@ -40,20 +42,43 @@ class State:
         return self.name not in ENDED
 
 
-def asked(*command: str) -> str | None:
-    """What a command of Slurm's prints; None when it failed."""
+class NoAnswer(Exception):
+    """A command of Slurm's failed; the message is the last line that it said."""
+
+
+def ask(*command: str) -> str:
+    """What a command of Slurm's prints.
+
+    Raises:
+        NoAnswer: it failed, or took too long.
+    """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"no answer within {ANSWER_S} s") from None
+    except OSError as error:
+        raise NoAnswer(one_line(error)) from None
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise NoAnswer(printable(lines[-1]) if lines else f"{command[0]} failed")
+    return done.stdout
 
 
-def look(name: str) -> dict[str, State] | None:
-    """The jobs of a name that are in the queue or left it within the last minutes, by id (`12`, or `12_3` in an array);
-    None when Slurm does not answer."""
-    said = asked("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r")
-    return None if said is None else read_queue(said)
+def asked(*command: str) -> str:
+    """As `ask`; empty when there is no answer."""
+    try:
+        return ask(*command)
+    except NoAnswer:
+        return ""
+
+
+def look(name: str) -> dict[str, State]:
+    """The jobs of a name that are in the queue or left it within the last minutes, by id (`12`, or `12_3` in an array).
+
+    Raises:
+        NoAnswer: then nothing is known of them.
+    """
+    return read_queue(ask("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r"))
 
 
 def read_queue(said: str) -> dict[str, State]:
@@ -69,10 +94,10 @@ def read_queue(said: str) -> dict[str, State]:
 def final_state(job: str) -> State | None:
     """How a job ended; None where Slurm has forgotten it, which takes it some minutes without accounting."""
     said = asked("scontrol", "--oneliner", "show", "job", job)
-    if said and (found := read_job(said)):
+    if found := read_job(said):
         return found
     said = asked("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
-    fields = said.splitlines()[0].split("|") if said and said.strip() else []
+    fields = said.splitlines()[0].split("|") if said.strip() else []
     # sacct writes `CANCELLED by 0`.
     return State(name=fields[0].split()[0], exit=fields[1]) if len(fields) == 2 and fields[0].strip() else None
 
@@ -88,7 +113,7 @@ def read_job(said: str) -> State | None:
 
 def max_array_size() -> int:
     """How many jobs an array may have; 1 where there are no arrays."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config") or "", re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config"), re.MULTILINE)
     return max(int(found[1]), 1) if found else 1000
 
 
