@@ -130,12 +130,14 @@ def test_the_plan_says_what_a_stage_is_told_otherwise(command: CommandLine) -> N
 
 def test_flags_may_stand_between_overrides(command: CommandLine) -> None:
     plan = command.plans(*TINY, "steps=12", "-m", "seed=1,2")
-    assert plan.count("\njob: ") == 1 and plan.startswith("job: ") and "12 steps, guidance 1, seed 2" in plan
+    assert plan.startswith("job: ") and "12 steps, guidance 1, seed 1" in plan and "\n  1  seed=2  " in plan
 
 
 @pytest.mark.parametrize("sweep", ["experiment=glob([fb*,kn*])", 'prompt="a, b",c'])
-def test_a_dry_sweep_prints_the_plan_of_every_job(command: CommandLine, sweep: str) -> None:
-    assert command.plans("-m", *TINY, sweep).count("job: ") == 2
+def test_a_dry_sweep_lists_every_job(command: CommandLine, sweep: str) -> None:
+    key = sweep.partition("=")[0]
+    jobs = command.plans("-m", *TINY, sweep).partition("\njobs\n")[2].splitlines()
+    assert [line.startswith(f"  {n}  {key}=") for n, line in enumerate(jobs)] == [True, True, False], jobs
 
 
 def test_options_and_experiments_of_the_users_are_found(command: CommandLine) -> None:

@@ -90,6 +90,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"measure": "default", "measure.reference_steps": 28, "graph.stages": {}}],
         [{"measure": "default", "measure.reference_steps": 28}, {"measure": "default", "graph.stages": {}}],
     ),
+    "in-turn-unused": (
+        [{"measure.in_turn": True, "measure": "none"}],
+        [{"measure.in_turn": True, "measure": "default"}, {"measure": "none"}],
+    ),
     "noise-floor-unused": (
         [{"measure.noise_floor": "repeat", "measure": "none"}, {"measure": "full", "measure.reference": False}],
         [{"measure": "full"}, {"measure": "none"}, {"measure": "default", "measure.noise_floor": "repeat"}],

@@ -15,6 +15,7 @@ import yaml
 
 from tests.conftest import CACHED, PROMPTS
 from wavespeed_runner.config import as_data
+from wavespeed_runner.execution import Memory
 from wavespeed_runner.metrics.quality import compare, summarize
 from wavespeed_runner.pictures import pixels_sha256, read_png
 from wavespeed_runner.plan import Plan, build_plan
@@ -209,6 +210,16 @@ def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
     monkeypatch.setattr("wavespeed_runner.stages.denoise.time", lambda: time() + later)
     second = run_plan(planned(*CACHED, "cache.residual_diff_threshold=0.3"), tmp_path / "second", [])
     assert second["samples"][0]["reference_source"] == "store" and second["timing"]["same_run"] is same_run
+
+
+def test_in_turn_denoises_both_again_and_nothing_else(planned: Planned, family: Any, tmp_path: Path) -> None:
+    memory = Memory()
+    run_plan(planned(*CACHED), tmp_path / "first", [], memory=memory)
+    calls = family()
+    record = run_plan(planned(*CACHED, "measure.in_turn=true"), tmp_path / "second", [], memory=memory)
+    assert calls == ["denoise"] * 2
+    assert [record["samples"][0][f"{of}source"] for of in ("", "reference_")] == ["computed", "computed"]
+    assert record["timing"]["same_run"] is True
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,10 @@ class MeasureConfig:
     """Difference pictures show gain * |picture - reference|, cut at white."""
     reference_steps: int | None = None
     """Steps of the reference; null: the run's own. More of them judge "fewer steps without cache" as a cache is."""
+    in_turn: bool = False
+    """Denoise a picture and its reference again, one right after the other, whatever the store has. Otherwise one that
+    was denoised for an earlier job keeps the time that it took then, and on a machine that has become busier, or
+    cooler, a speed-up against it says nothing; see `same_run` in the record."""
     noise_floor: NoiseFloor = NoiseFloor.none
     """How close the reference comes to itself. Generated after everything that is timed."""
 

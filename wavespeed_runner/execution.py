@@ -113,7 +113,13 @@ class Execution:
         self.resources, self.fresh = kept.resources, kept.fresh
 
     def run(
-        self, graph: Graph, samples: list[Sample], node_keys: list[dict[str, str]], runs: list[StageRun]
+        self,
+        graph: Graph,
+        samples: list[Sample],
+        node_keys: list[dict[str, str]],
+        runs: list[StageRun],
+        *,
+        denoise_again: bool = False,
     ) -> list[dict[str, Any]]:
         """Values of all nodes that were needed, for each sample.
 
@@ -122,6 +128,7 @@ class Execution:
 
         Args:
             runs: what ran is added to it, one by one, so that it is known also when a later stage fails.
+            denoise_again: what gives latents is computed also where the store has it.
 
         Raises:
             RunError, or whatever a stage raises.
@@ -133,7 +140,8 @@ class Execution:
             if not missing:
                 return
             node = graph.nodes[name]
-            for index in missing:
+            anew = denoise_again and issubclass(node.stage.output, Latents)
+            for index in () if anew else missing:
                 kept = self._kept(node, node_keys[index][name], index, runs)
                 if kept is not None:
                     values[index][name] = kept

@@ -134,7 +134,8 @@ def _run_graph(
     """Runs one graph for the samples of a batch, listing its stages in the record; the values of its nodes."""
     runs: list[StageRun] = []
     try:
-        return execution.run(graph, [plan.samples[i] for i in batch], [keys[i] for i in batch], runs)
+        samples, in_turn = [plan.samples[i] for i in batch], plan.config.measure.in_turn
+        return execution.run(graph, samples, [keys[i] for i in batch], runs, denoise_again=in_turn)
     finally:
         of = "reference" if graph is plan.reference else "run"
         record["stages"] += [{**asdict(run), "of": of, "sample": batch[run.sample]} for run in runs]

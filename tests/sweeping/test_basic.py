@@ -185,6 +185,34 @@ def test_interrupted_it_leaves_a_record_and_the_table_and_goes_on(
     assert main(sweep(tmp_path)) == 0 and set(statuses(tmp_path).values()) == {"completed"}
 
 
+def test_it_says_how_much_each_job_computed_and_which_caches_never_hit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cached = ["measure=default", "measure.warmup=0", "seed=1", "cache=fbcache", "cache.residual_diff_threshold=0,10"]
+    assert main(sweep(tmp_path, *cached)) == 0
+    said = capsys.readouterr().out
+    found = [record["cache"] for record in records(tmp_path).values()]
+    assert [one["hits"] > 0 for one in found] == [False, True]
+    share = f"{100 * found[1]['computed'] / (found[1]['computed'] + found[1]['hits']):.0f} %"
+    first, second = (line for line in said.splitlines() if line.startswith(("1/2", "2/2")))
+    assert "the cache never hit" in first and f"{share} computed" in second
+    assert "the cache never hit in job 0: see warnings in record.json" in said and "100 %" in said
+
+
+@pytest.mark.parametrize(("in_turn", "guesses"), [("false", True), ("true", False)])
+def test_a_speedup_against_a_reference_of_another_process_is_a_guess_unless_they_take_turns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: str, guesses: bool
+) -> None:
+    cached = ["measure=default", "measure.warmup=0", "seed=1", "cache=fbcache", f"measure.in_turn={in_turn}"]
+    assert main(sweep(tmp_path, *cached, "cache.residual_diff_threshold=1")) == 0
+    monkeypatch.setattr("wavespeed_runner.stages.denoise.PROCESS", "another")
+    capsys.readouterr()
+    assert main(sweep(tmp_path, *cached, "cache.residual_diff_threshold=2")) == 0
+    said = capsys.readouterr().out
+    assert ("measure.in_turn=true times it again beside each job" in said) is guesses
+    assert all(record["timing"]["same_run"] is not guesses for record in records(tmp_path).values())
+
+
 def test_a_typed_folder_is_used_and_what_is_done_in_it_stays(
     family: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,9 +238,10 @@ def test_a_typed_folder_is_used_and_what_is_done_in_it_stays(
 def test_what_would_have_no_effect_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, said: str
 ) -> None:
-    assert main([*sweep(tmp_path), option]) == 2
-    err = capsys.readouterr().err
-    assert said in err and err.count("\n") == 1
+    for rehearsal in ([], ["dry_run=true"]):
+        assert main([*sweep(tmp_path), *rehearsal, option]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
     assert not (tmp_path / "outputs").exists()
 
 

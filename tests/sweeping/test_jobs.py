@@ -167,9 +167,20 @@ def test_a_sweep_of_which_nothing_is_left_is_refused(command: CommandLine) -> No
 
 
 def test_a_dry_run_says_what_is_left_out(command: CommandLine) -> None:
-    said = command.plans("-m", *TINY, "cache=deepcache,fbcache,none")
-    assert said.count("\nskipped    cache=deepcache with cache.depth=0: only a U-Net") == 1
-    assert said.endswith("\n3 jobs, 1 of them skipped\n") and said.count("fingerprint ") == 2
+    said = command.plans("-m", *TINY, "cache=deepcache,fbcache,none", "measure.in_turn=true")
+    assert said.count("\n  0  cache=deepcache  skipped: cache=deepcache with cache.depth=0: only a U-Net") == 1
+    assert said.endswith("\n3 jobs, 1 of them skipped\n")
+
+
+def test_a_dry_run_shows_one_plan_whole_and_a_line_a_job_with_what_is_different(command: CommandLine) -> None:
+    said = command.plans("-m", *TINY, "cache=none,fbcache,taylorseer", "steps=4,6", "rerun=true")
+    assert (
+        said.count("fingerprint ") == 1
+        and "job: dry_run=True model.init=tiny device=cpu cache=none steps=4 rerun=True" in said
+    )
+    lines = said.partition("\njobs\n")[2].splitlines()
+    assert lines[0] == "  0  cache=none steps=4  0 of 4 in the store" and lines[-1] == "6 jobs"
+    assert [line.split()[0] for line in lines if line[2:3].isdigit()] == list("012345")
 
 
 def test_a_job_can_be_planned_again_elsewhere(command: CommandLine) -> None:

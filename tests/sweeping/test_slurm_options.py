@@ -161,14 +161,14 @@ def test_without_slurm_or_submitit_it_says_what_is_needed(
 ) -> None:
     monkeypatch.setenv("PATH", str(command.folder))
     with pytest.raises(ConfigError, match=r"^hydra/launcher=slurm: no sbatch here; .*hydra/launcher=isolated$"):
-        slurm.check({})
+        slurm.ready()
     for program in slurm.PROGRAMS:
         (command.folder / program).write_text("#!/bin/sh\n")
         (command.folder / program).chmod(0o755)
-    assert slurm.check({"cpus": 2}) == Options(cpus=2)
+    slurm.ready()
     monkeypatch.setattr(slurm, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"needs submitit: pip install 'wavespeed-runner\[slurm\]'$"):
-        slurm.check({})
+        slurm.ready()
 
 
 def test_slurm_s_words_are_read() -> None:

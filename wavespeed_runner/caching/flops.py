@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from ..config import CacheConfig
 from ..models.family import Blocks, UNetBlocks
@@ -54,6 +55,9 @@ class Flops:
 
 
 NO_WARMUP = Flops(missing="no warm-up (measure.warmup=0)")
+
+_KNOWN: WeakKeyDictionary[torch.nn.Module, dict[str, dict[str, int]]] = WeakKeyDictionary()
+"""Denoiser -> form of a call -> FLOPs by module."""
 
 
 @contextmanager
@@ -108,21 +112,29 @@ def _cost(
     blocks: Blocks | UNetBlocks | None,
     cache: CacheConfig,
 ) -> Cost:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    # torch knows the fused attention of CUDA alone.
-    on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
-    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
-        denoiser(*args, **kwargs)
-    found = counter.get_flop_counts()
+    found = _by_module(denoiser, args, kwargs)
     names = {module: f"{type(denoiser).__name__}.{name}" for name, module in denoiser.named_modules()}
 
     def of(modules: Sequence[Any]) -> int:
-        return sum(sum(found.get(names[module], {}).values()) for module in modules)
+        return sum(found.get(names[module], 0) for module in modules)
 
     repeated, skippable = parts(denoiser, blocks, cache)
-    return Cost(denoiser=counter.get_total_flops(), blocks=of(repeated), skippable=of(skippable))
+    return Cost(denoiser=found.get("Global", 0), blocks=of(repeated), skippable=of(skippable))
+
+
+def _by_module(denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, int]:
+    """FLOPs of a call, by the counter's names of modules. In a sweep many settings make calls of one form."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    known, form = _KNOWN.setdefault(denoiser, {}), f"{_form(args)} {_form(kwargs)}"
+    if form not in known:
+        # torch knows the fused attention of CUDA alone.
+        on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+        with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+            denoiser(*args, **kwargs)
+        known[form] = {name: sum(one.values()) for name, one in counter.get_flop_counts().items()}
+    return known[form]
 
 
 def attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:

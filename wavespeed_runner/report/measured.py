@@ -54,7 +54,8 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
         "reference_seconds": reference if compared and reference > 0 else None,
         "speedup": timing.get("speedup") if compared else None,
         "same_run": bool(timing.get("same_run")),
-        "computed_share": _computed_share(record, theirs),
+        "computed_share": computed_share(record),
+        "never_hit": _never_hit(record),
         "quality": _quality(record) if compared else {},
         "compared_with": _hashed(_comparable(record, theirs)) if compared else "",
         "rivals_with": _hashed([_comparable(record, theirs), *_way(config)]) if compared else "",
@@ -104,15 +105,36 @@ def reference_steps(record: dict[str, Any]) -> int:
     return int(steps)
 
 
-def _computed_share(record: dict[str, Any], theirs: int) -> float | None:
-    """Of the reference's work: fewer steps than it has count as well."""
+def computed_share(record: dict[str, Any]) -> float | None:
+    """Of the reference's work, as FLOPs of blocks where they were counted, else as steps; fewer steps than the
+    reference's count as well. None: nothing was finished."""
+    share = _own_share(record)
+    return None if share is None else share * record["config"]["steps"] / reference_steps(record)
+
+
+def _own_share(record: dict[str, Any]) -> float | None:
+    """What was computed of the work of its own steps."""
     if not record["samples"]:
         return None
     share = ((record.get("engaged") or {}).get("cache") or {}).get("flop_share")
     if share is None:
         steps = [step["computed"] for sample in record["samples"] for step in sample["steps"]]
         share = sum(steps) / len(steps) if steps else None
-    return None if share is None else float(share) * record["config"]["steps"] / theirs
+    return None if share is None else float(share)
+
+
+def _never_hit(record: dict[str, Any]) -> bool:
+    """Whether a cache was on, for all stages or for one, and nothing was taken from it."""
+    on = any((cache or {}).get("name", "none") != "none" for cache in _caches(record["config"]))
+    hits = ((record.get("engaged") or {}).get("cache") or {}).get("hits")
+    return on and not hits and _own_share(record) == 1
+
+
+def _caches(config: dict[str, Any]) -> list[Any]:
+    """The options of every cache: the run's, and those that stages have of their own."""
+    stages = ((config.get("graph") or {}).get("stages") or {}).values()
+    own = [stage.get("options") for stage in stages if isinstance(stage, dict)]
+    return [config.get("cache"), *(options.get("cache") for options in own if isinstance(options, dict))]
 
 
 def _quality(record: dict[str, Any]) -> dict[str, Quality]:
@@ -146,10 +168,7 @@ def _noise_floor(record: dict[str, Any], metric: str) -> float | None:
 
 def _lossy(config: dict[str, Any]) -> bool:
     """Whether anything is on that the reference goes without, for all stages or for one."""
-    stages = ((config.get("graph") or {}).get("stages") or {}).values()
-    own = [stage.get("options") for stage in stages if isinstance(stage, dict)]
-    chosen = [config.get(group) for group in LOSSY]
-    chosen += [options.get("cache") for options in own if isinstance(options, dict)]
+    chosen = [*(config.get(group) for group in LOSSY), *_caches(config)]
     casting = (config.get("memory") or {}).get("layerwise_casting")
     return bool(casting) or any((options or {}).get("name", "none") != "none" for options in chosen)
 

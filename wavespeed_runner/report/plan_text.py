@@ -13,18 +13,34 @@ from ..sweeping.jobs import Job
 
 
 def plans_text(jobs: list[Job]) -> str:
-    """The plans of a command's jobs; of several also which are left out, why, and how many."""
-    if len(jobs) == 1 and jobs[0].plan is not None:
-        return plan_text(jobs[0].plan)
-    texts = [
-        plan_text(job.plan, job.overrides)
-        if job.plan
-        else f"job: {' '.join(job.overrides)}\nskipped    {job.skipped}\n"
-        for job in jobs
-    ]
-    skipped = [job for job in jobs if job.plan is None]
-    count = f"{len(jobs)} jobs, {len(skipped)} of them skipped" if skipped else f"{len(jobs)} jobs"
-    return "\n".join([*texts, count])
+    """The plans of a command's jobs: of several the first one whole, of the others what is different, which are left
+    out and why, and how many."""
+    whole = next(job for job in jobs if job.plan is not None)
+    assert whole.plan is not None
+    if len(jobs) == 1:
+        return plan_text(whole.plan)
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    skipped = sum(job.plan is None for job in jobs)
+    lines = [plan_text(whole.plan, whole.overrides), "jobs"]
+    for job in jobs:
+        lines += _job(job, whole.plan, shared, len(str(len(jobs) - 1)))
+    return "\n".join([*lines, f"{len(jobs)} jobs" + (f", {skipped} of them skipped" if skipped else "")])
+
+
+def _job(job: Job, whole: Plan, shared: set[str], width: int) -> list[str]:
+    """One line of a sweep's job; under it what is said of it and not of the plan that was shown whole."""
+    own = " ".join(override for override in job.overrides if override not in shared)
+    start = f"  {job.number:{width}}  {own}"
+    if job.plan is None:
+        return [f"{start}  skipped: {job.skipped}"]
+    found = sum(keys[job.plan.graph.output] in job.plan.store for keys in job.plan.keys)
+    new = [line for line in _said(job.plan) if line not in _said(whole)]
+    return [f"{start}  {found} of {len(job.plan.keys)} in the store", *(f"  {'':{width}}{line}" for line in new)]
+
+
+def _said(plan: Plan) -> list[str]:
+    """What rules say of a plan, and what was set in it automatically."""
+    return _verdicts(plan) + [f"  {x.key}={x.value}: {x.why}" for x in plan.changes]
 
 
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:

@@ -78,6 +78,13 @@ MEASURING: tuple[Rule, ...] = (
         fix="leave it out",
     ),
     Rule(
+        id="in-turn-unused",
+        verdict="bad",
+        when=lambda c, f: c.measure.in_turn and not c.measure.reference,
+        message="measure.in_turn=true: there is no reference to take turns with, with measure.reference=false",
+        fix="measure.reference=true, or leave it out; rerun=true denoises again",
+    ),
+    Rule(
         id="noise-floor-unused",
         verdict="bad",
         when=lambda c, f: c.measure.noise_floor is not NoiseFloor.none and not c.measure.reference,

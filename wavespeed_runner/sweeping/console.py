@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..compose import key_of
 from ..report.console import encodable
-from .folder import Outcome
 from .jobs import Job
+from .outcomes import Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,12 @@ ROWS = 60
 """Most jobs in the table; of a larger sweep the report has the rest."""
 COLUMNS = 2
 """Most swept keys that have columns of their own."""
+GUESS = (
+    "~ the reference was timed in another process, or more than 15 minutes apart: a guess; measure.in_turn=true times "
+    "it again beside each job"
+)
+FIGURES = ("time", "speedup", "computed", "SSIM")
+"""Columns of the table, in the order of `_cells`."""
 FAILED = ("failed", "interrupted", "lost", "unfinished")
 
 
@@ -82,8 +88,11 @@ class Progress:
             self._say(f"{count} skipped: {reason}", style="yellow")
         if missing := by_status.get("missing"):
             self._say(f"{len(missing)} not run yet", style="yellow")
+        if never := [str(number) for number, outcome in self.outcomes.items() if outcome.never_hit]:
+            which = f"job{'s' * (len(never) != 1)} {', '.join(never)}"
+            self._say(f"the cache never hit in {which}: see warnings in record.json", style="yellow")
         if any(outcome.speedup and not outcome.same_run for outcome in self.outcomes.values()):
-            self._say("~ timed in another process than its reference: a guess", style="dim")
+            self._say(GUESS, style="dim")
         self._say(f"sweep   {self.folder}")
         self._say(f"report  python -m wavespeed_runner.report {self.folder}")
 
@@ -97,13 +106,17 @@ class Progress:
         apart = len(self.names) <= COLUMNS
         for name in self.names if apart else ["setting"]:
             table.add_column(encodable(self.console, name), overflow="fold")
-        for name in ("time", "speedup", "SSIM"):
-            table.add_column(name, justify="right", no_wrap=True, min_width=7)
+        listed = self.jobs[:ROWS]
+        figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
+        # Without a reference there is no speed-up, and no likeness.
+        known = [i for i in range(len(FIGURES)) if any(cells[i] for cells in figures.values())]
+        for i in known:
+            table.add_column(FIGURES[i], justify="right", no_wrap=True)
         table.add_column("status", min_width=len("completed"))
-        for job in self.jobs[:ROWS]:
+        for job in listed:
             outcome = self.outcomes[job.number]
             settings = self.values[job.number] if apart else [self.label(job.number)]
-            cells = [str(job.number), *settings, *_cells(outcome), outcome.status]
+            cells = [str(job.number), *settings, *(figures[job.number][i] for i in known), outcome.status]
             table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
         self._print(table)
         if len(self.jobs) > ROWS:
@@ -139,17 +152,19 @@ def short_names(axes: list[str]) -> list[str]:
 
 
 def _figures(outcome: Outcome) -> str:
-    seconds, speedup, ssim = _cells(outcome)
-    return "  ".join(part for part in (seconds, speedup, f"SSIM {ssim}" if ssim else "") if part)
+    seconds, speedup, share, ssim = _cells(outcome)
+    computed = "the cache never hit" if outcome.never_hit else f"{share} computed" if share else ""
+    return "  ".join(part for part in (seconds, speedup, computed, f"SSIM {ssim}" if ssim else "") if part)
 
 
 def _cells(outcome: Outcome) -> list[str]:
-    """Time, speedup, SSIM; "" for what is not known."""
+    """Time, speedup, computed share, SSIM; "" for what is not known."""
     seconds = outcome.seconds
     time = "" if seconds is None else f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
     guess = "" if outcome.same_run else "~"
     speedup = f"{guess}{outcome.speedup:.2f}×" if outcome.speedup else ""  # noqa: RUF001
-    return [time, speedup, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
+    share = "" if outcome.computed_share is None else f"{100 * outcome.computed_share:.0f} %"
+    return [time, speedup, share, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
 
 
 def _text(console: Console, text: str) -> Text:

@@ -9,8 +9,6 @@ Everything is read from files, at any time: what a killed process knew is gone.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
@@ -23,35 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..environment import software
-from ..errors import ConfigError, RunError, printable
+from ..errors import ConfigError, RunError
 from ..record import SCHEMA_VERSION, write_text
+from .locks import LOCK, locked, wait_for
+from .outcomes import Outcome, as_outcome
 
 if TYPE_CHECKING:
     from .jobs import Job
 
-SWEEP, LOST, LOCK = "sweep.json", "lost.json", ".lock"
+SWEEP, LOST = "sweep.json", "lost.json"
 LEFT = ("record.json", "config.yaml", LOST, "overview.png", "trace.csv", "trace.png")
 LEFT_FOLDERS = ("images", "videos", "reference", "difference")
 """What a run leaves in its folder. Its log stays, and the next run's is added to it."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of file systems that have none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What has become of a job, as far as its files tell."""
-
-    status: str
-    """completed | failed | interrupted (by hand) | lost (its process died) | unfinished (or running) | missing"""
-    identity: str | None = None
-    reason: str = ""
-    """Why it did not complete, on one line."""
-    seconds: float | None = None
-    """Of denoising a picture, median."""
-    speedup: float | None = None
-    same_run: bool = True
-    """Whether the speedup compares times that were taken together."""
-    ssim: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +59,7 @@ class SweepFolder:
             return Outcome(status="lost", identity=identity, reason=str(lost.get("reason", "")))
         if record is None:
             return Outcome(status="missing")
-        return _outcome(record)
+        return as_outcome(record)
 
     def is_done(self, job: Job) -> bool:
         """Whether a job is there, completed, and the same as is wanted now."""
@@ -119,7 +100,7 @@ class SweepFolder:
         folder = self.job(number)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / LOCK, "a") as lock:
-            _flock(lock.fileno(), fcntl.LOCK_EX)
+            wait_for(lock.fileno(), f"job {number}")
             yield
 
 
@@ -195,7 +176,7 @@ def _given(folder: Path) -> int:
             raise ConfigError(
                 f"{said}: holds other files than a sweep's ({min(others)}); give a new or an empty folder"
             )
-    lock = _locked(folder)
+    lock = locked(folder)
     if lock is None:
         raise RunError(f"{said}: another process runs a sweep there; wait, or choose another folder")
     return lock
@@ -205,7 +186,7 @@ def _free(folders: Iterable[Path]) -> tuple[Path, int] | None:
     """The first that nobody is at and that we may write, and its lock."""
     for folder in folders:
         with suppress(RunError):  # somebody else's, or an archive
-            if (lock := _locked(folder)) is not None:
+            if (lock := locked(folder)) is not None:
                 return folder, lock
     return None
 
@@ -233,63 +214,10 @@ def _made(usual: Path) -> tuple[Path, int]:
             continue
         except OSError as error:
             raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another with outputs=DIR") from error
-        while (lock := _locked(folder)) is None:  # one that sweeps out holds it for a moment
+        while (lock := locked(folder)) is None:  # one that sweeps out holds it for a moment
             time.sleep(0.01)
         return folder, lock
     raise RunError(f"{usual}: is there already; choose another with hydra.sweep.dir=DIR")
-
-
-def _locked(folder: Path) -> int | None:
-    """The open lock file of a folder; None where another process holds it. It is released when that process ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from error
-    try:
-        _flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    if not _is_same(file, folder / LOCK):  # taken away as a dead one's, before we had it
-        os.close(file)
-        return _locked(folder)
-    return file
-
-
-def _is_same(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except OSError:
-        return False
-
-
-def _flock(file: int, how: int) -> None:
-    try:
-        fcntl.flock(file, how)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-
-
-def _outcome(record: dict[str, Any]) -> Outcome:
-    error, timing = record.get("error") or {}, record.get("timing") or {}
-    status = str(record.get("status"))
-    if status == "interrupted" and not error:
-        status = "unfinished"
-    where = f"stage {error['stage']}: " if error.get("stage") else ""
-    # The message of a RunError was written for people; of anything else, the type says more than the message.
-    kind = "" if error.get("type") == "RunError" else f"{error.get('type')}: "
-    ssim = ((record.get("quality") or {}).get("ssim") or {}).get("mean")
-    return Outcome(
-        status=status,
-        identity=record.get("identity"),
-        reason=printable(f"{where}{kind}{error.get('message', '')}") if error else "",
-        seconds=timing.get("median"),
-        speedup=timing.get("speedup"),
-        same_run=timing.get("same_run") is not False,
-        ssim=ssim,
-    )
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ from ..compose import CONFIG_NAME, composer, key_of
 from ..errors import ConfigError
 from ..record import write_text
 from .console import Progress
-from .folder import Outcome, SweepFolder, describe, opened
+from .folder import SweepFolder, describe, opened
 from .jobs import Job, asks_for_sweep
+from .outcomes import Outcome
 
 LAUNCHERS = {
     "basic": "wavespeed_runner.sweeping.basic",
@@ -38,21 +39,42 @@ def run_sweep(args: Any, jobs: list[Job]) -> bool | None:
         RunError: another process is at the folder, or it cannot be written.
         KeyboardInterrupt: after the record of the interrupted job is written, and the table printed.
     """
-    from omegaconf import OmegaConf
-
     with composer(args.config_dir):
         if not asks_for_sweep(args):
             return None
         config = sweep_config(args.overrides)
-        name = str(config.hydra.runtime.choices["hydra/launcher"])
-        if not _is_ours(config, name, jobs):
+        launcher = _launcher(config, jobs)
+        if launcher is None:
             return None
-        launcher = import_module(LAUNCHERS[name])
-        if check := getattr(launcher, "check", None):
-            check(OmegaConf.to_container(config.hydra.launcher, resolve=True) or {})
+        if ready := getattr(launcher, "ready", None):
+            ready()
         rerun = any(job.plan.config.rerun for job in jobs if job.plan)
         with _folder(args, config, jobs, rerun) as sweep:
             return _run(sweep, config, jobs, launcher.launch, rerun)
+
+
+def check_sweep(args: Any, jobs: list[Job]) -> None:
+    """What `run_sweep` refuses before it begins, for a rehearsal. Not whether there is a cluster here.
+
+    Raises:
+        ConfigError
+    """
+    with composer(args.config_dir):
+        if asks_for_sweep(args):
+            _launcher(sweep_config(args.overrides), jobs)
+
+
+def _launcher(config: Any, jobs: list[Job]) -> Any:
+    """The module that runs the jobs, its options checked; None where that is a plugin of Hydra's."""
+    from omegaconf import OmegaConf
+
+    name = str(config.hydra.runtime.choices["hydra/launcher"])
+    if not _is_ours(config, name, jobs):
+        return None
+    launcher = import_module(LAUNCHERS[name])
+    if check := getattr(launcher, "check", None):
+        check(OmegaConf.to_container(config.hydra.launcher, resolve=True) or {})
+    return launcher
 
 
 def sweep_config(overrides: list[str]) -> Any:

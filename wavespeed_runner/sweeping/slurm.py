@@ -68,8 +68,12 @@ def launch(
 
 
 def check(options: Options | Mapping[str, Any]) -> Options:
-    """The options, typed. Raises `ConfigError` for one that is wrong, and where there is no Slurm or no submitit."""
-    chosen = options if isinstance(options, Options) else options_of(options)
+    """The options, typed. Raises `ConfigError` for one that is wrong."""
+    return options if isinstance(options, Options) else options_of(options)
+
+
+def ready() -> None:
+    """Raises `ConfigError` where there is no Slurm or no submitit."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         raise ConfigError(
@@ -78,7 +82,6 @@ def check(options: Options | Mapping[str, Any]) -> Options:
         )
     if find_spec("submitit") is None:
         raise ConfigError("hydra/launcher=slurm: needs submitit: pip install 'wavespeed-runner[slurm]'")
-    return chosen
 
 
 class Tasks:

@@ -128,9 +128,10 @@ def why_lost(job: str, state: State | None, *, minutes: int, memory: str | None,
         return f"Slurm job {job} is no longer in the queue; see {log}"
     ended = ", ".join(part for part in (f"exit {state.exit}" if state.exit else "", state.reason) if part)
     head = f"Slurm job {job}: {state.name}{f' ({ended})' if ended else ''}"
+    given = f"{minutes} minute{'s' * (minutes != 1)}"
     ways = {
-        "TIMEOUT": f"it had {minutes} minutes; raise hydra.launcher.time, or run the same command: it goes on",
-        "DEADLINE": f"it had {minutes} minutes; raise hydra.launcher.time, or run the same command: it goes on",
+        "TIMEOUT": f"it had {given}; raise hydra.launcher.time, or run the same command: it goes on",
+        "DEADLINE": f"it had {given}; raise hydra.launcher.time, or run the same command: it goes on",
         "OUT_OF_MEMORY": f"it had memory={memory or 'the default'}; raise hydra.launcher.memory",
         "CANCELLED": "somebody cancelled it; the same command runs it again",
         "NODE_FAIL": "its node was lost; the same command runs it again",

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..cli import DONE, FAILED, guarded, parse
+from ..cli import DONE, FAILED, guarded, leave, parse
 from ..compose import application
 from ..environment import software
 from ..errors import ConfigError, one_line
@@ -165,4 +165,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main)

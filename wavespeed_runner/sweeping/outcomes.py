@@ -1,0 +1,63 @@
+"""What has become of a job, as its record tells: for the loop, which asks what is done, and for the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What has become of a job, as far as its files tell."""
+
+    status: str
+    """completed | failed | interrupted (by hand) | lost (its process died) | unfinished (or running) | missing"""
+    identity: str | None = None
+    reason: str = ""
+    """Why it did not complete, on one line."""
+    seconds: float | None = None
+    """Of denoising a picture, median."""
+    speedup: float | None = None
+    same_run: bool = True
+    """Whether the speedup compares times that were taken together."""
+    ssim: float | None = None
+    computed_share: float | None = None
+    """Of the reference's work."""
+    never_hit: bool = False
+    """A cache was on, and every step was computed."""
+
+
+def as_outcome(record: dict[str, Any]) -> Outcome:
+    """What a job's record says."""
+    error, timing = record.get("error") or {}, record.get("timing") or {}
+    status = str(record.get("status"))
+    if status == "interrupted" and not error:
+        status = "unfinished"
+    where = f"stage {error['stage']}: " if error.get("stage") else ""
+    # The message of these was written for people; of anything else, the type says more than the message.
+    kind = "" if error.get("type") in ("RunError", "KeyboardInterrupt") else f"{error.get('type')}: "
+    ssim = ((record.get("quality") or {}).get("ssim") or {}).get("mean")
+    cached = ((record.get("engaged") or {}).get("cache") or {}).get("calls")
+    return Outcome(
+        status=status,
+        identity=record.get("identity"),
+        reason=printable(f"{where}{kind}{error.get('message', '')}") if error else "",
+        seconds=timing.get("median"),
+        speedup=timing.get("speedup"),
+        same_run=timing.get("same_run") is not False,
+        ssim=ssim,
+        computed_share=_computed_share(record),
+        never_hit=status == "completed" and bool(cached) and not (record.get("cache") or {}).get("hits"),
+    )
+
+
+def _computed_share(record: dict[str, Any]) -> float | None:
+    """None also where the record is of somebody who has edited it."""
+    from ..report.measured import computed_share
+
+    try:
+        return computed_share(record)
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
