@@ -254,6 +254,9 @@ def test_the_claim_is_data(finished: Finished, exported: str) -> None:
     assert claim["ssim"]["value"] == pytest.approx(record["quality"]["ssim"]["mean"], rel=1e-5)
     assert claim["ssim"]["worst"] == pytest.approx(record["quality"]["ssim"]["worst"], rel=1e-5)
     assert claim["seconds"]["low"] <= claim["seconds"]["value"] <= claim["seconds"]["high"]
+    mad = record["timing"]["mad"]
+    assert claim["seconds"]["mad"] == pytest.approx(mad, rel=1e-5), "as in results.csv and in the table"
+    assert claim["seconds"]["repeat_floor"] != claim["seconds"]["mad"]
     assert claim["versions"] == record["environment"]["versions"] and claim["fingerprint"] == record["fingerprint"]
 
 

@@ -50,35 +50,40 @@ def other_pixels(text: str) -> str:
 def test_the_same_pictures_are_reproduced(text: str, replayed: Callable[..., Said], family: Any) -> None:
     calls = family()
     status, out, _ = replayed(text)
-    assert status == 0 and "\nreplay: reproduced\n" in out and "2 of 2 are the same, pixel for pixel: reproduced" in out
-    assert re.search(r"  seconds +\d.*, claimed 1000, spread \d+%: reproduced", out)
+    assert status == 0 and "\nreplay: reproduced; better than claimed: seconds, speedup\n" in out, out
+    assert "2 of 2 are the same, pixel for pixel: reproduced" in out
+    for what in ("ssim", "mae_similarity", "mae", "psnr", "computed_share"):
+        assert re.search(rf"  {what} +\d[^:]*, claimed \d[^:]*: reproduced\n", out), what
+    assert re.search(r"  seconds +\d.*, claimed 1000, spread \d+%, better than claimed: reproduced", out)
     assert calls.count("decode") == 4, "everything was computed again"
 
 
 def test_figures_stand_in_for_other_pictures(text: str, replayed: Callable[..., Said]) -> None:
     status, out, _ = replayed(other_pixels(text))
-    assert status == 0 and "\nreplay: reproduced\n" in out and "0 of 2 are the same" in out
+    assert status == 0 and "\nreplay: reproduced, with other pictures; " in out and "0 of 2 are the same" in out
     assert re.search(r"  ssim +0\.\d+, claimed 0\.\d+ \(.*\), noise 0\.001: reproduced", out)
 
 
 def test_a_figure_that_is_off_is_named_and_why(text: str, replayed: Callable[..., Said]) -> None:
-    edited = with_figures(other_pixels(text), ssim="{value: 0.1, low: 0.05, high: 0.2}", fingerprint='"0"')
+    edited = with_figures(other_pixels(text), ssim="{value: 0.9999, low: 0.9998, high: 1.0}", fingerprint='"0"')
     status, out, _ = replayed(re.sub(r"(?m)^    torch: .*$", '    torch: "0.1"', edited))
-    assert status == 1 and "replay: not reproduced (ssim); what differs: torch 0.1 -> " in out
-    assert re.search(r"  ssim .*claimed 0\.1 \(0\.05 to 0\.2\), noise 0\.001: not reproduced", out)
+    assert status == 1 and "replay: not reproduced (ssim); better than claimed: seconds" in out
+    assert "; what differs: torch 0.1 -> " in out
+    assert re.search(r"  ssim .*claimed 0\.9999 \(0\.9998 to 1\), noise 0\.001: not reproduced", out)
 
 
 def test_a_figure_inside_the_noise_floor_is_within_noise(text: str, replayed: Callable[..., Said]) -> None:
-    figure = "{value: 0.5, low: 0.45, high: 0.55, repeat_floor: 0.2}"
+    figure = "{value: 0.9999, low: 0.9998, high: 1.0, repeat_floor: 0.2}"
     status, out, _ = replayed(with_figures(other_pixels(text), ssim=figure))
-    assert status == 0 and "replay: within noise; what differs: nothing else differs" in out
+    assert status == 0 and "replay: within noise, with other pictures; better" in out
+    assert "; nothing else differs: the file was edited, or this machine does not repeat itself\n" in out
     assert "noise 0.8: within noise" in out
 
 
 def test_other_numerics_count_where_something_differs(text: str, replayed: Callable[..., Said]) -> None:
-    edited = with_figures(other_pixels(text), ssim="{value: 0.5, low: 0.45, high: 0.55, noise_floor: 0.2}")
+    edited = with_figures(other_pixels(text), ssim="{value: 0.9999, low: 0.9998, high: 1.0, noise_floor: 0.2}")
     status, out, _ = replayed(edited)
-    assert status == 1 and "replay: not reproduced (ssim); what differs: nothing else differs" in out
+    assert status == 1 and "replay: not reproduced (ssim); " in out and "; nothing else differs: " in out
     status, out, _ = replayed(re.sub(r"(?m)^    torch: .*$", '    torch: "0.1"', edited))
     assert status == 0 and "noise 0.8: within noise" in out
 
@@ -93,7 +98,7 @@ def test_speed_of_other_hardware_is_not_comparable(text: str, replayed: Callable
 
 def test_other_prompts_are_named(text: str, replayed: Callable[..., Said]) -> None:
     Path("prompts.txt").write_text("a green star\na blue square\n")
-    status, out, _ = replayed(with_figures(text, ssim="{value: 0.1}"))
+    status, out, _ = replayed(with_figures(text, ssim="{value: 0.9999}"))
     assert status == 1 and "what differs: other prompts" in out and "1 of 2 are the same" in out
 
 
@@ -116,6 +121,66 @@ def test_a_record_that_is_run_again_has_its_figures_shown(
     assert replay.main(["record.json"]) == 1
     out = capsys.readouterr().out
     assert "not identical, 1 of 2" in out and re.search(r"  ssim .*: reproduced", out) and "  speedup " in out
+
+
+def test_an_edited_figure_of_the_same_pictures_is_noticed(text: str, replayed: Callable[..., Said]) -> None:
+    status, out, _ = replayed(re.sub(r"(?m)^(  ssim: \{value: )[\d.]+", r"\g<1>0.99999", text))
+    assert status == 1 and "\nreplay: not reproduced (ssim); the claim contradicts itself; " in out, out
+    assert "; the pictures are the same, but not their claimed ssim: the file was edited, or the reference is" in out
+    assert re.search(r"  claim +contradicts itself: ssim 0\.99999 lies outside its own ", out)
+    assert "2 of 2 are the same, pixel for pixel: reproduced" in out
+
+
+def test_edited_hashes_are_told_from_other_pictures(text: str, replayed: Callable[..., Said]) -> None:
+    status, out, _ = replayed(other_pixels(text))
+    words = "; the likeness is the claimed one to the last digit, so hashes were edited\n"
+    assert status == 0 and words in out and "does not repeat itself" not in out, out
+
+
+def test_another_config_than_the_claimed_one_is_said(text: str, replayed: Callable[..., Said]) -> None:
+    """Versions and machine are the same, and the fingerprint is not."""
+    other = "the config or the weights are not those that were claimed"
+    status, out, _ = replayed(with_figures(text, fingerprint='"0123456789abcdef"'))
+    assert status == 0 and f"; {other}, or the fingerprint was edited: the pictures are the same (" in out, out
+    assert "fingerprint 0123456789ab -> " in out
+    _, out, _ = replayed(re.sub(r"(?m)^steps: \d+$", "steps: 5", text))
+    assert f"; {other} (fingerprint " in out and "0 of 2 are the same" in out, out
+
+
+BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
+    "YAML": (lambda t: t.replace("defaults:\n", "defaults: {\n"), "mine.yaml, line "),
+    "a key twice": (lambda t: t.replace("  prompts: 2\n", "  prompts: 2\n  prompts: 3\n"), "mine.yaml, line "),
+    "a key": (lambda t: t.replace("claim:", "stesp: 3\nclaim:", 1), "stesp: no such key (did you mean 'steps'?); in "),
+    "an option": (lambda t: t.replace("/cache: fbcache", "/cache: fbcach"), "did you mean 'fbcache'?); in "),
+    "a default": (lambda t: t.replace("defaults:\n", "defaults:\n- other\n"), "alone, without those beside it"),
+    "itself": (lambda t: t.replace("defaults:\n", "defaults:\n- to_be_replayed\n"), "refers to itself"),
+    "a type": (lambda t: re.sub("(?m)^steps: .*", "steps: many", t), "steps: Value 'many' of type"),
+    "a value": (lambda t: re.sub("(?m)^steps: .*", "steps: 0", t), "steps=0: at least 1 is needed"),
+    "no claim": (lambda t: t[: t.index("claim:    #")], "mine.yaml: neither a resolved config of a run nor an"),
+    "a list for a claim": (lambda t: t[: t.index("claim:    #")] + "claim: [1]\n", "mine.yaml: claim: keys and"),
+    "half a claim": (lambda t: re.sub("(?m)^  code: .*\n", "", t), "claim.code: a value is needed; in "),
+    "no package": (lambda t: t.partition("\n")[2], "mine.yaml: an experiment file begins with the line '# @package"),
+    "a graph": (
+        lambda t: t.replace("claim:", "graph: {output: nothing}\nclaim:", 1),
+        "graph.output=nothing: no such stage",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_an_error_names_the_file_that_was_given(text: str, replayed: Callable[..., Said], what: str) -> None:
+    """Not the copy that is composed, nor a way out that this command does not have."""
+    change, words = BROKEN[what]
+    assert change(text) != text
+    status, out, err = replayed(change(text))
+    assert (status, out, err.count("\n")) == (2, "", 1) and words in err, err
+    assert str(Path("mine.yaml").absolute()) in err and "/tmp/tmp" not in err
+    assert "to_be_replayed" not in err and "; give claim" not in err
+
+
+def test_an_error_of_the_command_line_names_no_file(text: str, replayed: Callable[..., Said]) -> None:
+    status, _, err = replayed(text, "device=abacus")
+    assert status == 2 and "device=abacus" in err and "mine.yaml" not in err, err
 
 
 HOSTILE = {

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Pixels: TypeAlias = NDArray[np.uint8]
 
+COMPRESSION = 4
+"""Of PNG files, 0 to 9: above this they take longer and hardly get smaller."""
 SLUG_LENGTH = 40
 """Most characters of a prompt in a file name."""
 CELL, COLUMNS = 256, 8

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
 import time
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
+from wavespeed_runner.report.remarks import NOTHING_FASTER
 
 Finished = tuple[Path, dict[str, Any]]
 KEY = "cache.residual_diff_threshold"
@@ -50,7 +53,8 @@ def test_a_single_run_is_a_sweep_of_one(finished: Finished) -> None:
         worst = next(s for s in record["samples"] if s["quality"][metric] == found.worst)
         assert (found.worst_prompt, found.worst_seed) == (worst["prompt"], worst["seed"])
         assert found.mean.low <= found.mean.value <= found.mean.high and found.noise_floor is None
-    assert row.front and row.beaten_by_fewer_steps is None and not row.rival
+    assert row.front == (row.seconds.value < record["timing"]["reference_median"]), "a tiny model may gain nothing"
+    assert row.beaten_by_fewer_steps is None and not row.rival and not row.never_hit
     assert sweep.environment == record["environment"]
 
 
@@ -140,6 +144,57 @@ def test_one_rival_of_another_run_makes_all_verdicts_guesses(tmp_path: Path, rec
     assert row.beaten_by_fewer_steps is False and not row.judged_same_run
 
 
+def test_the_reference_takes_part_in_the_front(tmp_path: Path, record: dict[str, Any]) -> None:
+    """It takes 2 s, and has SSIM 1: what is slower is dominated, however good."""
+    for value, seconds, ssim in (("0", 2.2, 1.0), ("0.01", 2.0, 1.0), ("0.1", 1.9, 0.9), ("0.2", 2.1, 0.95)):
+        write_job(tmp_path / value, varied(record, [f"{KEY}={value}"], seconds=seconds, ssim=ssim))
+    sweep = collect(tmp_path)
+    assert [row.job for row in sweep.rows if row.front] == ["0.1"]
+    assert "| **0.1** |" in report_md(sweep) and NOTHING_FASTER not in report_md(sweep) + page(sweep)
+    # The machine was slow when that one ran: beside its own reference it is no faster.
+    made = varied(record, [f"{KEY}=0.1"], seconds=1.9, ssim=0.9)
+    made["timing"]["reference_median"] = 1.8
+    write_job(tmp_path / "0.1", made)
+    sweep = collect(tmp_path)
+    assert not any(row.front for row in sweep.rows)
+    assert NOTHING_FASTER in report_md(sweep) and "**0" not in report_md(sweep) and "Bold" not in report_md(sweep)
+    assert NOTHING_FASTER in page(sweep) and "nothing is faster than the reference" in page(sweep)
+    assert "Pareto front" not in figure(sweep).axes[0].get_legend_handles_labels()[1]
+
+
+def test_a_cache_that_never_hit_is_told(tmp_path: Path, record: dict[str, Any]) -> None:
+    for value, share in (("0", 1.0), ("0.1", 0.5)):
+        write_job(tmp_path / value, varied(record, ["cache=fbcache", f"{KEY}={value}"], share=share, steps=14))
+    write_job(tmp_path / "none", varied(record, ["cache=none"], share=None, rival=True, steps=14))
+    rows = by_job(tmp_path)
+    assert {job: row.never_hit for job, row in rows.items()} == {"0": True, "0.1": False, "none": False}
+    assert rows["0"].computed_share == 0.5, "of twice as many steps"
+    sweep = collect(tmp_path)
+    said = f"The cache never hit in 1 job: {rows['0'].label}."
+    assert said in report_md(sweep) and said in page(sweep) and page(sweep).count("<small>cache never hit</small>") == 1
+    told = {row["job"]: row["never_hit"] for row in csv.DictReader(StringIO(results_csv(sweep)))}
+    assert told == {"0": "1", "0.1": "0", "none": "0"}
+
+
+def test_points_beside_another_axis_are_told_by_what_they_set(tmp_path: Path, record: dict[str, Any]) -> None:
+    jobs = []
+    for overrides, rival in ((["cache=none", "steps=8"], True), (["cache=fbcache"], False)):
+        for seed in (1, 2):
+            own = [*overrides, f"seed={seed}"]
+            steps = 8 if rival else 28
+            write_job(tmp_path / str(len(jobs)), varied(record, own, rival=rival, steps=steps))
+            jobs.append({"overrides": own})
+    write_sweep(tmp_path, jobs, ["cache", "steps", "seed"])
+    sweep = collect(tmp_path)
+    assert sweep.title == "flux (tiny): cache, steps, seed"
+    assert [row.label for row in sweep.rows] == [
+        "8 steps, seed 1",
+        "8 steps, seed 2",
+        "fbcache, seed 1",
+        "fbcache, seed 2",
+    ]
+
+
 @pytest.mark.parametrize("median", [None, 0, -1])
 def test_without_the_references_time_the_line_ends_at_the_slowest_rival(
     tmp_path: Path, record: dict[str, Any], median: float | None
@@ -183,7 +238,7 @@ def test_the_noise_floor_is_the_worst_that_was_measured(tmp_path: Path, record: 
 def test_rows_with_other_references_are_not_judged_by_one_another(tmp_path: Path, record: dict[str, Any]) -> None:
     for number, sampler in enumerate(("euler", "unipc")):
         for order, (seconds, ssim) in enumerate(((0.5, 0.6), (1.0, 0.9))):
-            made = varied(record, [f"sampler={sampler}", f"{KEY}={order}"], seconds=seconds + number, ssim=ssim)
+            made = varied(record, [f"sampler={sampler}", f"{KEY}={order}"], seconds=seconds + number / 2, ssim=ssim)
             made["config"]["sampler"] = {"name": sampler}
             write_job(tmp_path / f"{number}{order}", made)
     rows = by_label(tmp_path)

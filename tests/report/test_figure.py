@@ -45,7 +45,7 @@ def test_both_panels_show_every_setting_and_its_rivals(tmp_path: Path, finished:
         assert np.allclose(points(share, colour), [*zip(shares, quality, strict=True)])
     assert "s (median)" in time.get_xlabel()
     (front,) = lines(time, "-")
-    assert len(front.get_xdata()) == sum(row.front for row in done) > 2
+    assert len(front.get_xdata()) == sum(row.front for row in done) + 1 > 3, "the reference ends it"
     (curve,) = lines(time, "--")
     assert list(curve.get_xdata()) == pytest.approx([0.35, 0.6, 0.85, 2.0]), "it ends at the reference"
     assert curve.get_ydata()[-1] == 1.0 and list(lines(share, "--")[0].get_xdata()) == pytest.approx([25, 50, 75, 100])
@@ -99,6 +99,18 @@ def test_the_axis_is_plain_where_settings_are_close(tmp_path: Path, finished: Fi
     for number, ssim in enumerate((0.9, 0.8, 0.7)):
         write_job(tmp_path / str(number), varied(finished[1], [f"{KEY}={number}"], ssim=ssim))
     assert figure(collect(tmp_path)).axes[0].get_yscale() == "linear"
+
+
+def test_settings_that_are_all_perfect_have_a_scale(tmp_path: Path, finished: Finished) -> None:
+    for number in range(2):
+        made = varied(finished[1], [f"{KEY}={number}"], seconds=1.0 + number, ssim=1.0, share=1.0)
+        for sample in made["samples"]:
+            sample["quality"] |= {"ssim": 1.0}
+        write_job(tmp_path / str(number), made)
+    time, share = figure(collect(tmp_path)).axes
+    low, high = time.get_ylim()
+    assert 0.97 < low < 0.985 and 1 < high < 1.005 and max(time.get_yticks()) == 1
+    assert share.get_xlim() == (0, 105)
 
 
 def test_without_a_comparison_it_says_so(tmp_path: Path, finished: Finished) -> None:

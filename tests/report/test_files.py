@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.report.records import study, varied, write_job
+from tests.report.records import study, varied, write_job, write_sweep
 from wavespeed_runner.pictures import read_png
 from wavespeed_runner.report.__main__ import main
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
+from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
+from wavespeed_runner.report.page import page
+from wavespeed_runner.report.remarks import APART
 
 Finished = tuple[Path, dict[str, Any]]
 KEY = "cache.residual_diff_threshold"
@@ -69,7 +72,8 @@ def test_a_row_of_the_table_says_what_the_record_says(finished: Finished) -> Non
         "ssim_noise_floor": "",
         "identical_pictures": "0",
         "rival": "0",
-        "front": "1",
+        "front": str(int(timing["median"] < timing["reference_median"])),
+        "never_hit": "0",
         "beaten_by_fewer_steps": "",
         "device": environment["device_name"],
         "torch": environment["versions"]["torch"],
@@ -98,7 +102,7 @@ def test_the_report_for_pull_requests(tmp_path: Path, finished: Finished) -> Non
     assert verdict == "better" and rows[6][-1] == "(is it)"
     assert "SSIM 0.9970" in text and "12 jobs: 9 completed" in text and "Not finished yet." in text
     assert "```sh\npython -m wavespeed_runner -m cache=fbcache" in text
-    assert cells(text, "Skipped") == [["1", "rule x: 8 is too much"]]
+    assert cells(text, "Skipped") == [["1", "rule x: 8 is too much", "8"]]
     assert cells(text, "Without a result")[0][2:] == [
         "failed",
         "stage denoise: OutOfMemoryError: out of &#124; &lt;b&gt;memory&lt;/b&gt;",
@@ -149,6 +153,9 @@ def test_the_command_writes_four_files_and_says_so(
         (["a", "b"], "one folder is needed"),
         (["a", "out="], "one folder is needed"),
         (["--wrong"], "one folder is needed"),
+        (["a", "ot=x"], "ot=x: no such key (did you mean 'out'?)"),
+        (["a", "width=3"], "width=3: no such key (allowed: out)"),
+        (["a", f"out={__file__}"], f"out={__file__}: is a file; give a folder"),
         (["nowhere"], "nowhere: no such folder"),
     ],
 )
@@ -160,7 +167,44 @@ def test_a_wrong_command_is_one_line(arguments: list[str], said: str, capsys: py
 
 def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(finished[0]), "out=/proc/nowhere"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "out=DIR" in said and "outputs=" not in said
+
+
+def test_a_folder_may_be_called_like_a_key(
+    tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_job(tmp_path / "seed=1", finished[1])
+    monkeypatch.chdir(tmp_path)
+    assert main(["seed=1"]) == 0 and (tmp_path / "seed=1" / "report.html").is_file()
+    assert capsys.readouterr().err == ""
+
+
+def test_skipped_settings_are_counted_and_named(tmp_path: Path, finished: Finished) -> None:
+    write_job(tmp_path / "0", varied(finished[1], ["steps=28"]))
+    jobs = [{"overrides": ["steps=28"]}]
+    jobs += [{"overrides": [f"steps={-number}"], "skipped": "at least 1 is needed"} for number in range(12)]
+    write_sweep(tmp_path, jobs, ["steps"])
+    (row,) = cells(report_md(collect(tmp_path)), "Skipped")
+    assert row == ["12", "at least 1 is needed", "0; -1; -2; -3; -4; -5; -6; -7 and 4 more"]
+
+
+def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path, finished: Finished) -> None:
+    for number, same in enumerate((True, False)):
+        made = varied(finished[1], [f"{KEY}={number}"], seconds=1.0)
+        made["timing"]["same_run"] = same
+        write_job(tmp_path / str(number), made)
+    sweep = collect(tmp_path)
+    text, shown = report_md(sweep), page(sweep)
+    assert [row[2] for row in cells(text, "Results")] == ["2.00x", "~2.00x"] and text.count(APART) == 1
+    assert "measure.in_turn=true" in APART and f'<p class="note said">{APART}</p>' in shown and "~2.00\u00d7" in shown
+    assert [row["same_run"] for row in table(tmp_path)] == ["1", "0"]
+    names = figure(sweep).axes[0].get_legend_handles_labels()[1]
+    assert "setting" in names and "setting, ~ timed apart from the reference" in names
+    made["timing"]["same_run"] = True
+    write_job(tmp_path / "1", made)
+    sweep = collect(tmp_path)
+    assert APART not in report_md(sweep) and APART not in page(sweep)
 
 
 def test_help_answers_without_torch() -> None:

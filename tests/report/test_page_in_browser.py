@@ -22,6 +22,7 @@ from wavespeed_runner.pictures import write_png
 from wavespeed_runner.report.collect import Sweep, collect
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import NOTHING, texts
+from wavespeed_runner.report.statistics import Interval
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -53,10 +54,10 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     complaints: list[str] = []
     windows: list[Any] = []
 
-    def show(sweep: Sweep, **context: Any) -> Any:
+    def show(sweep: Sweep, *, wide: int = 1440, **context: Any) -> Any:
         path = tmp_path / "report.html"
         path.write_text(page(sweep), encoding="utf-8")
-        windows.append(browser.new_context(viewport={"width": 1440, "height": 1000}, **context))
+        windows.append(browser.new_context(viewport={"width": wide, "height": 1000}, **context))
         window = windows[-1].new_page()
         window.on("console", lambda message: complaints.append(message.text))
         window.on("pageerror", lambda error: complaints.append(str(error)))
@@ -103,7 +104,7 @@ def test_it_filters_by_words_and_status(opened: Callable[..., Any], sweep: Sweep
     window = opened(sweep)
     window.fill("#filter", "DPMPP_2m 0.65")
     assert [text[0] for text in column(window, 1)] == ["3"] and window.inner_text("#shown") == "1 of 6"
-    until(window, "document.querySelectorAll('#plot-seconds .trace .points path').length === 1")
+    until(window, "document.querySelectorAll('#plot-seconds .trace .points path').length === 2")  # and the reference
     window.fill("#filter", "")
     window.locator(".chips label", has_text="completed").click()
     assert column(window, 4) == ["failed"]
@@ -162,10 +163,13 @@ def test_the_grid_follows_its_axes(opened: Callable[..., Any], sweep: Sweep) -> 
     heads = window.locator("#grid thead th").all_inner_texts()
     assert [text.split("\n")[-1] for text in heads] == ["", "reference", *SAMPLERS]
     window.select_option("#across", "")
-    assert window.locator("#grid .flow .label").all_inner_texts() == [row.label for row in sweep.rows[:5]]
+    assert window.locator("#grid .flow .label").all_inner_texts() == [
+        "reference",
+        *(row.label for row in sweep.rows[:5]),
+    ]
     window.select_option("#sample", "1")
     captions = window.locator("#grid .caption").all_inner_texts()
-    assert captions[0].endswith(f"SSIM {first - 0.002:.4f}")
+    assert captions[1].endswith(f"SSIM {first - 0.002:.4f}")
 
 
 def test_an_axis_that_some_jobs_leave_as_it_is_has_no_value_too(opened: Callable[..., Any], sweep: Sweep) -> None:
@@ -188,8 +192,98 @@ def test_the_rivals_line_ends_at_the_reference(opened: Callable[..., Any], sweep
         "document.getElementById('plot-{}').data.filter((one) => one.line?.dash === 'dash').map((one) => one.x.at(-1))"
     )
     assert window.evaluate(dashed.format("seconds")) == [800] and window.evaluate(dashed.format("share")) == [100]
-    said = window.evaluate("document.getElementById('plot-seconds').layout.annotations")
-    assert {one["x"] for one in said if one["text"] == "reference "} == {800}
+    stars = "document.getElementById('plot-{}').data.filter((one) => one.name === 'reference').map((one) => one.x)"
+    assert window.evaluate(stars.format("seconds")) == [[800, None]], "one star, and one entry in the legend"
+    assert window.evaluate(stars.format("share")) == [[100, None]]
+
+
+def pairs(sweep: Sweep) -> Sweep:
+    """`points` of fewer steps and two thresholds, for two seeds each; the last one is missing."""
+    points = [{"cache": "none", "steps": "8"}, *({"cache": "fbcache", "threshold": one} for one in ("0.1", "0.3"))]
+    axes = [
+        {"cache": "", "steps": "", "threshold": "", **point, "seed": str(seed)} for point in points for seed in (1, 2)
+    ]
+    rows = [
+        replace(sweep.rows[number % 5], job=str(number), axes=own, label=str(number), rival=own["cache"] == "none")
+        for number, own in enumerate(axes)
+    ]
+    rows[-1] = replace(rows[-1], status="missing", record=None, quality={}, seconds=None)
+    return replace(sweep, rows=rows, axes=["cache", "steps", "threshold", "seed"])
+
+
+def test_the_grid_opens_full_where_settings_were_paired(opened: Callable[..., Any], sweep: Sweep) -> None:
+    window = opened(pairs(sweep))
+    heads = [text.split("\n")[-1] for text in window.locator("#grid thead th").all_inner_texts()]
+    assert heads == ["", "reference", "6 steps", "0.1", "0.3"], "the record has 6 steps"
+    assert window.locator("#grid button.picture").count() == 5 and window.locator("#others select").count() == 0
+    assert window.locator("#grid .empty .pill").inner_text() == "missing"
+    window.select_option("#down", "")
+    assert window.locator("#others select").count() == 1, "the paired keys are in the setting already"
+    # Along two of the paired keys the rest follows, for a cell without a job tells nothing.
+    window.select_option("#across", "cache")
+    window.select_option("#down", "seed")
+    assert window.locator("#grid button.picture").count() == 2
+    window.locator("#others select[data-key=threshold]").select_option("0.3")
+    assert window.locator("#others select[data-key=steps]").input_value() == ""
+    assert window.locator("#grid button.picture").count() == 1 and window.locator("#grid .pill").count() == 1
+
+
+def test_the_quality_axis_fits_what_is_there(opened: Callable[..., Any], sweep: Sweep) -> None:
+    perfect = Interval(value=1.0, low=1.0, high=1.0)
+    rows = [replace(row, quality={"ssim": replace(row.quality["ssim"], mean=perfect)}) for row in sweep.rows[:5]]
+    window = opened(replace(sweep, rows=rows))
+    shown = "document.getElementById('plot-seconds')._fullLayout.yaxis.range"
+    low, high = window.evaluate(shown)
+    assert 0.97 < low < 0.985 and 1 < high < 1.005
+    window.check("#stretch")
+    low, high = window.evaluate(shown)
+    assert 2.5 < low < 3.5 and 4 < high < 4.5, "in powers of ten"
+
+
+def test_fewer_steps_have_a_column_where_there_are_any(opened: Callable[..., Any], sweep: Sweep) -> None:
+    window = opened(sweep)
+    assert window.locator("th", has_text="vs fewer steps").count() == 0
+    window.locator("#table [data-job='0']").click()
+    assert "against fewer steps" not in window.inner_text("#job")
+    window = opened(pairs(sweep))
+    assert window.locator("th", has_text="vs fewer steps").count() == 1
+    window.locator("#table [data-job='0']").click()
+    assert "against fewer steps" in window.inner_text("#job")
+
+
+def test_a_single_run_is_called_one(opened: Callable[..., Any], sweep: Sweep) -> None:
+    window = opened(replace(sweep, rows=[replace(sweep.rows[0], axes={})], axes=[]))
+    assert window.inner_text(".kind") == "run report" and opened(sweep).inner_text(".kind") == "sweep report"
+    assert not window.locator("#filter").is_visible() and not window.locator("#across").is_visible()
+    assert window.locator("#grid .label").all_inner_texts() == ["reference", sweep.rows[0].label]
+
+
+@pytest.mark.parametrize("width", [700, 1000, 1440])
+def test_no_column_of_the_grid_is_cut_off(opened: Callable[..., Any], sweep: Sweep, width: int) -> None:
+    rows = [replace(sweep.rows[n % 5], job=str(n), axes={"x": str(n % 5), "y": str(n // 5)}) for n in range(10)]
+    window = opened(replace(sweep, rows=rows, axes=["x", "y"]), wide=width)
+    grid = window.locator("#grid").bounding_box()
+    last = window.locator("#grid tbody tr").first.locator(".picture").last.bounding_box()
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+    assert last["x"] + last["width"] < grid["x"] + grid["width"] and last["width"] >= 64
+
+
+def test_pictures_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep: Sweep, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(60):
+        record = deepcopy(sweep.rows[0].record)
+        assert record
+        record["samples"] = record["samples"][:1]
+        pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        write_png(tmp_path / str(number) / record["samples"][0]["file"], pixels, metadata={})
+        own = {"x": str(number % 3), "y": str(number // 3)}
+        rows.append(replace(sweep.rows[0], job=str(number), folder=tmp_path / str(number), record=record, axes=own))
+    window = opened(replace(sweep, rows=rows, axes=["x", "y"], folder=tmp_path))
+    waiting = "[...document.querySelectorAll('#grid img')].filter((one) => !one.src).length"
+    assert window.evaluate(waiting) > 0
+    printed = window.pdf(format="A4")
+    assert len(re.findall(rb"/Subtype\s*/Image\b", printed)) >= 60 and window.evaluate(waiting) == 0
 
 
 def test_the_slider_slides(opened: Callable[..., Any], sweep: Sweep) -> None:

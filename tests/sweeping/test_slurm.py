@@ -134,7 +134,7 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
     (sweep.folder / "1").mkdir(parents=True)
     (sweep.folder / "sweep.json").write_text("{}")  # else it is not a sweep's folder, and refused
     (sweep.folder / "1" / "images").write_text("in the way")
-    given = ("measure=none", "measure.repeats=1,2,20")
+    given = ("measure=none", "measure.repeats=1,2,100")
     process = sweep.start(*given)
     until(sweep.has_pictures(2))
     until(lambda: sweep.status(1) == "failed")
@@ -166,7 +166,7 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
 
 
 def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_what_is_there(sweep: Sweep) -> None:
-    given = ("measure=none", "measure.repeats=1,20")
+    given = ("measure=none", "measure.repeats=1,100")
     process = sweep.start(*given)
     until(sweep.has_pictures(1))
     process.send_signal(signal.SIGINT)
@@ -186,7 +186,7 @@ def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_wh
 
 
 def test_a_job_whose_node_is_lost_goes_on_when_there_is_one_again(sweep: Sweep) -> None:
-    process = sweep.start("measure=none", "measure.repeats=20")
+    process = sweep.start("measure=none", "measure.repeats=100")
     until(sweep.has_pictures(0))
     node = slurm("sinfo", "--noheader", "--format=%n").split()[0]
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
@@ -216,6 +216,30 @@ def test_more_jobs_than_an_array_may_have_while_slurm_now_and_then_does_not_answ
     shown = slurm("scontrol", "-o", "show", "job", sweep.task(5))
     assert all(part in shown for part in ("TimeLimit=00:07:00", "gres:gpu:1", "Comment=of the site", "Partition=low"))
     assert {sweep.status(number) for number in range(6)} == {"completed"}
+
+
+def test_where_a_user_may_have_only_so_many_jobs_the_others_follow(sweep: Sweep) -> None:
+    """Such limits need Slurm's accounting. An `sbatch` of ours, first on the path, refuses as the real one would."""
+    shim = sweep.home / "bin" / "sbatch"
+    shim.parent.mkdir()
+    real = slurm("which", "sbatch").strip()
+    shim.write_text(
+        f"""#!/bin/sh
+        for script; do :; done
+        last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+        if [ $(( ${{last:-0}} + 1 + $(squeue -h -r | wc -l) )) -le 2 ]; then exec {real} "$@"; fi
+        echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2
+        echo 'sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)' >&2
+        exit 1
+        """
+    )
+    shim.chmod(0o755)
+    given = ("measure=none", "measure.difference_gain=1,2,3,4")
+    status, said = sweep.run(*given, PATH=f"{shim.parent}:{os.environ['PATH']}")
+    assert status == 0, said
+    assert "submitted 2 jobs" in said and "job submit limit" in said
+    assert {sweep.status(number) for number in range(4)} == {"completed"}
+    assert len({sweep.task(number).partition("_")[0] for number in range(4)}) > 1
 
 
 def test_what_was_submitted_by_a_process_that_was_killed_before_it_could_note_it_is_cancelled(sweep: Sweep) -> None:

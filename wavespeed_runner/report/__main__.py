@@ -3,7 +3,7 @@
     python -m wavespeed_runner.report DIR [out=DIR]
 
 Writes results.csv, report.md, report.png and report.html into DIR, or into the folder after out=. Works at any time,
-also while the sweep runs. Exit status: 0 written; 1 they could not be; 2 nothing to report on.
+also while the sweep runs. Exit status: 0 written; 1 they could not be; 2 a wrong command, or nothing to report on.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from ..errors import ConfigError, printable
+from ..errors import ConfigError, did_you_mean, printable
 
+KEYS = ("out",)
 USAGE = "python -m wavespeed_runner.report DIR [out=DIR]"
 REASONS = 10
 """Most failures that are listed; the files have them all."""
@@ -54,9 +55,20 @@ def _arguments(arguments: list[str]) -> tuple[Path, Path]:
     """The folder to read and the one to write."""
     outs = [argument.partition("=")[2] for argument in arguments if argument.startswith("out=")]
     folders = [argument for argument in arguments if not argument.startswith("out=")]
+    for argument in folders:
+        _refuse_key(argument)
     if len(folders) != 1 or len(outs) > 1 or "" in (*folders, *outs) or folders[0].startswith("-"):
         raise ConfigError(f"one folder is needed: {USAGE}")
+    if outs and Path(outs[0]).exists() and not Path(outs[0]).is_dir():
+        raise ConfigError(f"out={outs[0]}: is a file; give a folder, which is made where there is none")
     return Path(folders[0]), Path(outs[0] if outs else folders[0])
+
+
+def _refuse_key(argument: str) -> None:
+    """`ot=x` is no folder, unless there is one of that name: Hydra may be told to make such."""
+    key, equals, _ = argument.partition("=")
+    if equals and key.replace(".", "").isidentifier() and not Path(argument).exists():
+        raise ConfigError(f"{argument}: no such key{did_you_mean(key, KEYS)}: {USAGE}; allowed: {', '.join(KEYS)}=DIR")
 
 
 if __name__ == "__main__":

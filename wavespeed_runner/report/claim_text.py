@@ -13,7 +13,7 @@ from ..models.checkpoint import local
 from .console import model_name, setting
 
 ABOUT = {
-    "seconds": "denoising a picture, median",
+    "seconds": "denoising a picture, median; mad: of all timings; repeat_floor: the same, of one picture again",
     "speedup": "against the reference",
     "ssim": "mean likeness to the reference; low and high: 95 %; worst: of the pictures",
     "noise_floor": "the reference to itself",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from ..errors import printable
 from .console import model_name, setting
 from .experiment import experiment_yaml
 from .jobs import Found, Listing, listing
-from .labels import by_key, command, labels, varying
+from .judging import judged
+from .labels import by_key, command, labels, telling, varying
 from .measured import Quality, measured
-from .statistics import Interval, Point, front, reached
+from .statistics import Interval
 
-RANKING = "ssim"
-"""The metric that front and rivals go by."""
 ENDED = ("completed", "failed", "lost", "skipped")
 
 
@@ -46,6 +45,8 @@ class Row:
     """The reference was timed with the candidate, in the same minutes."""
     computed_share: float | None
     """The FLOP share of the blocks where it is known, else the share of the steps."""
+    never_hit: bool
+    """A cache was on and nothing was taken from it: all was computed."""
     quality: dict[str, Quality]
     """mae, mae_similarity, ssim, psnr: those that were measured."""
     compared_with: str
@@ -56,7 +57,7 @@ class Row:
     rival: bool
     """Nothing lossy is on, and fewer steps than its reference: "fewer steps without cache"."""
     front: bool
-    """On the Pareto front of seconds against SSIM."""
+    """On the Pareto front of seconds against SSIM, in which the reference takes part: faster than it, at least."""
     beaten_by_fewer_steps: bool | None
     """A rival is at least as good in no more time (by interpolation between rivals and the reference); None without
     rivals."""
@@ -98,7 +99,7 @@ def collect(folder: Path) -> Sweep:
         rivals=[row.record["config"]["steps"] if row.rival and row.record else None for row in rows],
         settings=[_setting(row) for row in rows],
     )
-    rows = _judged([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
+    rows = judged([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
     return Sweep(
         title=_title(rows, axes),
         folder=folder,
@@ -125,6 +126,7 @@ def _row(job: Found, axes: dict[str, str], found: Listing) -> Row:
         speedup=None,
         same_run=False,
         computed_share=None,
+        never_hit=False,
         quality={},
         compared_with="",
         rivals_with="",
@@ -145,50 +147,6 @@ def _row(job: Found, axes: dict[str, str], found: Listing) -> Row:
         return replace(row, status="lost", reason=printable(reason), record=None)
 
 
-def _judged(rows: list[Row]) -> list[Row]:
-    """Fronts, among the rows that are compared with the same, and verdicts, among those with the same rivals."""
-    judged = list(rows)
-    for members in _groups(rows, lambda row: row.compared_with):
-        for number, on_front in zip(members, front([_point(rows[number]) for number in members]), strict=True):
-            judged[number] = replace(judged[number], front=on_front)
-    for members in _groups(rows, lambda row: row.rivals_with):
-        rivals = [rows[number] for number in members if rows[number].rival]
-        for number in members:
-            if rivals and not rows[number].rival:
-                judged[number] = replace(judged[number], **_verdict(rows[number], rivals))
-    return judged
-
-
-def _groups(rows: Sequence[Row], key: Callable[[Row], str]) -> list[list[int]]:
-    """Places of the rows that can be judged, those with the same key together."""
-    groups: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        if row.status == "completed" and key(row) and row.seconds and RANKING in row.quality:
-            groups.setdefault(key(row), []).append(number)
-    return list(groups.values())
-
-
-def _verdict(row: Row, rivals: Sequence[Row]) -> dict[str, Any]:
-    """Fields of a row that say whether fewer steps do as well; the reference, of all steps, ends their line.
-
-    A machine may be slower on another day, or for another process: where each was timed together with its reference,
-    times are taken relative to that.
-    """
-    relative = all(one.same_run and one.reference_seconds for one in (row, *rivals))
-    line = [_point(rival, relative) for rival in rivals]
-    if row.reference_seconds:
-        line.append(Point(seconds=1.0 if relative else row.reference_seconds, quality=1.0))
-    own = _point(row, relative)
-    quality = reached(line, own.seconds)
-    return {"beaten_by_fewer_steps": quality is not None and quality >= own.quality, "judged_same_run": relative}
-
-
-def _point(row: Row, relative: bool = False) -> Point:
-    assert row.seconds
-    unit = row.reference_seconds if relative and row.reference_seconds else 1.0
-    return Point(seconds=row.seconds.value / unit, quality=row.quality[RANKING].mean.value)
-
-
 def _setting(row: Row) -> str:
     """What to call a job that nothing was swept in."""
     try:
@@ -201,8 +159,7 @@ def _title(rows: Sequence[Row], axes: Sequence[str]) -> str:
     """`demo: cache.residual_diff_threshold, cache.start`; of a single run its setting."""
     models = list(dict.fromkeys(_model(row.record) for row in rows if row.record))
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-    own = [row.axes for row in rows if not row.rival]
-    told = [key for key in axes if not key.startswith("measure.") and len({one[key] for one in own}) > 1] or axes
+    told = telling([row.axes for row in rows], [row.rival for row in rows]) or axes
     what = ", ".join(told) if told else _setting(rows[0]) if len(rows) == 1 else f"{len(rows)} jobs"
     return printable(": ".join(filter(None, [named, what])))
 

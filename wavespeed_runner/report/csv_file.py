@@ -130,7 +130,12 @@ COLUMNS = (
     ),
     Column(name="seconds_high", meaning="upper bound", value=lambda row: row.seconds and row.seconds.high),
     Column(name="seconds_p90", meaning="90th percentile", value=lambda row: _record(row)["timing"]["p90"]),
-    Column(name="seconds_mad", meaning="median absolute deviation", value=lambda row: _record(row)["timing"]["mad"]),
+    Column(
+        name="seconds_mad",
+        meaning="median absolute deviation over pictures and repeats, so also of quick pictures from slow ones: the ± "
+        "in the table, and `mad` in a claim",
+        value=lambda row: _record(row)["timing"]["mad"],
+    ),
     Column(
         name="first_call_seconds",
         meaning="the first, untimed generation, with warm-up costs",
@@ -144,7 +149,8 @@ COLUMNS = (
     Column(name="speedup", meaning="ratio of the two medians", value=lambda row: row.speedup),
     Column(
         name="same_run",
-        meaning="whether reference and job were timed in turn in one run; else the speedup is a guess",
+        meaning="whether reference and job were timed in turn in one run; 0: in another process or more than 15 "
+        "minutes apart, and the speedup is a guess",
         value=lambda row: row.same_run if row.speedup is not None else None,
     ),
     Column(
@@ -157,6 +163,11 @@ COLUMNS = (
         name="hit_rate",
         meaning="share of its steps that were reused",
         value=lambda row: _record(row)["cache"]["hit_rate"],
+    ),
+    Column(
+        name="never_hit",
+        meaning="a cache was on and all was computed: a difference in time is not the cache's doing",
+        value=lambda row: row.never_hit if row.status == "completed" else None,
     ),
     *(column for metric in METRICS for column in _of_metric(metric)),
     Column(
@@ -181,7 +192,11 @@ COLUMNS = (
     Column(
         name="rival", meaning="nothing lossy is on, only fewer steps than the reference", value=lambda row: row.rival
     ),
-    Column(name="front", meaning="no other comparable job is as fast and as good", value=lambda row: row.front),
+    Column(
+        name="front",
+        meaning="faster than the reference, and no other comparable job is as fast and as good",
+        value=lambda row: row.front,
+    ),
     Column(
         name="beaten_by_fewer_steps",
         meaning="fewer steps without a cache have at least this SSIM in no more time (interpolated between the "

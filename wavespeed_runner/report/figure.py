@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..pictures import INK, LINE, QUIET
 from .collect import Row, Sweep
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
+from .judging import reference_times
 from .statistics import Interval
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ WIDE = 30
 """From this ratio of the greatest distance to SSIM 1 to the smallest one on, the axis is logarithmic in it."""
 NEAREST = 2e-4
 """Distance to SSIM 1 below which the logarithmic axis stops stretching."""
+NARROW = 0.02
+"""Least part of the quality axis that is shown: settings that are all perfect need a scale too."""
+NARROW_SHARE = 10
+"""Of the share's axis, in %, the same: where nearly everything was computed, it begins at 0."""
 DPI, SIZE = 160, (13.0, 6.0)
 TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
@@ -46,11 +51,13 @@ def figure(sweep: Sweep) -> Figure:
     _axes(share, rows, "computed share of the reference's work, %")
     times = [_scaled(row.seconds, factor) for row in rows]
     shares = [_scaled(_alone(row.computed_share), 100) for row in rows]
-    _panel(time, rows, times)
+    if all(one is None or one.value > 100 - NARROW_SHARE for one in shares):
+        share.set_xlim(0, 105)
+    _panel(time, rows, times, apart=True)
     _panel(share, rows, shares)
-    _front(time, rows, times)
-    references = _references(rows, factor)
+    references = {group: seconds * factor for group, seconds in reference_times(rows).items()}
     whole = dict.fromkeys(references, 100.0)
+    _front(time, rows, times, references)
     _rivals(time, rows, times, references)
     _rivals(share, rows, shares, whole)
     _stars(time, list(references.values()))
@@ -90,6 +97,12 @@ def _axes(axes: Any, rows: Sequence[Row], name: str) -> None:
         axes.set_yticks(_spread([tick for tick in TICKS if lowest - 0.05 <= tick <= 1], zero))
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
         axes.yaxis.set_minor_locator(_no_ticks())
+    else:
+        lows = [row.quality[METRIC].mean.low for row in rows]
+        height = max(NARROW, 1 - min([*lows, *(1 - floor for floor in floors)]))
+        axes.set_ylim(1 - 1.1 * height, 1 + 0.06 * height)
+        # Above 1 there is nothing, except room for the marks that lie on it.
+        axes.set_yticks([tick for tick in axes.get_yticks() if 1 - 1.1 * height <= tick <= 1 + 1e-9])
     axes.set_xlabel(name, fontsize=12, color=INK)
     axes.tick_params(labelsize=11, colors=QUIET)
     axes.grid(color=LINE, linewidth=0.6)
@@ -122,30 +135,54 @@ def _no_ticks() -> Any:
     return NullLocator()
 
 
-def _panel(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> None:
-    """Points with their intervals."""
+def _panel(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], *, apart: bool = False) -> None:
+    """Points with their intervals.
+
+    Args:
+        apart: draw those hollow that were not timed beside their reference.
+    """
     drawn = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
     crowd = len(drawn) > CROWD
     for is_rival, colour, marker, name in (
         (False, SETTING, "o", "setting"),
         (True, RIVAL, "s", "fewer steps, no cache"),
     ):
-        own = [(at, row.quality[METRIC].mean) for row, at in drawn if row.rival == is_rival]
-        pale = crowd and not is_rival
-        if own:
-            axes.errorbar(
-                [at.value for at, _ in own],
-                [mean.value for _, mean in own],
-                xerr=_bars([at for at, _ in own]),
-                yerr=_bars([mean for _, mean in own]),
-                fmt=marker,
-                color=colour,
-                elinewidth=0.6 if pale else 1.0,
-                markersize=3.5 if pale else 6.5,
-                alpha=0.45 if pale else 1.0,
-                label=name,
-                zorder=4 + is_rival,
-            )
+        for guess in (False, True):
+            own = [
+                (at, row.quality[METRIC].mean)
+                for row, at in drawn
+                if row.rival == is_rival and (apart and row.speedup is not None and not row.same_run) == guess
+            ]
+            if own:
+                label = f"{name}, ~ timed apart from the reference" if guess else name
+                _points(axes, own, colour, marker, label, pale=crowd and not is_rival, hollow=guess)
+
+
+def _points(
+    axes: Any,
+    own: Sequence[tuple[Interval, Interval]],
+    colour: str,
+    marker: str,
+    name: str,
+    *,
+    pale: bool,
+    hollow: bool,
+) -> None:
+    """own: place along x and quality of each."""
+    axes.errorbar(
+        [at.value for at, _ in own],
+        [mean.value for _, mean in own],
+        xerr=_bars([at for at, _ in own]),
+        yerr=_bars([mean for _, mean in own]),
+        fmt=marker,
+        color=colour,
+        markerfacecolor="white" if hollow else colour,
+        elinewidth=0.6 if pale else 1.0,
+        markersize=3.5 if pale else 6.5,
+        alpha=0.45 if pale else 1.0,
+        label=name,
+        zorder=4 + (marker == "s"),
+    )
 
 
 def _bars(found: Sequence[Interval]) -> list[list[float]]:
@@ -153,14 +190,34 @@ def _bars(found: Sequence[Interval]) -> list[list[float]]:
     return [[max(0.0, one.value - one.low) for one in found], [max(0.0, one.high - one.value) for one in found]]
 
 
-def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> None:
+def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], references: Mapping[str, float]) -> None:
+    """The front of each group as a line, which ends at the reference: that takes part, and nothing is better."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for row, at in zip(rows, x, strict=True):
         if at is not None and row.front:
-            groups.setdefault(row.compared_with, []).append((at.value, row.quality[METRIC].mean.value))
-    for number, points in enumerate(points for points in groups.values() if len(points) > 1):
-        label = "Pareto front" if number == 0 else None
-        axes.plot(*_line(points), color=INK, linewidth=1.1, alpha=0.75, zorder=2.5, label=label)
+            own = groups.setdefault(row.compared_with, [])
+            own.append((at.value, row.quality[METRIC].mean.value))
+            if row.rivals_with in references:
+                own.append((references[row.rivals_with], 1.0))
+    for number, points in enumerate(_ascending(points) for points in groups.values()):
+        if len(points) > 1:
+            axes.plot(
+                *_line(points),
+                color=INK,
+                linewidth=1.1,
+                alpha=0.75,
+                zorder=2.5,
+                label="Pareto front" if number == 0 else None,
+            )
+
+
+def _ascending(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that are better than all before them: of several references the fastest is the end."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or y > kept[-1][1] or (x, y) == kept[-1]:
+            kept.append((x, y))
+    return list(dict.fromkeys(kept))
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -178,15 +235,6 @@ def _rivals(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], refere
     for group, points in groups.items():
         end = [(references[group], 1.0)] if group in references else []
         axes.plot(*_line([*points, *end]), color=RIVAL, linewidth=1.3, linestyle="--", zorder=2)
-
-
-def _references(rows: Sequence[Row], factor: float) -> dict[str, float]:
-    """Times of the references, the middle one where the jobs of a group have measured several."""
-    seconds: dict[str, list[float]] = {}
-    for row in rows:
-        if row.reference_seconds is not None:
-            seconds.setdefault(row.rivals_with, []).append(row.reference_seconds * factor)
-    return {group: sorted(own)[len(own) // 2] for group, own in seconds.items()}
 
 
 def _stars(axes: Any, places: Sequence[float]) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..pictures import write_whole
-from ..record import write_text
 from .collect import Sweep
 from .csv_file import results_csv
 from .markdown import report_md
@@ -23,13 +22,19 @@ def write_files(sweep: Sweep, folder: Path) -> list[Path]:
     from .figure import report_png
     from .page import page
 
-    write_text(folder / CSV, results_csv(sweep))
-    write_text(folder / MARKDOWN, report_md(sweep, figure=FIGURE, table=CSV))
+    made: list[tuple[str, bytes]] = [
+        (CSV, results_csv(sweep).encode("utf-8", "replace")),
+        (MARKDOWN, report_md(sweep, figure=FIGURE, table=CSV).encode("utf-8", "replace")),
+        (FIGURE, report_png(sweep)),
+        (PAGE, page(sweep, folder=folder).encode()),
+    ]
+    return [_written(folder / name, content) for name, content in made]
+
+
+def _written(path: Path, content: bytes) -> Path:
     try:
-        write_whole(folder / FIGURE, report_png(sweep))
+        write_whole(path, content)
     except OSError as error:
-        raise RunError(
-            f"{folder / FIGURE}: cannot be written: {error.strerror or error}; choose another folder with out=DIR"
-        ) from error
-    write_text(folder / PAGE, page(sweep, folder=folder))
-    return [folder / name for name in (CSV, MARKDOWN, FIGURE, PAGE)]
+        # With out= or without: it is the way out.
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}; choose a folder with out=DIR") from error
+    return path

@@ -43,6 +43,26 @@ def varying(jobs: Sequence[Mapping[str, str]]) -> list[str]:
     return [key for key, values in seen.items() if len(values) > 1 or counted[key] < len(jobs)]
 
 
+def telling(jobs: Sequence[Mapping[str, str]], rivals: Sequence[bool]) -> list[str]:
+    """The axes that say what a setting is, those first that its rivals do not vary in too.
+
+    Where there are none of these, all that vary: by `seed` alone nobody knows a setting from fewer steps.
+
+    Args:
+        jobs: axis -> value, "" where a job leaves it as it is.
+        rivals: whether a job only has fewer steps.
+    """
+    # A measured choice (how often, against what) is no setting.
+    given = [{key: value for key, value in job.items() if value and not key.startswith("measure.")} for job in jobs]
+    own = varying([job for job, rival in zip(given, rivals, strict=True) if not rival])
+    theirs = varying([job for job, rival in zip(given, rivals, strict=True) if rival])
+    first = [key for key in own if key not in theirs]
+    if first or not any(rivals):
+        return first + [key for key in own if key in theirs]
+    among = varying(given)
+    return [key for key in jobs[0] if key in among]
+
+
 def short_names(keys: Sequence[str]) -> dict[str, str]:
     """The last words of each key, as many as tell the keys apart: `cache.residual_diff_threshold` -> `threshold`."""
     words = {key: NAMES.get(key, key).replace("/", ".").replace(".", "_").split("_") for key in keys}
@@ -71,17 +91,18 @@ def labels(
         settings: what to call a job in which no axis is set.
     """
     used = [_telling(job, rival) for job, rival in zip(jobs, rivals, strict=True)]
-    # A measured choice (how often, against what) is no setting; it is told only where nothing else tells.
-    plain = [{key: value for key, value in job.items() if not key.startswith("measure.")} for job in used]
-    told = varying([job for job, steps in zip(plain, rivals, strict=True) if steps is None])
-    told += [
-        key for key in varying([job for job, steps in zip(plain, rivals, strict=True) if steps]) if key not in told
+    told = telling(jobs, [steps is not None for steps in rivals])
+    fewer = [
+        {key: value for key, value in job.items() if not key.startswith("measure.")}
+        for job, steps in zip(used, rivals, strict=True)
+        if steps is not None
     ]
+    told += [key for key in varying(fewer) if key not in told]
     values = [key for key in told if not is_group(key)]
     short = short_names(values) if len(values) > 1 else dict.fromkeys(values, "")
     made = []
     for job, steps, setting in zip(used, rivals, settings, strict=True):
-        parts = [f"{short.get(key, '')} {_cut(value)}".strip() for key, value in job.items() if key in told and value]
+        parts = [f"{short.get(key, '')} {_said(key, job[key])}".strip() for key in told if job.get(key)]
         made.append(", ".join([f"{steps} steps"] * (steps is not None) + parts) or setting)
     counted = Counter(made)
     return [f"{label} ({name})" if counted[label] > 1 else label for label, name in zip(made, names, strict=True)]
@@ -91,6 +112,11 @@ def _telling(job: Mapping[str, str], rival: int | None) -> dict[str, str]:
     """The axes of a job that its label may name; `14 steps` has said what makes a rival."""
     said = ("steps", "cache") if rival is not None else ()
     return {key: value for key, value in job.items() if value and key not in said}
+
+
+def _said(key: str, value: str) -> str:
+    """A value as a label has it: `cache=none` is "no cache"."""
+    return f"no {key}" if value == "none" and is_group(key) else _cut(value)
 
 
 def _cut(value: str) -> str:

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .collect import Row, Sweep
+from .judging import nothing_faster
 from .measured import Quality
+from .remarks import APART, NOTHING_FASTER, enumerated, never_hit
 from .statistics import Interval
 
 MOST_ROWS = 80
@@ -115,9 +117,12 @@ def _notes(done: Sequence[Row]) -> str:
         f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the pictures of the one prompt'}.",
     ]
     if any(row.front for row in done):
-        lines.append("Bold: no other setting here is as fast and as close to the reference (Pareto front).")
+        lines.append("Bold: faster than the reference, and no other setting is as fast and as close (Pareto front).")
+    elif nothing_faster(done):
+        lines.append(NOTHING_FASTER)
+    lines += map(_plain, never_hit(done))
     if any(row.speedup is not None and not row.same_run for row in done):
-        lines.append("~: reference and setting were timed in different runs, so the speedup is a guess.")
+        lines.append(APART)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(
             f"Beaten: {RIVAL} have at least this SSIM in no more time, by interpolation between those that were run "
@@ -148,12 +153,16 @@ def _failures(rows: Sequence[Row]) -> list[str]:
 
 def _skipped(rows: Sequence[Row]) -> list[str]:
     """Skipped points by reason: a sweep over combinations may have hundreds of the same."""
-    counted = Counter(row.reason for row in rows if row.status == "skipped")
-    if not counted:
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.status == "skipped":
+            found.setdefault(row.reason, []).append(row.label)
+    if not found:
         return []
-    lines = [[str(count), _plain(reason)] for reason, count in counted.most_common(MOST_LISTED)]
-    more = [f"and {len(counted) - MOST_LISTED} more reasons"] if len(counted) > MOST_LISTED else []
-    return ["## Skipped", _table(["jobs", "reason"], lines), *more]
+    ordered = sorted(found.items(), key=lambda item: -len(item[1]))
+    lines = [[str(len(own)), _plain(reason), _plain(enumerated(own))] for reason, own in ordered[:MOST_LISTED]]
+    more = [f"and {len(found) - MOST_LISTED} more reasons"] if len(found) > MOST_LISTED else []
+    return ["## Skipped", _table(["jobs", "reason", "settings"], lines), *more]
 
 
 def _environment(sweep: Sweep) -> list[str]:

@@ -55,7 +55,7 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
         "speedup": timing.get("speedup") if compared else None,
         "same_run": bool(timing.get("same_run")),
         "computed_share": computed_share(record),
-        "never_hit": _never_hit(record),
+        "never_hit": never_hit(record),
         "quality": _quality(record) if compared else {},
         "compared_with": _hashed(_comparable(record, theirs)) if compared else "",
         "rivals_with": _hashed([_comparable(record, theirs), *_way(config)]) if compared else "",
@@ -123,7 +123,7 @@ def _own_share(record: dict[str, Any]) -> float | None:
     return None if share is None else float(share)
 
 
-def _never_hit(record: dict[str, Any]) -> bool:
+def never_hit(record: dict[str, Any]) -> bool:
     """Whether a cache was on, for all stages or for one, and nothing was taken from it."""
     on = any((cache or {}).get("name", "none") != "none" for cache in _caches(record["config"]))
     hits = ((record.get("engaged") or {}).get("cache") or {}).get("hits")

@@ -39,7 +39,7 @@ def as_outcome(record: dict[str, Any]) -> Outcome:
     # The message of these was written for people; of anything else, the type says more than the message.
     kind = "" if error.get("type") in ("RunError", "KeyboardInterrupt") else f"{error.get('type')}: "
     ssim = ((record.get("quality") or {}).get("ssim") or {}).get("mean")
-    cached = ((record.get("engaged") or {}).get("cache") or {}).get("calls")
+    share, never_hit = _computed(record) if status == "completed" else (None, False)
     return Outcome(
         status=status,
         identity=record.get("identity"),
@@ -48,16 +48,16 @@ def as_outcome(record: dict[str, Any]) -> Outcome:
         speedup=timing.get("speedup"),
         same_run=timing.get("same_run") is not False,
         ssim=ssim,
-        computed_share=_computed_share(record),
-        never_hit=status == "completed" and bool(cached) and not (record.get("cache") or {}).get("hits"),
+        computed_share=share,
+        never_hit=never_hit,
     )
 
 
-def _computed_share(record: dict[str, Any]) -> float | None:
-    """None also where the record is of somebody who has edited it."""
-    from ..report.measured import computed_share
+def _computed(record: dict[str, Any]) -> tuple[float | None, bool]:
+    """The share, and whether a cache never hit; not known where somebody has edited the record."""
+    from ..report.measured import computed_share, never_hit
 
     try:
-        return computed_share(record)
-    except (KeyError, TypeError, ZeroDivisionError):
-        return None
+        return computed_share(record), never_hit(record)
+    except (KeyError, TypeError, ZeroDivisionError, AttributeError):
+        return None, False

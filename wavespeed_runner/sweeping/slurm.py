@@ -7,30 +7,27 @@ submits the rest. A job that Slurm has preempted and queued again goes on from t
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
-from hashlib import sha256
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, RunError, one_line
-from ..record import write_text
+from ..errors import ConfigError, RunError
 from .folder import LOST
 from .slurm_options import LOCAL, VARIABLE, Options, options_of
-from .slurm_queue import STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
+from .slurm_queue import LIMIT, STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
 from .slurm_submit import Refused, submit
+from .slurm_tasks import Tasks
 
 if TYPE_CHECKING:
     from .folder import SweepFolder
     from .jobs import Job
 
-FILE, LOGS = "slurm.json", "slurm"
+LOGS = "slurm"
 PROGRAMS = ("sbatch", "squeue", "scontrol", "srun")
 """`srun` is what submitit knows a cluster by."""
 LOOKS = 3
@@ -84,61 +81,9 @@ def ready() -> None:
         raise ConfigError("hydra/launcher=slurm: needs submitit: pip install 'wavespeed-runner[slurm]'")
 
 
-class Tasks:
-    """Which job was submitted as which task, in `slurm.json`; which are not over yet; what was said of them."""
-
-    def __init__(self, sweep: SweepFolder) -> None:
-        self.file = sweep.path / FILE
-        try:
-            known = json.loads(self.file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            known = {"schema_version": 1, "name": _name(sweep.path), "tasks": {}}
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.file}: cannot be read: {one_line(error)}; scancel its jobs and remove it") from None
-        self.name: str = known["name"]
-        """Of all its jobs in Slurm: finds also those whose submission was killed before they could be noted."""
-        self.ids: dict[int, str] = {int(number): task["id"] for number, task in known["tasks"].items()}
-        self.before: dict[int, int] = {int(number): task["before"] for number, task in known["tasks"].items()}
-        """When what was there at the submission was written: it is of an earlier attempt."""
-        self.identities: dict[int, str] = {n: str(t.get("identity")) for n, t in _numbered(known["tasks"])}
-        """What each task is to run: a folder may be given to another sweep while tasks of the one before go on."""
-        self.open: set[int] = set()
-        self._said: set[str] = set()
-
-    def add(self, ids: dict[int, str], before: dict[int, int], identities: dict[int, str]) -> None:
-        self.ids |= ids
-        self.before |= before
-        self.identities |= identities
-        self.open |= ids.keys()
-        tasks = {
-            str(number): {"id": task, "before": self.before[number], "identity": self.identities[number]}
-            for number, task in sorted(self.ids.items())
-        }
-        write_text(self.file, json.dumps({"schema_version": 1, "name": self.name, "tasks": tasks}, indent=1) + "\n")
-
-    def warn(self, message: str) -> None:
-        """Says it once."""
-        if message not in self._said:
-            self._said.add(message)
-            log.warning(message)
-
-    def arrays(self) -> str:
-        """Ids of what is not over yet, as `scancel` takes them."""
-        found = {self.ids[number].partition("_")[0] for number in self.open}
-        return " ".join(sorted(found, key=int))
-
-
-def _numbered(tasks: dict[str, Any]) -> list[tuple[int, Any]]:
-    return [(int(number), task) for number, task in tasks.items()]
-
-
 def _wanted(job: Job) -> str:
     assert job.plan is not None
     return job.plan.identity
-
-
-def _name(folder: Path) -> str:
-    return f"wavespeed-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
 
 
 def _attach(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> list[Job]:
@@ -186,55 +131,92 @@ def _follow(
     lost: dict[int, str] = {}
     gone: dict[int, int] = {}
     size = max_array_size() if waiting else 0
+    room = len(waiting)  # for so many more of ours Slurm may have a place
     while waiting or tasks.open:
-        while waiting and _submit(sweep, waiting[:size], tasks, options):
-            waiting = waiting[size:]
-        # The queue first: what then is gone from it has written its record before we look for it.
-        try:
-            states = look(tasks.name)
-        except NoAnswer:
-            states = None
-            tasks.warn("squeue fails, so Slurm's controller is out of reach; the jobs go on, and it is asked again")
-        for number in sorted(tasks.open):
-            job, ended = tasks.ids[number], _ended(sweep, tasks, number)
-            if not ended and states is not None:
-                state = states.get(job)
-                _warn_if_stuck(tasks, job, state)
-                gone[number] = 0 if state and state.alive else gone.get(number, 0) + 1
-                ended = gone[number] >= LOOKS
-                if ended and sweep.outcome(number).status != "completed":
-                    lost[number] = _why(sweep, job, options)
-                    sweep.mark_lost(number, lost[number])
-            if ended:
-                tasks.open.discard(number)
-                outcome = sweep.outcome(number)
-                if outcome.status == "lost":  # by the task's own word, too
-                    lost[number] = outcome.reason
-                on_end(number)
+        while waiting and (room or not tasks.open):
+            asked = waiting[: min(size, max(room, 1))]
+            taken = _submit(sweep, asked, tasks, options)
+            waiting, room = waiting[taken:], room - taken if taken == len(asked) else 0
+            if not taken:
+                break
+        ended = _ended_now(sweep, tasks, options, gone, lost)
+        room += len(ended)
+        for number in ended:
+            on_end(number)
         if tasks.open or waiting:
             time.sleep(options.poll)
     return lost
 
 
-def _submit(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> bool:
-    """Submits jobs as one array and notes their ids; whether Slurm has taken them, or will when others have ended.
+def _ended_now(
+    sweep: SweepFolder, tasks: Tasks, options: Options, gone: dict[int, int], lost: dict[int, str]
+) -> list[int]:
+    """Looks at queue and records once: the jobs that have ended since.
+
+    Args:
+        gone: how often in a row a job was not in the queue any more; kept up to date.
+        lost: reasons of jobs that left no final record; added to.
+    """
+    found = []
+    # The queue first: what then is gone from it has written its record before we look for it.
+    try:
+        states = look(tasks.name)
+    except NoAnswer:
+        states = None
+        tasks.warn("squeue fails, so Slurm's controller is out of reach; the jobs go on, and it is asked again")
+    for number in sorted(tasks.open):
+        job, ended = tasks.ids[number], _ended(sweep, tasks, number)
+        if not ended and states is not None:
+            state = states.get(job)
+            _warn_if_stuck(tasks, job, state)
+            gone[number] = 0 if state and state.alive else gone.get(number, 0) + 1
+            ended = gone[number] >= LOOKS
+            if ended and sweep.outcome(number).status != "completed":
+                lost[number] = _why(sweep, job, options)
+                sweep.mark_lost(number, lost[number])
+        if ended:
+            tasks.open.discard(number)
+            outcome = sweep.outcome(number)
+            if outcome.status == "lost":  # by the task's own word, too
+                lost[number] = outcome.reason
+            found.append(number)
+    return found
+
+
+def _submit(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> int:
+    """Submits jobs as one array and notes their ids; how many of them Slurm has taken. It may have a limit for each
+    user, which nobody tells: then fewer are tried, and the others when some of ours have ended.
 
     Raises:
         RunError: Slurm refuses them, and there is nothing to wait for.
     """
-    numbers = [job.number for job in jobs]
-    before = {number: _written(sweep, number) for number in numbers}
-    try:
-        ids = submit(sweep.path.resolve(), LOGS, numbers, tasks.name, options)
-    except Refused as error:
-        if tasks.open:
+    count = len(jobs)
+    while True:
+        numbers = [job.number for job in jobs[:count]]
+        before = {number: _written(sweep, number) for number in numbers}
+        try:
+            ids = submit(sweep.path.resolve(), LOGS, numbers, tasks.name, options)
+            break
+        except Refused as error:
+            if count > 1 and LIMIT.search(str(error)):
+                count //= 2
+                continue
+            if not _has_some(tasks):
+                raise RunError(f"Slurm refuses the jobs: {error}; see hydra.launcher.*, {LOCAL}, ${VARIABLE}") from None
             tasks.warn(f"Slurm takes no more jobs for now ({error}); the others follow as these end")
-            return False
-        raise RunError(f"Slurm refuses the jobs: {error}; see hydra.launcher.*, {LOCAL}, ${VARIABLE}") from None
-    tasks.add(ids, before, {job.number: _wanted(job) for job in jobs})
+            return 0
+    tasks.add(ids, before, {job.number: _wanted(job) for job in jobs[:count]})
     array = ids[numbers[0]].partition("_")[0]
     print(f"Slurm: submitted {_jobs(ids)} as {array}; to cancel: scancel {array}; output: {sweep.path / LOGS}")
-    return True
+    return count
+
+
+def _has_some(tasks: Tasks) -> bool:
+    """Whether Slurm still has any of ours: one whose record is written counts until Slurm, too, has ended it."""
+    try:
+        return bool(tasks.open) or any(state.alive for state in look(tasks.name).values())
+    except NoAnswer:
+        return True
 
 
 def _jobs(some: Sized) -> str:

@@ -24,7 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ..collect import Row, Sweep
-from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, short_names, texts, unit
+from ..judging import nothing_faster
+from ..remarks import APART, NOTHING_FASTER, never_hit
+from .axes import short_names
+from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, texts, unit
 from .pictures import Album, album
 
 if TYPE_CHECKING:
@@ -60,11 +63,16 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         axes=short_names(sweep),
         metrics=METRICS,
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
+        kind="run" if len(sweep.rows) == 1 and not sweep.axes else "sweep",
         rivals=any(row.rival for row in sweep.rows),
+        floors=any(found.noise_floor is not None for row in sweep.rows for found in row.quality.values()),
+        apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
+        said=[*([NOTHING_FASTER] if nothing_faster(sweep.rows) else []), *never_hit(sweep.rows)],
         statuses=_statuses(sweep),
         state=_state(sweep),
         facts=_facts(sweep),
         problems=_problems(sweep),
+        problems_title=_problems_title(sweep),
         environment=_environment(sweep.environment),
         nothing=NOTHING,
     )
@@ -113,20 +121,39 @@ def _state(sweep: Sweep) -> str:
 
 def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     """What one wants to know first: name, figure, and what it means."""
+    if len(sweep.rows) == 1 and sweep.rows[0].status == "completed":
+        return _facts_of_one(sweep)
     counted = _statuses(sweep)
     ended = sum(count for status, count in counted if status not in UNENDED)
     found = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
     if told := reference_text(sweep):
         found.append(("reference", told, "a picture without acceleration, median"))
     on_front = [row for row in sweep.rows if row.front]
+    compared = sum("ssim" in row.quality for row in sweep.rows)
     if on_front:
         fastest = max(on_front, key=lambda row: row.speedup or 0.0)
         told = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
-        found.append(("Pareto front", f"{len(on_front)} of {sum('ssim' in row.quality for row in sweep.rows)}", told))
+        found.append(("Pareto front", f"{len(on_front)} of {compared}", told))
+    elif nothing_faster(sweep.rows):
+        found.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
     judged = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
     if judged:
         better = sum(not row.beaten_by_fewer_steps for row in judged)
         found.append(("better than fewer steps", f"{better} of {len(judged)}", "settings, at equal time, by SSIM"))
+    return found
+
+
+def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """The same of a single run."""
+    (row,) = sweep.rows
+    text = texts(row, unit(sweep))
+    found = [("time of a picture", text["time"], "median of denoising")]
+    if told := reference_text(sweep):
+        found.append(("reference", told, "a picture without acceleration, median"))
+    if row.speedup is not None:
+        found.append(("speedup", text["speedup"], f"{text['share']} of the reference's work computed"))
+    if "ssim" in row.quality:
+        found.append(("SSIM", _ssim(row), f"to the reference; worst picture {text['ssim_worst']}"))
     return found
 
 
@@ -142,6 +169,13 @@ def _problems(sweep: Sweep) -> list[tuple[str, str, list[Row]]]:
             found.setdefault((row.status, row.reason), []).append(row)
     order = sorted(found.items(), key=lambda item: (STATUSES.index(item[0][0]), -len(item[1])))
     return [(status, reason, rows) for (status, reason), rows in order]
+
+
+def _problems_title(sweep: Sweep) -> str:
+    """`Failed and skipped`, as far as there is either."""
+    kinds = {row.status for row in sweep.rows}
+    failed = bool(kinds & {"failed", "lost", "interrupted"})
+    return " and ".join(["failed"] * failed + ["skipped"] * ("skipped" in kinds)).capitalize()
 
 
 def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,10 +10,12 @@ from typing import Any
 from urllib.parse import quote
 
 from ..collect import Row, Sweep
+from ..judging import worth_their_time
 from ..measured import Quality
 from ..statistics import Interval, Point, front
 from ..trace_files import Row as Decision
 from ..trace_files import rows as decisions
+from .axes import axes_data, paired
 from .pictures import Album, still, within
 
 METRICS = {"ssim": ("SSIM", 4), "mae_similarity": ("MAE similarity", 4), "psnr": ("PSNR in dB", 1)}
@@ -31,7 +33,9 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
         folder: where the page will lie.
     """
     return {
-        "axes": [{"key": key, "short": short, "values": _values(sweep, key)} for key, short in short_names(sweep)],
+        "axes": axes_data(sweep),
+        "paired": paired(sweep),
+        "rivals": any(row.rival for row in sweep.rows),
         "metrics": [{"key": key, "name": name} for key, (name, _) in METRICS.items()],
         "samples": [_subject(sweep, place) for place in range(count)],
         "seconds_unit": unit(sweep)[1],
@@ -43,9 +47,13 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
 def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str, Any]]:
     """One entry a job, in the sweep's order."""
     found = [_job(row, unit(sweep)) for row in sweep.rows]
+    worth = worth_their_time(sweep.rows)
+    # What costs as much as the reference is dominated by it, however good.
     costs = {
-        "seconds": [row.seconds.value if row.seconds else None for row in sweep.rows],
-        "share": [row.computed_share for row in sweep.rows],
+        "seconds": [
+            row.seconds.value if row.seconds and ok else None for row, ok in zip(sweep.rows, worth, strict=True)
+        ],
+        "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
     }
     for against, cost in costs.items():
         for metric in METRICS:
@@ -80,6 +88,8 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
         "rivals_with": row.rivals_with,
         "rival": row.rival,
         "seconds": _bounds(row.seconds),
+        "same_run": row.same_run,
+        "never_hit": row.never_hit,
         "reference": {"seconds": row.reference_seconds, "text": _time(row.reference_seconds, time_unit)},
         "share": _number(row.computed_share),
         "quality": {metric: _bounds(row.quality[metric].mean) for metric in METRICS if metric in row.quality},
@@ -177,17 +187,6 @@ def reference_text(sweep: Sweep) -> str:
     found = sorted(row.reference_seconds for row in sweep.rows if row.reference_seconds and row.quality)
     several = len({row.compared_with for row in sweep.rows if row.compared_with}) > 1
     return _time(found[len(found) // 2], unit(sweep)) if found and not several else ""
-
-
-def short_names(sweep: Sweep) -> list[tuple[str, str]]:
-    """Each axis with the last part of its key, or the whole key where two end alike."""
-    last = [key.rpartition(".")[2] for key in sweep.axes]
-    return [(key, one if last.count(one) == 1 else key) for key, one in zip(sweep.axes, last, strict=True)]
-
-
-def _values(sweep: Sweep, key: str) -> list[str]:
-    """What the axis takes, in the sweep's order."""
-    return list(dict.fromkeys(row.axes[key] for row in sweep.rows if row.axes.get(key)))
 
 
 def _subject(sweep: Sweep, place: int) -> str:

@@ -1,14 +1,39 @@
 // The pictures of one prompt, laid out by two of the sweep's axes.
 
-/** Axes along which the grid can be laid out, and the two of them that leave the fewest cells empty. */
+// Settings that were paired, not multiplied, are an axis of their own: along theirs most cells would stay empty.
+const PAIRED = DATA.paired ?? { keys: [], of: [] };
+const AXES = DATA.paired ? [...DATA.axes, DATA.paired] : DATA.axes;
+PAIRED.of.forEach((value, place) => (JOBS[place].axes[PAIRED.key] = value));
+
+const valueOf = (job, axis) => job.axes[axis.key] ?? "";
+
+/** The axes of which one value is looked at, when jobs are laid out by some of them. */
+function restOf(own) {
+  const merged = own.some((axis) => axis.key === PAIRED.key) ? PAIRED.keys : [PAIRED.key];
+  return AXES.filter((axis) => !own.includes(axis) && !merged.includes(axis.key));
+}
+
+/** Of all values of the other axes those with which the most cells have a job: how many, and one such job. */
+function fullest(own, jobs = JOBS) {
+  const rest = restOf(own), groups = new Map();
+  for (const job of jobs) {
+    if (!own.every((axis) => job.axes[axis.key])) continue;
+    const name = JSON.stringify(rest.map((axis) => valueOf(job, axis)));
+    if (!groups.has(name)) groups.set(name, { job, cells: new Set() });
+    groups.get(name).cells.add(JSON.stringify(own.map((axis) => job.axes[axis.key])));
+  }
+  const best = [...groups.values()].toSorted((a, b) => b.cells.size - a.cells.size)[0];
+  return { job: best?.job ?? null, filled: best?.cells.size ?? 0 };
+}
+
+/** Axes along which the grid can be laid out, and the two of them by which most jobs are seen at once. */
 function gridChoices() {
-  const many = DATA.axes.filter((axis) => axis.values.length > 1).toSorted((a, b) => b.values.length - a.values.length);
-  const taken = (own) => new Set(JOBS.filter((job) => own.every((axis) => job.axes[axis.key])).map((job) => JSON.stringify(own.map((axis) => job.axes[axis.key])))).size;
-  const layouts = many.flatMap((a, order) => [[a], ...many.slice(order + 1).map((b) => [a, b])])
-    .map((own) => ({ own, filled: taken(own), cells: own.reduce((product, axis) => product * axis.values.length, 1) }))
-    // Lists that were zipped, not multiplied, would leave most cells empty.
+  const many = AXES.filter((axis) => axis.values.length > 1).toSorted((a, b) => b.values.length - a.values.length);
+  const allowed = ([a, b]) => !b || ![[a, b], [b, a]].some(([one, other]) => one.key === PAIRED.key && PAIRED.keys.includes(other.key));
+  const layouts = many.flatMap((a, order) => [[a], ...many.slice(order + 1).map((b) => [a, b])]).filter(allowed)
+    .map((own) => ({ own, filled: fullest(own).filled, cells: own.reduce((product, axis) => product * axis.values.length, 1) }))
     .filter(({ own, filled, cells }) => 2 * filled >= cells && (own.length > 1 || cells <= 12));
-  const best = layouts.toSorted((a, b) => b.filled - a.filled)[0];
+  const best = layouts.toSorted((a, b) => b.filled - a.filled || a.cells - b.cells)[0];
   return { many, across: best?.own[0].key ?? "", down: best?.own[1]?.key ?? "" };
 }
 
@@ -20,7 +45,7 @@ function figureOf(job, place) {
   const button = make("button", { type: "button", className: "picture", title: "large view", data: { place } }, picture);
   button.addEventListener("click", () => openViewer(place));
   const ssim = sample.ssim ?? job.text.ssim;
-  return make("div", { className: "cell" }, button, make("div", { className: "caption" }, job.text.time, make("span", {}, ` SSIM ${ssim}`)));
+  return make("div", { className: "cell" }, button, make("div", { className: "caption" }, job.text.time, make("span", {}, ssim === "–" ? "" : ` SSIM ${ssim}`)));
 }
 
 /** Of jobs that share it: their reference. */
@@ -33,8 +58,7 @@ function referenceCell(jobs) {
 }
 
 const fitsOthers = (job) => all("#others select").every((select) => (job.axes[select.dataset.key] ?? "") === select.value);
-const laidOut = (job, keys) => keys.every((key) => job.axes[key]);
-const axisOf = (id) => DATA.axes.find((axis) => axis.key === byId(id).value);
+const axisOf = (id) => AXES.find((axis) => axis.key === byId(id).value);
 
 /** All jobs, one after the other. */
 function flow(jobs) {
@@ -43,7 +67,9 @@ function flow(jobs) {
     cell.prepend(make("div", { className: "label", title: job.label }, job.label));
     return cell;
   });
-  return make("div", { className: "flow" }, ...cells);
+  const reference = referenceCell(jobs.map(([job]) => job));
+  if (reference) reference.prepend(make("div", { className: "label" }, "reference"));
+  return make("div", { className: "flow" }, ...(reference ? [reference] : []), ...cells);
 }
 
 /** A table: a column for each value of one axis, a row for each of the other. */
@@ -67,20 +93,39 @@ function drawGrid() {
   byId("grid").replaceChildren(across ? matrix(jobs, across, down) : flow(jobs.filter(([job]) => job.samples.length)));
 }
 
-/** Axes that are neither across nor down: one value of each is looked at. */
+/** Axes that are neither across nor down: one value of each is looked at, at first those that fill the grid. */
 function drawOthers() {
-  const used = [byId("across").value, byId("down").value].filter(Boolean);
-  const jobs = JOBS.filter((job) => laidOut(job, used));
-  const rest = used.length ? DATA.axes.filter((axis) => !used.includes(axis.key)) : [];
+  const own = [axisOf("across"), axisOf("down")].filter(Boolean);
+  const jobs = JOBS.filter((job) => own.every((axis) => job.axes[axis.key]));
+  const start = fullest(own).job;
   // A job may leave an axis as it is: that is a value too, without which it would share a cell with another job.
-  const free = rest.map((axis) => ({ axis, values: [...new Set(jobs.map((job) => job.axes[axis.key] ?? ""))] })).filter(({ values }) => values.length > 1);
+  const free = (own.length ? restOf(own) : []).map((axis) => ({ axis, values: [...new Set(jobs.map((job) => valueOf(job, axis)))] })).filter(({ values }) => values.length > 1);
   byId("others").replaceChildren(...free.map(({ axis, values }) => {
     const select = make("select", { data: { key: axis.key } });
-    fill(select, values.map((value) => [value, value || "–"]), values[0]);
-    select.addEventListener("change", drawGrid);
+    fill(select, values.map((value) => [value, value || "–"]), valueOf(start, axis));
+    select.addEventListener("change", () => {
+      followOthers(own, axis, select.value);
+      drawGrid();
+    });
     return make("label", { className: "pick" }, `${axis.short} `, select);
   }));
   byId("down").disabled = !byId("across").value;
+}
+
+/** Where no job has a new value together with those of the other selects, these go to what it comes with. */
+function followOthers(own, axis, value) {
+  if (JOBS.some((job) => own.every(({ key }) => job.axes[key]) && fitsOthers(job))) return;
+  const { job } = fullest(own, JOBS.filter((one) => valueOf(one, axis) === value));
+  if (job) all("#others select").forEach((select) => (select.value = job.axes[select.dataset.key] ?? ""));
+}
+
+/** Makes the pictures so small that the last column is seen whole, as far as they can still be recognised. */
+function fitGrid() {
+  const size = byId("size"), grid = byId("grid");
+  while (grid.scrollWidth > grid.clientWidth && Number(size.value) > Number(size.min)) {
+    size.value = String(Number(size.value) - Number(size.step));
+    grid.style.setProperty("--cell", `${size.value}px`);
+  }
 }
 
 function startGrid() {
@@ -101,10 +146,13 @@ function startGrid() {
       if (other.value === byId(id).value) other.value = "";
       drawOthers();
       drawGrid();
+      fitGrid();
     });
   }
   all('input[name="shown"]').forEach((box) => box.addEventListener("change", drawGrid));
+  addEventListener("resize", fitGrid);
   byId("size").addEventListener("input", () => byId("grid").style.setProperty("--cell", `${byId("size").value}px`));
   drawOthers();
   drawGrid();
+  fitGrid();
 }

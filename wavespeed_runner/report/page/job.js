@@ -2,7 +2,8 @@
 
 function jobFigures(job) {
   const text = job.text;
-  const found = [["time of a picture", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, ""], ["against fewer steps", text.verdict, ""]];
+  const found = [["time of a picture", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
+    ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
   const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
   const cells = (kind, texts) => texts.map((one) => make(kind, {}, one));
   const rows = measured.map(({ key, name }) => make("tr", {}, ...cells("td", [name, text[key], text[`${key}_interval`], text[`${key}_floor`] ?? "–", text[`${key}_worst`], text[`${key}_worst_at`]])));

@@ -3,6 +3,7 @@
 const GROUPS = 8; // most values of an axis that get a colour each
 const REFERENCES = 4; // most of them that get a line each
 const TOP = 1e-4; // 1 - value: the end of the stretched axis; nobody sees what is still closer
+const NARROW = 0.02; // least part of the quality axis that is shown
 const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 const AGAINST = {
   seconds: {
@@ -67,8 +68,11 @@ function scatter(points, more) {
   };
 }
 
+/** Along the time those stand out that were not timed beside their reference. */
+const symbolOf = (point, against) => (against === "seconds" && point.job.text.speedup.startsWith("~") ? "circle-open" : "circle");
+
 /** The settings, a group for each value of the axis that gives the colours. */
-function groups(points) {
+function groups(points, against) {
   const key = byId("colour").value;
   const settings = points.filter((point) => !point.job.rival && seen.has(point.place));
   const values = key ? DATA.axes.find((axis) => axis.key === key).values : [null];
@@ -76,7 +80,7 @@ function groups(points) {
     const own = settings.filter((point) => value === null || point.job.axes[key] === value);
     return scatter(own, {
       name: value === null ? "settings" : plain(value),
-      marker: { size: points.length > 200 ? 6 : 9, color: colour(value === null ? "accent" : `group${order}`), opacity: 0.9, line: { width: 1, color: colour("panel") } },
+      marker: { symbol: own.map((point) => symbolOf(point, against)), size: points.length > 200 ? 6 : 9, color: colour(value === null ? "accent" : `group${order}`), opacity: 0.9, line: { width: 1, color: colour("panel") } },
       error_x: whiskers(own, "x"), error_y: whiskers(own, "y"),
     });
   });
@@ -96,11 +100,11 @@ function referenceOf(jobs) {
   return known[Math.floor(known.length / 2)] ?? null;
 }
 
-/** x and y of the line through the rivals of a group, which ends at the reference itself: of PSNR it has none. */
-function toReference(own, against, metric) {
-  const places = own.filter((point) => point.job.rival).map((point) => [point.x[0], point.y[0]]);
+/** x and y of a line through some of a group, which ends at the reference itself: of PSNR it has none. */
+function toReference(own, through, against, metric) {
+  const places = own.filter((point) => through(point.job)).map((point) => [point.x[0], point.y[0]]);
   const seconds = referenceOf(own.map((point) => point.job));
-  if (seconds !== null && metric !== "psnr") places.push([against === "share" ? 100 : seconds * DATA.seconds_factor, height(1)]);
+  if (places.length && seconds !== null && metric !== "psnr") places.push([against === "share" ? 100 : seconds * DATA.seconds_factor, height(1)]);
   places.sort((a, b) => a[0] - b[0]);
   return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
 }
@@ -109,12 +113,12 @@ function toReference(own, against, metric) {
 function lines(points, against, metric) {
   const ordered = points.filter((point) => point.job.group).toSorted((a, b) => a.x[0] - b.x[0]);
   const together = [...new Set(ordered.map((point) => point.job.group))].map((group) => ordered.filter((point) => point.job.group === group));
-  const fronts = together.map((own) => scatter(own.filter((point) => point.job.fronts[against].includes(metric)), {
+  const fronts = together.map((own) => ({ ...scatter([], {}), ...toReference(own, (job) => job.fronts[against].includes(metric), against, metric),
     name: "Pareto front", legendgroup: "front", mode: "lines", line: { color: frontColour(own), width: 1.25, shape: "hv" }, hoverinfo: "skip",
-  }));
+  })).filter((trace) => trace.x.length > 1);
   const lined = [...new Set(ordered.map((point) => point.job.rivals_with))].map((group) => ordered.filter((point) => point.job.rivals_with === group));
   const dashed = lined.filter((own) => own.some((point) => point.job.rival)).map((own) => ({
-    ...scatter([], {}), ...toReference(own, against, metric),
+    ...scatter([], {}), ...toReference(own, (job) => job.rival, against, metric),
     legendgroup: "rival", mode: "lines", line: { color: colour("rival"), width: 1.5, dash: "dash" }, hoverinfo: "skip",
   }));
   const rivals = together.map((own) => own.filter((point) => point.job.rival)).map((own) => scatter(own, {
@@ -132,7 +136,8 @@ function referencesOf(points, against) {
   const groups = [...new Set(jobs.map((job) => job.group))].map((group) => jobs.filter((job) => job.group === group));
   const known = groups.map(referenceOf).filter((seconds) => seconds !== null);
   if (against === "share") return known.length ? [100] : [];
-  return known.length > REFERENCES ? [] : known.map((seconds) => seconds * DATA.seconds_factor);
+  const places = [...new Set(known.map((seconds) => seconds * DATA.seconds_factor))];
+  return places.length > REFERENCES ? [] : places;
 }
 
 /** Straight lines: the noise floor, and the times of the references. */
@@ -148,21 +153,44 @@ function marks(points, against, metric) {
   }
   for (const x of referencesOf(points, against)) {
     shapes.push({ ...style, yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
-    annotations.push({ ...say, x, xanchor: "right", yref: "paper", y: 0, yanchor: "bottom", text: "reference " });
   }
   return { shapes, annotations };
+}
+
+/** A star where each reference is; of PSNR, which has no end, the legend only says what the dotted lines are. */
+function stars(points, against, metric) {
+  const places = referencesOf(points, against);
+  if (!places.length) return [];
+  const quiet = colour("quiet"), seen = metric !== "psnr";
+  return [{
+    type: "scatter", mode: "lines+markers", name: "reference", hoverinfo: "skip", cliponaxis: false,
+    // No line from one to the next, but one in the legend.
+    x: seen ? places.flatMap((x) => [x, null]) : [null], y: seen ? places.flatMap(() => [height(1), null]) : [null],
+    line: { color: quiet, width: 1, dash: "dot" }, marker: { symbol: "star", size: seen ? 12 : 0, color: colour("ink") },
+  }];
+}
+
+/** Bounds of the quality axis: up to what the reference has, and so far down that small differences stay small. */
+function heights(points, metric) {
+  const floors = points.map((point) => point.job.floor[metric]).filter((value) => value !== null && value !== undefined);
+  const found = [...points.flatMap((point) => point.y), ...floors.map(height)];
+  if (!found.length) return {};
+  const lowest = Math.min(...found), highest = metric === "psnr" ? Math.max(...found) : height(1);
+  const least = metric === "psnr" ? 3 : stretched() ? 1 : NARROW;
+  const span = Math.max(least, highest - lowest);
+  return { range: [highest - 1.08 * span, highest + 0.06 * span] };
 }
 
 function draw(against) {
   const metric = chosen("metric");
   const points = pointsOf(against, metric);
-  const yaxis = axisStyle(metricName(metric));
+  const yaxis = { ...axisStyle(metricName(metric)), ...heights(points, metric) };
   if (stretched()) Object.assign(yaxis, { tickvals: TICKS.map(height), ticktext: TICKS.map((tick) => (1 - tick > 1.5 * TOP ? `${tick}` : `≥ ${tick}`)) });
   const layout = {
     ...baseLayout(), ...marks(points, against, metric), yaxis,
     xaxis: { ...axisStyle(AGAINST[against].title()), rangemode: "tozero" },
   };
-  const drawn = [...lines(points, against, metric), ...groups(points)];
+  const drawn = [...lines(points, against, metric), ...groups(points, against), ...stars(points, against, metric)];
   Plotly.react(byId(`plot-${against}`), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
 }
 

@@ -1,6 +1,7 @@
 // Puts everything in motion.
 
 const PAPER = 660; // width of a plot in print, in pixels
+const PRINTED = [48, 110]; // of a picture in the grid, from and to
 
 function turn(scheme) {
   document.documentElement.style.colorScheme = scheme;
@@ -21,7 +22,14 @@ function startPrinting() {
     before = document.documentElement.style.colorScheme;
     turn("light");
     all(".plot.js-plotly-plot").forEach((plot) => Plotly.relayout(plot, { width: PAPER }));
-    all("#grid img").forEach((image) => (image.src = uri(image.place)));
+    // At once: what waits until it is decoded would be white on paper.
+    all("#grid img").forEach((image) => {
+      image.decoding = "sync";
+      if (!image.src) image.src = uri(image.place);
+    });
+    const columns = byId("grid").querySelectorAll("thead th").length;
+    const fitting = columns ? (PAPER - 60) / (columns - 1) - 8 : PRINTED[1];
+    byId("grid").style.setProperty("--printed", `${Math.max(PRINTED[0], Math.min(PRINTED[1], fitting))}px`);
   });
   addEventListener("afterprint", () => turn(before));
 }
