@@ -222,8 +222,8 @@ class ClaimedFigure:
     noise_floor: float | None = None
     """The least likeness (for MAE the largest distance) of the reference to itself, see `NoiseFloor`."""
     repeat_floor: float | None = None
-    """The same, but of the same machine and numerics only. Of timings: the median absolute deviation from one repetition
-    of the same work to the next."""
+    """The same, but of the same machine and numerics only. Of timings: the median absolute deviation of repetitions of
+    the same work."""
     mad: float | None = None
     """Of timings: the median absolute deviation of all, as in results.csv."""
 

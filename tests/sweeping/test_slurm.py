@@ -47,7 +47,7 @@ class Sweep:
         ]  # fmt: skip
         return subprocess.Popen(
             command, cwd=self.home, env={**os.environ, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_heed_interrupts,
         )  # fmt: skip
 
     def run(self, *overrides: str, **environment: str) -> tuple[int, str]:
@@ -77,6 +77,11 @@ class Sweep:
     def task(self, number: int) -> str:
         """Slurm's id."""
         return str(self.submitted()["tasks"][str(number)]["id"])
+
+
+def _heed_interrupts() -> None:
+    """A shell lets what it starts in the background ignore Ctrl-C, and children take that over."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
