@@ -15,11 +15,12 @@ import pytest
 
 from tests.children import started
 from wavespeed_runner.cli import main
+from wavespeed_runner.errors import RunError
 from wavespeed_runner.models import call, pretrained
 from wavespeed_runner.record import write_text
 from wavespeed_runner.runner import write_record
 from wavespeed_runner.store import Store
-from wavespeed_runner.sweeping import folder
+from wavespeed_runner.sweeping import folder, worker
 
 LONG = 120
 """Seconds; far more than any of this takes."""
@@ -321,6 +322,21 @@ def test_a_full_disk_fails_the_jobs_in_one_line_each_and_the_command_goes_on_lat
     assert len(folders(tmp_path)) == 1 and set(statuses(tmp_path).values()) == {"completed"}
     left = [p for p in folders(tmp_path)[0].rglob(".*") if p.name not in (".lock", ".hydra")]
     assert not left and not list(folders(tmp_path)[0].glob("*/lost.json"))
+
+
+def test_a_reason_that_the_disk_does_not_take_is_said_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        if path.parent.name.isdigit():
+            raise RunError(f"{path}: cannot be written")
+        write_text(path, text)
+
+    monkeypatch.setattr(folder, "write_text", full)
+    monkeypatch.setattr(worker, "_run_by_hydra", lambda *_: {"message": "no space left"})
+    assert main(sweep(tmp_path, "seed=1")) == 1
+    said = capsys.readouterr().out
+    assert "1/1  job 0  lost: no space left" in said and "\n  job 0: no space left" in said
 
 
 def test_records_are_written_seldom_while_a_job_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

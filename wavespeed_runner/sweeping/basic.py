@@ -12,16 +12,16 @@ from .worker import perform
 
 
 def launch(
-    sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int], None]
+    sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
-    """Runs the jobs and calls `on_end` with the number of each as it ends; why some left no final record."""
+    """Runs the jobs and calls `on_end(number, reason)` as each ends; why some left no final record."""
     memory, lost = Memory(), {}
     try:
         for job in by_what_they_load(jobs):
             if reason := perform(sweep, job, memory):
                 sweep.mark_lost(job.number, reason)
                 lost[job.number] = reason
-            on_end(job.number)
+            on_end(job.number, reason)
     finally:
         memory.clear()
     return lost

@@ -81,9 +81,9 @@ class Progress:
             if found := by_status.get(status):
                 self._say(f"{len(found)} {status}", style="bold red")
             for job in found or ():
-                self._say(
-                    f"  job {job.number} ({self.label(job.number)}): {self.outcomes[job.number].reason or status}"
-                )
+                label, name = self.label(job.number), f"job {job.number}"
+                which = name if label == name else f"{name} ({label})"
+                self._say(f"  {which}: {self.outcomes[job.number].reason or status}")
         for reason, count in Counter(job.skipped for job in by_status.get("skipped", ())).items():
             self._say(f"{count} skipped: {reason}", style="yellow")
         if missing := by_status.get("missing"):

@@ -24,9 +24,9 @@ PATIENCE_S = 60.0
 
 
 def launch(
-    sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int], None]
+    sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
-    """Runs the jobs and calls `on_end` with the number of each as it ends; why some left no final record."""
+    """Runs the jobs and calls `on_end(number, reason)` as each ends; why some left no final record."""
     lost = {}
     for job in jobs:
         said = sweep.job(job.number) / SAID
@@ -41,7 +41,7 @@ def launch(
         if not sweep.is_final(job):
             sweep.mark_lost(job.number, reason)
             lost[job.number] = reason
-        on_end(job.number)
+        on_end(job.number, lost.get(job.number, ""))
     return lost
 
 

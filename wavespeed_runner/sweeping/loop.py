@@ -168,8 +168,11 @@ def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[...,
 
     by_number = {job.number: job for job in jobs}
 
-    def on_end(number: int) -> None:
-        outcomes[number] = sweep.outcome_of(by_number[number])
+    def on_end(number: int, reason: str) -> None:
+        found = sweep.outcome_of(by_number[number])
+        # A full disk does not even take the note of it.
+        noted = not reason or found.status not in ("missing", "unfinished")
+        outcomes[number] = found if noted else Outcome(status="lost", reason=reason)
         progress.job(number)
 
     sweep.callbacks.on_multirun_start(config=config, config_name=CONFIG_NAME)

@@ -40,9 +40,9 @@ log = logging.getLogger("wavespeed_runner")
 
 
 def launch(
-    sweep: SweepFolder, jobs: list[Job], options: Options | Mapping[str, Any], on_end: Callable[[int], None]
+    sweep: SweepFolder, jobs: list[Job], options: Options | Mapping[str, Any], on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
-    """Runs the jobs and calls `on_end(number)` as each ends.
+    """Runs the jobs and calls `on_end(number, reason)` as each ends; a reason where it left no final record.
 
     Returns:
         number -> reason, of those that left no final record: cancelled, out of time or memory, with a node that died.
@@ -125,7 +125,7 @@ def _first_look(name: str, poll: float) -> dict[str, State]:
 
 
 def _follow(
-    sweep: SweepFolder, waiting: list[Job], tasks: Tasks, options: Options, on_end: Callable[[int], None]
+    sweep: SweepFolder, waiting: list[Job], tasks: Tasks, options: Options, on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
     """Submits what waits, as Slurm takes it, and looks at queue and records until every job has ended."""
     lost: dict[int, str] = {}
@@ -142,7 +142,7 @@ def _follow(
         ended = _ended_now(sweep, tasks, options, gone, lost)
         room += len(ended)
         for number in ended:
-            on_end(number)
+            on_end(number, lost.get(number, ""))
         if tasks.open or waiting:
             time.sleep(options.poll)
     return lost
