@@ -110,3 +110,18 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 handler.close()
         logger.setLevel(level)
         logger.handlers = handlers
+
+
+APART = {"Slurm": "test_slurm.py", "a browser": "test_page_in_browser.py", "kills at random moments": "test_kills.py"}
+"""What a log should show to have run, and the files that do it."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, file in APART.items():
+        parts = []
+        for outcome in ("passed", "failed", "error", "skipped"):
+            reports = terminalreporter.stats.get(outcome, ())
+            count = sum(f"/{file}" in report.nodeid for report in reports)
+            parts += [f"{count} {outcome}"] if count else []
+        if parts:
+            terminalreporter.write_line(f"tests with {what} ({file}): {', '.join(parts)}")
