@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY
+from wavespeed_runner import interrupts
 from wavespeed_runner.cli import main
 from wavespeed_runner.logs import LogFile, log_to
 from wavespeed_runner.models import call, pretrained
@@ -118,7 +119,17 @@ def test_a_stop_that_a_library_takes_for_its_own_error_or_swallows_is_a_stop(
     assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
     assert len(record["samples"]) == finished
     family()
-    assert main(command(tmp_path)) == 0, "it is over with that command"
+    assert not interrupts.came() and main(command(tmp_path)) == 0, "it is over with that command"
+
+
+def test_a_stop_while_the_noise_floor_is_measured_is_no_floor_that_could_not_be(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = stopped_inside(ImportError)
+    monkeypatch.setattr("wavespeed_runner.noise_floor._measure", lambda *_: stop())
+    floor = ["measure=default", "measure.warmup=0", "measure.noise_floor=repeat"]
+    assert main([*command(tmp_path), *floor]) == 130
+    assert on_disk(tmp_path / "outputs")["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -16,7 +16,7 @@ _state = {"came": False}
 
 
 def came() -> bool:
-    """Whether one has come since the outermost `heeded` began."""
+    """Whether one has come, of the command that runs."""
     return _state["came"]
 
 
@@ -36,7 +36,9 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _state["came"] = False
+    if signal.getsignal(signal.SIGTERM) is _interrupt:  # inside of another, which heeds both
+        yield
+        return
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
@@ -49,6 +51,7 @@ def heeded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _state["came"] = False
 
 
 def _interrupt(_number: int, _frame: Any) -> NoReturn:

@@ -11,6 +11,7 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
+from . import interrupts
 from .errors import one_line
 from .execution import Execution, StageRun
 from .outputs import likeness
@@ -31,6 +32,7 @@ def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         try:
             _measure(plan, floor, execution, record)
         except Exception as error:
+            interrupts.check()
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
             failed = f"{type(error).__name__}: {one_line(error)}"
         if failed:

@@ -64,6 +64,7 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory |
         write_record(folder, record)  # from here on a kill, too, leaves a record
         _run_samples(plan, folder, execution, record)
         noise_floor.measure(plan, execution, record)  # here, where no batch's values hold the model any more
+        interrupts.check()
         record["status"] = "completed"
     except KeyboardInterrupt:
         record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}

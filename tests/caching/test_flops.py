@@ -184,3 +184,20 @@ def test_an_operator_that_cannot_be_counted_fails_no_run(plain: Generated) -> No
         plain.denoise(steps=1)
     calls.first = {form: (denoiser, args, {}) for form, (denoiser, args, _) in calls.first.items()}
     assert counted(calls, FLUX.blocks, fbcache(ALWAYS)).missing.startswith("TypeError while counting: ")
+
+
+def test_a_form_of_call_is_counted_once_and_again_when_the_layers_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers, given = torch.nn.Sequential(torch.nn.Linear(4, 8)), (torch.zeros(2, 4),)
+    first = flops._by_module(layers, given, {})["Global"]
+    assert first == linear(4, 8, 2)
+    made = []
+
+    def counter(**options: Any) -> FlopCounterMode:
+        made.append(options)
+        return FlopCounterMode(**options)
+
+    monkeypatch.setattr("torch.utils.flop_counter.FlopCounterMode", counter)
+    assert flops._by_module(layers, given, {})["Global"] == first and not made
+    assert flops._by_module(layers, (torch.zeros(3, 4),), {})["Global"] == linear(4, 8, 3) and len(made) == 1
+    layers.append(torch.nn.Linear(8, 8))
+    assert flops._by_module(layers, given, {})["Global"] == linear(4, 8, 2) + linear(8, 8, 2)

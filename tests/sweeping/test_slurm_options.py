@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner.config import CONF
-from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.sweeping import slurm, slurm_options, slurm_queue
 from wavespeed_runner.sweeping.slurm_options import Options, minutes, options_of
 from wavespeed_runner.sweeping.slurm_queue import ENDED, State, read_job, read_queue, why_lost
-from wavespeed_runner.sweeping.slurm_submit import _outside_of_any_job, _parameters
+from wavespeed_runner.sweeping.slurm_submit import Refused, _outside_of_any_job, _parameters, _words
 
 JOB = (
     "JobId=15 ArrayJobId=12 ArrayTaskId=3 JobName=wavespeed-0 UserId=me(1000) JobState=TIMEOUT Reason=TimeLimit "
@@ -234,3 +234,32 @@ def test_a_sweep_that_is_run_in_a_job_does_not_hand_that_job_s_environment_on(mo
         assert {key: os.environ[key] for key in kept} == kept
         assert not {"SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SRUN_CPUS_PER_TASK"} & os.environ.keys()
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("said", ["Invalid account or account/partition combination specified", "invalid partition"])
+def test_what_slurm_refuses_for_good_is_not_waited_for(said: str) -> None:
+    with pytest.raises(RunError, match=said):
+        slurm._give_up(Refused(said), 0.0)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "QOSMaxSubmitJobPerUserLimit: Batch job submission failed: Job violates accounting/QOS policy",
+        "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or ...)",
+        "Batch job submission failed: Resource temporarily unavailable",
+        "Unable to contact slurm controller (connect failure)",
+        "Batch job submission failed: Socket timed out on send/recv operation",
+    ],
+)
+def test_what_slurm_refuses_for_now_is_waited_for_some_minutes(said: str) -> None:
+    slurm._give_up(Refused(said), 0.0)
+    slurm._give_up(Refused(said), slurm.IDLE_S)
+    with pytest.raises(RunError, match="Slurm refuses the jobs"):
+        slurm._give_up(Refused(said), slurm.IDLE_S + 1)
+
+
+def test_sbatch_s_own_words_are_told_in_one_line() -> None:
+    said = "Traceback\nsbatch: error: QOSMaxSubmit\nsbatch: error: Batch job submission failed: no\nsubprocess ended\n"
+    assert _words(said) == "QOSMaxSubmit: Batch job submission failed: no"
+    assert _words("something\nelse\n") == "else" and _words("") == "sbatch failed"

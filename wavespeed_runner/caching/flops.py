@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from .. import interrupts
 from ..config import CacheConfig
 from ..models.family import Blocks, UNetBlocks
 
@@ -98,9 +99,8 @@ def counted(calls: Calls, blocks: Blocks | UNetBlocks | None, cache: CacheConfig
         return Flops(missing="the denoiser is compiled")
     try:
         costs = {form: _cost(*call, blocks, cache) for form, call in calls.first.items()}
-    except (
-        Exception
-    ) as error:  # operators of other packages that the counter cannot take apart: no reason to fail a run
+    except Exception as error:  # operators of other packages that cannot be taken apart: no reason to fail a run
+        interrupts.check()
         return Flops(missing=f"{type(error).__name__} while counting: {' '.join(str(error).split())[:200]}")
     return Flops(calls=tuple(costs[form] for form in calls.forms))
 
@@ -127,7 +127,9 @@ def _by_module(denoiser: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    known, form = _KNOWN.setdefault(denoiser, {}), f"{_form(args)} {_form(kwargs)}"
+    # What its layers are, too: a stage of a plugin's may have changed them in place.
+    layers = hash(tuple((name, type(module)) for name, module in denoiser.named_modules()))
+    known, form = _KNOWN.setdefault(denoiser, {}), f"{layers} {_form(args)} {_form(kwargs)}"
     if form not in known:
         # torch knows the fused attention of CUDA alone.
         on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, RunError
 from .folder import LOST
 from .slurm_options import LOCAL, VARIABLE, Options, options_of
-from .slurm_queue import LIMIT, STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
+from .slurm_queue import FOR_NOW, STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
 from .slurm_submit import Refused, submit
 from .slurm_tasks import Tasks
 
@@ -35,6 +35,9 @@ LOOKS = 3
 may be on its way through a shared file system."""
 TRIES, TRIES_S = 5, 30.0
 """So often, and for so many seconds, Slurm is asked before it counts as out of reach."""
+
+IDLE_S = 300.0
+"""Seconds for which Slurm may refuse jobs, for reasons that pass, while it has none of ours."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -131,21 +134,59 @@ def _follow(
     lost: dict[int, str] = {}
     gone: dict[int, int] = {}
     size = max_array_size() if waiting else 0
-    room = len(waiting)  # for so many more of ours Slurm may have a place
+    count = size  # of so many the next array may be; 0: Slurm takes no more until one of ours has ended
+    idle_since = None
     while waiting or tasks.open:
-        while waiting and (room or not tasks.open):
-            asked = waiting[: min(size, max(room, 1))]
-            taken = _submit(sweep, asked, tasks, options)
-            waiting, room = waiting[taken:], room - taken if taken == len(asked) else 0
-            if not taken:
-                break
+        if waiting and count:
+            waiting, refused = _fill(sweep, waiting, tasks, options, min(count, size))
+            count = 0 if refused else size
+            if refused and not tasks.open:
+                idle_since = idle_since or time.monotonic()
+                _give_up(refused, time.monotonic() - idle_since)
+                count = 1
+            else:
+                idle_since = None
         ended = _ended_now(sweep, tasks, options, gone, lost)
-        room += len(ended)
+        count += len(ended)
         for number in ended:
             on_end(number, lost.get(number, ""))
         if tasks.open or waiting:
             time.sleep(options.poll)
     return lost
+
+
+def _fill(
+    sweep: SweepFolder, waiting: list[Job], tasks: Tasks, options: Options, count: int
+) -> tuple[list[Job], Refused | None]:
+    """Submits jobs, as arrays of so many at most, until all are or Slurm refuses even one: there may be a limit for
+    each user, which nobody tells. What still waits, and what Slurm said."""
+    while waiting:
+        count = min(count, len(waiting))
+        try:
+            _submit(sweep, waiting[:count], tasks, options)
+        except Refused as refused:
+            if count == 1 or not FOR_NOW.search(str(refused)):
+                if tasks.open:
+                    tasks.warn(f"Slurm takes no more jobs for now ({refused}); the others follow as these end")
+                return waiting, refused
+            count //= 2
+        else:
+            waiting = waiting[count:]
+    return waiting, None
+
+
+def _give_up(refused: Refused, idle: float) -> None:
+    """Of a refusal while none of our jobs is there whose end could be waited for; for so many seconds now.
+
+    A limit may be used up by other jobs, or by ours that Slurm is still ending; a controller may be starting again.
+
+    Raises:
+        RunError: waiting is in vain, or was.
+    """
+    if idle > IDLE_S or not FOR_NOW.search(str(refused)):
+        raise RunError(f"Slurm refuses the jobs: {refused}; see hydra.launcher.*, {LOCAL}, ${VARIABLE}") from None
+    if not idle:
+        log.warning("Slurm takes no job for now (%s); it is asked for %.0f minutes", refused, IDLE_S / 60)
 
 
 def _ended_now(
@@ -183,40 +224,18 @@ def _ended_now(
     return found
 
 
-def _submit(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> int:
-    """Submits jobs as one array and notes their ids; how many of them Slurm has taken. It may have a limit for each
-    user, which nobody tells: then fewer are tried, and the others when some of ours have ended.
+def _submit(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> None:
+    """Submits jobs as one array and notes their ids.
 
     Raises:
-        RunError: Slurm refuses them, and there is nothing to wait for.
+        Refused: by Slurm.
     """
-    count = len(jobs)
-    while True:
-        numbers = [job.number for job in jobs[:count]]
-        before = {number: _written(sweep, number) for number in numbers}
-        try:
-            ids = submit(sweep.path.resolve(), LOGS, numbers, tasks.name, options)
-            break
-        except Refused as error:
-            if count > 1 and LIMIT.search(str(error)):
-                count //= 2
-                continue
-            if not _has_some(tasks):
-                raise RunError(f"Slurm refuses the jobs: {error}; see hydra.launcher.*, {LOCAL}, ${VARIABLE}") from None
-            tasks.warn(f"Slurm takes no more jobs for now ({error}); the others follow as these end")
-            return 0
-    tasks.add(ids, before, {job.number: _wanted(job) for job in jobs[:count]})
+    numbers = [job.number for job in jobs]
+    before = {number: _written(sweep, number) for number in numbers}
+    ids = submit(sweep.path.resolve(), LOGS, numbers, tasks.name, options)
+    tasks.add(ids, before, {job.number: _wanted(job) for job in jobs})
     array = ids[numbers[0]].partition("_")[0]
     print(f"Slurm: submitted {_jobs(ids)} as {array}; to cancel: scancel {array}; output: {sweep.path / LOGS}")
-    return count
-
-
-def _has_some(tasks: Tasks) -> bool:
-    """Whether Slurm still has any of ours: one whose record is written counts until Slurm, too, has ended it."""
-    try:
-        return bool(tasks.open) or any(state.alive for state in look(tasks.name).values())
-    except NoAnswer:
-        return True
 
 
 def _jobs(some: Sized) -> str:

@@ -23,7 +23,9 @@ https://slurm.schedmd.com/squeue.html"""
 STUCK = re.compile(r"held|never|invalid|badconstraints|Partition(Config|(Time|Node)Limit|Down)|Inactive", re.IGNORECASE)
 """Reasons for which a job waits until somebody does something."""
 
-LIMIT = re.compile(r"limit|temporarily un|too many", re.IGNORECASE)
+FOR_NOW = re.compile(
+    r"submit\w*limit|submit limit|MaxJobCount|too many|temporarily un|unable to contact|timed out", re.IGNORECASE
+)
 """In what `sbatch` says when it would take fewer jobs, or these later."""
 
 ANSWER_S = 60

@@ -41,9 +41,15 @@ def submit(folder: Path, logs: str, numbers: list[int], name: str, options: Opti
         with _outside_of_any_job():
             made = executor.map_array(run_job, [str(folder)] * len(numbers), numbers)
     except (FailedJobError, FailedSubmissionError) as error:
-        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip()]
-        raise Refused(printable(lines[-1] if lines else "sbatch failed")) from None
+        raise Refused(_words(str(error))) from None
     return {number: task.job_id for number, task in zip(numbers, made, strict=True)}
+
+
+def _words(said: str) -> str:
+    """What `sbatch` said of an error, in one line: its own lines, else the last one."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    own = [line.removeprefix("sbatch: error: ") for line in lines if line.startswith("sbatch: error: ")]
+    return printable(": ".join(dict.fromkeys(own)) or (lines[-1] if lines else "sbatch failed"))
 
 
 def run_job(folder: str, number: int) -> None:
