@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.claim_verdict import (
-    LEAST,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    WITHIN_NOISE,
-    Judged,
-    judge,
-    verdict_of,
-)
+from wavespeed_runner.claim_noise import CLAIMED, LEAST, MOST
+from wavespeed_runner.claim_verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, Judged, judge, verdict_of
 from wavespeed_runner.claims import OTHER_CONFIG, claim_of, contradictions, differences
 from wavespeed_runner.config import ClaimConfig, ClaimedFigure
 from wavespeed_runner.metrics.quality import summarize
 from wavespeed_runner.metrics.timing import summary
 from wavespeed_runner.report.measured import measured as reported
+from wavespeed_runner.report.verdict_text import headline
 
 Record = dict[str, Any]
 
@@ -304,7 +299,8 @@ def test_a_verdict_never_gets_better_further_away(
     claim.ssim = ClaimedFigure(value=value, low=value - half, high=value + half, repeat_floor=floor)
     claim.psnr = claim.mae = claim.mae_similarity = None
     record["noise_floor"] = None
-    room = max(1 - floor, LEAST["ssim"])
+    half = min(half, CLAIMED["ssim"])
+    room = max(min(1 - floor, CLAIMED["ssim"] - half), LEAST["ssim"])
     order = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
     ranks = []
     for distance in (off, off * 1.5):
@@ -348,6 +344,27 @@ def test_of_the_same_pictures_a_floor_excuses_nothing(measured: Record) -> None:
     with_another_torch(measured)
     assert said(judge(claim, measured))["ssim"] == NOT_REPRODUCED
     assert said(judge(claim, again(measured)))["ssim"] == REPRODUCED, "of others the interval counts"
+
+
+@pytest.mark.parametrize(
+    ("what", "off"),
+    [("ssim", 5e-4), ("mae_similarity", 2e-4), ("mae", -0.05), ("psnr", 0.05), ("computed_share", -5e-4)],
+)
+def test_of_the_same_pictures_only_rounding_is_let_pass(measured: Record, what: str, off: float) -> None:
+    """Elsewhere the reference may be another, by as much as nobody sees; another config is no such reason."""
+    claim = claim_of(measured)
+    if what == "computed_share":
+        claim.computed_share = (claim.computed_share or 0) + off
+    else:
+        figure = getattr(claim, what)
+        figure.value += off
+    assert said(judge(claim, measured))[what] == NOT_REPRODUCED
+    claim.fingerprint = "0" * 64
+    assert said(judge(claim, measured))[what] == NOT_REPRODUCED
+    with_another_torch(measured)
+    parts = judge(claim, measured)
+    assert said(parts)[what] == WITHIN_NOISE
+    assert "the file was edited" not in headline(claim, measured, parts)
 
 
 @pytest.mark.parametrize(("part", "value"), [("worst", 0.89), ("low", 0.89), ("high", 0.93)])
@@ -432,6 +449,17 @@ CONTRADICTORY: dict[str, tuple[Change, str]] = {
     "range": (lambda c: vars(c).update(ssim=ClaimedFigure(value=1.5)), "ssim 1.5 is not within -1 to 1"),
     "time": (lambda c: vars(c).update(seconds=ClaimedFigure(value=0.0)), "seconds 0 is not above 0"),
     "share": (lambda c: vars(c).update(computed_share=-0.1), "computed_share -0.1 is below 0"),
+    "endless share": (lambda c: vars(c).update(computed_share=inf), "computed_share inf is not finite"),
+    "endless bound": (lambda c: vars(c.seconds).update(high=inf), "seconds high inf is not finite"),
+    "no number": (lambda c: vars(c.ssim).update(low=nan), "ssim low nan is not finite"),
+    "endless value": (lambda c: vars(c.psnr).update(value=inf), "psnr inf is not finite"),
+    "endless deviation": (lambda c: vars(c.seconds).update(repeat_floor=inf), "seconds repeat_floor inf is not finite"),
+    "bound": (lambda c: vars(c.mae_similarity).update(high=1.1), "mae_similarity high 1.1 is not within 0 to 1"),
+    "floor": (lambda c: vars(c.psnr).update(noise_floor=-1e308), "psnr noise_floor -1e+308 is not within 0 to 200"),
+    "repeat floor": (lambda c: vars(c.mae).update(repeat_floor=300.0), "mae repeat_floor 300 is not within 0 to 255"),
+    "worst of all": (lambda c: vars(c.mae).update(worst=256.0), "mae worst 256 is not within 0 to 255"),
+    "lowest speed-up": (lambda c: vars(c.speedup).update(low=0.0), "speedup low 0 is not above 0"),
+    "deviation": (lambda c: vars(c.seconds).update(repeat_floor=-1.0), "seconds repeat_floor -1 is below 0"),
 }
 
 
@@ -444,6 +472,94 @@ def test_a_claim_that_contradicts_itself_is_not_reproduced(measured: Record, wha
     assert words in contradictions(claim)
     first = judge(claim, again(measured))[0]
     assert (first.what, first.verdict) == ("claim", NOT_REPRODUCED) and words in first.text
+
+
+UNFAILING: dict[str, tuple[str, ClaimedFigure, float]] = {
+    "interval": ("ssim", ClaimedFigure(value=0.999, low=0.0, high=1.0), 0.1),
+    "floor": ("ssim", ClaimedFigure(value=0.999, repeat_floor=0.0), 0.1),
+    "both": ("ssim", ClaimedFigure(value=0.999, low=0.9, high=1.0, repeat_floor=0.9), 0.94),
+    "numerics": ("mae_similarity", ClaimedFigure(value=0.99, noise_floor=0.0), 0.5),
+    "MAE": ("mae", ClaimedFigure(value=1.0, low=0.0, high=255.0, repeat_floor=255.0), 80.0),
+    "PSNR": ("psnr", ClaimedFigure(value=60.0, repeat_floor=1.0), 8.0),
+    "seconds": ("seconds", ClaimedFigure(value=0.1, low=0.1, high=1000.0), 1.05),
+    "repetitions": ("seconds", ClaimedFigure(value=0.1, high=0.12, repeat_floor=99.0), 1.05),
+    "speed-up": ("speedup", ClaimedFigure(value=10.0, low=0.5, high=12.0), 1.2),
+}
+"""Claims whose own interval or floor is so wide that nothing would be outside, and what was found."""
+FOUND: dict[str, Callable[[Record, str, float], Any]] = {
+    "seconds": lambda r, name, value: r["timing"].update(median=value),
+    "speedup": lambda r, name, value: r["timing"].update(speedup=value),
+}
+
+
+def judged_alone(measured: Record, name: str, figure: ClaimedFigure, found: float) -> Judged:
+    """How one figure is judged of other pictures, with other versions: the floor of other numerics counts too."""
+    claim = claim_of(measured)
+    setattr(claim, name, figure)
+    found_in = FOUND.get(name, lambda r, name, value: r["quality"][name].update(mean=value))
+    record = again(measured, lambda r: (with_another_torch(r), found_in(r, name, found)))
+    record["noise_floor"] = None
+    (part,) = (part for part in judge(claim, record) if part.what == name)
+    return part
+
+
+@pytest.mark.parametrize("what", UNFAILING)
+def test_no_claim_is_written_so_that_it_cannot_fail(measured: Record, what: str) -> None:
+    part = judged_alone(measured, *UNFAILING[what])
+    assert part.verdict == NOT_REPRODUCED and ", its own interval and floors count for " in part.text, part
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wide", "inside", "outside"),
+    [
+        ("ssim", 0.9, {"low": 0.7, "high": 0.99}, 0.8501, 0.8485),
+        ("ssim", 0.9, {"repeat_floor": 0.7}, 0.8501, 0.8499),
+        ("ssim", 0.9, {"low": 0.88, "high": 0.92, "repeat_floor": 0.9}, 0.8501, 0.8499),
+        ("mae", 12.75, {"low": 3.0, "high": 30.0}, 17.7, 17.9),
+        ("psnr", 30.0, {"low": 20.0, "high": 40.0}, 27.01, 26.8),
+        ("seconds", 1.0, {"low": 0.5, "high": 2.0}, 1.3, 1.31),
+        ("speedup", 2.0, {"low": 1.1, "high": 4.0}, 1.53, 1.52),
+    ],
+)
+def test_a_wide_interval_over_few_prompts_counts_up_to_a_cap(
+    measured: Record, name: str, value: float, wide: dict[str, float], inside: float, outside: float
+) -> None:
+    """And then what was measured is noise, here the least: of a time a twentieth."""
+    for sample in measured["samples"]:
+        sample["reference_raw_seconds"] = [2.0]
+    figure = ClaimedFigure(value=value, **wide)
+    good, bad = (judged_alone(measured, name, figure, found) for found in (inside, outside))
+    assert (good.verdict != NOT_REPRODUCED, bad.verdict) == (True, NOT_REPRODUCED), (good, bad)
+    cap = f"{CLAIMED[name]:.2g}" if name in CLAIMED else f"{MOST:.0%}"
+    assert good.text.endswith(f", its own interval and floors count for {cap} at most")
+
+
+def test_a_cap_that_does_not_act_is_not_mentioned(measured: Record) -> None:
+    parts = judge(claim_of(measured), again(measured))
+    assert verdict_of(parts) == REPRODUCED and not any("at most" in part.text for part in parts), parts
+
+
+@pytest.mark.parametrize("low", [0.5, 0.99, 1.0])
+@pytest.mark.parametrize("found", [0.9, 1.0])
+def test_no_speedup_bears_no_claimed_one_out(measured: Record, low: float, found: float) -> None:
+    part = judged_alone(measured, "speedup", ClaimedFigure(value=1.02, low=low, high=1.2), found)
+    assert part.verdict == NOT_REPRODUCED and part.text.endswith(", no speed-up")
+    none = judged_alone(measured, "speedup", ClaimedFigure(value=0.95, low=0.9, high=1.2), 0.94)
+    assert none.verdict == REPRODUCED, "who claims none is borne out by none"
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-320, inf, -inf, nan])
+@pytest.mark.parametrize("name", ["seconds", "speedup", "ssim", "mae", "psnr"])
+def test_any_number_is_judged(measured: Record, name: str, value: float) -> None:
+    """A stranger may write any: a verdict, no traceback, and never that it holds unless it is one a run can measure."""
+    claim = claim_of(measured)
+    for part in ("value", "low", "high", "repeat_floor", "noise_floor"):
+        figure = deepcopy(getattr(claim, name))
+        setattr(figure, part, value)
+        changed = deepcopy(claim)
+        setattr(changed, name, figure)
+        parts = judge(changed, again(measured, with_another_torch))
+        assert verdict_of(parts) == NOT_REPRODUCED or contradictions(changed) == []
 
 
 @given(
@@ -464,3 +580,15 @@ def test_no_run_contradicts_itself(
     claim = claim_of(record)
     assert contradictions(claim) == []
     assert {part.verdict for part in judge(claim, record)} == {REPRODUCED}
+
+
+@pytest.mark.parametrize(("speedup", "share", "wrong"), [(2.2, 0.5, False), (2.4, 0.5, True), (9.0, 0.56, True)])
+def test_a_speedup_above_what_the_claimed_share_allows_contradicts_itself(
+    measured: Record, monkeypatch: pytest.MonkeyPatch, speedup: float, share: float, wrong: bool
+) -> None:
+    monkeypatch.setattr("wavespeed_runner.metrics.timing.TOO_FAST", 1.15)
+    claim = claim_of(measured)
+    claim.speedup, claim.computed_share = ClaimedFigure(value=speedup), share
+    said = [part.text for part in judge(claim, measured) if part.what == "claim"]
+    assert bool(said) is wrong
+    assert not wrong or f"speedup {speedup:g} cannot be where a share of {share:g} is computed" in said[0]

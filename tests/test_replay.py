@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tests.conftest import PROMPTS
 from wavespeed_runner import replay
+from wavespeed_runner.config import MeasureConfig
 from wavespeed_runner.pictures import read_png, write_png
 from wavespeed_runner.plan import build_plan
 from wavespeed_runner.record import PICTURE_KEY
@@ -63,6 +65,34 @@ def test_a_picture_gives_the_same_picture(finished: Finished, replayed: Replayed
     assert status == 0 and "identical, 1 of 1 pictures" in out
     (again,) = Path("outputs/runs").glob("*/*-replay/images/*.png")
     assert (read_png(again)[0] == read_png(picture_of(finished, part))[0]).all()
+
+
+MEASURED = {
+    "warmup": "0", "repeats": "2", "difference_gain": "2.5", "reference_steps": "8", "in_turn": "true",
+    "noise_floor": "full",
+}  # fmt: skip
+"""Every key of `measure` but `reference`, which takes the others' point away; none at its default."""
+
+
+def test_a_picture_that_was_measured_in_every_way_gives_the_same(
+    composed: Any, replayed: Replayed, tmp_path: Path
+) -> None:
+    assert {*MEASURED, "reference"} == {field.name for field in fields(MeasureConfig)}
+    config = composed("measure=default", *(f"measure.{key}={value}" for key, value in MEASURED.items()))
+    default = asdict(MeasureConfig())
+    assert all(config["measure"][key] != default[key] for key in MEASURED)
+    record = run_plan(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
+    assert record["status"] == "completed", record["error"]
+    status, out, err = replayed(picture_of((tmp_path / "run", record)))
+    assert status == 0 and "identical, 1 of 1 pictures" in out, err
+
+
+@pytest.mark.parametrize("key", [*MEASURED, "reference"])
+def test_no_key_of_measure_stands_in_the_way(finished: Finished, tmp_path: Path, key: str) -> None:
+    value = yaml.safe_load(MEASURED.get(key, "false"))
+    picture = with_config(finished, tmp_path / "x.png", lambda c: c["measure"].update({key: value}))
+    plan, _ = replay._planned(picture, {})
+    assert not plan.config.measure.reference and not plan.config.measure.in_turn
 
 
 @pytest.mark.parametrize("name", ["record.json", "config.yaml"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from time import time
@@ -21,7 +22,7 @@ from wavespeed_runner.pictures import pixels_sha256, read_png
 from wavespeed_runner.plan import Plan, build_plan
 from wavespeed_runner.record import PICTURE_KEY
 from wavespeed_runner.report.console import show
-from wavespeed_runner.runner import _in_turn, run_plan
+from wavespeed_runner.runner import _in_turn, _too_fast, run_plan
 
 Planned = Callable[..., Plan]
 Finished = tuple[Path, dict[str, Any]]
@@ -210,6 +211,35 @@ def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
     monkeypatch.setattr("wavespeed_runner.stages.denoise.time", lambda: time() + later)
     second = run_plan(planned(*CACHED, "cache.residual_diff_threshold=0.3"), tmp_path / "second", [])
     assert second["samples"][0]["reference_source"] == "store" and second["timing"]["same_run"] is same_run
+
+
+@pytest.mark.parametrize(
+    ("speedup", "flop_share", "casting", "fair"),
+    [
+        (2.0, 0.5, None, True),
+        (2.25, 0.5, None, True),
+        (2.35, 0.5, None, False),
+        (1.2, 1.0, None, False),
+        (4.0, 0.5, "float8_e4m3fn", True),
+        (0.5, 0.5, None, True),
+    ],
+)
+def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
+    finished: Finished,
+    monkeypatch: pytest.MonkeyPatch,
+    speedup: float,
+    flop_share: float,
+    casting: str | None,
+    fair: bool,
+) -> None:
+    monkeypatch.setattr("wavespeed_runner.metrics.timing.TOO_FAST", 1.15)
+    record = deepcopy(finished[1])
+    record["engaged"]["cache"]["flop_share"] = flop_share
+    record["config"]["memory"]["layerwise_casting"] = casting
+    record["timing"] |= {"speedup": speedup, "same_run": True}
+    said = _too_fast(record)
+    assert record["timing"]["same_run"] is fair and bool(said) is not fair
+    assert fair or f"{speedup:.2f} cannot be where {flop_share:.0%}" in said[0]
 
 
 def test_in_turn_denoises_both_again_and_nothing_else(planned: Planned, family: Any, tmp_path: Path) -> None:

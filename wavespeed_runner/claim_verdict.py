@@ -7,13 +7,15 @@
                      larger one of the two runs, and by `LEAST` at least; the share by a step of each picture; a time by
                      `SPREADS` robust standard deviations of one repetition of the same work to the next, of the run
                      that varies more, and by `SAME_MACHINE` of itself at least and by `MOST` at most. A speed-up is
-                     divided by as much, and one that is none is never within noise of one
+                     divided by as much
     not reproduced   anything else: a worse figure, one that was claimed and not measured again, a claim that
-                     contradicts itself
+                     contradicts itself, a speed-up that is none
+
+A claim's own interval and floors count up to `CLAIMED` from its value, or `MOST` of a time; see `claim_noise.py`.
 
 Better than claimed is no failure, and is said: a likeness that is far too good may mean that an option did not take
-effect, which the share and the speed-up then show. The same pictures have the same figures, so there only rounding and
-`LEAST` are let pass, also of the worst picture and, where nothing differs, of the intervals.
+effect, which the share and the speed-up then show. The same pictures have the same figures: there only rounding is let
+pass, also of the worst picture and of the intervals; where hardware, versions or code differ `LEAST`, and any interval.
 
 Speed is judged on the same device name only: elsewhere it is not comparable. The noise floor of other numerics counts
 where hardware, versions or code differ; where nothing does, only that of the reference once more. The whole is as good
@@ -24,25 +26,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf
 from typing import Any
 
-from .claims import LIKENESS, better, bounds, claim_of, contradictions, deviation, differences, noise_floor, rounding
+from .claim_noise import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
+from .claims import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
 from .config import ClaimConfig, ClaimedFigure
-
-PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}
-LEAST = {"ssim": 1e-3, "mae_similarity": 4e-4, "mae": 0.1, "psnr": 0.1, "computed_share": 1e-3}
-"""Differences that nobody sees, also where no noise floor was measured: a tenth of a grey level of 255, and what comes
-to about the same in the others. Another kernel of the same library changes a mean by so much."""
-FARTHEST = 200.0
-"""Decibels: no two PSNRs of 8-bit pictures are so far apart."""
-SPREADS = 3
-SAME_MACHINE = 0.05
-"""Part of a time that is put down to another process on the same machine: other memory, another clock rate."""
-MOST = 0.25
-"""Largest part of a time that counts as noise: on a machine that is busier than this, no claim would ever fail."""
-TO_STANDARD_DEVIATION = 1.4826
-"""A median absolute deviation times this estimates the standard deviation of normal values."""
 
 REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
 VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
@@ -65,8 +54,13 @@ class Judged:
 
 def judge(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
     """Every part of a claim that can be compared with a completed record."""
+    from .metrics.timing import is_too_fast
+
     found = claim_of(record)
     wrong = contradictions(claim)
+    speedup, share = claim.speedup.value if claim.speedup else None, claim.computed_share
+    if is_too_fast(record["config"], speedup, share):
+        wrong.append(f"speedup {speedup:.6g} cannot be where a share of {share:.6g} is computed")
     itself = (
         [Judged(what=CLAIM, verdict=NOT_REPRODUCED, text=f"contradicts itself: {'; '.join(wrong)}")] if wrong else []
     )
@@ -106,45 +100,31 @@ def _likeness(metric: str, claim: ClaimConfig, record: dict[str, Any], found: Cl
     if measured is None:
         return _missing(metric, figure, record)
     if same_pictures(claim, found):
-        # Another scipy may draw another bootstrap.
-        exact = ("value", "worst") if differences(claim, record) else ("value", "worst", "low", "high")
-        return _exactly(metric, figure, getattr(found, metric), exact)
+        return _exactly(metric, figure, getattr(found, metric), elsewhere=bool(other_machine(claim, record)))
     # PSNR of nothing but pictures that are identical to their references.
     now = inf if measured["mean"] is None else measured["mean"]
-    widening = _widening(metric, claim, record, now)
-    low, high = bounds(figure)
-    verdict, more = _verdict(metric, now, low, high, widening)
-    return Judged(what=metric, verdict=verdict, text=f"{_text(now, figure)}, noise {widening:.2g}", better=more)
+    room = likeness_room(metric, claim, record)
+    verdict, more = _verdict(metric, now, room.low, room.high, room.widening)
+    text = f"{_text(now, figure)}, noise {room.widening:.2g}{_capped(room, f'{CLAIMED[metric]:.2g}')}"
+    return Judged(what=metric, verdict=verdict, text=text, better=more)
 
 
-def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, names: Sequence[str]) -> Judged:
-    """Of the same pictures: each of these parts of the figure on its own."""
+def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, *, elsewhere: bool) -> Judged:
+    """Of the same pictures: each part of the figure on its own; with other versions the reference may be another."""
     if found is None:
         return Judged(what=metric, verdict=REPRODUCED, text=_text(inf, figure), better=True)
     text, verdicts, more = _text(found.value, figure), [], False
-    for name in names:
+    # Another scipy may draw another bootstrap.
+    for name in ("value", "worst") if elsewhere else ("value", "worst", "low", "high"):
         then, now = getattr(figure, name), getattr(found, name)
         if then is None or now is None:
             continue
-        verdict, is_better = _verdict(metric, now, then, then, LEAST[metric])
+        verdict, is_better = _verdict(metric, now, then, then, LEAST[metric] if elsewhere else 0.0)
         verdicts.append(verdict)
         more = more or is_better
         if name != "value" and verdict != REPRODUCED:
             text += f"; {name} {now:.5g}, claimed {then:.5g}"
     return Judged(what=metric, verdict=max(verdicts, key=VERDICTS.index), text=text, better=more)
-
-
-def _widening(metric: str, claim: ClaimConfig, record: dict[str, Any], now: float) -> float:
-    """How much a likeness of other pictures may be off; of PSNR, what the floor's error adds to its own."""
-    figure: ClaimedFigure = getattr(claim, metric)
-    floors = [figure.repeat_floor, noise_floor(record, metric, ("repeat",))]
-    if differences(claim, record):
-        floors += [figure.noise_floor, noise_floor(record, metric)]
-    known = [floor for floor in floors if floor is not None]
-    if metric == "psnr":
-        apart = [min(figure.value - floor, FARTHEST) for floor in known]
-        return max([LEAST[metric], *(20 * log10(1 + 10 ** (decibels / 20)) for decibels in apart)])
-    return max([LEAST[metric], *(abs(PERFECT[metric] - floor) for floor in known)])
 
 
 def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged | None:
@@ -154,9 +134,9 @@ def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Ju
         return None
     if now is None:
         return _missing(name, ClaimedFigure(value=then), record)
-    widening = LEAST[name]
+    widening = LEAST[name] if other_machine(claim, record) else 0.0
     if not same_pictures(claim, found):
-        widening = max(widening, now / max(_computed_steps(record), 1))
+        widening = max(LEAST[name], now / max(_computed_steps(record), 1))
     verdict, more = _verdict(name, now, then, then, widening)
     missing = ((record.get("engaged") or {}).get("cache") or {}).get("flops_missing")
     if missing and verdict == NOT_REPRODUCED:
@@ -186,27 +166,26 @@ def _speed(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
             text = f"{_text(now, figure)}; not comparable: other hardware"
             judged.append(Judged(what=name, verdict=None, text=text))
         else:
-            judged.append(_on_the_same(name, figure, now, _spread(claim, record)))
+            judged.append(_on_the_same(name, claim, record, now))
     return judged
 
 
-def _on_the_same(name: str, figure: ClaimedFigure, now: float, spread: float) -> Judged:
+def _on_the_same(name: str, claim: ClaimConfig, record: dict[str, Any], now: float) -> Judged:
     """A speed on the same hardware."""
-    low, high = bounds(figure)
-    widening = spread * figure.value
-    if name == "speedup":
-        # So much slower, and no more: a share taken off would let any speed-up sink below 1.
-        widening = 0.0 if now <= 1 < low else low * spread / (1 + spread)
-    verdict, more = _verdict(name, now, low, high, widening)
-    return Judged(what=name, verdict=verdict, text=f"{_text(now, figure)}, spread {spread:.0%}", better=more)
+    figure: ClaimedFigure = getattr(claim, name)
+    room = time_room(name, claim, record)
+    spread = room.widening
+    text = f"{_text(now, figure)}, spread {spread:.0%}{_capped(room, f'{MOST:.0%}')}"
+    if name == "speedup" and now <= 1 < figure.value:
+        return Judged(what=name, verdict=NOT_REPRODUCED, text=f"{text}, no speed-up")
+    # So much slower, and no more: a share taken off would let any speed-up sink below 1.
+    widening = room.low * spread / (1 + spread) if name == "speedup" else spread * figure.value
+    verdict, more = _verdict(name, now, room.low, room.high, widening)
+    return Judged(what=name, verdict=verdict, text=text, better=more)
 
 
-def _spread(claim: ClaimConfig, record: dict[str, Any]) -> float:
-    """Part of a time that counts as noise."""
-    figure, deviations = claim.seconds, [deviation(record) or 0.0]
-    if figure is not None and figure.repeat_floor is not None and figure.value:
-        deviations.append(figure.repeat_floor / figure.value)
-    return min(MOST, max(SAME_MACHINE, SPREADS * TO_STANDARD_DEVIATION * max(deviations)))
+def _capped(room: Room, most: str) -> str:
+    return f", its own interval and floors count for {most} at most" if room.capped else ""
 
 
 def _missing(name: str, figure: ClaimedFigure, record: dict[str, Any]) -> Judged:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from hashlib import sha256
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -84,12 +86,17 @@ def prompts_digest(record: dict[str, Any]) -> str:
 
 def differences(claim: ClaimConfig, record: dict[str, Any]) -> list[str]:
     """What may make the same config give other results: prompts, versions, hardware, code; else an `other_config`."""
-    environment = record["environment"]
     found = ["other prompts"] if claim.prompts_sha256 != prompts_digest(record) else []
+    found += other_machine(claim, record)
+    return found or ([OTHER_CONFIG] if claim.fingerprint != record["fingerprint"] else [])
+
+
+def other_machine(claim: ClaimConfig, record: dict[str, Any]) -> list[str]:
+    """Those of the `differences` that may change how a figure is computed: versions, hardware and code."""
+    environment = record["environment"]
     now = {**environment["versions"], "device": environment["device_name"], "code": environment["code"]}
     then = {**claim.versions, "device": claim.device_name, "code": claim.code}
-    found += [f"{key} {then.get(key)} -> {now.get(key)}" for key in {**now, **then} if then.get(key) != now.get(key)]
-    return found or ([OTHER_CONFIG] if claim.fingerprint != record["fingerprint"] else [])
+    return [f"{key} {then.get(key)} -> {now.get(key)}" for key in {**now, **then} if then.get(key) != now.get(key)]
 
 
 def contradictions(claim: ClaimConfig) -> list[str]:
@@ -104,23 +111,39 @@ def contradictions(claim: ClaimConfig) -> list[str]:
         if abs(claim.mae_similarity.value - by_mae) > SAME:
             found.append(f"mae_similarity {claim.mae_similarity.value:.6g} is not 1 - mae / 255, {by_mae:.6g}")
     share = claim.computed_share
-    if share is not None and share < 0:
+    if share is not None and not isfinite(share):
+        found.append(f"computed_share {share:.6g} is not finite")
+    elif share is not None and share < 0:
         found.append(f"computed_share {share:.6g} is below 0")
     return found
 
 
 def _impossible(name: str, figure: ClaimedFigure) -> list[str]:
+    parts = {key: one for key, one in asdict(figure).items() if one is not None}
+    endless = [f"{_part(key)}{one:.6g} is not finite" for key, one in parts.items() if not isfinite(one)]
+    if endless:
+        return endless
     value, (low, high), room = figure.value, bounds(figure), rounding(figure.value)
-    found = []
+    found = [f"{_part(key)}{one:.6g} {wrong}" for key, one in parts.items() if (wrong := _out_of_range(name, key, one))]
     if not low - room <= value <= high + room:
         found.append(f"{value:.6g} lies outside its own {low:.6g} to {high:.6g}")
     if figure.worst is not None and (figure.worst - value) * better(name) > room:
         found.append(f"worst {figure.worst:.6g} is better than the mean {value:.6g}")
-    if name in RANGES and not RANGES[name][0] <= value <= RANGES[name][1]:
-        found.append(f"{value:.6g} is not within {RANGES[name][0]:g} to {RANGES[name][1]:g}")
-    if name in ("seconds", "speedup") and value <= 0:
-        found.append(f"{value:.6g} is not above 0")
     return found
+
+
+def _part(key: str) -> str:
+    return "" if key == "value" else f"{key} "
+
+
+def _out_of_range(name: str, part: str, value: float) -> str:
+    """What is wrong with it; bounds, worst and floors of a likeness are likenesses, and of a time deviations are."""
+    if name in RANGES:
+        least, most = RANGES[name]
+        return "" if least <= value <= most else f"is not within {least:g} to {most:g}"
+    if part in ("value", "low", "high"):
+        return "" if value > 0 else "is not above 0"
+    return "" if value >= 0 else "is below 0"
 
 
 def better(name: str) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,10 +126,11 @@ def _judge(record: dict[str, Any], claim: ClaimConfig) -> int:
 
 
 def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
-    """The figures of a record that was run again, beside its own; what the pictures say has been said."""
-    from .claim_verdict import PICTURES, judge
+    """The figures of a record that was run again, beside its own: no verdict, the pictures have given that."""
+    from .claim_verdict import CLAIM, PICTURES, judge
 
-    _print([part for part in judge(claim, record) if part.what != PICTURES] if claim is not None else [])
+    parts = judge(claim, record) if claim is not None else []
+    _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, PICTURES)])
 
 
 def _print(parts: list[Judged]) -> None:

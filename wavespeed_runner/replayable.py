@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import ClaimConfig
 
 COPY = "to_be_replayed"
 """Under which name an experiment is composed; no message of ours may hold it."""
@@ -94,7 +97,8 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
         ) from None
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable picture or video: {error}") from None
-    alone = {"reference": False, "reference_steps": None, "noise_floor": "none"}
+    # All that needs a reference, which a single picture is not compared with.
+    alone = {"reference": False, "reference_steps": None, "in_turn": False, "noise_floor": "none"}
     measure = {**config["measure"], **alone}
     prompt = config["prompt"]
     claims = {
@@ -124,21 +128,30 @@ def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
 
 def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """What the record says of a config, its own or one beside it; the prompts only where nobody put in others since."""
-    from .claims import claim_of
-
     pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
-    prompts = record["plan"].get("prompts") or []
+    prompts = (record.get("plan") or {}).get("prompts") or []
     same = all(config.get(key) == record["config"].get(key) for key in ("prompt", "prompts"))
     return {
         "fingerprint": record["fingerprint"],
         "prompts": prompts if prompts and same and config.get("prompt") in (None, *prompts) else None,
         "pixels": pixels,
         "machine": machine_of(record),
-        "claim": claim_of(record) if record.get("status") == "completed" and config == record["config"] else None,
+        "claim": _figures(record) if record.get("status") == "completed" and config == record["config"] else None,
     }
 
 
+def _figures(record: dict[str, Any]) -> ClaimConfig | None:
+    """None where the record lacks some of them, or has what is none: replaying it takes no more than its config."""
+    from .claims import claim_of
+
+    try:
+        return claim_of(record)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
 def machine_of(record: dict[str, Any]) -> dict[str, Any]:
-    """What may make the same config give other pictures."""
-    environment = record["environment"]
-    return {**environment["versions"], **{key: environment[key] for key in ("device_name", "code")}}
+    """What may make the same config give other pictures, as far as the record says it."""
+    environment = record.get("environment") or {}
+    known = {key: environment[key] for key in ("device_name", "code") if key in environment}
+    return {**(environment.get("versions") or {}), **known}

@@ -211,12 +211,30 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     record["engaged"] = {**(passes[0] if passes else {}), "cache": merged(engaged)}
     record["cache"] = cache_summary(samples)
     record["timing"] = timing_summary(samples)
+    record["warnings"] += _too_fast(record)
     if plan.reference:
         record["quality"] = summarize([sample["quality"] for sample in samples])
     record["noise_floor"] = noise_floor.summary(plan, samples)
     if any(one.get("calls") for one in engaged):
         record["cache"]["foretold"] = _foretold(plan, samples)
         record["warnings"] += _threshold_warning(plan.config.cache, samples, record["engaged"]["cache"]["hits"])
+
+
+def _too_fast(record: dict[str, Any]) -> list[str]:
+    """Whether the speed-up is more than what was left out can give, because the machine was busier while the reference
+    was timed; then `same_run` is false, and nobody takes it for a result."""
+    from .metrics.timing import is_too_fast
+    from .report.measured import computed_share
+
+    timing, share = record["timing"], computed_share(record)
+    speedup = timing["speedup"]
+    if not is_too_fast(record["config"], speedup, share):
+        return []
+    timing["same_run"] = False
+    return [
+        f"a speed-up of {speedup:.2f} cannot be where {share:.0%} of the reference's work was computed: the machine "
+        "was busier while the reference was timed; measure.in_turn=true times both again, one right after the other"
+    ]
 
 
 def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: int) -> list[str]:

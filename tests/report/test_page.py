@@ -118,6 +118,23 @@ def test_every_job_has_its_figures_trace_and_config(sweep: Sweep) -> None:
     assert front == [row.job for row in sweep.rows if row.front]
 
 
+def test_axes_are_called_as_in_the_console(sweep: Sweep) -> None:
+    axes = {"cache.residual_diff_threshold": "0.1", "cache.start": "2", "stages.cache.start": "3", "a.start": "4"}
+    text = page(replace(sweep, axes=list(axes), rows=[replace(row, axes=axes) for row in sweep.rows]))
+    names = ["residual_diff_threshold", "cache.start", "stages.cache.start", "a.start"]
+    assert [axis["short"] for axis in data_of(text)["axes"]] == names
+
+
+def test_of_a_single_run_only_what_is_known_is_told(sweep: Sweep) -> None:
+    def facts(**known: Any) -> str:
+        text = page(replace(sweep, rows=[replace(sweep.rows[0], axes={}, **known)], axes=[]))
+        return text[text.index('<dl class="facts">') : text.index("</header>")]
+
+    assert "50 % of the reference's work computed" in facts(computed_share=0.5).replace("&#39;", "'")
+    assert "computed" not in facts(computed_share=None)
+    assert "the cache never hit" in facts(computed_share=1.0, never_hit=True)
+
+
 def test_the_table_stands_without_scripts(sweep: Sweep) -> None:
     made = Parts(page(sweep))
     assert len(made.rows) == 6

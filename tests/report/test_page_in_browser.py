@@ -20,6 +20,7 @@ import pytest
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, small_sweep
 from wavespeed_runner.pictures import write_png
 from wavespeed_runner.report.collect import Sweep, collect
+from wavespeed_runner.report.judging import judged
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import NOTHING, texts
 from wavespeed_runner.report.statistics import Interval
@@ -105,6 +106,15 @@ def test_it_filters_by_words_and_status(opened: Callable[..., Any], sweep: Sweep
     window.fill("#filter", "DPMPP_2m 0.65")
     assert [text[0] for text in column(window, 1)] == ["3"] and window.inner_text("#shown") == "1 of 6"
     until(window, "document.querySelectorAll('#plot-seconds .trace .points path').length === 2")  # and the reference
+    better = [
+        str(order) for order, row in enumerate(sweep.rows) if row.quality and row.quality["ssim"].mean.value >= 0.94
+    ]
+    assert 0 < len(better) < 5
+    for said in ("ssim>=0.94", "SSIM>0.93999"):
+        window.fill("#filter", said)
+        assert [text[0] for text in column(window, 1)] == better, said
+    window.fill("#filter", "ssim<0 completed")
+    assert column(window, 1) == [] and window.inner_text("#shown") == "0 of 6"
     window.fill("#filter", "")
     window.locator(".chips label", has_text="completed").click()
     assert column(window, 4) == ["failed"]
@@ -197,6 +207,35 @@ def test_the_rivals_line_ends_at_the_reference(opened: Callable[..., Any], sweep
     assert window.evaluate(stars.format("share")) == [[100, None]]
 
 
+def test_lines_and_points_have_the_same_times(opened: Callable[..., Any], sweep: Sweep) -> None:
+    """Where each job was timed beside a reference of its own, all are drawn beside the middle one."""
+    references = (0.6, 0.6, 0.6, 1.2, 1.2)  # seconds; of the last two the machine was half as fast
+    slow = [replace(row, compared_with="one", rivals_with="one") for row in sweep.rows[:5]]
+    own = [replace(row, reference_seconds=s) for row, s in zip(slow, references, strict=True)]
+    window = opened(replace(sweep, rows=judged(own)))
+    plot = "document.getElementById('plot-seconds')"
+    points = window.evaluate(f"{plot}.data.filter((one) => one.mode === 'markers').flatMap((one) => one.x)")
+    line = window.evaluate(f"{plot}.data.find((one) => one.name === 'Pareto front').x")
+    expected = [row.seconds.value * 600 / s for row, s in zip(slow, references, strict=True) if row.seconds]
+    assert sorted(points) == pytest.approx(sorted(expected)) and line[-1] == 600
+    assert all(any(x == pytest.approx(point) for point in points) for x in line[:-1]) and len(line) > 1
+    assert window.evaluate(f"{plot}._fullLayout.xaxis.title.text").endswith("as beside the middle reference")
+
+
+def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sweep: Sweep) -> None:
+    record = deepcopy(sweep.rows[0].record)
+    assert record
+    for sample in record["samples"]:
+        sample["engaged"] = {}
+    rows = [replace(row, computed_share=None) for row in sweep.rows]
+    window = opened(replace(sweep, rows=[replace(rows[0], record=record), *rows[1:]]))
+    assert window.locator("#plot-share .annotation-text").all_text_contents() == ["not known"]
+    assert window.locator("#plot-share .points path").count() == 0
+    assert window.locator("#plot-seconds .points path").count() == 6, "five settings and the reference"
+    window.locator("#table [data-job='0']").click()
+    assert "every one was computed" not in window.inner_text("#job") and "whole steps" in window.inner_text("#job")
+
+
 def pairs(sweep: Sweep) -> Sweep:
     """`points` of fewer steps and two thresholds, for two seeds each; the last one is missing."""
     points = [{"cache": "none", "steps": "8"}, *({"cache": "fbcache", "threshold": one} for one in ("0.1", "0.3"))]
@@ -226,6 +265,18 @@ def test_the_grid_opens_full_where_settings_were_paired(opened: Callable[..., An
     window.locator("#others select[data-key=threshold]").select_option("0.3")
     assert window.locator("#others select[data-key=steps]").input_value() == ""
     assert window.locator("#grid button.picture").count() == 1 and window.locator("#grid .pill").count() == 1
+
+
+def test_a_setting_that_leaves_the_axis_of_the_colours_as_it_is_stays_in_the_plot(
+    opened: Callable[..., Any], sweep: Sweep
+) -> None:
+    window = opened(pairs(sweep))
+    plot = "document.getElementById('plot-seconds')"
+    counted = f"{plot}.data.filter((one) => one.mode === 'markers').flatMap((one) => one.x).length"
+    drawn = window.evaluate(counted)
+    for key in window.evaluate("[...document.getElementById('colour').options].map((one) => one.value)"):
+        window.select_option("#colour", key)
+        assert window.evaluate(counted) == drawn, key
 
 
 def test_the_quality_axis_fits_what_is_there(opened: Callable[..., Any], sweep: Sweep) -> None:

@@ -197,7 +197,7 @@ def test_it_says_how_much_each_job_computed_and_which_caches_never_hit(
     share = f"{100 * found[1]['computed'] / (found[1]['computed'] + found[1]['hits']):.0f} %"
     first, second = (line for line in said.splitlines() if line.startswith(("1/2", "2/2")))
     assert "the cache never hit" in first and f"{share} computed" in second
-    assert "the cache never hit in job 0: see warnings in record.json" in said and "100 %" in said
+    assert "the cache never hit in job 0: cache.residual_diff_threshold must be above" in said and "100 %" in said
 
 
 @pytest.mark.parametrize(("in_turn", "guesses"), [("false", True), ("true", False)])

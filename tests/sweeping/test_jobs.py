@@ -162,7 +162,9 @@ def test_a_wrong_job_is_named(command: CommandLine) -> None:
 
 
 def test_a_sweep_of_which_nothing_is_left_is_refused(command: CommandLine) -> None:
-    with pytest.raises(ConfigError, match=r"^steps=0: at least 1.*\(job 1 of 2, of which none is left\)$"):
+    with pytest.raises(
+        ConfigError, match=r"^steps=0: at least 1.*\(of 2 jobs none is left; this is what refuses the first\)$"
+    ):
         jobs(command, "-m", "steps=0,-1")
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+TOO_FAST = 1.15
+"""A speed-up that is by more than this factor above what the computed share allows was not measured fairly."""
+
 
 class StepClock:
     """Times the steps of one generation; `tick` goes into diffusers' `callback_on_step_end`.
@@ -134,3 +137,16 @@ def wait_for(device: str) -> None:
         import torch
 
         torch.mps.synchronize()
+
+
+def is_too_fast(config: dict[str, Any], speedup: float | None, share: float | None) -> bool:
+    """Whether a speed-up is more than what was left out can give; False where that is not known.
+
+    Args:
+        config: a run's. Quantized or cast, what is computed is faster, too: then there is no such bound.
+        share: of the reference's work that was computed; blocks only, so that the bound is a generous one.
+    """
+    quantized = (config.get("quant") or {}).get("name", "none") != "none"
+    if quantized or (config.get("memory") or {}).get("layerwise_casting") or not speedup or not share:
+        return False
+    return speedup * share > TOO_FAST

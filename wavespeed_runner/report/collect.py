@@ -44,9 +44,13 @@ class Row:
     same_run: bool
     """The reference was timed with the candidate, in the same minutes."""
     computed_share: float | None
-    """The FLOP share of the blocks where it is known, else the share of the steps."""
+    """The FLOP share of the blocks where it is known, else the share of the steps; None: neither tells, see
+    `measured.computed_share`."""
     never_hit: bool
     """A cache was on and nothing was taken from it: all was computed."""
+    same_work: bool = False
+    """That, and nothing else is lossy or left out: it has computed what the reference computes, and a difference in
+    time is noise."""
     quality: dict[str, Quality]
     """mae, mae_similarity, ssim, psnr: those that were measured."""
     compared_with: str
@@ -57,7 +61,8 @@ class Row:
     rival: bool
     """Nothing lossy is on, and fewer steps than its reference: "fewer steps without cache"."""
     front: bool
-    """On the Pareto front of seconds against SSIM, in which the reference takes part: faster than it, at least."""
+    """On the Pareto front of seconds (see `judging.paces`) against SSIM, in which the reference takes part: faster than
+    it, at least."""
     beaten_by_fewer_steps: bool | None
     """A rival is at least as good in no more time (by interpolation between rivals and the reference); None without
     rivals."""

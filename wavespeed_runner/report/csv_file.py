@@ -105,8 +105,8 @@ COLUMNS = (
     Column(name="label", meaning="what plots call it; unique", value=lambda row: row.label),
     Column(
         name="status",
-        meaning="`completed`, `failed`, `interrupted`, `running`, `lost` (its process died), `skipped` (a rule refuses "
-        "it) or `missing` (not run yet)",
+        meaning="`completed`, `failed`, `interrupted` (by hand, or killed together with the sweep), `running`, `lost` (its "
+        "own process died), `skipped` (a rule refuses it) or `missing` (not run yet)",
         value=lambda row: row.status,
     ),
     Column(name="reason", meaning="why it failed or was skipped", value=lambda row: row.reason),
@@ -149,14 +149,15 @@ COLUMNS = (
     Column(name="speedup", meaning="ratio of the two medians", value=lambda row: row.speedup),
     Column(
         name="same_run",
-        meaning="whether reference and job were timed in turn in one run; 0: in another process or more than 15 "
-        "minutes apart, and the speedup is a guess",
+        meaning="whether reference and job were timed in turn in one run; 0: in another process, more than 15 "
+        "minutes apart, or while the machine was busier, as the computed share shows, and the speedup is a guess",
         value=lambda row: row.same_run if row.speedup is not None else None,
     ),
     Column(
         name="computed_share",
         meaning="share of the reference's work that was computed: by the FLOPs of the blocks where they were counted, "
-        "else by steps",
+        "else by steps; empty where attention inside of steps was skipped (`pab`, `fastercache`): of what part of the "
+        "work nobody has counted",
         value=lambda row: row.computed_share,
     ),
     Column(
@@ -194,7 +195,9 @@ COLUMNS = (
     ),
     Column(
         name="front",
-        meaning="faster than the reference, and no other comparable job is as fast and as good",
+        meaning="faster than the reference, and no other comparable job is as fast and as good; by times relative to "
+        "references where each comparable job was timed beside one in the same run; never a job that computed all that "
+        "the reference does",
         value=lambda row: row.front,
     ),
     Column(

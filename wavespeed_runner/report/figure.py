@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..pictures import INK, LINE, QUIET
 from .collect import Row, Sweep
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
-from .judging import reference_times
+from .judging import paces, reference_times
 from .statistics import Interval
 
 if TYPE_CHECKING:
@@ -47,12 +47,16 @@ def figure(sweep: Sweep) -> Figure:
         return made
     time, share = made.subplots(1, 2, sharey=True)
     factor, unit = (1.0, "s") if max(row.seconds.value for row in rows if row.seconds) >= 1 else (1000.0, "ms")
-    _axes(time, rows, f"time a picture, {unit} (median)")
+    pace = paces(rows)
+    how = "median" if all(one == 1 for one in pace) else "median, as beside the middle reference"
+    _axes(time, rows, f"time a picture, {unit} ({how})")
     _axes(share, rows, "computed share of the reference's work, %")
-    times = [_scaled(row.seconds, factor) for row in rows]
+    times = [_scaled(row.seconds, factor * own) for row, own in zip(rows, pace, strict=True)]
     shares = [_scaled(_alone(row.computed_share), 100) for row in rows]
     if all(one is None or one.value > 100 - NARROW_SHARE for one in shares):
         share.set_xlim(0, 105)
+    if not any(shares):
+        share.text(0.5, 0.5, "not known", transform=share.transAxes, ha="center", fontsize=12, color=QUIET)
     _panel(time, rows, times, apart=True)
     _panel(share, rows, shares)
     references = {group: seconds * factor for group, seconds in reference_times(rows).items()}
@@ -61,7 +65,7 @@ def figure(sweep: Sweep) -> Figure:
     _rivals(time, rows, times, references)
     _rivals(share, rows, shares, whole)
     _stars(time, list(references.values()))
-    _stars(share, [100.0] if references else [])
+    _stars(share, [100.0] if references and any(shares) else [])
     for axes in (time, share):
         _floor(axes, rows)
     time.set_ylabel("SSIM to the reference (mean, 95 % interval)", fontsize=12, color=INK)

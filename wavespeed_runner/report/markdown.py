@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from .collect import Row, Sweep
-from .judging import nothing_faster
+from .judging import nothing_faster, paces
 from .measured import Quality
-from .remarks import APART, NOTHING_FASTER, enumerated, never_hit
+from .remarks import APART, NOTHING_FASTER, PACED, enumerated, never_hit
 from .statistics import Interval
 
 MOST_ROWS = 80
@@ -120,6 +120,8 @@ def _notes(done: Sequence[Row]) -> str:
         lines.append("Bold: faster than the reference, and no other setting is as fast and as close (Pareto front).")
     elif nothing_faster(done):
         lines.append(NOTHING_FASTER)
+    if any(pace != 1 for pace in paces(done)):
+        lines.append(PACED)
     lines += map(_plain, never_hit(done))
     if any(row.speedup is not None and not row.same_run for row in done):
         lines.append(APART)

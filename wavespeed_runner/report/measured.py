@@ -56,6 +56,7 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
         "same_run": bool(timing.get("same_run")),
         "computed_share": computed_share(record),
         "never_hit": never_hit(record),
+        "same_work": never_hit(record) and not _lossy_beside_caches(config) and config["steps"] >= theirs,
         "quality": _quality(record) if compared else {},
         "compared_with": _hashed(_comparable(record, theirs)) if compared else "",
         "rivals_with": _hashed([_comparable(record, theirs), *_way(config)]) if compared else "",
@@ -107,16 +108,18 @@ def reference_steps(record: dict[str, Any]) -> int:
 
 def computed_share(record: dict[str, Any]) -> float | None:
     """Of the reference's work, as FLOPs of blocks where they were counted, else as steps; fewer steps than the
-    reference's count as well. None: nothing was finished."""
+    reference's count as well. None: nothing was finished, or calls of modules inside of steps were skipped, and what
+    part of the work these are nobody has counted."""
     share = _own_share(record)
     return None if share is None else share * record["config"]["steps"] / reference_steps(record)
 
 
 def _own_share(record: dict[str, Any]) -> float | None:
     """What was computed of the work of its own steps."""
-    if not record["samples"]:
+    evidence = _evidence(record)
+    if not record["samples"] or "modules" in evidence:
         return None
-    share = ((record.get("engaged") or {}).get("cache") or {}).get("flop_share")
+    share = evidence.get("flop_share")
     if share is None:
         steps = [step["computed"] for sample in record["samples"] for step in sample["steps"]]
         share = sum(steps) / len(steps) if steps else None
@@ -125,9 +128,14 @@ def _own_share(record: dict[str, Any]) -> float | None:
 
 def never_hit(record: dict[str, Any]) -> bool:
     """Whether a cache was on, for all stages or for one, and nothing was taken from it."""
-    on = any((cache or {}).get("name", "none") != "none" for cache in _caches(record["config"]))
-    hits = ((record.get("engaged") or {}).get("cache") or {}).get("hits")
-    return on and not hits and _own_share(record) == 1
+    on = any(_is_on(cache) for cache in _caches(record["config"]))
+    evidence = _evidence(record)
+    return on and not evidence.get("hits") and ("modules" in evidence or _own_share(record) == 1)
+
+
+def _evidence(record: dict[str, Any]) -> dict[str, Any]:
+    """What the cache's hooks have counted; empty without any."""
+    return (record.get("engaged") or {}).get("cache") or {}
 
 
 def _caches(config: dict[str, Any]) -> list[Any]:
@@ -168,9 +176,16 @@ def _noise_floor(record: dict[str, Any], metric: str) -> float | None:
 
 def _lossy(config: dict[str, Any]) -> bool:
     """Whether anything is on that the reference goes without, for all stages or for one."""
-    chosen = [*(config.get(group) for group in LOSSY), *_caches(config)]
+    return any(_is_on(cache) for cache in _caches(config)) or _lossy_beside_caches(config)
+
+
+def _lossy_beside_caches(config: dict[str, Any]) -> bool:
     casting = (config.get("memory") or {}).get("layerwise_casting")
-    return bool(casting) or any((options or {}).get("name", "none") != "none" for options in chosen)
+    return bool(casting) or any(_is_on(config.get(group)) for group in LOSSY if group != "cache")
+
+
+def _is_on(options: Any) -> bool:
+    return (options or {}).get("name", "none") != "none"
 
 
 def _comparable(record: dict[str, Any], theirs: int) -> list[Any]:

@@ -21,26 +21,28 @@ def plans_text(jobs: list[Job]) -> str:
         return plan_text(whole.plan)
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     skipped = sum(job.plan is None for job in jobs)
-    lines = [plan_text(whole.plan, whole.overrides), "jobs"]
+    lines, said = [plan_text(whole.plan, whole.overrides), "jobs"], set(_said(whole.plan))
     for job in jobs:
-        lines += _job(job, whole.plan, shared, len(str(len(jobs) - 1)))
+        lines += _job(job, said, shared, len(str(len(jobs) - 1)))
     return "\n".join([*lines, f"{len(jobs)} jobs" + (f", {skipped} of them skipped" if skipped else "")])
 
 
-def _job(job: Job, whole: Plan, shared: set[str], width: int) -> list[str]:
-    """One line of a sweep's job; under it what is said of it and not of the plan that was shown whole."""
+def _job(job: Job, said: set[str], shared: set[str], width: int) -> list[str]:
+    """One line of a sweep's job; under it what is said of it and was not said before, which is noted."""
     own = " ".join(override for override in job.overrides if override not in shared)
     start = f"  {job.number:{width}}  {own}"
     if job.plan is None:
         return [f"{start}  skipped: {job.skipped}"]
     found = sum(keys[job.plan.graph.output] in job.plan.store for keys in job.plan.keys)
-    new = [line for line in _said(job.plan) if line not in _said(whole)]
+    new = [line for line in _said(job.plan) if line not in said]
+    said.update(new)
     return [f"{start}  {found} of {len(job.plan.keys)} in the store", *(f"  {'':{width}}{line}" for line in new)]
 
 
 def _said(plan: Plan) -> list[str]:
-    """What rules say of a plan, and what was set in it automatically."""
-    return _verdicts(plan) + [f"  {x.key}={x.value}: {x.why}" for x in plan.changes]
+    """What rules doubt in a plan, and what was set in it automatically."""
+    doubts = [line for line in _verdicts(plan) if line.split()[0] != "good"]
+    return doubts + [f"  {x.key}={x.value}: {x.why}" for x in plan.changes]
 
 
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:

@@ -1,16 +1,22 @@
-"""Sentences that page and `report.md` share."""
+"""Sentences that page, `report.md` and a sweep's console share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from .collect import Row
+if TYPE_CHECKING:
+    from .collect import Row
 
 NAMED = 8
 """Most jobs that a sentence names one by one."""
 APART = (
-    "~ the reference was timed in another process or more than 15 minutes apart; measure.in_turn=true times it again "
-    "beside each job"
+    "~ a guess: the reference was timed in another process, more than 15 minutes apart, or while the machine was "
+    "busier, as the computed share shows; measure.in_turn=true times it again beside each job"
+)
+PACED = (
+    "A machine is not equally fast at all times. Where every job was timed beside a reference of its own, plots and "
+    "front go by its time as it would be beside the middle one of these references; the table has times as measured."
 )
 NOTHING_FASTER = "No setting here is faster than the reference, so there is nothing on a Pareto front."
 

@@ -28,9 +28,17 @@ def headline(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]
         "the claim contradicts itself" if CLAIM in short else "",
         _listed("better than claimed: ", [part.what for part in parts if part.better]),
         _difference(claim, record, parts, found),
+        _listed("not compared, on other hardware: ", _elsewhere(claim, record, parts)),
         _not_theirs(record, parts) if same else "",
     ]
     return "; ".join(filter(None, said))
+
+
+def _elsewhere(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]) -> list[str]:
+    """Figures of the machine that another one cannot bear out."""
+    if claim.device_name == record["environment"]["device_name"]:
+        return []
+    return [part.what for part in parts if part.what in ("seconds", "speedup") and part.verdict is None]
 
 
 def _listed(about: str, names: Sequence[str]) -> str:
@@ -59,7 +67,7 @@ def _difference(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judg
 def _not_theirs(record: dict[str, Any], parts: Sequence[Judged]) -> str:
     """Figures that the same pictures cannot have."""
     measured = [part for part in parts if part.what in OF_PICTURES and (record["quality"] or part.what not in LIKENESS)]
-    wrong = [part.what for part in measured if part.better or part.verdict not in (None, REPRODUCED)]
+    wrong = [part.what for part in measured if part.better or part.verdict == NOT_REPRODUCED]
     other = ": the file was edited, or the reference is another"
     return _listed("the pictures are the same, but not their claimed ", wrong) + other if wrong else ""
 

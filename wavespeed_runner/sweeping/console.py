@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..compose import key_of
+from ..report import labels
 from ..report.console import encodable
+from ..report.remarks import APART
 from .jobs import Job
-from .outcomes import Outcome
+from .outcomes import NEVER_HIT, Outcome
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,10 +27,6 @@ ROWS = 60
 """Most jobs in the table; of a larger sweep the report has the rest."""
 COLUMNS = 2
 """Most swept keys that have columns of their own."""
-GUESS = (
-    "~ the reference was timed in another process, or more than 15 minutes apart: a guess; measure.in_turn=true times "
-    "it again beside each job"
-)
 FIGURES = ("time", "speedup", "computed", "SSIM")
 """Columns of the table, in the order of `_cells`."""
 FAILED = ("failed", "interrupted", "lost", "unfinished")
@@ -46,15 +44,20 @@ class Progress:
         self.names = short_names(axes)
         given = [{key_of(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
         self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
+        # Of many keys in one column of the table.
+        self.shorter = [name.replace(" ", "_") for name in labels.short_names(axes).values()]
         self.waiting = self.ended = 0
 
     def begin(self, waiting: int) -> None:
         """The first line: how much there is to do, and where it goes."""
         self.waiting = waiting
         counts = Counter(outcome.status for outcome in self.outcomes.values())
-        parts = [f"sweep of {len(self.jobs)} job{'s' * (len(self.jobs) != 1)}"]
+        parts = [f"sweep of {_counted(len(self.jobs), 'job')}"]
         parts += [f"{counts['completed']} done before"] * (counts["completed"] > 0)
         parts += [f"{counts['skipped']} skipped"] * (counts["skipped"] > 0)
+        left = [job.plan for job in self.jobs if job.plan and self.outcomes[job.number].status == "missing"]
+        kind = "video" if any(plan.config.num_frames for plan in left) else "picture"
+        parts += [f"{_counted(sum(len(plan.samples) for plan in left), kind)} to make"] * bool(left)
         self._say(f"{', '.join(parts)}: {self.folder}")
 
     def job(self, number: int) -> None:
@@ -65,9 +68,9 @@ class Progress:
         said = f"{outcome.status}: {outcome.reason}" if outcome.status in FAILED else _figures(outcome)
         self._say(f"{place}  {self.label(number)}  {said}", style="red" if outcome.status in FAILED else "")
 
-    def label(self, number: int) -> str:
+    def label(self, number: int, names: list[str] | None = None) -> str:
         """What the job is called: the values in which it differs from the others."""
-        pairs = zip(self.names, self.values[number], strict=True)
+        pairs = zip(names or self.names, self.values[number], strict=True)
         return " ".join(f"{name}={value}" for name, value in pairs if value != "") or f"job {number}"
 
     def end(self) -> None:
@@ -88,13 +91,18 @@ class Progress:
             self._say(f"{count} skipped: {reason}", style="yellow")
         if missing := by_status.get("missing"):
             self._say(f"{len(missing)} not run yet", style="yellow")
-        if never := [str(number) for number, outcome in self.outcomes.items() if outcome.never_hit]:
-            which = f"job{'s' * (len(never) != 1)} {', '.join(never)}"
-            self._say(f"the cache never hit in {which}: see warnings in record.json", style="yellow")
+        if never := [number for number, outcome in self.outcomes.items() if outcome.never_hit]:
+            self._never_hit(never)
         if any(outcome.speedup and not outcome.same_run for outcome in self.outcomes.values()):
-            self._say(GUESS, style="dim")
+            self._say(APART, style="dim")
         self._say(f"sweep   {self.folder}")
         self._say(f"report  python -m wavespeed_runner.report {self.folder}")
+
+    def _never_hit(self, numbers: list[int]) -> None:
+        """In which jobs, and what the record of the first one says of why."""
+        which = f"job{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
+        why = self.outcomes[numbers[0]].never_hit.removeprefix(NEVER_HIT).removeprefix(": ")
+        self._say(f"{NEVER_HIT} in {which}{f': {why}' if why else ''}", style="yellow")
 
     def _table(self) -> None:
         from rich import box
@@ -115,7 +123,7 @@ class Progress:
         table.add_column("status", min_width=len("completed"))
         for job in listed:
             outcome = self.outcomes[job.number]
-            settings = self.values[job.number] if apart else [self.label(job.number)]
+            settings = self.values[job.number] if apart else [self.label(job.number, self.shorter)]
             cells = [str(job.number), *settings, *(figures[job.number][i] for i in known), outcome.status]
             table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
         self._print(table)
@@ -151,9 +159,13 @@ def short_names(axes: list[str]) -> list[str]:
     return names
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _figures(outcome: Outcome) -> str:
     seconds, speedup, share, ssim = _cells(outcome)
-    computed = "the cache never hit" if outcome.never_hit else f"{share} computed" if share else ""
+    computed = NEVER_HIT if outcome.never_hit else f"{share} computed" if share else ""
     return "  ".join(part for part in (seconds, speedup, computed, f"SSIM {ssim}" if ssim else "") if part)
 
 

@@ -50,7 +50,7 @@ def jobs_of(args: Any) -> list[Job]:
         lists, given = _overrides(args.overrides)
         jobs = [_job(number, lists, args.overrides, given) for number in range(len(lists))]
     if all(job.plan is None for job in jobs):
-        which = f" (job 1 of {len(jobs)}, of which none is left)" if len(jobs) > 1 else ""
+        which = f" (of {len(jobs)} jobs none is left; this is what refuses the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from ..errors import printable
 
+NEVER_HIT = "the cache never hit"
+"""How the record's warning begins."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -21,12 +24,12 @@ class Outcome:
     """Of denoising a picture, median."""
     speedup: float | None = None
     same_run: bool = True
-    """Whether the speedup compares times that were taken together."""
+    """Whether the speedup compares times that were taken together, and is one that can be."""
     ssim: float | None = None
     computed_share: float | None = None
     """Of the reference's work."""
-    never_hit: bool = False
-    """A cache was on, and every step was computed."""
+    never_hit: str = ""
+    """What the record says of a cache that was on while every step was computed."""
 
 
 def as_outcome(record: dict[str, Any]) -> Outcome:
@@ -39,7 +42,7 @@ def as_outcome(record: dict[str, Any]) -> Outcome:
     # The message of these was written for people; of anything else, the type says more than the message.
     kind = "" if error.get("type") in ("RunError", "KeyboardInterrupt") else f"{error.get('type')}: "
     ssim = ((record.get("quality") or {}).get("ssim") or {}).get("mean")
-    share, never_hit = _computed(record) if status == "completed" else (None, False)
+    share, never_hit = _computed(record) if status == "completed" else (None, "")
     return Outcome(
         status=status,
         identity=record.get("identity"),
@@ -53,11 +56,12 @@ def as_outcome(record: dict[str, Any]) -> Outcome:
     )
 
 
-def _computed(record: dict[str, Any]) -> tuple[float | None, bool]:
-    """The share, and whether a cache never hit; not known where somebody has edited the record."""
+def _computed(record: dict[str, Any]) -> tuple[float | None, str]:
+    """The share, and why a cache never hit; not known where somebody has edited the record."""
     from ..report.measured import computed_share, never_hit
 
     try:
-        return computed_share(record), never_hit(record)
+        said = [word for word in record.get("warnings") or () if word.startswith(NEVER_HIT)] or [NEVER_HIT]
+        return computed_share(record), said[0] if never_hit(record) else ""
     except (KeyError, TypeError, ZeroDivisionError, AttributeError):
-        return None, False
+        return None, ""

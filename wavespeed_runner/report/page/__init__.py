@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ..collect import Row, Sweep
 from ..judging import nothing_faster
-from ..remarks import APART, NOTHING_FASTER, never_hit
-from .axes import short_names
+from ..remarks import APART, NOTHING_FASTER, PACED, never_hit
+from .axes import named_axes
 from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, texts, unit
 from .pictures import Album, album
 
@@ -60,13 +60,14 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         data=data,
         pictures=pictures.uris,
         remarks=_remarks(sweep, pictures, count),
-        axes=short_names(sweep),
+        axes=named_axes(sweep),
         metrics=METRICS,
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
         kind="run" if len(sweep.rows) == 1 and not sweep.axes else "sweep",
         rivals=any(row.rival for row in sweep.rows),
         floors=any(found.noise_floor is not None for row in sweep.rows for found in row.quality.values()),
         apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
+        paced=PACED if data["paced"] else "",
         said=[*([NOTHING_FASTER] if nothing_faster(sweep.rows) else []), *never_hit(sweep.rows)],
         statuses=_statuses(sweep),
         state=_state(sweep),
@@ -151,7 +152,8 @@ def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
     if told := reference_text(sweep):
         found.append(("reference", told, "a picture without acceleration, median"))
     if row.speedup is not None:
-        found.append(("speedup", text["speedup"], f"{text['share']} of the reference's work computed"))
+        share = "" if row.computed_share is None else f"{text['share']} of the reference's work computed"
+        found.append(("speedup", text["speedup"], "the cache never hit" if row.never_hit else share))
     if "ssim" in row.quality:
         found.append(("SSIM", _ssim(row), f"to the reference; worst picture {text['ssim_worst']}"))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...sweeping.console import short_names
 from ..collect import Row, Sweep
 from ..labels import labels
 
@@ -12,15 +13,15 @@ SETTING = "setting"
 """Name of the axis that stands for several paired ones; no key has it."""
 
 
-def short_names(sweep: Sweep) -> list[tuple[str, str]]:
-    """Each axis with the last part of its key, or the whole key where two end alike."""
-    last = [key.rpartition(".")[2] for key in sweep.axes]
-    return [(key, one if last.count(one) == 1 else key) for key, one in zip(sweep.axes, last, strict=True)]
+def named_axes(sweep: Sweep) -> list[tuple[str, str]]:
+    """Each axis with what it is called at the head of a column, as in the console: of a key whole words are kept there,
+    which labels in a plot have no room for."""
+    return list(zip(sweep.axes, short_names(sweep.axes), strict=True))
 
 
 def axes_data(sweep: Sweep) -> list[dict[str, Any]]:
     """The axes for the script, each with its values in the sweep's order."""
-    return [{"key": key, "short": short, "values": _values(sweep, key)} for key, short in short_names(sweep)]
+    return [{"key": key, "short": short, "values": _values(sweep, key)} for key, short in named_axes(sweep)]
 
 
 def paired(sweep: Sweep) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..collect import Row, Sweep
-from ..judging import worth_their_time
+from ..judging import paces, reference_times, worth_their_time
 from ..measured import Quality
 from ..statistics import Interval, Point, front
 from ..trace_files import Row as Decision
@@ -38,6 +38,7 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
         "rivals": any(row.rival for row in sweep.rows),
         "metrics": [{"key": key, "name": name} for key, (name, _) in METRICS.items()],
         "samples": [_subject(sweep, place) for place in range(count)],
+        "paced": any(pace != 1 for pace in paces(sweep.rows)),
         "seconds_unit": unit(sweep)[1],
         "seconds_factor": unit(sweep)[0],
         "jobs": jobs(sweep, album, count, folder),
@@ -47,11 +48,12 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
 def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str, Any]]:
     """One entry a job, in the sweep's order."""
     found = [_job(row, unit(sweep)) for row in sweep.rows]
-    worth = worth_their_time(sweep.rows)
+    _add_places(sweep.rows, found)
     # What costs as much as the reference is dominated by it, however good.
     costs = {
         "seconds": [
-            row.seconds.value if row.seconds and ok else None for row, ok in zip(sweep.rows, worth, strict=True)
+            job["seconds"][0] if job["seconds"] and ok else None
+            for job, ok in zip(found, worth_their_time(sweep.rows), strict=True)
         ],
         "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
     }
@@ -87,7 +89,6 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
         "group": row.compared_with,
         "rivals_with": row.rivals_with,
         "rival": row.rival,
-        "seconds": _bounds(row.seconds),
         "same_run": row.same_run,
         "never_hit": row.never_hit,
         "reference": {"seconds": row.reference_seconds, "text": _time(row.reference_seconds, time_unit)},
@@ -101,8 +102,16 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
     }
 
 
-def _bounds(interval: Interval | None) -> list[float] | None:
-    bounds = [] if interval is None else [interval.value, interval.low, interval.high]
+def _add_places(rows: Sequence[Row], jobs: Sequence[dict[str, Any]]) -> None:
+    """Where plots show each job and its reference along the time: see `paces`."""
+    references = reference_times(rows)
+    for row, job, pace in zip(rows, jobs, paces(rows), strict=True):
+        job["seconds"] = _bounds(row.seconds, pace)
+        job["reference"]["shown"] = references.get(row.rivals_with)
+
+
+def _bounds(interval: Interval | None, factor: float = 1.0) -> list[float] | None:
+    bounds = [] if interval is None else [factor * bound for bound in (interval.value, interval.low, interval.high)]
     return bounds if bounds and all(map(isfinite, bounds)) else None
 
 
@@ -174,7 +183,8 @@ def unit(sweep: Sweep) -> tuple[float, str]:
 
 
 def _duration(seconds: float, time_unit: tuple[float, str]) -> str:
-    return f"{seconds * time_unit[0]:.{2 if time_unit[1] == 's' else 0}f}"
+    digits = 0 if time_unit[1] == "ms" else 3 if seconds < 1 else 2
+    return f"{seconds * time_unit[0]:.{digits}f}"
 
 
 def _time(seconds: float | None, time_unit: tuple[float, str]) -> str:

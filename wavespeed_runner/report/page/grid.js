@@ -26,13 +26,16 @@ function fullest(own, jobs = JOBS) {
   return { job: best?.job ?? null, filled: best?.cells.size ?? 0 };
 }
 
+/** Jobs that have no place in a grid along these axes, because they leave one of them as it is. */
+const leftOut = (own) => JOBS.filter((job) => !own.every((axis) => job.axes[axis.key])).length;
+
 /** Axes along which the grid can be laid out, and the two of them by which most jobs are seen at once. */
 function gridChoices() {
   const many = AXES.filter((axis) => axis.values.length > 1).toSorted((a, b) => b.values.length - a.values.length);
   const allowed = ([a, b]) => !b || ![[a, b], [b, a]].some(([one, other]) => one.key === PAIRED.key && PAIRED.keys.includes(other.key));
   const layouts = many.flatMap((a, order) => [[a], ...many.slice(order + 1).map((b) => [a, b])]).filter(allowed)
     .map((own) => ({ own, filled: fullest(own).filled, cells: own.reduce((product, axis) => product * axis.values.length, 1) }))
-    .filter(({ own, filled, cells }) => 2 * filled >= cells && (own.length > 1 || cells <= 12));
+    .filter(({ own, filled, cells }) => 2 * filled >= cells && (own.length > 1 || cells <= 12) && leftOut(own) <= JOBS.length / 4);
   const best = layouts.toSorted((a, b) => b.filled - a.filled || a.cells - b.cells)[0];
   return { many, across: best?.own[0].key ?? "", down: best?.own[1]?.key ?? "" };
 }

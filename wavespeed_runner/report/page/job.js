@@ -86,7 +86,11 @@ function drawTrace(place, job, which) {
 
 function jobTrace(job) {
   const traced = [...job.samples.keys()].filter((which) => job.samples[which].trace.length);
-  if (!traced.length) return { parts: [make("h3", {}, "Steps"), make("p", { className: "note" }, job.samples.length ? "No strategy decided on steps: every one was computed." : "Nothing was computed.")], start() {} };
+  if (!traced.length) {
+    // Some strategies skip attention inside of steps: then what was computed is not known.
+    const every = job.share === null ? "No strategy decided on whole steps." : "No strategy decided on steps: every one was computed.";
+    return { parts: [make("h3", {}, "Steps"), make("p", { className: "note" }, job.samples.length ? every : "Nothing was computed.")], start() {} };
+  }
   const plot = make("div", { className: "trace" }), select = make("select", { id: "trace-sample" });
   const first = traced.includes(sampleShown) ? sampleShown : traced[0];
   fill(select, traced.map((which) => [String(which), `${which + 1}: ${job.samples[which].prompt}`]), String(first));

@@ -7,7 +7,7 @@ const NARROW = 0.02; // least part of the quality axis that is shown
 const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 const AGAINST = {
   seconds: {
-    title: () => `time of a picture, ${DATA.seconds_unit}`,
+    title: () => `time of a picture, ${DATA.seconds_unit}${DATA.paced ? ", as beside the middle reference" : ""}`,
     bounds: (job) => job.seconds?.map((value) => value * DATA.seconds_factor),
   },
   share: { title: () => "computed, %", bounds: (job) => job.share === null ? null : [100 * job.share, 100 * job.share, 100 * job.share] },
@@ -75,11 +75,12 @@ const symbolOf = (point, against) => (against === "seconds" && point.job.text.sp
 function groups(points, against) {
   const key = byId("colour").value;
   const settings = points.filter((point) => !point.job.rival && seen.has(point.place));
-  const values = key ? DATA.axes.find((axis) => axis.key === key).values : [null];
+  const values = key ? [...DATA.axes.find((axis) => axis.key === key).values] : [null];
+  if (key && settings.some((point) => !point.job.axes[key])) values.push(null); // jobs that leave it as it is
   return values.map((value, order) => {
-    const own = settings.filter((point) => value === null || point.job.axes[key] === value);
+    const own = settings.filter((point) => !key || (value === null ? !point.job.axes[key] : point.job.axes[key] === value));
     return scatter(own, {
-      name: value === null ? "settings" : plain(value),
+      name: value !== null ? plain(value) : key ? "as it is" : "settings",
       marker: { symbol: own.map((point) => symbolOf(point, against)), size: points.length > 200 ? 6 : 9, color: colour(value === null ? "accent" : `group${order}`), opacity: 0.9, line: { width: 1, color: colour("panel") } },
       error_x: whiskers(own, "x"), error_y: whiskers(own, "y"),
     });
@@ -94,17 +95,14 @@ function frontColour(own) {
   return colour(order < 0 ? "ink" : `group${order}`);
 }
 
-/** Seconds of the reference, the middle where the jobs have measured several; null: of none is it known. */
-function referenceOf(jobs) {
-  const known = jobs.map((job) => job.reference.seconds).filter((seconds) => seconds !== null).sort((a, b) => a - b);
-  return known[Math.floor(known.length / 2)] ?? null;
-}
+/** Seconds of the references that some jobs have, each once: the middle one where jobs have measured several. */
+const referencesOfJobs = (jobs) => [...new Set(jobs.map((job) => job.reference.shown).filter((seconds) => seconds !== null))];
 
-/** x and y of a line through some of a group, which ends at the reference itself: of PSNR it has none. */
+/** x and y of a line through some of a group, which ends at the (fastest) reference itself: of PSNR it has none. */
 function toReference(own, through, against, metric) {
-  const places = own.filter((point) => through(point.job)).map((point) => [point.x[0], point.y[0]]);
-  const seconds = referenceOf(own.map((point) => point.job));
-  if (places.length && seconds !== null && metric !== "psnr") places.push([against === "share" ? 100 : seconds * DATA.seconds_factor, height(1)]);
+  const ours = own.filter((point) => through(point.job)), places = ours.map((point) => [point.x[0], point.y[0]]);
+  const seconds = referencesOfJobs(ours.map((point) => point.job));
+  if (seconds.length && metric !== "psnr") places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
   places.sort((a, b) => a[0] - b[0]);
   return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
 }
@@ -130,13 +128,11 @@ function lines(points, against, metric) {
   return [...dashed.map((trace) => ({ ...trace, showlegend: false })), ...named];
 }
 
-/** Where references are: their times, one for each group of jobs; no line where there would be too many. */
+/** Where references are, along the time or the share; no line where there would be too many. */
 function referencesOf(points, against) {
-  const jobs = points.map((point) => point.job).filter((job) => job.group);
-  const groups = [...new Set(jobs.map((job) => job.group))].map((group) => jobs.filter((job) => job.group === group));
-  const known = groups.map(referenceOf).filter((seconds) => seconds !== null);
+  const known = referencesOfJobs(points.map((point) => point.job).filter((job) => job.group));
   if (against === "share") return known.length ? [100] : [];
-  const places = [...new Set(known.map((seconds) => seconds * DATA.seconds_factor))];
+  const places = known.map((seconds) => seconds * DATA.seconds_factor);
   return places.length > REFERENCES ? [] : places;
 }
 
@@ -190,6 +186,8 @@ function draw(against) {
     ...baseLayout(), ...marks(points, against, metric), yaxis,
     xaxis: { ...axisStyle(AGAINST[against].title()), rangemode: "tozero" },
   };
+  // Of the share: it is not known of every strategy.
+  if (!points.length) Object.assign(layout, { xaxis: { visible: false }, yaxis: { visible: false }, shapes: [], annotations: [{ text: "not known", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("quiet") } }] });
   const drawn = [...lines(points, against, metric), ...groups(points, against), ...stars(points, against, metric)];
   Plotly.react(byId(`plot-${against}`), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
 }

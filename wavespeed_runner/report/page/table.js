@@ -1,4 +1,4 @@
-// The table: sorting by a click on a head, filtering by words and status. What is filtered out leaves the plots too.
+// The table: sorting by a click on a head, filtering by words, limits and status. What is filtered out leaves the plots too.
 
 const rows = all("#table tbody tr");
 const seen = new Set(JOBS.keys());
@@ -27,6 +27,18 @@ function sortBy(head) {
   byId("table").querySelector("tbody").append(...keyed.map(([, row]) => row));
 }
 
+const LIMIT = /^([^<>]+)(<=?|>=?)(\d*\.?\d+)$/;
+
+/** Whether a row keeps a limit on a column, such as `ssim>=0.98`; a column is known by how its head begins. */
+function keeps(row, [, name, sign, limit]) {
+  const column = all("#table th").findIndex((head) => head.textContent.trim().toLowerCase().startsWith(name));
+  const text = column < 0 ? "" : sortValue(row, column), value = Number(text), bound = Number(limit);
+  if (text === "" || Number.isNaN(value)) return false;
+  return sign.startsWith("<") ? value < bound || (sign === "<=" && value === bound) : value > bound || (sign === ">=" && value === bound);
+}
+
+const holds = (row, word) => (LIMIT.test(word) ? keeps(row, LIMIT.exec(word)) : words.get(row).includes(word));
+
 function applyFilter() {
   const wanted = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const statuses = new Set(all('input[name="status"]:checked').map((box) => box.value));
@@ -36,7 +48,7 @@ function applyFilter() {
     const fits =
       statuses.has(row.dataset.status) &&
       (!frontOnly || row.classList.contains("front")) &&
-      wanted.every((word) => words.get(row).includes(word));
+      wanted.every((word) => holds(row, word));
     row.hidden = !fits;
     if (fits) seen.add(Number(row.dataset.row));
   }
