@@ -105,8 +105,8 @@ COLUMNS = (
     Column(name="label", meaning="what plots call it; unique", value=lambda row: row.label),
     Column(
         name="status",
-        meaning="`completed`, `failed`, `interrupted` (by hand, or killed together with the sweep), `running`, `lost` (its "
-        "own process died), `skipped` (a rule refuses it) or `missing` (not run yet)",
+        meaning="`completed`, `failed`, `interrupted` (by hand, or killed together with the sweep), `running`, `lost` "
+        "(its own process died), `skipped` (a rule refuses it) or `missing` (not run yet)",
         value=lambda row: row.status,
     ),
     Column(name="reason", meaning="why it failed or was skipped", value=lambda row: row.reason),
