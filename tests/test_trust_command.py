@@ -86,7 +86,7 @@ def test_an_experiment_may_choose_every_group_and_set_every_value(command: Comma
 def test_an_experiment_may_sweep(command: CommandLine) -> None:
     command.experiment("hydra: {sweeper: {params: {steps: '12,13', cache: fbcache}}}\n")
     plan = command.plans("-m", *TINY, "experiment=mine")
-    assert plan.count("job: ") == 2 and "13 steps" in plan and "cache fbcache" in plan
+    assert "12 steps" in plan and "cache fbcache" in plan and "\n  1  steps=13  " in plan and "\n2 jobs\n" in plan
 
 
 def test_the_command_line_may_say_where_results_go(command: CommandLine, run_nothing: None) -> None:
