@@ -19,12 +19,20 @@ SAFE = {"seconds": "{value: 1000.0}", "speedup": "{value: 0.0001}"}
 """Claims of speed that any machine bears out, however busy."""
 
 
+@pytest.fixture(scope="module")
+def as_exported(finished: Finished) -> str:
+    """What the finished run exports; speed is claimed so that it holds. Once: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished[0].parent)  # where its prompts are
+        return with_figures(export.exported(json.loads((finished[0] / "record.json").read_text()), "mine"), **SAFE)
+
+
 @pytest.fixture
-def text(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the finished run exports, in a folder that has its prompts; speed is claimed so that it holds."""
+def text(as_exported: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`as_exported`, in a folder that has its prompts."""
     shutil.copy(finished[0].parent / "prompts.txt", tmp_path)
     monkeypatch.chdir(tmp_path)
-    return with_figures(export.exported(json.loads((finished[0] / "record.json").read_text()), "mine"), **SAFE)
+    return as_exported
 
 
 @pytest.fixture
