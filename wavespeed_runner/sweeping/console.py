@@ -175,7 +175,9 @@ def _cells(outcome: Outcome) -> list[str]:
     time = "" if seconds is None else f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
     guess = "" if outcome.same_run else "~"
     speedup = f"{guess}{outcome.speedup:.2f}×" if outcome.speedup else ""  # noqa: RUF001
-    share = "" if outcome.computed_share is None else f"{100 * outcome.computed_share:.0f} %"
+    # Without a cache, and with no fewer steps than the reference's, it would tell nothing.
+    part = outcome.computed_share
+    share = "" if part is None or (part == 1 and not outcome.never_hit) else f"{100 * part:.0f} %"
     return [time, speedup, share, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
 
 
