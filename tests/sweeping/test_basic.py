@@ -358,7 +358,9 @@ def test_a_killed_process_leaves_what_the_next_one_takes_away(tmp_path: Path) ->
     (place,) = folders(tmp_path)
     (place / "1" / "record.json").unlink()
     (place / "1" / "images" / "09_of-an-older-attempt.png").write_bytes(b"half")
-    (place / "1" / ".record.json.abc").write_text("{")
+    parts = [place / "1" / ".record.json.abc", *(place / f".{name}.abc" for name in folder.WRITTEN)]
+    for part in parts:
+        part.write_text("{")
     dead = place.parent / "00-00-00-000000"
     dead.mkdir()
     (dead / ".lock").touch()
@@ -368,7 +370,7 @@ def test_a_killed_process_leaves_what_the_next_one_takes_away(tmp_path: Path) ->
     assert [p.name for p in (place / "1" / "images").iterdir()] == [
         Path(records(tmp_path)["1"]["samples"][0]["file"]).name
     ]
-    assert not (place / "1" / ".record.json.abc").exists() and not dead.exists()
+    assert not [part for part in parts if part.exists()] and not dead.exists()
     assert (place.parent / "notes" / "mine.txt").exists()
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 SWEEP, LOST = "sweep.json", "lost.json"
+WRITTEN = (SWEEP, "multirun.yaml", "slurm.json")
+"""Files of the sweep itself, which only the process that holds its lock writes."""
 LEFT = ("record.json", "config.yaml", LOST, "overview.png", "trace.csv", "trace.png")
 LEFT_FOLDERS = ("images", "videos", "reference", "difference")
 """What a run leaves in its folder. Its log stays, and the next run's is added to it."""
@@ -153,7 +155,7 @@ def opened(
         found, lock = free or _made(usual)
     try:
         write_text(found / SWEEP, json.dumps(about, indent=1) + "\n")
-        for part in found.glob(f".{SWEEP}.*"):  # of a writer that was killed
+        for part in (part for name in WRITTEN for part in found.glob(f".{name}.*")):  # of a writer that was killed
             part.unlink(missing_ok=True)
         yield SweepFolder(path=found)
     finally:
