@@ -8,8 +8,8 @@ setting, as usual. The two take turns; each sweep begins with an empty store.
 
 Goals: the sweep at least 5 times as fast; and its wall time at most 1.05 times the denoising in it. The first holds for
 few prompts, of which the script's starting weighs more: both make the pictures with the cache, so with many prompts
-the ratio tends to (reference + cached) / cached. The second is for pictures that take long: here one takes a fifth of a
-second, and decoding, comparing and saving it a twentieth of that each. `cpu` are the seconds of processor that the
+the ratio tends to (reference + cached) / cached. The second is missed here, where a picture takes a fifth of a second:
+imports, loading, decoding, comparing and saving come on top of that. `cpu` are the seconds of processor that the
 processes used: on a busy machine the steadier figure.
 """
 
