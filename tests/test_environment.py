@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def asked_anew() -> Iterator[None]:
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's code, which `environment` takes for the package."""
     package = tmp_path / "wavespeed_runner"
-    shutil.copytree(Path(environment.__file__).parent, package, ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    shutil.copytree(Path(environment.__file__).parent, package, ignore=shutil.ignore_patterns("demo*", "__pycache__"))
     monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
     return package
 
@@ -60,6 +61,11 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "a removed file": lambda package: (package / "stages" / "decode.py").unlink(),
     "a renamed file": lambda package: (package / "caching" / "window.py").rename(package / "caching" / "windows.py"),
     "a changed module": lambda package: (package / "samplers" / "table.py").write_text("x = 1\n"),
+    "a renamed folder": lambda package: (package / "caching").rename(package / "reuse"),
+    "another published table": lambda package: (package / "caching" / "published" / "new.yaml").write_text("a: 1\n"),
+    "a data file of another kind": lambda package: (package / "models" / "sizes.json").write_text("{}"),
+    "a module in the root": lambda package: (package / "attention.py").write_text("x = 1\n"),
+    "how stages are timed, which they store": lambda package: (package / "metrics" / "timing.py").write_text("x = 1\n"),
 }
 
 
@@ -70,11 +76,40 @@ def test_the_code_digest_changes_with_the_code_that_computes(copied: Path, chang
     assert digest() != before
 
 
-@pytest.mark.parametrize("name", ["record.py", "report/console.py", "models/notes.txt"])
-def test_what_computes_nothing_is_not_in_the_code_digest(copied: Path, name: str) -> None:
+@pytest.mark.parametrize("folder", ["attention", "quantization/kernels"])
+def test_code_in_a_new_folder_counts_without_being_listed(copied: Path, folder: str) -> None:
+    (copied / folder).mkdir(parents=True)
+    (copied / folder / "code.py").write_text("x = 1\n")
     before = digest()
+    (copied / folder / "code.py").write_text("x = 2\n")
+    assert digest() != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "record.py",
+        "report/console.py",
+        "report/new.py",
+        "conf/config.yaml",
+        "models/__pycache__/flux.pyc",
+        "models/.flux.py.swp",
+    ],
+)
+def test_what_is_harmless_is_not_in_the_code_digest(copied: Path, name: str) -> None:
+    """`conf/` lies in the package only where it was installed: its values stand in the keys themselves."""
+    before = digest()
+    (copied / name).parent.mkdir(exist_ok=True)
     (copied / name).write_text("# another\n")
     assert digest() == before
+
+
+@pytest.mark.parametrize("name", environment.HARMLESS)
+def test_a_harmless_name_that_is_not_there_is_an_error(copied: Path, name: str) -> None:
+    """Else a renamed folder would be hashed under its new name, and nobody would know that it need not be."""
+    (copied / name).rename(copied / "renamed")
+    with pytest.raises(RuntimeError, match=f"environment.HARMLESS: the package has no {re.escape(name)}"):
+        digest()
 
 
 def test_the_code_digest_does_not_depend_on_where_the_package_lies(copied: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -17,8 +18,39 @@ from pathlib import Path
 from . import __version__, registry
 
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate", "peft")
-COMPUTING = ("models", "stages", "caching", "accelerate", "samplers", "generation.py", "values.py")
-"""Our own code that decides the bits of a result."""
+HARMLESS = (
+    "__main__.py",
+    "as_experiment.py",
+    "calibrate.py",
+    "calibrations",
+    "claim_noise.py",
+    "claim_verdict.py",
+    "claims.py",
+    "cli.py",
+    "export.py",
+    "interrupts.py",
+    "logs.py",
+    "messages.py",
+    "prompts",
+    "record.py",
+    "replay.py",
+    "replayable.py",
+    "report",
+    "rulebook",
+    "rules.py",
+    "samples",
+    "search.py",
+    "store_cli.py",
+    "support.py",
+    "sweeping",
+    "thresholds.py",
+    "weights",
+)
+"""Files and folders of this package that cannot change a bit of a stored result: what only prints, records, refuses or
+starts jobs, and data whose content is in the keys itself (weights, pictures, prompts, calibrations). Every other file
+counts, so that new code does until it is named here."""
+INSTALLED = "conf"
+"""Lies in the package only where it was installed, and is as harmless: the values are in the keys themselves."""
 VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
 """Environment variables that choose other kernels."""
 DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg")
@@ -41,12 +73,27 @@ def versions() -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Digest of our computing modules, so that a changed line never meets results of the old one."""
+    """Digest of all of our code but the harmless part, so that a changed line never meets results of the old one.
+
+    Raises:
+        RuntimeError: a harmless name is not there, so it was renamed, and would count under the new name.
+    """
     root = Path(__file__).parent
-    parts = [root / part for part in COMPUTING]
-    # A published mask stands in the configuration by its name alone.
-    tables = list(root.glob("caching/published/*.yaml"))
-    return _digest(root, [file for part in parts for file in ([part] if part.suffix else part.rglob("*.py"))] + tables)
+    if absent := [name for name in HARMLESS if not (root / name).exists()]:
+        raise RuntimeError(f"environment.HARMLESS: the package has no {', '.join(absent)}; give the present name")
+    left_out = {root / name for name in (*HARMLESS, INSTALLED)}
+    return _digest(root, list(_files(root, left_out)))
+
+
+def _files(folder: Path, left_out: set[Path]) -> Iterator[Path]:
+    """Every file below a folder but what is left out, compiled code, and hidden files, which are an editor's."""
+    for path in folder.iterdir():
+        if path in left_out or path.name.startswith(".") or path.suffix == ".pyc":
+            continue
+        if path.is_dir():
+            yield from _files(path, left_out)
+        elif path.is_file():
+            yield path
 
 
 @lru_cache(maxsize=1)
