@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.execution import Execution, StageRun
+from wavespeed_runner.execution import Execution, Memory, StageRun
 from wavespeed_runner.graph import Graph, Node, keys, lasting
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
@@ -36,6 +36,7 @@ class Work:
         self.calls: list[str] = []
         self.loaded: list[weakref.ref[Any]] = []
         self.picture: Callable[[], Any] = lambda: np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
+        self.seconds: Callable[[], float] = lambda: 0.0
         inputs = {
             "load": {},
             "words": {"pipeline": "load", "sample": "sample"},
@@ -72,7 +73,7 @@ class Work:
         @toy("noise")
         def noise(options: NoOptions, *, pipeline: Pipeline, words: Images) -> Latents:
             self.calls.append("noise")
-            return Latents(tensors={}, data={"steps": []})
+            return Latents(tensors={}, data={"steps": [], "seconds": self.seconds()})
 
         @toy("picture")
         def picture(options: NoOptions, *, pipeline: Pipeline, noise: Latents) -> Images:
@@ -130,7 +131,7 @@ def test_a_stage_that_nothing_takes_runs_too(work: Work) -> None:
 def test_latents_are_read_for_the_record_also_when_the_picture_is_there(work: Work) -> None:
     work.run()
     values, _ = work.run()
-    assert values["noise"].data == {"steps": []}
+    assert values["noise"].data == {"steps": [], "seconds": 0.0}
 
 
 def test_a_damaged_entry_is_found_warned_of_and_computed_again(work: Work, caplog: pytest.LogCaptureFixture) -> None:
@@ -241,3 +242,34 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
     assert not execution.resources
+
+
+def test_memory_holds_what_was_written_last() -> None:
+    memory = Memory(limit=10)
+    memory.remember("a", b"1234")
+    memory.remember("a", b"567")
+    assert memory.read("a") == b"567"
+    memory.remember("b", b"1234567")
+    assert (memory.read("a"), memory.read("b")) == (b"567", b"1234567"), "ten bytes, for the old value counts no more"
+    memory.remember("b", b"12345678901")
+    assert memory.read("b") is None, "too large to be kept, and what was there is out of date"
+    memory.remember("c", b"1234567")
+    assert (memory.read("a"), memory.read("c")) == (b"567", b"1234567")
+
+
+@pytest.mark.parametrize("how", [{"rerun": True}, {"denoise_again": True}], ids=["rerun", "in turn"])
+def test_what_is_computed_again_is_what_the_next_job_of_a_sweep_gets(work: Work, how: dict[str, bool]) -> None:
+    """New timings stand in the store; the ones before must not come back out of memory."""
+    memory, made = Memory(), iter(range(10))
+
+    def job(rerun: bool = False, **again: bool) -> Any:
+        execution = Execution(work.store, rerun=rerun, on_stage=lambda name: None, memory=memory)
+        return execution.run(work.graph, [SAMPLE], [work.keys], [], **again)[0]["noise"].data["seconds"]
+
+    work.seconds = lambda: next(made)
+    work.run()  # by an earlier process: a rerun computes again what this one has not made
+    assert (job(), job()) == (0, 0)
+    assert job(**how) == 1
+    assert job() == 1
+    kept = memory.read(work.keys["noise"])
+    assert kept is not None and kept == work.store.read(work.keys["noise"])

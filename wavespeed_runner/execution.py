@@ -55,8 +55,10 @@ class Memory:
         return raw
 
     def remember(self, key: str, raw: bytes) -> None:
-        """Keeps what is in the store; what was used longest ago goes when there is too much."""
-        if len(raw) > self.limit or key in self._stored:
+        """Keeps what is in the store now; what was used longest ago goes when there is too much."""
+        # What was computed again is another value under the same key: new timings, for one.
+        self._bytes -= len(self._stored.pop(key, b""))
+        if len(raw) > self.limit:
             return
         self._stored[key] = raw
         self._bytes += len(raw)
