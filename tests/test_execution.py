@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.execution import Execution, Memory, StageRun
+from wavespeed_runner.execution import Execution, Memory, StageRun, release
 from wavespeed_runner.graph import Graph, Node, keys, lasting
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
@@ -242,6 +242,50 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
     assert not execution.resources
+
+
+@dataclass
+class Device:
+    """Stands in for a GPU: what was asked of its memory."""
+
+    emptied: int = 0
+
+    def empty_cache(self) -> None:
+        self.emptied += 1
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Device:
+    torch = pytest.importorskip("torch")
+    device = Device()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", device.empty_cache)
+    return device
+
+
+def test_a_model_that_is_let_go_on_close_leaves_the_gpu_s_memory_to_others(work: Work, gpu: Device) -> None:
+    execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
+    work.run(execution)
+    assert gpu.emptied == 0
+    execution.close()
+    assert gpu.emptied == 1 and work.loaded[0]() is None
+
+
+def test_a_model_that_makes_place_for_another_leaves_it_the_gpu_s_memory(work: Work, gpu: Device) -> None:
+    execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
+    work.run(execution)
+    (key,) = execution.resources
+    release(execution.resources, keep={key, "another"})
+    assert gpu.emptied == 0 and key in execution.resources, "nothing went"
+    release(execution.resources, keep={"another"})
+    assert gpu.emptied == 1 and not execution.resources and work.loaded[0]() is None
+
+
+def test_where_nothing_is_kept_what_a_failed_load_has_left_goes_too(gpu: Device) -> None:
+    """It never got among the resources."""
+    release({})
+    assert gpu.emptied == 1
 
 
 def test_memory_holds_what_was_written_last() -> None:

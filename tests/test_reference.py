@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.command_line import CommandLine
-from wavespeed_runner import replay
+from wavespeed_runner import execution, replay
 from wavespeed_runner.execution import Memory
 from wavespeed_runner.metrics.quality import compare
 from wavespeed_runner.models.pretrained import load as load_pipeline
@@ -219,3 +219,13 @@ def test_without_being_asked_nothing_is_generated_again(planned: Planned, tmp_pa
     plan = planned("cache=fbcache", "measure=default", "steps=2")
     assert plan.floors == []
     assert {stage["of"] for stage in ran(plan, tmp_path / "run")["stages"]} == {"run", "reference"}
+
+
+def test_the_gpu_s_memory_is_given_back_before_the_other_precision_is_loaded(
+    planned: Planned, tmp_path: Path, family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What torch keeps of it for later would be missing where two models just do not fit."""
+    calls = family()
+    monkeypatch.setattr(execution, "_free", lambda: calls.append("free"))
+    ran(planned("cache=fbcache", *FULL), tmp_path / "run")
+    assert [call for call in calls if call in ("load", "free")] == ["load", "free", "load", "free"]

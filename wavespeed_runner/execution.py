@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -67,19 +67,24 @@ class Memory:
 
     def keep_only(self, keys: set[str]) -> None:
         """Lets go of everything but what has one of these keys: before anything else is loaded in its place."""
-        gone = self.resources.keys() - keys
-        for key in gone:
-            del self.resources[key]
         for key in self._stored.keys() - keys:
             self._bytes -= len(self._stored.pop(key))
-        if gone:
-            _free()
+        release(self.resources, keep=keys)
 
     def clear(self) -> None:
         """Lets go of everything."""
-        self.resources.clear()
         self._stored.clear()
         self._bytes = 0
+        release(self.resources)
+
+
+def release(resources: dict[str, Any], keep: Set[str] = frozenset()) -> None:
+    """Lets go of loaded models, but those whose keys are to be kept, and gives their memory back to the device."""
+    gone = resources.keys() - keep
+    for key in gone:
+        del resources[key]
+    # Where nothing is kept, also of a model that failed to load and was never among the resources.
+    if gone or not keep:
         _free()
 
 
@@ -237,5 +242,4 @@ class Execution:
     def close(self) -> None:
         """Lets go of loaded models, unless they were given to it to keep."""
         if self.memory is None:
-            self.resources.clear()
-            gc.collect()
+            release(self.resources)

@@ -6,14 +6,13 @@ is done, so that nothing that is timed has a second model beside it; what comes 
 
 from __future__ import annotations
 
-import gc
 import logging
 from dataclasses import asdict
 from typing import Any
 
 from . import interrupts
 from .errors import one_line
-from .execution import Execution, StageRun
+from .execution import Execution, StageRun, release
 from .outputs import likeness
 from .plan import Plan
 from .reference import Floor
@@ -36,7 +35,7 @@ def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
             failed = f"{type(error).__name__}: {one_line(error)}"
         if failed:
-            _keep_models(execution, set())
+            release(execution.resources)
             record["warnings"].append(f"the noise floor ({floor.what}) could not be measured: {failed}")
 
 
@@ -60,7 +59,8 @@ def _measure(plan: Plan, floor: Floor, execution: Execution, record: dict[str, A
     outputs = [keys[floor.graph.output] for keys in floor.keys]
     # With `rerun` what an earlier job of the sweep has made counts, as it does while executing.
     if not all(key in plan.store and (not execution.rerun or key in execution.fresh) for key in outputs):
-        _keep_models(execution, {key for keys in floor.keys for key in keys.values()})
+        # Two models at once may not fit.
+        release(execution.resources, keep={key for keys in floor.keys for key in keys.values()})
     size = plan.config.batch_size
     for first in range(0, len(plan.samples), size):
         batch = range(first, min(first + size, len(plan.samples)))
@@ -74,12 +74,3 @@ def _measure(plan: Plan, floor: Floor, execution: Execution, record: dict[str, A
         for index, values, original in zip(batch, made, originals, strict=True):
             figures = likeness(floor.graph, values, original)
             record["samples"][index].setdefault("noise_floor", {})[floor.kind] = figures
-
-
-def _keep_models(execution: Execution, keys: set[str]) -> None:
-    """Lets go of loaded models but those with these keys: two of them at once may not fit."""
-    gone = execution.resources.keys() - keys
-    for key in gone:
-        del execution.resources[key]
-    if gone:
-        gc.collect()
