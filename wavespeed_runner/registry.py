@@ -38,15 +38,24 @@ _entries: dict[tuple[str, str], Entry] = {}
 
 
 def register(group: str, name: str, options: type) -> Callable[[T], T]:
-    """Decorator: registers an implementation with its options. Two entries of one name are a programming error."""
+    """Decorator: registers an implementation with its options.
+
+    Raises:
+        ValueError: the name is taken by another entry. The very same one may come again.
+    """
 
     def add(implementation: T) -> T:
-        if (group, name) in _entries and _entries[group, name].options is not options:
-            raise ValueError(f"{group}={name} is registered twice")
+        there = _entries.get((group, name))
+        if there and (there.options is not options or there.implementation is not implementation):
+            raise ValueError(f"{group}={name} is registered twice, with {_full(there.options)} and {_full(options)}")
         _entries[group, name] = Entry(group=group, name=name, options=options, implementation=implementation)
         return implementation
 
     return add
+
+
+def _full(options: type) -> str:
+    return f"{options.__module__}.{options.__qualname__}"
 
 
 def lookup(group: str, name: str, key: str | None = None) -> Entry:
