@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ from tests.command_line import TINY, CommandLine
 from wavespeed_runner.config import CONF
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.sweeping import slurm, slurm_options, slurm_queue
+from wavespeed_runner.sweeping.folder import SweepFolder
 from wavespeed_runner.sweeping.slurm_options import Options, minutes, options_of
 from wavespeed_runner.sweeping.slurm_queue import ENDED, State, read_job, read_queue, why_lost
 from wavespeed_runner.sweeping.slurm_submit import Refused, _outside_of_any_job, _parameters, _words
+from wavespeed_runner.sweeping.slurm_tasks import Tasks
 
 JOB = (
     "JobId=15 ArrayJobId=12 ArrayTaskId=3 JobName=wavespeed-0 UserId=me(1000) JobState=TIMEOUT Reason=TimeLimit "
@@ -224,8 +229,6 @@ def test_reasons_for_which_a_job_waits_for_ever(reason: str, stuck: bool) -> Non
 
 
 def test_a_sweep_that_is_run_in_a_job_does_not_hand_that_job_s_environment_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     kept = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "mine"}
     for key, value in {**kept, "SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "1", "SRUN_CPUS_PER_TASK": "1"}.items():
         monkeypatch.setenv(key, value)
@@ -263,3 +266,68 @@ def test_sbatch_s_own_words_are_told_in_one_line() -> None:
     said = "Traceback\nsbatch: error: QOSMaxSubmit\nsbatch: error: Batch job submission failed: no\nsubprocess ended\n"
     assert _words(said) == "QOSMaxSubmit: Batch job submission failed: no"
     assert _words("something\nelse\n") == "else" and _words("") == "sbatch failed"
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """`program(name, script)`: a command of Slurm's that does as told."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def add(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return add
+
+
+def attach(tmp_path: Path) -> list[Any]:
+    sweep = SweepFolder(path=tmp_path)
+    return slurm._attach(sweep, [], Tasks(sweep), Options(poll=0.1))
+
+
+def test_jobs_of_an_earlier_command_are_cancelled(tmp_path: Path, program: Callable[[str, str], None]) -> None:
+    program("squeue", "echo '7_0|RUNNING|None'; echo '7_1|PENDING|None'; echo '6|COMPLETED|None'")
+    program("scancel", f'echo "$@" > {tmp_path}/cancelled')
+    assert attach(tmp_path) == []
+    assert (tmp_path / "cancelled").read_text() == "7_0 7_1\n"
+
+
+def test_jobs_that_cannot_be_cancelled_stop_the_command(tmp_path: Path, program: Callable[[str, str], None]) -> None:
+    """Two processes would work on the same jobs."""
+    program("squeue", "echo '7_0|RUNNING|None'; echo '7_1|PENDING|None'")
+    program("scancel", "echo 'scancel: error: Access denied' >&2; exit 1")
+    with pytest.raises(RunError, match=r"scancel fails \(scancel: error: Access denied\).*: scancel 7_0 7_1$"):
+        attach(tmp_path)
+
+
+def test_jobs_that_end_before_they_are_cancelled_are_no_failure(
+    tmp_path: Path, program: Callable[[str, str], None]
+) -> None:
+    program("squeue", f"test -e {tmp_path}/ended || echo '7|RUNNING|None'")
+    program("scancel", f"touch {tmp_path}/ended; echo 'scancel: error: Invalid job id specified' >&2; exit 1")
+    assert attach(tmp_path) == []
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_scancel_that_does_not_answer_is_not_waited_for_without_end(
+    tmp_path: Path, program: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program("squeue", "echo '7|RUNNING|None'")
+    program("scancel", "exec sleep 20")
+    monkeypatch.setattr(slurm_queue, "ANSWER_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(RunError, match=r"scancel fails \(no answer within 0.5 s\)"):
+        attach(tmp_path)
+    assert time.monotonic() - began < 10
+
+
+def test_scancel_is_looked_for_before_anything_is_submitted(
+    tmp_path: Path, program: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "squeue", "scontrol", "srun"):
+        program(name, "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(ConfigError, match=r"^hydra/launcher=slurm: no scancel here; "):
+        slurm.ready()

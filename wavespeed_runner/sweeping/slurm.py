@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, RunError
 from .folder import LOST
 from .slurm_options import LOCAL, VARIABLE, Options, options_of
-from .slurm_queue import FOR_NOW, STUCK, NoAnswer, State, final_state, look, max_array_size, why_lost
+from .slurm_queue import FOR_NOW, STUCK, NoAnswer, State, cancel, final_state, look, max_array_size, why_lost
 from .slurm_submit import Refused, submit
 from .slurm_tasks import Tasks
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 LOGS = "slurm"
-PROGRAMS = ("sbatch", "squeue", "scontrol", "srun")
+PROGRAMS = ("sbatch", "squeue", "scontrol", "scancel", "srun")
 """`srun` is what submitit knows a cluster by."""
 LOOKS = 3
 """So often in a row a job is seen gone before it counts as such: Slurm may be queueing it again, and what it wrote last
@@ -97,7 +96,7 @@ def _attach(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options)
     known = {tasks.ids[job.number] for job in jobs_known if tasks.identities.get(job.number) == _wanted(job)}
     strays = [job for job, state in states.items() if state.alive and job not in known]
     if strays:  # of another sweep, or submitted by a process that was killed before it could note which jobs they are
-        subprocess.run(["scancel", *strays], check=False, capture_output=True)
+        cancel(strays, tasks.name)
     rest = []
     for job in jobs:
         state = states.get(tasks.ids.get(job.number, ""))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import one_line, printable
+from ..errors import RunError, one_line, printable
 
 ENDED = frozenset(
     (
@@ -84,6 +85,25 @@ def look(name: str) -> dict[str, State]:
         NoAnswer: then nothing is known of them.
     """
     return read_queue(ask("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r"))
+
+
+def cancel(jobs: list[str], name: str) -> None:
+    """Cancels jobs of that name which are not wanted.
+
+    Raises:
+        RunError: they go on, and would work on the same jobs as those that are to be submitted.
+    """
+    try:
+        ask("scancel", *jobs)
+    except NoAnswer as error:
+        with suppress(NoAnswer):  # they may have ended meanwhile, which scancel calls an error
+            states = look(name)
+            jobs = [job for job in jobs if job in states and states[job].alive]
+        if jobs:
+            raise RunError(
+                f"hydra/launcher=slurm: scancel fails ({error}), so jobs of an earlier command may go on; cancel them, "
+                f"then type the same command again: scancel {' '.join(jobs)}"
+            ) from None
 
 
 def read_queue(said: str) -> dict[str, State]:
