@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import __version__
 from .errors import ConfigError, RunError, one_line, printable
 from .interrupts import heeded
+from .pipes import closing_tolerated
 
 if TYPE_CHECKING:
     from .sweeping.jobs import Job
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
     return guarded(lambda: _main(arguments))
 
 
+@closing_tolerated()
 def guarded(command: Callable[[], int]) -> int:
     """Runs a command; what it raises becomes one line on stderr and an exit status."""
     from .messages import EXPLAINED, explain
@@ -77,10 +79,6 @@ def guarded(command: Callable[[], int]) -> int:
         return _say(explain(error), WRONG)
     except RunError as error:
         return _say(str(error), FAILED)
-    except BrokenPipeError:
-        # Somebody reads our output with `head` and has enough; closing stdout at exit must not complain again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as error:
         return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
     except KeyboardInterrupt:

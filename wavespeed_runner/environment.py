@@ -31,6 +31,7 @@ HARMLESS = (
     "interrupts.py",
     "logs.py",
     "messages.py",
+    "pipes.py",
     "prompts",
     "record.py",
     "replay.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import RunError, one_line
+from .pipes import closing_tolerated
 from .store import Store
 
 
@@ -55,6 +56,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
+@closing_tolerated()
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: damaged entries were found, or something cannot be removed; 2: wrong arguments."""
     parser = _Parser(prog="python -m wavespeed_runner.store", description="What is in a store, and what to remove.")
