@@ -40,7 +40,7 @@ def _main(arguments: list[str]) -> int:
     paths = [a for a in arguments if a.partition("=")[0] not in MAY_SET]
     if len(paths) != 1:
         raise ConfigError(f"one folder or record is needed: {USAGE}")
-    from .record import write_text
+    from .storage.atomic import write_text
 
     path = record_path(Path(paths[0]))
     record, config_dir = completed(path), _config_dir(path, values.get("config_dir"))
@@ -54,7 +54,7 @@ def _main(arguments: list[str]) -> int:
     if out == "-":
         print(text, end="")
         return 0
-    write_text(target, text)
+    write_text(target, text, way_out="choose another place with out=FILE")
     print(printable(f"export: {target}"))
     if target.parent.name == "experiment" and target.stem == name:
         print(f"  run it:   python -m wavespeed_runner --config-dir {target.parent.parent} experiment={name}")

@@ -6,14 +6,14 @@ A picture is a uint8 numpy array of shape (height, width, 3), RGB. PIL and numpy
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import uuid4
+
+from .storage.atomic import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,21 +53,8 @@ def write_png(path: str | Path, pixels: Pixels, *, metadata: Mapping[str, str]) 
         ValueError: not a picture; a key that is no PNG keyword; text that is no valid Unicode (lone surrogates).
         OSError: the folder cannot be written.
     """
-    return write_whole(path, _encode(pixels, metadata))
-
-
-def write_whole(path: str | Path, raw: bytes) -> str:
-    """Writes a file that appears whole or not at all; makes its folder. Returns its sha256, in hex."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A short name of its own in the same folder: os.replace is atomic only within one file system. Plain open, not
-    # mkstemp, whose files nobody else could read on a shared folder.
-    partial = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        partial.write_bytes(raw)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    raw = _encode(pixels, metadata)
+    write_whole(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -14,8 +12,9 @@ import yaml
 
 from .config import NOT_IN_PICTURES, Config, as_data
 from .environment import describe
-from .errors import ConfigError, RunError
+from .errors import ConfigError
 from .plan import Plan
+from .storage.atomic import write_text
 
 SCHEMA_VERSION = 1
 PICTURE_KEY = "wavespeed_runner"
@@ -91,27 +90,6 @@ def picture_data(config: Config, prompt: str, seed: int, fingerprint: str) -> di
     data = {key: value for key, value in as_data(config).items() if key not in NOT_IN_PICTURES}
     data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
     return {PICTURE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole file or none: temp file, flush to disk, rename."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temp, 0o644)
-            os.replace(temp, path)
-        except BaseException:
-            Path(temp).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; choose another folder with outputs=DIR"
-        ) from error
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from .errors import RunError
+from .storage.atomic import write_whole
 
 FORMAT = 1
 DAMAGED = "(damaged)"
@@ -90,21 +90,10 @@ class Store:
         """
         path = self.path(key)
         header = _header(key=key, stage=stage, payload=payload, created=round(time.time(), 3))
-        # Not `tempfile`: its mode 0600 would lock other users out of a shared store.
-        temporary = path.with_name(f".{key}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "xb") as file:
-                file.write(header)
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_whole(path, header, payload)
         except OSError as error:
             raise RunError(_cannot_write(self.root, path, error)) from error
-        finally:  # also on Ctrl-C; after the replace there is nothing to remove
-            with suppress(OSError):
-                temporary.unlink()
 
     def entries(self) -> Iterator[StoredEntry]:
         """Every entry, ordered by key. Headers and sizes are checked, payloads are not read."""

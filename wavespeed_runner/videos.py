@@ -13,7 +13,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .pictures import INK, fit, text_font, write_png, write_whole
+from .pictures import INK, fit, text_font, write_png
+from .storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from .pictures import Pixels
@@ -45,7 +46,9 @@ def write_mp4(path: Path, frames: Any, *, fps: int, metadata: Mapping[str, str])
         ValueError: not a video. OSError: the folder cannot be written.
     """
     check_frames(frames)
-    return write_whole(path, _encode(frames, fps, metadata))
+    raw = _encode(frames, fps, metadata)
+    write_whole(path, raw)
+    return hashlib.sha256(raw).hexdigest()
 
 
 def _encode(frames: Any, fps: int, metadata: Mapping[str, str]) -> bytes:

@@ -17,8 +17,8 @@ from tests.children import started
 from wavespeed_runner.cli import main
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models import call, pretrained
-from wavespeed_runner.record import write_text
 from wavespeed_runner.runner import write_record
+from wavespeed_runner.storage.atomic import write_text
 from wavespeed_runner.store import Store
 from wavespeed_runner.sweeping import folder, worker
 

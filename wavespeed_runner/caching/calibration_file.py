@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import lru_cache
 from itertools import takewhile
@@ -15,7 +12,8 @@ from typing import Any, cast
 
 import yaml
 
-from ..errors import ConfigError, RunError, one_line
+from ..errors import ConfigError, one_line
+from ..storage.atomic import write_text
 from .calibration import Calibration, Key, ModelTrace, Polynomial, Triangle
 
 SCHEMA_VERSION = 1
@@ -33,16 +31,8 @@ def save(calibration: Calibration, path: Path) -> None:
     data |= {name: value for name, value in asdict(calibration).items() if name not in ("key", "made")}
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text = yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(f"# Written by python -m wavespeed_runner.calibrate\n{text}", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}; choose another place with out=FILE") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    text = f"# Written by python -m wavespeed_runner.calibrate\n{text}"
+    write_text(path, text, way_out="choose another place with out=FILE")
 
 
 def head(path: Path) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import RunError
-from ..pictures import write_whole
+from ..storage.atomic import write_whole
 from .collect import Sweep
 from .csv_file import results_csv
 from .markdown import report_md

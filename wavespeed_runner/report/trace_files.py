@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..caching.window import inside
 from ..config import CacheConfig
-from ..pictures import INK, LINE, QUIET, write_whole
+from ..pictures import INK, LINE, QUIET
+from ..storage.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

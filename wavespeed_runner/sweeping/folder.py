@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..environment import software
 from ..errors import ConfigError, RunError
-from ..record import SCHEMA_VERSION, write_text
+from ..record import SCHEMA_VERSION
+from ..storage.atomic import write_text
 from .locks import LOCK, locked, wait_for
 from .outcomes import Outcome, as_outcome
 

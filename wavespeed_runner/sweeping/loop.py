@@ -14,7 +14,7 @@ from typing import Any
 
 from ..compose import CONFIG_NAME, composer, key_of
 from ..errors import ConfigError
-from ..record import write_text
+from ..storage.atomic import write_text
 from .console import Progress
 from .folder import SweepFolder, describe, opened
 from .jobs import Job, asks_for_sweep

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, one_line
-from ..record import write_text
+from ..storage.atomic import write_text
 
 if TYPE_CHECKING:
     from .folder import SweepFolder

@@ -1,0 +1,1 @@
+"""What lies on the disk: how files are written, whole or not at all."""
