@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
-    from wavespeed_runner.environment import describe
+    from wavespeed_runner.config.environment import describe
 
     figures = {
         "command": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python -m benchmarks.overhead",
@@ -92,8 +92,8 @@ def time_ratio(threshold: float | None, rounds: int) -> dict[str, Any]:
 
 def demo(threshold: float | None) -> tuple[Any, Any, dict[str, Any], Any]:
     """The loaded demo model, the denoise stage's options, embeddings and sample, as `cache=fbcache` makes them."""
-    from wavespeed_runner.compose import compose_job, composer
-    from wavespeed_runner.plan import build_plan
+    from wavespeed_runner.config.compose import compose_job, composer
+    from wavespeed_runner.planning.plan import build_plan
 
     given = ["cache=none"] if threshold is None else ["cache=fbcache", f"cache.residual_diff_threshold={threshold}"]
     with composer(None):
@@ -109,8 +109,8 @@ def runner(pipeline: Any, options: Any, embeddings: dict[str, Any], sample: Any)
     from dataclasses import replace
 
     from wavespeed_runner.stages.denoise import denoise
-    from wavespeed_runner.store import Store
-    from wavespeed_runner.values import Embeddings
+    from wavespeed_runner.storage.store import Store
+    from wavespeed_runner.artifacts import Embeddings
 
     store, once = Store(Path(tempfile.mkdtemp()) / "store"), replace(options, warmup=0)
 
@@ -154,7 +154,7 @@ def bare(pipeline: Any, embeddings: dict[str, Any], threshold: float | None) -> 
 
 def memory_ratio(rounds: int) -> dict[str, float]:
     """Peak resident megabytes of the bare script and of `python -m wavespeed_runner`, medians over rounds."""
-    from wavespeed_runner.config import packaged
+    from wavespeed_runner.config.schema import packaged
 
     weights, prompts = (
         packaged("pkg://wavespeed_runner/weights/demo"),

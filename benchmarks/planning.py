@@ -38,7 +38,7 @@ def main() -> None:
     if given.part:
         (ours if given.part == "ours" else hydra)(given.jobs, given.folder)
         return
-    from wavespeed_runner.environment import describe
+    from wavespeed_runner.config.environment import describe
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -91,8 +91,8 @@ def _children() -> float:
 
 def ours(jobs: int, folder: Path) -> None:
     """Plans all jobs and asks which are done: the first, whose record lies everywhere."""
-    from wavespeed_runner.cli import parse, plan_jobs
-    from wavespeed_runner.sweeping.folder import SweepFolder
+    from wavespeed_runner.cli.main import parse, plan_jobs
+    from wavespeed_runner.sweeps.folder import SweepFolder
 
     planned = plan_jobs(parse(overrides(jobs, folder)))
     sweep = SweepFolder(path=folder / "sweep")
@@ -104,7 +104,7 @@ def hydra(jobs: int, folder: Path) -> None:
     """Prints the wall and processor seconds that composing twice would take for all jobs."""
     from hydra import compose
 
-    from wavespeed_runner.compose import CONFIG_NAME, composer
+    from wavespeed_runner.config.compose import CONFIG_NAME, composer
 
     with composer(None):
         began, used = perf_counter(), process_time()

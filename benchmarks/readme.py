@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(<!-- demo -->\n).*?(<!-- /demo -->)", re.DOTALL)
 
 
 def main() -> None:
-    from wavespeed_runner.environment import device_name
+    from wavespeed_runner.config.environment import device_name
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "wavespeed_runner", "cache=fbcache", f"outputs={folder}"]

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, help="at most 16")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    from wavespeed_runner.environment import describe
+    from wavespeed_runner.config.environment import describe
 
     rounds = [one_round(args.prompts, number) for number in range(args.rounds)]
     figures = {
@@ -109,7 +109,7 @@ def one_round(prompts: int, number: int) -> dict[str, Any]:
 
 
 def plain(home: Path, prompts: Path) -> dict[str, Any]:
-    from wavespeed_runner.config import packaged
+    from wavespeed_runner.config.schema import packaged
 
     weights = str(packaged("pkg://wavespeed_runner/weights/demo"))
     said, began = [], usage()

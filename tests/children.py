@@ -40,7 +40,7 @@ def started(
 
 
 def _command(output: Path, arguments: tuple[str, ...], limits: dict[int, int]) -> None:
-    from wavespeed_runner.cli import main
+    from wavespeed_runner.cli.main import main
 
     # A shell lets what it starts in the background ignore Ctrl-C, and children take that over.
     signal.signal(signal.SIGINT, signal.default_int_handler)

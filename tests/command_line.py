@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from wavespeed_runner.cli import main
+from wavespeed_runner.cli.main import main
 
 HEAVY = {"torch", "diffusers", "transformers"}
 TINY = ("model.init=tiny", "device=cpu")

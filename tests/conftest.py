@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from wavespeed_runner import generation, registry
-from wavespeed_runner.compose import compose_job, composer
+from wavespeed_runner.stages import generate
+from wavespeed_runner import registry
+from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.metrics import timing
-from wavespeed_runner.plan import Plan, build_plan
-from wavespeed_runner.runner import run_plan
+from wavespeed_runner.planning.plan import Plan, build_plan
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.stages import load
 
 TINY = ("model.init=tiny", "width=32", "height=32", "steps=4", "device=cpu", "measure=none", "prompt='a red circle'")

@@ -72,7 +72,7 @@ def test_a_run_leaves_gray_pictures(installed: Path, tmp_path: Path) -> None:
 def test_strength_mixes(installed: Path) -> None:
     code = (
         "import numpy as np\nfrom wavespeed_example.grayscale import GrayscaleOptions, grayscale\n"
-        "from wavespeed_runner.values import Images\n"
+        "from wavespeed_runner.artifacts import Images\n"
         "given = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3), dtype=np.uint8)\n"
         "for strength in (0.0, 0.5, 1.0):\n"
         "    got = grayscale(GrayscaleOptions(strength=strength), images=Images(tensors={'images': given}))\n"
@@ -97,7 +97,7 @@ def test_its_detector_stands_in_for_ours(installed: Path, tmp_path: Path) -> Non
 def test_its_detector_finds_the_brightest_window(installed: Path) -> None:
     code = (
         "import numpy as np\nfrom wavespeed_example.brightest import BrightestOptions, brightest\n"
-        "from wavespeed_runner.values import Images\n"
+        "from wavespeed_runner.artifacts import Images\n"
         "given = np.zeros((2, 16, 24, 3), np.uint8)\n"
         "given[0, 5:9, 7:13], given[1, 12:, 18:] = 200, 255\n"
         "found = brightest(BrightestOptions(size=0.25), images=Images(tensors={'images': given}))\n"

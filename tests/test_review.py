@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from wavespeed_runner import trust
+from wavespeed_runner.config import trust
 from wavespeed_runner.accelerate.adapters import Lora, apply
-from wavespeed_runner.config import PACKAGE, Dtype, Guidance, Init
+from wavespeed_runner.config.schema import PACKAGE, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.checkpoint import inspect
-from wavespeed_runner.models.pretrained import completed_from, load
-from wavespeed_runner.plan import Plan, build_plan
+from wavespeed_runner.models.weights.checkpoint import inspect
+from wavespeed_runner.models.weights.pretrained import completed_from, load
+from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.runner import run_plan
+from wavespeed_runner.execution.runner import run_plan
 
 Composed = Callable[..., dict[str, Any]]
 Planned = Callable[..., Plan]
@@ -149,8 +149,8 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
     """Rows that the denoiser sees in one step, with an empty negative prompt."""
     from tests.models.shipped import config_of
     from tests.models.staged import staged
-    from wavespeed_runner.models.generic import GenericConfig
-    from wavespeed_runner.values import Sample
+    from wavespeed_runner.models.families.generic import GenericConfig
+    from wavespeed_runner.artifacts import Sample
 
     small = replace(config_of(name), dtype=Dtype.float32)
     family = implementation_of("model", small)
@@ -169,7 +169,7 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
 
 
 def test_the_plan_shows_adapters_memory_batches_and_frames(planned: Planned) -> None:
-    from wavespeed_runner.report.plan_text import plan_text
+    from wavespeed_runner.cli.plan_text import plan_text
 
     text = plan_text(planned("adapters=lora", "adapters.path=a/b", "memory=vae_tiling", "batch_size=2"))
     assert "adapters   lora path=a/b" in text and "memory     vae_tiling=True" in text and "batches    of 2" in text
@@ -191,7 +191,7 @@ def test_a_tiny_autoencoder_has_no_tiles() -> None:
 
 
 def test_a_class_that_the_installed_diffusers_lacks_is_one_line() -> None:
-    from wavespeed_runner.models.loading import diffusers_class
+    from wavespeed_runner.models.weights.hub import diffusers_class
 
     with pytest.raises(RunError, match=r"diffusers [\d.]+ has no NoSuchPipeline; a newer one is needed"):
         diffusers_class("NoSuchPipeline")

@@ -109,7 +109,7 @@ def line(figures: dict[str, Any]) -> str:
 
 def environment() -> dict[str, Any]:
     """Where it ran, with the peers' versions."""
-    from wavespeed_runner.environment import describe
+    from wavespeed_runner.config.environment import describe
 
     def installed(name: str) -> str:
         try:

@@ -49,7 +49,7 @@ class Model:
         """Final latents, as the pipeline returns them."""
         import torch
 
-        from wavespeed_runner.models.call import denoise
+        from wavespeed_runner.models.pipeline_call import denoise
         from wavespeed_runner.models.family import Wanted
 
         wanted = Wanted(
@@ -75,11 +75,11 @@ def shipped(name: str) -> Model:
     """A model of `conf/model/`, loaded as the runner loads it."""
     import torch
 
-    from wavespeed_runner.compose import compose_job, composer
-    from wavespeed_runner.config import typed
-    from wavespeed_runner.models.pretrained import load
+    from wavespeed_runner.config.compose import compose_job, composer
+    from wavespeed_runner.config.schema import typed
+    from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
-    from wavespeed_runner.values import Sample
+    from wavespeed_runner.artifacts import Sample
 
     with composer(None):
         config = typed(compose_job([f"model={name}", "device=cpu"], [])).model
@@ -105,8 +105,8 @@ def tiny_flux(blocks: tuple[int, int] = (3, 6)) -> Model:
     import torch
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
-    from wavespeed_runner.config import Guidance
-    from wavespeed_runner.models.flux import FLUX, FluxConfig
+    from wavespeed_runner.config.schema import Guidance
+    from wavespeed_runner.models.families.flux import FLUX, FluxConfig
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

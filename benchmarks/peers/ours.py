@@ -18,7 +18,7 @@ from .settings import Setting
 
 THRESHOLDS = (0.04, 0.06, 0.08, 0.12, 0.15, 0.20, 0.30, 0.50)
 TAKEN = 8
-"""Calibration prompts for the tiny FLUX; as many as `python -m wavespeed_runner.calibrate` takes."""
+"""Calibration prompts for the tiny FLUX; as many as `python -m wavespeed_runner calibrate` takes."""
 
 
 def ours(model: Model) -> list[Setting]:
@@ -79,8 +79,8 @@ def engine(pipe: Any, model: Model, *, overrides: list[str]) -> Iterator[None]:
 def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[None]:
     """A strategy attached for each call of the pipeline, as the denoising stage does it."""
     from wavespeed_runner.caching import attached
-    from wavespeed_runner.generation import run_of
-    from wavespeed_runner.models.call import watched
+    from wavespeed_runner.stages.generate import run_of
+    from wavespeed_runner.models.pipeline_call import watched
     from wavespeed_runner.models.family import Wanted
 
     size = {"width": model.config.width, "height": model.config.height}
@@ -103,9 +103,9 @@ def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[No
 
 def strategy(model: Model, *overrides: str) -> Any:
     """The strategy that these overrides compose, with its numbers filled in."""
-    from wavespeed_runner.caching.filling import filled
-    from wavespeed_runner.compose import compose_job, composer
-    from wavespeed_runner.config import typed
+    from wavespeed_runner.caching.calibration.resolve import filled
+    from wavespeed_runner.config.compose import compose_job, composer
+    from wavespeed_runner.config.schema import typed
 
     shipped = model.name != "tiny_flux"
     own = [f"model={model.name if shipped else 'demo'}", "device=cpu", *overrides]
@@ -116,8 +116,8 @@ def strategy(model: Model, *overrides: str) -> Any:
 
 def with_numbers(model: Model, cache: Any) -> Any:
     """What `filled` does, from a calibration that is in no file."""
-    from wavespeed_runner.caching.attaching import head_blocks
-    from wavespeed_runner.caching.fitted import best_schedule
+    from wavespeed_runner.caching.attach.attach import head_blocks
+    from wavespeed_runner.caching.predictors.fitted import best_schedule
 
     found = recorded(model)
     if cache.predictor.name == "fitted":
@@ -134,8 +134,8 @@ def with_numbers(model: Model, cache: Any) -> Any:
 
 @lru_cache(maxsize=1)
 def recorded(model: Model) -> Any:
-    """A calibration, by the code of `python -m wavespeed_runner.calibrate`."""
-    from wavespeed_runner.caching.recording import Recorder, calibration_from, numbers_of, watching
+    """A calibration, by the code of `python -m wavespeed_runner calibrate`."""
+    from wavespeed_runner.caching.calibration.recorder import Recorder, calibration_from, numbers_of, watching
 
     numbers = []
     for prompt in calibration()[:TAKEN]:

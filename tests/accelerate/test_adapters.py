@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply, evidence
-from wavespeed_runner.config import PACKAGE, typed
+from wavespeed_runner.config.schema import PACKAGE, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.pictures import read_png
-from wavespeed_runner.plan import build_plan
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.media.images import read_png
+from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import entries, implementation_of
-from wavespeed_runner.runner import run_plan
+from wavespeed_runner.execution.runner import run_plan
 
 Composed = Callable[..., dict[str, Any]]
 LORAS = "pkg://wavespeed_runner/weights/demo_lora"

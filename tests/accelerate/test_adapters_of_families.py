@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import encoded, latents
 from wavespeed_runner.accelerate.adapters import Lora, TextualInversion, apply, evidence, inspect
-from wavespeed_runner.config import Dtype, Init
+from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.plan import build_plan
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 TOKEN = "<new>"
 PROJECTIONS = ("to_q", "to_k", "to_v", "qkv")

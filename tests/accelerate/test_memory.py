@@ -11,9 +11,9 @@ import torch
 
 from wavespeed_runner.accelerate.memory import MemorySettings, place
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.plan import Plan
-from wavespeed_runner.runner import run_plan
-from wavespeed_runner.store import Store
+from wavespeed_runner.planning.plan import Plan
+from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.storage.store import Store
 
 Planned = Callable[..., Plan]
 
@@ -78,7 +78,7 @@ def test_casting_is_lossy_and_compared_with_the_model_as_it_is(ran: Callable[...
 
 
 def test_tiles_are_decoded_and_differ_at_their_seams_alone(planned: Planned, tmp_path: Path) -> None:
-    from wavespeed_runner.models.pretrained import load
+    from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
 
     model = planned().config.model

@@ -6,9 +6,9 @@ import pytest
 
 from tests.caching.generate import Generated
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.config import Guidance
-from wavespeed_runner.models.flux import FLUX
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.config.schema import Guidance
+from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.models.weights.pretrained import load
 
 
 @pytest.fixture(scope="session")

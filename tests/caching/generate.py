@@ -7,13 +7,13 @@ from typing import Any
 
 from tests.models.staged import latents
 from wavespeed_runner.caching import Run, Trace, attached
-from wavespeed_runner.caching.criteria import RelativeChange
-from wavespeed_runner.caching.predictors import Reuse
-from wavespeed_runner.caching.signals import FirstBlockResidual
+from wavespeed_runner.caching.criteria.thresholds import RelativeChange
+from wavespeed_runner.caching.predictors.reuse import Reuse
+from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.caching.strategies import FirstBlockCache, NoCache
-from wavespeed_runner.config import CacheConfig
-from wavespeed_runner.models.flux import FLUX
-from wavespeed_runner.values import Sample
+from wavespeed_runner.config.schema import CacheConfig
+from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.artifacts import Sample
 
 ALWAYS = 1e9
 """A threshold that allows every reuse."""

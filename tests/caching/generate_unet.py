@@ -11,14 +11,14 @@ import torch
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents
 from wavespeed_runner.caching import Run, Trace, attached
-from wavespeed_runner.caching.criteria import RelativeChange
-from wavespeed_runner.caching.predictors import Reuse
-from wavespeed_runner.caching.schedules import Interval
-from wavespeed_runner.caching.signals import FirstBlockResidual, NoSignal
-from wavespeed_runner.config import CacheConfig, Dtype, Init
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.caching.criteria.thresholds import RelativeChange
+from wavespeed_runner.caching.predictors.reuse import Reuse
+from wavespeed_runner.caching.criteria.schedules import Interval
+from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, NoSignal
+from wavespeed_runner.config.schema import CacheConfig, Dtype, Init
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 MODELS = ("sd15", "sdxl", "demo_unet")
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavespeed_runner.caching.parts import At
+from wavespeed_runner.caching.interfaces import At
 
 
 def at(step: int, steps: int, sigma: float | None = None) -> At:

@@ -11,12 +11,12 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import tiny
-from wavespeed_runner.caching.criteria import AccumulatedChange, PredictedChange
-from wavespeed_runner.caching.forecasts import Taylor
-from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange, ModulatedInput
-from wavespeed_runner.config import CacheConfig, GuidanceBranches
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange
+from wavespeed_runner.caching.predictors.taylor import Taylor
+from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, ModelChange, ModulatedInput
+from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.values import Embeddings, Latents, Pipeline
+from wavespeed_runner.artifacts import Embeddings, Latents, Pipeline
 
 STEPS = 10
 

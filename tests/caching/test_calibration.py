@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from training.scenes import held_out
-from wavespeed_runner.caching.calibration import Calibration, ModelTrace, Polynomial, as_text, file_name, key_of
-from wavespeed_runner.caching.calibration_file import head, load, save
-from wavespeed_runner.caching.filling import SHIPPED
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import Config, typed
+from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace, Polynomial, as_text, file_name, key_of
+from wavespeed_runner.caching.calibration.file import head, load, save
+from wavespeed_runner.caching.calibration.resolve import SHIPPED
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import Config, typed
 from wavespeed_runner.errors import ConfigError
 
 SHIPPED_FILES = sorted(SHIPPED.glob("*.yaml"))
@@ -199,7 +199,7 @@ def test_a_wrong_value_is_one_line_that_names_the_file(where, tmp_path):
         load(path)
     message = str(told.value)
     assert message.startswith(f"{path}: not a calibration: ")
-    assert "python -m wavespeed_runner.calibrate" in message
+    assert "python -m wavespeed_runner calibrate" in message
     assert "\n" not in message
 
 

@@ -22,21 +22,21 @@ from tests.models.shipped import config_of
 from tests.models.staged import encoded
 from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import picture
-from wavespeed_runner.caching.calibration import file_name, key_of
-from wavespeed_runner.caching.calibration_file import save
-from wavespeed_runner.caching.criteria import PredictedChange, RelativeChange
-from wavespeed_runner.caching.forecasts import Foca, Taylor, Variable
-from wavespeed_runner.caching.predictors import Reuse
-from wavespeed_runner.caching.schedules import Interval
-from wavespeed_runner.caching.signals import FirstBlockResidual, ModelChange, NoSignal
+from wavespeed_runner.caching.calibration.data import file_name, key_of
+from wavespeed_runner.caching.calibration.file import save
+from wavespeed_runner.caching.criteria.thresholds import PredictedChange, RelativeChange
+from wavespeed_runner.caching.predictors.taylor import Foca, Taylor, Variable
+from wavespeed_runner.caching.predictors.reuse import Reuse
+from wavespeed_runner.caching.criteria.schedules import Interval
+from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, ModelChange, NoSignal
 from wavespeed_runner.caching.strategies import Custom, NoCache
-from wavespeed_runner.calibrate import calibrated
-from wavespeed_runner.config import CacheConfig, GuidanceBranches
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.tuning.calibrate import calibrated
+from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
-from wavespeed_runner.runner import run_plan
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.values import Embeddings, Images, Pipeline
+from wavespeed_runner.artifacts import Embeddings, Images, Pipeline
 
 REPO = Path(__file__).resolve().parents[2]
 MODELS = {"wan21": "contexts", "wan22": "two denoisers", "chroma": "fused", "sd35_medium": "batched", "demo_unet": ""}

@@ -14,18 +14,18 @@ from tests.caching.generate import ALWAYS, Generated, fbcache
 from tests.caching.shrunk import Shrunk
 from tests.caching.transfers import Transfers
 from wavespeed_runner.caching import Run, Trace, attached
-from wavespeed_runner.caching.criteria import AccumulatedChange, AccumulatedPolynomial, PredictedChange
-from wavespeed_runner.caching.dmd import Dmd
-from wavespeed_runner.caching.forecasts import Taylor
-from wavespeed_runner.caching.predictors import Gamma, Reuse
-from wavespeed_runner.caching.schedules import Interval
-from wavespeed_runner.caching.signals import FirstBlockOutput, ModelChange, ModulatedInput, NoSignal
-from wavespeed_runner.caching.spectral import FilteredLatents
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, AccumulatedPolynomial, PredictedChange
+from wavespeed_runner.caching.predictors.dmd import Dmd
+from wavespeed_runner.caching.predictors.taylor import Taylor
+from wavespeed_runner.caching.predictors.reuse import Gamma, Reuse
+from wavespeed_runner.caching.criteria.schedules import Interval
+from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, ModelChange, ModulatedInput, NoSignal
+from wavespeed_runner.caching.signals.sea import FilteredLatents
 from wavespeed_runner.caching.strategies import Custom, NoCache
-from wavespeed_runner.config import CacheConfig
-from wavespeed_runner.generation import token_grid
-from wavespeed_runner.models.flux import FLUX
-from wavespeed_runner.samplers.noise import noise_levels
+from wavespeed_runner.config.schema import CacheConfig
+from wavespeed_runner.stages.generate import token_grid
+from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.samplers.noise_levels import noise_levels
 
 STEPS = 8
 MODELS = ("flux", "sdxl", "wan21", "sd35_medium")

@@ -11,13 +11,13 @@ import torch
 from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
 from tests.models.tiny_flux import tiny_config
 from wavespeed_runner.caching import Run, attached
-from wavespeed_runner.caching.forecasts import Taylor
+from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.strategies import NoCache
-from wavespeed_runner.config import Guidance
+from wavespeed_runner.config.schema import Guidance
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.family import BlockList, Blocks
-from wavespeed_runner.models.flux import FLUX
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.models.weights.pretrained import load
 
 
 def test_threshold_zero_is_bit_identical_to_no_cache(plain):

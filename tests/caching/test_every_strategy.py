@@ -21,21 +21,21 @@ from tests.models.shipped import TINY
 from tests.models.shipped import composed as shipped_configs
 from tests.models.staged import encoded
 from tests.models.test_every_model import picture
-from wavespeed_runner.caching.calibration import file_name, key_of
-from wavespeed_runner.caching.calibration_file import save
-from wavespeed_runner.caching.filling import SHIPPED
-from wavespeed_runner.calibrate import calibrated
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.caching.calibration.data import file_name, key_of
+from wavespeed_runner.caching.calibration.file import save
+from wavespeed_runner.caching.calibration.resolve import SHIPPED
+from wavespeed_runner.tuning.calibrate import calibrated
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import CONF, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.plan import Plan, build_plan
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.registry import implementation_of, names
-from wavespeed_runner.rules import judge
+from wavespeed_runner.rules.check import judge
 from wavespeed_runner.samplers import denoiser_calls, taken
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.support import CALIBRATION, Shipped
-from wavespeed_runner.values import Embeddings, Images, Latents, Pipeline
+from wavespeed_runner.cli.support import CALIBRATION, Shipped
+from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 
 CALLS = 6
 """Of the denoiser, in each guidance branch."""

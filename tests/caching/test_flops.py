@@ -15,7 +15,7 @@ from wavespeed_runner.caching import Trace, flops
 from wavespeed_runner.caching.flops import Cost, Flops, counted, evidence, noted
 from wavespeed_runner.caching.trace import Decision, merged
 from wavespeed_runner.models.family import UNetBlocks
-from wavespeed_runner.models.flux import FLUX
+from wavespeed_runner.models.families.flux import FLUX
 
 IMAGE, TEXT, WIDTH, DOUBLE, SINGLE = 16, 40, 64, 2, 4
 """Of the tiny FLUX at 64 pixels: tokens, width, blocks of either kind."""

@@ -11,10 +11,10 @@ import torch
 
 from tests.caching.tiny_models import TinyModel, models, tiny_model
 from wavespeed_runner.caching import Run, attached
-from wavespeed_runner.caching.criteria import AccumulatedChange
-from wavespeed_runner.caching.predictors import Reuse
-from wavespeed_runner.caching.signals import ModulatedInput
-from wavespeed_runner.config import CacheConfig
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
+from wavespeed_runner.caching.predictors.reuse import Reuse
+from wavespeed_runner.caching.signals.block_signals import ModulatedInput
+from wavespeed_runner.config.schema import CacheConfig
 
 ATTENTION = {
     "chroma": "attn",

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.caching.sequences import at, played, random_sequence
-from wavespeed_runner.caching.dmd import Dmd, DmdPredictor, continued, evenly_spaced
-from wavespeed_runner.caching.forecasts import Foca, FocaPredictor, Taylor, TaylorPredictor
+from wavespeed_runner.caching.predictors.dmd import Dmd, DmdPredictor, continued, evenly_spaced
+from wavespeed_runner.caching.predictors.taylor import Foca, FocaPredictor, Taylor, TaylorPredictor
 
 STEPS = 14
 

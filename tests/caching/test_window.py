@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.caching.window import Hits, allows, computed_steps, inside
-from wavespeed_runner.config import CacheConfig
+from wavespeed_runner.config.schema import CacheConfig
 
 HUNDREDTHS = st.integers(0, 100)
 STEPS = st.integers(1, 200)

@@ -13,10 +13,10 @@ import torch
 
 from tests.models.staged import encoded, latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
-from wavespeed_runner.config import Dtype
-from wavespeed_runner.models.call import for_task
+from wavespeed_runner.config.schema import Dtype
+from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.family import Blocks, Family
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
 
 STEPS = 2

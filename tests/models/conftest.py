@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.config import Guidance
-from wavespeed_runner.models.flux import FLUX
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.config.schema import Guidance
+from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.models.weights.pretrained import load
 
 
 @pytest.fixture(scope="session")

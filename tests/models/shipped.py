@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import CONF, typed
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import CONF, typed
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
 """All but those that stand for any pipeline, see test_generic.py."""

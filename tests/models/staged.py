@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from wavespeed_runner.models.call import denoise, for_task, watched
+from wavespeed_runner.models.pipeline_call import denoise, for_task, watched
 from wavespeed_runner.models.family import Family, Wanted
 
 

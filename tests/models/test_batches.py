@@ -12,7 +12,7 @@ from tests.models.test_every_model import MODELS, config_of, tiny
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
-from wavespeed_runner.values import Embeddings, Pipeline, Sample
+from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
 
 BATCHED = [name for name in MODELS if implementation_of("model", config_of(name)).batches]
 SAMPLES = [

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.checkpoint import UNKNOWN, flaw, identity, inspect
+from wavespeed_runner.models.weights.checkpoint import UNKNOWN, flaw, identity, inspect
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -239,7 +239,7 @@ def test_identity_on_the_hub_names_the_cached_commit(tmp_path, monkeypatch):
 
 
 def test_light():
-    code = "import sys, wavespeed_runner.models.checkpoint, wavespeed_runner.models, wavespeed_runner.samplers;"
+    code = "import sys, wavespeed_runner.models.weights.checkpoint, wavespeed_runner.models, wavespeed_runner.samplers;"
     code += "print([m for m in ('torch', 'diffusers', 'transformers', 'safetensors', 'huggingface_hub')"
     code += " if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

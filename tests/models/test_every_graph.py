@@ -21,15 +21,15 @@ from torch.nn.functional import interpolate
 from tests.models.shipped import GRAPHS, MODELS, composed
 from tests.models.test_every_model import theirs
 from tests.models.their_calls import CALLS, NEGATIVE
-from wavespeed_runner.config import CONF, typed
-from wavespeed_runner.execution import Execution
+from wavespeed_runner.config.schema import CONF, typed
+from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.models.family import Family
-from wavespeed_runner.plan import build_plan
+from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules import judge
+from wavespeed_runner.rules.check import judge
 from wavespeed_runner.stages import stage
-from wavespeed_runner.store import Store
-from wavespeed_runner.values import Images, Regions
+from wavespeed_runner.storage.store import Store
+from wavespeed_runner.artifacts import Images, Regions
 
 UNFIT = {"graph-fits", "decode-fits", "latents-fit", "encode-needs-image", "encode-takes-no-image"}
 PROMPT, SEED, STEPS = "a red circle above a blue square", 3, 2

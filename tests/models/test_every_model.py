@@ -14,10 +14,10 @@ from PIL import Image
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import staged
 from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
-from wavespeed_runner.models.call import for_task
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt=NEGATIVE, seed=3)
 STEPS = 2

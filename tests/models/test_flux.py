@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import staged as steps
 from tests.models.tiny_flux import SAMPLE, SCALES, tiny_config
-from wavespeed_runner.config import CONF, Dtype, Guidance, Init
+from wavespeed_runner.config.schema import CONF, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models import flux
-from wavespeed_runner.models.flux import FLUX, TINY, FluxConfig, encode
-from wavespeed_runner.models.loading import explained, loading_error
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.values import Sample
+from wavespeed_runner.models.families import flux
+from wavespeed_runner.models.families.flux import FLUX, TINY, FluxConfig, encode
+from wavespeed_runner.models.weights.hub import explained, loading_error
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.artifacts import Sample
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 

@@ -13,14 +13,14 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.staged import latents, staged
 from wavespeed_runner.caching import Run, attached
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import Guidance, Init, typed
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import Guidance, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.models.qwen_image import QWEN_IMAGE
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.families.qwen_image import QWEN_IMAGE
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules import judge
-from wavespeed_runner.values import Sample
+from wavespeed_runner.rules.check import judge
+from wavespeed_runner.artifacts import Sample
 
 MODELS = ("flux2", "flux2_klein", "flux2_klein_base", "qwen_image", "z_image", "z_image_turbo")
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)

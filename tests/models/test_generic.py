@@ -13,14 +13,14 @@ import torch
 from tests.models.shipped import config_of
 from tests.models.staged import staged
 from tests.models.test_every_model import tiny
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import Dtype, Guidance, typed
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import Dtype, Guidance, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.generic import GenericConfig
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.plan import build_plan
+from wavespeed_runner.models.families.generic import GenericConfig
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="ein roter Kreis über einem Quadrat", negative_prompt="dark", seed=3)
 

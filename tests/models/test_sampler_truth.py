@@ -10,7 +10,7 @@ import torch
 from tests.models.sampler_truth import DEVIATION, crowd, diffusion, flow, grid
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.samplers import SAMPLERS, Sigmas, denoiser_calls, is_stochastic
-from wavespeed_runner.samplers.building import build
+from wavespeed_runner.samplers.build import build
 
 
 def options_of(name: str, **values: Any) -> Any:

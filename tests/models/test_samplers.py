@@ -16,10 +16,10 @@ import torch
 
 from tests.models.staged import latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, mask, picture
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import CONF, Init, typed
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import CONF, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.samplers import (
     SAMPLERS,
@@ -32,7 +32,7 @@ from wavespeed_runner.samplers import (
     taken,
     why_not,
 )
-from wavespeed_runner.samplers.building import build, kind_of
+from wavespeed_runner.samplers.build import build, kind_of
 
 SHIPPED = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
 STEPS = 2

@@ -11,9 +11,9 @@ import pytest
 
 from tests.models.staged import staged
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
-from wavespeed_runner.config import Init
+from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
 
 FAMILIES = sorted({config_of(name).name: name for name in reversed(MODELS)}.values())

@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from tests.models.staged import latents, staged
-from wavespeed_runner.compose import compose_job, composer
-from wavespeed_runner.config import Init, typed
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models import sd3
+from wavespeed_runner.models.families import sd3
 from wavespeed_runner.models.family import Wanted
-from wavespeed_runner.models.hidream import HIDREAM
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.models.sd3 import Variant
-from wavespeed_runner.plan import build_plan
+from wavespeed_runner.models.families.hidream import HIDREAM
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.families.sd3 import Variant
+from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules import judge
+from wavespeed_runner.rules.check import judge
 from wavespeed_runner.stages.load import LoadOptions, _weights
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
 SIZE = {"width": 64, "height": 64}

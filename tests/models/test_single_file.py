@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from tests.models import original_layout
 from tests.models.staged import staged
 from tests.models.test_every_model import SAMPLE, config_of
-from wavespeed_runner.config import Dtype, Init
+from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
 
 State = dict[str, torch.Tensor]

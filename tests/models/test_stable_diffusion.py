@@ -13,13 +13,14 @@ import torch
 
 from tests.models.staged import latents, staged
 from tests.models.test_every_model import SAMPLE, config_of, mask, picture
-from wavespeed_runner.config import Dtype, Guidance, Init
+from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models import build, sd, sdxl
-from wavespeed_runner.models.call import for_task
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.weights import random_init
+from wavespeed_runner.models.families import sd, sdxl
+from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 MODELS = ("sd15", "sd21", "sdxl")
 SIZE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
@@ -150,7 +151,7 @@ def test_the_vae_of_xl_decodes_in_float32_and_is_given_back() -> None:
 
 def guided_by_input(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Stable Diffusion 1.5 distilled to take the guidance scale as an input, as LCM is."""
-    distilled = build.shrunk(sd.TINY[sd.Variant.sd15], unet={"time_cond_proj_dim": 16})
+    distilled = random_init.shrunk(sd.TINY[sd.Variant.sd15], unet={"time_cond_proj_dim": 16})
     monkeypatch.setitem(sd.TINY, sd.Variant.sd15, distilled)
     _, config, _ = tiny("sd15")
     return replace(config, guidance=Guidance.embedded, guidance_scale=8.0)
@@ -174,7 +175,7 @@ def test_guidance_that_the_weights_do_not_take() -> None:
 
 
 def test_weights_for_inpainting_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    nine = build.shrunk(sdxl.TINY, unet={"in_channels": 9})
+    nine = random_init.shrunk(sdxl.TINY, unet={"in_channels": 9})
     monkeypatch.setattr(sdxl, "TINY", nine)
     config = replace(config_of("sdxl"), dtype=Dtype.float32)
     with pytest.raises(RunError, match=r"takes 9 channels, latents have 4; .* inpainting alone"):
@@ -209,7 +210,7 @@ def demo_like() -> tuple[Any, Any]:
             scaling_factor=0.7,
         ).eval()
     scheduler = DPMSolverMultistepScheduler(**sd.NOISE, prediction_type="v_prediction", timestep_spacing="trailing")
-    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": build.clip_tokenizer(20)}
+    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": random_init.clip_tokenizer(20)}
     return config, StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 

@@ -15,15 +15,15 @@ import torch
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents, staged
 from tests.models.test_every_model import SAMPLE, picture
-from wavespeed_runner.config import Guidance
+from wavespeed_runner.config.schema import Guidance
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models import ltx_video
-from wavespeed_runner.models.call import for_task
-from wavespeed_runner.models.hunyuan_text import template_tokenizer
-from wavespeed_runner.models.hunyuan_video15 import prepare
-from wavespeed_runner.models.pretrained import load
+from wavespeed_runner.models.families import ltx_video
+from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.text.llama import template_tokenizer
+from wavespeed_runner.models.families.hunyuan_video15 import prepare
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Latents
+from wavespeed_runner.artifacts import Latents
 
 
 @cache

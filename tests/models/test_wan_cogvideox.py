@@ -13,11 +13,11 @@ import torch
 
 from tests.models.staged import latents, staged
 from tests.models.test_every_model import SAMPLE, picture
-from wavespeed_runner.config import Dtype, Guidance, Init
+from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.cogvideox import CogVideoXConfig, CogVideoXI2VConfig, CogVideoXVariant
-from wavespeed_runner.models.pretrained import load
-from wavespeed_runner.models.wan import (
+from wavespeed_runner.models.families.cogvideox import CogVideoXConfig, CogVideoXI2VConfig, CogVideoXVariant
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.families.wan import (
     Wan22Config,
     Wan22I2VConfig,
     Wan22TI2VConfig,
@@ -26,7 +26,7 @@ from wavespeed_runner.models.wan import (
     WanVariant,
 )
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.values import Sample
+from wavespeed_runner.artifacts import Sample
 
 KINDS = (
     *(WanConfig, WanI2VConfig, Wan22Config, Wan22I2VConfig, Wan22TI2VConfig),

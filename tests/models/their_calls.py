@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from wavespeed_runner.config import Guidance
+from wavespeed_runner.config.schema import Guidance
 
 NEGATIVE = "dark"
 

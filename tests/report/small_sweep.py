@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wavespeed_runner.record import write_record
+from wavespeed_runner.records.record import write_record
 from wavespeed_runner.report.collect import Sweep
 
 THRESHOLDS = ("0.05", "0.65", "2.5")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.report.records import study, varied, write_job, write_sweep
-from wavespeed_runner.pictures import read_png
-from wavespeed_runner.report.__main__ import main
+from wavespeed_runner.media.images import read_png
+from wavespeed_runner.cli.report import main
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
 from wavespeed_runner.report.figure import figure
@@ -209,8 +209,8 @@ def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path,
 
 def test_help_answers_without_torch() -> None:
     program = (
-        "import sys; from wavespeed_runner.report.__main__ import main; code = main(['--help']); "
+        "import sys; from wavespeed_runner.cli.report import main; code = main(['--help']); "
         "sys.exit(code or any(name in sys.modules for name in ('torch', 'matplotlib', 'scipy')))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0 and "python -m wavespeed_runner.report DIR" in run.stdout
+    assert run.returncode == 0 and "python -m wavespeed_runner report DIR" in run.stdout

@@ -21,7 +21,7 @@ from wavespeed_runner.report.judging import nothing_faster, paces
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import page_data
-from wavespeed_runner.report.page.pictures import Album
+from wavespeed_runner.report.page.images import Album
 from wavespeed_runner.report.remarks import NOTHING_FASTER, PACED
 
 Finished = tuple[Path, dict[str, Any]]

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, small_sweep
-from wavespeed_runner.pictures import write_png
+from wavespeed_runner.media.images import write_png
 from wavespeed_runner.report.collect import Sweep, collect
-from wavespeed_runner.report.page import page, pictures
+from wavespeed_runner.report.page import page, images as pictures
 from wavespeed_runner.report.page.data import texts
 
 

@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, small_sweep
-from wavespeed_runner.pictures import write_png
+from wavespeed_runner.media.images import write_png
 from wavespeed_runner.report.collect import Sweep, collect
 from wavespeed_runner.report.judging import judged
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import NOTHING, texts
-from wavespeed_runner.report.statistics import Interval
+from wavespeed_runner.metrics.statistics import Interval
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

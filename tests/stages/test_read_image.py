@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.plan import Plan
+from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.stages.read_image import ReadImageOptions, ReadMaskOptions, read_image, read_mask
 
 Planned = Callable[..., Plan]

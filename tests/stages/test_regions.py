@@ -12,18 +12,13 @@ from PIL import Image
 
 from training.scenes import Demand, Thing, place, render
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.execution import Execution
-from wavespeed_runner.plan import Plan
+from wavespeed_runner.execution.executor import Execution
+from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.stages import stage
 from wavespeed_runner.stages.detect_shapes import DetectShapesOptions, detect_shapes
 from wavespeed_runner.stages.overlay import OverlayOptions, overlay
-from wavespeed_runner.stages.regions import (
-    CropRegionsOptions,
-    PasteRegionsOptions,
-    crop_regions,
-    paste_regions,
-)
-from wavespeed_runner.values import Crops, Images, Regions
+from wavespeed_runner.stages.regions import CropRegionsOptions, PasteRegionsOptions, crop_regions, paste_regions
+from wavespeed_runner.artifacts import Crops, Images, Regions
 
 
 def images(*pictures: Any) -> Images:

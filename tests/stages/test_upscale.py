@@ -20,7 +20,7 @@ from wavespeed_runner.stages.upscale import (
     upscale,
     upscale_latents,
 )
-from wavespeed_runner.values import Images, Latents, Pipeline
+from wavespeed_runner.artifacts import Images, Latents, Pipeline
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
 

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import wavespeed_runner
-from wavespeed_runner.caching import calibration_file
-from wavespeed_runner.caching.calibration import Calibration
+from wavespeed_runner.caching.calibration import file as calibration_file
+from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.pictures import write_png
-from wavespeed_runner.record import write_record
+from wavespeed_runner.media.images import write_png
+from wavespeed_runner.records.record import write_record
 from wavespeed_runner.storage import atomic
 from wavespeed_runner.storage.atomic import write_text, write_whole
-from wavespeed_runner.store import Store
+from wavespeed_runner.storage.store import Store
 
 KEY = "ab" * 32
 PIXELS = np.zeros((2, 2, 3), np.uint8)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import AdaptersConfig
+from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
-from ..models import checkpoint
-from ..models.loading import explained
+from ..models.weights import checkpoint
+from ..models.weights.hub import explained
 from ..registry import register
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..config import AdaptersConfig
+from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
-from ..models import checkpoint
+from ..models.weights import checkpoint
 from . import lora, textual_inversion
 from .adapter_options import Lora, TextualInversion, each, listed
 

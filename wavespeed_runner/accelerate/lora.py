@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, one_line
-from ..models import checkpoint
+from ..models.weights import checkpoint
 from .adapter_options import Lora, each, fetched, listed
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..config import MemoryConfig
+from ..config.schema import MemoryConfig
 from ..errors import RunError
 from ..registry import register
 

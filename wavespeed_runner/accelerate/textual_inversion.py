@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ConfigError, RunError, Unfit, one_line
-from ..models import checkpoint
+from ..models.weights import checkpoint
 from .adapter_options import TextualInversion, each, fetched, listed
 
 ENCODERS = {

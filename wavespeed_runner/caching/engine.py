@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..config import CacheConfig, GuidanceBranches
+from ..config.schema import CacheConfig, GuidanceBranches
 from ..registry import implementation_of
-from .parts import At, Criterion, Predictor, Seen, Signal
+from .interfaces import At, Criterion, Predictor, Seen, Signal
 from .trace import Decision, Trace
-from .watching import Watch
+from .change_meter import Watch
 from .window import Hits, allows
 
 if TYPE_CHECKING:

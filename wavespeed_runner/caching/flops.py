@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from .. import interrupts
-from ..config import CacheConfig
+from ..process import interrupts
+from ..config.schema import CacheConfig
 from ..models.family import Blocks, UNetBlocks
 
 if TYPE_CHECKING:
@@ -150,11 +150,11 @@ def parts(
 ) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
     """A denoiser's repeated blocks in the order in which they run, and those of them that a reuse leaves out; of a
     U-Net the modules of its layers."""
-    from .attaching import head_blocks
+    from .attach.attach import head_blocks
 
     head, tail = head_blocks(cache), cache.tail_blocks
     if isinstance(blocks, UNetBlocks):
-        from .unet import layers
+        from .attach.unet import layers
 
         every = [[one.resnet, one.attention, *one.resamplers] for one in layers(denoiser)]
         head, tail = (head, 0) if cache.depth is None else (cache.depth, cache.depth + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import CacheConfig
+from ..config.schema import CacheConfig
 
 
 @dataclass(kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..pictures import check_pixels
+from ..media.images import check_pixels
 
 if TYPE_CHECKING:
-    from ..pictures import Pixels
+    from ..media.images import Pixels
 
 WINDOW = 7
 """Side in pixels of the uniform SSIM window (scikit-image's default)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import Guidance, ModelConfig
+from ..config.schema import Guidance, ModelConfig
 from ..errors import Unfit
 
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")

@@ -9,12 +9,12 @@ from typing import Any
 
 from ..errors import printable
 from .console import model_name, setting
-from .experiment import experiment_yaml
+from ..records.override_yaml import experiment_yaml
 from .jobs import Found, Listing, listing
 from .judging import judged
-from .labels import by_key, command, labels, telling, varying
-from .measured import Quality, measured
-from .statistics import Interval
+from ..records.labels import by_key, command, labels, telling, varying
+from ..records.summary import Quality, measured
+from ..metrics.statistics import Interval
 
 ENDED = ("completed", "failed", "lost", "skipped")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .collect import Row, Sweep
 from .console import model_name, setting
-from .measured import METRICS, reference_steps
+from ..records.summary import METRICS, reference_steps
 
 AXIS = "axis:"
 """Begins the names of the columns of swept keys, of which there are as many as the sweep has."""
@@ -47,7 +47,7 @@ def documentation() -> str:
 HEAD = """\
 # Columns of results.csv
 
-`python -m wavespeed_runner.report DIR` writes it: one row a job, also of jobs that failed, were skipped or have not
+`python -m wavespeed_runner report DIR` writes it: one row a job, also of jobs that failed, were skipped or have not
 run. UTF-8, comma, full stop, one header line. Unknown values are empty; 1 is yes and 0 is no. Intervals are 95 %
 percentile bootstraps over prompts (all pictures of a prompt are drawn together; over the seeds where there is one
 prompt). Made from `wavespeed_runner/report/csv_file.py`.

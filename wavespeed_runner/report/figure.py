@@ -7,11 +7,11 @@ from io import BytesIO
 from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
-from ..pictures import INK, LINE, QUIET
+from ..media.images import INK, LINE, QUIET
 from .collect import Row, Sweep
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
 from .judging import paces, reference_times
-from .statistics import Interval
+from ..metrics.statistics import Interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..pictures import INK, QUIET
+from ..media.images import INK, QUIET
 from .collect import Row
-from .statistics import Interval
+from ..metrics.statistics import Interval
 
 METRIC = "ssim"
 SETTING, RIVAL = "#0072B2", "#D55E00"

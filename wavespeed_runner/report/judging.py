@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .statistics import Point, front, reached
+from ..metrics.statistics import Point, front, reached
 
 if TYPE_CHECKING:
     from .collect import Row

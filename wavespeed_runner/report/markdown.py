@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from .collect import Row, Sweep
 from .judging import nothing_faster, paces
-from .measured import Quality
+from ..records.summary import Quality
 from .remarks import APART, NOTHING_FASTER, PACED, enumerated, never_hit
-from .statistics import Interval
+from ..metrics.statistics import Interval
 
 MOST_ROWS = 80
 """With more jobs than this the table shows what is on the front, the rivals, and as many others as fit."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
-from ..config import ModelConfig, SamplerConfig
+from ..config.schema import ModelConfig, SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
 from ..registry import names, register
-from .building import build
+from .build import build
 from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import top_level
+from ..config.schema import top_level
 from ..errors import ConfigError
-from ..values import Images, Latents, Pipeline, Videos
+from ..artifacts import Images, Latents, Pipeline, Videos
 from . import stage
 
 

@@ -8,11 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 from ..caching import flops, merged
-from ..config import CacheConfig, SamplerConfig, top_level
+from ..config.schema import CacheConfig, SamplerConfig, top_level
 from ..errors import ConfigError, RunError
-from ..generation import Generated, Job, generate
+from .generate import Generated, Job, generate
 from ..models.family import task_of
-from ..values import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
+from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from . import stage
 
 PROCESS = uuid4().hex

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..values import Images, Regions
+from ..artifacts import Images, Regions
 from . import stage
 
 BORDER = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import top_level
-from ..values import Embeddings, Images, Pipeline, Sample
+from ..config.schema import top_level
+from ..artifacts import Embeddings, Images, Pipeline, Sample
 from . import stage
 
 

@@ -7,15 +7,15 @@ from functools import lru_cache
 
 from ..accelerate import adapters, memory
 from ..accelerate.order import ORDER
-from ..config import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
-from ..environment import resolve_device
+from ..config.schema import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
+from ..config.environment import resolve_device
 from ..errors import RunError
-from ..logs import quiet_libraries
-from ..models.checkpoint import identity
-from ..models.pretrained import completed_from
-from ..models.pretrained import load as load_pipeline
+from ..process.logging_setup import quiet_libraries
+from ..models.weights.checkpoint import identity
+from ..models.weights.pretrained import completed_from
+from ..models.weights.pretrained import load as load_pipeline
 from ..registry import implementation_of
-from ..values import Pipeline
+from ..artifacts import Pipeline
 from . import stage
 
 

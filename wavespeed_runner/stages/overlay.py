@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import RunError
-from ..values import Images
+from ..artifacts import Images
 from . import stage
 
 

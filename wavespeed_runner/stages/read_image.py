@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ..config import packaged, top_level
+from ..config.schema import packaged, top_level
 from ..errors import ConfigError
-from ..values import Images
+from ..artifacts import Images
 from . import stage
 
 FORMATS = ("PNG", "JPEG", "WEBP")

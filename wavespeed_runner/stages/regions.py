@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import top_level
+from ..config.schema import top_level
 from ..errors import ConfigError, RunError
-from ..values import Crops, Images, Regions
+from ..artifacts import Crops, Images, Regions
 from . import stage
 
 Box = tuple[int, int, int, int]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import ConfigError, RunError
-from ..values import Images, LatentGrid, Latents, Pipeline
+from ..artifacts import Images, LatentGrid, Latents, Pipeline
 from . import stage
 
 MOST = 8

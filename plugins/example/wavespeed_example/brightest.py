@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.stages import stage
-from wavespeed_runner.values import Images, Regions
+from wavespeed_runner.artifacts import Images, Regions
 
 
 @dataclass(kw_only=True)

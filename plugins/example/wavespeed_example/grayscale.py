@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.stages import stage
-from wavespeed_runner.values import Images
+from wavespeed_runner.artifacts import Images
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in what the eye sees as brightness (ITU-R BT.601)."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wavespeed_runner.caching.parts import At, Seen
-from wavespeed_runner.config import PartConfig
+from wavespeed_runner.caching.interfaces import At, Seen
+from wavespeed_runner.config.schema import PartConfig
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.registry import register
 

@@ -28,7 +28,7 @@ from ..judging import nothing_faster
 from ..remarks import APART, NOTHING_FASTER, PACED, never_hit
 from .axes import named_axes
 from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, texts, unit
-from .pictures import Album, album
+from .images import Album, album
 
 if TYPE_CHECKING:
     from jinja2 import Template

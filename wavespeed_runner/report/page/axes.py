@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...sweeping.console import short_names
+from ...sweeps.progress import short_names
 from ..collect import Row, Sweep
-from ..labels import labels
+from ...records.labels import labels
 
 SETTING = "setting"
 """Name of the axis that stands for several paired ones; no key has it."""

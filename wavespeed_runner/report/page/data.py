@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 from ..collect import Row, Sweep
 from ..judging import paces, reference_times, worth_their_time
-from ..measured import Quality
-from ..statistics import Interval, Point, front
-from ..trace_files import Row as Decision
-from ..trace_files import rows as decisions
+from ...records.summary import Quality
+from ...metrics.statistics import Interval, Point, front
+from ...execution.trace_files import Row as Decision
+from ...execution.trace_files import rows as decisions
 from .axes import axes_data, paired
-from .pictures import Album, still, within
+from .images import Album, still, within
 
 METRICS = {"ssim": ("SSIM", 4), "mae_similarity": ("MAE similarity", 4), "psnr": ("PSNR in dB", 1)}
 """Metric -> its name for people, digits. Of all of them more is better."""

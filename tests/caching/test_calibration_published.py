@@ -1,0 +1,154 @@
+"""Published values: every row is well formed and sourced, and belongs to the model that it was measured on."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavespeed_runner.caching.calibration import published
+from wavespeed_runner.caching.calibration.published import WATCHED, Row, masks, ratios, row, rows, usable_range
+from wavespeed_runner.config.schema import CONF
+from wavespeed_runner.errors import ConfigError
+
+ROWS = pytest.mark.parametrize("item", rows(), ids=lambda item: f"{item.name}-{item.variant}")
+
+
+def repo_of(model: str) -> str:
+    return str(yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["repo"])
+
+
+@pytest.mark.parametrize(
+    ("model", "variants"),
+    [
+        ("flux", [None]),
+        ("ltx_video", [None]),
+        ("hunyuan_video", [None]),
+        ("hidream", [None]),
+        ("hidream_dev", [None]),
+        ("hidream_fast", [None]),
+        ("lumina2", [None, "comfy", "v1"]),
+        ("wan21", [None, "ret_steps"]),
+        ("wan21_14b", [None, "ret_steps"]),
+        ("wan21_i2v_480p", [None, "ret_steps"]),
+        ("wan21_i2v_720p", [None, "ret_steps"]),
+        ("cogvideox", [None]),
+        ("cogvideox_2b", [None]),
+        ("cogvideox_i2v", [None]),
+    ],
+)
+def test_models_with_a_polynomial_of_their_own(model: str, variants: list[str | None]) -> None:
+    repo = repo_of(model)
+    assert sorted((item.variant for item in rows() if repo in item.repos), key=str) == sorted(variants, key=str)
+    for variant in variants:
+        found = row(repo, variant)
+        assert found is not None and found.name == {"hidream": "hidream_full", "cogvideox": "cogvideox_5b"}.get(
+            model, found.name
+        )
+
+
+@pytest.mark.parametrize(
+    "model", ["flux_schnell", "flux2", "ltx_video_095", "wan22", "hunyuan_video_i2v", "demo", "sdxl"]
+)
+def test_nothing_is_borrowed_from_a_relative(model: str) -> None:
+    assert row(repo_of(model)) is None and ratios(repo_of(model)) is None
+
+
+def test_another_variant_has_no_row() -> None:
+    assert row("black-forest-labs/FLUX.1-dev", "ret_steps") is None
+
+
+def test_no_repository_has_two_rows_of_one_variant() -> None:
+    keys = [(repo, item.variant) for item in rows() for repo in item.repos]
+    assert len(keys) == len(set(keys))
+
+
+def test_flux_as_its_authors_wrote_it() -> None:
+    found = row("black-forest-labs/FLUX.1-dev")
+    assert found is not None
+    assert found.coefficients == (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.64230861e-01)
+    assert found.speedups == {0.25: 1.5, 0.4: 1.8, 0.6: 2.0, 0.8: 2.25} and found.watched == "modulated_input"
+
+
+@ROWS
+def test_a_row_is_whole(item: Row) -> None:
+    assert len(item.coefficients) == 5 and np.isfinite(item.coefficients).all()
+    assert item.watched in WATCHED and item.source.startswith("https://github.com/")
+    speedups = [item.speedups[threshold] for threshold in sorted(item.speedups)]
+    assert speedups == sorted(speedups) and all(speedup > 1 for speedup in speedups)
+
+
+@ROWS
+def test_in_its_range_a_polynomial_is_not_negative(item: Row) -> None:
+    low, high = item.range
+    assert 0 <= low < high <= 1
+    inside = np.linspace(low, high, 4001)
+    assert np.polyval(item.coefficients, inside).min() >= -1e-6
+    if low > 0:
+        assert np.polyval(item.coefficients, np.linspace(0, low - 2e-4, 101)).max() < 0
+    if high < 1:
+        slope = np.polyval(np.polyder(np.array(item.coefficients)), [high - 5e-4, high + 5e-4])
+        assert slope[0] > 0 > slope[1], "its upper end is a peak"
+
+
+@given(st.lists(st.floats(-50, 50, allow_subnormal=False), min_size=2, max_size=5).map(tuple))
+def test_a_range_ends_where_values_turn_negative_or_at_one(coefficients: tuple[float, ...]) -> None:
+    grid = np.arange(10001) / 10000
+    values = np.array([published.polynomial(coefficients, float(x)) for x in grid])
+    if (values < 0).all():
+        with pytest.raises(ValueError, match="negative on all"):
+            usable_range(coefficients)
+        return
+    low, high = usable_range(coefficients)
+    inside = (grid >= low) & (grid <= high)
+    assert (values[inside] >= 0).all() and (values[grid < low] < 0).all()
+    above = values[grid > high]
+    if (above < 0).any():
+        falling = above[: int(np.argmax(above < 0)) + 1]
+        assert all(after <= before for before, after in pairwise([values[inside][-1], *falling]))
+
+
+def test_the_ratios_are_those_that_diffusers_ships() -> None:
+    from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
+
+    found = ratios("black-forest-labs/FLUX.1-dev")
+    assert found is not None and list(found.ratios) == pytest.approx(FLUX_MAG_RATIOS.tolist(), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "count"),
+    [
+        ("cache_dit_slow", 28, 18),
+        ("cache_dit_medium", 28, 15),
+        ("cache_dit_fast", 28, 11),
+        ("cache_dit_ultra", 28, 8),
+        ("lemica_flux_slow", 50, 26),
+        ("lemica_flux_medium", 50, 20),
+        ("lemica_flux_fast", 50, 15),
+        ("lemica_flux_ultra", 50, 10),
+    ],
+)
+def test_a_mask_computes_as_many_steps_as_published(name: str, steps: int, count: int) -> None:
+    found = masks()[name]
+    assert found.steps == steps and len(found.computed) == len(set(found.computed)) == count
+    assert found.computed == sorted(found.computed) and found.computed[0] == 1 and found.computed[-1] == steps
+
+
+def test_cache_dits_masks_as_it_prints_them() -> None:
+    printed = {
+        "slow": "1111111101110011100110010001",
+        "medium": "1111110110001100011000110001",
+        "fast": "1111110100010000100000100001",
+        "ultra": "1111001000001000000100000001",
+    }
+    for name, bits in printed.items():
+        assert masks()[f"cache_dit_{name}"].computed == [i for i, bit in enumerate(bits, start=1) if bit == "1"]
+
+
+def test_a_misspelt_mask_is_asked_back() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'lemica_flux_fast'"):
+        published.mask("lemica_flux_fats")

@@ -1,0 +1,73 @@
+"""`python -m wavespeed_runner store`: the table, verifying, pruning, and how wrong arguments are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.store_helpers import key_of, payload_of
+from wavespeed_runner.cli import store
+from wavespeed_runner.storage.store import Store
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    try:
+        code = store.main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        assert isinstance(error.code, int)
+        code = error.code
+    return code, *capsys.readouterr()
+
+
+def test_command_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.write(key_of(1), payload_of(1, 5000), stage="encode")
+    store.write(key_of(2), payload_of(2, 1_500_000), stage="decode")
+    code, out, err = run(capsys, store.root)
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, err) == (0, "") and lines[0] == ["stage", "entries", "size"]
+    assert lines[1:] == [["decode", "1", "1.5", "MB"], ["encode", "1", "5.2", "kB"], ["total", "2", "1.5", "MB"]]
+    path = store.path(key_of(2))
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    code, out, err = run(capsys, store.root, "--verify")
+    assert code == 1 and "damaged and removed: 1" in out and not path.exists()
+    assert run(capsys, store.root, "--older-than", "30d")[1].startswith("removed: 0 entries")
+    assert run(capsys, store.root, "--prune-to", "1kB")[1].startswith("removed: 1 entries, 5.2 kB")
+
+
+def test_the_module_runs(store: Store) -> None:
+    store.write(key_of(1), b"x", stage="encode")
+    command = [sys.executable, "-m", "wavespeed_runner.storage.store", str(store.root), "--verify"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "") and "damaged and removed: 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--prune-to", "much"), ("--prune-to", "2iB"), ("--older-than", "30"), ("--unknown",), ("nowhere",), (".", "x")],
+)
+def test_wrong_arguments_are_one_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and arguments[-1] in err
+
+
+def test_sizes_and_ages() -> None:
+    sizes = {"0": 0, "1000": 1000, "2GB": 2 * 10**9, "1.5 kB": 1500, "1MiB": 2**20, "3g": 3 * 10**9}
+    assert {text: store.parse_size(text) for text in sizes} == sizes
+    assert [store.parse_age(text) for text in ("90s", "1.5m", "2h", "1d", "1w")] == [90, 90, 7200, 86400, 604800]
+    assert [store.format_size(n) for n in (0, 999, 1000, 999_950, 2 * 10**9)] == [
+        "0 B",
+        "999 B",
+        "1.0 kB",
+        "1.0 MB",
+        "2.0 GB",
+    ]

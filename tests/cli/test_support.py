@@ -1,0 +1,63 @@
+"""The table of what fits with what: as the rules say, as the docs show, and complete as pairs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavespeed_runner.config.schema import PACKAGE
+from wavespeed_runner.cli.support import GROUPS, Shipped, fitting_graph, main, table
+
+
+@lru_cache(maxsize=1)
+def shipped() -> Shipped:
+    return Shipped()
+
+
+def test_what_is_known_of_some() -> None:
+    of = shipped().word
+    assert of("sdxl", graph="inpaint").mark == "yes"
+    assert (
+        of("sdxl", graph="text_to_video").reasons[0].startswith("the graph makes videos, and this model makes pictures")
+    )
+    (reason,) = of("wan21", graph="image_to_video").reasons
+    assert reason == "the graph asks for image_to_video, and this model does text_to_video"
+    assert of("flux", graph="text_to_image", sampler="ddim").mark == "no"
+    assert of("sd15", graph="text_to_image", sampler="ddim").mark == "yes"
+    assert of("sd15", graph="text_to_image", sampler="euler_ancestral").mark == "yes"
+    assert of("flux", graph="text_to_image", cache="fbcache", sampler="euler_stochastic").mark == "~"
+
+
+def test_every_model_has_a_graph_and_takes_its_own_sampler() -> None:
+    for model in shipped().models:
+        assert shipped().word(model, graph=fitting_graph(shipped(), model)).mark != "no"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_the_tables_say_all(data: st.DataObject) -> None:
+    """A combination is refused exactly when a part of it is that the tables show."""
+    model = data.draw(st.sampled_from(shipped().models))
+    chosen = {group: data.draw(st.sampled_from(shipped().names[group]), group) for group in GROUPS}
+    neutral = {"graph": fitting_graph(shipped(), model), "sampler": "default", "cache": "none"}
+    whole = shipped().word(model, **chosen).mark == "no"
+    shown = [("graph",), ("cache",), ("graph", "cache"), ("sampler", "cache"), ("graph", "sampler")]
+    parts = [neutral | {group: chosen[group] for group in groups} for groups in shown]
+    assert whole == any(shipped().word(model, **part).mark == "no" for part in parts)
+
+
+def test_the_docs_show_it() -> None:
+    docs = PACKAGE.parent / "docs" / "support.md"
+    made = table()
+    assert docs.read_text(encoding="utf-8") == made, "python -m wavespeed_runner support > docs/support.md"
+
+
+def test_the_command_takes_models_and_knows_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "wan21"]) == 0
+    out = capsys.readouterr().out
+    assert "| `demo` |" in out and "| `wan21` |" in out and "`sdxl`" not in out
+    assert main(["sdxxl"]) == 2
+    assert "model=sdxxl: no such option (did you mean 'sdxl'" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""Every shipped option and experiment composes, passes the checks, makes a plan, and survives being written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.schema import CONF, as_data, typed
+from wavespeed_runner.planning.plan import build_plan
+from wavespeed_runner.cli.plan_text import plan_text
+from wavespeed_runner.samplers import SAMPLERS
+
+FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
+OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
+EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
+CALIBRATED = ["model.init=pretrained"]
+"""The shipped calibration is of the demo model's own weights."""
+OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
+COMPANIONS = {
+    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "predictor/fitted")},
+    **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
+    **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
+    "cache/step_mask": ["steps=28"],
+    "cache/criterion/accumulated_polynomial": [*CALIBRATED, "cache/signal=modulated_input"],
+    "cache/criterion/steps": ["cache.criterion.computed=[1,2,4]"],
+    "cache/criterion/predicted_change": ["cache/signal=model_change"],
+    "cache/signal/none": ["cache/criterion=interval"],
+    "adapters/lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
+    "adapters/textual_inversion": [
+        "model=sd15",
+        "adapters.path=pkg://wavespeed_runner/weights/demo_embedding/sunset.safetensors",
+        "prompt='a <sunset>'",
+    ],
+    "model/generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet", "model.init=pretrained"],
+    "model/generic_video": ["model.repo=a/b", "model.init=pretrained"],
+    "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
+}
+"""What an option makes no sense without."""
+REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
+VIDEO_GRAPHS = {
+    "graph/text_to_video": "wan21",
+    "graph/image_to_video": "wan21_i2v_480p",
+    "graph/image_to_video_seen": "hunyuan_video_i2v",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    with composer(None):
+        yield
+
+
+def overrides(option: str) -> list[str]:
+    group, _, name = option.rpartition("/")
+    whole = ["cache=custom"] if group.startswith("cache/") else []
+    companions = COMPANIONS.get(option, [])
+    rehearsed = [one for one in REHEARSED if one.partition("=")[0] not in {c.partition("=")[0] for c in companions}]
+    return [*whole, *_model_of(option), f"{group}={name}", *companions, *rehearsed]
+
+
+def _model_of(option: str) -> list[str]:
+    """A model that the sampler or the graph fits, where the default one, a flow model of pictures, does not."""
+    group, _, name = option.rpartition("/")
+    if option in VIDEO_GRAPHS:
+        return [f"model={VIDEO_GRAPHS[option]}"]
+    own = ("_karras", "_exponential", "_beta", "_stochastic")
+    sampler = SAMPLERS.get(next((name.removesuffix(end) for end in own if name.endswith(end)), name))
+    if group != "sampler" or sampler is None or "flow" in sampler.classes:
+        return []
+    return ["model=sd15" if "diffusion" in sampler.classes else "model=cogvideox"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_it_makes_a_plan(option: str) -> None:
+    typed_here = overrides(option)
+    plan = build_plan(compose_job(typed_here, typed_here))
+    text = plan_text(plan)
+    assert f"fingerprint {plan.fingerprint}" in text and all(f"  {stage} " in text for stage in plan.graph.nodes)
+    again = typed(as_data(plan.config))
+    assert again == plan.config
+
+
+@pytest.mark.parametrize("option", FILES)
+def test_it_begins_with_what_it_is(option: str) -> None:
+    assert (CONF / f"{option}.yaml").read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("option", EXPERIMENTS)
+def test_an_experiment_says_how_to_run_it(option: str) -> None:
+    package, command = (CONF / f"{option}.yaml").read_text(encoding="utf-8").splitlines()[:2]
+    assert package == "# @package _global_"
+    assert command.startswith("# python -m wavespeed_runner ") and f"experiment={option.rpartition('/')[2]}" in command
+
+
+def test_the_known_answer_is_what_its_experiment_sets() -> None:
+    config = typed(compose_job(["experiment=known_answer"], []))
+    window = (config.cache.start, config.cache.end, config.cache.max_consecutive_cache_hits)
+    assert config.steps == 30 and window == (0.2, 0.8, 5)

@@ -1,0 +1,106 @@
+"""The statistics of reports, against plain and slow ways to the same figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavespeed_runner.metrics.statistics import Point, front, interval, reached
+
+NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 4))
+POINTS = st.lists(
+    st.builds(Point, seconds=st.integers(1, 9).map(float), quality=st.integers(0, 9).map(lambda q: q / 10)), max_size=14
+)
+
+
+def by_hand(values: list[tuple[str, float]], statistic: str, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap over clusters, one resample at a time."""
+    clusters: dict[str, list[float]] = {}
+    for cluster, value in values:
+        clusters.setdefault(cluster, []).append(value)
+    names, rng = list(clusters), np.random.default_rng(seed)
+    found = []
+    for _ in range(8000):
+        drawn = [value for i in rng.integers(len(names), size=len(names)) for value in clusters[names[i]]]
+        found.append(getattr(np, statistic)(drawn))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+@pytest.mark.parametrize("sizes", [[3] * 12, [1, 5, 2, 7, 3, 3, 1, 4, 2, 6]])
+def test_the_interval_is_the_percentile_bootstrap_over_prompts(statistic: str, sizes: list[int]) -> None:
+    rng = np.random.default_rng(7)
+    values = [
+        (f"prompt {number}", float(shift + 0.2 * rng.normal()))
+        for number, (size, shift) in enumerate(zip(sizes, rng.normal(size=len(sizes)), strict=True))
+        for _ in range(size)
+    ]
+    found = interval(values, statistic)  # type: ignore[arg-type]
+    low, high = by_hand(values, statistic, seed=1)
+    assert found.value == pytest.approx(getattr(np, statistic)([value for _, value in values]))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+    apart = interval([(str(i), value) for i, (_, value) in enumerate(values)], "mean")
+    if statistic == "mean":
+        assert found.high - found.low > 1.2 * (apart.high - apart.low), "the seeds of a prompt are no new prompts"
+
+
+def test_the_pictures_of_a_single_prompt_are_drawn_one_by_one() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 7.0]
+    one = interval([("the only prompt", value) for value in values], "mean")
+    assert one == interval([(str(value), value) for value in values], "mean")
+    assert one.low < one.value < one.high
+
+
+@pytest.mark.parametrize("values", [[("a", 0.7)], [("a", 0.1)] * 3, [("a", 2.0), ("b", 2.0), ("b", 2.0)]])
+@pytest.mark.filterwarnings("error")
+def test_one_value_or_equal_ones_have_no_width(values: list[tuple[str, float]]) -> None:
+    for statistic in ("mean", "median"):
+        found = interval(values, statistic)  # type: ignore[arg-type]
+        assert found.low == found.value == found.high == pytest.approx(values[0][1])
+
+
+@pytest.mark.filterwarnings("error")
+@given(st.lists(st.tuples(st.sampled_from("abcd"), NUMBERS), min_size=1, max_size=12))
+def test_an_interval_is_finite_ordered_and_repeatable(values: list[tuple[str, float]]) -> None:
+    found = interval(values, "mean")
+    numbers = [value for _, value in values]
+    assert min(numbers) - 1e-6 <= found.low <= found.high <= max(numbers) + 1e-6
+    assert found == interval(values, "mean")
+
+
+@given(POINTS)
+def test_the_front_is_what_nobody_dominates(points: list[Point]) -> None:
+    def dominated(one: Point) -> bool:
+        return any(
+            other.seconds <= one.seconds
+            and other.quality >= one.quality
+            and (other.seconds < one.seconds or other.quality > one.quality)
+            for other in points
+        )
+
+    assert front(points) == [not dominated(point) for point in points]
+
+
+def test_fewer_steps_are_interpolated_between_neighbours_in_time() -> None:
+    rivals = [Point(seconds=3, quality=0.9), Point(seconds=1, quality=0.5)]
+    assert reached(rivals, 0.99) is None, "nothing is that fast"
+    assert reached(rivals, 1) == 0.5
+    assert reached(rivals, 2) == pytest.approx(0.7)
+    assert reached(rivals, 3) == reached(rivals, 30) == 0.9
+
+
+def test_a_faster_rival_that_is_better_counts_from_its_time_on() -> None:
+    rivals = [Point(seconds=1, quality=0.8), Point(seconds=2, quality=0.6), Point(seconds=4, quality=0.7)]
+    assert [reached(rivals, at) for at in (1, 1.5, 2, 3, 9)] == [0.8] * 5
+
+
+@given(POINTS.filter(len), st.floats(0.5, 10), st.floats(0.5, 10))
+def test_more_time_never_reaches_less(rivals: list[Point], one: float, other: float) -> None:
+    less, more = (reached(rivals, at) for at in sorted((one, other)))
+    assert less is None or (more is not None and more >= less - 1e-12)
+    for rival in rivals:
+        there = reached(rivals, rival.seconds)
+        assert there is not None and there >= rival.quality

@@ -1,0 +1,82 @@
+"""A reader that has seen enough (`| head`): the command ends as it would have, with its own exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import TINY
+
+REPO = Path(__file__).resolve().parents[2]
+CODE = """
+import sys
+from wavespeed_runner.cli import guarded, leave
+from wavespeed_runner.errors import RunError
+
+def command():
+    for _ in range({lines}):
+        print("a line of output")
+    print("to stderr", file=sys.stderr)
+    sys.stdout.flush()
+    open("ended", "w").close()
+    {end}
+
+leave(lambda arguments: guarded(command))
+"""
+
+
+def closed() -> int:
+    """The writing end of a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def status(folder: Path, *command: str, stderr: int = subprocess.PIPE) -> tuple[int, str]:
+    """Exit status and stderr of a command whose output nobody reads."""
+    out = closed()
+    try:
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(REPO)},
+            stdout=out, stderr=stderr, text=True, timeout=240,
+        )  # fmt: skip
+    finally:
+        os.close(out)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("lines", [1, 10000], ids=["within the buffer", "beyond it"])
+@pytest.mark.parametrize(
+    ("end", "wanted"), [("return 0", 0), ("return 1", 1), ("raise RunError('no')", 1), ("raise KeyboardInterrupt", 130)]
+)
+def test_the_exit_status_is_that_of_the_command(tmp_path: Path, lines: int, end: str, wanted: int) -> None:
+    found, said = status(tmp_path, "-c", CODE.format(lines=lines, end=end))
+    assert found == wanted
+    assert (tmp_path / "ended").exists() and "Broken pipe" not in said and "BrokenPipe" not in said
+    assert said.startswith("to stderr\n"), "only what nobody reads is dropped"
+
+
+@pytest.mark.parametrize(("end", "wanted"), [("return 0", 0), ("raise RunError('no')", 1)])
+def test_where_nobody_reads_the_errors_either(tmp_path: Path, end: str, wanted: int) -> None:
+    assert status(tmp_path, "-c", CODE.format(lines=10000, end=end), stderr=subprocess.STDOUT)[0] == wanted
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["a run", "a sweep"])
+def test_a_failed_job_is_a_failure_and_a_completed_one_is_none(tmp_path: Path, multirun: tuple[str, ...]) -> None:
+    given = ("-m", "wavespeed_runner", *multirun, *TINY, "steps=1", "width=32", "height=32", "measure=none")
+    assert status(tmp_path, *given, "prompt='a red circle'")[0] == 0
+    # A file where the store's folder should be.
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "store").touch()
+    assert status(tmp_path, *given, "prompt='a red circle'", "outputs=taken")[0] == 1
+
+
+def test_the_store_s_table(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    assert status(tmp_path, "-m", "wavespeed_runner.storage.store", "store") == (0, "")

@@ -1,0 +1,206 @@
+"""Criteria that watch how much a signal changes. State of one guidance branch and one picture of one generation.
+
+They are float state machines: the engine measures (`parts.Criterion.watches` says what), so a recorded trace can be
+replayed with any threshold. Schedules, which watch nothing, stand in `schedules.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...config.schema import PartConfig
+from ...errors import ConfigError
+from ...registry import register
+from ..interfaces import At
+
+
+@dataclass(kw_only=True)
+class RelativeChange(PartConfig):
+    name: str = "relative_change"
+    threshold: float = 0.08
+    """Reuse iff the change since the last computed step is below this."""
+
+
+@register("cache/criterion", "relative_change", RelativeChange)
+class RelativeChangeCriterion:
+    """Reuse while the signal has hardly changed since the last *computed* step.
+
+    Because the comparison stays with that step over a run of skipped ones, drift is measured against the last real
+    one. Rule of FBCache, https://github.com/chengzeyi/ParaAttention.
+    """
+
+    watches: ClassVar[str] = "computed"
+
+    def __init__(self, options: RelativeChange) -> None:
+        self.threshold = options.threshold
+        self.level: float | None = None
+
+    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+        (self.level,) = numbers
+        return self.level < self.threshold
+
+    def computed(self, at: At) -> None:
+        pass
+
+
+@dataclass(kw_only=True)
+class AccumulatedChange(PartConfig):
+    name: str = "accumulated_change"
+    threshold: float = 0.15
+    """Reuse while the changes since the last computed step add up to less than this."""
+
+
+@register("cache/criterion", "accumulated_change", AccumulatedChange)
+class AccumulatedChangeCriterion:
+    """Reuse while the step-to-step changes since the last computed step add up to less than the threshold.
+
+    Rule of SeaCache (https://arxiv.org/abs/2602.18993) and DiCache (https://arxiv.org/abs/2508.17356).
+    """
+
+    watches: ClassVar[str] = "previous"
+
+    def __init__(self, options: AccumulatedChange) -> None:
+        self.threshold = options.threshold
+        self.sum = 0.0
+        self.level: float | None = None
+
+    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+        (change,) = numbers
+        self.sum += change
+        self.level = self.sum
+        return self.sum < self.threshold
+
+    def computed(self, at: At) -> None:
+        self.sum = 0.0
+
+
+@dataclass(kw_only=True)
+class AccumulatedPolynomial(PartConfig):
+    name: str = "accumulated_polynomial"
+    threshold: float = 0.2
+    """Reuse while the polynomial of the changes since the last computed step adds up to less than this."""
+    coefficients: list[float] | None = None
+    """Of the polynomial, highest degree first; null: those published for the model, or from its calibration."""
+    range: list[float] | None = None
+    """[lowest, highest] change for which the polynomial holds: others count as the nearest of the two. Null: any."""
+
+    def __post_init__(self) -> None:
+        if self.coefficients == []:
+            raise ConfigError("cache.criterion.coefficients=[]: at least one number, highest degree first; or null")
+        if self.range is not None and not (len(self.range) == 2 and 0 <= self.range[0] <= self.range[1]):
+            raise ConfigError(f"cache.criterion.range={self.range}: [lowest, highest] with 0 <= lowest <= highest")
+
+
+@register("cache/criterion", "accumulated_polynomial", AccumulatedPolynomial)
+class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
+    """As `accumulated_change`, each change first mapped by a polynomial fitted to the model's output.
+
+    Rule of TeaCache, https://arxiv.org/abs/2411.19108. The fits are negative over parts of the axis (HiDream-I1-Full's
+    above 0.07), where a *larger* change would lower the sum and prolong reuse: what is added is never below zero.
+    """
+
+    def __init__(self, options: AccumulatedPolynomial) -> None:
+        if options.coefficients is None:
+            raise ConfigError(
+                "cache.criterion.coefficients=null: none are published for this model and it has no calibration; "
+                "calibrate it, give cache.criterion.coefficients=[...], or use cache=seacache, which needs none"
+            )
+        super().__init__(AccumulatedChange(threshold=options.threshold))
+        self.coefficients = options.coefficients
+        self.range = options.range
+
+    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+        (change,) = numbers
+        if self.range is not None:
+            lowest, highest = self.range
+            change = min(max(change, lowest), highest)
+        return super().reuse((max(0.0, polynomial(self.coefficients, change)),), at)
+
+
+def polynomial(coefficients: Sequence[float], x: float) -> float:
+    """Value at x, by Horner's rule; coefficients highest degree first."""
+    value = 0.0
+    for coefficient in coefficients:
+        value = value * x + coefficient
+    return value
+
+
+@dataclass(kw_only=True)
+class PredictedChange(PartConfig):
+    name: str = "predicted_change"
+    threshold: float = 0.05
+    """Reuse while the predicted changes of the output since the last computed step add up to less than this."""
+
+
+@register("cache/criterion", "predicted_change", PredictedChange)
+class PredictedChangeCriterion(AccumulatedChangeCriterion):
+    """As `accumulated_change`, for the denoiser's output: its change is predicted from that of its input.
+
+    c is the input's change as a share of the output's size, k how much more the output changed than the input around
+    the last computed step; k c is the output's relative change. Rule of EasyCache, https://arxiv.org/abs/2507.02860.
+    """
+
+    watches: ClassVar[str] = "model"
+
+    def __init__(self, options: PredictedChange) -> None:
+        super().__init__(AccumulatedChange(threshold=options.threshold))
+
+    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+        c, k = numbers
+        return super().reuse((k * c,), at)
+
+
+@dataclass(kw_only=True)
+class MagnitudeRatio(PartConfig):
+    name: str = "magnitude_ratio"
+    threshold: float = 0.06
+    """Reuse while the accumulated error is not above this."""
+    ratios: list[float] | None = None
+    """Size of the residual at each step over that at the step before; null: those published for the model, or from
+    its calibration. For another number of steps the nearest are taken."""
+
+    def __post_init__(self) -> None:
+        if self.ratios is not None and not (self.ratios and all(ratio > 0 for ratio in self.ratios)):
+            raise ConfigError(f"cache.criterion.ratios={self.ratios}: numbers above 0, one a step; or null")
+
+
+@register("cache/criterion", "magnitude_ratio", MagnitudeRatio)
+class MagnitudeRatioCriterion:
+    """Reuse while the residual's size, as known from another run, has not drifted far from the last computed step's.
+
+    The product of the ratios since that step is the residual's size relative to it; its distances from 1 add up to
+    the error. Looks at nothing of this run, so it is a schedule once the ratios are given. Rule of MagCache,
+    https://arxiv.org/abs/2506.09045; its K is `cache.max_consecutive_cache_hits`, its retention `cache.start`.
+    """
+
+    watches: ClassVar[str] = "nothing"
+
+    def __init__(self, options: MagnitudeRatio) -> None:
+        if options.ratios is None:
+            raise ConfigError(
+                "cache.criterion.ratios=null: none are published for this model and it has no calibration; "
+                "calibrate it, or give cache.criterion.ratios=[...]"
+            )
+        self.threshold = options.threshold
+        self.ratios = options.ratios
+        self.ratio, self.error = 1.0, 0.0
+        self.level: float | None = None
+
+    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+        self.ratio *= self.ratios[nearest(at.step, at.steps, len(self.ratios))]
+        self.error += abs(1.0 - self.ratio)
+        self.level = self.error
+        return self.error <= self.threshold
+
+    def computed(self, at: At) -> None:
+        self.ratio, self.error = 1.0, 0.0
+
+
+def nearest(step: int, steps: int, count: int) -> int:
+    """Which of `count` values, spread evenly over the schedule, belongs to step `step` of `steps`, counted from 0.
+
+    As diffusers' `nearest_interp`: first to first, last to last, half to even; a single step takes the last.
+    """
+    return round(step * (count - 1) / (steps - 1)) if steps > 1 else count - 1

@@ -1,0 +1,233 @@
+"""The command line: the only place that knows Hydra's main. One-line errors, exit status, nothing loaded in vain.
+
+    overrides -> compose, trust, types, plan (here, no torch) -> Hydra's main -> run_plan, once a job
+
+Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written; 1 something failed while running;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .. import __version__
+from ..errors import ConfigError, RunError, one_line, printable
+from ..process.interrupts import heeded
+from ..process.pipes import closing_tolerated
+
+if TYPE_CHECKING:
+    from ..sweeps.jobs import Job
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+REFUSED_FLAGS = {
+    "experimental_rerun": "it loads a pickle; use python -m wavespeed_runner replay",
+    "config_path": "add options with --config-dir instead",
+    "config_name": "add options with --config-dir instead",
+}
+SHOW_ONLY = ("hydra_help", "cfg", "info", "shell_completion")
+"""Flags that make Hydra show something and run nothing."""
+ONE_OF = ("run", "multirun", *SHOW_ONLY)
+
+
+def console() -> NoReturn:
+    """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
+    leave(main)
+
+
+def leave(command: Callable[[list[str]], int]) -> NoReturn:
+    """Ends the process with the exit status of a command of ours."""
+    import gc
+
+    try:
+        status = command(sys.argv[1:])
+    except KeyboardInterrupt:  # while modules were still being imported
+        status = INTERRUPTED
+    # The interpreter would look through all that torch and diffusers have made for what can be freed: a second.
+    gc.freeze()
+    sys.exit(status)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command line and returns the exit status."""
+    return guarded(lambda: _main(arguments))
+
+
+@closing_tolerated()
+def guarded(command: Callable[[], int]) -> int:
+    """Runs a command; what it raises becomes one line on stderr and an exit status."""
+    from ..config.error_messages import EXPLAINED, explain
+
+    users_choice = os.environ.get("HYDRA_FULL_ERROR")
+    users_full_error = users_choice == "1"
+    # Makes Hydra raise instead of printing a page and exiting by itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # CUDA's own order is by speed; a plan, which loads no torch, only knows the one on the bus.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    try:
+        with heeded():
+            return command()
+    except EXPLAINED as error:
+        if users_full_error:
+            raise
+        return _say(explain(error), WRONG)
+    except RunError as error:
+        return _say(str(error), FAILED)
+    except OSError as error:
+        return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on from what is in the store", INTERRUPTED)
+    except Exception as error:
+        if users_full_error:
+            raise
+        return _say(f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where", FAILED)
+    finally:
+        if users_choice is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = users_choice
+
+
+def _say(message: str, status: int) -> int:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    return status
+
+
+def _main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        from .usage import usage
+
+        print(usage(_config_dir_of(arguments)))
+        return DONE
+    if "--version" in arguments:
+        print(f"wavespeed_runner {__version__}")
+        return DONE
+    args = parse(arguments)
+    _refuse_flags(args)
+    if any(getattr(args, flag) for flag in SHOW_ONLY):
+        return _show(args)
+
+    jobs = plan_jobs(args)
+    if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
+        from .plan_text import plans_text
+        from ..sweeps.sweep import check_sweep
+
+        check_sweep(args, jobs)
+        print(plans_text(jobs))
+        return DONE
+    return _execute(args, jobs)
+
+
+def parse(arguments: list[str]) -> Any:
+    """Hydra's own arguments; flags may stand anywhere between overrides."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see --help")
+
+    parser.error = refuse
+    return parser.parse_intermixed_args(arguments)
+
+
+def _refuse_flags(args: Any) -> None:
+    for flag, why in REFUSED_FLAGS.items():
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"{_flag(flag)}: refused; {why}")
+    given = [_flag(flag) for flag in ONE_OF if getattr(args, flag)]
+    if len(given) > 1:
+        raise ConfigError(f"{' '.join(given)}: one of them at a time")
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve, --package: only with --cfg")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _config_dir_of(arguments: list[str]) -> str | None:
+    return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
+
+
+def plan_jobs(args: Any) -> list[Job]:
+    """Every job of the command. What is wrong with the command is raised here, before anything runs."""
+    from ..sweeps.jobs import jobs_of
+
+    return jobs_of(args)
+
+
+def _execute(args: Any, jobs: list[Job]) -> int:
+    """Runs the jobs: those of a sweep in our own loop, unless its launcher is one of Hydra's plugins."""
+    from ..sweeps.sweep import run_sweep
+
+    completed = run_sweep(args, jobs)
+    if completed is not None:
+        return DONE if completed else FAILED
+    return _execute_by_hydra(args)
+
+
+def _execute_by_hydra(args: Any) -> int:
+    """Hands over to Hydra, which makes folders and logs and calls the task once a job."""
+    from omegaconf import OmegaConf
+
+    statuses: list[str] = []
+
+    def task(composed: Any) -> None:
+        # Never raises but KeyboardInterrupt: with Hydra's basic launcher an exception would keep its frames, and with
+        # them the loaded model, alive for the rest of a sweep.
+        from hydra.core.hydra_config import HydraConfig
+
+        from ..config.compose import application
+        from ..planning.plan import build_plan
+        from ..report.console import show, show_failure
+        from ..execution.runner import run_plan
+
+        runtime = HydraConfig.get()
+        data: Any = OmegaConf.to_container(composed, resolve=False)
+        overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
+        record = run_plan(build_plan(application(data)), Path(runtime.runtime.output_dir), overrides)
+        statuses.append(record["status"])
+        if args.multirun:
+            print(f"\njob: {printable(' '.join(overrides))}")
+        (show if record["status"] == "completed" else show_failure)(record)
+
+    _hydra_main(args, task)
+    return DONE if statuses and all(status == "completed" for status in statuses) else FAILED
+
+
+def _show(args: Any) -> int:
+    """Hydra shows something; what it says when it then gives up becomes our one line."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            _hydra_main(args, lambda composed: None)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"--shell-completion: {one_line(error)}") from error
+    except SystemExit as stop:
+        if stop.code:
+            raise ConfigError(said.getvalue()) from None
+    return DONE
+
+
+def _hydra_main(args: Any, task: Any) -> None:
+    import hydra
+
+    from ..config.compose import CONFIG_NAME, VERSION_BASE, search_path
+    from ..config.schema import CONF
+
+    # Without --config-dir: `search_path` adds it, to the same place as in `plan_jobs`.
+    flags = [_flag(flag) for flag in ("resolve", *ONE_OF) if getattr(args, flag) is True]
+    flags += [f"{_flag(flag)}={value}" for flag in ("cfg", "info", "package") if (value := getattr(args, flag))]
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *args.overrides]
+    try:
+        with search_path(args.config_dir):
+            hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)()
+    finally:
+        sys.argv = before

@@ -1,0 +1,135 @@
+"""A plan as text: what `dry_run=true` prints."""
+
+from __future__ import annotations
+
+from ..config.schema import Init, as_data
+from ..config.environment import device_name
+from ..planning.graph import Graph
+from ..planning.plan import Plan
+from ..planning.reference import Floor
+from ..registry import lookup
+from ..rules.check import STAGE_VALUES
+from ..sweeps.jobs import Job
+
+
+def plans_text(jobs: list[Job]) -> str:
+    """The plans of a command's jobs: of several the first one whole, of the others what is different, which are left
+    out and why, and how many."""
+    whole = next(job for job in jobs if job.plan is not None)
+    assert whole.plan is not None
+    if len(jobs) == 1:
+        return plan_text(whole.plan)
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
+    skipped = sum(job.plan is None for job in jobs)
+    lines, said = [plan_text(whole.plan, whole.overrides), "jobs"], set(_said(whole.plan))
+    for job in jobs:
+        lines += _job(job, said, shared, len(str(len(jobs) - 1)))
+    return "\n".join([*lines, f"{len(jobs)} jobs" + (f", {skipped} of them skipped" if skipped else "")])
+
+
+def _job(job: Job, said: set[str], shared: set[str], width: int) -> list[str]:
+    """One line of a sweep's job; under it what is said of it and was not said before, which is noted."""
+    own = " ".join(override for override in job.overrides if override not in shared)
+    start = f"  {job.number:{width}}  {own}"
+    if job.plan is None:
+        return [f"{start}  skipped: {job.skipped}"]
+    found = sum(keys[job.plan.graph.output] in job.plan.store for keys in job.plan.keys)
+    new = [line for line in _said(job.plan) if line not in said]
+    said.update(new)
+    return [f"{start}  {found} of {len(job.plan.keys)} in the store", *(f"  {'':{width}}{line}" for line in new)]
+
+
+def _said(plan: Plan) -> list[str]:
+    """What rules doubt in a plan, and what was set in it automatically."""
+    doubts = [line for line in _verdicts(plan) if line.split()[0] != "good"]
+    return doubts + [f"  {x.key}={x.value}: {x.why}" for x in plan.changes]
+
+
+def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
+    """Stages in order with what the store has, the reference, what the rules say, what was set automatically.
+
+    Args:
+        overrides: of this job, where there are several.
+    """
+    c, store = plan.config, plan.store
+    weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
+    guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
+    made = "pictures   " if c.num_frames is None else "videos     "
+    frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
+    lines = [f"job: {' '.join(overrides)}"] if overrides else []
+    lines += [
+        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {device_name(c.device)}",
+        f"{made}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
+        f"sampler {c.sampler.name}, cache {c.cache.name}",
+        *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
+        *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
+        *_told(plan),
+        "stages",
+        *_stages(plan, plan.graph, plan.keys),
+        f"reference  {_reference(plan)}",
+        *(_stages(plan, plan.reference, plan.reference_keys) if plan.reference else []),
+        *(_floor(plan, floor) for floor in plan.floors),
+        "rules",
+        *(_verdicts(plan) or ["  none speaks"]),
+    ]
+    lines += ["set automatically", *(f"  {x.key}={x.value}: {x.why}" for x in plan.changes)] if plan.changes else []
+    count, size = store.size()
+    lines += [f"store      {store.root}: {count} entries, {size / 1e6:.1f} MB", f"fingerprint {plan.fingerprint}"]
+    return "\n".join(lines) + "\n"
+
+
+def _told(plan: Plan) -> list[str]:
+    """Adapters, memory settings and batches, where they are not the usual ones."""
+    c = plan.config
+    shown = {"adapters": c.adapters, "memory": c.memory}
+    usual = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
+    lines = []
+    for group, options in shown.items():
+        plain = as_data(usual[group])
+        keys = {k: v for k, v in as_data(options).items() if v != plain.get(k) and k != "name"}
+        if keys:
+            name = f"{c.adapters.name} " if group == "adapters" else ""
+            lines.append(f"{group:10} {name}{', '.join(f'{key}={value}' for key, value in keys.items())}")
+    return lines + ([f"batches    of {c.batch_size}"] if c.batch_size > 1 else [])
+
+
+def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
+    """One line a stage: its inputs, what it is told otherwise than the run, and how often the store has its output."""
+    lines, store = [], plan.store
+    stages = {name: node.stage.name for name, node in graph.nodes.items()}
+    labels = {name: name if name == stage else f"{name} ({stage})" for name, stage in stages.items()}
+    width = max(12, *map(len, labels.values()))
+    for name, node in graph.nodes.items():
+        sources = ", ".join(f"{i}={source}" for i, source in node.inputs.items())
+        found = sum(k[name] in store for k in keys)
+        stored = f"{found} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
+        own = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
+        told = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in own.items() if v != getattr(plan.config, k))
+        lines.append(f"  {labels[name]:{width}} {stored:22} {sources}{told}".rstrip())
+    return lines
+
+
+def _reference(plan: Plan) -> str:
+    if plan.reference_kind == "self":
+        return "this run itself: nothing lossy is on"
+    if plan.reference_kind == "none":
+        return "none (measure.reference=false)"
+    cache, steps = plan.config.cache.name, plan.config.measure.reference_steps
+    other = [f"cache=none instead of {cache}"] if cache != "none" or steps is None else []
+    other += [f"{steps} steps instead of {plan.config.steps}"] if steps is not None else []
+    return f"the same with {' and '.join(other)}: same prompts, noise and numerics"
+
+
+def _floor(plan: Plan, floor: Floor) -> str:
+    how = "once more" if floor.kind == "repeat" else f"in {floor.what}"
+    found = sum(keys[floor.graph.output] in plan.store for keys in floor.keys)
+    return f"floor      the reference {how}, untimed: {found} of {len(floor.keys)} in the store"
+
+
+def _verdicts(plan: Plan) -> list[str]:
+    lines = []
+    for v in plan.verdicts:
+        fix = f"; fix: {v.fix}" if v.fix else ""
+        source = f" [{v.source}]" if v.source else ""
+        lines.append(f"  {v.verdict:10} {v.rule}: {v.message}{fix}{source}")
+    return lines

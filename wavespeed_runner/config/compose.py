@@ -1,0 +1,215 @@
+"""Hydra composition: our schemas, our and the plugins' configs, and one job's config from its overrides.
+
+Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say what
+is wrong with it in one line.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Sweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
+
+from . import compose_cache, trust
+from .. import registry
+from .schema import CONF, NAMED, OpenConfig, OpenGraph
+from ..errors import ConfigError, one_line
+from .error_messages import EXPLAINED
+from .compose_cache import CONFIG_NAME as CONFIG_NAME
+from .compose_cache import parsed as parsed
+
+VERSION_BASE = "1.3"
+
+_config_dir: list[str] = []
+"""The `--config-dir`, while something composes."""
+
+
+class PluginConfigs(SearchPathPlugin):
+    """Puts the installed plugins' `conf/` folders, and `--config-dir`, behind our own: they add, never shadow."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        # Hydra's and our schemas, which Hydra would search last: a folder must not shadow those either.
+        search_path.append("schema", "structured://")
+        for package in registry.load_all():
+            search_path.append("wavespeed_runner plugin", f"pkg://{package}.conf")
+        for folder in _config_dir:
+            search_path.append("command-line", f"file://{Path(folder).resolve()}")
+
+
+def register_with_hydra() -> None:
+    """Makes schemas and plugin configs known to Hydra, here and in its main."""
+    store = ConfigStore.instance()
+    base = OmegaConf.structured(OpenConfig)
+    base.graph = OmegaConf.structured(OpenGraph)
+    store.store(name="base_config", node=base)
+    for entry in registry.entries():
+        if entry.group != "stage":
+            store.store(group=f"schema/{entry.group}", name=entry.name, node=entry.options)
+    Plugins.instance().register(PluginConfigs)
+
+
+@contextmanager
+def search_path(config_dir: str | None) -> Iterator[None]:
+    """Hydra, here or in its main, finds our configs, the plugins' and those of the user's folder `config_dir`."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    register_with_hydra()
+    _config_dir[:] = [config_dir] if config_dir is not None else []
+    try:
+        yield
+    finally:
+        _config_dir.clear()
+
+
+@contextmanager
+def composer(config_dir: str | None) -> Iterator[None]:
+    """Hydra ready to compose; `config_dir` adds a folder of the user's."""
+    with search_path(config_dir):
+        try:
+            with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
+                yield
+        finally:
+            _baseline.cache_clear()
+            compose_cache.forget()
+
+
+def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    """One job's part of its composed config, checked: plain data, interpolations unresolved.
+
+    Args:
+        overrides: the job's overrides.
+        typed_here: those of them that stood on the command line; the others came from a file.
+    """
+    return application(compose_whole(overrides, typed_here))
+
+
+def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    """The same with Hydra's node and `points`. Shared with other jobs: not to be changed."""
+    for override in overrides:
+        _refuse_name(override)
+    return _checked(overrides, typed_here)
+
+
+def application(composed: dict[str, Any]) -> dict[str, Any]:
+    """One job's part of a whole composed config, a copy: without what is Hydra's, and what makes other jobs."""
+    return deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
+
+
+def key_of(override: str) -> str:
+    """Key or group that an override sets, adds or takes away."""
+    return override.lstrip("+~").partition("=")[0].strip()
+
+
+def _refuse_name(override: str) -> None:
+    """A name alone would meet the keys of another option. A wrong name is told of later, with the near ones."""
+    key, _, name = override.lstrip("+").partition("=")
+    path, _, last = key.rpartition(".")
+    group = path.replace(".", "/")
+    if last == "name" and path in NAMED and name in registry.names(group):
+        raise ConfigError(
+            f"{override}: an option of the group is chosen as a whole, with its keys: {group}=OPTION, then "
+            f"{path}.KEY=VALUE"
+        )
+
+
+def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    composed = _plain(overrides)
+    trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
+    trust.check_pictures({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
+    return composed
+
+
+def _plain(overrides: list[str]) -> dict[str, Any]:
+    try:
+        with _environment_hidden(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
+            return compose_cache.composed(overrides)
+    except EXPLAINED:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{' '.join(overrides)}: a config file includes or refers to itself without end") from None
+    except Exception as error:
+        # What Hydra does not foresee: a group set to null, a file that is not text, defaults that are no list.
+        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {one_line(error)}") from None
+
+
+@contextmanager
+def _environment_hidden() -> Iterator[None]:
+    """Defaults lists are resolved while Hydra composes: `- cache: ${oc.env:TOKEN}` would end in `.hydra/hydra.yaml`."""
+
+    def refuse(name: str, default: str = "") -> str:
+        raise ConfigError(f"${{oc.env:{name}}}: a defaults list may not read the environment")
+
+    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+@lru_cache(maxsize=16)
+def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
+    """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
+    return _plain(list(overrides))
+
+
+def is_sweep(overrides: list[str]) -> bool:
+    """Whether the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
+    return "MULTIRUN" in str(_plain(overrides)["hydra"]["mode"])
+
+
+def sweep_jobs(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them; of `points` see `sweeping.jobs`."""
+    return sweep_axes(overrides)[1]
+
+
+def sweep_axes(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
+    """Keys that a config file sweeps over, the jobs as Hydra's basic sweeper makes them, and the sweep's `points`.
+
+    The sweep's own config, of which Hydra takes launcher and callbacks, is checked: its jobs may be other configs.
+    """
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    typed = parser.parse_overrides(overrides)
+    first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
+    composed = _checked(first, first)
+    params = composed["hydra"]["sweeper"].get("params") or {}
+    if any(key_of(str(key)) == "points" for key in params):
+        raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
+    own = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
+    for override in own:
+        _refuse_without_values(override)
+    jobs = BasicSweeper.split_arguments([o for o in own if o.key_or_group != "points"], None)[0]
+    if not jobs:
+        raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
+    return [str(key) for key in params], jobs, composed.get("points")
+
+
+def _refuse_without_values(override: Override) -> None:
+    value = override.value()
+    if override.key_or_group == "points" and isinstance(value, Sweep):
+        raise ConfigError(f"{override.input_line}: one list is needed, points=[{{...}}, {{...}}]")
+    if isinstance(value, IntervalSweep):
+        raise ConfigError(f"{override.input_line}: an interval lists no values; write KEY=a,b,c or KEY=range(a,b,step)")
+    if isinstance(value, ChoiceSweep) and any(isinstance(v, Sweep) for v in value.list):
+        raise ConfigError(f"{override.input_line}: a sweep inside a sweep; write all values in one: KEY=a,b,c")
+
+
+def options(group: str) -> list[str]:
+    """Option names of a config group, wherever they come from. Inside `composer` only."""
+    return sorted(GlobalHydra.instance().config_loader().get_group_options(group))

@@ -1,0 +1,187 @@
+"""HunyuanVideo by Tencent, by way of diffusers' HunyuanVideoPipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import image_first, normalised
+from ..pipeline_call import clips
+from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
+from ..text.llama import LLAMA3, TINY_LLAMA, template_tokenizer
+from ..text.prompt_length import refuse_cut
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "HunyuanVideoTransformer3DModel",
+        {
+            "in_channels": 16,
+            "out_channels": 16,
+            "num_attention_heads": 24,
+            "attention_head_dim": 128,
+            "num_layers": 20,
+            "num_single_layers": 40,
+            "num_refiner_layers": 2,
+            "patch_size": 2,
+            "guidance_embeds": True,
+            "text_embed_dim": 4096,
+            "pooled_projection_dim": 768,
+            "rope_axes_dim": (16, 56, 56),
+        },
+    ),
+    "vae": (
+        "AutoencoderKLHunyuanVideo",
+        {
+            "latent_channels": 16,
+            "block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": 2,
+            "norm_num_groups": 32,
+            "scaling_factor": 0.476986,
+        },
+    ),
+    "text_encoder": ("LlamaModel", LLAMA3),
+    "text_encoder_2": random_init.clip(768, layers=12, heads=12),
+}
+"""As published: https://huggingface.co/hunyuanvideo-community/HunyuanVideo."""
+
+TINY_TRANSFORMER: dict[str, Any] = {
+    "num_attention_heads": 4,
+    "attention_head_dim": 16,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "num_refiner_layers": 1,
+    "text_embed_dim": 32,
+    "pooled_projection_dim": 32,
+    "rope_axes_dim": (4, 6, 6),
+}
+TINY_VAE: dict[str, Any] = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+TINY = random_init.shrunk(
+    FULL,
+    transformer=TINY_TRANSFORMER,
+    vae=TINY_VAE,
+    text_encoder=TINY_LLAMA,
+    text_encoder_2=random_init.TINY_CLIP,
+)
+"""Latents keep their 16 channels, 1/8 of the size and 1/4 of the frames."""
+
+
+@dataclass(kw_only=True)
+class HunyuanVideoConfig(ModelConfig):
+    name: str = "hunyuan_video"
+    max_sequence_length: int = 256
+    """Tokens of the prompt that Llama reads, behind those of its template. CLIP reads 77, whatever this says."""
+    guidance: Guidance = Guidance.embedded
+    """true_cfg: the negative prompt too, at twice the work; `guidance_scale` is then its scale."""
+    embedded_guidance_scale: float | None = None
+    """With `guidance: true_cfg`, what the denoiser is told; null: 6, as published."""
+
+    def __post_init__(self) -> None:
+        allow_guidance(self, Guidance.embedded, Guidance.true_cfg)
+        if self.guidance_scale is None:
+            raise ConfigError(f"model.guidance_scale=null: model.guidance={self.guidance.value} needs a number")
+        if self.embedded_guidance_scale is not None and self.guidance is Guidance.embedded:
+            raise ConfigError(
+                f"model.embedded_guidance_scale={self.embedded_guidance_scale}: has no effect with "
+                "model.guidance=embedded, where guidance_scale is that scale; leave it out"
+            )
+        if not 1 <= self.max_sequence_length <= 1024:
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 1024")
+
+
+def build_pipeline(model: HunyuanVideoConfig, dtype: Any, device: Any) -> Any:
+    """A `HunyuanVideoPipeline` of random weights."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
+
+    return random_init.assemble(
+        "HunyuanVideoPipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        tokenizer=template_tokenizer(PROMPT["template"], PROMPT["crop_start"]),
+        tokenizer_2=random_init.clip_tokenizer(),
+    )
+
+
+def encode(pipe: Any, model: HunyuanVideoConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """`prompt_embeds` (1, max_sequence_length, width of Llama), `prompt_attention_mask` (1, max_sequence_length) and
+    `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`."""
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
+
+    prompts = {"": sample.prompt}
+    if two_passes(model, guidance_scale):
+        prompts["negative_"] = sample.negative_prompt
+    found: dict[str, Any] = {}
+    for prefix, text in prompts.items():
+        refuse_long(pipe, model, text, PROMPT)
+        embeds, pooled, mask = pipe.encode_prompt(text, max_sequence_length=model.max_sequence_length)
+        found |= named(prefix, embeds, pooled, mask)
+    return found
+
+
+def refuse_long(pipe: Any, model: ModelConfig, text: str, prompt: dict[str, Any]) -> None:
+    """Raises `RunError` for a prompt that Llama would not read to its end.
+
+    CLIP reads the first 77 tokens alone, as published: its one vector tells the denoiser what the prompt is about.
+    """
+    limit: int = model.max_sequence_length  # type: ignore[attr-defined]
+    tokens = len(pipe.tokenizer(prompt["template"].format(text)).input_ids) - prompt["crop_start"]
+    refuse_cut(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
+
+
+def named(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Any]:
+    """What `encode_prompt` returns, by the names under which the call takes it."""
+    return {
+        f"{prefix}prompt_embeds": embeds,
+        f"{prefix}pooled_prompt_embeds": pooled,
+        f"{prefix}prompt_attention_mask": mask,
+    }
+
+
+def arguments(model: HunyuanVideoConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """guidance_scale is read as `model.guidance` says."""
+    if model.guidance is Guidance.embedded:
+        return {**embeddings, "guidance_scale": wanted.guidance_scale}
+    embedded = 6.0 if model.embedded_guidance_scale is None else model.embedded_guidance_scale
+    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale) else 1.0
+    return {**embeddings, "guidance_scale": embedded, "true_cfg_scale": scale}
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+    """Videos from latents (n, 16, 1 + frames / 4, height / 8, width / 8): numpy uint8 (n, num_frames, height, width,
+    3)."""
+    scaled = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
+    return clips(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
+
+
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: video tokens as the first block's attention gets them, (n, tokens, channels)."""
+    first_frame = arguments.get("token_replace_emb")
+    if first_frame is None:
+        return normalised(block, streams, arguments)
+    return block.norm1(streams["hidden_states"], arguments["temb"], first_frame, arguments["num_tokens"])[0]
+
+
+BLOCKS = Blocks(
+    lists=(image_first("transformer_blocks"), image_first("single_transformer_blocks")), modulated=modulated_input
+)
+
+HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
+    Family(
+        tasks={"text_to_video": "HunyuanVideoPipeline"},
+        build=build_pipeline,
+        encode=encode,
+        arguments=arguments,
+        decode=decode,
+        blocks=BLOCKS,
+        published=lambda model: "hunyuanvideo-community/HunyuanVideo",
+        kind="video",
+        frame_multiple=4,
+        tiny_size=64,
+    )
+)

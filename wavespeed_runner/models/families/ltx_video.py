@@ -1,0 +1,249 @@
+"""LTX-Video by Lightricks, by way of diffusers' LTXPipeline and LTXImageToVideoPipeline over the same weights.
+
+From version 0.9.1 on the autoencoder's decoder does the last denoising step itself: decoding adds noise, which the
+pipelines draw from the generator that denoising has advanced. So the generator's state goes along with the latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError, RunError
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import shifted_by_token
+from ..pipeline_call import clips
+from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
+from ..weights.rng_state import restored, states
+from ..text.prompt_length import refuse_cut
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "LTXVideoTransformer3DModel",
+        {
+            "in_channels": 128,
+            "num_attention_heads": 32,
+            "attention_head_dim": 64,
+            "cross_attention_dim": 2048,
+            "num_layers": 28,
+            "caption_channels": 4096,
+        },
+    ),
+    "vae": (
+        "AutoencoderKLLTXVideo",
+        {
+            "latent_channels": 128,
+            "block_out_channels": (128, 256, 512, 512),
+            "decoder_block_out_channels": (128, 256, 512, 512),
+            "layers_per_block": (4, 3, 3, 3, 4),
+            "decoder_layers_per_block": (4, 3, 3, 3, 4),
+            "timestep_conditioning": False,
+        },
+    ),
+    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64),
+}
+"""Version 0.9.0 as published: https://huggingface.co/Lightricks/LTX-Video."""
+
+NOISY_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 1024, 2048),
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
+    "decoder_block_out_channels": (256, 512, 1024),
+    "layers_per_block": (4, 6, 6, 2, 2),
+    "decoder_layers_per_block": (5, 5, 5, 5),
+    "spatio_temporal_scaling": (True,) * 4,
+    "decoder_spatio_temporal_scaling": (True,) * 3,
+    "decoder_inject_noise": (False,) * 4,
+    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+    "upsample_residual": (True,) * 3,
+    "upsample_factor": (2,) * 3,
+    "timestep_conditioning": True,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+"""The autoencoder of version 0.9.5: https://huggingface.co/Lightricks/LTX-Video-0.9.5."""
+
+TINY = random_init.shrunk(
+    FULL,
+    transformer={
+        "num_attention_heads": 4,
+        "attention_head_dim": 16,
+        "cross_attention_dim": 64,
+        "num_layers": 3,
+        "caption_channels": 32,
+    },
+    vae={
+        "block_out_channels": (8, 8, 8, 8),
+        "decoder_block_out_channels": (8, 8, 8, 8),
+        "layers_per_block": (1,) * 5,
+        "decoder_layers_per_block": (1,) * 5,
+    },
+    text_encoder=random_init.TINY_T5,
+)
+TINY_NOISY_VAE: dict[str, Any] = {
+    "block_out_channels": (8, 8, 8, 16, 16),
+    "decoder_block_out_channels": (8, 16, 32),
+    "decoder_layers_per_block": (1,) * 4,
+}
+"""Latents keep their 128 channels, 1/32 of the size and 1/8 of the frames."""
+
+
+@dataclass(kw_only=True)
+class LTXVideoConfig(ModelConfig):
+    name: str = "ltx_video"
+    max_sequence_length: int = 128
+    """Tokens of the T5 encoder; shorter prompts are padded to it, and the padding is masked."""
+    frame_rate: int = 25
+    """Frames a second that the model is told it makes; `fps` is how fast they are shown."""
+    decode_timestep: float | None = None
+    """Noise level at which the decoder takes the latents, 0 to 1; null for version 0.9.0, which decodes plainly."""
+    decode_noise_scale: float | None = None
+    """Share of fresh noise that is mixed into the latents before that; null: as much as `decode_timestep`."""
+
+    def __post_init__(self) -> None:
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+        if not 1 <= self.max_sequence_length <= 512:
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 512")
+        for key in ("decode_timestep", "decode_noise_scale"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"model.{key}={value}: allowed: 0 to 1, or null")
+        if self.decode_timestep is None and self.decode_noise_scale is not None:
+            raise ConfigError(
+                f"model.decode_noise_scale={self.decode_noise_scale}: has no effect while model.decode_timestep is "
+                "null; give both, or neither"
+            )
+
+
+def build_pipeline(model: LTXVideoConfig, dtype: Any, device: Any) -> Any:
+    """An `LTXPipeline` of random weights; with the decoder that takes noise, if `decode_timestep` is given."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    parts = TINY if model.init is Init.tiny else FULL
+    if model.decode_timestep is not None:
+        parts = random_init.shrunk(parts, vae=NOISY_VAE)
+        if model.init is Init.tiny:
+            parts = random_init.shrunk(parts, vae=TINY_NOISY_VAE | {"layers_per_block": (1,) * 5})
+    pipe = random_init.assemble(
+        "LTXPipeline",
+        parts,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True,
+            base_shift=0.95,
+            max_shift=2.05,
+            base_image_seq_len=1024,
+            max_image_seq_len=4096,
+            shift_terminal=0.1,
+        ),
+        tokenizer=random_init.t5_tokenizer(128),
+    )
+    random_statistics(pipe.vae)
+    return pipe
+
+
+def random_statistics(vae: Any) -> None:
+    """Mean and deviation of the latents' channels, which checkpoints hold: other than 0 and 1, as in real ones."""
+    import torch
+
+    if vae.latents_mean.is_meta:
+        return
+    generator = torch.Generator(vae.latents_mean.device).manual_seed(0)
+    vae.latents_mean.normal_(0, 0.1, generator=generator)
+    vae.latents_std.uniform_(0.8, 1.2, generator=generator)
+
+
+def check(model: LTXVideoConfig, pipe: Any) -> None:
+    """Raises `RunError` when the decoder does not take noise as the configuration says."""
+    config = pipe.vae.config
+    if any(config.decoder_inject_noise):
+        raise RunError(
+            f"model.repo={model.repo}: its decoder (version 0.9.1) adds noise from the process's global random state, "
+            "so a seed would not give the same video twice; take version 0.9.0, or 0.9.5 and later"
+        )
+    if config.timestep_conditioning != (model.decode_timestep is not None):
+        allowed = "a number, 0.05 as published" if config.timestep_conditioning else "null"
+        raise RunError(f"model.decode_timestep={model.decode_timestep}: model.repo={model.repo} takes {allowed}")
+
+
+def encode(pipe: Any, model: LTXVideoConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """`prompt_embeds` (1, max_sequence_length, width of T5) and `prompt_attention_mask` (1, max_sequence_length); with
+    classifier-free guidance also the two `negative_*` of the same shapes."""
+    prompts = {"": sample.prompt}
+    if two_passes(model, guidance_scale):
+        prompts["negative_"] = sample.negative_prompt
+    found: dict[str, Any] = {}
+    for prefix, text in prompts.items():
+        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+        embeds, mask, _, _ = pipe.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=model.max_sequence_length
+        )
+        found |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_attention_mask": mask}
+    return found
+
+
+def arguments(model: LTXVideoConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """1 is no guidance."""
+    call = {**embeddings, "guidance_scale": wanted.guidance_scale or 1.0, "frame_rate": model.frame_rate}
+    if model.decode_timestep is not None:
+        noise = model.decode_timestep if model.decode_noise_scale is None else model.decode_noise_scale
+        call |= {"decode_timestep": model.decode_timestep, "decode_noise_scale": noise}
+    return call
+
+
+def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """`latents`, packed: (n, tokens, 128). For a decoder that takes noise also what decoding needs of the call."""
+    import torch
+
+    latents = pipe(**call).frames
+    if "decode_timestep" not in call:
+        return {"latents": latents}
+    decoding = {name: torch.full((len(latents),), call[name]) for name in ("decode_timestep", "decode_noise_scale")}
+    return {"latents": latents, "generator_state": states(call["generator"]), **decoding}
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+    """Videos from packed latents: numpy uint8 (n, num_frames, height, width, 3)."""
+    from diffusers.utils.torch_utils import randn_tensor
+
+    grid = pipe._unpack_latents(
+        latents["latents"],
+        (num_frames - 1) // pipe.vae_temporal_compression_ratio + 1,
+        height // pipe.vae_spatial_compression_ratio,
+        width // pipe.vae_spatial_compression_ratio,
+        pipe.transformer_spatial_patch_size,
+        pipe.transformer_temporal_patch_size,
+    )
+    vae = pipe.vae
+    grid = pipe._denormalize_latents(grid, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
+    grid, timestep = grid.to(pipe.text_encoder.dtype), None
+    if vae.config.timestep_conditioning:
+        timestep = latents["decode_timestep"].to(grid.dtype)
+        share = latents["decode_noise_scale"].to(grid.dtype)[:, None, None, None, None]
+        generators = restored(latents["generator_state"])
+        noise = randn_tensor(grid.shape, generator=generators, device=grid.device, dtype=grid.dtype)
+        grid = (1 - share) * grid + share * noise
+    return clips(pipe, vae.decode(grid.to(vae.dtype), timestep, return_dict=False)[0])
+
+
+LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
+    Family(
+        tasks={"text_to_video": "LTXPipeline", "image_to_video": "LTXImageToVideoPipeline"},
+        build=build_pipeline,
+        check=check,
+        encode=encode,
+        arguments=arguments,
+        run=run,
+        decode=decode,
+        published=lambda model: f"Lightricks/LTX-Video{'' if model.decode_timestep is None else '-0.9.5'}",
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted_by_token),
+        kind="video",
+        size_multiple=32,
+        frame_multiple=8,
+        tiny_size=64,
+        tiny_frames=9,
+        min_steps=2,
+    )
+)

@@ -1,0 +1,134 @@
+"""Lumina-Image 2.0, by way of diffusers' Lumina2Pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import normalised
+from ..pipeline_call import pictures
+from ..family import BlockList, Blocks, Family, Wanted, allow_guidance
+from .flux import FULL as FLUX_FULL
+from .flux import TINY as FLUX_TINY
+from ..text.gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
+from ..text.prompt_length import allow_length, encode_masked, refuse_cut, texts_read
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "Lumina2Transformer2DModel",
+        {
+            "sample_size": 128,
+            "hidden_size": 2304,
+            "num_layers": 26,
+            "num_refiner_layers": 2,
+            "num_attention_heads": 24,
+            "num_kv_heads": 8,
+            "axes_dim_rope": (32, 32, 32),
+            "axes_lens": (300, 512, 512),
+            "cap_feat_dim": 2304,
+        },
+    ),
+    "vae": FLUX_FULL["vae"],
+    "text_encoder": GEMMA2,
+}
+"""As published: the config.json files of https://huggingface.co/Alpha-VLLM/Lumina-Image-2.0. Its autoencoder is that of
+FLUX.1."""
+
+TINY = random_init.shrunk(
+    FULL | {"vae": FLUX_TINY["vae"]},
+    transformer={
+        "hidden_size": 64,
+        "num_layers": 2,
+        "num_attention_heads": 4,
+        "num_kv_heads": 2,
+        "multiple_of": 16,
+        "axes_dim_rope": (4, 6, 6),
+        "cap_feat_dim": 32,
+    },
+    text_encoder=TINY_GEMMA2,
+)
+"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+
+
+@dataclass(kw_only=True)
+class Lumina2Config(ModelConfig):
+    name: str = "lumina2"
+    max_sequence_length: int = 256
+    """Tokens that prompts are padded to, with the system prompt before them."""
+    cfg_trunc_ratio: float = 1.0
+    """Part of the steps, from the first, that are guided; the others cost half."""
+    cfg_normalization: bool = True
+    """Guided predictions get back the size of those without guidance."""
+
+    def __post_init__(self) -> None:
+        allow_length(self.max_sequence_length, 256)
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+        if not 0 <= self.cfg_trunc_ratio <= 1:
+            raise ConfigError(f"model.cfg_trunc_ratio={self.cfg_trunc_ratio}: allowed: 0 to 1")
+
+
+def build_pipeline(model: Lumina2Config, dtype: Any, device: Any) -> Any:
+    """A `Lumina2Pipeline` of random weights, with the published noise levels."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return random_init.assemble(
+        "Lumina2Pipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        tokenizer=gemma_tokenizer(),
+    )
+
+
+def encode(pipe: Any, model: Lumina2Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """As `prompts.encode_masked`. The system prompt stands before the prompt, and not before the negative one."""
+    limit, key = model.max_sequence_length, "model.max_sequence_length"
+    whole = f"{pipe.system_prompt} <Prompt Start> {sample.prompt}"
+    refuse_cut(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(whole).input_ids))
+    for negative in texts_read(model, sample, guidance_scale)[1:]:
+        refuse_cut(model, pipe.tokenizer, negative, limit, key)
+    return encode_masked(pipe, model, sample, guidance_scale)
+
+
+def arguments(model: Lumina2Config, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """1 is no guidance; left out, the pipeline would take 4."""
+    own = {"cfg_trunc_ratio": model.cfg_trunc_ratio, "cfg_normalization": model.cfg_normalization}
+    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
+    return {**embeddings, **own, "guidance_scale": scale, "max_sequence_length": model.max_sequence_length}
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    grid = latents["latents"] / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+
+
+def published(model: Lumina2Config) -> str:
+    """Where the parts come from that a single file lacks."""
+    return "Alpha-VLLM/Lumina-Image-2.0"
+
+
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache's variant `comfy` watches: the embedded timestep, (n, channels)."""
+    return arguments["temb"]
+
+
+LUMINA2 = register("model", "lumina2", Lumina2Config)(
+    Family(
+        tasks={"text_to_image": "Lumina2Pipeline"},
+        build=build_pipeline,
+        encode=encode,
+        arguments=arguments,
+        decode=decode,
+        published=published,
+        # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
+        batches=False,
+        # Tokens of the prompt and of the picture are one sequence before the first of these.
+        blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised, variants={"comfy": time_embedding}),
+    )
+)

@@ -1,0 +1,108 @@
+"""PixArt-Sigma, by way of diffusers' PixArtSigmaPipeline. Paper: https://arxiv.org/abs/2403.04692."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import shifted
+from ..pipeline_call import pictures
+from ..family import BlockList, Blocks, Family, allow_guidance
+from ..text.prompt_length import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
+from .sd import TINY_VAE, vae
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "PixArtTransformer2DModel",
+        {
+            "num_attention_heads": 16,
+            "attention_head_dim": 72,
+            "in_channels": 4,
+            "out_channels": 8,
+            "num_layers": 28,
+            "cross_attention_dim": 1152,
+            "sample_size": 128,
+            "use_additional_conditions": False,
+            "caption_channels": 4096,
+        },
+    ),
+    "vae": vae(sample_size=1024, scaling_factor=0.13025),
+    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64),
+}
+"""As published: the config.json files of https://huggingface.co/PixArt-alpha/PixArt-Sigma-XL-2-1024-MS. Its autoencoder
+is that of Stable Diffusion XL."""
+
+TINY = random_init.shrunk(
+    FULL,
+    transformer={
+        "num_attention_heads": 4,
+        "attention_head_dim": 8,
+        "num_layers": 2,
+        "cross_attention_dim": 32,
+        "caption_channels": 32,
+    },
+    vae=TINY_VAE,
+    text_encoder=random_init.TINY_T5,
+)
+"""Every part kept, each with few and narrow layers. Latents keep their 4 channels and their 1/8 of the size."""
+
+
+@dataclass(kw_only=True)
+class PixArtSigmaConfig(ModelConfig):
+    name: str = "pixart_sigma"
+    max_sequence_length: int = 300
+    """Tokens of the T5 encoder that prompts are padded to."""
+
+    def __post_init__(self) -> None:
+        allow_length(self.max_sequence_length, 300)
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+
+
+def build_pipeline(model: PixArtSigmaConfig, dtype: Any, device: Any) -> Any:
+    """A `PixArtSigmaPipeline` of random weights, with the published solver."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    return random_init.assemble(
+        "PixArtSigmaPipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
+        tokenizer=random_init.t5_tokenizer(300),
+    )
+
+
+def encode(pipe: Any, model: PixArtSigmaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """As `prompts.encode_masked`. Prompts are made lower case, and otherwise left as they are."""
+    for text in texts_read(model, sample, guidance_scale):
+        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+    return encode_masked(pipe, model, sample, guidance_scale)
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
+    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+
+
+def published(model: PixArtSigmaConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
+
+
+PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
+    Family(
+        tasks={"text_to_image": "PixArtSigmaPipeline"},
+        build=build_pipeline,
+        encode=encode,
+        arguments=masked_arguments,
+        decode=decode,
+        published=published,
+        adapters=(),
+        schedule="diffusion",
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
+    )
+)

@@ -1,0 +1,164 @@
+"""Qwen-Image, by way of diffusers' QwenImagePipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError
+from ...registry import register
+from ..weights import random_init
+from ..text import encoders
+from ..block_layouts import text_first
+from ..pipeline_call import pictures
+from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
+from ..text.prompt_length import refuse_cut
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "QwenImageTransformer2DModel",
+        {
+            "patch_size": 2,
+            "in_channels": 64,
+            "out_channels": 16,
+            "num_layers": 60,
+            "attention_head_dim": 128,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 3584,
+            "axes_dims_rope": (16, 56, 56),
+        },
+    ),
+    "vae": (
+        "AutoencoderKLQwenImage",
+        {
+            "base_dim": 96,
+            "z_dim": 16,
+            "dim_mult": [1, 2, 4, 4],
+            "num_res_blocks": 2,
+            "temperal_downsample": [False, True, True],
+        },
+    ),
+    "text_encoder": encoders.QWEN2_5_VL,
+}
+"""Qwen-Image as published: the config.json files of https://huggingface.co/Qwen/Qwen-Image. The latents' means and
+deviations are the autoencoder's own defaults."""
+
+TINY = random_init.shrunk(
+    FULL,
+    transformer={
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 32,
+        "axes_dims_rope": (4, 6, 6),
+    },
+    vae={"base_dim": 8, "num_res_blocks": 1},
+    text_encoder=encoders.TINY_QWEN2_5_VL,
+)
+"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+
+
+@dataclass(kw_only=True)
+class QwenImageConfig(ModelConfig):
+    name: str = "qwen_image"
+    max_sequence_length: int = 512
+    """Tokens of a prompt that are read, at most 1024. Shorter prompts are not padded."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_sequence_length <= 1024:
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 1024")
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+
+
+def build_pipeline(model: QwenImageConfig, dtype: Any, device: Any) -> Any:
+    """A `QwenImagePipeline` of random weights, with the published noise levels: they follow the picture size and end
+    at 0.02."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return random_init.assemble(
+        "QwenImagePipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+        tokenizer=encoders.chat_tokenizer(4096),
+    )
+
+
+def encode(pipe: Any, model: QwenImageConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """`prompt_embeds` (1, tokens, width) and `prompt_embeds_mask` (1, tokens), all of it 1; with classifier-free
+    guidance also the two `negative_*`, of a length of their own."""
+    import torch
+
+    prompts = {"": sample.prompt}
+    if two_passes(model, guidance_scale):
+        prompts["negative_"] = sample.negative_prompt
+    found: dict[str, Any] = {}
+    for prefix, text in prompts.items():
+        limit = model.max_sequence_length
+        templated = len(pipe.tokenizer(pipe.prompt_template_encode.format(text)).input_ids)
+        tokens = templated - pipe.prompt_template_encode_start_idx
+        refuse_cut(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
+        embeds, _ = pipe.encode_prompt(text, max_sequence_length=limit)
+        # The pipeline's mask is None where all of it is read; without one the call warns.
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        found |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_embeds_mask": mask}
+    return found
+
+
+def arguments(model: QwenImageConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """The pipeline has two scales; `guidance_scale` is another's, of distilled models that were never published."""
+    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale) else 1.0
+    return {**embeddings, "true_cfg_scale": scale, "max_sequence_length": model.max_sequence_length}
+
+
+def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
+    """Packed latents (n, height / 16 * width / 16, 64) -> (n, 16, height / 8, width / 8)."""
+    return pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)[:, :, 0]
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from packed latents: numpy uint8 (n, height, width, 3). The autoencoder is one of videos; a picture is
+    its single frame."""
+    import torch
+
+    grid = pipe._unpack_latents(latents["latents"], height, width, pipe.vae_scale_factor).to(pipe.vae.dtype)
+    shape = (1, pipe.vae.config.z_dim, 1, 1, 1)
+    mean = torch.tensor(pipe.vae.config.latents_mean).view(shape).to(grid.device, grid.dtype)
+    # Dividing by the inverse, as diffusers does: in its dtype, another number than the product.
+    inverse = 1.0 / torch.tensor(pipe.vae.config.latents_std).view(shape).to(grid.device, grid.dtype)
+    return pictures(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
+
+
+def published(model: QwenImageConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return "Qwen/Qwen-Image"
+
+
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
+    # Shift, scale and gate of the attention, then of the feed-forward.
+    shift, scale = block.img_mod(arguments["temb"])[:, None].chunk(6, dim=-1)[:2]
+    return block.img_norm1(streams["hidden_states"]) * (1 + scale) + shift
+
+
+QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
+    Family(
+        tasks={
+            "text_to_image": "QwenImagePipeline",
+            "image_to_image": "QwenImageImg2ImgPipeline",
+            "inpaint": "QwenImageInpaintPipeline",
+        },
+        build=build_pipeline,
+        encode=encode,
+        arguments=arguments,
+        unpacked=unpacked,
+        decode=decode,
+        published=published,
+        min_steps=2,
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=modulated_input),
+    )
+)

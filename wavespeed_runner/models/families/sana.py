@@ -1,0 +1,131 @@
+"""Sana, by way of diffusers' SanaPipeline. Paper: https://arxiv.org/abs/2410.10629."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import shifted
+from ..pipeline_call import pictures
+from ..family import BlockList, Blocks, Family, allow_guidance
+from ..text.gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
+from ..text.prompt_length import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
+
+STAGES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+FULL: random_init.Parts = {
+    "transformer": (
+        "SanaTransformer2DModel",
+        {
+            "in_channels": 32,
+            "num_attention_heads": 70,
+            "attention_head_dim": 32,
+            "num_layers": 20,
+            "num_cross_attention_heads": 20,
+            "cross_attention_head_dim": 112,
+            "cross_attention_dim": 2240,
+            "caption_channels": 2304,
+            "sample_size": 32,
+        },
+    ),
+    "vae": (
+        "AutoencoderDC",
+        {
+            "latent_channels": 32,
+            "encoder_block_types": STAGES,
+            "decoder_block_types": STAGES,
+            "upsample_block_type": "interpolate",
+            "downsample_block_type": "Conv",
+            "scaling_factor": 0.41407,
+        },
+    ),
+    "text_encoder": GEMMA2,
+}
+"""1.6 B at 1024 pixels as published: the config.json files of
+https://huggingface.co/Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers."""
+
+NARROW = (8, 8, 8, 16, 16, 32)
+TINY = random_init.shrunk(
+    FULL,
+    transformer={
+        "num_attention_heads": 4,
+        "attention_head_dim": 8,
+        "num_layers": 2,
+        "num_cross_attention_heads": 2,
+        "cross_attention_head_dim": 16,
+        "cross_attention_dim": 32,
+        "caption_channels": 32,
+    },
+    vae={
+        "attention_head_dim": 8,
+        "encoder_block_out_channels": NARROW,
+        "decoder_block_out_channels": NARROW,
+        "encoder_layers_per_block": (1,) * 6,
+        "decoder_layers_per_block": (1,) * 6,
+    },
+    text_encoder=TINY_GEMMA2,
+)
+"""Every part kept, each with few and narrow layers. Latents keep their 32 channels and their 1/32 of the size."""
+
+
+@dataclass(kw_only=True)
+class SanaConfig(ModelConfig):
+    name: str = "sana"
+    max_sequence_length: int = 300
+    """Tokens that prompts are padded to. The instruction that the pipeline puts before them is not counted."""
+
+    def __post_init__(self) -> None:
+        allow_length(self.max_sequence_length, 300)
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+
+
+def build_pipeline(model: SanaConfig, dtype: Any, device: Any) -> Any:
+    """A `SanaPipeline` of random weights, with the published solver."""
+    from diffusers import DPMSolverMultistepScheduler
+
+    return random_init.assemble(
+        "SanaPipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=DPMSolverMultistepScheduler(
+            use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, final_sigmas_type="zero"
+        ),
+        tokenizer=gemma_tokenizer(),
+    )
+
+
+def encode(pipe: Any, model: SanaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """As `prompts.encode_masked`, with the instruction that the pipeline's call takes by default."""
+    instruction = signature(type(pipe).__call__).parameters["complex_human_instruction"].default
+    for text in texts_read(model, sample, guidance_scale):
+        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+    return encode_masked(pipe, model, sample, guidance_scale, complex_human_instruction=instruction)
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 32, height / 32, width / 32): numpy uint8 (n, height, width, 3)."""
+    grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
+    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+
+
+def published(model: SanaConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers"
+
+
+SANA = register("model", "sana", SanaConfig)(
+    Family(
+        tasks={"text_to_image": "SanaPipeline"},
+        build=build_pipeline,
+        encode=encode,
+        arguments=masked_arguments,
+        decode=decode,
+        published=published,
+        size_multiple=32,
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
+    )
+)

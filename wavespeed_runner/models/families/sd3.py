@@ -1,0 +1,182 @@
+"""Stable Diffusion 3.5 Large and Medium, by way of diffusers' StableDiffusion3Pipeline.
+
+Paper: https://arxiv.org/abs/2403.03206.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import RunError
+from ...registry import register
+from ..weights import random_init
+from ..block_layouts import normalised, text_first
+from ..pipeline_call import scaled_pictures
+from ..family import Blocks, Family, allow_guidance, same_layout, two_passes
+from .flux import TINY_VAE, VAE
+from ..text.prompt_length import allow_length, refuse_cut
+
+
+class Variant(Enum):
+    large = "large"
+    medium = "medium"
+    """Its first blocks have a second attention, of the picture with itself."""
+
+
+MEDIUM: dict[str, Any] = {
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 384,
+    "dual_attention_layers": tuple(range(13)),
+}
+"""What differs in the transformer of Stable Diffusion 3.5 Medium."""
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "SD3Transformer2DModel",
+        {
+            "sample_size": 128,
+            "patch_size": 2,
+            "in_channels": 16,
+            "out_channels": 16,
+            "num_layers": 38,
+            "attention_head_dim": 64,
+            "num_attention_heads": 38,
+            "joint_attention_dim": 4096,
+            "caption_projection_dim": 2432,
+            "pooled_projection_dim": 2048,
+            "pos_embed_max_size": 192,
+            "dual_attention_layers": (),
+            "qk_norm": "rms_norm",
+        },
+    ),
+    "vae": ("AutoencoderKL", VAE | {"scaling_factor": 1.5305, "shift_factor": 0.0609}),
+    "text_encoder": random_init.clip(768, layers=12, heads=12, kind="CLIPTextModelWithProjection"),
+    "text_encoder_2": random_init.clip(1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"),
+    "text_encoder_3": random_init.t5(4096, ff=10240, layers=24, heads=64),
+}
+"""Stable Diffusion 3.5 Large as published: the config.json files of
+https://huggingface.co/stabilityai/stable-diffusion-3.5-large."""
+
+TINY = random_init.shrunk(
+    FULL,
+    transformer={
+        "num_layers": 3,
+        "attention_head_dim": 16,
+        "num_attention_heads": 4,
+        "joint_attention_dim": 64,
+        "caption_projection_dim": 64,
+        "pooled_projection_dim": 64,
+        "pos_embed_max_size": 96,
+    },
+    vae=TINY_VAE,
+    text_encoder=random_init.TINY_CLIP,
+    text_encoder_2=random_init.TINY_CLIP,
+    text_encoder_3=random_init.TINY_T5 | {"d_model": 64},
+)
+"""Every part kept, each with few and narrow layers. T5 stays at least as wide as both CLIPs together: their states are
+padded to its width."""
+
+
+@dataclass(kw_only=True)
+class SD3Config(ModelConfig):
+    name: str = "sd3"
+    variant: Variant = Variant.large
+    max_sequence_length: int = 256
+    """Tokens of the T5 encoder, at most 512; the CLIP encoders beside it read 77."""
+
+    def __post_init__(self) -> None:
+        allow_length(self.max_sequence_length, 512)
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+
+
+def build_pipeline(model: SD3Config, dtype: Any, device: Any) -> Any:
+    """A `StableDiffusion3Pipeline` of random weights."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    medium = model.variant is Variant.medium
+    if model.init is Init.tiny:
+        parts = random_init.shrunk(TINY, transformer={"dual_attention_layers": (0, 1)} if medium else {})
+    else:
+        parts = random_init.shrunk(FULL, transformer=MEDIUM if medium else {})
+    return random_init.assemble(
+        "StableDiffusion3Pipeline",
+        parts,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        tokenizer=random_init.clip_tokenizer(),
+        tokenizer_2=random_init.clip_tokenizer(pad="!"),
+        tokenizer_3=random_init.t5_tokenizer(512),
+    )
+
+
+def check(model: SD3Config, pipe: Any) -> None:
+    """Raises `RunError` when the weights are of the other variant."""
+    found = Variant.medium if pipe.transformer.config.dual_attention_layers else Variant.large
+    if found is not model.variant:
+        raise RunError(
+            f"model.variant={model.variant.value}: does not fit model.repo={model.repo}, take model=sd35_{found.value}"
+        )
+
+
+def encode(pipe: Any, model: SD3Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """The prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, 77 + max_sequence_length, width of T5): the two CLIPs beside each other, then T5.
+    `pooled_prompt_embeds` (1, widths of both CLIPs). With classifier-free guidance also the two `negative_*` of the
+    same shapes.
+    """
+    guided = two_passes(model, guidance_scale)
+    for text in (sample.prompt, sample.negative_prompt) if guided else (sample.prompt,):
+        if pipe.text_encoder_3 is None:
+            refuse_cut(model, pipe.tokenizer, text, pipe.tokenizer_max_length, "tokenizer.model_max_length")
+        else:
+            refuse_cut(model, pipe.tokenizer_3, text, model.max_sequence_length, "model.max_sequence_length")
+    embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
+        sample.prompt,
+        None,
+        None,
+        negative_prompt=sample.negative_prompt,
+        do_classifier_free_guidance=guided,
+        max_sequence_length=model.max_sequence_length,
+    )
+    arguments = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+    if guided:
+        arguments |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
+    return arguments
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    return scaled_pictures(pipe, latents["latents"])
+
+
+def published(model: SD3Config) -> str:
+    """Where the parts come from that a single file lacks."""
+    return f"stabilityai/stable-diffusion-3.5-{model.variant.value}"
+
+
+SD3 = register("model", "sd3", SD3Config)(
+    Family(
+        tasks={
+            "text_to_image": "StableDiffusion3Pipeline",
+            "image_to_image": "StableDiffusion3Img2ImgPipeline",
+            "inpaint": "StableDiffusion3InpaintPipeline",
+        },
+        build=build_pipeline,
+        check=check,
+        encode=encode,
+        unpacked=same_layout,
+        decode=decode,
+        published=published,
+        tiny_size=64,
+        schedule="flow",
+        # The last block returns no tokens of the prompt.
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=normalised),
+    )
+)

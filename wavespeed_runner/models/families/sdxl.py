@@ -1,0 +1,160 @@
+"""Stable Diffusion XL and models of its architecture, by way of diffusers' StableDiffusionXLPipeline.
+
+The sizes and crop that the U-Net is told are the pipeline's defaults: the picture's own size, nothing cropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Init, ModelConfig
+from ...registry import register
+from ..weights import random_init
+from ..pipeline_call import pictures
+from ..family import Family, UNetBlocks, two_passes
+from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long, unpacked, vae
+
+FULL: random_init.Parts = {
+    "unet": (
+        "UNet2DConditionModel",
+        {
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "layers_per_block": 2,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 1280 + 6 * 256,
+        },
+    ),
+    "vae": vae(sample_size=1024, scaling_factor=0.13025),
+    "text_encoder": random_init.clip(768, layers=12, heads=12),
+    "text_encoder_2": random_init.clip(1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"),
+}
+"""As published: the config.json files of https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0."""
+
+TINY_BIG_CLIP = random_init.TINY_CLIP | {"hidden_size": 48, "projection_dim": 48}
+TINY = random_init.shrunk(
+    FULL,
+    unet={
+        "sample_size": 8,
+        "block_out_channels": (16, 32, 32),
+        "transformer_layers_per_block": (1, 1, 2),
+        "attention_head_dim": (1, 2, 2),
+        "cross_attention_dim": 32 + 48,
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 48 + 6 * 8,
+        "norm_num_groups": 8,
+    },
+    vae=TINY_VAE,
+    text_encoder=random_init.TINY_CLIP,
+    text_encoder_2=TINY_BIG_CLIP,
+)
+"""As for `sd`. The text encoders keep different widths: single files are told apart by them."""
+
+
+@dataclass(kw_only=True)
+class SDXLConfig(ModelConfig):
+    name: str = "sdxl"
+
+
+def build_pipeline(model: SDXLConfig, dtype: Any, device: Any) -> Any:
+    """A `StableDiffusionXLPipeline` of random weights."""
+    from diffusers import EulerDiscreteScheduler
+
+    return random_init.assemble(
+        "StableDiffusionXLPipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading"),
+        tokenizer=random_init.clip_tokenizer(),
+        tokenizer_2=random_init.clip_tokenizer(pad="!"),
+        **OPTIONS,
+    )
+
+
+def encode(pipe: Any, model: SDXLConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """The prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, 77, width of both text encoders) and `pooled_prompt_embeds` (1, width of the second one); with
+    classifier-free guidance also the two `negative_*` of the same shapes. They are zeros for an empty negative prompt,
+    where the model was trained with that (`force_zeros_for_empty_prompt`).
+    """
+    guided = two_passes(model, guidance_scale)
+    for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
+        refuse_long(pipe, model, text)
+    embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
+        sample.prompt, do_classifier_free_guidance=guided, negative_prompt=sample.negative_prompt or None
+    )
+    encoded = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+    if guided:
+        encoded |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
+    return encoded
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3).
+
+    The published VAE overflows in float16, so it works in float32 for that moment. Some fine-tunes give mean and
+    deviation of each channel.
+    """
+    import torch
+
+    grid, config = latents["latents"], pipe.vae.config
+    upcast = pipe.vae.dtype == torch.float16 and config.force_upcast
+    if upcast:
+        pipe.vae.to(torch.float32)
+        grid = grid.float()
+    try:
+        mean, std = ((getattr(config, name, None)) for name in ("latents_mean", "latents_std"))
+        if mean is not None and std is not None:
+            mean, std = (torch.tensor(values).view(1, 4, 1, 1).to(grid) for values in (mean, std))
+            grid = grid * std / config.scaling_factor + mean
+        else:
+            grid = grid / config.scaling_factor
+        return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    finally:
+        if upcast:
+            pipe.vae.to(torch.float16)
+
+
+def published(model: SDXLConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return "stabilityai/stable-diffusion-xl-base-1.0"
+
+
+OPTIONS: dict[str, Any] = {"add_watermarker": False}
+"""With invisible-watermark installed, diffusers would change the pixels."""
+
+ENCODERS = {"text_encoder": ("conditioner.embedders.0.",), "text_encoder_2": ("conditioner.embedders.1.",)}
+
+SDXL = register("model", "sdxl", SDXLConfig)(
+    Family(
+        tasks={
+            "text_to_image": "StableDiffusionXLPipeline",
+            "image_to_image": "StableDiffusionXLImg2ImgPipeline",
+            "inpaint": "StableDiffusionXLInpaintPipeline",
+        },
+        build=build_pipeline,
+        check=check,
+        encode=encode,
+        unpacked=unpacked,
+        decode=decode,
+        denoiser="unet",
+        blocks=UNetBlocks(),
+        published=published,
+        options=OPTIONS,
+        single_file=LAYOUT | ENCODERS,
+        size_multiple=8,
+        tiny_size=64,
+        adapters=("lora", "textual_inversion"),
+        schedule="diffusion",
+    )
+)

@@ -1,0 +1,188 @@
+"""Wan 2.1 and 2.2, by way of diffusers' WanPipeline and WanImageToVideoPipeline. Paper: https://arxiv.org/abs/2503.20314
+
+Five families, because checkpoints differ in what they can be asked for: `wan` and `wan22` make videos of a text,
+`wan_i2v` and `wan22_i2v` of a text and a first frame, `wan22_5b` of either. The two of Wan 2.2 in between have two
+transformers, one for the steps of high noise and one for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError, RunError
+from ...registry import register
+from ..weights import random_init
+from ..pipeline_call import clips
+from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, plain_arguments, two_passes
+from ..text.prompt_length import refuse_cut
+from .wan_architectures import VARIANTS, WanVariant
+
+
+@dataclass(kw_only=True)
+class WanConfig(ModelConfig):
+    name: str = "wan"
+    variant: WanVariant = WanVariant.t2v_14b
+    """The published checkpoint that `repo` is, or is made from: what `init=random` and `init=tiny` are built like, and
+    where the parts come from that a single file lacks."""
+    max_sequence_length: int = 512
+    """Tokens of the UMT5 encoder, at most 512; shorter prompts are padded to it, as in training."""
+    variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.t2v_1_3b, WanVariant.t2v_14b)
+
+    def __post_init__(self) -> None:
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+        if not 1 <= self.max_sequence_length <= 512:
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 512")
+        if self.variant not in self.variants:
+            names = ", ".join(variant.value for variant in self.variants)
+            raise ConfigError(f"model.variant={self.variant.value}: model.name={self.name} has {names}")
+
+
+@dataclass(kw_only=True)
+class WanI2VConfig(WanConfig):
+    name: str = "wan_i2v"
+    variant: WanVariant = WanVariant.i2v_480p
+    variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.i2v_480p, WanVariant.i2v_720p)
+
+
+@dataclass(kw_only=True)
+class Wan22Config(WanConfig):
+    name: str = "wan22"
+    variant: WanVariant = WanVariant.t2v_a14b
+    guidance_scale_2: float | None = None
+    """Classifier-free guidance of the transformer for low noise; null: `guidance_scale` for both."""
+    variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.t2v_a14b,)
+
+
+@dataclass(kw_only=True)
+class Wan22I2VConfig(Wan22Config):
+    name: str = "wan22_i2v"
+    variant: WanVariant = WanVariant.i2v_a14b
+    variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.i2v_a14b,)
+
+
+@dataclass(kw_only=True)
+class Wan22TI2VConfig(WanConfig):
+    name: str = "wan22_5b"
+    variant: WanVariant = WanVariant.ti2v_5b
+    variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.ti2v_5b,)
+
+
+def build_pipeline(model: WanConfig, dtype: Any, device: Any) -> Any:
+    """A pipeline of random weights, of the class that the variant is published with."""
+    from diffusers import UniPCMultistepScheduler
+
+    shapes = VARIANTS[model.variant]
+    parts = shapes.tiny if model.init is Init.tiny else shapes.full
+    starts_from_picture = model.variant not in (WanVariant.ti2v_5b, *WanConfig.variants, *Wan22Config.variants)
+    processor = {}
+    if "image_encoder" in parts:
+        from transformers import CLIPImageProcessor
+
+        processor["image_processor"] = CLIPImageProcessor()
+    return random_init.assemble(
+        "WanImageToVideoPipeline" if starts_from_picture else "WanPipeline",
+        parts,
+        dtype=dtype,
+        device=device,
+        float32=FLOAT32,
+        scheduler=UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shapes.flow_shift
+        ),
+        tokenizer=random_init.t5_tokenizer(512),
+        **processor,
+        **shapes.options,
+    )
+
+
+def check(model: WanConfig, pipe: Any) -> None:
+    """Raises `RunError` for weights of another family: another input, or one transformer where there should be two."""
+    found = pipe.transformer.config.in_channels, 1 if pipe.config.boundary_ratio is None else 2
+    wanted = VARIANTS[model.variant].channels, 2 if isinstance(model, Wan22Config) else 1
+    if found != wanted:
+        raise RunError(
+            f"model.repo={model.repo}: it has {found[1]} transformer(s) that take {found[0]} channels, and model.name="
+            f"{model.name} has {wanted[1]} that take {wanted[0]}; choose the model option it is made for, or its repo"
+        )
+
+
+def encode(pipe: Any, model: WanConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """`prompt_embeds` (1, max_sequence_length, width of UMT5); with classifier-free guidance `negative_prompt_embeds`
+    too, of the same shape."""
+    guided = two_passes(model, guidance_scale)
+    for text in (sample.prompt, *([sample.negative_prompt] if guided else [])):
+        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+    embeds, negative = pipe.encode_prompt(
+        sample.prompt, sample.negative_prompt, guided, max_sequence_length=model.max_sequence_length
+    )
+    return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
+
+
+def arguments_22(model: Wan22Config, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """With the guidance of the second transformer."""
+    return {**plain_arguments(model, embeddings, wanted), "guidance_scale_2": model.guidance_scale_2}
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Latents (n, channels, (frames - 1) / 4 + 1, h, w) -> numpy uint8 (n, frames, height, width, 3)."""
+    import torch
+
+    grid = latents["latents"].to(pipe.vae.dtype)
+    known = pipe.vae.config.latents_mean, pipe.vae.config.latents_std
+    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1, 1).to(grid.device, grid.dtype) for values in known)
+    # As diffusers writes it, so that the rounding is the same.
+    return clips(pipe, pipe.vae.decode(grid / (1.0 / deviation) + mean, return_dict=False)[0])
+
+
+def published(model: WanConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return VARIANTS[model.variant].repo
+
+
+FLOAT32 = ("vae", "image_encoder")
+"""As in the model cards: in half precision both lose quality that is seen."""
+COMMON: dict[str, Any] = {
+    "build": build_pipeline,
+    "check": check,
+    "encode": encode,
+    "decode": decode,
+    "published": published,
+    "float32": FLOAT32,
+    "kind": "video",
+    "frame_multiple": 4,
+    "tiny_size": 64,
+}
+TEXT_TO_VIDEO = {"text_to_video": "WanPipeline"}
+IMAGE_TO_VIDEO = {"image_to_video": "WanImageToVideoPipeline"}
+
+
+def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache watches: the embedded timestep, (n, channels); (n, tokens, channels) where each token has one."""
+    return arguments["condition_embedder"][0]
+
+
+def time_projection(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """What TeaCache with `ret_steps` watches: the timestep's six vectors, (n, 6, channels); (n, tokens, 6, channels)
+    where each token has a timestep."""
+    return arguments["temb"]
+
+
+BLOCKS = Blocks(
+    lists=(BlockList(name="blocks"),),
+    modulated=time_embedding,
+    variants={"ret_steps": time_projection},
+    embedder="condition_embedder",
+)
+
+WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
+# Pipelines that start from a picture take one, not a list of them: no batches.
+WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
+    Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, **COMMON)
+)
+TWO: dict[str, Any] = {"arguments": arguments_22, "denoiser_2": "transformer_2", "blocks": BLOCKS}
+WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO, **COMMON))
+WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(Family(tasks=IMAGE_TO_VIDEO, batches=False, **TWO, **COMMON))
+WAN22_5B = register("model", "wan22_5b", Wan22TI2VConfig)(
+    Family(tasks=TEXT_TO_VIDEO | IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, size_multiple=32, **COMMON)
+)

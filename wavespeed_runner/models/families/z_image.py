@@ -1,0 +1,144 @@
+"""Z-Image and Z-Image-Turbo, by way of diffusers' ZImagePipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...config.schema import Guidance, Init, ModelConfig
+from ...errors import ConfigError
+from ...registry import register
+from ..weights import random_init
+from ..text import encoders
+from ..pipeline_call import pictures
+from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
+from .flux import FULL as FLUX_FULL
+from .flux import TINY as FLUX_TINY
+from ..text.prompt_length import refuse_cut
+
+FULL: random_init.Parts = {
+    "transformer": (
+        "ZImageTransformer2DModel",
+        {
+            "in_channels": 16,
+            "dim": 3840,
+            "n_layers": 30,
+            "n_refiner_layers": 2,
+            "n_heads": 30,
+            "n_kv_heads": 30,
+            "cap_feat_dim": 2560,
+            "axes_dims": [32, 48, 48],
+        },
+    ),
+    "vae": FLUX_FULL["vae"],
+    "text_encoder": encoders.qwen3(2560, ff=9728, tied=True, kind="Qwen3Model"),
+}
+"""Z-Image as published: the config.json files of https://huggingface.co/Tongyi-MAI/Z-Image. Its autoencoder is that of
+FLUX.1."""
+
+TINY = random_init.shrunk(
+    FULL | {"vae": FLUX_TINY["vae"]},
+    transformer={
+        "dim": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "n_kv_heads": 4,
+        "cap_feat_dim": 32,
+        "axes_dims": [4, 6, 6],
+    },
+    text_encoder=encoders.TINY_LLM,
+)
+"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+
+OFF = 0.0
+"""`guidance_scale` that guides nothing: the prompt's prediction + guidance_scale * its difference to the other one."""
+
+
+@dataclass(kw_only=True)
+class ZImageConfig(ModelConfig):
+    name: str = "z_image"
+    max_sequence_length: int = 512
+    """Tokens of a prompt that are read, with its chat template. Shorter prompts are not padded."""
+
+    def __post_init__(self) -> None:
+        if self.max_sequence_length < 1:
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: at least 1 is needed")
+        allow_guidance(self, Guidance.true_cfg, Guidance.none)
+
+
+def build_pipeline(model: ZImageConfig, dtype: Any, device: Any) -> Any:
+    """A `ZImagePipeline` of random weights, with the noise levels of Z-Image, or without guidance Z-Image-Turbo's."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return random_init.assemble(
+        "ZImagePipeline",
+        TINY if model.init is Init.tiny else FULL,
+        dtype=dtype,
+        device=device,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if model.guidance is Guidance.none else 6.0),
+        tokenizer=encoders.chat_tokenizer(4096),
+    )
+
+
+def encode(pipe: Any, model: ZImageConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+    """`prompt_embeds` (1, tokens, width); with guidance also `negative_prompt_embeds`, of a length of its own."""
+    prompts = {"prompt_embeds": sample.prompt}
+    if two_passes(model, guidance_scale, off=OFF):
+        prompts["negative_prompt_embeds"] = sample.negative_prompt
+    found: dict[str, Any] = {}
+    for name, text in prompts.items():
+        chat = pipe.tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=True
+        )
+        tokens = len(pipe.tokenizer(chat).input_ids)
+        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length", tokens=tokens)
+        embeds, _ = pipe.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=model.max_sequence_length
+        )
+        found[name] = embeds[0][None]
+    return found
+
+
+def arguments(model: ZImageConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """The pipeline takes lists, a prompt each: in a batch each keeps its own length."""
+    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale, off=OFF) else OFF
+    return {**{name: list(rows) for name, rows in embeddings.items()}, "guidance_scale": scale}
+
+
+def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+
+
+def published(model: ZImageConfig) -> str:
+    """Where the parts come from that a single file lacks."""
+    return f"Tongyi-MAI/Z-Image{'-Turbo' if model.guidance is Guidance.none else ''}"
+
+
+def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """All tokens as the first block's attention gets them, (n, tokens, channels)."""
+    scale = block.adaLN_modulation(arguments["adaln_input"])[:, None].chunk(4, dim=2)[0]
+    return block.attention_norm1(streams["hidden_states"]) * (1 + scale)
+
+
+# No `unpacked`: diffusers 0.42 has the image-to-image pipeline take latents for a picture and resize them.
+Z_IMAGE = register("model", "z_image", ZImageConfig)(
+    Family(
+        tasks={
+            "text_to_image": "ZImagePipeline",
+            "image_to_image": "ZImageImg2ImgPipeline",
+            "inpaint": "ZImageInpaintPipeline",
+        },
+        build=build_pipeline,
+        encode=encode,
+        arguments=arguments,
+        decode=decode,
+        published=published,
+        own_sampler=lambda model: "euler",
+        distilled=lambda model: model.guidance is Guidance.none,
+        unguided=OFF,
+        # Tokens of the picture and of the prompt are one sequence before the first of these.
+        blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated=modulated_input),
+    )
+)

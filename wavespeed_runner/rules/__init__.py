@@ -1,0 +1,32 @@
+"""What fits with what, as data: the table of rules that `rules.py` reads to a configuration.
+
+A rule speaks when `when(config, family)` holds. Its texts are formatted with `c` (the configuration) and `f` (the
+facts of the model family). Sources are papers, issues, or our own tests.
+"""
+
+from .adapters_memory import ADAPTERS, MEMORY
+from .attention_cache import ATTENTION
+from .cache import CACHES
+from .graph import GRAPHS
+from .measure import MEASURING
+from .rule import Rule, Text, Verdict
+from .sampler import SAMPLERS
+from .basics import GUIDANCE, NUMERICS, VALUES
+from .cache_window import WINDOWS
+
+__all__ = ["RULES", "Rule", "Text", "Verdict"]
+
+RULES = (
+    *VALUES,
+    *GRAPHS,
+    *GUIDANCE,
+    *SAMPLERS,
+    *CACHES,
+    *WINDOWS,
+    *ATTENTION,
+    *ADAPTERS,
+    *MEMORY,
+    *MEASURING,
+    *NUMERICS,
+)
+"""In the order in which they are heard: the first bad word stops the run."""

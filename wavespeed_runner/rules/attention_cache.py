@@ -1,0 +1,64 @@
+"""Rules on diffusers' own strategies, which hook attention: where hooks find nothing, or mix guidance branches up."""
+
+from __future__ import annotations
+
+from ..caching.attach.diffusers_options import FasterCache, Wrapped
+from ..config.schema import Config
+from ..models.family import Family, two_passes
+from .rule import Rule
+
+ONE_CALL_A_BRANCH = (
+    *("chroma", "flux", "flux2_klein", "hunyuan_video", "hunyuan_video_i2v", "hunyuan_video15", "hunyuan_video15_i2v"),
+    *("lumina2", "qwen_image", "wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),
+)
+"""Families whose pipelines call the denoiser once for each guidance branch; the others batch them."""
+HALVED = ("cogvideox", "cogvideox_i2v")
+"""Families whose guided batch FasterCache can halve."""
+NO_FASTERCACHE = ("hidream", "lumina2", "z_image", "sd", "sdxl")
+"""Families of whose modules FasterCache knows none."""
+WHOLE = ("generic", "generic_video")
+"""Called whole: it is not known what they repeat."""
+
+
+def _guided(c: Config, f: Family) -> bool:
+    return two_passes(c.model, c.guidance_scale, off=f.unguided)
+
+
+ATTENTION: tuple[Rule, ...] = (
+    Rule(
+        id="attention-whole",
+        verdict="bad",
+        when=lambda c, f: isinstance(c.cache, Wrapped) and c.model.name in WHOLE,
+        message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
+        fix="cache=none",
+    ),
+    Rule(
+        id="attention-branches",
+        verdict="bad",
+        when=lambda c, f: isinstance(c.cache, Wrapped) and c.model.name in ONE_CALL_A_BRANCH and _guided(c, f),
+        message="cache={c.cache.name}: this model's pipeline calls the denoiser once for each guidance branch, and "
+        "diffusers' hooks would answer one with the other's attention",
+        fix="guidance_scale=1, or another strategy (cache=fbcache)",
+        source="tests/caching/test_wrapped.py",
+    ),
+    Rule(
+        id="fastercache-family",
+        verdict="bad",
+        when=lambda c, f: isinstance(c.cache, FasterCache) and c.model.name in NO_FASTERCACHE,
+        message="cache=fastercache: diffusers' hooks know none of this model's attention",
+        fix="cache=pab, or cache=fbcache",
+        source="tests/caching/test_wrapped.py",
+    ),
+    Rule(
+        id="fastercache-guidance",
+        verdict="bad",
+        when=lambda c, f: (
+            isinstance(c.cache, FasterCache)
+            and c.model.name not in (*ONE_CALL_A_BRANCH, *HALVED, *NO_FASTERCACHE)
+            and _guided(c, f)
+        ),
+        message="cache=fastercache: diffusers cannot halve the batch that this model's pipeline makes for guidance",
+        fix="guidance_scale=1, or cache=pab",
+        source="tests/caching/test_wrapped.py",
+    ),
+)

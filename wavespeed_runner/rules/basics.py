@@ -1,0 +1,224 @@
+"""Rules on plain values: sizes, steps, seeds, devices, guidance, number formats."""
+
+from __future__ import annotations
+
+from sys import platform
+
+from ..config.schema import Config, Dtype, Init
+from ..config.environment import has_cuda, resolve_device
+from ..models.weights.checkpoint import local
+from ..models.family import Family, two_passes
+from .rule import Rule
+
+
+def _guidance(c: Config) -> str:
+    return c.model.guidance.value
+
+
+def _uses_negative(c: Config, f: Family) -> bool:
+    return two_passes(c.model, c.guidance_scale, off=f.unguided)
+
+
+def _only_size(c: Config, f: Family) -> tuple[int, int] | None:
+    return (f.tiny_size, f.tiny_size) if c.model.init is Init.tiny else f.fixed_size
+
+
+def _fits_frames(count: int, multiple: int) -> bool:
+    return count >= 1 and (count - 1) % multiple == 0
+
+
+def _completed(c: Config) -> bool:
+    path = local(c.model.repo) if c.model.init is Init.pretrained else None
+    return path is not None and path.suffix.lower() == ".safetensors"
+
+
+VALUES: tuple[Rule, ...] = (
+    Rule(
+        id="steps-positive",
+        verdict="bad",
+        when=lambda c, f: (c.steps or 0) < 1,
+        message="steps={c.steps}: at least 1 is needed",
+        fix="steps={c.model.steps} is the model's own",
+    ),
+    Rule(
+        id="steps-least",
+        verdict="bad",
+        when=lambda c, f: 1 <= (c.steps or 0) < f.min_steps,
+        message="steps={c.steps}: this model needs {f.min_steps} or more: the noise levels of fewer are not numbers",
+        fix="steps={c.model.steps} is the model's own",
+        source="stretch_shift_to_terminal of diffusers' FlowMatchEulerDiscreteScheduler: 0 / 0 for one level",
+    ),
+    Rule(
+        id="size",
+        verdict="bad",
+        when=lambda c, f: any(v is None or v < 1 or v % f.size_multiple for v in (c.width, c.height)),
+        message="width={c.width} height={c.height}: both must be positive multiples of {f.size_multiple}",
+        fix="such as width={f.tiny_size} height={f.tiny_size}",
+    ),
+    Rule(
+        id="too-much",
+        verdict="bad",
+        when=lambda c, f: (c.steps or 0) > 1000 or max(c.width or 0, c.height or 0) > 16384,
+        message="steps={c.steps} width={c.width} height={c.height}: at most 1000 steps and 16384 pixels a side",
+        fix="a mistyped zero?",
+    ),
+    Rule(
+        id="seed",
+        verdict="bad",
+        when=lambda c, f: not 0 <= c.seed < 2**63,
+        message="seed={c.seed}: a whole number from 0 to 2**63 - 1 is needed",
+        fix="seed=0",
+    ),
+    Rule(
+        id="repeats",
+        verdict="bad",
+        when=lambda c, f: c.measure.repeats < 1 or c.measure.warmup < 0,
+        message="measure.repeats={c.measure.repeats} measure.warmup={c.measure.warmup}: "
+        "at least 1 repeat, and no negative warm-up",
+        fix="measure=default",
+    ),
+    Rule(
+        id="size-limit",
+        verdict="bad",
+        when=lambda c, f: f.max_pixels is not None and (c.width or 0) * (c.height or 0) > f.max_pixels,
+        message="width={c.width} height={c.height}: this model makes at most {f.max_pixels} pixels",
+        fix="width={c.model.width} height={c.model.height}",
+    ),
+    Rule(
+        id="size-fixed",
+        verdict="bad",
+        when=lambda c, f: f.fixed_size is not None and (c.width, c.height) != _only_size(c, f),
+        message="width={c.width} height={c.height}: this model has learned positions of one size, "
+        "{f.fixed_size[0]} x {f.fixed_size[1]} (init=tiny: {f.tiny_size} x {f.tiny_size})",
+        fix="leave width and height out",
+        source="diffusers CogVideoXPatchEmbed",
+    ),
+    Rule(
+        id="batch",
+        verdict="bad",
+        when=lambda c, f: c.batch_size < 1 or c.num_images_per_prompt < 1,
+        message="batch_size={c.batch_size} num_images_per_prompt={c.num_images_per_prompt}: at least 1 each",
+        fix="batch_size=1 num_images_per_prompt=1",
+    ),
+    Rule(
+        id="batch-fits",
+        verdict="bad",
+        when=lambda c, f: c.batch_size > 1 and not f.batches,
+        message="batch_size={c.batch_size}: prompts of this model cannot be joined to one batch",
+        fix="batch_size=1",
+    ),
+    Rule(
+        id="difference-gain",
+        verdict="bad",
+        when=lambda c, f: c.measure.difference_gain <= 0,
+        message="measure.difference_gain={c.measure.difference_gain}: must be above 0",
+        fix="measure.difference_gain=4",
+    ),
+    Rule(
+        id="device",
+        verdict="bad",
+        when=lambda c, f: c.device not in ("auto", "cpu", "mps") and not _is_cuda(c.device),
+        message="device={c.device}: allowed are auto, cpu, cuda, cuda:N, mps",
+        fix="device=auto",
+    ),
+    Rule(
+        id="device-present",
+        verdict="bad",
+        when=lambda c, f: _is_cuda(c.device) and not has_cuda(),
+        message="device={c.device}: no NVIDIA driver, or a torch built without CUDA",
+        fix="device=cpu",
+    ),
+    Rule(
+        id="device-mps",
+        verdict="bad",
+        when=lambda c, f: c.device == "mps" and platform != "darwin",
+        message="device=mps: only macOS has it",
+        fix="device=auto",
+    ),
+    Rule(
+        id="components",
+        verdict="bad",
+        when=lambda c, f: c.model.components is not None and not _completed(c),
+        message="model.components={c.model.components}: it completes a single file, and model.repo={c.model.repo} with "
+        "model.init={c.model.init.value} is none, so it could not take effect",
+        fix="leave model.components out",
+    ),
+    Rule(
+        id="num-frames",
+        verdict="bad",
+        when=lambda c, f: c.num_frames is not None and f.kind == "image",
+        message="num_frames={c.num_frames}: this model makes pictures, not videos",
+        fix="leave num_frames out",
+    ),
+    Rule(
+        id="num-frames-fit",
+        verdict="bad",
+        when=lambda c, f: f.kind == "video" and not _fits_frames(c.num_frames or 0, f.frame_multiple),
+        message="num_frames={c.num_frames}: one more than a multiple of {f.frame_multiple} is needed",
+        fix="num_frames={c.model.num_frames} is the model's own",
+    ),
+)
+
+GUIDANCE: tuple[Rule, ...] = (
+    Rule(
+        id="guidance-negative",
+        verdict="bad",
+        when=lambda c, f: (c.guidance_scale or 0) < 0,
+        message="guidance_scale={c.guidance_scale}: 0 or more is needed",
+        fix="guidance_scale={c.model.guidance_scale} is the model's own",
+    ),
+    Rule(
+        id="guidance-none",
+        verdict="bad",
+        when=lambda c, f: _guidance(c) == "none" and c.guidance_scale is not None,
+        message="guidance_scale={c.guidance_scale}: this model takes no guidance, so it could not take effect",
+        fix="leave guidance_scale out",
+    ),
+    Rule(
+        id="guidance-below-one",
+        verdict="bad",
+        when=lambda c, f: _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided,
+        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided:g}, so it could "
+        "not take effect",
+        fix="guidance_scale={f.unguided:g} for none",
+        source="diffusers FluxPipeline: 'enabled when `true_cfg_scale` > 1'",
+    ),
+    Rule(
+        id="negative-prompt",
+        verdict="bad",
+        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c, f),
+        message="negative_prompt is given, but nothing uses it with guidance_scale={c.guidance_scale}",
+        fix="guidance_scale above {f.unguided:g} on a model with classifier-free guidance, or no negative_prompt",
+        source="diffusers FluxPipeline: 'Ignored when not using guidance'",
+    ),
+)
+
+NUMERICS: tuple[Rule, ...] = (
+    Rule(
+        id="half-on-cpu",
+        verdict="unverified",
+        when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
+        message="model.dtype={c.model.dtype.value}: without CPU instructions for it, far slower than float32",
+        fix="model.dtype=float32",
+    ),
+    Rule(
+        id="whole",
+        verdict="unverified",
+        when=lambda c, f: f.whole,
+        message="model={c.model.name} calls the pipeline whole, because nobody has said how to split it: the stages "
+        "encode and decode only pass on, and denoising times include both",
+        fix="a family of its own, wavespeed_runner/models/",
+    ),
+    Rule(
+        id="tiny-quality",
+        verdict="unverified",
+        when=lambda c, f: c.model.init is not Init.pretrained,
+        message="model.init={c.model.init.value}: the weights are random, pictures and their likeness mean nothing",
+        fix="model.init=pretrained for figures on quality",
+    ),
+)
+
+
+def _is_cuda(device: str) -> bool:
+    kind, _, index = device.partition(":")
+    return kind == "cuda" and (not index or index.isdigit())

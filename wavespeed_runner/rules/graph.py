@@ -1,0 +1,176 @@
+"""Rules on graphs: what they ask of a model, and values that no stage takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from inspect import signature
+from typing import Any
+
+from ..config.schema import Config, ModelConfig, StageConfig, top_level
+from ..models.family import Family, task_of
+from ..registry import lookup, names
+from .rule import Rule
+
+MADE = {"image": "pictures", "video": "videos"}
+OTHER = {"image": "video", "video": "image"}
+OTHER_DECODE = {"image": "decode_video", "video": "decode"}
+"""The stage that decodes what a family of this kind does not make."""
+
+
+def denoising(c: Config) -> list[StageConfig]:
+    return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
+
+
+def tasks(c: Config, f: Family) -> list[str]:
+    """What the graph asks the model for, one a denoise stage."""
+    return [task_of(f.kind, stage.inputs) for stage in denoising(c)]
+
+
+def _unfit(c: Config, f: Family) -> str:
+    """What of that the model does not do; empty for nothing."""
+    return next((task for task in tasks(c, f) if task not in f.tasks), "")
+
+
+def _unpacks(c: Config) -> bool:
+    """Whether latents are laid out as a picture, or started from."""
+    unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
+    return unpacking or any("latents" in stage.inputs for stage in denoising(c))
+
+
+def _reads_image(f: Family) -> bool:
+    return "image" in signature(f.encode).parameters
+
+
+def _encoders(c: Config, *, image: bool) -> bool:
+    """Whether there is an encode stage with an image, or one without."""
+    return any(("image" in stage.inputs) == image for stage in c.graph.stages.values() if stage.stage == "encode")
+
+
+def takes_strength(stage: StageConfig, f: Family) -> bool:
+    return task_of(f.kind, stage.inputs) in ("image_to_image", "inpaint")
+
+
+def _own(stage: StageConfig, key: str) -> bool:
+    """Whether the graph gives this option to the stage, which then follows no top-level value."""
+    return isinstance(stage.options, dict) and key in stage.options
+
+
+def _strength_unused(c: Config, f: Family) -> bool:
+    takers = [stage for stage in denoising(c) if takes_strength(stage, f) and not _own(stage, "strength")]
+    default = ModelConfig.strength
+    given = c.graph.strength is not None or not c.strength == c.model.strength == default
+    return given and not takers
+
+
+def _no_step(c: Config, f: Family) -> str:
+    """Steps and strength of a denoise stage of which no step is left; empty where some are. Flow models round up, the
+    others down."""
+    for stage in denoising(c):
+        options = stage.options if isinstance(stage.options, dict) else {}
+        steps: Any = options.get("steps", c.steps)
+        strength: Any = options.get("strength", c.strength)
+        numbers = isinstance(steps, int) and isinstance(strength, int | float)
+        if f.schedule != "flow" and numbers and takes_strength(stage, f) and int(steps * strength) < 1:
+            return f"steps={steps} strength={strength}"
+    return ""
+
+
+def _is_read(c: Config, key: str) -> bool:
+    """Whether a stage, ours or a plugin's, has an option that follows this top-level value."""
+    for stage in c.graph.stages.values():
+        if stage.stage in names("stage"):
+            options = fields(lookup("stage", stage.stage).options)
+            if any(option.default == top_level(key) and not _own(stage, option.name) for option in options):
+                return True
+    return False
+
+
+GRAPHS: tuple[Rule, ...] = (
+    Rule(
+        id="graph-fits",
+        verdict="bad",
+        when=lambda c, f: bool(_unfit(c, f)),
+        message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and this model does {f.task_names}",
+        fix="graph=text_to_image, image_to_image, text_to_video or image_to_video, whichever of these it does",
+        source="diffusers has no such pipeline of this family",
+    ),
+    Rule(
+        id="decode-fits",
+        verdict="bad",
+        when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
+        message=lambda c, f: f"the graph makes {MADE[OTHER[f.kind]]}, and this model makes {MADE[f.kind]}",
+        fix="graph=text_to_image for pictures, graph=text_to_video for videos",
+    ),
+    Rule(
+        id="latents-fit",
+        verdict="bad",
+        when=lambda c, f: _unpacks(c) and (f.unpacked is None or f.kind == "video"),
+        message="the graph starts from latents, which this model cannot do",
+        fix="graph=hires_fix goes by way of pixels",
+        source="diffusers' image-to-image pipeline of this family takes pictures alone",
+    ),
+    Rule(
+        id="encode-needs-image",
+        verdict="bad",
+        when=lambda c, f: _reads_image(f) and _encoders(c, image=False),
+        message="this model reads the prompt together with a picture, and the graph gives its encode stage none",
+        fix="graph=image_to_video_seen, or wire an image to the stage",
+    ),
+    Rule(
+        id="encode-takes-no-image",
+        verdict="bad",
+        when=lambda c, f: not _reads_image(f) and _encoders(c, image=True),
+        message="this model reads the prompt alone, and the graph gives its encode stage an image",
+        fix="graph=image_to_video, or take the image away from the stage",
+    ),
+    Rule(
+        id="strength",
+        verdict="bad",
+        when=lambda c, f: not 0 < (c.strength or 0) <= 1,
+        message="strength={c.strength}: above 0 and at most 1 is needed",
+        fix="strength={c.model.strength} is the model's own",
+    ),
+    Rule(
+        id="strength-unused",
+        verdict="bad",
+        when=_strength_unused,
+        message="strength={c.strength}: no stage of the graph takes it, so it could not take effect",
+        fix="graph=image_to_image, or leave strength out",
+    ),
+    Rule(
+        id="strength-steps",
+        verdict="bad",
+        when=lambda c, f: bool(_no_step(c, f)),
+        message=lambda c, f: f"{_no_step(c, f)}: that is less than one step of this model",
+        fix="more steps, or a higher strength: their product must be 1 or more",
+    ),
+    Rule(
+        id="fps",
+        verdict="bad",
+        when=lambda c, f: not 1 <= (c.model.fps or 0) <= 240 if f.kind == "video" else c.model.fps is not None,
+        message="model.fps={c.model.fps}: 1 to 240 for models of videos, null for models of pictures",
+        fix="leave model.fps out",
+    ),
+    Rule(
+        id="strength-of-stage",
+        verdict="bad",
+        when=lambda c, f: any(_own(s, "strength") and not takes_strength(s, f) for s in denoising(c)),
+        message="the graph gives a strength to a denoise stage that starts from pure noise, where it could not take "
+        "effect",
+        fix="wire an image to it, or leave its strength out",
+    ),
+    Rule(
+        id="image-unused",
+        verdict="bad",
+        when=lambda c, f: c.image != Config.image and not _is_read(c, "image"),
+        message="image={c.image}: no stage of the graph reads it, so it could not take effect",
+        fix="graph=image_to_image, or leave image out",
+    ),
+    Rule(
+        id="mask-unused",
+        verdict="bad",
+        when=lambda c, f: c.mask != Config.mask and not _is_read(c, "mask"),
+        message="mask={c.mask}: no stage of the graph reads it, so it could not take effect",
+        fix="graph=inpaint, or leave mask out",
+    ),
+)

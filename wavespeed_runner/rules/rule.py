@@ -1,0 +1,29 @@
+"""What a rule is: a condition on a configuration, and what is to be said when it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ..config.schema import Config
+from ..models.family import Family
+
+Verdict = Literal["good", "bad", "unverified"]
+Text = str | Callable[[Config, Family], str]
+"""A format string, or what gives the whole text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Speaks when `when(config, family)` holds. Its texts are formatted with `c` (the configuration) and `f` (the
+    facts of the model family)."""
+
+    id: str
+    verdict: Verdict
+    """good: known to work; bad: refused; unverified: runs, with a warning."""
+    when: Callable[[Config, Family], bool]
+    message: Text
+    fix: Text = ""
+    source: str = ""
+    """A paper, an issue, or a test of ours."""

@@ -1,0 +1,125 @@
+"""Rules on samplers: which fit a model and a graph, and what they do to caches. The facts: `samplers/table.py`."""
+
+from __future__ import annotations
+
+from ..config.schema import Config, SamplerConfig
+from ..models.family import Family
+from ..samplers import (
+    denoiser_calls,
+    deterministic,
+    distilled_for,
+    fitting,
+    is_stochastic,
+    most_steps,
+    of_no_effect,
+    own,
+    taken,
+    unfit,
+    unfit_for_task,
+)
+from .cache import cached
+from .graph import tasks
+from .rule import Rule
+
+
+def _unfit_task(c: Config, f: Family) -> str:
+    return next((why for task in tasks(c, f) if (why := unfit_for_task(f, c.sampler.name, task))), "")
+
+
+def _taken(c: Config, f: Family) -> SamplerConfig:
+    return taken(f, c.model, c.sampler)
+
+
+def _calls(c: Config, f: Family) -> int:
+    return denoiser_calls(_taken(c, f), c.steps or 0)
+
+
+def _name(c: Config, f: Family) -> str:
+    """The sampler, for a sentence."""
+    if c.sampler.name != "default":
+        return f"sampler {c.sampler.name}"
+    return f"this model's own sampler, {_taken(c, f).name},"
+
+
+def _still(c: Config, f: Family) -> str:
+    """A sampler without noise: the model's own, where it is one."""
+    return "default" if not is_stochastic(own(f, c.model)) else next(iter(deterministic(f)), "")
+
+
+SAMPLERS: tuple[Rule, ...] = (
+    Rule(
+        id="sampler-fits",
+        verdict="bad",
+        when=lambda c, f: bool(unfit(f, c.sampler.name)),
+        message=lambda c, f: f"sampler={c.sampler.name}: not for this model: {unfit(f, c.sampler.name)}",
+        fix=lambda c, f: f"one of {', '.join(fitting(f))}",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-task",
+        verdict="bad",
+        when=lambda c, f: bool(_unfit_task(c, f)),
+        message=lambda c, f: f"sampler={_unfit_task(c, f)}",
+        fix="sampler=default, or a sampler of one call a step",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-option",
+        verdict="bad",
+        when=lambda c, f: bool(of_no_effect(f, c.sampler)),
+        message=lambda c, f: of_no_effect(f, c.sampler),
+        fix="leave it out",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="sampler-steps",
+        verdict="bad",
+        when=lambda c, f: 0 < (most_steps(f, c.sampler) or 0) < (c.steps or 0),
+        message=lambda c, f: (
+            f"steps={c.steps}: sampler {c.sampler.name} has {most_steps(f, c.sampler)} steps at most on "
+            f"{f.schedule} models, those of its distillation"
+        ),
+        fix=lambda c, f: f"steps={most_steps(f, c.sampler)} or fewer, or sampler=default",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="few-step-model",
+        verdict="unverified",
+        when=lambda c, f: f.distilled(c.model) and _taken(c, f) != own(f, c.model),
+        message="this model was distilled to {c.model.steps} steps of its own sampler; what "
+        "{c.sampler.name} makes of them was not looked at",
+        fix="sampler=default",
+    ),
+    Rule(
+        id="distilled-sampler",
+        verdict="unverified",
+        when=lambda c, f: bool(distilled_for(c.sampler)) and not f.distilled(c.model),
+        message=lambda c, f: (
+            f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
+            "pictures come out blurred"
+        ),
+        fix="weights distilled for it, or sampler=default",
+        source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",
+    ),
+    Rule(
+        id="multi-call-sampler-cache",
+        verdict="unverified",
+        when=lambda c, f: cached(c) and _calls(c, f) > (c.steps or 0) + 1,
+        message=lambda c, f: (
+            f"{_name(c, f)} calls the denoiser {_calls(c, f)} times in {c.steps} steps: the cache's window and its "
+            "hits count calls, and two calls of a step lie close together"
+        ),
+        fix="a sampler of one call a step, such as dpmpp_2m",
+        source="tests/models/test_samplers.py",
+    ),
+    Rule(
+        id="stochastic-sampler-cache",
+        verdict="unverified",
+        when=lambda c, f: cached(c) and is_stochastic(_taken(c, f)),
+        message=lambda c, f: (
+            f"{_name(c, f)} adds fresh noise each step: differences between steps rise and hits get rare"
+        ),
+        fix=lambda c, f: f"a deterministic sampler (sampler={_still(c, f)}), or a higher threshold",
+        source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
+    ),
+)

@@ -1,0 +1,147 @@
+"""Writes the chosen point as a small experiment file that anyone can run, with what was measured as data in it.
+
+    python -m wavespeed_runner export RUN_FOLDER|record.json|SWEEP_FOLDER/N [name=NAME] [out=FILE|-] [config_dir=DIR]
+
+Writes experiment/NAME.yaml unless told otherwise; `--config-dir . experiment=NAME` then runs it, and
+`python -m wavespeed_runner replay experiment/NAME.yaml` says whether the claim holds. Only what differs from the
+defaults is in the file, and composing it was checked to give the config of the record. Not in it: where results land,
+the device unless it was asked for, and folders of pictures, prompts and calibrations (a config file may only name
+such files relative to where the command runs). A local model or adapter keeps its path, with a comment.
+
+Exit status: 0 written; 2 not something that can be exported; 1 the file cannot be written.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, printable
+
+USAGE = "python -m wavespeed_runner export RUN_FOLDER|record.json|SWEEP_FOLDER/N [name=NAME] [out=FILE|-]"
+MAY_SET = ("name", "out", "config_dir")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status as the module says."""
+    from ..cli.main import guarded
+
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
+    values = dict(a.split("=", 1) for a in arguments if a.partition("=")[0] in MAY_SET and "=" in a)
+    paths = [a for a in arguments if a.partition("=")[0] not in MAY_SET]
+    if len(paths) != 1:
+        raise ConfigError(f"one folder or record is needed: {USAGE}")
+    from ..storage.atomic import write_text
+
+    path = record_path(Path(paths[0]))
+    record, config_dir = completed(path), _config_dir(path, values.get("config_dir"))
+    out = values.get("out")
+    name = values.get("name") or (Path(out).stem if out not in (None, "-") else _name(record))
+    _check_name(name)
+    target = Path(out or f"experiment/{name}.yaml")
+    if out != "-" and target.exists():
+        raise ConfigError(f"out={target}: there already; give another name=NAME or out=FILE, or remove it")
+    text = exported(record, name, config_dir)
+    if out == "-":
+        print(text, end="")
+        return 0
+    write_text(target, text, way_out="choose another place with out=FILE")
+    print(printable(f"export: {target}"))
+    if target.parent.name == "experiment" and target.stem == name:
+        print(f"  run it:   python -m wavespeed_runner --config-dir {target.parent.parent} experiment={name}")
+    print(f"  check it: python -m wavespeed_runner replay {target}")
+    return 0
+
+
+def exported(record: dict[str, Any], name: str, config_dir: Path | None = None) -> str:
+    """The experiment file of a completed record.
+
+    Args:
+        name: by which it will be chosen.
+        config_dir: the `--config-dir` of the run, if it had one.
+
+    Raises:
+        ConfigError: the run cannot be written as an experiment.
+    """
+    from .to_experiment import as_experiment, yaml_text
+    from .claim import claim_of
+    from .claim_text import claim_text, headline
+
+    document, config = as_experiment(record, config_dir)
+    claim = claim_of(record)
+    head, _, body = yaml_text(document).partition("\n")
+    about = [f"# {printable(line)}" for line in headline(record, config, claim, name)]
+    return "\n".join([head, *about, body]).rstrip() + "\n" + claim_text(claim)
+
+
+def record_path(path: Path) -> Path:
+    """Raises ConfigError where no record is."""
+    found = path / "record.json" if path.is_dir() else path
+    if not found.is_file():
+        sweep = (path / "sweep.json").exists() or (path / "0").is_dir()
+        which = f"one job of the sweep is needed, such as {path / '0'}" if sweep else f"no record there; {USAGE}"
+        raise ConfigError(f"{path}: {which}")
+    return found
+
+
+def completed(path: Path) -> dict[str, Any]:
+    """The record, if it is a whole one.
+
+    Raises:
+        ConfigError: not a record, or one of a run that did not get to its end.
+    """
+    from ..records.record import read_record
+
+    record = read_record(path)
+    status = record.get("status")
+    if status != "completed":
+        why = (record.get("error") or {}).get("message") or "it did not get to its end"
+        raise ConfigError(f"{path}: status {status} ({why}): only a completed run has something to claim; run it again")
+    if not record.get("samples"):
+        raise ConfigError(f"{path}: no picture in it, so there is nothing to claim")
+    return record
+
+
+def _config_dir(path: Path, given: str | None) -> Path | None:
+    """What was typed, else what the sweep around a job says."""
+    import json
+
+    if given is None:
+        sweep = path.absolute().parent.parent / "sweep.json"
+        try:
+            given = json.loads(sweep.read_text(encoding="utf-8")).get("config_dir")
+        except (OSError, ValueError, AttributeError):
+            return None
+    if given is not None and not Path(given).is_dir():
+        raise ConfigError(f"config_dir={given}: no such folder; it was the run's --config-dir")
+    return Path(given) if given is not None else None
+
+
+def _name(record: dict[str, Any]) -> str:
+    """`demo_fbcache`: model and setting."""
+    from ..report.console import model_name, setting
+
+    words = re.findall(r"[a-z0-9]+", f"{model_name(record['config']['model'])} {setting(record)}".lower())
+    return "_".join(words)
+
+
+def _check_name(name: str) -> None:
+    from ..config.schema import CONF
+
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"name={name}: letters, digits, _ and - are allowed")
+    if (CONF / "experiment" / f"{name}.yaml").exists():
+        raise ConfigError(f"name={name}: an experiment of this name is shipped and would be chosen; give another")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Runs a picture, a video, a record, a config or an exported experiment again and says whether the result is the same.
+
+    python -m wavespeed_runner replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]
+        [device=DEVICE] [prompts.path=FILE] [image=FILE] [mask=FILE]
+
+Everything is computed again, nothing is taken from the store. Exit status: 0 the same pictures, pixel for pixel, or
+nothing to compare with; 1 other pictures, or a failure; 2 not something that can be replayed.
+
+Of an exported experiment the claimed figures are judged, see `claim_verdict.py`: reproduced or within noise, 0; not
+reproduced, and why, 1. Better than claimed is said, and no failure. Of a record they are shown beside the new ones.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config import trust
+from ..errors import ConfigError, one_line, printable
+from .source import machine_of, read
+
+if TYPE_CHECKING:
+    from .verdict import Judged
+    from ..config.schema import ClaimConfig
+    from ..planning.plan import Plan
+
+USAGE = "python -m wavespeed_runner replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]"
+MAY_SET = ("outputs", "device", "prompts.path", "image", "mask")
+GIVE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
+"""A way out that this command does not have."""
+OTHER = "other weights, or the config was edited"
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status as the module says."""
+    from ..cli.main import guarded
+
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    from ..process.logging_setup import log_to
+    from ..report.console import show, show_failure
+    from ..execution.runner import run_plan
+
+    if "--help" in arguments or "-h" in arguments:
+        print(__doc__)
+        return 0
+    path, values = _arguments(arguments)
+    plan, claims = _planned(path, values)
+    folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
+    log_to(folder)
+    record = run_plan(plan, folder, [f"replay={path}"])
+    if record["status"] != "completed":
+        show_failure(record)
+        return 1
+    show(record)
+    if plan.config.claim is not None:
+        return _judge(record, plan.config.claim)
+    status = _compare(record, claims, plan.fingerprint)
+    _show_figures(record, claims.get("claim"))
+    return status
+
+
+def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
+    """The plan of what the file says, and what it claims.
+
+    Raises:
+        One of `messages.EXPLAINED`, whatever is in the file: it may come from a stranger.
+    """
+    from ..config.error_messages import EXPLAINED, explain
+    from ..planning.plan import build_plan
+
+    try:
+        config, claims = read(path)
+        prompts = claims.get("prompts")
+        if prompts:
+            # Given as they are: what looks like an interpolation in a prompt is none.
+            config = {**config, "prompt": None}
+        if "prompts.path" in values:
+            if prompts:
+                raise ConfigError(f"prompts.path={values['prompts.path']}: {path} says what its prompts are")
+            config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
+        elif not prompts and config.get("prompt") is None:
+            trust.check_prompt_file(config)
+        trust.check_pictures(config, (f"{key}=" for key in values))
+        given = {key: value for key, value in values.items() if key != "prompts.path"}
+        config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
+        trust.check_values(config)
+        return build_plan(config, prompts), claims
+    except EXPLAINED as error:
+        raise ConfigError(_in_file(explain(error), path, values)) from None
+    except Exception as error:
+        raise ConfigError(f"{path}: nothing that a run has left: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
+    """The message with the file in which to look, unless the command line is to blame."""
+    given = any(said.startswith(f"{key}={value}") for key, value in values.items())
+    return said if given or str(path) in said else f"{GIVE.sub('', said)}; in {path}"
+
+
+def _arguments(arguments: list[str]) -> tuple[Path, dict[str, str]]:
+    values = dict(a.split("=", 1) for a in arguments if a.partition("=")[0] in MAY_SET and "=" in a)
+    paths = [a for a in arguments if a.partition("=")[0] not in MAY_SET]
+    if len(paths) != 1:
+        raise ConfigError(f"one file is needed: {USAGE}")
+    if not Path(paths[0]).is_file():
+        raise ConfigError(f"{paths[0]}: no such file; {USAGE}")
+    return Path(paths[0]), values
+
+
+def _judge(record: dict[str, Any], claim: ClaimConfig) -> int:
+    """Says whether the claim holds, part by part, and what else is to be known."""
+    from .verdict import NOT_REPRODUCED, judge, verdict_of
+    from .verdict_text import headline
+
+    parts = judge(claim, record)
+    print(printable(f"replay: {headline(claim, record, parts)}"))
+    _print(parts)
+    return 1 if verdict_of(parts) == NOT_REPRODUCED else 0
+
+
+def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
+    """The figures of a record that was run again, beside its own: no verdict, the pictures have given that."""
+    from .verdict import CLAIM, PICTURES, judge
+
+    parts = judge(claim, record) if claim is not None else []
+    _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, PICTURES)])
+
+
+def _print(parts: list[Judged]) -> None:
+    for part in parts:
+        more = ", better than claimed" if part.better else ""
+        print(f"  {part.what:16}{printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
+
+
+def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:
+    """Says how the new pictures compare with the claimed ones."""
+    claimed = claims.get("pixels", {})
+    found = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
+    if not claimed:
+        print("replay: done; there was no earlier result to compare with")
+        return 0
+    same = sum(found.get(key) == digest for key, digest in claimed.items())
+    if same == len(claimed):
+        machine = claims.get("machine") == machine_of(record)
+        other = machine and claims.get("fingerprint") != fingerprint
+        though = f"; {OTHER} (the fingerprints differ)" if other else ""
+        print(f"replay: identical, {same} of {len(claimed)} pictures are the same, pixel for pixel{though}")
+        return 0
+    why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
+    if claims.get("fingerprint") != fingerprint:
+        why = _why(claims, record)
+    print(printable(f"replay: not identical, {same} of {len(claimed)} pictures are the same{why}"))
+    return 1
+
+
+def _why(claims: dict[str, Any], record: dict[str, Any]) -> str:
+    """What differs between the two machines, where the claim says what it was."""
+    then, now = claims.get("machine"), machine_of(record)
+    if not then:
+        return "; other versions, other hardware or other weights (the fingerprints differ)"
+    differing = [f"{key} {then.get(key)} -> {value}" for key, value in now.items() if then.get(key) != value]
+    if differing:
+        return f"; what changed: {', '.join(differing)}"
+    return f"; {OTHER} (the fingerprints differ)"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""What can be run again: the config in a picture, video, record, config or experiment file, and what it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..config.schema import ClaimConfig
+
+COPY = "to_be_replayed"
+"""Under which name an experiment is composed; no message of ours may hold it."""
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config in a picture, record or config file, and what is claimed of its result.
+
+    Claims: `fingerprint`; `prompts`; `pixels`: {(prompt, seed): sha256 of the pixels}; `machine`: versions and the
+    like, by name; `claim`: figures of a whole record. Each only where it is known. An exported experiment's claim is in
+    its config.
+
+    Raises:
+        ConfigError, or what broken data makes Python raise: nothing of ours in it.
+    """
+    from ..records.record import PICTURE_KEY, read_record
+
+    if path.suffix.lower() in (".png", ".mp4"):
+        return _read_picture(path, PICTURE_KEY)
+    if path.suffix.lower() == ".json":
+        record = read_record(path)
+        return {**record["config"], "claim": None}, _claims(record, record["config"])
+    if path.suffix.lower() in (".yaml", ".yml"):
+        with path.open(encoding="utf-8") as file:
+            config = yaml.safe_load(file)
+        # An experiment may change the graph too; a resolved config has no defaults.
+        if isinstance(config, dict) and ("graph" not in config or "defaults" in config):
+            _check_claim(path, config.get("claim"))
+            return _composed(path), {}
+        if not isinstance(config, dict):
+            raise ConfigError(f"{path}: neither a resolved config of a run nor an exported experiment")
+        beside = path.with_name("record.json")
+        return {**config, "claim": None}, _claims(read_record(beside), config) if beside.exists() else {}
+    raise ConfigError(f"{path}: a .png, .mp4, .json or .yaml that a run has left is needed")
+
+
+def _check_claim(path: Path, claim: Any) -> None:
+    if claim is None:
+        raise ConfigError(
+            f"{path}: neither a resolved config of a run nor an experiment with a claim, so there is nothing to "
+            "compare with; an experiment runs with --config-dir DIR experiment=NAME (DIR/experiment/NAME.yaml)"
+        )
+    if not isinstance(claim, dict):
+        raise ConfigError(f"{path}: claim: keys and their values are needed, as export writes them")
+
+
+def _composed(path: Path) -> dict[str, Any]:
+    """The config that an exported experiment composes to, checked as any stranger's; from a copy, so that no other file
+    of its folder has a say."""
+    import shutil
+    import tempfile
+
+    from ..config.compose import compose_job, composer
+    from ..config.error_messages import EXPLAINED, explain
+
+    first = next((line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()), "")
+    if first.lstrip("# ").split() != ["@package", "_global_"]:
+        raise ConfigError(f"{path}: an experiment file begins with the line '# @package _global_'")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "experiment" / f"{COPY}.yaml"
+        copy.parent.mkdir()
+        shutil.copyfile(path, copy)
+        try:
+            with composer(folder):
+                return compose_job([f"experiment={COPY}"], [f"experiment={COPY}"])
+        except EXPLAINED as error:
+            said = explain(error)
+            for name in (str(copy), f"experiment/{COPY}.yaml", f"experiment/{COPY}", f"experiment={COPY}", COPY):
+                said = said.replace(name, str(path))
+            alone = "; a file is replayed alone, without those beside it" if "no such config;" in said else ""
+            raise ConfigError(f"{said}{alone}") from None
+
+
+def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    import json
+
+    try:
+        metadata, pixels = _pixels_of_video(path) if path.suffix.lower() == ".mp4" else _pixels_of_picture(path)
+        about = json.loads(metadata[key])
+        config, fingerprint = about["config"], about["fingerprint"]
+    except KeyError:
+        raise ConfigError(
+            f"{path}: this picture carries no config of ours (a screenshot, or saved by another program)"
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not a readable picture or video: {error}") from None
+    # All that needs a reference, which a single picture is not compared with.
+    alone = {"reference": False, "reference_steps": None, "in_turn": False, "noise_floor": "none"}
+    measure = {**config["measure"], **alone}
+    prompt = config["prompt"]
+    claims = {
+        "fingerprint": fingerprint,
+        "prompts": [prompt],
+        "pixels": {(prompt, config["seed"]): pixels},
+    }
+    return {**config, "measure": measure, "claim": None}, claims
+
+
+def _pixels_of_picture(path: Path) -> tuple[dict[str, str], str]:
+    """The file's metadata, and the hash of its pixels."""
+    from ..media.images import pixels_sha256, read_png
+
+    pixels, metadata = read_png(path)
+    return metadata, pixels_sha256(pixels)
+
+
+def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
+    """The file's metadata, and the hash in it: a video that was encoded is not what it was made of."""
+    from ..records.record import PIXELS
+    from ..media.videos import read_metadata
+
+    metadata = read_metadata(path)
+    return metadata, metadata[PIXELS]
+
+
+def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """What the record says of a config, its own or one beside it; the prompts only where nobody put in others since."""
+    pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
+    prompts = (record.get("plan") or {}).get("prompts") or []
+    same = all(config.get(key) == record["config"].get(key) for key in ("prompt", "prompts"))
+    return {
+        "fingerprint": record["fingerprint"],
+        "prompts": prompts if prompts and same and config.get("prompt") in (None, *prompts) else None,
+        "pixels": pixels,
+        "machine": machine_of(record),
+        "claim": _figures(record) if record.get("status") == "completed" and config == record["config"] else None,
+    }
+
+
+def _figures(record: dict[str, Any]) -> ClaimConfig | None:
+    """None where the record lacks some of them, or has what is none: replaying it takes no more than its config."""
+    from .claim import claim_of
+
+    try:
+        return claim_of(record)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+
+
+def machine_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What may make the same config give other pictures, as far as the record says it."""
+    environment = record.get("environment") or {}
+    known = {key: environment[key] for key in ("device_name", "code") if key in environment}
+    return {**(environment.get("versions") or {}), **known}

@@ -1,0 +1,187 @@
+"""What a sweep says in the console: a line a job while it runs; at the end one table, every failure, what was left out.
+
+Reads outcomes and computes nothing new. Made for a terminal and for the log of a CI job.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.compose import key_of
+from ..records import labels
+from ..report.console import encodable
+from ..report.remarks import APART
+from .jobs import Job
+from .status import NEVER_HIT, Outcome
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+ROWS = 60
+"""Most jobs in the table; of a larger sweep the report has the rest."""
+COLUMNS = 2
+"""Most swept keys that have columns of their own."""
+FIGURES = ("time", "speedup", "computed", "SSIM")
+"""Columns of the table, in the order of `_cells`."""
+FAILED = ("failed", "interrupted", "lost", "unfinished")
+
+
+class Progress:
+    """Prints about one sweep. Its `outcomes` are the loop's, which keeps them up to date."""
+
+    def __init__(self, folder: Path, jobs: list[Job], axes: list[str], outcomes: dict[int, Outcome]) -> None:
+        from rich.console import Console
+
+        self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
+        self.console = Console(highlight=False)
+        self.gone = False
+        self.names = short_names(axes)
+        given = [{key_of(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
+        self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
+        # Of many keys in one column of the table.
+        self.shorter = [name.replace(" ", "_") for name in labels.short_names(axes).values()]
+        self.waiting = self.ended = 0
+
+    def begin(self, waiting: int) -> None:
+        """The first line: how much there is to do, and where it goes."""
+        self.waiting = waiting
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        parts = [f"sweep of {_counted(len(self.jobs), 'job')}"]
+        parts += [f"{counts['completed']} done before"] * (counts["completed"] > 0)
+        parts += [f"{counts['skipped']} skipped"] * (counts["skipped"] > 0)
+        left = [job.plan for job in self.jobs if job.plan and self.outcomes[job.number].status == "missing"]
+        kind = "video" if any(plan.config.num_frames for plan in left) else "picture"
+        parts += [f"{_counted(sum(len(plan.samples) for plan in left), kind)} to make"] * bool(left)
+        self._say(f"{', '.join(parts)}: {self.folder}")
+
+    def job(self, number: int) -> None:
+        """The line of a job that has ended."""
+        self.ended += 1
+        outcome = self.outcomes[number]
+        place = f"{self.ended:{len(str(self.waiting))}}/{self.waiting}"
+        said = f"{outcome.status}: {outcome.reason}" if outcome.status in FAILED else _figures(outcome)
+        self._say(f"{place}  {self.label(number)}  {said}", style="red" if outcome.status in FAILED else "")
+
+    def label(self, number: int, names: list[str] | None = None) -> str:
+        """What the job is called: the values in which it differs from the others."""
+        pairs = zip(names or self.names, self.values[number], strict=True)
+        return " ".join(f"{name}={value}" for name, value in pairs if value != "") or f"job {number}"
+
+    def end(self) -> None:
+        """The table, the failures with their reasons, what was skipped and why, and where the report is made."""
+        self._print("")
+        self._table()
+        by_status: dict[str, list[Job]] = {}
+        for job in self.jobs:
+            by_status.setdefault(self.outcomes[job.number].status, []).append(job)
+        for status in FAILED:
+            if found := by_status.get(status):
+                self._say(f"{len(found)} {status}", style="bold red")
+            for job in found or ():
+                label, name = self.label(job.number), f"job {job.number}"
+                which = name if label == name else f"{name} ({label})"
+                self._say(f"  {which}: {self.outcomes[job.number].reason or status}")
+        for reason, count in Counter(job.skipped for job in by_status.get("skipped", ())).items():
+            self._say(f"{count} skipped: {reason}", style="yellow")
+        if missing := by_status.get("missing"):
+            self._say(f"{len(missing)} not run yet", style="yellow")
+        if never := [number for number, outcome in self.outcomes.items() if outcome.never_hit]:
+            self._never_hit(never)
+        if any(outcome.speedup and not outcome.same_run for outcome in self.outcomes.values()):
+            self._say(APART, style="dim")
+        self._say(f"sweep   {self.folder}")
+        self._say(f"report  python -m wavespeed_runner report {self.folder}")
+
+    def _never_hit(self, numbers: list[int]) -> None:
+        """In which jobs, and what the record of the first one says of why."""
+        which = f"job{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
+        why = self.outcomes[numbers[0]].never_hit.removeprefix(NEVER_HIT).removeprefix(": ")
+        self._say(f"{NEVER_HIT} in {which}{f': {why}' if why else ''}", style="yellow")
+
+    def _table(self) -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
+        table.add_column("job", justify="right")
+        # Many narrow columns cannot be read: then the settings are one.
+        apart = len(self.names) <= COLUMNS
+        for name in self.names if apart else ["setting"]:
+            table.add_column(encodable(self.console, name), overflow="fold")
+        listed = self.jobs[:ROWS]
+        figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
+        # Without a reference there is no speed-up, and no likeness.
+        known = [i for i in range(len(FIGURES)) if any(cells[i] for cells in figures.values())]
+        for i in known:
+            table.add_column(FIGURES[i], justify="right", no_wrap=True)
+        table.add_column("status", min_width=len("completed"))
+        for job in listed:
+            outcome = self.outcomes[job.number]
+            settings = self.values[job.number] if apart else [self.label(job.number, self.shorter)]
+            cells = [str(job.number), *settings, *(figures[job.number][i] for i in known), outcome.status]
+            table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
+        self._print(table)
+        if len(self.jobs) > ROWS:
+            self._say(f"... and {len(self.jobs) - ROWS} jobs more", style="dim")
+        self._print("")
+
+    def _say(self, text: str, style: str = "") -> None:
+        self._print(_text(self.console, text), style=style, soft_wrap=True)
+
+    def _print(self, *what: Any, **how: Any) -> None:
+        """Nobody may listen any more (`| head`, a closed terminal): no reason to give up hours of work."""
+        if self.gone:
+            return
+        try:
+            self.console.print(*what, **how)
+        except (OSError, SystemExit):  # rich makes the second of a broken pipe
+            self.gone = True
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def short_names(axes: list[str]) -> list[str]:
+    """The last part of each key, or as many parts as tell it from the others."""
+    names = []
+    for key in axes:
+        parts = key.split(".")
+        alike = [other for other in axes if other != key]
+        tail = next(
+            (n for n in range(1, len(parts)) if not any(o.split(".")[-n:] == parts[-n:] for o in alike)), len(parts)
+        )
+        names.append(".".join(parts[-tail:]))
+    return names
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _figures(outcome: Outcome) -> str:
+    seconds, speedup, share, ssim = _cells(outcome)
+    computed = NEVER_HIT if outcome.never_hit else f"{share} computed" if share else ""
+    return "  ".join(part for part in (seconds, speedup, computed, f"SSIM {ssim}" if ssim else "") if part)
+
+
+def _cells(outcome: Outcome) -> list[str]:
+    """Time, speedup, computed share, SSIM; "" for what is not known."""
+    seconds = outcome.seconds
+    time = "" if seconds is None else f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    guess = "" if outcome.same_run else "~"
+    speedup = f"{guess}{outcome.speedup:.2f}×" if outcome.speedup else ""  # noqa: RUF001
+    # Without a cache, and with no fewer steps than the reference's, it would tell nothing.
+    part = outcome.computed_share
+    share = "" if part is None or (part == 1 and not outcome.never_hit) else f"{100 * part:.0f} %"
+    return [time, speedup, share, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
+
+
+def _text(console: Console, text: str) -> Text:
+    from rich.text import Text
+
+    return Text(encodable(console, text))

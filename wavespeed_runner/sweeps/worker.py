@@ -1,0 +1,168 @@
+"""One job of a sweep, in this process. Also a command, which launchers with other processes run:
+
+    python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER
+
+Exit status as the runner's. A job that is done already is left as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..cli.main import DONE, FAILED, guarded, leave, parse
+from ..config.compose import application
+from ..config.environment import software
+from ..errors import ConfigError, one_line
+from ..execution.executor import Memory
+from .folder import SweepFolder
+from .jobs import Job, plan_again
+
+PARENT = "WAVESPEED_RUNNER_PARENT"
+"""The process without which this one has no business: set by a launcher that waits for it."""
+
+
+ELSEWHERE = "WAVESPEED_RUNNER_ELSEWHERE"
+"""Set by a launcher whose jobs run on other machines than the one that planned them: a login node has no GPU."""
+
+
+def perform(sweep: SweepFolder, job: Job, memory: Memory) -> str:
+    """Runs a job as Hydra would, into its folder: `.hydra/`, log, environment and callbacks. Inside `composer` only.
+
+    Returns:
+        Why there is no final record of it on the disk; "" where there is.
+
+    Raises:
+        KeyboardInterrupt: after the record of the interrupted job is written.
+    """
+    reason = "it ended without a record"
+    try:
+        with sweep.working_on(job.number):
+            if sweep.is_done(job):
+                return ""
+            sweep.clear(job.number)
+            reason = _run_by_hydra(sweep, job, memory).get("message") or reason
+    except Exception as error:  # what is written beside the record: a full disk, a folder that went away
+        reason = one_line(error)
+    if sweep.is_final(job):
+        return ""
+    memory.clear()
+    return reason
+
+
+def _run_by_hydra(sweep: SweepFolder, job: Job, memory: Memory) -> dict[str, Any]:
+    """The record's `error`, also where the disk did not take it; empty for none."""
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import JobStatus, run_job
+    from hydra.types import HydraContext
+    from omegaconf import OmegaConf, open_dict
+
+    from ..execution.runner import run_plan
+
+    said: dict[str, Any] = {}
+
+    def task(_: Any) -> None:
+        assert job.plan is not None
+        runtime = HydraConfig.get()
+        overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
+        record = run_plan(job.plan, Path(runtime.runtime.output_dir), overrides, memory=memory)
+        said.update(record["error"] or {})
+
+    assert job.composed is not None
+    config = typed_node(job.composed)
+    with open_dict(config):
+        config.hydra.sweep.dir = str(sweep.path)
+        config.hydra.job.num = job.number
+        config.hydra.job.id = os.environ.get("SLURM_JOB_ID", str(job.number))
+    callbacks = sweep.callbacks or Callbacks(config)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
+    done = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    if done.status is JobStatus.FAILED:
+        said["message"] = one_line(done._return_value)
+    return said
+
+
+def typed_node(data: dict[str, Any]) -> Any:
+    """A job's config with Hydra's node, as Hydra hands it to a job. As it was checked: files may have changed since."""
+    from hydra.conf import HydraConf
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(application(data))
+    # Hydra wants its own node typed, and has keys in it that its type has not.
+    config.hydra = OmegaConf.structured(HydraConf, flags={"struct": False})
+    config.hydra.merge_with(data["hydra"])
+    del config.hydra.defaults
+    return config
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status as the runner's; a reason that no record holds goes into the job's `lost.json`."""
+    # Set by whoever started us, for its own sake: an error of ours is one line.
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    _end_with_parent()
+    return guarded(lambda: _main(arguments))
+
+
+def _main(arguments: list[str]) -> int:
+    if len(arguments) != 2 or not arguments[1].isdigit():
+        raise ConfigError("python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER")
+    sweep, number = SweepFolder(path=Path(arguments[0]).absolute()), int(arguments[1])
+    try:
+        about = sweep.description()
+        wanted = about["jobs"][number]
+    except (OSError, ValueError, LookupError) as error:
+        raise ConfigError(f"{arguments[0]}: no sweep with a job {number}: {one_line(error)}") from None
+    try:
+        return _worked(sweep, about, wanted)
+    except Exception as error:
+        from ..config.error_messages import EXPLAINED, explain
+
+        found = sweep.outcome(number)
+        if found.status in ("missing", "unfinished") or found.identity != wanted["identity"]:
+            sweep.mark_lost(number, explain(error) if isinstance(error, EXPLAINED) else one_line(error))
+        raise
+
+
+def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -> int:
+    from ..config.compose import composer
+
+    number, overrides = wanted["number"], wanted["overrides"]
+    found = sweep.outcome(number)
+    if found.status == "completed" and found.identity == wanted["identity"]:
+        return DONE
+    os.chdir(about["cwd"])  # paths in overrides are relative to where the command was typed
+    job = plan_again(number, about["config_dir"], overrides, parse(about["command"]).overrides)
+    plan, elsewhere = job.plan, os.environ.pop(ELSEWHERE, "")
+    assert plan is not None
+    if elsewhere and software() == about["software"] and plan.asked == wanted["asked"]:
+        plan = replace(plan, planned_as=wanted["identity"])
+    if plan.identity != wanted["identity"]:
+        raise ConfigError(
+            f"job {number} is not what it was when the sweep began: code, configs, versions or the machine have "
+            "changed; type the sweep's command again"
+        )
+    with composer(about["config_dir"]):
+        reason = perform(sweep, replace(job, plan=plan), Memory())
+    if reason:
+        sweep.mark_lost(number, reason)
+    return DONE if sweep.is_done(replace(job, plan=plan)) else FAILED
+
+
+def _end_with_parent() -> None:
+    """On Linux: when the process that started us is killed, so are we. Elsewhere the next one waits for us to end."""
+    parent = os.environ.pop(PARENT, "")
+    if parent and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(parent):  # it went before we could ask
+            sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    leave(main)
