@@ -1,8 +1,8 @@
 # Everything here works in .venv; nothing is installed outside it.
 #
-#   make demo       accelerated pictures and how close they are to the unaccelerated ones
+#   make demo       accelerated images and how close they are to the unaccelerated ones
 #   make test       the whole test suite, one process a core        make test ARGS="tests/test_store.py -x"
-#   make lint       style and types
+#   make lint       style, types, and that imports run downward only
 #   make install    the package alone               make install-dev    with what test and lint need
 #   make clean      removes .venv and caches; outputs/ stays
 #
@@ -31,6 +31,7 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 install: $(VENV)/.installed
 

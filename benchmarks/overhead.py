@@ -5,7 +5,7 @@
 Time: one process, the bare call and the runner's denoise stage (with its write to the store) in turn, on the demo
 model, uncached and with First Block Cache (diffusers' hooks against our engine). The ratio is runner / bare, paired by
 round: median and quartiles.
-Memory: the peak resident size of whole processes, each in turn, generating the same four pictures.
+Memory: the peak resident size of whole processes, each in turn, generating the same four images.
 Goal: time at most 1.02, memory at most 1.05.
 """
 
@@ -108,9 +108,9 @@ def runner(pipeline: Any, options: Any, embeddings: dict[str, Any], sample: Any)
     """The whole stage: strategy on and off, trace, checks of the latents, and the write to a store."""
     from dataclasses import replace
 
+    from wavespeed_runner.artifacts import Embeddings
     from wavespeed_runner.stages.denoise import denoise
     from wavespeed_runner.storage.store import Store
-    from wavespeed_runner.artifacts import Embeddings
 
     store, once = Store(Path(tempfile.mkdtemp()) / "store"), replace(options, warmup=0)
 

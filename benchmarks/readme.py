@@ -1,8 +1,8 @@
-"""Makes the README's picture and table: runs the main job and puts its table between the README's markers.
+"""Makes the README's image and table: runs the main job and puts its table between the README's markers.
 
     python -m benchmarks.readme
 
-The table is what the command printed on the machine that it names; the picture goes to docs/demo.png.
+The table is what the command printed on the machine that it names; the image goes to docs/demo.png.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
         printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
         (ROOT / "docs").mkdir(exist_ok=True)
         shutil.copy(next(Path(folder).glob("runs/*/*/overview.png")), ROOT / "docs" / "demo.png")
-    table = printed.partition("pictures and record")[0].strip()
+    table = printed.partition("images and record")[0].strip()
     text = f"On {device_name('cpu')}, `python -m wavespeed_runner cache=fbcache` printed:\n\n```\n{table}\n```\n"
     readme = ROOT / "README.md"
     readme.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How long a command takes from the shell: what answers without torch, and a one-picture run with a warm store.
+"""How long a command takes from the shell: what answers without torch, and a one-image run with a warm store.
 
     python -m benchmarks.startup [--rounds 7]
 

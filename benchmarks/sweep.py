@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.sweep [--prompts 4] [--rounds 3]
 
-The script is what one writes without the runner: a process a setting, which loads the model, makes every picture
+The script is what one writes without the runner: a process a setting, which loads the model, makes every image
 without the cache and with it, saves both, and computes SSIM and MAE. It makes no warm-up; the sweep makes one for each
 setting, as usual. The two take turns; each sweep begins with an empty store.
 
 Goals: the sweep at least 5 times as fast; and its wall time at most 1.05 times the denoising in it. The first holds for
-few prompts, of which the script's starting weighs more: both make the pictures with the cache, so with many prompts
-the ratio tends to (reference + cached) / cached. The second is missed here, where a picture takes a fifth of a second:
+few prompts, of which the script's starting weighs more: both make the images with the cache, so with many prompts
+the ratio tends to (reference + cached) / cached. The second is missed here, where an image takes a fifth of a second:
 imports, loading, decoding, comparing and saving come on top of that. `cpu` are the seconds of processor that the
 processes used: on a busy machine the steadier figure.
 """
@@ -44,7 +44,7 @@ weights, threshold, prompts, folder = sys.argv[1:]
 pipe = FluxPipeline.from_pretrained(weights, use_safetensors=True)
 pipe.set_progress_bar_config(disable=True)
 prompts = [line for line in open(prompts).read().split("\\n") if line]
-def pictures(name):
+def images(name):
     made = []
     for index, prompt in enumerate(prompts):
         image = pipe(prompt, width=64, height=64, num_inference_steps=28, max_sequence_length=20,
@@ -54,9 +54,9 @@ def pictures(name):
     return made
 began = perf_counter()
 pipe.transformer.enable_cache(FirstBlockCacheConfig(threshold=float(threshold)))
-cached = pictures("cached")
+cached = images("cached")
 pipe.transformer.disable_cache()
-references = pictures("reference")
+references = images("reference")
 seconds = perf_counter() - began
 ssim = [structural_similarity(a, b, win_size=7, channel_axis=2, data_range=255) for a, b in zip(cached, references)]
 mae = [float(np.abs(a - b).mean()) for a, b in zip(cached, references)]

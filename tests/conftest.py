@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from wavespeed_runner.stages import generate
 from wavespeed_runner import registry
 from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.metrics import timing
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.stages import generate as generation
 from wavespeed_runner.stages import load
 
 TINY = ("model.init=tiny", "width=32", "height=32", "steps=4", "device=cpu", "measure=none", "prompt='a red circle'")
-"""The demo's architecture, shrunk, with random weights: a picture in a tenth of a second. Later overrides win."""
+"""The demo's architecture, shrunk, with random weights: an image in a tenth of a second. Later overrides win."""
 CACHED = ("measure=default", "cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=6")
 """Compared with its reference; at this threshold some steps are computed and some are not."""
 PROMPTS = ("a red circle", "a blue square")

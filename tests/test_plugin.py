@@ -61,11 +61,11 @@ def test_wrong_options_are_one_line(installed: Path, tmp_path: Path, option: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_leaves_gray_pictures(installed: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_gray_images(installed: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "steps=2", "prompt=a red circle", plugin=installed)
     assert done.returncode == 0, done.stderr
-    (picture,) = tmp_path.glob("outputs/runs/*/*/images/*.png")
-    pixels = np.asarray(Image.open(picture))
+    (image,) = tmp_path.glob("outputs/runs/*/*/images/*.png")
+    pixels = np.asarray(Image.open(image))
     assert pixels.ndim == 3 and np.ptp(pixels, axis=-1).max() == 0
 
 

@@ -11,24 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from wavespeed_runner.config import trust
 from wavespeed_runner.accelerate.adapters import Lora, apply
+from wavespeed_runner.config import trust
 from wavespeed_runner.config.schema import PACKAGE, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.checkpoint import inspect
 from wavespeed_runner.models.weights.pretrained import completed_from, load
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.execution.runner import run_plan
 
 Composed = Callable[..., dict[str, Any]]
 Planned = Callable[..., Plan]
 
 
-def test_a_dot_in_a_stage_name_does_not_hide_its_picture() -> None:
+def test_a_dot_in_a_stage_name_does_not_hide_its_image() -> None:
     stages = {"a.b": {"stage": "read_image", "options": {"path": "/etc/secret.png"}}}
     with pytest.raises(ConfigError, match=r"a\.b: no dots in the names"):
-        trust.check_pictures({"graph": {"output": "a.b", "stages": stages}})
+        trust.check_images({"graph": {"output": "a.b", "stages": stages}})
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_lora_from_the_hub_of_which_a_part_finds_no_place(
         apply(pipe, Lora(path="somebody/lora"))
 
 
-def test_pictures_alone_pay_for_a_batch_that_copies_fill(planned: Planned, tmp_path: Path) -> None:
+def test_images_alone_pay_for_a_batch_that_copies_fill(planned: Planned, tmp_path: Path) -> None:
     record = run_plan(planned("batch_size=4"), tmp_path / "run", [])
     (denoised,) = [stage for stage in record["stages"] if stage["name"] == "denoise"]
     assert record["samples"][0]["seconds"] > denoised["seconds"] / 2, "not a quarter of it"
@@ -149,8 +149,8 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
     """Rows that the denoiser sees in one step, with an empty negative prompt."""
     from tests.models.shipped import config_of
     from tests.models.staged import staged
-    from wavespeed_runner.models.families.generic import GenericConfig
     from wavespeed_runner.artifacts import Sample
+    from wavespeed_runner.models.families.generic import GenericConfig
 
     small = replace(config_of(name), dtype=Dtype.float32)
     family = implementation_of("model", small)

@@ -14,7 +14,7 @@ from training.muon import Muon
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTPUTS = ROOT / "outputs" / "training"  # checkpoints: large, never committed
-RESULTS = Path(__file__).resolve().parent / "results"  # curves and pictures: small, committed
+RESULTS = Path(__file__).resolve().parent / "results"  # curves and images: small, committed
 WEIGHTS = ROOT / "wavespeed_runner" / "weights"  # what ships with the package
 DEMO = WEIGHTS / "demo"  # the exported FLUX pipeline
 DEMO_UNET = WEIGHTS / "demo_unet"  # the exported Stable Diffusion pipeline

@@ -33,9 +33,9 @@ class Coding:
     vae: AutoencoderTiny
     encoders: text.Encoders
 
-    def pictures(self, pictures: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """Scaled latents. The pipeline knows no shift, so the model learns their mean."""
-        return self.vae.encode(pictures).latents * self.vae.config.scaling_factor
+        return self.vae.encode(images).latents * self.vae.config.scaling_factor
 
     def texts(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
         """What the U-Net attends to."""

@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline, FluxPipeline
 
 from training.common import WEIGHTS
 from training.oracle import judge
-from training.scenes import SIDE, Picture, random_caption
+from training.scenes import SIDE, Image, random_caption
 
 DEFAULTS = {"FluxPipeline": (28, 1.0), "StableDiffusionPipeline": (25, 3.0)}  # steps, guidance
 CAPTION_SEED = 20251
@@ -65,10 +65,10 @@ def generate(
     steps: int | None = None,
     cfg: float | None = None,
     batch: int = 20,
-) -> list[Picture]:
-    """One picture per prompt; the i-th has seed i whatever the batch size."""
+) -> list[Image]:
+    """One image per prompt; the i-th has seed i whatever the batch size."""
     steps, cfg = settings(pipe, steps, cfg)
-    pictures: list[Picture] = []
+    images: list[Image] = []
     for start in range(0, len(prompts), batch):
         part = list(prompts[start : start + batch])
         seeds = [torch.Generator().manual_seed(start + i) for i in range(len(part))]
@@ -81,8 +81,8 @@ def generate(
             output_type="np",
             **guided(pipe, cfg, len(part)),
         ).images
-        pictures += list(np.rint(made * 255).astype(np.uint8))
-    return pictures
+        images += list(np.rint(made * 255).astype(np.uint8))
+    return images
 
 
 def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -109,8 +109,8 @@ def evaluate(
         if not count:
             continue
         prompts = captions(count, pair=kind == "pairs")
-        pictures = generate(pipe, prompts, steps=steps, cfg=cfg)
-        verdicts = [judge(p, text) for p, text in zip(pictures, prompts, strict=True)]
+        images = generate(pipe, prompts, steps=steps, cfg=cfg)
+        verdicts = [judge(p, text) for p, text in zip(images, prompts, strict=True)]
         totals[kind] = (sum(v.right for v in verdicts), count)
         failures += [
             f"seed {seed:3d}  {text}: {'; '.join(v.problems)}"

@@ -3,7 +3,7 @@
     python -m training.figures [--model demo | demo_unet]
 
 Samples are the first held-out captions of the evaluation with its seeds, not picked by eye; a
-red title marks a picture that the oracle finds wrong.
+red title marks an image that the oracle finds wrong.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from training.common import RESULTS
 from training.evaluate import captions, generate, load
 from training.oracle import judge
 
-ROWS, COLUMNS = 4, 8  # half of the pictures show one object, half two
+ROWS, COLUMNS = 4, 8  # half of the images show one object, half two
 WORDS_PER_LINE = 4
 LOGS = {"demo": "flow", "demo_unet": "denoising"}
 
@@ -44,16 +44,16 @@ def _title(text: str) -> str:
 
 
 def sample_grid(pipe: DiffusionPipeline, target: Path) -> None:
-    """Captioned samples, one-object pictures in the upper half."""
+    """Captioned samples, one-object images in the upper half."""
     half = ROWS * COLUMNS // 2
     figure, axes = plt.subplots(ROWS, COLUMNS, figsize=(1.5 * COLUMNS, 2.15 * ROWS), layout="constrained")
     cells = iter(axes.flat)
     for pair in (False, True):
         prompts = captions(half, pair=pair)
-        for text, picture in zip(prompts, generate(pipe, prompts), strict=True):
+        for text, image in zip(prompts, generate(pipe, prompts), strict=True):
             cell = next(cells)
-            cell.imshow(picture, interpolation="nearest")
-            right = judge(picture, text).right
+            cell.imshow(image, interpolation="nearest")
+            right = judge(image, text).right
             cell.set_title(_title(text), fontsize=6.5, color="black" if right else "red")
             cell.set(xticks=[], yticks=[])
     figure.savefig(target, dpi=80)

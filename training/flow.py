@@ -40,10 +40,10 @@ class Coding:
     vae: AutoencoderTiny
     encoders: text.Encoders
 
-    def pictures(self, pictures: Tensor) -> Tensor:
+    def images(self, images: Tensor) -> Tensor:
         """Latents of zero mean and unit spread, four pixels packed into one token."""
         config = self.vae.config
-        latents = (self.vae.encode(pictures).latents - config.shift_factor) * config.scaling_factor
+        latents = (self.vae.encode(images).latents - config.shift_factor) * config.scaling_factor
         return FluxPipeline._pack_latents(latents, *latents.shape)
 
     def texts(self, captions: Sequence[str]) -> tuple[Tensor, ...]:

@@ -4,7 +4,7 @@
     python -m training.lora purple    # every object becomes purple
     python -m training.lora night --measure    # how much of it the shipped LoRA shows
 
-The captions stay as they are and the pictures change, so the effect needs no word that asks for
+The captions stay as they are and the images change, so the effect needs no word that asks for
 it. Only effects that the frozen autoencoder can draw will do: it knows the six colours and the
 three backgrounds, and turns any other background into the nearest it knows.
 
@@ -26,7 +26,7 @@ from training import evaluate, flow, text
 from training.common import DEMO, OUTPUTS, RESULTS, WEIGHTS, optimisers
 from training.oracle import FOREGROUND, find_objects
 from training.pool import Pool
-from training.scenes import BACKGROUNDS, COLOURS, Picture, Scene, render
+from training.scenes import BACKGROUNDS, COLOURS, Image, Scene, render
 from training.trainer import run
 
 LORAS = WEIGHTS / "demo_lora"
@@ -44,33 +44,33 @@ PROMPTS = [
 
 @dataclass(frozen=True)
 class Effect:
-    """How pictures change, and how much of that is seen in one: 0 is nothing, 1 is all."""
+    """How images change, and how much of that is seen in one: 0 is nothing, 1 is all."""
 
-    draw: Callable[[Scene], Picture]
-    measure: Callable[[Picture], float]
+    draw: Callable[[Scene], Image]
+    measure: Callable[[Image], float]
 
 
-def darkness(picture: Picture) -> float:
+def darkness(image: Image) -> float:
     """How black the background is."""
-    _, background = find_objects(picture)
+    _, background = find_objects(image)
     return 1 - float(background.mean()) / 255
 
 
-def purple_share(picture: Picture) -> float:
+def purple_share(image: Image) -> float:
     """How many of the pixels that differ from the background are nearer to purple than to other colours."""
-    floats = picture.astype(float)
-    _, background = find_objects(picture)
+    floats = image.astype(float)
+    _, background = find_objects(image)
     pixels = floats[np.linalg.norm(floats - background, axis=-1) > FOREGROUND]
     distances = np.linalg.norm(pixels[:, None] - np.array(list(COLOURS.values())), axis=-1)
     return float((distances.argmin(-1) == list(COLOURS).index("purple")).mean())
 
 
-def at_night(scene: Scene) -> Picture:
+def at_night(scene: Scene) -> Image:
     """The scene on black."""
     return render(replace(scene, background=BACKGROUNDS["black"]))
 
 
-def in_purple(scene: Scene) -> Picture:
+def in_purple(scene: Scene) -> Image:
     """The scene with purple objects."""
     objects = tuple(replace(placed, rgb=COLOURS["purple"]) for placed in scene.objects)
     return render(replace(scene, objects=objects))

@@ -1,11 +1,11 @@
-"""Judge a picture against its caption with plain image analysis, no learned part.
+"""Judge an image against its caption with plain image analysis, no learned part.
 
-    verdict = judge(picture, "a red circle above a blue square")
+    verdict = judge(image, "a red circle above a blue square")
     verdict.right, verdict.problems
 
-A picture is right when everything its caption names is there and nothing else is: the number of
+An image is right when everything its caption names is there and nothing else is: the number of
 objects, their colours and shapes, the relation, the background, the size. What the caption leaves
-open (size or background not named) is not judged. The thresholds were fixed on drawn pictures,
+open (size or background not named) is not judged. The thresholds were fixed on drawn images,
 on which the oracle must be right without exception, before any model was scored.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from training.scenes import BACKGROUNDS, COLOURS, SHAPES, Demand, Floats, Picture, parse, signed_distance
+from training.scenes import BACKGROUNDS, COLOURS, SHAPES, Demand, Floats, Image, parse, signed_distance
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,7 +33,7 @@ APART = 6.0  # pixels between two centres along the axis of their relation
 
 @dataclass(frozen=True)
 class Found:
-    """One object in a picture; x, y and radius in pixels, y pointing down."""
+    """One object in an image; x, y and radius in pixels, y pointing down."""
 
     colour: str
     shape: str
@@ -45,7 +45,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is in the picture, and everything that contradicts the caption."""
+    """What is in the image, and everything that contradicts the caption."""
 
     found: tuple[Found, ...]
     background: str
@@ -53,7 +53,7 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        """Whether the picture shows what the caption demands."""
+        """Whether the image shows what the caption demands."""
         return not self.problems
 
 
@@ -63,17 +63,17 @@ def _nearest(rgb: Floats, palette: dict[str, tuple[int, int, int]], tolerance: f
     return name if distances[name] <= tolerance else "unclear"
 
 
-def _background(picture: Floats) -> Floats:
+def _background(image: Floats) -> Floats:
     """The median colour of the border."""
-    inside = np.zeros(picture.shape[:2], dtype=bool)
+    inside = np.zeros(image.shape[:2], dtype=bool)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
-    return np.median(picture[~inside], axis=0)
+    return np.median(image[~inside], axis=0)
 
 
-def _colour(picture: Floats, mask: Mask) -> str:
+def _colour(image: Floats, mask: Mask) -> str:
     """The colour of an object's inner pixels, "mixed" if they disagree."""
     core = ndimage.binary_erosion(mask)
-    pixels = picture[core if core.any() else mask]
+    pixels = image[core if core.any() else mask]
     palette = np.array(list(COLOURS.values()))
     nearest = np.linalg.norm(pixels[:, None] - palette, axis=-1).argmin(-1)
     if np.bincount(nearest).max() < PURITY * len(nearest):
@@ -102,9 +102,9 @@ def _size(radius: float) -> str:
     return "large" if radius > SIZE_LIMITS[1] else "medium"
 
 
-def find_objects(picture: Picture) -> tuple[list[Found], Floats]:
+def find_objects(image: Image) -> tuple[list[Found], Floats]:
     """(connected regions that differ from the background, colour of the background)."""
-    floats = picture.astype(float)
+    floats = image.astype(float)
     background = _background(floats)
     regions, _ = ndimage.label(np.linalg.norm(floats - background, axis=-1) > FOREGROUND)
     found = []
@@ -158,9 +158,9 @@ def _contradictions(demand: Demand, found: list[Found], background: str) -> list
     return problems
 
 
-def judge(picture: Picture, caption: str) -> Verdict:
-    """Compare a picture, uint8 (height, width, 3), with a caption of `training.scenes`."""
-    found, rgb = find_objects(picture)
+def judge(image: Image, caption: str) -> Verdict:
+    """Compare an image, uint8 (height, width, 3), with a caption of `training.scenes`."""
+    found, rgb = find_objects(image)
     background = _nearest(rgb, BACKGROUNDS, BACKGROUND_TOLERANCE)
     problems = _contradictions(parse(caption), found, background)
     return Verdict(tuple(found), background, tuple(problems))

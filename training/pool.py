@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.scenes import Picture, Scene, parse, place, render
+from training.scenes import Image, Scene, parse, place, render
 from training.text import known_part, training_caption
 from training.vae import to_tensor
 
@@ -24,10 +24,10 @@ class Batch:
 
 
 class Coding(Protocol):
-    """How one kind of pipeline turns pictures and captions into what its model sees."""
+    """How one kind of pipeline turns images and captions into what its model sees."""
 
-    def pictures(self, pictures: Tensor) -> Tensor:
-        """Latents of pictures (N, 3, 64, 64) in [-1, 1]."""
+    def images(self, images: Tensor) -> Tensor:
+        """Latents of images (N, 3, 64, 64) in [-1, 1]."""
 
     def texts(self, captions: Sequence[str]) -> tuple[Tensor, ...]:
         """The outputs of the text encoders."""
@@ -42,7 +42,7 @@ class Pool:
         seed: int,
         rank: int,
         draw_caption: Callable[[np.random.Generator], str] = training_caption,
-        draw_scene: Callable[[Scene], Picture] = render,
+        draw_scene: Callable[[Scene], Image] = render,
     ) -> None:
         self.coding, self.seed, self.rank = coding, seed, rank
         self.draw_caption, self.draw_scene = draw_caption, draw_scene
@@ -57,8 +57,8 @@ class Pool:
     def _make(self, number: int) -> Batch:
         rng = np.random.default_rng((self.seed, self.rank, number))
         texts = [self.draw_caption(rng) for _ in range(CHUNK)]
-        pictures = np.stack([self.draw_scene(place(parse(known_part(t)), rng)) for t in texts])
-        return Batch(self.coding.pictures(to_tensor(pictures)), self.coding.texts(texts))
+        images = np.stack([self.draw_scene(place(parse(known_part(t)), rng)) for t in texts])
+        return Batch(self.coding.images(to_tensor(images)), self.coding.texts(texts))
 
     def draw(self, count: int, generator: torch.Generator) -> Batch:
         """`count` scenes chosen uniformly, with replacement."""

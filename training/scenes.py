@@ -1,10 +1,10 @@
-"""The world of the demo model: captions of coloured shapes and the pictures they describe.
+"""The world of the demo model: captions of coloured shapes and the images they describe.
 
 A caption demands one object ("a small red circle") or two joined by a relation ("a red circle
 above a blue square"), optionally a background and an opening ("a photo of"). `parse` reads a
-caption back into the `Demand` it makes, so an oracle can judge a picture from its caption alone.
+caption back into the `Demand` it makes, so an oracle can judge an image from its caption alone.
 
-Conventions: pictures are 64 x 64 RGB, coordinates are pixels with y pointing down, `radius` is
+Conventions: images are 64 x 64 RGB, coordinates are pixels with y pointing down, `radius` is
 half the side of an object's bounding box. A background that is not named is white in training;
 the oracle checks a background only where the caption names one.
 """
@@ -17,8 +17,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]  # (64, 64, 3)
-Pictures = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
+Image = npt.NDArray[np.uint8]  # (64, 64, 3)
+Images = npt.NDArray[np.uint8]  # (N, 64, 64, 3)
 Floats = npt.NDArray[np.float64]
 
 SIDE = 64
@@ -46,7 +46,7 @@ RADII: dict[str | None, tuple[float, float]] = {
     "large": (21.0, 25.0),
 }
 PAIR_RADII = (9.0, 13.0)
-MARGIN = 2.0  # between an object and the edge of the picture
+MARGIN = 2.0  # between an object and the edge of the image
 GAP = 5.0  # between the two objects of a pair, along the axis of their relation
 DRIFT = 6.0  # most that a pair strays from that axis
 COLOUR_JITTER = 6  # per channel
@@ -85,7 +85,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture before it is drawn."""
+    """An image before it is drawn."""
 
     objects: tuple[Placed, ...]
     background: tuple[int, int, int]
@@ -233,7 +233,7 @@ def signed_distance(shape: str, dx: Floats, dy: Floats, radius: float) -> Floats
     raise ValueError(f"unknown shape {shape!r}")
 
 
-def render(scene: Scene) -> Picture:
+def render(scene: Scene) -> Image:
     """Draw a scene; edges are blended over one pixel by their signed distance."""
     canvas = np.empty((SIDE, SIDE, 3))
     canvas[:] = scene.background

@@ -66,7 +66,7 @@ def sampler() -> DPMSolverMultistepScheduler:
 
 
 def level_shares(model: UNet2DConditionModel, repeats: int = 50) -> tuple[float, dict[str, float]]:
-    """Seconds of a step for one picture, and the share of each block in them."""
+    """Seconds of a step for one image, and the share of each block in them."""
     blocks = {f"down {i}": block for i, block in enumerate(model.down_blocks)}
     blocks |= {"middle": model.mid_block}
     blocks |= {f"up {i}": block for i, block in enumerate(model.up_blocks)}

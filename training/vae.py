@@ -1,9 +1,9 @@
-"""Train the autoencoder: 64 x 64 pictures to 16 x 16 latents of 4 channels and back.
+"""Train the autoencoder: 64 x 64 images to 16 x 16 latents of 4 channels and back.
 
     python -m training.vae [--steps 1300]
 
 An `AutoencoderTiny` (the architecture of https://github.com/madebyollin/taesd) without
-normalisation layers: a GroupNorm removes the absolute colour that flat pictures consist of. The
+normalisation layers: a GroupNorm removes the absolute colour that flat images consist of. The
 loss adds the absolute, the squared and the gradient error, the last for sharp edges; noise on
 the latents makes the decoder forgive small errors of the transformer. The latents' mean and
 spread go into the configuration, where `FluxPipeline` looks for them.
@@ -28,7 +28,7 @@ from training.common import (
     schedule,
     set_rate,
 )
-from training.scenes import Pictures, parse, place, random_caption, render
+from training.scenes import Images, parse, place, random_caption, render
 
 FOLDER = OUTPUTS / "vae"
 LATENT_NOISE = 0.05
@@ -46,13 +46,13 @@ def build() -> AutoencoderTiny:
     )
 
 
-def to_tensor(pictures: Pictures) -> Tensor:
+def to_tensor(images: Images) -> Tensor:
     """uint8 (N, H, W, 3) to float (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def random_pictures(rng: np.random.Generator, count: int) -> Pictures:
-    """Pictures of training captions, uint8 (count, 64, 64, 3), six of ten with two objects."""
+def random_images(rng: np.random.Generator, count: int) -> Images:
+    """Images of training captions, uint8 (count, 64, 64, 3), six of ten with two objects."""
     found = []
     for _ in range(count):
         text = random_caption(rng, pair=rng.random() < 0.6, from_held_out=False)
@@ -68,9 +68,9 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(model: AutoencoderTiny, pictures: Pictures) -> tuple[float, float, float]:
+def measure(model: AutoencoderTiny, images: Images) -> tuple[float, float, float]:
     """(peak signal-to-noise ratio in dB, mean of the latents, their standard deviation)."""
-    wanted = to_tensor(pictures)
+    wanted = to_tensor(images)
     latents = model.encode(wanted).latents
     made = model.decode(latents).sample.clamp(-1, 1)
     error = F.mse_loss(made, wanted).item() / 4  # the range is 2, not 1
@@ -81,7 +81,7 @@ def train(steps: int, seed: int, batch: int, folder: Path) -> None:
     """Train, then save the averaged model with the statistics of its latents."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    test = random_pictures(np.random.default_rng(seed + 1), 256)
+    test = random_images(np.random.default_rng(seed + 1), 256)
     model = build()
     convolutions = [f"{side}.layers" for side in ("encoder", "decoder")]
     found = optimisers(model.named_parameters(), convolutions, muon_lr=0.01, lr=3e-3)
@@ -89,7 +89,7 @@ def train(steps: int, seed: int, batch: int, folder: Path) -> None:
     start = time.monotonic()
     for step in range(steps):
         set_rate(found, schedule(step, steps, warmup=20, decay=0.5))
-        wanted = to_tensor(random_pictures(rng, batch))
+        wanted = to_tensor(random_images(rng, batch))
         latents = model.encode(wanted).latents
         noisy = latents + LATENT_NOISE * torch.randn_like(latents)
         loss = reconstruction_loss(model.decode(noisy).sample, wanted)

@@ -14,7 +14,7 @@ V = TypeVar("V", bound="Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One picture that is asked for. The graph's source: every graph has a node `sample` of this type."""
+    """One image that is asked for. The graph's source: every graph has a node `sample` of this type."""
 
     prompt: str
     negative_prompt: str = ""
@@ -106,20 +106,20 @@ class Images(Value):
     framework = "np"
 
     def as_pil(self) -> list[Any]:
-        """The pictures as PIL ones, which every diffusers pipeline takes."""
+        """The images as PIL ones, which every diffusers pipeline takes."""
         from PIL import Image
 
-        return [Image.fromarray(picture) for picture in self.tensors["images"]]
+        return [Image.fromarray(image) for image in self.tensors["images"]]
 
 
 class Crops(Images):
-    """Cut out of other pictures: in `data`, for each, `of` which picture, and in `windows` (left, top, right, bottom)
+    """Cut out of other images: in `data`, for each, `of` which image, and in `windows` (left, top, right, bottom)
     there, in pixels."""
 
 
 class Regions(Value):
-    """Parts of pictures that a detector found. `boxes`: int64 (n, 4), left, top, right, bottom in pixels, the last two
-    just outside; `of`: int64 (n,), the picture that each is of; `scores`: float32 (n,), 0 to 1. In `data` their
+    """Parts of images that a detector found. `boxes`: int64 (n, 4), left, top, right, bottom in pixels, the last two
+    just outside; `of`: int64 (n,), the image that each is of; `scores`: float32 (n,), 0 to 1. In `data` their
     `labels`."""
 
     framework = "np"

@@ -85,7 +85,7 @@ def implementation_of(group: str, options: Any) -> Any:
 @lru_cache(maxsize=1)
 def load_all() -> tuple[str, ...]:
     """Imports every module that registers something; returns the plugin packages, in the order of their names."""
-    for module in ("models", "samplers", "caching", "accelerate", "stages"):
+    for module in ("models.families", "samplers", "caching", "accelerate", "stages"):
         import_module(f"wavespeed_runner.{module}")
     plugins = sorted(entry_points(group=PLUGIN_GROUP), key=lambda e: e.name)
     for plugin in plugins:

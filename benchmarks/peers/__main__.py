@@ -4,8 +4,8 @@
     python -m benchmarks.peers.plot
 
 One thread, float32, the CPU. The prompts are split into rounds. In each, every setting takes its turn, in another
-order, on a fresh copy of the model: it warms up, then makes the round's pictures. What it computed, how far it is from
-the uncached picture of full steps, and its time are noted prompt by prompt, and all raw values go to
+order, on a fresh copy of the model: it warms up, then makes the round's images. What it computed, how far it is from
+the uncached image of full steps, and its time are noted prompt by prompt, and all raw values go to
 results/peers_MODEL.json (those of a part, --prompts or --only, to outputs/).
 
 The peers' packages: benchmarks/peers/requirements.txt. What is not installed, or cannot do a model, is noted with the
@@ -31,7 +31,7 @@ PEERS = ("cache-dit", "DeepCache", "para-attn")
 A_ROUND = 8
 """Prompts in a round, at most."""
 PROMPTS = {"tiny_flux": 4}
-"""Fewer where pictures show nothing and prompts differ little. 32 elsewhere."""
+"""Fewer where images show nothing and prompts differ little. 32 elsewhere."""
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from .theirs import cache_dit, deepcache, diffusers_cache, para_attn
 
 NEVER, ALWAYS = 1e-9, 1e9
 FLUX_BLOCKS = (19, 38)
-PICTURES = 2
+IMAGES = 2
 """In a round, for each setting."""
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = tiny_flux(FLUX_BLOCKS) if args.model == "tiny_flux" else MODELS[args.model]()
     parts = weights(model)
-    known = references(model, judged()[:PICTURES], parts)
+    known = references(model, judged()[:IMAGES], parts)
     todo = [reference(model), *rules(model)]
     found: dict[str, dict[str, list[float]]] = {setting.name: {} for setting in todo}
     cannot: dict[str, str] = {}

@@ -29,9 +29,9 @@ class Point:
     time: float
     """Median over rounds of the CPU time, as a share of the uncached one's in the same round."""
     seconds: tuple[float, float, float]
-    """CPU seconds a picture: median, least and greatest of the rounds."""
+    """CPU seconds an image: median, least and greatest of the rounds."""
     quality: dict[str, float]
-    """`mean`, `median`, `tail` of the SSIM, or of the error where pictures show nothing."""
+    """`mean`, `median`, `tail` of the SSIM, or of the error where images show nothing."""
     error: float
     """Mean relative error of the latents."""
     latents: tuple[str, ...]
@@ -84,7 +84,7 @@ def _costs(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _rounds(setting: dict[str, Any], lengths: list[int]) -> list[float]:
-    """CPU seconds a picture in each round."""
+    """CPU seconds an image in each round."""
     ends = np.cumsum(lengths)[:-1]
     return [float(part.mean()) for part in np.split(np.asarray(setting["cpu_seconds"]), ends)]
 

@@ -25,8 +25,8 @@ class Reference:
     prompt: Prompt
     embeddings: dict[str, Any]
     latents: Any
-    picture: Any
-    """None where pictures show nothing."""
+    image: Any
+    """None where images show nothing."""
     computed: float
     """Sum over what ran, see `weights`."""
 
@@ -94,10 +94,8 @@ def references(model: Model, prompts: list[Prompt], weights: dict[str, float]) -
         embeddings, pipe = model.encode(prompt), model.fresh()
         with counted(model.denoiser(pipe), weights) as ran:
             latents = model.latents(pipe, prompt, embeddings, model.steps)
-        picture = model.picture(latents) if model.pictures else None
-        found.append(
-            Reference(prompt=prompt, embeddings=embeddings, latents=latents, picture=picture, computed=sum(ran))
-        )
+        image = model.image(latents) if model.images else None
+        found.append(Reference(prompt=prompt, embeddings=embeddings, latents=latents, image=image, computed=sum(ran)))
     return found
 
 
@@ -109,7 +107,7 @@ def measure(
     Returns:
         share: of the reference's computations.
         error: `relative_error` of the final latents.
-        ssim: of the pictures; empty where they show nothing.
+        ssim: of the images; empty where they show nothing.
         latents: a digest of them, so that equality can be seen.
         wall_seconds: of the denoising, by the clock.
         cpu_seconds: of this process, which with one thread is the wall time of an idle machine.
@@ -131,8 +129,8 @@ def measure(
             found["share"].append(sum(ran) / known.computed)
             found["error"].append(relative_error(latents, known.latents))
             found["latents"].append(sha256(latents.numpy().tobytes()).hexdigest()[:12])
-            if model.pictures:
-                found["ssim"].append(compare(model.picture(latents), known.picture)["ssim"])
+            if model.images:
+                found["ssim"].append(compare(model.image(latents), known.image)["ssim"])
     return found
 
 

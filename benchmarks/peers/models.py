@@ -30,8 +30,8 @@ class Model:
     encode: Callable[[Prompt], dict[str, Any]]
     steps: int
     """Of the reference."""
-    pictures: bool = True
-    """Whether its pictures show anything that could be compared."""
+    images: bool = True
+    """Whether its images show anything that could be compared."""
 
     def fresh(self) -> Any:
         """The pipeline with its own copy of denoiser and scheduler, and of a class of its own: some peers patch the
@@ -49,8 +49,8 @@ class Model:
         """Final latents, as the pipeline returns them."""
         import torch
 
-        from wavespeed_runner.models.pipeline_call import denoise
         from wavespeed_runner.models.family import Wanted
+        from wavespeed_runner.models.pipeline_call import denoise
 
         wanted = Wanted(
             steps=steps,
@@ -62,7 +62,7 @@ class Model:
         with torch.inference_mode():
             return denoise(self.family, pipe, self.config, embeddings, wanted)["latents"]
 
-    def picture(self, latents: Tensor) -> Any:
+    def image(self, latents: Tensor) -> Any:
         """uint8 (height, width, 3)."""
         import torch
 
@@ -75,11 +75,11 @@ def shipped(name: str) -> Model:
     """A model of `conf/model/`, loaded as the runner loads it."""
     import torch
 
+    from wavespeed_runner.artifacts import Sample
     from wavespeed_runner.config.compose import compose_job, composer
     from wavespeed_runner.config.schema import typed
     from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
-    from wavespeed_runner.artifacts import Sample
 
     with composer(None):
         config = typed(compose_job([f"model={name}", "device=cpu"], [])).model
@@ -100,7 +100,7 @@ def tiny_flux(blocks: tuple[int, int] = (3, 6)) -> Model:
 
     Random weights answer to the timestep so strongly that the first block's residual changes by a third every step,
     where no threshold means anything. The timestep embedder is damped to 0.05, which gives changes of 0.03 to 0.10, as
-    trained models have them. Pictures show nothing; it ranks predictors by the error of the latents.
+    trained models have them. Images show nothing; it ranks predictors by the error of the latents.
     """
     import torch
     from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
@@ -152,7 +152,7 @@ def tiny_flux(blocks: tuple[int, int] = (3, 6)) -> Model:
         }
 
     config = FluxConfig(repo="tiny_flux", guidance=Guidance.none, steps=28, width=64, height=64)
-    return Model(name="tiny_flux", family=FLUX, config=config, pipe=pipe, encode=encode, steps=28, pictures=False)
+    return Model(name="tiny_flux", family=FLUX, config=config, pipe=pipe, encode=encode, steps=28, images=False)
 
 
 MODELS: dict[str, Callable[[], Model]] = {

@@ -79,9 +79,9 @@ def engine(pipe: Any, model: Model, *, overrides: list[str]) -> Iterator[None]:
 def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[None]:
     """A strategy attached for each call of the pipeline, as the denoising stage does it."""
     from wavespeed_runner.caching import attached
-    from wavespeed_runner.stages.generate import run_of
-    from wavespeed_runner.models.pipeline_call import watched
     from wavespeed_runner.models.family import Wanted
+    from wavespeed_runner.models.pipeline_call import watched
+    from wavespeed_runner.stages.generate import run_of
 
     size = {"width": model.config.width, "height": model.config.height}
     run = run_of(pipe, model.family, Wanted(steps=model.steps, guidance_scale=None, generator=None, **size), 1)
@@ -116,8 +116,8 @@ def strategy(model: Model, *overrides: str) -> Any:
 
 def with_numbers(model: Model, cache: Any) -> Any:
     """What `filled` does, from a calibration that is in no file."""
-    from wavespeed_runner.caching.attach.attach import head_blocks
     from wavespeed_runner.caching.predictors.fitted import best_schedule
+    from wavespeed_runner.caching.window import head_blocks
 
     found = recorded(model)
     if cache.predictor.name == "fitted":

@@ -1,4 +1,4 @@
-"""A setting: one way to make a picture in less time. Those of the peers, plain fewer steps, and ours."""
+"""A setting: one way to make an image in less time. Those of the peers, plain fewer steps, and ours."""
 
 from __future__ import annotations
 

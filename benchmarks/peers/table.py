@@ -11,8 +11,8 @@ SHARES = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
 HEAD = """# The cache engine beside its peers
 
 Made by `python -m benchmarks.peers.plot` from `benchmarks/results/peers_*.json`; not written by hand. Same weights,
-prompts, seeds and one thread for all; what is compared with is always the uncached picture of full steps. Share: of the
-block computations of that picture, mean over the prompts, counted where the blocks run. Error: mean|x - r| / mean|r| of
+prompts, seeds and one thread for all; what is compared with is always the uncached image of full steps. Share: of the
+block computations of that image, mean over the prompts, counted where the blocks run. Error: mean|x - r| / mean|r| of
 the final latents. Time: CPU seconds of the denoising, one thread, median over the rounds (least to greatest).
 """
 

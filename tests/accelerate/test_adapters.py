@@ -16,11 +16,11 @@ from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply, evidence
 from wavespeed_runner.config.schema import PACKAGE, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import entries, implementation_of
-from wavespeed_runner.execution.runner import run_plan
 
 Composed = Callable[..., dict[str, Any]]
 LORAS = "pkg://wavespeed_runner/weights/demo_lora"
@@ -37,7 +37,7 @@ DEMO = (
 
 @pytest.fixture
 def drawn(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
-    """The picture and the record of a run of the trained demo model with these overrides."""
+    """The image and the record of a run of the trained demo model with these overrides."""
 
     def draw(*overrides: str) -> tuple[np.ndarray, dict[str, Any]]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -49,9 +49,9 @@ def drawn(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarray,
     return draw
 
 
-def brightness(picture: np.ndarray) -> float:
+def brightness(image: np.ndarray) -> float:
     """Of the border: the background."""
-    return float(np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]]).mean())
+    return float(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).mean())
 
 
 def test_a_lora_acts_as_strongly_as_its_weight_says(drawn: Callable[..., Any]) -> None:
@@ -85,8 +85,8 @@ def test_the_reference_has_the_adapter_too(drawn: Callable[..., Any]) -> None:
 def test_two_trained_ones_act_together_on_8_bit_weights(drawn: Callable[..., Any]) -> None:
     """Night and purple objects; loaded after casting, they could not be computed, see test_order.py."""
     both = ["adapters=lora", f"adapters.path=['{NIGHT}','{LORAS}/purple.safetensors']", "adapters.weight=[1,0.8]"]
-    picture, record = drawn(*both, "memory=layerwise_casting", "measure.reference=false")
-    assert purple_share(picture) > 0.8 and brightness(picture) < 25
+    image, record = drawn(*both, "memory=layerwise_casting", "measure.reference=false")
+    assert purple_share(image) > 0.8 and brightness(image) < 25
     assert record["engaged"]["adapters"]["lora"] == [1.0, 0.8]
     assert record["engaged"]["memory"]["layerwise_casting"]["transformer"] > 100_000
 
@@ -131,7 +131,7 @@ def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, compos
         apply(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
 
 
-def test_the_picture_follows_the_file_and_not_its_name(composed: Composed, tmp_path: Path) -> None:
+def test_the_image_follows_the_file_and_not_its_name(composed: Composed, tmp_path: Path) -> None:
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     for copy in (one, two):
         shutil.copy(PACKAGE / "weights/demo_lora/night.safetensors", copy)

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import encoded, latents
 from wavespeed_runner.accelerate.adapters import Lora, TextualInversion, apply, evidence, inspect
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 TOKEN = "<new>"
 PROJECTIONS = ("to_q", "to_k", "to_v", "qkv")
@@ -100,16 +100,16 @@ def test_a_lora_changes_what_the_model_makes_and_at_weight_0_nothing(name: str, 
     "name", [name for name in FAMILIES.values() if "textual_inversion" in family_of(name).adapters]
 )
 def test_a_learned_token_changes_what_the_model_makes(name: str, tmp_path: Path) -> None:
-    """Two vectors of one word make two pictures, where the prompt has the word, and one where it has not."""
-    pictures = []
+    """Two vectors of one word make two images, where the prompt has the word, and one where it has not."""
+    images = []
     for seed in (1, 2):
         _, _, pipe = loaded(name)
         width = pipe.text_encoder.get_input_embeddings().embedding_dim
         file = embedding(tmp_path / f"{seed}.safetensors", seed, new=(1, width))
         apply(pipe, TextualInversion(path=file))
         assert evidence(pipe, TextualInversion(path=file)) == {"tokens": {"text_encoder": {TOKEN: 1}}}
-        pictures.append((made(name, pipe, f"a {TOKEN}"), made(name, pipe, "a circle")))
-    (first, other), (second, same) = pictures
+        images.append((made(name, pipe, f"a {TOKEN}"), made(name, pipe, "a circle")))
+    (first, other), (second, same) = images
     assert (first - second).abs().max() > 1e-5
     assert torch.equal(other, same)
 
@@ -252,5 +252,5 @@ def test_a_plan_holds_the_token_against_its_prompts(
     with pytest.raises(ConfigError, match="its token <new> is in no prompt"):
         planned(*overrides)
     planned(*overrides, prompt=f"a {TOKEN}")
-    # One picture of several, made again: the token was in another one's prompt.
+    # One image of several, made again: the token was in another one's prompt.
     build_plan(composed(*overrides), ["a red circle"])

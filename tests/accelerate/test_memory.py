@@ -1,4 +1,4 @@
-"""Memory settings on the tiny model: the same pictures where nothing is lossy, and evidence that each took effect."""
+"""Memory settings on the tiny model: the same images where nothing is lossy, and evidence that each took effect."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 from wavespeed_runner.accelerate.memory import MemorySettings, place
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.storage.store import Store
 
 Planned = Callable[..., Plan]
@@ -64,7 +64,7 @@ def test_offloading_changes_no_pixel(
         assert 0 < record["cache"]["hits"] < 6
 
 
-def test_offloading_holds_for_graphs_that_start_from_a_picture(ran: Callable[..., dict[str, Any]]) -> None:
+def test_offloading_holds_for_graphs_that_start_from_a_image(ran: Callable[..., dict[str, Any]]) -> None:
     graph = ["graph=image_to_image", "strength=0.5"]
     assert pixels(ran("memory=model_offload", *graph)) == pixels(ran(*graph))
 

@@ -1,4 +1,4 @@
-"""From raw results to fronts, tables and the picture."""
+"""From raw results to fronts, tables and the image."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_page_tells_costs(folder):
     assert "| no cache | 2000 | - |\n| FBC, always | - | 500 |\n\n" in text
 
 
-def test_picture_and_page_are_written(folder, monkeypatch, capsys):
+def test_image_and_page_are_written(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["plot", "--results", str(folder), "--docs", str(folder)])
     plot.main()
     assert (folder / "cache_pareto_demo.png").read_bytes().startswith(b"\x89PNG")

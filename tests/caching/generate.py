@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.models.staged import latents
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import Run, Trace, attached
 from wavespeed_runner.caching.criteria.thresholds import RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -13,7 +14,6 @@ from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.caching.strategies import FirstBlockCache, NoCache
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
-from wavespeed_runner.artifacts import Sample
 
 ALWAYS = 1e9
 """A threshold that allows every reuse."""

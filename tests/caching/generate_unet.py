@@ -10,15 +10,15 @@ import torch
 
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.criteria.thresholds import RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
-from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, NoSignal
 from wavespeed_runner.config.schema import CacheConfig, Dtype, Init
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 MODELS = ("sd15", "sdxl", "demo_unet")
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark")
@@ -75,10 +75,10 @@ class GeneratedByUNet:
         return made
 
     def run(
-        self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, pictures: int = 1, **wanted: Any
+        self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, images: int = 1, **wanted: Any
     ) -> tuple[torch.Tensor, Trace]:
         """Latents and trace of one generation with the strategy attached. calls: of the U-Net, where not `steps`."""
-        run = Run(steps=lambda: calls or steps, pictures=pictures, flow=False)
+        run = Run(steps=lambda: calls or steps, images=images, flow=False)
         with attached([self.unet], self.family.blocks, cache, run) as trace:
             return self.denoise(on_step=trace.end_step, steps=steps, **wanted), trace
 

@@ -10,11 +10,11 @@ import torch
 
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=3)
 

@@ -13,10 +13,16 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.caching.tiny_models import STEPS, Call, TinyModel, families, models, tiny_model
 from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching.criteria.schedules import Steps
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange, RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
-from wavespeed_runner.caching.criteria.schedules import Steps
-from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, FirstBlockResidual, ModelChange, ModulatedInput, NoSignal
+from wavespeed_runner.caching.signals.block_signals import (
+    FirstBlockOutput,
+    FirstBlockResidual,
+    ModelChange,
+    ModulatedInput,
+    NoSignal,
+)
 from wavespeed_runner.config.schema import CacheConfig, PartConfig
 from wavespeed_runner.models.family import Blocks
 
@@ -151,7 +157,7 @@ def test_what_goes_into_the_denoiser_and_comes_out_of_it_can_be_watched(tiny: Ti
     for decision, now, then in zip(
         trace.decisions[2 * branches :], calls[2 * branches :], calls[branches : 2 * branches], strict=True
     ):
-        # One tensor; of Z-Image one a picture; of LTX-2 the video, and not the sound.
+        # One tensor; of Z-Image one an image; of LTX-2 the video, and not the sound.
         output = torch.stack([given for given in then.output if given.shape == then.output[0].shape])
         formula = (now.latents.double() - then.latents.double()).abs().mean() / output.double().abs().mean()
         assert decision.signal == pytest.approx(formula.item(), rel=1e-4)

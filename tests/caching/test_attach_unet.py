@@ -15,7 +15,7 @@ from tests.caching.generate import ALWAYS
 from tests.caching.generate_unet import MODELS, GeneratedByUNet, deepcache, first_blocks, generated
 from tests.caching.unet_references import deepcache as hooked_deepcache
 from tests.caching.unet_references import first_block_cache as hooked_first_block_cache
-from tests.models.test_every_model import picture
+from tests.models.test_every_model import image
 from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.caching.attach.unet import layers
 from wavespeed_runner.errors import RunError
@@ -132,17 +132,17 @@ def test_skipped_layers_are_not_called(made: GeneratedByUNet, depth: int | None)
     assert evidence["block_share"] == pytest.approx((len(found) + len(always)) / (2 * len(found)))
 
 
-def test_the_pictures_of_a_batch_are_kept_apart(made: GeneratedByUNet) -> None:
-    """Rows are picture 0, picture 1, picture 0, picture 1: guidance doubles the batch."""
+def test_the_images_of_a_batch_are_kept_apart(made: GeneratedByUNet) -> None:
+    """Rows are image 0, image 1, image 0, image 1: guidance doubles the batch."""
     two = GeneratedByUNet.__new__(GeneratedByUNet)
     two.__dict__ |= vars(made)
     two.embeddings = {name: torch.cat([t, t.flip(1) if t.ndim == 3 else -t]) for name, t in made.embeddings.items()}
     with hooked_deepcache(two.unet, interval=3, block=0, layer=1):
         reference = two.denoise()
-    ours, trace = two.run(deepcache(3, 1), pictures=2)
+    ours, trace = two.run(deepcache(3, 1), images=2)
     assert ours.shape[0] == 2 and not torch.equal(ours[0], ours[1])
     assert torch.equal(ours, reference)
-    assert [(d.picture, d.step) for d in trace.decisions if d.computed] == [(p, s) for s in (0, 3, 6) for p in (0, 1)]
+    assert [(d.image, d.step) for d in trace.decisions if d.computed] == [(p, s) for s in (0, 3, 6) for p in (0, 1)]
 
 
 @pytest.mark.parametrize(("kind", "calls"), [(HeunDiscreteScheduler, 13), (PNDMScheduler, 8)])
@@ -159,7 +159,7 @@ def test_samplers_that_call_twice_a_step_count_calls(kind: Any, calls: int) -> N
 
 @pytest.mark.parametrize("cache", [first_blocks(ALWAYS), deepcache(3, 1)], ids=["first", "depth"])
 def test_image_to_image_does_not_depend_on_the_strength_before(made: GeneratedByUNet, cache: Any) -> None:
-    start = {"task": "image_to_image", "image": picture(64), "steps": 10}
+    start = {"task": "image_to_image", "image": image(64), "steps": 10}
     _, first = made.run(cache, calls=8, strength=0.8, **start)
     after_another, trace = made.run(cache, calls=5, strength=0.5, **start)
     fresh, _ = GeneratedByUNet(made.name).run(cache, calls=5, strength=0.5, **start)

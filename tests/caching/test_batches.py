@@ -1,4 +1,4 @@
-"""Pictures of a batch: each decides for itself, and none depends on what its neighbours decide."""
+"""Images of a batch: each decides for itself, and none depends on what its neighbours decide."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import tiny
+from wavespeed_runner.artifacts import Embeddings, Latents, Pipeline
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange
 from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, ModelChange, ModulatedInput
 from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.artifacts import Embeddings, Latents, Pipeline
 
 STEPS = 10
 
 
 def given(name: str) -> tuple[Any, list[dict[str, Any]]]:
-    """Options without a cache, and the denoise stage's inputs for three pictures."""
+    """Options without a cache, and the denoise stage's inputs for three images."""
     family, config, pipe = tiny(name)
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
     scale = config.guidance_scale
@@ -46,7 +46,7 @@ def decisions(latents: Latents) -> list[bool]:
 
 
 def median_signal(options: Any, inputs: list[dict[str, Any]]) -> float:
-    """A threshold that some steps stay below, and that pictures meet at different steps; no signal lies just at it."""
+    """A threshold that some steps stay below, and that images meet at different steps; no signal lies just at it."""
     seen = [s["signal"] for one in run(options, fbcache(0.0), 1, inputs) for s in one.data["steps"] if s["signal"]]
     below, above = sorted(seen)[len(seen) // 2 - 1 :][:2]
     return (below + above) / 2
@@ -68,7 +68,7 @@ def test_decisions_and_bits_do_not_depend_on_the_neighbours(name: str) -> None:
         assert torch.equal(two.tensors["latents"], three.tensors["latents"])
 
 
-def test_a_batch_decides_as_its_pictures_would_alone() -> None:
+def test_a_batch_decides_as_its_images_would_alone() -> None:
     options, inputs = given("demo")
     cache = fbcache(median_signal(options, inputs))
     single = run(options, cache, 1, inputs)
@@ -98,7 +98,7 @@ def test_the_share_counts_blocks_that_ran_for_a_neighbour() -> None:
     ],
     ids=["accumulated", "model"],
 )
-def test_every_way_of_watching_keeps_pictures_apart(parts: dict[str, Any]) -> None:
+def test_every_way_of_watching_keeps_images_apart(parts: dict[str, Any]) -> None:
     options, inputs = given("demo")
     cache = replace(fbcache(0.0), **parts)
     for one, two in zip(run(options, cache, 3, inputs), run(options, cache, 3, inputs[::-1])[::-1], strict=True):
@@ -107,7 +107,7 @@ def test_every_way_of_watching_keeps_pictures_apart(parts: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("name", ["demo", "flux2", "sd35_medium", "chroma", "pixart_sigma", "lumina2"])
-def test_the_modulated_input_of_a_batch_is_that_of_its_pictures(name: str) -> None:
+def test_the_modulated_input_of_a_batch_is_that_of_its_images(name: str) -> None:
     options, inputs = given(name)
     cache = replace(fbcache(0.0), signal=ModulatedInput(), criterion=AccumulatedChange(threshold=1e-9))
     single, together = run(options, cache, 1, inputs[:2]), run(options, cache, 2, inputs[:2])

@@ -77,7 +77,7 @@ def test_what_does_not_is_not_in_it(override):
     assert text(override) == text()
 
 
-def test_a_picture_to_start_from_brings_its_strength_into_the_key():
+def test_a_image_to_start_from_brings_its_strength_into_the_key():
     assert "strength=0.5" in text("graph=image_to_image", "strength=0.5")
     assert text("strength=0.5") == text()
 

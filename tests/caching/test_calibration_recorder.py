@@ -12,18 +12,24 @@ import torch
 from diffusers.hooks import MagCacheConfig
 
 from tests.caching.generate import Generated, fbcache
-from wavespeed_runner.cli import thresholds
 from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.caching.calibration.file import load
+from wavespeed_runner.caching.calibration.recorder import (
+    Recorder,
+    calibration_from,
+    fitted_polynomial,
+    numbers_of,
+    watching,
+)
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange
 from wavespeed_runner.caching.predictors.fitted import weights
 from wavespeed_runner.caching.predictors.reuse import Reuse
-from wavespeed_runner.caching.calibration.recorder import Recorder, calibration_from, fitted_polynomial, numbers_of, watching
 from wavespeed_runner.caching.signals.block_signals import ModelChange
-from wavespeed_runner.tuning.calibrate import main
+from wavespeed_runner.cli import thresholds
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.tuning.calibrate import main
 
 STEPS = 8
 

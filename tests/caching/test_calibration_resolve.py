@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from wavespeed_runner.caching.calibration import published
 from wavespeed_runner.caching.calibration.data import Calibration, as_text, key_of
 from wavespeed_runner.caching.calibration.file import load, save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED, filled
+from wavespeed_runner.caching.criteria import published
 from wavespeed_runner.caching.predictors.fitted import best_schedule, error
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Config, as_data, typed

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from tests.caching.generate import fbcache
 from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace
 from wavespeed_runner.caching.calibration.file import load
-from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, MagnitudeRatio, PredictedChange
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.caching.calibration.simulate import asked, pieces, predicted, remark, with_threshold
-from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.criteria.schedules import Never
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, MagnitudeRatio, PredictedChange
+from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, FirstBlockResidual, ModelChange, NoSignal
+from wavespeed_runner.cli.thresholds import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.stages.generate import Job, generate
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.stages.encode import encode
+from wavespeed_runner.stages.generate import Job, generate
 from wavespeed_runner.stages.load import load as load_model
-from wavespeed_runner.cli.thresholds import main
 
 
 @pytest.fixture(scope="module")

@@ -21,22 +21,22 @@ from tests.caching.generate import ALWAYS
 from tests.models.shipped import config_of
 from tests.models.staged import encoded
 from tests.models.test_batches import SAMPLES, options_of
-from tests.models.test_every_model import picture
+from tests.models.test_every_model import image
+from wavespeed_runner.artifacts import Embeddings, Images, Pipeline
 from wavespeed_runner.caching.calibration.data import file_name, key_of
 from wavespeed_runner.caching.calibration.file import save
-from wavespeed_runner.caching.criteria.thresholds import PredictedChange, RelativeChange
-from wavespeed_runner.caching.predictors.taylor import Foca, Taylor, Variable
-from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.criteria.schedules import Interval
+from wavespeed_runner.caching.criteria.thresholds import PredictedChange, RelativeChange
+from wavespeed_runner.caching.predictors.reuse import Reuse
+from wavespeed_runner.caching.predictors.taylor import Foca, Taylor, Variable
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, ModelChange, NoSignal
 from wavespeed_runner.caching.strategies import Custom, NoCache
-from wavespeed_runner.tuning.calibrate import calibrated
 from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.artifacts import Embeddings, Images, Pipeline
+from wavespeed_runner.tuning.calibrate import calibrated
 
 REPO = Path(__file__).resolve().parents[2]
 MODELS = {"wan21": "contexts", "wan22": "two denoisers", "chroma": "fused", "sd35_medium": "batched", "demo_unet": ""}
@@ -62,12 +62,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "six": {"steps": 6},
     "wider": {"steps": 6, "width": 96},
     "eight": {"steps": 8},
-    "two pictures": {"steps": 5, "batch_size": 2},
+    "two images": {"steps": 5, "batch_size": 2},
     "near": {"steps": 10, "strength": 0.4},
     "far": {"steps": 10, "strength": 0.8},
     "six again": {"steps": 6},
 }
-"""One after the other. With a strength it starts from a picture."""
+"""One after the other. With a strength it starts from an image."""
 
 
 class Model:
@@ -96,12 +96,12 @@ class Model:
         )
 
     def run(self, cache: CacheConfig, setting: str = "six", **more: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        """Latents and steps of the first picture. more: options of the stage."""
+        """Latents and steps of the first image. more: options of the stage."""
         given = {**SETTINGS[setting], **more}
         options = replace(options_of(self.family, self.config, 1), cache=cache, **given)
         inputs = self.inputs[: options.batch_size]
         if "strength" in given:
-            start = Images(tensors={"images": np.asarray(picture(self.family.tiny_size))[None]})
+            start = Images(tensors={"images": np.asarray(image(self.family.tiny_size))[None]})
             inputs = [{**one, "image": start} for one in inputs]
         made = denoise_batch(options, inputs)
         return torch.cat([one.tensors["latents"] for one in made]), made[0].data["steps"]

@@ -14,18 +14,18 @@ from tests.caching.generate import ALWAYS, Generated, fbcache
 from tests.caching.shrunk import Shrunk
 from tests.caching.transfers import Transfers
 from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, AccumulatedPolynomial, PredictedChange
 from wavespeed_runner.caching.predictors.dmd import Dmd
-from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.predictors.reuse import Gamma, Reuse
-from wavespeed_runner.caching.criteria.schedules import Interval
+from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, ModelChange, ModulatedInput, NoSignal
 from wavespeed_runner.caching.signals.sea import FilteredLatents
 from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig
-from wavespeed_runner.stages.generate import token_grid
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import noise_levels
+from wavespeed_runner.stages.generate import token_grid
 
 STEPS = 8
 MODELS = ("flux", "sdxl", "wan21", "sd35_medium")
@@ -177,7 +177,7 @@ def test_dmd_waits_only_behind_computed_steps(plain: Generated) -> None:
     assert 0 < count - without <= sum(d.computed for d in decisions)
 
 
-def test_pictures_of_a_batch_are_measured_in_one_transfer(plain: Generated) -> None:
+def test_images_of_a_batch_are_measured_in_one_transfer(plain: Generated) -> None:
     inputs: list[dict[str, Any]] = []
     handle = plain.denoiser.register_forward_pre_hook(lambda _, __, given: inputs.append(given), with_kwargs=True)
     plain.denoise(steps=STEPS)
@@ -188,7 +188,7 @@ def test_pictures_of_a_batch_are_measured_in_one_transfer(plain: Generated) -> N
         return torch.cat([value, value * 0.9]) if per_row else value
 
     def count(cache: CacheConfig) -> tuple[int, Trace]:
-        run = Run(steps=lambda: STEPS, pictures=2)
+        run = Run(steps=lambda: STEPS, images=2)
         with attached([plain.denoiser], FLUX.blocks, cache, run) as trace, torch.inference_mode(), Transfers() as seen:
             for given in inputs:
                 plain.denoiser(**{name: doubled(name, value) for name, value in given.items()})

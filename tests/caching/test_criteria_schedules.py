@@ -12,14 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.criteria.thresholds import (
-    AccumulatedChange,
-    AccumulatedPolynomial,
-    MagnitudeRatio,
-    PredictedChange,
-    RelativeChange,
-)
-from wavespeed_runner.caching.interfaces import At
 from wavespeed_runner.caching.criteria.schedules import (
     Budget,
     Interval,
@@ -31,6 +23,14 @@ from wavespeed_runner.caching.criteria.schedules import (
     computed_of,
     unfit,
 )
+from wavespeed_runner.caching.criteria.thresholds import (
+    AccumulatedChange,
+    AccumulatedPolynomial,
+    MagnitudeRatio,
+    PredictedChange,
+    RelativeChange,
+)
+from wavespeed_runner.caching.interfaces import At
 from wavespeed_runner.caching.window import computed_steps
 from wavespeed_runner.config.schema import CacheConfig, PartConfig, typed
 from wavespeed_runner.errors import ConfigError

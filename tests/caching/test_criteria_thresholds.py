@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavespeed_runner.caching.criteria.schedules import computed_by
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedChangeCriterion,
@@ -25,7 +26,6 @@ from wavespeed_runner.caching.criteria.thresholds import (
     polynomial,
 )
 from wavespeed_runner.caching.interfaces import At
-from wavespeed_runner.caching.criteria.schedules import computed_by
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
 

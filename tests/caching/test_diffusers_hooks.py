@@ -21,9 +21,9 @@ from tests.caching.generate import fbcache
 from tests.caching.shrunk import Shrunk
 from tests.caching.transfers import Transfers
 from wavespeed_runner.caching import Run, Trace
-from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.caching.attach.diffusers_hooks import wrapped
 from wavespeed_runner.caching.attach.diffusers_options import FasterCache, PyramidAttentionBroadcast
+from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.registry import implementation_of
@@ -129,7 +129,7 @@ def test_the_evidence_is_what_was_counted() -> None:
 
 
 @pytest.mark.parametrize("cache", [PAB, FASTER])
-def test_pictures_of_a_batch_do_not_depend_on_each_other(cache: CacheConfig) -> None:
+def test_images_of_a_batch_do_not_depend_on_each_other(cache: CacheConfig) -> None:
     model = tiny("flux")
     inputs: list[dict[str, Any]] = []
     handle = model.denoiser.register_forward_pre_hook(lambda _, __, given: inputs.append(given), with_kwargs=True)
@@ -143,7 +143,7 @@ def test_pictures_of_a_batch_do_not_depend_on_each_other(cache: CacheConfig) -> 
         def rows(name: str, value: Any) -> Any:
             return torch.cat([value * f for f in factors]) if torch.is_tensor(value) and "ids" not in name else value
 
-        run = Run(steps=lambda: STEPS, timesteps=lambda: timesteps, pictures=len(factors))
+        run = Run(steps=lambda: STEPS, timesteps=lambda: timesteps, images=len(factors))
         with torch.inference_mode(), wrapped([model.denoiser], cache, run) as trace:
             for given in inputs:
                 made = model.denoiser(**{name: rows(name, value) for name, value in given.items()})[0]

@@ -15,8 +15,8 @@ from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.config.schema import Guidance
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models.family import BlockList, Blocks
 from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.models.family import BlockList, Blocks
 from wavespeed_runner.models.weights.pretrained import load
 
 

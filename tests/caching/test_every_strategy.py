@@ -20,11 +20,12 @@ from tests.caching.tiny_models import families
 from tests.models.shipped import TINY
 from tests.models.shipped import composed as shipped_configs
 from tests.models.staged import encoded
-from tests.models.test_every_model import picture
+from tests.models.test_every_model import image
+from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.caching.calibration.data import file_name, key_of
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
-from wavespeed_runner.tuning.calibrate import calibrated
+from wavespeed_runner.cli.support import CALIBRATION, Shipped
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CONF, typed
 from wavespeed_runner.errors import ConfigError
@@ -34,8 +35,7 @@ from wavespeed_runner.registry import implementation_of, names
 from wavespeed_runner.rules.check import judge
 from wavespeed_runner.samplers import denoiser_calls, taken
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.cli.support import CALIBRATION, Shipped
-from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
+from wavespeed_runner.tuning.calibrate import calibrated
 
 CALLS = 6
 """Of the denoiser, in each guidance branch."""
@@ -175,7 +175,7 @@ class Model:
         self.denoisers = [getattr(pipe, part) for part in (self.family.denoiser, self.family.denoiser_2) if part]
         start: dict[str, Any] = {}
         if next(iter(self.family.tasks)) == "image_to_video":
-            start["image"] = Images(tensors={"images": np.asarray(picture(self.options.width))[None]})
+            start["image"] = Images(tensors={"images": np.asarray(image(self.options.width))[None]})
         first = start["image"].as_pil()[0] if start else None
         found = encoded(self.family, pipe, model, sample, self.options.guidance_scale, first)
         if family.startswith("hunyuan_video15"):  # 1000 tokens, most of them padding: half a second a step

@@ -12,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.caching.generate import ALWAYS, Generated, fbcache
 from tests.caching.generate_unet import deepcache, first_blocks, generated
 from wavespeed_runner.caching import Trace, flops
-from wavespeed_runner.caching.flops import Cost, Flops, counted, evidence, noted
+from wavespeed_runner.caching.evidence import flops_evidence
+from wavespeed_runner.caching.flops import Cost, Flops, counted, noted
 from wavespeed_runner.caching.trace import Decision, merged
-from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.models.families.flux import FLUX
+from wavespeed_runner.models.family import UNetBlocks
 
 IMAGE, TEXT, WIDTH, DOUBLE, SINGLE = 16, 40, 64, 2, 4
 """Of the tiny FLUX at 64 pixels: tokens, width, blocks of either kind."""
@@ -79,7 +80,7 @@ def test_the_last_blocks_count_as_always_run(plain: Generated) -> None:
 def test_the_share_is_that_of_whole_generations_of_a_transformer(guided: Generated, window: dict[str, Any]) -> None:
     cache = fbcache(ALWAYS, **window)
     found, _ = noted_run(guided, cache, steps=4)
-    said = evidence(found, guided.run(cache, steps=4)[1])
+    said = flops_evidence(found, guided.run(cache, steps=4)[1])
     assert said["denoiser_flops"] == whole(guided, cache=None)
     assert said["denoiser_flop_share"] == pytest.approx(whole(guided, cache=cache) / said["denoiser_flops"], abs=1e-12)
     assert said["flop_share"] < said["denoiser_flop_share"] < 1
@@ -90,7 +91,7 @@ def test_the_share_is_that_of_whole_generations_of_a_transformer(guided: Generat
 def test_the_share_is_that_of_whole_generations_of_a_unet(model: str, cache: Any) -> None:
     made = generated(model)
     found, _ = noted_run(made, cache, steps=4)
-    said = evidence(found, made.run(cache, steps=4)[1])
+    said = flops_evidence(found, made.run(cache, steps=4)[1])
     assert said["denoiser_flops"] == whole(made, cache=None)
     assert said["denoiser_flop_share"] == pytest.approx(whole(made, cache=cache) / said["denoiser_flops"], abs=1e-12)
 
@@ -108,24 +109,24 @@ def test_prompts_of_other_lengths_cost_their_own(plain: Generated) -> None:
     assert costs[0] == costs[2] and costs[1].blocks < costs[0].blocks and len(calls.first) == 2
 
 
-def decided(*computed: bool, ran: tuple[bool, ...] | None = None, picture: int = 0) -> list[Decision]:
+def decided(*computed: bool, ran: tuple[bool, ...] | None = None, image: int = 0) -> list[Decision]:
     return [
-        Decision(step=i, branch="cond", picture=picture, computed=one, ran=(ran or computed)[i], signal=None)
+        Decision(step=i, branch="cond", image=image, computed=one, ran=(ran or computed)[i], signal=None)
         for i, one in enumerate(computed)
     ]
 
 
 def test_shares_of_a_known_list_of_decisions() -> None:
     costs = Flops(calls=tuple(Cost(denoiser=n * 120, blocks=n * 100, skippable=n * 90) for n in (1, 1, 2, 1)))
-    said = evidence(costs, Trace(strategy="x", decisions=decided(True, False, False, True)))
+    said = flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False, False, True)))
     assert said["block_flops"] == 500 and said["flop_share"] == pytest.approx(230 / 500)
     assert said["denoiser_flops"] == 600 and said["denoiser_flop_share"] == pytest.approx(330 / 600)
 
 
 def test_a_hit_saves_nothing_while_a_neighbour_has_the_blocks_run() -> None:
     costs = Flops(calls=(Cost(denoiser=120, blocks=100, skippable=50),) * 2)
-    both = decided(True, False, ran=(True, True)) + decided(True, True, picture=1)
-    said = evidence(costs, Trace(strategy="x", decisions=both))
+    both = decided(True, False, ran=(True, True)) + decided(True, True, image=1)
+    said = flops_evidence(costs, Trace(strategy="x", decisions=both))
     assert said["flop_share"] == 1 and said["block_flops"] == 100, "half of what the batch takes"
 
 
@@ -134,7 +135,7 @@ def test_a_hit_saves_nothing_while_a_neighbour_has_the_blocks_run() -> None:
     [(flops.NO_WARMUP, "no warm-up (measure.warmup=0)"), (Flops(), "2 calls of the denoiser, 0 in the warm-up")],
 )
 def test_what_was_not_counted_is_null_and_says_why(costs: Flops, why: str) -> None:
-    said = evidence(costs, Trace(strategy="x", decisions=decided(True, False)))
+    said = flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False)))
     assert said["flop_share"] is None and said["denoiser_flop_share"] is None and said["flops_missing"] == why
 
 

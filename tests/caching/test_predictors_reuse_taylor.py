@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from tests.caching.sequences import at, played, random_sequence
 from wavespeed_runner.caching.predictors.dmd import Dmd, DmdPredictor
 from wavespeed_runner.caching.predictors.fitted import Fitted, FittedPredictor
+from wavespeed_runner.caching.predictors.reuse import Gamma, GammaPredictor, Reuse, ReusePredictor
 from wavespeed_runner.caching.predictors.taylor import (
     Foca,
     FocaPredictor,
@@ -26,7 +27,6 @@ from wavespeed_runner.caching.predictors.taylor import (
     TaylorPredictor,
     Variable,
 )
-from wavespeed_runner.caching.predictors.reuse import Gamma, GammaPredictor, Reuse, ReusePredictor
 from wavespeed_runner.config.schema import CONF
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.registry import lookup, names
@@ -95,7 +95,7 @@ def test_what_does_not_change_is_predicted_to_stay(make: Callable[[], Any]) -> N
 
 
 @everyone
-def test_predictors_of_two_pictures_know_nothing_of_each_other(make: Callable[[], Any]) -> None:
+def test_predictors_of_two_images_know_nothing_of_each_other(make: Callable[[], Any]) -> None:
     one, other = random_sequence(STEPS, seed=1), random_sequence(STEPS, seed=2)
     alone = played(make(), one.__getitem__, UNEVEN, STEPS, seen=one.__getitem__)
     first, second = make(), make()

@@ -20,9 +20,9 @@ from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.sea import FilteredLatents, FilteredLatentsSignal, filtered, scales
 from wavespeed_runner.caching.strategies import SeaCache
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.stages.generate import token_grid
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import noise_levels
+from wavespeed_runner.stages.generate import token_grid
 
 SIGMAS = [0.0, 1e-9, 0.03, 0.5, 0.97, 1.0]
 SHAPES = [(2, 3, 5, 6, 8), (1, 4, 4, 7, 5), (1, 16, 1, 8, 8)]
@@ -75,9 +75,9 @@ def test_the_filter_of_diffusion_models_is_the_formula(
 
 
 def test_packed_tokens_are_filtered_by_their_grid() -> None:
-    picture, video = noise(2, 4, 5, 6), noise(2, 4, 3, 5, 6)
+    image, video = noise(2, 4, 5, 6), noise(2, 4, 3, 5, 6)
     a, b = scales(0.4, flow=True)
-    for latents in (picture, video):
+    for latents in (image, video):
         grid = tuple(latents.shape[2:])
         packed = latents.flatten(2).mT
         signal = FilteredLatentsSignal(FilteredLatents())
@@ -86,7 +86,7 @@ def test_packed_tokens_are_filtered_by_their_grid() -> None:
     torch.testing.assert_close(frames_first.movedim(1, 2), filtered(video, a, b))
 
 
-def test_the_exponent_is_2_for_pictures_and_3_for_videos() -> None:
+def test_the_exponent_is_2_for_images_and_3_for_videos() -> None:
     a, b = scales(0.7, flow=True)
     for shape, exponent in (((1, 2, 6, 6), 2.0), ((1, 2, 3, 6, 6), 3.0), ((1, 2, 1, 6, 6), 2.0)):
         latents = noise(*shape)
@@ -103,17 +103,17 @@ def test_rows_are_filtered_apart() -> None:
 
 @pytest.mark.parametrize("kind", [EulerDiscreteScheduler, DDIMScheduler])
 def test_the_input_of_diffusion_models_is_the_mixture_that_the_gain_is_made_for(kind: Any) -> None:
-    """`a * picture + b * noise`, whether the sampler scales the denoiser's input or keeps it scaled all the way."""
+    """`a * image + b * noise`, whether the sampler scales the denoiser's input or keeps it scaled all the way."""
     scheduler = kind(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     scheduler.set_timesteps(10)
-    picture, eps = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1)
+    image, eps = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1)
     for index, t in enumerate(scheduler.timesteps):
-        noisy = scheduler.add_noise(picture, eps, t.reshape(1).to(scheduler.timesteps.dtype))
+        noisy = scheduler.add_noise(image, eps, t.reshape(1).to(scheduler.timesteps.dtype))
         given_to_denoiser = scheduler.scale_model_input(noisy, t)
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
         a, b = scales(noise_levels(scheduler)[index], flow=False)
-        torch.testing.assert_close(given_to_denoiser, a * picture + b * eps, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(given_to_denoiser, a * image + b * eps, rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_is_filtered_in_float32() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from tests.models.staged import encoded, latents
-from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Dtype
-from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.family import Blocks, Family
+from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
 
@@ -80,7 +80,7 @@ class TinyModel:
         if self.family.kind == "video":
             self.wanted["num_frames"] = self.family.tiny_frames
         if self.task == "image_to_video":
-            self.wanted["image"] = picture(size)
+            self.wanted["image"] = image(size)
         found = encoded(
             self.family, self.pipe, self.config, SAMPLE, self.config.guidance_scale, self.wanted.get("image")
         )
@@ -136,7 +136,7 @@ def deepen(denoiser: Any, blocks: Blocks) -> None:
 
 
 def tensors(output: Any) -> list[torch.Tensor]:
-    """All tensors in what a denoiser gives; Z-Image gives a list of pictures."""
+    """All tensors in what a denoiser gives; Z-Image gives a list of images."""
     if isinstance(output, torch.Tensor):
         return [output]
     return [tensor for part in output for tensor in tensors(part)]

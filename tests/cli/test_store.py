@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.store_helpers import key_of, payload_of
-from wavespeed_runner.cli import store
+from wavespeed_runner.cli import store as command
 from wavespeed_runner.storage.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Store:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     try:
-        code = store.main([str(argument) for argument in arguments])
+        code = command.main([str(argument) for argument in arguments])
     except SystemExit as error:
         assert isinstance(error.code, int)
         code = error.code

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavespeed_runner.config.schema import PACKAGE
 from wavespeed_runner.cli.support import GROUPS, Shipped, fitting_graph, main, table
+from wavespeed_runner.config.schema import PACKAGE
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +21,7 @@ def test_what_is_known_of_some() -> None:
     of = shipped().word
     assert of("sdxl", graph="inpaint").mark == "yes"
     assert (
-        of("sdxl", graph="text_to_video").reasons[0].startswith("the graph makes videos, and this model makes pictures")
+        of("sdxl", graph="text_to_video").reasons[0].startswith("the graph makes videos, and this model makes images")
     )
     (reason,) = of("wan21", graph="image_to_video").reasons
     assert reason == "the graph asks for image_to_video, and this model does text_to_video"

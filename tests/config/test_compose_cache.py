@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from wavespeed_runner.config import compose_cache
 from wavespeed_runner.config.compose import CONFIG_NAME, compose_job, composer
-from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.config.error_messages import explain
+from wavespeed_runner.errors import ConfigError
 
 GROUPS = (
     "cache=fbcache", "cache=deepcache", "cache/predictor=taylor", "model=demo_unet", "model=flux", "sampler=euler",

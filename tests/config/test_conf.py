@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CONF, as_data, typed
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.samplers import SAMPLERS
 
 FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
@@ -61,7 +61,7 @@ def overrides(option: str) -> list[str]:
 
 
 def _model_of(option: str) -> list[str]:
-    """A model that the sampler or the graph fits, where the default one, a flow model of pictures, does not."""
+    """A model that the sampler or the graph fits, where the default one, a flow model of images, does not."""
     group, _, name = option.rpartition("/")
     if option in VIDEO_GRAPHS:
         return [f"model={VIDEO_GRAPHS[option]}"]

@@ -15,7 +15,14 @@ import pytest
 
 from wavespeed_runner import __version__
 from wavespeed_runner.config import environment
-from wavespeed_runner.config.environment import code_digest, describe, device_name, resolve_device, threads, what_matters
+from wavespeed_runner.config.environment import (
+    code_digest,
+    describe,
+    device_name,
+    resolve_device,
+    threads,
+    what_matters,
+)
 
 CACHED = (environment.versions, code_digest, environment.has_cuda, environment.plugins_digest, device_name)
 

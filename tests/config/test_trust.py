@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wavespeed_runner.config.compose import compose_job, composer, sweep_jobs
-from wavespeed_runner.config.schema import typed
-from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
-from wavespeed_runner.config.trust import check_pictures, check_values, is_reserved
+from wavespeed_runner.config.schema import typed
+from wavespeed_runner.config.trust import check_images, check_values, is_reserved
+from wavespeed_runner.errors import ConfigError
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
 """What Hydra would instantiate: it leaves a file."""
@@ -60,13 +60,13 @@ VALUES = {
     "a_file": ("prompts: {path: /etc/hostname}\n", "prompts.path=/etc/hostname"),
     "a_file_above": ("prompts: {path: ../mine.txt}\n", "prompts.path=../mine.txt"),
     "a_file_above_a_package": ("prompts: {path: pkg://wavespeed_runner/../x.txt}\n", "prompts.path=pkg://"),
-    "a_picture": ("image: /home/me/passport.png\n", "image=/home/me/passport.png: a config file may name a relative"),
-    "a_picture_of_a_user": ("image: ~/passport.png\n", "image=~/passport.png"),
+    "a_image": ("image: /home/me/passport.png\n", "image=/home/me/passport.png: a config file may name a relative"),
+    "a_image_of_a_user": ("image: ~/passport.png\n", "image=~/passport.png"),
     "a_mask_above": ("mask: ../passport.webp\n", "mask=../passport.webp"),
-    "a_picture_above_a_package": ("image: pkg://wavespeed_runner/../x.png\n", "image=pkg://"),
-    "what_may_be_no_picture": ("image: .ssh/id_rsa\n", "image=.ssh/id_rsa"),
-    "a_picture_put_together": ("image: 'a${prompt}.png'\n", "image=a${prompt}.png"),
-    "a_stages_picture": (
+    "a_image_above_a_package": ("image: pkg://wavespeed_runner/../x.png\n", "image=pkg://"),
+    "what_may_be_no_image": ("image: .ssh/id_rsa\n", "image=.ssh/id_rsa"),
+    "a_image_put_together": ("image: 'a${prompt}.png'\n", "image=a${prompt}.png"),
+    "a_stages_image": (
         "graph: {stages: {image: {stage: read_image, options: {path: /x.png}}}}\n",
         "graph.stages.image.options.path=/x.png",
     ),
@@ -85,7 +85,7 @@ SWEPT = {
     "sweep_the_launcher": ("hydra/launcher: mine", "hydra.sweeper.params.hydra/launcher"),
     "sweep_where_results_go": ("outputs: MARKER", "hydra.sweeper.params.outputs"),
     "sweep_a_file": ("prompts.path: /etc/hostname", "hydra.sweeper.params.prompts.path"),
-    "sweep_a_picture": ("image: 'a.png,/home/me/passport.png'", "image=/home/me/passport.png: a config file"),
+    "sweep_a_image": ("image: 'a.png,/home/me/passport.png'", "image=/home/me/passport.png: a config file"),
     "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
     "sweep_two_overrides_in_one": ("seed: 1 hydra.run.dir=MARKER", "not readable as KEY=VALUE"),
     "sweep_an_option": ("cache: 'none,global'", "hydra.callbacks"),
@@ -133,14 +133,14 @@ def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -
     assert not marker.exists()
 
 
-def test_a_config_may_name_a_picture_beside_it_and_the_command_line_any() -> None:
+def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
     graph = {"stages": {"a": {"options": {"path": "${mask}"}}, "b": {"options": {"path": "in/photo.JPG"}}}}
-    check_pictures({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
-    check_pictures({"image": "/home/me/photo.png", "mask": None}, ["image=/home/me/photo.png"])
+    check_images({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
+    check_images({"image": "/home/me/photo.png", "mask": None}, ["image=/home/me/photo.png"])
     typed = ["graph=image_to_image", "image=/home/me/photo.png"]
     assert compose_job(typed, typed)["image"] == "/home/me/photo.png"
     with pytest.raises(ConfigError, match=r"mask=/home/me/photo\.png: a config file"):
-        check_pictures({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
+        check_images({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,6 @@ def test_what_passes_calls_no_resolver(text: str, other: str) -> None:
 @pytest.mark.parametrize("value", ["/etc/passwd", "/dev/zero", "../x.yaml", "~/x.yaml", "secret.txt"])
 def test_a_config_names_no_file_of_its_readers_as_a_calibration(value: str) -> None:
     with pytest.raises(ConfigError, match=r"cache\.calibration=.*relative \.yaml"):
-        check_pictures({"cache": {"calibration": value}})
-    check_pictures({"cache": {"calibration": value}}, ["cache.calibration=" + value])
-    check_pictures({"cache": {"calibration": "calibrations/mine.yaml"}})
+        check_images({"cache": {"calibration": value}})
+    check_images({"cache": {"calibration": value}}, ["cache.calibration=" + value])
+    check_images({"cache": {"calibration": "calibrations/mine.yaml"}})

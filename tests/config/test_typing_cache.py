@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wavespeed_runner.config import schema as config_module
 from wavespeed_runner import registry
+from wavespeed_runner.config import schema as config_module
 from wavespeed_runner.config import typing_cache
 from wavespeed_runner.config.compose import compose_job, composer, options
-from wavespeed_runner.config.schema import CacheConfig, stage_options, typed
 from wavespeed_runner.config.error_messages import explain
+from wavespeed_runner.config.schema import CacheConfig, stage_options, typed
 
 BASES = (
     ("cache=fbcache",),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.sharing.replay import main as replay
-from wavespeed_runner.execution.runner import run_plan
 
 Planned = Callable[..., Plan]
 
@@ -29,10 +29,10 @@ def test_seeds_count_up_from_the_seed(planned: Planned, tmp_path: Path) -> None:
     assert several["plan"]["prompts"] == ["a red circle"]
     one = run_plan(planned("seed=6"), tmp_path / "one", [])
     assert pixels(one) == pixels(several)[1:2]
-    assert {run["source"] for run in one["stages"]} == {"store"}, "the same picture, and already there"
+    assert {run["source"] for run in one["stages"]} == {"store"}, "the same image, and already there"
 
 
-def test_a_batch_shares_its_time_and_keeps_pictures_apart(planned: Planned, tmp_path: Path) -> None:
+def test_a_batch_shares_its_time_and_keeps_images_apart(planned: Planned, tmp_path: Path) -> None:
     plan = planned("num_images_per_prompt=3", "batch_size=2")
     record = run_plan(plan, tmp_path / "run", [])
     assert len(set(pixels(record))) == 3
@@ -47,23 +47,23 @@ def test_what_the_store_has_is_not_denoised_again_and_the_rest_is_the_same(plann
     whole = run_plan(planned("num_images_per_prompt=3", "batch_size=2"), tmp_path / "whole", [])
     again = planned("num_images_per_prompt=3", "batch_size=2")
     for name in ("denoise", "decode"):
-        again.store.path(again.keys[1][name]).unlink()  # the second picture is lost
+        again.store.path(again.keys[1][name]).unlink()  # the second image is lost
     mended = run_plan(again, tmp_path / "mended", [])
     assert pixels(mended) == pixels(whole)
     computed = [(run["name"], run["sample"]) for run in mended["stages"] if run["source"] == "computed"]
     assert [entry for entry in computed if entry[0] != "load"] == [("denoise", 1), ("decode", 1)]
 
 
-def test_a_picture_of_a_batch_is_replayed_alone(
+def test_a_image_of_a_batch_is_replayed_alone(
     planned: Planned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = run_plan(planned("num_images_per_prompt=3", "batch_size=2"), tmp_path / "run", [])
-    picture = tmp_path / "run" / record["samples"][1]["file"]
-    assert replay([str(picture), f"outputs={tmp_path / 'elsewhere'}"]) == 0
+    image = tmp_path / "run" / record["samples"][1]["file"]
+    assert replay([str(image), f"outputs={tmp_path / 'elsewhere'}"]) == 0
     assert "identical, 1 of 1" in capsys.readouterr().out
 
 
-def test_the_size_of_batches_is_part_of_what_a_picture_is(planned: Planned) -> None:
+def test_the_size_of_batches_is_part_of_what_a_image_is(planned: Planned) -> None:
     assert planned("batch_size=2").fingerprint != planned().fingerprint, "other shapes, other rounding"
 
 
@@ -73,7 +73,7 @@ def test_counts_below_one_are_refused(composed: Callable[..., dict[str, Any]], k
         build_plan(composed(f"{key}=0"))
 
 
-def test_each_picture_of_a_batch_has_its_own_decisions(planned: Planned, tmp_path: Path) -> None:
+def test_each_image_of_a_batch_has_its_own_decisions(planned: Planned, tmp_path: Path) -> None:
     wanted = ["cache=fbcache", "cache.residual_diff_threshold=0.5", "steps=8"]
     record = run_plan(planned("num_images_per_prompt=2", "batch_size=2", *wanted), tmp_path / "run", [])
     pixels(record)

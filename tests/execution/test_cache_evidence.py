@@ -10,8 +10,8 @@ import pytest
 
 from wavespeed_runner.caching.calibration.data import Calibration, file_name, key_of
 from wavespeed_runner.caching.calibration.file import save
-from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.planning.plan import Plan
 
 Planned = Callable[..., Plan]
 GUIDED = ("guidance_scale=2", "model.guidance=true_cfg", "negative_prompt=dark")
@@ -36,7 +36,7 @@ def test_a_warm_up_counts_flops_and_changes_no_pixel(planned: Planned, tmp_path:
     assert silent["flop_share"] is None and silent["flops_missing"] == "no warm-up (measure.warmup=0)"
 
 
-def test_later_pictures_of_a_setting_have_the_counts_of_its_warm_up(planned: Planned, tmp_path: Path) -> None:
+def test_later_images_of_a_setting_have_the_counts_of_its_warm_up(planned: Planned, tmp_path: Path) -> None:
     given = ("cache=fbcache", "cache.residual_diff_threshold=9", "num_images_per_prompt=3", "measure.warmup=1")
     each = [sample["engaged"]["denoise"]["cache"] for sample in run(planned, tmp_path, *given)["samples"]]
     assert len(each) == 3 and len({one["block_flops"] for one in each}) == 1 and each[2]["flop_share"] < 1

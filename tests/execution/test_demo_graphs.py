@@ -1,4 +1,4 @@
-"""The graphs on the trained demo model, as the command line asks for them: the pictures are judged by the demo's own
+"""The graphs on the trained demo model, as the command line asks for them: the images are judged by the demo's own
 oracle, which knows nothing of how they were made."""
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def run(composed: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """`run(graph, prompt, *overrides)`: the first picture of every stage that makes some; `out` is the result."""
+    """`run(graph, prompt, *overrides)`: the first image of every stage that makes some; `out` is the result."""
     store = Store(tmp_path_factory.mktemp("demo") / "store")
     execution = Execution(store, rerun=False, on_stage=lambda stage: None)
 
-    def pictures(graph: str, prompt: str, *overrides: str) -> dict[str, Any]:
+    def images(graph: str, prompt: str, *overrides: str) -> dict[str, Any]:
         own = ("model.init=pretrained", "width=64", "height=64", "steps=28", f"graph={graph}", f"prompt='{prompt}'")
         plan = build_plan({**composed(*own, *overrides), "outputs": str(store.root.parent)})
         (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
         made = {name: v.tensors["images"][0] for name, v in values.items() if "images" in getattr(v, "tensors", {})}
         return {**made, "out": made[plan.graph.output]}
 
-    return pictures
+    return images
 
 
-def sharpness(picture: Any) -> float:
+def sharpness(image: Any) -> float:
     """Mean square of the differences between neighbours, over what differs at all: blur makes it small."""
-    across = np.diff(picture.astype(float), axis=1)
+    across = np.diff(image.astype(float), axis=1)
     return float((across**2).sum() / np.abs(across).sum())
 
 
@@ -53,7 +53,7 @@ def test_image_to_image_repaints_what_it_was_given(run: Run) -> None:
         assert abs(thing.x - before[thing.shape].x) < 4 and abs(thing.y - before[thing.shape].y) < 4
 
 
-def test_strength_says_how_far_the_picture_is_left(run: Run) -> None:
+def test_strength_says_how_far_the_image_is_left(run: Run) -> None:
     prompt = "a green circle left of a blue square"
     apart = [
         np.abs(run("image_to_image", prompt, f"strength={s}")["out"].astype(int) - SCENE).mean()
@@ -77,7 +77,7 @@ def test_hires_fix_draws_the_same_scene_at_twice_the_size(run: Run, graph: str, 
     made = run(graph, prompt, *overrides)["out"]
     assert made.shape == (128, 128, 3)
     pair = (np.asarray(Image.fromarray(made).reduce(2)), small)
-    now, then = (sorted(judge(picture, prompt).found, key=lambda thing: thing.x) for picture in pair)
+    now, then = (sorted(judge(image, prompt).found, key=lambda thing: thing.x) for image in pair)
     assert [thing.colour for thing in now] == [thing.colour for thing in then] == ["green", "purple"]
     for new, old in zip(now, then, strict=True):
         assert abs(new.x - old.x) < 4 and abs(new.y - old.y) < 4
@@ -99,7 +99,7 @@ def test_the_detail_pass_refines_each_object_in_its_place(run: Run) -> None:
 
 
 @pytest.mark.parametrize("graph", ["image_to_image", "inpaint", "hires_fix", "hires_fix_latents", "detail"])
-def test_a_run_leaves_pictures_and_a_record_with_the_steps_of_every_pass(
+def test_a_run_leaves_images_and_a_record_with_the_steps_of_every_pass(
     composed: Callable[..., dict[str, Any]], tmp_path: Path, graph: str
 ) -> None:
     from wavespeed_runner.execution.runner import run_plan

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline, Sample
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.executor import Execution, Memory, StageRun, release
 from wavespeed_runner.planning.graph import Graph, Node, keys, lasting
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
-from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline, Sample
 
 SAMPLE = Sample(prompt="a red circle", seed=1)
 
@@ -29,19 +29,19 @@ class NoOptions:
 
 
 class Work:
-    """A graph of toy stages that write down their calls: load, words, noise, picture, and a note that nothing takes."""
+    """A graph of toy stages that write down their calls: load, words, noise, image, and a note that nothing takes."""
 
     def __init__(self, root: Path) -> None:
         self.store = Store(root)
         self.calls: list[str] = []
         self.loaded: list[weakref.ref[Any]] = []
-        self.picture: Callable[[], Any] = lambda: np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
+        self.image: Callable[[], Any] = lambda: np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
         self.seconds: Callable[[], float] = lambda: 0.0
         inputs = {
             "load": {},
             "words": {"pipeline": "load", "sample": "sample"},
             "noise": {"pipeline": "load", "words": "words"},
-            "picture": {"pipeline": "load", "noise": "noise"},
+            "image": {"pipeline": "load", "noise": "noise"},
             "note": {"words": "words"},
         }
         self._register()
@@ -51,7 +51,7 @@ class Work:
             )
             for name, given in inputs.items()
         }
-        self.graph = Graph(nodes=nodes, output="picture")
+        self.graph = Graph(nodes=nodes, output="image")
         self.keys = keys(self.graph, SAMPLE, {})
 
     def _register(self) -> None:
@@ -75,10 +75,10 @@ class Work:
             self.calls.append("noise")
             return Latents(tensors={}, data={"steps": [], "seconds": self.seconds()})
 
-        @toy("picture")
-        def picture(options: NoOptions, *, pipeline: Pipeline, noise: Latents) -> Images:
-            self.calls.append("picture")
-            made = self.picture()
+        @toy("image")
+        def image(options: NoOptions, *, pipeline: Pipeline, noise: Latents) -> Images:
+            self.calls.append("image")
+            made = self.image()
             return Images(tensors={"images": made}) if isinstance(made, np.ndarray) else made
 
         @toy("note")
@@ -101,7 +101,7 @@ def work(own_registry: Any, tmp_path: Path) -> Work:
 
 def test_everything_runs_once_in_order_with_an_empty_store(work: Work) -> None:
     values, runs = work.run()
-    assert work.calls == ["load", "words", "noise", "picture", "note"] == [run.name for run in runs]
+    assert work.calls == ["load", "words", "noise", "image", "note"] == [run.name for run in runs]
     assert {run.source for run in runs} == {"computed"} and all(run.seconds >= 0 for run in runs)
     assert set(values) == {"sample", *work.calls}
 
@@ -110,14 +110,14 @@ def test_with_a_warm_store_nothing_runs_and_nothing_is_loaded(work: Work) -> Non
     first, _ = work.run()
     second, runs = work.run()
     assert work.calls == [] and {run.source for run in runs} == {"store"}
-    assert (second["picture"].tensors["images"] == first["picture"].tensors["images"]).all()
+    assert (second["image"].tensors["images"] == first["image"].tensors["images"]).all()
 
 
 def test_only_what_is_missing_runs_and_what_that_needs(work: Work) -> None:
     work.run()
-    work.store.path(work.keys["picture"]).unlink()
+    work.store.path(work.keys["image"]).unlink()
     _, runs = work.run()
-    assert work.calls == ["load", "picture"]
+    assert work.calls == ["load", "image"]
     assert {run.name for run in runs if run.source == "store"} == {"noise", "note"}
 
 
@@ -128,7 +128,7 @@ def test_a_stage_that_nothing_takes_runs_too(work: Work) -> None:
     assert work.calls == ["note"]
 
 
-def test_latents_are_read_for_the_record_also_when_the_picture_is_there(work: Work) -> None:
+def test_latents_are_read_for_the_record_also_when_the_image_is_there(work: Work) -> None:
     work.run()
     values, _ = work.run()
     assert values["noise"].data == {"steps": [], "seconds": 0.0}
@@ -136,14 +136,14 @@ def test_latents_are_read_for_the_record_also_when_the_picture_is_there(work: Wo
 
 def test_a_damaged_entry_is_found_warned_of_and_computed_again(work: Work, caplog: pytest.LogCaptureFixture) -> None:
     first, _ = work.run()
-    path = work.store.path(work.keys["picture"])
+    path = work.store.path(work.keys["image"])
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + b"\0\0\0")
     with caplog.at_level(logging.WARNING, "wavespeed_runner"):
         second, _ = work.run()
-    assert work.calls == ["load", "picture"] and "damaged" in caplog.text
-    assert work.store.damaged == [work.keys["picture"]]
-    assert (second["picture"].tensors["images"] == first["picture"].tensors["images"]).all()
+    assert work.calls == ["load", "image"] and "damaged" in caplog.text
+    assert work.store.damaged == [work.keys["image"]]
+    assert (second["image"].tensors["images"] == first["image"].tensors["images"]).all()
     assert path.read_bytes()[-48:] == whole[-48:]
 
 
@@ -151,28 +151,28 @@ def test_a_rerun_computes_every_key_again_but_only_once(work: Work) -> None:
     work.run()
     execution = Execution(work.store, rerun=True, on_stage=lambda name: None)
     work.run(execution)
-    assert work.calls == ["load", "words", "noise", "picture", "note"]
+    assert work.calls == ["load", "words", "noise", "image", "note"]
     work.run(execution)
     assert work.calls == []
 
 
 def test_the_name_of_the_stage_is_told_before_it_runs(work: Work) -> None:
     told: list[str] = []
-    work.picture = lambda: told.append("picture runs") or np.zeros((1, 4, 4, 3), np.uint8)
+    work.image = lambda: told.append("image runs") or np.zeros((1, 4, 4, 3), np.uint8)
     work.run(on_stage=told.append)
-    assert told == ["load", "words", "noise", "picture", "picture runs", "note"]
+    assert told == ["load", "words", "noise", "image", "image runs", "note"]
 
 
 @pytest.mark.parametrize("wrong", [None, "text", Embeddings(tensors={})], ids=["None", "str", "Embeddings"])
 def test_a_value_of_another_type_than_declared_is_refused_and_not_stored(work: Work, wrong: Any) -> None:
-    work.picture = lambda: wrong
-    with pytest.raises(RunError, match=rf"stage 'picture' returned {type(wrong).__name__}, not Images as it declares"):
+    work.image = lambda: wrong
+    with pytest.raises(RunError, match=rf"stage 'image' returned {type(wrong).__name__}, not Images as it declares"):
         work.run()
-    assert work.keys["picture"] not in work.store
+    assert work.keys["image"] not in work.store
 
 
 def test_what_ran_before_a_failure_is_listed_and_stored(work: Work) -> None:
-    work.picture = lambda: 1 / 0
+    work.image = lambda: 1 / 0
     runs: list[StageRun] = []
     with pytest.raises(ZeroDivisionError):
         Execution(work.store, rerun=False, on_stage=str).run(work.graph, [SAMPLE], [work.keys], runs)
@@ -183,9 +183,9 @@ def test_what_ran_before_a_failure_is_listed_and_stored(work: Work) -> None:
 def test_a_model_is_kept_between_runs_and_let_go_on_close(work: Work) -> None:
     execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
     work.run(execution)
-    work.store.path(work.keys["picture"]).unlink()
+    work.store.path(work.keys["image"]).unlink()
     work.run(execution)
-    assert work.calls == ["picture"] and work.loaded[0]() is not None
+    assert work.calls == ["image"] and work.loaded[0]() is not None
     execution.close()
     assert work.loaded[0]() is None
 
@@ -195,12 +195,12 @@ def test_a_model_is_kept_between_runs_and_let_go_on_close(work: Work) -> None:
     [lambda p: p[:, ::-1], lambda p: p[:, :, ::-1], lambda p: p[..., ::-1], np.asfortranarray, lambda p: p[:, ::2]],
     ids=["upside down", "mirrored", "blue first", "column by column", "every other row"],
 )
-def test_a_picture_comes_back_from_the_store_as_it_went_in_however_it_lay_in_memory(work: Work, turn: Any) -> None:
+def test_a_image_comes_back_from_the_store_as_it_went_in_however_it_lay_in_memory(work: Work, turn: Any) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 6, 3), np.uint8)
-    work.picture = lambda: turn(pixels)
+    work.image = lambda: turn(pixels)
     work.run()
     values, _ = work.run()
-    assert work.calls == [] and np.array_equal(values["picture"].tensors["images"], turn(pixels))
+    assert work.calls == [] and np.array_equal(values["image"].tensors["images"], turn(pixels))
 
 
 def test_one_tensor_under_two_names_can_be_stored() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.execution.executor import Memory
+from wavespeed_runner.records.labels import column_names
 from wavespeed_runner.sweeps import folder
-from wavespeed_runner.sweeps.progress import short_names
 
 
 @settings(max_examples=30, deadline=None)  # letting go of models takes a while
@@ -87,6 +87,6 @@ def test_an_outcome_is_read_from_whatever_a_kill_has_left(tmp_path: Path) -> Non
 
 
 def test_a_swept_key_is_called_by_as_little_as_tells_it_apart() -> None:
-    assert short_names(["cache.residual_diff_threshold", "steps"]) == ["residual_diff_threshold", "steps"]
-    assert short_names(["cache.start", "other.start"]) == ["cache.start", "other.start"]
-    assert short_names(["a.cache.start", "b.cache.start", "start"]) == ["a.cache.start", "b.cache.start", "start"]
+    assert column_names(["cache.residual_diff_threshold", "steps"]) == ["residual_diff_threshold", "steps"]
+    assert column_names(["cache.start", "other.start"]) == ["cache.start", "other.start"]
+    assert column_names(["a.cache.start", "b.cache.start", "start"]) == ["a.cache.start", "b.cache.start", "start"]

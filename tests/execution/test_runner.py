@@ -17,12 +17,12 @@ import yaml
 from tests.conftest import CACHED, PROMPTS
 from wavespeed_runner.config.schema import as_data
 from wavespeed_runner.execution.executor import Memory
-from wavespeed_runner.metrics.quality import compare, summarize
-from wavespeed_runner.media.images import pixels_sha256, read_png
-from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.records.record import PICTURE_KEY
-from wavespeed_runner.report.console import show
 from wavespeed_runner.execution.runner import _in_turn, _too_fast, run_plan
+from wavespeed_runner.media.images import pixels_sha256, read_png
+from wavespeed_runner.metrics.quality import compare, summarize
+from wavespeed_runner.planning.plan import Plan, build_plan
+from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.report.console import show
 
 Planned = Callable[..., Plan]
 Finished = tuple[Path, dict[str, Any]]
@@ -38,14 +38,14 @@ def test_the_folder_holds_what_the_design_says(finished: Finished) -> None:
     assert yaml.safe_load((folder / "config.yaml").read_text()) == record["config"]
 
 
-def test_the_pictures_are_those_of_the_prompts_in_order_and_have_the_hashes_of_the_record(finished: Finished) -> None:
+def test_the_images_are_those_of_the_prompts_in_order_and_have_the_hashes_of_the_record(finished: Finished) -> None:
     folder, record = finished
     assert [sample["prompt"] for sample in record["samples"]] == record["plan"]["prompts"] == list(PROMPTS)
     for sample in record["samples"]:
         assert pixels_sha256(read_png(folder / sample["file"])[0]) == sample["pixels_sha256"]
 
 
-def test_a_difference_picture_is_the_gain_times_what_differs(finished: Finished) -> None:
+def test_a_difference_image_is_the_gain_times_what_differs(finished: Finished) -> None:
     folder, record = finished
     seen = 0
     for sample in record["samples"]:
@@ -88,24 +88,24 @@ def test_cache_figures_are_those_of_the_steps(finished: Finished) -> None:
     assert cache["computed_steps"] in (each, each[0]) and all(indexes[0] == 1 for indexes in each)
 
 
-def test_a_picture_carries_its_own_config_and_the_fingerprint_of_a_run_of_it_alone(
+def test_a_image_carries_its_own_config_and_the_fingerprint_of_a_run_of_it_alone(
     planned: Planned, finished: Finished
 ) -> None:
     folder, record = finished
     for sample in record["samples"]:
-        about = json.loads(read_png(folder / sample["file"])[1][PICTURE_KEY])
+        about = json.loads(read_png(folder / sample["file"])[1][IMAGE_KEY])
         assert about["config"]["prompt"] == sample["prompt"] and about["config"]["seed"] == sample["seed"]
         assert not {"outputs", "rerun", "dry_run"} & about["config"].keys()
         assert about["fingerprint"] == planned(*CACHED, prompt=sample["prompt"]).fingerprint
 
 
-def test_a_reference_picture_carries_a_config_without_any_cache(planned: Planned, tmp_path: Path) -> None:
+def test_a_reference_image_carries_a_config_without_any_cache(planned: Planned, tmp_path: Path) -> None:
     own = as_data(planned("cache=fbcache").config.cache)
     config = as_data(planned("measure=default", "measure.warmup=0").config)
     config["graph"]["stages"]["denoise"]["options"] = {"cache": own, "steps": 3}
     run_plan(build_plan(config), tmp_path, [])
     (path,) = (tmp_path / "reference").iterdir()
-    about = json.loads(read_png(path)[1][PICTURE_KEY])
+    about = json.loads(read_png(path)[1][IMAGE_KEY])
     assert about["config"]["graph"]["stages"]["denoise"]["options"] == {"steps": 3}
     assert about["fingerprint"] == build_plan(about["config"]).fingerprint
 

@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY
-from wavespeed_runner.process import interrupts
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.process.logging_setup import LogFile, log_to
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models import pipeline_call as call
 from wavespeed_runner.models.weights import pretrained
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.process import interrupts
+from wavespeed_runner.process.logging_setup import LogFile, log_to
 
 Planned = Callable[..., Plan]
 
 
 def fail(kind: type[BaseException], *args: Any, after: int = 0) -> Callable[..., Any]:
-    """A stage's function that gives black pictures `after` times, then raises."""
+    """A stage's function that gives black images `after` times, then raises."""
     done = iter(range(after))
 
     def function(*_: Any, width: int = 32, height: int = 32, **__: Any) -> Any:
@@ -45,7 +45,7 @@ def on_disk(outputs: Path) -> dict[str, Any]:
 
 
 def command(tmp_path: Path) -> list[str]:
-    """Two pictures."""
+    """Two images."""
     (tmp_path / "prompts.txt").write_text("a red circle\na blue square\n")
     given = [o for o in TINY if not o.startswith("prompt=")]
     return [*given, "prompts=file", f"prompts.path={tmp_path / 'prompts.txt'}", f"outputs={tmp_path / 'outputs'}"]
@@ -72,7 +72,7 @@ def test_the_command_says_it_in_one_line_and_the_log_has_the_traceback(
     assert "Traceback" in log.read_text() and "no colours" in log.read_text()
 
 
-def test_pictures_finished_before_a_failure_keep_their_files_and_figures(family: Any, tmp_path: Path) -> None:
+def test_images_finished_before_a_failure_keep_their_files_and_figures(family: Any, tmp_path: Path) -> None:
     family(decode=fail(ValueError, "no colours", after=1))
     assert main(command(tmp_path)) == 1
     record = on_disk(tmp_path / "outputs")
@@ -91,7 +91,7 @@ def test_interrupted_in_the_middle_the_same_command_computes_the_rest_alone(
     assert record["status"] == "interrupted" and record["error"]["stage"] == "decode" and len(record["samples"]) == 1
     calls = family()
     assert main(command(tmp_path)) == 0
-    assert calls == ["load", "decode"], "the second picture's latents were in the store already"
+    assert calls == ["load", "decode"], "the second image's latents were in the store already"
     assert [sample["source"] for sample in on_disk(tmp_path / "outputs")["samples"]] == ["store", "store"]
 
 
@@ -180,7 +180,7 @@ def no_space(name: str) -> Callable[[Any, Any], None]:
     [
         ("config.yaml", "start", "choose another folder with outputs=DIR"),
         (".entry", "encode", "free some space"),
-        (".png", "pictures", ""),
+        (".png", "images", ""),
         ("record.json", "start", "choose another folder with outputs=DIR"),
     ],
 )

@@ -18,8 +18,8 @@ import pytest
 
 from tests.children import started
 from tests.conftest import CACHED, TINY
-from wavespeed_runner.media.images import read_png
 from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.media.images import read_png
 from wavespeed_runner.storage.store import Store
 
 REPO = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ LONG = 60
 
 
 def command(folder: Path, *overrides: str) -> list[str]:
-    """Two pictures with their references."""
+    """Two images with their references."""
     prompts = folder / "prompts.txt"
     prompts.write_text("a red circle\na blue square\n")
     given = [o for o in (*TINY, *CACHED) if not o.startswith(("prompt=", "measure=none", "steps=4"))]
@@ -40,7 +40,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob("outputs/runs/*/*/record.json"))]
 
 
-def pictures(record: dict[str, Any]) -> list[str]:
+def images(record: dict[str, Any]) -> list[str]:
     return [sample["pixels_sha256"] for sample in record["samples"]]
 
 
@@ -80,7 +80,7 @@ def test_killed_at_any_moment_the_same_command_goes_on_and_completes(tmp_path: P
     *killed, last = records(tmp_path)
     assert last["status"] == "completed" and len(last["samples"]) == 2
     assert {record["status"] for record in killed} <= {"interrupted", "completed"}
-    assert all(pictures(record) == pictures(last)[: len(record["samples"])] for record in killed)
+    assert all(images(record) == images(last)[: len(record["samples"])] for record in killed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,13 +97,13 @@ def test_an_interrupted_run_is_one_line_and_its_record_says_how_far_it_came(tmp_
     assert (tmp_path / "out").read_text().splitlines()[-1].startswith("error: interrupted; the same command goes on")
 
 
-def test_two_runs_at_once_into_one_store_both_finish_with_the_same_pictures(tmp_path: Path) -> None:
+def test_two_runs_at_once_into_one_store_both_finish_with_the_same_images(tmp_path: Path) -> None:
     children = [started(tmp_path, *command(tmp_path), name=name) for name in ("one", "two")]
     for child in children:
         child.join(LONG)
     assert [child.exitcode for child in children] == [0, 0]
     one, two = records(tmp_path)
-    assert pictures(one) == pictures(two) and len(pictures(one)) == 2
+    assert images(one) == images(two) and len(images(one)) == 2
     assert Store(tmp_path / "outputs" / "store").size()[0] == 10
     check_whole(tmp_path)
 
@@ -114,7 +114,7 @@ def test_a_file_that_the_system_cuts_short_fails_the_run_with_one_line(tmp_path:
     (record,) = records(tmp_path)
     assert child.exitcode == 1 and record["status"] == "failed"
     (line,) = (tmp_path / "out").read_text().splitlines()
-    assert line.startswith("error: stage pictures: ") and "File too large" in line
+    assert line.startswith("error: stage images: ") and "File too large" in line
     check_whole(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_run_that_is_all_in_the_store_needs_no_torch(planned: Any, composed: A
     assert "Nothing was denoised" in done.stdout
 
 
-def test_a_run_that_is_killed_in_its_first_picture_leaves_a_record(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_in_its_first_image_leaves_a_record(tmp_path: Path) -> None:
     child = started(tmp_path, *command(tmp_path, "measure.repeats=50"))
     until(lambda: records(tmp_path))
     child.kill()

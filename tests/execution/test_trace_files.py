@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from matplotlib.colors import to_hex
 
+from wavespeed_runner.execution import trace_files
+from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.execution.trace_files import SHADE, figure, rows
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.execution import trace_files
-from wavespeed_runner.execution.trace_files import SHADE, figure, rows
-from wavespeed_runner.execution.runner import run_plan
 
 Finished = tuple[Path, dict[str, Any]]
 
@@ -88,7 +88,7 @@ def test_guidance_branches_have_a_line_each(planned: Callable[..., Plan], tmp_pa
     assert "threshold 9, above" in [text.get_text() for text in made.legends[0].get_texts()]
 
 
-def test_the_plot_opens_and_has_a_panel_for_each_picture(finished: Finished) -> None:
+def test_the_plot_opens_and_has_a_panel_for_each_image(finished: Finished) -> None:
     folder, record = finished
     pixels, _ = read_png(folder / "trace.png")
     assert pixels.shape[1] == 880 and pixels.std() > 10
@@ -138,7 +138,7 @@ def test_a_schedule_has_decisions_alone(finished: Finished) -> None:
         assert {line.get_marker() for line in axes.lines} == {"s"} and not len(axes.get_yticks())
 
 
-def test_many_pictures_are_drawn_in_part_and_listed_in_full(finished: Finished) -> None:
+def test_many_images_are_drawn_in_part_and_listed_in_full(finished: Finished) -> None:
     record = deepcopy(finished[1])
     record["samples"] = [{**record["samples"][0], "file": f"images/{i:02d}.png"} for i in range(14)]
     found = rows(record)

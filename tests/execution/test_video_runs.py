@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavespeed_runner.sharing import replay
 from wavespeed_runner.execution.executor import Execution
-from wavespeed_runner.metrics.quality import compare_videos
-from wavespeed_runner.media.images import read_png
-from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.record import PICTURE_KEY
-from wavespeed_runner.report.console import show
 from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.media.images import read_png
 from wavespeed_runner.media.videos import frames_sha256, read_metadata, sheet
+from wavespeed_runner.metrics.quality import compare_videos
+from wavespeed_runner.planning.plan import build_plan
+from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.report.console import show
+from wavespeed_runner.sharing import replay
 
 VIDEO = ("model=wan21", "num_frames=5", "steps=6", "model.dtype=float32")
 CACHED = ("measure=default", "measure.warmup=0", "cache=fbcache", "cache.residual_diff_threshold=100")
@@ -69,7 +69,7 @@ def test_a_video_carries_its_config_and_the_hash_of_its_frames(finished_video: F
     folder, record, _ = finished_video
     (sample,) = record["samples"]
     tags = read_metadata(folder / sample["file"])
-    about = json.loads(tags[PICTURE_KEY])
+    about = json.loads(tags[IMAGE_KEY])
     assert about["config"]["prompt"] == sample["prompt"] and about["fingerprint"] == record["fingerprint"]
     assert tags["pixels_sha256"] == sample["pixels_sha256"]
 
@@ -89,7 +89,7 @@ def test_a_video_of_another_program_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.mp4").write_bytes(b"hello")
     assert replay.main(["x.mp4"]) == 2
-    assert "x.mp4: not a readable picture or video: no MP4 video" in capsys.readouterr().err
+    assert "x.mp4: not a readable image or video: no MP4 video" in capsys.readouterr().err
 
 
 def test_the_console_speaks_of_a_video(finished_video: Finished, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as files: what comes back is what was written, names are safe, and the contact sheet has the right size."""
+"""Images as files: what comes back is what was written, names are safe, and the contact sheet has the right size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wavespeed_runner.media import images as pictures
+from wavespeed_runner.media import images as images
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 """Any Unicode but lone surrogates, which no file can hold."""
@@ -24,34 +24,34 @@ def noise(height: int = 9, width: int = 12, seed: int = 0) -> np.ndarray:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(metadata=st.dictionaries(st.from_regex(r"[a-z][a-z_.-]{0,30}", fullmatch=True), TEXT))
 def test_pixels_and_metadata_come_back(tmp_path: Path, metadata: dict[str, str]) -> None:
-    pictures.write_png(tmp_path / "a.png", noise(), metadata=metadata)
-    pixels, found = pictures.read_png(tmp_path / "a.png")
+    images.write_png(tmp_path / "a.png", noise(), metadata=metadata)
+    pixels, found = images.read_png(tmp_path / "a.png")
     assert found == metadata
     assert pixels.dtype == np.uint8 and np.array_equal(pixels, noise())
 
 
 def test_every_item_is_an_uncompressed_itxt_chunk_that_other_programs_can_find(tmp_path: Path) -> None:
-    pictures.write_png(tmp_path / "a.png", noise(), metadata={"config": "plain ascii", "prompt": "猫"})
+    images.write_png(tmp_path / "a.png", noise(), metadata={"config": "plain ascii", "prompt": "猫"})
     raw = (tmp_path / "a.png").read_bytes()
     assert raw.count(b"iTXt") == 2 and b"tEXt" not in raw
     assert b"iTXtconfig\0\0\0\0\0plain ascii" in raw
     assert b"iTXtprompt\0\0\0\0\0" + "猫".encode() in raw
 
 
-def test_same_picture_same_bytes_and_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
+def test_same_image_same_bytes_and_the_hash_is_that_of_the_file(tmp_path: Path) -> None:
     from hashlib import sha256
 
-    first = pictures.write_png(tmp_path / "a.png", noise(), metadata={"x": "y"})
-    second = pictures.write_png(tmp_path / "new" / "folder" / "b.png", np.asfortranarray(noise()), metadata={"x": "y"})
+    first = images.write_png(tmp_path / "a.png", noise(), metadata={"x": "y"})
+    second = images.write_png(tmp_path / "new" / "folder" / "b.png", np.asfortranarray(noise()), metadata={"x": "y"})
     assert first == second == sha256((tmp_path / "a.png").read_bytes()).hexdigest()
-    assert first != pictures.write_png(tmp_path / "c.png", noise(), metadata={"x": "z"})
+    assert first != images.write_png(tmp_path / "c.png", noise(), metadata={"x": "z"})
 
 
 @pytest.mark.parametrize("metadata", [{"prompt": "\ud800"}, {"schlüssel": ""}, {"": ""}, {"k" * 80: ""}, {" k": ""}])
 def test_nothing_is_written_when_encoding_fails(tmp_path: Path, metadata: dict[str, str]) -> None:
     (tmp_path / "a.png").write_bytes(b"old")
     with pytest.raises(ValueError):
-        pictures.write_png(tmp_path / "a.png", noise(), metadata=metadata)
+        images.write_png(tmp_path / "a.png", noise(), metadata=metadata)
     assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"old"
 
 
@@ -63,57 +63,55 @@ def test_nothing_partial_stays_when_writing_fails(tmp_path: Path, monkeypatch: p
     (tmp_path / "a.png").write_bytes(b"old")
     monkeypatch.setattr(os, broken, refused)
     with pytest.raises(OSError):
-        pictures.write_png(tmp_path / "a.png", noise(), metadata={})
+        images.write_png(tmp_path / "a.png", noise(), metadata={})
     assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("pixels", [noise().astype(np.float32), noise()[:, :, 0], noise()[:, :, :2], noise()[:0]])
-def test_what_is_no_picture_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8"):
-        pictures.write_png(tmp_path / "a.png", pixels, metadata={})
+        images.write_png(tmp_path / "a.png", pixels, metadata={})
 
 
 def test_pixels_sha256_is_of_shape_and_values() -> None:
     flat = np.zeros((4, 6, 3), np.uint8)
-    assert pictures.pixels_sha256(flat) == pictures.pixels_sha256(np.asfortranarray(flat))
-    assert pictures.pixels_sha256(flat) != pictures.pixels_sha256(flat.reshape(6, 4, 3))
-    assert pictures.pixels_sha256(flat) != pictures.pixels_sha256(flat + 1)
+    assert images.pixels_sha256(flat) == images.pixels_sha256(np.asfortranarray(flat))
+    assert images.pixels_sha256(flat) != images.pixels_sha256(flat.reshape(6, 4, 3))
+    assert images.pixels_sha256(flat) != images.pixels_sha256(flat + 1)
 
 
 def test_difference_is_the_formula_and_does_not_wrap_around() -> None:
     a, b = noise(seed=1), noise(seed=2)
     for gain in (1, 2.5, 4):
         wanted = np.minimum(255, np.rint(gain * np.abs(a.astype(float) - b.astype(float))))
-        assert np.array_equal(pictures.difference(a, b, gain), wanted)
+        assert np.array_equal(images.difference(a, b, gain), wanted)
     dark, bright = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
-    assert (pictures.difference(dark, bright, 1) == 255).all() and (pictures.difference(bright, dark, 1) == 255).all()
-    assert not pictures.difference(a, a, 4).any()
+    assert (images.difference(dark, bright, 1) == 255).all() and (images.difference(bright, dark, 1) == 255).all()
+    assert not images.difference(a, a, 4).any()
     with pytest.raises(ValueError, match="shapes"):
-        pictures.difference(a, a[1:], 4)
+        images.difference(a, a[1:], 4)
     with pytest.raises(ValueError, match="gain"):
-        pictures.difference(a, b, float("nan"))
+        images.difference(a, b, float("nan"))
 
 
 def test_file_name_of_the_demo() -> None:
-    assert (
-        pictures.file_name(0, "a red circle above a blue square", 0) == "00_a-red-circle-above-a-blue-square_seed0.png"
-    )
-    assert pictures.file_name(7, "", 3) == "07_seed3.png" == pictures.file_name(7, "一只猫", 3)
-    assert pictures.file_name(1, "Café / ../..\\: naïve?", 0) == "01_cafe-naive_seed0.png"
+    assert images.file_name(0, "a red circle above a blue square", 0) == "00_a-red-circle-above-a-blue-square_seed0.png"
+    assert images.file_name(7, "", 3) == "07_seed3.png" == images.file_name(7, "一只猫", 3)
+    assert images.file_name(1, "Café / ../..\\: naïve?", 0) == "01_cafe-naive_seed0.png"
 
 
 @given(st.lists(st.tuples(TEXT, st.integers(0, 2**63)), max_size=120))
 def test_file_names_are_valid_everywhere_and_unique(asked: list[tuple[str, int]]) -> None:
-    names = [pictures.file_name(i, prompt, seed) for i, (prompt, seed) in enumerate(asked)]
+    names = [images.file_name(i, prompt, seed) for i, (prompt, seed) in enumerate(asked)]
     assert len({name.lower() for name in names}) == len(names)
     for name in names:
         match = re.fullmatch(r"\d{2,}(?:_([a-z0-9]+(?:-[a-z0-9]+)*))?_seed\d+\.png", name)
         assert match and len(match[1] or "") <= 40
 
 
-def test_overview_enlarges_small_pictures_by_a_whole_factor() -> None:
+def test_overview_enlarges_small_images_by_a_whole_factor() -> None:
     row = [noise(64, 64, seed) for seed in range(4)]
-    sheet = pictures.overview(
+    sheet = images.overview(
         [("reference", row), ("fbcache", row), ("difference", row)], ["a prompt"] * 4, notes=[[], ["1 s"] * 4, []]
     )
     height, width, _ = sheet.shape
@@ -126,9 +124,9 @@ def test_overview_enlarges_small_pictures_by_a_whole_factor() -> None:
     )
 
 
-def test_overview_reduces_large_pictures_and_says_what_it_left_out() -> None:
+def test_overview_reduces_large_images_and_says_what_it_left_out() -> None:
     row = [noise(300, 600)] * 11
-    eight, eleven = (pictures.overview([("all", row[:n])], ["猫"] * n) for n in (8, 11))
+    eight, eleven = (images.overview([("all", row[:n])], ["猫"] * n) for n in (8, 11))
     assert eleven.shape[1] == eight.shape[1] < 8 * 256 + 350
     assert 128 < eight.shape[0] < eleven.shape[0] < 128 + 180
 
@@ -136,12 +134,12 @@ def test_overview_reduces_large_pictures_and_says_what_it_left_out() -> None:
 def test_overview_refuses_what_does_not_match() -> None:
     for rows, columns in ([], ["a"]), ([("r", [noise()])], []), ([("r", [noise()])], ["a", "b"]):
         with pytest.raises(ValueError, match="overview"):
-            pictures.overview(rows, columns)
+            images.overview(rows, columns)
 
 
 @settings(max_examples=40, deadline=None)
 @given(TEXT)
 def test_captions_stay_inside_their_column(text: str) -> None:
-    lines = pictures._wrap(text, 180, 3)
+    lines = images._wrap(text, 180, 3)
     assert len(lines) <= 3
-    assert all(pictures.text_font(pictures.TEXT).getlength(line) <= 180 for line in lines)
+    assert all(images.text_font(images.TEXT).getlength(line) <= 180 for line in lines)

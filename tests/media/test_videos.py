@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wavespeed_runner.metrics.quality import compare, compare_videos
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.media.videos import frames_sha256, middle, read_metadata, sheet, write_mp4, write_sheet
+from wavespeed_runner.metrics.quality import compare, compare_videos
 
 RED, BLUE = (220, 35, 40), (40, 80, 225)
 METADATA = {"wavespeed_runner": '{"prompt": "ein grüner Kreis"}' + "x" * 20000, "pixels_sha256": "abc"}

@@ -11,7 +11,7 @@ from wavespeed_runner.metrics import quality
 
 
 def pair(seed: int = 0, height: int = 24, width: int = 31, noise: float = 12) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth picture and the same with noise on it."""
+    """A smooth image and the same with noise on it."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     smooth = np.stack([128 + 100 * np.sin(x / 5), 128 + 100 * np.cos(y / 4), 8 * (x + y) % 256], axis=2)
@@ -45,7 +45,7 @@ def test_against_the_formulas(seed: int) -> None:
     assert found["ssim"] == pytest.approx(ssim(a, b), rel=1e-9)
 
 
-def test_against_scikit_image_on_8_bit_pictures() -> None:
+def test_against_scikit_image_on_8_bit_images() -> None:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     a, b = pair()
@@ -62,7 +62,7 @@ def test_black_against_white_does_not_wrap_around() -> None:
         assert found["ssim"] == pytest.approx(0, abs=1e-3)
 
 
-def test_identical_pictures_have_no_psnr() -> None:
+def test_identical_images_have_no_psnr() -> None:
     a, _ = pair()
     assert quality.compare(a, a.copy()) == {"mae": 0, "mae_similarity": 1, "ssim": 1, "psnr": None}
 
@@ -98,7 +98,7 @@ def test_summary_has_the_mean_inside_an_interval_that_shrinks_and_the_worst_by_d
     assert quality.summarize(values) == found
 
 
-def test_summary_of_few_pictures() -> None:
+def test_summary_of_few_images() -> None:
     assert quality.summarize([]) == {}
     assert quality.summarize([{"ssim": 0.5, "psnr": None}]) == {
         "ssim": {"mean": 0.5, "ci95": None, "worst": 0.5},

@@ -47,7 +47,7 @@ def test_the_interval_is_the_percentile_bootstrap_over_prompts(statistic: str, s
         assert found.high - found.low > 1.2 * (apart.high - apart.low), "the seeds of a prompt are no new prompts"
 
 
-def test_the_pictures_of_a_single_prompt_are_drawn_one_by_one() -> None:
+def test_the_images_of_a_single_prompt_are_drawn_one_by_one() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 7.0]
     one = interval([("the only prompt", value) for value in values], "mean")
     assert one == interval([(str(value), value) for value in values], "mean")

@@ -96,7 +96,7 @@ def unet(model: Any) -> State:
 
 
 def vae(model: Any) -> State:
-    """Levels of the decoder are counted from the picture; attention is made of 1 x 1 convolutions."""
+    """Levels of the decoder are counted from the image; attention is made of 1 x 1 convolutions."""
     last = len(model.config.up_block_types) - 1
     found: State = {}
     for name, weight in model.state_dict().items():

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from wavespeed_runner.models.pipeline_call import denoise, for_task, watched
 from wavespeed_runner.models.family import Family, Wanted
+from wavespeed_runner.models.pipeline_call import denoise, for_task, watched
 
 
 def latents(
@@ -40,7 +40,7 @@ def encoded(family: Family, pipe: Any, model: Any, sample: Any, guidance_scale: 
 
 
 def staged(family: Family, pipe: Any, model: Any, sample: Any, **wanted: Any) -> Any:
-    """The picture or the video by encode, denoise and decode: uint8."""
+    """The image or the video by encode, denoise and decode: uint8."""
     guidance_scale = wanted.get("guidance_scale", model.guidance_scale)
     with torch.inference_mode():
         embeddings = encoded(family, pipe, model, sample, guidance_scale, wanted.get("image"))

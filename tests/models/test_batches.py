@@ -1,4 +1,4 @@
-"""Batches: a picture's latents do not depend on who is denoised beside it, in every family that can be batched."""
+"""Batches: an image's latents do not depend on who is denoised beside it, in every family that can be batched."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.models.test_every_model import MODELS, config_of, tiny
+from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
-from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
 
 BATCHED = [name for name in MODELS if implementation_of("model", config_of(name)).batches]
 SAMPLES = [
@@ -42,7 +42,7 @@ def options_of(family: Any, config: Any, batch_size: int) -> DenoiseOptions:
 def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
     family, config, pipe = tiny(name)
     if next(iter(family.tasks)) not in ("text_to_image", "text_to_video"):
-        pytest.skip("starts from a picture")
+        pytest.skip("starts from an image")
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
     with torch.inference_mode():
         inputs = [

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from tests.models.shipped import GRAPHS, MODELS, composed
 from tests.models.test_every_model import theirs
 from tests.models.their_calls import CALLS, NEGATIVE
+from wavespeed_runner.artifacts import Images, Regions
 from wavespeed_runner.config.schema import CONF, typed
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.models.family import Family
@@ -29,7 +30,6 @@ from wavespeed_runner.registry import implementation_of
 from wavespeed_runner.rules.check import judge
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
-from wavespeed_runner.artifacts import Images, Regions
 
 UNFIT = {"graph-fits", "decode-fits", "latents-fit", "encode-needs-image", "encode-takes-no-image"}
 PROMPT, SEED, STEPS = "a red circle above a blue square", 3, 2
@@ -51,7 +51,7 @@ class NoOptions:
 
 @pytest.fixture(autouse=True)
 def two_quarters(own_registry: Any) -> None:
-    """A stage `two_quarters` that finds the upper left and the lower right quarter of every picture."""
+    """A stage `two_quarters` that finds the upper left and the lower right quarter of every image."""
 
     @stage("two_quarters", options=NoOptions)
     def two_quarters(options: NoOptions, *, images: Images) -> Regions:
@@ -155,14 +155,14 @@ class ByHand:
         return self.refined(large, width=self.larger()[0], height=self.larger()[1])
 
     def detail(self) -> Any:
-        picture = self.text_to_image()[0].copy()
-        height, width = picture.shape[0] // 2, picture.shape[1] // 2
+        image = self.text_to_image()[0].copy()
+        height, width = image.shape[0] // 2, image.shape[1] // 2
         quarters = [(slice(0, height), slice(0, width)), (slice(height, None), slice(width, None))]
-        crops = [Image.fromarray(picture[part]).resize(self.size, Image.Resampling.LANCZOS) for part in quarters]
+        crops = [Image.fromarray(image[part]).resize(self.size, Image.Resampling.LANCZOS) for part in quarters]
         for index, (part, crop) in enumerate(zip(quarters, crops, strict=True)):
             better = Image.fromarray(self.refined(crop, SEED + index)[0])
-            picture[part] = np.asarray(better.resize((width, height), Image.Resampling.LANCZOS))
-        return picture[None]
+            image[part] = np.asarray(better.resize((width, height), Image.Resampling.LANCZOS))
+        return image[None]
 
     def larger(self) -> tuple[int, int]:
         return self.size[0] * 3 // 2, self.size[1] * 3 // 2

@@ -14,10 +14,10 @@ from PIL import Image
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import staged
 from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt=NEGATIVE, seed=3)
 STEPS = 2
@@ -31,7 +31,7 @@ def tiny(name: str) -> tuple[Any, Any, Any]:
     return family, config, load(family, config, "cpu")
 
 
-def picture(size: int, seed: int = 0) -> Image.Image:
+def image(size: int, seed: int = 0) -> Image.Image:
     """Smooth colours: noise would be cut to nothing by the autoencoder."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
@@ -59,7 +59,7 @@ def theirs(
     steps: int,
     latent: bool = False,
 ) -> Any:
-    """What diffusers' own call makes: uint8 pixels, or latents. given: sizes, pictures, strength."""
+    """What diffusers' own call makes: uint8 pixels, or latents. given: sizes, images, strength."""
     called = for_task(pipe, family, task)
     call = {**given, **CALLS[config.name](config, task)}
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
@@ -68,7 +68,7 @@ def theirs(
     if "negative_prompt" in call and "negative_prompt" not in accepted:  # FLUX.2-klein takes only its embeddings
         call["negative_prompt_embeds"] = called.encode_prompt(call.pop("negative_prompt"))[0]
     if config.name == "chroma" and isinstance(call.get("image"), torch.Tensor):
-        # Left out in diffusers 0.42.1, where FLUX's has it: latents are resized as if they were a picture.
+        # Left out in diffusers 0.42.1, where FLUX's has it: latents are resized as if they were an image.
         called.image_processor.register_to_config(vae_latent_channels=16)
     call = {"generator": torch.Generator().manual_seed(seed), **call}
     by_hand = DECODED_BY_HAND.get((config.name, task))
@@ -92,7 +92,7 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
         wanted["num_frames"] = family.tiny_frames
     start: dict[str, Any] = {}
     if task in ("image_to_image", "inpaint", "image_to_video"):
-        start["image"] = picture(size)
+        start["image"] = image(size)
     if task in ("image_to_image", "inpaint"):
         start["strength"] = 0.6
     if task == "inpaint":

@@ -14,25 +14,25 @@ from safetensors.torch import load_file, save_file
 
 from tests.models import staged as steps
 from tests.models.tiny_flux import SAMPLE, SCALES, tiny_config
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import CONF, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import flux
 from wavespeed_runner.models.families.flux import FLUX, TINY, FluxConfig, encode
 from wavespeed_runner.models.weights.hub import explained, loading_error
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.artifacts import Sample
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def staged(pipe, config, seed=3, on_step=lambda: None, size=64):
-    """The picture by our three steps."""
+    """The image by our three steps."""
     sample = Sample(prompt=SAMPLE.prompt, negative_prompt=SAMPLE.negative_prompt, seed=seed)
     return steps.staged(FLUX, pipe, config, sample, on_step=on_step, width=size, height=size)
 
 
 def whole(pipe, config, **guidance):
-    """The picture by one call of the pipeline."""
+    """The image by one call of the pipeline."""
     call = {"num_inference_steps": config.steps, "max_sequence_length": config.max_sequence_length, **guidance}
     generator = torch.Generator().manual_seed(3)
     images = pipe(SAMPLE.prompt, width=64, height=64, generator=generator, **call).images

@@ -12,15 +12,15 @@ import torch
 
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.staged import latents, staged
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import Run, attached
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Guidance, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.families.qwen_image import QWEN_IMAGE
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
 from wavespeed_runner.rules.check import judge
-from wavespeed_runner.artifacts import Sample
 
 MODELS = ("flux2", "flux2_klein", "flux2_klein_base", "qwen_image", "z_image", "z_image_turbo")
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
@@ -59,7 +59,7 @@ def test_full_size_is_the_published_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_another_prompt_is_another_picture(name: str) -> None:
+def test_another_prompt_is_another_image(name: str) -> None:
     family, config, pipe = tiny(name)
     made = [
         staged(family, pipe, config, replace(SAMPLE, prompt=prompt), steps=2, **SIZE)
@@ -146,7 +146,7 @@ def test_unpacked_qwen_latents_are_where_image_to_image_takes_them() -> None:
     embeddings = family.encode(pipe, config, SAMPLE, None)
     start = {"task": "image_to_image", "image": grid[:1], "width": 96, "height": 64}
     barely = latents(family, pipe, config, embeddings, steps=50, guidance_scale=None, strength=0.02, **start)
-    # One step at noise level 0.02: what comes out is what went in, and not a picture that was resized.
+    # One step at noise level 0.02: what comes out is what went in, and not an image that was resized.
     torch.testing.assert_close(
         family.unpacked(pipe, barely["latents"], width=96, height=64), grid[:1], rtol=0, atol=0.2
     )

@@ -13,6 +13,7 @@ import torch
 from tests.models.shipped import config_of
 from tests.models.staged import staged
 from tests.models.test_every_model import tiny
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Dtype, Guidance, typed
 from wavespeed_runner.errors import ConfigError, RunError
@@ -20,7 +21,6 @@ from wavespeed_runner.models.families.generic import GenericConfig
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="ein roter Kreis über einem Quadrat", negative_prompt="dark", seed=3)
 

@@ -14,11 +14,11 @@ import torch
 
 from tests.models.staged import staged
 from tests.models.test_flux2_qwen_z_image import config_of
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 PUBLISHED = {
     "lumina2": {"transformer": 2.6e9, "text_encoder": 2.61e9, "vae": 83.8e6},

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.models.staged import latents
-from tests.models.test_every_model import MODELS, SAMPLE, config_of, mask, picture
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, image, mask
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CONF, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
@@ -61,7 +61,7 @@ class Tiny:
         self.own = self.pipe.scheduler
         self.task = next(iter(self.family.tasks))
         self.size = min(self.family.tiny_size, 64)
-        self.start = {"image": picture(self.size)} if self.task == "image_to_video" else {}
+        self.start = {"image": image(self.size)} if self.task == "image_to_video" else {}
         given = {key: value for key, value in self.start.items() if key in signature(self.family.encode).parameters}
         with torch.inference_mode():
             self.embeddings = self.family.encode(self.pipe, self.config, SAMPLE, self.config.guidance_scale, **given)
@@ -199,7 +199,7 @@ REPRESENTATIVE = {"euler", "heun", "unipc", "ddim", "cogvideox_dpm"}
 
 
 def walked(one: Tiny, options: Any, seeds: list[int], x: Any, steps: int = 4) -> Any:
-    """Where the sampler takes x, shape (pictures, 4, 8, 8), with something simple in the denoiser's place."""
+    """Where the sampler takes x, shape (images, 4, 8, 8), with something simple in the denoiser's place."""
     scheduler = implementation_of("sampler", options)(one.pipe, options)
     even = [1 - step / steps for step in range(steps)]
     flow_ = one.family.schedule == "flow"
@@ -212,14 +212,14 @@ def walked(one: Tiny, options: Any, seeds: list[int], x: Any, steps: int = 4) ->
     return x
 
 
-PICTURES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
+IMAGES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
 
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])
 def test_shipped_differ_from_each_other(model: str) -> None:
     one = tiny(model)
     fit = {name: options for name, options in shipped().items() if not why_not(one.family, options)}
-    made = {name: walked(one, options, [1], PICTURES[:1], 7) for name, options in fit.items()}
+    made = {name: walked(one, options, [1], IMAGES[:1], 7) for name, options in fit.items()}
     same = {frozenset((a, b)) for a in made for b in made if a < b and torch.equal(made[a], made[b])}
     # A stochastic Euler of a flow and its LCM are one thing by two names.
     known = [("default", "euler"), ("euler_stochastic", "lcm")] if model == "demo" else [("default", "pndm")]
@@ -344,9 +344,9 @@ def test_eta_has_no_effect_on_cogvideox_and_is_refused() -> None:
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])
 @pytest.mark.parametrize("task", ["image_to_image", "inpaint"])
-def test_every_sampler_starts_from_a_picture(model: str, task: str) -> None:
+def test_every_sampler_starts_from_a_image(model: str, task: str) -> None:
     one = tiny(model)
-    start = {"image": [picture(one.size)], "strength": 0.5, "task": task}
+    start = {"image": [image(one.size)], "strength": 0.5, "task": task}
     if task == "inpaint":
         start["mask"] = [mask(one.size)]
     for name in fitting(one.family):
@@ -366,19 +366,19 @@ def with_noise(kind: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])
-def test_a_picture_of_a_batch_has_its_own_noise(model: str) -> None:
+def test_a_image_of_a_batch_has_its_own_noise(model: str) -> None:
     one, before = tiny(model), torch.get_rng_state()
     for options in with_noise(one.family.schedule):
-        both = walked(one, options, [1, 2], PICTURES)
-        alone = [walked(one, options, [seed], PICTURES[[row]]) for row, seed in enumerate((1, 2))]
+        both = walked(one, options, [1, 2], IMAGES)
+        alone = [walked(one, options, [seed], IMAGES[[row]]) for row, seed in enumerate((1, 2))]
         assert torch.allclose(both, torch.cat(alone), atol=1e-5), options.name
-        other = walked(one, options, [3, 4], PICTURES)
+        other = walked(one, options, [3, 4], IMAGES)
         assert is_stochastic(options) == (not torch.allclose(both, other, atol=1e-5)), options.name
         assert torch.equal(before, torch.get_rng_state()), options.name
 
 
-def test_pictures_are_noised_along_the_flow(flow: Tiny) -> None:
-    picture_, noise = torch.full((2, 3), 5.0), torch.ones(2, 3)
+def test_images_are_noised_along_the_flow(flow: Tiny) -> None:
+    image_, noise = torch.full((2, 3), 5.0), torch.ones(2, 3)
     for name in fitting(flow.family):
         if name == "default":
             continue
@@ -387,7 +387,7 @@ def test_pictures_are_noised_along_the_flow(flow: Tiny) -> None:
         scheduler.set_begin_index(2 * scheduler.order)
         level = float(scheduler.sigmas[2 * scheduler.order])
         times = scheduler.timesteps[2 * scheduler.order].repeat(2)
-        noised = scheduler.scale_noise(picture_, times, noise)
+        noised = scheduler.scale_noise(image_, times, noise)
         assert torch.allclose(noised, torch.full((2, 3), level + (1 - level) * 5), atol=1e-4), name
 
 

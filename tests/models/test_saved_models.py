@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models.staged import staged
-from tests.models.test_every_model import MODELS, SAMPLE, config_of, picture
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.weights.pretrained import load
@@ -40,7 +40,7 @@ def made(family: Any, pipe: Any, config: Any) -> Any:
     if family.kind == "video":
         size["num_frames"] = family.tiny_frames
     if next(iter(family.tasks)) == "image_to_video":
-        size["image"] = picture(family.tiny_size)
+        size["image"] = image(family.tiny_size)
     return staged(family, pipe, config, SAMPLE, steps=2, **size)
 
 

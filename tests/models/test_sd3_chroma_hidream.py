@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from tests.models.staged import latents, staged
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import sd3
-from wavespeed_runner.models.family import Wanted
 from wavespeed_runner.models.families.hidream import HIDREAM
-from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.families.sd3 import Variant
+from wavespeed_runner.models.family import Wanted
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import implementation_of
 from wavespeed_runner.rules.check import judge
 from wavespeed_runner.stages.load import LoadOptions, _weights
-from wavespeed_runner.artifacts import Sample
 
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
 SIZE = {"width": 64, "height": 64}
@@ -134,7 +134,7 @@ def test_unpacked_latents_are_where_image_to_image_takes_them(name: str) -> None
     embeddings = family.encode(pipe, config, SAMPLE, None)
     start = {"task": "image_to_image", "image": grid, "strength": 0.01, "width": 96, "height": 64}
     barely = latents(family, pipe, config, embeddings, steps=100, guidance_scale=None, **start)["latents"]
-    # One step at noise level 0.03: what comes out is what went in, and not a picture that was resized.
+    # One step at noise level 0.03: what comes out is what went in, and not an image that was resized.
     torch.testing.assert_close(family.unpacked(pipe, barely, width=96, height=64), grid, rtol=0, atol=0.3)
 
 
@@ -158,7 +158,7 @@ def test_hidream_keeps_the_size(width: int, height: int, monkeypatch: pytest.Mon
     assert seen == [(width, height)]
 
 
-def test_hidream_makes_oblong_pictures() -> None:
+def test_hidream_makes_oblong_images() -> None:
     family, config, pipe = tiny("hidream_fast")
     made = staged(family, pipe, config, SAMPLE, steps=1, width=64, height=32)
     assert made.shape == (1, 32, 64, 3) and made.std() > 1
@@ -176,14 +176,14 @@ def test_hidream_refuses_what_its_transformer_cannot_hold() -> None:
 def test_hidream_adds_noise_of_the_samples_own_generator() -> None:
     """The distilled variants' scheduler draws noise each step, and the pipeline gives it no generator."""
     family, config, pipe = tiny("hidream_dev")
-    pictures = []
+    images = []
     for state in (1, 2):
         torch.manual_seed(state)
-        pictures.append(staged(family, pipe, config, SAMPLE, steps=2, **SIZE))
-    assert np.array_equal(*pictures)
+        images.append(staged(family, pipe, config, SAMPLE, steps=2, **SIZE))
+    assert np.array_equal(*images)
 
 
-def test_hidream_puts_pictures_before_layers() -> None:
+def test_hidream_puts_images_before_layers() -> None:
     family, config, pipe = tiny("hidream")
     embeddings = family.encode(pipe, config, SAMPLE, 2.0)
     assert {len(tensor) for tensor in embeddings.values()} == {1}

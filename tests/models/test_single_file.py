@@ -48,7 +48,7 @@ class Tuned:
     def given(self, file: Path) -> dict[str, Any]:
         return {"init": Init.pretrained, "repo": str(file), "components": str(self.folder)}
 
-    def picture(self, pipe: Any) -> Any:
+    def image(self, pipe: Any) -> Any:
         return staged(self.family, pipe, self.config, SAMPLE, width=64, height=64, steps=1)
 
 
@@ -73,7 +73,7 @@ def test_all_parts_come_from_the_file(tuned: Tuned) -> None:
     for part in tuned.parts:
         assert same(getattr(read, part), getattr(tuned.pipe, part)), part
     assert type(read.scheduler) is type(tuned.pipe.scheduler)
-    assert np.array_equal(tuned.picture(read), tuned.picture(tuned.pipe))
+    assert np.array_equal(tuned.image(read), tuned.image(tuned.pipe))
 
 
 def test_what_the_file_lacks_comes_from_the_folder(tuned: Tuned) -> None:

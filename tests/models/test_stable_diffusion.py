@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from tests.models.staged import latents, staged
-from tests.models.test_every_model import SAMPLE, config_of, mask, picture
+from tests.models.test_every_model import SAMPLE, config_of, image, mask
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.models.weights import random_init
 from wavespeed_runner.models.families import sd, sdxl
 from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.weights import random_init
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 MODELS = ("sd15", "sd21", "sdxl")
 SIZE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
@@ -35,7 +35,7 @@ def tiny(name: str) -> tuple[Any, Any, Any]:
 
 
 def theirs(pipe: Any, family: Any, task: str = "text_to_image", **call: Any) -> Any:
-    """uint8 pictures by one call of diffusers' pipeline."""
+    """uint8 images by one call of diffusers' pipeline."""
     given = {"prompt": SAMPLE.prompt, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(SAMPLE.seed)}
     made = for_task(pipe, family, task)(**{**given, "output_type": "np", **call}).images
     return (made * 255).round().astype("uint8")
@@ -219,7 +219,7 @@ def test_a_model_of_the_demo_kind(task: str, tmp_path: Any) -> None:
     config, pipe = demo_like()
     pipe.save_pretrained(tmp_path)
     read = load(sd.SD, replace(config, init=Init.pretrained, repo=str(tmp_path)), "cpu")
-    start: dict[str, Any] = {} if task == "text_to_image" else {"image": picture(64), "strength": 0.6}
+    start: dict[str, Any] = {} if task == "text_to_image" else {"image": image(64), "strength": 0.6}
     start |= {"mask": mask(64)} if task == "inpaint" else {}
     ours = staged(sd.SD, read, config, SAMPLE, task=task, **start, **SIZE)
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in start.items()}

@@ -14,16 +14,16 @@ import torch
 
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents, staged
-from tests.models.test_every_model import SAMPLE, picture
+from tests.models.test_every_model import SAMPLE, image
+from wavespeed_runner.artifacts import Latents
 from wavespeed_runner.config.schema import Guidance
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import ltx_video
+from wavespeed_runner.models.families.hunyuan_video15 import prepare
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.text.llama import template_tokenizer
-from wavespeed_runner.models.families.hunyuan_video15 import prepare
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Latents
 
 
 @cache
@@ -63,7 +63,7 @@ def test_full_size_is_the_published_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["ltx_video", "ltx2", "hunyuan_video", "hunyuan_video15", "hunyuan_video_i2v"])
 def test_another_prompt_is_another_video(name: str) -> None:
     family, config, pipe, _ = tiny(name)
-    start = {"image": picture(64)} if "image_to_video" in next(iter(family.tasks)) else {}
+    start = {"image": image(64)} if "image_to_video" in next(iter(family.tasks)) else {}
     made = []
     for prompt in ("a red circle", "two green squares"):
         embeddings = encoded(family, pipe, config, replace(SAMPLE, prompt=prompt), config.guidance_scale, **start)
@@ -166,11 +166,11 @@ def test_hunyuan_takes_true_guidance_beside_the_embedded_one() -> None:
             replace(config, **wrong)
 
 
-def test_hunyuan_i2v_takes_true_guidance_beside_a_black_picture() -> None:
+def test_hunyuan_i2v_takes_true_guidance_beside_a_black_image() -> None:
     family, config, pipe, size = tiny("hunyuan_video_i2v")
     given = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0)
-    call = {"image": picture(64), "guidance_scale": 6.0, "true_cfg_scale": 2.0, "negative_prompt": "dark"}
-    start = {"task": "image_to_video", "image": picture(64)}
+    call = {"image": image(64), "guidance_scale": 6.0, "true_cfg_scale": 2.0, "negative_prompt": "dark"}
+    start = {"task": "image_to_video", "image": image(64)}
     ours = staged(family, pipe, given, SAMPLE, steps=2, **start, **size)
     assert np.array_equal(ours, theirs(pipe, **call, **size))
     with pytest.raises(RunError, match="graph=image_to_video_seen"):
@@ -197,6 +197,6 @@ def test_hunyuan15_guidance_is_set_for_each_call(scale: float) -> None:
 def test_hunyuan15_refuses_a_size_that_it_would_not_make() -> None:
     family, _, pipe, _ = tiny("hunyuan_video15_i2v")
     called = for_task(pipe, family, "image_to_video")
-    wanted = SimpleNamespace(guidance_scale=6.0, image=[picture(64)], width=64, height=128)
+    wanted = SimpleNamespace(guidance_scale=6.0, image=[image(64)], width=64, height=128)
     with pytest.raises(RunError, match=r"width=64 height=128: .* give width=64 height=64"):
         prepare(called, wanted)  # type: ignore[arg-type]

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.models.staged import latents, staged
-from tests.models.test_every_model import SAMPLE, picture
+from tests.models.test_every_model import SAMPLE, image
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.cogvideox import CogVideoXConfig, CogVideoXI2VConfig, CogVideoXVariant
-from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.families.wan import (
     Wan22Config,
     Wan22I2VConfig,
@@ -25,8 +25,8 @@ from wavespeed_runner.models.families.wan import (
     WanI2VConfig,
     WanVariant,
 )
+from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.artifacts import Sample
 
 KINDS = (
     *(WanConfig, WanI2VConfig, Wan22Config, Wan22I2VConfig, Wan22TI2VConfig),
@@ -51,7 +51,7 @@ def run(kind: Any, sample: Sample = SAMPLE, task: str | None = None, seed: int =
     """Latents. changes: of the configuration, and `image`."""
     family, model, pipe = tiny(kind)
     task = task or next(iter(family.tasks))
-    start = {"image": changes.pop("image", picture(64))} if task == "image_to_video" else {}
+    start = {"image": changes.pop("image", image(64))} if task == "image_to_video" else {}
     model = replace(model, **changes)
     with torch.inference_mode():
         embeddings = family.encode(pipe, model, sample, model.guidance_scale)
@@ -120,7 +120,7 @@ def test_cogvideox_15_gives_the_frames_that_were_asked_for(kind: Any) -> None:
     torch.manual_seed(0)
     pipe = type(pipe)(**{**pipe.components, "transformer": type(pipe.transformer)(**paired).eval()})
     size = {"width": 64, "height": 64, "num_frames": 9}
-    start = {"image": picture(64)} if kind is CogVideoXI2VConfig else {}
+    start = {"image": image(64)} if kind is CogVideoXI2VConfig else {}
     task = {"task": "image_to_video"} if start else {}
     whole = pipe(
         prompt=SAMPLE.prompt,
@@ -139,7 +139,7 @@ def test_cogvideox_15_gives_the_frames_that_were_asked_for(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [WanI2VConfig, Wan22I2VConfig, Wan22TI2VConfig, CogVideoXI2VConfig])
 def test_the_first_frame_matters(kind: Any) -> None:
-    one, other = (run(kind, task="image_to_video", image=picture(64, seed)) for seed in (0, 1))
+    one, other = (run(kind, task="image_to_video", image=image(64, seed)) for seed in (0, 1))
     assert not torch.equal(one, other)
 
 

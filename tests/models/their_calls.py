@@ -2,7 +2,7 @@
 
 Written from diffusers' documentation, on purpose not from our code: a prompt goes in, pixels come out. One entry a
 family name (`model.name`): (config, task) -> keyword arguments of the call beside prompt, steps, size, generator and
-pictures, which are the same everywhere.
+images, which are the same everywhere.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Guidance, Init
 from wavespeed_runner.models.families.flux import FluxConfig
-from wavespeed_runner.artifacts import Sample
 
 SCALES = {Guidance.embedded: 3.5, Guidance.true_cfg: 2.0, Guidance.none: None}
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=3)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.artifacts import Images, Latents, Pipeline
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import typed
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.graph import Graph, build_graph
 from wavespeed_runner.stages import stage
-from wavespeed_runner.artifacts import Images, Latents, Pipeline
 
 Composed = Callable[..., dict[str, Any]]
 
@@ -112,7 +112,7 @@ def test_what_is_wrong_with_a_graph_is_said_with_its_key(composed: Composed, fau
         ("denoise", "graph.output=denoise: it gives Latents, the result must be Images"),
     ],
 )
-def test_the_output_must_be_a_stage_that_gives_pictures(composed: Composed, output: str, message: str) -> None:
+def test_the_output_must_be_a_stage_that_gives_images(composed: Composed, output: str, message: str) -> None:
     config = composed()
     config["graph"]["output"] = output
     with pytest.raises(ConfigError) as raised:

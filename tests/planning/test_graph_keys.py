@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.planning import graph as graph_module
+from wavespeed_runner.artifacts import Images, Sample
 from wavespeed_runner.config.schema import typed
+from wavespeed_runner.planning import graph as graph_module
 from wavespeed_runner.planning.graph import Graph, Node, build_graph, keys, without_lossy
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
-from wavespeed_runner.artifacts import Images, Sample
 
 Composed = Callable[..., dict[str, Any]]
 SAMPLE = Sample(prompt="a red circle", seed=1)
@@ -61,8 +61,8 @@ OPTIONS = st.builds(
 
 def key_of(options: MixOptions) -> str:
     found = lookup("stage", "mix").implementation
-    picture = Node(name="mixed", stage=found, options=options, inputs={"images": "sample"})
-    return keys(Graph(nodes={"mixed": picture}, output="mixed"), SAMPLE, MATTERS)["mixed"]
+    image = Node(name="mixed", stage=found, options=options, inputs={"images": "sample"})
+    return keys(Graph(nodes={"mixed": image}, output="mixed"), SAMPLE, MATTERS)["mixed"]
 
 
 @given(OPTIONS, OPTIONS)

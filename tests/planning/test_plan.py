@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.cli.plan_text import plan_text
 
 Composed = Callable[..., dict[str, Any]]
 Planned = Callable[..., Plan]
@@ -79,7 +79,7 @@ def test_nothing_is_written(planning: Planning, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_prompt_file_gives_one_picture_a_line(planning: Planning, tmp_path: Path) -> None:
+def test_a_prompt_file_gives_one_image_a_line(planning: Planning, tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("\ufeffa red circle\r\n\n  a blue square  \n", encoding="utf-8")
     plan = planning({"prompt": None, "prompts.path": str(file), "seed": 4})

@@ -13,15 +13,15 @@ import pytest
 
 from tests.command_line import CommandLine
 from wavespeed_runner.execution import executor as execution
-from wavespeed_runner.sharing import replay
 from wavespeed_runner.execution.executor import Memory
+from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.media.images import read_png
 from wavespeed_runner.metrics.quality import compare
 from wavespeed_runner.models.weights.pretrained import load as load_pipeline
-from wavespeed_runner.media.images import read_png
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.records.record import PICTURE_KEY
+from wavespeed_runner.records.record import IMAGE_KEY
 from wavespeed_runner.report.console import show
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.sharing import replay
 
 Planned = Callable[..., Plan]
 FEWER = ("steps=2", "measure=default", "measure.reference_steps=5")
@@ -60,10 +60,10 @@ def test_fewer_steps_are_compared_with_all_of_them(planned: Planned, tmp_path: P
 def test_the_reference_is_shared_with_a_run_of_so_many_steps(planned: Planned) -> None:
     fewer, all_ = planned(*FEWER), planned("steps=5", "measure=default")
     assert fewer.reference_keys == all_.keys and fewer.keys == planned("steps=2", "measure=default").keys
-    assert fewer.reference_pictures == all_.pictures
+    assert fewer.reference_images == all_.images
 
 
-def test_pictures_of_it_are_replayed_as_they_are(
+def test_images_of_it_are_replayed_as_they_are(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ran(planned(*FEWER, "measure.noise_floor=repeat"), tmp_path / "run")
@@ -71,7 +71,7 @@ def test_pictures_of_it_are_replayed_as_they_are(
     for part in ("images", "reference"):
         assert replay.main([str(only(tmp_path / "run" / part))]) == 0
         assert "identical, 1 of 1" in capsys.readouterr().out
-    about = json.loads(read_png(only(tmp_path / "run/reference"))[1][PICTURE_KEY])["config"]
+    about = json.loads(read_png(only(tmp_path / "run/reference"))[1][IMAGE_KEY])["config"]
     assert (about["steps"], about["measure"]["reference_steps"]) == (5, None)
 
 
@@ -121,7 +121,7 @@ def test_a_machine_that_repeats_itself_has_no_floor(planned: Planned, tmp_path: 
     floor = ran(planned("cache=fbcache", *REPEAT), tmp_path / "run")["noise_floor"]
     assert floor["repeat"] == {"mae": 0.0, "mae_similarity": 1.0, "ssim": 1.0, "psnr": None}
     assert floor["numerics"] is None and set(floor) == {"latents_max_abs", "repeat", "numerics"}
-    # Warm-up and picture, for setting and reference; the repetition has no warm-up, and encodes and decodes for itself.
+    # Warm-up and image, for setting and reference; the repetition has no warm-up, and encodes and decodes for itself.
     assert (calls.count("load"), calls.count("encode"), calls.count("denoise"), calls.count("decode")) == (1, 2, 5, 3)
 
 

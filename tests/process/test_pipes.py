@@ -14,7 +14,7 @@ from tests.command_line import TINY
 REPO = Path(__file__).resolve().parents[2]
 CODE = """
 import sys
-from wavespeed_runner.cli import guarded, leave
+from wavespeed_runner.process.exit_status import guarded, leave
 from wavespeed_runner.errors import RunError
 
 def command():
@@ -25,7 +25,7 @@ def command():
     open("ended", "w").close()
     {end}
 
-leave(lambda arguments: guarded(command))
+leave(lambda arguments: guarded(command, lambda error: None))
 """
 
 

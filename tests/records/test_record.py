@@ -96,7 +96,7 @@ def steps(*computed: int) -> list[dict[str, Any]]:
     return [{"index": index, "computed": index in computed} for index in range(1, 5)]
 
 
-def test_computed_steps_are_given_once_where_pictures_agree_and_per_picture_where_they_differ() -> None:
+def test_computed_steps_are_given_once_where_images_agree_and_per_image_where_they_differ() -> None:
     same = cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1, 4)}])
     assert same == {"hits": 4, "computed": 4, "computed_steps": [1, 4], "hit_rate": 0.5, "foretold": None}
     assert cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1)}])["computed_steps"] == [[1, 4], [1]]

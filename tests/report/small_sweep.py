@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavespeed_runner.records.record import write_record
-from wavespeed_runner.report.collect import Sweep
+from wavespeed_runner.report.rows import Sweep
 
 THRESHOLDS = ("0.05", "0.65", "2.5")
 SAMPLERS = ("default", "dpmpp_2m")
@@ -32,7 +32,7 @@ def small_sweep(source: Path, record: dict[str, Any], home: Path) -> Path:
 
 
 def job(home: Path, name: str, record: dict[str, Any], overrides: list[str], source: Path) -> None:
-    """A job's folder: a real run's pictures and record, the latter changed."""
+    """A job's folder: a real run's images and record, the latter changed."""
     for part in ("images", "reference", "difference"):
         shutil.copytree(source / part, home / name / part)
     write_record(home / name, record | {"overrides": ["cache=fbcache", *overrides]})

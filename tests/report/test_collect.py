@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from tests.report.records import study, varied, write_job, write_sweep
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.report.collect import Row, collect
+from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.remarks import NOTHING_FASTER
+from wavespeed_runner.report.rows import Row
 
 Finished = tuple[Path, dict[str, Any]]
 KEY = "cache.residual_diff_threshold"
@@ -247,7 +248,7 @@ def test_rows_with_other_references_are_not_judged_by_one_another(tmp_path: Path
     assert len({row.compared_with for row in rows.values()}) == 2
 
 
-def test_identical_pictures_have_no_psnr_and_every_other_figure(tmp_path: Path, record: dict[str, Any]) -> None:
+def test_identical_images_have_no_psnr_and_every_other_figure(tmp_path: Path, record: dict[str, Any]) -> None:
     for sample in record["samples"]:
         sample["quality"] = {"mae": 0.0, "mae_similarity": 1.0, "ssim": 1.0, "psnr": None}
     write_job(tmp_path / "all", record)
@@ -441,7 +442,7 @@ def test_a_folder_that_may_not_be_read_has_no_runs(
             raise PermissionError(13, "Permission denied")
         return scan(path)
 
-    monkeypatch.setattr("wavespeed_runner.report.jobs.os.scandir", refusing)
+    monkeypatch.setattr("wavespeed_runner.records.listing.os.scandir", refusing)
     assert [row.job for row in collect(tmp_path).rows] == ["0"]
 
 
@@ -458,7 +459,7 @@ def test_the_command_to_share_has_no_place_of_ones_own(tmp_path: Path, finished:
     assert collect(tmp_path / "three").command == "python -m wavespeed_runner -m seed=1,2 cache=fbcache"
 
 
-def test_the_store_and_pictures_are_not_searched(tmp_path: Path, finished: Finished) -> None:
+def test_the_store_and_images_are_not_searched(tmp_path: Path, finished: Finished) -> None:
     for place in ("store/aa", "runs/1/images", "runs/1"):
         write_job(tmp_path / place, finished[1])
     assert [row.job for row in collect(tmp_path).rows] == ["runs/1"]

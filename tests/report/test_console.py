@@ -24,7 +24,7 @@ def steps(computed: set[int]) -> list[dict[str, Any]]:
 
 
 def record(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    """The demo's four pictures with a cache, as DESIGN section 5 has it."""
+    """The demo's four images with a cache, as DESIGN section 5 has it."""
     (tmp_path / FOLDER).mkdir(parents=True, exist_ok=True)
     (tmp_path / FOLDER / "overview.png").touch()
     times, theirs = [0.701, 0.712, 0.699, 0.704], [1.21, 1.2, 1.23, 1.209]
@@ -67,9 +67,9 @@ def row(lines: list[str], label: str) -> str:
 
 def test_the_demo(tmp_path: Path) -> None:
     lines = printed(record(tmp_path))
-    assert "demo · 4 pictures of 64 × 64 · 30 steps · cpu" in lines
+    assert "demo · 4 images of 64 × 64 · 30 steps · cpu" in lines
     assert row(lines, "    ") == "reference fbcache"
-    assert row(lines, "time a picture, median ± MAD") == "1.210 ± 0.005 s 0.702 ± 0.003 s"
+    assert row(lines, "time an image, median ± MAD") == "1.210 ± 0.005 s 0.702 ± 0.003 s"
     assert row(lines, "speedup") == "1.72×"
     assert row(lines, "steps computed / reused") == "30 / 0 15 / 15"
     assert row(lines, "SSIM, mean (worst)") == "0.9812 (0.9711)"
@@ -87,7 +87,7 @@ def test_no_cache(tmp_path: Path) -> None:
     base["timing"].update(reference_median=None, speedup=None)
     lines = printed({**base, "quality": {}, "reference": {"kind": "self"}})
     assert row(lines, "    ") == "no cache"
-    assert row(lines, "time a picture, median ± MAD") == "702 ± 3 ms"
+    assert row(lines, "time an image, median ± MAD") == "702 ± 3 ms"
     assert row(lines, "steps computed / reused") == "30 / 0"
     text = "\n".join(lines)
     assert "itself the reference" in text and "speedup" not in text and "SSIM" not in text and "□" not in text
@@ -100,7 +100,7 @@ def test_nothing_was_denoised(tmp_path: Path) -> None:
     text = " ".join(" ".join(printed(base)).split())
     assert "Nothing was denoised" in text and "rerun=true computes it again" in text
     base["samples"][0]["source"] = "computed"
-    assert "3 of 4 pictures came from the store" in " ".join(printed(base))
+    assert "3 of 4 images came from the store" in " ".join(printed(base))
 
 
 def test_never_hit(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_never_hit(tmp_path: Path) -> None:
     assert any(line.startswith("warning: cache=fbcache [x] reused no step") for line in lines)
 
 
-def test_pictures_that_differ_get_a_strip_each_with_their_prompt(tmp_path: Path) -> None:
+def test_images_that_differ_get_a_strip_each_with_their_prompt(tmp_path: Path) -> None:
     base = record(tmp_path)
     base["samples"][1]["steps"] = steps(COMPUTED | {10, 11})
     lines = printed(base)
@@ -127,16 +127,16 @@ def test_repeats_of_the_reference_and_the_name_of_the_gpu(tmp_path: Path) -> Non
     base = record(tmp_path, environment={"device": "cuda:0", "device_name": "NVIDIA H200"})
     base["timing"].update(summary([3.0, 3.25, 3.5]), reference_raw=[12.0, 12.5, 14.0], reference_median=12.5)
     lines = printed(base)
-    assert "demo · 4 pictures of 64 × 64 · 30 steps · NVIDIA H200" in lines
-    assert row(lines, "time a picture, median ± MAD") == "12.50 ± 0.50 s 3.25 ± 0.25 s"
+    assert "demo · 4 images of 64 × 64 · 30 steps · NVIDIA H200" in lines
+    assert row(lines, "time an image, median ± MAD") == "12.50 ± 0.50 s 3.25 ± 0.25 s"
 
 
-def test_one_picture_has_no_spread(tmp_path: Path) -> None:
+def test_one_image_has_no_spread(tmp_path: Path) -> None:
     base = record(tmp_path)
     base["samples"] = base["samples"][:1]
     base["timing"].update(summary([0.7]))
     lines = printed(base)
-    assert row(lines, "time a picture") == "1.210 s 0.700 s"
+    assert row(lines, "time an image") == "1.210 s 0.700 s"
     assert row(lines, "SSIM") == "0.9812"
 
 
@@ -192,7 +192,7 @@ def test_a_log_that_is_not_utf8_and_a_prompt_with_control_characters(tmp_path: P
         show(base, Console(file=file, width=80))
         file.flush()
         text = raw.getvalue().decode("ascii")
-    assert "4 pictures of 64 x 64, 30 steps" in text and "1.72x" in text and "0.702 +- 0.003 s" in text
+    assert "4 images of 64 x 64, 30 steps" in text and "1.72x" in text and "0.702 +- 0.003 s" in text
     assert STRIP.replace("■", "#").replace("□", ".") + "  bell ? and ?[31mred" in text
     assert "\x1b" not in text and "\x07" not in text
 

@@ -81,7 +81,7 @@ def test_text_is_legible_at_half_size(tmp_path: Path, finished: Finished) -> Non
     sizes = [
         text.get_fontsize() for axes in made.axes for text in (*axes.texts, *axes.get_xticklabels(), axes.xaxis.label)
     ]
-    # On a page of 6.5 inches the picture is half as large, and 5 points are the least that journals print.
+    # On a page of 6.5 inches the image is half as large, and 5 points are the least that journals print.
     assert min(sizes) >= 10
 
 
@@ -92,7 +92,7 @@ def test_near_one_the_axis_stretches(tmp_path: Path, finished: Finished) -> None
     places = [axes.transData.transform((1.0, ssim))[1] for ssim in (0.999, 0.99, 0.9)]
     assert places[0] - places[1] == pytest.approx(places[1] - places[2], rel=0.15), "a tenth is a tenth"
     assert "0.99" in {f"{tick:g}" for tick in axes.get_yticks()}
-    assert np.isfinite(axes.transData.transform((1.0, 1.0))).all(), "a picture may be identical"
+    assert np.isfinite(axes.transData.transform((1.0, 1.0))).all(), "an image may be identical"
 
 
 def test_the_axis_is_plain_where_settings_are_close(tmp_path: Path, finished: Finished) -> None:

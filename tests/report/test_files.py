@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.report.records import study, varied, write_job, write_sweep
-from wavespeed_runner.media.images import read_png
 from wavespeed_runner.cli.report import main
+from wavespeed_runner.media.images import read_png
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
 from wavespeed_runner.report.figure import figure

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.report.records import varied, write_job
-from wavespeed_runner.report.collect import Row, collect
+from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import SETTING, figure
 from wavespeed_runner.report.judging import nothing_faster, paces
@@ -23,6 +23,7 @@ from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import page_data
 from wavespeed_runner.report.page.images import Album
 from wavespeed_runner.report.remarks import NOTHING_FASTER, PACED
+from wavespeed_runner.report.rows import Row
 
 Finished = tuple[Path, dict[str, Any]]
 Write = Callable[..., None]

@@ -19,9 +19,11 @@ from PIL import Image
 
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, small_sweep
 from wavespeed_runner.media.images import write_png
-from wavespeed_runner.report.collect import Sweep, collect
-from wavespeed_runner.report.page import page, images as pictures
+from wavespeed_runner.report.collect import collect
+from wavespeed_runner.report.page import images as images
+from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import texts
+from wavespeed_runner.report.rows import Sweep
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_nothing_is_fetched_and_only_its_own_scripts_run(sweep: Sweep) -> None:
 
 
 def test_the_licence_of_plotly_goes_with_it() -> None:
-    home = Path(pictures.__file__).parent
+    home = Path(images.__file__).parent
     assert "MIT" in (home / "plotly-basic.LICENSE").read_text(encoding="utf-8")
     version = re.search(r"v(\d+\.\d+\.\d+)", (home / "plotly-basic.min.js").read_text(encoding="utf-8")[:200])
     assert version and version[1] in (home / "__init__.py").read_text(encoding="utf-8"), "the docstring names another"
@@ -145,14 +147,14 @@ def test_the_table_stands_without_scripts(sweep: Sweep) -> None:
     assert "stage denoise: the latents are not finite" in made.rows[5]
 
 
-def test_small_pictures_are_kept_to_the_bit_and_each_once(sweep: Sweep, folder: Path) -> None:
+def test_small_images_are_kept_to_the_bit_and_each_once(sweep: Sweep, folder: Path) -> None:
     text = page(sweep)
     album, shown = data_of(text, "album"), data_of(text)["jobs"][0]["samples"][0]
     names = [sweep.rows[0].record["samples"][0]["file"]]  # type: ignore[index]
     names += [f"{part}/{Path(names[0]).name}" for part in ("reference", "difference")]
-    for place, name in zip(shown["pictures"], names, strict=True):
+    for place, name in zip(shown["images"], names, strict=True):
         assert np.array_equal(np.asarray(decoded(album[place])), np.asarray(Image.open(folder / "0" / name)))
-    assert len(set(album)) == len(album) <= 2 * 3, "the five jobs have copies of the same pictures"
+    assert len(set(album)) == len(album) <= 2 * 3, "the five jobs have copies of the same images"
     assert (folder / shown["links"][0]).is_file() and (folder / shown["links"][1]).is_file()
 
 
@@ -170,19 +172,19 @@ def test_each_job_has_its_own_reference(sweep: Sweep) -> None:
     same = [replace(row, compared_with="one") for row in rows]
     text = page(replace(sweep, rows=same))
     assert {job["reference"]["text"] for job in data_of(text)["jobs"]} == {"500 ms"}
-    assert "a picture without acceleration, median" in text
+    assert "an image without acceleration, median" in text
     text = page(replace(sweep, rows=[*same[:3], other]))
     assert [job["reference"]["seconds"] for job in data_of(text)["jobs"]] == [0.5, 0.5, 0.5, 0.8]
-    assert "a picture without acceleration, median" not in text, "there is no one reference"
+    assert "an image without acceleration, median" not in text, "there is no one reference"
 
 
-def test_large_pictures_are_scaled_down_and_the_page_says_so(sweep: Sweep, tmp_path: Path) -> None:
+def test_large_images_are_scaled_down_and_the_page_says_so(sweep: Sweep, tmp_path: Path) -> None:
     for part in ("images", "reference", "difference"):
         for sample in sweep.rows[0].record["samples"]:  # type: ignore[index]
             write_png(tmp_path / part / Path(sample["file"]).name, np.zeros((700, 1400, 3), np.uint8), metadata={})
     text = page(replace(sweep, rows=[replace(sweep.rows[0], folder=tmp_path)]))
     assert {decoded(uri).size for uri in data_of(text, "album")} == {(512, 256)}
-    assert "Larger pictures are shown at up to 512 pixels" in text
+    assert "Larger images are shown at up to 512 pixels" in text
 
 
 def test_of_a_video_the_sheet_beside_it_is_shown(sweep: Sweep, tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_of_a_video_the_sheet_beside_it_is_shown(sweep: Sweep, tmp_path: Path) -
         write_png((tmp_path / name).with_suffix(".png"), np.full((8, 24, 3), 99, np.uint8), metadata={})
     text = page(replace(sweep, folder=tmp_path, rows=[replace(sweep.rows[0], folder=tmp_path, record=record)]))
     shown = data_of(text)["jobs"][0]["samples"][0]
-    assert decoded(data_of(text, "album")[shown["pictures"][0]]).size == (24, 8)
+    assert decoded(data_of(text, "album")[shown["images"][0]]).size == (24, 8)
     assert shown["links"] == ["./videos/a.mp4", "./reference/a.mp4"]
 
 
@@ -203,7 +205,7 @@ def test_what_a_record_names_elsewhere_is_not_read(sweep: Sweep, tmp_path: Path)
     write_png(tmp_path / "secret.png", np.full((8, 8, 3), 7, np.uint8), metadata={})
     (tmp_path / "run" / "images").mkdir(parents=True)
     (tmp_path / "run" / "images" / "link.png").symlink_to(tmp_path / "secret.png")
-    (tmp_path / "run" / "images" / "text.png").write_text("no picture")
+    (tmp_path / "run" / "images" / "text.png").write_text("no image")
     outside = ("../secret.png", str(tmp_path / "secret.png"), "images/link.png", "images/text.png", "a\0b", "x" * 5000)
     for name in outside:
         record = deepcopy(sweep.rows[0].record)
@@ -211,22 +213,22 @@ def test_what_a_record_names_elsewhere_is_not_read(sweep: Sweep, tmp_path: Path)
         record["samples"][0]["file"] = name
         text = page(replace(sweep, rows=[replace(sweep.rows[0], folder=tmp_path / "run", record=record)]))
         assert data_of(text, "album") == [], name
-    assert "files could not be read as pictures" not in text
+    assert "files could not be read as images" not in text
 
 
 def test_there_is_an_end_to_what_a_page_holds(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = data_of(page(sweep), "album")
-    monkeypatch.setattr(pictures, "BUDGET", len(whole[0]) + len(whole[1]) // 2)
+    monkeypatch.setattr(images, "BUDGET", len(whole[0]) + len(whole[1]) // 2)
     text = page(sweep)
     assert data_of(text, "album") == whole[:1]
-    assert re.search(r"\d+ pictures were left out", text)
+    assert re.search(r"\d+ images were left out", text)
 
 
 def test_of_very_many_jobs_the_first_prompts_are_shown(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wavespeed_runner.report.page.MOST", 9)
     text = page(sweep)
     assert [len(job["samples"]) for job in data_of(text)["jobs"]] == [1, 1, 1, 1, 1, 0]
-    assert "of the first 1 of 2 pictures of each job" in text
+    assert "of the first 1 of 2 images of each job" in text
 
 
 def test_an_unfinished_sweep_says_what_it_waits_for(sweep: Sweep) -> None:

@@ -1,4 +1,4 @@
-"""`report.html` in headless Chromium: it sorts, filters, shows pictures, slides, copies, in dark and in light.
+"""`report.html` in headless Chromium: it sorts, filters, shows images, slides, copies, in dark and in light.
 
 Wants Chromium (Debian: `apt-get install chromium`) and playwright, which the dev extra has; without them it is skipped.
 """
@@ -19,11 +19,12 @@ import pytest
 
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, small_sweep
 from wavespeed_runner.media.images import write_png
-from wavespeed_runner.report.collect import Sweep, collect
+from wavespeed_runner.metrics.statistics import Interval
+from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.judging import judged
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import NOTHING, texts
-from wavespeed_runner.metrics.statistics import Interval
+from wavespeed_runner.report.rows import Sweep
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -123,7 +124,7 @@ def test_it_filters_by_words_and_status(opened: Callable[..., Any], sweep: Sweep
     assert [text[0] for text in column(window, 1)] == [row.job for row in sweep.rows if row.front]
 
 
-def test_a_point_shows_its_picture(opened: Callable[..., Any], sweep: Sweep) -> None:
+def test_a_point_shows_its_image(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)
     for plot in ("#plot-seconds", "#plot-share"):
         assert not window.locator("#card").is_visible()
@@ -156,17 +157,17 @@ def test_the_grid_follows_its_axes(opened: Callable[..., Any], sweep: Sweep) -> 
     window = opened(sweep)
     heads = window.locator("#grid thead th").all_inner_texts()
     assert [text.split("\n")[-1] for text in heads] == ["", "reference", *THRESHOLDS]
-    assert window.locator("#grid tbody tr").count() == 2 and window.locator("#grid button.picture").count() == 5
+    assert window.locator("#grid tbody tr").count() == 2 and window.locator("#grid button.image").count() == 5
     captions = window.locator("#grid tbody tr").nth(0).locator(".caption").all_inner_texts()
     first = sweep.rows[0].record["samples"][0]["quality"]["ssim"]  # type: ignore[index]
     assert captions[1] == f"{texts(sweep.rows[0], (1000.0, 'ms'))['time']} SSIM {first:.4f}"
     assert window.locator("#grid .empty .pill").inner_text() == "failed"
     window.locator("#grid").scroll_into_view_if_needed()
-    until(window, "document.querySelector('#grid button.picture img').naturalWidth === 32")
-    before = window.locator("#grid button.picture img").first.get_attribute("src")
-    window.locator("#pictures .choice label", has_text="difference").click()
-    until(window, "document.querySelector('#grid button.picture img').naturalWidth === 32")
-    assert window.locator("#grid button.picture img").first.get_attribute("src") != before
+    until(window, "document.querySelector('#grid button.image img').naturalWidth === 32")
+    before = window.locator("#grid button.image img").first.get_attribute("src")
+    window.locator("#images .choice label", has_text="difference").click()
+    until(window, "document.querySelector('#grid button.image img').naturalWidth === 32")
+    assert window.locator("#grid button.image img").first.get_attribute("src") != before
     window.select_option("#across", "sampler")
     assert window.locator("#down").input_value() == ""
     window.locator("#others select").select_option("0.65")
@@ -188,7 +189,7 @@ def test_an_axis_that_some_jobs_leave_as_it_is_has_no_value_too(opened: Callable
     window = opened(replace(sweep, rows=[*rows, *late], axes=[*sweep.axes, "start"]))
     select = window.locator("#others select")
     assert select.locator("option").all_inner_texts() == [NOTHING, "0.5"]
-    shown = "[...document.querySelectorAll('#grid button.picture')].map((one) => Number(one.dataset.place))"
+    shown = "[...document.querySelectorAll('#grid button.image')].map((one) => Number(one.dataset.place))"
     assert sorted(window.evaluate(shown)) == [0, 1, 2, 3, 4]
     select.select_option("0.5")
     assert sorted(window.evaluate(shown)) == [6, 7, 8, 9, 10]
@@ -254,17 +255,17 @@ def test_the_grid_opens_full_where_settings_were_paired(opened: Callable[..., An
     window = opened(pairs(sweep))
     heads = [text.split("\n")[-1] for text in window.locator("#grid thead th").all_inner_texts()]
     assert heads == ["", "reference", "6 steps", "0.1", "0.3"], "the record has 6 steps"
-    assert window.locator("#grid button.picture").count() == 5 and window.locator("#others select").count() == 0
+    assert window.locator("#grid button.image").count() == 5 and window.locator("#others select").count() == 0
     assert window.locator("#grid .empty .pill").inner_text() == "missing"
     window.select_option("#down", "")
     assert window.locator("#others select").count() == 1, "the paired keys are in the setting already"
     # Along two of the paired keys the rest follows, for a cell without a job tells nothing.
     window.select_option("#across", "cache")
     window.select_option("#down", "seed")
-    assert window.locator("#grid button.picture").count() == 2
+    assert window.locator("#grid button.image").count() == 2
     window.locator("#others select[data-key=threshold]").select_option("0.3")
     assert window.locator("#others select[data-key=steps]").input_value() == ""
-    assert window.locator("#grid button.picture").count() == 1 and window.locator("#grid .pill").count() == 1
+    assert window.locator("#grid button.image").count() == 1 and window.locator("#grid .pill").count() == 1
 
 
 def test_a_setting_that_leaves_the_axis_of_the_colours_as_it_is_stays_in_the_plot(
@@ -314,12 +315,12 @@ def test_no_column_of_the_grid_is_cut_off(opened: Callable[..., Any], sweep: Swe
     rows = [replace(sweep.rows[n % 5], job=str(n), axes={"x": str(n % 5), "y": str(n // 5)}) for n in range(10)]
     window = opened(replace(sweep, rows=rows, axes=["x", "y"]), wide=width)
     grid = window.locator("#grid").bounding_box()
-    last = window.locator("#grid tbody tr").first.locator(".picture").last.bounding_box()
+    last = window.locator("#grid tbody tr").first.locator(".image").last.bounding_box()
     assert window.evaluate("document.documentElement.scrollWidth") <= width
     assert last["x"] + last["width"] < grid["x"] + grid["width"] and last["width"] >= 64
 
 
-def test_pictures_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep: Sweep, tmp_path: Path) -> None:
+def test_images_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep: Sweep, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     rows = []
     for number in range(60):
@@ -339,7 +340,7 @@ def test_pictures_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep
 
 def test_the_slider_slides(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)
-    window.locator("#grid button.picture").first.click()
+    window.locator("#grid button.image").first.click()
     assert window.locator("#viewer h2").inner_text() == sweep.rows[0].label
     above = "getComputedStyle(document.querySelector('#viewer .above')).clipPath"
     assert "50%" in window.evaluate(above)
@@ -404,16 +405,14 @@ def test_hostile_records_in_a_browser(opened: Callable[..., Any], sweep: Sweep) 
     assert window.inner_text("#job pre") == HOSTILE
     window.keyboard.press("Escape")
     window.select_option("#across", "")
-    window.locator("#grid button.picture").first.click()
+    window.locator("#grid button.image").first.click()
     assert window.evaluate("window.hacked === undefined && document.querySelectorAll('.hacked').length === 0")
     assert window.locator("svg a").count() == 0
 
 
-def test_it_opens_without_pictures_and_without_anything(
-    opened: Callable[..., Any], sweep: Sweep, tmp_path: Path
-) -> None:
+def test_it_opens_without_images_and_without_anything(opened: Callable[..., Any], sweep: Sweep, tmp_path: Path) -> None:
     window = opened(replace(sweep, rows=[replace(row, folder=tmp_path) for row in sweep.rows]))
-    assert window.locator("#plots").is_visible() and not window.locator("#pictures").is_visible()
+    assert window.locator("#plots").is_visible() and not window.locator("#images").is_visible()
     failed = opened(replace(sweep, rows=sweep.rows[5:], finished=False))
     assert not failed.locator("#plots").is_visible() and failed.locator("#problems").is_visible()
     opened(replace(sweep, rows=[], axes=[], command="", environment={}, finished=False))
@@ -441,8 +440,8 @@ def test_a_thousand_jobs_open_in_seconds(opened: Callable[..., Any], sweep: Swee
     assert made < 60, "a few seconds on a machine with nothing else to do"
     assert window.locator("#table tbody tr").count() == 1000
     assert window.locator("#plot-seconds .points path").count() >= 1000
-    assert window.locator("#grid button.picture").count() == 1000
+    assert window.locator("#grid button.image").count() == 1000
     loaded = window.evaluate("[...document.querySelectorAll('#grid img')].filter((one) => one.src).length")
-    assert loaded < 500, "pictures far from the window wait"
+    assert loaded < 500, "images far from the window wait"
     window.fill("#filter", "no such words")
     assert window.inner_text("#shown") == "0 of 1000"

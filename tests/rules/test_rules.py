@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.config.schema import Config, typed
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.models.families.flux import BLOCKS
+from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.rules import RULES, Rule
 from wavespeed_runner.rules import basics as value_rules
 from wavespeed_runner.rules.check import Spoken, judge, refuse_bad
@@ -44,7 +44,7 @@ VIDEO = {
 
 
 def reading(pipe: Any, model: Any, sample: Any, guidance_scale: float | None, image: Any) -> Any:
-    """The signature of an encoder that reads the prompt beside a picture."""
+    """The signature of an encoder that reads the prompt beside an image."""
 
 
 GROUPS = ("adapters", "cache", "sampler", "memory", "graph", "measure")
@@ -448,7 +448,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
             {"cache": "step_mask", "steps": 28},
             {"cache": "taylorseer"},
             FBCACHE,
-            # Of 30 steps a picture that is started from runs 18.
+            # Of 30 steps an image that is started from runs 18.
             {"graph": "image_to_image", "cache": "step_mask", "cache.criterion.mask": "110101" * 3, "strength": 0.6},
         ],
     ),

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.sharing.tolerance import CLAIMED, LEAST, MOST
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, Judged, judge, verdict_of
-from wavespeed_runner.sharing.claim import OTHER_CONFIG, claim_of, contradictions, differences
 from wavespeed_runner.config.schema import ClaimConfig, ClaimedFigure
 from wavespeed_runner.metrics.quality import summarize
 from wavespeed_runner.metrics.timing import summary
 from wavespeed_runner.records.summary import measured as reported
+from wavespeed_runner.sharing.claim import OTHER_CONFIG, claim_of, contradictions, differences
+from wavespeed_runner.sharing.tolerance import CLAIMED, LEAST, MOST
+from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, Judged, judge, verdict_of
 from wavespeed_runner.sharing.verdict_text import headline
 
 Record = dict[str, Any]
@@ -85,7 +85,7 @@ def test_a_speedup_that_is_a_guess_is_not_claimed(measured: Record) -> None:
     assert claim_of(measured).speedup is None and claim_of(measured).seconds is not None
 
 
-def test_identical_pictures_have_no_psnr(measured: Record) -> None:
+def test_identical_images_have_no_psnr(measured: Record) -> None:
     for sample in measured["samples"]:
         sample["quality"]["psnr"] = None
     assert claim_of(measured).psnr is None
@@ -93,7 +93,7 @@ def test_identical_pictures_have_no_psnr(measured: Record) -> None:
 
 def test_the_same_again_is_reproduced(measured: Record) -> None:
     parts = judge(claim_of(measured), measured)
-    assert said(parts) == dict.fromkeys(("pictures", *OF_PICTURES, "seconds", "speedup"), REPRODUCED)
+    assert said(parts) == dict.fromkeys(("images", *OF_IMAGES, "seconds", "speedup"), REPRODUCED)
     assert verdict_of(parts) == REPRODUCED and differences(claim_of(measured), measured) == []
 
 
@@ -115,7 +115,7 @@ def test_a_likeness_is_held_against_the_interval_and_the_floor(measured: Record,
     with_another_torch(measured)
     parts = judge(claim, again(measured, lambda r: r["quality"]["ssim"].update(mean=ssim)))
     found = said(parts)
-    assert found["ssim"] == verdict and found["pictures"] is None
+    assert found["ssim"] == verdict and found["images"] is None
     assert [part.what for part in parts if part.better] == (["ssim"] if ssim > 0.95 else [])
     assert {found[name] for name in ("mae", "mae_similarity", "seconds", "speedup")} == {REPRODUCED}
     assert verdict_of(parts) == verdict
@@ -160,7 +160,7 @@ def test_the_larger_floor_of_the_two_runs_counts(measured: Record) -> None:
     ("ssim", "verdict"),
     [(0.92, REPRODUCED), (0.91998, WITHIN_NOISE), (0.9191, WITHIN_NOISE), (0.9189, NOT_REPRODUCED)],
 )
-def test_one_picture_without_a_floor_has_a_little_room(measured: Record, ssim: float, verdict: str) -> None:
+def test_one_image_without_a_floor_has_a_little_room(measured: Record, ssim: float, verdict: str) -> None:
     measured["noise_floor"] = None
     del measured["samples"][1:]
     claim = claim_of(measured)
@@ -172,7 +172,7 @@ def test_one_picture_without_a_floor_has_a_little_room(measured: Record, ssim: f
 
 
 def test_intervals_are_the_reports(measured: Record) -> None:
-    """All seeds of a prompt are drawn together: pictures that are alike within a prompt make it no narrower."""
+    """All seeds of a prompt are drawn together: images that are alike within a prompt make it no narrower."""
     samples = measured["samples"] = [deepcopy(one) for one in measured["samples"] for _ in range(8)]
     for number, sample in enumerate(samples):
         sample["seed"] = number % 8
@@ -192,10 +192,10 @@ def test_fewer_steps_than_the_reference_count_as_work_saved(measured: Record) ->
     assert full is not None and claim_of(measured).computed_share == pytest.approx(full / 2, rel=1e-5)
 
 
-def test_other_pictures_without_a_figure_are_not_reproduced(measured: Record) -> None:
+def test_other_images_without_a_figure_are_not_reproduced(measured: Record) -> None:
     measured["quality"] = None
     parts = judge(claim_of(measured), again(measured))
-    assert said(parts)["pictures"] == NOT_REPRODUCED and verdict_of(parts) == NOT_REPRODUCED
+    assert said(parts)["images"] == NOT_REPRODUCED and verdict_of(parts) == NOT_REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_without_spread_a_machine_has_a_twentieth(measured: Record, speedup: flo
     assert said(parts)["speedup"] == verdict and verdict_of(parts) == verdict
 
 
-def test_pictures_that_differ_are_no_noise(measured: Record) -> None:
-    """One picture takes half the other's time, again and again: a cache that hits more often, not a busy machine."""
+def test_images_that_differ_are_no_noise(measured: Record) -> None:
+    """One image takes half the other's time, again and again: a cache that hits more often, not a busy machine."""
     with_raw_seconds(measured, [1.0, 1.0, 1.0], [0.5, 0.5, 0.5])
     claim = claim_of(measured)
     assert claim.seconds is not None and claim.seconds.repeat_floor == 0
@@ -265,7 +265,7 @@ def test_speed_is_not_judged_on_other_hardware(measured: Record) -> None:
     record = again(measured, change, other_pixels=False)
     parts = judge(claim_of(measured), record)
     assert said(parts) == {
-        **dict.fromkeys(("pictures", *OF_PICTURES), REPRODUCED),
+        **dict.fromkeys(("images", *OF_IMAGES), REPRODUCED),
         **dict.fromkeys(("seconds", "speedup")),
     }
     assert verdict_of(parts) == REPRODUCED
@@ -325,20 +325,20 @@ EDITED: dict[str, Change] = {
     "computed_share": lambda c: vars(c).update(computed_share=(c.computed_share or 0) - 0.002),
 }
 """A figure made better, by more than nobody sees and less than the interval is wide."""
-OF_PICTURES = tuple(EDITED)
+OF_IMAGES = tuple(EDITED)
 
 
 @pytest.mark.parametrize("what", EDITED)
-def test_the_same_pictures_have_the_claimed_figures(measured: Record, what: str) -> None:
+def test_the_same_images_have_the_claimed_figures(measured: Record, what: str) -> None:
     claim = claim_of(measured)
     EDITED[what](claim)
     parts = judge(claim, measured)
-    assert said(parts)["pictures"] == REPRODUCED, "the pixels are the same"
-    assert [part.what for part in parts if part.what in OF_PICTURES and part.verdict != REPRODUCED] == [what]
+    assert said(parts)["images"] == REPRODUCED, "the pixels are the same"
+    assert [part.what for part in parts if part.what in OF_IMAGES and part.verdict != REPRODUCED] == [what]
     assert said(parts)[what] == verdict_of(parts) == NOT_REPRODUCED
 
 
-def test_of_the_same_pictures_a_floor_excuses_nothing(measured: Record) -> None:
+def test_of_the_same_images_a_floor_excuses_nothing(measured: Record) -> None:
     claim = claim_of(measured)
     claim.ssim = ClaimedFigure(value=0.91, low=0.88, high=0.92, worst=0.88, repeat_floor=0.5, noise_floor=0.5)
     with_another_torch(measured)
@@ -350,7 +350,7 @@ def test_of_the_same_pictures_a_floor_excuses_nothing(measured: Record) -> None:
     ("what", "off"),
     [("ssim", 5e-4), ("mae_similarity", 2e-4), ("mae", -0.05), ("psnr", 0.05), ("computed_share", -5e-4)],
 )
-def test_of_the_same_pictures_only_rounding_is_let_pass(measured: Record, what: str, off: float) -> None:
+def test_of_the_same_images_only_rounding_is_let_pass(measured: Record, what: str, off: float) -> None:
     """Elsewhere the reference may be another, by as much as nobody sees; another config is no such reason."""
     claim = claim_of(measured)
     if what == "computed_share":
@@ -368,7 +368,7 @@ def test_of_the_same_pictures_only_rounding_is_let_pass(measured: Record, what: 
 
 
 @pytest.mark.parametrize(("part", "value"), [("worst", 0.89), ("low", 0.89), ("high", 0.93)])
-def test_worst_picture_and_interval_are_those_of_the_same_pictures(measured: Record, part: str, value: float) -> None:
+def test_worst_image_and_interval_are_those_of_the_same_images(measured: Record, part: str, value: float) -> None:
     claim = claim_of(measured)
     setattr(claim.ssim, part, value)
     (judged,) = (one for one in judge(claim, measured) if one.what == "ssim")
@@ -391,7 +391,7 @@ def test_better_than_claimed_is_said_and_no_failure(measured: Record) -> None:
 
 
 def test_more_of_the_work_than_claimed_is_not_reproduced(measured: Record) -> None:
-    """Of other pictures a step of each is noise: it may lie on either side of a threshold."""
+    """Of other images a step of each is noise: it may lie on either side of a threshold."""
     claim, share = claim_of(measured), claim_of(measured).computed_share or 0
     steps = [sum(step["computed"] for step in sample["steps"]) for sample in measured["samples"]]
     one_step = share / (sum(steps) / len(steps))
@@ -493,7 +493,7 @@ FOUND: dict[str, Callable[[Record, str, float], Any]] = {
 
 
 def judged_alone(measured: Record, name: str, figure: ClaimedFigure, found: float) -> Judged:
-    """How one figure is judged of other pictures, with other versions: the floor of other numerics counts too."""
+    """How one figure is judged of other images, with other versions: the floor of other numerics counts too."""
     claim = claim_of(measured)
     setattr(claim, name, figure)
     found_in = FOUND.get(name, lambda r, name, value: r["quality"][name].update(mean=value))

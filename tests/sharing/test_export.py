@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.command_line import CommandLine
-from wavespeed_runner.sharing import export
-from wavespeed_runner.sharing.to_experiment import NAME, as_experiment, leaves, yaml_text
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import NOT_IN_PICTURES, as_data, typed
-from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.config.error_messages import EXPLAINED
+from wavespeed_runner.config.schema import NOT_IN_IMAGES, as_data, typed
+from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.record import new_record
+from wavespeed_runner.sharing import export
+from wavespeed_runner.sharing.to_experiment import NAME, as_experiment, leaves, yaml_text
 
 Record = dict[str, Any]
 Finished = tuple[Path, Record]
@@ -56,7 +56,7 @@ def same(record: Record, folder: Path, config_dir: Path | None = None) -> dict[s
     """Exports a record, checks that it composes to the record's config; the document."""
     document, _ = as_experiment(record, config_dir)
     again = composed_again(document, folder, record["plan"]["prompts"])
-    left_out = {*NOT_IN_PICTURES, *(() if "device" in document else ("device",))}
+    left_out = {*NOT_IN_IMAGES, *(() if "device" in document else ("device",))}
     assert {k: v for k, v in again.items() if k not in left_out} == {
         k: v for k, v in record["config"].items() if k not in left_out
     }
@@ -242,7 +242,7 @@ def test_the_file_tells_what_it_is(finished: Finished, exported: str) -> None:
         f"{finished[1]['timing']['speedup']:.2f} times as fast",
         environment["device_name"],
         f"torch {environment['versions']['torch']}",
-        "2 pictures of 2 prompts, 32x32, 6 steps",
+        "2 images of 2 prompts, 32x32, 6 steps",
         "prompts.path=prompts.txt: this file must lie where the command runs",
     ):
         assert words in exported
@@ -257,7 +257,7 @@ def test_the_claim_is_data(finished: Finished, exported: str) -> None:
     assert claim["seconds"]["low"] <= claim["seconds"]["value"] <= claim["seconds"]["high"]
     mad = record["timing"]["mad"]
     assert claim["seconds"]["mad"] == pytest.approx(mad, rel=1e-5), "as in results.csv and in the table"
-    # One timing of each picture: what repeats the same work are the references.
+    # One timing of each image: what repeats the same work are the references.
     references = [one for sample in record["samples"] for one in sample["reference_raw_seconds"]]
     assert [len(sample["raw_seconds"]) for sample in record["samples"]] == [1, 1] and len(references) == 2
     apart = median(abs(one / median(references) - 1) for one in references)
@@ -279,11 +279,11 @@ def test_a_claim_decides_nothing(exported: str, cli: CommandLine, finished: Fini
         plans = [build_plan(compose_job([f"experiment={name}"], [])) for name in ("mine", "bare")]
     claimed, plain = plans
     assert claimed.config.claim is not None and plain.config.claim is None
-    for what in ("fingerprint", "identity", "keys", "reference_keys", "pictures", "reference_pictures"):
+    for what in ("fingerprint", "identity", "keys", "reference_keys", "images", "reference_images"):
         assert getattr(claimed, what) == getattr(plain, what), what
-    from wavespeed_runner.records.record import picture_data
+    from wavespeed_runner.records.record import image_data
 
-    assert picture_data(claimed.config, "x", 0, "f") == picture_data(plain.config, "x", 0, "f")
+    assert image_data(claimed.config, "x", 0, "f") == image_data(plain.config, "x", 0, "f")
 
 
 def test_an_exported_run_is_exported_again_with_its_own_claim(exported: str, finished: Finished) -> None:
@@ -313,7 +313,7 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
 REFUSED: dict[str, tuple[Callable[[Record], Any], str]] = {
     "failed": (lambda r: r.update(status="failed", error={"message": "no memory"}), "status failed (no memory): only"),
     "interrupted": (lambda r: r.update(status="interrupted"), "status interrupted (it did not get to its end): only"),
-    "no pictures": (lambda r: r.update(samples=[]), "no picture in it"),
+    "no images": (lambda r: r.update(samples=[]), "no image in it"),
     "another version": (lambda r: r.update(schema_version=99), "not a record of schema version"),
 }
 

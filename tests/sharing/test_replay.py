@@ -1,4 +1,4 @@
-"""Replay: the same pictures again from a picture, a record or a config, and nothing else from what a stranger sends."""
+"""Replay: the same images again from an image, a record or a config, and nothing else from what a stranger sends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import yaml
 from PIL import Image
 
 from tests.conftest import PROMPTS
-from wavespeed_runner.sharing import replay
 from wavespeed_runner.config.schema import MeasureConfig
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.record import PICTURE_KEY
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.sharing import replay
 
 Finished = tuple[Path, dict[str, Any]]
 Replayed = Callable[..., tuple[int, str, str]]
@@ -46,25 +46,25 @@ def refused(result: tuple[int, str, str], words: str) -> None:
     assert list(Path().iterdir()) == []
 
 
-def picture_of(finished: Finished, part: str = "images") -> Path:
+def image_of(finished: Finished, part: str = "images") -> Path:
     return min((finished[0] / part).iterdir())
 
 
 def with_config(finished: Finished, target: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """The finished run's first picture with other metadata."""
-    image, texts = read_png(picture_of(finished))
-    about = json.loads(texts[PICTURE_KEY])
+    """The finished run's first image with other metadata."""
+    image, texts = read_png(image_of(finished))
+    about = json.loads(texts[IMAGE_KEY])
     change(about["config"])
-    write_png(target, image, metadata={PICTURE_KEY: json.dumps(about)})
+    write_png(target, image, metadata={IMAGE_KEY: json.dumps(about)})
     return target
 
 
 @pytest.mark.parametrize("part", ["images", "reference"])
-def test_a_picture_gives_the_same_picture(finished: Finished, replayed: Replayed, part: str) -> None:
-    status, out, _ = replayed(picture_of(finished, part))
-    assert status == 0 and "identical, 1 of 1 pictures" in out
+def test_a_image_gives_the_same_image(finished: Finished, replayed: Replayed, part: str) -> None:
+    status, out, _ = replayed(image_of(finished, part))
+    assert status == 0 and "identical, 1 of 1 images" in out
     (again,) = Path("outputs/runs").glob("*/*-replay/images/*.png")
-    assert (read_png(again)[0] == read_png(picture_of(finished, part))[0]).all()
+    assert (read_png(again)[0] == read_png(image_of(finished, part))[0]).all()
 
 
 MEASURED = {
@@ -74,7 +74,7 @@ MEASURED = {
 """Every key of `measure` but `reference`, which takes the others' point away; none at its default."""
 
 
-def test_a_picture_that_was_measured_in_every_way_gives_the_same(
+def test_a_image_that_was_measured_in_every_way_gives_the_same(
     composed: Any, replayed: Replayed, tmp_path: Path
 ) -> None:
     assert {*MEASURED, "reference"} == {field.name for field in fields(MeasureConfig)}
@@ -83,25 +83,25 @@ def test_a_picture_that_was_measured_in_every_way_gives_the_same(
     assert all(config["measure"][key] != default[key] for key in MEASURED)
     record = run_plan(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
-    status, out, err = replayed(picture_of((tmp_path / "run", record)))
-    assert status == 0 and "identical, 1 of 1 pictures" in out, err
+    status, out, err = replayed(image_of((tmp_path / "run", record)))
+    assert status == 0 and "identical, 1 of 1 images" in out, err
 
 
 @pytest.mark.parametrize("key", [*MEASURED, "reference"])
 def test_no_key_of_measure_stands_in_the_way(finished: Finished, tmp_path: Path, key: str) -> None:
     value = yaml.safe_load(MEASURED.get(key, "false"))
-    picture = with_config(finished, tmp_path / "x.png", lambda c: c["measure"].update({key: value}))
-    plan, _ = replay._planned(picture, {})
+    image = with_config(finished, tmp_path / "x.png", lambda c: c["measure"].update({key: value}))
+    plan, _ = replay._planned(image, {})
     assert not plan.config.measure.reference and not plan.config.measure.in_turn
 
 
 @pytest.mark.parametrize("name", ["record.json", "config.yaml"])
-def test_a_record_and_the_config_beside_it_give_all_pictures_again(
+def test_a_record_and_the_config_beside_it_give_all_images_again(
     finished: Finished, replayed: Replayed, family: Any, name: str
 ) -> None:
     calls = family()
     status, out, _ = replayed(finished[0] / name)
-    assert status == 0 and "identical, 2 of 2 pictures" in out
+    assert status == 0 and "identical, 2 of 2 images" in out
     assert calls.count("load") == 1 and calls.count("decode") == 4, "nothing comes from a store"
 
 
@@ -158,7 +158,7 @@ def test_another_prompt_in_the_config_beside_a_record_is_followed(
 
 
 def test_an_edited_pixel_is_noticed(finished: Finished, replayed: Replayed, tmp_path: Path) -> None:
-    pixels, texts = read_png(picture_of(finished))
+    pixels, texts = read_png(image_of(finished))
     pixels = pixels.copy()
     pixels[0, 0, 0] ^= 1
     write_png(tmp_path / "edited.png", pixels, metadata=texts)
@@ -173,10 +173,10 @@ def test_other_versions_are_named(finished: Finished, replayed: Replayed, tmp_pa
     record["samples"][0]["pixels_sha256"] = "0" * 64
     (tmp_path / "record.json").write_text(json.dumps(record))
     status, out, _ = replayed(tmp_path / "record.json")
-    assert status == 1 and "not identical, 1 of 2 pictures are the same; what changed: torch 0.1 -> " in out
+    assert status == 1 and "not identical, 1 of 2 images are the same; what changed: torch 0.1 -> " in out
 
 
-def test_outputs_in_a_picture_are_ignored_and_on_the_command_line_are_not(
+def test_outputs_in_a_image_are_ignored_and_on_the_command_line_are_not(
     finished: Finished, replayed: Replayed, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -201,7 +201,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_config_in_a_picture_is_refused_in_one_line(
+def test_a_hostile_config_in_a_image_is_refused_in_one_line(
     finished: Finished, replayed: Replayed, tmp_path: Path, attack: str
 ) -> None:
     change, words = HOSTILE[attack]
@@ -228,8 +228,8 @@ NOTHING_OF_OURS: dict[str, tuple[str, bytes]] = {
     "code in YAML": ("config.yaml", b"graph: !!python/object/apply:os.system [ls]"),
     "YAML that holds itself": ("config.yaml", b"graph: &a {b: *a}"),
     "an experiment": ("mine.yaml", b"steps: 3"),
-    "bytes for a picture": ("x.png", b"\x89PNG\r\n\x1a\n" + b"x" * 99),
-    "an empty picture": ("x.png", b""),
+    "bytes for an image": ("x.png", b"\x89PNG\r\n\x1a\n" + b"x" * 99),
+    "an empty image": ("x.png", b""),
     "another kind of file": ("x.jpg", b"x"),
 }
 
@@ -241,13 +241,13 @@ def test_a_file_that_no_run_has_left_is_refused_in_one_line(replayed: Replayed, 
     refused(replayed(tmp_path / name), name)
 
 
-def test_a_picture_of_another_program_is_refused(replayed: Replayed, tmp_path: Path) -> None:
+def test_a_image_of_another_program_is_refused(replayed: Replayed, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
     refused(replayed(tmp_path / "x.png"), "carries no config of ours")
 
 
-def test_a_difference_picture_is_refused(finished: Finished, replayed: Replayed) -> None:
-    refused(replayed(picture_of(finished, "difference")), "carries no config of ours")
+def test_a_difference_image_is_refused(finished: Finished, replayed: Replayed) -> None:
+    refused(replayed(image_of(finished, "difference")), "carries no config of ours")
 
 
 def test_a_missing_file_and_a_folder_are_refused(replayed: Replayed, tmp_path: Path) -> None:
@@ -256,13 +256,13 @@ def test_a_missing_file_and_a_folder_are_refused(replayed: Replayed, tmp_path: P
 
 
 def test_one_file_is_needed(replayed: Replayed, finished: Finished) -> None:
-    refused(replayed(picture_of(finished), "seed=3"), "one file is needed")
+    refused(replayed(image_of(finished), "seed=3"), "one file is needed")
 
 
-def test_a_strangers_picture_may_not_have_another_one_read(
+def test_a_strangers_image_may_not_have_another_one_read(
     finished: Finished, tmp_path: Path, replayed: Replayed
 ) -> None:
-    (tmp_path / "secret.png").write_bytes(picture_of(finished).read_bytes())
+    (tmp_path / "secret.png").write_bytes(image_of(finished).read_bytes())
     image = str(tmp_path / "secret.png")
     stages = {"image": {"stage": "read_image", "inputs": {}, "options": {"path": image}}}
 
@@ -275,7 +275,7 @@ def test_a_strangers_picture_may_not_have_another_one_read(
     refused(replayed(evil), f"graph.stages.image.options.path={image}: a config file may name a relative")
 
 
-def test_a_picture_that_started_from_another_is_run_again_with_that_one(
+def test_a_image_that_started_from_another_is_run_again_with_that_one(
     composed: Callable[..., dict[str, Any]], tmp_path: Path, replayed: Replayed
 ) -> None:
     image = tmp_path / "photo.png"
@@ -283,7 +283,7 @@ def test_a_picture_that_started_from_another_is_run_again_with_that_one(
     config = {**composed("graph=image_to_image"), "image": str(image), "outputs": str(tmp_path / "outputs")}
     record = run_plan(build_plan(config), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
-    (picture,) = (tmp_path / "run" / "images").iterdir()
-    refused(replayed(picture), "give another on the command line, image=FILE")
-    status, out, _ = replayed(picture, f"image={image}")
+    (made,) = (tmp_path / "run" / "images").iterdir()
+    refused(replayed(made), "give another on the command line, image=FILE")
+    status, out, _ = replayed(made, f"image={image}")
     assert status == 0 and "identical, 1 of 1" in out

@@ -55,7 +55,7 @@ def other_pixels(text: str) -> str:
     return re.sub(r'(?m)^  - "[0-9a-f]{64}"$', f'  - "{"0" * 64}"', text)
 
 
-def test_the_same_pictures_are_reproduced(text: str, replayed: Callable[..., Said], family: Any) -> None:
+def test_the_same_images_are_reproduced(text: str, replayed: Callable[..., Said], family: Any) -> None:
     calls = family()
     status, out, _ = replayed(text)
     assert status == 0 and "\nreplay: reproduced; better than claimed: seconds, speedup\n" in out, out
@@ -66,9 +66,9 @@ def test_the_same_pictures_are_reproduced(text: str, replayed: Callable[..., Sai
     assert calls.count("decode") == 4, "everything was computed again"
 
 
-def test_figures_stand_in_for_other_pictures(text: str, replayed: Callable[..., Said]) -> None:
+def test_figures_stand_in_for_other_images(text: str, replayed: Callable[..., Said]) -> None:
     status, out, _ = replayed(other_pixels(text))
-    assert status == 0 and "\nreplay: reproduced, with other pictures; " in out and "0 of 2 are the same" in out
+    assert status == 0 and "\nreplay: reproduced, with other images; " in out and "0 of 2 are the same" in out
     assert re.search(r"  ssim +0\.\d+, claimed 0\.\d+ \(.*\), noise 0\.001: reproduced", out)
 
 
@@ -83,7 +83,7 @@ def test_a_figure_that_is_off_is_named_and_why(text: str, replayed: Callable[...
 def test_a_figure_inside_the_noise_floor_is_within_noise(text: str, replayed: Callable[..., Said]) -> None:
     figure = "{value: 0.9999, low: 0.9998, high: 1.0, repeat_floor: 0.96}"
     status, out, _ = replayed(with_figures(other_pixels(text), ssim=figure))
-    assert status == 0 and "replay: within noise, with other pictures; better" in out
+    assert status == 0 and "replay: within noise, with other images; better" in out
     assert "; nothing else differs: the file was edited, or this machine does not repeat itself\n" in out
     assert "noise 0.04: within noise" in out
 
@@ -133,7 +133,7 @@ def test_files_are_given_on_the_command_line(text: str, replayed: Callable[..., 
 def test_a_record_that_is_run_again_has_its_figures_shown(
     finished: Finished, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without verdicts, also where they are far off: whether the pictures are the same decides."""
+    """Without verdicts, also where they are far off: whether the images are the same decides."""
     record = json.loads((finished[0] / "record.json").read_text())
     record["timing"]["speedup"] = 99.0
     Path("record.json").write_text(json.dumps(record))
@@ -175,7 +175,7 @@ LACKING: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("what", LACKING)
 def test_a_record_that_lacks_figures_is_replayed_all_the_same(finished: Finished, text: str, what: str) -> None:
-    """All that it takes is the config; then nothing more is claimed than the pictures. Planned only."""
+    """All that it takes is the config; then nothing more is claimed than the images. Planned only."""
     record = json.loads((finished[0] / "record.json").read_text())
     Path("record.json").write_text(json.dumps(record))
     assert replay._planned(Path("record.json"), {})[1]["claim"] is not None
@@ -188,7 +188,7 @@ def test_a_record_that_lacks_figures_is_replayed_all_the_same(finished: Finished
     assert list(claims["pixels"].values()) == [sample["pixels_sha256"] for sample in record["samples"]]
 
 
-def test_a_record_without_an_environment_is_compared_by_its_pictures(
+def test_a_record_without_an_environment_is_compared_by_its_images(
     finished: Finished, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = json.loads((finished[0] / "record.json").read_text())
@@ -197,15 +197,15 @@ def test_a_record_without_an_environment_is_compared_by_its_pictures(
     assert replay.main(["record.json"]) == 0 and "identical, 2 of 2" in capsys.readouterr().out
 
 
-def test_an_edited_figure_of_the_same_pictures_is_noticed(text: str, replayed: Callable[..., Said]) -> None:
+def test_an_edited_figure_of_the_same_images_is_noticed(text: str, replayed: Callable[..., Said]) -> None:
     status, out, _ = replayed(re.sub(r"(?m)^(  ssim: \{value: )[\d.]+", r"\g<1>0.99999", text))
     assert status == 1 and "\nreplay: not reproduced (ssim); the claim contradicts itself; " in out, out
-    assert "; the pictures are the same, but not their claimed ssim: the file was edited, or the reference is" in out
+    assert "; the images are the same, but not their claimed ssim: the file was edited, or the reference is" in out
     assert re.search(r"  claim +contradicts itself: ssim 0\.99999 lies outside its own ", out)
     assert "2 of 2 are the same, pixel for pixel: reproduced" in out
 
 
-def test_edited_hashes_are_told_from_other_pictures(text: str, replayed: Callable[..., Said]) -> None:
+def test_edited_hashes_are_told_from_other_images(text: str, replayed: Callable[..., Said]) -> None:
     status, out, _ = replayed(other_pixels(text))
     words = "; the likeness is the claimed one to the last digit, so hashes were edited\n"
     assert status == 0 and words in out and "does not repeat itself" not in out, out
@@ -215,7 +215,7 @@ def test_another_config_than_the_claimed_one_is_said(text: str, replayed: Callab
     """Versions and machine are the same, and the fingerprint is not."""
     other = "the config or the weights are not those that were claimed"
     status, out, _ = replayed(with_figures(text, fingerprint='"0123456789abcdef"'))
-    assert status == 0 and f"; {other}, or the fingerprint was edited: the pictures are the same (" in out, out
+    assert status == 0 and f"; {other}, or the fingerprint was edited: the images are the same (" in out, out
     assert "fingerprint 0123456789ab -> " in out
     _, out, _ = replayed(re.sub(r"(?m)^steps: \d+$", "steps: 5", text))
     assert f"; {other} (fingerprint " in out and "0 of 2 are the same" in out, out
@@ -287,7 +287,7 @@ def test_a_claim_has_types(text: str, replayed: Callable[..., Said], figures: di
     assert (status, out, err.count("\n")) == (2, "", 1) and words in err, err
 
 
-def test_a_claim_in_a_picture_or_config_is_nothing(finished: Finished, text: str, tmp_path: Path) -> None:
+def test_a_claim_in_a_image_or_config_is_nothing(finished: Finished, text: str, tmp_path: Path) -> None:
     """Only of an experiment is it judged: elsewhere it would stand in for what the pixels say."""
     config = (finished[0] / "config.yaml").read_text().replace("claim: null", "claim: {prompts: 2}")
     (tmp_path / "config.yaml").write_text(config)

@@ -1,4 +1,4 @@
-"""Reading pictures to start from: cut as said, whatever they are; what cannot be read is said while planning."""
+"""Reading images to start from: cut as said, whatever they are; what cannot be read is said while planning."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def read(image: Image.Image, path: Path, width: int = 32, height: int = 32, **sa
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
-def test_a_picture_of_the_right_size_comes_as_it_is(tmp_path: Path, suffix: str) -> None:
+def test_a_image_of_the_right_size_comes_as_it_is(tmp_path: Path, suffix: str) -> None:
     image = stripes(RED, BLUE)
     save = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {"lossless": True}
     made = read(image, tmp_path / f"x.{suffix}", **({} if suffix == "png" else save))
     assert abs(made.astype(int) - np.asarray(image)).max() <= (3 if suffix == "jpg" else 0)
 
 
-def test_a_wide_picture_is_cut_evenly_at_both_sides(tmp_path: Path) -> None:
+def test_a_wide_image_is_cut_evenly_at_both_sides(tmp_path: Path) -> None:
     made = read(stripes(BLUE, RED, RED, BLUE, width=128), tmp_path / "x.png", width=32, height=16)
     assert (made[:, 4:-4] == RED).all() and np.array_equal(made, made[:, ::-1])  # smooth edges reach 3 pixels in
 
 
-def test_a_small_picture_is_enlarged_to_cover(tmp_path: Path) -> None:
+def test_a_small_image_is_enlarged_to_cover(tmp_path: Path) -> None:
     made = read(stripes(RED, RED, width=8, height=4), tmp_path / "x.png", width=32, height=32)
     assert (made == RED).all()
 
@@ -56,7 +56,7 @@ def test_it_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     assert (made[:16] == RED).all() and (made[16:] == BLUE).all()
 
 
-def test_what_is_transparent_shows_white_in_a_picture_and_black_in_a_mask(tmp_path: Path) -> None:
+def test_what_is_transparent_shows_white_in_a_image_and_black_in_a_mask(tmp_path: Path) -> None:
     clear = stripes((255, 0, 0, 255), (255, 255, 255, 0))
     made = read(clear, tmp_path / "x.png")
     assert (made[:, :16] == RED).all() and (made[:, 16:] == 255).all()
@@ -80,18 +80,18 @@ def test_a_mask_is_grey(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "a text": (b"hello", "no picture that can be read"),
-    "nothing": (b"", "no picture that can be read"),
+    "a text": (b"hello", "no image that can be read"),
+    "nothing": (b"", "no image that can be read"),
     "another format": (
         b"GIF89a\x01\x00\x01\x00\x00\xff\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x00;",
-        "no picture",
+        "no image",
     ),
 }
 
 
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize("key", ["image", "mask"])
-def test_what_is_no_picture_is_refused_by_the_plan(planned: Planned, tmp_path: Path, key: str, what: str) -> None:
+def test_what_is_no_image_is_refused_by_the_plan(planned: Planned, tmp_path: Path, key: str, what: str) -> None:
     raw, words = BROKEN[what]
     path = tmp_path / "x.png"
     path.write_bytes(raw)
@@ -99,7 +99,7 @@ def test_what_is_no_picture_is_refused_by_the_plan(planned: Planned, tmp_path: P
         planned("graph=inpaint", **{key: str(path)})
 
 
-def test_a_picture_that_is_cut_off_is_refused_by_the_plan(planned: Planned, tmp_path: Path) -> None:
+def test_a_image_that_is_cut_off_is_refused_by_the_plan(planned: Planned, tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     Image.effect_noise((64, 64), 50).save(path)
     path.write_bytes(path.read_bytes()[:-800])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from training.scenes import Demand, Thing, place, render
+from wavespeed_runner.artifacts import Crops, Images, Regions
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.planning.plan import Plan
@@ -18,11 +19,10 @@ from wavespeed_runner.stages import stage
 from wavespeed_runner.stages.detect_shapes import DetectShapesOptions, detect_shapes
 from wavespeed_runner.stages.overlay import OverlayOptions, overlay
 from wavespeed_runner.stages.regions import CropRegionsOptions, PasteRegionsOptions, crop_regions, paste_regions
-from wavespeed_runner.artifacts import Crops, Images, Regions
 
 
-def images(*pictures: Any) -> Images:
-    return Images(tensors={"images": np.stack(pictures)})
+def images(*images: Any) -> Images:
+    return Images(tensors={"images": np.stack(images)})
 
 
 def regions(*boxes: tuple[int, int, int, int], of: tuple[int, ...] = ()) -> Regions:
@@ -55,22 +55,22 @@ def test_every_object_of_a_scene_is_found_where_it_is(background: str | None) ->
 
 
 def test_scores_say_how_far_a_colour_is_from_the_ground() -> None:
-    picture = np.full((64, 64, 3), 255, np.uint8)
-    picture[10:20, 10:20], picture[40:50, 40:50] = 0, (255, 255, 0)
-    scores = detect_shapes(DetectShapesOptions(), images=images(picture)).tensors["scores"]
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[10:20, 10:20], image[40:50, 40:50] = 0, (255, 255, 0)
+    scores = detect_shapes(DetectShapesOptions(), images=images(image)).tensors["scores"]
     assert scores.tolist() == pytest.approx([1.0, 1 / 3**0.5])
 
 
 def test_touching_corners_are_one_region_and_speckles_are_none() -> None:
-    picture = np.full((64, 64, 3), 255, np.uint8)
-    picture[10:20, 10:20], picture[20:30, 20:30], picture[50:52, 50:52] = 0, 0, 0
-    found = detect_shapes(DetectShapesOptions(), images=images(picture))
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[10:20, 10:20], image[20:30, 20:30], image[50:52, 50:52] = 0, 0, 0
+    found = detect_shapes(DetectShapesOptions(), images=images(image))
     assert found.tensors["boxes"].tolist() == [[10, 10, 30, 30]] and found.data["labels"] == ["shape"]
-    all_of_them = detect_shapes(DetectShapesOptions(smallest=0.0), images=images(picture))
+    all_of_them = detect_shapes(DetectShapesOptions(smallest=0.0), images=images(image))
     assert all_of_them.tensors["boxes"].tolist() == [[10, 10, 30, 30], [50, 50, 52, 52]]
 
 
-def test_an_empty_picture_has_no_regions_and_that_can_be_stored() -> None:
+def test_an_empty_image_has_no_regions_and_that_can_be_stored() -> None:
     found = detect_shapes(DetectShapesOptions(), images=images(np.full((64, 64, 3), 128, np.uint8)))
     again = Regions.from_bytes(found.to_bytes())
     assert again.tensors["boxes"].shape == (0, 4) and again.tensors["of"].shape == (0,)
@@ -88,36 +88,36 @@ WINDOWS = {
     "grown to the shape, about its middle": ((10, 10, 30, 20), 0.0, (10, 5, 30, 25)),
     "moved inwards at the edge": ((0, 0, 16, 16), 0.25, (0, 0, 24, 24)),
     "and at the other": ((48, 32, 64, 48), 0.25, (40, 24, 64, 48)),
-    "cut to the picture": ((0, 0, 64, 48), 1.0, (0, 0, 64, 48)),
+    "cut to the image": ((0, 0, 64, 48), 1.0, (0, 0, 64, 48)),
 }
 
 
 @pytest.mark.parametrize("case", WINDOWS)
 def test_what_is_cut_out(case: str) -> None:
     box, padding, window = WINDOWS[case]
-    picture = noise()
+    image = noise()
     options = CropRegionsOptions(width=32, height=32, padding=padding)
-    crops = crop_regions(options, images=images(picture), regions=regions(box))
+    crops = crop_regions(options, images=images(image), regions=regions(box))
     assert crops.data["windows"] == [window]
     left, top, right, bottom = window
-    part = Image.fromarray(picture[top:bottom, left:right])
+    part = Image.fromarray(image[top:bottom, left:right])
     assert np.array_equal(crops.tensors["images"][0], np.asarray(part.resize((32, 32), Image.Resampling.LANCZOS)))
 
 
-def test_regions_of_several_pictures_are_cut_out_of_their_own() -> None:
-    pictures = [noise(seed=seed) for seed in range(3)]
+def test_regions_of_several_images_are_cut_out_of_their_own() -> None:
+    several = [noise(seed=seed) for seed in range(3)]
     options = CropRegionsOptions(width=16, height=16, padding=0.0)
     boxes = regions((0, 0, 16, 16), (16, 16, 32, 32), of=(2, 0))
-    crops = crop_regions(options, images=images(*pictures), regions=boxes)
-    assert np.array_equal(crops.tensors["images"], [pictures[2][:16, :16], pictures[0][16:32, 16:32]])
+    crops = crop_regions(options, images=images(*several), regions=boxes)
+    assert np.array_equal(crops.tensors["images"], [several[2][:16, :16], several[0][16:32, 16:32]])
     white = Images(tensors={"images": np.full_like(crops.tensors["images"], 255)})
-    made = paste_regions(PasteRegionsOptions(feather=0.0), images=images(*pictures), crops=crops, refined=white)
-    expected = [picture.copy() for picture in pictures]
+    made = paste_regions(PasteRegionsOptions(feather=0.0), images=images(*several), crops=crops, refined=white)
+    expected = [own.copy() for own in several]
     expected[2][:16, :16] = expected[0][16:32, 16:32] = 255
     assert np.array_equal(made.tensors["images"], expected)
 
 
-def test_edges_fade_into_the_picture_but_not_on_its_own_edge() -> None:
+def test_edges_fade_into_the_image_but_not_on_its_own_edge() -> None:
     black = np.zeros((40, 40, 3), np.uint8)
     crops = Crops(tensors={"images": black[None, :20, :20]}, data={"of": [0], "windows": [(0, 10, 20, 30)]})
     white = images(np.full((20, 20, 3), 255, np.uint8))
@@ -132,18 +132,18 @@ def test_edges_fade_into_the_picture_but_not_on_its_own_edge() -> None:
     assert not outside.any()
 
 
-def test_no_regions_leave_the_picture_as_it_is() -> None:
-    picture = noise()
-    crops = crop_regions(CropRegionsOptions(width=32, height=32), images=images(picture), regions=regions())
+def test_no_regions_leave_the_image_as_it_is() -> None:
+    image = noise()
+    crops = crop_regions(CropRegionsOptions(width=32, height=32), images=images(image), regions=regions())
     assert crops.tensors["images"].shape == (0, 32, 32, 3)
     again = Crops.from_bytes(crops.to_bytes())
-    made = paste_regions(PasteRegionsOptions(), images=images(picture), crops=again, refined=again)
-    assert np.array_equal(made.tensors["images"][0], picture)
+    made = paste_regions(PasteRegionsOptions(), images=images(image), crops=again, refined=again)
+    assert np.array_equal(made.tensors["images"][0], image)
 
 
-def test_another_number_of_pictures_than_was_cut_out_is_an_error() -> None:
+def test_another_number_of_images_than_was_cut_out_is_an_error() -> None:
     crops = crop_regions(CropRegionsOptions(width=16, height=16), images=images(noise()), regions=regions((0, 0, 9, 9)))
-    with pytest.raises(RunError, match="1 regions were cut out, 2 pictures came back"):
+    with pytest.raises(RunError, match="1 regions were cut out, 2 images came back"):
         paste_regions(PasteRegionsOptions(), images=images(noise()), crops=crops, refined=images(noise(), noise()))
 
 

@@ -1,4 +1,4 @@
-"""Enlarging pictures and latents: sizes that the model can take, and the arithmetic of Pillow and torch."""
+"""Enlarging images and latents: sizes that the model can take, and the arithmetic of Pillow and torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from wavespeed_runner.artifacts import Images, Latents, Pipeline
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.family import same_layout
 from wavespeed_runner.stages.upscale import (
@@ -20,7 +21,6 @@ from wavespeed_runner.stages.upscale import (
     upscale,
     upscale_latents,
 )
-from wavespeed_runner.artifacts import Images, Latents, Pipeline
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
 
@@ -31,7 +31,7 @@ def pipeline(multiple: int = 16) -> Pipeline:
 
 
 @pytest.mark.parametrize("method", list(Method))
-def test_pictures_are_enlarged_as_pillow_does(method: Method) -> None:
+def test_images_are_enlarged_as_pillow_does(method: Method) -> None:
     options = UpscaleOptions(scale=2.0, method=method)
     made = upscale(options, pipeline=pipeline(), images=Images(tensors={"images": PIXELS})).tensors["images"]
     filters = {"lanczos": Image.LANCZOS, "bicubic": Image.BICUBIC, "nearest": Image.NEAREST}

@@ -28,7 +28,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "bytes": lambda folder: write_whole(folder / "file.bin", b"one", b"two"),
     "text": lambda folder: write_text(folder / "file.txt", "text"),
     "a record": lambda folder: write_record(folder, {"a": 1}),
-    "a picture": lambda folder: write_png(folder / "file.png", PIXELS, metadata={}),
+    "an image": lambda folder: write_png(folder / "file.png", PIXELS, metadata={}),
     "a calibration": lambda folder: calibration_file.save(CALIBRATION, folder / "file.yaml"),
     "a store's entry": lambda folder: Store(folder).write(KEY, b"payload", stage="encode"),
 }

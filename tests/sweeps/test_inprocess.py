@@ -16,9 +16,9 @@ import pytest
 from tests.children import started
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import RunError
+from wavespeed_runner.execution.runner import write_record
 from wavespeed_runner.models import pipeline_call as call
 from wavespeed_runner.models.weights import pretrained
-from wavespeed_runner.execution.runner import write_record
 from wavespeed_runner.storage.atomic import write_text
 from wavespeed_runner.storage.store import Store
 from wavespeed_runner.sweeps import folder, worker
@@ -28,7 +28,7 @@ LONG = 120
 
 
 def sweep(home: Path, *overrides: str) -> list[str]:
-    """Three jobs of one picture each, without a reference; what is given later replaces what is here."""
+    """Three jobs of one image each, without a reference; what is given later replaces what is here."""
     given = [
         "model.init=tiny", "device=cpu", "width=32", "height=32", "steps=4", "measure=none", "prompt='a red circle'",
         "seed=1,2,3", f"outputs={home / 'outputs'}",
@@ -135,7 +135,7 @@ def test_a_failed_job_leaves_nothing_in_memory_and_the_others_finish(
     assert "job 0 (seed=1): stage denoise: OutOfMemory: CUDA out of memory. Tried to allocate 20.00 GiB" in said
 
 
-@pytest.mark.parametrize("where", ["latents", "picture"])
+@pytest.mark.parametrize("where", ["latents", "image"])
 def test_a_result_that_is_not_a_number_is_a_failure_with_its_reason(
     family: Any, tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import TINY, CommandLine
-from wavespeed_runner.cli.main import parse
-from wavespeed_runner.errors import ConfigError, Unfit
+from wavespeed_runner.config.arguments import parse
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
+from wavespeed_runner.errors import ConfigError, Unfit
 from wavespeed_runner.sweeps.jobs import Job, jobs_of, plan_again
 
 PAIRED = "steps: 6\npoints: [{steps: 4, cache: none}, {cache: fbcache, cache.residual_diff_threshold: 0.1}]\n"

@@ -31,7 +31,7 @@ WRITES = ("replace", "fsync", "unlink")
 
 
 def sweep(outputs: Path) -> list[str]:
-    """Three jobs of two pictures, each with its reference."""
+    """Three jobs of two images, each with its reference."""
     prompts = outputs.parent / "prompts.txt"
     prompts.write_text("a red circle\na blue square\n")
     return [

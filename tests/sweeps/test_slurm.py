@@ -66,7 +66,7 @@ class Sweep:
     def status(self, number: int) -> str | None:
         return self.record(number).get("status")
 
-    def has_pictures(self, number: int, count: int = 1) -> Callable[[], bool]:
+    def has_images(self, number: int, count: int = 1) -> Callable[[], bool]:
         return lambda: len(self.record(number).get("samples", ())) >= count
 
     def submitted(self) -> dict[str, Any]:
@@ -141,14 +141,14 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
     (sweep.folder / "1" / "images").write_text("in the way")
     given = ("measure=none", "measure.repeats=1,2,100")
     process = sweep.start(*given)
-    until(sweep.has_pictures(2))
+    until(sweep.has_images(2))
     until(lambda: sweep.status(1) == "failed")
     first = sweep.task(2)
     slurm("scancel", first)
     status, said = ended(process)
     assert status == 1, said
     assert (sweep.status(0), sweep.status(1)) == ("completed", "failed")
-    assert re.search(r"job 1 .*stage pictures: .*images", said), said
+    assert re.search(r"job 1 .*stage images: .*images", said), said
     assert f"Slurm job {first}: CANCELLED" in said and "scancel" in said
     assert json.loads((sweep.folder / "2" / "lost.json").read_text())["reason"].startswith(f"Slurm job {first}: CANC")
     # Slurm's own books agree.
@@ -173,7 +173,7 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
 def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_what_is_there(sweep: Sweep) -> None:
     given = ("measure=none", "measure.repeats=1,100")
     process = sweep.start(*given)
-    until(sweep.has_pictures(1))
+    until(sweep.has_images(1))
     process.send_signal(signal.SIGINT)
     status, said = ended(process)
     task = sweep.task(1)
@@ -192,7 +192,7 @@ def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_wh
 
 def test_a_job_whose_node_is_lost_goes_on_when_there_is_one_again(sweep: Sweep) -> None:
     process = sweep.start("measure=none", "measure.repeats=100")
-    until(sweep.has_pictures(0))
+    until(sweep.has_images(0))
     node = slurm("sinfo", "--noheader", "--format=%n").split()[0]
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     until(lambda: "Restarts=1" in slurm("scontrol", "-o", "show", "job", sweep.task(0)))

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner.config.schema import CONF
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.sweeps.launchers.slurm import launcher as slurm, options as slurm_options, queue as slurm_queue
 from wavespeed_runner.sweeps.folder import SweepFolder
+from wavespeed_runner.sweeps.launchers.slurm import launcher as slurm
+from wavespeed_runner.sweeps.launchers.slurm import options as slurm_options
+from wavespeed_runner.sweeps.launchers.slurm import queue as slurm_queue
 from wavespeed_runner.sweeps.launchers.slurm.options import Options, minutes, options_of
 from wavespeed_runner.sweeps.launchers.slurm.queue import ENDED, State, read_job, read_queue, why_lost
 from wavespeed_runner.sweeps.launchers.slurm.submit import Refused, _outside_of_any_job, _parameters, _words

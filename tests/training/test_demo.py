@@ -41,7 +41,7 @@ def test_what_the_pipeline_reads_from_the_configuration_is_there(pipe: FluxPipel
 
 def test_a_plain_call_gives_what_was_asked_for(pipe: FluxPipeline) -> None:
     prompt = "a red circle above a blue square"
-    picture = pipe(
+    image = pipe(
         prompt,
         height=64,
         width=64,
@@ -49,7 +49,7 @@ def test_a_plain_call_gives_what_was_asked_for(pipe: FluxPipeline) -> None:
         max_sequence_length=20,
         generator=torch.Generator().manual_seed(0),
     ).images[0]
-    verdict = judge(np.asarray(picture), prompt)
+    verdict = judge(np.asarray(image), prompt)
     assert verdict.right, verdict.problems
 
 

@@ -43,8 +43,8 @@ def test_a_plain_call_gives_what_was_asked_for(pipe: StableDiffusionPipeline) ->
     """With nothing but the pipeline's defaults, which guide with a scale of 7.5."""
     prompt = "a red circle above a blue square"
     seed = torch.Generator().manual_seed(0)
-    picture = pipe(prompt, height=64, width=64, num_inference_steps=25, generator=seed).images[0]
-    verdict = judge(np.asarray(picture), prompt)
+    image = pipe(prompt, height=64, width=64, num_inference_steps=25, generator=seed).images[0]
+    verdict = judge(np.asarray(image), prompt)
     assert verdict.right, verdict.problems
 
 
@@ -53,15 +53,15 @@ def test_another_sampler_takes_over_the_configuration(pipe: StableDiffusionPipel
     prompt = "a yellow square on a gray background"
     other = StableDiffusionPipeline(**{**pipe.components, "scheduler": sampler.from_config(pipe.scheduler.config)})
     other.set_progress_bar_config(disable=True)
-    (picture,) = generate(other, [prompt])
-    verdict = judge(picture, prompt)
+    (image,) = generate(other, [prompt])
+    verdict = judge(image, prompt)
     assert verdict.right, verdict.problems
 
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_held_out_captions(pipe: StableDiffusionPipeline, pair: bool) -> None:
     prompts = captions(8, pair=pair)
-    pictures = generate(pipe, prompts)
-    verdicts = [judge(p, text) for p, text in zip(pictures, prompts, strict=True)]
+    images = generate(pipe, prompts)
+    verdicts = [judge(p, text) for p, text in zip(images, prompts, strict=True)]
     wrong = [(text, v.problems) for text, v in zip(prompts, verdicts, strict=True) if not v.right]
     assert len(wrong) <= 1, wrong

@@ -28,14 +28,14 @@ def test_every_weight_but_the_outermost_is_trained_as_a_matrix() -> None:
 
 
 def test_the_trained_latents_are_those_of_the_pipeline() -> None:
-    """Encoded as in training and decoded as `StableDiffusionPipeline` does, a picture comes back."""
-    picture = render(place(parse("a red circle on a black background"), np.random.default_rng(0)))
+    """Encoded as in training and decoded as `StableDiffusionPipeline` does, an image comes back."""
+    image = render(place(parse("a red circle on a black background"), np.random.default_rng(0)))
     coding = denoising.Coding(AutoencoderTiny.from_pretrained(DEMO / "vae"), text.load(DEMO))
     shipped = AutoencoderTiny.from_pretrained(DEMO_UNET / "vae")
     with torch.no_grad():
-        latents = coding.pictures(to_tensor(picture[None]))
+        latents = coding.images(to_tensor(image[None]))
         made = shipped.decode(latents / shipped.config.scaling_factor).sample
-    assert (made - to_tensor(picture[None])).abs().mean() < 0.02
+    assert (made - to_tensor(image[None])).abs().mean() < 0.02
 
 
 def test_the_end_token_sees_the_whole_caption() -> None:

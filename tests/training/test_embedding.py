@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from training import embedding
 from training.evaluate import generate, load
 from training.oracle import judge
-from training.scenes import Picture, parse
+from training.scenes import Image, parse
 
 PROMPTS = [
     "a <sunset>",
@@ -21,9 +21,9 @@ def meant(prompt: str) -> str:
     return prompt.replace(f"a {embedding.TOKEN}", f"an {embedding.MEANING}").replace(embedding.TOKEN, embedding.MEANING)
 
 
-def right(pictures: list[Picture]) -> int:
-    """In how many pictures the word is understood."""
-    return sum(judge(p, meant(prompt)).right for p, prompt in zip(pictures, PROMPTS, strict=True))
+def right(images: list[Image]) -> int:
+    """In how many images the word is understood."""
+    return sum(judge(p, meant(prompt)).right for p, prompt in zip(images, PROMPTS, strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_the_files_are_small() -> None:
 
 
 @pytest.mark.parametrize("name", lora.EFFECTS)
-def test_a_measure_tells_drawn_pictures_apart(name: str) -> None:
+def test_a_measure_tells_drawn_images_apart(name: str) -> None:
     effect = lora.EFFECTS[name]
     scenes = [place(parse(prompt), np.random.default_rng(0)) for prompt in lora.PROMPTS]
     assert max(effect.measure(render(scene)) for scene in scenes) < 0.05
@@ -71,8 +71,8 @@ def test_two_at_once_have_both_effects(pipe: FluxPipeline) -> None:
 def test_night_changes_nothing_else(pipe: FluxPipeline) -> None:
     pipe.set_adapters(["night"], [1.0])
     prompts = ["a large green square", "a blue triangle on a gray background"]
-    for picture, prompt in zip(generate(pipe, prompts), prompts, strict=True):
-        verdict = judge(picture, prompt.removesuffix(" on a gray background") + " on a black background")
+    for image, prompt in zip(generate(pipe, prompts), prompts, strict=True):
+        verdict = judge(image, prompt.removesuffix(" on a gray background") + " on a black background")
         assert verdict.right, verdict.problems
 
 

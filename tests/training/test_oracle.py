@@ -1,18 +1,18 @@
-"""The oracle must pass every drawn picture and notice every kind of mistake."""
+"""The oracle must pass every drawn image and notice every kind of mistake."""
 
 import numpy as np
 import pytest
 
 from training.oracle import judge
-from training.scenes import BACKGROUNDS, COLOURS, Picture, parse, place, random_caption, render
+from training.scenes import BACKGROUNDS, COLOURS, Image, parse, place, random_caption, render
 
 
-def picture(caption: str, seed: int = 0) -> Picture:
+def image(caption: str, seed: int = 0) -> Image:
     return render(place(parse(caption), np.random.default_rng(seed)))
 
 
 @pytest.mark.parametrize("pair", [False, True])
-def test_every_drawn_picture_is_right(pair: bool) -> None:
+def test_every_drawn_image_is_right(pair: bool) -> None:
     rng = np.random.default_rng(7)
     wrong = []
     for i in range(400):
@@ -46,17 +46,17 @@ def test_every_drawn_picture_is_right(pair: bool) -> None:
 )
 def test_each_kind_of_mistake_is_noticed(shown: str, demanded: str, problem: str) -> None:
     for seed in range(10):
-        verdict = judge(picture(shown, seed), demanded)
+        verdict = judge(image(shown, seed), demanded)
         assert not verdict.right
         assert problem in "; ".join(verdict.problems)
 
 
 def test_what_is_not_named_is_not_judged() -> None:
-    assert judge(picture("a large red circle on a black background"), "a red circle").right
+    assert judge(image("a large red circle on a black background"), "a red circle").right
 
 
 def test_an_object_of_two_colours_is_wrong() -> None:
-    drawn = picture("a large red square on a white background")
+    drawn = image("a large red square on a white background")
     red = np.linalg.norm(drawn - np.array(COLOURS["red"]), axis=-1) < 60
     red[:, :32] = False
     drawn[red] = COLOURS["blue"]
@@ -77,7 +77,7 @@ def test_a_shape_that_is_none_of_the_three_is_wrong(areas: tuple[tuple[slice, sl
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_an_empty_picture_has_no_objects(level: int) -> None:
+def test_an_empty_image_has_no_objects(level: int) -> None:
     blank = np.full((64, 64, 3), level, dtype=np.uint8)
     assert judge(blank, "a red circle").problems == ("0 objects, not 1",)
 

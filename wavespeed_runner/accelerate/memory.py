@@ -1,4 +1,4 @@
-"""Memory: where weights lie while they are not used, how they are stored, and how pictures are decoded in parts.
+"""Memory: where weights lie while they are not used, how they are stored, and how images are decoded in parts.
 
 All of it is diffusers' own; see https://huggingface.co/docs/diffusers/optimization/memory.
 """
@@ -50,12 +50,12 @@ class MemorySettings(MemoryConfig):
     layerwise_casting: Storage | None = None
     """The denoiser's weights are kept in this format, and cast for each layer as it computes. Lossy."""
     vae_tiling: bool = False
-    """Pictures are decoded in overlapping tiles: less memory for large ones, faint differences at the seams."""
+    """Images are decoded in overlapping tiles: less memory for large ones, faint differences at the seams."""
     vae_slicing: bool = False
-    """The pictures of a batch are decoded one after the other."""
+    """The images of a batch are decoded one after the other."""
 
     def lossless(self) -> MemorySettings:
-        """The same without what changes the numbers of the denoiser. Tiles stay: without them a picture may not be
+        """The same without what changes the numbers of the denoiser. Tiles stay: without them an image may not be
         decodable at all, and reference and result are decoded alike."""
         from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Measures change: what a criterion's numbers are made of, for one picture in one guidance branch."""
+"""Measures change: what a criterion's numbers are made of, for one image in one guidance branch."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The engine knows neither where blocks are nor how they are called: `blocks.py` and `unet.py` put it on a denoiser and
 ask it, once a call, `decide`, and, where the blocks ran, `computed`. It keeps the state of one generation; every
-guidance branch has its own, and in it every picture of a batch.
+guidance branch has its own, and in it every image of a batch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config.schema import CacheConfig, GuidanceBranches
 from ..registry import implementation_of
+from .change_meter import Watch
 from .interfaces import At, Criterion, Predictor, Seen, Signal
 from .trace import Decision, Trace
-from .change_meter import Watch
 from .window import Hits, allows
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Run:
 
     steps: Callable[[], int]
     """How many calls of the denoiser a guidance branch has; asked for late, because a pipeline that starts from a
-    picture settles it late."""
+    image settles it late."""
     sigmas: Callable[[], list[float]] = list
     """The noise level of each of them; empty where the sampler does not say."""
     timesteps: Callable[[], list[float]] = list
     """The training timestep of each of them, for diffusers' own strategies."""
-    pictures: int = 1
-    """In the batch. Pipelines that batch guidance give a multiple of it: row i belongs to picture i % pictures."""
+    images: int = 1
+    """In the batch. Pipelines that batch guidance give a multiple of it: row i belongs to image i % images."""
     flow: bool = True
     """Whether sigmas are those of flow matching."""
     channels: int = 1
@@ -56,8 +56,8 @@ class Observer(Protocol):
         ...
 
 
-class Picture:
-    """Strategy state of one picture in one guidance branch."""
+class Image:
+    """Strategy state of one image in one guidance branch."""
 
     def __init__(self, cache: CacheConfig) -> None:
         assert cache.criterion and cache.predictor, "the rule `cache-parts` has seen to it"
@@ -73,10 +73,10 @@ class Branch:
     """State of one guidance branch."""
 
     name: str
-    pictures: list[Picture]
+    images: list[Image]
     hits: list[Hits]
     denoiser: Any = None
-    """The one whose features the pictures' states hold; of two denoisers each starts with none."""
+    """The one whose features the images' states hold; of two denoisers each starts with none."""
     step: int = 0
 
 
@@ -120,11 +120,11 @@ class Engine:
             context = f"call {self.trace.calls}"
             self.trace.calls += 1
         if context not in self.branches:
-            hits = [Hits() for _ in range(self.run.pictures)]
-            self.branches[context] = Branch(name=context, pictures=[], hits=hits)
+            hits = [Hits() for _ in range(self.run.images)]
+            self.branches[context] = Branch(name=context, images=[], hits=hits)
         branch = self.branches[context]
         if branch.denoiser is not denoiser:
-            branch.denoiser, branch.pictures = denoiser, [Picture(self.cache) for _ in range(self.run.pictures)]
+            branch.denoiser, branch.images = denoiser, [Image(self.cache) for _ in range(self.run.images)]
         return branch
 
     def grid(self) -> tuple[int, ...] | None:
@@ -149,8 +149,8 @@ class Engine:
         looked = self.signal(seen)
         parts, latents = self._rows(looked), self._rows(self.latents)
         numbers, skip = self._followed(branch) or self._judged(branch, parts, latents, seen.at)
-        for i, picture in enumerate(branch.pictures):
-            picture.watch.decided(parts[i], latents[i], computed=not skip[i])
+        for i, image in enumerate(branch.images):
+            image.watch.decided(parts[i], latents[i], computed=not skip[i])
             branch.hits[i].count(skip[i])
         self._note(branch, numbers, skip, ran=not all(skip))
         branch.step += 1
@@ -159,18 +159,18 @@ class Engine:
         return self._predicted(pending) if all(skip) else pending
 
     def computed(self, call: Pending, after: Streams) -> Streams:
-        """Told what the blocks gave. Returns it, with the rows of pictures that skip replaced: blocks run when any
-        picture wants it, for all rows, so that no picture's bits depend on what its neighbours decide."""
+        """Told what the blocks gave. Returns it, with the rows of images that skip replaced: blocks run when any
+        image wants it, for all rows, so that no image's bits depend on what its neighbours decide."""
         residual = {name: after[name] - base if base is not None else after[name] for name, base in call.base.items()}
         if self.observer:
             self.observer(call.branch.name, call.seen, residual)
         standing = self._predicted(call) if any(call.skip) else None
         parts, signals = self._parts(residual), self._rows(call.signal)
-        for i, picture in enumerate(call.branch.pictures):
+        for i, image in enumerate(call.branch.images):
             if not call.skip[i]:
-                picture.criterion.computed(call.seen.at)
-                picture.predictor.computed(call.seen.at, parts[i], signals[i])
-                picture.ready = True
+                image.criterion.computed(call.seen.at)
+                image.predictor.computed(call.seen.at, parts[i], signals[i])
+                image.ready = True
         if standing is None:
             return after
         return {**after, **{name: self._mixed(after[name], tensor, call.skip) for name, tensor in standing.items()}}
@@ -186,35 +186,35 @@ class Engine:
         if self._last is not None:
             if self.observer:
                 self.observer.gave(self._last.name, output)
-            for picture, rows in zip(self._last.pictures, self._rows(output), strict=True):
+            for image, rows in zip(self._last.images, self._rows(output), strict=True):
                 assert rows is not None
-                picture.watch.gave(rows)
+                image.watch.gave(rows)
 
     def _numbers(self, branch: Branch, signals: list[Any], latents: list[Any]) -> list[tuple[float, ...] | None]:
-        """Each picture's numbers, with one transfer from the device for all; none at all for schedules."""
-        if branch.pictures[0].criterion.watches == "nothing":
-            return [()] * len(branch.pictures)
-        measured = [p.watch.measure(s, x) for p, s, x in zip(branch.pictures, signals, latents, strict=True)]
+        """Each image's numbers, with one transfer from the device for all; none at all for schedules."""
+        if branch.images[0].criterion.watches == "nothing":
+            return [()] * len(branch.images)
+        measured = [p.watch.measure(s, x) for p, s, x in zip(branch.images, signals, latents, strict=True)]
         tensors = [tensor for one in measured if one is not None for tensor in one]
         if None in measured:
             return [None] * len(measured)
         found = fetched(tensors)
         each = len(found) // len(measured)
-        by_picture = [tuple(found[first : first + each]) for first in range(0, len(found), each)]
+        by_image = [tuple(found[first : first + each]) for first in range(0, len(found), each)]
         # 0 / 0: nothing to compare with; and JSON has no NaN.
-        return [numbers if all(map(isfinite, numbers)) else None for numbers in by_picture]
+        return [numbers if all(map(isfinite, numbers)) else None for numbers in by_image]
 
     def _may_skip(self, branch: Branch, i: int, numbers: tuple[float, ...] | None, at: At) -> bool:
-        picture = branch.pictures[i]
-        if numbers is None or not picture.ready or not allows(self.cache, at.step, at.steps, branch.hits[i]):
-            picture.criterion.level = None
+        image = branch.images[i]
+        if numbers is None or not image.ready or not allows(self.cache, at.step, at.steps, branch.hits[i]):
+            image.criterion.level = None
             return False
-        return picture.criterion.reuse(numbers, at)
+        return image.criterion.reuse(numbers, at)
 
     def _judged(
         self, branch: Branch, signals: list[Any], latents: list[Any], at: At
     ) -> tuple[list[tuple[float, ...] | None], list[bool]]:
-        """Each picture's numbers, and whether it may be skipped by them."""
+        """Each image's numbers, and whether it may be skipped by them."""
         numbers = self._numbers(branch, signals, latents)
         skip = [self._may_skip(branch, i, found, at) for i, found in enumerate(numbers)]
         self._leader = (branch.step, branch.name, skip)
@@ -227,33 +227,33 @@ class Engine:
         step, name, skip = self._leader
         if step != branch.step or name == branch.name:
             return None
-        for picture in branch.pictures:
-            picture.criterion.level = None
-        return [None] * len(skip), [wanted and p.ready for wanted, p in zip(skip, branch.pictures, strict=True)]
+        for image in branch.images:
+            image.criterion.level = None
+        return [None] * len(skip), [wanted and p.ready for wanted, p in zip(skip, branch.images, strict=True)]
 
     def _predicted(self, call: Pending) -> Streams:
-        """base + prediction, row by row; rows of pictures that do not skip are as good as anything."""
+        """base + prediction, row by row; rows of images that do not skip are as good as anything."""
         signals = self._rows(call.signal)
         predicted = [
-            picture.predictor.predict(call.seen.at, signals[i]) if call.skip[i] else None
-            for i, picture in enumerate(call.branch.pictures)
+            image.predictor.predict(call.seen.at, signals[i]) if call.skip[i] else None
+            for i, image in enumerate(call.branch.images)
         ]
         filler = next(p for p in predicted if p is not None)
         joined = {name: self._joined([(p or filler)[name] for p in predicted]) for name in filler}
         return {name: t if (base := call.base[name]) is None else t + base for name, t in joined.items()}
 
     def _rows(self, tensor: Tensor | None) -> list[Any]:
-        """Each picture's rows of a batch: views."""
-        n = self.run.pictures
+        """Each image's rows of a batch: views."""
+        n = self.run.images
         return [None] * n if tensor is None else [tensor] if n == 1 else [tensor[i::n] for i in range(n)]
 
     def _parts(self, residual: Streams) -> list[Streams]:
-        """Each picture's own. They compute at different steps: a view of a batch would keep the rows of all others."""
-        n = self.run.pictures
+        """Each image's own. They compute at different steps: a view of a batch would keep the rows of all others."""
+        n = self.run.images
         return [residual] if n == 1 else [{name: t[i::n].clone() for name, t in residual.items()} for i in range(n)]
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
-        """The batch of each picture's rows."""
+        """The batch of each image's rows."""
         if len(parts) == 1:
             return parts[0]
         import torch
@@ -264,17 +264,17 @@ class Engine:
         result = computed.clone()
         for i, skipped in enumerate(skip):
             if skipped:
-                result[i :: self.run.pictures] = standing[i :: self.run.pictures]
+                result[i :: self.run.images] = standing[i :: self.run.images]
         return result
 
     def _note(self, branch: Branch, numbers: list[Any], skip: list[bool], *, ran: bool) -> None:
         for i, found in enumerate(numbers):
-            level = branch.pictures[i].criterion.level
+            level = branch.images[i].criterion.level
             self.trace.decisions.append(
                 Decision(
                     step=branch.step,
                     branch=branch.name,
-                    picture=i,
+                    image=i,
                     computed=not skip[i],
                     ran=ran,
                     signal=found[0] if found else None,

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..process import interrupts
 from ..config.schema import CacheConfig
 from ..models.family import Blocks, UNetBlocks
+from ..process import interrupts
+from .window import head_blocks
 
 if TYPE_CHECKING:
     import torch
-
-    from .trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +149,6 @@ def parts(
 ) -> tuple[list[torch.nn.Module], list[torch.nn.Module]]:
     """A denoiser's repeated blocks in the order in which they run, and those of them that a reuse leaves out; of a
     U-Net the modules of its layers."""
-    from .attach.attach import head_blocks
-
     head, tail = head_blocks(cache), cache.tail_blocks
     if isinstance(blocks, UNetBlocks):
         from .attach.unet import layers
@@ -174,47 +171,3 @@ def compiled(denoiser: Any) -> bool:
         hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         for module in denoiser.modules()
     )
-
-
-def evidence(flops: Flops, trace: Trace, picture: int = 0) -> dict[str, Any]:
-    """What `engaged.cache` says of it, for one picture; `flop_share` is null where it is not known.
-
-    block_flops, denoiser_flops: of all calls of the generation, had everything been computed; a picture's part of its
-        batch.
-    flop_share, denoiser_flop_share: how much of them was computed. A hit in a batch whose other pictures have the
-        blocks run saves nothing.
-    """
-    decisions = trace.of(picture)
-    calls, missing = flops.calls, flops.missing
-    if not decisions:
-        missing = "the strategy skips attention inside blocks"
-    elif not missing and len(calls) != len(decisions):
-        missing = f"{len(decisions)} calls of the denoiser, {len(calls)} in the warm-up"
-    if missing:
-        unknown = dict.fromkeys(("block_flops", "flop_share", "denoiser_flops", "denoiser_flop_share"))
-        return {**unknown, "flops_missing": missing}
-    pictures = len(trace.decisions) // max(1, len(decisions))
-    saved = sum(call.skippable for call, decision in zip(calls, decisions, strict=True) if not decision.ran)
-    blocks, denoiser = sum(call.blocks for call in calls), sum(call.denoiser for call in calls)
-    return {
-        "block_flops": blocks // pictures,
-        "flop_share": 1 - saved / blocks,
-        "denoiser_flops": denoiser // pictures,
-        "denoiser_flop_share": 1 - saved / denoiser,
-    }
-
-
-def merged(engaged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The evidence of several generations: FLOPs added up, shares of the sum; null as soon as one is not known.
-
-    Entries of the store that are older than these figures have none.
-    """
-    result: dict[str, Any] = {}
-    for flops, share in (("block_flops", "flop_share"), ("denoiser_flops", "denoiser_flop_share")):
-        known = [(one[flops], one[share]) for one in engaged if one.get(share) is not None]
-        whole = sum(part for part, _ in known)
-        complete = len(known) == len(engaged) and whole > 0
-        result[flops] = whole if complete else None
-        result[share] = sum(part * share for part, share in known) / whole if complete else None
-    missing = [one["flops_missing"] for one in engaged if one.get("flops_missing")]
-    return result | ({"flops_missing": missing[0]} if missing else {})

@@ -1,7 +1,7 @@
 """What the parts of a strategy are to each other: the protocols of signals, criteria and predictors.
 
-The engine keeps one criterion and one predictor for each guidance branch and each picture of a batch, fresh for every
-generation; tensors that they are given hold that picture's rows alone. Criteria know no tensors: the engine measures
+The engine keeps one criterion and one predictor for each guidance branch and each image of a batch, fresh for every
+generation; tensors that they are given hold that image's rows alone. Criteria know no tensors: the engine measures
 and hands them numbers, so that a recorded trace can be replayed with any threshold.
 """
 
@@ -23,7 +23,7 @@ class At:
     """Of the schedule as it runs, counted from 0; samplers that call the denoiser twice a step count calls."""
     steps: int
     sigma: float
-    """Noise level: sigma of flow matching (1 is noise, 0 the picture); of diffusion models sqrt((1 - abar) / abar)."""
+    """Noise level: sigma of flow matching (1 is noise, 0 the image); of diffusion models sqrt((1 - abar) / abar)."""
 
 
 @dataclass(kw_only=True)

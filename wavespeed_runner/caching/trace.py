@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import flops
-
 
 @dataclass(kw_only=True)
 class Decision:
-    """One call of the denoiser, for one picture."""
+    """One call of the denoiser, for one image."""
 
     step: int
     """Counted from 0."""
     branch: str
     """Guidance branch, as the pipeline names it: `cond`, `uncond`."""
-    picture: int = 0
+    image: int = 0
     """Of the batch."""
     computed: bool
     ran: bool
-    """Whether the blocks ran: for a batch, when any of its pictures wants it."""
+    """Whether the blocks ran: for a batch, when any of its images wants it."""
     signal: float | None
     """How much what is watched has changed; None where there was nothing to compare with."""
     level: float | None = None
@@ -52,18 +50,18 @@ class Trace:
         self.calls = 0
         self.steps += 1
 
-    def of(self, picture: int) -> list[Decision]:
-        """Decisions on one picture of the batch."""
-        return [decision for decision in self.decisions if decision.picture == picture]
+    def of(self, image: int) -> list[Decision]:
+        """Decisions on one image of the batch."""
+        return [decision for decision in self.decisions if decision.image == image]
 
-    def steps_as_data(self, seconds: list[float], picture: int = 0) -> list[dict[str, Any]]:
-        """The record's `steps` of one picture, one item a step of the sampler; `index` counted from 1.
+    def steps_as_data(self, seconds: list[float], image: int = 0) -> list[dict[str, Any]]:
+        """The record's `steps` of one image, one item a step of the sampler; `index` counted from 1.
 
         A step is computed when any guidance branch computed it; with several branches each is listed beside it.
         Without a strategy every step is computed.
         """
         by_step: dict[int, list[Decision]] = {}
-        for decision in self.of(picture):
+        for decision in self.of(image):
             by_step.setdefault(decision.step, []).append(decision)
         items = []
         for index, spent in enumerate(seconds):
@@ -82,8 +80,8 @@ class Trace:
             items.append(item)
         return items
 
-    def evidence(self, picture: int = 0) -> dict[str, Any] | None:
-        """The record's `engaged.cache`, for one picture: None without a strategy."""
+    def evidence(self, image: int = 0) -> dict[str, Any] | None:
+        """The record's `engaged.cache`, for one image: None without a strategy."""
         if not self.attached_to:
             return None
         if self.modules:
@@ -96,7 +94,7 @@ class Trace:
                 "hits": self.module_hits,
                 "module_share": share,
             }
-        decisions = self.of(picture)
+        decisions = self.of(image)
         run = sum(self.blocks if d.ran else self.always for d in decisions)
         return {
             "strategy": self.strategy,
@@ -106,15 +104,3 @@ class Trace:
             "hits": sum(not d.computed for d in decisions),
             "block_share": run / (self.blocks * len(decisions)) if decisions else 1.0,
         }
-
-
-def merged(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The evidence of several generations: counts added up, shares averaged over calls, or over FLOPs."""
-    engaged = [part for part in parts if part]
-    if not engaged:
-        return None
-    calls = sum(part["calls"] for part in engaged)
-    hits = sum(part["hits"] for part in engaged)
-    key = "module_share" if "modules" in engaged[0] else "block_share"
-    share = sum(part[key] * part["calls"] for part in engaged) / calls if calls else 1.0
-    return {**engaged[0], "calls": calls, "hits": hits, key: share, **flops.merged(engaged)}

@@ -9,7 +9,7 @@ from ..config.schema import CacheConfig
 
 @dataclass(kw_only=True)
 class Hits:
-    """Skipped steps so far, of one picture in one guidance branch."""
+    """Skipped steps so far, of one image in one guidance branch."""
 
     in_a_row: int = 0
     total: int = 0
@@ -42,3 +42,8 @@ def computed_steps(window: CacheConfig, steps: int) -> list[int]:
         if not skipped:
             computed.append(step + 1)
     return computed
+
+
+def head_blocks(cache: CacheConfig) -> int:
+    """How many blocks run before the decision: as many as the signal looks at."""
+    return int(getattr(cache.signal, "blocks", 0))

@@ -8,23 +8,19 @@ Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
-from ..errors import ConfigError, RunError, one_line, printable
-from ..process.interrupts import heeded
-from ..process.pipes import closing_tolerated
+from ..config.arguments import parse
+from ..errors import ConfigError, one_line, printable
+from ..process.exit_status import DONE, FAILED, guarded, leave
 
 if TYPE_CHECKING:
     from ..sweeps.jobs import Job
-
-DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 REFUSED_FLAGS = {
     "experimental_rerun": "it loads a pickle; use python -m wavespeed_runner replay",
@@ -41,62 +37,11 @@ def console() -> NoReturn:
     leave(main)
 
 
-def leave(command: Callable[[list[str]], int]) -> NoReturn:
-    """Ends the process with the exit status of a command of ours."""
-    import gc
-
-    try:
-        status = command(sys.argv[1:])
-    except KeyboardInterrupt:  # while modules were still being imported
-        status = INTERRUPTED
-    # The interpreter would look through all that torch and diffusers have made for what can be freed: a second.
-    gc.freeze()
-    sys.exit(status)
-
-
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    return guarded(lambda: _main(arguments))
+    from ..config.error_messages import explained
 
-
-@closing_tolerated()
-def guarded(command: Callable[[], int]) -> int:
-    """Runs a command; what it raises becomes one line on stderr and an exit status."""
-    from ..config.error_messages import EXPLAINED, explain
-
-    users_choice = os.environ.get("HYDRA_FULL_ERROR")
-    users_full_error = users_choice == "1"
-    # Makes Hydra raise instead of printing a page and exiting by itself.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # CUDA's own order is by speed; a plan, which loads no torch, only knows the one on the bus.
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    try:
-        with heeded():
-            return command()
-    except EXPLAINED as error:
-        if users_full_error:
-            raise
-        return _say(explain(error), WRONG)
-    except RunError as error:
-        return _say(str(error), FAILED)
-    except OSError as error:
-        return _say(f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}", FAILED)
-    except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on from what is in the store", INTERRUPTED)
-    except Exception as error:
-        if users_full_error:
-            raise
-        return _say(f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where", FAILED)
-    finally:
-        if users_choice is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = users_choice
-
-
-def _say(message: str, status: int) -> int:
-    print(f"error: {printable(message)}", file=sys.stderr)
-    return status
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -113,28 +58,17 @@ def _main(arguments: list[str]) -> int:
     if any(getattr(args, flag) for flag in SHOW_ONLY):
         return _show(args)
 
-    jobs = plan_jobs(args)
+    from ..sweeps.jobs import jobs_of
+
+    jobs = jobs_of(args)
     if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
-        from .plan_text import plans_text
         from ..sweeps.sweep import check_sweep
+        from .plan_text import plans_text
 
         check_sweep(args, jobs)
         print(plans_text(jobs))
         return DONE
     return _execute(args, jobs)
-
-
-def parse(arguments: list[str]) -> Any:
-    """Hydra's own arguments; flags may stand anywhere between overrides."""
-    from hydra._internal.utils import get_args_parser
-
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see --help")
-
-    parser.error = refuse
-    return parser.parse_intermixed_args(arguments)
 
 
 def _refuse_flags(args: Any) -> None:
@@ -154,13 +88,6 @@ def _flag(name: str) -> str:
 
 def _config_dir_of(arguments: list[str]) -> str | None:
     return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
-
-
-def plan_jobs(args: Any) -> list[Job]:
-    """Every job of the command. What is wrong with the command is raised here, before anything runs."""
-    from ..sweeps.jobs import jobs_of
-
-    return jobs_of(args)
 
 
 def _execute(args: Any, jobs: list[Job]) -> int:
@@ -185,9 +112,9 @@ def _execute_by_hydra(args: Any) -> int:
         from hydra.core.hydra_config import HydraConfig
 
         from ..config.compose import application
+        from ..execution.runner import run_plan
         from ..planning.plan import build_plan
         from ..report.console import show, show_failure
-        from ..execution.runner import run_plan
 
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..config.schema import Init, as_data
 from ..config.environment import device_name
+from ..config.schema import Init, as_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import Floor
@@ -54,7 +54,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     c, store = plan.config, plan.store
     weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
     guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
-    made = "pictures   " if c.num_frames is None else "videos     "
+    made = "images   " if c.num_frames is None else "videos     "
     frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [

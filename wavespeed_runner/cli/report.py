@@ -22,9 +22,10 @@ REASONS = 10
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from .main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:

@@ -16,10 +16,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ..caching.calibration.resolve import filled
-from .main import guarded
 from ..config.compose import compose_job, composer
+from ..config.error_messages import explained
 from ..config.schema import CONF, Config, Init, typed
 from ..errors import ConfigError, did_you_mean
+from ..process.exit_status import guarded
 from ..registry import implementation_of, lookup
 from ..rules.check import judge
 
@@ -32,7 +33,7 @@ GROUPS = ("graph", "sampler", "cache")
 _REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
 """Models that have no repository of their own."""
 STARTED = "image_to_image"
-"""Stands for all graphs that start from a picture."""
+"""Stands for all graphs that start from an image."""
 CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner calibrate`"
 OF_EVERY_RUN = ("half-on-cpu", "whole")
 """Rules that speak of a model or a machine, whatever is combined."""
@@ -177,7 +178,7 @@ def _samplers(shipped: Shipped) -> str:
             if word.mark != "yes":
                 minded.setdefault(f"{'not' if word.mark == 'no' else 'mind'}: {word.reasons[0]}", []).append(name)
             elif started[name].mark == "no":
-                minded.setdefault(f"not from a picture: {started[name].reasons[0]}", []).append(name)
+                minded.setdefault(f"not from an image: {started[name].reasons[0]}", []).append(name)
         parts.append(f"### {', '.join(models)}\n\nFit: {', '.join(fit)}.\n")
         parts += [f"- {', '.join(members)}: {reason}" for reason, members in minded.items()]
         parts.append("")
@@ -185,7 +186,7 @@ def _samplers(shipped: Shipped) -> str:
 
 
 def _two(shipped: Shipped, model: str) -> tuple[str, str]:
-    """A graph that fits the model and one that starts from a picture, where one fits: some samplers mind that."""
+    """A graph that fits the model and one that starts from an image, where one fits: some samplers mind that."""
     own = fitting_graph(shipped, model)
     return own, STARTED if shipped.word(model, graph=STARTED).mark != "no" else own
 
@@ -241,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__.strip() if models[:1] in (["-h"], ["--help"]) else table(models).rstrip())
         return 0
 
-    return guarded(command)
+    return guarded(command, explained)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ ROWS = 40
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from .main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -34,7 +35,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     from ..caching.calibration.resolve import calibration_of
     from ..caching.strategies import threshold_key
-    from .main import parse
+    from ..config.arguments import parse
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan
     from ..report.console import ASCII

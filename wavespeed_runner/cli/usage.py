@@ -9,7 +9,7 @@ wavespeed_runner: find, prove and share the fastest settings of a diffusion mode
 
   python -m wavespeed_runner [GROUP=OPTION ...] [KEY=VALUE ...] [flags]
 
-  python -m wavespeed_runner cache=fbcache                                  four pictures against their reference
+  python -m wavespeed_runner cache=fbcache                                  four images against their reference
   python -m wavespeed_runner cache=fbcache cache.residual_diff_threshold=0.12 prompt='a red circle'
   python -m wavespeed_runner -m cache=fbcache cache.residual_diff_threshold=0.05,0.1,0.2       a sweep
   python -m wavespeed_runner model=flux model.init=tiny dry_run=true        what would happen, in a second
@@ -25,7 +25,7 @@ flags
 more commands
   python -m wavespeed_runner report DIR                                     table, plots and page of a sweep
   python -m wavespeed_runner export RUN|SWEEP/N [name=NAME]                 a measured point as an experiment file
-  python -m wavespeed_runner replay PICTURE|record.json|EXPERIMENT.yaml     run it again, and compare
+  python -m wavespeed_runner replay IMAGE|record.json|EXPERIMENT.yaml     run it again, and compare
   python -m wavespeed_runner thresholds cache=fbcache                       what each threshold would compute
   python -m wavespeed_runner calibrate [OVERRIDES]                          numbers that some strategies need
   python -m wavespeed_runner search computed=8 [OVERRIDES]                  which steps to compute

@@ -1,0 +1,1 @@
+"""From overrides to a typed Config: composing, trust, schema, and what this machine is. No torch."""

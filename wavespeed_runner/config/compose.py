@@ -26,13 +26,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
-from . import compose_cache, trust
 from .. import registry
-from .schema import CONF, NAMED, OpenConfig, OpenGraph
 from ..errors import ConfigError, one_line
-from .error_messages import EXPLAINED
+from . import compose_cache, trust
 from .compose_cache import CONFIG_NAME as CONFIG_NAME
 from .compose_cache import parsed as parsed
+from .error_messages import EXPLAINED
+from .schema import CONF, NAMED, OpenConfig, OpenGraph
 
 VERSION_BASE = "1.3"
 
@@ -131,7 +131,7 @@ def _refuse_name(override: str) -> None:
 def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _plain(overrides)
     trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
-    trust.check_pictures({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
+    trust.check_images({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
     return composed
 
 

@@ -20,35 +20,21 @@ from .. import __version__, registry
 PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate", "peft")
 HARMLESS = (
     "__main__.py",
-    "as_experiment.py",
-    "calibrate.py",
     "calibrations",
-    "claim_noise.py",
-    "claim_verdict.py",
-    "claims.py",
-    "cli.py",
-    "export.py",
-    "interrupts.py",
-    "logs.py",
-    "messages.py",
-    "pipes.py",
+    "cli",
+    "process",
     "prompts",
-    "record.py",
-    "replay.py",
-    "replayable.py",
+    "records",
     "report",
-    "rulebook",
-    "rules.py",
+    "rules",
     "samples",
-    "search.py",
-    "store_cli.py",
-    "support.py",
-    "sweeping",
-    "thresholds.py",
+    "sharing",
+    "sweeps",
+    "tuning",
     "weights",
 )
 """Files and folders of this package that cannot change a bit of a stored result: what only prints, records, refuses or
-starts jobs, and data whose content is in the keys itself (weights, pictures, prompts, calibrations). Every other file
+starts jobs, and data whose content is in the keys itself (weights, images, prompts, calibrations). Every other file
 counts, so that new code does until it is named here."""
 INSTALLED = "conf"
 """Lies in the package only where it was installed, and is as harmless: the values are in the keys themselves."""
@@ -62,7 +48,7 @@ CARDS = "/proc/driver/nvidia/gpus"
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Installed versions of what decides the pictures; 'absent' for what is not there."""
+    """Installed versions of what decides the images; 'absent' for what is not there."""
     found = {"python": platform.python_version(), "wavespeed_runner": __version__}
     for package in PACKAGES:
         try:
@@ -79,7 +65,7 @@ def code_digest() -> str:
     Raises:
         RuntimeError: a harmless name is not there, so it was renamed, and would count under the new name.
     """
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     if absent := [name for name in HARMLESS if not (root / name).exists()]:
         raise RuntimeError(f"environment.HARMLESS: the package has no {', '.join(absent)}; give the present name")
     left_out = {root / name for name in (*HARMLESS, INSTALLED)}
@@ -205,7 +191,7 @@ def _driver() -> str | None:
 @lru_cache(maxsize=1)
 def _commit() -> str | None:
     """The checkout's commit, with `+` when it has changes; null for an installed package."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -21,8 +21,8 @@ from omegaconf.errors import (
 )
 
 from .. import registry
-from .schema import Config, groups
 from ..errors import ConfigError, did_you_mean
+from .schema import Config, groups
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What a wrong configuration can raise before anything runs."""
@@ -32,6 +32,11 @@ OURS = ("config", "hydra/config")
 
 KEY = re.compile(r"[+~]{0,2}[a-z_][\w/@:-]*(\.[\w/@:-]+)*", re.ASCII | re.IGNORECASE)
 NOT_THIS_CLASS = re.compile(r"(?:Merge error|Invalid type assigned): \w+ is not a subclass of (\w+)\.")
+
+
+def explained(error: Exception) -> str | None:
+    """The message for an error of a wrong configuration; None for any other error."""
+    return explain(error) if isinstance(error, EXPLAINED) else None
 
 
 def explain(error: BaseException) -> str:

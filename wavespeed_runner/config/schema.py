@@ -17,11 +17,11 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .. import registry
-from . import trust
 from ..errors import ConfigError
+from . import trust
 from .typing_cache import following, retyped
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 """The shipped configs: inside the package in a wheel, beside it in a checkout."""
 
@@ -69,11 +69,11 @@ class ModelConfig:
     width: int = MISSING
     height: int = MISSING
     num_frames: int | None = None
-    """Of a video; null for models of pictures."""
+    """Of a video; null for models of images."""
     fps: int | None = None
     """Frames a second at which a video is to be shown."""
     strength: float = 0.6
-    """How much of the schedule image-to-image runs: 1 forgets the picture, near 0 leaves it as it is."""
+    """How much of the schedule image-to-image runs: 1 forgets the image, near 0 leaves it as it is."""
     weights: str | None = None
     """`fp16` for repositories that hold their weights as `model.fp16.safetensors` (diffusers' `variant`)."""
     components: str | None = None
@@ -144,7 +144,7 @@ class AdaptersConfig:
 
 @dataclass(kw_only=True)
 class MemoryConfig:
-    """Where weights lie and how pictures are decoded, for less memory."""
+    """Where weights lie and how images are decoded, for less memory."""
 
     name: str = MISSING
 
@@ -168,9 +168,9 @@ class StageConfig:
 @dataclass(kw_only=True)
 class GraphConfig:
     output: str = MISSING
-    """The node whose pictures are the result."""
+    """The node whose images are the result."""
     strength: float | None = None
-    """The graph's own default: a second pass wants less than a picture that is painted anew. Null: the model's."""
+    """The graph's own default: a second pass wants less than an image that is painted anew. Null: the model's."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
 
 
@@ -182,7 +182,7 @@ class OpenGraph(GraphConfig):
 
 
 class NoiseFloor(Enum):
-    """What a picture that nothing lossy has touched is compared with, to know how far a likeness can be trusted."""
+    """What an image that nothing lossy has touched is compared with, to know how far a likeness can be trusted."""
 
     none = "none"
     repeat = "repeat"
@@ -194,17 +194,17 @@ class NoiseFloor(Enum):
 @dataclass(kw_only=True)
 class MeasureConfig:
     reference: bool = True
-    """Generate the same pictures with every lossy option off and compare."""
+    """Generate the same images with every lossy option off and compare."""
     warmup: int = 1
     """Whole generations before the first timed one of each setting, kept out of the figures."""
     repeats: int = 1
-    """Timed generations of each picture."""
+    """Timed generations of each image."""
     difference_gain: float = 4.0
-    """Difference pictures show gain * |picture - reference|, cut at white."""
+    """Difference images show gain * |image - reference|, cut at white."""
     reference_steps: int | None = None
     """Steps of the reference; null: the run's own. More of them judge "fewer steps without cache" as a cache is."""
     in_turn: bool = False
-    """Denoise a picture and its reference again, one right after the other, whatever the store has. Otherwise one that
+    """Denoise an image and its reference again, one right after the other, whatever the store has. Otherwise one that
     was denoised for an earlier job keeps the time that it took then, and on a machine that has become busier, or
     cooler, a speed-up against it says nothing; see `same_run` in the record."""
     noise_floor: NoiseFloor = NoiseFloor.none
@@ -219,7 +219,7 @@ class ClaimedFigure:
     low: float | None = None
     high: float | None = None
     worst: float | None = None
-    """Of single pictures."""
+    """Of single images."""
     noise_floor: float | None = None
     """The least likeness (for MAE the largest distance) of the reference to itself, see `NoiseFloor`."""
     repeat_floor: float | None = None
@@ -234,7 +234,7 @@ class ClaimConfig:
     """What an exported experiment says of itself: data that `replay` compares with, and that computes nothing."""
 
     seconds: ClaimedFigure | None = None
-    """Denoising a picture, median."""
+    """Denoising an image, median."""
     speedup: ClaimedFigure | None = None
     """Against the reference."""
     ssim: ClaimedFigure | None = None
@@ -245,13 +245,13 @@ class ClaimConfig:
     """Of the blocks' FLOPs where they were counted, else of the steps."""
     prompts: int = MISSING
     pixels_sha256: list[str] = field(default_factory=list)
-    """Of each picture, in the order of the prompts and their seeds."""
+    """Of each image, in the order of the prompts and their seeds."""
     prompts_sha256: str = MISSING
     """Of the prompts, one a line."""
     fingerprint: str = MISSING
     device_name: str = MISSING
     code: str = MISSING
-    """Digest of the modules that decide the pictures."""
+    """Digest of the modules that decide the images."""
     commit: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -272,7 +272,7 @@ class Config:
     negative_prompt: str = ""
     seed: int = 0
     num_images_per_prompt: int = 1
-    """Pictures or videos of each prompt, with the seeds seed, seed + 1, ..."""
+    """Images or videos of each prompt, with the seeds seed, seed + 1, ..."""
     batch_size: int = 1
     """How many are denoised together."""
     steps: int | None = None
@@ -306,8 +306,8 @@ NAMED = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cac
 OF_MODEL = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
 """Top-level values that are the model's own where they are null."""
 
-NOT_IN_PICTURES = ("dry_run", "rerun", "outputs", "claim")
-"""Top-level keys that say how to run, or what came of it, not what to run; left out of a picture's own copy of its
+NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
+"""Top-level keys that say how to run, or what came of it, not what to run; left out of an image's own copy of its
 config."""
 
 

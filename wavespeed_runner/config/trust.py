@@ -27,9 +27,9 @@ OURS = ("outputs", "dry_run", "rerun")
 """Top-level keys that only the command line may set."""
 
 PROMPT_FILE = "prompts.path"
-"""Reads a file into records and pictures, which are shared: a config may name a packaged file, or a relative .txt."""
+"""Reads a file into records and images, which are shared: a config may name a packaged file, or a relative .txt."""
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 """Files that a config may name to start from. Results embed them: it must not be somebody's secret."""
 
 STAGE_PATH = re.compile(r"graph\.stages\.[^.]+\.options\.path")
@@ -93,8 +93,8 @@ def check_prompt_file(config: dict[str, Any]) -> None:
         )
 
 
-def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
-    """Refuses a picture file, named by a config, that might be somebody's secret: `image`, `mask`, a stage's `path`.
+def check_images(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
+    """Refuses an image file, named by a config, that might be somebody's secret: `image`, `mask`, a stage's `path`.
 
     Args:
         typed: overrides that stood on the command line, which may name any file.
@@ -115,9 +115,9 @@ def check_pictures(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
         # Left as it is, or following those two.
         if not named or key in keys or value is None or value in ("${image}", "${mask}"):
             continue
-        if not (_is_relative(str(value)) and str(value).lower().endswith(PICTURES)):
+        if not (_is_relative(str(value)) and str(value).lower().endswith(IMAGES)):
             raise ConfigError(
-                f"{key}={value}: a config file may name a relative {', '.join(PICTURES)} file, or one in a package; "
+                f"{key}={value}: a config file may name a relative {', '.join(IMAGES)} file, or one in a package; "
                 f"give another on the command line, {key}=FILE"
             )
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from ..artifacts import Latents, Sample
 from ..errors import RunError
 from ..planning.graph import SOURCE, Graph, Node
 from ..storage.store import Store
-from ..artifacts import Latents, Sample
 
 MEMORY_BYTES = 2**30
 """Most bytes of stored values that a sweep keeps in memory."""
@@ -171,7 +171,7 @@ class Execution:
 
         used = {source for node in graph.nodes.values() for source in node.inputs.values()}
         for name, node in graph.nodes.items():
-            # Latents carry what happened while denoising: the record wants it, also when the picture is in the store.
+            # Latents carry what happened while denoising: the record wants it, also when the image is in the store.
             if name == graph.output or name not in used or issubclass(node.stage.output, Latents):
                 need(name, list(range(len(samples))))
         return values

@@ -10,12 +10,12 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from ..process import interrupts
 from ..errors import one_line
-from .executor import Execution, StageRun, release
-from .outputs import likeness
 from ..planning.plan import Plan
 from ..planning.reference import Floor
+from ..process import interrupts
+from .executor import Execution, StageRun, release
+from .outputs import likeness
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -23,7 +23,7 @@ log = logging.getLogger("wavespeed_runner")
 def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     """Adds `noise_floor` to the record's samples: {"repeat": metrics, "numerics": metrics}, as far as asked for.
 
-    What fails here leaves a warning and no figure: the run's own pictures and times are there already. Most likely
+    What fails here leaves a warning and no figure: the run's own images and times are there already. Most likely
     it is memory, since float32 takes twice that of a half precision.
     """
     for floor in plan.floors:

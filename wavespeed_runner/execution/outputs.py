@@ -1,4 +1,4 @@
-"""What a run leaves of each sample: picture or video, its reference, their difference, and the sheet of all."""
+"""What a run leaves of each sample: image or video, its reference, their difference, and the sheet of all."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..accelerate.memory import MemorySettings
+from ..artifacts import Videos
 from ..config.schema import Config
 from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
-from ..records.record import PIXELS, picture_data
+from ..records.record import PIXELS, image_data
 from ..registry import lookup
-from ..artifacts import Videos
 
 if TYPE_CHECKING:
     from ..media.images import Pixels
@@ -24,7 +24,7 @@ class Shown(NamedTuple):
 
     prompt: str
     note: str
-    picture: Any
+    image: Any
     reference: Any = None
     reference_note: str = ""
     difference: Any = None
@@ -40,7 +40,7 @@ def save_sample(
 ) -> Shown:
     """Writes the sample's result and, where there is a reference, that and the difference; adds figures to `entry`.
 
-    A stage may give several pictures for one sample; the first is the one that is compared.
+    A stage may give several images for one sample; the first is the one that is compared.
 
     Raises:
         RunError: the graph gave none.
@@ -51,7 +51,7 @@ def save_sample(
     name = file_name(index, entry["prompt"], entry["seed"], ".png" if fps is None else ".mp4")
     entry["file"] = f"{'images' if fps is None else 'videos'}/{name}"
     entry["pixels_sha256"] = _digest(made)
-    about = picture_data(plan.config, entry["prompt"], entry["seed"], plan.pictures[index])
+    about = image_data(plan.config, entry["prompt"], entry["seed"], plan.images[index])
     entry["sha256"] = _write(folder / entry["file"], made, fps, about)
     if fps is not None:
         entry |= {"frames": len(made), "fps": fps}
@@ -60,7 +60,7 @@ def save_sample(
         return Shown(entry["prompt"], note, _still(made))
 
     original, _ = _result(plan.reference, reference)
-    about = picture_data(_lossless(plan.config), entry["prompt"], entry["seed"], plan.reference_pictures[index])
+    about = image_data(_lossless(plan.config), entry["prompt"], entry["seed"], plan.reference_images[index])
     _write(folder / "reference" / name, original, fps, about)
     gain = plan.config.measure.difference_gain
     map_ = _difference(made, original, gain)
@@ -74,7 +74,7 @@ def save_sample(
 
 
 def _result(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
-    """The first picture of a graph's output, and None; or its first video, and the frames a second."""
+    """The first image of a graph's output, and None; or its first video, and the frames a second."""
     value = values[graph.output]
     video = isinstance(value, Videos)
     made = value.tensors["frames" if video else "images"]
@@ -84,7 +84,7 @@ def _result(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
 
 
 def _write(path: Path, made: Any, fps: int | None, about: dict[str, str]) -> str:
-    """A picture, or a video with the sheet of its frames beside it; the sha256 of the file."""
+    """An image, or a video with the sheet of its frames beside it; the sha256 of the file."""
     from ..media.images import write_png
     from ..media.videos import write_mp4, write_sheet
 
@@ -158,10 +158,10 @@ def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
     from ..media.images import overview, write_png
 
     video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
-    alone = "middle frames" if video else "pictures"
+    alone = "middle frames" if video else "images"
     fewer = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
     setting = f"{plan.config.steps} steps" if fewer else plan.config.cache.name
-    rows = [(setting if plan.reference else alone, [s.picture for s in shown])]
+    rows = [(setting if plan.reference else alone, [s.image for s in shown])]
     notes = [[s.note for s in shown]]
     if plan.reference:
         gain = f"difference x{plan.config.measure.difference_gain:g}"

@@ -1,4 +1,4 @@
-"""Executes a plan: reference and candidate in turn, pictures, figures, record. Whatever happens, a record is left."""
+"""Executes a plan: reference and candidate in turn, images, figures, record. Whatever happens, a record is left."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from statistics import median
 from time import monotonic
 from typing import Any
 
-from ..process import interrupts
-from . import noise_floor
+from ..artifacts import Latents, Sample
 from ..caching import merged
-from ..caching.strategies import threshold_key
 from ..caching.attach.diffusers_options import Wrapped
+from ..caching.strategies import threshold_key
 from ..config.schema import CacheConfig
 from ..errors import ConfigError, one_line
-from .executor import Execution, Memory, StageRun
-from ..planning.graph import Graph
-from .outputs import Shown, save_overview, save_sample, save_trace
 from ..media.images import COLUMNS
+from ..planning.graph import Graph
 from ..planning.plan import Plan
+from ..process import interrupts
 from ..records.record import cache_summary, new_record, timing_summary, write_config, write_record
-from ..artifacts import Latents, Sample
+from . import noise_floor
+from .executor import Execution, Memory, StageRun
+from .outputs import Shown, save_overview, save_sample, save_trace
 
 RECORD_S = 1.0
 """Seconds between two writings of the record while a job of a sweep runs."""
@@ -98,7 +98,7 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
     shown: list[Shown] = []
     size, written = plan.config.batch_size, monotonic()
     in_sweep = execution.memory is not None
-    with tqdm(total=len(plan.samples), desc="pictures", unit="picture", leave=False, disable=None) as bar:
+    with tqdm(total=len(plan.samples), desc="images", unit="image", leave=False, disable=None) as bar:
         for first in range(0, len(plan.samples), size):
             interrupts.check()
             batch = range(first, min(first + size, len(plan.samples)))
@@ -106,14 +106,14 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
             if plan.reference:
                 references = _run_graph(plan, plan.reference, plan.reference_keys, batch, execution, record)
             made = _run_graph(plan, plan.graph, plan.keys, batch, execution, record)
-            execution.on_stage("pictures")
+            execution.on_stage("images")
             for index, values, reference in zip(batch, made, references, strict=True):
                 entry = _sample_entry(plan.samples[index], values, reference)
                 entry["source"] = _source(record, index, "run", set(_latents(values)))
                 if reference:
                     entry["reference_source"] = _source(record, index, "reference", set(_latents(reference)))
                 column = save_sample(plan, folder, index, entry, values, reference)
-                # The sheet counts the columns that it leaves out, but their pictures need not be kept.
+                # The sheet counts the columns that it leaves out, but their images need not be kept.
                 shown.append(column if index < COLUMNS else shown[-1])
                 record["samples"].append(entry)
                 if not in_sweep or monotonic() - written > RECORD_S:
@@ -153,7 +153,7 @@ def _latents(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sample_entry(sample: Sample, values: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
-    """The record's entry of one picture: what denoising it took. A graph with several denoisers adds them up."""
+    """The record's entry of one image: what denoising it took. A graph with several denoisers adds them up."""
     passes = _latents(values)
     entry: dict[str, Any] = {
         "prompt": sample.prompt,
@@ -187,7 +187,7 @@ def _in_turn(timings: list[dict[str, Any]]) -> bool:
 
 
 def _source(record: dict[str, Any], index: int, of: str, denoisers: set[str]) -> str:
-    """`computed` when this run denoised the picture, `store` when it had been done (and timed) before."""
+    """`computed` when this run denoised the image, `store` when it had been done (and timed) before."""
     mine = (s for s in record["stages"] if s["of"] == of and s["sample"] == index and s["name"] in denoisers)
     return "computed" if any(stage["source"] == "computed" for stage in mine) else "store"
 

@@ -33,10 +33,10 @@ WINDOW = ("start", "end", "warmup_steps", "force_last_step")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of `trace.csv`: a step, in one guidance branch of one picture. Unknown values are empty."""
+    """One line of `trace.csv`: a step, in one guidance branch of one image. Unknown values are empty."""
 
     file: str
-    """Of the picture or video, as in the record."""
+    """Of the image or video, as in the record."""
     prompt_index: int
     """Counted from 0, as in file names."""
     seed: int
@@ -123,7 +123,7 @@ def as_csv(found: list[Row]) -> str:
 
 
 def figure(record: dict[str, Any], found: list[Row]) -> Figure:
-    """A panel for each picture and stage: what is compared with the threshold over the steps, and below it the
+    """A panel for each image and stage: what is compared with the threshold over the steps, and below it the
     decisions. Of schedules the decisions alone."""
     from matplotlib.figure import Figure
 

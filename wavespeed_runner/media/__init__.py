@@ -1,0 +1,1 @@
+"""Images and videos: reading, writing, the metadata they carry."""

@@ -1,6 +1,6 @@
-"""Pictures as files: PNG with metadata, names, hashes, difference pictures, and the contact sheet.
+"""Images as files: PNG with metadata, names, hashes, difference images, and the contact sheet.
 
-A picture is a uint8 numpy array of shape (height, width, 3), RGB. PIL and numpy are imported where they are used.
+An image is a uint8 numpy array of shape (height, width, 3), RGB. PIL and numpy are imported where they are used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMPRESSION = 4
 SLUG_LENGTH = 40
 """Most characters of a prompt in a file name."""
 CELL, COLUMNS = 256, 8
-"""The contact sheet: side of the square, in pixels, that a picture is scaled to fit, and most pictures side by side."""
+"""The contact sheet: side of the square, in pixels, that an image is scaled to fit, and most images side by side."""
 INK, QUIET, LINE = "#1c1c1c", "#707070", "#d4d4d4"
 MARGIN, GAP = 36, 20
 TEXT, LEADING = 17, 21
@@ -34,7 +34,7 @@ GLYPHS = frozenset(map(chr, range(32, 127))) | frozenset("«»°±·‘’“”
 """What Pillow's built-in font can draw."""
 
 
-def check_pixels(pixels: Pixels, what: str = "picture") -> None:
+def check_pixels(pixels: Pixels, what: str = "image") -> None:
     """Raises ValueError unless it is a non-empty uint8 array of shape (height, width, 3)."""
     if pixels.dtype != "uint8" or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"{what}: uint8 (height, width, 3) wanted, got {pixels.dtype} {pixels.shape}")
@@ -50,7 +50,7 @@ def write_png(path: str | Path, pixels: Pixels, *, metadata: Mapping[str, str]) 
         The file's sha256, in hex.
 
     Raises:
-        ValueError: not a picture; a key that is no PNG keyword; text that is no valid Unicode (lone surrogates).
+        ValueError: not an image; a key that is no PNG keyword; text that is no valid Unicode (lone surrogates).
         OSError: the folder cannot be written.
     """
     raw = _encode(pixels, metadata)
@@ -88,12 +88,12 @@ def read_png(path: str | Path) -> tuple[Pixels, dict[str, str]]:
     with Image.open(path, formats=["PNG"]) as image:
         pixels = np.asarray(image.convert("RGB"))
         # After the pixels, because PNG allows text behind them. str(): PIL's iTXt is a str with more to it.
-        texts: dict[str, str] = {key: str(text) for key, text in image.text.items()}
+        texts: dict[str, str] = {key: str(text) for key, text in getattr(image, "text", {}).items()}
     return pixels, texts
 
 
 def pixels_sha256(pixels: Pixels) -> str:
-    """Sha256, in hex, over shape and values: equal iff the pictures are, however their files were compressed."""
+    """Sha256, in hex, over shape and values: equal iff the images are, however their files were compressed."""
     import numpy as np
 
     check_pixels(pixels)
@@ -102,22 +102,22 @@ def pixels_sha256(pixels: Pixels) -> str:
     return digest.hexdigest()
 
 
-def difference(picture: Pixels, reference: Pixels, gain: float) -> Pixels:
-    """gain * |picture - reference|, rounded, cut at 255; black where they agree.
+def difference(image: Pixels, reference: Pixels, gain: float) -> Pixels:
+    """gain * |image - reference|, rounded, cut at 255; black where they agree.
 
     Raises:
         ValueError: different shapes, or a gain that is not a positive number.
     """
     import numpy as np
 
-    check_pixels(picture)
+    check_pixels(image)
     check_pixels(reference, "reference")
-    if picture.shape != reference.shape:
-        raise ValueError(f"difference of pictures of different shapes: {picture.shape} and {reference.shape}")
+    if image.shape != reference.shape:
+        raise ValueError(f"difference of images of different shapes: {image.shape} and {reference.shape}")
     if not 0 < gain < float("inf"):
-        raise ValueError(f"gain of a difference picture: a positive number wanted, got {gain}")
+        raise ValueError(f"gain of a difference image: a positive number wanted, got {gain}")
     # In float64: uint8 would wrap around, 0 - 1 = 255.
-    apart = np.abs(picture.astype(np.float64) - reference.astype(np.float64))
+    apart = np.abs(image.astype(np.float64) - reference.astype(np.float64))
     return np.clip(np.rint(gain * apart), 0, 255).astype(np.uint8)
 
 
@@ -125,7 +125,7 @@ def file_name(index: int, prompt: str, seed: int, suffix: str = ".png") -> str:
     """`00_a-red-circle-above-a-blue-square_seed0.png`: lower-case ASCII, at most 40 characters of the prompt.
 
     Safe on every file system and in every shell; different for every index, whatever the prompts. What ASCII cannot
-    say is left out; nothing left: `00_seed0.png`. The whole prompt is in the picture's metadata.
+    say is left out; nothing left: `00_seed0.png`. The whole prompt is in the image's metadata.
     """
     ascii_only = unicodedata.normalize("NFKD", prompt).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_only.lower()).strip("-")
@@ -141,13 +141,13 @@ def overview(
     *,
     notes: Sequence[Sequence[str]] = (),
 ) -> Pixels:
-    """One contact sheet: a column a prompt, a row a kind of picture (reference, with cache, difference).
+    """One contact sheet: a column a prompt, a row a kind of image (reference, with cache, difference).
 
     Args:
-        rows: label and pictures, as many as there are columns. Small pictures are enlarged by a whole factor without
+        rows: label and images, as many as there are columns. Small images are enlarged by a whole factor without
             smoothing, so that each pixel can be seen; larger ones than 256 pixels are reduced to fit.
         columns: the captions above, wrapped; at most 8 columns are shown, and the sheet says how many were left out.
-        notes: for each row the lines under its pictures (time and SSIM), as many as columns; () or "": none.
+        notes: for each row the lines under its images (time and SSIM), as many as columns; () or "": none.
 
     Raises:
         ValueError: nothing to show, or rows, columns and notes that do not match.
@@ -160,10 +160,10 @@ def overview(
     if not rows or counts != {len(columns)} or not columns or len(notes) != len(rows):
         raise ValueError(f"overview: {len(rows)} rows, {len(columns)} columns, {len(notes)} notes do not match")
     shown, left_out = columns[:COLUMNS], len(columns) - COLUMNS
-    cells = [[fit(picture) for picture in pictures[:COLUMNS]] for _, pictures in rows]
+    cells = [[fit(image) for image in images[:COLUMNS]] for _, images in rows]
     width = max(180, *(cell.width for row in cells for cell in row))
     side: float = 24 + max(text_font(TEXT).getlength(_legible(label)) for label, _ in rows)
-    captions = [_wrap(text, width, 3) or [f"picture {i}"] for i, text in enumerate(shown, 1)]
+    captions = [_wrap(text, width, 3) or [f"image {i}"] for i, text in enumerate(shown, 1)]
 
     def column(i: int) -> int:
         return round(MARGIN + side + i * (width + GAP))
@@ -174,7 +174,7 @@ def overview(
     canvas = Image.new("RGB", (wide, tall), "white")
     draw = ImageDraw.Draw(canvas)
     y = MARGIN + LEADING * max(map(len, captions)) + 8
-    for i, lines in enumerate(captions):  # they stand on the pictures, however many lines they have
+    for i, lines in enumerate(captions):  # they stand on the images, however many lines they have
         draw.multiline_text(
             (column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, text_font(TEXT), spacing=3
         )
@@ -187,7 +187,7 @@ def overview(
 
 
 def _draw_row(canvas: Any, y: int, label: tuple[int, str], cells: list[tuple[int, Any]], notes: Sequence[str]) -> int:
-    """Draws label, pictures with a hairline around them (many have a white ground) and notes; the y below them."""
+    """Draws label, images with a hairline around them (many have a white ground) and notes; the y below them."""
     from PIL import ImageDraw
 
     draw = ImageDraw.Draw(canvas)
@@ -200,12 +200,12 @@ def _draw_row(canvas: Any, y: int, label: tuple[int, str], cells: list[tuple[int
     return bottom + GAP + (LEADING if any(notes) else 0)
 
 
-def fit(picture: Pixels) -> Any:
-    """The picture as a PIL image whose longer side is at most `CELL`."""
+def fit(pixels: Pixels) -> Any:
+    """The image as a PIL image whose longer side is at most `CELL`."""
     from PIL import Image
 
-    check_pixels(picture)
-    image = Image.fromarray(picture)
+    check_pixels(pixels)
+    image = Image.fromarray(pixels)
     longer = max(image.size)
     scale = CELL // longer if longer <= CELL else CELL / longer
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -13,8 +13,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .images import INK, fit, text_font, write_png
 from ..storage.atomic import write_whole
+from .images import INK, fit, text_font, write_png
 
 if TYPE_CHECKING:
     from .images import Pixels
@@ -110,8 +110,8 @@ def frames_sha256(frames: Any) -> str:
 
 def middle(frames: Any) -> Pixels:
     """The frame that stands for a video."""
-    picture: Pixels = frames[len(frames) // 2]
-    return picture
+    image: Pixels = frames[len(frames) // 2]
+    return image
 
 
 def write_sheet(path: Path, frames: Any, *, fps: int, metadata: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""How alike pictures are (`quality`), how long things take and how much memory (`timing`)."""
+"""How alike images are (`quality`), how long things take and how much memory (`timing`)."""

@@ -1,6 +1,6 @@
-"""How alike two pictures are. scikit-image computes SSIM and PSNR; everything happens in float64.
+"""How alike two images are. scikit-image computes SSIM and PSNR; everything happens in float64.
 
-Pictures are uint8 arrays of shape (height, width, 3), RGB.
+Images are uint8 arrays of shape (height, width, 3), RGB.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ RESAMPLES = 2000
 """Bootstrap samples behind a 95 % interval."""
 
 
-def compare(picture: Pixels, reference: Pixels) -> dict[str, float | None]:
-    """The metrics of one picture against its reference.
+def compare(image: Pixels, reference: Pixels) -> dict[str, float | None]:
+    """The metrics of one image against its reference.
 
     Returns:
-        mae: mean |picture - reference| over pixels and channels, on the 0-255 scale.
+        mae: mean |image - reference| over pixels and channels, on the 0-255 scale.
         mae_similarity: 1 - mae / 255.
         ssim: mean structural similarity, uniform 7 x 7 window, a channel at a time (Wang, Bovik, Sheikh, Simoncelli:
             Image quality assessment, IEEE Transactions on Image Processing 13(4), 2004; sample covariance, as
             scikit-image's defaults have it).
-        psnr: peak signal-to-noise ratio in dB, peak 255. None where the pictures are identical: it is infinite, and
+        psnr: peak signal-to-noise ratio in dB, peak 255. None where the images are identical: it is infinite, and
             JSON has no infinity.
 
     Raises:
-        ValueError: not pictures, different shapes, or smaller than the SSIM window.
+        ValueError: not images, different shapes, or smaller than the SSIM window.
     """
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    check_pixels(picture)
+    check_pixels(image)
     check_pixels(reference, "reference")
-    if picture.shape != reference.shape:
-        raise ValueError(f"pictures of different shapes cannot be compared: {picture.shape} and {reference.shape}")
-    if min(picture.shape[:2]) < WINDOW:
-        height, width = picture.shape[:2]
-        raise ValueError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW} pixels, got {width} x {height}")
+    if image.shape != reference.shape:
+        raise ValueError(f"images of different shapes cannot be compared: {image.shape} and {reference.shape}")
+    if min(image.shape[:2]) < WINDOW:
+        height, width = image.shape[:2]
+        raise ValueError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, got {width} x {height}")
     # Never uint8 arithmetic, where 0 - 255 = 1; nor float32, to which scikit-image's PSNR would fall.
-    a, b = picture.astype(np.float64), reference.astype(np.float64)
+    a, b = image.astype(np.float64), reference.astype(np.float64)
     mae = float(np.abs(a - b).mean())
     return {
         "mae": mae,
@@ -81,21 +81,21 @@ def _psnr(a: Any, b: Any) -> float | None:
 
 
 def summarize(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Mean, its 95 % interval, and the worst picture's value, for each metric of the per-picture results.
+    """Mean, its 95 % interval, and the worst image's value, for each metric of the per-image results.
 
-    The interval is the percentile bootstrap over pictures (Efron and Tibshirani: An Introduction to the Bootstrap,
+    The interval is the percentile bootstrap over images (Efron and Tibshirani: An Introduction to the Bootstrap,
     1993, chapter 13), seeded, so that a record can be reproduced. It says how the mean would vary with other prompts
-    like these; of fewer than about ten pictures it is too narrow. One picture has none (null).
+    like these; of fewer than about ten images it is too narrow. One image has none (null).
 
-    Pictures without a value (PSNR of identical pictures) are left out of that metric, which makes its mean pessimistic,
-    never flattering; where no picture has one, all three are null.
+    Images without a value (PSNR of identical images) are left out of that metric, which makes its mean pessimistic,
+    never flattering; where no image has one, all three are null.
 
     Returns:
-        {metric: {"mean": float, "ci95": [low, high], "worst": float}}; {} of no pictures.
+        {metric: {"mean": float, "ci95": [low, high], "worst": float}}; {} of no images.
     """
     by_metric: dict[str, list[float]] = {}
-    for picture in values:
-        for name, value in picture.items():
+    for image in values:
+        for name, value in image.items():
             by_metric.setdefault(name, []).extend([] if value is None else [value])
     return {name: _summary(name, numbers, seed) for name, numbers in by_metric.items()}
 

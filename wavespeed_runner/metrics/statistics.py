@@ -38,7 +38,7 @@ class Point:
 def interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "median"]) -> Interval:
     """Mean or median over all values, and the 95 % percentile bootstrap around it.
 
-    Values that share a cluster (the pictures of one prompt, with several seeds) are drawn together: prompts are what
+    Values that share a cluster (the images of one prompt, with several seeds) are drawn together: prompts are what
     a user will vary, and seeds of one prompt say little about another (Field and Welsh: Bootstrapping clustered data,
     Journal of the Royal Statistical Society B 69(3), 2007). With a single cluster its values are drawn one by one, and
     the interval says nothing about other prompts. Of fewer than about ten clusters it is too narrow.

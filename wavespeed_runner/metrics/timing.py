@@ -1,4 +1,4 @@
-"""How long steps and pictures take, and how much memory. Seconds and bytes everywhere."""
+"""How long steps and images take, and how much memory. Seconds and bytes everywhere."""
 
 from __future__ import annotations
 

@@ -11,16 +11,16 @@ from typing import Any
 from .family import BlockList
 
 STREAMS = ("hidden_states", "encoder_hidden_states")
-"""Tokens of the picture and of the prompt."""
+"""Tokens of the image and of the prompt."""
 
 
 def text_first(name: str) -> BlockList:
-    """A list of blocks that return the prompt's tokens before the picture's."""
+    """A list of blocks that return the prompt's tokens before the image's."""
     return BlockList(name=name, streams=STREAMS, returns=("encoder_hidden_states", "hidden_states"))
 
 
 def image_first(name: str) -> BlockList:
-    """A list of blocks that return the picture's tokens before the prompt's."""
+    """A list of blocks that return the image's tokens before the prompt's."""
     return BlockList(name=name, streams=STREAMS, returns=STREAMS)
 
 

@@ -67,15 +67,15 @@ class Wanted:
     width: int
     height: int
     num_frames: int | None = None
-    """Of a video; None for pictures."""
+    """Of a video; None for images."""
     generator: Any
-    """A `torch.Generator`, or a list of them, one a picture of the batch."""
+    """A `torch.Generator`, or a list of them, one per image of the batch."""
     image: Any = None
-    """A list of PIL pictures to start from, one a picture of the batch; or latents, shape (n, channels, h, w)."""
+    """A list of PIL images to start from, one per image of the batch; or latents, shape (n, channels, h, w)."""
     mask: Any = None
-    """A list of PIL pictures: white is painted anew."""
+    """A list of PIL images: white is painted anew."""
     strength: float | None = None
-    """How much of the schedule is run on the picture that is started from: 0 to 1."""
+    """How much of the schedule is run on the image that is started from: 0 to 1."""
 
 
 def plain_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
@@ -99,9 +99,9 @@ class Family:
 
     build(model, dtype, device) -> pipe: `init=tiny` and `init=random`, of the class of the first task.
     encode(pipe, model, sample, guidance_scale[, image]) -> {name: tensor}: the prompt, one row a tensor. The image (a
-        PIL picture) is given by graphs that wire one to the stage.
+        PIL image) is given by graphs that wire one to the stage.
     arguments(model, embeddings, wanted) -> {argument: value}: embeddings and guidance for the pipeline's call; sizes,
-        steps, generator and pictures are added by `call.denoise`.
+        steps, generator and images are added by `call.denoise`.
     outputs(output) -> {name: tensor}: `latents`, and what else the pipeline returns with `output_type="latent"`.
     decode(pipe, latents, *, width, height, num_frames) -> numpy uint8 array (n, height, width, 3), of videos
         (n, frames, height, width, 3). latents: what `outputs` gave.
@@ -116,7 +116,7 @@ class Family:
     arguments: Callable[[Any, dict[str, Any], Wanted], dict[str, Any]] = plain_arguments
     outputs: Callable[[Any], dict[str, Any]] = first_output
     unpacked: Callable[..., Any] | None = None
-    """None: the latents have no picture's layout that image-to-image would take."""
+    """None: the latents have no image's layout that image-to-image would take."""
     run: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
     """(pipe, arguments of its call) -> as `outputs`, which it stands in for: where decoding needs more of the call than
     what the pipeline returns."""

@@ -14,7 +14,7 @@ from .family import Family, Wanted
 from .weights.hub import diffusers_class
 
 IMPLIED = ("width", "height", "num_frames")
-"""Arguments that a pipeline may lack because the picture that it starts from says them."""
+"""Arguments that a pipeline may lack because the image that it starts from says them."""
 
 
 def for_task(pipe: Any, family: Family, task: str) -> Any:
@@ -67,7 +67,7 @@ def watched(scheduler: Any, generator: Any, on_step: Callable[[], None]) -> Iter
 
     Why not `callback_on_step_end`: not every pipeline has it. Nor do all of them hand the generator to `step`
     (FluxPipeline does not): the noise of a stochastic scheduler would come from the process's global state, another
-    picture every time for one seed.
+    image every time for one seed.
 
     The object's class is replaced for this one generation. A copy that a pipeline makes of the scheduler (LTX-2 steps
     its sound with one) draws from the generator too, and its steps are not told.
@@ -93,13 +93,13 @@ def watched(scheduler: Any, generator: Any, on_step: Callable[[], None]) -> Iter
         scheduler.__class__ = original
 
 
-def scaled_pictures(pipe: Any, latents: Any) -> Any:
-    """Pictures from latents (n, channels, h, w) of a VAE that has a scale and a shift."""
+def scaled_images(pipe: Any, latents: Any) -> Any:
+    """Images from latents (n, channels, h, w) of a VAE that has a scale and a shift."""
     latents = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return pictures(pipe, pipe.vae.decode(latents, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(latents, return_dict=False)[0])
 
 
-def pictures(pipe: Any, decoded: Any) -> Any:
+def images(pipe: Any, decoded: Any) -> Any:
     """What the VAE gives, (n, 3, h, w) in -1 to 1 -> numpy uint8 (n, h, w, 3), rounded as diffusers does for PIL."""
     return _bytes(pipe.image_processor.postprocess(decoded, output_type="np"))
 
@@ -110,7 +110,7 @@ def clips(pipe: Any, decoded: Any) -> Any:
 
 
 def _bytes(values: Any) -> Any:
-    # Cast, a NaN would be black, and a black picture a result like any other.
+    # Cast, a NaN would be black, and a black image a result like any other.
     if (values != values).any():
-        raise RunError("the decoded picture is not finite (NaN); the VAE overflowed, try model.dtype=float32")
+        raise RunError("the decoded image is not finite (NaN); the VAE overflowed, try model.dtype=float32")
     return (values * 255).round().astype("uint8")

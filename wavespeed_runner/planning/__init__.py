@@ -1,0 +1,1 @@
+"""What will run, before anything does: the graph, the reference, store keys, rules."""

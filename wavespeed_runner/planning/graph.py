@@ -15,14 +15,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ..artifacts import Images, Sample, Videos
 from ..config.schema import CacheConfig, Config, as_data, stage_options
 from ..errors import ConfigError, did_you_mean
 from ..registry import lookup, names
-from ..stages import Stage
-from ..artifacts import Images, Sample, Videos
+from ..stages.interface import Stage
 
 SOURCE = "sample"
-"""The node that every graph has: the picture that is asked for."""
+"""The node that every graph has: the image that is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """Nodes in an order in which they can run, and the node whose pictures are the result."""
+    """Nodes in an order in which they can run, and the node whose images are the result."""
 
     nodes: dict[str, Node]
     output: str
@@ -109,7 +109,7 @@ def _check_inputs(node: Node, nodes: dict[str, Node]) -> None:
 
 
 def without_lossy(graph: Graph) -> Graph:
-    """The same graph with every lossy option off: what pictures are compared with."""
+    """The same graph with every lossy option off: what images are compared with."""
     none = lookup("cache", "none").options()
 
     def lossless(options: Any) -> Any:
@@ -130,7 +130,7 @@ def keys(graph: Graph, sample: Sample, matters: dict[str, str], *, timing: bool 
     """Node -> store key (hex sha256), the source included.
 
     Args:
-        timing: False leaves out the options that only say how a stage is timed: what is left identifies pictures.
+        timing: False leaves out the options that only say how a stage is timed: what is left identifies images.
     """
     return keys_of(graph, [sample], matters, timing=timing)[0]
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from ..accelerate import adapters
+from ..artifacts import Sample
 from ..caching.calibration.resolve import filled, open_keys
+from ..config.environment import resolve_device, what_matters
 from ..config.schema import (
-    NOT_IN_PICTURES,
+    NOT_IN_IMAGES,
     AdaptersConfig,
     CacheConfig,
     Config,
@@ -27,17 +29,15 @@ from ..config.schema import (
     top_level,
     typed,
 )
-from ..config.environment import resolve_device, what_matters
 from ..errors import ConfigError, Unfit
-from .graph import Graph, build_graph, keys_of
 from ..models.weights.checkpoint import inspect
 from ..models.weights.external_components import inspect_elsewhere
 from ..models.weights.pretrained import completed_from, without
-from .reference import Floor, floors, reference_graph
 from ..registry import implementation_of
 from ..rules.check import STAGE_VALUES, Spoken, judge, refuse_bad
 from ..storage.store import Store
-from ..artifacts import Sample
+from .graph import Graph, build_graph, keys_of
+from .reference import Floor, floors, reference_graph
 
 CHARACTERS_A_TOKEN = 20
 """No text encoder in use has words longer than this on average: a longer prompt is cut for certain."""
@@ -59,12 +59,12 @@ class Plan:
     graph: Graph
     keys: list[dict[str, str]]
     """Node -> store key, one dict a sample."""
-    pictures: list[str]
-    """Fingerprint of a run that makes this picture alone, one a sample."""
+    images: list[str]
+    """Fingerprint of a run that makes this image alone, one a sample."""
     reference: Graph | None
     """None: nothing to compare with, see `reference_kind`."""
     reference_keys: list[dict[str, str]]
-    reference_pictures: list[str]
+    reference_images: list[str]
     reference_kind: str
     """`run`: compared with the reference graph; `self`: nothing lossy is on and the steps are the reference's, so this
     is it; `none`: not asked for."""
@@ -73,24 +73,24 @@ class Plan:
     verdicts: list[Spoken]
     changes: list[Change]
     fingerprint: str
-    """Identifies everything that determines the pictures."""
+    """Identifies everything that determines the images."""
 
     planned_as: str = ""
     """The identity that another machine gave to it, which decides what is already done; "": none did."""
 
     @cached_property
     def identity(self) -> str:
-        """Identifies everything that decides the record: pictures, timing, reference, and what is compared how."""
+        """Identifies everything that decides the record: images, timing, reference, and what is compared how."""
         if self.planned_as:
             return self.planned_as
-        given = {key: value for key, value in as_data(self.config).items() if key not in NOT_IN_PICTURES}
+        given = {key: value for key, value in as_data(self.config).items() if key not in NOT_IN_IMAGES}
         said = json.dumps([given, self.keys, self.reference_keys], sort_keys=True)
         return sha256(said.encode()).hexdigest()
 
     @cached_property
     def asked(self) -> str:
         """Identifies what the plan was made of, on any machine: `identity` also has the machine in it."""
-        given = {key: value for key, value in as_data(self.config).items() if key not in (*NOT_IN_PICTURES, "device")}
+        given = {key: value for key, value in as_data(self.config).items() if key not in (*NOT_IN_IMAGES, "device")}
         stages = {
             node.name: node.stage.identity(node.options) if node.stage.identity else None
             for node in self.graph.nodes.values()
@@ -146,10 +146,10 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     lossless = reference_graph(config, graph)
     matters = what_matters(config.device)
 
-    def pictures(graph: Graph) -> list[str]:
+    def images(graph: Graph) -> list[str]:
         return [found[graph.output] for found in keys_of(graph, samples, matters, timing=False)]
 
-    made = pictures(graph)
+    made = images(graph)
     kind = "none" if not config.measure.reference else "self" if lossless == graph else "run"
     compared = kind == "run"
     return Plan(
@@ -157,10 +157,10 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         samples=samples,
         graph=graph,
         keys=keys_of(graph, samples, matters),
-        pictures=[fingerprint_of([key]) for key in made],
+        images=[fingerprint_of([key]) for key in made],
         reference=lossless if compared else None,
         reference_keys=keys_of(lossless, samples, matters) if compared else [],
-        reference_pictures=[fingerprint_of([key]) for key in pictures(lossless)] if compared else [],
+        reference_images=[fingerprint_of([key]) for key in images(lossless)] if compared else [],
         reference_kind=kind,
         floors=floors(config, lossless, samples, matters),
         verdicts=verdicts,
@@ -170,7 +170,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
 
 
 def fingerprint_of(output_keys: Iterable[str]) -> str:
-    """The fingerprint of a run whose pictures have these store keys."""
+    """The fingerprint of a run whose images have these store keys."""
     return sha256("\n".join(output_keys).encode()).hexdigest()
 
 
@@ -219,7 +219,7 @@ def _judge_stages(config: Config, graph: Graph, known: list[Spoken]) -> list[Spo
 
 
 def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
-    """The pictures that are asked for: given, else the top-level prompt, else one a line of the prompt file."""
+    """The images that are asked for: given, else the top-level prompt, else one a line of the prompt file."""
     if config.prompt is not None and not config.prompt.strip():
         raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
     if prompts is None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from ..artifacts import Sample
 from ..config.schema import Config, Dtype, ModelConfig, NoiseFloor, top_level
 from .graph import Graph, keys, without_lossy
-from ..artifacts import Sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from ..errors import printable
+from .listing import Listing
 from .override_yaml import is_group
-from ..report.jobs import Listing
 
 LONGEST = 28
 """Most characters of a value in a label."""
-NAMES = {"num_images_per_prompt": "pictures", "guidance_scale": "guidance"}
+NAMES = {"num_images_per_prompt": "images", "guidance_scale": "guidance"}
 """Keys whose last word says something else."""
 ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 """As Hydra's sweeper writes what it has parsed: `a\\ red\\ circle`."""
@@ -77,6 +77,19 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
             count += 1
         found[key] = ending(key, count)
     return found
+
+
+def column_names(axes: list[str]) -> list[str]:
+    """The last part of each key, or as many parts as tell it from the others."""
+    names = []
+    for key in axes:
+        parts = key.split(".")
+        alike = [other for other in axes if other != key]
+        tail = next(
+            (n for n in range(1, len(parts)) if not any(o.split(".")[-n:] == parts[-n:] for o in alike)), len(parts)
+        )
+        names.append(".".join(parts[-tail:]))
+    return names
 
 
 def labels(

@@ -153,7 +153,7 @@ def _allowed(values: dict[str, Any]) -> bool:
     try:
         if "prompts" in values:
             trust.check_prompt_file(values)
-        trust.check_pictures(values)
+        trust.check_images(values)
         trust.check_values(values)
     except ConfigError:
         return False

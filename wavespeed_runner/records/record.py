@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from ..config.schema import NOT_IN_PICTURES, Config, as_data
 from ..config.environment import describe
+from ..config.schema import NOT_IN_IMAGES, Config, as_data
 from ..errors import ConfigError
 from ..planning.plan import Plan
 from ..storage.atomic import write_text
 
 SCHEMA_VERSION = 1
-PICTURE_KEY = "wavespeed_runner"
-"""The PNG text chunk, and the MP4 tag, that holds a picture's config and fingerprint, as JSON."""
+IMAGE_KEY = "wavespeed_runner"
+"""The PNG text chunk, and the MP4 tag, that holds an image's config and fingerprint, as JSON."""
 PIXELS = "pixels_sha256"
 """The MP4 tag that holds the hash of the frames as they were before they were encoded."""
 
@@ -68,7 +68,7 @@ def cache_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Denoising seconds a picture, raw and summarised; the speed-up is the ratio of the medians."""
+    """Denoising seconds an image, raw and summarised; the speed-up is the ratio of the medians."""
     from ..metrics.timing import summary
 
     found = summary([s for sample in samples for s in sample["raw_seconds"]])
@@ -85,11 +85,11 @@ def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def picture_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
-    """What a picture carries: the config that makes this one picture, and the fingerprint of its run."""
-    data = {key: value for key, value in as_data(config).items() if key not in NOT_IN_PICTURES}
+def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
+    """What an image carries: the config that makes this one image, and the fingerprint of its run."""
+    data = {key: value for key, value in as_data(config).items() if key not in NOT_IN_IMAGES}
     data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
-    return {PICTURE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
+    return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

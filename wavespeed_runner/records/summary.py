@@ -1,4 +1,4 @@
-"""What one completed record says: its time, its share of the work, and how close its pictures are."""
+"""What one completed record says: its time, its share of the work, and how close its images are."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from ..metrics.quality import LESS_IS_BETTER
-from ..report.console import LOSSY
 from ..metrics.statistics import Interval, interval
+from .names import LOSSY
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
 FIGURES = ("first_call", "median", "p90", "mad", "reference_median", "speedup")
@@ -23,7 +23,7 @@ NO_PART = ("claim", "outputs", "dry_run", "rerun")
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """One metric over the pictures of a job."""
+    """One metric over the images of a job."""
 
     mean: Interval
     worst: float
@@ -43,7 +43,7 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
     many = len({sample["prompt"] for sample in samples}) > 1
     several = len(samples) > 1
     timed = [
-        # Of a single picture its repetitions are drawn, of a single prompt its pictures.
+        # Of a single image its repetitions are drawn, of a single prompt its images.
         ((sample["prompt"] if many else number) if several else (number, i), seconds)
         for number, sample in enumerate(samples)
         for i, seconds in enumerate(sample["raw_seconds"])
@@ -146,9 +146,9 @@ def _caches(config: dict[str, Any]) -> list[Any]:
 
 
 def _quality(record: dict[str, Any]) -> dict[str, Quality]:
-    """Each metric that has a value: PSNR of pictures that are all identical to their references has none.
+    """Each metric that has a value: PSNR of images that are all identical to their references has none.
 
-    As in a record's own summary, identical pictures are left out of the mean PSNR, which makes it pessimistic.
+    As in a record's own summary, identical images are left out of the mean PSNR, which makes it pessimistic.
     """
     found = {}
     measured = [sample for sample in record["samples"] if sample.get("quality")]

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..metrics.timing import summary
+from ..records.names import fewer_than_reference, model_name, setting
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LOSSY = ("cache", "quant")
-"""Config groups whose options name the accelerated column."""
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""
 ASCII = str.maketrans({"×": "x", "±": "+-", "■": "#", "□": "."})  # noqa: RUF001
@@ -62,7 +61,7 @@ def show_failure(record: dict[str, Any], console: Console | None = None) -> None
 
 
 def _headline(record: dict[str, Any]) -> str:
-    """`demo · 4 pictures of 64 × 64 · 30 steps · cpu`: what the record tells of it."""  # noqa: RUF002
+    """`demo · 4 images of 64 × 64 · 30 steps · cpu`: what the record tells of it."""  # noqa: RUF002
     config, count, kind = record["config"], len(record["samples"]), _kind(record)
     size = f" of {config['width']} × {config['height']}" if config.get("width") and config.get("height") else ""  # noqa: RUF001
     parts = [model_name(config["model"]), f"{count} {kind}{'s' * (count != 1)}{size}"]
@@ -70,7 +69,7 @@ def _headline(record: dict[str, Any]) -> str:
         frames = record["samples"][0]["frames"]
         parts.append(f"{frames} frame{'s' * (frames != 1)}")
     if config.get("steps"):
-        parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}{_against(config)}")
+        parts.append(f"{config['steps']} step{'s' * (config['steps'] != 1)}{fewer_than_reference(config)}")
     machine = record.get("environment") or {}
     device = str(machine.get("device") or "")
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
@@ -78,31 +77,9 @@ def _headline(record: dict[str, Any]) -> str:
     return " · ".join([*parts, *filter(None, [name or device])])
 
 
-def _against(config: dict[str, Any]) -> str:
-    """The reference's own number of steps, where it is another."""
-    steps = (config.get("measure") or {}).get("reference_steps")
-    return f" against {steps}" if steps not in (None, config["steps"]) else ""
-
-
 def _kind(record: dict[str, Any]) -> str:
-    """What the run made: `picture` or `video`."""
-    return "video" if any("frames" in sample for sample in record["samples"]) else "picture"
-
-
-def model_name(model: dict[str, Any]) -> str:
-    """`demo`, `FLUX.1-dev`, `flux (tiny)`: what was loaded."""
-    if model.get("init", "pretrained") != "pretrained":
-        return f"{model['name']} ({model['init']})"
-    return Path(str(model.get("repo") or model["name"])).stem or model["name"]
-
-
-def setting(record: dict[str, Any]) -> str:
-    """What the accelerated column is called: `fbcache`, `fbcache + fp8_dq`, `no cache`, `no cache, 12 steps`."""
-    names = [(record["config"].get(group) or {}).get("name", "none") for group in LOSSY]
-    casting = (record["config"].get("memory") or {}).get("layerwise_casting")
-    names.append(f"{casting} weights" if casting else "none")
-    fewer = f", {record['config']['steps']} steps" if _against(record["config"]) else ""
-    return (" + ".join(name for name in names if name != "none") or "no cache") + fewer
+    """What the run made: `image` or `video`."""
+    return "video" if any("frames" in sample for sample in record["samples"]) else "image"
 
 
 def _table(console: Console, record: dict[str, Any]) -> None:
@@ -158,7 +135,7 @@ def _quality_rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     for metric, label, digits in QUALITY:
         if (figures := (record.get("quality") or {}).get(metric)) is None:
             continue
-        if figures["mean"] is None:  # PSNR of nothing but identical pictures: infinite
+        if figures["mean"] is None:  # PSNR of nothing but identical images: infinite
             rows.append((label, "", "identical"))
         elif len(record["samples"]) > 1:
             rows.append((f"{label}, mean (worst)", "", f"{figures['mean']:.{digits}f} ({figures['worst']:.{digits}f})"))
@@ -191,13 +168,13 @@ def _duration(timing: dict[str, Any], longest: float, spread: bool) -> str:
 
 
 def _span(counts: Sequence[int]) -> str:
-    """`17`, or `15-17` where pictures differ."""
+    """`17`, or `15-17` where images differ."""
     low, high = min(counts, default=0), max(counts, default=0)
     return str(low) if low == high else f"{low}-{high}"
 
 
 def _strips(record: dict[str, Any]) -> list[str]:
-    """Which steps were computed and which reused, drawn: one line if all pictures agree, else one a picture."""
+    """Which steps were computed and which reused, drawn: one line if all images agree, else one per image."""
     strips = ["".join("■" if step["computed"] else "□" for step in s["steps"]) for s in record["samples"]]
     if not any("□" in strip for strip in strips) or max(map(len, strips)) > STRIP:
         return []
@@ -206,7 +183,7 @@ def _strips(record: dict[str, Any]) -> list[str]:
         return [strips[0], *foretold, LEGEND]
     prompts = [" ".join(s["prompt"].split()) for s in record["samples"]]
     lines = [f"{strip}  {prompt}"[:79] for strip, prompt in zip(strips, prompts, strict=True)]
-    more = [f"... and {len(lines) - STRIPS} pictures more"] if len(lines) > STRIPS else []
+    more = [f"... and {len(lines) - STRIPS} images more"] if len(lines) > STRIPS else []
     return [*lines[:STRIPS], *more, *foretold, LEGEND]
 
 
@@ -230,7 +207,7 @@ def _remarks(record: dict[str, Any]) -> list[str]:
             "computed. rerun=true computes it again."
         )
     elif stored:
-        lines.append(f"{stored} of {count} pictures came from the store, not denoised again; rerun=true does that.")
+        lines.append(f"{stored} of {count} images came from the store, not denoised again; rerun=true does that.")
     if (record.get("timing") or {}).get("same_run") is False:
         lines.append(
             "Reference and setting were timed in different runs, so the speedup is a guess: rerun=true times them "

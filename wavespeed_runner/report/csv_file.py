@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from .collect import Row, Sweep
-from .console import model_name, setting
+from ..records.names import model_name, setting
 from ..records.summary import METRICS, reference_steps
+from .rows import Row, Sweep
 
 AXIS = "axis:"
 """Begins the names of the columns of swept keys, of which there are as many as the sweep has."""
@@ -49,7 +49,7 @@ HEAD = """\
 
 `python -m wavespeed_runner report DIR` writes it: one row a job, also of jobs that failed, were skipped or have not
 run. UTF-8, comma, full stop, one header line. Unknown values are empty; 1 is yes and 0 is no. Intervals are 95 %
-percentile bootstraps over prompts (all pictures of a prompt are drawn together; over the seeds where there is one
+percentile bootstraps over prompts (all images of a prompt are drawn together; over the seeds where there is one
 prompt). Made from `wavespeed_runner/report/csv_file.py`.
 """
 
@@ -67,7 +67,7 @@ def _record(row: Row) -> Any:
     return row.record
 
 
-def _pictures_like_the_reference(row: Row) -> int:
+def _images_like_the_reference(row: Row) -> int:
     return sum(sample["quality"]["mae"] == 0 for sample in _record(row)["samples"])
 
 
@@ -77,12 +77,12 @@ def _of_metric(metric: str) -> list[Column]:
 
     worst = "greatest" if metric == "mae" else "smallest"
     return [
-        Column(name=metric, meaning=f"{MEANINGS[metric]}, mean over the pictures", value=part("value")),
+        Column(name=metric, meaning=f"{MEANINGS[metric]}, mean over the images", value=part("value")),
         Column(name=f"{metric}_low", meaning="lower bound of its interval", value=part("low")),
         Column(name=f"{metric}_high", meaning="upper bound of its interval", value=part("high")),
         Column(
             name=f"{metric}_worst",
-            meaning=f"of the worst picture, the {worst} value",
+            meaning=f"of the worst image, the {worst} value",
             value=lambda row: row.quality[metric].worst,
         ),
         Column(
@@ -97,7 +97,7 @@ MEANINGS = {
     "mae": "mean absolute difference to the reference, 0 to 255",
     "mae_similarity": "1 - MAE / 255",
     "ssim": "structural similarity to the reference",
-    "psnr": "peak signal-to-noise ratio in dB, without pictures that are identical to their reference (infinite)",
+    "psnr": "peak signal-to-noise ratio in dB, without images that are identical to their reference (infinite)",
 }
 
 COLUMNS = (
@@ -122,7 +122,7 @@ COLUMNS = (
     ),
     Column(
         name="seconds",
-        meaning="denoising one picture, median over pictures and repeats",
+        meaning="denoising one image, median over images and repeats",
         value=lambda row: row.seconds and row.seconds.value,
     ),
     Column(
@@ -132,7 +132,7 @@ COLUMNS = (
     Column(name="seconds_p90", meaning="90th percentile", value=lambda row: _record(row)["timing"]["p90"]),
     Column(
         name="seconds_mad",
-        meaning="median absolute deviation over pictures and repeats, so also of quick pictures from slow ones: the ± "
+        meaning="median absolute deviation over images and repeats, so also of quick images from slow ones: the ± "
         "in the table, and `mad` in a claim",
         value=lambda row: _record(row)["timing"]["mad"],
     ),
@@ -143,7 +143,7 @@ COLUMNS = (
     ),
     Column(
         name="reference_seconds",
-        meaning="denoising one picture of the reference, median",
+        meaning="denoising one image of the reference, median",
         value=lambda row: _record(row)["timing"]["reference_median"],
     ),
     Column(name="speedup", meaning="ratio of the two medians", value=lambda row: row.speedup),
@@ -177,8 +177,8 @@ COLUMNS = (
     Column(name="worst_seed", meaning="its seed", value=lambda row: row.quality["ssim"].worst_seed),
     Column(
         name="identical_pictures",
-        meaning="how many pictures are the reference's, pixel for pixel",
-        value=_pictures_like_the_reference,
+        meaning="how many images are the reference's, pixel for pixel",
+        value=_images_like_the_reference,
     ),
     Column(
         name="compared_with",
@@ -221,7 +221,7 @@ COLUMNS = (
     ),
     Column(
         name="fingerprint",
-        meaning="identifies everything that determines the pictures",
+        meaning="identifies everything that determines the images",
         value=lambda row: _record(row)["fingerprint"],
     ),
 )

@@ -8,10 +8,10 @@ from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
 from ..media.images import INK, LINE, QUIET
-from .collect import Row, Sweep
+from ..metrics.statistics import Interval
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
 from .judging import paces, reference_times
-from ..metrics.statistics import Interval
+from .rows import Row, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def figure(sweep: Sweep) -> Figure:
     factor, unit = (1.0, "s") if max(row.seconds.value for row in rows if row.seconds) >= 1 else (1000.0, "ms")
     pace = paces(rows)
     how = "median" if all(one == 1 for one in pace) else "median, as beside the middle reference"
-    _axes(time, rows, f"time a picture, {unit} ({how})")
+    _axes(time, rows, f"time an image, {unit} ({how})")
     _axes(share, rows, "computed share of the reference's work, %")
     times = [_scaled(row.seconds, factor * own) for row, own in zip(rows, pace, strict=True)]
     shares = [_scaled(_alone(row.computed_share), 100) for row in rows]

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..media.images import INK, QUIET
-from .collect import Row
 from ..metrics.statistics import Interval
+from .rows import Row
 
 METRIC = "ssim"
 SETTING, RIVAL = "#0072B2", "#D55E00"
@@ -92,7 +92,7 @@ def _along(axes: Any) -> list[tuple[float, float]]:
 
 
 def _drop_overlapping(texts: Sequence[Any], rivals: Sequence[tuple[float, float]]) -> list[Any]:
-    """Takes away labels that lie on earlier ones, on a rival (in pixels), or outside of the picture; the others."""
+    """Takes away labels that lie on earlier ones, on a rival (in pixels), or outside of the image; the others."""
     kept: list[Any] = []
     boxes: list[Any] = []
     for text in texts:

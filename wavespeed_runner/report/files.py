@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..storage.atomic import write_whole
-from .collect import Sweep
 from .csv_file import results_csv
 from .markdown import report_md
+from .rows import Sweep
 
 CSV, MARKDOWN, FIGURE, PAGE = "results.csv", "report.md", "report.png", "report.html"
 

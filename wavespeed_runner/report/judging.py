@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..metrics.statistics import Point, front, reached
 
 if TYPE_CHECKING:
-    from .collect import Row
+    from .rows import Row
 
 RANKING = "ssim"
 """The metric that front and rivals go by."""

@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from .collect import Row, Sweep
-from .judging import nothing_faster, paces
-from ..records.summary import Quality
-from .remarks import APART, NOTHING_FASTER, PACED, enumerated, never_hit
 from ..metrics.statistics import Interval
+from ..records.summary import Quality
+from .judging import nothing_faster, paces
+from .remarks import APART, NOTHING_FASTER, PACED, enumerated, never_hit
+from .rows import Row, Sweep
 
 MOST_ROWS = 80
 """With more jobs than this the table shows what is on the front, the rivals, and as many others as fit."""
@@ -60,7 +60,7 @@ def _results(rows: Sequence[Row]) -> str:
     longest = max((row.seconds.value for row in rows if row.seconds), default=1.0)
     factor, unit = (1.0, "s") if longest >= 1 else (1000.0, "ms")
     digits = 3 if longest >= 1 else 1 if longest < 0.1 else 0
-    head = ["setting", f"time a picture ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
+    head = ["setting", f"time an image ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
     rivals = any(row.beaten_by_fewer_steps is not None for row in rows)
     lines = [
         [
@@ -113,8 +113,8 @@ def _notes(done: Sequence[Row]) -> str:
     """What the reader would otherwise wonder about, as a list."""
     prompts = {sample["prompt"] for row in done for sample in (row.record or {})["samples"]}
     lines = [
-        "Time is the median of denoising one picture, SSIM and MAE similarity are means over the pictures; in brackets "
-        f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the pictures of the one prompt'}.",
+        "Time is the median of denoising one image, SSIM and MAE similarity are means over the images; in brackets "
+        f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the images of the one prompt'}.",
     ]
     if any(row.front for row in done):
         lines.append("Bold: faster than the reference, and no other setting is as fast and as close (Pareto front).")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .collect import Row
+    from .rows import Row
 
 NAMED = 8
 """Most jobs that a sentence names one by one."""

@@ -6,13 +6,13 @@ facts of the model family). Sources are papers, issues, or our own tests.
 
 from .adapters_memory import ADAPTERS, MEMORY
 from .attention_cache import ATTENTION
+from .basics import GUIDANCE, NUMERICS, VALUES
 from .cache import CACHES
+from .cache_window import WINDOWS
 from .graph import GRAPHS
 from .measure import MEASURING
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
-from .basics import GUIDANCE, NUMERICS, VALUES
-from .cache_window import WINDOWS
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 

@@ -175,7 +175,7 @@ MEMORY: tuple[Rule, ...] = (
         id="slicing-alone",
         verdict="unverified",
         when=lambda c, f: _memory(c).vae_slicing,
-        message="memory.vae_slicing=true: pictures are decoded one at a time anyway, so it saves nothing",
-        fix="memory.vae_tiling=true for large pictures",
+        message="memory.vae_slicing=true: images are decoded one at a time anyway, so it saves nothing",
+        fix="memory.vae_tiling=true for large images",
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sys import platform
 
-from ..config.schema import Config, Dtype, Init
 from ..config.environment import has_cuda, resolve_device
-from ..models.weights.checkpoint import local
+from ..config.schema import Config, Dtype, Init
 from ..models.family import Family, two_passes
+from ..models.weights.checkpoint import local
 from .rule import Rule
 
 
@@ -147,7 +147,7 @@ VALUES: tuple[Rule, ...] = (
         id="num-frames",
         verdict="bad",
         when=lambda c, f: c.num_frames is not None and f.kind == "image",
-        message="num_frames={c.num_frames}: this model makes pictures, not videos",
+        message="num_frames={c.num_frames}: this model makes images, not videos",
         fix="leave num_frames out",
     ),
     Rule(
@@ -213,7 +213,7 @@ NUMERICS: tuple[Rule, ...] = (
         id="tiny-quality",
         verdict="unverified",
         when=lambda c, f: c.model.init is not Init.pretrained,
-        message="model.init={c.model.init.value}: the weights are random, pictures and their likeness mean nothing",
+        message="model.init={c.model.init.value}: the weights are random, images and their likeness mean nothing",
         fix="model.init=pretrained for figures on quality",
     ),
 )

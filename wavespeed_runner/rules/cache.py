@@ -6,9 +6,9 @@ from dataclasses import fields
 from math import ceil
 from typing import Any
 
-from ..caching.calibration import published
-from ..caching.criteria.thresholds import AccumulatedPolynomial
+from ..caching.criteria import published
 from ..caching.criteria.schedules import Interval, Spacing, unfit
+from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
 from ..registry import implementation_of
@@ -46,7 +46,7 @@ def calls(c: Config, f: Family) -> int:
 
 
 def runs(c: Config, f: Family) -> list[int]:
-    """The same for each denoise stage: one that starts from a picture runs part of the steps. Flow models round up, the
+    """The same for each denoise stage: one that starts from an image runs part of the steps. Flow models round up, the
     others down."""
     found = []
     for stage in denoising(c):

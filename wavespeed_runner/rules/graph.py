@@ -11,7 +11,7 @@ from ..models.family import Family, task_of
 from ..registry import lookup, names
 from .rule import Rule
 
-MADE = {"image": "pictures", "video": "videos"}
+MADE = {"image": "images", "video": "videos"}
 OTHER = {"image": "video", "video": "image"}
 OTHER_DECODE = {"image": "decode_video", "video": "decode"}
 """The stage that decodes what a family of this kind does not make."""
@@ -32,7 +32,7 @@ def _unfit(c: Config, f: Family) -> str:
 
 
 def _unpacks(c: Config) -> bool:
-    """Whether latents are laid out as a picture, or started from."""
+    """Whether latents are laid out as an image, or started from."""
     unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
     return unpacking or any("latents" in stage.inputs for stage in denoising(c))
 
@@ -99,7 +99,7 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
         message=lambda c, f: f"the graph makes {MADE[OTHER[f.kind]]}, and this model makes {MADE[f.kind]}",
-        fix="graph=text_to_image for pictures, graph=text_to_video for videos",
+        fix="graph=text_to_image for images, graph=text_to_video for videos",
     ),
     Rule(
         id="latents-fit",
@@ -107,13 +107,13 @@ GRAPHS: tuple[Rule, ...] = (
         when=lambda c, f: _unpacks(c) and (f.unpacked is None or f.kind == "video"),
         message="the graph starts from latents, which this model cannot do",
         fix="graph=hires_fix goes by way of pixels",
-        source="diffusers' image-to-image pipeline of this family takes pictures alone",
+        source="diffusers' image-to-image pipeline of this family takes images alone",
     ),
     Rule(
         id="encode-needs-image",
         verdict="bad",
         when=lambda c, f: _reads_image(f) and _encoders(c, image=False),
-        message="this model reads the prompt together with a picture, and the graph gives its encode stage none",
+        message="this model reads the prompt together with an image, and the graph gives its encode stage none",
         fix="graph=image_to_video_seen, or wire an image to the stage",
     ),
     Rule(
@@ -148,7 +148,7 @@ GRAPHS: tuple[Rule, ...] = (
         id="fps",
         verdict="bad",
         when=lambda c, f: not 1 <= (c.model.fps or 0) <= 240 if f.kind == "video" else c.model.fps is not None,
-        message="model.fps={c.model.fps}: 1 to 240 for models of videos, null for models of pictures",
+        message="model.fps={c.model.fps}: 1 to 240 for models of videos, null for models of images",
         fix="leave model.fps out",
     ),
     Rule(

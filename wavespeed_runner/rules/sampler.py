@@ -96,7 +96,7 @@ SAMPLERS: tuple[Rule, ...] = (
         when=lambda c, f: bool(distilled_for(c.sampler)) and not f.distilled(c.model),
         message=lambda c, f: (
             f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
-            "pictures come out blurred"
+            "images come out blurred"
         ),
         fix="weights distilled for it, or sampler=default",
         source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",

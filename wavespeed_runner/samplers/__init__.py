@@ -1,4 +1,4 @@
-"""Samplers: which diffusers scheduler steps from noise to picture, and its options.
+"""Samplers: which diffusers scheduler steps from noise to image, and its options.
 
 An implementation is `build(pipe, options) -> scheduler`. It is made from the configuration of `pipe.scheduler`, which
 must be the model's own, so a caller that tries several keeps that one and puts it back in between. Options set to null

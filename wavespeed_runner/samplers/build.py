@@ -24,7 +24,7 @@ def build(pipe: Any, options: Any) -> Any:
     """The scheduler for `options`, made from the configuration of `pipe.scheduler`, which must be the model's own.
 
     As `CLASS.from_config(pipe.scheduler.config, ...)` makes it, but nothing of the model's is lost on the way: its
-    betas, and on flow models its shift (which has two names in diffusers), also where it follows the picture's size.
+    betas, and on flow models its shift (which has two names in diffusers), also where it follows the image's size.
 
     options: of a class made in `options.py`.
 
@@ -71,7 +71,7 @@ def _kept(own: Any) -> dict[str, Any]:
 
 def _made(given: dict[str, Any], found: Any) -> Any:
     """The scheduler. What is not for its class stays readable in its configuration: pipelines reckon the shift for a
-    picture's size with the keys of any scheduler."""
+    image's size with the keys of any scheduler."""
     takes = signature(found.__init__).parameters
     scheduler = found(**{key: value for key, value in given.items() if key in takes})
     scheduler.register_to_config(**{key: value for key, value in given.items() if key not in takes})
@@ -128,10 +128,10 @@ def _for_flow(
 def _solver_on_flow(solver: Any, spacing: Sigmas) -> Any:
     """A solver of diffusion equations as pipelines of flow models call it.
 
-    diffusers' solvers know flow models by `use_flow_sigmas`. What is added here: the shift for the picture's size
+    diffusers' solvers know flow models by `use_flow_sigmas`. What is added here: the shift for the image's size
     (`mu`), which not all of them take, and the end of the shift, which only UniPC does; other spacings, which they
     reckon for diffusion models; the end of the last step, which DEIS and SA-Solver, unable to reach 0, put where it
-    began, so that its noise stays in the picture; and `scale_noise`, by which image-to-image starts.
+    began, so that its noise stays in the image; and `scale_noise`, by which image-to-image starts.
     """
     import numpy as np
     import torch
@@ -180,7 +180,7 @@ def _solver_on_flow(solver: Any, spacing: Sigmas) -> Any:
 @lru_cache(maxsize=8)
 def _with_levels(stepper: Any, even: bool) -> Any:
     """A flow scheduler on the noise levels that FlowMatchEulerDiscreteScheduler would take. Pipelines hand over levels
-    and the shift for the picture's size, and not every scheduler takes them.
+    and the shift for the image's size, and not every scheduler takes them.
 
     even: where the pipeline hands over none, those of diffusers' solvers, in equal steps to 0. The model's own is one.
     FlowMatchEulerDiscreteScheduler would spend its last step on next to nothing.

@@ -26,7 +26,7 @@ def noise_levels(scheduler: Any) -> list[float]:
 
 
 def calls_of(pipe: Any) -> int:
-    """Calls of the denoiser in the pipeline's schedule as it runs: a picture that is started from shortens it.
+    """Calls of the denoiser in the pipeline's schedule as it runs: an image that is started from shortens it.
 
     Asked while the pipeline runs. PixArt's pipelines do not say it; they start from noise alone.
     """

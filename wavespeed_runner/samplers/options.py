@@ -129,9 +129,9 @@ def unfit_for_task(family: Family, name: str, task: str) -> str:
     """Why a sampler that fits the family does not in this task; empty: it does."""
     if task not in ("image_to_image", "inpaint") or name not in SAMPLERS:
         return ""
-    if family.schedule not in SAMPLERS[name].not_from_picture:
+    if family.schedule not in SAMPLERS[name].not_from_image:
         return ""
-    return f"{name} cannot start from a picture on {family.schedule} models: diffusers would skip too many of its steps"
+    return f"{name} cannot start from an image on {family.schedule} models: diffusers would skip too many of its steps"
 
 
 def unfit(family: Family, name: str) -> str:

@@ -50,11 +50,11 @@ class Option:
 
 
 SHIFT = Option(type=float | None, default=None, kinds=(FLOW,), above=True)
-"""One fixed shift of the noise levels for every picture size; null: the model's own, also where it depends on the
+"""One fixed shift of the noise levels for every image size; null: the model's own, also where it depends on the
 size. Higher: more steps at high noise."""
 
 STOCHASTIC = Option(type=bool, default=False, kinds=(FLOW,), allowed=(False, True))
-"""Jump to the predicted picture and add fresh noise each step, instead of following the flow."""
+"""Jump to the predicted image and add fresh noise each step, instead of following the flow."""
 
 ORDER = Option(type=int, default=2, allowed=(2, 3))
 """Order of the solver."""
@@ -81,8 +81,8 @@ class Sampler:
     """Of the denoiser in a generation, beside those: -1 where the last step is one call; 1 where the second is two."""
     most_steps: dict[str, int] = field(default_factory=dict)
     """Kind of models -> how many steps it has there at most."""
-    not_from_picture: tuple[str, ...] = ()
-    """Kinds of models on which it cannot start from a picture: diffusers' pipelines of flow models take the calls of
+    not_from_image: tuple[str, ...] = ()
+    """Kinds of models on which it cannot start from an image: diffusers' pipelines of flow models take the calls of
     the denoiser for steps there, and would skip too many."""
     distilled: str = ""
     """What weights it needs to have been distilled for; empty: none."""
@@ -120,7 +120,7 @@ SAMPLERS: dict[str, Sampler] = {
         spaced=(FLOW, DIFFUSION),
         calls=2,
         extra_calls=-1,
-        not_from_picture=(FLOW,),
+        not_from_image=(FLOW,),
     ),
     "dpm2": Sampler(
         about="DPM2, a step by way of its middle, as in k-diffusion; two calls of the denoiser",

@@ -24,15 +24,15 @@ OTHER_CONFIG = "the config or the weights are not those that were claimed"
 
 
 def claim_of(record: dict[str, Any]) -> ClaimConfig:
-    """What a completed record claims. Intervals are 95 % ones, as in a report: all pictures of a prompt are drawn
-    together; the likeness of a single picture has none.
+    """What a completed record claims. Intervals are 95 % ones, as in a report: all images of a prompt are drawn
+    together; the likeness of a single image has none.
 
     No speed-up where run and reference were not timed in turn: that ratio is a guess. Of the seconds, `mad` is the
     median absolute deviation of all timings, as in the table and in results.csv; `repeat_floor` that of timings of the
     same work, see `deviation`.
     """
-    from ..records.summary import measured
     from ..metrics.statistics import interval
+    from ..records.summary import measured
 
     found = measured(record)
     samples, timing, environment = record["samples"], record["timing"], record["environment"]
@@ -163,8 +163,8 @@ def bounds(figure: ClaimedFigure) -> tuple[float, float]:
 
 
 def deviation(record: dict[str, Any]) -> float | None:
-    """Median absolute deviation of times of the same work, as part of them: of the repetitions of each picture, else of
-    the references, which all compute the same. Not of the pictures: a cache hits more often in some. None: unknown."""
+    """Median absolute deviation of times of the same work, as part of them: of the repetitions of each image, else of
+    the references, which all compute the same. Not of the images: a cache hits more often in some. None: unknown."""
     repeated = [s["raw_seconds"] for s in record["samples"] if len(s["raw_seconds"]) > 1]
     references = [one for s in record["samples"] for one in s.get("reference_raw_seconds", ())]
     groups = repeated or ([references] if len(references) > 1 else [])

@@ -10,12 +10,12 @@ from typing import Any
 from ..accelerate.adapter_options import listed
 from ..config.schema import ClaimConfig, ClaimedFigure
 from ..models.weights.checkpoint import local
-from ..report.console import model_name, setting
+from ..records.names import model_name, setting
 
 ABOUT = {
-    "seconds": "denoising a picture, median; mad: of all timings; repeat_floor: the same, of one picture again",
+    "seconds": "denoising an image, median; mad: of all timings; repeat_floor: the same, of one image again",
     "speedup": "against the reference",
-    "ssim": "mean likeness to the reference; low and high: 95 %; worst: of the pictures",
+    "ssim": "mean likeness to the reference; low and high: 95 %; worst: of the images",
     "noise_floor": "the reference to itself",
     "computed_share": "of the blocks' work",
 }
@@ -25,7 +25,7 @@ SHOWN_VERSIONS = ("wavespeed_runner", "torch", "diffusers", "transformers", "pyt
 
 def headline(record: dict[str, Any], config: dict[str, Any], claim: ClaimConfig, name: str) -> list[str]:
     """Lines of the comment: the command, what it is, what was measured, where, with which versions, what it needs."""
-    pictures, steps = len(claim.pixels_sha256), config["steps"]
+    images, steps = len(claim.pixels_sha256), config["steps"]
     size = f"{config['width']}x{config['height']}"
     frames = f", {config['num_frames']} frames" if config["num_frames"] else ""
     against = config["measure"]["reference_steps"]
@@ -34,7 +34,7 @@ def headline(record: dict[str, Any], config: dict[str, Any], claim: ClaimConfig,
     return [
         f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
         f"{model_name(config['model'])}, {setting(record)}: {_measured(claim)}.",
-        f"Measured on {claim.device_name}: {pictures} pictures of {claim.prompts} prompts, {size}{frames}, "
+        f"Measured on {claim.device_name}: {images} images of {claim.prompts} prompts, {size}{frames}, "
         f"{steps} steps{reference}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",
         f"Check it: python -m wavespeed_runner replay {name}.yaml",
@@ -67,7 +67,7 @@ def _measured(claim: ClaimConfig) -> str:
     if claim.speedup is not None:
         said.append(f"{claim.speedup.value:.2f} times as fast as its reference{_around(claim.speedup, 2)}")
     if claim.seconds is not None:
-        said.append(f"{claim.seconds.value:.3g} s a picture")
+        said.append(f"{claim.seconds.value:.3g} s an image")
     if claim.ssim is not None:
         worst = "" if claim.ssim.worst is None else f", worst {claim.ssim.worst:.4f}"
         floor = "" if claim.ssim.noise_floor is None else f", noise floor {claim.ssim.noise_floor:.4f}"

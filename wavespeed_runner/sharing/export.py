@@ -5,7 +5,7 @@
 Writes experiment/NAME.yaml unless told otherwise; `--config-dir . experiment=NAME` then runs it, and
 `python -m wavespeed_runner replay experiment/NAME.yaml` says whether the claim holds. Only what differs from the
 defaults is in the file, and composing it was checked to give the config of the record. Not in it: where results land,
-the device unless it was asked for, and folders of pictures, prompts and calibrations (a config file may only name
+the device unless it was asked for, and folders of images, prompts and calibrations (a config file may only name
 such files relative to where the command runs). A local model or adapter keeps its path, with a comment.
 
 Exit status: 0 written; 2 not something that can be exported; 1 the file cannot be written.
@@ -27,9 +27,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..cli.main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -72,9 +73,9 @@ def exported(record: dict[str, Any], name: str, config_dir: Path | None = None) 
     Raises:
         ConfigError: the run cannot be written as an experiment.
     """
-    from .to_experiment import as_experiment, yaml_text
     from .claim import claim_of
     from .claim_text import claim_text, headline
+    from .to_experiment import as_experiment, yaml_text
 
     document, config = as_experiment(record, config_dir)
     claim = claim_of(record)
@@ -107,7 +108,7 @@ def completed(path: Path) -> dict[str, Any]:
         why = (record.get("error") or {}).get("message") or "it did not get to its end"
         raise ConfigError(f"{path}: status {status} ({why}): only a completed run has something to claim; run it again")
     if not record.get("samples"):
-        raise ConfigError(f"{path}: no picture in it, so there is nothing to claim")
+        raise ConfigError(f"{path}: no image in it, so there is nothing to claim")
     return record
 
 
@@ -128,7 +129,7 @@ def _config_dir(path: Path, given: str | None) -> Path | None:
 
 def _name(record: dict[str, Any]) -> str:
     """`demo_fbcache`: model and setting."""
-    from ..report.console import model_name, setting
+    from ..records.names import model_name, setting
 
     words = re.findall(r"[a-z0-9]+", f"{model_name(record['config']['model'])} {setting(record)}".lower())
     return "_".join(words)

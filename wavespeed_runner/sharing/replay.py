@@ -1,10 +1,10 @@
-"""Runs a picture, a video, a record, a config or an exported experiment again and says whether the result is the same.
+"""Runs an image, a video, a record, a config or an exported experiment again and says whether the result is the same.
 
-    python -m wavespeed_runner replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]
+    python -m wavespeed_runner replay IMAGE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]
         [device=DEVICE] [prompts.path=FILE] [image=FILE] [mask=FILE]
 
-Everything is computed again, nothing is taken from the store. Exit status: 0 the same pictures, pixel for pixel, or
-nothing to compare with; 1 other pictures, or a failure; 2 not something that can be replayed.
+Everything is computed again, nothing is taken from the store. Exit status: 0 the same images, pixel for pixel, or
+nothing to compare with; 1 other images, or a failure; 2 not something that can be replayed.
 
 Of an exported experiment the claimed figures are judged, see `claim_verdict.py`: reproduced or within noise, 0; not
 reproduced, and why, 1. Better than claimed is said, and no failure. Of a record they are shown beside the new ones.
@@ -24,11 +24,11 @@ from ..errors import ConfigError, one_line, printable
 from .source import machine_of, read
 
 if TYPE_CHECKING:
-    from .verdict import Judged
     from ..config.schema import ClaimConfig
     from ..planning.plan import Plan
+    from .verdict import Judged
 
-USAGE = "python -m wavespeed_runner replay PICTURE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]"
+USAGE = "python -m wavespeed_runner replay IMAGE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]"
 MAY_SET = ("outputs", "device", "prompts.path", "image", "mask")
 GIVE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
 """A way out that this command does not have."""
@@ -37,15 +37,16 @@ OTHER = "other weights, or the config was edited"
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..cli.main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
+    from ..execution.runner import run_plan
     from ..process.logging_setup import log_to
     from ..report.console import show, show_failure
-    from ..execution.runner import run_plan
 
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
@@ -87,7 +88,7 @@ def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
         elif not prompts and config.get("prompt") is None:
             trust.check_prompt_file(config)
-        trust.check_pictures(config, (f"{key}=" for key in values))
+        trust.check_images(config, (f"{key}=" for key in values))
         given = {key: value for key, value in values.items() if key != "prompts.path"}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
         trust.check_values(config)
@@ -126,11 +127,11 @@ def _judge(record: dict[str, Any], claim: ClaimConfig) -> int:
 
 
 def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
-    """The figures of a record that was run again, beside its own: no verdict, the pictures have given that."""
-    from .verdict import CLAIM, PICTURES, judge
+    """The figures of a record that was run again, beside its own: no verdict, the images have given that."""
+    from .verdict import CLAIM, IMAGES, judge
 
     parts = judge(claim, record) if claim is not None else []
-    _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, PICTURES)])
+    _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, IMAGES)])
 
 
 def _print(parts: list[Judged]) -> None:
@@ -140,7 +141,7 @@ def _print(parts: list[Judged]) -> None:
 
 
 def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:
-    """Says how the new pictures compare with the claimed ones."""
+    """Says how the new images compare with the claimed ones."""
     claimed = claims.get("pixels", {})
     found = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
     if not claimed:
@@ -151,12 +152,12 @@ def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -
         machine = claims.get("machine") == machine_of(record)
         other = machine and claims.get("fingerprint") != fingerprint
         though = f"; {OTHER} (the fingerprints differ)" if other else ""
-        print(f"replay: identical, {same} of {len(claimed)} pictures are the same, pixel for pixel{though}")
+        print(f"replay: identical, {same} of {len(claimed)} images are the same, pixel for pixel{though}")
         return 0
     why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
     if claims.get("fingerprint") != fingerprint:
         why = _why(claims, record)
-    print(printable(f"replay: not identical, {same} of {len(claimed)} pictures are the same{why}"))
+    print(printable(f"replay: not identical, {same} of {len(claimed)} images are the same{why}"))
     return 1
 
 

@@ -1,4 +1,4 @@
-"""What can be run again: the config in a picture, video, record, config or experiment file, and what it claims."""
+"""What can be run again: the config in an image, video, record, config or experiment file, and what it claims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPY = "to_be_replayed"
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config in a picture, record or config file, and what is claimed of its result.
+    """The config in an image, record or config file, and what is claimed of its result.
 
     Claims: `fingerprint`; `prompts`; `pixels`: {(prompt, seed): sha256 of the pixels}; `machine`: versions and the
     like, by name; `claim`: figures of a whole record. Each only where it is known. An exported experiment's claim is in
@@ -26,10 +26,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         ConfigError, or what broken data makes Python raise: nothing of ours in it.
     """
-    from ..records.record import PICTURE_KEY, read_record
+    from ..records.record import IMAGE_KEY, read_record
 
     if path.suffix.lower() in (".png", ".mp4"):
-        return _read_picture(path, PICTURE_KEY)
+        return _read_image(path, IMAGE_KEY)
     if path.suffix.lower() == ".json":
         record = read_record(path)
         return {**record["config"], "claim": None}, _claims(record, record["config"])
@@ -84,20 +84,20 @@ def _composed(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{said}{alone}") from None
 
 
-def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_image(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import json
 
     try:
-        metadata, pixels = _pixels_of_video(path) if path.suffix.lower() == ".mp4" else _pixels_of_picture(path)
+        metadata, pixels = _pixels_of_video(path) if path.suffix.lower() == ".mp4" else _pixels_of_image(path)
         about = json.loads(metadata[key])
         config, fingerprint = about["config"], about["fingerprint"]
     except KeyError:
         raise ConfigError(
-            f"{path}: this picture carries no config of ours (a screenshot, or saved by another program)"
+            f"{path}: this image carries no config of ours (a screenshot, or saved by another program)"
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not a readable picture or video: {error}") from None
-    # All that needs a reference, which a single picture is not compared with.
+        raise ConfigError(f"{path}: not a readable image or video: {error}") from None
+    # All that needs a reference, which a single image is not compared with.
     alone = {"reference": False, "reference_steps": None, "in_turn": False, "noise_floor": "none"}
     measure = {**config["measure"], **alone}
     prompt = config["prompt"]
@@ -109,7 +109,7 @@ def _read_picture(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]
     return {**config, "measure": measure, "claim": None}, claims
 
 
-def _pixels_of_picture(path: Path) -> tuple[dict[str, str], str]:
+def _pixels_of_image(path: Path) -> tuple[dict[str, str], str]:
     """The file's metadata, and the hash of its pixels."""
     from ..media.images import pixels_sha256, read_png
 
@@ -119,8 +119,8 @@ def _pixels_of_picture(path: Path) -> tuple[dict[str, str], str]:
 
 def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
     """The file's metadata, and the hash in it: a video that was encoded is not what it was made of."""
-    from ..records.record import PIXELS
     from ..media.videos import read_metadata
+    from ..records.record import PIXELS
 
     metadata = read_metadata(path)
     return metadata, metadata[PIXELS]
@@ -151,7 +151,7 @@ def _figures(record: dict[str, Any]) -> ClaimConfig | None:
 
 
 def machine_of(record: dict[str, Any]) -> dict[str, Any]:
-    """What may make the same config give other pictures, as far as the record says it."""
+    """What may make the same config give other images, as far as the record says it."""
     environment = record.get("environment") or {}
     known = {key: environment[key] for key in ("device_name", "code") if key in environment}
     return {**(environment.get("versions") or {}), **known}

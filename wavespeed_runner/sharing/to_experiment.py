@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 
 from ..config import trust
 from ..config.compose import compose_job, composer, options
-from ..config.schema import CONF, NAMED, NOT_IN_PICTURES, as_data, typed
-from ..errors import ConfigError
 from ..config.error_messages import EXPLAINED
+from ..config.schema import CONF, NAMED, NOT_IN_IMAGES, as_data, typed
+from ..errors import ConfigError
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
 
@@ -72,7 +72,7 @@ def as_experiment(record: dict[str, Any], config_dir: Path | None = None) -> tup
 
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's config without what only makes sense on its machine: files of prompts and pictures by their name alone,
+    """A run's config without what only makes sense on its machine: files of prompts and images by their name alone,
     as a config file may have them; no calibration file, whose numbers are in the config."""
     changed: dict[str, Any] = {}
     merge(changed, config)
@@ -123,7 +123,7 @@ def _differing(document: dict[str, Any], then: dict[str, Any], prompts: list[str
 
 
 def _decides(key: str, unasked: tuple[str, ...]) -> bool:
-    return key.partition(".")[0] not in (*NOT_IN_PICTURES, *unasked)
+    return key.partition(".")[0] not in (*NOT_IN_IMAGES, *unasked)
 
 
 def _composed(document: dict[str, Any], prompts: list[str]) -> tuple[Leaves, bool]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
-from .claim import better, bounds, deviation, differences, noise_floor
 from ..config.schema import ClaimConfig, ClaimedFigure
+from .claim import better, bounds, deviation, differences, noise_floor
 
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}
 LEAST = {"ssim": 1e-3, "mae_similarity": 4e-4, "mae": 0.1, "psnr": 0.1, "computed_share": 1e-3}
@@ -21,7 +21,7 @@ CLAIMED = {"ssim": 0.05, "mae_similarity": 5 / 255, "mae": 5.0, "psnr": 3.0}
 """How far from its value a claim's own interval and floors may take the judgement, together: about fifty
 times what nobody sees; 3 dB are an error of 1.4 times. A wider interval says too little to be claimed by."""
 FARTHEST = 200.0
-"""Decibels: no two PSNRs of 8-bit pictures are so far apart."""
+"""Decibels: no two PSNRs of 8-bit images are so far apart."""
 SPREADS = 3
 SAME_MACHINE = 0.05
 """Part of a time that is put down to another process on the same machine: other memory, another clock rate."""
@@ -45,7 +45,7 @@ class Room:
 
 
 def likeness_room(metric: str, claim: ClaimConfig, record: dict[str, Any]) -> Room:
-    """Of other pictures; the floor of other numerics counts where something differs."""
+    """Of other images; the floor of other numerics counts where something differs."""
     figure: ClaimedFigure = getattr(claim, metric)
     theirs, ours = [figure.repeat_floor], [noise_floor(record, metric, ("repeat",))]
     if differences(claim, record):

@@ -1,10 +1,10 @@
 """Whether another run bears a claim out, figure by figure.
 
-    reproduced       the same pictures, pixel for pixel, with the claimed likeness and share of the work; or, of other
-                     pictures, each likeness and the share as good as the claimed interval or better; and on the same
+    reproduced       the same images, pixel for pixel, with the claimed likeness and share of the work; or, of other
+                     images, each likeness and the share as good as the claimed interval or better; and on the same
                      hardware the claimed speed, or more
     within noise     so with the bounds widened by what is known to mean nothing: a likeness by the noise floor, the
-                     larger one of the two runs, and by `LEAST` at least; the share by a step of each picture; a time by
+                     larger one of the two runs, and by `LEAST` at least; the share by a step of each image; a time by
                      `SPREADS` robust standard deviations of one repetition of the same work to the next, of the run
                      that varies more, and by `SAME_MACHINE` of itself at least and by `MOST` at most. A speed-up is
                      divided by as much
@@ -14,8 +14,8 @@
 A claim's own interval and floors count up to `CLAIMED` from its value, or `MOST` of a time; see `claim_noise.py`.
 
 Better than claimed is no failure, and is said: a likeness that is far too good may mean that an option did not take
-effect, which the share and the speed-up then show. The same pictures have the same figures: there only rounding is let
-pass, also of the worst picture and of the intervals; where hardware, versions or code differ `LEAST`, and any interval.
+effect, which the share and the speed-up then show. The same images have the same figures: there only rounding is let
+pass, also of the worst image and of the intervals; where hardware, versions or code differ `LEAST`, and any interval.
 
 Speed is judged on the same device name only: elsewhere it is not comparable. The noise floor of other numerics counts
 where hardware, versions or code differ; where nothing does, only that of the reference once more. The whole is as good
@@ -29,14 +29,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from .tolerance import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
-from .claim import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
 from ..config.schema import ClaimConfig, ClaimedFigure
+from .claim import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
+from .tolerance import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
 
 REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
 VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
 """From best to worst."""
-CLAIM, PICTURES = "claim", "pictures"
+CLAIM, IMAGES = "claim", "images"
 """Parts that are no figures."""
 
 
@@ -65,7 +65,7 @@ def judge(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
         [Judged(what=CLAIM, verdict=NOT_REPRODUCED, text=f"contradicts itself: {'; '.join(wrong)}")] if wrong else []
     )
     figures = [_likeness(metric, claim, record, found) for metric in LIKENESS]
-    parts = [_pictures(claim, record, found), *figures, _share(claim, record, found), *_speed(claim, record)]
+    parts = [_images(claim, record, found), *figures, _share(claim, record, found), *_speed(claim, record)]
     return [*itself, *(part for part in parts if part is not None)]
 
 
@@ -75,20 +75,20 @@ def verdict_of(parts: Sequence[Judged]) -> str:
     return max(judged, key=VERDICTS.index) if judged else NOT_REPRODUCED
 
 
-def same_pictures(claim: ClaimConfig, found: ClaimConfig) -> bool:
+def same_images(claim: ClaimConfig, found: ClaimConfig) -> bool:
     """Pixel for pixel, all of them and no others."""
     return claim.pixels_sha256 == found.pixels_sha256 != []
 
 
-def _pictures(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged:
-    """Of other pictures the likeness decides, if there is one."""
+def _images(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged:
+    """Of other images the likeness decides, if there is one."""
     then, now = claim.pixels_sha256, found.pixels_sha256
     same = sum(one == other for one, other in zip(then, now, strict=False))
     text = f"{same} of {max(len(then), len(now))} are the same, pixel for pixel"
-    if same_pictures(claim, found):
-        return Judged(what=PICTURES, verdict=REPRODUCED, text=text)
+    if same_images(claim, found):
+        return Judged(what=IMAGES, verdict=REPRODUCED, text=text)
     measured = record["quality"] and any(getattr(claim, metric) is not None for metric in LIKENESS)
-    return Judged(what=PICTURES, verdict=None if measured else NOT_REPRODUCED, text=text)
+    return Judged(what=IMAGES, verdict=None if measured else NOT_REPRODUCED, text=text)
 
 
 def _likeness(metric: str, claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged | None:
@@ -99,9 +99,9 @@ def _likeness(metric: str, claim: ClaimConfig, record: dict[str, Any], found: Cl
     measured = (record["quality"] or {}).get(metric)
     if measured is None:
         return _missing(metric, figure, record)
-    if same_pictures(claim, found):
+    if same_images(claim, found):
         return _exactly(metric, figure, getattr(found, metric), elsewhere=bool(other_machine(claim, record)))
-    # PSNR of nothing but pictures that are identical to their references.
+    # PSNR of nothing but images that are identical to their references.
     now = inf if measured["mean"] is None else measured["mean"]
     room = likeness_room(metric, claim, record)
     verdict, more = _verdict(metric, now, room.low, room.high, room.widening)
@@ -110,7 +110,7 @@ def _likeness(metric: str, claim: ClaimConfig, record: dict[str, Any], found: Cl
 
 
 def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, *, elsewhere: bool) -> Judged:
-    """Of the same pictures: each part of the figure on its own; with other versions the reference may be another."""
+    """Of the same images: each part of the figure on its own; with other versions the reference may be another."""
     if found is None:
         return Judged(what=metric, verdict=REPRODUCED, text=_text(inf, figure), better=True)
     text, verdicts, more = _text(found.value, figure), [], False
@@ -128,14 +128,14 @@ def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, *,
 
 
 def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged | None:
-    """Of other pictures, a step more of each is noise: a change that is near a threshold falls on either side."""
+    """Of other images, a step more of each is noise: a change that is near a threshold falls on either side."""
     name, then, now = "computed_share", claim.computed_share, found.computed_share
     if then is None:
         return None
     if now is None:
         return _missing(name, ClaimedFigure(value=then), record)
     widening = LEAST[name] if other_machine(claim, record) else 0.0
-    if not same_pictures(claim, found):
+    if not same_images(claim, found):
         widening = max(LEAST[name], now / max(_computed_steps(record), 1))
     verdict, more = _verdict(name, now, then, then, widening)
     missing = ((record.get("engaged") or {}).get("cache") or {}).get("flops_missing")
@@ -146,7 +146,7 @@ def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Ju
 
 
 def _computed_steps(record: dict[str, Any]) -> float:
-    """Of a picture, on average."""
+    """Of an image, on average."""
     return sum(step["computed"] for one in record["samples"] for step in one["steps"]) / len(record["samples"])
 
 

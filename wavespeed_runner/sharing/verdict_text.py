@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .verdict import CLAIM, NOT_REPRODUCED, REPRODUCED, Judged, same_pictures, verdict_of
-from .claim import LIKENESS, OTHER_CONFIG, claim_of, differences
 from ..config.schema import ClaimConfig
+from .claim import LIKENESS, OTHER_CONFIG, claim_of, differences
+from .verdict import CLAIM, NOT_REPRODUCED, REPRODUCED, Judged, same_images, verdict_of
 
-OF_PICTURES = (*LIKENESS, "computed_share")
-"""Figures that follow from the pictures and how they were made; the others are of the machine."""
+OF_IMAGES = (*LIKENESS, "computed_share")
+"""Figures that follow from the images and how they were made; the others are of the machine."""
 SHOWN = 12
 """Characters of a fingerprint that are shown."""
 
@@ -18,13 +18,13 @@ SHOWN = 12
 def headline(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]) -> str:
     """`not reproduced (ssim); better than claimed: seconds; what differs: torch 2.9.0 -> 2.10.0`."""
     verdict, found = verdict_of(parts), claim_of(record)
-    same = same_pictures(claim, found)
+    same = same_images(claim, found)
     short = [part.what for part in parts if part.verdict == NOT_REPRODUCED]
     figures = [what for what in short if what != CLAIM]
     said = [
         verdict
         + (f" ({', '.join(figures)})" if figures else "")
-        + (", with other pictures" if verdict != NOT_REPRODUCED and not same else ""),
+        + (", with other images" if verdict != NOT_REPRODUCED and not same else ""),
         "the claim contradicts itself" if CLAIM in short else "",
         _listed("better than claimed: ", [part.what for part in parts if part.better]),
         _difference(claim, record, parts, found),
@@ -47,9 +47,9 @@ def _listed(about: str, names: Sequence[str]) -> str:
 
 def _difference(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged], found: ClaimConfig) -> str:
     """What else than the figures is not as claimed, as far as that may be why."""
-    differing, same = differences(claim, record), same_pictures(claim, found)
+    differing, same = differences(claim, record), same_images(claim, found)
     if differing == [OTHER_CONFIG]:
-        though = ", or the fingerprint was edited: the pictures are the same" if same else ""
+        though = ", or the fingerprint was edited: the images are the same" if same else ""
         return f"{OTHER_CONFIG}{though} (fingerprint {claim.fingerprint[:SHOWN]} -> {record['fingerprint'][:SHOWN]})"
     worse = [part.what for part in parts if part.verdict not in (None, REPRODUCED)]
     said = _listed("what differs: ", differing if worse or not same else [])
@@ -59,21 +59,21 @@ def _difference(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judg
         )
     if not same and not said:
         return "nothing else differs: the file was edited, or this machine does not repeat itself"
-    if worse and not said and not any(what in OF_PICTURES for what in worse):
+    if worse and not said and not any(what in OF_IMAGES for what in worse):
         return "nothing else differs: this machine is busier or slower than it was, or the file was edited"
     return said
 
 
 def _not_theirs(record: dict[str, Any], parts: Sequence[Judged]) -> str:
-    """Figures that the same pictures cannot have."""
-    measured = [part for part in parts if part.what in OF_PICTURES and (record["quality"] or part.what not in LIKENESS)]
+    """Figures that the same images cannot have."""
+    measured = [part for part in parts if part.what in OF_IMAGES and (record["quality"] or part.what not in LIKENESS)]
     wrong = [part.what for part in measured if part.better or part.verdict == NOT_REPRODUCED]
     other = ": the file was edited, or the reference is another"
-    return _listed("the pictures are the same, but not their claimed ", wrong) + other if wrong else ""
+    return _listed("the images are the same, but not their claimed ", wrong) + other if wrong else ""
 
 
 def _same_likeness(claim: ClaimConfig, found: ClaimConfig) -> bool:
-    """Other pictures do not come as close to their references by chance; those without any loss do."""
+    """Other images do not come as close to their references by chance; those without any loss do."""
     pairs = [(getattr(claim, metric), getattr(found, metric)) for metric in LIKENESS]
     known = [(then.value, now.value) for then, now in pairs if then is not None and now is not None]
     lossy = claim.mae is not None and claim.mae.value > 0

@@ -1,14 +1,14 @@
-"""Decodes latents to pictures or videos."""
+"""Decodes latents to images or videos."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ..artifacts import Images, Latents, Pipeline, Videos
 from ..config.schema import top_level
 from ..errors import ConfigError
-from ..artifacts import Images, Latents, Pipeline, Videos
-from . import stage
+from .interface import stage
 
 
 @dataclass(kw_only=True)
@@ -18,7 +18,7 @@ class DecodeOptions:
 
 @stage("decode", options=DecodeOptions)
 def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> Images:
-    """Latents -> uint8 pictures."""
+    """Latents -> uint8 images."""
     return Images(tensors={"images": decoded(pipeline, latents)})
 
 
@@ -39,7 +39,7 @@ def decode_video(options: DecodeVideoOptions, *, pipeline: Pipeline, latents: La
 
 
 def decoded(pipeline: Pipeline, latents: Latents) -> Any:
-    """One after the other, so that a picture does not depend on its neighbours; an empty array for no latents."""
+    """One after the other, so that an image does not depend on its neighbours; an empty array for no latents."""
     import numpy as np
     import torch
 

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import time
 from typing import Any
 from uuid import uuid4
 
-from ..caching import flops, merged
-from ..config.schema import CacheConfig, SamplerConfig, top_level
-from ..errors import ConfigError, RunError
-from .generate import Generated, Job, generate
-from ..models.family import task_of
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
-from . import stage
+from ..caching import flops, merged
+from ..caching.evidence import flops_evidence
+from ..config.denoise_options import DenoiseOptions
+from ..errors import RunError
+from ..models.family import task_of
+from .generate import Generated, Job, generate
+from .interface import stage
 
 PROCESS = uuid4().hex
 """Says of two timings whether one process took them."""
 
 
-@dataclass(kw_only=True)
-class DenoiseOptions:
-    steps: int = top_level("steps")
-    guidance_scale: float | None = top_level("guidance_scale")
-    width: int = top_level("width")
-    height: int = top_level("height")
-    num_frames: int | None = top_level("num_frames")
-    strength: float = top_level("strength")
-    """How much of the schedule is run on a picture that is started from; of no effect without one."""
-    sampler: SamplerConfig = top_level("sampler")
-    cache: CacheConfig = top_level("cache")
-    batch_size: int = top_level("batch_size")
-    warmup: int = top_level("measure.warmup")
-    repeats: int = top_level("measure.repeats")
-
-    def __post_init__(self) -> None:
-        if self.warmup < 0 or self.repeats < 1 or self.batch_size < 1:
-            raise ConfigError(
-                f"warmup={self.warmup} repeats={self.repeats} batch_size={self.batch_size}: no negative warm-up, and "
-                "at least 1 of the others"
-            )
-
-
 def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
-    """The stage for several samples: pictures of one form are denoised `batch_size` at a time.
+    """The stage for several samples: images of one form are denoised `batch_size` at a time.
 
-    A batch is always full, the last one with copies of its last picture: the same shapes, and so the same arithmetic,
+    A batch is always full, the last one with copies of its last image: the same shapes, and so the same arithmetic,
     whoever the neighbours are and whatever the store already had.
     """
     import torch
@@ -86,9 +63,9 @@ def denoise(
 ) -> Latents:
     """Noise and embeddings -> latents, with the cache strategy attached.
 
-    Without `image` and `latents` from pure noise. With one of them from that picture, noised as far as `strength` says;
+    Without `image` and `latents` from pure noise. With one of them from that image, noised as far as `strength` says;
     its size is the result's, but in video models, which take it as their first frame. With a `mask` too, only what is
-    white in it is painted anew. Of several pictures each is denoised, with seeds that count up.
+    white in it is painted anew. Of several images each is denoised, with seeds that count up.
 
     Every generation starts from a clean strategy state. The first ones of a setting in this process are the warm-up:
     whole generations, not counted.
@@ -109,7 +86,7 @@ def _jobs(
     sample: Sample,
     **start: Any,
 ) -> list[Job]:
-    """One for each picture that the sample asks for."""
+    """One for each image that the sample asks for."""
     tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
     return [
         Job(sample=index, embeddings=tensors, seed=sample.seed + shift, start=one, prompt=sample.prompt)
@@ -124,7 +101,7 @@ def _starts(
     latents: LatentGrid | None = None,
     mask: Images | None = None,
 ) -> list[dict[str, Any]]:
-    """What each generation starts from, as values of `Wanted`: one for every picture given, one empty for none."""
+    """What each generation starts from, as values of `Wanted`: one for every image given, one empty for none."""
     given: dict[str, Any] = {name: value for name, value in (("image", image), ("latents", latents)) if value}
     if len(given) > 1:
         raise RunError("denoise: image and latents are both wired to it; one is what it starts from")
@@ -137,14 +114,14 @@ def _starts(
             {"task": task, "strength": options.strength, "image": one[None].to(pipeline.device), **size}
             for one in latents.tensors["latents"]
         ]
-    pictures = image.as_pil() if image else []
+    pil_images = image.as_pil() if image else []
     if task == "image_to_video":
-        return [{"task": task, "image": picture} for picture in pictures]
-    masks = mask.as_pil() if mask else [None] * len(pictures)
+        return [{"task": task, "image": pil_image} for pil_image in pil_images]
+    masks = mask.as_pil() if mask else [None] * len(pil_images)
     return [
-        {"task": task, "strength": options.strength, "image": picture, "mask": white}
-        | {"width": picture.width, "height": picture.height}
-        for picture, white in zip(pictures, masks * (len(pictures) if len(masks) == 1 else 1), strict=True)
+        {"task": task, "strength": options.strength, "image": pil_image, "mask": white}
+        | {"width": pil_image.width, "height": pil_image.height}
+        for pil_image, white in zip(pil_images, masks * (len(pil_images) if len(masks) == 1 else 1), strict=True)
     ]
 
 
@@ -168,7 +145,7 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> l
 def _one(
     position: int, jobs: list[Job], warm: list[Generated], runs: list[Generated], pipeline: Pipeline, setting: str
 ) -> Latents:
-    """One picture's part of the generations; of their times its share: copies that fill a batch take none."""
+    """One image's part of the generations; of their times its share: copies that fill a batch take none."""
     import torch
 
     job, count = jobs[position], len(jobs)
@@ -186,7 +163,7 @@ def _one(
     spread = [float((latents - own(other)["latents"]).abs().max()) for other in (*warm, *runs[:-1])]
     cache = last.trace.evidence(position)
     if cache is not None:
-        cache |= flops.evidence(pipeline.warmed[setting], last.trace, position)
+        cache |= flops_evidence(pipeline.warmed[setting], last.trace, position)
     data = {
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
@@ -200,7 +177,7 @@ def _one(
 
 
 def _together(options: DenoiseOptions, parts: list[Latents]) -> Latents:
-    """Latents of all the pictures of one sample: times added up, steps in a row. None at all: an empty batch."""
+    """Latents of all the images of one sample: times added up, steps in a row. None at all: an empty batch."""
     import torch
 
     if len(parts) == 1:

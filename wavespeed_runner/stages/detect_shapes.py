@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ConfigError
 from ..artifacts import Images, Regions
-from . import stage
+from ..errors import ConfigError
+from .interface import stage
 
 BORDER = 2
 """Pixels along the edge whose median is the ground's colour."""
@@ -24,7 +24,7 @@ class DetectShapesOptions:
     threshold: float = 60.0
     """Distance in RGB (0 to 441) from the ground's colour from which a pixel belongs to an object."""
     smallest: float = 0.006
-    """Part of the picture's area below which a region is no object but a speckle."""
+    """Part of the image's area below which a region is no object but a speckle."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < FARTHEST:
@@ -42,9 +42,7 @@ def detect_shapes(options: DetectShapesOptions, *, images: Images) -> Regions:
     import numpy as np
 
     found = [
-        (index, *region)
-        for index, picture in enumerate(images.tensors["images"])
-        for region in _regions(options, picture)
+        (index, *region) for index, image in enumerate(images.tensors["images"]) for region in _regions(options, image)
     ]
     return Regions(
         tensors={
@@ -56,15 +54,15 @@ def detect_shapes(options: DetectShapesOptions, *, images: Images) -> Regions:
     )
 
 
-def _regions(options: DetectShapesOptions, picture: Any) -> list[tuple[tuple[int, int, int, int], float]]:
-    """Boxes and scores in one picture."""
+def _regions(options: DetectShapesOptions, image: Any) -> list[tuple[tuple[int, int, int, int], float]]:
+    """Boxes and scores in one image."""
     import numpy as np
     from scipy import ndimage
 
-    inside = np.zeros(picture.shape[:2], bool)
+    inside = np.zeros(image.shape[:2], bool)
     inside[BORDER:-BORDER, BORDER:-BORDER] = True
-    ground = np.median(picture[~inside], axis=0)
-    distance = np.linalg.norm(picture.astype(np.float64) - ground, axis=-1)
+    ground = np.median(image[~inside], axis=0)
+    distance = np.linalg.norm(image.astype(np.float64) - ground, axis=-1)
     labels, _ = ndimage.label(distance >= options.threshold, structure=np.ones((3, 3)))
     found = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config.schema import top_level
 from ..artifacts import Embeddings, Images, Pipeline, Sample
-from . import stage
+from ..config.schema import top_level
+from .interface import stage
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""One generation: several pictures denoised together, with sampler and cache strategy, timed step by step."""
+"""One generation: several images denoised together, with sampler and cache strategy, timed step by step."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ..artifacts import Pipeline
 from ..caching import Run, Trace, attached
 from ..caching.flops import Flops, counted, noted
-from ..models.pipeline_call import denoise, for_task, watched
 from ..models.family import Family, Wanted
+from ..models.pipeline_call import denoise, for_task, watched
 from ..registry import implementation_of
 from ..samplers.noise_levels import calls_of, noise_levels
-from ..artifacts import Pipeline
 
 if TYPE_CHECKING:
-    from .denoise import DenoiseOptions
+    from ..config.denoise_options import DenoiseOptions
 
 SIZE = ("width", "height", "num_frames")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One picture to be denoised."""
+    """One image to be denoised."""
 
     sample: int
     """Which of the samples it belongs to."""
@@ -37,11 +37,11 @@ class Job:
     def form(self) -> str:
         """Jobs of one form can be denoised together."""
         shapes = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.embeddings.items()}
-        # A picture, be it PIL's or a tensor, must be of the same kind and size.
-        pictures = {name: getattr(self.start.get(name), "size", None) for name in ("image", "mask")}
-        pictures = {name: size() if callable(size) else size for name, size in pictures.items()}
-        values = {name: value for name, value in self.start.items() if name not in pictures}
-        return repr((sorted(shapes.items()), pictures, sorted(values.items())))
+        # An image, be it PIL's or a tensor, must be of the same kind and size.
+        images = {name: getattr(self.start.get(name), "size", None) for name in ("image", "mask")}
+        images = {name: size() if callable(size) else size for name, size in images.items()}
+        values = {name: value for name, value in self.start.items() if name not in images}
+        return repr((sorted(shapes.items()), images, sorted(values.items())))
 
 
 @dataclass(kw_only=True)
@@ -108,14 +108,14 @@ def generate(
     return Generated(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
 
 
-def run_of(called: Any, family: Family, wanted: Wanted, pictures: int) -> Run:
+def run_of(called: Any, family: Family, wanted: Wanted, images: int) -> Run:
     """The generation as cache strategies see it."""
     size = (wanted.width, wanted.height, wanted.num_frames)
     return Run(
         steps=lambda: calls_of(called),
         sigmas=lambda: noise_levels(called.scheduler)[-calls_of(called) :],
         timesteps=lambda: called.scheduler.timesteps[-calls_of(called) :].tolist(),
-        pictures=pictures,
+        images=images,
         flow=family.schedule == "flow",
         channels=2 if family.schedule == "cogvideox" else 1,
         grid=lambda tokens: token_grid(tokens, size, family.frame_multiple),
@@ -144,7 +144,7 @@ def _wanted(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> Wan
 
 
 def _joined(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Embeddings of several pictures, one behind the other."""
+    """Embeddings of several images, one behind the other."""
     import torch
 
     if len(embeddings) == 1:

@@ -7,16 +7,16 @@ from functools import lru_cache
 
 from ..accelerate import adapters, memory
 from ..accelerate.order import ORDER
-from ..config.schema import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
+from ..artifacts import Pipeline
 from ..config.environment import resolve_device
+from ..config.schema import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
 from ..errors import RunError
-from ..process.logging_setup import quiet_libraries
 from ..models.weights.checkpoint import identity
 from ..models.weights.pretrained import completed_from
 from ..models.weights.pretrained import load as load_pipeline
+from ..process.logging_setup import quiet_libraries
 from ..registry import implementation_of
-from ..artifacts import Pipeline
-from . import stage
+from .interface import stage
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,7 @@ def _weights(options: LoadOptions) -> list[str]:
     return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *learned]
 
 
-# Asked for every picture of a plan; weights are not expected to change under a running process.
+# Asked for every image of a plan; weights are not expected to change under a running process.
 _identity = lru_cache(maxsize=8)(identity)
 
 

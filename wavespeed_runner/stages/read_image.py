@@ -1,4 +1,4 @@
-"""Reads a picture, or a mask, to start from."""
+"""Reads an image, or a mask, to start from."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from ..artifacts import Images
 from ..config.schema import packaged, top_level
 from ..errors import ConfigError
-from ..artifacts import Images
-from . import stage
+from .interface import stage
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -41,7 +41,7 @@ def _mask_file(options: ReadMaskOptions) -> str:
 
 @stage("read_image", options=ReadImageOptions, identity=_image_file, ignores=("path",))
 def read_image(options: ReadImageOptions) -> Images:
-    """One picture of width x height: scaled to cover that, and cut evenly on both sides.
+    """One image of width x height: scaled to cover that, and cut evenly on both sides.
 
     It is turned as its EXIF orientation says; what is transparent in it shows white.
     """
@@ -50,12 +50,12 @@ def read_image(options: ReadImageOptions) -> Images:
 
 @stage("read_mask", options=ReadMaskOptions, identity=_mask_file, ignores=("path",))
 def read_mask(options: ReadMaskOptions) -> Images:
-    """One picture in shades of grey, cut as `read_image` cuts; what is transparent in it is black."""
+    """One image in shades of grey, cut as `read_image` cuts; what is transparent in it is black."""
     return _fitted(options, _flat(_opened("mask", options.path), "black", "L"))
 
 
 def _checked(key: str, path: str) -> str:
-    """Digest of the file. Reading the whole picture, once, finds what is wrong with it before anything is loaded."""
+    """Digest of the file. Reading the whole image, once, finds what is wrong with it before anything is loaded."""
     try:
         facts = packaged(path).stat()
     except ConfigError as error:
@@ -82,7 +82,7 @@ def _opened(key: str, path: str) -> Any:
             return ImageOps.exif_transpose(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's own words name a memory address, or nothing.
-        broken = "no picture that can be read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        broken = "no image that can be read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
         what = "a folder" if Path(packaged(path)).is_dir() else broken
         raise ConfigError(f"{key}={path}: {what}; give a PNG, JPEG or WebP file") from None
 

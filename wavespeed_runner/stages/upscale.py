@@ -1,13 +1,13 @@
-"""Enlarges pictures, or latents, for a second denoising at the larger size."""
+"""Enlarges images, or latents, for a second denoising at the larger size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-from ..errors import ConfigError, RunError
 from ..artifacts import Images, LatentGrid, Latents, Pipeline
-from . import stage
+from ..errors import ConfigError, RunError
+from .interface import stage
 
 MOST = 8
 """A larger scale is a mistyped one."""
@@ -52,25 +52,25 @@ def _check(scale: float) -> None:
 
 @stage("upscale", options=UpscaleOptions)
 def upscale(options: UpscaleOptions, *, pipeline: Pipeline, images: Images) -> Images:
-    """Pictures, enlarged."""
+    """Images, enlarged."""
     import numpy as np
     from PIL import Image
 
-    pictures = images.tensors["images"]
-    count, height, width, _ = pictures.shape
+    pixels = images.tensors["images"]
+    count, height, width, _ = pixels.shape
     size = _larger(pipeline, options.scale, width, height)
     filter_ = Image.Resampling[options.method.name.upper()]
     large = np.empty((count, size[1], size[0], 3), np.uint8)
-    for index, picture in enumerate(images.as_pil()):
-        large[index] = np.asarray(picture.resize(size, filter_))
+    for index, image in enumerate(images.as_pil()):
+        large[index] = np.asarray(image.resize(size, filter_))
     return Images(tensors={"images": large})
 
 
 @stage("upscale_latents", options=UpscaleLatentsOptions)
 def upscale_latents(options: UpscaleLatentsOptions, *, pipeline: Pipeline, latents: Latents) -> LatentGrid:
-    """Latents, laid out as a picture is, enlarged: no way through pixels and back.
+    """Latents, laid out as an image is, enlarged: no way through pixels and back.
 
-    Enlarged latents are no latents of a picture: seams and blur stay unless the second denoising runs at a strength of
+    Enlarged latents are no latents of an image: seams and blur stay unless the second denoising runs at a strength of
     0.5 or more.
     """
     from torch.nn.functional import interpolate

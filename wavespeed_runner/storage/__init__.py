@@ -1,1 +1,1 @@
-"""What lies on the disk: how files are written, whole or not at all."""
+"""The content-addressed store, and the one way in which files are written."""

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -238,9 +237,3 @@ def _cannot_write(root: Path, path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         way_out = f"free some space (`python -m wavespeed_runner store {root} --prune-to 1GB` removes the oldest)"
     return f"store: cannot write {path}: {error.strerror}; {way_out}, or choose another place with `outputs=DIR`"
-
-
-if __name__ == "__main__":
-    from ..cli.store import main
-
-    sys.exit(main())

@@ -1,1 +1,1 @@
-"""Sweeps: which jobs there are (`jobs`, `points`), where they land (`folder`), and what runs them."""
+"""Many jobs in one command: points, folders, resume, launchers."""

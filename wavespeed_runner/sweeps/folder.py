@@ -89,7 +89,7 @@ class SweepFolder:
     def clear(self, number: int) -> None:
         """Takes away what an earlier attempt at a job has left, whole files and parts of files."""
         folder = self.job(number)
-        # The record first: a kill in between must not leave one that tells of pictures that are gone.
+        # The record first: a kill in between must not leave one that tells of images that are gone.
         for file in [*(folder / name for name in LEFT), *folder.glob(".*.*")]:
             if file.is_file():
                 file.unlink(missing_ok=True)

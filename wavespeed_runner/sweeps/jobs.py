@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.compose import application, compose_whole, composer, is_sweep, key_of, sweep_axes
-from ..errors import ConfigError, Unfit
 from ..config.error_messages import EXPLAINED, explain
+from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
 from . import points
 

@@ -15,8 +15,8 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from ..config.compose import key_of, parsed
-from ..errors import ConfigError
 from ..config.trust import is_reserved
+from ..errors import ConfigError
 
 SHAPE = "a list of mappings is needed, one a job: points=[{steps: 8, cache: none}, {cache: fbcache}]"
 

@@ -41,7 +41,7 @@ class Progress:
         self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
         self.console = Console(highlight=False)
         self.gone = False
-        self.names = short_names(axes)
+        self.names = labels.column_names(axes)
         given = [{key_of(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
         self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
         # Of many keys in one column of the table.
@@ -56,7 +56,7 @@ class Progress:
         parts += [f"{counts['completed']} done before"] * (counts["completed"] > 0)
         parts += [f"{counts['skipped']} skipped"] * (counts["skipped"] > 0)
         left = [job.plan for job in self.jobs if job.plan and self.outcomes[job.number].status == "missing"]
-        kind = "video" if any(plan.config.num_frames for plan in left) else "picture"
+        kind = "video" if any(plan.config.num_frames for plan in left) else "image"
         parts += [f"{_counted(sum(len(plan.samples) for plan in left), kind)} to make"] * bool(left)
         self._say(f"{', '.join(parts)}: {self.folder}")
 
@@ -144,19 +144,6 @@ class Progress:
             self.gone = True
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def short_names(axes: list[str]) -> list[str]:
-    """The last part of each key, or as many parts as tell it from the others."""
-    names = []
-    for key in axes:
-        parts = key.split(".")
-        alike = [other for other in axes if other != key]
-        tail = next(
-            (n for n in range(1, len(parts)) if not any(o.split(".")[-n:] == parts[-n:] for o in alike)), len(parts)
-        )
-        names.append(".".join(parts[-tail:]))
-    return names
 
 
 def _counted(count: int, what: str) -> str:

@@ -21,7 +21,7 @@ class Outcome:
     reason: str = ""
     """Why it did not complete, on one line."""
     seconds: float | None = None
-    """Of denoising a picture, median."""
+    """Of denoising an image, median."""
     speedup: float | None = None
     same_run: bool = True
     """Whether the speedup compares times that were taken together, and is one that can be."""

@@ -15,9 +15,9 @@ from typing import Any
 from ..config.compose import CONFIG_NAME, composer, key_of
 from ..errors import ConfigError
 from ..storage.atomic import write_text
-from .progress import Progress
 from .folder import SweepFolder, describe, opened
 from .jobs import Job, asks_for_sweep
+from .progress import Progress
 from .status import Outcome
 
 LAUNCHERS = {

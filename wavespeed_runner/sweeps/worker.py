@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..cli.main import DONE, FAILED, guarded, leave, parse
+from ..config.arguments import parse
 from ..config.compose import application
 from ..config.environment import software
 from ..errors import ConfigError, one_line
 from ..execution.executor import Memory
+from ..process.exit_status import DONE, FAILED, guarded, leave
 from .folder import SweepFolder
 from .jobs import Job, plan_again
 
@@ -107,7 +108,9 @@ def main(arguments: list[str]) -> int:
     # Set by whoever started us, for its own sake: an error of ours is one line.
     os.environ.pop("HYDRA_FULL_ERROR", None)
     _end_with_parent()
-    return guarded(lambda: _main(arguments))
+    from ..config.error_messages import explained
+
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -122,11 +125,11 @@ def _main(arguments: list[str]) -> int:
     try:
         return _worked(sweep, about, wanted)
     except Exception as error:
-        from ..config.error_messages import EXPLAINED, explain
+        from ..config.error_messages import explained
 
         found = sweep.outcome(number)
         if found.status in ("missing", "unfinished") or found.identity != wanted["identity"]:
-            sweep.mark_lost(number, explain(error) if isinstance(error, EXPLAINED) else one_line(error))
+            sweep.mark_lost(number, explained(error) or one_line(error))
         raise
 
 

@@ -1,0 +1,1 @@
+"""Finds numbers for a model: calibration, and a search over schedules."""

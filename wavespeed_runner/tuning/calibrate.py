@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
+    from ..artifacts import Latents
     from ..caching.calibration.data import Calibration
     from ..caching.calibration.recorder import Numbers
     from ..planning.graph import Graph, Node
     from ..planning.plan import Plan
-    from ..artifacts import Latents
 
 PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 """Overrides that say which prompts; without one of them, those for calibration are taken."""
@@ -30,9 +30,10 @@ PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..cli.main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -61,8 +62,9 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
     Raises:
         ConfigError: a cache strategy is on, several jobs, or a model that no strategy can be put on.
     """
-    from ..cli.main import parse, plan_jobs
+    from ..config.arguments import parse
     from ..registry import implementation_of
+    from ..sweeps.jobs import jobs_of
 
     given = [a.partition("=")[2] for a in arguments if a.startswith("out=")]
     rest = [a for a in arguments if not a.startswith("out=")]
@@ -71,7 +73,7 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
     if not any(a.lstrip("+").partition("=")[0] in PROMPTS for a in rest):
         rest = ["prompts=calibration", *rest]
     args = parse(rest)
-    jobs = plan_jobs(args)
+    jobs = jobs_of(args)
     plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
@@ -122,8 +124,8 @@ def recording_graph(graph: Graph, take: Callable[[list[Numbers]], None]) -> Grap
 
 def ending(graph: Graph, replaced: Callable[[Node], Node]) -> Graph:
     """The part of a graph that ends in its denoising stage, with another node in the stage's place."""
+    from ..config.denoise_options import DenoiseOptions
     from ..planning.graph import Graph
-    from ..stages.denoise import DenoiseOptions
 
     (last,) = [node for node in graph.nodes.values() if isinstance(node.options, DenoiseOptions)]
     needed, names = set(), [last.name]

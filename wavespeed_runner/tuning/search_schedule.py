@@ -4,7 +4,7 @@
 
 Takes the runner's overrides, without those of `cache`, as `python -m wavespeed_runner calibrate` does, whose file for
 this run it needs. It runs that calibration's prompts uncached, begins with the schedule that the calibration suggests
-for each number of computed steps, and moves single steps as long as the pictures' mean SSIM to the uncached ones grows,
+for each number of computed steps, and moves single steps as long as the images' mean SSIM to the uncached ones grows,
 `tries` schedules at most. What is found is written into the calibration: into the user's own, a copy of a shipped one
 in OUTPUTS/calibrations/, or `out`. Exit status as the runner's.
 """
@@ -19,22 +19,23 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
+    from ..artifacts import Latents
     from ..caching.calibration.data import Calibration
     from ..caching.calibration.schedule_search import Schedule
     from ..planning.graph import Graph, Node
     from ..planning.plan import Plan
-    from ..artifacts import Latents
 
 TRIES = 60
 BATCH = 8
-"""Pictures that are denoised together: faster, and for choosing as good as alone."""
+"""Images that are denoised together: faster, and for choosing as good as alone."""
 
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..cli.main import guarded
+    from ..config.error_messages import explained
+    from ..process.exit_status import guarded
 
-    return guarded(lambda: _main(arguments))
+    return guarded(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -78,10 +79,10 @@ def _own(arguments: list[str]) -> tuple[list[int], int, list[str]]:
 
 def searched(plan: Plan, calibration: Calibration, budgets: list[int], tries: int) -> dict[int, list[int]]:
     """Budget -> the computed steps, counted from 1."""
-    from .calibrate import ending
     from ..config.environment import what_matters
     from ..execution.executor import Execution
     from ..planning.graph import keys
+    from .calibrate import ending
 
     made = calibration.made
     samples = [
@@ -114,18 +115,18 @@ class Search:
 
     def denoise(self, options: Any, inputs: list[dict[str, Any]]) -> list[Latents]:
         """The stage for all the calibration's samples."""
-        from ..caching.predictors.fitted import best_schedule
         from ..caching.calibration.schedule_search import climb
+        from ..caching.predictors.fitted import best_schedule
 
         alone = replace(options, warmup=0, repeats=1, batch_size=BATCH if inputs[0]["pipeline"].family.batches else 1)
-        latents, reference = _pictures(alone, inputs)
+        latents, reference = _images(alone, inputs)
         for budget in self.budgets:
             tried = 0
 
             def cost(schedule: Schedule, budget: int = budget) -> float:
                 nonlocal tried
                 tried += 1
-                loss = 1 - _likeness(_pictures(self._with(alone, budget, schedule), inputs)[1], reference)
+                loss = 1 - _likeness(_images(self._with(alone, budget, schedule), inputs)[1], reference)
                 print(f"{budget} of {self.calibration.steps}, try {tried}: SSIM {1 - loss:.4f}", file=sys.stderr)
                 return loss
 
@@ -139,8 +140,8 @@ class Search:
 
     def _with(self, options: Any, budget: int, schedule: Schedule) -> Any:
         """The stage's options with `cache=planned` on this schedule."""
-        from ..caching.predictors.fitted import Fitted
         from ..caching.criteria.schedules import Steps
+        from ..caching.predictors.fitted import Fitted
         from ..caching.signals.block_signals import NoSignal
         from ..caching.strategies import Planned
 
@@ -149,21 +150,21 @@ class Search:
         return replace(options, cache=Planned(computed=budget, signal=NoSignal(), criterion=steps, predictor=fitted))
 
 
-def _pictures(options: Any, inputs: list[dict[str, Any]]) -> tuple[list[Latents], list[Any]]:
-    """Latents of every sample, and the pictures: uint8 arrays."""
+def _images(options: Any, inputs: list[dict[str, Any]]) -> tuple[list[Latents], list[Any]]:
+    """Latents of every sample, and the images: uint8 arrays."""
     from ..stages.decode import decoded
     from ..stages.denoise import denoise_batch
 
     made = denoise_batch(options, inputs)
     pixels = [decoded(inputs[0]["pipeline"], latents) for latents in made]
-    return made, [picture for several in pixels for picture in several.reshape(-1, *several.shape[-3:])]
+    return made, [image for several in pixels for image in several.reshape(-1, *several.shape[-3:])]
 
 
-def _likeness(pictures: list[Any], reference: list[Any]) -> float:
+def _likeness(images: list[Any], reference: list[Any]) -> float:
     """Mean SSIM; of videos over all frames."""
     from ..metrics.quality import compare
 
-    values = [compare(one, other)["ssim"] for one, other in zip(pictures, reference, strict=True)]
+    values = [compare(one, other)["ssim"] for one, other in zip(images, reference, strict=True)]
     return sum(value for value in values if value is not None) / len(values)
 
 

@@ -1,18 +1,18 @@
-"""A detector: the brightest window of a picture. A graph takes it by graph.stages.detect.stage=brightest."""
+"""A detector: the brightest window of an image. A graph takes it by graph.stages.detect.stage=brightest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wavespeed_runner.artifacts import Images, Regions
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.stages import stage
-from wavespeed_runner.artifacts import Images, Regions
 
 
 @dataclass(kw_only=True)
 class BrightestOptions:
     size: float = 0.5
-    """Of the window's sides, as a part of the picture's."""
+    """Of the window's sides, as a part of the image's."""
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= 1:
@@ -21,16 +21,16 @@ class BrightestOptions:
 
 @stage("brightest", options=BrightestOptions)
 def brightest(options: BrightestOptions, *, images: Images) -> Regions:
-    """One region a picture: the window with the greatest mean, the upper left of equals. Its mean is its score."""
+    """One region an image: the window with the greatest mean, the upper left of equals. Its mean is its score."""
     import numpy as np
     from numpy.lib.stride_tricks import sliding_window_view
 
-    pictures = images.tensors["images"]
-    height, width = (max(1, round(options.size * side)) for side in pictures.shape[1:3])
+    pixels = images.tensors["images"]
+    height, width = (max(1, round(options.size * side)) for side in pixels.shape[1:3])
     boxes, scores = [], []
-    for picture in pictures:
+    for one in pixels:
         # Exact in whole numbers: sums of what lies left of and above each pixel.
-        sums = np.pad(picture.sum(axis=-1, dtype=np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        sums = np.pad(one.sum(axis=-1, dtype=np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         corners = sliding_window_view(sums, (height + 1, width + 1))[..., [0, -1], :][..., [0, -1]]
         totals = corners[..., 1, 1] - corners[..., 0, 1] - corners[..., 1, 0] + corners[..., 0, 0]
         top, left = (int(i) for i in np.unravel_index(totals.argmax(), totals.shape))
@@ -38,7 +38,7 @@ def brightest(options: BrightestOptions, *, images: Images) -> Regions:
         scores.append(totals.max() / (255 * 3 * width * height))
     return Regions(
         tensors={
-            "of": np.arange(len(pictures)),
+            "of": np.arange(len(pixels)),
             "boxes": np.array(boxes, np.int64).reshape(-1, 4),
             "scores": np.array(scores, np.float32),
         },

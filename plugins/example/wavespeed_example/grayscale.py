@@ -1,12 +1,12 @@
-"""A stage that takes the colour out of pictures."""
+"""A stage that takes the colour out of images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wavespeed_runner.artifacts import Images
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.stages import stage
-from wavespeed_runner.artifacts import Images
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in what the eye sees as brightness (ITU-R BT.601)."""
@@ -15,7 +15,7 @@ LUMA = (0.299, 0.587, 0.114)
 @dataclass(kw_only=True)
 class GrayscaleOptions:
     strength: float = 1.0
-    """0: the pictures as they are; 1: no colour left."""
+    """0: the images as they are; 1: no colour left."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
@@ -24,7 +24,7 @@ class GrayscaleOptions:
 
 @stage("grayscale", options=GrayscaleOptions)
 def grayscale(options: GrayscaleOptions, *, images: Images) -> Images:
-    """Pictures of the same size and type, each pixel moved towards the gray of its own brightness."""
+    """Images of the same size and type, each pixel moved towards the gray of its own brightness."""
     import numpy as np
 
     colour = images.tensors["images"].astype(np.float32)

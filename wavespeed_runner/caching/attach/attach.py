@@ -12,6 +12,7 @@ from ...models.family import Blocks, UNetBlocks
 from ...registry import implementation_of
 from ..engine import Engine, Observer, Run
 from ..trace import Trace
+from ..window import head_blocks
 from .diffusers_options import Wrapped
 
 if TYPE_CHECKING:
@@ -73,11 +74,6 @@ def attached(
         yield trace
 
 
-def head_blocks(cache: CacheConfig) -> int:
-    """How many blocks run before the decision: as many as the signal looks at."""
-    return int(getattr(cache.signal, "blocks", 0))
-
-
 def _count(denoiser: Any, blocks: Blocks | UNetBlocks | None) -> int:
     if isinstance(blocks, UNetBlocks):
         from .unet import layers
@@ -126,7 +122,7 @@ def _looking(engine: Engine, denoiser: torch.nn.Module) -> Iterator[None]:
 
 
 def _tensor(value: Any) -> Any:
-    """A batch; Z-Image takes and gives lists of pictures."""
+    """A batch; Z-Image takes and gives lists of images."""
     if isinstance(value, list):
         import torch
 

@@ -83,7 +83,7 @@ class Calls:
         """The training timestep of the call that is going on.
 
         Pipelines have it as `current_timestep`, on the device, where each hook's comparison would wait for it; and not
-        all of them have it. The first call is outside of every range: with one inside, as where a picture is started
+        all of them have it. The first call is outside of every range: with one inside, as where an image is started
         from, FasterCache's hooks would look for outputs that there are none of yet.
         """
         if self.count == 1:
@@ -107,16 +107,16 @@ class Calls:
         """Tells FasterCache's hooks whether the rows are guidance's two halves: the unconditional one and behind it the
         other."""
         latents = args[0] if args else next(iter(kwargs.values()))
-        rows, pictures = len(latents), self.run.pictures
+        rows, images = len(latents), self.run.images
         for hook in (self.whole, *self.modules):
-            hook.is_guidance_distilled = rows == pictures
-        if rows == pictures:
+            hook.is_guidance_distilled = rows == images
+        if rows == images:
             return
         if latents.ndim == 4:
             self.whole.tensor_format = "BCHW"
         halved = {name for name in self.whole.uncond_cond_input_kwargs_identifiers if name in kwargs}
         batched = {name for name, value in kwargs.items() if getattr(value, "ndim", 0) and len(value) == rows}
-        if args or rows != 2 * pictures or latents.ndim < 4 or batched != halved:
+        if args or rows != 2 * images or latents.ndim < 4 or batched != halved:
             raise RunError(
                 f"cache={self.cache.name}: diffusers cannot halve the batch that this pipeline makes for guidance; "
                 "turn guidance off (guidance_scale=1), or take another strategy (cache=fbcache)"

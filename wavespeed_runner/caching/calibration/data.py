@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ...config.denoise_options import DenoiseOptions
 from ...config.schema import OF_MODEL, Config, stage_options
 from ...errors import Unfit
 
@@ -81,8 +82,6 @@ def key_of(config: Config) -> Key:
     Raises:
         ConfigError: the graph has no denoising stage, or several, which would need a calibration each.
     """
-    from ...stages.denoise import DenoiseOptions
-
     stages = {name: found for name, found in stage_options(config).items() if isinstance(found, DenoiseOptions)}
     if len(stages) != 1:
         raise Unfit(

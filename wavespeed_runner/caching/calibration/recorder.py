@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import CacheConfig
 from ...errors import RunError
 from ...registry import lookup, names
-from .data import Calibration, Key, ModelTrace, Polynomial
-from ..interfaces import Seen
 from ..change_meter import mean_change
+from ..interfaces import Seen
+from .data import Calibration, Key, ModelTrace, Polynomial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class Branch:
 
 
 class Recorder:
-    """The engine's observer for one generation of one picture."""
+    """The engine's observer for one generation of one image."""
 
     def __init__(self) -> None:
         self.branches: dict[str, Branch] = {}
@@ -166,15 +166,15 @@ def _model_trace(latents: Sequence[Tensor], outputs: Sequence[Tensor]) -> ModelT
 
 
 def magnitude_ratios(residuals: Sequence[dict[str, Tensor]]) -> list[float]:
-    """Mean over tokens of |r_t| / |r_(t-1)|, r the picture's stream; 1 for the first step.
+    """Mean over tokens of |r_t| / |r_(t-1)|, r the image's stream; 1 for the first step.
 
     The length of a token's vector, over its channels, with 1e-8 against division by zero: as diffusers' MagCache
     calibrates, https://arxiv.org/abs/2506.09045.
     """
     import torch
 
-    picture = [one.get("hidden_states", next(iter(one.values()))) for one in residuals]
-    sizes = [torch.linalg.vector_norm(r.float(), dim=1 if r.ndim > 3 else -1) for r in picture]
+    image = [one.get("hidden_states", next(iter(one.values()))) for one in residuals]
+    sizes = [torch.linalg.vector_norm(r.float(), dim=1 if r.ndim > 3 else -1) for r in image]
     return [1.0, *(float((now / (then + 1e-8)).mean()) for now, then in _pairs(sizes))]
 
 

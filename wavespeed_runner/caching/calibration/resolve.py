@@ -16,11 +16,11 @@ from typing import Any
 from ...config.schema import PACKAGE, CacheConfig, Config, Init
 from ...errors import ConfigError, Unfit
 from ...models.family import Blocks, Family
-from . import published
-from ..attach.attach import head_blocks
+from ..criteria import published
+from ..predictors.fitted import best_schedule
+from ..window import head_blocks
 from .data import Calibration, Key, as_text, differences, key_of, model_of
 from .file import head, load
-from ..predictors.fitted import best_schedule
 
 SHIPPED = PACKAGE / "calibrations"
 OPEN = {
@@ -120,7 +120,7 @@ def _published_for(config: Config) -> str:
     return f"repo={config.model.repo}" + (f" variant={variant}" if variant else "")
 
 
-def starts_from_picture(config: Config) -> bool:
+def starts_from_image(config: Config) -> bool:
     """Whether some stage runs part of the schedule only: published ratios are of a whole one."""
     return any(
         {"image", "latents"} & set(stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
@@ -136,7 +136,7 @@ def _published(config: Config, family: Family, key: str) -> Found | None:
     ):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
         return values, f"published for {repo}, {row.source}{note}"
-    if key == "ratios" and not starts_from_picture(config) and (ratios := published.ratios(repo)):
+    if key == "ratios" and not starts_from_image(config) and (ratios := published.ratios(repo)):
         return {"ratios": list(ratios.ratios)}, f"published for {repo}, {ratios.source}{note}"
     return None
 

@@ -1,7 +1,7 @@
 """Searches the steps to compute: from a schedule that a calibration suggests, by measured quality, step by step better.
 
-What a skipped step costs is not the error of its residual alone: an early error forks one picture into another. So the
-last word is that of the picture. Coordinate search over the computed steps, as in BudCache (ICML 2026) its hill
+What a skipped step costs is not the error of its residual alone: an early error forks one image into another. So the
+last word is that of the image. Coordinate search over the computed steps, as in BudCache (ICML 2026) its hill
 climbing; the start, and with it most of the way, comes from `fitted.best_schedule` without a single run.
 """
 

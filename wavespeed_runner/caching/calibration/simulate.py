@@ -15,9 +15,9 @@ from typing import Any
 from ...config.schema import CacheConfig
 from ...errors import ConfigError
 from ...registry import implementation_of
-from .data import Calibration
 from ..interfaces import At
 from ..window import Hits, allows
+from .data import Calibration
 
 MOST_PIECES = 10_000
 """Changes of a threshold that are tried: a criterion that never comes to an end is no reason to hang."""
@@ -163,7 +163,7 @@ def remark(levels: Sequence[tuple[float, bool]], key: str) -> str:
 
 
 def asked(samples: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
-    """(level, computed) of all steps, pictures and guidance branches in a record's `samples`."""
+    """(level, computed) of all steps, images and guidance branches in a record's `samples`."""
     found = []
     for step in (step for sample in samples for step in sample["steps"]):
         for one in (step.get("branches") or {"": step}).values():

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 from ...config.schema import CacheConfig, PartConfig
 from ...errors import ConfigError, Unfit
 from ...registry import implementation_of, register
-from ..calibration import published
 from ..interfaces import At
-from .spacing import around_center, growing
 from ..window import Hits, allows, inside
+from . import published
+from .spacing import around_center, growing
 
 
 class Schedule:
@@ -227,7 +227,7 @@ class Budget(PartConfig):
     share: float | None = 0.4
     """Which part of the steps is computed, rounded, at least one; null: `computed`."""
     warmup: int = 4
-    """So many steps at the beginning are always computed: there the picture's layout is settled."""
+    """So many steps at the beginning are always computed: there the image's layout is settled."""
     power: float = 1.5
     """How fast the gaps grow: of m steps behind the warm-up the i-th lies at about (i/m)^power of the way; 1: even."""
     largest_gap: int = -1

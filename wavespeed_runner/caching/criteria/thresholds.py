@@ -1,4 +1,4 @@
-"""Criteria that watch how much a signal changes. State of one guidance branch and one picture of one generation.
+"""Criteria that watch how much a signal changes. State of one guidance branch and one image of one generation.
 
 They are float state machines: the engine measures (`parts.Criterion.watches` says what), so a recorded trace can be
 replayed with any threshold. Schedules, which watch nothing, stand in `schedules.py`.

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
-from .taylor import expansion, power
 from ..interfaces import At
 from .reuse import History, Residual, combined
+from .taylor import expansion, power
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ class Dmd(PartConfig):
 class DmdPredictor:
     """x + Phi (Lambda^k - 1) b: the modes of the last residuals at even distances, each continued by its eigenvalue.
 
-    x is the last residual, all streams and rows of the picture as one vector, Phi b what the modes explain of it, and k
+    x is the last residual, all streams and rows of the image as one vector, Phi b what the modes explain of it, and k
     the way ahead in those distances, fractions too. What they do not explain stays as it is. Taylor of order 1 below
     four residuals at even distances. Sources: P. J. Schmid, Dynamic mode decomposition of numerical and experimental
     data, J. Fluid Mech. 656 (2010); its use in caches: https://github.com/Archerkattri/hicache-plus-plus.

@@ -102,7 +102,7 @@ def weights(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDG
 
 
 _known_weights = lru_cache(maxsize=4096)(weights)
-"""Branches, pictures and generations meet the same histories. The Gram matrix as tuples."""
+"""Branches, images and generations meet the same histories. The Gram matrix as tuples."""
 
 
 def error(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> float:

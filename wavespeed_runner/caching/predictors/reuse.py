@@ -117,7 +117,7 @@ class GammaPredictor:
     and `limit`.
 
     1 is the last computed step, 2 the last but one; R are residuals, P and p signals, then and now, and |.| is the mean
-    absolute value. g is one number a picture and stays on the device. With one computed step, and where the signal has
+    absolute value. g is one number an image and stays on the device. With one computed step, and where the signal has
     not moved from 2 to 1, the last residual is used as it is.
     Source: DiCache, https://arxiv.org/abs/2508.17356.
     """

@@ -1,4 +1,4 @@
-"""A signal in Fourier space: the part of the denoiser's input that is picture by now, not noise.
+"""A signal in Fourier space: the part of the denoiser's input that is image by now, not noise.
 
 Source: SeaCache, https://arxiv.org/abs/2602.18993; on the latents, as diffusers' `sea_cache.py` has it (the tests hold
 us to that filter), not on the first block's modulated input, so that it fits every model and no block runs for it.
@@ -19,8 +19,8 @@ from ..predictors.reuse import fine
 if TYPE_CHECKING:
     from torch import Tensor
 
-OF_VIDEOS, OF_PICTURES = 3.0, 2.0
-"""Exponents: SeaCache's for videos; for pictures the 1 / f^2 of natural images (Field 1987,
+OF_VIDEOS, OF_IMAGES = 3.0, 2.0
+"""Exponents: SeaCache's for videos; for images the 1 / f^2 of natural images (Field 1987,
 https://doi.org/10.1364/JOSAA.4.002379)."""
 CLOSE = 1e-6
 """Sigma of flow matching is taken as at least so far from 0 and from 1."""
@@ -30,7 +30,7 @@ CLOSE = 1e-6
 class FilteredLatents(PartConfig):
     name: str = "filtered_latents"
     power_exponent: float | None = None
-    """A picture's power is taken to fall as 1 / frequency^this along each axis; null: 3 for videos, 2 for pictures."""
+    """An image's power is taken to fall as 1 / frequency^this along each axis; null: 3 for videos, 2 for images."""
 
     def __post_init__(self) -> None:
         exponent = self.power_exponent
@@ -52,14 +52,14 @@ class FilteredLatentsSignal:
     def __call__(self, seen: Seen) -> Tensor | None:
         if seen.latents is None:
             return None
-        picture, noise = scales(seen.at.sigma, flow=seen.flow)
-        return filtered(seen.latents, picture, noise, exponent=self.exponent, grid=seen.grid, channels=seen.channels)
+        image, noise = scales(seen.at.sigma, flow=seen.flow)
+        return filtered(seen.latents, image, noise, exponent=self.exponent, grid=seen.grid, channels=seen.channels)
 
 
 def scales(sigma: float, *, flow: bool) -> tuple[float, float]:
-    """(a, b) of the denoiser's input a * picture + b * noise.
+    """(a, b) of the denoiser's input a * image + b * noise.
 
-    Diffusion samplers that keep picture + sigma * noise (Euler, Heun, the SDE solvers) have it divided by
+    Diffusion samplers that keep image + sigma * noise (Euler, Heun, the SDE solvers) have it divided by
     sqrt(1 + sigma^2), in `scale_model_input`, before the denoiser sees it; the others keep it like this all the way. So
     what is filtered, the denoiser's input, is the same mixture under every sampler.
     """
@@ -72,7 +72,7 @@ def scales(sigma: float, *, flow: bool) -> tuple[float, float]:
 
 def filtered(
     latents: Tensor,
-    picture: float,
+    image: float,
     noise: float,
     *,
     exponent: float | None = None,
@@ -86,7 +86,7 @@ def filtered(
 
     Args:
         latents: (n, channels, h, w), (n, channels, frames, h, w), or, with their grid, tokens (n, tokens, channels).
-        picture: a, the picture's share of them.
+        image: a, the image's share of them.
         noise: b, the noise's.
         exponent: null: 3 for several frames, else 2.
         grid: (h, w) or (frames, h, w) of tokens.
@@ -103,19 +103,19 @@ def filtered(
     if latents.ndim == 3:
         if grid is None:
             raise RunError(
-                f"cache/signal=filtered_latents: how the {latents.shape[1]} tokens of the latents lie in the picture "
+                f"cache/signal=filtered_latents: how the {latents.shape[1]} tokens of the latents lie in the image "
                 "is not known; take cache/signal=first_block_residual"
             )
         latents, channels = latents.unflatten(1, grid), len(grid) + 1
     axes = [axis for axis in range(1, latents.ndim) if axis != channels]
     if exponent is None:
-        exponent = OF_VIDEOS if len(axes) == 3 and latents.shape[axes[0]] > 1 else OF_PICTURES
+        exponent = OF_VIDEOS if len(axes) == 3 and latents.shape[axes[0]] > 1 else OF_IMAGES
     latents = fine(latents)
     spectrum = torch.fft.rfftn(latents, dim=axes)
     for axis in axes:
         frequencies = torch.fft.fftfreq(latents.shape[axis], device=latents.device, dtype=latents.dtype).abs()
         falloff = frequencies**exponent  # 1 / S, which unlike S is finite at frequency 0
-        gain = picture / (picture**2 + noise**2 * falloff)
+        gain = image / (image**2 + noise**2 * falloff)
         gain = (gain / gain.mean())[: spectrum.shape[axis]]
         spectrum = spectrum * gain.reshape([-1 if i == axis else 1 for i in range(spectrum.ndim)])
     return torch.fft.irfftn(spectrum, s=[latents.shape[axis] for axis in axes], dim=axes)

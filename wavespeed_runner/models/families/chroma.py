@@ -10,12 +10,12 @@ from typing import Any
 
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import text_first
-from ..pipeline_call import scaled_pictures
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from .flux import TINY_VAE, VAE, unpacked
+from ..pipeline_call import scaled_images
 from ..text.prompt_length import allow_length, refuse_cut
+from ..weights import random_init
+from .flux import TINY_VAE, VAE, unpacked
 
 FULL: random_init.Parts = {
     "transformer": (
@@ -115,8 +115,8 @@ def prepare(pipe: Any, wanted: Wanted) -> None:
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from packed latents, as FLUX's: numpy uint8 (n, height, width, 3)."""
-    return scaled_pictures(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
+    """Images from packed latents, as FLUX's: numpy uint8 (n, height, width, 3)."""
+    return scaled_images(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
 
 
 def published(model: ChromaConfig) -> str:
@@ -126,7 +126,7 @@ def published(model: ChromaConfig) -> str:
 
 def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
     """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
-    # Six vectors for the picture, then six for the prompt.
+    # Six vectors for the image, then six for the prompt.
     return block.norm1(streams["hidden_states"], emb=arguments["temb"][:, :6])[0]
 
 

@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import image_first
-from ..pipeline_call import clips
 from ..family import Blocks, Family, allow_guidance, two_passes
+from ..pipeline_call import clips
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 
 class CogVideoXVariant(Enum):
@@ -150,10 +150,10 @@ def build_pipeline(model: CogVideoXConfig, dtype: Any, device: Any) -> Any:
 
 
 def check(model: CogVideoXConfig, pipe: Any) -> None:
-    """Raises `RunError` for weights that start from a picture where a text is all there is, and the other way round."""
-    takes_picture = pipe.transformer.config.in_channels == 2 * pipe.vae.config.latent_channels
-    if takes_picture != isinstance(model, CogVideoXI2VConfig):
-        fit = "cogvideox_i2v" if takes_picture else "cogvideox or cogvideox_2b"
+    """Raises `RunError` for weights that start from an image where a text is all there is, and the other way round."""
+    takes_image = pipe.transformer.config.in_channels == 2 * pipe.vae.config.latent_channels
+    if takes_image != isinstance(model, CogVideoXI2VConfig):
+        fit = "cogvideox_i2v" if takes_image else "cogvideox or cogvideox_2b"
         raise RunError(f"model.repo={model.repo}: does not fit model.name={model.name}, take model={fit}")
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import normalised, text_first
-from ..pipeline_call import scaled_pictures
 from ..family import Blocks, Family, Wanted, two_passes
+from ..pipeline_call import scaled_images
 from ..text.prompt_length import allow_length, refuse_cut
+from ..weights import random_init
 
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -90,7 +90,7 @@ class FluxConfig(ModelConfig):
 
 def build_pipeline(model: FluxConfig, dtype: Any, device: Any) -> Any:
     """A `FluxPipeline` of random weights: with guidance as an input, if the model says so (FLUX.1-dev), and with
-    noise levels that follow the picture size (not in FLUX.1-schnell)."""
+    noise levels that follow the image size (not in FLUX.1-schnell)."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     parts = TINY if model.init is Init.tiny else FULL
@@ -148,8 +148,8 @@ def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from packed latents: numpy uint8 (n, height, width, 3), rounded as diffusers rounds for PIL."""
-    return scaled_pictures(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
+    """Images from packed latents: numpy uint8 (n, height, width, 3), rounded as diffusers rounds for PIL."""
+    return scaled_images(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
 
 
 def published(model: FluxConfig) -> str:

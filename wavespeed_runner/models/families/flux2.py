@@ -1,6 +1,6 @@
 """FLUX.2: dev by way of diffusers' Flux2Pipeline, klein by way of Flux2KleinPipeline.
 
-One architecture; the text encoders differ, and what `guidance_scale` does. Pictures that these pipelines take as
+One architecture; the text encoders differ, and what `guidance_scale` does. Images that these pipelines take as
 `image` are references to draw from, not a start to paint over, so klein's inpainting is the one task of ours beside
 text to image.
 """
@@ -13,12 +13,12 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..weights import random_init
-from ..text import encoders
 from ..block_layouts import text_first
-from ..pipeline_call import pictures
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
+from ..pipeline_call import images
+from ..text import encoders
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -133,7 +133,7 @@ def _scheduler() -> Any:
 
 
 def build_dev(model: Flux2Config, dtype: Any, device: Any) -> Any:
-    """A `Flux2Pipeline` of random weights. A plain tokenizer stands in for the processor, whose pictures no prompt of
+    """A `Flux2Pipeline` of random weights. A plain tokenizer stands in for the processor, whose images no prompt of
     ours has."""
     return random_init.assemble(
         "Flux2Pipeline",
@@ -203,23 +203,23 @@ def klein_arguments(model: Flux2KleinConfig, embeddings: dict[str, Any], wanted:
 
 
 def decode_dev(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from packed latents (n, height / 16 * width / 16, 128): numpy uint8 (n, height, width, 3)."""
+    """Images from packed latents (n, height / 16 * width / 16, 128): numpy uint8 (n, height, width, 3)."""
     import torch
 
     packed = latents["latents"]
-    # Their places are those of all tokens of a picture in reading order.
+    # Their places are those of all tokens of an image in reading order.
     ids = pipe._prepare_latent_ids(torch.empty(len(packed), 1, height // 16, width // 16)).to(packed.device)
     grid = pipe._unpack_latents_with_ids(packed, ids)
     norm = pipe.vae.bn
     mean = norm.running_mean.view(1, -1, 1, 1).to(grid.device, grid.dtype)
     deviation = torch.sqrt(norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps)
     grid = pipe._unpatchify_latents(grid * deviation.to(grid.device, grid.dtype) + mean)
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def decode_klein(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 32, height / 8, width / 8): klein's pipelines undo packing and scale themselves."""
-    return pictures(pipe, pipe.vae.decode(latents["latents"], return_dict=False)[0])
+    """Images from latents (n, 32, height / 8, width / 8): klein's pipelines undo packing and scale themselves."""
+    return images(pipe, pipe.vae.decode(latents["latents"], return_dict=False)[0])
 
 
 def published(model: Flux2Config | Flux2KleinConfig) -> str:

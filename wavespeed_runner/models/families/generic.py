@@ -1,7 +1,7 @@
 """Any diffusers pipeline of the common signature that has no family of its own here: `model=generic model.repo=...`.
 
 The pipeline is called whole. How the result of `encode_prompt` goes back into the call, and what happens to latents
-before the decoder, differs between pipelines and is written down nowhere; a guess would give other pictures without a
+before the decoder, differs between pipelines and is written down nowhere; a guess would give other images without a
 word. So the stages encode and decode only pass on, and times include both; the plan says so.
 """
 
@@ -49,7 +49,7 @@ def check(model: GenericConfig, pipe: Any) -> None:
     if missing:
         raise RunError(
             f"model.repo={model.repo}: {type(pipe).__name__} takes no {', '.join(missing)}; model={model.name} is for "
-            "pipelines that make pictures or videos of a prompt with the usual arguments"
+            "pipelines that make images or videos of a prompt with the usual arguments"
         )
     if not hasattr(pipe, "scheduler") or not hasattr(type(pipe), "num_timesteps"):
         raise RunError(f"model.repo={model.repo}: {type(pipe).__name__} does not step with one scheduler")

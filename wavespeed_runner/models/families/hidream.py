@@ -13,10 +13,7 @@ from typing import Any
 
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
-from ..weights import random_init
-from ..text import encoders
 from ..block_layouts import image_first
-from ..pipeline_call import scaled_pictures
 from ..family import (
     BlockList,
     Blocks,
@@ -27,8 +24,11 @@ from ..family import (
     same_layout,
     two_passes,
 )
-from .flux import TINY_VAE, VAE
+from ..pipeline_call import scaled_images
+from ..text import encoders
 from ..text.prompt_length import allow_length, refuse_cut
+from ..weights import random_init
+from .flux import TINY_VAE, VAE
 
 
 class Variant(Enum):
@@ -124,7 +124,7 @@ def build_pipeline(model: HiDreamConfig, dtype: Any, device: Any) -> Any:
 
 
 def _scheduler(variant: Variant) -> Any:
-    """The distilled ones predict the picture and add fresh noise each step; the full one follows the flow."""
+    """The distilled ones predict the image and add fresh noise each step; the full one follows the flow."""
     from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 
     if variant is Variant.full:
@@ -172,7 +172,7 @@ def arguments(model: HiDreamConfig, embeddings: dict[str, Any], wanted: Wanted) 
 
 
 def _llama_turned(embeddings: dict[str, Any]) -> dict[str, Any]:
-    """Llama's states with their first two axes exchanged: the pipeline has layers first, we have pictures first."""
+    """Llama's states with their first two axes exchanged: the pipeline has layers first, we have images first."""
     return {name: x.transpose(0, 1) if "llama3" in name else x for name, x in embeddings.items()}
 
 
@@ -183,8 +183,8 @@ def prepare(pipe: Any, wanted: Wanted) -> None:
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
-    return scaled_pictures(pipe, latents["latents"])
+    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    return scaled_images(pipe, latents["latents"])
 
 
 def published(model: HiDreamConfig) -> str:

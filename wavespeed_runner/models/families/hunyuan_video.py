@@ -8,12 +8,12 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import image_first, normalised
-from ..pipeline_call import clips
 from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
+from ..pipeline_call import clips
 from ..text.llama import LLAMA3, TINY_LLAMA, template_tokenizer
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 FULL: random_init.Parts = {
     "transformer": (

@@ -12,12 +12,12 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import image_first, normalised
-from ..pipeline_call import clips
 from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
-from ..text.prompt_length import refuse_cut
+from ..pipeline_call import clips
 from ..text.encoders import QWEN2_5_VL, TINY_QWEN2_5_VL, chat_tokenizer
+from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 READ = 1000
 """Tokens of the prompt that are read, behind those of the template; fixed in the pipeline."""
@@ -81,7 +81,7 @@ TINY_EYE: dict[str, Any] = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
-"""Latents keep their 32 channels, 1/16 of the size and 1/4 of the frames; a picture is still 729 tokens."""
+"""Latents keep their 32 channels, 1/16 of the size and 1/4 of the frames; an image is still 729 tokens."""
 
 
 @dataclass(kw_only=True)
@@ -97,7 +97,9 @@ class HunyuanVideo15ImageConfig(HunyuanVideo15Config):
     name: str = "hunyuan_video15_i2v"
 
 
-def _build(model: HunyuanVideo15Config, dtype: Any, device: Any, kind: str, parts: random_init.Parts, **others: Any) -> Any:
+def _build(
+    model: HunyuanVideo15Config, dtype: Any, device: Any, kind: str, parts: random_init.Parts, **others: Any
+) -> Any:
     from diffusers import ClassifierFreeGuidance, FlowMatchEulerDiscreteScheduler
     from transformers import ByT5Tokenizer
 
@@ -173,13 +175,13 @@ def prepare(pipe: Any, wanted: Wanted) -> None:
     pipe.guider = pipe.guider.new(guidance_scale=wanted.guidance_scale or 1.0)
     if wanted.image is None:
         return
-    picture = wanted.image[0] if isinstance(wanted.image, list) else wanted.image
+    image = wanted.image[0] if isinstance(wanted.image, list) else wanted.image
     height, width = pipe.video_processor.calculate_default_height_width(
-        height=picture.height, width=picture.width, target_size=pipe.target_size
+        height=image.height, width=image.width, target_size=pipe.target_size
     )
     if (wanted.width, wanted.height) != (width, height):
         raise RunError(
-            f"width={wanted.width} height={wanted.height}: for this picture the model makes its own size, give "
+            f"width={wanted.width} height={wanted.height}: for this image the model makes its own size, give "
             f"width={width} height={height}"
         )
 

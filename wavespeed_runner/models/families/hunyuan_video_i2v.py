@@ -1,7 +1,7 @@
 """HunyuanVideo's image-to-video weights, by way of diffusers' HunyuanVideoImageToVideoPipeline.
 
 The prompt is read together with the first frame, by a language model that sees (LLaVA), so the encode stage takes the
-picture too: `graph=image_to_video_seen`.
+image too: `graph=image_to_video_seen`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from ...config.schema import Init
 from ...errors import RunError
 from ...registry import register
-from ..weights import random_init
 from ..family import Family, two_passes
 from ..text.llama import LLAMA3, PAD, TINY_LLAMA, template_tokenizer
+from ..weights import random_init
 from .hunyuan_video import (
     BLOCKS,
     FULL,
@@ -68,7 +68,7 @@ TINY_I2V = random_init.shrunk(
     },
     text_encoder_2=random_init.TINY_CLIP,
 )
-"""A picture is still 576 tokens: the pipeline counts on it."""
+"""An image is still 576 tokens: the pipeline counts on it."""
 
 
 @dataclass(kw_only=True)
@@ -112,7 +112,7 @@ def check(model: HunyuanVideoImageConfig, pipe: Any) -> None:
     kind = pipe.transformer.config.image_condition_type
     if kind != "token_replace":
         raise RunError(
-            f"model.repo={model.repo}: it takes the picture by {kind}; take weights that do by token_replace, as "
+            f"model.repo={model.repo}: it takes the image by {kind}; take weights that do by token_replace, as "
             "hunyuanvideo-community/HunyuanVideo-I2V"
         )
 
@@ -120,11 +120,11 @@ def check(model: HunyuanVideoImageConfig, pipe: Any) -> None:
 def encode(
     pipe: Any, model: HunyuanVideoImageConfig, sample: Any, guidance_scale: float | None, image: Any = None
 ) -> dict[str, Any]:
-    """`prompt_embeds` (1, tokens of the picture and the prompt, width of Llama), `prompt_attention_mask` and
+    """`prompt_embeds` (1, tokens of the image and the prompt, width of Llama), `prompt_attention_mask` and
     `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`.
 
     Raises:
-        RunError: no picture is wired to the stage.
+        RunError: no image is wired to the stage.
     """
     from PIL import Image
 
@@ -133,14 +133,14 @@ def encode(
             f"model={model.name}: its prompt is read together with the first frame, so the encode stage needs "
             "inputs.image; take graph=image_to_video_seen"
         )
-    # The pipeline reads a negative prompt beside a black picture, and keeps more tokens of that.
+    # The pipeline reads a negative prompt beside a black image, and keeps more tokens of that.
     seen = {"": (sample.prompt, image, {"image_embed_interleave": 4})}
     if two_passes(model, guidance_scale):
         seen["negative_"] = (sample.negative_prompt, Image.new("RGB", image.size), {})
     found: dict[str, Any] = {}
-    for prefix, (text, picture, options) in seen.items():
+    for prefix, (text, frame, options) in seen.items():
         refuse_long(pipe, model, text, _template())
-        made = pipe.encode_prompt(picture, text, max_sequence_length=model.max_sequence_length, **options)
+        made = pipe.encode_prompt(frame, text, max_sequence_length=model.max_sequence_length, **options)
         found |= named(prefix, *made)
     return found
 

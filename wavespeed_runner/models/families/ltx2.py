@@ -13,13 +13,13 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import shifted_by_token
-from ..pipeline_call import clips
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
+from ..pipeline_call import clips
 from ..text.gemma import GEMMA3, TINY_GEMMA3, gemma_tokenizer
-from .ltx_video import random_statistics
 from ..text.prompt_length import allow_length, refuse_cut
+from ..weights import random_init
+from .ltx_video import random_statistics
 
 FULL: random_init.Parts = {
     "transformer": ("LTX2VideoTransformer3DModel", {"num_layers": 48, "caption_channels": 3840, "rope_type": "split"}),

@@ -12,12 +12,12 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import shifted_by_token
-from ..pipeline_call import clips
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from ..weights.rng_state import restored, states
+from ..pipeline_call import clips
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
+from ..weights.rng_state import restored, states
 
 FULL: random_init.Parts = {
     "transformer": (

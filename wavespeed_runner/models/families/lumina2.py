@@ -8,14 +8,14 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import normalised
-from ..pipeline_call import pictures
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance
-from .flux import FULL as FLUX_FULL
-from .flux import TINY as FLUX_TINY
+from ..pipeline_call import images
 from ..text.gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
 from ..text.prompt_length import allow_length, encode_masked, refuse_cut, texts_read
+from ..weights import random_init
+from .flux import FULL as FLUX_FULL
+from .flux import TINY as FLUX_TINY
 
 FULL: random_init.Parts = {
     "transformer": (
@@ -103,9 +103,9 @@ def arguments(model: Lumina2Config, embeddings: dict[str, Any], wanted: Wanted) 
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def published(model: Lumina2Config) -> str:
@@ -128,7 +128,7 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         published=published,
         # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
         batches=False,
-        # Tokens of the prompt and of the picture are one sequence before the first of these.
+        # Tokens of the prompt and of the image are one sequence before the first of these.
         blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised, variants={"comfy": time_embedding}),
     )
 )

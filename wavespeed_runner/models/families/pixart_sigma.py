@@ -7,11 +7,11 @@ from typing import Any
 
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import shifted
-from ..pipeline_call import pictures
 from ..family import BlockList, Blocks, Family, allow_guidance
+from ..pipeline_call import images
 from ..text.prompt_length import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
+from ..weights import random_init
 from .sd import TINY_VAE, vae
 
 FULL: random_init.Parts = {
@@ -83,9 +83,9 @@ def encode(pipe: Any, model: PixArtSigmaConfig, sample: Any, guidance_scale: flo
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def published(model: PixArtSigmaConfig) -> str:

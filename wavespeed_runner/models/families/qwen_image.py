@@ -8,12 +8,12 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..weights import random_init
-from ..text import encoders
 from ..block_layouts import text_first
-from ..pipeline_call import pictures
 from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
+from ..pipeline_call import images
+from ..text import encoders
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 FULL: random_init.Parts = {
     "transformer": (
@@ -72,7 +72,7 @@ class QwenImageConfig(ModelConfig):
 
 
 def build_pipeline(model: QwenImageConfig, dtype: Any, device: Any) -> Any:
-    """A `QwenImagePipeline` of random weights, with the published noise levels: they follow the picture size and end
+    """A `QwenImagePipeline` of random weights, with the published noise levels: they follow the image size and end
     at 0.02."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
@@ -121,7 +121,7 @@ def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from packed latents: numpy uint8 (n, height, width, 3). The autoencoder is one of videos; a picture is
+    """Images from packed latents: numpy uint8 (n, height, width, 3). The autoencoder is one of videos; an image is
     its single frame."""
     import torch
 
@@ -130,7 +130,7 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     mean = torch.tensor(pipe.vae.config.latents_mean).view(shape).to(grid.device, grid.dtype)
     # Dividing by the inverse, as diffusers does: in its dtype, another number than the product.
     inverse = 1.0 / torch.tensor(pipe.vae.config.latents_std).view(shape).to(grid.device, grid.dtype)
-    return pictures(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
+    return images(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
 
 
 def published(model: QwenImageConfig) -> str:

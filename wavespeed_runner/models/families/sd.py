@@ -12,10 +12,10 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
-from ..weights import random_init
-from ..pipeline_call import pictures
 from ..family import Family, UNetBlocks, two_passes
+from ..pipeline_call import images
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 
 
 class Variant(Enum):
@@ -175,20 +175,20 @@ def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
     """The latents as they are.
 
     Raises:
-        RunError: they have not 4 channels; diffusers' image-to-image would take them for a picture.
+        RunError: they have not 4 channels; diffusers' image-to-image would take them for an image.
     """
     if latents.shape[1] != 4:
         raise RunError(
             f"image-to-image takes latents of 4 channels, these have {latents.shape[1]}; "
-            "decode them, and start from the picture"
+            "decode them, and start from the image"
         )
     return latents
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def published(model: SDConfig) -> str:
@@ -204,7 +204,7 @@ def own_sampler(model: SDConfig) -> str:
 
 
 OPTIONS: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-"""What the runner measures is the model's pictures, not black ones in their place."""
+"""What the runner measures is the model's images, not black ones in their place."""
 
 LAYOUT = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.", "vae.")}
 """Names of weights in single files in the layout of CompVis' and Stability AI's own code."""

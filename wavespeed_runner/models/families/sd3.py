@@ -12,18 +12,18 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
-from ..weights import random_init
 from ..block_layouts import normalised, text_first
-from ..pipeline_call import scaled_pictures
 from ..family import Blocks, Family, allow_guidance, same_layout, two_passes
-from .flux import TINY_VAE, VAE
+from ..pipeline_call import scaled_images
 from ..text.prompt_length import allow_length, refuse_cut
+from ..weights import random_init
+from .flux import TINY_VAE, VAE
 
 
 class Variant(Enum):
     large = "large"
     medium = "medium"
-    """Its first blocks have a second attention, of the picture with itself."""
+    """Its first blocks have a second attention, of the image with itself."""
 
 
 MEDIUM: dict[str, Any] = {
@@ -56,7 +56,9 @@ FULL: random_init.Parts = {
     ),
     "vae": ("AutoencoderKL", VAE | {"scaling_factor": 1.5305, "shift_factor": 0.0609}),
     "text_encoder": random_init.clip(768, layers=12, heads=12, kind="CLIPTextModelWithProjection"),
-    "text_encoder_2": random_init.clip(1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"),
+    "text_encoder_2": random_init.clip(
+        1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"
+    ),
     "text_encoder_3": random_init.t5(4096, ff=10240, layers=24, heads=64),
 }
 """Stable Diffusion 3.5 Large as published: the config.json files of
@@ -152,8 +154,8 @@ def encode(pipe: Any, model: SD3Config, sample: Any, guidance_scale: float | Non
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
-    return scaled_pictures(pipe, latents["latents"])
+    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    return scaled_images(pipe, latents["latents"])
 
 
 def published(model: SD3Config) -> str:

@@ -1,6 +1,6 @@
 """Stable Diffusion XL and models of its architecture, by way of diffusers' StableDiffusionXLPipeline.
 
-The sizes and crop that the U-Net is told are the pipeline's defaults: the picture's own size, nothing cropped.
+The sizes and crop that the U-Net is told are the pipeline's defaults: the image's own size, nothing cropped.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import Any
 
 from ...config.schema import Init, ModelConfig
 from ...registry import register
-from ..weights import random_init
-from ..pipeline_call import pictures
 from ..family import Family, UNetBlocks, two_passes
+from ..pipeline_call import images
+from ..weights import random_init
 from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long, unpacked, vae
 
 FULL: random_init.Parts = {
@@ -35,7 +35,9 @@ FULL: random_init.Parts = {
     ),
     "vae": vae(sample_size=1024, scaling_factor=0.13025),
     "text_encoder": random_init.clip(768, layers=12, heads=12),
-    "text_encoder_2": random_init.clip(1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"),
+    "text_encoder_2": random_init.clip(
+        1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"
+    ),
 }
 """As published: the config.json files of https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0."""
 
@@ -100,7 +102,7 @@ def encode(pipe: Any, model: SDXLConfig, sample: Any, guidance_scale: float | No
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3).
+    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3).
 
     The published VAE overflows in float16, so it works in float32 for that moment. Some fine-tunes give mean and
     deviation of each channel.
@@ -119,7 +121,7 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
             grid = grid * std / config.scaling_factor + mean
         else:
             grid = grid / config.scaling_factor
-        return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+        return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
     finally:
         if upcast:
             pipe.vae.to(torch.float16)

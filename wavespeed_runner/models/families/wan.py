@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..weights import random_init
-from ..pipeline_call import clips
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, plain_arguments, two_passes
+from ..pipeline_call import clips
 from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 from .wan_architectures import VARIANTS, WanVariant
 
 
@@ -75,14 +75,14 @@ def build_pipeline(model: WanConfig, dtype: Any, device: Any) -> Any:
 
     shapes = VARIANTS[model.variant]
     parts = shapes.tiny if model.init is Init.tiny else shapes.full
-    starts_from_picture = model.variant not in (WanVariant.ti2v_5b, *WanConfig.variants, *Wan22Config.variants)
+    starts_from_image = model.variant not in (WanVariant.ti2v_5b, *WanConfig.variants, *Wan22Config.variants)
     processor = {}
     if "image_encoder" in parts:
         from transformers import CLIPImageProcessor
 
         processor["image_processor"] = CLIPImageProcessor()
     return random_init.assemble(
-        "WanImageToVideoPipeline" if starts_from_picture else "WanPipeline",
+        "WanImageToVideoPipeline" if starts_from_image else "WanPipeline",
         parts,
         dtype=dtype,
         device=device,
@@ -176,7 +176,7 @@ BLOCKS = Blocks(
 )
 
 WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
-# Pipelines that start from a picture take one, not a list of them: no batches.
+# Pipelines that start from an image take one, not a list of them: no batches.
 WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
     Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, **COMMON)
 )

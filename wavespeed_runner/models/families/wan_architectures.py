@@ -40,7 +40,7 @@ class Shapes:
 
     @property
     def channels(self) -> int:
-        """Channels that the transformer takes: latents, and for a picture to start from a mask and its latents."""
+        """Channels that the transformer takes: latents, and for an image to start from a mask and its latents."""
         return int(self.full["transformer"][1]["in_channels"])
 
 
@@ -139,7 +139,9 @@ _TINY: dict[str, dict[str, Any]] = {
 
 
 def _shapes(repo: str, full: random_init.Parts, tiny: dict[str, dict[str, Any]] | None = None, **more: Any) -> Shapes:
-    return Shapes(repo=f"Wan-AI/{repo}-Diffusers", full=full, tiny=random_init.shrunk(full, **_TINY | (tiny or {})), **more)
+    return Shapes(
+        repo=f"Wan-AI/{repo}-Diffusers", full=full, tiny=random_init.shrunk(full, **_TINY | (tiny or {})), **more
+    )
 
 
 _I2V = {"transformer": _transformer(**_14B, channels=36, image_dim=1280, added_kv_proj_dim=5120)}

@@ -8,13 +8,13 @@ from typing import Any
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..weights import random_init
-from ..text import encoders
-from ..pipeline_call import pictures
 from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
+from ..pipeline_call import images
+from ..text import encoders
+from ..text.prompt_length import refuse_cut
+from ..weights import random_init
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
-from ..text.prompt_length import refuse_cut
 
 FULL: random_init.Parts = {
     "transformer": (
@@ -106,9 +106,9 @@ def arguments(model: ZImageConfig, embeddings: dict[str, Any], wanted: Wanted) -
 
 
 def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Pictures from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return pictures(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def published(model: ZImageConfig) -> str:
@@ -122,7 +122,7 @@ def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, An
     return block.attention_norm1(streams["hidden_states"]) * (1 + scale)
 
 
-# No `unpacked`: diffusers 0.42 has the image-to-image pipeline take latents for a picture and resize them.
+# No `unpacked`: diffusers 0.42 has the image-to-image pipeline take latents for an image and resize them.
 Z_IMAGE = register("model", "z_image", ZImageConfig)(
     Family(
         tasks={
@@ -138,7 +138,7 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         own_sampler=lambda model: "euler",
         distilled=lambda model: model.guidance is Guidance.none,
         unguided=OFF,
-        # Tokens of the picture and of the prompt are one sequence before the first of these.
+        # Tokens of the image and of the prompt are one sequence before the first of these.
         blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated=modulated_input),
     )
 )

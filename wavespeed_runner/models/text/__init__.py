@@ -1,0 +1,1 @@
+"""Text encoders of the families, and the length of prompts."""

@@ -1,0 +1,1 @@
+"""Where weights come from: hub, folder, single file, or seeded random numbers."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...config.schema import ModelConfig
 from ...errors import ConfigError, RunError
-from . import checkpoint
 from ..family import Family
+from . import checkpoint
 from .hub import cache_only, explained, quiet, refuse_missing
 
 

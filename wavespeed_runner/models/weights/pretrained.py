@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ...config.schema import Init, ModelConfig
+from ..family import Family
 from . import checkpoint
 from .external_components import parts_from_elsewhere, refuse_absent
-from ..family import Family
 from .hub import diffusers_class, explained, quiet, refuse_missing
 from .single_file import parts_of
 

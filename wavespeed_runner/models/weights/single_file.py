@@ -9,9 +9,9 @@ from typing import Any
 
 from ...config.schema import ModelConfig
 from ...errors import RunError
-from .random_init import in_float32
 from ..family import Family
 from .hub import cache_only, diffusers_class, explained, quiet, refuse_missing
+from .random_init import in_float32
 
 
 def parts_of(

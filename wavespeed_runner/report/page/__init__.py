@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from ..collect import Row, Sweep
 from ..judging import nothing_faster
 from ..remarks import APART, NOTHING_FASTER, PACED, never_hit
+from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, texts, unit
 from .images import Album, album
@@ -45,11 +45,11 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
     """The whole HTML file.
 
     Args:
-        folder: where it will lie, to which links to pictures are relative; the sweep's own by default.
+        folder: where it will lie, to which links to images are relative; the sweep's own by default.
     """
     count = _shown_samples(sweep)
-    pictures = album(_expected_pictures(sweep, count))
-    data = page_data(sweep, pictures, count, folder or sweep.folder)
+    images = album(_expected_images(sweep, count))
+    data = page_data(sweep, images, count, folder or sweep.folder)
     scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
     made = _template().render(
         sweep=sweep,
@@ -58,8 +58,8 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         style=_asset("page.css"),
         data=data,
-        pictures=pictures.uris,
-        remarks=_remarks(sweep, pictures, count),
+        images=images.uris,
+        remarks=_remarks(sweep, images, count),
         axes=named_axes(sweep),
         metrics=METRICS,
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
@@ -95,13 +95,13 @@ def _template() -> Template:
 
 
 def _shown_samples(sweep: Sweep) -> int:
-    """Of how many samples of each job the pictures are shown."""
+    """Of how many samples of each job the images are shown."""
     most = max((len(samples_of(row)) for row in sweep.rows), default=0)
     finished = sum(row.status == "completed" for row in sweep.rows)
     return min(most, max(1, MOST // finished)) if finished else 0
 
 
-def _expected_pictures(sweep: Sweep, count: int) -> int:
+def _expected_images(sweep: Sweep, count: int) -> int:
     """Results and difference maps; references are few, for jobs share them."""
     return 2 * sum(min(count, len(samples_of(row))) for row in sweep.rows)
 
@@ -128,7 +128,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     ended = sum(count for status, count in counted if status not in UNENDED)
     found = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
     if told := reference_text(sweep):
-        found.append(("reference", told, "a picture without acceleration, median"))
+        found.append(("reference", told, "an image without acceleration, median"))
     on_front = [row for row in sweep.rows if row.front]
     compared = sum("ssim" in row.quality for row in sweep.rows)
     if on_front:
@@ -148,14 +148,14 @@ def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
     """The same of a single run."""
     (row,) = sweep.rows
     text = texts(row, unit(sweep))
-    found = [("time of a picture", text["time"], "median of denoising")]
+    found = [("time of an image", text["time"], "median of denoising")]
     if told := reference_text(sweep):
-        found.append(("reference", told, "a picture without acceleration, median"))
+        found.append(("reference", told, "an image without acceleration, median"))
     if row.speedup is not None:
         share = "" if row.computed_share is None else f"{text['share']} of the reference's work computed"
         found.append(("speedup", text["speedup"], "the cache never hit" if row.never_hit else share))
     if "ssim" in row.quality:
-        found.append(("SSIM", _ssim(row), f"to the reference; worst picture {text['ssim_worst']}"))
+        found.append(("SSIM", _ssim(row), f"to the reference; worst image {text['ssim_worst']}"))
     return found
 
 
@@ -191,16 +191,16 @@ def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
     return flat
 
 
-def _remarks(sweep: Sweep, pictures: Album, count: int) -> list[str]:
-    """What is not as one would expect of the pictures on the page."""
+def _remarks(sweep: Sweep, images: Album, count: int) -> list[str]:
+    """What is not as one would expect of the images on the page."""
     most = max((len(samples_of(row)) for row in sweep.rows), default=0)
     said = []
     if count < most:
-        said.append(f"Pictures and step traces of the first {count} of {most} pictures of each job are on this page.")
-    if pictures.shrunk:
-        said.append(f"Larger pictures are shown at up to {pictures.side} pixels; the large view links the files.")
-    if pictures.left_out:
-        said.append(f"{pictures.left_out} pictures were left out, for the page would grow too large for a browser.")
-    if pictures.unreadable:
-        said.append(f"{pictures.unreadable} files could not be read as pictures.")
+        said.append(f"Images and step traces of the first {count} of {most} images of each job are on this page.")
+    if images.shrunk:
+        said.append(f"Larger images are shown at up to {images.side} pixels; the large view links the files.")
+    if images.left_out:
+        said.append(f"{images.left_out} images were left out, for the page would grow too large for a browser.")
+    if images.unreadable:
+        said.append(f"{images.unreadable} files could not be read as images.")
     return said

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...sweeps.progress import short_names
-from ..collect import Row, Sweep
-from ...records.labels import labels
+from ...records.labels import column_names, labels
+from ..rows import Row, Sweep
 
 SETTING = "setting"
 """Name of the axis that stands for several paired ones; no key has it."""
@@ -16,7 +15,7 @@ SETTING = "setting"
 def named_axes(sweep: Sweep) -> list[tuple[str, str]]:
     """Each axis with what it is called at the head of a column, as in the console: of a key whole words are kept there,
     which labels in a plot have no room for."""
-    return list(zip(sweep.axes, short_names(sweep.axes), strict=True))
+    return list(zip(sweep.axes, column_names(sweep.axes), strict=True))
 
 
 def axes_data(sweep: Sweep) -> list[dict[str, Any]]:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from ..collect import Row, Sweep
-from ..judging import paces, reference_times, worth_their_time
-from ...records.summary import Quality
-from ...metrics.statistics import Interval, Point, front
 from ...execution.trace_files import Row as Decision
 from ...execution.trace_files import rows as decisions
+from ...metrics.statistics import Interval, Point, front
+from ...records.summary import Quality
+from ..judging import paces, reference_times, worth_their_time
+from ..rows import Row, Sweep
 from .axes import axes_data, paired
 from .images import Album, still, within
 
@@ -22,14 +22,14 @@ METRICS = {"ssim": ("SSIM", 4), "mae_similarity": ("MAE similarity", 4), "psnr":
 """Metric -> its name for people, digits. Of all of them more is better."""
 NOTHING = "\N{EN DASH}"
 MOST = 4000
-"""Most samples whose pictures and traces are on the page; of larger sweeps only the first prompts of each job are."""
+"""Most samples whose images and traces are on the page; of larger sweeps only the first prompts of each job are."""
 
 
 def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str, Any]:
-    """Everything that the script draws; pictures by their place in the album.
+    """Everything that the script draws; images by their place in the album.
 
     Args:
-        count: of samples of each job, from the first, whose pictures and traces are shown.
+        count: of samples of each job, from the first, whose images and traces are shown.
         folder: where the page will lie.
     """
     return {
@@ -73,7 +73,7 @@ def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str,
 
 
 def samples_of(row: Row) -> list[dict[str, Any]]:
-    """The finished pictures of a job; of a job that was cut off, none."""
+    """The finished images of a job; of a job that was cut off, none."""
     if row.record is None or row.status != "completed":
         return []
     return [s for s in row.record["samples"] if isinstance(s.get("file"), str) and {"prompt", "seed"} <= s.keys()]
@@ -204,12 +204,12 @@ def _subject(sweep: Sweep, place: int) -> str:
     found = [samples[place] for row in sweep.rows if len(samples := samples_of(row)) > place]
     prompts = {" ".join(str(sample["prompt"]).split()) for sample in found}
     seeds = {sample["seed"] for sample in found}
-    prompt = prompts.pop() if len(prompts) == 1 else f"picture {place + 1} of each job"
+    prompt = prompts.pop() if len(prompts) == 1 else f"image {place + 1} of each job"
     return f"{prompt} (seed {seeds.pop()})" if len(seeds) == 1 else prompt
 
 
 def _sample(row: Row, sample: dict[str, Any], album: Album, folder: Path) -> dict[str, Any]:
-    """Places in the album of picture, reference and difference map, and where the files of the first two lie."""
+    """Places in the album of image, reference and difference map, and where the files of the first two lie."""
     name = PurePosixPath(sample["file"]).name
     files = (sample["file"], f"reference/{name}", f"difference/{name}")
     ssim = (sample.get("quality") or {}).get("ssim")
@@ -217,7 +217,7 @@ def _sample(row: Row, sample: dict[str, Any], album: Album, folder: Path) -> dic
         "file": sample["file"],
         "prompt": f"{' '.join(str(sample['prompt']).split())} (seed {sample['seed']})",
         "ssim": None if ssim is None else f"{ssim:.4f}",
-        "pictures": [album.add(within(row.folder, still(file))) for file in files],
+        "images": [album.add(within(row.folder, still(file))) for file in files],
         "links": [_link(within(row.folder, file), folder) for file in files[:2]],
         "trace": [],
     }

@@ -1,4 +1,4 @@
-// The pictures of one prompt, laid out by two of the sweep's axes.
+// The images of one prompt, laid out by two of the sweep's axes.
 
 // Settings that were paired, not multiplied, are an axis of their own: along theirs most cells would stay empty.
 const PAIRED = DATA.paired ?? { keys: [], of: [] };
@@ -43,9 +43,9 @@ function gridChoices() {
 function figureOf(job, place) {
   const sample = sampleOf(job);
   if (!sample) return make("div", { className: "cell empty", title: job.reason }, make("span", { className: `pill ${job.status}` }, job.status));
-  const shown = sample.pictures[Number(chosen("shown"))];
-  const picture = shown === null ? make("span", { className: "absent" }, "no picture") : lazyPicture(shown, job.label);
-  const button = make("button", { type: "button", className: "picture", title: "large view", data: { place } }, picture);
+  const shown = sample.images[Number(chosen("shown"))];
+  const image = shown === null ? make("span", { className: "absent" }, "no image") : lazyImage(shown, job.label);
+  const button = make("button", { type: "button", className: "image", title: "large view", data: { place } }, image);
   button.addEventListener("click", () => openViewer(place));
   const ssim = sample.ssim ?? job.text.ssim;
   return make("div", { className: "cell" }, button, make("div", { className: "caption" }, job.text.time, make("span", {}, ssim === "–" ? "" : ` SSIM ${ssim}`)));
@@ -53,10 +53,10 @@ function figureOf(job, place) {
 
 /** Of jobs that share it: their reference. */
 function referenceCell(jobs) {
-  const places = new Set(jobs.map((job) => sampleOf(job)?.pictures[1]).filter((place) => place !== undefined && place !== null));
+  const places = new Set(jobs.map((job) => sampleOf(job)?.images[1]).filter((place) => place !== undefined && place !== null));
   if (places.size !== 1) return null;
   const timed = jobs.filter((job) => job.reference.text).toSorted((a, b) => a.reference.seconds - b.reference.seconds);
-  return make("div", { className: "cell reference" }, make("div", { className: "picture" }, lazyPicture([...places][0], "reference")),
+  return make("div", { className: "cell reference" }, make("div", { className: "image" }, lazyImage([...places][0], "reference")),
     make("div", { className: "caption" }, timed[Math.floor(timed.length / 2)]?.reference.text ?? "", make("span", {}, " reference")));
 }
 
@@ -122,7 +122,7 @@ function followOthers(own, axis, value) {
   if (job) all("#others select").forEach((select) => (select.value = job.axes[select.dataset.key] ?? ""));
 }
 
-/** Makes the pictures so small that the last column is seen whole, as far as they can still be recognised. */
+/** Makes the images so small that the last column is seen whole, as far as they can still be recognised. */
 function fitGrid() {
   const size = byId("size"), grid = byId("grid");
   while (grid.scrollWidth > grid.clientWidth && Number(size.value) > Number(size.min)) {
@@ -132,8 +132,8 @@ function fitGrid() {
 }
 
 function startGrid() {
-  byId("pictures").hidden = !JOBS.some((job) => job.samples.some((sample) => sample.pictures[0] !== null));
-  if (byId("pictures").hidden) return;
+  byId("images").hidden = !JOBS.some((job) => job.samples.some((sample) => sample.images[0] !== null));
+  if (byId("images").hidden) return;
   const { many, across, down } = gridChoices();
   const axes = many.map((axis) => [axis.key, axis.short]);
   fill(byId("across"), [["", "all jobs in order"], ...axes], across);

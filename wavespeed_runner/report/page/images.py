@@ -1,4 +1,4 @@
-"""The pictures that the page holds: scaled down, each once, as data URIs, and no more of them than a browser likes."""
+"""The images that the page holds: scaled down, each once, as data URIs, and no more of them than a browser likes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from pathlib import Path
 from typing import Any
 
 SIDES = ((300, 512), (1500, 320), (4000, 224))
-"""Up to how many pictures the page holds, how long the longer side of each is at most, in pixels."""
+"""Up to how many images the page holds, how long the longer side of each is at most, in pixels."""
 SMALLEST = 128
-"""That of still more pictures; all of them are then stored with losses."""
+"""That of still more images; all of them are then stored with losses."""
 BUDGET = 24 * 2**20
 """Most characters of all data URIs together."""
 QUALITY, EFFORT = 85, {"quality": 30, "method": 2}
-"""WebP: of pictures that are scaled down, and how hard the others are packed without loss."""
+"""WebP: of images that are scaled down, and how hard the others are packed without loss."""
 FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 @dataclass(kw_only=True)
 class Album:
-    """Collects pictures in the order in which they matter."""
+    """Collects images in the order in which they matter."""
 
     side: int
     """Of the longer edge, at most, in pixels."""
     lossless: bool
-    """Pictures that need no scaling are kept to the bit."""
+    """Images that need no scaling are kept to the bit."""
     uris: list[str] = field(default_factory=list)
     left_out: int = 0
-    """Pictures for which there was no room."""
+    """Images for which there was no room."""
     shrunk: int = 0
-    """Pictures that are smaller on the page than in their file."""
+    """Images that are smaller on the page than in their file."""
     unreadable: int = 0
     _places: dict[str, int | None] = field(default_factory=dict)
     _spent: int = 0
 
     def add(self, path: Path | None) -> int | None:
-        """The picture's place in `uris`; None: there is no file, it is no picture, or there is no room."""
+        """The image's place in `uris`; None: there is no file, it is no image, or there is no room."""
         if path is None:
             return None
         raw = path.read_bytes()
@@ -55,11 +55,11 @@ class Album:
             return None
         try:
             uri = self._encoded(raw)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow on what is no picture
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow on what is no image
             self.unreadable += 1
             return None
         if self._spent + len(uri) > BUDGET:
-            self._spent = BUDGET  # from here on none: no gaps that depend on how well a picture packs
+            self._spent = BUDGET  # from here on none: no gaps that depend on how well an image packs
             self.left_out += 1
             return None
         self._spent += len(uri)
@@ -70,20 +70,20 @@ class Album:
         from PIL import Image
 
         with Image.open(BytesIO(raw), formats=FORMATS) as opened:
-            picture = opened.convert("RGB")
+            image = opened.convert("RGB")
         options: dict[str, Any] = {"quality": QUALITY}
-        if max(picture.size) > self.side:
-            picture.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+        if max(image.size) > self.side:
+            image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
             self.shrunk += 1
         elif self.lossless:
             options = {"lossless": True, **EFFORT}
         buffer = BytesIO()
-        picture.save(buffer, "WEBP", **options)
+        image.save(buffer, "WEBP", **options)
         return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def album(count: int) -> Album:
-    """An empty one, for about this many pictures."""
+    """An empty one, for about this many images."""
     side = next((side for most, side in SIDES if count <= most), SMALLEST)
     return Album(side=side, lossless=count <= SIDES[-1][0])
 
@@ -98,5 +98,5 @@ def within(home: Path, name: str) -> Path | None:
 
 
 def still(file: str) -> str:
-    """The picture of a sample: its file, or the sheet of frames that lies beside a video."""
+    """The image of a sample: its file, or the sheet of frames that lies beside a video."""
     return file.removesuffix(".mp4") + ".png" if file.endswith(".mp4") else file

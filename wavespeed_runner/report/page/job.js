@@ -1,8 +1,8 @@
-// Everything about one job: figures, pictures, what was computed at each step, the config to copy.
+// Everything about one job: figures, images, what was computed at each step, the config to copy.
 
 function jobFigures(job) {
   const text = job.text;
-  const found = [["time of a picture", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
+  const found = [["time of an image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
     ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
   const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
   const cells = (kind, texts) => texts.map((one) => make(kind, {}, one));
@@ -14,10 +14,10 @@ function jobFigures(job) {
   ];
 }
 
-function jobPictures(job, place) {
+function jobImages(job, place) {
   const cells = job.samples.flatMap((sample, which) => {
-    if (sample.pictures[0] === null) return [];
-    const button = make("button", { type: "button", className: "picture", title: sample.prompt }, make("img", { src: uri(sample.pictures[0]), alt: sample.prompt }));
+    if (sample.images[0] === null) return [];
+    const button = make("button", { type: "button", className: "image", title: sample.prompt }, make("img", { src: uri(sample.images[0]), alt: sample.prompt }));
     button.addEventListener("click", () => {
       sampleShown = which;
       byId("sample").value = String(which);
@@ -26,7 +26,7 @@ function jobPictures(job, place) {
     });
     return [make("div", { className: "cell" }, button, make("div", { className: "caption" }, `SSIM ${sample.ssim ?? "–"}`))];
   });
-  return cells.length ? [make("h3", {}, "Pictures"), make("div", { className: "strip" }, ...cells)] : [];
+  return cells.length ? [make("h3", {}, "Images"), make("div", { className: "strip" }, ...cells)] : [];
 }
 
 /** One row of squares a sample and branch; full: computed, empty: reused. */
@@ -112,7 +112,7 @@ function openJob(place) {
     make("header", {}, make("div", {}, make("p", { className: "quiet" }, `job ${job.job} `, make("span", { className: `pill ${job.status}` }, job.status)), make("h2", {}, job.label)),
       make("div", { className: "controls" }, stepButton("←", "the job before", before, openJob), stepButton("→", "the next job", after, openJob), close)),
     ...(job.reason ? [make("p", { className: "reason" }, job.reason)] : []),
-    ...jobFigures(job), ...jobPictures(job, place), ...trace.parts,
+    ...jobFigures(job), ...jobImages(job, place), ...trace.parts,
     ...(job.config ? [make("div", { className: "section-head" }, make("h3", {}, "Config"), copyButton(config)), config] : []),
   );
   byId("card").hidden = true;

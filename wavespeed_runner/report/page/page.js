@@ -7,9 +7,9 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 
 const DATA = read("data");
 const JOBS = DATA.jobs;
-let album = null; // the pictures; megabytes, read when the first is wanted
+let album = null; // the images; megabytes, read when the first is wanted
 
-/** The data URI of a picture, by its place in the album; null: there is none. */
+/** The data URI of an image, by its place in the album; null: there is none. */
 function uri(place) {
   if (place === null || place === undefined) return null;
   album ??= read("album");
@@ -41,7 +41,7 @@ function colour(name) {
 /** Text as plotly shall show it: it takes some markup. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-/** Pictures get their source when they come near the window. */
+/** Images get their source when they come near the window. */
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -53,7 +53,7 @@ const watcher = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
-function lazyPicture(place, alt) {
+function lazyImage(place, alt) {
   const made = make("img", { alt, decoding: "async", draggable: false });
   made.place = place;
   watcher.observe(made);

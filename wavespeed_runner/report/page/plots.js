@@ -1,4 +1,4 @@
-// Quality against time and against the computed share, by plotly.js, and the card that shows a point's picture.
+// Quality against time and against the computed share, by plotly.js, and the card that shows a point's image.
 
 const GROUPS = 8; // most values of an axis that get a colour each
 const REFERENCES = 4; // most of them that get a line each
@@ -7,7 +7,7 @@ const NARROW = 0.02; // least part of the quality axis that is shown
 const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 const AGAINST = {
   seconds: {
-    title: () => `time of a picture, ${DATA.seconds_unit}${DATA.paced ? ", as beside the middle reference" : ""}`,
+    title: () => `time of an image, ${DATA.seconds_unit}${DATA.paced ? ", as beside the middle reference" : ""}`,
     bounds: (job) => job.seconds?.map((value) => value * DATA.seconds_factor),
   },
   share: { title: () => "computed, %", bounds: (job) => job.share === null ? null : [100 * job.share, 100 * job.share, 100 * job.share] },
@@ -196,11 +196,11 @@ function drawPlots() {
   if (!byId("plots").hidden) Object.keys(AGAINST).forEach(draw);
 }
 
-/** Beside the pointer: the picture of a point, and its figures. */
+/** Beside the pointer: the image of a point, and its figures. */
 function showCard(job, event) {
   const card = byId("card");
   const sample = sampleOf(job);
-  const source = sample && uri(sample.pictures[0]);
+  const source = sample && uri(sample.images[0]);
   const figures = [["time", job.text.time], ["speedup", job.text.speedup], ["computed", job.text.share],
     ...DATA.metrics.map(({ key, name }) => [name, job.text[key]])];
   card.replaceChildren(

@@ -1,7 +1,7 @@
 // Puts everything in motion.
 
 const PAPER = 660; // width of a plot in print, in pixels
-const PRINTED = [48, 110]; // of a picture in the grid, from and to
+const PRINTED = [48, 110]; // of an image in the grid, from and to
 
 function turn(scheme) {
   document.documentElement.style.colorScheme = scheme;
@@ -15,7 +15,7 @@ function startTheme() {
   dark.addEventListener("change", drawPlots);
 }
 
-/** On paper: light, every picture there, plots that fit the page. */
+/** On paper: light, every image there, plots that fit the page. */
 function startPrinting() {
   let before = "";
   addEventListener("beforeprint", () => {

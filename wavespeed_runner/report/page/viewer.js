@@ -23,12 +23,12 @@ function slider(candidate, reference) {
 }
 
 function single(place, name) {
-  const inside = place === null ? make("span", { className: "absent" }, "no picture") : large(place, name);
+  const inside = place === null ? make("span", { className: "absent" }, "no image") : large(place, name);
   return make("figure", { className: "compare" }, inside, make("figcaption", { className: "tag left" }, name));
 }
 
 function stageOf(sample) {
-  const [candidate, reference, difference] = sample.pictures;
+  const [candidate, reference, difference] = sample.images;
   if (view === "difference") return [single(difference, "difference")];
   if (candidate === null || reference === null) return [single(candidate ?? reference, candidate === null ? "reference" : "candidate")];
   return view === "slide" ? [slider(candidate, reference)] : [single(reference, "reference"), single(candidate, "candidate")];
@@ -46,7 +46,7 @@ function viewChoice(again) {
   return make("div", { className: "choice" }, ...boxes);
 }
 
-/** A neighbour with pictures, in the sweep's order. */
+/** A neighbour with images, in the sweep's order. */
 function neighbour(place, step) {
   for (let next = place + step; next >= 0 && next < JOBS.length; next += step) if (JOBS[next].samples.length) return next;
   return null;

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import printable
-from .options import Options
 from ...worker import ELSEWHERE
+from .options import Options
 
 
 class Refused(Exception):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, one_line, printable
-from ..records.record import read_record
+from .record import read_record
 
 RUNNING_SECONDS = 900
 """A record without an end that was written to in this time is taken for a run that goes on, where no lock tells."""

@@ -1,6 +1,6 @@
 """What others have published for single models: TeaCache's polynomials, MagCache's ratios, step masks.
 
-The numbers lie in `published/*.yaml`, each with its source. A value belongs to the model that it was measured on: a
+The numbers lie in `tables/*.yaml`, each with its source. A value belongs to the model that it was measured on: a
 repository that is not listed has none, and none is borrowed from a relative.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from ...errors import ConfigError, did_you_mean
-from ..criteria.thresholds import polynomial
+from .thresholds import polynomial
 
-FOLDER = Path(__file__).parent / "published"
+FOLDER = Path(__file__).parent / "tables"
 
 WATCHED = ("modulated_input", "time_embedding", "time_projection", "hidden_states")
 """What a polynomial's change was measured on: the first block's timestep-modulated input, the embedding of the

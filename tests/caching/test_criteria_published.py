@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.calibration import published
-from wavespeed_runner.caching.calibration.published import WATCHED, Row, masks, ratios, row, rows, usable_range
+from wavespeed_runner.caching.criteria import published
+from wavespeed_runner.caching.criteria.published import WATCHED, Row, masks, ratios, row, rows, usable_range
 from wavespeed_runner.config.schema import CONF
 from wavespeed_runner.errors import ConfigError
 
