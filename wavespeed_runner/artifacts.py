@@ -36,8 +36,6 @@ class Pipeline:
     warmed: dict[str, Any] = field(default_factory=dict)
     """Settings that have run once in this process, so that their next run may be timed -> the `caching.flops.Flops`
     of a generation."""
-    observer: Any = None
-    """A `caching.engine.Observer` that looks on at denoising; only calibration has one."""
 
 
 class Value:

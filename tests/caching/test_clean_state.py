@@ -95,7 +95,9 @@ class Model:
             "batch_size" not in given or self.family.batches
         )
 
-    def run(self, cache: CacheConfig, setting: str = "six", **more: Any) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    def run(
+        self, cache: CacheConfig, setting: str = "six", observer: Any = None, **more: Any
+    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
         """Latents and steps of the first image. more: options of the stage."""
         given = {**SETTINGS[setting], **more}
         options = replace(options_of(self.family, self.config, 1), cache=cache, **given)
@@ -103,7 +105,7 @@ class Model:
         if "strength" in given:
             start = Images(tensors={"images": np.asarray(image(self.family.tiny_size))[None]})
             inputs = [{**one, "image": start} for one in inputs]
-        made = denoise_batch(options, inputs)
+        made = denoise_batch(options, inputs, observer)
         return torch.cat([one.tensors["latents"] for one in made]), made[0].data["steps"]
 
 
@@ -237,15 +239,12 @@ def test_each_call_is_where_the_denoiser_is_told_it_is(
     def noted(_: Any, args: Any, kwargs: Any) -> None:
         times.append(float((args[1] if len(args) > 1 else kwargs["timestep"]).flatten()[0]))
 
-    own = model.pipeline.observer
     handle = model.denoisers[0].register_forward_pre_hook(noted, with_kwargs=True)
-    model.pipeline.observer = positions
     try:
         never = replace(CACHES["signal"], criterion=RelativeChange(threshold=0.0))
-        _, steps = model.run(never, steps=7, sampler=lookup("sampler", sampler).options(), **start)
+        _, steps = model.run(never, observer=positions, steps=7, sampler=lookup("sampler", sampler).options(), **start)
     finally:
         handle.remove()
-        model.pipeline.observer = own
     assert len(steps) == len(times) == count
     assert [(at.step, at.steps) for at in positions.seen] == [(i, count) for i in range(count)]
     if name == "demo":

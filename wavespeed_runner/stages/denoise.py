@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merged
+from ..caching.engine import Observer
 from ..caching.evidence import flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
@@ -19,7 +20,9 @@ PROCESS = uuid4().hex
 """Says of two timings whether one process took them."""
 
 
-def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
+def denoise_batch(
+    options: DenoiseOptions, inputs: list[dict[str, Any]], observer: Observer | None = None
+) -> list[Latents]:
     """The stage for several samples: images of one form are denoised `batch_size` at a time.
 
     A batch is always full, the last one with copies of its last image: the same shapes, and so the same arithmetic,
@@ -37,7 +40,7 @@ def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list
         for alike in jobs.values():
             for first in range(0, len(alike), options.batch_size):
                 batch = alike[first : first + options.batch_size]
-                for job, latents in zip(batch, _repeated(options, pipeline, batch), strict=True):
+                for job, latents in zip(batch, _repeated(options, pipeline, batch, observer), strict=True):
                     made[job.sample].append(latents)
     return [_together(options, parts) for parts in made]
 
@@ -53,6 +56,7 @@ def denoise_batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list
 )
 def denoise(
     options: DenoiseOptions,
+    observer: Observer | None = None,
     *,
     pipeline: Pipeline,
     embeddings: Embeddings,
@@ -70,11 +74,14 @@ def denoise(
     Every generation starts from a clean strategy state. The first ones of a setting in this process are the warm-up:
     whole generations, not counted.
 
+    Args:
+        observer: sees every computed call of the denoiser; calibration records with it. A graph passes none.
+
     Raises:
         RunError: the latents are not finite.
     """
     given = {"pipeline": pipeline, "embeddings": embeddings, "sample": sample}
-    return denoise_batch(options, [given | {"image": image, "latents": latents, "mask": mask}])[0]
+    return denoise_batch(options, [given | {"image": image, "latents": latents, "mask": mask}], observer)[0]
 
 
 def _jobs(
@@ -125,7 +132,7 @@ def _starts(
     ]
 
 
-def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> list[Latents]:
+def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], observer: Observer | None) -> list[Latents]:
     """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
     begun = time()
     full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
@@ -134,9 +141,10 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> l
     if setting not in pipeline.warmed:
         decides = options.cache.criterion is not None
         for number in range(options.warmup):
-            warm.append(generate(options, pipeline, full, note="warm-up", count_flops=decides and number == 0))
+            counts = decides and number == 0
+            warm.append(generate(options, pipeline, full, "warm-up", count_flops=counts, observer=observer))
         pipeline.warmed[setting] = next((run.flops for run in warm if run.flops), flops.NO_WARMUP)
-    runs = [generate(options, pipeline, full) for _ in range(options.repeats)]
+    runs = [generate(options, pipeline, full, observer=observer) for _ in range(options.repeats)]
     when = {"timed_by": PROCESS, "timed_at": [begun, time()]}
     made = [_one(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
     return [Latents(tensors=one.tensors, data={**one.data, **when}) for one in made]

@@ -15,6 +15,7 @@ from ..registry import implementation_of
 from ..samplers.noise_levels import calls_of, noise_levels
 
 if TYPE_CHECKING:
+    from ..caching.engine import Observer
     from ..config.denoise_options import DenoiseOptions
 
 SIZE = ("width", "height", "num_frames")
@@ -60,12 +61,19 @@ class Generated:
 
 
 def generate(
-    options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], note: str = "", *, count_flops: bool = False
+    options: DenoiseOptions,
+    pipeline: Pipeline,
+    jobs: list[Job],
+    note: str = "",
+    *,
+    count_flops: bool = False,
+    observer: Observer | None = None,
 ) -> Generated:
     """Denoises jobs of one form together.
 
     All noise comes from each job's own generator, on the CPU, so that a seed means the same on every device and
-    whatever the neighbours are. count_flops: for a warm-up; the denoiser is called once more afterwards.
+    whatever the neighbours are. count_flops: for a warm-up; the denoiser is called once more afterwards. observer: sees
+    every computed call of the denoiser; calibration records with it.
     """
     from ..metrics.timing import StepClock, wait_for
 
@@ -83,7 +91,7 @@ def generate(
         denoisers = [part for name in names if (part := getattr(called, name, None))]
         run = run_of(called, family, wanted, len(jobs))
         with (
-            attached(denoisers, family.blocks, options.cache, run, observer=pipeline.observer) as trace,
+            attached(denoisers, family.blocks, options.cache, run, observer=observer) as trace,
             noted(denoisers if count_flops else []) as calls,
         ):
 

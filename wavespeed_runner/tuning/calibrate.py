@@ -142,12 +142,12 @@ def _recorded(node: Node, take: Callable[[list[Numbers]], None]) -> Node:
     """The denoising stage with an observer. It is never stored: what it gives is not what counts."""
     from ..caching.calibration.recorder import Recorder, numbers_of, watching
 
-    def denoise_watched(options: Any, *, pipeline: Any, **inputs: Any) -> Latents:
+    def denoise_watched(options: Any, **inputs: Any) -> Latents:
         from ..stages.denoise import denoise
 
         recorder = Recorder()
         alone = replace(options, cache=watching(), warmup=0, repeats=1, batch_size=1)
-        latents = denoise(alone, pipeline=replace(pipeline, observer=recorder), **inputs)
+        latents = denoise(alone, recorder, **inputs)
         take(numbers_of(recorder))
         return latents
 
