@@ -39,8 +39,10 @@ def asked_anew() -> Iterator[None]:
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package's code, which `environment` takes for the package."""
     package = tmp_path / "wavespeed_runner"
-    shutil.copytree(Path(environment.__file__).parent, package, ignore=shutil.ignore_patterns("demo*", "__pycache__"))
-    monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
+    shutil.copytree(
+        Path(environment.__file__).parents[1], package, ignore=shutil.ignore_patterns("demo*", "__pycache__")
+    )
+    monkeypatch.setattr(environment, "__file__", str(package / "config" / "environment.py"))
     return package
 
 
@@ -59,7 +61,7 @@ def test_neither_torch_nor_diffusers_is_imported() -> None:
 
 
 def append_a_comment(package: Path) -> None:
-    with open(package / "models" / "flux.py", "a") as file:
+    with open(package / "models" / "families" / "flux.py", "a") as file:
         file.write("# a comment\n")
 
 
@@ -70,7 +72,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
     "a renamed file": lambda package: (package / "caching" / "window.py").rename(package / "caching" / "windows.py"),
     "a changed module": lambda package: (package / "samplers" / "table.py").write_text("x = 1\n"),
     "a renamed folder": lambda package: (package / "caching").rename(package / "reuse"),
-    "another published table": lambda package: (package / "caching" / "published" / "new.yaml").write_text("a: 1\n"),
+    "another published table": lambda package: (package / "caching" / "calibration" / "new.yaml").write_text("a: 1\n"),
     "a data file of another kind": lambda package: (package / "models" / "sizes.json").write_text("{}"),
     "a module in the root": lambda package: (package / "attention.py").write_text("x = 1\n"),
     "how stages are timed, which they store": lambda package: (package / "metrics" / "timing.py").write_text("x = 1\n"),
@@ -96,7 +98,7 @@ def test_code_in_a_new_folder_counts_without_being_listed(copied: Path, folder: 
 @pytest.mark.parametrize(
     "name",
     [
-        "record.py",
+        "records/record.py",
         "report/console.py",
         "report/new.py",
         "conf/config.yaml",
@@ -125,7 +127,7 @@ def test_the_code_digest_does_not_depend_on_where_the_package_lies(copied: Path)
     moved = copied.with_name("moved")
     copied.rename(moved)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment, "__file__", str(moved / "environment.py"))
+        patch.setattr(environment, "__file__", str(moved / "config" / "environment.py"))
         assert digest() == there
 
 
