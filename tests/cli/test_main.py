@@ -203,7 +203,7 @@ def test_a_fault_of_ours_is_one_line_too(command: CommandLine, monkeypatch: pyte
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(main, "plan_jobs", fault)
-    assert command() == (1, "", "error: ZeroDivisionError: of ours; HYDRA_FULL_ERROR=1 shows where\n")
+    assert command() == (1, "", "error: ZeroDivisionError: of ours; set HYDRA_FULL_ERROR=1 for the traceback\n")
 
 
 def in_a_process(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -120,7 +120,7 @@ def test_a_stop_that_a_library_takes_for_its_own_error_or_swallows_is_a_stop(
     assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
     assert len(record["samples"]) == finished
     family()
-    assert not interrupts.came() and main(command(tmp_path)) == 0, "it is over with that command"
+    assert not interrupts.was_interrupted() and main(command(tmp_path)) == 0, "it is over with that command"
 
 
 def test_a_stop_while_the_noise_floor_is_measured_is_no_floor_that_could_not_be(

@@ -14,7 +14,7 @@ from tests.command_line import TINY
 REPO = Path(__file__).resolve().parents[2]
 CODE = """
 import sys
-from wavespeed_runner.process.exit_status import guarded, leave
+from wavespeed_runner.process.exit_status import run_command, exit_with
 from wavespeed_runner.errors import RunError
 
 def command():
@@ -25,7 +25,7 @@ def command():
     open("ended", "w").close()
     {end}
 
-leave(lambda arguments: guarded(command, lambda error: None))
+exit_with(lambda arguments: run_command(command, lambda error: None))
 """
 
 
@@ -79,4 +79,4 @@ def test_a_failed_job_is_a_failure_and_a_completed_one_is_none(tmp_path: Path, m
 
 def test_the_store_s_table(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    assert status(tmp_path, "-m", "wavespeed_runner.storage.store", "store") == (0, "")
+    assert status(tmp_path, "-m", "wavespeed_runner.cli.store", "store") == (0, "")

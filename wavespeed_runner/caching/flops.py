@@ -99,7 +99,7 @@ def counted(calls: Calls, blocks: Blocks | UNetBlocks | None, cache: CacheConfig
     try:
         costs = {form: _cost(*call, blocks, cache) for form, call in calls.first.items()}
     except Exception as error:  # operators of other packages that cannot be taken apart: no reason to fail a run
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         return Flops(missing=f"{type(error).__name__} while counting: {' '.join(str(error).split())[:200]}")
     return Flops(calls=tuple(costs[form] for form in calls.forms))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from .. import __version__
 from ..config.arguments import parse
 from ..errors import ConfigError, one_line, printable
-from ..process.exit_status import DONE, FAILED, guarded, leave
+from ..process.exit_status import DONE, FAILED, exit_with, run_command
 
 if TYPE_CHECKING:
     from ..sweeps.jobs import Job
@@ -34,14 +34,14 @@ ONE_OF = ("run", "multirun", *SHOW_ONLY)
 
 def console() -> NoReturn:
     """Entry point of `wavespeed-runner` and `python -m wavespeed_runner`."""
-    leave(main)
+    exit_with(main)
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns the exit status."""
     from ..config.error_messages import explained
 
-    return guarded(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:

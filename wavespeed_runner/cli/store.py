@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import RunError, one_line
-from ..process.pipes import closing_tolerated
+from ..process.pipes import tolerate_closed_output
 from ..storage.store import Store
 
 
@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-@closing_tolerated()
+@tolerate_closed_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done; 1: damaged entries were found, or something cannot be removed; 2: wrong arguments."""
     parser = _Parser(prog="python -m wavespeed_runner store", description="What is in a store, and what to remove.")

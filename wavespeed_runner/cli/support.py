@@ -20,7 +20,7 @@ from ..config.compose import compose_job, composer
 from ..config.error_messages import explained
 from ..config.schema import CONF, Config, Init, typed
 from ..errors import ConfigError, did_you_mean
-from ..process.exit_status import guarded
+from ..process.exit_status import run_command
 from ..registry import implementation_of, lookup
 from ..rules.check import judge
 
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__.strip() if models[:1] in (["-h"], ["--help"]) else table(models).rstrip())
         return 0
 
-    return guarded(command, explained)
+    return run_command(command, explained)
 
 
 if __name__ == "__main__":

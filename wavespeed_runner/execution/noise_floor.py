@@ -31,7 +31,7 @@ def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         try:
             _measure(plan, floor, execution, record)
         except Exception as error:
-            interrupts.check()
+            interrupts.raise_if_interrupted()
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
             failed = f"{type(error).__name__}: {one_line(error)}"
         if failed:

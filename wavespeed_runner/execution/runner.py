@@ -65,13 +65,13 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory |
         write_record(folder, record)  # from here on a kill, too, leaves a record
         _run_samples(plan, folder, execution, record)
         noise_floor.measure(plan, execution, record)  # here, where no batch's values hold the model any more
-        interrupts.check()
+        interrupts.raise_if_interrupted()
         record["status"] = "completed"
     except KeyboardInterrupt:
         record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
         raise
     except (Exception, SystemExit) as error:  # a library's exit() must not end a sweep
-        if interrupts.came():
+        if interrupts.was_interrupted():
             record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
             raise KeyboardInterrupt from None
         record["status"] = "failed"
@@ -100,7 +100,7 @@ def _run_samples(plan: Plan, folder: Path, execution: Execution, record: dict[st
     in_sweep = execution.memory is not None
     with tqdm(total=len(plan.samples), desc="images", unit="image", leave=False, disable=None) as bar:
         for first in range(0, len(plan.samples), size):
-            interrupts.check()
+            interrupts.raise_if_interrupted()
             batch = range(first, min(first + size, len(plan.samples)))
             references: list[Any] = [None] * len(batch)
             if plan.reference:

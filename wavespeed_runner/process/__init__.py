@@ -1,1 +1,1 @@
-"""What every command shares: interrupts, logging, exit status."""
+"""What every command shares: stop signals, logging, closed pipes, and the exit status."""

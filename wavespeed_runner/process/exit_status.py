@@ -1,60 +1,62 @@
-"""What a command's end means: exceptions become one line on stderr and an exit status.
+"""Turns what a command raises into one line on stderr and an exit status.
 
-0 done; 2 the configuration is wrong, nothing was loaded or written; 1 something failed while running; 130 interrupted.
+0: done. 1: something failed while running. 2: the configuration is wrong; nothing was loaded or written.
+130: interrupted.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from ..errors import RunError, one_line, printable
-from .interrupts import heeded
-from .pipes import closing_tolerated
-
-Explained = Callable[[Exception], str | None]
+from .interrupts import handle_stop_signals
+from .pipes import tolerate_closed_output
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
-def leave(command: Callable[[list[str]], int]) -> NoReturn:
-    """Ends the process with the exit status of a command of ours."""
-    import gc
-
+def exit_with(command: Callable[[list[str]], int]) -> NoReturn:
+    """Runs a command with the process's own arguments and ends the process with the status that it returns."""
     try:
         status = command(sys.argv[1:])
     except KeyboardInterrupt:  # while modules were still being imported
         status = INTERRUPTED
-    # The interpreter would look through all that torch and diffusers have made for what can be freed: a second.
+    # Otherwise the interpreter's last garbage collection walks every object of torch and diffusers: one second.
     gc.freeze()
     sys.exit(status)
 
 
-@closing_tolerated()
-def guarded(command: Callable[[], int], explained: Explained) -> int:
-    """Runs a command; what it raises becomes one line on stderr and an exit status.
+@tolerate_closed_output()
+def run_command(command: Callable[[], int], explain: Callable[[Exception], str | None]) -> int:
+    """Runs a command; turns an exception into one line on stderr and an exit status.
 
     Args:
-        explained: the message for an error of a wrong configuration; None for any other error.
+        command: does the work and returns the exit status.
+        explain: the message for an exception that means a wrong configuration; None for any other exception.
+
+    Returns:
+        The exit status.
     """
     users_choice = os.environ.get("HYDRA_FULL_ERROR")
-    users_full_error = users_choice == "1"
-    # Makes Hydra raise instead of printing a page and exiting by itself.
+    traceback_wanted = users_choice == "1"
+    # Without it, Hydra prints a page and ends the process itself instead of raising.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # CUDA's own order is by speed; a plan, which loads no torch, only knows the one on the bus.
+    # By default CUDA numbers cards by speed. A plan loads no torch and can only know the order on the bus.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
-        with heeded():
+        with handle_stop_signals():
             return command()
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on from what is in the store", INTERRUPTED)
+        return _print_error("interrupted; the same command goes on from what is in the store", INTERRUPTED)
     except Exception as error:
-        message = explained(error)
-        if users_full_error and not (message is None and isinstance(error, RunError | OSError)):
+        message = explain(error)
+        if traceback_wanted and not (message is None and isinstance(error, RunError | OSError)):
             raise
-        return _say(_failure(error), FAILED) if message is None else _say(message, WRONG)
+        return _print_error(_describe_failure(error), FAILED) if message is None else _print_error(message, WRONG)
     finally:
         if users_choice is None:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -62,15 +64,15 @@ def guarded(command: Callable[[], int], explained: Explained) -> int:
             os.environ["HYDRA_FULL_ERROR"] = users_choice
 
 
-def _failure(error: Exception) -> str:
-    """The line for an error that is none of the configuration's."""
+def _describe_failure(error: Exception) -> str:
+    """The line for an error that is not the configuration's fault."""
     if isinstance(error, RunError):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}"
-    return f"{type(error).__name__}: {one_line(error)}; HYDRA_FULL_ERROR=1 shows where"
+    return f"{type(error).__name__}: {one_line(error)}; set HYDRA_FULL_ERROR=1 for the traceback"
 
 
-def _say(message: str, status: int) -> int:
+def _print_error(message: str, status: int) -> int:
     print(f"error: {printable(message)}", file=sys.stderr)
     return status

@@ -1,7 +1,8 @@
-"""Ctrl-C, and a scheduler's or a timeout's SIGTERM: both are a `KeyboardInterrupt`, and both are remembered.
+"""Handles Ctrl-C and SIGTERM (from a scheduler or a timeout): both raise `KeyboardInterrupt`, and both are remembered.
 
-Python raises it wherever the program happens to be. An import in C, or a library that catches everything, makes an
-error of its own of it, or nothing: a run that somebody stopped would count as failed, or go on.
+Python raises the exception wherever the program happens to be. An import in C, or a library that catches every
+exception, may swallow it or turn it into an error of its own. Without the memory, a run that was stopped on purpose
+would count as failed, or would carry on.
 """
 
 from __future__ import annotations
@@ -10,33 +11,34 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
-_state = {"came": False}
-
-
-def came() -> bool:
-    """Whether one has come, of the command that runs."""
-    return _state["came"]
+_state = {"interrupted": False}
 
 
-def check() -> None:
-    """Raises `KeyboardInterrupt` where one came that nobody passed on."""
-    if came():
+def was_interrupted() -> bool:
+    """True once the running command has received Ctrl-C or SIGTERM."""
+    return _state["interrupted"]
+
+
+def raise_if_interrupted() -> None:
+    """Raises `KeyboardInterrupt` if a stop signal has come and something swallowed its exception."""
+    if was_interrupted():
         raise KeyboardInterrupt from None
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
-    """Raises `KeyboardInterrupt` at either signal, or in place of the error that somebody made of it.
+def handle_stop_signals() -> Iterator[None]:
+    """Makes either signal raise `KeyboardInterrupt`, also when a library turned the exception into another error.
 
-    In other threads than the main one, which alone gets signals, and for a Ctrl-C that whoever started us has us
-    ignore, nothing changes.
+    Does nothing outside the main thread, which alone receives signals. Ctrl-C stays ignored where the parent process
+    had us ignore it (`nohup`).
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    if signal.getsignal(signal.SIGTERM) is _interrupt:  # inside of another, which heeds both
+    if signal.getsignal(signal.SIGTERM) is _interrupt:  # nested: the outer block handles both
         yield
         return
     numbers = [signal.SIGTERM]
@@ -46,14 +48,14 @@ def heeded() -> Iterator[None]:
     try:
         yield
     except Exception:
-        check()
+        raise_if_interrupted()
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _state["came"] = False
+        _state["interrupted"] = False
 
 
-def _interrupt(_number: int, _frame: Any) -> NoReturn:
-    _state["came"] = True
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    _state["interrupted"] = True
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Logging: our own messages to the console, around the progress bar; everybody's to the run's `run.log`."""
+"""Sets up logging: our messages go to the console, around the progress bar; everyone's go to the run's `run.log`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 
 class TqdmHandler(logging.Handler):
-    """Writes records with `tqdm.write`, to stderr, where the bar is drawn as well."""
+    """Writes log records with `tqdm.write` to stderr, so that they do not break the progress bar drawn there."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
         from tqdm import tqdm
 
         try:
@@ -20,14 +21,18 @@ class TqdmHandler(logging.Handler):
 
 
 class LogFile(logging.FileHandler):
-    """The run's log. On a full disk it stays silent: whoever writes the results says so, in one line."""
+    """The run's log file. Says nothing when the disk is full: whatever writes the results reports that, in one line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        pass
+        """Ignores a record that cannot be written."""
 
 
 def log_to(folder: Path) -> None:
-    """The logging of `conf/hydra/job_logging/wavespeed.yaml`, for runs that Hydra does not start."""
+    """Sets up the logging of `conf/hydra/job_logging/wavespeed.yaml` for runs that Hydra does not start.
+
+    Args:
+        folder: where `run.log` is written; made if it is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = LogFile(folder / "run.log")
     file.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
@@ -40,9 +45,10 @@ def log_to(folder: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Sends what diffusers and transformers say to the log file instead of the console. Call it before they load.
+    """Sends the messages of diffusers and transformers to the log file instead of the console.
 
-    Their warnings speak of our own calls (an optional package, a cast), and drown the one line that matters.
+    Their warnings are about our own calls (an optional package, a cast) and would hide the one line that matters. Call
+    it before the libraries load.
     """
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging

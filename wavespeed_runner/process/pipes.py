@@ -1,4 +1,4 @@
-"""Output that nobody reads any more: `wavespeed-runner ... | head`, whose reader has seen enough."""
+"""Lets a command finish when nobody reads its output any more, as in `wavespeed-runner ... | head`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 
-class _Forgiving:
-    """A text stream that drops what is written to a closed pipe, and is otherwise the stream that it was made of."""
+class _TolerantStream:
+    """Wraps a text stream: writes to a closed pipe are dropped, everything else goes to the stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -22,7 +22,7 @@ class _Forgiving:
         try:
             return self._stream.write(text)
         except BrokenPipeError:
-            self._drop()
+            self._discard_output()
             return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -33,28 +33,28 @@ class _Forgiving:
         try:
             self._stream.flush()
         except BrokenPipeError:
-            self._drop()
+            self._discard_output()
 
-    def _drop(self) -> None:
-        """From here on, also for what is still in the buffer, which the interpreter writes when it ends."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+    def _discard_output(self) -> None:
+        """Points the stream at the null device. The buffered rest, which is flushed at exit, goes there too."""
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self._stream.fileno())
+        os.close(null_device)
 
 
 @contextmanager
-def closing_tolerated() -> Iterator[None]:
-    """Lets a command go on to its own end, and to its own exit status, when its output is read no further.
+def tolerate_closed_output() -> Iterator[None]:
+    """Lets a command run to its own end and exit status after its reader has closed the pipe.
 
-    Hours of work are not given up for a line that nobody wants to see, and a failed job must not look like a good one.
+    Hours of work are not lost because `head` has seen enough, and a failed job does not look like a good one.
     """
     before = sys.stdout, sys.stderr
-    out, err = _Forgiving(sys.stdout), _Forgiving(sys.stderr)
+    out, err = _TolerantStream(sys.stdout), _TolerantStream(sys.stderr)
     sys.stdout, sys.stderr = out, err
     try:
         yield
     finally:
-        # Now: what is left for the end of the process fails there, and the exit status becomes 120.
+        # Flush here: if a flush fails while the interpreter exits, the exit status becomes 120.
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before

@@ -20,7 +20,7 @@ from ..config.compose import application
 from ..config.environment import software
 from ..errors import ConfigError, one_line
 from ..execution.executor import Memory
-from ..process.exit_status import DONE, FAILED, guarded, leave
+from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from .folder import SweepFolder
 from .jobs import Job, plan_again
 
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     _end_with_parent()
     from ..config.error_messages import explained
 
-    return guarded(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
@@ -168,4 +168,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    leave(main)
+    exit_with(main)

@@ -31,9 +31,9 @@ PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
     from ..config.error_messages import explained
-    from ..process.exit_status import guarded
+    from ..process.exit_status import run_command
 
-    return guarded(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explained)
 
 
 def _main(arguments: list[str]) -> int:
