@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from wavespeed_runner.accelerate.adapters import Lora, apply
+from wavespeed_runner.accelerate.adapters import Lora, apply_adapters
 from wavespeed_runner.config import trust
 from wavespeed_runner.config.schema import PACKAGE, Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
@@ -77,7 +77,7 @@ def test_a_lora_from_the_hub_of_which_a_part_finds_no_place(
     model = planned("model.init=pretrained").config.model
     pipe = load(implementation_of("model", model), model, "cpu")
     with pytest.raises(RunError, match=r"adapters\.path=somebody/lora: does not fit this model: \d+ of its"):
-        apply(pipe, Lora(path="somebody/lora"))
+        apply_adapters(pipe, Lora(path="somebody/lora"))
 
 
 def test_images_alone_pay_for_a_batch_that_copies_fill(planned: Planned, tmp_path: Path) -> None:
@@ -181,13 +181,13 @@ def test_the_plan_shows_adapters_memory_batches_and_frames(planned: Planned) -> 
 def test_a_tiny_autoencoder_has_no_tiles() -> None:
     from diffusers import AutoencoderTiny
 
-    from wavespeed_runner.accelerate.memory import MemorySettings, place
+    from wavespeed_runner.accelerate.memory import MemorySettings, apply_memory
 
     class Pipe:
         vae = AutoencoderTiny(encoder_block_out_channels=(4,) * 4, decoder_block_out_channels=(4,) * 4)
 
     with pytest.raises(RunError, match=r"memory\.vae_tiling=true: AutoencoderTiny cannot do it"):
-        place(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)
+        apply_memory(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)
 
 
 def test_a_class_that_the_installed_diffusers_lacks_is_one_line() -> None:

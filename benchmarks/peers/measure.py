@@ -112,7 +112,7 @@ def measure(
         wall_seconds: of the denoising, by the clock.
         cpu_seconds: of this process, which with one thread is the wall time of an idle machine.
     """
-    from wavespeed_runner.metrics.quality import compare
+    from wavespeed_runner.metrics.quality import compare_images
 
     names = ("share", "error", "ssim", "latents", "wall_seconds", "cpu_seconds")
     found: dict[str, list[Any]] = {name: [] for name in names}
@@ -130,7 +130,7 @@ def measure(
             found["error"].append(relative_error(latents, known.latents))
             found["latents"].append(sha256(latents.numpy().tobytes()).hexdigest()[:12])
             if model.images:
-                found["ssim"].append(compare(model.image(latents), known.image)["ssim"])
+                found["ssim"].append(compare_images(model.image(latents), known.image)["ssim"])
     return found
 
 

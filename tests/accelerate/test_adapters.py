@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from training.lora import purple_share
-from wavespeed_runner.accelerate.adapters import Lora, apply, evidence
+from wavespeed_runner.accelerate.adapters import Lora, apply_adapters, collect_evidence
 from wavespeed_runner.config.schema import PACKAGE, typed
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.runner import run_plan
@@ -102,7 +102,7 @@ def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: 
     tensors = {key: t if "lora_" in key else load_file(first)[key] for key, t in tensors.items()}
     save_file(tensors, second, metadata=_metadata(first))
     pipe, plain = load(family, config, "cpu"), load(family, config, "cpu")
-    apply(pipe, Lora(path=[str(first), str(second)], weight=[0.7, -0.3], fuse=True))
+    apply_adapters(pipe, Lora(path=[str(first), str(second)], weight=[0.7, -0.3], fuse=True))
     name = "transformer_blocks.0.attn.to_q"
     expected = plain.transformer.get_submodule(name).weight.double()
     for file, weight in ((load_file(first), 0.7), (tensors, -0.3)):
@@ -128,7 +128,7 @@ def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, compos
     save_file(wrong, tmp_path / "wrong.safetensors", metadata=_metadata(file))
     pipe = load(implementation_of("model", config), config, "cpu")
     with pytest.raises(RunError, match=r"adapters\.path=.*wrong\.safetensors: does not fit this model"):
-        apply(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
+        apply_adapters(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
 
 
 def test_the_image_follows_the_file_and_not_its_name(composed: Composed, tmp_path: Path) -> None:
@@ -163,4 +163,4 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
 
 def test_nothing_on_top_is_no_evidence() -> None:
     (none,) = [entry.options() for entry in entries() if entry.group == "adapters" and entry.name == "none"]
-    assert evidence(None, none) is None
+    assert collect_evidence(None, none) is None

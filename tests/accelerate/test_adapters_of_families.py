@@ -13,7 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import encoded, latents
-from wavespeed_runner.accelerate.adapters import Lora, TextualInversion, apply, evidence, inspect
+from wavespeed_runner.accelerate.adapters import (
+    Lora,
+    TextualInversion,
+    apply_adapters,
+    check_adapters,
+    collect_evidence,
+)
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import ConfigError, RunError
@@ -87,10 +93,14 @@ def test_a_lora_changes_what_the_model_makes_and_at_weight_0_nothing(name: str, 
     file = lora(getattr(pipe, family.denoiser), tmp_path / "lora.safetensors", prefix)
     plain = made(name, pipe)
 
-    apply(pipe, Lora(path=str(file)))
+    apply_adapters(pipe, Lora(path=str(file)))
 
     layers = len(load_file(file)) // 2
-    assert evidence(pipe, Lora(path=str(file))) == {"lora": [1.0], "fused": False, "layers": {family.denoiser: layers}}
+    assert collect_evidence(pipe, Lora(path=str(file))) == {
+        "lora": [1.0],
+        "fused": False,
+        "layers": {family.denoiser: layers},
+    }
     assert (made(name, pipe) - plain).abs().max() > 1e-4
     pipe.set_adapters(["lora_0"], [0.0])
     assert torch.allclose(made(name, pipe), plain, atol=1e-5)
@@ -106,8 +116,8 @@ def test_a_learned_token_changes_what_the_model_makes(name: str, tmp_path: Path)
         _, _, pipe = loaded(name)
         width = pipe.text_encoder.get_input_embeddings().embedding_dim
         file = embedding(tmp_path / f"{seed}.safetensors", seed, new=(1, width))
-        apply(pipe, TextualInversion(path=file))
-        assert evidence(pipe, TextualInversion(path=file)) == {"tokens": {"text_encoder": {TOKEN: 1}}}
+        apply_adapters(pipe, TextualInversion(path=file))
+        assert collect_evidence(pipe, TextualInversion(path=file)) == {"tokens": {"text_encoder": {TOKEN: 1}}}
         images.append((made(name, pipe, f"a {TOKEN}"), made(name, pipe, "a circle")))
     (first, other), (second, same) = images
     assert (first - second).abs().max() > 1e-5
@@ -122,8 +132,8 @@ def test_a_file_for_two_text_encoders_reaches_both(name: str, second: str, tmp_p
     one, two = (encoder.get_input_embeddings().embedding_dim for encoder in encoders)
     file = embedding(tmp_path / "two.safetensors", clip_l=(2, one), **{second: (2, two)})
     adapters = TextualInversion(path=file, token=TOKEN)
-    apply(pipe, adapters)
-    assert evidence(pipe, adapters) == {"tokens": {"text_encoder": {TOKEN: 2}, "text_encoder_2": {TOKEN: 2}}}
+    apply_adapters(pipe, adapters)
+    assert collect_evidence(pipe, adapters) == {"tokens": {"text_encoder": {TOKEN: 2}, "text_encoder_2": {TOKEN: 2}}}
 
     by_hand = loaded(name)[2]
     for tokenizer, encoder, key in (
@@ -146,7 +156,7 @@ def test_a_file_for_two_text_encoders_reaches_both(name: str, second: str, tmp_p
 def test_vectors_are_counted_as_tokens_of_the_prompt(tmp_path: Path) -> None:
     family, config, pipe = loaded("sd15")
     pretrained = replace(config, init=Init.pretrained)
-    apply(pipe, TextualInversion(path=embedding(tmp_path / "many.safetensors", new=(30, 32))))
+    apply_adapters(pipe, TextualInversion(path=embedding(tmp_path / "many.safetensors", new=(30, 32))))
 
     def encode(prompt: str) -> Any:
         return encoded(family, pipe, pretrained, Sample(prompt=prompt, negative_prompt="", seed=0), 1.0)
@@ -160,10 +170,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     _, _, pipe = loaded("sd15")
     two = embedding(tmp_path / "two.safetensors", clip_l=(1, 32), clip_g=(1, 48))
     with pytest.raises(RunError, match="clip_g is for text_encoder_2, which StableDiffusionPipeline does not have"):
-        apply(pipe, TextualInversion(path=two, token=TOKEN))
+        apply_adapters(pipe, TextualInversion(path=two, token=TOKEN))
     wide = embedding(tmp_path / "wide.safetensors", new=(1, 33))
     with pytest.raises(RunError, match=r"wide\.safetensors: does not fit this model: .*incorrect shape"):
-        apply(loaded("sd15")[2], TextualInversion(path=wide))
+        apply_adapters(loaded("sd15")[2], TextualInversion(path=wide))
 
 
 @pytest.mark.parametrize(
@@ -186,16 +196,16 @@ def test_a_token_must_be_known_and_in_a_prompt(
 ) -> None:
     adapters = TextualInversion(path=embedding(tmp_path / "file.safetensors", **shapes), token=token)
     if says is None:
-        inspect(adapters, texts)
+        check_adapters(adapters, texts)
         return
     with pytest.raises(ConfigError, match=says):
-        inspect(adapters, texts)
+        check_adapters(adapters, texts)
 
 
 def test_what_is_on_the_hub_needs_its_token() -> None:
-    inspect(TextualInversion(path="owner/name", token="cat"), ["a cat"])
+    check_adapters(TextualInversion(path="owner/name", token="cat"), ["a cat"])
     with pytest.raises(ConfigError, match=r"what is on the hub is not read before the run.*adapters\.token=WORD"):
-        inspect(TextualInversion(path="owner/name"), ["a cat"])
+        check_adapters(TextualInversion(path="owner/name"), ["a cat"])
 
 
 def test_a_lora_of_another_tool_acts_as_its_own_formula_says(tmp_path: Path) -> None:
@@ -210,7 +220,7 @@ def test_a_lora_of_another_tool_acts_as_its_own_formula_says(tmp_path: Path) -> 
         tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(2.0)}
         expected[name] = weight.double() + 0.5 * 2 / 4 * up.double() @ down.double()
     save_file(tensors, tmp_path / "kohya.safetensors")
-    apply(pipe, Lora(path=str(tmp_path / "kohya.safetensors"), weight=0.5, fuse=True))
+    apply_adapters(pipe, Lora(path=str(tmp_path / "kohya.safetensors"), weight=0.5, fuse=True))
     assert len(expected) == 4
     for name, weight in expected.items():
         assert torch.allclose(pipe.unet.get_submodule(name).weight.double(), weight, atol=1e-5), name
@@ -233,9 +243,9 @@ def test_each_denoiser_of_two_can_have_its_own(
     adapters = Lora(path=files if isinstance(component, list) else files[0], component=component, fuse=fuse)
     before = {part: getattr(pipe, part).state_dict() for part in ("transformer", "transformer_2")}
     before = {part: {key: tensor.clone() for key, tensor in state.items()} for part, state in before.items()}
-    apply(pipe, adapters)
+    apply_adapters(pipe, adapters)
     if not fuse:
-        assert evidence(pipe, adapters)["layers"] == layers  # type: ignore[index]
+        assert collect_evidence(pipe, adapters)["layers"] == layers  # type: ignore[index]
         return
     changed = {}
     for part, state in before.items():

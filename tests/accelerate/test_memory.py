@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from wavespeed_runner.accelerate.memory import MemorySettings, place
+from wavespeed_runner.accelerate.memory import MemorySettings, apply_memory
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan
@@ -87,7 +87,7 @@ def test_tiles_are_decoded_and_differ_at_their_seams_alone(planned: Planned, tmp
     latents = torch.randn(1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         whole = pipe.vae.decode(latents, return_dict=False)[0]
-        place(pipe, MemorySettings(vae_tiling=True), "cpu", torch.float32)
+        apply_memory(pipe, MemorySettings(vae_tiling=True), "cpu", torch.float32)
         pipe.vae.tile_sample_min_size, pipe.vae.tile_latent_min_size = 128, 16
         tiled = pipe.vae.decode(latents, return_dict=False)[0]
     assert tiled.shape == whole.shape and not torch.equal(tiled, whole)
@@ -104,4 +104,4 @@ def test_a_vae_that_cannot_tile_says_so() -> None:
         vae = torch.nn.Identity()
 
     with pytest.raises(RunError, match=r"memory\.vae_tiling=true: Identity cannot do it"):
-        place(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)
+        apply_memory(Pipe(), MemorySettings(vae_tiling=True), "cpu", torch.float32)

@@ -26,7 +26,7 @@ from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.stages.encode import encode
-from wavespeed_runner.stages.generate import Job, generate
+from wavespeed_runner.stages.generate import ImageRequest, generate
 from wavespeed_runner.stages.load import load as load_model
 
 
@@ -59,7 +59,7 @@ class Demo:
         found = []
         with torch.inference_mode():
             for sample, embeddings in zip(self.samples, self.encoded, strict=True):
-                job = Job(sample=0, embeddings=embeddings.tensors, seed=sample.seed, start={})
+                job = ImageRequest(sample=0, embeddings=embeddings.tensors, seed=sample.seed, start={})
                 trace = generate(replace(self.options, cache=cache), self.pipeline, [job]).trace
                 found.append([d.step + 1 for d in trace.decisions if d.computed])
         return found
@@ -206,7 +206,7 @@ def test_remarks_name_the_threshold_that_would_decide(model):
     inert, cliff = fbcache(0.001), fbcache(5.0)
 
     def of(cache: CacheConfig) -> list[tuple[float, bool]]:
-        job = Job(sample=0, embeddings=model.encoded[0].tensors, seed=model.samples[0].seed, start={})
+        job = ImageRequest(sample=0, embeddings=model.encoded[0].tensors, seed=model.samples[0].seed, start={})
         with torch.inference_mode():
             trace = generate(replace(model.options, cache=cache), model.pipeline, [job]).trace
         return asked([{"steps": trace.steps_as_data([0.0] * 28)}])

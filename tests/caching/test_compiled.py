@@ -24,7 +24,7 @@ from wavespeed_runner.caching.signals.sea import FilteredLatents
 from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
-from wavespeed_runner.samplers.noise_levels import noise_levels
+from wavespeed_runner.samplers.noise_levels import read_noise_levels
 from wavespeed_runner.stages.generate import token_grid
 
 STEPS = 8
@@ -68,7 +68,7 @@ class Compiled(Shrunk):
         self.backend = Counter()
 
     def generate(self, cache: CacheConfig) -> tuple[torch.Tensor, Trace]:
-        run = Run(steps=lambda: STEPS, sigmas=lambda: noise_levels(self.called.scheduler))
+        run = Run(steps=lambda: STEPS, sigmas=lambda: read_noise_levels(self.called.scheduler))
         with attached([self.denoiser], self.family.blocks, cache, run) as trace:
             return self.denoise(trace.end_step), trace
 

@@ -33,7 +33,7 @@ from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.registry import implementation_of, names
 from wavespeed_runner.rules.check import judge
-from wavespeed_runner.samplers import denoiser_calls, taken
+from wavespeed_runner.samplers import count_denoiser_calls, resolve_sampler
 from wavespeed_runner.stages.denoise import denoise_batch
 from wavespeed_runner.tuning.calibrate import calibrated
 
@@ -141,8 +141,8 @@ def composed() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
 def steps_of(family: str) -> int:
     """How many make `CALLS`."""
     settled = typed(composed()[0][family])
-    sampler = taken(implementation_of("model", settled.model), settled.model, settled.sampler)
-    return next(steps for steps in range(1, CALLS + 1) if denoiser_calls(sampler, steps) == CALLS)
+    sampler = resolve_sampler(implementation_of("model", settled.model), settled.model, settled.sampler)
+    return next(steps for steps in range(1, CALLS + 1) if count_denoiser_calls(sampler, steps) == CALLS)
 
 
 def config(family: str, cache: Any = None, folder: Path | None = None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from wavespeed_runner.caching.signals.sea import FilteredLatents, FilteredLatent
 from wavespeed_runner.caching.strategies import SeaCache
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.flux import FLUX
-from wavespeed_runner.samplers.noise_levels import noise_levels
+from wavespeed_runner.samplers.noise_levels import read_noise_levels
 from wavespeed_runner.stages.generate import token_grid
 
 SIGMAS = [0.0, 1e-9, 0.03, 0.5, 0.97, 1.0]
@@ -112,7 +112,7 @@ def test_the_input_of_diffusion_models_is_the_mixture_that_the_gain_is_made_for(
         given_to_denoiser = scheduler.scale_model_input(noisy, t)
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
-        a, b = scales(noise_levels(scheduler)[index], flow=False)
+        a, b = scales(read_noise_levels(scheduler)[index], flow=False)
         torch.testing.assert_close(given_to_denoiser, a * image + b * eps, rtol=1e-3, atol=1e-4)
 
 
@@ -145,7 +145,7 @@ def strategy(threshold: float) -> SeaCache:
 
 
 def generation(generated: Generated, threshold: float, steps: int = 8) -> tuple[Any, Any]:
-    levels = lambda: noise_levels(generated.pipe.scheduler)  # noqa: E731
+    levels = lambda: read_noise_levels(generated.pipe.scheduler)  # noqa: E731
     run = Run(steps=lambda: steps, sigmas=levels, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
     with attached([generated.denoiser], FLUX.blocks, strategy(threshold), run) as trace:
         return generated.denoise(steps=steps, on_step=trace.end_step), trace
@@ -180,7 +180,7 @@ def test_what_is_measured_is_diffusers_distance_of_diffusers_indicator(plain: Ge
     indicators = [
         # One frame: along time there is only frequency 0, whose gain the normalization takes out.
         _apply_sea_filter(one.reshape(1, side, side, -1), sigma, 2.0)
-        for one, sigma in zip(inputs, noise_levels(plain.pipe.scheduler), strict=True)
+        for one, sigma in zip(inputs, read_noise_levels(plain.pipe.scheduler), strict=True)
     ]
     for decision, now, then in zip(trace.decisions[1:], indicators[1:], indicators, strict=False):
         assert decision.signal == pytest.approx(float((now - then).abs().mean() / then.abs().mean()), rel=1e-3)

@@ -18,8 +18,8 @@ from tests.conftest import CACHED, PROMPTS
 from wavespeed_runner.config.schema import as_data
 from wavespeed_runner.execution.executor import Memory
 from wavespeed_runner.execution.runner import _in_turn, _too_fast, run_plan
-from wavespeed_runner.media.images import pixels_sha256, read_png
-from wavespeed_runner.metrics.quality import compare, summarize
+from wavespeed_runner.media.images import hash_image, read_png
+from wavespeed_runner.metrics.quality import compare_images, summarize
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.records.record import IMAGE_KEY
 from wavespeed_runner.report.console import show
@@ -42,7 +42,7 @@ def test_the_images_are_those_of_the_prompts_in_order_and_have_the_hashes_of_the
     folder, record = finished
     assert [sample["prompt"] for sample in record["samples"]] == record["plan"]["prompts"] == list(PROMPTS)
     for sample in record["samples"]:
-        assert pixels_sha256(read_png(folder / sample["file"])[0]) == sample["pixels_sha256"]
+        assert hash_image(read_png(folder / sample["file"])[0]) == sample["pixels_sha256"]
 
 
 def test_a_difference_image_is_the_gain_times_what_differs(finished: Finished) -> None:
@@ -62,7 +62,9 @@ def test_a_difference_image_is_the_gain_times_what_differs(finished: Finished) -
 def test_quality_is_what_the_files_say(finished: Finished) -> None:
     folder, record = finished
     each = [
-        compare(read_png(folder / sample["file"])[0], read_png(folder / "reference" / Path(sample["file"]).name)[0])
+        compare_images(
+            read_png(folder / sample["file"])[0], read_png(folder / "reference" / Path(sample["file"]).name)[0]
+        )
         for sample in record["samples"]
     ]
     assert [sample["quality"] for sample in record["samples"]] == each

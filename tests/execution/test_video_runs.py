@@ -13,7 +13,7 @@ import pytest
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
-from wavespeed_runner.media.videos import frames_sha256, read_metadata, sheet
+from wavespeed_runner.media.videos import draw_frame_sheet, hash_frames, read_metadata
 from wavespeed_runner.metrics.quality import compare_videos
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.record import IMAGE_KEY
@@ -58,11 +58,11 @@ def test_the_record_tells_of_the_frames(finished_video: Finished) -> None:
     (sample,) = record["samples"]
     frames = values["decode"].tensors["frames"][0]
     assert (sample["frames"], sample["fps"]) == (len(frames), 16) == (5, 16)
-    assert sample["pixels_sha256"] == frames_sha256(frames)
+    assert sample["pixels_sha256"] == hash_frames(frames)
     original = values["reference"].tensors["frames"][0]
     assert (frames != original).any(), "the cache changed nothing: the comparison proves nothing"
     assert (sample["quality"], sample["quality_worst_frame"]) == compare_videos(frames, original)
-    assert np.array_equal(read_png((folder / sample["file"]).with_suffix(".png"))[0], sheet(frames, 16))
+    assert np.array_equal(read_png((folder / sample["file"]).with_suffix(".png"))[0], draw_frame_sheet(frames, 16))
 
 
 def test_a_video_carries_its_config_and_the_hash_of_its_frames(finished_video: Finished) -> None:

@@ -75,34 +75,39 @@ def test_what_is_no_image_is_refused(tmp_path: Path, pixels: np.ndarray) -> None
 
 def test_pixels_sha256_is_of_shape_and_values() -> None:
     flat = np.zeros((4, 6, 3), np.uint8)
-    assert images.pixels_sha256(flat) == images.pixels_sha256(np.asfortranarray(flat))
-    assert images.pixels_sha256(flat) != images.pixels_sha256(flat.reshape(6, 4, 3))
-    assert images.pixels_sha256(flat) != images.pixels_sha256(flat + 1)
+    assert images.hash_image(flat) == images.hash_image(np.asfortranarray(flat))
+    assert images.hash_image(flat) != images.hash_image(flat.reshape(6, 4, 3))
+    assert images.hash_image(flat) != images.hash_image(flat + 1)
 
 
 def test_difference_is_the_formula_and_does_not_wrap_around() -> None:
     a, b = noise(seed=1), noise(seed=2)
     for gain in (1, 2.5, 4):
         wanted = np.minimum(255, np.rint(gain * np.abs(a.astype(float) - b.astype(float))))
-        assert np.array_equal(images.difference(a, b, gain), wanted)
+        assert np.array_equal(images.compute_difference(a, b, gain), wanted)
     dark, bright = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
-    assert (images.difference(dark, bright, 1) == 255).all() and (images.difference(bright, dark, 1) == 255).all()
-    assert not images.difference(a, a, 4).any()
+    assert (images.compute_difference(dark, bright, 1) == 255).all() and (
+        images.compute_difference(bright, dark, 1) == 255
+    ).all()
+    assert not images.compute_difference(a, a, 4).any()
     with pytest.raises(ValueError, match="shapes"):
-        images.difference(a, a[1:], 4)
+        images.compute_difference(a, a[1:], 4)
     with pytest.raises(ValueError, match="gain"):
-        images.difference(a, b, float("nan"))
+        images.compute_difference(a, b, float("nan"))
 
 
 def test_file_name_of_the_demo() -> None:
-    assert images.file_name(0, "a red circle above a blue square", 0) == "00_a-red-circle-above-a-blue-square_seed0.png"
-    assert images.file_name(7, "", 3) == "07_seed3.png" == images.file_name(7, "一只猫", 3)
-    assert images.file_name(1, "Café / ../..\\: naïve?", 0) == "01_cafe-naive_seed0.png"
+    assert (
+        images.build_file_name(0, "a red circle above a blue square", 0)
+        == "00_a-red-circle-above-a-blue-square_seed0.png"
+    )
+    assert images.build_file_name(7, "", 3) == "07_seed3.png" == images.build_file_name(7, "一只猫", 3)
+    assert images.build_file_name(1, "Café / ../..\\: naïve?", 0) == "01_cafe-naive_seed0.png"
 
 
 @given(st.lists(st.tuples(TEXT, st.integers(0, 2**63)), max_size=120))
 def test_file_names_are_valid_everywhere_and_unique(asked: list[tuple[str, int]]) -> None:
-    names = [images.file_name(i, prompt, seed) for i, (prompt, seed) in enumerate(asked)]
+    names = [images.build_file_name(i, prompt, seed) for i, (prompt, seed) in enumerate(asked)]
     assert len({name.lower() for name in names}) == len(names)
     for name in names:
         match = re.fullmatch(r"\d{2,}(?:_([a-z0-9]+(?:-[a-z0-9]+)*))?_seed\d+\.png", name)
@@ -111,7 +116,7 @@ def test_file_names_are_valid_everywhere_and_unique(asked: list[tuple[str, int]]
 
 def test_overview_enlarges_small_images_by_a_whole_factor() -> None:
     row = [noise(64, 64, seed) for seed in range(4)]
-    sheet = images.overview(
+    sheet = images.draw_contact_sheet(
         [("reference", row), ("fbcache", row), ("difference", row)], ["a prompt"] * 4, notes=[[], ["1 s"] * 4, []]
     )
     height, width, _ = sheet.shape
@@ -126,7 +131,7 @@ def test_overview_enlarges_small_images_by_a_whole_factor() -> None:
 
 def test_overview_reduces_large_images_and_says_what_it_left_out() -> None:
     row = [noise(300, 600)] * 11
-    eight, eleven = (images.overview([("all", row[:n])], ["猫"] * n) for n in (8, 11))
+    eight, eleven = (images.draw_contact_sheet([("all", row[:n])], ["猫"] * n) for n in (8, 11))
     assert eleven.shape[1] == eight.shape[1] < 8 * 256 + 350
     assert 128 < eight.shape[0] < eleven.shape[0] < 128 + 180
 
@@ -134,7 +139,7 @@ def test_overview_reduces_large_images_and_says_what_it_left_out() -> None:
 def test_overview_refuses_what_does_not_match() -> None:
     for rows, columns in ([], ["a"]), ([("r", [noise()])], []), ([("r", [noise()])], ["a", "b"]):
         with pytest.raises(ValueError, match="overview"):
-            images.overview(rows, columns)
+            images.draw_contact_sheet(rows, columns)
 
 
 @settings(max_examples=40, deadline=None)
@@ -142,4 +147,4 @@ def test_overview_refuses_what_does_not_match() -> None:
 def test_captions_stay_inside_their_column(text: str) -> None:
     lines = images._wrap(text, 180, 3)
     assert len(lines) <= 3
-    assert all(images.text_font(images.TEXT).getlength(line) <= 180 for line in lines)
+    assert all(images.load_font(images.TEXT).getlength(line) <= 180 for line in lines)

@@ -12,8 +12,15 @@ import pytest
 from PIL import Image
 
 from wavespeed_runner.media.images import read_png
-from wavespeed_runner.media.videos import frames_sha256, middle, read_metadata, sheet, write_mp4, write_sheet
-from wavespeed_runner.metrics.quality import compare, compare_videos
+from wavespeed_runner.media.videos import (
+    draw_frame_sheet,
+    hash_frames,
+    middle_frame,
+    read_metadata,
+    write_frame_sheet,
+    write_mp4,
+)
+from wavespeed_runner.metrics.quality import compare_images, compare_videos
 
 RED, BLUE = (220, 35, 40), (40, 80, 225)
 METADATA = {"wavespeed_runner": '{"prompt": "ein grüner Kreis"}' + "x" * 20000, "pixels_sha256": "abc"}
@@ -80,23 +87,23 @@ def test_what_is_no_mp4_cannot_be_read(tmp_path: Path, raw: bytes) -> None:
 
 
 def test_the_hash_is_of_the_frames_and_their_order() -> None:
-    assert frames_sha256(clip()) == frames_sha256(clip().copy())
-    assert frames_sha256(clip()) != frames_sha256(clip()[::-1])
-    assert frames_sha256(clip(4, 48, 64)) != frames_sha256(clip(4, 48, 64).reshape(4, 64, 48, 3))
+    assert hash_frames(clip()) == hash_frames(clip().copy())
+    assert hash_frames(clip()) != hash_frames(clip()[::-1])
+    assert hash_frames(clip(4, 48, 64)) != hash_frames(clip(4, 48, 64).reshape(4, 64, 48, 3))
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, 1), (5, 5), (16, 16), (81, 16)])
 def test_a_sheet_shows_frames_evenly_from_the_first_to_the_last(tmp_path: Path, count: int, shown: int) -> None:
     # Each frame of one gray, so that the cells tell which they are.
     frames = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 32, 32, 3))
-    write_sheet(tmp_path / "x.png", frames, fps=8, metadata={"Source": "x.mp4"})
+    write_frame_sheet(tmp_path / "x.png", frames, fps=8, metadata={"Source": "x.mp4"})
     pixels, texts = read_png(tmp_path / "x.png")
-    assert texts == {"Source": "x.mp4"} and np.array_equal(pixels, sheet(frames, 8))
+    assert texts == {"Source": "x.mp4"} and np.array_equal(pixels, draw_frame_sheet(frames, 8))
     # A cell is 256 pixels (32 enlarged eightfold), a label 24, a gap 12.
     columns = min(4, shown)
     seen = [int(pixels[140 + 292 * (i // columns), 140 + 268 * (i % columns), 0]) for i in range(shown)]
     assert seen == np.linspace(0, count - 1, shown).round().astype(int).tolist()
-    assert int(middle(frames)[0, 0, 0]) == count // 2
+    assert int(middle_frame(frames)[0, 0, 0]) == count // 2
 
 
 def test_a_video_is_compared_frame_by_frame() -> None:
@@ -105,7 +112,7 @@ def test_a_video_is_compared_frame_by_frame() -> None:
     two[2:] = np.clip(
         two[2:].astype(int) + rng.integers(-9, 10, two[2:].shape) * np.arange(4)[:, None, None, None], 0, 255
     )
-    each = [compare(a, b) for a, b in zip(one, two, strict=True)]
+    each = [compare_images(a, b) for a, b in zip(one, two, strict=True)]
     mean, worst = compare_videos(one, two)
     for name in ("mae", "mae_similarity", "ssim"):
         assert mean[name] == pytest.approx(np.mean([frame[name] for frame in each]))  # type: ignore[arg-type]
@@ -117,4 +124,4 @@ def test_a_video_is_compared_frame_by_frame() -> None:
 
 
 def test_a_large_frame_is_reduced_on_the_sheet() -> None:
-    assert Image.fromarray(sheet(clip(2, 300, 512), 8)).size == (12 + 2 * (256 + 12), 12 + 150 + 24 + 12)
+    assert Image.fromarray(draw_frame_sheet(clip(2, 300, 512), 8)).size == (12 + 2 * (256 + 12), 12 + 150 + 24 + 12)

@@ -37,7 +37,7 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_against_the_formulas(seed: int) -> None:
     a, b = pair(seed)
-    found = quality.compare(a, b)
+    found = quality.compare_images(a, b)
     apart = a.astype(np.float64) - b.astype(np.float64)
     assert found["mae"] == pytest.approx(np.abs(apart).mean(), rel=1e-12)
     assert found["mae_similarity"] == pytest.approx(1 - np.abs(apart).mean() / 255, rel=1e-12)
@@ -49,7 +49,7 @@ def test_against_scikit_image_on_8_bit_images() -> None:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     a, b = pair()
-    found = quality.compare(a, b)
+    found = quality.compare_images(a, b)
     assert found["ssim"] == pytest.approx(structural_similarity(a, b, channel_axis=2, data_range=255), rel=1e-9)
     assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), rel=1e-6)
 
@@ -57,25 +57,25 @@ def test_against_scikit_image_on_8_bit_images() -> None:
 def test_black_against_white_does_not_wrap_around() -> None:
     dark, bright = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     for a, b in (dark, bright), (bright, dark):
-        found = quality.compare(a, b)
+        found = quality.compare_images(a, b)
         assert (found["mae"], found["mae_similarity"], found["psnr"]) == (255, 0, 0)
         assert found["ssim"] == pytest.approx(0, abs=1e-3)
 
 
 def test_identical_images_have_no_psnr() -> None:
     a, _ = pair()
-    assert quality.compare(a, a.copy()) == {"mae": 0, "mae_similarity": 1, "ssim": 1, "psnr": None}
+    assert quality.compare_images(a, a.copy()) == {"mae": 0, "mae_similarity": 1, "ssim": 1, "psnr": None}
 
 
 def test_what_cannot_be_compared_is_refused_with_the_numbers() -> None:
     a, b = pair()
     with pytest.raises(ValueError, match=r"\(24, 31, 3\) and \(23, 31, 3\)"):
-        quality.compare(a, b[1:])
+        quality.compare_images(a, b[1:])
     with pytest.raises(ValueError, match="7 x 7 pixels, got 31 x 6"):
-        quality.compare(a[:6], b[:6])
+        quality.compare_images(a[:6], b[:6])
     with pytest.raises(ValueError, match="float64"):
-        quality.compare(a / 255, b)
-    assert quality.compare(a[:7, :7], b[:7, :7])["ssim"] < 1
+        quality.compare_images(a / 255, b)
+    assert quality.compare_images(a[:7, :7], b[:7, :7])["ssim"] < 1
 
 
 def test_summary_has_the_mean_inside_an_interval_that_shrinks_and_the_worst_by_direction() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.metrics.statistics import Point, front, interval, reached
+from wavespeed_runner.metrics.statistics import Point, bootstrap_interval, find_pareto_front, interpolate_quality
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 4))
 POINTS = st.lists(
@@ -38,19 +38,19 @@ def test_the_interval_is_the_percentile_bootstrap_over_prompts(statistic: str, s
         for number, (size, shift) in enumerate(zip(sizes, rng.normal(size=len(sizes)), strict=True))
         for _ in range(size)
     ]
-    found = interval(values, statistic)  # type: ignore[arg-type]
+    found = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
     low, high = by_hand(values, statistic, seed=1)
     assert found.value == pytest.approx(getattr(np, statistic)([value for _, value in values]))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
-    apart = interval([(str(i), value) for i, (_, value) in enumerate(values)], "mean")
+    apart = bootstrap_interval([(str(i), value) for i, (_, value) in enumerate(values)], "mean")
     if statistic == "mean":
         assert found.high - found.low > 1.2 * (apart.high - apart.low), "the seeds of a prompt are no new prompts"
 
 
 def test_the_images_of_a_single_prompt_are_drawn_one_by_one() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 7.0]
-    one = interval([("the only prompt", value) for value in values], "mean")
-    assert one == interval([(str(value), value) for value in values], "mean")
+    one = bootstrap_interval([("the only prompt", value) for value in values], "mean")
+    assert one == bootstrap_interval([(str(value), value) for value in values], "mean")
     assert one.low < one.value < one.high
 
 
@@ -58,17 +58,17 @@ def test_the_images_of_a_single_prompt_are_drawn_one_by_one() -> None:
 @pytest.mark.filterwarnings("error")
 def test_one_value_or_equal_ones_have_no_width(values: list[tuple[str, float]]) -> None:
     for statistic in ("mean", "median"):
-        found = interval(values, statistic)  # type: ignore[arg-type]
+        found = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
         assert found.low == found.value == found.high == pytest.approx(values[0][1])
 
 
 @pytest.mark.filterwarnings("error")
 @given(st.lists(st.tuples(st.sampled_from("abcd"), NUMBERS), min_size=1, max_size=12))
 def test_an_interval_is_finite_ordered_and_repeatable(values: list[tuple[str, float]]) -> None:
-    found = interval(values, "mean")
+    found = bootstrap_interval(values, "mean")
     numbers = [value for _, value in values]
     assert min(numbers) - 1e-6 <= found.low <= found.high <= max(numbers) + 1e-6
-    assert found == interval(values, "mean")
+    assert found == bootstrap_interval(values, "mean")
 
 
 @given(POINTS)
@@ -81,26 +81,26 @@ def test_the_front_is_what_nobody_dominates(points: list[Point]) -> None:
             for other in points
         )
 
-    assert front(points) == [not dominated(point) for point in points]
+    assert find_pareto_front(points) == [not dominated(point) for point in points]
 
 
 def test_fewer_steps_are_interpolated_between_neighbours_in_time() -> None:
     rivals = [Point(seconds=3, quality=0.9), Point(seconds=1, quality=0.5)]
-    assert reached(rivals, 0.99) is None, "nothing is that fast"
-    assert reached(rivals, 1) == 0.5
-    assert reached(rivals, 2) == pytest.approx(0.7)
-    assert reached(rivals, 3) == reached(rivals, 30) == 0.9
+    assert interpolate_quality(rivals, 0.99) is None, "nothing is that fast"
+    assert interpolate_quality(rivals, 1) == 0.5
+    assert interpolate_quality(rivals, 2) == pytest.approx(0.7)
+    assert interpolate_quality(rivals, 3) == interpolate_quality(rivals, 30) == 0.9
 
 
 def test_a_faster_rival_that_is_better_counts_from_its_time_on() -> None:
     rivals = [Point(seconds=1, quality=0.8), Point(seconds=2, quality=0.6), Point(seconds=4, quality=0.7)]
-    assert [reached(rivals, at) for at in (1, 1.5, 2, 3, 9)] == [0.8] * 5
+    assert [interpolate_quality(rivals, at) for at in (1, 1.5, 2, 3, 9)] == [0.8] * 5
 
 
 @given(POINTS.filter(len), st.floats(0.5, 10), st.floats(0.5, 10))
 def test_more_time_never_reaches_less(rivals: list[Point], one: float, other: float) -> None:
-    less, more = (reached(rivals, at) for at in sorted((one, other)))
+    less, more = (interpolate_quality(rivals, at) for at in sorted((one, other)))
     assert less is None or (more is not None and more >= less - 1e-12)
     for rival in rivals:
-        there = reached(rivals, rival.seconds)
+        there = interpolate_quality(rivals, rival.seconds)
         assert there is not None and there >= rival.quality

@@ -80,13 +80,13 @@ def test_cuda_time_is_the_device_s_own() -> None:
     seconds = clock.seconds()
     assert len(seconds) == 3 and sum(seconds) <= time.perf_counter() - began
     assert sum(seconds) == pytest.approx(time.perf_counter() - began, rel=0.3)
-    timing.reset_peak("cuda")
+    timing.reset_peak_memory("cuda")
     assert timing.peak_memory_bytes("cuda") >= matrix.numel() * 4
 
 
 def test_summary_against_numpy() -> None:
     values = np.random.default_rng(0).gamma(3, 1, 21).tolist()
-    found = timing.summary(values)
+    found = timing.summarize_timings(values)
     assert found["raw"] == values
     assert found["median"] == pytest.approx(np.median(values))
     assert found["p90"] == pytest.approx(np.quantile(values, 0.9))
@@ -94,13 +94,13 @@ def test_summary_against_numpy() -> None:
 
 
 def test_summary_of_one_value_and_of_none() -> None:
-    assert timing.summary([0.5]) == {"raw": [0.5], "median": 0.5, "p90": 0.5, "mad": 0}
-    assert timing.summary([]) == {"raw": [], "median": None, "p90": None, "mad": None}
+    assert timing.summarize_timings([0.5]) == {"raw": [0.5], "median": 0.5, "p90": 0.5, "mad": 0}
+    assert timing.summarize_timings([]) == {"raw": [], "median": None, "p90": None, "mad": None}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
 def test_peak_memory_sees_what_was_held_and_given_back() -> None:
-    timing.reset_peak("cpu")
+    timing.reset_peak_memory("cpu")
     before = timing.peak_memory_bytes("cpu")
     block = np.ones(64 * 2**20, np.uint8)
     del block

@@ -9,8 +9,8 @@ import torch
 
 from tests.models.sampler_truth import DEVIATION, crowd, diffusion, flow, grid
 from wavespeed_runner.registry import lookup
-from wavespeed_runner.samplers import SAMPLERS, Sigmas, denoiser_calls, is_stochastic
-from wavespeed_runner.samplers.build import build
+from wavespeed_runner.samplers import SAMPLERS, Sigmas, count_denoiser_calls, is_stochastic
+from wavespeed_runner.samplers.build import build_scheduler
 
 
 def options_of(name: str, **values: Any) -> Any:
@@ -23,7 +23,7 @@ def cases(kind: str, *, stochastic: bool) -> list[tuple[str, Any]]:
         (name, sigmas)
         for name, sampler in SAMPLERS.items()
         if kind in sampler.classes and is_stochastic(options_of(name)) == stochastic
-        for sigmas in (tuple(Sigmas) if kind in sampler.spaced else (None,))
+        for sigmas in (tuple(Sigmas) if kind in sampler.spacing_kinds else (None,))
     ]
 
 
@@ -40,7 +40,7 @@ def made(name: str, sigmas: Any, own: Any, **values: Any) -> Any:
     class Pipe:
         scheduler = own
 
-    return build(Pipe, options_of(name, **({} if sigmas is None else {"sigmas": sigmas}), **values))
+    return build_scheduler(Pipe, options_of(name, **({} if sigmas is None else {"sigmas": sigmas}), **values))
 
 
 def flow_error(name: str, sigmas: Any, steps: int, shift: float = 1.0) -> float:
@@ -82,7 +82,7 @@ def test_on_a_diffusion_it_converges(name: str, sigmas: Any, prediction: str) ->
     for steps in (20, 60) if sigmas is Sigmas.beta else (10, 40):  # beta puts many steps where nothing happens
         scheduler = made(name, sigmas, own)
         ended, wanted, calls = diffusion(scheduler, steps, grid(), own.alphas_cumprod, prediction)
-        assert calls == denoiser_calls(options_of(name), steps)
+        assert calls == count_denoiser_calls(options_of(name), steps)
         errors.append(float((ended - wanted).abs().max()))
     coarse, fine = errors
     assert fine < (0.15 if sigmas is Sigmas.beta else 0.07) and fine < 0.6 * coarse
@@ -105,7 +105,7 @@ def test_on_a_diffusion_the_noise_leaves_the_spread_of_the_data(name: str, sigma
     own = unet_scheduler(prediction)
     scheduler = made(name, sigmas, own)
     ended, _, calls = diffusion(scheduler, 50, crowd(), own.alphas_cumprod, prediction)
-    assert calls == denoiser_calls(options_of(name), 50)
+    assert calls == count_denoiser_calls(options_of(name), 50)
     close = 0.16 if sigmas is Sigmas.beta else 0.08
     assert float(ended.std()) == pytest.approx(0.34 if name in TO_THE_MEAN else DEVIATION, abs=close)
     assert torch.isfinite(ended).all()

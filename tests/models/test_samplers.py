@@ -24,15 +24,15 @@ from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.samplers import (
     SAMPLERS,
     Sigmas,
-    denoiser_calls,
-    fitting,
+    count_denoiser_calls,
+    find_max_steps,
+    fitting_samplers,
     is_stochastic,
-    most_steps,
-    own,
-    taken,
-    why_not,
+    model_default_sampler,
+    resolve_sampler,
+    why_unusable,
 )
-from wavespeed_runner.samplers.build import build, kind_of
+from wavespeed_runner.samplers.build import build_scheduler, find_model_kind
 
 SHIPPED = sorted(path.stem for path in (CONF / "sampler").glob("*.yaml"))
 STEPS = 2
@@ -126,11 +126,11 @@ def test_every_sampler_that_fits_runs(model: str) -> None:
     for name in _tried(one):
         options, before = options_of(name), torch.get_rng_state()
         scheduler = implementation_of("sampler", options)(one.pipe, options)
-        assert kind_of(scheduler) == kind_of(one.own) == one.family.schedule, name
+        assert find_model_kind(scheduler) == find_model_kind(one.own) == one.family.schedule, name
         made, ticks = one.run(scheduler)
         assert torch.isfinite(made).all() and made.std() > 0, name
         assert torch.equal(before, torch.get_rng_state()), name
-        assert ticks == denoiser_calls(taken(one.family, one.config, options), STEPS), name
+        assert ticks == count_denoiser_calls(resolve_sampler(one.family, one.config, options), STEPS), name
         if name != "default":
             assert ticks == getattr(one.pipe, "num_timesteps", ticks), name
         if one.family.schedule == "flow":
@@ -151,7 +151,7 @@ def test_the_own_sampler_is_the_scheduler_that_the_model_has(model: str) -> None
     config = config_of(model)
     family = implementation_of("model", config)
     scheduler = family.build(config, torch.float32, "meta").scheduler
-    found = own(family, config)
+    found = model_default_sampler(family, config)
     assert type(scheduler).__name__ == SAMPLERS[found.name].classes[family.schedule]
 
 
@@ -164,21 +164,21 @@ def test_the_distilled_models_are_known() -> None:
 def test_the_own_sampler_of_a_fine_tune_is_not_known() -> None:
     config = replace(config_of("sd15"), init=Init.pretrained)
     family = implementation_of("model", config)
-    assert own(family, config).name == "pndm"
-    assert own(family, replace(config, repo="somebody/fine-tune")).name == "default"
+    assert model_default_sampler(family, config).name == "pndm"
+    assert model_default_sampler(family, replace(config, repo="somebody/fine-tune")).name == "default"
 
 
 def test_pndm_calls_once_in_one_step(unet: Tiny) -> None:
     for name in ("default", "pndm"):
         options = options_of(name)
         ticks = unet.sampled(options, steps=1)[1]
-        assert ticks == 1 == denoiser_calls(taken(unet.family, unet.config, options), 1), name
+        assert ticks == 1 == count_denoiser_calls(resolve_sampler(unet.family, unet.config, options), 1), name
 
 
 @pytest.mark.parametrize("name", ["lcm", "tcd"])
 def test_the_most_steps_are_those_that_diffusers_has(unet: Tiny, name: str) -> None:
-    most = most_steps(unet.family, options_of(name))
-    scheduler = build(unet.pipe, options_of(name))
+    most = find_max_steps(unet.family, options_of(name))
+    scheduler = build_scheduler(unet.pipe, options_of(name))
     scheduler.set_timesteps(most)
     assert most and len(scheduler.timesteps) == most
     with pytest.raises(ValueError, match="original_steps x strength"):
@@ -189,10 +189,10 @@ def _tried(one: Tiny) -> list[str]:
     """All that fit on two families; on the others one for every way in which pipelines meet a class: what differs
     between families is what they ask of it. Two where even a tiny step takes its time."""
     if one.config.name in ("flux", "sd"):
-        return fitting(one.family)
+        return fitting_samplers(one.family)
     few = {"default", "dpmpp_2m"}
     slow = one.config.name.startswith(("hunyuan_video15", "ltx2"))
-    return [name for name in fitting(one.family) if name in (few if slow else few | REPRESENTATIVE)]
+    return [name for name in fitting_samplers(one.family) if name in (few if slow else few | REPRESENTATIVE)]
 
 
 REPRESENTATIVE = {"euler", "heun", "unipc", "ddim", "cogvideox_dpm"}
@@ -218,7 +218,7 @@ IMAGES = torch.linspace(-1, 1, 2 * 4 * 8 * 8).reshape(2, 4, 8, 8)
 @pytest.mark.parametrize("model", ["demo", "sd15"])
 def test_shipped_differ_from_each_other(model: str) -> None:
     one = tiny(model)
-    fit = {name: options for name, options in shipped().items() if not why_not(one.family, options)}
+    fit = {name: options for name, options in shipped().items() if not why_unusable(one.family, options)}
     made = {name: walked(one, options, [1], IMAGES[:1], 7) for name, options in fit.items()}
     same = {frozenset((a, b)) for a in made for b in made if a < b and torch.equal(made[a], made[b])}
     # A stochastic Euler of a flow and its LCM are one thing by two names.
@@ -310,7 +310,7 @@ def test_eta_reaches_every_step(unet: Tiny, name: str, kind: str) -> None:
     import diffusers
 
     theirs = getattr(diffusers, kind).from_config(unet.own.config, clip_sample=False)
-    ours = build(unet.pipe, options_of(name, eta=0.7))
+    ours = build_scheduler(unet.pipe, options_of(name, eta=0.7))
     results = []
     for scheduler, given in ((theirs, {"eta": 0.7}), (ours, {"eta": 0.0})):
         scheduler.set_timesteps(4)
@@ -338,8 +338,8 @@ def test_eta_has_no_effect_on_cogvideox_and_is_refused() -> None:
         ends.append(x)
     assert torch.equal(*ends), "diffusers has put eta to use: so may we"
     family = implementation_of("model", config_of("cogvideox"))
-    assert "sampler.eta=0.5 could not take effect" in why_not(family, options_of("ddim", eta=0.5))
-    assert why_not(family, options_of("ddim")) == ""
+    assert "sampler.eta=0.5 could not take effect" in why_unusable(family, options_of("ddim", eta=0.5))
+    assert why_unusable(family, options_of("ddim")) == ""
 
 
 @pytest.mark.parametrize("model", ["demo", "sd15"])
@@ -349,14 +349,14 @@ def test_every_sampler_starts_from_a_image(model: str, task: str) -> None:
     start = {"image": [image(one.size)], "strength": 0.5, "task": task}
     if task == "inpaint":
         start["mask"] = [mask(one.size)]
-    for name in fitting(one.family):
+    for name in fitting_samplers(one.family):
         options = options_of(name)
         made, ticks = one.sampled(options, steps=4, **start)
         assert torch.isfinite(made).all(), name
-        if why_not(one.family, options, task):
+        if why_unusable(one.family, options, task):
             assert ticks == 1, f"{name}: two of its steps are wanted, one is all that diffusers leaves"
         elif name != "default":
-            assert ticks == denoiser_calls(options, 2), name
+            assert ticks == count_denoiser_calls(options, 2), name
 
 
 def with_noise(kind: str) -> list[Any]:
@@ -379,10 +379,10 @@ def test_a_image_of_a_batch_has_its_own_noise(model: str) -> None:
 
 def test_images_are_noised_along_the_flow(flow: Tiny) -> None:
     image_, noise = torch.full((2, 3), 5.0), torch.ones(2, 3)
-    for name in fitting(flow.family):
+    for name in fitting_samplers(flow.family):
         if name == "default":
             continue
-        scheduler = build(flow.pipe, options_of(name))
+        scheduler = build_scheduler(flow.pipe, options_of(name))
         scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25], mu=0.8)
         scheduler.set_begin_index(2 * scheduler.order)
         level = float(scheduler.sigmas[2 * scheduler.order])
@@ -406,13 +406,13 @@ def test_the_models_training_is_kept_quietly(unet: Tiny) -> None:
     try:
         for name in SAMPLERS:
             if "diffusion" in SAMPLERS[name].classes:
-                made = build(Pipe, options_of(name))
+                made = build_scheduler(Pipe, options_of(name))
                 assert made.config.prediction_type == "v_prediction", name
                 assert torch.equal(made.betas, Pipe.scheduler.betas), name
         Pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, base_shift=1.5, use_dynamic_shifting=True)
         for name in SAMPLERS:
             if "flow" in SAMPLERS[name].classes:
-                made = build(Pipe, options_of(name))
+                made = build_scheduler(Pipe, options_of(name))
                 assert made.config.base_shift == 1.5 and made.config.use_dynamic_shifting, name
     finally:
         logging.getLogger("diffusers").removeHandler(handler)
@@ -426,7 +426,7 @@ def test_the_models_own_spacing_is_kept_unless_chosen() -> None:
         scheduler = FlowMatchEulerDiscreteScheduler(use_beta_sigmas=True)
 
     def levels(name: str, sigmas: Sigmas | None) -> Any:
-        scheduler = build(Pipe, options_of(name, sigmas=sigmas))
+        scheduler = build_scheduler(Pipe, options_of(name, sigmas=sigmas))
         scheduler.set_timesteps(sigmas=[1.0, 0.75, 0.5, 0.25])
         return scheduler.sigmas.unique()
 
@@ -436,14 +436,16 @@ def test_the_models_own_spacing_is_kept_unless_chosen() -> None:
 
 
 def test_what_does_not_fit_says_why(flow: Tiny, unet: Tiny) -> None:
-    assert "pndm makes no flow steps, only diffusion" in why_not(flow.family, options_of("pndm"))
-    assert "sampler.shift=2.0 could not take effect" in why_not(unet.family, options_of("euler", shift=2.0))
-    assert "sampler.sigmas=karras" in why_not(unet.family, options_of("lcm", sigmas=Sigmas.karras))
-    assert "sampler.eta=0.5" in why_not(unet.family, options_of("euler_ancestral", eta=0.5))
-    assert why_not(flow.family, options_of("euler", shift=2.0)) == ""
-    assert {"euler", "dpmpp_2m", "unipc", "heun"} <= set(fitting(flow.family)) & set(fitting(unet.family))
+    assert "pndm makes no flow steps, only diffusion" in why_unusable(flow.family, options_of("pndm"))
+    assert "sampler.shift=2.0 could not take effect" in why_unusable(unet.family, options_of("euler", shift=2.0))
+    assert "sampler.sigmas=karras" in why_unusable(unet.family, options_of("lcm", sigmas=Sigmas.karras))
+    assert "sampler.eta=0.5" in why_unusable(unet.family, options_of("euler_ancestral", eta=0.5))
+    assert why_unusable(flow.family, options_of("euler", shift=2.0)) == ""
+    assert {"euler", "dpmpp_2m", "unipc", "heun"} <= set(fitting_samplers(flow.family)) & set(
+        fitting_samplers(unet.family)
+    )
     with pytest.raises(RunError, match="PNDMScheduler is for diffusion models"):
-        build(unet.pipe, options_of("cogvideox_dpm"))
+        build_scheduler(unet.pipe, options_of("cogvideox_dpm"))
 
 
 def test_noise_that_a_class_does_not_know_is_refused() -> None:
@@ -452,9 +454,9 @@ def test_noise_that_a_class_does_not_know_is_refused() -> None:
     class Pipe:
         scheduler = DDIMScheduler(rescale_betas_zero_snr=True)
 
-    assert build(Pipe, options_of("euler")).config.rescale_betas_zero_snr
+    assert build_scheduler(Pipe, options_of("euler")).config.rescale_betas_zero_snr
     with pytest.raises(RunError, match="sampler=heun: the model was trained with rescale_betas_zero_snr=True"):
-        build(Pipe, options_of("heun"))
+        build_scheduler(Pipe, options_of("heun"))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from wavespeed_runner.execution import executor as execution
 from wavespeed_runner.execution.executor import Memory
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
-from wavespeed_runner.metrics.quality import compare
+from wavespeed_runner.metrics.quality import compare_images
 from wavespeed_runner.models.weights.pretrained import load as load_pipeline
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.record import IMAGE_KEY
@@ -53,7 +53,7 @@ def test_fewer_steps_are_compared_with_all_of_them(planned: Planned, tmp_path: P
     few, all_ = read_png(only(tmp_path / "few/images"))[0], read_png(only(tmp_path / "all/images"))[0]
     assert (read_png(only(tmp_path / "fewer/reference"))[0] == all_).all()
     assert (read_png(only(tmp_path / "fewer/images"))[0] == few).all()
-    assert record["reference"]["kind"] == "run" and record["samples"][0]["quality"] == compare(few, all_)
+    assert record["reference"]["kind"] == "run" and record["samples"][0]["quality"] == compare_images(few, all_)
     assert record["samples"][0]["reference_steps"] == 5 and len(record["samples"][0]["steps"]) == 2
 
 
@@ -166,7 +166,7 @@ def test_other_numerics_are_those_of_the_other_precision(planned: Planned, tmp_p
     record = ran(planned("cache=fbcache", *FULL), tmp_path / "run")
     ran(planned("steps=2", "model.dtype=bfloat16"), tmp_path / "half")
     half, reference = read_png(only(tmp_path / "half/images"))[0], read_png(only(tmp_path / "run/reference"))[0]
-    expected = compare(half, reference)
+    expected = compare_images(half, reference)
     assert record["noise_floor"]["numerics"] == {"what": "bfloat16", **expected} and set(expected) == METRICS
     assert record["samples"][0]["noise_floor"]["numerics"] == expected and expected["mae"] > 0  # type: ignore[operator]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from wavespeed_runner.metrics.timing import summary
+from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.report.console import show, show_failure
 
 COMPUTED = {1, 2, 3, 4, 5, 6, 12, 18, *range(24, 31)}
@@ -37,7 +37,7 @@ def record(tmp_path: Path, **changes: Any) -> dict[str, Any]:
             {"prompt": p, "seconds": t, "reference_seconds": r, "source": "computed", "steps": steps(COMPUTED)}
             for p, t, r in zip(PROMPTS, times, theirs, strict=True)
         ],
-        "timing": {**summary(times), "reference_median": 1.2095, "speedup": 1.7219},
+        "timing": {**summarize_timings(times), "reference_median": 1.2095, "speedup": 1.7219},
         "quality": {
             "ssim": {"mean": 0.98123, "ci95": [0.97, 0.99], "worst": 0.97111},
             "mae_similarity": {"mean": 0.9951, "ci95": [0.99, 0.997], "worst": 0.9921},
@@ -125,7 +125,7 @@ def test_images_that_differ_get_a_strip_each_with_their_prompt(tmp_path: Path) -
 
 def test_repeats_of_the_reference_and_the_name_of_the_gpu(tmp_path: Path) -> None:
     base = record(tmp_path, environment={"device": "cuda:0", "device_name": "NVIDIA H200"})
-    base["timing"].update(summary([3.0, 3.25, 3.5]), reference_raw=[12.0, 12.5, 14.0], reference_median=12.5)
+    base["timing"].update(summarize_timings([3.0, 3.25, 3.5]), reference_raw=[12.0, 12.5, 14.0], reference_median=12.5)
     lines = printed(base)
     assert "demo · 4 images of 64 × 64 · 30 steps · NVIDIA H200" in lines
     assert row(lines, "time an image, median ± MAD") == "12.50 ± 0.50 s 3.25 ± 0.25 s"
@@ -134,7 +134,7 @@ def test_repeats_of_the_reference_and_the_name_of_the_gpu(tmp_path: Path) -> Non
 def test_one_image_has_no_spread(tmp_path: Path) -> None:
     base = record(tmp_path)
     base["samples"] = base["samples"][:1]
-    base["timing"].update(summary([0.7]))
+    base["timing"].update(summarize_timings([0.7]))
     lines = printed(base)
     assert row(lines, "time an image") == "1.210 s 0.700 s"
     assert row(lines, "SSIM") == "0.9812"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.config.schema import ClaimConfig, ClaimedFigure
 from wavespeed_runner.metrics.quality import summarize
-from wavespeed_runner.metrics.timing import summary
+from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.records.summary import measured as reported
 from wavespeed_runner.sharing.claim import OTHER_CONFIG, claim_of, contradictions, differences
 from wavespeed_runner.sharing.tolerance import CLAIMED, LEAST, MOST
@@ -575,7 +575,7 @@ def test_no_run_contradicts_itself(
         sample |= {"seconds": seconds, "raw_seconds": [seconds, seconds * 1.5], "reference_seconds": 1.0}
         sample["prompt"] = "one" if same_prompt else sample["prompt"]
     times = [one for sample in record["samples"] for one in sample["raw_seconds"]]
-    record["timing"] |= summary(times) | {"speedup": 1 / summary(times)["median"], "same_run": True}
+    record["timing"] |= summarize_timings(times) | {"speedup": 1 / summarize_timings(times)["median"], "same_run": True}
     record["quality"] = summarize([sample["quality"] for sample in record["samples"]])
     claim = claim_of(record)
     assert contradictions(claim) == []

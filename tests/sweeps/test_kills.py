@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.children import CONTEXT
-from wavespeed_runner.media.images import pixels_sha256, read_png
+from wavespeed_runner.media.images import hash_image, read_png
 from wavespeed_runner.storage.store import STALE_S, Store
 
 KILLS = 30
@@ -107,7 +107,7 @@ def check_complete(outputs: Path) -> dict[str, list[str]]:
         for of in ("reference", "difference"):
             assert {p.name for p in place.glob(f"{of}/*")} == {Path(file).name for file in files}
         for sample in record["samples"]:
-            assert pixels_sha256(read_png(place / sample["file"])[0]) == sample["pixels_sha256"]
+            assert hash_image(read_png(place / sample["file"])[0]) == sample["pixels_sha256"]
         for name in ("config", "hydra", "overrides"):
             assert yaml.safe_load((place / ".hydra" / f"{name}.yaml").read_text())
         pixels[job["identity"]] = [sample["pixels_sha256"] for sample in record["samples"]]

@@ -37,8 +37,8 @@ class Lora(AdaptersConfig):
     """Add it to the model's weights once, instead of at every step: faster, and rounded to `model.dtype`."""
 
     def __post_init__(self) -> None:
-        _refuse_uneven(self, "weight", "file", "component")
-        for weight in listed(self.weight):
+        _check_lengths(self, "weight", "file", "component")
+        for weight in as_list(self.weight):
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise ConfigError(f"adapters.weight={weight}: a number is needed")
 
@@ -55,8 +55,8 @@ class TextualInversion(AdaptersConfig):
     """Which file of a hub repository; null: learned_embeds.safetensors. One, or one for each path."""
 
     def __post_init__(self) -> None:
-        _refuse_uneven(self, "token", "file")
-        for token in listed(self.token):
+        _check_lengths(self, "token", "file")
+        for token in as_list(self.token):
             if token is not None and not (isinstance(token, str) and token.strip()):
                 raise ConfigError(f"adapters.token={token}: a word is needed")
 
@@ -66,12 +66,12 @@ register("adapters", "lora", Lora)(None)
 register("adapters", "textual_inversion", TextualInversion)(None)
 
 
-def listed(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _refuse_uneven(adapters: Any, *keys: str) -> None:
-    paths = listed(adapters.path)
+def _check_lengths(adapters: Any, *keys: str) -> None:
+    paths = as_list(adapters.path)
     if not paths:
         raise ConfigError("adapters.path=[]: at least one is needed; adapters=none for none")
     for key in keys:
@@ -80,13 +80,13 @@ def _refuse_uneven(adapters: Any, *keys: str) -> None:
             raise ConfigError(f"adapters.{key}={value}: {len(value)} values for {len(paths)} of adapters.path")
 
 
-def each(adapters: Any, key: str) -> list[Any]:
+def values_per_path(adapters: Any, key: str) -> list[Any]:
     """The values of a key, one for each path."""
-    values = listed(getattr(adapters, key))
-    return values * len(listed(adapters.path)) if len(values) == 1 else values
+    values = as_list(getattr(adapters, key))
+    return values * len(as_list(adapters.path)) if len(values) == 1 else values
 
 
-def fetched(path: str, file: str) -> Path:
+def fetch_file(path: str, file: str) -> Path:
     """The local file, or that of a hub repository, at the commit that the store keys name.
 
     Raises:

@@ -14,12 +14,12 @@ from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
 from ..models.weights import checkpoint
 from . import lora, textual_inversion
-from .adapter_options import Lora, TextualInversion, each, listed
+from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
 
 
-def inspect(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> None:
+def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> None:
     """Refuses, before anything is loaded, a file that is not there, is a pickle or is damaged, and a token that is in
     none of the texts.
 
@@ -30,7 +30,7 @@ def inspect(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> Non
     """
     if adapters.name == "none":
         return
-    for path, name in zip(listed(adapters.path), each(adapters, "file"), strict=True):
+    for path, name in zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True):
         where = f"adapters.path={path}"
         if not isinstance(path, str):
             raise ConfigError(f"{where}: {ALLOWED}")
@@ -48,16 +48,16 @@ def inspect(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> Non
         if wrong := checkpoint.flaw(file):
             raise ConfigError(f"{where}: damaged: {wrong}; download or copy it again")
     if isinstance(adapters, TextualInversion):
-        textual_inversion.check(adapters, texts)
+        textual_inversion.check_tokens(adapters, texts)
 
 
-def identity(adapters: AdaptersConfig) -> list[str]:
+def identify_adapters(adapters: AdaptersConfig) -> list[str]:
     """Says which adapters these are, wherever they lie."""
-    paths = listed(adapters.path) if adapters.name != "none" else []
+    paths = as_list(adapters.path) if adapters.name != "none" else []
     return [checkpoint.identity(path, None) for path in paths]
 
 
-def apply(pipe: Any, adapters: AdaptersConfig) -> Any:
+def apply_adapters(pipe: Any, adapters: AdaptersConfig) -> Any:
     """The pipeline with the adapters in its modules. Leaves the global random state alone.
 
     Raises:
@@ -67,16 +67,16 @@ def apply(pipe: Any, adapters: AdaptersConfig) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         if isinstance(adapters, Lora):
-            lora.load(pipe, adapters)
+            lora.load_lora(pipe, adapters)
         elif isinstance(adapters, TextualInversion):
-            textual_inversion.load(pipe, adapters)
+            textual_inversion.load_tokens(pipe, adapters)
     return pipe
 
 
-def evidence(pipe: Any, adapters: AdaptersConfig) -> dict[str, Any] | None:
+def collect_evidence(pipe: Any, adapters: AdaptersConfig) -> dict[str, Any] | None:
     """The record's `engaged.adapters`: what is seen in the pipeline. None for nothing."""
     if isinstance(adapters, Lora):
-        return lora.evidence(pipe, adapters)
+        return lora.collect_evidence(pipe, adapters)
     if isinstance(adapters, TextualInversion):
-        return textual_inversion.evidence(pipe, adapters)
+        return textual_inversion.collect_evidence(pipe, adapters)
     return None

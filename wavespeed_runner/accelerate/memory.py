@@ -67,7 +67,7 @@ NONE = MemorySettings()
 register("memory", "settings", MemorySettings)(None)
 
 
-def place(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> Any:
+def apply_memory(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> Any:
     """The pipeline on the device, or on its way there as `memory` says.
 
     Casting first, because offloading moves what is stored; https://github.com/huggingface/diffusers/pull/10503 names
@@ -79,7 +79,7 @@ def place(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> Any:
     import torch
 
     if memory.layerwise_casting:
-        for name in denoisers(pipe):
+        for name in denoiser_names(pipe):
             getattr(pipe, name).enable_layerwise_casting(
                 storage_dtype=getattr(torch, memory.layerwise_casting.value), compute_dtype=dtype
             )
@@ -111,12 +111,12 @@ def _enable(vae: Any, method: str) -> None:
         raise RunError(f"{key}=true: {type(vae).__name__} cannot do it; leave it out") from None
 
 
-def denoisers(pipe: Any) -> list[str]:
+def denoiser_names(pipe: Any) -> list[str]:
     """Names of the components that are called every step."""
     return [name for name in ("transformer", "transformer_2", "unet") if getattr(pipe, name, None) is not None]
 
 
-def evidence(pipe: Any) -> dict[str, Any] | None:
+def collect_evidence(pipe: Any) -> dict[str, Any] | None:
     """The record's `engaged.memory`: what is seen on the pipeline, not what was asked for. None for nothing."""
     import torch
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ConfigError, RunError, Unfit, one_line
 from ..models.weights import checkpoint
-from .adapter_options import TextualInversion, each, fetched, listed
+from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
 ENCODERS = {
     "clip_l": ("tokenizer", "text_encoder"),
@@ -24,13 +24,13 @@ NAMELESS = (*ENCODERS, "emb_params")
 """Names of tensors that are no words; the last is written by other tools for Stable Diffusion 1 and 2."""
 
 
-def check(adapters: TextualInversion, texts: Iterable[str] | None) -> None:
+def check_tokens(adapters: TextualInversion, texts: Iterable[str] | None) -> None:
     """Refuses a token that is in none of the texts; None where they are not to be looked at.
 
     Raises:
         ConfigError: names it, or says that there is none.
     """
-    for path, token in zip(listed(adapters.path), _tokens(adapters), strict=True):
+    for path, token in zip(as_list(adapters.path), _tokens(adapters), strict=True):
         whole = rf"(?<!\w){re.escape(token)}(?!\w)" if token.isidentifier() else re.escape(token)
         if texts is not None and not any(re.search(whole, text) for text in texts):
             raise Unfit(
@@ -45,7 +45,10 @@ def _tokens(adapters: TextualInversion) -> list[str]:
     Raises:
         ConfigError: there is none, or a local file holds no embedding.
     """
-    return [_token(path, given) for path, given in zip(listed(adapters.path), each(adapters, "token"), strict=True)]
+    return [
+        _token(path, given)
+        for path, given in zip(as_list(adapters.path), values_per_path(adapters, "token"), strict=True)
+    ]
 
 
 def _token(path: str, given: str | None) -> str:
@@ -62,14 +65,14 @@ def _token(path: str, given: str | None) -> str:
     return given or names[0]
 
 
-def load(pipe: Any, adapters: TextualInversion) -> None:
+def load_tokens(pipe: Any, adapters: TextualInversion) -> None:
     """Puts the tokens into tokenizers and text encoders.
 
     Raises:
         RunError: a file is not for this model.
     """
-    paths, tokens = listed(adapters.path), _tokens(adapters)
-    for path, token, file in zip(paths, tokens, each(adapters, "file"), strict=True):
+    paths, tokens = as_list(adapters.path), _tokens(adapters)
+    for path, token, file in zip(paths, tokens, values_per_path(adapters, "file"), strict=True):
         try:
             for key, vectors in _vectors(path, file).items():
                 tokenizer, encoder = _encoder(pipe, key)
@@ -96,10 +99,10 @@ def _vectors(path: str, file: str | None) -> dict[str, Any]:
     """Name -> vectors (n, width of a text encoder), or one of them without n."""
     from safetensors.torch import load_file
 
-    return dict(load_file(fetched(path, file or "learned_embeds.safetensors")))
+    return dict(load_file(fetch_file(path, file or "learned_embeds.safetensors")))
 
 
-def evidence(pipe: Any, adapters: TextualInversion) -> dict[str, Any]:
+def collect_evidence(pipe: Any, adapters: TextualInversion) -> dict[str, Any]:
     """Of each token how many vectors each text encoder has."""
     tokens: dict[str, dict[str, int]] = {}
     words = _tokens(adapters)

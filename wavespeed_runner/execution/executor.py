@@ -223,14 +223,14 @@ class Execution:
 
     def _timed(self, node: Node, inputs: list[dict[str, Any]], indices: list[int], runs: list[StageRun]) -> list[Any]:
         """Computes, and lists what it took: of samples that were computed together, each its share."""
-        from ..metrics.timing import peak_memory_bytes, reset_peak, wait_for
+        from ..metrics.timing import peak_memory_bytes, reset_peak_memory, wait_for_device
 
         self.on_stage(node.name)
-        reset_peak(self.device)
+        reset_peak_memory(self.device)
         began = perf_counter()
         options, together = node.options, node.stage.batch
         made = together(options, inputs) if together else [node.stage.function(options, **inputs[0])]
-        wait_for(self.device)
+        wait_for_device(self.device)
         seconds = (perf_counter() - began) / len(indices)
         peak = peak_memory_bytes(self.device)
         runs += [

@@ -16,7 +16,7 @@ from ..records.record import PIXELS, image_data
 from ..registry import lookup
 
 if TYPE_CHECKING:
-    from ..media.images import Pixels
+    from ..media.images import ImageArray
 
 
 class Shown(NamedTuple):
@@ -45,10 +45,10 @@ def save_sample(
     Raises:
         RunError: the graph gave none.
     """
-    from ..media.images import file_name
+    from ..media.images import build_file_name
 
     made, fps = _result(plan.graph, values)
-    name = file_name(index, entry["prompt"], entry["seed"], ".png" if fps is None else ".mp4")
+    name = build_file_name(index, entry["prompt"], entry["seed"], ".png" if fps is None else ".mp4")
     entry["file"] = f"{'images' if fps is None else 'videos'}/{name}"
     entry["pixels_sha256"] = _digest(made)
     about = image_data(plan.config, entry["prompt"], entry["seed"], plan.images[index])
@@ -86,35 +86,35 @@ def _result(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
 def _write(path: Path, made: Any, fps: int | None, about: dict[str, str]) -> str:
     """An image, or a video with the sheet of its frames beside it; the sha256 of the file."""
     from ..media.images import write_png
-    from ..media.videos import write_mp4, write_sheet
+    from ..media.videos import write_frame_sheet, write_mp4
 
     if fps is None:
         return write_png(path, made, metadata=about)
-    write_sheet(path.with_suffix(".png"), made, fps=fps, metadata={"Description": "frames", "Source": path.name})
+    write_frame_sheet(path.with_suffix(".png"), made, fps=fps, metadata={"Description": "frames", "Source": path.name})
     return write_mp4(path, made, fps=fps, metadata={**about, PIXELS: _digest(made)})
 
 
 def _digest(made: Any) -> str:
-    from ..media.images import pixels_sha256
-    from ..media.videos import frames_sha256
+    from ..media.images import hash_image
+    from ..media.videos import hash_frames
 
-    return pixels_sha256(made) if made.ndim == 3 else frames_sha256(made)
+    return hash_image(made) if made.ndim == 3 else hash_frames(made)
 
 
-def _still(made: Any) -> Pixels:
-    from ..media.videos import middle
+def _still(made: Any) -> ImageArray:
+    from ..media.videos import middle_frame
 
-    return made if made.ndim == 3 else middle(made)
+    return made if made.ndim == 3 else middle_frame(made)
 
 
 def _difference(made: Any, original: Any, gain: float) -> Any:
     import numpy as np
 
-    from ..media.images import difference
+    from ..media.images import compute_difference
 
     if made.ndim == 3:
-        return difference(made, original, gain)
-    return np.stack([difference(one, other, gain) for one, other in zip(made, original, strict=True)])
+        return compute_difference(made, original, gain)
+    return np.stack([compute_difference(one, other, gain) for one, other in zip(made, original, strict=True)])
 
 
 def likeness(graph: Graph, values: dict[str, Any], reference: dict[str, Any]) -> dict[str, float | None]:
@@ -126,10 +126,10 @@ def likeness(graph: Graph, values: dict[str, Any], reference: dict[str, Any]) ->
 
 def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
     """Adds `quality`; of a video the means over its frames, and the worst frame's values as `quality_worst_frame`."""
-    from ..metrics.quality import compare, compare_videos
+    from ..metrics.quality import compare_images, compare_videos
 
     if made.ndim == 3:
-        entry["quality"] = compare(made, original)
+        entry["quality"] = compare_images(made, original)
     else:
         entry["quality"], entry["quality_worst_frame"] = compare_videos(made, original)
 
@@ -155,7 +155,7 @@ def _lossless(config: Config) -> Config:
 
 def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
     """One sheet to look at: a column a prompt, a row each for reference, result and difference."""
-    from ..media.images import overview, write_png
+    from ..media.images import draw_contact_sheet, write_png
 
     video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
     alone = "middle frames" if video else "images"
@@ -167,7 +167,7 @@ def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
         gain = f"difference x{plan.config.measure.difference_gain:g}"
         rows = [("reference", [s.reference for s in shown]), *rows, (gain, [s.difference for s in shown])]
         notes = [[s.reference_note for s in shown], *notes, []]
-    sheet = overview(rows, [s.prompt for s in shown], notes=notes)
+    sheet = draw_contact_sheet(rows, [s.prompt for s in shown], notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Pixels: TypeAlias = NDArray[np.uint8]
+    ImageArray: TypeAlias = NDArray[np.uint8]
 
 COMPRESSION = 4
 """Of PNG files, 0 to 9: above this they take longer and hardly get smaller."""
@@ -34,13 +34,13 @@ GLYPHS = frozenset(map(chr, range(32, 127))) | frozenset("«»°±·‘’“”
 """What Pillow's built-in font can draw."""
 
 
-def check_pixels(pixels: Pixels, what: str = "image") -> None:
+def check_image(pixels: ImageArray, what: str = "image") -> None:
     """Raises ValueError unless it is a non-empty uint8 array of shape (height, width, 3)."""
     if pixels.dtype != "uint8" or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"{what}: uint8 (height, width, 3) wanted, got {pixels.dtype} {pixels.shape}")
 
 
-def write_png(path: str | Path, pixels: Pixels, *, metadata: Mapping[str, str]) -> str:
+def write_png(path: str | Path, pixels: ImageArray, *, metadata: Mapping[str, str]) -> str:
     """Writes a PNG, each metadata item in its own uncompressed iTXt chunk (UTF-8), before the pixels.
 
     The same pixels and metadata give the same bytes (for one version of Pillow and zlib): nothing in the file tells
@@ -58,12 +58,12 @@ def write_png(path: str | Path, pixels: Pixels, *, metadata: Mapping[str, str]) 
     return hashlib.sha256(raw).hexdigest()
 
 
-def _encode(pixels: Pixels, metadata: Mapping[str, str]) -> bytes:
+def _encode(pixels: ImageArray, metadata: Mapping[str, str]) -> bytes:
     import numpy as np
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    check_pixels(pixels)
+    check_image(pixels)
     chunks = PngInfo()
     for key, text in metadata.items():
         # PNG specification, 11.3.3.2: 1-79 Latin-1 characters, spaces only singly and inside. Ours are plain ASCII.
@@ -75,7 +75,7 @@ def _encode(pixels: Pixels, metadata: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def read_png(path: str | Path) -> tuple[Pixels, dict[str, str]]:
+def read_png(path: str | Path) -> tuple[ImageArray, dict[str, str]]:
     """A PNG's pixels, as 8-bit RGB, and the text chunks in it, its own or another program's.
 
     Raises:
@@ -92,17 +92,17 @@ def read_png(path: str | Path) -> tuple[Pixels, dict[str, str]]:
     return pixels, texts
 
 
-def pixels_sha256(pixels: Pixels) -> str:
+def hash_image(pixels: ImageArray) -> str:
     """Sha256, in hex, over shape and values: equal iff the images are, however their files were compressed."""
     import numpy as np
 
-    check_pixels(pixels)
+    check_image(pixels)
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
 
 
-def difference(image: Pixels, reference: Pixels, gain: float) -> Pixels:
+def compute_difference(image: ImageArray, reference: ImageArray, gain: float) -> ImageArray:
     """gain * |image - reference|, rounded, cut at 255; black where they agree.
 
     Raises:
@@ -110,8 +110,8 @@ def difference(image: Pixels, reference: Pixels, gain: float) -> Pixels:
     """
     import numpy as np
 
-    check_pixels(image)
-    check_pixels(reference, "reference")
+    check_image(image)
+    check_image(reference, "reference")
     if image.shape != reference.shape:
         raise ValueError(f"difference of images of different shapes: {image.shape} and {reference.shape}")
     if not 0 < gain < float("inf"):
@@ -121,7 +121,7 @@ def difference(image: Pixels, reference: Pixels, gain: float) -> Pixels:
     return np.clip(np.rint(gain * apart), 0, 255).astype(np.uint8)
 
 
-def file_name(index: int, prompt: str, seed: int, suffix: str = ".png") -> str:
+def build_file_name(index: int, prompt: str, seed: int, suffix: str = ".png") -> str:
     """`00_a-red-circle-above-a-blue-square_seed0.png`: lower-case ASCII, at most 40 characters of the prompt.
 
     Safe on every file system and in every shell; different for every index, whatever the prompts. What ASCII cannot
@@ -135,12 +135,12 @@ def file_name(index: int, prompt: str, seed: int, suffix: str = ".png") -> str:
     return "_".join(part for part in (f"{index:02d}", slug, f"seed{seed}{suffix}") if part)
 
 
-def overview(
-    rows: Sequence[tuple[str, Sequence[Pixels]]],
+def draw_contact_sheet(
+    rows: Sequence[tuple[str, Sequence[ImageArray]]],
     columns: Sequence[str],
     *,
     notes: Sequence[Sequence[str]] = (),
-) -> Pixels:
+) -> ImageArray:
     """One contact sheet: a column a prompt, a row a kind of image (reference, with cache, difference).
 
     Args:
@@ -160,9 +160,9 @@ def overview(
     if not rows or counts != {len(columns)} or not columns or len(notes) != len(rows):
         raise ValueError(f"overview: {len(rows)} rows, {len(columns)} columns, {len(notes)} notes do not match")
     shown, left_out = columns[:COLUMNS], len(columns) - COLUMNS
-    cells = [[fit(image) for image in images[:COLUMNS]] for _, images in rows]
+    cells = [[scale_to_cell(image) for image in images[:COLUMNS]] for _, images in rows]
     width = max(180, *(cell.width for row in cells for cell in row))
-    side: float = 24 + max(text_font(TEXT).getlength(_legible(label)) for label, _ in rows)
+    side: float = 24 + max(load_font(TEXT).getlength(_legible(label)) for label, _ in rows)
     captions = [_wrap(text, width, 3) or [f"image {i}"] for i, text in enumerate(shown, 1)]
 
     def column(i: int) -> int:
@@ -176,12 +176,12 @@ def overview(
     y = MARGIN + LEADING * max(map(len, captions)) + 8
     for i, lines in enumerate(captions):  # they stand on the images, however many lines they have
         draw.multiline_text(
-            (column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, text_font(TEXT), spacing=3
+            (column(i), y - LEADING * len(lines) - 8), "\n".join(lines), INK, load_font(TEXT), spacing=3
         )
     for (label, _), row, line in zip(rows, cells, notes, strict=True):
         y = _draw_row(canvas, y, (MARGIN, _legible(label)), [(column(i), cell) for i, cell in enumerate(row)], line)
     if left_out > 0:
-        draw.text((column(0), y), f"{left_out} more not shown", QUIET, text_font(TEXT))
+        draw.text((column(0), y), f"{left_out} more not shown", QUIET, load_font(TEXT))
         y += LEADING + GAP
     return np.asarray(canvas.crop((0, 0, wide, y - GAP + MARGIN)))
 
@@ -192,19 +192,19 @@ def _draw_row(canvas: Any, y: int, label: tuple[int, str], cells: list[tuple[int
 
     draw = ImageDraw.Draw(canvas)
     bottom: int = y + max(cell.height for _, cell in cells)
-    draw.text((label[0], (y + bottom) // 2), label[1], INK, text_font(TEXT), anchor="lm")
+    draw.text((label[0], (y + bottom) // 2), label[1], INK, load_font(TEXT), anchor="lm")
     for (x, cell), note in zip(cells, notes, strict=False):
         draw.rectangle((x - 1, y - 1, x + cell.width, y + cell.height), outline=LINE)
         canvas.paste(cell, (x, y))
-        draw.text((x, y + cell.height + 7), _legible(note), QUIET, text_font(TEXT))
+        draw.text((x, y + cell.height + 7), _legible(note), QUIET, load_font(TEXT))
     return bottom + GAP + (LEADING if any(notes) else 0)
 
 
-def fit(pixels: Pixels) -> Any:
+def scale_to_cell(pixels: ImageArray) -> Any:
     """The image as a PIL image whose longer side is at most `CELL`."""
     from PIL import Image
 
-    check_pixels(pixels)
+    check_image(pixels)
     image = Image.fromarray(pixels)
     longer = max(image.size)
     scale = CELL // longer if longer <= CELL else CELL / longer
@@ -212,7 +212,7 @@ def fit(pixels: Pixels) -> Any:
     return image.resize(size, Image.Resampling.NEAREST if longer <= CELL else Image.Resampling.LANCZOS)
 
 
-def text_font(size: int) -> Any:
+def load_font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.load_default(size=size)
@@ -227,7 +227,7 @@ def _legible(text: str) -> str:
 
 def _wrap(text: str, width: int, most: int) -> list[str]:
     """Lines no wider than `width` pixels, at most `most`, the last with `…` if there is more; [] without a letter."""
-    font, lines = text_font(TEXT), [""]
+    font, lines = load_font(TEXT), [""]
     for word in _legible(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if not lines[-1] or font.getlength(longer) <= width:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..storage.atomic import write_whole
-from .images import INK, fit, text_font, write_png
+from .images import INK, load_font, scale_to_cell, write_png
 
 if TYPE_CHECKING:
-    from .images import Pixels
+    from .images import ImageArray
 
 CRF = 12
 """H.264's constant rate factor: 0 is without loss, 18 is taken for visually lossless."""
@@ -98,7 +98,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise OSError(f"no MP4 video: {error.strerror}") from None
 
 
-def frames_sha256(frames: Any) -> str:
+def hash_frames(frames: Any) -> str:
     """Sha256, in hex, over shape and values: equal iff the videos are."""
     import numpy as np
 
@@ -108,25 +108,25 @@ def frames_sha256(frames: Any) -> str:
     return digest.hexdigest()
 
 
-def middle(frames: Any) -> Pixels:
+def middle_frame(frames: Any) -> ImageArray:
     """The frame that stands for a video."""
-    image: Pixels = frames[len(frames) // 2]
+    image: ImageArray = frames[len(frames) // 2]
     return image
 
 
-def write_sheet(path: Path, frames: Any, *, fps: int, metadata: Mapping[str, str]) -> str:
+def write_frame_sheet(path: Path, frames: Any, *, fps: int, metadata: Mapping[str, str]) -> str:
     """Writes a PNG with up to 16 frames, the first and the last among them, each with its number and time."""
-    return write_png(path, sheet(frames, fps), metadata=metadata)
+    return write_png(path, draw_frame_sheet(frames, fps), metadata=metadata)
 
 
-def sheet(frames: Any, fps: int) -> Pixels:
+def draw_frame_sheet(frames: Any, fps: int) -> ImageArray:
     """The frames' contact sheet: small ones enlarged by a whole factor, large ones reduced to 256 pixels."""
     import numpy as np
     from PIL import Image, ImageDraw
 
     check_frames(frames)
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().astype(int))
-    cells = [fit(frames[index]) for index in chosen]
+    cells = [scale_to_cell(frames[index]) for index in chosen]
     columns, (width, height) = min(COLUMNS, len(cells)), cells[0].size
     rows = ceil(len(cells) / columns)
     canvas = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + LABEL + GAP)), "white")
@@ -134,5 +134,5 @@ def sheet(frames: Any, fps: int) -> Pixels:
     for place, (index, cell) in enumerate(zip(chosen, cells, strict=True)):
         x, y = GAP + place % columns * (width + GAP), GAP + place // columns * (height + LABEL + GAP)
         canvas.paste(cell, (x, y))
-        draw.text((x, y + height + 4), f"{index + 1}/{len(frames)}, {index / fps:.2f} s", INK, text_font(14))
+        draw.text((x, y + height + 4), f"{index + 1}/{len(frames)}, {index / fps:.2f} s", INK, load_font(14))
     return np.asarray(canvas)

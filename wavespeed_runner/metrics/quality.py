@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..media.images import check_pixels
+from ..media.images import check_image
 
 if TYPE_CHECKING:
-    from ..media.images import Pixels
+    from ..media.images import ImageArray
 
 WINDOW = 7
 """Side in pixels of the uniform SSIM window (scikit-image's default)."""
@@ -21,7 +21,7 @@ RESAMPLES = 2000
 """Bootstrap samples behind a 95 % interval."""
 
 
-def compare(image: Pixels, reference: Pixels) -> dict[str, float | None]:
+def compare_images(image: ImageArray, reference: ImageArray) -> dict[str, float | None]:
     """The metrics of one image against its reference.
 
     Returns:
@@ -39,8 +39,8 @@ def compare(image: Pixels, reference: Pixels) -> dict[str, float | None]:
     import numpy as np
     from skimage.metrics import structural_similarity
 
-    check_pixels(image)
-    check_pixels(reference, "reference")
+    check_image(image)
+    check_image(reference, "reference")
     if image.shape != reference.shape:
         raise ValueError(f"images of different shapes cannot be compared: {image.shape} and {reference.shape}")
     if min(image.shape[:2]) < WINDOW:
@@ -68,7 +68,7 @@ def compare_videos(video: Any, reference: Any) -> tuple[dict[str, float | None],
     """
     if len(video) != len(reference):
         raise ValueError(f"videos of {len(video)} and {len(reference)} frames cannot be compared")
-    figures = summarize([compare(one, other) for one, other in zip(video, reference, strict=True)])
+    figures = summarize([compare_images(one, other) for one, other in zip(video, reference, strict=True)])
     return {name: each["mean"] for name, each in figures.items()}, {n: each["worst"] for n, each in figures.items()}
 
 

@@ -35,7 +35,7 @@ class Point:
     """More is better."""
 
 
-def interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "median"]) -> Interval:
+def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "median"]) -> Interval:
     """Mean or median over all values, and the 95 % percentile bootstrap around it.
 
     Values that share a cluster (the images of one prompt, with several seeds) are drawn together: prompts are what
@@ -76,7 +76,7 @@ def interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "medi
     return Interval(value=value, low=float(found.low), high=float(found.high))
 
 
-def front(points: Sequence[Point]) -> list[bool]:
+def find_pareto_front(points: Sequence[Point]) -> list[bool]:
     """Which points nobody dominates: no other is as fast and as good, and better in one of the two."""
     best_before: dict[float, float] = {}
     best = -inf
@@ -93,7 +93,7 @@ def front(points: Sequence[Point]) -> list[bool]:
     return [stands(point) for point in points]
 
 
-def reached(rivals: Sequence[Point], seconds: float) -> float | None:
+def interpolate_quality(rivals: Sequence[Point], seconds: float) -> float | None:
     """The quality that fewer steps reach in no more than these seconds; None: not even the fewest are that fast.
 
     Between two rivals, neighbours in time, the line through them: the number of steps in between is one that could

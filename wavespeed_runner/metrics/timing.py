@@ -72,7 +72,7 @@ class StepClock:
         return time.perf_counter()
 
 
-def summary(seconds: Sequence[float]) -> dict[str, Any]:
+def summarize_timings(seconds: Sequence[float]) -> dict[str, Any]:
     """The figures of repeated timings: all values, median, 90th percentile, median absolute deviation.
 
     Medians, because one interruption by something else on the machine moves a mean. The percentile is interpolated
@@ -114,7 +114,7 @@ def peak_memory_bytes(device: str) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def reset_peak(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     """Makes `peak_memory_bytes` start again from what is held now, where the system can do that."""
     if device.startswith("cuda"):
         import torch
@@ -126,7 +126,7 @@ def reset_peak(device: str) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def wait_for(device: str) -> None:
+def wait_for_device(device: str) -> None:
     """Waits until the device has done what was queued: it works behind the host's back, and a clock must not read
     the queueing. The CPU has nothing to wait for."""
     if device.startswith("cuda"):

@@ -166,7 +166,7 @@ class Family:
     """Whether the pipeline cannot be split, and encodes and decodes while it is timed."""
     schedule: str = "flow"
     """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
-    `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_not`."""
+    `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_unusable`."""
     own_sampler: Callable[[Any], str] = lambda model: ""
     """model -> name, in the table of samplers, of the scheduler that it was published with. Empty: not known, and taken
     for one that draws no noise and calls the denoiser once a step."""

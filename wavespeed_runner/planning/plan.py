@@ -130,11 +130,11 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     samples = _samples(config, prompts)
     # Of a record with several prompts, each can be made again alone: a token may be in another one.
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
-    adapters.inspect(config.adapters, texts)
+    adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
     for node in graph.nodes.values():
         if isinstance(own := getattr(node.options, "adapters", None), AdaptersConfig):
-            adapters.inspect(own, texts)
+            adapters.check_adapters(own, texts)
         if isinstance(cache := getattr(node.options, "cache", None), CacheConfig):
             for group, key in open_keys(cache):
                 raise ConfigError(

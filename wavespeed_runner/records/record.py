@@ -69,9 +69,9 @@ def cache_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Denoising seconds an image, raw and summarised; the speed-up is the ratio of the medians."""
-    from ..metrics.timing import summary
+    from ..metrics.timing import summarize_timings
 
-    found = summary([s for sample in samples for s in sample["raw_seconds"]])
+    found = summarize_timings([s for sample in samples for s in sample["raw_seconds"]])
     references = [s for sample in samples for s in sample.get("reference_raw_seconds", [])]
     reference = median(references) if references else None
     return {

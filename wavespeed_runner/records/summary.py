@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..metrics.quality import LESS_IS_BETTER
-from ..metrics.statistics import Interval, interval
+from ..metrics.statistics import Interval, bootstrap_interval
 from .names import LOSSY
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
@@ -50,7 +50,7 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
     ]
     reference = timing.get("reference_median") or 0
     return {
-        "seconds": interval(timed, "median") if timed else None,
+        "seconds": bootstrap_interval(timed, "median") if timed else None,
         "reference_seconds": reference if compared and reference > 0 else None,
         "speedup": timing.get("speedup") if compared else None,
         "same_run": bool(timing.get("same_run")),
@@ -158,7 +158,7 @@ def _quality(record: dict[str, Any]) -> dict[str, Quality]:
             values = [(sample["prompt"], sample["quality"][metric]) for sample in samples]
             worst = (max if metric in LESS_IS_BETTER else min)(samples, key=lambda s: s["quality"][metric])
             found[metric] = Quality(
-                mean=interval(values, "mean"),
+                mean=bootstrap_interval(values, "mean"),
                 worst=worst["quality"][metric],
                 worst_prompt=worst["prompt"],
                 worst_seed=worst["seed"],

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.timing import summary
+from ..metrics.timing import summarize_timings
 from ..records.names import fewer_than_reference, model_name, setting
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _rows(record: dict[str, Any]) -> list[tuple[str, str, str]]:
     timing, samples = record["timing"], record["samples"]
     compared = record["reference"]["kind"] == "run"
     one_each = [s["reference_seconds"] for s in samples if s.get("reference_seconds") is not None]
-    theirs = summary(timing.get("reference_raw") or one_each)
+    theirs = summarize_timings(timing.get("reference_raw") or one_each)
     if timing.get("reference_median") is not None:
         theirs["median"] = timing["reference_median"]
     spread = len(timing.get("raw") or ()) > 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.statistics import Point, front, reached
+from ..metrics.statistics import Point, find_pareto_front, interpolate_quality
 
 if TYPE_CHECKING:
     from .rows import Row
@@ -23,7 +23,7 @@ def judged(rows: Sequence[Row]) -> list[Row]:
         # The reference has SSIM 1: it dominates whatever takes as long, however close to it that is.
         members = [number for number in members if worth[number]]
         points = [_point(rows[number], pace[number]) for number in members]
-        for number, on_front in zip(members, front(points), strict=True):
+        for number, on_front in zip(members, find_pareto_front(points), strict=True):
             done[number] = replace(done[number], front=on_front)
     for members in _groups(rows, lambda row: row.rivals_with):
         rivals = [rows[number] for number in members if rows[number].rival]
@@ -112,7 +112,7 @@ def _verdict(row: Row, rivals: Sequence[Row]) -> dict[str, Any]:
     if row.reference_seconds:
         line.append(Point(seconds=1.0 if relative else row.reference_seconds, quality=1.0))
     own = _relative(row) if relative else _point(row)
-    quality = reached(line, own.seconds)
+    quality = interpolate_quality(line, own.seconds)
     beaten = row.same_work or (quality is not None and quality >= own.quality)
     return {"beaten_by_fewer_steps": beaten, "judged_same_run": relative}
 

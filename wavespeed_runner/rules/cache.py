@@ -12,7 +12,7 @@ from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
 from ..registry import implementation_of
-from ..samplers import denoiser_calls, taken
+from ..samplers import count_denoiser_calls, resolve_sampler
 from .graph import denoising, takes_strength
 from .rule import Rule
 
@@ -42,7 +42,7 @@ def _head(c: Config) -> int:
 
 def calls(c: Config, f: Family) -> int:
     """Calls of the denoiser that a guidance branch makes."""
-    return denoiser_calls(taken(f, c.model, c.sampler), c.steps or 0)
+    return count_denoiser_calls(resolve_sampler(f, c.model, c.sampler), c.steps or 0)
 
 
 def runs(c: Config, f: Family) -> list[int]:
@@ -56,7 +56,9 @@ def runs(c: Config, f: Family) -> list[int]:
         if isinstance(part, int | float) and isinstance(steps, int):
             kept = min(steps * part, steps)
             found.append(
-                denoiser_calls(taken(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept))
+                count_denoiser_calls(
+                    resolve_sampler(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept)
+                )
             )
     return found or [calls(c, f)]
 

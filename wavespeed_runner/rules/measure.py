@@ -7,12 +7,12 @@ from dataclasses import fields
 from ..config.schema import Config, NoiseFloor, StageConfig, top_level
 from ..models.family import Family
 from ..registry import lookup, names
-from ..samplers import most_steps
+from ..samplers import find_max_steps
 from .rule import Rule
 
 
 def _limit(c: Config, f: Family) -> int:
-    return min(1000, most_steps(f, c.sampler) or 1000)
+    return min(1000, find_max_steps(f, c.sampler) or 1000)
 
 
 def _counts_steps(stage: StageConfig) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from ..config.schema import Config, SamplerConfig
 from ..models.family import Family
 from ..samplers import (
-    denoiser_calls,
-    deterministic,
-    distilled_for,
-    fitting,
+    count_denoiser_calls,
+    deterministic_samplers,
+    find_max_steps,
+    fitting_samplers,
     is_stochastic,
-    most_steps,
-    of_no_effect,
-    own,
-    taken,
-    unfit,
-    unfit_for_task,
+    model_default_sampler,
+    required_distillation,
+    resolve_sampler,
+    why_option_unused,
+    why_unfit,
+    why_unfit_for_task,
 )
 from .cache import cached
 from .graph import tasks
@@ -23,15 +23,15 @@ from .rule import Rule
 
 
 def _unfit_task(c: Config, f: Family) -> str:
-    return next((why for task in tasks(c, f) if (why := unfit_for_task(f, c.sampler.name, task))), "")
+    return next((why for task in tasks(c, f) if (why := why_unfit_for_task(f, c.sampler.name, task))), "")
 
 
 def _taken(c: Config, f: Family) -> SamplerConfig:
-    return taken(f, c.model, c.sampler)
+    return resolve_sampler(f, c.model, c.sampler)
 
 
 def _calls(c: Config, f: Family) -> int:
-    return denoiser_calls(_taken(c, f), c.steps or 0)
+    return count_denoiser_calls(_taken(c, f), c.steps or 0)
 
 
 def _name(c: Config, f: Family) -> str:
@@ -43,16 +43,18 @@ def _name(c: Config, f: Family) -> str:
 
 def _still(c: Config, f: Family) -> str:
     """A sampler without noise: the model's own, where it is one."""
-    return "default" if not is_stochastic(own(f, c.model)) else next(iter(deterministic(f)), "")
+    return (
+        "default" if not is_stochastic(model_default_sampler(f, c.model)) else next(iter(deterministic_samplers(f)), "")
+    )
 
 
 SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="sampler-fits",
         verdict="bad",
-        when=lambda c, f: bool(unfit(f, c.sampler.name)),
-        message=lambda c, f: f"sampler={c.sampler.name}: not for this model: {unfit(f, c.sampler.name)}",
-        fix=lambda c, f: f"one of {', '.join(fitting(f))}",
+        when=lambda c, f: bool(why_unfit(f, c.sampler.name)),
+        message=lambda c, f: f"sampler={c.sampler.name}: not for this model: {why_unfit(f, c.sampler.name)}",
+        fix=lambda c, f: f"one of {', '.join(fitting_samplers(f))}",
         source="tests/models/test_samplers.py",
     ),
     Rule(
@@ -66,26 +68,26 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="sampler-option",
         verdict="bad",
-        when=lambda c, f: bool(of_no_effect(f, c.sampler)),
-        message=lambda c, f: of_no_effect(f, c.sampler),
+        when=lambda c, f: bool(why_option_unused(f, c.sampler)),
+        message=lambda c, f: why_option_unused(f, c.sampler),
         fix="leave it out",
         source="tests/models/test_samplers.py",
     ),
     Rule(
         id="sampler-steps",
         verdict="bad",
-        when=lambda c, f: 0 < (most_steps(f, c.sampler) or 0) < (c.steps or 0),
+        when=lambda c, f: 0 < (find_max_steps(f, c.sampler) or 0) < (c.steps or 0),
         message=lambda c, f: (
-            f"steps={c.steps}: sampler {c.sampler.name} has {most_steps(f, c.sampler)} steps at most on "
+            f"steps={c.steps}: sampler {c.sampler.name} has {find_max_steps(f, c.sampler)} steps at most on "
             f"{f.schedule} models, those of its distillation"
         ),
-        fix=lambda c, f: f"steps={most_steps(f, c.sampler)} or fewer, or sampler=default",
+        fix=lambda c, f: f"steps={find_max_steps(f, c.sampler)} or fewer, or sampler=default",
         source="tests/models/test_samplers.py",
     ),
     Rule(
         id="few-step-model",
         verdict="unverified",
-        when=lambda c, f: f.distilled(c.model) and _taken(c, f) != own(f, c.model),
+        when=lambda c, f: f.distilled(c.model) and _taken(c, f) != model_default_sampler(f, c.model),
         message="this model was distilled to {c.model.steps} steps of its own sampler; what "
         "{c.sampler.name} makes of them was not looked at",
         fix="sampler=default",
@@ -93,10 +95,10 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="distilled-sampler",
         verdict="unverified",
-        when=lambda c, f: bool(distilled_for(c.sampler)) and not f.distilled(c.model),
+        when=lambda c, f: bool(required_distillation(c.sampler)) and not f.distilled(c.model),
         message=lambda c, f: (
-            f"sampler {c.sampler.name} is for weights made by {distilled_for(c.sampler)} distillation; with others "
-            "images come out blurred"
+            f"sampler {c.sampler.name} is for weights made by {required_distillation(c.sampler)} distillation; with "
+            "others images come out blurred"
         ),
         fix="weights distilled for it, or sampler=default",
         source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",

@@ -20,7 +20,7 @@ OF_NOISE = ("rescale_betas_zero_snr", "snr_shift_scale")
 SPACINGS = {spacing: f"use_{spacing.value}_sigmas" for spacing in Sigmas if spacing is not Sigmas.uniform}
 
 
-def build(pipe: Any, options: Any) -> Any:
+def build_scheduler(pipe: Any, options: Any) -> Any:
     """The scheduler for `options`, made from the configuration of `pipe.scheduler`, which must be the model's own.
 
     As `CLASS.from_config(pipe.scheduler.config, ...)` makes it, but nothing of the model's is lost on the way: its
@@ -33,7 +33,7 @@ def build(pipe: Any, options: Any) -> Any:
     """
 
     sampler, own = SAMPLERS[options.name], pipe.scheduler.config
-    kind = kind_of(pipe.scheduler)
+    kind = find_model_kind(pipe.scheduler)
     if kind not in sampler.classes:
         raise RunError(
             f"sampler={options.name}: the model's own {type(pipe.scheduler).__name__} is for {kind} models, and "
@@ -49,7 +49,7 @@ def build(pipe: Any, options: Any) -> Any:
     return _made(given, _on_diffusion(found, getattr(options, "eta", None) if eta and kind in eta.kinds else None))
 
 
-def kind_of(scheduler: Any) -> str:
+def find_model_kind(scheduler: Any) -> str:
     """Kind of the models that a scheduler steps, as `Family.schedule` has it; or the beginning of its class's name
     where only that class steps them."""
     name, config = type(scheduler).__name__, scheduler.config

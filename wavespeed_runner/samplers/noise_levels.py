@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST = 1e4
+MAX_LEVEL = 1e4
 """Stands for the infinite level of schedules that begin with pure noise (zero terminal SNR)."""
 
 
-def noise_levels(scheduler: Any) -> list[float]:
+def read_noise_levels(scheduler: Any) -> list[float]:
     """One number for each of `scheduler.timesteps`: sigma of flow matching, else sqrt((1 - abar) / abar).
 
     Schedulers that have `sigmas` keep just that, an entry a timestep; the others (DDIM, DDPM, PNDM, LCM, TCD, and the
@@ -17,15 +17,15 @@ def noise_levels(scheduler: Any) -> list[float]:
     calls = len(scheduler.timesteps)
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) >= calls:
-        return [min(sigma, MOST) for sigma in sigmas[:calls].tolist()]
+        return [min(sigma, MAX_LEVEL) for sigma in sigmas[:calls].tolist()]
     kept = getattr(scheduler, "alphas_cumprod", None)
     if kept is None:
         return []
     found = kept.cpu()[scheduler.timesteps.cpu().long()].tolist()
-    return [min(((1 - abar) / abar) ** 0.5, MOST) if abar > 0 else MOST for abar in found]
+    return [min(((1 - abar) / abar) ** 0.5, MAX_LEVEL) if abar > 0 else MAX_LEVEL for abar in found]
 
 
-def calls_of(pipe: Any) -> int:
+def count_calls(pipe: Any) -> int:
     """Calls of the denoiser in the pipeline's schedule as it runs: an image that is started from shortens it.
 
     Asked while the pipeline runs. PixArt's pipelines do not say it; they start from noise alone.

@@ -9,7 +9,7 @@ from ..config.schema import ModelConfig, SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
 from ..registry import names, register
-from .build import build
+from .build import build_scheduler
 from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
 
 
@@ -21,7 +21,7 @@ class DefaultSampler(SamplerConfig):
 
 
 @register("sampler", "default", DefaultSampler)
-def default(pipe: Any, options: DefaultSampler) -> Any:
+def keep_model_scheduler(pipe: Any, options: DefaultSampler) -> Any:
     """The scheduler that the model came with."""
     return pipe.scheduler
 
@@ -32,38 +32,38 @@ class TableSampler(SamplerConfig):
 
     def __post_init__(self) -> None:
         if self.name in SAMPLERS:
-            for key, option in keys(SAMPLERS[self.name]).items():
-                _check(key, option, getattr(self, key))
+            for key, option in sampler_keys(SAMPLERS[self.name]).items():
+                _check_value(key, option, getattr(self, key))
 
 
 SIGMAS = Option(type=Sigmas | None, default=None, allowed=(None, *Sigmas))
 """Spacing of the noise levels; null: as the model's own scheduler has it."""
 
 
-def keys(sampler: Sampler) -> dict[str, Option]:
+def sampler_keys(sampler: Sampler) -> dict[str, Option]:
     """Its keys."""
-    found = {"sigmas": SIGMAS} if sampler.spaced else {}
+    found = {"sigmas": SIGMAS} if sampler.spacing_kinds else {}
     return found | sampler.options | ({"shift": SHIFT} if FLOW in sampler.classes else {})
 
 
-def _check(key: str, option: Option, value: Any) -> None:
+def _check_value(key: str, option: Option, value: Any) -> None:
     if value == option.default:
         return
     if option.allowed and value not in option.allowed:
         raise ConfigError(f"sampler.{key}={value}: allowed: {', '.join(map(str, option.allowed))}")
-    if not option.allowed and not (value > option.least if option.above else value >= option.least):
+    if not option.allowed and not (value > option.minimum if option.exclusive else value >= option.minimum):
         raise ConfigError(
-            f"sampler.{key}={value}: {'must be above' if option.above else 'must not be below'} {option.least:g}"
+            f"sampler.{key}={value}: {'must be above' if option.exclusive else 'must not be below'} {option.minimum:g}"
         )
 
 
-def options_class(name: str, sampler: Sampler) -> type:
+def build_options_class(name: str, sampler: Sampler) -> type:
     """The dataclass of a sampler's keys."""
     made = make_dataclass(
         f"{name.title().replace('_', '')}Sampler",
         [
             ("name", str, field(default=name)),
-            *((key, option.type, field(default=option.default)) for key, option in keys(sampler).items()),
+            *((key, option.type, field(default=option.default)) for key, option in sampler_keys(sampler).items()),
         ],
         bases=(TableSampler,),
         kw_only=True,
@@ -72,25 +72,25 @@ def options_class(name: str, sampler: Sampler) -> type:
     return made
 
 
-OPTIONS = {name: options_class(name, sampler) for name, sampler in SAMPLERS.items()}
+OPTIONS = {name: build_options_class(name, sampler) for name, sampler in SAMPLERS.items()}
 for _name, _options in OPTIONS.items():
-    register("sampler", _name, _options)(build)
+    register("sampler", _name, _options)(build_scheduler)
 
 
-def own(family: Family, model: ModelConfig) -> SamplerConfig:
+def model_default_sampler(family: Family, model: ModelConfig) -> SamplerConfig:
     """What the model was published with, as options of the table's sampler; where that is not known, of `default`."""
     found: SamplerConfig = OPTIONS.get(family.own_sampler(model), DefaultSampler)()
     return found
 
 
-def deterministic(family: Family) -> list[str]:
+def deterministic_samplers(family: Family) -> list[str]:
     """Names of the table's samplers that fit a family and, by themselves, draw no noise."""
-    return [name for name, options in OPTIONS.items() if not unfit(family, name) and not is_stochastic(options())]
+    return [name for name, options in OPTIONS.items() if not why_unfit(family, name) and not is_stochastic(options())]
 
 
-def taken(family: Family, model: ModelConfig, options: SamplerConfig) -> SamplerConfig:
+def resolve_sampler(family: Family, model: ModelConfig, options: SamplerConfig) -> SamplerConfig:
     """The options of the sampler that steps: `default` is the model's own."""
-    return own(family, model) if options.name == "default" else options
+    return model_default_sampler(family, model) if options.name == "default" else options
 
 
 def is_stochastic(options: SamplerConfig) -> bool:
@@ -99,33 +99,37 @@ def is_stochastic(options: SamplerConfig) -> bool:
     return bool(getattr(options, noise, False)) if isinstance(noise, str) else noise
 
 
-def denoiser_calls(options: SamplerConfig, steps: int) -> int:
+def count_denoiser_calls(options: SamplerConfig, steps: int) -> int:
     """How often the denoiser is called in so many `steps`. Each call is a step to caches and to the record."""
     sampler = SAMPLERS.get(options.name)
-    return sampler.calls * steps + min(sampler.extra_calls, steps - 1) if sampler else steps
+    return sampler.calls_per_step * steps + min(sampler.extra_calls, steps - 1) if sampler else steps
 
 
-def most_steps(family: Family, options: SamplerConfig) -> int | None:
+def find_max_steps(family: Family, options: SamplerConfig) -> int | None:
     """How many steps a sampler has at most on a family; None: no limit."""
-    return SAMPLERS[options.name].most_steps.get(family.schedule) if options.name in SAMPLERS else None
+    return SAMPLERS[options.name].max_steps.get(family.schedule) if options.name in SAMPLERS else None
 
 
-def distilled_for(options: SamplerConfig) -> str:
+def required_distillation(options: SamplerConfig) -> str:
     """What the weights must have been distilled for; empty: nothing."""
     return SAMPLERS[options.name].distilled if options.name in SAMPLERS else ""
 
 
-def fitting(family: Family) -> list[str]:
+def fitting_samplers(family: Family) -> list[str]:
     """Names of the samplers that fit a family."""
-    return [name for name in names("sampler") if not unfit(family, name)]
+    return [name for name in names("sampler") if not why_unfit(family, name)]
 
 
-def why_not(family: Family, options: SamplerConfig, task: str = "") -> str:
+def why_unusable(family: Family, options: SamplerConfig, task: str = "") -> str:
     """Why a sampler with these options does not fit a family, in this task; empty: it does."""
-    return unfit(family, options.name) or unfit_for_task(family, options.name, task) or of_no_effect(family, options)
+    return (
+        why_unfit(family, options.name)
+        or why_unfit_for_task(family, options.name, task)
+        or why_option_unused(family, options)
+    )
 
 
-def unfit_for_task(family: Family, name: str, task: str) -> str:
+def why_unfit_for_task(family: Family, name: str, task: str) -> str:
     """Why a sampler that fits the family does not in this task; empty: it does."""
     if task not in ("image_to_image", "inpaint") or name not in SAMPLERS:
         return ""
@@ -134,7 +138,7 @@ def unfit_for_task(family: Family, name: str, task: str) -> str:
     return f"{name} cannot start from an image on {family.schedule} models: diffusers would skip too many of its steps"
 
 
-def unfit(family: Family, name: str) -> str:
+def why_unfit(family: Family, name: str) -> str:
     """Why a sampler does not fit a family; empty: it does. A plugin's own is taken to fit."""
     if name in family.unfit_samplers:
         return family.unfit_samplers[name]
@@ -143,14 +147,14 @@ def unfit(family: Family, name: str) -> str:
     return f"{name} makes no {family.schedule} steps, only {' and '.join(SAMPLERS[name].classes)} steps"
 
 
-def of_no_effect(family: Family, options: SamplerConfig) -> str:
+def why_option_unused(family: Family, options: SamplerConfig) -> str:
     """The option that could not take effect on a family that the sampler fits, and why; empty: none."""
-    if options.name not in SAMPLERS or unfit(family, options.name):
+    if options.name not in SAMPLERS or why_unfit(family, options.name):
         return ""
     sampler, kind = SAMPLERS[options.name], family.schedule
-    for key, option in keys(sampler).items():
+    for key, option in sampler_keys(sampler).items():
         value = getattr(options, key)
-        if kind not in (sampler.spaced if key == "sigmas" else option.kinds) and value != option.default:
+        if kind not in (sampler.spacing_kinds if key == "sigmas" else option.kinds) and value != option.default:
             shown = value.value if isinstance(value, Sigmas) else value
             return f"sampler.{key}={shown} could not take effect: {sampler.classes[kind]} has no such option"
     return ""

@@ -44,12 +44,12 @@ class Option:
     """Models on which it can take effect."""
     allowed: tuple[Any, ...] = ()
     """Values; empty: any number in `least` and above."""
-    least: float = 0.0
-    above: bool = False
+    minimum: float = 0.0
+    exclusive: bool = False
     """Whether `least` itself is out."""
 
 
-SHIFT = Option(type=float | None, default=None, kinds=(FLOW,), above=True)
+SHIFT = Option(type=float | None, default=None, kinds=(FLOW,), exclusive=True)
 """One fixed shift of the noise levels for every image size; null: the model's own, also where it depends on the
 size. Higher: more steps at high noise."""
 
@@ -67,7 +67,7 @@ class Sampler:
     about: str
     classes: dict[str, str]
     """Kind of model -> class in diffusers."""
-    spaced: tuple[str, ...] = ()
+    spacing_kinds: tuple[str, ...] = ()
     """Kinds of models on which `sigmas` can be chosen."""
     options: dict[str, Option] = field(default_factory=dict)
     """Its keys, beside `sigmas`, and `shift` where it steps flow models."""
@@ -75,11 +75,11 @@ class Sampler:
     """Arguments of the class that make it this sampler."""
     noise: bool | str = False
     """Whether steps draw fresh noise; a name: if that option says so."""
-    calls: int = 1
+    calls_per_step: int = 1
     """Of the denoiser in a step, as `steps` counts them."""
     extra_calls: int = 0
     """Of the denoiser in a generation, beside those: -1 where the last step is one call; 1 where the second is two."""
-    most_steps: dict[str, int] = field(default_factory=dict)
+    max_steps: dict[str, int] = field(default_factory=dict)
     """Kind of models -> how many steps it has there at most."""
     not_from_image: tuple[str, ...] = ()
     """Kinds of models on which it cannot start from an image: diffusers' pipelines of flow models take the calls of
@@ -93,7 +93,7 @@ def _dpmpp(about: str, order: int, *, sde: bool = False, kind: str = "DPMSolverM
     return Sampler(
         about=about,
         classes={FLOW: kind, DIFFUSION: kind},
-        spaced=(FLOW, DIFFUSION),
+        spacing_kinds=(FLOW, DIFFUSION),
         fixed={"algorithm_type": algorithm, "solver_order": order, "lower_order_final": True},
         noise=sde,
     )
@@ -103,44 +103,44 @@ SAMPLERS: dict[str, Sampler] = {
     "euler": Sampler(
         about="Euler, the plain step",
         classes={FLOW: "FlowMatchEulerDiscreteScheduler", DIFFUSION: "EulerDiscreteScheduler"},
-        spaced=(FLOW, DIFFUSION),
+        spacing_kinds=(FLOW, DIFFUSION),
         options={"stochastic": STOCHASTIC},
         noise="stochastic",
     ),
     "euler_ancestral": Sampler(
         about="Euler to a lower noise level than wanted, then fresh noise up to it",
         classes={FLOW: "LTXEulerAncestralRFScheduler", DIFFUSION: "EulerAncestralDiscreteScheduler"},
-        spaced=(FLOW,),
+        spacing_kinds=(FLOW,),
         options={"eta": Option(type=float, default=1.0, kinds=(FLOW,))},
         noise=True,
     ),
     "heun": Sampler(
         about="Heun's method: a step of Euler, corrected at its end; two calls of the denoiser",
         classes={FLOW: "FlowMatchHeunDiscreteScheduler", DIFFUSION: "HeunDiscreteScheduler"},
-        spaced=(FLOW, DIFFUSION),
-        calls=2,
+        spacing_kinds=(FLOW, DIFFUSION),
+        calls_per_step=2,
         extra_calls=-1,
         not_from_image=(FLOW,),
     ),
     "dpm2": Sampler(
         about="DPM2, a step by way of its middle, as in k-diffusion; two calls of the denoiser",
         classes={DIFFUSION: "KDPM2DiscreteScheduler"},
-        spaced=(DIFFUSION,),
-        calls=2,
+        spacing_kinds=(DIFFUSION,),
+        calls_per_step=2,
         extra_calls=-1,
     ),
     "dpm2_ancestral": Sampler(
         about="DPM2 with fresh noise each step",
         classes={DIFFUSION: "KDPM2AncestralDiscreteScheduler"},
-        spaced=(DIFFUSION,),
+        spacing_kinds=(DIFFUSION,),
         noise=True,
-        calls=2,
+        calls_per_step=2,
         extra_calls=-1,
     ),
     "lms": Sampler(
         about="linear multistep of order 4, as in k-diffusion",
         classes={DIFFUSION: "LMSDiscreteScheduler"},
-        spaced=(DIFFUSION,),
+        spacing_kinds=(DIFFUSION,),
     ),
     "dpmpp_2m": _dpmpp("DPM-Solver++ of order 2, multistep, https://arxiv.org/abs/2211.01095", 2),
     "dpmpp_3m": _dpmpp("DPM-Solver++ of order 3, multistep", 3),
@@ -152,20 +152,20 @@ SAMPLERS: dict[str, Sampler] = {
     "deis": Sampler(
         about="DEIS, an exponential integrator, https://arxiv.org/abs/2204.13902",
         classes={FLOW: "DEISMultistepScheduler", DIFFUSION: "DEISMultistepScheduler"},
-        spaced=(FLOW, DIFFUSION),
+        spacing_kinds=(FLOW, DIFFUSION),
         options={"order": ORDER},
         fixed={"algorithm_type": "deis", "solver_type": "logrho"},
     ),
     "unipc": Sampler(
         about="UniPC, a predictor and corrector of higher order, https://arxiv.org/abs/2302.04867",
         classes={FLOW: "UniPCMultistepScheduler", DIFFUSION: "UniPCMultistepScheduler"},
-        spaced=(FLOW, DIFFUSION),
+        spacing_kinds=(FLOW, DIFFUSION),
         options={"order": ORDER},
     ),
     "sasolver": Sampler(
         about="SA-Solver, stochastic Adams, https://arxiv.org/abs/2309.05019",
         classes={FLOW: "SASolverScheduler", DIFFUSION: "SASolverScheduler"},
-        spaced=(FLOW, DIFFUSION),
+        spacing_kinds=(FLOW, DIFFUSION),
         fixed={"algorithm_type": "data_prediction"},
         noise=True,
     ),
@@ -189,9 +189,9 @@ SAMPLERS: dict[str, Sampler] = {
     "lcm": Sampler(
         about="steps of a latent consistency model, https://arxiv.org/abs/2310.04378",
         classes={FLOW: "FlowMatchLCMScheduler", DIFFUSION: "LCMScheduler"},
-        spaced=(FLOW,),
+        spacing_kinds=(FLOW,),
         noise=True,
-        most_steps={DIFFUSION: 50},
+        max_steps={DIFFUSION: 50},
         distilled="consistency",
     ),
     "tcd": Sampler(
@@ -199,7 +199,7 @@ SAMPLERS: dict[str, Sampler] = {
         classes={DIFFUSION: "TCDScheduler"},
         options={"eta": Option(type=float, default=0.3, kinds=(DIFFUSION,))},
         noise="eta",
-        most_steps={DIFFUSION: 50},
+        max_steps={DIFFUSION: 50},
         distilled="trajectory consistency",
     ),
     "cogvideox_dpm": Sampler(

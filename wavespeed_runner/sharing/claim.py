@@ -31,7 +31,7 @@ def claim_of(record: dict[str, Any]) -> ClaimConfig:
     median absolute deviation of all timings, as in the table and in results.csv; `repeat_floor` that of timings of the
     same work, see `deviation`.
     """
-    from ..metrics.statistics import interval
+    from ..metrics.statistics import bootstrap_interval
     from ..records.summary import measured
 
     found = measured(record)
@@ -55,7 +55,7 @@ def claim_of(record: dict[str, Any]) -> ClaimConfig:
         )
     if timing["speedup"] is not None and timing["same_run"]:
         pairs = [(s["prompt"], s["reference_seconds"] / s["seconds"]) for s in samples if s["seconds"]]
-        ratios = interval(pairs, "median")
+        ratios = bootstrap_interval(pairs, "median")
         claim.speedup = _figure(value=timing["speedup"], low=ratios.low, high=ratios.high)
     for metric in LIKENESS:
         figure = found["quality"].get(metric)

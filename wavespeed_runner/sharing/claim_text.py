@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..accelerate.adapter_options import listed
+from ..accelerate.adapter_options import as_list
 from ..config.schema import ClaimConfig, ClaimedFigure
 from ..models.weights.checkpoint import local
 from ..records.names import model_name, setting
@@ -85,7 +85,7 @@ def _needs(config: dict[str, Any]) -> list[str]:
     """Files that somebody else does not have."""
     model, adapters = config["model"], config["adapters"]
     weights = [(f"model.{key}", model.get(key)) for key in ("repo", "components") if model["init"] == "pretrained"]
-    weights += [("adapters.path", path) for path in listed(adapters.get("path"))]
+    weights += [("adapters.path", path) for path in as_list(adapters.get("path"))]
     lines = [
         f"{key}={path} is a local path: it must be there, or be changed to where the same weights are."
         for key, path in weights

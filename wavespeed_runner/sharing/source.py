@@ -111,10 +111,10 @@ def _read_image(path: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _pixels_of_image(path: Path) -> tuple[dict[str, str], str]:
     """The file's metadata, and the hash of its pixels."""
-    from ..media.images import pixels_sha256, read_png
+    from ..media.images import hash_image, read_png
 
     pixels, metadata = read_png(path)
-    return metadata, pixels_sha256(pixels)
+    return metadata, hash_image(pixels)
 
 
 def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:

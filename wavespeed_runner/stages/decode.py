@@ -19,7 +19,7 @@ class DecodeOptions:
 @stage("decode", options=DecodeOptions)
 def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> Images:
     """Latents -> uint8 images."""
-    return Images(tensors={"images": decoded(pipeline, latents)})
+    return Images(tensors={"images": decode_latents(pipeline, latents)})
 
 
 @dataclass(kw_only=True)
@@ -35,10 +35,10 @@ class DecodeVideoOptions:
 @stage("decode_video", options=DecodeVideoOptions)
 def decode_video(options: DecodeVideoOptions, *, pipeline: Pipeline, latents: Latents) -> Videos:
     """Latents -> uint8 frames."""
-    return Videos(tensors={"frames": decoded(pipeline, latents)}, data={"fps": options.fps})
+    return Videos(tensors={"frames": decode_latents(pipeline, latents)}, data={"fps": options.fps})
 
 
-def decoded(pipeline: Pipeline, latents: Latents) -> Any:
+def decode_latents(pipeline: Pipeline, latents: Latents) -> Any:
     """One after the other, so that an image does not depend on its neighbours; an empty array for no latents."""
     import numpy as np
     import torch

@@ -13,7 +13,7 @@ from ..caching.evidence import flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..models.family import task_of
-from .generate import Generated, Job, generate
+from .generate import Generation, ImageRequest, generate
 from .interface import stage
 
 PROCESS = uuid4().hex
@@ -30,19 +30,19 @@ def denoise_batch(
     """
     import torch
 
-    jobs: dict[str, list[Job]] = {}
+    jobs: dict[str, list[ImageRequest]] = {}
     for index, given in enumerate(inputs):
-        for job in _jobs(options, index, **given):
-            jobs.setdefault(job.form, []).append(job)
+        for job in _build_requests(options, index, **given):
+            jobs.setdefault(job.batch_key, []).append(job)
     pipeline = inputs[0]["pipeline"]
     made: list[list[Latents]] = [[] for _ in inputs]
     with torch.inference_mode():
         for alike in jobs.values():
             for first in range(0, len(alike), options.batch_size):
                 batch = alike[first : first + options.batch_size]
-                for job, latents in zip(batch, _repeated(options, pipeline, batch, observer), strict=True):
+                for job, latents in zip(batch, _generate_batch(options, pipeline, batch, observer), strict=True):
                     made[job.sample].append(latents)
-    return [_together(options, parts) for parts in made]
+    return [_concatenate(options, parts) for parts in made]
 
 
 @stage(
@@ -84,7 +84,7 @@ def denoise(
     return denoise_batch(options, [given | {"image": image, "latents": latents, "mask": mask}], observer)[0]
 
 
-def _jobs(
+def _build_requests(
     options: DenoiseOptions,
     index: int,
     *,
@@ -92,16 +92,16 @@ def _jobs(
     embeddings: Embeddings,
     sample: Sample,
     **start: Any,
-) -> list[Job]:
+) -> list[ImageRequest]:
     """One for each image that the sample asks for."""
     tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
     return [
-        Job(sample=index, embeddings=tensors, seed=sample.seed + shift, start=one, prompt=sample.prompt)
-        for shift, one in enumerate(_starts(options, pipeline, **start))
+        ImageRequest(sample=index, embeddings=tensors, seed=sample.seed + shift, start=one, prompt=sample.prompt)
+        for shift, one in enumerate(_find_starts(options, pipeline, **start))
     ]
 
 
-def _starts(
+def _find_starts(
     options: DenoiseOptions,
     pipeline: Pipeline,
     image: Images | None = None,
@@ -132,12 +132,14 @@ def _starts(
     ]
 
 
-def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], observer: Observer | None) -> list[Latents]:
+def _generate_batch(
+    options: DenoiseOptions, pipeline: Pipeline, jobs: list[ImageRequest], observer: Observer | None
+) -> list[Latents]:
     """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
     begun = time()
     full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
-    setting = repr((options, jobs[0].form))
-    warm: list[Generated] = []
+    setting = repr((options, jobs[0].batch_key))
+    warm: list[Generation] = []
     if setting not in pipeline.warmed:
         decides = options.cache.criterion is not None
         for number in range(options.warmup):
@@ -146,19 +148,24 @@ def _repeated(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job], obse
         pipeline.warmed[setting] = next((run.flops for run in warm if run.flops), flops.NO_WARMUP)
     runs = [generate(options, pipeline, full, observer=observer) for _ in range(options.repeats)]
     when = {"timed_by": PROCESS, "timed_at": [begun, time()]}
-    made = [_one(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
+    made = [_build_latents(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
     return [Latents(tensors=one.tensors, data={**one.data, **when}) for one in made]
 
 
-def _one(
-    position: int, jobs: list[Job], warm: list[Generated], runs: list[Generated], pipeline: Pipeline, setting: str
+def _build_latents(
+    position: int,
+    jobs: list[ImageRequest],
+    warm: list[Generation],
+    runs: list[Generation],
+    pipeline: Pipeline,
+    setting: str,
 ) -> Latents:
     """One image's part of the generations; of their times its share: copies that fill a batch take none."""
     import torch
 
     job, count = jobs[position], len(jobs)
 
-    def own(generated: Generated) -> dict[str, Any]:
+    def own(generated: Generation) -> dict[str, Any]:
         if len(generated.tensors["latents"]) == 1:
             return generated.tensors
         return {name: tensor[position : position + 1] for name, tensor in generated.tensors.items()}
@@ -184,7 +191,7 @@ def _one(
     return Latents(tensors=result, data=data)
 
 
-def _together(options: DenoiseOptions, parts: list[Latents]) -> Latents:
+def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
     """Latents of all the images of one sample: times added up, steps in a row. None at all: an empty batch."""
     import torch
 

@@ -12,7 +12,7 @@ from ..caching.flops import Flops, counted, noted
 from ..models.family import Family, Wanted
 from ..models.pipeline_call import denoise, for_task, watched
 from ..registry import implementation_of
-from ..samplers.noise_levels import calls_of, noise_levels
+from ..samplers.noise_levels import count_calls, read_noise_levels
 
 if TYPE_CHECKING:
     from ..caching.engine import Observer
@@ -22,7 +22,7 @@ SIZE = ("width", "height", "num_frames")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ImageRequest:
     """One image to be denoised."""
 
     sample: int
@@ -35,7 +35,7 @@ class Job:
     prompt: str = ""
 
     @property
-    def form(self) -> str:
+    def batch_key(self) -> str:
         """Jobs of one form can be denoised together."""
         shapes = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.embeddings.items()}
         # An image, be it PIL's or a tensor, must be of the same kind and size.
@@ -46,7 +46,7 @@ class Job:
 
 
 @dataclass(kw_only=True)
-class Generated:
+class Generation:
     """What one generation gave."""
 
     tensors: dict[str, Any]
@@ -63,22 +63,22 @@ class Generated:
 def generate(
     options: DenoiseOptions,
     pipeline: Pipeline,
-    jobs: list[Job],
+    jobs: list[ImageRequest],
     note: str = "",
     *,
     count_flops: bool = False,
     observer: Observer | None = None,
-) -> Generated:
+) -> Generation:
     """Denoises jobs of one form together.
 
     All noise comes from each job's own generator, on the CPU, so that a seed means the same on every device and
     whatever the neighbours are. count_flops: for a warm-up; the denoiser is called once more afterwards. observer: sees
     every computed call of the denoiser; calibration records with it.
     """
-    from ..metrics.timing import StepClock, wait_for
+    from ..metrics.timing import StepClock, wait_for_device
 
     pipe, family = pipeline.pipe, pipeline.family
-    wanted, embeddings = _wanted(options, pipeline, jobs), _joined([job.embeddings for job in jobs])
+    wanted, embeddings = _build_call(options, pipeline, jobs), _concatenate([job.embeddings for job in jobs])
     schedule = pipe.scheduler
     pipe.scheduler = implementation_of("sampler", options.sampler)(pipe, options.sampler)
     label = f"{options.cache.name if options.cache.name != 'none' else 'no cache'}{f' ({note})' if note else ''}"
@@ -89,7 +89,7 @@ def generate(
 
         names = [name for name in (family.denoiser, family.denoiser_2) if name]
         denoisers = [part for name in names if (part := getattr(called, name, None))]
-        run = run_of(called, family, wanted, len(jobs))
+        run = build_run(called, family, wanted, len(jobs))
         with (
             attached(denoisers, family.blocks, options.cache, run, observer=observer) as trace,
             noted(denoisers if count_flops else []) as calls,
@@ -100,11 +100,11 @@ def generate(
                 trace.end_step()
 
             with watched(called.scheduler, wanted.generator, on_step):
-                wait_for(pipeline.device)
+                wait_for_device(pipeline.device)
                 began = perf_counter()
                 clock.start()
                 made = denoise(family, called, pipeline.model, embeddings, wanted)
-                wait_for(pipeline.device)
+                wait_for_device(pipeline.device)
                 seconds = perf_counter() - began
         flops = None
         if count_flops:
@@ -113,16 +113,16 @@ def generate(
     finally:
         pipe.scheduler = schedule
     size = {name: getattr(wanted, name) for name in SIZE}
-    return Generated(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
+    return Generation(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
 
 
-def run_of(called: Any, family: Family, wanted: Wanted, images: int) -> Run:
+def build_run(called: Any, family: Family, wanted: Wanted, images: int) -> Run:
     """The generation as cache strategies see it."""
     size = (wanted.width, wanted.height, wanted.num_frames)
     return Run(
-        steps=lambda: calls_of(called),
-        sigmas=lambda: noise_levels(called.scheduler)[-calls_of(called) :],
-        timesteps=lambda: called.scheduler.timesteps[-calls_of(called) :].tolist(),
+        steps=lambda: count_calls(called),
+        sigmas=lambda: read_noise_levels(called.scheduler)[-count_calls(called) :],
+        timesteps=lambda: called.scheduler.timesteps[-count_calls(called) :].tolist(),
         images=images,
         flow=family.schedule == "flow",
         channels=2 if family.schedule == "cogvideox" else 1,
@@ -130,7 +130,7 @@ def run_of(called: Any, family: Family, wanted: Wanted, images: int) -> Run:
     )
 
 
-def _wanted(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> Wanted:
+def _build_call(options: DenoiseOptions, pipeline: Pipeline, jobs: list[ImageRequest]) -> Wanted:
     """What the pipeline is called for. One job gives plain values, several give lists."""
     import torch
 
@@ -151,7 +151,7 @@ def _wanted(options: DenoiseOptions, pipeline: Pipeline, jobs: list[Job]) -> Wan
     )
 
 
-def _joined(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
+def _concatenate(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
     """Embeddings of several images, one behind the other."""
     import torch
 

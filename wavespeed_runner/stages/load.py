@@ -34,7 +34,7 @@ _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "componen
 def _weights(options: LoadOptions) -> list[str]:
     """What the weights are: also those of another folder that a single-file checkpoint is completed from, and what is
     loaded on top of them."""
-    model, learned = options.model, adapters.identity(options.adapters)
+    model, learned = options.model, adapters.identify_adapters(options.adapters)
     if model.init is not Init.pretrained:
         return [model.init.value, *learned]
     family = implementation_of("model", model)
@@ -67,11 +67,11 @@ def load(options: LoadOptions) -> Pipeline:
     assert isinstance(options.memory, memory.MemorySettings)
     settings = options.memory
     appliers = {
-        "adapters": lambda pipe: adapters.apply(pipe, options.adapters),
-        "memory": lambda pipe: memory.place(pipe, settings, device, dtype),
+        "adapters": lambda pipe: adapters.apply_adapters(pipe, options.adapters),
+        "memory": lambda pipe: memory.apply_memory(pipe, settings, device, dtype),
     }
     for step in ORDER:
         if step.group in appliers:
             pipe = appliers[step.group](pipe)
-    engaged = {"adapters": adapters.evidence(pipe, options.adapters), "memory": memory.evidence(pipe)}
+    engaged = {"adapters": adapters.collect_evidence(pipe, options.adapters), "memory": memory.collect_evidence(pipe)}
     return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)

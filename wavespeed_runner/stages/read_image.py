@@ -32,11 +32,11 @@ class ReadMaskOptions(ReadImageOptions):
 
 def _image_file(options: ReadImageOptions) -> str:
     """What is in the file, so that stored results follow it, wherever it lies."""
-    return _checked("image", options.path)
+    return _check_file("image", options.path)
 
 
 def _mask_file(options: ReadMaskOptions) -> str:
-    return _checked("mask", options.path)
+    return _check_file("mask", options.path)
 
 
 @stage("read_image", options=ReadImageOptions, identity=_image_file, ignores=("path",))
@@ -45,16 +45,16 @@ def read_image(options: ReadImageOptions) -> Images:
 
     It is turned as its EXIF orientation says; what is transparent in it shows white.
     """
-    return _fitted(options, _flat(_opened("image", options.path), "white", "RGB"))
+    return _fit(options, _flatten(_open_image("image", options.path), "white", "RGB"))
 
 
 @stage("read_mask", options=ReadMaskOptions, identity=_mask_file, ignores=("path",))
 def read_mask(options: ReadMaskOptions) -> Images:
     """One image in shades of grey, cut as `read_image` cuts; what is transparent in it is black."""
-    return _fitted(options, _flat(_opened("mask", options.path), "black", "L"))
+    return _fit(options, _flatten(_open_image("mask", options.path), "black", "L"))
 
 
-def _checked(key: str, path: str) -> str:
+def _check_file(key: str, path: str) -> str:
     """Digest of the file. Reading the whole image, once, finds what is wrong with it before anything is loaded."""
     try:
         facts = packaged(path).stat()
@@ -62,17 +62,17 @@ def _checked(key: str, path: str) -> str:
         raise ConfigError(f"{key}={error}") from None
     except OSError as error:
         raise ConfigError(f"{key}={path}: {error.strerror or error}; give a PNG, JPEG or WebP file") from None
-    return _digest(key, path, facts.st_mtime_ns, facts.st_size)
+    return _hash_file(key, path, facts.st_mtime_ns, facts.st_size)
 
 
 @lru_cache(maxsize=64)
-def _digest(key: str, path: str, changed: int, size: int) -> str:
+def _hash_file(key: str, path: str, changed: int, size: int) -> str:
     """changed and size: another file under the old name is read anew."""
-    _opened(key, path)
+    _open_image(key, path)
     return sha256(packaged(path).read_bytes()).hexdigest()
 
 
-def _opened(key: str, path: str) -> Any:
+def _open_image(key: str, path: str) -> Any:
     from PIL import Image, ImageOps
 
     try:
@@ -87,7 +87,7 @@ def _opened(key: str, path: str) -> Any:
         raise ConfigError(f"{key}={path}: {what}; give a PNG, JPEG or WebP file") from None
 
 
-def _flat(image: Any, ground: str, mode: str) -> Any:
+def _flatten(image: Any, ground: str, mode: str) -> Any:
     """8 bits a channel, on a ground of one colour."""
     import numpy as np
     from PIL import Image
@@ -100,7 +100,7 @@ def _flat(image: Any, ground: str, mode: str) -> Any:
     return image.convert(mode)
 
 
-def _fitted(options: ReadImageOptions, image: Any) -> Images:
+def _fit(options: ReadImageOptions, image: Any) -> Images:
     import numpy as np
     from PIL import Image, ImageOps
 

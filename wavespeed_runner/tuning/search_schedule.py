@@ -152,19 +152,19 @@ class Search:
 
 def _images(options: Any, inputs: list[dict[str, Any]]) -> tuple[list[Latents], list[Any]]:
     """Latents of every sample, and the images: uint8 arrays."""
-    from ..stages.decode import decoded
+    from ..stages.decode import decode_latents
     from ..stages.denoise import denoise_batch
 
     made = denoise_batch(options, inputs)
-    pixels = [decoded(inputs[0]["pipeline"], latents) for latents in made]
+    pixels = [decode_latents(inputs[0]["pipeline"], latents) for latents in made]
     return made, [image for several in pixels for image in several.reshape(-1, *several.shape[-3:])]
 
 
 def _likeness(images: list[Any], reference: list[Any]) -> float:
     """Mean SSIM; of videos over all frames."""
-    from ..metrics.quality import compare
+    from ..metrics.quality import compare_images
 
-    values = [compare(one, other)["ssim"] for one, other in zip(images, reference, strict=True)]
+    values = [compare_images(one, other)["ssim"] for one, other in zip(images, reference, strict=True)]
     return sum(value for value in values if value is not None) / len(values)
 
 

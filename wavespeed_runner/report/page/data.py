@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ...execution.trace_files import Row as Decision
 from ...execution.trace_files import rows as decisions
-from ...metrics.statistics import Interval, Point, front
+from ...metrics.statistics import Interval, Point, find_pareto_front
 from ...records.summary import Quality
 from ..judging import paces, reference_times, worth_their_time
 from ..rows import Row, Sweep
@@ -130,7 +130,7 @@ def _on_front(rows: Sequence[Row], metric: str, costs: Sequence[float | None]) -
     return [
         place
         for members in groups.values()
-        for (place, _), stands in zip(members, front([point for _, point in members]), strict=True)
+        for (place, _), stands in zip(members, find_pareto_front([point for _, point in members]), strict=True)
         if stands
     ]
 
