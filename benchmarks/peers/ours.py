@@ -103,7 +103,7 @@ def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[No
 
 def strategy(model: Model, *overrides: str) -> Any:
     """The strategy that these overrides compose, with its numbers filled in."""
-    from wavespeed_runner.caching.calibration.resolve import filled
+    from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
     from wavespeed_runner.config.compose import compose_job, composer
     from wavespeed_runner.config.schema import typed
 
@@ -111,12 +111,12 @@ def strategy(model: Model, *overrides: str) -> Any:
     own = [f"model={model.name if shipped else 'demo'}", "device=cpu", *overrides]
     with composer(None):
         config = typed(compose_job(own, own))
-    return filled(config, model.family)[0].cache if shipped else with_numbers(model, config.cache)
+    return resolve_cache_numbers(config, model.family)[0].cache if shipped else with_numbers(model, config.cache)
 
 
 def with_numbers(model: Model, cache: Any) -> Any:
-    """What `filled` does, from a calibration that is in no file."""
-    from wavespeed_runner.caching.predictors.fitted import best_schedule
+    """What `resolve_cache_numbers` does, with numbers from a calibration that is in no file."""
+    from wavespeed_runner.caching.predictors.fitted import find_best_schedule
     from wavespeed_runner.caching.window import head_blocks
 
     found = recorded(model)
@@ -125,7 +125,7 @@ def with_numbers(model: Model, cache: Any) -> Any:
     if cache.criterion.name == "planned":
         count, first = cache.criterion.computed, cache.criterion.first
         own = {name: getattr(cache.predictor, name) for name in ("history", "ridge", "order")}
-        steps = best_schedule(found.gram[0], count, first=first, **own)
+        steps = find_best_schedule(found.gram[0], count, first=first, **own)
         cache = replace(cache, criterion=replace(cache.criterion, schedule=[step + 1 for step in steps]))
     if cache.criterion.name == "magnitude_ratio":
         cache = replace(cache, criterion=replace(cache.criterion, ratios=found.ratios))
@@ -135,12 +135,17 @@ def with_numbers(model: Model, cache: Any) -> Any:
 @lru_cache(maxsize=1)
 def recorded(model: Model) -> Any:
     """A calibration, by the code of `python -m wavespeed_runner calibrate`."""
-    from wavespeed_runner.caching.calibration.recorder import Recorder, calibration_from, numbers_of, watching
+    from wavespeed_runner.caching.calibration.recorder import (
+        Recorder,
+        build_calibration,
+        build_recording_cache,
+        summarize_recording,
+    )
 
     numbers = []
     for prompt in calibration()[:TAKEN]:
         pipe, recorder = model.fresh(), Recorder()
-        with each_call(pipe, model, watching(), recorder):
+        with each_call(pipe, model, build_recording_cache(), recorder):
             model.latents(pipe, prompt, model.encode(prompt), model.steps)
-        numbers += numbers_of(recorder)
-    return calibration_from({}, {}, numbers)
+        numbers += summarize_recording(recorder)
+    return build_calibration({}, {}, numbers)

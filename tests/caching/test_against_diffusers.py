@@ -81,7 +81,7 @@ def test_magcache_gives_the_latents_of_diffusers(which, threshold, limit, retent
     strategy = MagCache(
         signal=NoSignal(),
         criterion=MagnitudeRatio(
-            threshold=threshold, ratios=list(published.ratios("black-forest-labs/FLUX.1-dev").ratios)
+            threshold=threshold, ratios=list(published.find_ratios("black-forest-labs/FLUX.1-dev").ratios)
         ),
         predictor=Reuse(),
         start=int(retention * 28 + 0.5)

@@ -13,8 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from training.scenes import held_out
-from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace, Polynomial, as_text, file_name, key_of
-from wavespeed_runner.caching.calibration.file import head, load, save
+from wavespeed_runner.caching.calibration.data import (
+    Calibration,
+    ModelTrace,
+    Polynomial,
+    build_file_name,
+    build_key,
+    format_key,
+)
+from wavespeed_runner.caching.calibration.file import load, load_key, save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Config, typed
@@ -34,7 +41,7 @@ def config(*overrides: str) -> Config:
 
 
 def text(*overrides: str) -> str:
-    return as_text(key_of(config(*overrides)))
+    return format_key(build_key(config(*overrides)))
 
 
 def test_the_key_is_readable_and_says_what_the_numbers_hang_on():
@@ -84,7 +91,7 @@ def test_a_image_to_start_from_brings_its_strength_into_the_key():
 
 def test_two_denoising_stages_have_no_common_calibration():
     with pytest.raises(ConfigError, match=r"graph\.stages: 2 of them denoise"):
-        key_of(config("graph=hires_fix"))
+        build_key(config("graph=hires_fix"))
 
 
 numbers = st.floats(min_value=0, max_value=10, allow_nan=False).map(lambda x: float(f"{x:.6g}"))
@@ -137,7 +144,7 @@ def test_what_is_written_is_read(tmp_path, calibration):
     path = tmp_path / "c.yaml"
     save(calibration, path)
     assert load(path) == calibration
-    assert head(path) == calibration.key
+    assert load_key(path) == calibration.key
     assert [file.name for file in tmp_path.iterdir()] == ["c.yaml"]
 
 
@@ -211,7 +218,7 @@ def test_no_damage_is_worse_than_one_line(tmp_path, data):
     at, length = data.draw(st.integers(0, len(raw))), data.draw(st.integers(0, 40))
     path = tmp_path / "c.yaml"
     path.write_bytes(raw[:at] + data.draw(st.binary(max_size=8)) + raw[at + length :])
-    for read in (load, head):
+    for read in (load, load_key):
         try:
             read(path)
         except ConfigError as error:
@@ -225,7 +232,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path):
 
 def test_file_names_tell_models_steps_and_keys_apart():
     here = {
-        file_name(key_of(config(*o)))
+        build_file_name(build_key(config(*o)))
         for o in ([], ["steps=20"], ["width=96"], ["model=demo_unet"], ["model.init=tiny"])
     }
     assert len(here) == 5
@@ -236,7 +243,7 @@ def test_file_names_tell_models_steps_and_keys_apart():
 @pytest.mark.parametrize("path", SHIPPED_FILES, ids=lambda path: path.stem)
 def test_shipped_calibrations_are_of_the_models_as_they_come(path: Path):
     calibration = load(path)
-    assert calibration.key == key_of(config(f"model={path.stem}"))
+    assert calibration.key == build_key(config(f"model={path.stem}"))
     assert path.stat().st_size < 60_000
 
 

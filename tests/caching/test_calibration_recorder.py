@@ -17,13 +17,13 @@ from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.caching.calibration.file import load
 from wavespeed_runner.caching.calibration.recorder import (
     Recorder,
-    calibration_from,
-    fitted_polynomial,
-    numbers_of,
-    watching,
+    build_calibration,
+    build_recording_cache,
+    fit_polynomial,
+    summarize_recording,
 )
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange
-from wavespeed_runner.caching.predictors.fitted import weights
+from wavespeed_runner.caching.predictors.fitted import fit_weights
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import ModelChange
 from wavespeed_runner.cli import thresholds
@@ -38,7 +38,7 @@ def recorded(generated: Generated, steps: int = STEPS) -> tuple[Recorder, Any]:
     """What an observer keeps of an uncached generation, and its latents."""
     recorder = Recorder()
     run = Run(steps=lambda: steps, sigmas=lambda: [1 - i / steps for i in range(steps)])
-    with attached([generated.denoiser], FLUX.blocks, watching(), run, observer=recorder) as trace:
+    with attached([generated.denoiser], FLUX.blocks, build_recording_cache(), run, observer=recorder) as trace:
         latents = generated.denoise(steps=steps, on_step=trace.end_step)
     return recorder, latents
 
@@ -54,28 +54,28 @@ def test_looking_on_changes_nothing(plain):
 
 def test_each_guidance_branch_is_recorded_by_itself(guided):
     recorder, _ = recorded(guided)
-    runs = numbers_of(recorder)
+    runs = summarize_recording(recorder)
     assert {run.branch for run in runs} == {"cond", "uncond"}
     assert all(len(run.sigmas) == len(run.ratios) == STEPS for run in runs)
-    calibration = calibration_from({}, {}, runs)
+    calibration = build_calibration({}, {}, runs)
     assert set(calibration.signals["first_block_residual"]) == set(calibration.model) == {"cond", "uncond"}
 
 
 def test_every_signal_that_the_model_offers_is_recorded(of_plain):
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     assert {"first_block_residual", "first_block_output", "modulated_input", "model_change"} <= set(numbers.signals)
 
 
 def test_changes_are_those_that_a_strategy_measures(plain, of_plain):
     """The engine, on the same generation with a threshold that allows nothing, compares with the step before."""
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     _, trace = plain.run(fbcache(1e-9), steps=STEPS)
     measured = [decision.signal for decision in trace.decisions][1:]
     assert [row[-1] for row in numbers.signals["first_block_residual"]] == measured
 
 
 def test_changes_against_every_earlier_step_in_float64(of_plain):
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     kept = [tensor.double() for tensor in of_plain.branches["cond"].signals["modulated_input"]]
     expected = [
         [float((kept[i] - kept[j]).abs().mean() / kept[j].abs().mean()) for j in range(i)] for i in range(1, STEPS)
@@ -88,7 +88,7 @@ def test_changes_against_every_earlier_step_in_float64(of_plain):
 
 def test_the_models_own_trace_is_what_easycache_measures(plain, of_plain):
     """Its level after one computed step is k c; with a threshold of 0 every step is computed."""
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     cache = CacheConfig(
         name="custom", signal=ModelChange(), criterion=PredictedChange(threshold=0.0), predictor=Reuse()
     )
@@ -100,7 +100,7 @@ def test_the_models_own_trace_is_what_easycache_measures(plain, of_plain):
 
 
 def test_rates_over_several_steps_in_float64(of_plain):
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     kept = of_plain.branches["cond"]
     x, out = ([t.double() for t in tensors] for tensors in (kept.latents, kept.outputs))
     for i in range(1, STEPS):
@@ -116,12 +116,12 @@ def test_ratios_are_those_of_diffusers_own_calibration(plain, of_plain, capsys):
     finally:
         plain.denoiser.disable_cache()
     (theirs,) = re.findall(r"^\[([\d., e-]+)\]$", capsys.readouterr().out, re.MULTILINE)
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     np.testing.assert_allclose(numbers.ratios, [float(r) for r in theirs.split(",")], rtol=1e-5)
 
 
 def test_gram_matrices_in_float64(of_plain):
-    (numbers,) = numbers_of(of_plain)
+    (numbers,) = summarize_recording(of_plain)
     for blocks in (0, 1):
         residuals = of_plain.branches["cond"].residuals[blocks]
         flat = np.stack([one["hidden_states"].double().flatten().numpy() for one in residuals])
@@ -150,13 +150,13 @@ def test_digits_of_a_written_gram_matrix_suffice(of_plain):
     rounded = [[float(f"{x:.10g}") for x in row[: i + 1]] for i, row in enumerate(exact.tolist())]
     full = [row[: i + 1] for i, row in enumerate(exact.tolist())]
     for history, step in (((3, 4, 5), 6), ((10, 11, 12), 15), ((20, 24, 26), 27)):
-        np.testing.assert_allclose(weights(rounded, history, step), weights(full, history, step), atol=1e-4)
+        np.testing.assert_allclose(fit_weights(rounded, history, step), fit_weights(full, history, step), atol=1e-4)
 
 
 def test_runs_are_averaged(guided):
     recorder, _ = recorded(guided)
-    runs = numbers_of(recorder)
-    made = calibration_from({}, {}, runs)
+    runs = summarize_recording(recorder)
+    made = build_calibration({}, {}, runs)
     one, other = (run.gram[0] for run in runs)
     lower = [row[-1] for row in made.gram[0]]
     np.testing.assert_allclose(lower, np.diag((one + other) / 2), rtol=1e-9)
@@ -168,7 +168,7 @@ def test_the_polynomial_is_the_least_squares_one():
     rng = np.random.default_rng(3)
     x = rng.uniform(0.02, 0.4, 60)
     y = 3 * x**4 - x**2 + 0.5 * x + 0.1 + rng.normal(0, 0.01, 60)
-    fit = fitted_polynomial(list(zip(x, y, strict=True)))
+    fit = fit_polynomial(list(zip(x, y, strict=True)))
     exact, *_ = np.linalg.lstsq(np.vander(x, 5), y, rcond=None)
     np.testing.assert_allclose(np.polyval(fit.coefficients, x), np.vander(x, 5) @ exact, rtol=1e-6)
     np.testing.assert_allclose(fit.error, np.sqrt(np.mean((np.vander(x, 5) @ exact - y) ** 2)), rtol=1e-4)
@@ -176,7 +176,7 @@ def test_the_polynomial_is_the_least_squares_one():
 
 
 def test_too_few_points_give_no_polynomial():
-    assert fitted_polynomial([(0.1, 0.2)] * 20) is None
+    assert fit_polynomial([(0.1, 0.2)] * 20) is None
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from wavespeed_runner.caching.calibration.data import Calibration, as_text, key_of
+from wavespeed_runner.caching.calibration.data import Calibration, build_key, format_key
 from wavespeed_runner.caching.calibration.file import load, save
-from wavespeed_runner.caching.calibration.resolve import SHIPPED, filled
+from wavespeed_runner.caching.calibration.resolve import SHIPPED, resolve_cache_numbers
 from wavespeed_runner.caching.criteria import published
-from wavespeed_runner.caching.predictors.fitted import best_schedule, error
+from wavespeed_runner.caching.predictors.fitted import find_best_schedule, fit_error
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Config, as_data, typed
 from wavespeed_runner.errors import ConfigError
@@ -33,7 +33,7 @@ def config(*overrides: str) -> Config:
 
 
 def fill(given: Config):
-    return filled(given, implementation_of("model", given.model))
+    return resolve_cache_numbers(given, implementation_of("model", given.model))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_calibration_of_this_very_run_fills_in(demo):
     given, told = fill(config("cache=teacache"))
     assert given.cache.criterion.coefficients == demo.polynomial.coefficients
     assert given.cache.criterion.range == demo.polynomial.range
-    assert given.cache.calibrated_for == as_text(demo.key)
+    assert given.cache.calibrated_for == format_key(demo.key)
     assert [(one.key, one.why) for one in told] == [("cache.criterion.coefficients", "calibration demo (shipped)")]
 
 
@@ -77,7 +77,7 @@ def test_a_plan_has_as_many_steps_as_asked_for_and_no_swap_is_better(demo):
     def left(steps: list[int]) -> float:
         skipped = [step for step in range(28) if step + 1 not in steps]
         before = [[s - 1 for s in steps if s - 1 < step][-3:] for step in skipped]
-        return sum(error(gram, tuple(history), step) for history, step in zip(before, skipped, strict=True))
+        return sum(fit_error(gram, tuple(history), step) for history, step in zip(before, skipped, strict=True))
 
     best = left(schedule)
     for out in schedule[3:-1]:
@@ -87,7 +87,7 @@ def test_a_plan_has_as_many_steps_as_asked_for_and_no_swap_is_better(demo):
 
 def test_a_schedule_that_a_search_has_found_comes_before_the_formula(demo, tmp_path):
     found = [1, 2, 3, 4, 8, 28]
-    assert found != [s + 1 for s in best_schedule(demo.gram[0], 6, first=3)]
+    assert found != [s + 1 for s in find_best_schedule(demo.gram[0], 6, first=3)]
     save(replace(demo, schedules={6: found}), tmp_path / "searched.yaml")
     given, _ = fill(config("cache=planned", "cache.computed=6", f"cache.calibration={tmp_path}/searched.yaml"))
     assert given.cache.criterion.schedule == found
@@ -103,8 +103,8 @@ def test_what_the_yaml_gives_comes_first():
 
 def test_a_named_file_comes_before_published_numbers_and_these_before_other_files(demo, tmp_path):
     flux = ["model=flux", "cache=teacache", f"outputs={tmp_path}"]
-    row = published.row(FLUX_DEV)
-    own = replace(demo, key=key_of(config(*flux)))
+    row = published.find_polynomial(FLUX_DEV)
+    own = replace(demo, key=build_key(config(*flux)))
     save(own, tmp_path / "calibrations" / "own.yaml")
     given, told = fill(config(*flux))
     assert given.cache.criterion.coefficients == list(row.coefficients)
@@ -122,7 +122,7 @@ def test_ones_own_calibration_comes_before_the_shipped_one(demo, tmp_path):
 
 def test_a_rehearsal_takes_published_numbers_and_says_that_its_weights_are_random():
     given, told = fill(config("model=flux", "model.init=tiny", "cache=magcache"))
-    assert given.cache.criterion.ratios == list(published.ratios(FLUX_DEV).ratios)
+    assert given.cache.criterion.ratios == list(published.find_ratios(FLUX_DEV).ratios)
     assert told[0].why.endswith("model.init=tiny has random weights")
 
 
@@ -133,7 +133,7 @@ def test_a_rehearsal_takes_no_calibration_of_the_real_weights():
 
 def test_a_published_polynomial_of_something_else_that_is_watched_is_not_taken():
     """That published for HiDream-Dev is of the image tokens; here the time embedding is watched."""
-    assert published.row("HiDream-ai/HiDream-I1-Dev").watched == "hidden_states"
+    assert published.find_polynomial("HiDream-ai/HiDream-I1-Dev").watched == "hidden_states"
     with pytest.raises(ConfigError, match=r"cache\.criterion\.coefficients=null: cache=teacache needs a calibration"):
         fill(config("model=hidream_dev", "cache=teacache"))
 
@@ -227,8 +227,8 @@ def test_a_polynomial_is_that_of_the_signals_own_variant():
     overrides = ("model=wan21", *parts)
     plain = fill(config(*overrides))[0].cache.criterion.coefficients
     other = fill(config(*overrides, "cache.signal.variant=ret_steps"))[0].cache.criterion.coefficients
-    assert plain == list(published.row("Wan-AI/Wan2.1-T2V-1.3B-Diffusers").coefficients)
-    assert other == list(published.row("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "ret_steps").coefficients)
+    assert plain == list(published.find_polynomial("Wan-AI/Wan2.1-T2V-1.3B-Diffusers").coefficients)
+    assert other == list(published.find_polynomial("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "ret_steps").coefficients)
 
 
 def test_what_is_given_beside_an_open_key_stays():

@@ -15,7 +15,13 @@ from tests.caching.generate import fbcache
 from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace
 from wavespeed_runner.caching.calibration.file import load
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
-from wavespeed_runner.caching.calibration.simulate import asked, pieces, predicted, remark, with_threshold
+from wavespeed_runner.caching.calibration.simulate import (
+    collect_levels,
+    explain_idle_threshold,
+    replace_threshold,
+    simulate,
+    simulate_thresholds,
+)
 from wavespeed_runner.caching.criteria.schedules import Never
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, MagnitudeRatio, PredictedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -85,9 +91,9 @@ def test_foretold_steps_are_near_those_of_real_runs_on_other_prompts(strategy, m
     cache = planned(f"cache={strategy}").config.cache
     differences = []
     for threshold in THRESHOLDS[strategy]:
-        one = with_threshold(cache, threshold)
+        one = replace_threshold(cache, threshold)
         real = [len(steps) for steps in model.computed(one)]
-        foretold = len(predicted(demo, one).computed)
+        foretold = len(simulate(demo, one).computed)
         print(f"{strategy} {threshold}: foretold {foretold}, real {real}")
         differences.append(foretold - median(real))
     assert max(map(abs, differences)) <= 2
@@ -96,17 +102,17 @@ def test_foretold_steps_are_near_those_of_real_runs_on_other_prompts(strategy, m
 
 def test_a_schedule_is_foretold_exactly(model, demo):
     cache = planned("cache=magcache").config.cache
-    steps = predicted(demo, cache).computed
+    steps = simulate(demo, cache).computed
     assert 8 <= len(steps) < 28
     assert model.computed(cache) == [steps] * 3
 
 
 def test_the_window_and_the_limits_are_those_that_run(demo):
     everything = fbcache(1e9, start=0.3, end=0.8, max_consecutive_cache_hits=2)
-    reused = set(range(1, 29)) - set(predicted(demo, everything).computed)
+    reused = set(range(1, 29)) - set(simulate(demo, everything).computed)
     assert reused == {10, 11, 13, 14, 16, 17, 19, 20, 22, 23}
-    assert predicted(demo, replace(everything, max_cache_hits=3)).computed == sorted({*range(1, 29)} - {10, 11, 13})
-    forced = predicted(demo, fbcache(1e9, warmup_steps=4, force_last_step=True)).computed
+    assert simulate(demo, replace(everything, max_cache_hits=3)).computed == sorted({*range(1, 29)} - {10, 11, 13})
+    forced = simulate(demo, fbcache(1e9, warmup_steps=4, force_last_step=True)).computed
     assert forced == [1, 2, 3, 4, 28]
 
 
@@ -122,9 +128,9 @@ def small(rows: list[list[float]], rate: list[list[float]] | None = None) -> Cal
 def test_changes_against_the_last_computed_step_worked_by_hand():
     """Step 2 changes by .1: reused. Step 3 by .3 against step 1: computed. Step 4 by .15 against step 3: reused."""
     rows = [[0.1], [0.3, 0.25], [0.5, 0.4, 0.15]]
-    assert predicted(small(rows), fbcache(0.2)).computed == [1, 3]
-    assert predicted(small(rows), fbcache(0.35)).computed == [1, 4]
-    assert predicted(small(rows), fbcache(0.35)).levels == [(0.1, False), (0.3, False), (0.5, True)]
+    assert simulate(small(rows), fbcache(0.2)).computed == [1, 3]
+    assert simulate(small(rows), fbcache(0.35)).computed == [1, 4]
+    assert simulate(small(rows), fbcache(0.35)).levels == [(0.1, False), (0.3, False), (0.5, True)]
 
 
 def test_accumulated_changes_worked_by_hand():
@@ -133,7 +139,7 @@ def test_accumulated_changes_worked_by_hand():
         name="custom", signal=FirstBlockOutput(), criterion=AccumulatedChange(threshold=0.3), predictor=Reuse()
     )
     rows = [[0.1], [0.3, 0.25], [0.5, 0.4, 0.15]]
-    assert predicted(small(rows), cache).computed == [1, 3]
+    assert simulate(small(rows), cache).computed == [1, 3]
 
 
 def test_predicted_changes_worked_by_hand():
@@ -144,14 +150,14 @@ def test_predicted_changes_worked_by_hand():
     cache = CacheConfig(
         name="custom", signal=ModelChange(), criterion=PredictedChange(threshold=0.3), predictor=Reuse()
     )
-    assert predicted(small(rows, rate), cache).computed == [1, 2, 4, 5]
-    eased = with_threshold(cache, 0.55)
-    assert predicted(small(rows, rate), eased).computed == [1, 2, 4]
+    assert simulate(small(rows, rate), cache).computed == [1, 2, 4, 5]
+    eased = replace_threshold(cache, 0.55)
+    assert simulate(small(rows, rate), eased).computed == [1, 2, 4]
 
 
 def test_where_nothing_can_be_compared_a_step_is_computed():
     rows: list[list[Any]] = [[None], [None, 0.1], [None, 0.1, 0.1]]
-    assert predicted(small(rows), fbcache(1.0)).computed == [1, 2]
+    assert simulate(small(rows), fbcache(1.0)).computed == [1, 2]
 
 
 @st.composite
@@ -179,7 +185,7 @@ def test_pieces_are_all_there_is(kind, rows, data):
         ),
     }
     cache, calibration = parts[kind], small(rows)
-    found = list(pieces(calibration, cache))
+    found = list(simulate_thresholds(calibration, cache))
     starts = [start for start, _ in found]
     assert starts == sorted(set(starts))
     assert found[0][1].computed == list(range(1, steps + 1))
@@ -188,17 +194,17 @@ def test_pieces_are_all_there_is(kind, rows, data):
     within = [told for start, told in found if start <= threshold][-1]
     # At the very level that ends a piece, criteria that ask for `level <= threshold` are one unit ahead.
     if not any(abs(start - threshold) < 1e-12 for start in starts):
-        assert predicted(calibration, with_threshold(cache, threshold)).computed == within.computed
+        assert simulate(calibration, replace_threshold(cache, threshold)).computed == within.computed
 
 
 def test_what_cannot_be_replayed_is_said(demo):
     cache = fbcache(0.1, blocks=2)
     with pytest.raises(ConfigError, match="with the default values only"):
-        predicted(demo, cache)
+        simulate(demo, cache)
     with pytest.raises(ConfigError, match="cache/signal=first_block_residual: the calibration has no trace of it"):
-        predicted(replace(demo, signals={}), fbcache(0.1))
+        simulate(replace(demo, signals={}), fbcache(0.1))
     with pytest.raises(ConfigError, match="cache/criterion=never: it has no threshold"):
-        with_threshold(replace(cache, criterion=Never()), 0.1)
+        replace_threshold(replace(cache, criterion=Never()), 0.1)
 
 
 def test_remarks_name_the_threshold_that_would_decide(model):
@@ -209,32 +215,32 @@ def test_remarks_name_the_threshold_that_would_decide(model):
         job = ImageRequest(sample=0, embeddings=model.encoded[0].tensors, seed=model.samples[0].seed, start={})
         with torch.inference_mode():
             trace = generate(replace(model.options, cache=cache), model.pipeline, [job]).trace
-        return asked([{"steps": trace.steps_as_data([0.0] * 28)}])
+        return collect_levels([{"steps": trace.steps_as_data([0.0] * 28)}])
 
     levels = of(inert)
     lowest = min(level for level, _ in levels)
-    said = remark(levels, "cache.x")
+    said = explain_idle_threshold(levels, "cache.x")
     assert said.startswith(f"the cache never hit: cache.x must be above {lowest:.4g}")
     assert sum(not computed for _, computed in of(fbcache(lowest * 1.001))) == 1
     assert all(computed for _, computed in of(fbcache(lowest)))
     levels = of(cliff)
     highest = max(level for level, _ in levels)
-    assert f"cache.x decided nothing: below {highest:.4g}" in remark(levels, "cache.x")
+    assert f"cache.x decided nothing: below {highest:.4g}" in explain_idle_threshold(levels, "cache.x")
     assert any(computed for _, computed in of(fbcache(highest)))
-    assert remark(of(fbcache(0.1)), "cache.x") == ""
-    assert remark([], "cache.x") == ""
+    assert explain_idle_threshold(of(fbcache(0.1)), "cache.x") == ""
+    assert explain_idle_threshold([], "cache.x") == ""
 
 
 def test_levels_of_all_branches_are_asked():
     branches = {"cond": {"computed": True, "level": 0.1}, "uncond": {"computed": False, "level": 0.2}}
     steps = [{"computed": True, "level": None}, {"computed": True, "level": 0.1, "branches": branches}]
-    assert asked([{"steps": steps}]) == [(0.1, True), (0.2, False)]
+    assert collect_levels([{"steps": steps}]) == [(0.1, True), (0.2, False)]
 
 
 def test_the_command_prints_every_count(capsys, demo):
     assert main(["cache=fbcache", "device=cpu"]) == 0
     out = capsys.readouterr().out
-    found = list(pieces(demo, fbcache(0.1)))
+    found = list(simulate_thresholds(demo, fbcache(0.1)))
     least, most = found[1][0], found[-1][0]
     assert f"inert up to {least:.4g}; above {most:.4g} everything that may be skipped is" in out
     assert "cache.residual_diff_threshold  computed  steps" in out

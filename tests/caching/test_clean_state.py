@@ -23,7 +23,7 @@ from tests.models.staged import encoded
 from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import image
 from wavespeed_runner.artifacts import Embeddings, Images, Pipeline
-from wavespeed_runner.caching.calibration.data import file_name, key_of
+from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange, RelativeChange
@@ -272,9 +272,9 @@ def test_a_fitted_predictor_of_a_sampler_that_calls_twice(planned: Any, tmp_path
     """Calibrated, planned and run in calls of the denoiser."""
 
     plain = planned("sampler=heun", "steps=4")
-    calibration = calibrated(plain, key_of(plain.config))
+    calibration = calibrated(plain, build_key(plain.config))
     assert calibration.steps == 7
-    save(calibration, tmp_path / "outputs" / "calibrations" / file_name(calibration.key))
+    save(calibration, tmp_path / "outputs" / "calibrations" / build_file_name(calibration.key))
     plan = planned("sampler=heun", "steps=4", "cache=planned", "cache.computed=3")
     record = run_plan(plan, tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]

@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.caching.criteria import published
-from wavespeed_runner.caching.criteria.published import WATCHED, Row, masks, ratios, row, rows, usable_range
+from wavespeed_runner.caching.criteria.published import (
+    WATCHED,
+    TeaCachePolynomial,
+    find_polynomial,
+    find_ratios,
+    find_usable_range,
+    load_masks,
+    load_polynomials,
+)
 from wavespeed_runner.config.schema import CONF
 from wavespeed_runner.errors import ConfigError
 
-ROWS = pytest.mark.parametrize("item", rows(), ids=lambda item: f"{item.name}-{item.variant}")
+ROWS = pytest.mark.parametrize("item", load_polynomials(), ids=lambda item: f"{item.name}-{item.variant}")
 
 
 def repo_of(model: str) -> str:
@@ -43,9 +51,11 @@ def repo_of(model: str) -> str:
 )
 def test_models_with_a_polynomial_of_their_own(model: str, variants: list[str | None]) -> None:
     repo = repo_of(model)
-    assert sorted((item.variant for item in rows() if repo in item.repos), key=str) == sorted(variants, key=str)
+    assert sorted((item.variant for item in load_polynomials() if repo in item.repos), key=str) == sorted(
+        variants, key=str
+    )
     for variant in variants:
-        found = row(repo, variant)
+        found = find_polynomial(repo, variant)
         assert found is not None and found.name == {"hidream": "hidream_full", "cogvideox": "cogvideox_5b"}.get(
             model, found.name
         )
@@ -55,27 +65,27 @@ def test_models_with_a_polynomial_of_their_own(model: str, variants: list[str | 
     "model", ["flux_schnell", "flux2", "ltx_video_095", "wan22", "hunyuan_video_i2v", "demo", "sdxl"]
 )
 def test_nothing_is_borrowed_from_a_relative(model: str) -> None:
-    assert row(repo_of(model)) is None and ratios(repo_of(model)) is None
+    assert find_polynomial(repo_of(model)) is None and find_ratios(repo_of(model)) is None
 
 
 def test_another_variant_has_no_row() -> None:
-    assert row("black-forest-labs/FLUX.1-dev", "ret_steps") is None
+    assert find_polynomial("black-forest-labs/FLUX.1-dev", "ret_steps") is None
 
 
 def test_no_repository_has_two_rows_of_one_variant() -> None:
-    keys = [(repo, item.variant) for item in rows() for repo in item.repos]
+    keys = [(repo, item.variant) for item in load_polynomials() for repo in item.repos]
     assert len(keys) == len(set(keys))
 
 
 def test_flux_as_its_authors_wrote_it() -> None:
-    found = row("black-forest-labs/FLUX.1-dev")
+    found = find_polynomial("black-forest-labs/FLUX.1-dev")
     assert found is not None
     assert found.coefficients == (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.64230861e-01)
     assert found.speedups == {0.25: 1.5, 0.4: 1.8, 0.6: 2.0, 0.8: 2.25} and found.watched == "modulated_input"
 
 
 @ROWS
-def test_a_row_is_whole(item: Row) -> None:
+def test_a_row_is_whole(item: TeaCachePolynomial) -> None:
     assert len(item.coefficients) == 5 and np.isfinite(item.coefficients).all()
     assert item.watched in WATCHED and item.source.startswith("https://github.com/")
     speedups = [item.speedups[threshold] for threshold in sorted(item.speedups)]
@@ -83,7 +93,7 @@ def test_a_row_is_whole(item: Row) -> None:
 
 
 @ROWS
-def test_in_its_range_a_polynomial_is_not_negative(item: Row) -> None:
+def test_in_its_range_a_polynomial_is_not_negative(item: TeaCachePolynomial) -> None:
     low, high = item.range
     assert 0 <= low < high <= 1
     inside = np.linspace(low, high, 4001)
@@ -98,12 +108,12 @@ def test_in_its_range_a_polynomial_is_not_negative(item: Row) -> None:
 @given(st.lists(st.floats(-50, 50, allow_subnormal=False), min_size=2, max_size=5).map(tuple))
 def test_a_range_ends_where_values_turn_negative_or_at_one(coefficients: tuple[float, ...]) -> None:
     grid = np.arange(10001) / 10000
-    values = np.array([published.polynomial(coefficients, float(x)) for x in grid])
+    values = np.array([published.evaluate_polynomial(coefficients, float(x)) for x in grid])
     if (values < 0).all():
         with pytest.raises(ValueError, match="negative on all"):
-            usable_range(coefficients)
+            find_usable_range(coefficients)
         return
-    low, high = usable_range(coefficients)
+    low, high = find_usable_range(coefficients)
     inside = (grid >= low) & (grid <= high)
     assert (values[inside] >= 0).all() and (values[grid < low] < 0).all()
     above = values[grid > high]
@@ -115,7 +125,7 @@ def test_a_range_ends_where_values_turn_negative_or_at_one(coefficients: tuple[f
 def test_the_ratios_are_those_that_diffusers_ships() -> None:
     from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
-    found = ratios("black-forest-labs/FLUX.1-dev")
+    found = find_ratios("black-forest-labs/FLUX.1-dev")
     assert found is not None and list(found.ratios) == pytest.approx(FLUX_MAG_RATIOS.tolist(), abs=1e-7)
 
 
@@ -133,7 +143,7 @@ def test_the_ratios_are_those_that_diffusers_ships() -> None:
     ],
 )
 def test_a_mask_computes_as_many_steps_as_published(name: str, steps: int, count: int) -> None:
-    found = masks()[name]
+    found = load_masks()[name]
     assert found.steps == steps and len(found.computed) == len(set(found.computed)) == count
     assert found.computed == sorted(found.computed) and found.computed[0] == 1 and found.computed[-1] == steps
 
@@ -146,9 +156,9 @@ def test_cache_dits_masks_as_it_prints_them() -> None:
         "ultra": "1111001000001000000100000001",
     }
     for name, bits in printed.items():
-        assert masks()[f"cache_dit_{name}"].computed == [i for i, bit in enumerate(bits, start=1) if bit == "1"]
+        assert load_masks()[f"cache_dit_{name}"].computed == [i for i, bit in enumerate(bits, start=1) if bit == "1"]
 
 
 def test_a_misspelt_mask_is_asked_back() -> None:
     with pytest.raises(ConfigError, match="did you mean 'lemica_flux_fast'"):
-        published.mask("lemica_flux_fats")
+        published.find_mask("lemica_flux_fats")

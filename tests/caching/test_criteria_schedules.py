@@ -19,9 +19,9 @@ from wavespeed_runner.caching.criteria.schedules import (
     Never,
     Spacing,
     Steps,
-    computed_by,
-    computed_of,
-    unfit,
+    choose_steps,
+    explain_misfit,
+    list_scheduled_steps,
 )
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
@@ -42,7 +42,7 @@ FAST = "1111110100010000100000100001"
 
 
 def counted_from_1(options: PartConfig, steps: int, window: CacheConfig = OPEN) -> list[int]:
-    found = computed_by(options, steps, window)
+    found = list_scheduled_steps(options, steps, window)
     assert found is not None
     return found
 
@@ -106,9 +106,9 @@ def test_the_non_uniform_schedule_is_the_published_formula(
     options = Interval(interval=interval, spacing=Spacing.non_uniform, power=power, center=center)
     published = around_center(steps, -(-steps // interval), center, power)
     if published is None:
-        assert "no " in unfit(options, steps) and "spacing=uniform" in unfit(options, steps)
+        assert "no " in explain_misfit(options, steps) and "spacing=uniform" in explain_misfit(options, steps)
     else:
-        assert sorted(computed_of(options, steps)) == published
+        assert sorted(choose_steps(options, steps)) == published
 
 
 @given(st.sets(st.integers(2, 60)), st.integers(60, 80))
@@ -143,9 +143,9 @@ def test_a_published_mask_by_name() -> None:
     ],
 )
 def test_a_schedule_for_other_steps_is_refused(options: PartConfig, steps: int, said: str) -> None:
-    assert said in unfit(options, steps)
+    assert said in explain_misfit(options, steps)
     with pytest.raises(ConfigError):
-        computed_by(options, steps, OPEN)
+        list_scheduled_steps(options, steps, OPEN)
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def test_a_budget_is_kept_exactly(steps: int, data: st.DataObject, warmup: int, 
 def test_no_gap_is_larger_than_allowed(steps: int, data: st.DataObject, largest: int) -> None:
     count = data.draw(st.integers(2, steps))
     options = Budget(computed=count, share=None, largest_gap=largest)
-    refused = unfit(options, steps)
+    refused = explain_misfit(options, steps)
     if refused:
         assert (count - min(4, count - 1)) * largest < steps - min(4, count - 1)
         enough = int(refused.partition("compute ")[2].partition(",")[0])
         assert count < enough <= steps
-        assert unfit(Budget(computed=enough, share=None, largest_gap=largest), steps) == ""
+        assert explain_misfit(Budget(computed=enough, share=None, largest_gap=largest), steps) == ""
     else:
-        computed = sorted(computed_of(options, steps))
+        computed = sorted(choose_steps(options, steps))
         assert len(computed) == count and max(b - a for a, b in pairwise(computed)) <= largest
 
 
@@ -211,20 +211,23 @@ def test_a_share_is_rounded(steps: int, share: float) -> None:
 
 
 def test_even_gaps_and_growing_ones() -> None:
-    assert sorted(computed_of(Budget(computed=6, share=None, warmup=2, power=1), 18)) == [0, 1, 5, 9, 13, 17]
-    assert sorted(computed_of(Budget(computed=6, share=None, warmup=2, power=2), 18)) == [0, 1, 2, 5, 10, 17]
+    assert sorted(choose_steps(Budget(computed=6, share=None, warmup=2, power=1), 18)) == [0, 1, 5, 9, 13, 17]
+    assert sorted(choose_steps(Budget(computed=6, share=None, warmup=2, power=2), 18)) == [0, 1, 2, 5, 10, 17]
 
 
 def test_a_plan_keeps_to_the_window_and_its_limit() -> None:
     """A criterion that always wants to reuse is planned as the window's own published answer."""
     window = CacheConfig(name="x", start=0.2, end=0.8, max_consecutive_cache_hits=5)
     always = MagnitudeRatio(threshold=1e9, ratios=[1.5])
-    assert computed_by(always, 30, window) == computed_steps(window, 30)
-    assert computed_by(Steps(computed=[1]), 30, window) == computed_steps(window, 30)
+    assert list_scheduled_steps(always, 30, window) == computed_steps(window, 30)
+    assert list_scheduled_steps(Steps(computed=[1]), 30, window) == computed_steps(window, 30)
 
 
 def test_what_watches_something_cannot_be_planned() -> None:
-    assert computed_by(RelativeChange(), 30, OPEN) is None and unfit(RelativeChange(), 30) == unfit(None, 30) == ""
+    assert (
+        list_scheduled_steps(RelativeChange(), 30, OPEN) is None
+        and explain_misfit(RelativeChange(), 30) == explain_misfit(None, 30) == ""
+    )
 
 
 def test_a_schedule_has_no_level_and_asks_for_no_numbers() -> None:

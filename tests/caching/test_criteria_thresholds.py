@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.criteria.schedules import computed_by
+from wavespeed_runner.caching.criteria.schedules import list_scheduled_steps
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedChangeCriterion,
@@ -22,8 +22,8 @@ from wavespeed_runner.caching.criteria.thresholds import (
     PredictedChangeCriterion,
     RelativeChange,
     RelativeChangeCriterion,
-    nearest,
-    polynomial,
+    evaluate_polynomial,
+    nearest_index,
 )
 from wavespeed_runner.caching.interfaces import At
 from wavespeed_runner.config.schema import CacheConfig
@@ -88,7 +88,7 @@ def test_accumulated_polynomial_adds_up_its_values(
 
 @given(COEFFICIENTS, st.floats(0, 1))
 def test_the_polynomial_is_numpys(coefficients: list[float], x: float) -> None:
-    assert polynomial(coefficients, x) == pytest.approx(np.polyval(coefficients, x), rel=1e-12, abs=1e-12)
+    assert evaluate_polynomial(coefficients, x) == pytest.approx(np.polyval(coefficients, x), rel=1e-12, abs=1e-12)
 
 
 @given(CHANGES, COEFFICIENTS)
@@ -154,7 +154,7 @@ def test_magnitude_ratio_decides_as_magcache(
     steps = len(ratios)
     retention = data.draw(st.integers(0, steps - 1))
     window = CacheConfig(name="x", start=retention / steps, max_consecutive_cache_hits=limit)
-    found = computed_by(MagnitudeRatio(threshold=threshold, ratios=ratios), steps, window)
+    found = list_scheduled_steps(MagnitudeRatio(threshold=threshold, ratios=ratios), steps, window)
     assert found == computed_by_magcache(ratios, threshold, limit, retention)
 
 
@@ -205,7 +205,7 @@ def test_magnitude_ratio_decides_as_diffusers(threshold: float, limit: int, step
     retention = int(0.25 * steps + 0.5)
     window = CacheConfig(name="x", start=retention / steps, max_consecutive_cache_hits=limit)
     options = MagnitudeRatio(threshold=threshold, ratios=FLUX_MAG_RATIOS.tolist())
-    assert computed_by(options, steps, window) == computed
+    assert list_scheduled_steps(options, steps, window) == computed
 
 
 @given(st.integers(1, 60), st.integers(1, 120))
@@ -215,7 +215,7 @@ def test_ratios_for_another_number_of_steps_are_the_nearest(count: int, steps: i
 
     theirs = [int(i) for i in nearest_interp(torch.arange(count), steps)]
     for step, index in enumerate(theirs):
-        ours = nearest(step, steps, count)
+        ours = nearest_index(step, steps, count)
         assert ours == index or (steps > 1 and abs(step * (count - 1) / (steps - 1) - (ours + index) / 2) < 1e-9)
 
 

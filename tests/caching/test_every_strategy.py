@@ -22,7 +22,7 @@ from tests.models.shipped import composed as shipped_configs
 from tests.models.staged import encoded
 from tests.models.test_every_model import image
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
-from wavespeed_runner.caching.calibration.data import file_name, key_of
+from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.cli.support import CALIBRATION, Shipped
@@ -297,8 +297,8 @@ def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Any:
     def made(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
         plan = build_plan(config(family, folder=folder), ["a red circle", "two blue squares"])
-        key = key_of(plan.config)
-        save(calibrated(plan, key), folder / "calibrations" / file_name(key))
+        key = build_key(plan.config)
+        save(calibrated(plan, key), folder / "calibrations" / build_file_name(key))
         return folder
 
     return made

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.caching.sequences import at, played
-from wavespeed_runner.caching.predictors.fitted import RIDGE, Fitted, FittedPredictor, best_schedule, error, weights
+from wavespeed_runner.caching.predictors.fitted import (
+    RIDGE,
+    Fitted,
+    FittedPredictor,
+    find_best_schedule,
+    fit_error,
+    fit_weights,
+)
 from wavespeed_runner.errors import ConfigError, RunError
 
 
@@ -53,47 +60,50 @@ HISTORIES = [((4,), 6), ((2, 4), 5), ((0, 1, 2), 9), ((1, 4, 7), 8)]
 @pytest.mark.parametrize("ridge", [0.0, 1e-5, 0.1])
 def test_weights_are_the_least_squares_of_the_residuals(history: tuple[int, ...], step: int, ridge: float) -> None:
     residuals = smooth(10)
-    found, expected = weights(triangle(residuals), history, step, ridge), least_squares(residuals, history, step, ridge)
+    found, expected = (
+        fit_weights(triangle(residuals), history, step, ridge),
+        least_squares(residuals, history, step, ridge),
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     left = residuals[step] - expected @ residuals[list(history)]
     expected_error = (left**2).sum() / (residuals[step] ** 2).sum()
-    assert error(triangle(residuals), history, step, ridge) == pytest.approx(expected_error, rel=1e-5)
+    assert fit_error(triangle(residuals), history, step, ridge) == pytest.approx(expected_error, rel=1e-5)
 
 
 def test_runs_of_different_sizes_are_fitted_together() -> None:
     """Gram matrices add up: the fit over two runs is the fit over their residuals end to end."""
     one, two = smooth(10, seed=1), smooth(10, size=90, seed=2)
     both = [[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(triangle(one), triangle(two), strict=True)]
-    found = weights(both, (0, 2, 5), 7, 1e-5)
+    found = fit_weights(both, (0, 2, 5), 7, 1e-5)
     np.testing.assert_allclose(found, least_squares(np.hstack([one, two]), (0, 2, 5), 7, 1e-5), rtol=1e-5)
 
 
 def test_one_residual_is_scaled_to_fit() -> None:
     residuals = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]])
-    assert weights(triangle(residuals), (0,), 1, 0.0) == pytest.approx([2.0])
-    assert error(triangle(residuals), (0,), 1, 0.0) == pytest.approx(0.0, abs=1e-12)
+    assert fit_weights(triangle(residuals), (0,), 1, 0.0) == pytest.approx([2.0])
+    assert fit_error(triangle(residuals), (0,), 1, 0.0) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_residuals_on_a_line_are_continued() -> None:
     a, b = smooth(2)
     line = np.stack([a + b * t for t in range(8)])
-    assert weights(triangle(line), (0, 2), 5, 1e-12) == pytest.approx([-1.5, 2.5], abs=1e-4)
+    assert fit_weights(triangle(line), (0, 2), 5, 1e-12) == pytest.approx([-1.5, 2.5], abs=1e-4)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.01])
 def test_a_singular_gram_gives_the_forecast_where_it_leaves_a_choice(ridge: float) -> None:
     same = triangle(np.ones((6, 4)))
-    assert weights(same, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4), abs=1e-6)
+    assert fit_weights(same, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4), abs=1e-6)
     nothing = triangle(np.zeros((6, 4)))
-    assert weights(nothing, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4))
-    assert error(nothing, (0, 1, 2), 4, ridge) == 0
-    assert best_schedule(nothing, 3, first=1, ridge=ridge)[-1] == 5
+    assert fit_weights(nothing, (0, 1, 2), 4, ridge) == pytest.approx(extrapolated((0, 1, 2), 4))
+    assert fit_error(nothing, (0, 1, 2), 4, ridge) == 0
+    assert find_best_schedule(nothing, 3, first=1, ridge=ridge)[-1] == 5
 
 
 def test_a_strong_ridge_gives_the_forecast() -> None:
     residuals = smooth(8)
     for order in (1, 2):
-        found = weights(triangle(residuals), (1, 3, 4), 6, 1e6, order)
+        found = fit_weights(triangle(residuals), (1, 3, 4), 6, 1e6, order)
         np.testing.assert_allclose(found, extrapolated((1, 3, 4), 6, order), rtol=1e-4, atol=1e-5)
 
 
@@ -101,15 +111,15 @@ def test_only_the_skipped_residual_is_zero() -> None:
     """No relative error can be told: infinite for one, and a schedule computes that step if it may."""
     residuals = smooth(8)
     residuals[4] = 0
-    assert error(triangle(residuals), (0, 1), 4, 0.1) == float("inf")
-    assert 4 in best_schedule(triangle(residuals), 4, first=2, ridge=0.1)
+    assert fit_error(triangle(residuals), (0, 1), 4, 0.1) == float("inf")
+    assert 4 in find_best_schedule(triangle(residuals), 4, first=2, ridge=0.1)
 
 
 def test_a_step_of_no_importance_may_have_any_error() -> None:
     residuals = smooth(8)
     residuals[4] = 0
     gram, unimportant = triangle(residuals), [1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
-    found = best_schedule(gram, 4, first=2, ridge=0.1, importance=unimportant)
+    found = find_best_schedule(gram, 4, first=2, ridge=0.1, importance=unimportant)
     assert 4 not in found and len(found) == 4
 
 
@@ -121,18 +131,18 @@ def test_any_gram_gives_finite_weights_no_worse_than_the_forecast(
     generator = np.random.default_rng(seed)
     residuals = generator.normal(size=(6, rank)) @ generator.normal(size=(rank, 12)) * scale
     gram = triangle(residuals)
-    found = weights(gram, (0, 1, 3), 4, ridge)
+    found = fit_weights(gram, (0, 1, 3), 4, ridge)
     assert np.isfinite(found).all()
     forecast = extrapolated((0, 1, 3), 4) @ residuals[[0, 1, 3]]
     left = ((residuals[4] - forecast) ** 2).sum() / (residuals[4] ** 2).sum()
-    assert error(gram, (0, 1, 3), 4, ridge) <= left + 1e-7
+    assert fit_error(gram, (0, 1, 3), 4, ridge) <= left + 1e-7
 
 
 def test_the_fit_keeps_weights_of_nearly_equal_residuals_small() -> None:
     """Neighbours that differ by noise alone: the forecast would add the noise up, a weak pull leaves it out."""
     generator = np.random.default_rng(0)
     steady = generator.normal(size=2000) + 1e-1 * generator.normal(size=(8, 2000))
-    found, forecast = weights(triangle(steady), (1, 2, 3), 5, 1e-5), extrapolated((1, 2, 3), 5)
+    found, forecast = fit_weights(triangle(steady), (1, 2, 3), 5, 1e-5), extrapolated((1, 2, 3), 5)
     assert sum(found) == pytest.approx(1, abs=0.05)
     assert np.abs(found).max() < 0.5 < np.abs(forecast).max()
 
@@ -177,7 +187,7 @@ def cost(gram: list[list[float]], schedule: list[int], history: int, importance:
     total = 0.0
     for i, (begin, end) in enumerate(pairwise(schedule), 1):
         past = tuple(schedule[:i][-history:])
-        total += sum(importance[s] * error(gram, past, s) ** 0.5 for s in range(begin + 1, end)) ** 2
+        total += sum(importance[s] * fit_error(gram, past, s) ** 0.5 for s in range(begin + 1, end)) ** 2
     return total
 
 
@@ -189,7 +199,9 @@ def test_no_schedule_is_better(history: int, first: int, weighted: bool) -> None
     gram = triangle(smooth(n, size=8, seed=first))
     importance = np.random.default_rng(first).uniform(0.1, 3, size=n).tolist() if weighted else [1.0] * n
     for computed in range(first + 1, n + 1):
-        found = best_schedule(gram, computed, first=first, history=history, importance=importance if weighted else None)
+        found = find_best_schedule(
+            gram, computed, first=first, history=history, importance=importance if weighted else None
+        )
         assert len(found) == computed and found == sorted(set(found))
         assert found[:first] == list(range(first)) and found[-1] == n - 1
         least = min(
@@ -201,19 +213,19 @@ def test_no_schedule_is_better(history: int, first: int, weighted: bool) -> None
 
 def test_importance_draws_computed_steps() -> None:
     gram = triangle(smooth(20))
-    early = best_schedule(gram, 8, first=2, importance=[100.0] * 10 + [1.0] * 10)
-    late = best_schedule(gram, 8, first=2, importance=[1.0] * 10 + [100.0] * 10)
+    early = find_best_schedule(gram, 8, first=2, importance=[100.0] * 10 + [1.0] * 10)
+    late = find_best_schedule(gram, 8, first=2, importance=[1.0] * 10 + [100.0] * 10)
     assert sum(s < 10 for s in early) > sum(s < 10 for s in late)
 
 
 def test_fifty_steps_take_less_than_two_seconds() -> None:
     gram = triangle(smooth(50))
     start = process_time()
-    assert len(best_schedule(gram, 25, first=1)) == 25
+    assert len(find_best_schedule(gram, 25, first=1)) == 25
     assert process_time() - start < 2
 
 
 @pytest.mark.parametrize(("computed", "first"), [(3, 3), (11, 1), (2, 0)])
 def test_impossible_schedules_are_refused(computed: int, first: int) -> None:
     with pytest.raises(ConfigError, match=rf"computed={computed}, first={first}.*10 steps"):
-        best_schedule(triangle(smooth(10)), computed, first=first)
+        find_best_schedule(triangle(smooth(10)), computed, first=first)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.caching.sequences import at, played, random_sequence
-from wavespeed_runner.caching.predictors.dmd import Dmd, DmdPredictor, continued, evenly_spaced
+from wavespeed_runner.caching.predictors.dmd import Dmd, DmdPredictor, continuation_weights, count_evenly_spaced
 from wavespeed_runner.caching.predictors.taylor import Foca, FocaPredictor, Taylor, TaylorPredictor
 
 STEPS = 14
@@ -110,7 +110,7 @@ def test_below_four_residuals_at_even_distances_it_is_taylor() -> None:
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=10))
 def test_evenly_spaced_counts_the_end(gaps: list[int]) -> None:
     positions = [float(x) for x in np.cumsum([0, *gaps])]
-    distance, count = evenly_spaced(positions)
+    distance, count = count_evenly_spaced(positions)
     assert distance == gaps[-1]
     assert all(gap == distance for gap in gaps[len(gaps) - count + 1 :])
     assert count == len(positions) or gaps[len(gaps) - count] != distance
@@ -128,14 +128,14 @@ def propagated(snapshots: np.ndarray, ahead: int) -> np.ndarray:
 def test_dmd_is_the_least_squares_operator(ahead: int) -> None:
     """On random vectors, which nothing explains. (The operator's first step goes through what x_m has in X's span.)"""
     snapshots = np.random.default_rng(3).normal(size=(30, 5))
-    weights = continued((snapshots.T @ snapshots).tolist(), ahead, 1e-8)
+    weights = continuation_weights((snapshots.T @ snapshots).tolist(), ahead, 1e-8)
     assert weights is not None
     np.testing.assert_allclose(snapshots @ weights, propagated(snapshots, ahead), rtol=1e-6, atol=1e-8)
 
 
 def test_nothing_ahead_is_the_last_residual() -> None:
     snapshots = np.random.default_rng(4).normal(size=(30, 6))
-    weights = continued((snapshots.T @ snapshots).tolist(), 0.0, 1e-4)
+    weights = continuation_weights((snapshots.T @ snapshots).tolist(), 0.0, 1e-4)
     np.testing.assert_allclose(weights, [0, 0, 0, 0, 0, 1], atol=1e-12)
 
 
@@ -144,13 +144,13 @@ def test_nothing_ahead_is_the_last_residual() -> None:
 def test_dependent_residuals_give_finite_weights(seed: int, rank: int, ahead: float, scale: float) -> None:
     generator = np.random.default_rng(seed)
     snapshots = generator.normal(size=(20, rank)) @ generator.normal(size=(rank, 6)) * scale
-    weights = continued((snapshots.T @ snapshots).tolist(), ahead, 1e-4)
+    weights = continuation_weights((snapshots.T @ snapshots).tolist(), ahead, 1e-4)
     assert weights is not None and np.isfinite(weights).all()
 
 
 def test_nothing_can_be_said_of_nothing() -> None:
-    assert continued(np.zeros((5, 5)).tolist(), 1.0, 1e-4) is None
-    assert continued(np.full((5, 5), np.nan).tolist(), 1.0, 1e-4) is None
+    assert continuation_weights(np.zeros((5, 5)).tolist(), 1.0, 1e-4) is None
+    assert continuation_weights(np.full((5, 5), np.nan).tolist(), 1.0, 1e-4) is None
 
 
 def test_rounding_of_the_dtype_is_no_mode() -> None:
@@ -198,7 +198,7 @@ def test_dmd_is_cache_dits_where_it_does_not_fall_back(computed: list[int]) -> N
     sequence = [x.double() for x in random_sequence(STEPS)]
     expected = play_peer(peer("dmd"), sequence, computed)
     found = played(DmdPredictor(Dmd()), sequence.__getitem__, computed, STEPS)
-    modal = [step for step in found if evenly_spaced([s for s in computed if s < step])[1] >= 4]
+    modal = [step for step in found if count_evenly_spaced([s for s in computed if s < step])[1] >= 4]
     assert modal
     for step in modal:
         torch.testing.assert_close(found[step], expected[step], rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.calibration.schedule_search import Schedule, climb
+from wavespeed_runner.caching.calibration.schedule_search import Schedule, search_schedule
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.tuning.search_schedule import _own
 
@@ -26,7 +26,7 @@ def test_it_finds_the_best_of_a_smooth_cost(target: list[int]) -> None:
     def cost(schedule: Schedule) -> float:
         return float(sum(abs(a - b) for a, b in zip(schedule[1:], target, strict=True)))
 
-    best, least = climb(cost, [(0, 1, 2, 3)], STEPS, tries=len(every(4)))
+    best, least = search_schedule(cost, [(0, 1, 2, 3)], STEPS, tries=len(every(4)))
     assert (best, least) == ((0, *target), min(map(cost, every(4))))
 
 
@@ -40,7 +40,7 @@ def test_it_never_gets_worse_keeps_to_its_tries_and_tries_nothing_twice(random: 
         return costs[schedule]
 
     starts = [(0, 2, 4, 6, 8), (0, 1, 2, 3, 4), (0, 2, 4, 6, 8)]
-    best, least = climb(cost, starts, STEPS, tries=tries)
+    best, least = search_schedule(cost, starts, STEPS, tries=tries)
     assert least == costs[best] == min(costs[schedule] for schedule in tried)
     assert len(tried) == len(set(tried)) <= max(tries, 2)
     assert all(schedule[0] == 0 and len(schedule) == 5 for schedule in tried)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wavespeed_runner.caching.calibration.data import Calibration, file_name, key_of
+from wavespeed_runner.caching.calibration.data import Calibration, build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan
@@ -64,10 +64,10 @@ def test_a_calibration_of_the_run_foretells_its_steps(planned: Planned, tmp_path
     # Steps 2 and 3 change little, whatever they are compared with; the others much.
     rows = [[0.1] * i if i in (1, 2) else [1.0] * i for i in range(1, 6)]
     plan = planned(*given)
-    key = key_of(plan.config)
+    key = build_key(plan.config)
     made = Calibration(key=key, made={}, sigmas=[1 - i / 6 for i in range(6)])
     made.signals["first_block_residual"] = {"cond": rows}
-    path = tmp_path / "outputs" / "calibrations" / file_name(key)
+    path = tmp_path / "outputs" / "calibrations" / build_file_name(key)
     save(made, path)
     foretold = run(planned, tmp_path / "with", *given)["cache"]["foretold"]
     assert foretold == {"calibration": str(path), "computed_steps": [1, 4, 5, 6]}

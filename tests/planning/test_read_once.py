@@ -23,14 +23,14 @@ def test_a_calibration(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     key = {"model": "flux", "repo": "a/b", "init": "pretrained", "sampler": "default", "steps": 2}
     calibration_file.save(Calibration(key=key, made={}, sigmas=[1.0, 0.5]), path)
-    first, loaded = calibration_file.head(path), calibration_file.load(path)
+    first, loaded = calibration_file.load_key(path), calibration_file.load(path)
     hits = calibration_file._head.cache_info().hits, calibration_file._loaded.cache_info().hits
-    assert calibration_file.head(path) == first == key and calibration_file.load(path) is loaded
+    assert calibration_file.load_key(path) == first == key and calibration_file.load(path) is loaded
     assert (calibration_file._head.cache_info().hits, calibration_file._loaded.cache_info().hits) == tuple(
         hit + 1 for hit in hits
     )
     rewritten(path, path.read_bytes().replace(b"a/b", b"a/c").replace(b"0.5", b"0.4"))
-    assert calibration_file.head(path)["repo"] == "a/c"
+    assert calibration_file.load_key(path)["repo"] == "a/c"
     assert calibration_file.load(path).sigmas == [1.0, 0.4]
 
 

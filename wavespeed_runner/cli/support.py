@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ..caching.calibration.resolve import filled
+from ..caching.calibration.resolve import resolve_cache_numbers
 from ..config.compose import compose_job, composer
 from ..config.error_messages import explained
 from ..config.schema import CONF, Config, Init, typed
@@ -94,7 +94,7 @@ class Shipped:
         if word.mark == "no":
             return word
         try:
-            filled(config, implementation_of("model", config.model))
+            resolve_cache_numbers(config, implementation_of("model", config.model))
         except ConfigError:
             return Word(mark="~", reasons=(CALIBRATION, *word.reasons))
         return word

@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
-    from ..caching.calibration.simulate import Foretold
+    from ..caching.calibration.simulate import Prediction
     from ..config.schema import CacheConfig
 
 ROWS = 40
@@ -33,7 +33,7 @@ def _main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return 0
-    from ..caching.calibration.resolve import calibration_of
+    from ..caching.calibration.resolve import find_calibration
     from ..caching.strategies import threshold_key
     from ..config.arguments import parse
     from ..config.compose import compose_job, composer
@@ -47,7 +47,7 @@ def _main(arguments: list[str]) -> int:
     cache = plan.config.cache
     if cache.name == "none":
         raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
-    where, calibration = calibration_of(plan.config, f"cache={cache.name}: a replay needs a calibration")
+    where, calibration = find_calibration(plan.config, f"cache={cache.name}: a replay needs a calibration")
     text = table(calibration, cache, threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
@@ -56,7 +56,7 @@ def _main(arguments: list[str]) -> int:
 
 def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:
     """A part for each guidance branch that decides."""
-    from ..caching.calibration.simulate import pieces
+    from ..caching.calibration.simulate import simulate_thresholds
     from ..report.console import LEGEND
 
     branches: list[str] = list(calibration.model) or [""]
@@ -65,11 +65,11 @@ def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) ->
     lines = [f"cache={cache.name} replayed on the calibration {where}: {calibration.steps} steps, nothing was run"]
     for branch in branches:
         title = [f"guidance branch {branch}"] if len(branches) > 1 else []
-        lines += ["", *title, *_rows(list(pieces(calibration, cache, branch)), key)]
+        lines += ["", *title, *_rows(list(simulate_thresholds(calibration, cache, branch)), key)]
     return "\n".join([*lines, "", LEGEND])
 
 
-def _rows(found: list[tuple[float, Foretold]], key: str) -> list[str]:
+def _rows(found: list[tuple[float, Prediction]], key: str) -> list[str]:
     """One line for each number of computed steps, where it begins; and what holds below and above them all."""
     kept = [found[0]]
     for threshold, told in found[1:]:

@@ -240,9 +240,9 @@ def _too_fast(record: dict[str, Any]) -> list[str]:
 
 def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: int) -> list[str]:
     """Whether the threshold decided nothing, and from which value on it would have."""
-    from ..caching.calibration.simulate import asked, remark
+    from ..caching.calibration.simulate import collect_levels, explain_idle_threshold
 
-    said = remark(asked(samples), threshold_key(cache))
+    said = explain_idle_threshold(collect_levels(samples), threshold_key(cache))
     if not hits and isinstance(cache, Wrapped):
         said = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
     elif not said and not hits:
@@ -253,18 +253,18 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
 def _foretold(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The steps that a calibration of this very run foretells, beside the real ones; None where there is none, and
     for schedules, which need none."""
-    from ..caching.calibration.resolve import calibration_of
-    from ..caching.calibration.simulate import asked, predicted
+    from ..caching.calibration.resolve import find_calibration
+    from ..caching.calibration.simulate import collect_levels, simulate
 
     caches = [
         own
         for node in plan.graph.nodes.values()
         if isinstance(own := getattr(node.options, "cache", None), CacheConfig)
     ]
-    if not asked(samples) or len(caches) != 1 or caches[0].criterion is None:
+    if not collect_levels(samples) or len(caches) != 1 or caches[0].criterion is None:
         return None
     try:
-        where, calibration = calibration_of(plan.config, "")
-        return {"calibration": where, "computed_steps": predicted(calibration, caches[0]).computed}
+        where, calibration = find_calibration(plan.config, "")
+        return {"calibration": where, "computed_steps": simulate(calibration, caches[0]).computed}
     except ConfigError:
         return None

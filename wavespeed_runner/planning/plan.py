@@ -16,7 +16,7 @@ from typing import Any
 
 from ..accelerate import adapters
 from ..artifacts import Sample
-from ..caching.calibration.resolve import filled, open_keys
+from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config.environment import resolve_device, what_matters
 from ..config.schema import (
     NOT_IN_IMAGES,
@@ -117,7 +117,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     config, changes = _settle(composed)
     _check_outputs(config.outputs)
     refuse_bad(judge(config))
-    config, filled_in = filled(config, implementation_of("model", config.model))
+    config, filled_in = resolve_cache_numbers(config, implementation_of("model", config.model))
     changes += [Change(key=one.key, value=one.value, why=one.why) for one in filled_in]
     verdicts = judge(config)
     refuse_bad(verdicts)
@@ -136,7 +136,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         if isinstance(own := getattr(node.options, "adapters", None), AdaptersConfig):
             adapters.check_adapters(own, texts)
         if isinstance(cache := getattr(node.options, "cache", None), CacheConfig):
-            for group, key in open_keys(cache):
+            for group, key in list_open_keys(cache):
                 raise ConfigError(
                     f"graph.stages.{node.name}.options.cache.{group}.{key}=null: a stage's own strategy is not filled "
                     "in from a calibration; give the values, or choose the strategy for all stages with cache=..."

@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from ..caching.criteria import published
-from ..caching.criteria.schedules import Interval, Spacing, unfit
+from ..caching.criteria.schedules import Interval, Spacing, explain_misfit
 from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
@@ -65,7 +65,7 @@ def runs(c: Config, f: Family) -> list[int]:
 
 def unfit_for(c: Config, f: Family) -> str:
     """Why a schedule cannot be made for the steps of some stage; empty: it can."""
-    return next((why for steps in runs(c, f) if (why := unfit(c.cache.criterion, steps))), "")
+    return next((why for steps in runs(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
 
 
 def _changed(c: Config) -> str:
@@ -224,7 +224,7 @@ CACHES: tuple[Rule, ...] = (
 
 def _variants(c: Config, f: Family) -> list[str]:
     """Of TeaCache: the family's own signals, and published rows of the usual one."""
-    rows = [row.variant for row in published.rows() if c.model.repo in row.repos and row.variant]
+    rows = [row.variant for row in published.load_polynomials() if c.model.repo in row.repos and row.variant]
     return sorted({*getattr(f.blocks, "variants", {}), *rows})
 
 

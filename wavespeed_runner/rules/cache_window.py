@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..caching.criteria.schedules import MAKERS, computed_by
+from ..caching.criteria.schedules import MAKERS, list_scheduled_steps
 from ..caching.strategies import THRESHOLDS, threshold_key
 from ..caching.window import computed_steps
 from ..config.schema import CacheConfig, Config
@@ -142,7 +142,9 @@ def _foreseen(c: Config, f: Family) -> list[list[int]]:
         return []
     if getattr(c.cache.criterion, "schedule", ()) is None:
         return []
-    return [found for steps in runs(c, f) if (found := computed_by(c.cache.criterion, steps, c.cache)) is not None]
+    return [
+        found for steps in runs(c, f) if (found := list_scheduled_steps(c.cache.criterion, steps, c.cache)) is not None
+    ]
 
 
 def _more(c: Config, f: Family) -> str:

@@ -20,7 +20,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from ..artifacts import Latents
     from ..caching.calibration.data import Calibration
-    from ..caching.calibration.recorder import Numbers
+    from ..caching.calibration.recorder import RecordedNumbers
     from ..planning.graph import Graph, Node
     from ..planning.plan import Plan
 
@@ -40,14 +40,14 @@ def _main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return 0
-    from ..caching.calibration.data import differences, file_name, key_of
-    from ..caching.calibration.file import head, load, save
+    from ..caching.calibration.data import build_file_name, build_key, compare_keys
+    from ..caching.calibration.file import load, load_key, save
 
     out, plan = planned(arguments)
-    key = key_of(plan.config)
-    path = Path(out) if out is not None else Path(plan.config.outputs) / "calibrations" / file_name(key)
+    key = build_key(plan.config)
+    path = Path(out) if out is not None else Path(plan.config.outputs) / "calibrations" / build_file_name(key)
     calibration = calibrated(plan, key)
-    if path.exists() and not differences(key, head(path)) and (searched := load(path).schedules):
+    if path.exists() and not compare_keys(key, load_key(path)) and (searched := load(path).schedules):
         calibration = replace(calibration, schedules=searched)
         print(f"kept the steps that a search has found, of {', '.join(map(str, searched))} computed ones")
     save(calibration, path)
@@ -92,12 +92,12 @@ def calibrated(plan: Plan, key: dict[str, Any]) -> Calibration:
     """Runs the prompts of a plan and puts together what they show."""
     from tqdm import tqdm
 
-    from ..caching.calibration.recorder import calibration_from
+    from ..caching.calibration.recorder import build_calibration
     from ..config.environment import versions, what_matters
     from ..execution.executor import Execution
     from ..planning.graph import keys
 
-    runs: list[Numbers] = []
+    runs: list[RecordedNumbers] = []
     graph = recording_graph(plan.graph, runs.extend)
     samples = [replace(sample, seed=sample.seed + index) for index, sample in enumerate(plan.samples)]
     matters = what_matters(plan.config.device)
@@ -114,10 +114,10 @@ def calibrated(plan: Plan, key: dict[str, Any]) -> Calibration:
         "dtype": plan.config.model.dtype.value,
         "versions": {name: versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
     }
-    return calibration_from(key, made, runs)
+    return build_calibration(key, made, runs)
 
 
-def recording_graph(graph: Graph, take: Callable[[list[Numbers]], None]) -> Graph:
+def recording_graph(graph: Graph, take: Callable[[list[RecordedNumbers]], None]) -> Graph:
     """The part of a graph that ends in its denoising stage, which hands over what it has seen."""
     return ending(graph, lambda node: _recorded(node, take))
 
@@ -138,17 +138,17 @@ def ending(graph: Graph, replaced: Callable[[Node], Node]) -> Graph:
     return Graph(nodes={**nodes, last.name: replaced(last)}, output=last.name)
 
 
-def _recorded(node: Node, take: Callable[[list[Numbers]], None]) -> Node:
+def _recorded(node: Node, take: Callable[[list[RecordedNumbers]], None]) -> Node:
     """The denoising stage with an observer. It is never stored: what it gives is not what counts."""
-    from ..caching.calibration.recorder import Recorder, numbers_of, watching
+    from ..caching.calibration.recorder import Recorder, build_recording_cache, summarize_recording
 
     def denoise_watched(options: Any, **inputs: Any) -> Latents:
         from ..stages.denoise import denoise
 
         recorder = Recorder()
-        alone = replace(options, cache=watching(), warmup=0, repeats=1, batch_size=1)
+        alone = replace(options, cache=build_recording_cache(), warmup=0, repeats=1, batch_size=1)
         latents = denoise(alone, recorder, **inputs)
-        take(numbers_of(recorder))
+        take(summarize_recording(recorder))
         return latents
 
     return replace(node, lasting=False, stage=replace(node.stage, function=denoise_watched, batch=None))

@@ -42,17 +42,17 @@ def _main(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(__doc__)
         return 0
-    from ..caching.calibration.data import file_name
+    from ..caching.calibration.data import build_file_name
     from ..caching.calibration.file import save
-    from ..caching.calibration.resolve import calibration_of
+    from ..caching.calibration.resolve import find_calibration
     from .calibrate import planned
 
     budgets, tries, rest = _own(arguments)
     out, plan = planned(["prompt=x", *rest])
-    _, calibration = calibration_of(plan.config, "a search needs a calibration")
+    _, calibration = find_calibration(plan.config, "a search needs a calibration")
     if too_many := [budget for budget in budgets if budget >= calibration.steps]:
         raise ConfigError(f"computed={too_many[0]}: fewer than the run's {calibration.steps} steps are needed")
-    path = Path(out) if out else Path(plan.config.outputs) / "calibrations" / file_name(calibration.key)
+    path = Path(out) if out else Path(plan.config.outputs) / "calibrations" / build_file_name(calibration.key)
     found = searched(plan, calibration, budgets, tries)
     save(replace(calibration, schedules={**calibration.schedules, **found}), path)
     print(path)
@@ -115,8 +115,8 @@ class Search:
 
     def denoise(self, options: Any, inputs: list[dict[str, Any]]) -> list[Latents]:
         """The stage for all the calibration's samples."""
-        from ..caching.calibration.schedule_search import climb
-        from ..caching.predictors.fitted import best_schedule
+        from ..caching.calibration.schedule_search import search_schedule
+        from ..caching.predictors.fitted import find_best_schedule
 
         alone = replace(options, warmup=0, repeats=1, batch_size=BATCH if inputs[0]["pipeline"].family.batches else 1)
         latents, reference = _images(alone, inputs)
@@ -131,9 +131,9 @@ class Search:
                 return loss
 
             gram, before = self.calibration.gram[0], self.calibration.schedules.get(budget)
-            starts = [tuple(best_schedule(gram, budget, first=first)) for first in (1, 2, 3) if first < budget]
+            starts = [tuple(find_best_schedule(gram, budget, first=first)) for first in (1, 2, 3) if first < budget]
             starts += [tuple(step - 1 for step in before)] if before else []
-            best, loss = climb(cost, starts, self.calibration.steps, tries=self.tries)
+            best, loss = search_schedule(cost, starts, self.calibration.steps, tries=self.tries)
             self.found[budget] = [step + 1 for step in best]
             print(f"computed={budget}: SSIM {1 - loss:.4f} with steps {self.found[budget]}")
         return latents

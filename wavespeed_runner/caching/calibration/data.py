@@ -76,7 +76,7 @@ class Calibration:
         return len(self.sigmas)
 
 
-def key_of(config: Config) -> Key:
+def build_key(config: Config) -> Key:
     """What a run's calibration must have been made for.
 
     Raises:
@@ -113,7 +113,7 @@ def _differing(options: Any, prefix: str, *, leave_out: Iterable[str]) -> Key:
     return {name: value if isinstance(value, str | int | float | bool) else str(value) for name, value in found.items()}
 
 
-def as_text(key: Key) -> str:
+def format_key(key: Key) -> str:
     """`model=flux repo=... steps=28`: the canonical form, which a filled config carries."""
     return " ".join(f"{name}={_plain(value)}" for name, value in key.items())
 
@@ -122,18 +122,18 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def differences(wanted: Key, there: Key) -> list[tuple[str, str, str]]:
+def compare_keys(wanted: Key, there: Key) -> list[tuple[str, str, str]]:
     """(name, what is there, what is wanted) of all that differs; `null` for what one of them lacks."""
     names = [*wanted, *(name for name in there if name not in wanted)]
     pairs = [(name, _plain(there.get(name, "null")), _plain(wanted.get(name, "null"))) for name in names]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def file_name(key: Key) -> str:
+def build_file_name(key: Key) -> str:
     """`demo-28-1f0c2a9b.yaml`: one name for each key."""
     model = Path(str(key["repo"])).stem if key.get("init") == "pretrained" else f"{key['model']}-{key['init']}"
     name = "".join(c if c.isalnum() or c in "._" else "-" for c in model)
-    return f"{name}-{key['steps']}-{sha256(as_text(key).encode()).hexdigest()[:8]}.yaml"
+    return f"{name}-{key['steps']}-{sha256(format_key(key).encode()).hexdigest()[:8]}.yaml"
 
 
 def model_of(key: Key) -> tuple[str, str, str]:

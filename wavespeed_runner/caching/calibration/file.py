@@ -35,7 +35,7 @@ def save(calibration: Calibration, path: Path) -> None:
     write_text(path, text, way_out="choose another place with out=FILE")
 
 
-def head(path: Path) -> Key:
+def load_key(path: Path) -> Key:
     """What a file belongs to: its first lines alone are read.
 
     Raises:

@@ -32,7 +32,7 @@ made of, and the fit's ridge takes them seriously down to 1e-5 of its diagonal. 
 Rows = list[list["float | None"]]
 
 
-def watching() -> CacheConfig:
+def build_recording_cache() -> CacheConfig:
     """The strategy that is attached for recording: it sees what is behind the first block, and skips nothing."""
     parts = {"signal": "first_block_residual", "criterion": "never", "predictor": "reuse"}
     made = {group: lookup(f"cache/{group}", name).options() for group, name in parts.items()}
@@ -41,7 +41,7 @@ def watching() -> CacheConfig:
 
 
 @dataclass
-class Branch:
+class RecordedBranch:
     """What one guidance branch of one generation has shown, step by step."""
 
     sigmas: list[float] = field(default_factory=list)
@@ -56,12 +56,12 @@ class Recorder:
     """The engine's observer for one generation of one image."""
 
     def __init__(self) -> None:
-        self.branches: dict[str, Branch] = {}
+        self.branches: dict[str, RecordedBranch] = {}
         entries = [lookup("cache/signal", name) for name in names("cache/signal") if name != "none"]
         self.signals = {entry.name: entry.implementation(entry.options()) for entry in entries}
 
     def __call__(self, branch: str, seen: Seen, residual: dict[str, Tensor]) -> None:
-        kept = self.branches.setdefault(branch, Branch())
+        kept = self.branches.setdefault(branch, RecordedBranch())
         kept.sigmas.append(seen.at.sigma)
         for name, signal in self.signals.items():
             tensor = _offered(signal, name, seen)
@@ -94,7 +94,7 @@ def _kept(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers:
+class RecordedNumbers:
     """What is left of one guidance branch of one generation."""
 
     branch: str
@@ -108,19 +108,19 @@ class Numbers:
     """numpy arrays (steps, steps), each with a mean square residual of 1."""
 
 
-def numbers_of(recorder: Recorder) -> list[Numbers]:
+def summarize_recording(recorder: Recorder) -> list[RecordedNumbers]:
     """What a generation has shown, a guidance branch an item."""
     return [_numbers(name, branch) for name, branch in recorder.branches.items()]
 
 
-def _numbers(name: str, branch: Branch) -> Numbers:
-    signals = {signal: triangle(tensors) for signal, tensors in branch.signals.items()}
+def _numbers(name: str, branch: RecordedBranch) -> RecordedNumbers:
+    signals = {signal: measure_changes(tensors) for signal, tensors in branch.signals.items()}
     points = []
     if "modulated_input" in signals and branch.outputs:
         moved = [row[-1] for row in signals["modulated_input"]]
         gave = [_change(*pair) for pair in _pairs(branch.outputs)]
         points = [(x, y) for x, y in zip(moved, gave, strict=True) if x is not None and y is not None]
-    return Numbers(
+    return RecordedNumbers(
         branch=name,
         sigmas=branch.sigmas,
         signals=signals,
@@ -146,7 +146,7 @@ def _finite(value: Any) -> float | None:
     return number if isfinite(number) else None
 
 
-def triangle(tensors: Sequence[Tensor]) -> Rows:
+def measure_changes(tensors: Sequence[Tensor]) -> Rows:
     """Relative changes of each step from the second on against every step before it."""
     return [[_change(now, then) for then in tensors[:i]] for i, now in enumerate(tensors) if i > 0]
 
@@ -193,14 +193,14 @@ def _gram(residuals: Sequence[dict[str, Tensor]]) -> Any:
     return total / size if size > 0 else total
 
 
-def calibration_from(key: Key, made: dict[str, Any], runs: Sequence[Numbers]) -> Calibration:
+def build_calibration(key: Key, made: dict[str, Any], runs: Sequence[RecordedNumbers]) -> Calibration:
     """All runs together. Traces stay apart by guidance branch, since each branch decides for itself; polynomial, ratios
     and Gram matrices are those of all branches, since a strategy has one set of numbers for them.
 
     Args:
         runs: of all prompts and guidance branches, at least one; all of as many steps.
     """
-    branches: dict[str, list[Numbers]] = {}
+    branches: dict[str, list[RecordedNumbers]] = {}
     for run in runs:
         branches.setdefault(run.branch, []).append(run)
     signals: dict[str, dict[str, Rows]] = {}
@@ -222,7 +222,7 @@ def calibration_from(key: Key, made: dict[str, Any], runs: Sequence[Numbers]) ->
         sigmas=[_rounded(sigma, DIGITS) for sigma in runs[0].sigmas],
         signals=signals,
         model=model,
-        polynomial=fitted_polynomial([point for run in runs for point in run.points]),
+        polynomial=fit_polynomial([point for run in runs for point in run.points]),
         ratios=[_rounded(sum(same) / len(runs), DIGITS) for same in zip(*(run.ratios for run in runs), strict=True)],
         gram={
             blocks: [[_rounded(x, GRAM_DIGITS) for x in row[: i + 1]] for i, row in enumerate(matrix.tolist())]
@@ -231,7 +231,7 @@ def calibration_from(key: Key, made: dict[str, Any], runs: Sequence[Numbers]) ->
     )
 
 
-def fitted_polynomial(points: Sequence[tuple[float, float]]) -> Polynomial | None:
+def fit_polynomial(points: Sequence[tuple[float, float]]) -> Polynomial | None:
     """Least squares fit of degree 4 to (x, y); None with too few points for it."""
     if len({x for x, _ in points}) <= DEGREE:
         return None

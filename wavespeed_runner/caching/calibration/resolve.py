@@ -17,10 +17,10 @@ from ...config.schema import PACKAGE, CacheConfig, Config, Init
 from ...errors import ConfigError, Unfit
 from ...models.family import Blocks, Family
 from ..criteria import published
-from ..predictors.fitted import best_schedule
+from ..predictors.fitted import find_best_schedule
 from ..window import head_blocks
-from .data import Calibration, Key, as_text, differences, key_of, model_of
-from .file import head, load
+from .data import Calibration, Key, build_key, compare_keys, format_key, model_of
+from .file import load, load_key
 
 SHIPPED = PACKAGE / "calibrations"
 OPEN = {
@@ -34,7 +34,7 @@ COMMAND = "python -m wavespeed_runner calibrate with this run's overrides, those
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filling:
+class ResolvedKey:
     """One key that was filled in: for the plan's list of what was set automatically."""
 
     key: str
@@ -47,7 +47,7 @@ Found = tuple[Values, str]
 """Values for a part's keys, and where they are from."""
 
 
-def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
+def resolve_cache_numbers(config: Config, family: Family) -> tuple[Config, list[ResolvedKey]]:
     """The config with nothing left open, and what was filled in.
 
     Raises:
@@ -57,7 +57,7 @@ def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
     cache = config.cache
     if cache.calibrated_for is not None:
         _refuse_another_run(config)
-    left_open = open_keys(cache)
+    left_open = list_open_keys(cache)
     if not left_open:
         if cache.calibration is not None:
             raise Unfit(
@@ -69,14 +69,14 @@ def filled(config: Config, family: Family) -> tuple[Config, list[Filling]]:
     belongs = _published_for(config)
     if any(found is None for found in known.values()):
         first = next(f"cache.{group}.{key}=null" for group, key in left_open if known[group] is None)
-        belongs = as_text(key_of(config))
-        where, calibration = calibration_of(config, f"{first}: cache={cache.name} needs a calibration")
+        belongs = format_key(build_key(config))
+        where, calibration = find_calibration(config, f"{first}: cache={cache.name} needs a calibration")
         for group, key in left_open:
             if known[group] is None:
                 known[group] = (_calibrated(cache, group, key, where, calibration), f"calibration {where}")
     parts = {group: _completed(getattr(cache, group), found[0]) for group, found in known.items() if found}
     told = [
-        Filling(key=f"cache.{group}.{key}", value=_short(found[0][key]), why=found[1])
+        ResolvedKey(key=f"cache.{group}.{key}", value=_short(found[0][key]), why=found[1])
         for group, key in left_open
         if (found := known[group])
     ]
@@ -89,7 +89,7 @@ def _completed(part: Any, values: Values) -> Any:
     return replace(part, **{key: value for key, value in values.items() if getattr(part, key) is None})
 
 
-def open_keys(cache: CacheConfig) -> list[tuple[str, str]]:
+def list_open_keys(cache: CacheConfig) -> list[tuple[str, str]]:
     """(group, key) of what is left open."""
     found = []
     for (group, name), key in OPEN.items():
@@ -101,7 +101,9 @@ def open_keys(cache: CacheConfig) -> list[tuple[str, str]]:
 
 def _refuse_another_run(config: Config) -> None:
     cache = config.cache
-    if cache.calibrated_for == _published_for(config) or cache.calibrated_for == (mine := as_text(key_of(config))):
+    if cache.calibrated_for == _published_for(config) or cache.calibrated_for == (
+        mine := format_key(build_key(config))
+    ):
         return
     keys = [f"cache.{group}.{key}=null" for (group, name), key in OPEN.items() if _named(cache, group) == name]
     raise Unfit(
@@ -136,17 +138,19 @@ def _published(config: Config, family: Family, key: str) -> Found | None:
     ):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
         return values, f"published for {repo}, {row.source}{note}"
-    if key == "ratios" and not starts_from_image(config) and (ratios := published.ratios(repo)):
+    if key == "ratios" and not starts_from_image(config) and (ratios := published.find_ratios(repo)):
         return {"ratios": list(ratios.ratios)}, f"published for {repo}, {ratios.source}{note}"
     return None
 
 
-def _row(repo: str, variant: str | None, watched: str) -> published.Row | None:
+def _row(repo: str, variant: str | None, watched: str) -> published.TeaCachePolynomial | None:
     """The polynomial of what is watched here; with no variant asked for, the plain one before the others."""
-    rows = [row for row in published.rows() if repo in row.repos and variant in (None, row.variant)]
+    rows = [row for row in published.load_polynomials() if repo in row.repos and variant in (None, row.variant)]
     fitting = [row for row in rows if row.watched == watched]
     if variant is not None and not fitting:
-        there = sorted({str(row.variant) for row in published.rows() if repo in row.repos and row.watched == watched})
+        there = sorted(
+            {str(row.variant) for row in published.load_polynomials() if repo in row.repos and row.watched == watched}
+        )
         raise Unfit(
             f"cache.variant={variant}: no such polynomial of the {watched.replace('_', ' ')} is published for {repo}"
             + (f" (there: {', '.join(there)})" if there else "; cache.variant=null, and a calibration")
@@ -163,7 +167,7 @@ def _watched(config: Config, family: Family) -> str:
     return name if name in published.WATCHED else "modulated_input"
 
 
-def calibration_of(config: Config, needed: str) -> tuple[str, Calibration]:
+def find_calibration(config: Config, needed: str) -> tuple[str, Calibration]:
     """The calibration of this run, and where it is from.
 
     Args:
@@ -173,15 +177,15 @@ def calibration_of(config: Config, needed: str) -> tuple[str, Calibration]:
         Unfit: there is none.
         ConfigError: a file that `cache.calibration` names cannot be read.
     """
-    key = key_of(config)
+    key = build_key(config)
     if config.cache.calibration is not None:
         path = Path(config.cache.calibration)
-        if differing := differences(key, head(path)):
+        if differing := compare_keys(key, load_key(path)):
             raise Unfit(f"cache.calibration={path}: it does not fit this run: {_listed(differing)}; {COMMAND}")
         return str(path), load(path)
     near: list[tuple[Path, list[tuple[str, str, str]]]] = []
     for path, theirs in _heads(config):
-        differing = differences(key, theirs)
+        differing = compare_keys(key, theirs)
         if not differing:
             return _shown(path), load(path)
         if model_of(theirs) == model_of(key):
@@ -190,7 +194,7 @@ def calibration_of(config: Config, needed: str) -> tuple[str, Calibration]:
     if near:
         path, differing = min(near, key=lambda one: len(one[1]))
         there = f"the nearest there is, {_shown(path)}, does not fit: {_listed(differing)}"
-    raise Unfit(f"{needed} for {as_text(key)}; {there}; {COMMAND}")
+    raise Unfit(f"{needed} for {format_key(key)}; {there}; {COMMAND}")
 
 
 def _heads(config: Config) -> list[tuple[Path, Key]]:
@@ -199,7 +203,7 @@ def _heads(config: Config) -> list[tuple[Path, Key]]:
     for folder in (Path(config.outputs) / "calibrations", SHIPPED):
         for path in sorted(folder.glob("*.yaml")):
             try:
-                found.append((path, head(path)))
+                found.append((path, load_key(path)))
             except ConfigError:
                 continue
     return found
@@ -256,7 +260,7 @@ def _schedule(cache: CacheConfig, gram: list[list[float]], calibration: Calibrat
     return [step + 1 for step in steps]
 
 
-_known_schedule = lru_cache(maxsize=256)(best_schedule)
+_known_schedule = lru_cache(maxsize=256)(find_best_schedule)
 
 
 def _short(values: Sequence[Any]) -> str:

@@ -16,7 +16,7 @@ Schedule = tuple[int, ...]
 """Computed steps, counted from 0, in order."""
 
 
-def climb(
+def search_schedule(
     cost: Callable[[Schedule], float], starts: Sequence[Schedule], steps: int, *, tries: int
 ) -> tuple[Schedule, float]:
     """The best schedule met, and its cost.

@@ -24,7 +24,7 @@ MOST_PIECES = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foretold:
+class Prediction:
     """One branch of one generation."""
 
     computed: list[int]
@@ -39,7 +39,7 @@ class Foretold:
         return "".join("■" if step in self.computed else "□" for step in range(1, self.steps + 1))
 
 
-def predicted(calibration: Calibration, cache: CacheConfig, branch: str | None = None) -> Foretold:
+def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = None) -> Prediction:
     """What a strategy does, by a calibration of the run that it is on.
 
     Args:
@@ -68,7 +68,7 @@ def predicted(calibration: Calibration, cache: CacheConfig, branch: str | None =
         if not skipped:
             criterion.computed(at)
             computed.append(step)
-    return Foretold(computed=[step + 1 for step in computed], steps=calibration.steps, levels=levels)
+    return Prediction(computed=[step + 1 for step in computed], steps=calibration.steps, levels=levels)
 
 
 class _Numbers:
@@ -112,7 +112,9 @@ def _refuse_other_signal(calibration: Calibration, cache: CacheConfig) -> None:
         raise ConfigError(f"cache.signal={signal}: the calibration has its trace with the default values only")
 
 
-def pieces(calibration: Calibration, cache: CacheConfig, branch: str | None = None) -> Iterator[tuple[float, Foretold]]:
+def simulate_thresholds(
+    calibration: Calibration, cache: CacheConfig, branch: str | None = None
+) -> Iterator[tuple[float, Prediction]]:
     """Every way in which a strategy can turn out, by its threshold: (from here on, what it does), from 0 upwards.
 
     Exact, without a grid: while a threshold rises, the first thing that changes is the comparison with the least level
@@ -120,7 +122,7 @@ def pieces(calibration: Calibration, cache: CacheConfig, branch: str | None = No
     """
     threshold = 0.0
     for _ in range(MOST_PIECES):
-        found = predicted(calibration, with_threshold(cache, threshold), branch)
+        found = simulate(calibration, replace_threshold(cache, threshold), branch)
         yield threshold, found
         above = [level for level, computed in found.levels if computed and level >= threshold]
         if not above:
@@ -128,7 +130,7 @@ def pieces(calibration: Calibration, cache: CacheConfig, branch: str | None = No
         threshold = nextafter(min(above), inf)
 
 
-def with_threshold(cache: CacheConfig, threshold: float) -> CacheConfig:
+def replace_threshold(cache: CacheConfig, threshold: float) -> CacheConfig:
     """The same strategy with another threshold.
 
     Raises:
@@ -141,7 +143,7 @@ def with_threshold(cache: CacheConfig, threshold: float) -> CacheConfig:
     return replace(cache, criterion=criterion)
 
 
-def remark(levels: Sequence[tuple[float, bool]], key: str) -> str:
+def explain_idle_threshold(levels: Sequence[tuple[float, bool]], key: str) -> str:
     """What to tell about a threshold that did nothing, or everything; empty where it decided.
 
     Args:
@@ -162,7 +164,7 @@ def remark(levels: Sequence[tuple[float, bool]], key: str) -> str:
     return ""
 
 
-def asked(samples: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
+def collect_levels(samples: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
     """(level, computed) of all steps, images and guidance branches in a record's `samples`."""
     found = []
     for step in (step for sample in samples for step in sample["steps"]):

@@ -14,7 +14,7 @@ from ...registry import implementation_of, register
 from ..interfaces import At
 from ..window import Hits, allows, inside
 from . import published
-from .spacing import around_center, growing
+from .spacing import space_around_center, space_growing
 
 
 class Schedule:
@@ -27,13 +27,13 @@ class Schedule:
         self.options = options
 
     def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
-        return at.step not in computed_of(self.options, at.steps)
+        return at.step not in choose_steps(self.options, at.steps)
 
     def computed(self, at: At) -> None:
         pass
 
 
-def computed_of(options: PartConfig, steps: int) -> frozenset[int]:
+def choose_steps(options: PartConfig, steps: int) -> frozenset[int]:
     """Steps, counted from 0, that a schedule computes by itself; the window and its limit may add others.
 
     Raises:
@@ -42,18 +42,22 @@ def computed_of(options: PartConfig, steps: int) -> frozenset[int]:
     return MAKERS[options.name](options, steps)
 
 
-def unfit(options: PartConfig | None, steps: int) -> str:
+def explain_misfit(options: PartConfig | None, steps: int) -> str:
     """Why a criterion's schedule cannot be made for so many steps; empty: it can, or it is no schedule. For rules."""
-    if options is None or options.name not in MAKERS or (isinstance(options, Planned) and options.schedule is None):
+    if (
+        options is None
+        or options.name not in MAKERS
+        or (isinstance(options, PlannedSteps) and options.schedule is None)
+    ):
         return ""
     try:
-        computed_of(options, steps)
+        choose_steps(options, steps)
     except ConfigError as error:
         return str(error)
     return ""
 
 
-def computed_by(options: PartConfig, steps: int, window: CacheConfig) -> list[int] | None:
+def list_scheduled_steps(options: PartConfig, steps: int, window: CacheConfig) -> list[int] | None:
     """Steps, counted from 1, that will be computed under this criterion; None where it depends on what it watches.
 
     Raises:
@@ -149,7 +153,7 @@ class IntervalCriterion(Schedule):
 
 def _at_intervals(options: Interval, steps: int) -> frozenset[int]:
     if options.spacing is Spacing.non_uniform and options.interval > 1:
-        return around_center(steps, ceil(steps / options.interval), options.center, options.power)
+        return space_around_center(steps, ceil(steps / options.interval), options.center, options.power)
     window = CacheConfig(start=options.start)
     first = next((step for step in range(steps) if inside(window, step, steps)), steps)
     return frozenset(step for step in range(steps) if step < first or (step - first) % options.interval == 0)
@@ -211,11 +215,11 @@ def _spelled_out(options: Steps) -> tuple[list[int], int | None]:
     if options.mask is None:
         raise ConfigError(
             "cache.criterion.computed=null: which steps? Give cache.criterion.computed=[1,...] or "
-            f"cache.criterion.mask=NAME (published: {', '.join(published.masks())})"
+            f"cache.criterion.mask=NAME (published: {', '.join(published.load_masks())})"
         )
     if set(options.mask) <= {"0", "1"}:
         return [index + 1 for index, bit in enumerate(options.mask) if bit == "1"], len(options.mask)
-    mask = published.mask(options.mask)
+    mask = published.find_mask(options.mask)
     return mask.computed, mask.steps
 
 
@@ -263,11 +267,11 @@ def _within_budget(options: Budget, steps: int) -> frozenset[int]:
     count = options.computed if options.computed is not None else max(1, round((options.share or 1.0) * steps))
     if count > steps:
         raise Unfit(f"cache.criterion.computed={count}: only {steps} steps are run; at most as many")
-    return growing(steps, count, options.warmup, options.power, options.largest_gap)
+    return space_growing(steps, count, options.warmup, options.power, options.largest_gap)
 
 
 @dataclass(kw_only=True)
-class Planned(PartConfig):
+class PlannedSteps(PartConfig):
     name: str = "planned"
     computed: int = 10
     """How many steps are computed."""
@@ -290,8 +294,8 @@ class Planned(PartConfig):
             )
 
 
-@register("cache/criterion", "planned", Planned)
-class PlannedCriterion(Schedule):
+@register("cache/criterion", "planned", PlannedSteps)
+class PlannedStepsCriterion(Schedule):
     """So many steps are computed; which ones is chosen on calibration runs, see `filling.py`.
 
     A schedule found offline for a fixed budget, as in DPCache and BudCache; how, see `fitted.best_schedule` and
@@ -299,7 +303,7 @@ class PlannedCriterion(Schedule):
     """
 
 
-def _planned(options: Planned, steps: int) -> frozenset[int]:
+def _planned(options: PlannedSteps, steps: int) -> frozenset[int]:
     if options.schedule is None:
         raise ConfigError("cache.criterion.schedule=null: it takes a calibration of this run to choose the steps")
     if options.schedule[-1] > steps:

@@ -9,7 +9,7 @@ from ...errors import Unfit
 
 
 @lru_cache
-def around_center(steps: int, count: int, center: int, power: float) -> frozenset[int]:
+def space_around_center(steps: int, count: int, center: int, power: float) -> frozenset[int]:
     """DeepCache's 1:N schedule with quadratic spacing: `count` of the steps, densest around `center`.
 
     Positions evenly spaced between (-center)^(1/power) and (steps - center)^(1/power), complex, are raised to `power`;
@@ -32,7 +32,7 @@ def around_center(steps: int, count: int, center: int, power: float) -> frozense
 
 
 @lru_cache
-def growing(steps: int, count: int, warmup: int, power: float, largest: int) -> frozenset[int]:
+def space_growing(steps: int, count: int, warmup: int, power: float, largest: int) -> frozenset[int]:
     """`count` of `steps`, counted from 0: the first `warmup` and the last, the gaps between never shrinking.
 
     With too small a count the warm-up is shortened so that the last step is in; one alone is the first step.

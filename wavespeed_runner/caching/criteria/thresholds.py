@@ -116,10 +116,10 @@ class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
         if self.range is not None:
             lowest, highest = self.range
             change = min(max(change, lowest), highest)
-        return super().reuse((max(0.0, polynomial(self.coefficients, change)),), at)
+        return super().reuse((max(0.0, evaluate_polynomial(self.coefficients, change)),), at)
 
 
-def polynomial(coefficients: Sequence[float], x: float) -> float:
+def evaluate_polynomial(coefficients: Sequence[float], x: float) -> float:
     """Value at x, by Horner's rule; coefficients highest degree first."""
     value = 0.0
     for coefficient in coefficients:
@@ -189,7 +189,7 @@ class MagnitudeRatioCriterion:
         self.level: float | None = None
 
     def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
-        self.ratio *= self.ratios[nearest(at.step, at.steps, len(self.ratios))]
+        self.ratio *= self.ratios[nearest_index(at.step, at.steps, len(self.ratios))]
         self.error += abs(1.0 - self.ratio)
         self.level = self.error
         return self.error <= self.threshold
@@ -198,7 +198,7 @@ class MagnitudeRatioCriterion:
         self.ratio, self.error = 1.0, 0.0
 
 
-def nearest(step: int, steps: int, count: int) -> int:
+def nearest_index(step: int, steps: int, count: int) -> int:
     """Which of `count` values, spread evenly over the schedule, belongs to step `step` of `steps`, counted from 0.
 
     As diffusers' `nearest_interp`: first to first, last to last, half to even; a single step takes the last.

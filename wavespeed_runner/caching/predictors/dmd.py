@@ -16,8 +16,8 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
 from ..interfaces import At
-from .reuse import History, Residual, combined
-from .taylor import expansion, power
+from .reuse import History, Residual, combine
+from .taylor import expansion_weights, monomial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,14 +71,16 @@ class DmdPredictor:
 
     def predict(self, at: At, seen: Tensor | None) -> Residual:
         residuals, positions = self.history.residuals, self.history.positions
-        distance, count = evenly_spaced(positions)
+        distance, count = count_evenly_spaced(positions)
         weights = None
         if count >= NEEDED:
             ahead = (at.step - positions[-1]) / distance
-            weights = continued([row[-count:] for row in self._gram()[-count:]], ahead, self._tolerance(residuals[-1]))
+            weights = continuation_weights(
+                [row[-count:] for row in self._gram()[-count:]], ahead, self._tolerance(residuals[-1])
+            )
         if weights is None:
-            weights = expansion(positions[-2:], at.step, power)
-        return combined(residuals[-len(weights) :], weights)
+            weights = expansion_weights(positions[-2:], at.step, monomial)
+        return combine(residuals[-len(weights) :], weights)
 
     def _gram(self) -> list[list[float]]:
         if self.gram is None:
@@ -108,7 +110,7 @@ def _inner(a: Residual, b: Residual) -> Tensor:
     return total
 
 
-def evenly_spaced(positions: Sequence[float]) -> tuple[float, int]:
+def count_evenly_spaced(positions: Sequence[float]) -> tuple[float, int]:
     """The distance of the last two positions, and how many at the end are that far apart; (0, 1) for one alone."""
     if len(positions) < 2:
         return 0.0, len(positions)
@@ -118,7 +120,7 @@ def evenly_spaced(positions: Sequence[float]) -> tuple[float, int]:
     return distance, count
 
 
-def continued(gram: Sequence[Sequence[float]], ahead: float, tolerance: float) -> list[float] | None:
+def continuation_weights(gram: Sequence[Sequence[float]], ahead: float, tolerance: float) -> list[float] | None:
     """Weights of the vectors x_0 .. x_m that continue them `ahead` distances beyond x_m.
 
     Exact DMD in inner products: with X = [x_0 .. x_(m-1)] = U S V^T (of rank r under `tolerance`) and

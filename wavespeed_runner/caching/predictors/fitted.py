@@ -17,7 +17,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError, Unfit
 from ...registry import register
 from ..interfaces import At
-from .reuse import History, Residual, combined
+from .reuse import History, Residual, combine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,10 +85,12 @@ class FittedPredictor:
 
     def predict(self, at: At, seen: Tensor | None) -> Residual:
         steps = tuple(int(step) for step in self.history.positions)
-        return combined(self.history.residuals, _known_weights(self.gram, steps, at.step, self.ridge, self.order))
+        return combine(self.history.residuals, _known_weights(self.gram, steps, at.step, self.ridge, self.order))
 
 
-def weights(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> list[float]:
+def fit_weights(
+    gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER
+) -> list[float]:
     """w_k of sum w_k r_k that fits the residual of `step` best, for the computed steps `history`, newest last.
 
     They minimise |r_step - sum w_k r_k|^2 + ridge mean|r_k|^2 |w - w_taylor|^2 (squares of norms, summed over the
@@ -101,11 +103,11 @@ def weights(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDG
     return [float(w) for w in found[0, :, 0]]
 
 
-_known_weights = lru_cache(maxsize=4096)(weights)
+_known_weights = lru_cache(maxsize=4096)(fit_weights)
 """Branches, images and generations meet the same histories. The Gram matrix as tuples."""
 
 
-def error(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> float:
+def fit_error(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RIDGE, order: int = ORDER) -> float:
     """What those weights leave: |r_step - sum w_k r_k|^2 / |r_step|^2. Infinite where only r_step is 0."""
     import numpy as np
 
@@ -132,14 +134,14 @@ def _fit(full: Any, histories: Any, steps: Any, ridge: float, order: int) -> tup
     size = full[steps, steps]
     pull = ridge * np.trace(a, axis1=1, axis2=2)[:, None, None] / a.shape[1] * np.eye(a.shape[1])
     # Solved for the distance from the forecast: what the ridge and the pseudo-inverse keep small is then that distance.
-    near = forecast(histories, steps, order)
+    near = lagrange_weights(histories, steps, order)
     found = near + np.linalg.pinv(a + pull, rcond=1e-12, hermitian=True) @ (b - a @ near)
     left = (size - (2 * found * b).sum(axis=1) + (found * (a @ found)).sum(axis=1)).clip(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         return found, np.where(left > 0, left / size, 0.0)
 
 
-def forecast(histories: Any, steps: Any, order: int) -> Any:
+def lagrange_weights(histories: Any, steps: Any, order: int) -> Any:
     """Weights (count, length, steps) with which the polynomial of this order through the last computed steps is
     followed to the skipped one (Lagrange); of fewer computed steps the highest order that they allow, of one reuse."""
     import numpy as np
@@ -155,7 +157,7 @@ def forecast(histories: Any, steps: Any, order: int) -> Any:
     return found
 
 
-def best_schedule(
+def find_best_schedule(
     gram: Gram,
     computed: int,
     *,

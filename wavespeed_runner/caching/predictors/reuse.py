@@ -55,7 +55,7 @@ class History:
         return [residual for _, residual in self._entries]
 
 
-def combined(residuals: Sequence[Residual], weights: Sequence[float]) -> Residual:
+def combine(residuals: Sequence[Residual], weights: Sequence[float]) -> Residual:
     """Sum of weight x residual for every stream, in the residuals' dtype.
 
     Added up in float32 where that is finer: weights of opposite signs take the difference of nearly equal residuals,
@@ -68,13 +68,13 @@ def combined(residuals: Sequence[Residual], weights: Sequence[float]) -> Residua
 
 def _weighted(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     newest = tensors[-1]
-    total = fine(newest) * weights[-1]
+    total = to_float32(newest) * weights[-1]
     for tensor, weight in zip(tensors[:-1], weights[:-1], strict=True):
         total.add_(tensor, alpha=weight)
     return total.to(newest.dtype)
 
 
-def fine(tensor: Tensor) -> Tensor:
+def to_float32(tensor: Tensor) -> Tensor:
     """In float32 where it is in less."""
     import torch
 
@@ -135,15 +135,15 @@ class GammaPredictor:
         residuals = self.history.residuals
         if len(residuals) < 2:
             return dict(residuals[-1])
-        before, last = (fine(signal) for signal in self.seen)
-        way = (fine(_needed(seen)) - before).abs().mean() / (last - before).abs().mean()
+        before, last = (to_float32(signal) for signal in self.seen)
+        way = (to_float32(_needed(seen)) - before).abs().mean() / (last - before).abs().mean()
         g = way.nan_to_num(nan=1.0, posinf=1.0).clamp(1.0, self.limit)
         older, newer = residuals
         return {name: _between(older[name], newer[name], g) for name in newer}
 
 
 def _between(older: Tensor, newer: Tensor, g: Tensor) -> Tensor:
-    start, end = fine(older), fine(newer)
+    start, end = to_float32(older), to_float32(newer)
     return start.lerp(end, g.to(start.dtype)).to(newer.dtype)
 
 

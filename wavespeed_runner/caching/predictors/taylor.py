@@ -17,7 +17,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
 from ..interfaces import At
-from .reuse import History, Residual, combined
+from .reuse import History, Residual, combine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,12 +31,12 @@ class Variable(Enum):
     """The noise level: schedules do not space it evenly, and residuals follow it rather than the count of steps."""
 
 
-def power(i: int, distance: float) -> float:
+def monomial(i: int, distance: float) -> float:
     """Taylor's basis."""
     return distance**i
 
 
-def expansion(positions: Sequence[float], now: float, basis: Callable[[int, float], float]) -> list[float]:
+def expansion_weights(positions: Sequence[float], now: float, basis: Callable[[int, float], float]) -> list[float]:
     """Weights of the residuals r_0 .. r_m, computed at `positions`, in the sum over i <= m of d_i basis(i, delta) / i!.
 
     delta is how far `now` lies from the last of them, d_0 = r_m, and d_i = (d_(i-1) now - d_(i-1) at the computed step
@@ -88,7 +88,7 @@ class TaylorPredictor:
         self.history.add(self._position(at), residual)
 
     def predict(self, at: At, seen: Tensor | None) -> Residual:
-        return combined(self.history.residuals, expansion(self.history.positions, self._position(at), power))
+        return combine(self.history.residuals, expansion_weights(self.history.positions, self._position(at), monomial))
 
     def _position(self, at: At) -> float:
         return at.sigma if self.variable is Variable.sigma else at.step
@@ -126,7 +126,7 @@ class HermitePredictor:
         self.history.add(at.step, residual)
 
     def predict(self, at: At, seen: Tensor | None) -> Residual:
-        return combined(self.history.residuals, expansion(self.history.positions, at.step, self._basis))
+        return combine(self.history.residuals, expansion_weights(self.history.positions, at.step, self._basis))
 
     def _basis(self, i: int, distance: float) -> float:
         return self.scale**i * hermite(i, self.scale * distance)
@@ -175,6 +175,6 @@ class FocaPredictor:
         (before, after), ((older, r_older), (newer, r_newer)) = self.history.positions, self.values
         h = at.step - newer
         computed, local = h / 2 / (after - before), h / 2 / (newer - older)
-        found = combined([*residuals, r_older, r_newer], [-computed, computed, -local, 1 + local])
+        found = combine([*residuals, r_older, r_newer], [-computed, computed, -local, 1 + local])
         self.values.append((at.step, found))
         return found

@@ -14,7 +14,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..interfaces import Seen
-from ..predictors.reuse import fine
+from ..predictors.reuse import to_float32
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def filtered(
     axes = [axis for axis in range(1, latents.ndim) if axis != channels]
     if exponent is None:
         exponent = OF_VIDEOS if len(axes) == 3 and latents.shape[axes[0]] > 1 else OF_IMAGES
-    latents = fine(latents)
+    latents = to_float32(latents)
     spectrum = torch.fft.rfftn(latents, dim=axes)
     for axis in axes:
         frequencies = torch.fft.fftfreq(latents.shape[axis], device=latents.device, dtype=latents.dtype).abs()
