@@ -131,7 +131,6 @@ def test_a_cache_that_never_hit_is_not_praised(tmp_path: Path, write: Write) -> 
 @pytest.mark.parametrize(
     "more",
     [
-        {"config": {"quant": {"name": "int8"}}},
         {"config": {"memory": {"name": "x", "layerwise_casting": "float8_e4m3fn"}}},
         {"steps": 14},
     ],

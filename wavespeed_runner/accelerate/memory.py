@@ -54,13 +54,6 @@ class MemorySettings(MemoryConfig):
     vae_slicing: bool = False
     """The images of a batch are decoded one after the other."""
 
-    def lossless(self) -> MemorySettings:
-        """The same without what changes the numbers of the denoiser. Tiles stay: without them an image may not be
-        decodable at all, and reference and result are decoded alike."""
-        from dataclasses import replace
-
-        return replace(self, layerwise_casting=None)
-
 
 NONE = MemorySettings()
 

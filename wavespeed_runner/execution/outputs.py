@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..accelerate.memory import MemorySettings
 from ..artifacts import Videos
+from ..config.lossy import remove_lossy, remove_lossy_data
 from ..config.schema import Config
 from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..records.record import PIXELS, image_data
-from ..registry import lookup
 
 if TYPE_CHECKING:
     from ..media.images import ImageArray
@@ -135,22 +134,14 @@ def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
 
 
 def _lossless(config: Config) -> Config:
-    """The config that makes the reference: its own steps, nothing lossy, nor what the graph gives to a single stage."""
-
-    def kept(options: Any) -> Any:
-        if not isinstance(options, dict):
-            return options
-        memory = options.get("memory")
-        casting = {"memory": {**memory, "layerwise_casting": None}} if isinstance(memory, dict) else {}
-        return {key: value for key, value in {**options, **casting}.items() if key != "cache"}
-
-    stages = {name: replace(given, options=kept(given.options)) for name, given in config.graph.stages.items()}
-    memory = config.memory.lossless() if isinstance(config.memory, MemorySettings) else config.memory
-    none = lookup("cache", "none").options()
+    """The config that makes the reference: its own steps, and nothing lossy, for all stages or for one."""
+    stages = {
+        name: replace(given, options=remove_lossy_data(given.options)) for name, given in config.graph.stages.items()
+    }
     if config.measure.reference_steps is not None:
         measure = replace(config.measure, reference_steps=None)
         config = replace(config, steps=config.measure.reference_steps, measure=measure)
-    return replace(config, cache=none, memory=memory, graph=replace(config.graph, stages=stages))
+    return replace(remove_lossy(config), graph=replace(config.graph, stages=stages))
 
 
 def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:

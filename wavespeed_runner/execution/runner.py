@@ -15,6 +15,7 @@ from ..artifacts import Latents, Sample
 from ..caching import merged
 from ..caching.attach.diffusers_options import Wrapped
 from ..caching.strategies import threshold_key
+from ..config.lossy import is_lossy_beside_caches
 from ..config.schema import CacheConfig
 from ..errors import ConfigError, one_line
 from ..media.images import COLUMNS
@@ -229,7 +230,7 @@ def _too_fast(record: dict[str, Any]) -> list[str]:
 
     timing, share = record["timing"], computed_share(record)
     speedup = timing["speedup"]
-    if not is_too_fast(record["config"], speedup, share):
+    if not is_too_fast(speedup, share) or is_lossy_beside_caches(record["config"]):
         return []
     timing["same_run"] = False
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from hashlib import sha256
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Images, Sample, Videos
-from ..config.schema import CacheConfig, Config, as_data, stage_options
+from ..config.lossy import remove_lossy
+from ..config.schema import Config, as_data, stage_options
 from ..errors import ConfigError, did_you_mean
 from ..registry import lookup, names
 from ..stages.interface import Stage
@@ -110,18 +111,8 @@ def _check_inputs(node: Node, nodes: dict[str, Node]) -> None:
 
 def without_lossy(graph: Graph) -> Graph:
     """The same graph with every lossy option off: what images are compared with."""
-    none = lookup("cache", "none").options()
-
-    def lossless(options: Any) -> Any:
-        if not is_dataclass(options):
-            return options
-        given = {f.name: getattr(options, f.name) for f in fields(options)}
-        off = {name: none for name, value in given.items() if isinstance(value, CacheConfig)}
-        off |= {name: value.lossless() for name, value in given.items() if hasattr(value, "lossless")}
-        return replace(options, **off)  # type: ignore[type-var]
-
     return Graph(
-        nodes={name: replace(node, options=lossless(node.options)) for name, node in graph.nodes.items()},
+        nodes={name: replace(node, options=remove_lossy(node.options)) for name, node in graph.nodes.items()},
         output=graph.output,
     )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-LOSSY = ("cache", "quant")
-"""Config groups whose options name the accelerated column."""
+from ..config.lossy import lossy_names
 
 
 def model_name(model: dict[str, Any]) -> str:
@@ -17,12 +16,9 @@ def model_name(model: dict[str, Any]) -> str:
 
 
 def setting(record: dict[str, Any]) -> str:
-    """What the accelerated column is called: `fbcache`, `fbcache + fp8_dq`, `no cache`, `no cache, 12 steps`."""
-    names = [(record["config"].get(group) or {}).get("name", "none") for group in LOSSY]
-    casting = (record["config"].get("memory") or {}).get("layerwise_casting")
-    names.append(f"{casting} weights" if casting else "none")
+    """What the accelerated column is called: `fbcache`, `no cache`, `no cache, 12 steps against 24`."""
     fewer = f", {record['config']['steps']} steps" if fewer_than_reference(record["config"]) else ""
-    return (" + ".join(name for name in names if name != "none") or "no cache") + fewer
+    return (" + ".join(lossy_names(record["config"])) or "no cache") + fewer
 
 
 def fewer_than_reference(config: dict[str, Any]) -> str:

@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from ..config.lossy import (
+    LOSSY_GROUPS,
+    LOSSY_MEMORY_KEYS,
+    find_caches,
+    is_lossy,
+    is_lossy_beside_caches,
+    is_option_on,
+)
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import Interval, bootstrap_interval
-from .names import LOSSY
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
 FIGURES = ("first_call", "median", "p90", "mad", "reference_median", "speedup")
 GREATEST = 1e12
 """No time and no likeness is beyond it."""
-SETTINGS = ("cache", "quant", "attention", "compile", "parallel", "memory", "batch_size", "measure", "steps")
+SETTINGS = ("cache", "memory", "batch_size", "measure", "steps")
 """Top-level keys of a config in which two jobs may differ and still be judged by one another."""
 NO_PART = ("claim", "outputs", "dry_run", "rerun")
 """Top-level keys that are no part of what is run."""
@@ -56,11 +63,11 @@ def measured(record: dict[str, Any]) -> dict[str, Any]:
         "same_run": bool(timing.get("same_run")),
         "computed_share": computed_share(record),
         "never_hit": never_hit(record),
-        "same_work": never_hit(record) and not _lossy_beside_caches(config) and config["steps"] >= theirs,
+        "same_work": never_hit(record) and not is_lossy_beside_caches(config) and config["steps"] >= theirs,
         "quality": _quality(record) if compared else {},
         "compared_with": _hashed(_comparable(record, theirs)) if compared else "",
         "rivals_with": _hashed([_comparable(record, theirs), *_way(config)]) if compared else "",
-        "rival": compared and not _lossy(config) and config["steps"] < theirs,
+        "rival": compared and not is_lossy(config) and config["steps"] < theirs,
     }
 
 
@@ -128,7 +135,7 @@ def _own_share(record: dict[str, Any]) -> float | None:
 
 def never_hit(record: dict[str, Any]) -> bool:
     """Whether a cache was on, for all stages or for one, and nothing was taken from it."""
-    on = any(_is_on(cache) for cache in _caches(record["config"]))
+    on = any(is_option_on(cache) for cache in find_caches(record["config"]))
     evidence = _evidence(record)
     return on and not evidence.get("hits") and ("modules" in evidence or _own_share(record) == 1)
 
@@ -136,13 +143,6 @@ def never_hit(record: dict[str, Any]) -> bool:
 def _evidence(record: dict[str, Any]) -> dict[str, Any]:
     """What the cache's hooks have counted; empty without any."""
     return (record.get("engaged") or {}).get("cache") or {}
-
-
-def _caches(config: dict[str, Any]) -> list[Any]:
-    """The options of every cache: the run's, and those that stages have of their own."""
-    stages = ((config.get("graph") or {}).get("stages") or {}).values()
-    own = [stage.get("options") for stage in stages if isinstance(stage, dict)]
-    return [config.get("cache"), *(options.get("cache") for options in own if isinstance(options, dict))]
 
 
 def _quality(record: dict[str, Any]) -> dict[str, Quality]:
@@ -174,25 +174,11 @@ def _noise_floor(record: dict[str, Any], metric: str) -> float | None:
     return float((max if metric in LESS_IS_BETTER else min)(known)) if known else None
 
 
-def _lossy(config: dict[str, Any]) -> bool:
-    """Whether anything is on that the reference goes without, for all stages or for one."""
-    return any(_is_on(cache) for cache in _caches(config)) or _lossy_beside_caches(config)
-
-
-def _lossy_beside_caches(config: dict[str, Any]) -> bool:
-    casting = (config.get("memory") or {}).get("layerwise_casting")
-    return bool(casting) or any(_is_on(config.get(group)) for group in LOSSY if group != "cache")
-
-
-def _is_on(options: Any) -> bool:
-    return (options or {}).get("name", "none") != "none"
-
-
 def _comparable(record: dict[str, Any], theirs: int) -> list[Any]:
     """What a row is compared with, on which prompts and which hardware."""
     config = {key: value for key, value in record["config"].items() if key not in (*SETTINGS, *NO_PART)}
     stages = {
-        name: {**stage, "options": _without_cache(stage["options"])}
+        name: {**stage, "options": _without_lossy_groups(stage["options"])}
         for name, stage in config["graph"]["stages"].items()
     }
     config["graph"] = {**config["graph"], "stages": stages}
@@ -201,7 +187,7 @@ def _comparable(record: dict[str, Any], theirs: int) -> list[Any]:
 
 def _way(config: dict[str, Any]) -> list[Any]:
     """What changes the time of the reference and its rivals as much as that of a setting."""
-    memory = {key: value for key, value in (config.get("memory") or {}).items() if key != "layerwise_casting"}
+    memory = {key: value for key, value in (config.get("memory") or {}).items() if key not in LOSSY_MEMORY_KEYS}
     return [config.get("batch_size"), memory]
 
 
@@ -209,5 +195,7 @@ def _hashed(same: list[Any]) -> str:
     return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _without_cache(options: Any) -> Any:
-    return {key: value for key, value in options.items() if key != "cache"} if isinstance(options, dict) else options
+def _without_lossy_groups(options: Any) -> Any:
+    if not isinstance(options, dict):
+        return options
+    return {key: value for key, value in options.items() if key not in LOSSY_GROUPS}
