@@ -119,7 +119,7 @@ def test_a_nodes_name_is_not_in_its_key_but_which_input_is_which_is(composed: Co
 PLUGIN = """
 from dataclasses import dataclass
 from wavespeed_runner.stages import stage
-from wavespeed_runner.values import Images, Sample
+from wavespeed_runner.artifacts import Images, Sample
 
 @dataclass(kw_only=True)
 class Options:
