@@ -8,12 +8,14 @@ from .figures import Point, Results, lowest_error, lowest_share
 
 LEVELS = (0.99, 0.97, 0.95, 0.90)
 SHARES = (0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
-HEAD = """# The cache engine beside its peers
+HEAD = """# The cache engine compared with its peers
 
-Made by `python -m benchmarks.peers.plot` from `benchmarks/results/peers_*.json`; not written by hand. Same weights,
-prompts, seeds and one thread for all; what is compared with is always the uncached image of full steps. Share: of the
-block computations of that image, mean over the prompts, counted where the blocks run. Error: mean|x - r| / mean|r| of
-the final latents. Time: CPU seconds of the denoising, one thread, median over the rounds (least to greatest).
+Made by `python -m benchmarks.peers.plot` from `benchmarks/results/peers_*.json`; not written by hand. Weights,
+prompts and seeds are the same for all, on one thread, and everything is compared with the uncached image of full
+steps. *Fewer steps* means fewer steps of the model's own sampler (Euler for the FLUX models): a solver such as UniPC
+does better than Euler at few steps and is not in these tables. Share: the part of that image's block computations
+that ran, mean over the prompts. Error: mean|x - r| / mean|r| of the final latents. Time: CPU seconds of denoising,
+one thread, median over the rounds (lowest to highest).
 """
 
 
