@@ -78,7 +78,7 @@ def engine(pipe: Any, model: Model, *, overrides: list[str]) -> Iterator[None]:
 @contextmanager
 def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[None]:
     """A strategy attached for each call of the pipeline, as the denoising stage does it."""
-    from wavespeed_runner.caching import attached
+    from wavespeed_runner.caching import attach_strategy
     from wavespeed_runner.models.family import Wanted
     from wavespeed_runner.models.pipeline_call import watched
     from wavespeed_runner.stages.generate import build_run
@@ -89,7 +89,7 @@ def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[No
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         with (
-            attached([model.denoiser(self)], model.family.blocks, cache, run, observer=observer) as trace,
+            attach_strategy([model.denoiser(self)], model.family.blocks, cache, run, observer=observer) as trace,
             watched(self.scheduler, kwargs["generator"], trace.end_step),
         ):
             return plain(self, *args, **kwargs)
@@ -117,11 +117,11 @@ def strategy(model: Model, *overrides: str) -> Any:
 def with_numbers(model: Model, cache: Any) -> Any:
     """What `resolve_cache_numbers` does, with numbers from a calibration that is in no file."""
     from wavespeed_runner.caching.predictors.fitted import find_best_schedule
-    from wavespeed_runner.caching.window import head_blocks
+    from wavespeed_runner.caching.window import count_head_blocks
 
     found = recorded(model)
     if cache.predictor.name == "fitted":
-        cache = replace(cache, predictor=replace(cache.predictor, gram=found.gram[head_blocks(cache)]))
+        cache = replace(cache, predictor=replace(cache.predictor, gram=found.gram[count_head_blocks(cache)]))
     if cache.criterion.name == "planned":
         count, first = cache.criterion.computed, cache.criterion.first
         own = {name: getattr(cache.predictor, name) for name in ("history", "ridge", "order")}

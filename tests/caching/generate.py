@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.models.staged import latents
 from wavespeed_runner.artifacts import Sample
-from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
@@ -63,7 +63,9 @@ class Generated:
 
     def run(self, cache: CacheConfig | None = None, *, steps: int = 8, **call: Any) -> tuple[Any, Trace]:
         """Latents and trace of one generation with the strategy attached."""
-        with attached([self.denoiser], FLUX.blocks, cache or NoCache(), Run(steps=lambda: steps)) as trace:
+        with attach_strategy(
+            [self.denoiser], FLUX.blocks, cache or NoCache(), GenerationInfo(steps=lambda: steps)
+        ) as trace:
             return self.denoise(steps=steps, on_step=trace.end_step, **call), trace
 
 

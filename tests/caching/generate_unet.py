@@ -11,7 +11,7 @@ import torch
 from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents
 from wavespeed_runner.artifacts import Sample
-from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.criteria.thresholds import RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -78,8 +78,8 @@ class GeneratedByUNet:
         self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, images: int = 1, **wanted: Any
     ) -> tuple[torch.Tensor, Trace]:
         """Latents and trace of one generation with the strategy attached. calls: of the U-Net, where not `steps`."""
-        run = Run(steps=lambda: calls or steps, images=images, flow=False)
-        with attached([self.unet], self.family.blocks, cache, run) as trace:
+        run = GenerationInfo(steps=lambda: calls or steps, images=images, flow=False)
+        with attach_strategy([self.unet], self.family.blocks, cache, run) as trace:
             return self.denoise(on_step=trace.end_step, steps=steps, **wanted), trace
 
 

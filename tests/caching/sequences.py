@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavespeed_runner.caching.interfaces import At
+from wavespeed_runner.caching.interfaces import StepInfo
 
 
-def at(step: int, steps: int, sigma: float | None = None) -> At:
-    return At(step=step, steps=steps, sigma=1 - step / steps if sigma is None else sigma)
+def at(step: int, steps: int, sigma: float | None = None) -> StepInfo:
+    return StepInfo(step=step, steps=steps, sigma=1 - step / steps if sigma is None else sigma)
 
 
 def played(
@@ -32,7 +32,7 @@ def played(
         if step in computed:
             given = {"hidden_states": residual(step)}
             before = {name: tensor.clone() for name, tensor in given.items()}
-            predictor.computed(where, given, signal)
+            predictor.record_computed(where, given, signal)
             assert all(torch.equal(before[name], given[name]) for name in given)
         else:
             found[step] = predictor.predict(where, signal)["hidden_states"]

@@ -12,7 +12,7 @@ import torch
 
 from tests.caching.generate import ALWAYS, fbcache
 from tests.caching.tiny_models import STEPS, Call, TinyModel, families, models, tiny_model
-from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.schedules import Steps
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange, RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -87,7 +87,7 @@ def fitting(tiny: TinyModel, cache: CacheConfig) -> CacheConfig:
 
 @contextmanager
 def on(tiny: TinyModel, cache: CacheConfig, steps: int = STEPS) -> Iterator[Trace]:
-    with attached(tiny.denoisers, tiny.blocks, cache, Run(steps=lambda: steps)) as trace:
+    with attach_strategy(tiny.denoisers, tiny.blocks, cache, GenerationInfo(steps=lambda: steps)) as trace:
         yield trace
 
 

@@ -16,8 +16,8 @@ from tests.caching.generate_unet import MODELS, GeneratedByUNet, deepcache, firs
 from tests.caching.unet_references import deepcache as hooked_deepcache
 from tests.caching.unet_references import first_block_cache as hooked_first_block_cache
 from tests.models.test_every_model import image
-from wavespeed_runner.caching import Run, attached
-from wavespeed_runner.caching.attach.unet import layers
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
+from wavespeed_runner.caching.attach.unet_layers import list_layers
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.family import UNetBlocks
 
@@ -70,7 +70,7 @@ def test_attention_masks_and_arguments_reach_the_attentions(made: GeneratedByUNe
         free = made.unet(sample, *rest, **named)[0]
         named |= {"encoder_attention_mask": mask}
         masked = made.unet(sample, *rest, **named)[0]
-        with attached([made.unet], UNetBlocks(), deepcache(1, 0), Run(steps=lambda: 1, flow=False)):
+        with attach_strategy([made.unet], UNetBlocks(), deepcache(1, 0), GenerationInfo(steps=lambda: 1, flow=False)):
             ours = made.unet(sample, *rest, **named)[0]
     assert not torch.equal(free, masked), "the mask has no effect, and the test none"
     assert torch.equal(ours, masked)
@@ -79,7 +79,10 @@ def test_attention_masks_and_arguments_reach_the_attentions(made: GeneratedByUNe
 @pytest.mark.parametrize("cache", [first_blocks(ALWAYS), first_blocks(ALWAYS, 2), deepcache(2, 0), deepcache(2, 5)])
 def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(made: GeneratedByUNet, cache: Any) -> None:
     positional, named = call_of(made)
-    with torch.inference_mode(), attached([made.unet], UNetBlocks(), cache, Run(steps=lambda: 2, flow=False)) as trace:
+    with (
+        torch.inference_mode(),
+        attach_strategy([made.unet], UNetBlocks(), cache, GenerationInfo(steps=lambda: 2, flow=False)) as trace,
+    ):
         computed = made.unet(*positional, **named)[0]
         trace.end_step()
         skipped = made.unet(*positional, **named)[0]
@@ -112,7 +115,7 @@ def test_a_head_is_first_block_cache_by_plain_hooks(made: GeneratedByUNet) -> No
 
 @pytest.mark.parametrize("depth", [None, 0, 4])
 def test_skipped_layers_are_not_called(made: GeneratedByUNet, depth: int | None) -> None:
-    found = layers(made.unet)
+    found = list_layers(made.unet)
     half = len(found) // 2
     calls: list[int] = []
     parts = [layer.resnet or layer.resamplers[0] for layer in found]
@@ -127,7 +130,7 @@ def test_skipped_layers_are_not_called(made: GeneratedByUNet, depth: int | None)
     always = [0] if depth is None else everything[:depth] + everything[-depth - 1 :]
     assert calls == everything + always
     assert [layer.way for layer in found] == ["down"] * (half - 1) + ["middle"] + ["up"] * half
-    evidence = trace.evidence()
+    evidence = trace.build_evidence()
     assert evidence["blocks"] == len(found)
     assert evidence["block_share"] == pytest.approx((len(found) + len(always)) / (2 * len(found)))
 
@@ -171,7 +174,7 @@ def test_taking_the_strategy_off_restores_the_model(made: GeneratedByUNet) -> No
     reference, unet = made.denoise(steps=2), made.unet
     before = (unet.down_blocks, unet.mid_block, unet.up_blocks)
     names, attributes, modules = list(unet.state_dict()), list(vars(unet)), list(unet.modules())
-    with attached([unet], UNetBlocks(), deepcache(3, 0), Run(steps=lambda: 2, flow=False)):
+    with attach_strategy([unet], UNetBlocks(), deepcache(3, 0), GenerationInfo(steps=lambda: 2, flow=False)):
         assert {id(p) for p in unet.parameters()} == {id(p) for m in modules for p in m.parameters()}
         assert unet.mid_block is not before[1]
     assert all(
@@ -204,10 +207,10 @@ def test_two_pipelines_at_once_do_not_meet(made: GeneratedByUNet) -> None:
     other = GeneratedByUNet(made.name)
     alone, _ = made.run(deepcache(3, 0))
     second, _ = other.run(first_blocks(ALWAYS))
-    run = Run(steps=lambda: 7, flow=False)
+    run = GenerationInfo(steps=lambda: 7, flow=False)
     with (
-        attached([made.unet], UNetBlocks(), deepcache(3, 0), run) as mine,
-        attached([other.unet], UNetBlocks(), first_blocks(ALWAYS), run) as theirs,
+        attach_strategy([made.unet], UNetBlocks(), deepcache(3, 0), run) as mine,
+        attach_strategy([other.unet], UNetBlocks(), first_blocks(ALWAYS), run) as theirs,
     ):
         assert torch.equal(other.denoise(on_step=theirs.end_step), second)
         assert torch.equal(made.denoise(on_step=mine.end_step), alone)
@@ -233,7 +236,7 @@ def test_what_the_walk_would_leave_out_is_refused() -> None:
     middle = made.unet.mid_block
     with (
         torch.inference_mode(),
-        attached([made.unet], UNetBlocks(), deepcache(3, 0), Run(steps=lambda: 2, flow=False)),
+        attach_strategy([made.unet], UNetBlocks(), deepcache(3, 0), GenerationInfo(steps=lambda: 2, flow=False)),
         pytest.raises(RunError, match="mid_block_additional_residual"),
     ):
         made.unet(sample, *rest, **(named | {"mid_block_additional_residual": torch.zeros(1)}))

@@ -12,7 +12,7 @@ import torch
 from diffusers.hooks import MagCacheConfig
 
 from tests.caching.generate import Generated, fbcache
-from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.caching.calibration.file import load
 from wavespeed_runner.caching.calibration.recorder import (
@@ -37,8 +37,8 @@ STEPS = 8
 def recorded(generated: Generated, steps: int = STEPS) -> tuple[Recorder, Any]:
     """What an observer keeps of an uncached generation, and its latents."""
     recorder = Recorder()
-    run = Run(steps=lambda: steps, sigmas=lambda: [1 - i / steps for i in range(steps)])
-    with attached([generated.denoiser], FLUX.blocks, build_recording_cache(), run, observer=recorder) as trace:
+    run = GenerationInfo(steps=lambda: steps, sigmas=lambda: [1 - i / steps for i in range(steps)])
+    with attach_strategy([generated.denoiser], FLUX.blocks, build_recording_cache(), run, observer=recorder) as trace:
         latents = generated.denoise(steps=steps, on_step=trace.end_step)
     return recorder, latents
 

@@ -215,7 +215,7 @@ def test_remarks_name_the_threshold_that_would_decide(model):
         job = ImageRequest(sample=0, embeddings=model.encoded[0].tensors, seed=model.samples[0].seed, start={})
         with torch.inference_mode():
             trace = generate(replace(model.options, cache=cache), model.pipeline, [job]).trace
-        return collect_levels([{"steps": trace.steps_as_data([0.0] * 28)}])
+        return collect_levels([{"steps": trace.build_step_records([0.0] * 28)}])
 
     levels = of(inert)
     lowest = min(level for level, _ in levels)

@@ -211,10 +211,10 @@ class Positions:
     def __init__(self) -> None:
         self.seen: list[Any] = []
 
-    def __call__(self, branch: str, seen: Any, residual: Any) -> None:
+    def record_blocks(self, branch: str, seen: Any, residual: Any) -> None:
         self.seen.append(seen.at)
 
-    def gave(self, branch: str, output: Any) -> None:
+    def record_output(self, branch: str, output: Any) -> None:
         pass
 
 

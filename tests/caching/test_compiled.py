@@ -13,7 +13,7 @@ import torch
 from tests.caching.generate import ALWAYS, Generated, fbcache
 from tests.caching.shrunk import Shrunk
 from tests.caching.transfers import Transfers
-from wavespeed_runner.caching import Run, Trace, attached
+from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.schedules import Interval
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, AccumulatedPolynomial, PredictedChange
 from wavespeed_runner.caching.predictors.dmd import Dmd
@@ -68,8 +68,8 @@ class Compiled(Shrunk):
         self.backend = Counter()
 
     def generate(self, cache: CacheConfig) -> tuple[torch.Tensor, Trace]:
-        run = Run(steps=lambda: STEPS, sigmas=lambda: read_noise_levels(self.called.scheduler))
-        with attached([self.denoiser], self.family.blocks, cache, run) as trace:
+        run = GenerationInfo(steps=lambda: STEPS, sigmas=lambda: read_noise_levels(self.called.scheduler))
+        with attach_strategy([self.denoiser], self.family.blocks, cache, run) as trace:
             return self.denoise(trace.end_step), trace
 
     @contextmanager
@@ -143,8 +143,10 @@ SCHEDULES = {
 def transfers(generated: Generated, cache: CacheConfig, steps: int = STEPS) -> tuple[int, list[Any]]:
     """In one generation: what waits for the device, and the decisions."""
     sigmas = [1 - step / steps for step in range(steps)]  # asked for once a generation, not counted here
-    run = Run(steps=lambda: steps, sigmas=lambda: sigmas, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
-    with attached([generated.denoiser], FLUX.blocks, cache, run) as trace, Transfers() as seen:
+    run = GenerationInfo(
+        steps=lambda: steps, sigmas=lambda: sigmas, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1)
+    )
+    with attach_strategy([generated.denoiser], FLUX.blocks, cache, run) as trace, Transfers() as seen:
         generated.denoise(steps=steps, on_step=trace.end_step)
     return seen.count, trace.decisions
 
@@ -188,8 +190,12 @@ def test_images_of_a_batch_are_measured_in_one_transfer(plain: Generated) -> Non
         return torch.cat([value, value * 0.9]) if per_row else value
 
     def count(cache: CacheConfig) -> tuple[int, Trace]:
-        run = Run(steps=lambda: STEPS, images=2)
-        with attached([plain.denoiser], FLUX.blocks, cache, run) as trace, torch.inference_mode(), Transfers() as seen:
+        run = GenerationInfo(steps=lambda: STEPS, images=2)
+        with (
+            attach_strategy([plain.denoiser], FLUX.blocks, cache, run) as trace,
+            torch.inference_mode(),
+            Transfers() as seen,
+        ):
             for given in inputs:
                 plain.denoiser(**{name: doubled(name, value) for name, value in given.items()})
                 trace.end_step()

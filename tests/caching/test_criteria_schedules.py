@@ -30,8 +30,8 @@ from wavespeed_runner.caching.criteria.thresholds import (
     PredictedChange,
     RelativeChange,
 )
-from wavespeed_runner.caching.interfaces import At
-from wavespeed_runner.caching.window import computed_steps
+from wavespeed_runner.caching.interfaces import StepInfo
+from wavespeed_runner.caching.window import list_computed_steps
 from wavespeed_runner.config.schema import CacheConfig, PartConfig, typed
 from wavespeed_runner.errors import ConfigError
 
@@ -219,8 +219,8 @@ def test_a_plan_keeps_to_the_window_and_its_limit() -> None:
     """A criterion that always wants to reuse is planned as the window's own published answer."""
     window = CacheConfig(name="x", start=0.2, end=0.8, max_consecutive_cache_hits=5)
     always = MagnitudeRatio(threshold=1e9, ratios=[1.5])
-    assert list_scheduled_steps(always, 30, window) == computed_steps(window, 30)
-    assert list_scheduled_steps(Steps(computed=[1]), 30, window) == computed_steps(window, 30)
+    assert list_scheduled_steps(always, 30, window) == list_computed_steps(window, 30)
+    assert list_scheduled_steps(Steps(computed=[1]), 30, window) == list_computed_steps(window, 30)
 
 
 def test_what_watches_something_cannot_be_planned() -> None:
@@ -233,7 +233,8 @@ def test_what_watches_something_cannot_be_planned() -> None:
 def test_a_schedule_has_no_level_and_asks_for_no_numbers() -> None:
     criterion = IntervalCriterion(Interval(interval=2))
     assert criterion.watches == "nothing" and criterion.level is None
-    assert [criterion.reuse((), At(step=i, steps=4, sigma=nan)) for i in range(4)] == [False, True, False, True]
+    steps = [StepInfo(step=i, steps=4, sigma=nan) for i in range(4)]
+    assert [criterion.should_reuse((), at) for at in steps] == [False, True, False, True]
 
 
 BITS = "1110100"

@@ -25,7 +25,7 @@ from wavespeed_runner.caching.criteria.thresholds import (
     evaluate_polynomial,
     nearest_index,
 )
-from wavespeed_runner.caching.interfaces import At
+from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
 
@@ -34,17 +34,17 @@ COEFFICIENTS = st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=1, m
 THRESHOLDS = st.floats(0, 2)
 
 
-def at(step: int, steps: int = 100) -> At:
-    return At(step=step, steps=steps, sigma=0.5)
+def at(step: int, steps: int = 100) -> StepInfo:
+    return StepInfo(step=step, steps=steps, sigma=0.5)
 
 
 def decisions(criterion, numbers: list[tuple[float, ...]]) -> list[bool]:  # type: ignore[no-untyped-def]
     """What it decides, step by step, when nothing but the criterion forces a computed step."""
     found = []
     for step, measured in enumerate(numbers):
-        found.append(criterion.reuse(measured, at(step)))
+        found.append(criterion.should_reuse(measured, at(step)))
         if not found[-1]:
-            criterion.computed(at(step))
+            criterion.record_computed(at(step))
     return found
 
 
@@ -56,8 +56,8 @@ def test_relative_change_reuses_below_the_threshold(changes: list[float], thresh
 
 
 def test_a_change_of_the_threshold_is_computed() -> None:
-    assert not RelativeChangeCriterion(RelativeChange(threshold=0.25)).reuse((0.25,), at(1))
-    assert not AccumulatedChangeCriterion(AccumulatedChange(threshold=0.25)).reuse((0.25,), at(1))
+    assert not RelativeChangeCriterion(RelativeChange(threshold=0.25)).should_reuse((0.25,), at(1))
+    assert not AccumulatedChangeCriterion(AccumulatedChange(threshold=0.25)).should_reuse((0.25,), at(1))
 
 
 def sums_below(values: list[float], threshold: float) -> list[bool]:
@@ -96,7 +96,7 @@ def test_no_change_lowers_the_level(changes: list[float], coefficients: list[flo
     criterion = AccumulatedPolynomialCriterion(AccumulatedPolynomial(threshold=1e9, coefficients=coefficients))
     levels = []
     for step, change in enumerate(changes):
-        criterion.reuse((change,), at(step))
+        criterion.should_reuse((change,), at(step))
         levels.append(criterion.level)
     assert all(before <= after for before, after in pairwise([0.0, *levels]))
 
@@ -107,16 +107,16 @@ def test_a_change_outside_the_range_counts_as_its_end() -> None:
     )
     levels = []
     for step, change in enumerate([0.0, 0.2, 7.0]):
-        criterion.reuse((change,), at(step))
+        criterion.should_reuse((change,), at(step))
         levels.append(criterion.level)
     assert levels == pytest.approx([0.1, 0.1 + 0.2, 0.1 + 0.2 + 0.3])
 
 
 def test_a_forced_step_starts_the_sum_again() -> None:
     criterion = AccumulatedChangeCriterion(AccumulatedChange(threshold=1.0))
-    assert criterion.reuse((0.9,), at(1))
-    criterion.computed(at(2))
-    assert criterion.reuse((0.8,), at(3)) and criterion.level == 0.8
+    assert criterion.should_reuse((0.9,), at(1))
+    criterion.record_computed(at(2))
+    assert criterion.should_reuse((0.8,), at(3)) and criterion.level == 0.8
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 5)), min_size=1, max_size=30), THRESHOLDS)

@@ -20,8 +20,8 @@ from diffusers.hooks import (
 from tests.caching.generate import fbcache
 from tests.caching.shrunk import Shrunk
 from tests.caching.transfers import Transfers
-from wavespeed_runner.caching import Run, Trace
-from wavespeed_runner.caching.attach.diffusers_hooks import wrapped
+from wavespeed_runner.caching import GenerationInfo, Trace
+from wavespeed_runner.caching.attach.diffusers_hooks import attach_diffusers_hooks
 from wavespeed_runner.caching.attach.diffusers_options import FasterCache, PyramidAttentionBroadcast
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.config.schema import CacheConfig
@@ -41,7 +41,9 @@ FASTER = FasterCache(
 @contextmanager
 def on(model: Shrunk, cache: CacheConfig) -> Iterator[Trace]:
     timesteps = lambda: model.called.scheduler.timesteps.tolist()  # noqa: E731
-    with wrapped([model.denoiser], cache, Run(steps=lambda: STEPS, timesteps=timesteps)) as trace:
+    with attach_diffusers_hooks(
+        [model.denoiser], cache, GenerationInfo(steps=lambda: STEPS, timesteps=timesteps)
+    ) as trace:
         yield trace
 
 
@@ -121,7 +123,7 @@ def test_fastercache_computes_the_unconditional_half_only_now_and_then() -> None
 
 def test_the_evidence_is_what_was_counted() -> None:
     _, trace = run(tiny("flux"), PAB)
-    found = trace.evidence()
+    found = trace.build_evidence()
     assert found is not None
     assert found["modules"] == trace.modules and found["calls"] == trace.module_calls
     assert found["hits"] == trace.module_hits
@@ -143,8 +145,8 @@ def test_images_of_a_batch_do_not_depend_on_each_other(cache: CacheConfig) -> No
         def rows(name: str, value: Any) -> Any:
             return torch.cat([value * f for f in factors]) if torch.is_tensor(value) and "ids" not in name else value
 
-        run = Run(steps=lambda: STEPS, timesteps=lambda: timesteps, images=len(factors))
-        with torch.inference_mode(), wrapped([model.denoiser], cache, run) as trace:
+        run = GenerationInfo(steps=lambda: STEPS, timesteps=lambda: timesteps, images=len(factors))
+        with torch.inference_mode(), attach_diffusers_hooks([model.denoiser], cache, run) as trace:
             for given in inputs:
                 made = model.denoiser(**{name: rows(name, value) for name, value in given.items()})[0]
                 trace.end_step()
@@ -255,7 +257,10 @@ def test_a_batch_that_fastercache_cannot_halve_is_refused(name: str) -> None:
 def test_a_denoiser_without_attention_that_can_be_hooked_is_refused() -> None:
     with pytest.raises(RunError, match="UNet2DConditionModel has no attention"):
         run(tiny("sdxl", guided=True), FASTER)
-    with pytest.raises(RunError, match="not known what this pipeline calls"), wrapped([], PAB, Run(steps=lambda: 1)):
+    with (
+        pytest.raises(RunError, match="not known which module"),
+        attach_diffusers_hooks([], PAB, GenerationInfo(steps=lambda: 1)),
+    ):
         pass
 
 
@@ -301,4 +306,6 @@ def test_keys_and_defaults_are_diffusers(options: Any, theirs: Any) -> None:
 
 
 def test_rules_can_tell_them_from_strategies_of_parts() -> None:
-    assert implementation_of("cache", PAB) is wrapped and implementation_of("cache", fbcache(0.1)) is None
+    assert (
+        implementation_of("cache", PAB) is attach_diffusers_hooks and implementation_of("cache", fbcache(0.1)) is None
+    )

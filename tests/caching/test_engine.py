@@ -10,7 +10,7 @@ import torch
 
 from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
 from tests.models.tiny_flux import tiny_config
-from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.predictors.taylor import Taylor
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.config.schema import Guidance
@@ -48,7 +48,7 @@ def test_skipped_blocks_do_not_run(plain):
         for handle in handles:
             handle.remove()
     assert calls == [*range(len(blocks)), 0, 0, 0]
-    assert trace.evidence()["block_share"] == pytest.approx((len(blocks) + 3) / (4 * len(blocks)))
+    assert trace.build_evidence()["block_share"] == pytest.approx((len(blocks) + 3) / (4 * len(blocks)))
 
 
 def test_the_signal_is_the_formula_in_float64(plain):
@@ -82,7 +82,10 @@ def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
         "txt_ids": torch.zeros(40, 3),
         "return_dict": False,
     }
-    with torch.no_grad(), attached([plain.denoiser], FLUX.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace:
+    with (
+        torch.no_grad(),
+        attach_strategy([plain.denoiser], FLUX.blocks, fbcache(ALWAYS), GenerationInfo(steps=lambda: 2)) as trace,
+    ):
         computed = plain.denoiser(**call)[0]
         trace.end_step()
         skipped = plain.denoiser(**call)[0]
@@ -139,8 +142,8 @@ def test_two_pipelines_at_once_do_not_meet(plain):
     alone, _ = plain.run(fbcache(0.6))
     reference, _ = other.run()
     with (
-        attached([plain.denoiser], FLUX.blocks, fbcache(0.6), Run(steps=lambda: 8)) as mine,
-        attached([other.denoiser], FLUX.blocks, NoCache(), Run(steps=lambda: 8)) as none,
+        attach_strategy([plain.denoiser], FLUX.blocks, fbcache(0.6), GenerationInfo(steps=lambda: 8)) as mine,
+        attach_strategy([other.denoiser], FLUX.blocks, NoCache(), GenerationInfo(steps=lambda: 8)) as none,
     ):
         assert torch.equal(other.denoise(), reference)
         assert torch.equal(plain.denoise(), alone)
@@ -166,7 +169,7 @@ def test_without_cache_contexts_each_call_of_a_step_is_a_branch(request, pipelin
 def test_a_strategy_that_would_attach_to_nothing_is_an_error(plain, blocks):
     with (
         pytest.raises(RunError, match=r"cache=fbcache: FluxTransformer2DModel has 0 blocks"),
-        attached([plain.denoiser], blocks, fbcache(0.1), Run(steps=lambda: 8)),
+        attach_strategy([plain.denoiser], blocks, fbcache(0.1), GenerationInfo(steps=lambda: 8)),
     ):
         pass
 
@@ -187,14 +190,14 @@ def test_hits_grow_and_never_fall_with_the_threshold(plain):
 
 def test_no_strategy_attaches_nothing(plain):
     latents, trace = plain.run(NoCache())
-    assert trace.evidence() is None
+    assert trace.build_evidence() is None
     assert torch.equal(latents, plain.denoise())
 
 
 def test_the_trace_lists_each_step_once_with_its_branches():
     config = tiny_config(Guidance.true_cfg)
     _, trace = Generated(load(FLUX, config, "cpu"), config).run(fbcache(0.6), steps=4)
-    steps = trace.steps_as_data([0.1, 0.2, 0.3, 0.4])
+    steps = trace.build_step_records([0.1, 0.2, 0.3, 0.4])
     assert [s["index"] for s in steps] == [1, 2, 3, 4]
     assert [s["seconds"] for s in steps] == [0.1, 0.2, 0.3, 0.4]
     for step in steps:

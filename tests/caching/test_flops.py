@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.caching.generate import ALWAYS, Generated, fbcache
 from tests.caching.generate_unet import deepcache, first_blocks, generated
 from wavespeed_runner.caching import Trace, flops
-from wavespeed_runner.caching.evidence import flops_evidence
-from wavespeed_runner.caching.flops import Cost, Flops, counted, noted
-from wavespeed_runner.caching.trace import Decision, merged
+from wavespeed_runner.caching.evidence import build_flops_evidence, merge_evidence
+from wavespeed_runner.caching.flops import CallFlops, Flops, count_generation_flops, record_calls
+from wavespeed_runner.caching.trace import Decision
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.models.family import UNetBlocks
 
@@ -51,14 +51,14 @@ def outside() -> int:
 
 def noted_run(made: Any, cache: Any, **call: Any) -> tuple[Flops, torch.Tensor]:
     denoiser = made.denoiser if isinstance(made, Generated) else made.unet
-    with noted([denoiser]) as calls:
+    with record_calls([denoiser]) as calls:
         latents, _ = made.run(cache, **call)
-    return counted(calls, FLUX.blocks if isinstance(made, Generated) else UNetBlocks(), cache), latents
+    return count_generation_flops(calls, FLUX.blocks if isinstance(made, Generated) else UNetBlocks(), cache), latents
 
 
 def whole(made: Any, *, cache: Any) -> int:
     """FLOPs of a generation, all its calls counted while they happen."""
-    attention_of_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flops.attention_flops}
+    attention_of_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: flops.count_attention_flops}
     with FlopCounterMode(display=False, custom_mapping=attention_of_cpu) as counter:
         made.run(cache, steps=4) if cache else made.denoise(steps=4)
     return int(counter.get_total_flops())
@@ -67,7 +67,7 @@ def whole(made: Any, *, cache: Any) -> int:
 def test_blocks_of_flux_are_what_their_layers_multiply(plain: Generated) -> None:
     found, _ = noted_run(plain, fbcache(ALWAYS, blocks=2), steps=3)
     blocks = DOUBLE * double_block() + SINGLE * single_block()
-    cost = Cost(denoiser=blocks + outside(), blocks=blocks, skippable=SINGLE * single_block())
+    cost = CallFlops(denoiser=blocks + outside(), blocks=blocks, skippable=SINGLE * single_block())
     assert found == Flops(calls=(cost,) * 3)
 
 
@@ -80,7 +80,7 @@ def test_the_last_blocks_count_as_always_run(plain: Generated) -> None:
 def test_the_share_is_that_of_whole_generations_of_a_transformer(guided: Generated, window: dict[str, Any]) -> None:
     cache = fbcache(ALWAYS, **window)
     found, _ = noted_run(guided, cache, steps=4)
-    said = flops_evidence(found, guided.run(cache, steps=4)[1])
+    said = build_flops_evidence(found, guided.run(cache, steps=4)[1])
     assert said["denoiser_flops"] == whole(guided, cache=None)
     assert said["denoiser_flop_share"] == pytest.approx(whole(guided, cache=cache) / said["denoiser_flops"], abs=1e-12)
     assert said["flop_share"] < said["denoiser_flop_share"] < 1
@@ -91,7 +91,7 @@ def test_the_share_is_that_of_whole_generations_of_a_transformer(guided: Generat
 def test_the_share_is_that_of_whole_generations_of_a_unet(model: str, cache: Any) -> None:
     made = generated(model)
     found, _ = noted_run(made, cache, steps=4)
-    said = flops_evidence(found, made.run(cache, steps=4)[1])
+    said = build_flops_evidence(found, made.run(cache, steps=4)[1])
     assert said["denoiser_flops"] == whole(made, cache=None)
     assert said["denoiser_flop_share"] == pytest.approx(whole(made, cache=cache) / said["denoiser_flops"], abs=1e-12)
 
@@ -101,12 +101,12 @@ def test_prompts_of_other_lengths_cost_their_own(plain: Generated) -> None:
     given = dict(plain.embeddings)
     shorter = {name: tensor[:, :24] if tensor.ndim == 3 else tensor for name, tensor in given.items()}
     denoiser, cache = plain.denoiser, fbcache(ALWAYS)
-    with noted([denoiser]) as calls:
+    with record_calls([denoiser]) as calls:
         for plain.embeddings in (given, shorter, given):
             plain.denoise(steps=1)
     plain.embeddings = given
-    costs = counted(calls, FLUX.blocks, cache).calls
-    assert costs[0] == costs[2] and costs[1].blocks < costs[0].blocks and len(calls.first) == 2
+    costs = count_generation_flops(calls, FLUX.blocks, cache).calls
+    assert costs[0] == costs[2] and costs[1].blocks < costs[0].blocks and len(calls.examples) == 2
 
 
 def decided(*computed: bool, ran: tuple[bool, ...] | None = None, image: int = 0) -> list[Decision]:
@@ -117,16 +117,16 @@ def decided(*computed: bool, ran: tuple[bool, ...] | None = None, image: int = 0
 
 
 def test_shares_of_a_known_list_of_decisions() -> None:
-    costs = Flops(calls=tuple(Cost(denoiser=n * 120, blocks=n * 100, skippable=n * 90) for n in (1, 1, 2, 1)))
-    said = flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False, False, True)))
+    costs = Flops(calls=tuple(CallFlops(denoiser=n * 120, blocks=n * 100, skippable=n * 90) for n in (1, 1, 2, 1)))
+    said = build_flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False, False, True)))
     assert said["block_flops"] == 500 and said["flop_share"] == pytest.approx(230 / 500)
     assert said["denoiser_flops"] == 600 and said["denoiser_flop_share"] == pytest.approx(330 / 600)
 
 
 def test_a_hit_saves_nothing_while_a_neighbour_has_the_blocks_run() -> None:
-    costs = Flops(calls=(Cost(denoiser=120, blocks=100, skippable=50),) * 2)
+    costs = Flops(calls=(CallFlops(denoiser=120, blocks=100, skippable=50),) * 2)
     both = decided(True, False, ran=(True, True)) + decided(True, True, image=1)
-    said = flops_evidence(costs, Trace(strategy="x", decisions=both))
+    said = build_flops_evidence(costs, Trace(strategy="x", decisions=both))
     assert said["flop_share"] == 1 and said["block_flops"] == 100, "half of what the batch takes"
 
 
@@ -135,7 +135,7 @@ def test_a_hit_saves_nothing_while_a_neighbour_has_the_blocks_run() -> None:
     [(flops.NO_WARMUP, "no warm-up (measure.warmup=0)"), (Flops(), "2 calls of the denoiser, 0 in the warm-up")],
 )
 def test_what_was_not_counted_is_null_and_says_why(costs: Flops, why: str) -> None:
-    said = flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False)))
+    said = build_flops_evidence(costs, Trace(strategy="x", decisions=decided(True, False)))
     assert said["flop_share"] is None and said["denoiser_flop_share"] is None and said["flops_missing"] == why
 
 
@@ -143,12 +143,12 @@ def test_shares_of_several_generations_weigh_by_what_they_take() -> None:
     one = {"calls": 2, "hits": 1, "block_share": 0.5}
     a = {**one, "block_flops": 100, "flop_share": 0.5, "denoiser_flops": 200, "denoiser_flop_share": 0.75}
     b = {**one, "block_flops": 300, "flop_share": 0.9, "denoiser_flops": 400, "denoiser_flop_share": 0.9}
-    both = merged([a, b])
+    both = merge_evidence([a, b])
     assert both and both["block_flops"] == 400 and both["flop_share"] == pytest.approx(320 / 400)
     assert both["denoiser_flop_share"] == pytest.approx(510 / 600)
-    unknown = merged([a, {**one, "flop_share": None, "block_flops": None, "flops_missing": "no warm-up"}])
+    unknown = merge_evidence([a, {**one, "flop_share": None, "block_flops": None, "flops_missing": "no warm-up"}])
     assert unknown and unknown["flop_share"] is None and unknown["flops_missing"] == "no warm-up"
-    older = merged([a, one])
+    older = merge_evidence([a, one])
     assert older and older["flop_share"] is None and older["hits"] == 2
 
 
@@ -173,23 +173,23 @@ def test_a_compiled_denoiser_is_left_alone(plain: Generated) -> None:
     block = plain.denoiser.transformer_blocks[0]
     block.compile(backend="eager")
     try:
-        with noted([plain.denoiser]) as calls:
+        with record_calls([plain.denoiser]) as calls:
             assert not plain.denoiser._forward_pre_hooks, "a hook would have it compiled again"
-        assert counted(calls, FLUX.blocks, fbcache(ALWAYS)) == Flops(missing="the denoiser is compiled")
+        assert count_generation_flops(calls, FLUX.blocks, fbcache(ALWAYS)) == Flops(missing="the denoiser is compiled")
     finally:
         block._compiled_call_impl = None
 
 
 def test_an_operator_that_cannot_be_counted_fails_no_run(plain: Generated) -> None:
-    with noted([plain.denoiser]) as calls:
+    with record_calls([plain.denoiser]) as calls:
         plain.denoise(steps=1)
-    calls.first = {form: (denoiser, args, {}) for form, (denoiser, args, _) in calls.first.items()}
-    assert counted(calls, FLUX.blocks, fbcache(ALWAYS)).missing.startswith("TypeError while counting: ")
+    calls.examples = {form: (denoiser, args, {}) for form, (denoiser, args, _) in calls.examples.items()}
+    assert count_generation_flops(calls, FLUX.blocks, fbcache(ALWAYS)).missing.startswith("TypeError while counting: ")
 
 
 def test_a_form_of_call_is_counted_once_and_again_when_the_layers_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     layers, given = torch.nn.Sequential(torch.nn.Linear(4, 8)), (torch.zeros(2, 4),)
-    first = flops._by_module(layers, given, {})["Global"]
+    first = flops._count_by_module(layers, given, {})["Global"]
     assert first == linear(4, 8, 2)
     made = []
 
@@ -198,7 +198,7 @@ def test_a_form_of_call_is_counted_once_and_again_when_the_layers_are_others(mon
         return FlopCounterMode(**options)
 
     monkeypatch.setattr("torch.utils.flop_counter.FlopCounterMode", counter)
-    assert flops._by_module(layers, given, {})["Global"] == first and not made
-    assert flops._by_module(layers, (torch.zeros(3, 4),), {})["Global"] == linear(4, 8, 3) and len(made) == 1
+    assert flops._count_by_module(layers, given, {})["Global"] == first and not made
+    assert flops._count_by_module(layers, (torch.zeros(3, 4),), {})["Global"] == linear(4, 8, 3) and len(made) == 1
     layers.append(torch.nn.Linear(8, 8))
-    assert flops._by_module(layers, given, {})["Global"] == linear(4, 8, 2) + linear(8, 8, 2)
+    assert flops._count_by_module(layers, given, {})["Global"] == linear(4, 8, 2) + linear(8, 8, 2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.caching.tiny_models import TinyModel, models, tiny_model
-from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import ModulatedInput
@@ -86,6 +86,19 @@ def test_the_signal_of_a_variant(name: str, variant: str) -> None:
     check(tiny_model(name), variant)
 
 
+class SignalObserver:
+    """Keeps the modulated input of the first block at every computed call."""
+
+    def __init__(self) -> None:
+        self.signals: list[torch.Tensor] = []
+
+    def record_blocks(self, branch: str, call: Any, residual: Any) -> None:
+        self.signals.append(call.modulated(call.first_block, dict(call.before), dict(call.arguments)))
+
+    def record_output(self, branch: str, output: Any) -> None:
+        pass
+
+
 def check(tiny: TinyModel, variant: str | None) -> None:
     cache = CacheConfig(
         name="custom",
@@ -93,21 +106,19 @@ def check(tiny: TinyModel, variant: str | None) -> None:
         criterion=AccumulatedChange(threshold=0.0),
         predictor=Reuse(),
     )
-    given: list[torch.Tensor] = []
-
-    def look(branch: str, seen: Any, residual: Any) -> None:
-        given.append(seen.modulated(seen.first_block, dict(seen.before), dict(seen.arguments)))
-
-    look.gave = lambda branch, output: None  # type: ignore[attr-defined]
+    observer = SignalObserver()
     half = len(tiny.calls) // 2
-    run = Run(steps=lambda: 2)
-    with watched(tiny, variant) as expected, attached(tiny.denoisers, tiny.blocks, cache, run, observer=look) as trace:
+    run = GenerationInfo(steps=lambda: 2)
+    with (
+        watched(tiny, variant) as expected,
+        attach_strategy(tiny.denoisers, tiny.blocks, cache, run, observer=observer) as trace,
+    ):
         for i, call in enumerate(tiny.calls):
             if i == half:
                 trace.end_step()
             call.again()
-    assert len(given) == len(expected) == len(tiny.calls)
-    for ours, theirs in zip(given, expected, strict=True):
+    assert len(observer.signals) == len(expected) == len(tiny.calls)
+    for ours, theirs in zip(observer.signals, expected, strict=True):
         assert ours.shape[0] == tiny.calls[0].rows and torch.equal(ours, theirs)
     if len(tiny.denoisers) == 1:  # two of them do not compare with each other
         for decision, now, then in zip(trace.decisions[half:], expected[half:], expected[:half], strict=True):

@@ -170,7 +170,7 @@ def test_it_needs_a_calibration() -> None:
 def test_another_number_of_steps_is_refused_at_the_first_one() -> None:
     predictor = FittedPredictor(Fitted(gram=triangle(smooth(10))))
     with pytest.raises(RunError, match=r"cache\.predictor\.gram.*10 steps.*has 12"):
-        predictor.computed(at(0, 12), {"hidden_states": torch.ones(1)}, None)
+        predictor.record_computed(at(0, 12), {"hidden_states": torch.ones(1)}, None)
 
 
 def test_the_gram_goes_through_a_config() -> None:

@@ -71,7 +71,7 @@ def test_results_have_the_residuals_dtype_and_shape_for_every_stream(
     for step in range(STEPS):
         signal = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(step)).to(dtype)
         if step in UNEVEN:
-            predictor.computed(at(step, STEPS), {k: torch.randn(s).to(dtype) for k, s in shapes.items()}, signal)
+            predictor.record_computed(at(step, STEPS), {k: torch.randn(s).to(dtype) for k, s in shapes.items()}, signal)
         else:
             found = predictor.predict(at(step, STEPS), signal)
             assert {name: (tuple(t.shape), t.dtype) for name, t in found.items()} == {
@@ -101,8 +101,8 @@ def test_predictors_of_two_images_know_nothing_of_each_other(make: Callable[[], 
     first, second = make(), make()
     for step in range(STEPS):
         if step in UNEVEN:
-            first.computed(at(step, STEPS), {"hidden_states": one[step]}, one[step])
-            second.computed(at(step, STEPS), {"hidden_states": other[step]}, other[step])
+            first.record_computed(at(step, STEPS), {"hidden_states": one[step]}, one[step])
+            second.record_computed(at(step, STEPS), {"hidden_states": other[step]}, other[step])
         else:
             second.predict(at(step, STEPS), other[step])
             assert torch.equal(first.predict(at(step, STEPS), one[step])["hidden_states"], alone[step])
@@ -116,7 +116,7 @@ def test_the_history_is_bounded(make: Callable[[], Any]) -> None:
         predictor = FittedPredictor(Fitted(gram=gram(60)))
     sequence = random_sequence(60)
     for step in range(60):
-        predictor.computed(at(step, 60), {"hidden_states": sequence[step]}, sequence[step])
+        predictor.record_computed(at(step, 60), {"hidden_states": sequence[step]}, sequence[step])
     held = {id(x) for x in sequence} & {id(x) for x in _tensors(predictor)}
     assert 1 <= len(held) <= 6
 
@@ -139,9 +139,9 @@ def _deque(thing: Any) -> bool:
 def test_a_residual_of_another_shape_starts_anew(make: Callable[[], Any]) -> None:
     predictor = make()
     for step in range(5):
-        predictor.computed(at(step, STEPS), {"hidden_states": torch.randn(1, 7, 3)}, torch.randn(1, 7, 3))
+        predictor.record_computed(at(step, STEPS), {"hidden_states": torch.randn(1, 7, 3)}, torch.randn(1, 7, 3))
     last = torch.randn(1, 5, 3)
-    predictor.computed(at(5, STEPS), {"hidden_states": last}, torch.randn(1, 7, 3))
+    predictor.record_computed(at(5, STEPS), {"hidden_states": last}, torch.randn(1, 7, 3))
     found = predictor.predict(at(6, STEPS), torch.randn(1, 7, 3))["hidden_states"]
     assert found.shape == last.shape
     torch.testing.assert_close(found, last)
@@ -172,7 +172,7 @@ def test_nothing_waits_for_the_device(name: str) -> None:
     for step in range(STEPS):
         residual, signal = (torch.empty(1, 5, 3, dtype=torch.bfloat16, device="meta") for _ in range(2))
         if step in UNEVEN:
-            predictor.computed(at(step, STEPS), {"hidden_states": residual}, signal)
+            predictor.record_computed(at(step, STEPS), {"hidden_states": residual}, signal)
         else:
             assert predictor.predict(at(step, STEPS), signal)["hidden_states"].is_meta
 
@@ -241,7 +241,7 @@ def test_taylor_takes_the_newer_of_two_calls_at_one_noise_level() -> None:
     a, b = random_sequence(2)
     predictor = TaylorPredictor(Taylor(variable=Variable.sigma))
     for step, (sigma, shift) in enumerate([(1.0, 0.0), (0.8, 5.0), (0.8, 0.0)]):
-        predictor.computed(at(step, 6, sigma), {"hidden_states": a + b * sigma + shift}, None)
+        predictor.record_computed(at(step, 6, sigma), {"hidden_states": a + b * sigma + shift}, None)
     torch.testing.assert_close(predictor.predict(at(3, 6, 0.5), None)["hidden_states"], a + b * 0.5)
 
 
@@ -303,7 +303,7 @@ def test_gamma_is_the_formula() -> None:
 
 def test_gamma_needs_a_signal() -> None:
     with pytest.raises(RunError, match=r"cache\.predictor=gamma.*first_block_residual"):
-        GammaPredictor(Gamma()).computed(at(0, 4), {"hidden_states": torch.ones(1)}, None)
+        GammaPredictor(Gamma()).record_computed(at(0, 4), {"hidden_states": torch.ones(1)}, None)
 
 
 # Options

@@ -83,8 +83,8 @@ def test_all_streams_are_one_vector() -> None:
     whole = [exponentials(step) for step in range(8)]
     split, joined = DmdPredictor(Dmd()), DmdPredictor(Dmd())
     for step in range(5):
-        split.computed(at(step, 8), {"a": whole[step][:, :3], "b": whole[step][:, 3:]}, None)
-        joined.computed(at(step, 8), {"a": whole[step]}, None)
+        split.record_computed(at(step, 8), {"a": whole[step][:, :3], "b": whole[step][:, 3:]}, None)
+        joined.record_computed(at(step, 8), {"a": whole[step]}, None)
     found, expected = split.predict(at(6, 8), None), joined.predict(at(6, 8), None)["a"]
     torch.testing.assert_close(torch.cat([found["a"], found["b"]], dim=1), expected)
 
@@ -95,7 +95,7 @@ def test_every_computed_step_is_taken_in() -> None:
     found = played(DmdPredictor(Dmd()), sequence.__getitem__, computed, STEPS)
     fresh = DmdPredictor(Dmd())
     for step in computed:
-        fresh.computed(at(step, STEPS), {"hidden_states": sequence[step]}, None)
+        fresh.record_computed(at(step, STEPS), {"hidden_states": sequence[step]}, None)
     assert torch.equal(found[STEPS - 1], fresh.predict(at(STEPS - 1, STEPS), None)["hidden_states"])
 
 

@@ -13,11 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.caching.generate import ALWAYS, Generated
-from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
-from wavespeed_runner.caching.interfaces import At, Seen
+from wavespeed_runner.caching.interfaces import DenoiserCall, StepInfo
 from wavespeed_runner.caching.predictors.reuse import Reuse
-from wavespeed_runner.caching.signals.sea import FilteredLatents, FilteredLatentsSignal, filtered, scales
+from wavespeed_runner.caching.signals.sea import (
+    FilteredLatents,
+    FilteredLatentsSignal,
+    filter_latents,
+    split_noise_level,
+)
 from wavespeed_runner.caching.strategies import SeaCache
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.flux import FLUX
@@ -32,8 +37,8 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def seen(latents: torch.Tensor, sigma: float, **more: Any) -> Seen:
-    return Seen(at=At(step=1, steps=4, sigma=sigma), before={}, after={}, latents=latents, **more)
+def seen(latents: torch.Tensor, sigma: float, **more: Any) -> DenoiserCall:
+    return DenoiserCall(at=StepInfo(step=1, steps=4, sigma=sigma), before={}, after={}, latents=latents, **more)
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -68,37 +73,37 @@ def test_the_filter_of_diffusion_models_is_the_formula(
     size: list[int], sigma: float, exponent: float, seed: int
 ) -> None:
     latents = noise(2, 3, *size, seed=seed, dtype=torch.float64)
-    a, b = scales(sigma, flow=False)
+    a, b = split_noise_level(sigma, flow=False)
     assert a**2 + b**2 == pytest.approx(1) and b / a == pytest.approx(sigma)
-    ours = filtered(latents, a, b, exponent=exponent)
+    ours = filter_latents(latents, a, b, exponent=exponent)
     np.testing.assert_allclose(ours.numpy(), by_formula(latents.numpy(), a, b, exponent), atol=1e-9)
 
 
 def test_packed_tokens_are_filtered_by_their_grid() -> None:
     image, video = noise(2, 4, 5, 6), noise(2, 4, 3, 5, 6)
-    a, b = scales(0.4, flow=True)
+    a, b = split_noise_level(0.4, flow=True)
     for latents in (image, video):
         grid = tuple(latents.shape[2:])
         packed = latents.flatten(2).mT
         signal = FilteredLatentsSignal(FilteredLatents())
         torch.testing.assert_close(signal(seen(packed, 0.4, grid=grid)).movedim(-1, 1), signal(seen(latents, 0.4)))
-    frames_first = filtered(video.movedim(2, 1), a, b, channels=2)
-    torch.testing.assert_close(frames_first.movedim(1, 2), filtered(video, a, b))
+    frames_first = filter_latents(video.movedim(2, 1), a, b, channel_axis=2)
+    torch.testing.assert_close(frames_first.movedim(1, 2), filter_latents(video, a, b))
 
 
 def test_the_exponent_is_2_for_images_and_3_for_videos() -> None:
-    a, b = scales(0.7, flow=True)
+    a, b = split_noise_level(0.7, flow=True)
     for shape, exponent in (((1, 2, 6, 6), 2.0), ((1, 2, 3, 6, 6), 3.0), ((1, 2, 1, 6, 6), 2.0)):
         latents = noise(*shape)
-        assert torch.equal(filtered(latents, a, b), filtered(latents, a, b, exponent=exponent))
-        assert not torch.equal(filtered(latents, a, b), filtered(latents, a, b, exponent=2.5))
+        assert torch.equal(filter_latents(latents, a, b), filter_latents(latents, a, b, exponent=exponent))
+        assert not torch.equal(filter_latents(latents, a, b), filter_latents(latents, a, b, exponent=2.5))
 
 
 def test_rows_are_filtered_apart() -> None:
     rows = noise(3, 4, 8, 8)
-    a, b = scales(0.5, flow=True)
-    alone = torch.cat([filtered(row[None], a, b) for row in rows])
-    torch.testing.assert_close(filtered(rows, a, b), alone, rtol=0, atol=1e-6)
+    a, b = split_noise_level(0.5, flow=True)
+    alone = torch.cat([filter_latents(row[None], a, b) for row in rows])
+    torch.testing.assert_close(filter_latents(rows, a, b), alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [EulerDiscreteScheduler, DDIMScheduler])
@@ -112,15 +117,15 @@ def test_the_input_of_diffusion_models_is_the_mixture_that_the_gain_is_made_for(
         given_to_denoiser = scheduler.scale_model_input(noisy, t)
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
-        a, b = scales(read_noise_levels(scheduler)[index], flow=False)
+        a, b = split_noise_level(read_noise_levels(scheduler)[index], flow=False)
         torch.testing.assert_close(given_to_denoiser, a * image + b * eps, rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_is_filtered_in_float32() -> None:
     latents = noise(1, 4, 8, 8, dtype=torch.bfloat16)
-    ours = filtered(latents, 0.5, 0.5)
+    ours = filter_latents(latents, 0.5, 0.5)
     assert ours.dtype == torch.float32
-    assert torch.equal(ours, filtered(latents.float(), 0.5, 0.5))
+    assert torch.equal(ours, filter_latents(latents.float(), 0.5, 0.5))
 
 
 def test_tokens_without_a_grid_are_refused() -> None:
@@ -146,8 +151,8 @@ def strategy(threshold: float) -> SeaCache:
 
 def generation(generated: Generated, threshold: float, steps: int = 8) -> tuple[Any, Any]:
     levels = lambda: read_noise_levels(generated.pipe.scheduler)  # noqa: E731
-    run = Run(steps=lambda: steps, sigmas=levels, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
-    with attached([generated.denoiser], FLUX.blocks, strategy(threshold), run) as trace:
+    run = GenerationInfo(steps=lambda: steps, sigmas=levels, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
+    with attach_strategy([generated.denoiser], FLUX.blocks, strategy(threshold), run) as trace:
         return generated.denoise(steps=steps, on_step=trace.end_step), trace
 
 

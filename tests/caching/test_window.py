@@ -8,7 +8,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.window import Hits, allows, computed_steps, inside
+from wavespeed_runner.caching.window import CacheHits, is_inside_window, is_reuse_allowed, list_computed_steps
 from wavespeed_runner.config.schema import CacheConfig
 
 HUNDREDTHS = st.integers(0, 100)
@@ -21,16 +21,16 @@ def window(start: float = 0.0, end: float = 1.0, limit: int = -1) -> CacheConfig
 
 
 def test_the_published_answer() -> None:
-    assert computed_steps(window(0.2, 0.8, 5), 30) == [1, 2, 3, 4, 5, 6, 12, 18, 24, 25, 26, 27, 28, 29, 30]
+    assert list_computed_steps(window(0.2, 0.8, 5), 30) == [1, 2, 3, 4, 5, 6, 12, 18, 24, 25, 26, 27, 28, 29, 30]
 
 
 def test_the_first_step_is_always_computed() -> None:
-    assert computed_steps(window(), 4) == [1]
-    assert computed_steps(window(limit=1), 5) == [1, 3, 5]
+    assert list_computed_steps(window(), 4) == [1]
+    assert list_computed_steps(window(limit=1), 5) == [1, 3, 5]
 
 
 def test_the_end_is_outside_and_the_start_inside() -> None:
-    assert [inside(window(0.25, 0.75), step, 4) for step in range(4)] == [False, True, True, False]
+    assert [is_inside_window(window(0.25, 0.75), step, 4) for step in range(4)] == [False, True, True, False]
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS)
@@ -39,24 +39,24 @@ def test_fractions_are_exact(start: int, end: int, steps: int) -> None:
     given_window = window(float(f"{start / 100:.2f}"), float(f"{end / 100:.2f}"))
     for step in range(steps):
         exact = Fraction(start, 100) <= Fraction(step, steps) < Fraction(end, 100)
-        assert inside(given_window, step, steps) is exact
+        assert is_inside_window(given_window, step, steps) is exact
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, LIMITS)
 def test_outside_nothing_is_skipped(start: int, end: int, steps: int, limit: int) -> None:
     given_window = window(start / 100, end / 100, limit)
-    computed = computed_steps(given_window, steps)
+    computed = list_computed_steps(given_window, steps)
     assert computed[0] == 1 and computed == sorted(set(computed))
-    assert all(step + 1 in computed for step in range(steps) if not inside(given_window, step, steps))
+    assert all(step + 1 in computed for step in range(steps) if not is_inside_window(given_window, step, steps))
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, st.integers(1, 8))
 def test_no_more_are_skipped_in_a_row_than_allowed(start: int, end: int, steps: int, limit: int) -> None:
-    computed = set(computed_steps(window(start / 100, end / 100, limit), steps))
+    computed = set(list_computed_steps(window(start / 100, end / 100, limit), steps))
     runs = [len(list(run)) for skipped, run in groupby(range(1, steps + 1), lambda s: s not in computed) if skipped]
     assert max(runs, default=0) <= limit
 
 
 @given(st.integers(0, 30), LIMITS)
 def test_a_step_is_allowed_until_the_limit(hits: int, limit: int) -> None:
-    assert allows(window(limit=limit), 1, 2, Hits(in_a_row=hits)) is (limit == -1 or hits < limit)
+    assert is_reuse_allowed(window(limit=limit), 1, 2, CacheHits(in_a_row=hits)) is (limit == -1 or hits < limit)

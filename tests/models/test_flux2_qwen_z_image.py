@@ -13,7 +13,7 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.models.staged import latents, staged
 from wavespeed_runner.artifacts import Sample
-from wavespeed_runner.caching import Run, attached
+from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import Guidance, Init, typed
 from wavespeed_runner.errors import ConfigError, RunError
@@ -166,7 +166,9 @@ def test_qwen_takes_a_block_cache() -> None:
     }
     with (
         torch.no_grad(),
-        attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(ALWAYS), Run(steps=lambda: 2)) as trace,
+        attach_strategy(
+            [pipe.transformer], QWEN_IMAGE.blocks, fbcache(ALWAYS), GenerationInfo(steps=lambda: 2)
+        ) as trace,
     ):
         computed = pipe.transformer(**call)[0]
         trace.end_step()
@@ -175,7 +177,7 @@ def test_qwen_takes_a_block_cache() -> None:
     torch.testing.assert_close(skipped, computed, rtol=0, atol=5e-6)
 
     plain = latents(family, pipe, config, embeddings, steps=3, guidance_scale=None, **SIZE)["latents"]
-    with attached([pipe.transformer], QWEN_IMAGE.blocks, fbcache(0.0), Run(steps=lambda: 3)) as trace:
+    with attach_strategy([pipe.transformer], QWEN_IMAGE.blocks, fbcache(0.0), GenerationInfo(steps=lambda: 3)) as trace:
         cached = latents(
             family, pipe, config, embeddings, steps=3, guidance_scale=None, on_step=trace.end_step, **SIZE
         )["latents"]

@@ -1,7 +1,9 @@
-"""Cache strategies: signal (what is watched) x criterion (when to reuse) x predictor (what stands in) x window (where).
+"""Cache strategies: skip a denoiser's blocks at steps where little changes, and reuse or predict their features.
 
-Each part is registered under its name and chosen in YAML; `attached` puts a strategy on a pipeline's denoisers for one
-generation. Importing this package imports no torch.
+A strategy is signal (what is watched) x criterion (when to reuse) x predictor (what replaces the skipped blocks) x
+window (at which steps it may act). Each part is registered under its name and chosen in YAML. `attach_strategy` puts a
+strategy on a pipeline's denoisers for one generation; `engine.Engine.decide` decides at each step whether to compute or
+reuse; `interfaces` says what a part of one's own implements. Importing this package imports no torch.
 """
 
 from . import criteria as criteria
@@ -9,7 +11,7 @@ from . import predictors as predictors
 from . import signals as signals
 from . import strategies as strategies
 from .attach import diffusers_hooks as diffusers_hooks
-from .attach.attach import attached as attached
-from .engine import Run as Run
-from .evidence import merged as merged
+from .attach.attach import attach_strategy as attach_strategy
+from .evidence import merge_evidence as merge_evidence
+from .state import GenerationInfo as GenerationInfo
 from .trace import Trace as Trace

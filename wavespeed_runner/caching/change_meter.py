@@ -1,4 +1,4 @@
-"""Measures change: what a criterion's numbers are made of, for one image in one guidance branch."""
+"""Measures how much a signal, or the denoiser's input and output, changed since an earlier step."""
 
 from __future__ import annotations
 
@@ -8,52 +8,59 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Watch:
-    """Keeps what a criterion compares with. Arithmetic stays on the device; the engine fetches all numbers at once."""
+class ChangeMeter:
+    """Measures the numbers that a criterion decides by, for one image in one guidance branch.
+
+    Keeps the tensors that are compared with. All arithmetic stays on the device; the engine fetches the results of all
+    images in one transfer.
+    """
 
     def __init__(self, watches: str) -> None:
+        """Takes what to measure: a value of `Criterion.watches`."""
         self.watches = watches
-        self.signal: Tensor | None = None
-        """That of the last computed step, or of the step before."""
-        self.latents: Tensor | None = None
-        self.output: Tensor | None = None
-        """Of the step before, as `latents`: the denoiser's."""
-        self.rate: Tensor | None = None
-        """How much the output changed for each change of the input, at the last computed step."""
-        self._size: Tensor | None = None
-        """mean|signal|, once it was asked for: over a run of skipped steps it stays the same."""
-        self._seen: tuple[Tensor | None, Tensor | None, bool] = (None, None, True)
+        self._signal: Tensor | None = None
+        """Of the last computed step, or of the previous step for `previous`."""
+        self._signal_size: Tensor | None = None
+        """mean|signal|, computed on demand: it stays the same over a run of cached steps."""
+        self._latents: Tensor | None = None
+        self._output: Tensor | None = None
+        """The denoiser's output at the previous step, as `_latents` is its input."""
+        self._rate: Tensor | None = None
+        """Change of the output for each change of the input, at the last computed step."""
+        self._current: tuple[Tensor | None, bool] = (None, True)
+        """Input of the call in progress, and whether its blocks run."""
 
     def measure(self, signal: Tensor | None, latents: Tensor | None) -> tuple[Tensor, ...] | None:
-        """The numbers that `Criterion.watches` names, each a tensor of shape (); None where there is nothing to compare
-        with."""
+        """The numbers that `Criterion.watches` names, each of shape (); None if there is nothing to compare with."""
         if self.watches == "model":
-            if latents is None or self.latents is None or self.output is None or self.rate is None:
+            if latents is None or self._latents is None or self._output is None or self._rate is None:
                 return None
-            return mean_change(latents, self.latents) / self.output.abs().mean(), self.rate
-        if signal is None or self.signal is None or self.signal.shape != signal.shape:
+            return mean_change(latents, self._latents) / self._output.abs().mean(), self._rate
+        if signal is None or self._signal is None or self._signal.shape != signal.shape:
             return None
-        if self._size is None:
-            self._size = self.signal.abs().mean()
-        return (mean_change(signal, self.signal) / self._size,)
+        if self._signal_size is None:
+            self._signal_size = self._signal.abs().mean()
+        return (mean_change(signal, self._signal) / self._signal_size,)
 
-    def decided(self, signal: Tensor | None, latents: Tensor | None, *, computed: bool) -> None:
-        """Told after each decision; the output comes later."""
+    def record_decision(self, signal: Tensor | None, latents: Tensor | None, *, computed: bool) -> None:
+        """Called after each decision, before the call's output is known."""
         if computed or self.watches == "previous":
-            self.signal, self._size = signal, None
-        self._seen = (signal, latents, computed)
+            self._signal, self._signal_size = signal, None
+        self._current = (latents, computed)
 
-    def gave(self, output: Tensor) -> None:
-        """The denoiser's output of this call."""
+    def record_output(self, output: Tensor) -> None:
+        """Called with the denoiser's output of this call."""
         if self.watches != "model":
             return
-        _, latents, computed = self._seen
-        if computed and latents is not None and self.latents is not None and self.output is not None:
-            self.rate = mean_change(output, self.output) / mean_change(latents, self.latents)
-        self.latents, self.output = latents, output
+        latents, computed = self._current
+        if computed and latents is not None and self._latents is not None and self._output is not None:
+            self._rate = mean_change(output, self._output) / mean_change(latents, self._latents)
+        self._latents, self._output = latents, output
 
 
 def mean_change(now: Tensor, then: Tensor) -> Tensor:
-    """mean|now - then|. In the order and precision of diffusers' `FBCHeadBlockHook`, so that decisions agree to the
-    last bit."""
+    """mean|now - then|, of shape ().
+
+    In the order and precision of diffusers' `FBCHeadBlockHook`, so that decisions agree to the last bit.
+    """
     return (now - then).abs().mean()

@@ -1,4 +1,4 @@
-"""What a strategy did, as the record has it: of one image, and of several together."""
+"""What a cache strategy saved, as `engaged.cache` of the record has it: of one image, and of several together."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .flops import Flops
 from .trace import Trace
 
 
-def merged(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """The evidence of several generations: counts added up, shares averaged over calls, or over FLOPs."""
+def merge_evidence(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
+    """The evidence of several generations as one: counts are summed, shares averaged over calls or FLOPs."""
     engaged = [part for part in parts if part]
     if not engaged:
         return None
@@ -18,18 +18,20 @@ def merged(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
     hits = sum(part["hits"] for part in engaged)
     key = "module_share" if "modules" in engaged[0] else "block_share"
     share = sum(part[key] * part["calls"] for part in engaged) / calls if calls else 1.0
-    return {**engaged[0], "calls": calls, "hits": hits, key: share, **merged_flops(engaged)}
+    return {**engaged[0], "calls": calls, "hits": hits, key: share, **merge_flops(engaged)}
 
 
-def flops_evidence(flops: Flops, trace: Trace, image: int = 0) -> dict[str, Any]:
-    """What `engaged.cache` says of it, for one image; `flop_share` is null where it is not known.
+def build_flops_evidence(flops: Flops, trace: Trace, image: int = 0) -> dict[str, Any]:
+    """How many FLOPs one image's generation takes, and which share of them was computed.
 
-    block_flops, denoiser_flops: of all calls of the generation, had everything been computed; an image's part of its
-        batch.
-    flop_share, denoiser_flop_share: how much of them was computed. A hit in a batch whose other images have the
-        blocks run saves nothing.
+    Returns:
+        `block_flops`, `denoiser_flops`: of all calls of the generation if everything were computed; the image's share
+        of its batch.
+        `flop_share`, `denoiser_flop_share`: the computed share of them. A cache hit saves nothing where another image
+        of the batch has the blocks run.
+        `flops_missing`: why the four are null, where they are.
     """
-    decisions = trace.of(image)
+    decisions = trace.select_image(image)
     calls, missing = flops.calls, flops.missing
     if not decisions:
         missing = "the strategy skips attention inside blocks"
@@ -49,17 +51,17 @@ def flops_evidence(flops: Flops, trace: Trace, image: int = 0) -> dict[str, Any]
     }
 
 
-def merged_flops(engaged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The evidence of several generations: FLOPs added up, shares of the sum; null as soon as one is not known.
+def merge_flops(engaged: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The FLOPs of several generations as one: FLOPs are summed, shares are of the sum; null if any is unknown.
 
-    Entries of the store that are older than these figures have none.
+    Store entries that older versions wrote have no FLOPs.
     """
     result: dict[str, Any] = {}
     for flops, share in (("block_flops", "flop_share"), ("denoiser_flops", "denoiser_flop_share")):
-        known = [(one[flops], one[share]) for one in engaged if one.get(share) is not None]
-        whole = sum(part for part, _ in known)
-        complete = len(known) == len(engaged) and whole > 0
-        result[flops] = whole if complete else None
-        result[share] = sum(part * share for part, share in known) / whole if complete else None
-    missing = [one["flops_missing"] for one in engaged if one.get("flops_missing")]
+        known = [(part[flops], part[share]) for part in engaged if part.get(share) is not None]
+        total = sum(count for count, _ in known)
+        complete = len(known) == len(engaged) and total > 0
+        result[flops] = total if complete else None
+        result[share] = sum(count * computed for count, computed in known) / total if complete else None
+    missing = [part["flops_missing"] for part in engaged if part.get("flops_missing")]
     return result | ({"flops_missing": missing[0]} if missing else {})

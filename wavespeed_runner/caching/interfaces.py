@@ -1,101 +1,133 @@
-"""What the parts of a strategy are to each other: the protocols of signals, criteria and predictors.
+"""What a cache strategy is made of: the protocols that a signal, a criterion and a predictor implement.
 
-The engine keeps one criterion and one predictor for each guidance branch and each image of a batch, fresh for every
-generation; tensors that they are given hold that image's rows alone. Criteria know no tensors: the engine measures
-and hands them numbers, so that a recorded trace can be replayed with any threshold.
+A strategy answers, at every call of the denoiser, "compute the blocks, or reuse what is cached?". It has four parts,
+which YAML combines freely:
+
+- `Signal`: picks the tensor whose change is measured (`cache/signal`);
+- `Criterion`: decides from the measured change whether to reuse (`cache/criterion`);
+- `Predictor`: supplies what the skipped blocks would have added (`cache/predictor`);
+- the window: where the criterion may act at all. It is no class but keys of every strategy (`cache.start`, `cache.end`,
+  `cache.max_consecutive_cache_hits`, ...), see `window.py`.
+
+A plugin registers a class for one of the first three with `registry.register("cache/signal", name, options)`;
+`plugins/example` does all of them. The engine builds a new criterion and a new predictor for every generation, for each
+guidance branch and each image of a batch, so they may keep state; the tensors they are given hold that one image's rows
+only. Criteria see numbers and never tensors, so a recorded trace can be replayed with any threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class At:
-    """Where in a generation a call of the denoiser is."""
+class StepInfo:
+    """The step that a call of the denoiser belongs to."""
 
     step: int
-    """Of the schedule as it runs, counted from 0; samplers that call the denoiser twice a step count calls."""
+    """Index in the schedule as it runs, counted from 0. With samplers that call the denoiser twice a step, calls are
+    counted."""
     steps: int
+    """Length of that schedule."""
     sigma: float
-    """Noise level: sigma of flow matching (1 is noise, 0 the image); of diffusion models sqrt((1 - abar) / abar)."""
+    """Noise level. Flow matching: sigma, 1 is pure noise and 0 the image. Diffusion: sqrt((1 - abar) / abar)."""
 
 
 @dataclass(kw_only=True)
-class Seen:
-    """What a signal may look at: one call of the denoiser, up to the end of the blocks that always run."""
+class DenoiserCall:
+    """One call of the denoiser as a signal sees it: up to the end of the blocks that always run."""
 
-    at: At
+    at: StepInfo
     before: Mapping[str, Tensor]
-    """Streams of tokens at the input of the first block: `hidden_states`, and others by the family's names."""
+    """Token streams at the input of the first block, each (rows, tokens, channels): `hidden_states`, and others under
+    the names that the model family uses."""
     after: Mapping[str, Tensor]
-    """The same behind the blocks that always run; `before` itself where none does."""
+    """The same streams after the blocks that always run; `before` itself where no block always runs."""
     latents: Tensor | None = None
-    """The denoiser's input, as the pipeline gives it; for signals with `looks_at_latents`."""
-    first_block: Any = None
+    """The denoiser's input as the pipeline passes it; set for signals with `needs_latents`."""
+    first_block: torch.nn.Module | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What the first block is called with, by name."""
-    modulated: Any = None
-    """(first block, streams, arguments) -> the first block's timestep-modulated input; None: the family has none."""
+    """Arguments of the first block, by name."""
+    modulated: Callable[[Any, dict[str, Tensor], dict[str, Any]], Tensor] | None = None
+    """(first block, streams, arguments) -> the first block's timestep-modulated input; None if the family has none."""
     flow: bool = True
-    """Whether `at.sigma` is that of flow matching."""
-    channels: int = 1
-    """The axis of the channels in `latents`; 2 where frames come before them."""
+    """True if `at.sigma` is a flow-matching noise level."""
+    channel_axis: int = 1
+    """Axis of the channels in `latents`; 2 where frames come before channels."""
     grid: tuple[int, ...] | None = None
-    """Latent tokens as (height, width) or (frames, height, width), where the pipeline packs them into a sequence."""
+    """(height, width) or (frames, height, width) of the latent tokens, where the pipeline packs them into a
+    sequence."""
 
 
 class Signal(Protocol):
-    """Looks at a call and gives the tensor whose change is measured; shape (rows, ...). No state of its own."""
+    """Picks the tensor of a call whose change is measured. Keeps no state."""
 
-    looks_at_latents: ClassVar[bool]
-    """Whether it wants `Seen.latents`."""
+    needs_latents: ClassVar[bool]
+    """True if the signal reads `DenoiserCall.latents`."""
 
-    def __init__(self, options: Any) -> None: ...
+    def __init__(self, options: Any) -> None:
+        """Takes the options class that it was registered with."""
+        ...
 
-    def __call__(self, seen: Seen) -> Tensor | None: ...
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """The tensor to watch, (rows, ...); None if there is none, as for schedules."""
+        ...
 
 
 class Criterion(Protocol):
-    """When to reuse."""
+    """Decides at each step whether cached features may be reused."""
 
     watches: ClassVar[str]
-    """Which numbers the engine measures for it at each step, with one transfer from the device:
+    """Which numbers the engine measures for `should_reuse`, all fetched from the device in one transfer:
 
-    computed: (c,)   mean|s - s_c| / mean|s_c|, s the signal, s_c that at the last computed step
-    previous: (c,)   the same against the step before, computed or not
-    model: (c, k)    c = mean|x - x_p| / mean|out_p|, x the denoiser's input, out its output, p the step before;
+    computed: (c,)   mean|s - s_c| / mean|s_c|, s the signal, s_c the signal at the last computed step
+    previous: (c,)   the same against the previous step, whether that was computed or not
+    model: (c, k)    c = mean|x - x_p| / mean|out_p|, x the denoiser's input, out its output, p the previous step;
                      k = mean|out - out_p| / mean|x - x_p| of the last computed step
-    nothing: ()      schedules
+    nothing: ()      for schedules, which decide by the step alone
     """
     level: float | None
-    """What was compared with the threshold at the last `reuse`; None for schedules."""
+    """The value that the last `should_reuse` compared with the threshold; None for schedules."""
 
-    def __init__(self, options: Any) -> None: ...
-
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
-        """Whether this step may be skipped. Asked only inside the window, and where there are numbers."""
+    def __init__(self, options: Any) -> None:
+        """Takes the options class that it was registered with."""
         ...
 
-    def computed(self, at: At) -> None:
-        """Told after every computed step, also after those that the window or a limit forced."""
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """True if this step may reuse cached features.
+
+        Called only inside the window, once something is cached and the numbers of `watches` could be measured.
+        """
+        ...
+
+    def record_computed(self, at: StepInfo) -> None:
+        """Called after every computed step, also where the window or a limit forced it."""
         ...
 
 
 class Predictor(Protocol):
-    """What stands in for the skipped blocks."""
+    """Supplies the residual of the blocks that a cached step skips."""
 
-    def __init__(self, options: Any) -> None: ...
-
-    def computed(self, at: At, residual: dict[str, Tensor], seen: Tensor | None) -> None:
-        """residual: {stream: what the skipped part added}. seen: the signal's tensor."""
+    def __init__(self, options: Any) -> None:
+        """Takes the options class that it was registered with."""
         ...
 
-    def predict(self, at: At, seen: Tensor | None) -> dict[str, Tensor]:
-        """The same for a skipped step: dtype and shape as given."""
+    def record_computed(self, at: StepInfo, residual: dict[str, Tensor], signal: Tensor | None) -> None:
+        """Called after every computed step.
+
+        Args:
+            at: the step.
+            residual: stream name -> what the skippable blocks added to it, (rows, ...).
+            signal: the signal's tensor of that step.
+        """
+        ...
+
+    def predict(self, at: StepInfo, signal: Tensor | None) -> dict[str, Tensor]:
+        """The residual of a skipped step: same streams, shapes and dtypes as were recorded."""
         ...

@@ -1,4 +1,4 @@
-"""The shipped strategies' options. What they are made of stands in `conf/cache/*.yaml`."""
+"""Options of the shipped cache strategies. Which parts each is made of is in `conf/cache/*.yaml`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from ..config.schema import CacheConfig
 from ..registry import register
 
-THRESHOLDS = ("residual_diff_threshold", "rel_l1_thresh", "threshold")
-"""Names of a strategy's own key for its threshold, as its makers call it; the criterion's follows it."""
+THRESHOLD_KEYS = ("residual_diff_threshold", "rel_l1_thresh", "threshold")
+"""A strategy's own key for its threshold, as its authors call it; the criterion's threshold follows it."""
 
 
-def threshold_key(cache: CacheConfig) -> str:
-    """The key with which a user sets the strategy's threshold: its own, or the criterion's."""
-    return next((f"cache.{key}" for key in THRESHOLDS if hasattr(cache, key)), "cache.criterion.threshold")
+def find_threshold_key(cache: CacheConfig) -> str:
+    """The key that sets the strategy's threshold: its own if it has one, else the criterion's."""
+    return next((f"cache.{key}" for key in THRESHOLD_KEYS if hasattr(cache, key)), "cache.criterion.threshold")
 
 
 @dataclass(kw_only=True)
@@ -25,14 +25,14 @@ class NoCache(CacheConfig):
 
 @dataclass(kw_only=True)
 class Custom(CacheConfig):
-    """A strategy of your own: signal, criterion and predictor are named in YAML."""
+    """A strategy that a user puts together: signal, criterion and predictor are chosen in YAML."""
 
     name: str = "custom"
 
 
 @dataclass(kw_only=True)
 class FirstBlockCache(CacheConfig):
-    """Run the first block; when its residual has hardly changed, reuse what the others added last time.
+    """First Block Cache: run the first block; if its residual has hardly changed, reuse the residual of the others.
 
     Source: ParaAttention, https://github.com/chengzeyi/ParaAttention; window and hit limit as in Comfy-WaveSpeed,
     https://github.com/chengzeyi/Comfy-WaveSpeed.
@@ -40,12 +40,12 @@ class FirstBlockCache(CacheConfig):
 
     name: str = "fbcache"
     residual_diff_threshold: float = 0.08
-    """Reuse iff mean|r - r_c| / mean|r_c| is below this; r_c: the residual at the last computed step."""
+    """Reuse iff mean|r - r_c| / mean|r_c| is below this; r_c is the residual at the last computed step."""
 
 
 @dataclass(kw_only=True)
 class DBCache(FirstBlockCache):
-    """First Block Cache with more blocks at both ends that always run, and a forecast.
+    """DBCache: First Block Cache with more blocks at both ends that always run, and a predictor.
 
     Source: cache-dit, https://github.com/vipshop/cache-dit.
     """
@@ -55,21 +55,21 @@ class DBCache(FirstBlockCache):
 
 @dataclass(kw_only=True)
 class TeaCache(CacheConfig):
-    """Reuse while the accumulated, rescaled change of the first block's timestep-modulated input stays small.
+    """TeaCache: reuse while the accumulated, rescaled change of the first block's modulated input stays small.
 
     Source: TeaCache, https://arxiv.org/abs/2411.19108, https://github.com/ali-vilab/TeaCache.
     """
 
     name: str = "teacache"
     rel_l1_thresh: float = 0.25
-    """Skip while the sum of polynomial(mean|m - m_p| / mean|m_p|) since the last computed step is below this."""
+    """Reuse while the sum of polynomial(mean|m - m_p| / mean|m_p|) since the last computed step is below this."""
     variant: str | None = None
-    """Of the published coefficients, for models that have several rows (`ret_steps`); null: the plain one."""
+    """Which published coefficients to use, for models with several rows (`ret_steps`); null: the default row."""
 
 
 @dataclass(kw_only=True)
 class DeepCache(CacheConfig):
-    """U-Nets: every `interval` steps everything runs, in between only the outermost layers.
+    """DeepCache, for U-Nets: compute everything every `interval` steps, only the outermost layers in between.
 
     Source: DeepCache, https://arxiv.org/abs/2312.00858. `depth` is the package's cache_layer_id + layers a level *
     cache_block_id.
@@ -77,23 +77,24 @@ class DeepCache(CacheConfig):
 
     name: str = "deepcache"
     interval: int = 3
+    """Steps from one that is computed to the next."""
 
 
 @dataclass(kw_only=True)
 class MagCache(CacheConfig):
-    """Skip while the error that the residuals' calibrated norm ratios predict stays small.
+    """MagCache: reuse while the error that calibrated ratios of residual norms predict stays small.
 
     Source: MagCache, https://arxiv.org/abs/2506.09045.
     """
 
     name: str = "magcache"
     threshold: float = 0.06
-    """Skip while the sum of |1 - product of ratios| since the last computed step is at most this."""
+    """Reuse while the sum of |1 - product of ratios| since the last computed step is at most this."""
 
 
 @dataclass(kw_only=True)
 class EasyCache(CacheConfig):
-    """Skip while the output's change, predicted from the input's at the last measured rate, stays small.
+    """EasyCache: reuse while the output's change, predicted from the input's at the last measured rate, stays small.
 
     Source: EasyCache, https://arxiv.org/abs/2507.02860.
     """
@@ -104,7 +105,7 @@ class EasyCache(CacheConfig):
 
 @dataclass(kw_only=True)
 class SeaCache(CacheConfig):
-    """Skip while the accumulated change of the spectrally filtered latents stays small.
+    """SeaCache: reuse while the accumulated change of the spectrally filtered latents stays small.
 
     Source: SeaCache, https://arxiv.org/abs/2602.18993.
     """
@@ -115,7 +116,7 @@ class SeaCache(CacheConfig):
 
 @dataclass(kw_only=True)
 class DiCache(CacheConfig):
-    """Run the first block as a probe; skip while its accumulated change stays small, and scale the residual by it.
+    """DiCache: run the first block as a probe; reuse while its accumulated change is small, scaling the residual by it.
 
     Source: DiCache, https://arxiv.org/abs/2508.17356.
     """
@@ -126,28 +127,31 @@ class DiCache(CacheConfig):
 
 @dataclass(kw_only=True)
 class TaylorSeer(CacheConfig):
-    """Every `interval` steps everything runs; in between the last features are extrapolated.
+    """TaylorSeer: compute everything every `interval` steps, extrapolate the last features in between.
 
-    Source: TaylorSeer, https://arxiv.org/abs/2503.06923; this is its lite form, which keeps the last block's feature.
+    Source: TaylorSeer, https://arxiv.org/abs/2503.06923; this is its lite form, which keeps the last block's
+    feature only.
     """
 
     name: str = "taylorseer"
     interval: int = 5
+    """Steps from one that is computed to the next."""
 
 
 @dataclass(kw_only=True)
 class StepMask(CacheConfig):
-    """The steps to compute are listed."""
+    """Compute the listed steps, and reuse at all others."""
 
     name: str = "step_mask"
 
 
 @dataclass(kw_only=True)
 class Planned(CacheConfig):
-    """So many steps are computed, chosen on calibration runs; a fitted sum of theirs stands in for the others."""
+    """Compute a fixed number of steps, chosen on calibration runs; predict the others by a fitted sum of those."""
 
     name: str = "planned"
     computed: int = 10
+    """How many steps are computed."""
 
 
 for name, options in {

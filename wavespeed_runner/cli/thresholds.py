@@ -34,7 +34,7 @@ def _main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     from ..caching.calibration.resolve import find_calibration
-    from ..caching.strategies import threshold_key
+    from ..caching.strategies import find_threshold_key
     from ..config.arguments import parse
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan
@@ -48,7 +48,7 @@ def _main(arguments: list[str]) -> int:
     if cache.name == "none":
         raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
     where, calibration = find_calibration(plan.config, f"cache={cache.name}: a replay needs a calibration")
-    text = table(calibration, cache, threshold_key(cache), where)
+    text = table(calibration, cache, find_threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
     return 0

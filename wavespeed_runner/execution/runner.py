@@ -12,9 +12,9 @@ from time import monotonic
 from typing import Any
 
 from ..artifacts import Latents, Sample
-from ..caching import merged
-from ..caching.attach.diffusers_options import Wrapped
-from ..caching.strategies import threshold_key
+from ..caching import merge_evidence
+from ..caching.attach.diffusers_options import DiffusersHookOptions
+from ..caching.strategies import find_threshold_key
 from ..config.lossy import is_lossy_beside_caches
 from ..config.schema import CacheConfig
 from ..errors import ConfigError, one_line
@@ -210,7 +210,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
 
     engaged = [e["cache"] for sample in samples for e in sample["engaged"].values() if e["cache"]]
     passes = [one for sample in samples for one in sample["engaged"].values()]
-    record["engaged"] = {**(passes[0] if passes else {}), "cache": merged(engaged)}
+    record["engaged"] = {**(passes[0] if passes else {}), "cache": merge_evidence(engaged)}
     record["cache"] = cache_summary(samples)
     record["timing"] = timing_summary(samples)
     record["warnings"] += _too_fast(record)
@@ -243,8 +243,8 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
     """Whether the threshold decided nothing, and from which value on it would have."""
     from ..caching.calibration.simulate import collect_levels, explain_idle_threshold
 
-    said = explain_idle_threshold(collect_levels(samples), threshold_key(cache))
-    if not hits and isinstance(cache, Wrapped):
+    said = explain_idle_threshold(collect_levels(samples), find_threshold_key(cache))
+    if not hits and isinstance(cache, DiffusersHookOptions):
         said = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
     elif not said and not hits:
         said = "the cache never hit: nothing to compare with, or a schedule that computes every step"

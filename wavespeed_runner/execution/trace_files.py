@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from ..caching.window import inside
+from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.images import INK, LINE, QUIET
 from ..storage.atomic import write_whole
@@ -174,7 +174,7 @@ def _panel(axes: Any, part: list[Row], cache: dict[str, Any], *, top: float) -> 
     """top: upper end of the vertical axis; 0: decisions alone."""
     steps = sorted({row.step for row in part})
     window = CacheConfig(**{key: cache[key] for key in WINDOW if key in cache})
-    acts = [step for step in steps if step > 1 and inside(window, step - 1, len(steps))]
+    acts = [step for step in steps if step > 1 and is_inside_window(window, step - 1, len(steps))]
     if acts:
         axes.axvspan(acts[0] - 0.5, acts[-1] + 0.5, color=SHADE, zorder=0)
     branches = list(dict.fromkeys(row.branch for row in part))

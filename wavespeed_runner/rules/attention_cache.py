@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..caching.attach.diffusers_options import FasterCache, Wrapped
+from ..caching.attach.diffusers_options import DiffusersHookOptions, FasterCache
 from ..config.schema import Config
 from ..models.family import Family, two_passes
 from .rule import Rule
@@ -28,14 +28,16 @@ ATTENTION: tuple[Rule, ...] = (
     Rule(
         id="attention-whole",
         verdict="bad",
-        when=lambda c, f: isinstance(c.cache, Wrapped) and c.model.name in WHOLE,
+        when=lambda c, f: isinstance(c.cache, DiffusersHookOptions) and c.model.name in WHOLE,
         message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
         fix="cache=none",
     ),
     Rule(
         id="attention-branches",
         verdict="bad",
-        when=lambda c, f: isinstance(c.cache, Wrapped) and c.model.name in ONE_CALL_A_BRANCH and _guided(c, f),
+        when=lambda c, f: (
+            isinstance(c.cache, DiffusersHookOptions) and c.model.name in ONE_CALL_A_BRANCH and _guided(c, f)
+        ),
         message="cache={c.cache.name}: this model's pipeline calls the denoiser once for each guidance branch, and "
         "diffusers' hooks would answer one with the other's attention",
         fix="guidance_scale=1, or another strategy (cache=fbcache)",

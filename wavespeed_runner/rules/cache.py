@@ -32,7 +32,7 @@ def whole(c: Config) -> bool:
 
 
 def _watches(c: Config) -> str:
-    """What the criterion looks at: see `caching.parts.Criterion`."""
+    """What the criterion looks at: see `caching.interfaces.Criterion.watches`."""
     return str(implementation_of("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""
 
 

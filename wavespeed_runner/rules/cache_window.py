@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..caching.criteria.schedules import MAKERS, list_scheduled_steps
-from ..caching.strategies import THRESHOLDS, threshold_key
-from ..caching.window import computed_steps
+from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
+from ..caching.window import list_computed_steps
 from ..config.schema import CacheConfig, Config
 from ..models.family import Family
 from .cache import cached, calls, composed, name_of, runs, unfit_for, whole
@@ -17,7 +17,7 @@ def _threshold(c: Config) -> float | None:
 
 def _own_threshold(c: Config) -> tuple[str, float] | None:
     """The strategy's own key for its threshold, and its value."""
-    return next(((key, getattr(c.cache, key)) for key in THRESHOLDS if hasattr(c.cache, key)), None)
+    return next(((key, getattr(c.cache, key)) for key in THRESHOLD_KEYS if hasattr(c.cache, key)), None)
 
 
 WINDOWS: tuple[Rule, ...] = (
@@ -25,8 +25,8 @@ WINDOWS: tuple[Rule, ...] = (
         id="threshold",
         verdict="bad",
         when=lambda c, f: (_threshold(c) or 0) < 0,
-        message=lambda c, f: f"{threshold_key(c.cache)}: the threshold is {_threshold(c)}; 0 or more is needed",
-        fix=lambda c, f: f"{threshold_key(c.cache)}=0.08",
+        message=lambda c, f: f"{find_threshold_key(c.cache)}: the threshold is {_threshold(c)}; 0 or more is needed",
+        fix=lambda c, f: f"{find_threshold_key(c.cache)}=0.08",
     ),
     Rule(
         id="threshold-twice",
@@ -35,10 +35,10 @@ WINDOWS: tuple[Rule, ...] = (
             _threshold(c) is not None and (own := _own_threshold(c)) is not None and own[1] != _threshold(c)
         ),
         message=lambda c, f: (
-            f"cache.criterion.threshold={_threshold(c)} and {threshold_key(c.cache)}="
+            f"cache.criterion.threshold={_threshold(c)} and {find_threshold_key(c.cache)}="
             f"{(_own_threshold(c) or ('', 0))[1]}: only the first would take effect"
         ),
-        fix=lambda c, f: f"set {threshold_key(c.cache)} alone, the criterion follows it",
+        fix=lambda c, f: f"set {find_threshold_key(c.cache)} alone, the criterion follows it",
     ),
     Rule(
         id="key-twice",
@@ -71,7 +71,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: _threshold(c) == 0,
         message="a threshold of 0 never allows reuse: the run costs what no cache costs, and a little more",
-        fix=lambda c, f: f"{threshold_key(c.cache)}=0.08, or cache=none",
+        fix=lambda c, f: f"{find_threshold_key(c.cache)}=0.08, or cache=none",
     ),
     Rule(
         id="window-order",
@@ -133,7 +133,7 @@ def _nothing_allowed(c: Config, f: Family) -> bool:
     w: CacheConfig = c.cache
     limits = _limit(w.max_consecutive_cache_hits) and _limit(w.max_cache_hits)
     well_formed = 0 <= w.start < w.end <= 1 and limits and w.warmup_steps >= 0
-    return well_formed and all(steps >= 1 and len(computed_steps(w, steps)) == steps for steps in runs(c, f))
+    return well_formed and all(steps >= 1 and len(list_computed_steps(w, steps)) == steps for steps in runs(c, f))
 
 
 def _foreseen(c: Config, f: Family) -> list[list[int]]:

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import uuid4
 
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
-from ..caching import flops, merged
+from ..caching import flops, merge_evidence
 from ..caching.engine import Observer
-from ..caching.evidence import flops_evidence
+from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..models.family import task_of
@@ -176,16 +176,16 @@ def _build_latents(
         way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
         raise RunError(f"the latents of {job.prompt!r} are not finite (NaN or infinity); {way_out}")
     spread = [float((latents - own(other)["latents"]).abs().max()) for other in (*warm, *runs[:-1])]
-    cache = last.trace.evidence(position)
+    cache = last.trace.build_evidence(position)
     if cache is not None:
-        cache |= flops_evidence(pipeline.warmed[setting], last.trace, position)
+        cache |= build_flops_evidence(pipeline.warmed[setting], last.trace, position)
     data = {
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
         "first_call": warm[0].seconds / count if warm else None,
         # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
         "spread": max(spread, default=None),
-        "steps": last.trace.steps_as_data([seconds / count for seconds in last.step_seconds], position),
+        "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
         "engaged": {"cache": cache, **pipeline.engaged},
     }
     return Latents(tensors=result, data=data)
@@ -215,6 +215,6 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
             "first_call": sum(first) if first else None,
             "spread": max(spread, default=None),
             "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
-            "engaged": {**data[0]["engaged"], "cache": merged([one["engaged"]["cache"] for one in data])},
+            "engaged": {**data[0]["engaged"], "cache": merge_evidence([one["engaged"]["cache"] for one in data])},
         },
     )

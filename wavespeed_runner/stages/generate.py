@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Pipeline
-from ..caching import Run, Trace, attached
-from ..caching.flops import Flops, counted, noted
+from ..caching import GenerationInfo, Trace, attach_strategy
+from ..caching.flops import Flops, count_generation_flops, record_calls
 from ..models.family import Family, Wanted
 from ..models.pipeline_call import denoise, for_task, watched
 from ..registry import implementation_of
@@ -91,8 +91,8 @@ def generate(
         denoisers = [part for name in names if (part := getattr(called, name, None))]
         run = build_run(called, family, wanted, len(jobs))
         with (
-            attached(denoisers, family.blocks, options.cache, run, observer=observer) as trace,
-            noted(denoisers if count_flops else []) as calls,
+            attach_strategy(denoisers, family.blocks, options.cache, run, observer=observer) as trace,
+            record_calls(denoisers if count_flops else []) as calls,
         ):
 
             def on_step() -> None:
@@ -108,7 +108,7 @@ def generate(
                 seconds = perf_counter() - began
         flops = None
         if count_flops:
-            flops = counted(calls, family.blocks, options.cache)
+            flops = count_generation_flops(calls, family.blocks, options.cache)
             called.maybe_free_model_hooks()  # offloaded models leave the device again, as after any call
     finally:
         pipe.scheduler = schedule
@@ -116,16 +116,16 @@ def generate(
     return Generation(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
 
 
-def build_run(called: Any, family: Family, wanted: Wanted, images: int) -> Run:
+def build_run(called: Any, family: Family, wanted: Wanted, images: int) -> GenerationInfo:
     """The generation as cache strategies see it."""
     size = (wanted.width, wanted.height, wanted.num_frames)
-    return Run(
+    return GenerationInfo(
         steps=lambda: count_calls(called),
         sigmas=lambda: read_noise_levels(called.scheduler)[-count_calls(called) :],
         timesteps=lambda: called.scheduler.timesteps[-count_calls(called) :].tolist(),
         images=images,
         flow=family.schedule == "flow",
-        channels=2 if family.schedule == "cogvideox" else 1,
+        channel_axis=2 if family.schedule == "cogvideox" else 1,
         grid=lambda tokens: token_grid(tokens, size, family.frame_multiple),
     )
 

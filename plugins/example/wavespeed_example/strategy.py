@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from wavespeed_runner.caching.interfaces import At, Seen
+from wavespeed_runner.caching.interfaces import DenoiserCall, StepInfo
 from wavespeed_runner.config.schema import PartConfig
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.registry import register
@@ -25,13 +25,13 @@ class PooledResidual(PartConfig):
 class PooledResidualSignal:
     """The first blocks' residual, averaged over the tokens: what changes everywhere, not in one place. (n, channels)"""
 
-    looks_at_latents = False
+    needs_latents = False
 
     def __init__(self, options: PooledResidual) -> None:
         pass
 
-    def __call__(self, seen: Seen) -> Any:
-        return (seen.after["hidden_states"] - seen.before["hidden_states"]).mean(dim=1)
+    def __call__(self, call: DenoiserCall) -> Any:
+        return (call.after["hidden_states"] - call.before["hidden_states"]).mean(dim=1)
 
 
 @dataclass(kw_only=True)
@@ -58,12 +58,12 @@ class GrowingThresholdCriterion:
         self.options = options
         self.level: float | None = None
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         (self.level,) = numbers
         grown = at.step / max(at.steps - 1, 1)
         return self.level < self.options.first + grown * (self.options.last - self.options.first)
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         pass
 
 
@@ -82,10 +82,10 @@ class DampedPredictor:
         self.damping = options.damping
         self.known: list[tuple[int, dict[str, Any]]] = []
 
-    def computed(self, at: At, residual: dict[str, Any], seen: Any) -> None:
+    def record_computed(self, at: StepInfo, residual: dict[str, Any], signal: Any) -> None:
         self.known = [*self.known[-1:], (at.step, residual)]
 
-    def predict(self, at: At, seen: Any) -> dict[str, Any]:
+    def predict(self, at: StepInfo, signal: Any) -> dict[str, Any]:
         step, last = self.known[-1]
         if len(self.known) == 1:
             return last

@@ -1,1 +1,1 @@
-"""Puts a strategy on the denoisers of a pipeline for one generation, and takes it off again."""
+"""Attaches a cache strategy to the denoisers of a pipeline for one generation, and takes it off again."""

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import CacheConfig
 from ...errors import RunError
 from ...models.family import Blocks, UNetBlocks
 from ...registry import implementation_of
-from ..engine import Engine, Observer, Run
+from ..engine import Engine
+from ..state import GenerationInfo, Observer
 from ..trace import Trace
-from ..window import head_blocks
-from .diffusers_options import Wrapped
+from ..window import count_head_blocks
+from .diffusers_hooks import check_denoisers
+from .diffusers_options import DiffusersHookOptions
+from .transformer import attach_to_transformer
+from .unet import attach_to_unet
+from .unet_layers import count_always_run, list_layers
 
 if TYPE_CHECKING:
     import torch
 
 
 @contextmanager
-def attached(
+def attach_strategy(
     denoisers: Sequence[torch.nn.Module],
     blocks: Blocks | UNetBlocks | None,
     cache: CacheConfig,
-    run: Run,
+    generation: GenerationInfo,
     *,
     observer: Observer | None = None,
 ) -> Iterator[Trace]:
-    """The strategy on `denoisers` for one generation, with clean state.
+    """Keeps a cache strategy attached to denoisers for one generation, with fresh state.
 
     Args:
-        denoisers: the modules that the pipeline calls every step: one, or two of which each step calls one. Empty where
-            that is not known.
-        blocks: where they keep what can be skipped; None when a strategy cannot attach.
+        denoisers: the modules that the pipeline calls at every step: one, or two of which each step calls one. Empty
+            if that is not known.
+        blocks: where they keep what can be skipped; None if a strategy cannot attach.
         cache: the strategy; `none` attaches nothing.
-        run: the generation.
-        observer: looks on at computed calls.
+        generation: what strategies are told about it.
+        observer: watches computed calls.
 
     Yields:
         The trace, filled while the generation runs.
@@ -47,68 +52,63 @@ def attached(
     if cache.name == "none":
         yield Trace(strategy=cache.name)
         return
-    if isinstance(cache, Wrapped):
-        with implementation_of("cache", cache)(denoisers, cache, run) as trace:
+    if isinstance(cache, DiffusersHookOptions):
+        with implementation_of("cache", cache)(denoisers, cache, generation) as trace:
             yield trace
         return
+    check_denoisers(denoisers, cache)
     trace = Trace(strategy=cache.name)
-    head, tail = head_blocks(cache), cache.tail_blocks
-    engine = Engine(cache=cache, run=run, trace=trace, observer=observer)
+    engine = Engine(cache=cache, generation=generation, trace=trace, observer=observer)
     with ExitStack() as stack:
-        stack.callback(engine.forget)
+        stack.callback(engine.release_tensors)
         for denoiser in denoisers:
-            count = _count(denoiser, blocks)
-            always = _always(blocks, cache.depth, head=head, tail=tail)
-            if blocks is None or count <= always:
-                of = f"cache.signal.blocks={head}, cache.tail_blocks={tail}, cache.depth={cache.depth}"
-                raise RunError(
-                    f"cache={cache.name}: {type(denoiser).__name__} has {count} blocks, and {always} of them would "
-                    f"always run ({of}): nothing is left to skip; use less, or cache=none"
-                )
-            trace.attached_to, trace.blocks, trace.always = type(denoiser).__name__, count, always
-            stack.enter_context(_on_one(engine, denoiser, blocks, head=head, tail=tail))
-            if engine.looks_at_model:
-                stack.enter_context(_looking(engine, denoiser))
-        if not denoisers:
-            raise RunError(f"cache={cache.name}: it is not known what this pipeline calls at every step; cache=none")
+            stack.enter_context(_attach_engine(engine, denoiser, blocks))
+            if engine.needs_model_io:
+                stack.enter_context(_watch_model_io(engine, denoiser))
         yield trace
 
 
-def _count(denoiser: Any, blocks: Blocks | UNetBlocks | None) -> int:
+def _attach_engine(
+    engine: Engine, denoiser: torch.nn.Module, blocks: Blocks | UNetBlocks | None
+) -> AbstractContextManager[None]:
+    """Attaches the engine to one denoiser, and writes into the trace to what."""
+    cache, head = engine.cache, count_head_blocks(engine.cache)
+    count, always = _count_blocks(denoiser, blocks), _count_always_run(blocks, cache)
+    if blocks is None or count <= always:
+        keys = f"cache.signal.blocks={head}, cache.tail_blocks={cache.tail_blocks}, cache.depth={cache.depth}"
+        raise RunError(
+            f"cache={cache.name}: {type(denoiser).__name__} has {count} blocks and {always} of them would always run "
+            f"({keys}), so nothing is left to skip; lower these keys, or use cache=none"
+        )
+    trace = engine.trace
+    trace.attached_to, trace.blocks, trace.always = type(denoiser).__name__, count, always
     if isinstance(blocks, UNetBlocks):
-        from .unet import layers
-
-        return len(layers(denoiser))
-    return sum(len(getattr(denoiser, one.name, ())) for one in blocks.lists) if blocks else 0
+        return attach_to_unet(engine, denoiser, head=head, depth=cache.depth)
+    return attach_to_transformer(engine, denoiser, blocks, head=head, tail=cache.tail_blocks)
 
 
-def _always(blocks: Blocks | UNetBlocks | None, depth: int | None, *, head: int, tail: int) -> int:
+def _count_blocks(denoiser: torch.nn.Module, blocks: Blocks | UNetBlocks | None) -> int:
     if isinstance(blocks, UNetBlocks):
-        from .unet import always
-
-        return always(head=head, depth=depth)
-    return head + tail
+        return len(list_layers(denoiser))
+    return sum(len(getattr(denoiser, block_list.name, ())) for block_list in blocks.lists) if blocks else 0
 
 
-def _on_one(engine: Engine, denoiser: Any, blocks: Blocks | UNetBlocks, *, head: int, tail: int) -> Any:
+def _count_always_run(blocks: Blocks | UNetBlocks | None, cache: CacheConfig) -> int:
+    head = count_head_blocks(cache)
     if isinstance(blocks, UNetBlocks):
-        from .unet import attached_to_unet
-
-        return attached_to_unet(engine, denoiser, head=head, depth=engine.cache.depth)
-    from .transformer import attached_to_blocks
-
-    return attached_to_blocks(engine, denoiser, blocks, head=head, tail=tail)
+        return count_always_run(head=head, depth=cache.depth)
+    return head + cache.tail_blocks
 
 
 @contextmanager
-def _looking(engine: Engine, denoiser: torch.nn.Module) -> Iterator[None]:
-    """The engine also sees what goes into the denoiser and what comes out."""
+def _watch_model_io(engine: Engine, denoiser: torch.nn.Module) -> Iterator[None]:
+    """Shows the engine the denoiser's input and output while the context is open."""
 
     def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        engine.latents = _tensor(args[0] if args else next(iter(kwargs.values())))
+        engine.latents = _stack_batch(args[0] if args else next(iter(kwargs.values())))
 
     def after(module: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        engine.gave(_tensor(out[0] if isinstance(out, tuple) else out.sample))
+        engine.record_output(_stack_batch(out[0] if isinstance(out, tuple) else out.sample))
 
     handles = [
         denoiser.register_forward_pre_hook(before, with_kwargs=True),
@@ -121,8 +121,8 @@ def _looking(engine: Engine, denoiser: torch.nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _tensor(value: Any) -> Any:
-    """A batch; Z-Image takes and gives lists of images."""
+def _stack_batch(value: Any) -> Any:
+    """A batch as one tensor. Z-Image takes and returns lists of images."""
     if isinstance(value, list):
         import torch
 

@@ -15,7 +15,7 @@ from ...config.schema import CacheConfig
 from ...errors import RunError
 from ...registry import lookup, names
 from ..change_meter import mean_change
-from ..interfaces import Seen
+from ..interfaces import DenoiserCall
 from .data import Calibration, Key, ModelTrace, Polynomial
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Recorder:
         entries = [lookup("cache/signal", name) for name in names("cache/signal") if name != "none"]
         self.signals = {entry.name: entry.implementation(entry.options()) for entry in entries}
 
-    def __call__(self, branch: str, seen: Seen, residual: dict[str, Tensor]) -> None:
+    def record_blocks(self, branch: str, seen: DenoiserCall, residual: dict[str, Tensor]) -> None:
         kept = self.branches.setdefault(branch, RecordedBranch())
         kept.sigmas.append(seen.at.sigma)
         for name, signal in self.signals.items():
@@ -73,12 +73,12 @@ class Recorder:
         for blocks, one in ((0, whole), (1, residual)):
             kept.residuals[blocks].append({name: _kept(tensor) for name, tensor in one.items()})
 
-    def gave(self, branch: str, output: Tensor) -> None:
+    def record_output(self, branch: str, output: Tensor) -> None:
         """The denoiser's output of the call that has ended."""
         self.branches[branch].outputs.append(_kept(output))
 
 
-def _offered(signal: Any, name: str, seen: Seen) -> Tensor | None:
+def _offered(signal: Any, name: str, seen: DenoiserCall) -> Tensor | None:
     """What a signal gives; None where this denoiser has no such thing."""
     if name == "modulated_input" and seen.modulated is None:
         return None

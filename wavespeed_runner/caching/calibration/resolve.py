@@ -18,7 +18,7 @@ from ...errors import ConfigError, Unfit
 from ...models.family import Blocks, Family
 from ..criteria import published
 from ..predictors.fitted import find_best_schedule
-from ..window import head_blocks
+from ..window import count_head_blocks
 from .data import Calibration, Key, build_key, compare_keys, format_key, model_of
 from .file import load, load_key
 
@@ -237,7 +237,7 @@ def _calibrated(cache: CacheConfig, group: str, key: str, where: str, calibratio
 
 def _gram(cache: CacheConfig, where: str, calibration: Calibration) -> list[list[float]]:
     """Of the residual that this strategy stands in for."""
-    blocks = head_blocks(cache)
+    blocks = count_head_blocks(cache)
     if cache.tail_blocks or cache.depth is not None or blocks not in calibration.gram:
         there = " or ".join(map(str, sorted(calibration.gram)))
         raise Unfit(

@@ -15,8 +15,8 @@ from typing import Any
 from ...config.schema import CacheConfig
 from ...errors import ConfigError
 from ...registry import implementation_of
-from ..interfaces import At
-from ..window import Hits, allows
+from ..interfaces import StepInfo
+from ..window import CacheHits, is_reuse_allowed
 from .data import Calibration
 
 MOST_PIECES = 10_000
@@ -51,22 +51,22 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
     assert cache.criterion, "the rule `cache-parts` has seen to it"
     criterion: Any = implementation_of("cache/criterion", cache.criterion)(cache.criterion)
     numbers = _Numbers(calibration, cache, criterion.watches, branch)
-    hits = Hits()
+    hits = CacheHits()
     computed: list[int] = []
     levels: list[tuple[float, bool]] = []
     for step in range(calibration.steps):
-        at = At(step=step, steps=calibration.steps, sigma=calibration.sigmas[step])
+        at = StepInfo(step=step, steps=calibration.steps, sigma=calibration.sigmas[step])
         seen = numbers(step, computed)
         skipped = False
-        if step > 0 and seen is not None and allows(cache, step, calibration.steps, hits):
-            skipped = criterion.reuse(seen, at)
+        if step > 0 and seen is not None and is_reuse_allowed(cache, step, calibration.steps, hits):
+            skipped = criterion.should_reuse(seen, at)
             if criterion.level is not None:
                 levels.append((criterion.level, not skipped))
         else:
             criterion.level = None
         hits.count(skipped)
         if not skipped:
-            criterion.computed(at)
+            criterion.record_computed(at)
             computed.append(step)
     return Prediction(computed=[step + 1 for step in computed], steps=calibration.steps, levels=levels)
 

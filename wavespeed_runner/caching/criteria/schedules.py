@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from ...config.schema import CacheConfig, PartConfig
 from ...errors import ConfigError, Unfit
 from ...registry import implementation_of, register
-from ..interfaces import At
-from ..window import Hits, allows, inside
+from ..interfaces import StepInfo
+from ..window import CacheHits, is_inside_window, is_reuse_allowed
 from . import published
 from .spacing import space_around_center, space_growing
 
@@ -26,10 +26,10 @@ class Schedule:
     def __init__(self, options: PartConfig) -> None:
         self.options = options
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         return at.step not in choose_steps(self.options, at.steps)
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         pass
 
 
@@ -68,13 +68,13 @@ def list_scheduled_steps(options: PartConfig, steps: int, window: CacheConfig) -
         return None
     criterion = made(options)
     computed: list[int] = []
-    hits = Hits()
+    hits = CacheHits()
     for step in range(steps):
-        at = At(step=step, steps=steps, sigma=nan)
-        skipped = step > 0 and allows(window, step, steps, hits) and criterion.reuse((), at)
+        at = StepInfo(step=step, steps=steps, sigma=nan)
+        skipped = step > 0 and is_reuse_allowed(window, step, steps, hits) and criterion.should_reuse((), at)
         hits.count(skipped)
         if not skipped:
-            criterion.computed(at)
+            criterion.record_computed(at)
             computed.append(step + 1)
     return computed
 
@@ -144,10 +144,10 @@ class IntervalCriterion(Schedule):
         self.since = options.interval if options.spacing is Spacing.since_computed else None
         self.last = 0
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
-        return super().reuse(numbers, at) if self.since is None else at.step - self.last < self.since
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        return super().should_reuse(numbers, at) if self.since is None else at.step - self.last < self.since
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         self.last = at.step
 
 
@@ -155,7 +155,7 @@ def _at_intervals(options: Interval, steps: int) -> frozenset[int]:
     if options.spacing is Spacing.non_uniform and options.interval > 1:
         return space_around_center(steps, ceil(steps / options.interval), options.center, options.power)
     window = CacheConfig(start=options.start)
-    first = next((step for step in range(steps) if inside(window, step, steps)), steps)
+    first = next((step for step in range(steps) if is_inside_window(window, step, steps)), steps)
     return frozenset(step for step in range(steps) if step < first or (step - first) % options.interval == 0)
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..interfaces import At
+from ..interfaces import StepInfo
 
 
 @dataclass(kw_only=True)
@@ -37,11 +37,11 @@ class RelativeChangeCriterion:
         self.threshold = options.threshold
         self.level: float | None = None
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         (self.level,) = numbers
         return self.level < self.threshold
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         pass
 
 
@@ -66,13 +66,13 @@ class AccumulatedChangeCriterion:
         self.sum = 0.0
         self.level: float | None = None
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         (change,) = numbers
         self.sum += change
         self.level = self.sum
         return self.sum < self.threshold
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         self.sum = 0.0
 
 
@@ -111,12 +111,12 @@ class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
         self.coefficients = options.coefficients
         self.range = options.range
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         (change,) = numbers
         if self.range is not None:
             lowest, highest = self.range
             change = min(max(change, lowest), highest)
-        return super().reuse((max(0.0, evaluate_polynomial(self.coefficients, change)),), at)
+        return super().should_reuse((max(0.0, evaluate_polynomial(self.coefficients, change)),), at)
 
 
 def evaluate_polynomial(coefficients: Sequence[float], x: float) -> float:
@@ -147,9 +147,9 @@ class PredictedChangeCriterion(AccumulatedChangeCriterion):
     def __init__(self, options: PredictedChange) -> None:
         super().__init__(AccumulatedChange(threshold=options.threshold))
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         c, k = numbers
-        return super().reuse((k * c,), at)
+        return super().should_reuse((k * c,), at)
 
 
 @dataclass(kw_only=True)
@@ -188,13 +188,13 @@ class MagnitudeRatioCriterion:
         self.ratio, self.error = 1.0, 0.0
         self.level: float | None = None
 
-    def reuse(self, numbers: tuple[float, ...], at: At) -> bool:
+    def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         self.ratio *= self.ratios[nearest_index(at.step, at.steps, len(self.ratios))]
         self.error += abs(1.0 - self.ratio)
         self.level = self.error
         return self.error <= self.threshold
 
-    def computed(self, at: At) -> None:
+    def record_computed(self, at: StepInfo) -> None:
         self.ratio, self.error = 1.0, 0.0
 
 

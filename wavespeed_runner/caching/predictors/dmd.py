@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..interfaces import At
+from ..interfaces import StepInfo
 from .reuse import History, Residual, combine
 from .taylor import expansion_weights, monomial
 
@@ -60,7 +60,7 @@ class DmdPredictor:
         self.gram: list[list[float]] | None = None
         """The products' lower triangle on the host; None until it is needed."""
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         import torch
 
         self.history.add(at.step, residual)
@@ -69,7 +69,7 @@ class DmdPredictor:
         self.products.append(torch.stack([_inner(residual, other) for other in self.history.residuals]))
         self.gram = None
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         residuals, positions = self.history.residuals, self.history.positions
         distance, count = count_evenly_spaced(positions)
         weights = None

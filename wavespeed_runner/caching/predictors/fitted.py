@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError, Unfit
 from ...registry import register
-from ..interfaces import At
+from ..interfaces import StepInfo
 from .reuse import History, Residual, combine
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class FittedPredictor:
         self.ridge, self.order = options.ridge, options.order
         self.history = History(options.history)
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         if at.steps != len(self.gram):
             raise RunError(
                 f"cache.predictor.gram: calibrated over {len(self.gram)} steps, but this generation has {at.steps}; "
@@ -83,7 +83,7 @@ class FittedPredictor:
             )
         self.history.add(at.step, residual)
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         steps = tuple(int(step) for step in self.history.positions)
         return combine(self.history.residuals, _known_weights(self.gram, steps, at.step, self.ridge, self.order))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..interfaces import At
+from ..interfaces import StepInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,10 +93,10 @@ class ReusePredictor:
     def __init__(self, options: Reuse) -> None:
         self.residual: Residual = {}
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         self.residual = residual
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         return dict(self.residual)
 
 
@@ -125,18 +125,18 @@ class GammaPredictor:
     def __init__(self, options: Gamma) -> None:
         self.limit = options.limit
         self.history = History(2)
-        self.seen: deque[Tensor] = deque(maxlen=2)
+        self.signals: deque[Tensor] = deque(maxlen=2)
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         self.history.add(at.step, residual)
-        self.seen.append(_needed(seen))
+        self.signals.append(_needed(signal))
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         residuals = self.history.residuals
         if len(residuals) < 2:
             return dict(residuals[-1])
-        before, last = (to_float32(signal) for signal in self.seen)
-        way = (to_float32(_needed(seen)) - before).abs().mean() / (last - before).abs().mean()
+        before, last = map(to_float32, self.signals)
+        way = (to_float32(_needed(signal)) - before).abs().mean() / (last - before).abs().mean()
         g = way.nan_to_num(nan=1.0, posinf=1.0).clamp(1.0, self.limit)
         older, newer = residuals
         return {name: _between(older[name], newer[name], g) for name in newer}
@@ -147,10 +147,10 @@ def _between(older: Tensor, newer: Tensor, g: Tensor) -> Tensor:
     return start.lerp(end, g.to(start.dtype)).to(newer.dtype)
 
 
-def _needed(seen: Tensor | None) -> Tensor:
-    if seen is None:
+def _needed(signal: Tensor | None) -> Tensor:
+    if signal is None:
         raise RunError(
             "cache.predictor=gamma: follows the signal, and this strategy has none; "
             "take cache/signal=first_block_residual, or another cache/predictor"
         )
-    return seen
+    return signal

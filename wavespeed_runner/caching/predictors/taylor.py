@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..interfaces import At
+from ..interfaces import StepInfo
 from .reuse import History, Residual, combine
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class TaylorPredictor:
         self.variable = options.variable
         self.history = History(options.order + 1)
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         self.history.add(self._position(at), residual)
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         return combine(self.history.residuals, expansion_weights(self.history.positions, self._position(at), monomial))
 
-    def _position(self, at: At) -> float:
+    def _position(self, at: StepInfo) -> float:
         return at.sigma if self.variable is Variable.sigma else at.step
 
 
@@ -122,10 +122,10 @@ class HermitePredictor:
         self.scale = options.scale
         self.history = History(options.order + 1)
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         self.history.add(at.step, residual)
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         return combine(self.history.residuals, expansion_weights(self.history.positions, at.step, self._basis))
 
     def _basis(self, i: int, distance: float) -> float:
@@ -162,13 +162,13 @@ class FocaPredictor:
         self.values: deque[tuple[float, Residual]] = deque(maxlen=2)
         """Of the last two steps, computed or predicted."""
 
-    def computed(self, at: At, residual: Residual, seen: Tensor | None) -> None:
+    def record_computed(self, at: StepInfo, residual: Residual, signal: Tensor | None) -> None:
         self.history.add(at.step, residual)
         if len(self.history) == 1:
             self.values.clear()
         self.values.append((at.step, residual))
 
-    def predict(self, at: At, seen: Tensor | None) -> Residual:
+    def predict(self, at: StepInfo, signal: Tensor | None) -> Residual:
         residuals = self.history.residuals
         if len(residuals) < 2:
             return dict(residuals[-1])

@@ -1,4 +1,4 @@
-"""What a strategy watches: each signal says how much it has changed since the last computed step."""
+"""Signals: what a cache strategy watches, to tell how much changed since an earlier step."""
 
 from . import block_signals as block_signals
 from . import sea as sea

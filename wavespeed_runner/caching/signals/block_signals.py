@@ -1,106 +1,128 @@
-"""Signals: what a strategy watches. `blocks` in a signal's options: how many first blocks run before it can look."""
+"""Signals read off a denoiser's call: the first blocks' residual or output, their modulated input, the model's input.
+
+The option `blocks` of a signal says how many first blocks have to run before it can be read.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar
 
 from ...config.schema import PartConfig
 from ...registry import register
-from ..interfaces import Seen
+from ..interfaces import DenoiserCall
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(kw_only=True)
 class FirstBlockResidual(PartConfig):
+    """Options of `cache/signal=first_block_residual`."""
+
     name: str = "first_block_residual"
     blocks: int = 1
-    """Blocks at the head that always run; the signal is their residual."""
+    """First blocks, which always run; the signal is their residual."""
 
 
 @register("cache/signal", "first_block_residual", FirstBlockResidual)
 class FirstBlockResidualSignal:
     """What the first blocks add to the hidden states (First Block Cache, DBCache)."""
 
-    looks_at_latents = False
+    needs_latents: ClassVar[bool] = False
 
     def __init__(self, options: FirstBlockResidual) -> None:
-        pass
+        """Nothing to keep: `blocks` is read by the engine."""
 
-    def __call__(self, seen: Seen) -> Any:
-        return seen.after["hidden_states"] - seen.before["hidden_states"]
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """The residual, (rows, tokens, channels)."""
+        return call.after["hidden_states"] - call.before["hidden_states"]
 
 
 @dataclass(kw_only=True)
 class FirstBlockOutput(PartConfig):
+    """Options of `cache/signal=first_block_output`."""
+
     name: str = "first_block_output"
     blocks: int = 1
-    """Blocks at the head that always run; the signal is what they give."""
+    """First blocks, which always run; the signal is their output."""
 
 
 @register("cache/signal", "first_block_output", FirstBlockOutput)
 class FirstBlockOutputSignal:
-    """The hidden states behind the first blocks: DiCache's probe; Comfy-WaveSpeed's test on FLUX."""
+    """The hidden states after the first blocks: DiCache's probe, and Comfy-WaveSpeed's test on FLUX."""
 
-    looks_at_latents = False
+    needs_latents: ClassVar[bool] = False
 
     def __init__(self, options: FirstBlockOutput) -> None:
-        pass
+        """Nothing to keep: `blocks` is read by the engine."""
 
-    def __call__(self, seen: Seen) -> Any:
-        return seen.after["hidden_states"]
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """The hidden states, (rows, tokens, channels)."""
+        return call.after["hidden_states"]
 
 
 @dataclass(kw_only=True)
 class ModulatedInput(PartConfig):
+    """Options of `cache/signal=modulated_input`."""
+
     name: str = "modulated_input"
     variant: str | None = None
-    """Of TeaCache, where a published polynomial watches something else; null: what the family watches."""
+    """TeaCache's variant, where a published polynomial was fitted to another signal; null: the family's usual one."""
 
 
 @register("cache/signal", "modulated_input", ModulatedInput)
 class ModulatedInputSignal:
     """The first block's timestep-modulated input (TeaCache, https://arxiv.org/abs/2411.19108). No block runs for it."""
 
-    looks_at_latents = False
+    needs_latents: ClassVar[bool] = False
 
     def __init__(self, options: ModulatedInput) -> None:
-        pass
+        """Nothing to keep: `variant` is read where the engine is attached."""
 
-    def __call__(self, seen: Seen) -> Any:
-        return seen.modulated(seen.first_block, dict(seen.before), dict(seen.arguments))
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """The modulated input, (rows, ...) as the family gives it."""
+        assert call.modulated, "the rule `modulated-family` refuses families without one"
+        return call.modulated(call.first_block, dict(call.before), dict(call.arguments))
 
 
 @dataclass(kw_only=True)
 class ModelChange(PartConfig):
+    """Options of `cache/signal=model_change`."""
+
     name: str = "model_change"
 
 
 @register("cache/signal", "model_change", ModelChange)
 class ModelChangeSignal:
-    """The denoiser's own input; criteria that watch the model compare it with how the output answered (EasyCache)."""
+    """The denoiser's input, for criteria that compare its change with the change of the output (EasyCache)."""
 
-    looks_at_latents = True
+    needs_latents: ClassVar[bool] = True
 
     def __init__(self, options: ModelChange) -> None:
-        pass
+        """There are no options."""
 
-    def __call__(self, seen: Seen) -> Any:
-        return seen.latents
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """The denoiser's input."""
+        return call.latents
 
 
 @dataclass(kw_only=True)
 class NoSignal(PartConfig):
+    """Options of `cache/signal=none`."""
+
     name: str = "none"
 
 
 @register("cache/signal", "none", NoSignal)
-class NoSignalAtAll:
-    """Nothing: for schedules, which decide by the step alone and so skip all blocks."""
+class EmptySignal:
+    """No signal: for schedules, which decide by the step alone, so that all blocks can be skipped."""
 
-    looks_at_latents = False
+    needs_latents: ClassVar[bool] = False
 
     def __init__(self, options: NoSignal) -> None:
-        pass
+        """There are no options."""
 
-    def __call__(self, seen: Seen) -> None:
+    def __call__(self, call: DenoiserCall) -> Tensor | None:
+        """None."""
         return None
