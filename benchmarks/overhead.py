@@ -154,11 +154,11 @@ def bare(pipeline: Any, embeddings: dict[str, Any], threshold: float | None) -> 
 
 def memory_ratio(rounds: int) -> dict[str, float]:
     """Peak resident megabytes of the bare script and of `python -m wavespeed_runner`, medians over rounds."""
-    from wavespeed_runner.config.schema import packaged
+    from wavespeed_runner.config.schema import resolve_path
 
     weights, prompts = (
-        packaged("pkg://wavespeed_runner/weights/demo"),
-        packaged("pkg://wavespeed_runner/prompts/demo.txt"),
+        resolve_path("pkg://wavespeed_runner/weights/demo"),
+        resolve_path("pkg://wavespeed_runner/prompts/demo.txt"),
     )
     bare_mb, runner_mb = [], []
     for _ in range(rounds):

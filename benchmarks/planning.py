@@ -91,11 +91,11 @@ def _children() -> float:
 
 def ours(jobs: int, folder: Path) -> None:
     """Plans all jobs and asks which are done: the first, whose record lies everywhere."""
-    from wavespeed_runner.config.arguments import parse
+    from wavespeed_runner.config.arguments import parse_arguments
     from wavespeed_runner.sweeps.folder import SweepFolder
     from wavespeed_runner.sweeps.jobs import jobs_of
 
-    planned = jobs_of(parse(overrides(jobs, folder)))
+    planned = jobs_of(parse_arguments(overrides(jobs, folder)))
     sweep = SweepFolder(path=folder / "sweep")
     done = [job.number for job in planned if sweep.is_done(job)]
     assert len(planned) == jobs and done == [0], done

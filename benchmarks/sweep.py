@@ -109,9 +109,9 @@ def one_round(prompts: int, number: int) -> dict[str, Any]:
 
 
 def plain(home: Path, prompts: Path) -> dict[str, Any]:
-    from wavespeed_runner.config.schema import packaged
+    from wavespeed_runner.config.schema import resolve_path
 
-    weights = str(packaged("pkg://wavespeed_runner/weights/demo"))
+    weights = str(resolve_path("pkg://wavespeed_runner/weights/demo"))
     said, began = [], usage()
     for threshold in THRESHOLDS.split(","):
         done = run([sys.executable, "-c", PLAIN, weights, threshold, str(prompts), str(home)])

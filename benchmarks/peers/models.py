@@ -77,12 +77,12 @@ def shipped(name: str) -> Model:
 
     from wavespeed_runner.artifacts import Sample
     from wavespeed_runner.config.compose import compose_job, composer
-    from wavespeed_runner.config.schema import typed
+    from wavespeed_runner.config.schema import resolve_config
     from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
 
     with composer(None):
-        config = typed(compose_job([f"model={name}", "device=cpu"], [])).model
+        config = resolve_config(compose_job([f"model={name}", "device=cpu"], [])).model
     family = implementation_of("model", config)
     pipe = load(family, config, "cpu")
     pipe.set_progress_bar_config(disable=True)

@@ -105,12 +105,12 @@ def strategy(model: Model, *overrides: str) -> Any:
     """The strategy that these overrides compose, with its numbers filled in."""
     from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
     from wavespeed_runner.config.compose import compose_job, composer
-    from wavespeed_runner.config.schema import typed
+    from wavespeed_runner.config.schema import resolve_config
 
     shipped = model.name != "tiny_flux"
     own = [f"model={model.name if shipped else 'demo'}", "device=cpu", *overrides]
     with composer(None):
-        config = typed(compose_job(own, own))
+        config = resolve_config(compose_job(own, own))
     return resolve_cache_numbers(config, model.family)[0].cache if shipped else with_numbers(model, config.cache)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters, collect_evidence
-from wavespeed_runner.config.schema import PACKAGE, typed
+from wavespeed_runner.config.schema import PACKAGE, resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
@@ -93,7 +93,7 @@ def test_two_trained_ones_act_together_on_8_bit_weights(drawn: Callable[..., Any
 
 def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: Composed) -> None:
     """Against weights that were added up by hand in float64: W + w1 B1 A1 + w2 B2 A2 (PEFT's scale is alpha / rank)."""
-    config = typed(composed(*DEMO)).model
+    config = resolve_config(composed(*DEMO)).model
     family = implementation_of("model", config)
     first = PACKAGE / "weights/demo_lora/night.safetensors"
     second = tmp_path / "second.safetensors"
@@ -119,7 +119,7 @@ def _metadata(file: Path) -> dict[str, str]:
 
 
 def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, composed: Composed) -> None:
-    config = typed(composed(*DEMO)).model
+    config = resolve_config(composed(*DEMO)).model
     file = PACKAGE / "weights/demo_lora/night.safetensors"
     tensors = load_file(file)
     moved = {key: tensor.clone() for key, tensor in tensors.items() if ".transformer_blocks.0.attn.to_q." in key}

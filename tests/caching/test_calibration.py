@@ -24,7 +24,7 @@ from wavespeed_runner.caching.calibration.data import (
 from wavespeed_runner.caching.calibration.file import load, load_key, save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Config, typed
+from wavespeed_runner.config.schema import Config, resolve_config
 from wavespeed_runner.errors import ConfigError
 
 SHIPPED_FILES = sorted(SHIPPED.glob("*.yaml"))
@@ -37,7 +37,7 @@ def composing() -> Iterator[None]:
 
 
 def config(*overrides: str) -> Config:
-    return typed(compose_job(list(overrides), list(overrides)))
+    return resolve_config(compose_job(list(overrides), list(overrides)))
 
 
 def text(*overrides: str) -> str:

@@ -15,7 +15,7 @@ from wavespeed_runner.caching.calibration.resolve import SHIPPED, resolve_cache_
 from wavespeed_runner.caching.criteria import published
 from wavespeed_runner.caching.predictors.fitted import find_best_schedule, fit_error
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Config, as_data, typed
+from wavespeed_runner.config.schema import Config, resolve_config, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.registry import implementation_of
 
@@ -29,7 +29,7 @@ def composing() -> Iterator[None]:
 
 
 def config(*overrides: str) -> Config:
-    return typed(compose_job(list(overrides), list(overrides)))
+    return resolve_config(compose_job(list(overrides), list(overrides)))
 
 
 def fill(given: Config):
@@ -186,7 +186,7 @@ def test_a_part_of_the_blocks_that_was_not_measured_is_refused(change):
 
 def test_a_filled_config_fills_in_as_itself_and_is_refused_for_another_run():
     given, _ = fill(config("cache=planned"))
-    again = typed(as_data(given))
+    again = resolve_config(to_data(given))
     assert fill(again) == (again, [])
     with pytest.raises(ConfigError) as told:
         fill(replace(again, steps=20))

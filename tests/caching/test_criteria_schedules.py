@@ -32,7 +32,7 @@ from wavespeed_runner.caching.criteria.thresholds import (
 )
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import list_computed_steps
-from wavespeed_runner.config.schema import CacheConfig, PartConfig, typed
+from wavespeed_runner.config.schema import CacheConfig, PartConfig, resolve_config
 from wavespeed_runner.errors import ConfigError
 
 OPEN = CacheConfig(name="x")
@@ -265,5 +265,5 @@ def test_from_yaml_and_the_command_line(
     """Each option file holds its class's defaults, and an override of it arrives."""
     name, *keys = overrides
     given = [f"cache.criterion.{key}" for key in keys]
-    config = typed(composed("cache=custom", f"cache/criterion={name}", "cache.start=0.25", *given))
+    config = resolve_config(composed("cache=custom", f"cache/criterion={name}", "cache.start=0.25", *given))
     assert config.cache.criterion == options

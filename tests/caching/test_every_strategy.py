@@ -27,7 +27,7 @@ from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.cli.support import CALIBRATION, Shipped
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, typed
+from wavespeed_runner.config.schema import CONF, resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan, build_plan
@@ -140,7 +140,7 @@ def composed() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
 @lru_cache
 def steps_of(family: str) -> int:
     """How many make `CALLS`."""
-    settled = typed(composed()[0][family])
+    settled = resolve_config(composed()[0][family])
     sampler = resolve_sampler(implementation_of("model", settled.model), settled.model, settled.sampler)
     return next(steps for steps in range(1, CALLS + 1) if count_denoiser_calls(sampler, steps) == CALLS)
 

@@ -83,7 +83,7 @@ def outcome(composing: Any, overrides: list[str]) -> str:
 @given(JOBS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_it_is_what_hydra_composes(overrides: list[str]) -> None:
-    assert outcome(compose_cache.composed, overrides) == outcome(hydras, overrides)
+    assert outcome(compose_cache.compose_config, overrides) == outcome(hydras, overrides)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +101,13 @@ def test_it_is_what_hydra_composes(overrides: list[str]) -> None:
     ids=" ".join,
 )
 def test_the_hard_cases(overrides: list[str]) -> None:
-    assert outcome(compose_cache.composed, overrides) == outcome(hydras, overrides)
+    assert outcome(compose_cache.compose_config, overrides) == outcome(hydras, overrides)
     # Nor has a job left anything for the next.
-    assert outcome(compose_cache.composed, overrides[:1]) == outcome(hydras, overrides[:1])
+    assert outcome(compose_cache.compose_config, overrides[:1]) == outcome(hydras, overrides[:1])
 
 
 def test_hydra_composes_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    compose_cache.forget()
+    compose_cache.clear()
     composed: list[Any] = []
 
     def counted(*args: Any, **options: Any) -> Any:
@@ -117,7 +117,7 @@ def test_hydra_composes_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(compose_cache, "compose", counted)
     for number in range(50):
         job = [f"cache.residual_diff_threshold={number / 50}", "cache=fbcache", f"prompt='a, {number}'"]
-        assert compose_cache.composed(job)["cache"]["residual_diff_threshold"] == number / 50
+        assert compose_cache.compose_config(job)["cache"]["residual_diff_threshold"] == number / 50
     assert composed == [["cache=fbcache"]]
 
 

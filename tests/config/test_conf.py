@@ -8,7 +8,7 @@ import pytest
 
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, as_data, typed
+from wavespeed_runner.config.schema import CONF, resolve_config, to_data
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.samplers import SAMPLERS
 
@@ -78,7 +78,7 @@ def test_it_makes_a_plan(option: str) -> None:
     plan = build_plan(compose_job(typed_here, typed_here))
     text = plan_text(plan)
     assert f"fingerprint {plan.fingerprint}" in text and all(f"  {stage} " in text for stage in plan.graph.nodes)
-    again = typed(as_data(plan.config))
+    again = resolve_config(to_data(plan.config))
     assert again == plan.config
 
 
@@ -95,6 +95,6 @@ def test_an_experiment_says_how_to_run_it(option: str) -> None:
 
 
 def test_the_known_answer_is_what_its_experiment_sets() -> None:
-    config = typed(compose_job(["experiment=known_answer"], []))
+    config = resolve_config(compose_job(["experiment=known_answer"], []))
     window = (config.cache.start, config.cache.end, config.cache.max_consecutive_cache_hits)
     assert config.steps == 30 and window == (0.2, 0.8, 5)

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from wavespeed_runner.config.compose import compose_job, composer, sweep_jobs
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
-from wavespeed_runner.config.schema import typed
+from wavespeed_runner.config.schema import resolve_config
 from wavespeed_runner.config.trust import check_images, check_values, is_reserved
 from wavespeed_runner.errors import ConfigError
 
@@ -119,7 +119,7 @@ def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) ->
 @pytest.mark.parametrize(("name", "words"), [(name, words) for name, (_, words) in (HYDRAS | VALUES).items()])
 def test_an_experiment_may_not_set(marker: Path, name: str, words: str) -> None:
     with pytest.raises(EXPLAINED) as error:
-        typed(compose_job([f"experiment={name}"], [f"experiment={name}"]))
+        resolve_config(compose_job([f"experiment={name}"], [f"experiment={name}"]))
     assert words in explain(error.value)
     assert not marker.exists()
 

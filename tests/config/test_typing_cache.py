@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from wavespeed_runner import registry
 from wavespeed_runner.config import schema as config_module
 from wavespeed_runner.config import typing_cache
-from wavespeed_runner.config.compose import compose_job, composer, options
+from wavespeed_runner.config.compose import compose_job, composer, list_options
 from wavespeed_runner.config.error_messages import explain
-from wavespeed_runner.config.schema import CacheConfig, stage_options, typed
+from wavespeed_runner.config.schema import CacheConfig, resolve_config, resolve_stage_options
 
 BASES = (
     ("cache=fbcache",),
@@ -67,8 +67,8 @@ def changed(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 def outcome(data: dict[str, Any]) -> str:
     """The typed config and its stages' options, or what was said; as text, because 1, 1.0 and True are equal."""
     try:
-        config = typed(data)
-        return f"{config!r} {stage_options(config)!r}"
+        config = resolve_config(data)
+        return f"{config!r} {resolve_stage_options(config)!r}"
     except Exception as error:
         return f"{type(error).__name__}: {explain(error)}"
 
@@ -100,7 +100,7 @@ def test_only_the_first_of_many_is_merged(bases: list[dict[str, Any]], monkeypat
     monkeypatch.setattr(config_module, "_merged", lambda composed: merged.append(composed) or plainly(composed))
     for number in range(20):
         values = {"cache.residual_diff_threshold": number / 20, "prompt": f"picture {number}", "seed": number}
-        config = typed(changed(bases[0], values))
+        config = resolve_config(changed(bases[0], values))
         assert (config.seed, config.prompt, config.cache.criterion.threshold) == (  # type: ignore[union-attr]
             number,
             f"picture {number}",
@@ -110,26 +110,26 @@ def test_only_the_first_of_many_is_merged(bases: list[dict[str, Any]], monkeypat
 
 
 def test_what_a_plugin_registers_anew_counts(bases: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    before = typed(bases[0])
+    before = resolve_config(bases[0])
     own = type("Own", (type(before.cache),), {})
     entries = dict(registry._entries)
     name = ("cache", before.cache.name)
     entries[name] = replace(entries[name], options=own)
     monkeypatch.setattr(registry, "_entries", entries)
-    assert type(typed(bases[0]).cache) is own
+    assert type(resolve_config(bases[0]).cache) is own
 
 
 @pytest.mark.slow
 def test_the_stages_of_every_shipped_graph_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     with composer(None):
-        models = {name: ["model=wan21"] if "video" in name else [] for name in options("graph")}
+        models = {name: ["model=wan21"] if "video" in name else [] for name in list_options("graph")}
         given = [[f"graph={name}", *model] for name, model in models.items()]
         composed = [compose_job(overrides, overrides) for overrides in given]
     for data in composed:
-        config = typed(data)
-        fast = stage_options(config)
+        config = resolve_config(data)
+        fast = resolve_stage_options(config)
         with monkeypatch.context() as without:
             without.setattr(config_module, "following", lambda *given: None)
-            slow = stage_options(config)
+            slow = resolve_stage_options(config)
         assert repr(fast) == repr(slow) and fast == slow
         assert isinstance(next((o.cache for o in fast.values() if hasattr(o, "cache")), None), CacheConfig)

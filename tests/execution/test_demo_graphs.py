@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from training.oracle import judge
-from wavespeed_runner.config.schema import packaged
+from wavespeed_runner.config.schema import resolve_path
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.storage.store import Store
 
-SCENE = np.asarray(Image.open(packaged("pkg://wavespeed_runner/samples/scene.png")).convert("RGB"))
-MASK = np.asarray(Image.open(packaged("pkg://wavespeed_runner/samples/mask.png")).convert("L"))
+SCENE = np.asarray(Image.open(resolve_path("pkg://wavespeed_runner/samples/scene.png")).convert("RGB"))
+MASK = np.asarray(Image.open(resolve_path("pkg://wavespeed_runner/samples/mask.png")).convert("L"))
 Run = Callable[..., dict[str, Any]]
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import CACHED, PROMPTS
-from wavespeed_runner.config.schema import as_data
+from wavespeed_runner.config.schema import to_data
 from wavespeed_runner.execution.executor import Memory
 from wavespeed_runner.execution.runner import _in_turn, _too_fast, run_plan
 from wavespeed_runner.media.images import hash_image, read_png
@@ -102,8 +102,8 @@ def test_a_image_carries_its_own_config_and_the_fingerprint_of_a_run_of_it_alone
 
 
 def test_a_reference_image_carries_a_config_without_any_cache(planned: Planned, tmp_path: Path) -> None:
-    own = as_data(planned("cache=fbcache").config.cache)
-    config = as_data(planned("measure=default", "measure.warmup=0").config)
+    own = to_data(planned("cache=fbcache").config.cache)
+    config = to_data(planned("measure=default", "measure.warmup=0").config)
     config["graph"]["stages"]["denoise"]["options"] = {"cache": own, "steps": 3}
     run_plan(build_plan(config), tmp_path, [])
     (path,) = (tmp_path / "reference").iterdir()

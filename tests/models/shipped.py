@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, typed
+from wavespeed_runner.config.schema import CONF, resolve_config
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
 """All but those that stand for any pipeline, see test_generic.py."""
@@ -23,4 +23,4 @@ def composed() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
 
 
 def config_of(name: str) -> Any:
-    return typed(composed()[0][name]).model
+    return resolve_config(composed()[0][name]).model

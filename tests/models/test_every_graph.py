@@ -22,7 +22,7 @@ from tests.models.shipped import GRAPHS, MODELS, composed
 from tests.models.test_every_model import theirs
 from tests.models.their_calls import CALLS, NEGATIVE
 from wavespeed_runner.artifacts import Images, Regions
-from wavespeed_runner.config.schema import CONF, typed
+from wavespeed_runner.config.schema import CONF, resolve_config
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.models.family import Family
 from wavespeed_runner.planning.plan import build_plan
@@ -64,10 +64,10 @@ def two_quarters(own_registry: Any) -> None:
 def cases() -> list[tuple[str, str]]:
     """(model, graph), as the rules have it."""
     models, graphs = composed()
-    nodes = {name: typed({**models["demo"], "graph": node}).graph for name, node in graphs.items()}
+    nodes = {name: resolve_config({**models["demo"], "graph": node}).graph for name, node in graphs.items()}
     found = []
     for name in MODELS:
-        config = typed({**models[name], "num_frames": 1, "width": 64, "height": 64})
+        config = resolve_config({**models[name], "num_frames": 1, "width": 64, "height": 64})
         for graph, node in nodes.items():
             if not UNFIT & {word.rule for word in judge(replace(config, graph=node))}:
                 found.append((name, graph))
@@ -89,7 +89,7 @@ def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
     data = {**models[name], "graph": node, "prompt": PROMPT, "seed": SEED, "steps": STEPS, "outputs": str(folder)}
     if graph not in ("text_to_image", "text_to_video", "image_to_video", "image_to_video_seen"):
         data["strength"] = STRENGTH
-    call = CALLS[data["model"]["name"]](typed(models[name]).model, "text_to_image")
+    call = CALLS[data["model"]["name"]](resolve_config(models[name]).model, "text_to_image")
     plan = build_plan({**data, "negative_prompt": NEGATIVE if "negative_prompt" in call else ""})
     execution = Execution(Store(folder / "store"), rerun=False, on_stage=lambda stage: None)
     if plan.keys[0]["load"] not in LOADED:

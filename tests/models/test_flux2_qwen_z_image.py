@@ -15,7 +15,7 @@ from tests.models.staged import latents, staged
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Guidance, Init, typed
+from wavespeed_runner.config.schema import Guidance, Init, resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.qwen_image import QWEN_IMAGE
 from wavespeed_runner.models.weights.pretrained import load
@@ -29,7 +29,7 @@ SIZE = {"width": 64, "height": 64}
 
 def config_of(*overrides: str) -> Any:
     with composer(None):
-        return typed(compose_job(list(overrides), list(overrides)))
+        return resolve_config(compose_job(list(overrides), list(overrides)))
 
 
 @cache

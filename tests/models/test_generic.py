@@ -15,7 +15,7 @@ from tests.models.staged import staged
 from tests.models.test_every_model import tiny
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Dtype, Guidance, typed
+from wavespeed_runner.config.schema import Dtype, Guidance, resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.generic import GenericConfig
 from wavespeed_runner.models.weights.pretrained import load
@@ -29,7 +29,7 @@ def generic(folder: Path, *overrides: str) -> Any:
     given = [f"model.repo={folder}", "steps=2", *overrides]
     model = "generic_video" if any("num_frames" in override for override in overrides) else "generic"
     with composer(None):
-        return typed(compose_job([f"model={model}", *given], [f"model={model}", *given])).model
+        return resolve_config(compose_job([f"model={model}", *given], [f"model={model}", *given])).model
 
 
 @pytest.mark.parametrize(

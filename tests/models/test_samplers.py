@@ -17,7 +17,7 @@ import torch
 from tests.models.staged import latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, image, mask
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, Init, typed
+from wavespeed_runner.config.schema import CONF, Init, resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
@@ -47,7 +47,7 @@ def shipped() -> dict[str, Any]:
     """Option of the group -> its options, as a run has them."""
     with composer(None):
         jobs = {name: [f"sampler={name}"] for name in SHIPPED}
-        return {name: typed(compose_job(job, job)).sampler for name, job in jobs.items()}
+        return {name: resolve_config(compose_job(job, job)).sampler for name, job in jobs.items()}
 
 
 class Tiny:

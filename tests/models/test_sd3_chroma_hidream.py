@@ -16,7 +16,7 @@ import torch
 from tests.models.staged import latents, staged
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Init, typed
+from wavespeed_runner.config.schema import Init, resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import sd3
 from wavespeed_runner.models.families.hidream import HIDREAM
@@ -38,7 +38,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 def config_of(*overrides: str) -> Any:
-    return typed(composed(*overrides))
+    return resolve_config(composed(*overrides))
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 
 from wavespeed_runner.artifacts import Images, Latents, Pipeline
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import typed
+from wavespeed_runner.config.schema import resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.graph import Graph, build_graph
 from wavespeed_runner.stages import stage
@@ -39,7 +39,7 @@ def throw_away_stages(own_registry: Any) -> None:
 
 
 def built(config: dict[str, Any]) -> Graph:
-    return build_graph(typed(config))
+    return build_graph(resolve_config(config))
 
 
 def node(stage: str, **inputs: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_the_command_line_adds_a_stage() -> None:
 
 
 def test_a_graphs_own_strength_is_for_a_run_that_says_none(composed: Composed) -> None:
-    config = typed(composed("graph=detail"))
+    config = resolve_config(composed("graph=detail"))
     assert config.strength == config.graph.strength == 0.2 != config.model.strength
-    assert typed(composed("graph=detail", "strength=0.4")).strength == 0.4
-    assert typed(composed("graph=image_to_image")).strength == config.model.strength
+    assert resolve_config(composed("graph=detail", "strength=0.4")).strength == 0.4
+    assert resolve_config(composed("graph=image_to_image")).strength == config.model.strength

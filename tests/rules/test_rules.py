@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.config.schema import Config, typed
+from wavespeed_runner.config.schema import Config, resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.families.flux import BLOCKS
 from wavespeed_runner.models.family import UNetBlocks
@@ -532,7 +532,7 @@ def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatc
         for key, value in values.items():
             if key not in GROUPS and not key.startswith("family."):
                 put(data, key, value)
-        return judge(typed(data))
+        return judge(resolve_config(data))
 
     return said
 
@@ -577,7 +577,7 @@ def test_good_and_unverified_words_do_not_stop(judged: Callable[[Values], list[S
 
 def test_the_models_own_sampler_is_what_is_spoken_of(composed: Composed) -> None:
     def said(*overrides: str) -> dict[str, Spoken]:
-        return {word.rule: word for word in judge(typed(composed("model.repo=a/b", *overrides)))}
+        return {word.rule: word for word in judge(resolve_config(composed("model.repo=a/b", *overrides)))}
 
     noisy = said("model=cogvideox", "cache=fbcache")["stochastic-sampler-cache"]
     assert noisy.message.startswith("this model's own sampler, cogvideox_dpm, adds fresh noise")
@@ -604,7 +604,7 @@ def test_no_number_may_be_infinite_or_none(judged: Callable[[Values], list[Spoke
 
 @pytest.fixture(scope="module")
 def plain(composed: Composed) -> Config:
-    return typed(composed("cache=fbcache"))
+    return resolve_config(composed("cache=fbcache"))
 
 
 @given(st.integers(-10, 100), st.integers(-32, 200), st.floats(), st.floats(), st.floats(), st.integers(-3, 50))

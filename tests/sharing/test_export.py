@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.command_line import CommandLine
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED
-from wavespeed_runner.config.schema import NOT_IN_IMAGES, as_data, typed
+from wavespeed_runner.config.schema import KEYS_NOT_IN_IMAGES, resolve_config, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.record import new_record
@@ -49,14 +49,14 @@ def composed_again(document: dict[str, Any], folder: Path, prompts: list[str]) -
     file.write_text(yaml_text(document), encoding="utf-8")
     with composer(str(folder)):
         composed = compose_job([f"experiment={NAME}"], [f"experiment={NAME}"])
-    return as_data(build_plan({**composed, "outputs": str(folder / "outputs")}, prompts).config)  # type: ignore[no-any-return]
+    return to_data(build_plan({**composed, "outputs": str(folder / "outputs")}, prompts).config)  # type: ignore[no-any-return]
 
 
 def same(record: Record, folder: Path, config_dir: Path | None = None) -> dict[str, Any]:
     """Exports a record, checks that it composes to the record's config; the document."""
     document, _ = as_experiment(record, config_dir)
     again = composed_again(document, folder, record["plan"]["prompts"])
-    left_out = {*NOT_IN_IMAGES, *(() if "device" in document else ("device",))}
+    left_out = {*KEYS_NOT_IN_IMAGES, *(() if "device" in document else ("device",))}
     assert {k: v for k, v in again.items() if k not in left_out} == {
         k: v for k, v in record["config"].items() if k not in left_out
     }
@@ -288,9 +288,9 @@ def test_a_claim_decides_nothing(exported: str, cli: CommandLine, finished: Fini
 
 def test_an_exported_run_is_exported_again_with_its_own_claim(exported: str, finished: Finished) -> None:
     record = json.loads((finished[0] / "record.json").read_text())
-    record["config"]["claim"] = as_data(typed({**record["config"], "claim": yaml.safe_load(exported)["claim"]}))[
-        "claim"
-    ]
+    record["config"]["claim"] = to_data(
+        resolve_config({**record["config"], "claim": yaml.safe_load(exported)["claim"]})
+    )["claim"]
     twice = export.exported(record, "twice")
     assert twice.count("claim:") == 1 and twice.replace("twice", "mine") == exported
 
@@ -304,7 +304,7 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
     file.parent.mkdir()
     file.write_text(export.exported(record, "mine"), encoding="utf-8")
     with composer(str(tmp_path)):
-        claim = typed(compose_job(["experiment=mine"], [])).claim
+        claim = resolve_config(compose_job(["experiment=mine"], [])).claim
     assert claim is not None
     assert claim.pixels_sha256[0] == record["samples"][0]["pixels_sha256"] and claim.commit == "12345e78"
     assert claim.versions["torch"] == "2.10" and claim.device_name == record["environment"]["device_name"]

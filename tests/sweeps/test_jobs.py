@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import TINY, CommandLine
-from wavespeed_runner.config.arguments import parse
+from wavespeed_runner.config.arguments import parse_arguments
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.errors import ConfigError, Unfit
 from wavespeed_runner.sweeps.jobs import Job, jobs_of, plan_again
@@ -24,7 +24,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def jobs(command: CommandLine, *arguments: str) -> list[Job]:
-    return jobs_of(parse(["--config-dir", str(command.configs), *TINY, *arguments]))
+    return jobs_of(parse_arguments(["--config-dir", str(command.configs), *TINY, *arguments]))
 
 
 def told(jobs: list[Job]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.config.compose import parsed
+from wavespeed_runner.config.compose import parse_override
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.sweeps.points import as_overrides, checked
 
@@ -29,7 +29,7 @@ def test_a_value_is_read_as_it_was_meant(value: Any) -> None:
         # Hydra's grammar has no words for some texts, such as a line break inside ${...}.
         assert "\n" not in str(error) and not _is_plain(value)
         return
-    read = parsed(override)
+    read = parse_override(override)
     assert (read.key_or_group, repr(read.value()), read.is_sweep_override()) == ("prompt", repr(value), False)
 
 
@@ -43,7 +43,7 @@ def test_no_key_becomes_another_one(key: str) -> None:
         (override,) = as_overrides({key: 3})
     except ConfigError:
         return
-    read = parsed(override)
+    read = parse_override(override)
     assert read.get_key_element() == key and read.value() == 3
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __version__
-from ..config.arguments import parse
+from ..config.arguments import parse_arguments
 from ..errors import ConfigError, one_line, printable
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 
@@ -39,9 +39,9 @@ def console() -> NoReturn:
 
 def main(arguments: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    from ..config.error_messages import explained
+    from ..config.error_messages import explain_config_error
 
-    return run_command(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explain_config_error)
 
 
 def _main(arguments: list[str]) -> int:
@@ -53,7 +53,7 @@ def _main(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(f"wavespeed_runner {__version__}")
         return DONE
-    args = parse(arguments)
+    args = parse_arguments(arguments)
     _refuse_flags(args)
     if any(getattr(args, flag) for flag in SHOW_ONLY):
         return _show(args)
@@ -87,7 +87,7 @@ def _flag(name: str) -> str:
 
 
 def _config_dir_of(arguments: list[str]) -> str | None:
-    return parse([a for a in arguments if a not in ("--help", "-h")]).config_dir
+    return parse_arguments([a for a in arguments if a not in ("--help", "-h")]).config_dir
 
 
 def _execute(args: Any, jobs: list[Job]) -> int:
@@ -111,7 +111,7 @@ def _execute_by_hydra(args: Any) -> int:
         # them the loaded model, alive for the rest of a sweep.
         from hydra.core.hydra_config import HydraConfig
 
-        from ..config.compose import application
+        from ..config.compose import drop_hydra_keys
         from ..execution.runner import run_plan
         from ..planning.plan import build_plan
         from ..report.console import show, show_failure
@@ -119,7 +119,7 @@ def _execute_by_hydra(args: Any) -> int:
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
-        record = run_plan(build_plan(application(data)), Path(runtime.runtime.output_dir), overrides)
+        record = run_plan(build_plan(drop_hydra_keys(data)), Path(runtime.runtime.output_dir), overrides)
         statuses.append(record["status"])
         if args.multirun:
             print(f"\njob: {printable(' '.join(overrides))}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config.environment import device_name
-from ..config.schema import Init, as_data
+from ..config.schema import Init, to_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import Floor
@@ -85,8 +85,8 @@ def _told(plan: Plan) -> list[str]:
     usual = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
     lines = []
     for group, options in shown.items():
-        plain = as_data(usual[group])
-        keys = {k: v for k, v in as_data(options).items() if v != plain.get(k) and k != "name"}
+        plain = to_data(usual[group])
+        keys = {k: v for k, v in to_data(options).items() if v != plain.get(k) and k != "name"}
         if keys:
             name = f"{c.adapters.name} " if group == "adapters" else ""
             lines.append(f"{group:10} {name}{', '.join(f'{key}={value}' for key, value in keys.items())}")

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 
 from ..caching.calibration.resolve import resolve_cache_numbers
 from ..config.compose import compose_job, composer
-from ..config.error_messages import explained
-from ..config.schema import CONF, Config, Init, typed
+from ..config.error_messages import explain_config_error
+from ..config.schema import CONF, Config, Init, resolve_config
 from ..errors import ConfigError, did_you_mean
 from ..process.exit_status import run_command
 from ..registry import implementation_of, lookup
@@ -116,7 +116,7 @@ def _options(group: str) -> list[str]:
 
 
 def _typed(*overrides: str) -> Config:
-    config = typed(compose_job([*overrides, "device=cpu"], [*overrides, "device=cpu"]))
+    config = resolve_config(compose_job([*overrides, "device=cpu"], [*overrides, "device=cpu"]))
     return replace(config, model=replace(config.model, init=Init.pretrained))
 
 
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(__doc__.strip() if models[:1] in (["-h"], ["--help"]) else table(models).rstrip())
         return 0
 
-    return run_command(command, explained)
+    return run_command(command, explain_config_error)
 
 
 if __name__ == "__main__":

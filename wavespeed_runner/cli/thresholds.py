@@ -23,10 +23,10 @@ ROWS = 40
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..config.error_messages import explained
+    from ..config.error_messages import explain_config_error
     from ..process.exit_status import run_command
 
-    return run_command(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explain_config_error)
 
 
 def _main(arguments: list[str]) -> int:
@@ -35,12 +35,12 @@ def _main(arguments: list[str]) -> int:
         return 0
     from ..caching.calibration.resolve import find_calibration
     from ..caching.strategies import find_threshold_key
-    from ..config.arguments import parse
+    from ..config.arguments import parse_arguments
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan
     from ..report.console import ASCII
 
-    args = parse(arguments)
+    args = parse_arguments(arguments)
     with composer(args.config_dir):
         composed = compose_job(list(args.overrides), list(args.overrides))
         plan = build_plan(composed)

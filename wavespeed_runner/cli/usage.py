@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.schema import CONF, groups
+from ..config.schema import CONF, list_groups
 
 TOP = """\
 wavespeed_runner: find, prove and share the fastest settings of a diffusion model
@@ -36,10 +36,12 @@ more commands
 
 def usage(config_dir: str | None) -> str:
     """The help text."""
-    from ..config.compose import composer, options
+    from ..config.compose import composer, list_options
 
     with composer(config_dir):
-        lines = [f"  {group:18} {', '.join(options(group))}" for group in groups() if not group.startswith("hydra")]
+        lines = [
+            f"  {group:18} {', '.join(list_options(group))}" for group in list_groups() if not group.startswith("hydra")
+        ]
     rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")[2]
     values = ["  " + line for line in ("prompt:" + rest.partition("\nhydra:")[0]).strip().splitlines()]
     return "\n".join([TOP, "groups and their options", *lines, "", "values, with their defaults", *values, "", FLAGS])

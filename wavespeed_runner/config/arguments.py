@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from ..errors import ConfigError
 
 
-def parse(arguments: list[str]) -> Any:
+def parse_arguments(arguments: list[str]) -> Any:
     """Hydra's own arguments; flags may stand anywhere between overrides."""
     from hydra._internal.utils import get_args_parser
 

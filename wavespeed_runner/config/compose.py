@@ -30,9 +30,9 @@ from .. import registry
 from ..errors import ConfigError, one_line
 from . import compose_cache, trust
 from .compose_cache import CONFIG_NAME as CONFIG_NAME
-from .compose_cache import parsed as parsed
+from .compose_cache import parse_override as parse_override
 from .error_messages import EXPLAINED
-from .schema import CONF, NAMED, OpenConfig, OpenGraph
+from .schema import CONF, NAMED_NODES, OpenConfig, OpenGraph
 
 VERSION_BASE = "1.3"
 
@@ -86,7 +86,7 @@ def composer(config_dir: str | None) -> Iterator[None]:
                 yield
         finally:
             _baseline.cache_clear()
-            compose_cache.forget()
+            compose_cache.clear()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
         overrides: the job's overrides.
         typed_here: those of them that stood on the command line; the others came from a file.
     """
-    return application(compose_whole(overrides, typed_here))
+    return drop_hydra_keys(compose_whole(overrides, typed_here))
 
 
 def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
@@ -106,12 +106,12 @@ def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]
     return _checked(overrides, typed_here)
 
 
-def application(composed: dict[str, Any]) -> dict[str, Any]:
+def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:
     """One job's part of a whole composed config, a copy: without what is Hydra's, and what makes other jobs."""
     return deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
 
 
-def key_of(override: str) -> str:
+def find_key(override: str) -> str:
     """Key or group that an override sets, adds or takes away."""
     return override.lstrip("+~").partition("=")[0].strip()
 
@@ -121,7 +121,7 @@ def _refuse_name(override: str) -> None:
     key, _, name = override.lstrip("+").partition("=")
     path, _, last = key.rpartition(".")
     group = path.replace(".", "/")
-    if last == "name" and path in NAMED and name in registry.names(group):
+    if last == "name" and path in NAMED_NODES and name in registry.names(group):
         raise ConfigError(
             f"{override}: an option of the group is chosen as a whole, with its keys: {group}=OPTION, then "
             f"{path}.KEY=VALUE"
@@ -139,7 +139,7 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
     try:
         with _environment_hidden(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
-            return compose_cache.composed(overrides)
+            return compose_cache.compose_config(overrides)
     except EXPLAINED:
         raise
     except RecursionError:
@@ -176,10 +176,10 @@ def is_sweep(overrides: list[str]) -> bool:
 
 def sweep_jobs(overrides: list[str]) -> list[list[str]]:
     """The overrides of every job of a sweep, as Hydra's basic sweeper makes them; of `points` see `sweeping.jobs`."""
-    return sweep_axes(overrides)[1]
+    return read_sweep(overrides)[1]
 
 
-def sweep_axes(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
+def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
     """Keys that a config file sweeps over, the jobs as Hydra's basic sweeper makes them, and the sweep's `points`.
 
     The sweep's own config, of which Hydra takes launcher and callbacks, is checked: its jobs may be other configs.
@@ -189,7 +189,7 @@ def sweep_axes(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
     first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
     composed = _checked(first, first)
     params = composed["hydra"]["sweeper"].get("params") or {}
-    if any(key_of(str(key)) == "points" for key in params):
+    if any(find_key(str(key)) == "points" for key in params):
         raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
     own = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
     for override in own:
@@ -210,6 +210,6 @@ def _refuse_without_values(override: Override) -> None:
         raise ConfigError(f"{override.input_line}: a sweep inside a sweep; write all values in one: KEY=a,b,c")
 
 
-def options(group: str) -> list[str]:
+def list_options(group: str) -> list[str]:
     """Option names of a config group, wherever they come from. Inside `composer` only."""
     return sorted(GlobalHydra.instance().config_loader().get_group_options(group))

@@ -40,7 +40,7 @@ class _Base:
 
 
 @lru_cache(maxsize=16384)
-def parsed(override: str) -> Override:
+def parse_override(override: str) -> Override:
     """One override by Hydra's grammar. Its parser is written in Python and takes a millisecond.
 
     Raises:
@@ -49,7 +49,7 @@ def parsed(override: str) -> Override:
     return OverridesParser.create().parse_overrides([override])[0]
 
 
-def composed(overrides: Sequence[str]) -> dict[str, Any]:
+def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
     """The whole config with Hydra's node, plain data with interpolations unresolved: what `hydra.compose` gives.
 
     To be called while Hydra is initialized; `forget` afterwards. The result shares parts with others: never change it.
@@ -57,11 +57,11 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     structural, values = _split(list(overrides))
     if values:
         with suppress(Exception):
-            return _with_values(_base(tuple(structural)), overrides, [parsed(override) for override in values])
+            return _with_values(_base(tuple(structural)), overrides, [parse_override(override) for override in values])
     return _base(tuple(overrides)).data
 
 
-def forget() -> None:
+def clear() -> None:
     """Hydra was initialized with other folders, or files may have changed."""
     _base.cache_clear()
     _repository.cache_clear()
@@ -89,7 +89,7 @@ def _split(overrides: list[str]) -> tuple[list[str], list[str]]:
 def _kinds(overrides: list[str]) -> list[str]:
     """`value`, `group` (also: of Hydra's node alone) or `other` of each."""
     try:
-        sorts = [parsed(override) for override in overrides]
+        sorts = [parse_override(override) for override in overrides]
         folders = tuple(o for o, sort in zip(overrides, sorts, strict=True) if sort.key_or_group == "hydra.searchpath")
         return [_kind(sort, _repository(folders)) for sort in sorts]
     except Exception:  # what is wrong is for Hydra to say
@@ -157,7 +157,7 @@ def _plain(node: Any) -> Any:
 
 def _hydra_node(base: _Base, overrides: Sequence[str]) -> dict[str, Any]:
     """Hydra's node, which lists what was overridden."""
-    node, parts = base.data["hydra"], [parsed(override) for override in overrides]
+    node, parts = base.data["hydra"], [parse_override(override) for override in overrides]
     task = [part for part in parts if not part.is_hydra_override()]
     dirname = node["job"]["config"]["override_dirname"]
     name = get_overrides_dirname(task, dirname["exclude_keys"], dirname["item_sep"], dirname["kv_sep"])

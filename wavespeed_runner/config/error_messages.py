@@ -22,7 +22,7 @@ from omegaconf.errors import (
 
 from .. import registry
 from ..errors import ConfigError, did_you_mean
-from .schema import Config, groups
+from .schema import Config, list_groups
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What a wrong configuration can raise before anything runs."""
@@ -34,7 +34,7 @@ KEY = re.compile(r"[+~]{0,2}[a-z_][\w/@:-]*(\.[\w/@:-]+)*", re.ASCII | re.IGNORE
 NOT_THIS_CLASS = re.compile(r"(?:Merge error|Invalid type assigned): \w+ is not a subclass of (\w+)\.")
 
 
-def explained(error: Exception) -> str | None:
+def explain_config_error(error: Exception) -> str | None:
     """The message for an error of a wrong configuration; None for any other error."""
     return explain(error) if isinstance(error, EXPLAINED) else None
 
@@ -127,9 +127,9 @@ def _hydra(error: HydraException) -> str | None:
 
 
 def _no_such_group(name: str) -> str:
-    if name in groups():
+    if name in list_groups():
         return f"{name}: the chosen option of '{name.partition('/')[0]}' has no such part; choose another"
-    return f"{name}: no such config group{did_you_mean(name, groups())}"
+    return f"{name}: no such config group{did_you_mean(name, list_groups())}"
 
 
 def _omegaconf(error: OmegaConfBaseException) -> str:
@@ -174,7 +174,7 @@ def _not_an_option(key: str, wanted: str) -> str:
     known = {field.type: field.name for field in fields(Config)}
     key = key or known.get(wanted) or next((e.group for e in registry.entries() if e.options.__name__ == wanted), "")
     group = key.replace(".", "/")
-    if group not in groups():
+    if group not in list_groups():
         return f"{key or 'config'}: keys and their values are needed"
     return (
         f"{key}: one option of the group is needed; choose it with {group}=NAME ('override /{group}: NAME' among a "

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from .. import registry
 from ..errors import ConfigError
 from . import trust
-from .typing_cache import following, retyped
+from .typing_cache import convert, convert_stage_options
 
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -300,18 +300,18 @@ class OpenConfig(Config):
     points: Any = None
 
 
-NAMED = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
+NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
 """Nodes whose dataclass is chosen by their `name`."""
 
-OF_MODEL = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
+MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
 """Top-level values that are the model's own where they are null."""
 
-NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
+KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
 """Top-level keys that say how to run, or what came of it, not what to run; left out of an image's own copy of its
 config."""
 
 
-def typed(composed: dict[str, Any]) -> Config:
+def resolve_config(composed: dict[str, Any]) -> Config:
     """Checks and converts a composed config (plain data, interpolations unresolved), or one read back from a record.
 
     Raises:
@@ -319,9 +319,9 @@ def typed(composed: dict[str, Any]) -> Config:
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, broken interpolation.
     """
     schemas = tuple(type_ for _, type_ in _chosen(composed))
-    config = retyped(composed, schemas, merged=_merged, finished=_with_models_own, finishing=OF_MODEL)
+    config = convert(composed, schemas, merged=_merged, finished=_with_models_own, finishing=MODEL_DEFAULT_KEYS)
     assert isinstance(config, Config)
-    trust.check_resolved(as_data(config))
+    trust.check_resolved(to_data(config))
     return config
 
 
@@ -336,13 +336,13 @@ def _merged(composed: dict[str, Any]) -> DictConfig:
 def _with_models_own(root: Any) -> Any:
     if root.strength is None:
         root.strength = root.graph.strength
-    for key in OF_MODEL:
+    for key in MODEL_DEFAULT_KEYS:
         if root[key] is None:
             root[key] = root.model[key]
     return OmegaConf.to_object(root)
 
 
-def stage_options(config: Config) -> dict[str, Any]:
+def resolve_stage_options(config: Config) -> dict[str, Any]:
     """Stage name -> its typed options: what the graph gives, the rest following the top-level values.
 
     Raises:
@@ -355,7 +355,7 @@ def stage_options(config: Config) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise ConfigError(f"graph.stages.{name}.options={given}: keys and their values are needed")
         options = registry.lookup("stage", stage.stage, f"graph.stages.{name}.stage").options
-        if (simple := following(options, given, config)) is not None:
+        if (simple := convert_stage_options(options, given, config)) is not None:
             found[name] = simple
             continue
         root = root or OmegaConf.structured(config)
@@ -382,7 +382,7 @@ def _schema(base: type, given: dict[str, Any]) -> DictConfig:
 
 def _chosen(given: dict[str, Any]) -> Iterator[tuple[str, type]]:
     """Path and registered dataclass of every node that has a `name`, outer ones first."""
-    for path in NAMED:
+    for path in NAMED_NODES:
         node: Any = given
         for part in path.split("."):
             node = node.get(part) if isinstance(node, dict) else None
@@ -392,20 +392,20 @@ def _chosen(given: dict[str, Any]) -> Iterator[tuple[str, type]]:
             yield path, registry.lookup(path.replace(".", "/"), node["name"], f"{path}.name").options
 
 
-def as_data(config: Any) -> Any:
+def to_data(config: Any) -> Any:
     """A dataclass as JSON data: enums by value, tuples as lists."""
     if isinstance(config, Enum):
         return config.value
     if is_dataclass(config):
-        return {field.name: as_data(getattr(config, field.name)) for field in fields(config)}
+        return {field.name: to_data(getattr(config, field.name)) for field in fields(config)}
     if isinstance(config, dict):
-        return {str(name): as_data(value) for name, value in config.items()}
+        return {str(name): to_data(value) for name, value in config.items()}
     if isinstance(config, list | tuple):
-        return [as_data(value) for value in config]
+        return [to_data(value) for value in config]
     return config
 
 
-def groups() -> list[str]:
+def list_groups() -> list[str]:
     """Names of the shipped config groups, Hydra's own included where we have options for them."""
     return sorted({file.parent.relative_to(CONF).as_posix() for file in CONF.rglob("*.yaml")} - {"."})
 
@@ -415,7 +415,7 @@ def top_level(key: str) -> Any:
     return II(key)
 
 
-def packaged(path: str) -> Path:
+def resolve_path(path: str) -> Path:
     """A file path, `pkg://package/inside` resolved to the installed package."""
     if not path.startswith("pkg://"):
         return Path(path).expanduser()

@@ -37,7 +37,7 @@ class _Typed:
 _known: OrderedDict[Hashable, _Typed] = OrderedDict()
 
 
-def retyped(
+def convert(
     composed: dict[str, Any],
     schemas: tuple[type, ...],
     merged: Callable[[dict[str, Any]], DictConfig],
@@ -114,7 +114,7 @@ def _finished(root: DictConfig, finished: Callable[[DictConfig], Any], finishing
             node._set_value(value)
 
 
-def following(options: type, given: dict[str, Any], config: Any) -> Any | None:
+def convert_stage_options(options: type, given: dict[str, Any], config: Any) -> Any | None:
     """A stage's options that follow a typed config and a few plain values, without OmegaConf; None where it takes more.
 
     Args:

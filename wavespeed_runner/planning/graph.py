@@ -17,7 +17,7 @@ from typing import Any
 
 from ..artifacts import Images, Sample, Videos
 from ..config.lossy import remove_lossy
-from ..config.schema import Config, as_data, stage_options
+from ..config.schema import Config, resolve_stage_options, to_data
 from ..errors import ConfigError, did_you_mean
 from ..registry import lookup, names
 from ..stages.interface import Stage
@@ -57,7 +57,7 @@ def build_graph(config: Config) -> Graph:
         if given.stage not in names("stage"):
             near = did_you_mean(given.stage, names("stage"))
             raise ConfigError(f"graph.stages.{name}.stage={given.stage}: no stage of that name is registered{near}")
-    nodes, output, options = {}, config.graph.output, stage_options(config)
+    nodes, output, options = {}, config.graph.output, resolve_stage_options(config)
     for name, given in config.graph.stages.items():
         stage = lookup("stage", given.stage).implementation
         nodes[name] = Node(name=name, stage=stage, options=options[name], inputs=given.inputs)
@@ -135,7 +135,7 @@ def keys_of(
 
 
 def _keys(graph: Graph, sample: Sample, parts: dict[str, tuple[str, str]]) -> dict[str, str]:
-    found = {SOURCE: sha256(_as_text({"sample": as_data(sample)}).encode()).hexdigest()}
+    found = {SOURCE: sha256(_as_text({"sample": to_data(sample)}).encode()).hexdigest()}
     for node in graph.nodes.values():
         before, after = parts[node.name]
         inputs = _as_text({name: found[source] for name, source in node.inputs.items()})
@@ -147,7 +147,7 @@ def _parts_of_key(node: Node, matters: dict[str, str], timing: bool) -> tuple[st
     """What a node's key is a digest of, as JSON with sorted names: what comes before `inputs`, and what after."""
     module = sys.modules[node.stage.function.__module__]
     identity = node.stage.identity(node.options) if node.stage.identity else None
-    options = _without(as_data(node.options), _left_out(node, timing))
+    options = _without(to_data(node.options), _left_out(node, timing))
     before = {"code": _source_digest(getattr(module, "__file__", None)), "identity": identity}
     return _as_text(before), _as_text({"matters": matters, "options": options, "stage": node.stage.name})
 

@@ -19,15 +19,15 @@ from ..artifacts import Sample
 from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config.environment import resolve_device, what_matters
 from ..config.schema import (
-    NOT_IN_IMAGES,
+    KEYS_NOT_IN_IMAGES,
     AdaptersConfig,
     CacheConfig,
     Config,
     Init,
-    as_data,
-    packaged,
+    resolve_config,
+    resolve_path,
+    to_data,
     top_level,
-    typed,
 )
 from ..errors import ConfigError, Unfit
 from ..models.weights.checkpoint import inspect
@@ -83,14 +83,16 @@ class Plan:
         """Identifies everything that decides the record: images, timing, reference, and what is compared how."""
         if self.planned_as:
             return self.planned_as
-        given = {key: value for key, value in as_data(self.config).items() if key not in NOT_IN_IMAGES}
+        given = {key: value for key, value in to_data(self.config).items() if key not in KEYS_NOT_IN_IMAGES}
         said = json.dumps([given, self.keys, self.reference_keys], sort_keys=True)
         return sha256(said.encode()).hexdigest()
 
     @cached_property
     def asked(self) -> str:
         """Identifies what the plan was made of, on any machine: `identity` also has the machine in it."""
-        given = {key: value for key, value in as_data(self.config).items() if key not in (*NOT_IN_IMAGES, "device")}
+        given = {
+            key: value for key, value in to_data(self.config).items() if key not in (*KEYS_NOT_IN_IMAGES, "device")
+        }
         stages = {
             node.name: node.stage.identity(node.options) if node.stage.identity else None
             for node in self.graph.nodes.values()
@@ -176,7 +178,7 @@ def fingerprint_of(output_keys: Iterable[str]) -> str:
 
 def _settle(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     """The typed config with everything automatic decided: the device, and the size of a rehearsal."""
-    config = typed(composed)
+    config = resolve_config(composed)
     changes = []
     settled: dict[str, Any] = {"device": resolve_device(config.device)}
     if config.model.init is Init.tiny:
@@ -241,7 +243,7 @@ def _samples(config: Config, prompts: list[str] | None) -> list[Sample]:
 
 def _read_prompts(path: str) -> list[str]:
     try:
-        lines = packaged(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = resolve_path(path).read_text(encoding="utf-8-sig").splitlines()
     except ConfigError as error:
         raise ConfigError(f"prompts.path={error}") from None
     except OSError as error:

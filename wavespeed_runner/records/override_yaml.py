@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..config import trust
-from ..config.schema import CONF, OpenConfig, groups
+from ..config.schema import CONF, OpenConfig, list_groups
 from ..errors import ConfigError, printable
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
@@ -51,7 +51,7 @@ def is_group(key: str) -> bool:
 
 @lru_cache(maxsize=1)
 def _groups() -> frozenset[str]:
-    return frozenset(groups())
+    return frozenset(list_groups())
 
 
 def _parts(overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..config.environment import describe
-from ..config.schema import NOT_IN_IMAGES, Config, as_data
+from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
 from ..errors import ConfigError
 from ..planning.plan import Plan
 from ..storage.atomic import write_text
@@ -30,7 +30,7 @@ def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
         "status": "interrupted",
         "error": None,
         "fingerprint": plan.fingerprint,
-        "config": as_data(plan.config),
+        "config": to_data(plan.config),
         "overrides": overrides,
         "environment": describe(plan.config.device),
         "plan": {
@@ -87,7 +87,7 @@ def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
     """What an image carries: the config that makes this one image, and the fingerprint of its run."""
-    data = {key: value for key, value in as_data(config).items() if key not in NOT_IN_IMAGES}
+    data = {key: value for key, value in to_data(config).items() if key not in KEYS_NOT_IN_IMAGES}
     data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
     return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
 
@@ -112,4 +112,4 @@ def read_record(path: Path) -> dict[str, Any]:
 def write_config(folder: Path, plan: Plan) -> None:
     """The resolved config beside the record, for people: `replay` takes it too."""
     head = f"# Run it again: python -m wavespeed_runner replay config.yaml\n# fingerprint: {plan.fingerprint}\n"
-    write_text(folder / "config.yaml", head + yaml.safe_dump(as_data(plan.config), sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", head + yaml.safe_dump(to_data(plan.config), sort_keys=False, allow_unicode=True))

@@ -37,10 +37,10 @@ OTHER = "other weights, or the config was edited"
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..config.error_messages import explained
+    from ..config.error_messages import explain_config_error
     from ..process.exit_status import run_command
 
-    return run_command(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explain_config_error)
 
 
 def _main(arguments: list[str]) -> int:

@@ -16,9 +16,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from ..config import trust
-from ..config.compose import compose_job, composer, options
+from ..config.compose import compose_job, composer, list_options
 from ..config.error_messages import EXPLAINED
-from ..config.schema import CONF, NAMED, NOT_IN_IMAGES, as_data, typed
+from ..config.schema import CONF, KEYS_NOT_IN_IMAGES, NAMED_NODES, resolve_config, to_data
 from ..errors import ConfigError
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
@@ -43,7 +43,7 @@ def as_experiment(record: dict[str, Any], config_dir: Path | None = None) -> tup
     """
     # What a run has written holds no interpolation; one to a resolver would put this machine's secrets into the file.
     trust.check_values(record["config"])
-    then = portable(as_data(typed({**record["config"], "claim": None})))
+    then = portable(to_data(resolve_config({**record["config"], "claim": None})))
     document = yaml.safe_load(experiment_yaml(record, config_dir)) or {}
     document["defaults"] = [entry for entry in document.get("defaults", ()) if isinstance(entry, dict)]
     _make_portable(document)
@@ -123,7 +123,7 @@ def _differing(document: dict[str, Any], then: dict[str, Any], prompts: list[str
 
 
 def _decides(key: str, unasked: tuple[str, ...]) -> bool:
-    return key.partition(".")[0] not in (*NOT_IN_IMAGES, *unasked)
+    return key.partition(".")[0] not in (*KEYS_NOT_IN_IMAGES, *unasked)
 
 
 def _composed(document: dict[str, Any], prompts: list[str]) -> tuple[Leaves, bool]:
@@ -141,10 +141,10 @@ def _composed(document: dict[str, Any], prompts: list[str]) -> tuple[Leaves, boo
         # An empty folder of outputs: a calibration of the user's is not what somebody else will find.
         composed["outputs"] = folder
         try:
-            return leaves(as_data(build_plan(composed, prompts).config)), True
+            return leaves(to_data(build_plan(composed, prompts).config)), True
         except EXPLAINED:
             # Something that is not on this machine, or that is still to be added.
-            return leaves(as_data(typed(composed))), True
+            return leaves(to_data(resolve_config(composed))), True
 
 
 def _only_known_options(document: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def _only_known_options(document: dict[str, Any]) -> None:
     for entry in document["defaults"]:
         ((key, option),) = entry.items()
         group = key.removeprefix("override ").lstrip("/").partition("@")[0]
-        if not isinstance(option, str) or option in options(group):
+        if not isinstance(option, str) or option in list_options(group):
             kept.append(entry)
     document["defaults"] = kept
 
@@ -176,7 +176,7 @@ def _choices(
 ) -> Iterator[tuple[str, str]]:
     chosen = {key.removeprefix("override ").lstrip("/") for entry in document["defaults"] for key in entry}
     with composer(None):
-        for path in NAMED:
+        for path in NAMED_NODES:
             group = path.replace(".", "/")
             _, wanted = missing.get(f"{path}.name", (NOTHING, NOTHING))
             if wanted is not NOTHING and group not in chosen and (option := _option(group, wanted)):
@@ -185,7 +185,7 @@ def _choices(
 
 def _option(group: str, name: str) -> str | None:
     """A shipped option of a group that chooses `name`: the one called so, else the first (`sd15` chooses `sd`)."""
-    shipped = [option for option in options(group) if (CONF / group / f"{option}.yaml").is_file()]
+    shipped = [option for option in list_options(group) if (CONF / group / f"{option}.yaml").is_file()]
     schema = f"/schema/{group}/{name}@_here_"
     of_schema = (o for o in shipped if schema in (CONF / group / f"{o}.yaml").read_text(encoding="utf-8"))
     return name if name in shipped else next(of_schema, None)

@@ -9,7 +9,7 @@ from ..accelerate import adapters, memory
 from ..accelerate.order import ORDER
 from ..artifacts import Pipeline
 from ..config.environment import resolve_device
-from ..config.schema import OF_MODEL, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
+from ..config.schema import MODEL_DEFAULT_KEYS, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
 from ..errors import RunError
 from ..models.weights.checkpoint import identity
 from ..models.weights.pretrained import completed_from
@@ -27,7 +27,7 @@ class LoadOptions:
     memory: MemoryConfig = top_level("memory")
 
 
-_NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *OF_MODEL))
+_NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Where the weights come from is said by what they are; the rest are defaults of other stages' options."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Images
-from ..config.schema import packaged, top_level
+from ..config.schema import resolve_path, top_level
 from ..errors import ConfigError
 from .interface import stage
 
@@ -57,7 +57,7 @@ def read_mask(options: ReadMaskOptions) -> Images:
 def _check_file(key: str, path: str) -> str:
     """Digest of the file. Reading the whole image, once, finds what is wrong with it before anything is loaded."""
     try:
-        facts = packaged(path).stat()
+        facts = resolve_path(path).stat()
     except ConfigError as error:
         raise ConfigError(f"{key}={error}") from None
     except OSError as error:
@@ -69,7 +69,7 @@ def _check_file(key: str, path: str) -> str:
 def _hash_file(key: str, path: str, changed: int, size: int) -> str:
     """changed and size: another file under the old name is read anew."""
     _open_image(key, path)
-    return sha256(packaged(path).read_bytes()).hexdigest()
+    return sha256(resolve_path(path).read_bytes()).hexdigest()
 
 
 def _open_image(key: str, path: str) -> Any:
@@ -77,13 +77,13 @@ def _open_image(key: str, path: str) -> Any:
 
     try:
         # From bytes: the file is closed, and Pillow cannot read it again later.
-        with Image.open(BytesIO(packaged(path).read_bytes()), formats=FORMATS) as image:
+        with Image.open(BytesIO(resolve_path(path).read_bytes()), formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         # Pillow's own words name a memory address, or nothing.
         broken = "no image that can be read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        what = "a folder" if Path(packaged(path)).is_dir() else broken
+        what = "a folder" if Path(resolve_path(path)).is_dir() else broken
         raise ConfigError(f"{key}={path}: {what}; give a PNG, JPEG or WebP file") from None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.compose import application, compose_whole, composer, is_sweep, key_of, sweep_axes
+from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, is_sweep, read_sweep
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
@@ -72,44 +72,44 @@ def plan_again(number: int, config_dir: str | None, overrides: list[str], comman
     """
     with composer(config_dir):
         whole = compose_whole(overrides, typed_among(overrides, command))
-        plan = build_plan(application(whole))
+        plan = build_plan(drop_hydra_keys(whole))
     return Job(number=number, overrides=overrides, plan=plan, composed=whole)
 
 
 def typed_among(job: list[str], command: Iterable[str]) -> list[str]:
     """Those overrides of a job whose key stood on the command line; the others came from a file."""
-    keys = {key_of(override) for override in command}
-    return [override for override in job if key_of(override) in keys]
+    keys = {find_key(override) for override in command}
+    return [override for override in job if find_key(override) in keys]
 
 
 def _overrides(command: list[str]) -> tuple[list[list[str]], Any]:
     """The overrides of each job, points varying slowest, then `hydra.sweeper.params`, then what was typed; and the
     `points` that files gave."""
-    swept_by_file, jobs, given = sweep_axes(command)
-    typed = {key_of(override) for override in command}
-    paired = points.checked(given, {key_of(key) for key in swept_by_file}, typed)
+    swept_by_file, jobs, given = read_sweep(command)
+    typed = {find_key(override) for override in command}
+    paired = points.checked(given, {find_key(key) for key in swept_by_file}, typed)
     return [[*point, *job] for point in map(points.as_overrides, paired) for job in jobs], given
 
 
 def _single(overrides: list[str]) -> Plan:
     whole = compose_whole(overrides, overrides)
-    if alone := next((o for o in overrides if key_of(o).startswith(OF_SWEEPS)), None):
+    if alone := next((o for o in overrides if find_key(o).startswith(OF_SWEEPS)), None):
         raise ConfigError(f"{alone}: only for a sweep; add -m, or leave it out")
     if params := (whole["hydra"]["sweeper"].get("params") or {}):
         raise ConfigError(f"hydra.sweeper.params: several jobs ({', '.join(params)}); add -m to run each")
     if whole.get("points") is not None:
         count = len(points.checked(whole["points"], (), ()))
         raise ConfigError(f"points: {count} jobs; add -m to run each, or points=null for none of them")
-    return build_plan(application(whole))
+    return build_plan(drop_hydra_keys(whole))
 
 
 def _job(number: int, lists: list[list[str]], command: list[str], given: Any) -> Job:
     overrides = lists[number]
     try:
         whole = compose_whole(overrides, typed_among(overrides, command))
-        if whole.get("points") not in (None, given) and not any(key_of(override) == "points" for override in command):
+        if whole.get("points") not in (None, given) and not any(find_key(override) == "points" for override in command):
             raise ConfigError("points: they cannot come from an option that is swept over; sweep without it, or alone")
-        return Job(number=number, overrides=overrides, plan=build_plan(application(whole)), composed=whole)
+        return Job(number=number, overrides=overrides, plan=build_plan(drop_hydra_keys(whole)), composed=whole)
     except Unfit as error:
         return Job(number=number, overrides=overrides, plan=None, skipped=explain(error))
     except EXPLAINED as error:

@@ -14,7 +14,7 @@ from typing import Any
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from ..config.compose import key_of, parsed
+from ..config.compose import find_key, parse_override
 from ..config.trust import is_reserved
 from ..errors import ConfigError
 
@@ -40,16 +40,16 @@ def checked(points: Any, swept_by_file: Collection[str], typed: Collection[str])
     for index, point in enumerate(points):
         for key in point:
             _refuse_key(str(key), f"points[{index}].{key}", set(swept_by_file) - set(typed))
-        left = {key: value for key, value in point.items() if key_of(str(key)) not in typed}
+        left = {key: value for key, value in point.items() if find_key(str(key)) not in typed}
         # By their text: 1 and true are equal.
         found.setdefault(repr(left), left)
     return list(found.values())
 
 
 def _refuse_key(key: str, where: str, swept_by_file: Collection[str]) -> None:
-    if is_reserved(key) or key_of(key) == "points":
+    if is_reserved(key) or find_key(key) == "points":
         raise ConfigError(f"{where}: a point may not set it; give it on the command line")
-    if key_of(key) in swept_by_file:
+    if find_key(key) in swept_by_file:
         raise ConfigError(f"{where}: hydra.sweeper.params sweeps over it too; keep one of them")
 
 
@@ -70,7 +70,7 @@ def _as_override(key: str, value: Any) -> str:
         candidates = [f"{key}={text}" for text in ([value] if isinstance(value, str) else []) + [_quoted(value)]]
     for candidate in candidates:
         try:
-            override = parsed(candidate)
+            override = parse_override(candidate)
         except HydraException:
             continue
         same = not override.is_sweep_override() and _same(override.value(), value)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.compose import key_of
+from ..config.compose import find_key
 from ..records import labels
 from ..report.console import encodable
 from ..report.remarks import APART
@@ -42,7 +42,7 @@ class Progress:
         self.console = Console(highlight=False)
         self.gone = False
         self.names = labels.column_names(axes)
-        given = [{key_of(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
+        given = [{find_key(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
         self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
         # Of many keys in one column of the table.
         self.shorter = [name.replace(" ", "_") for name in labels.short_names(axes).values()]

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..config.compose import CONFIG_NAME, composer, key_of
+from ..config.compose import CONFIG_NAME, composer, find_key
 from ..errors import ConfigError
 from ..storage.atomic import write_text
 from .folder import SweepFolder, describe, opened
@@ -125,8 +125,8 @@ def _is_ours(config: Any, name: str, jobs: list[Job]) -> bool:
 
 def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
     """`folder.opened` for this command."""
-    typed = any(key_of(o) == "hydra.sweep.dir" for o in args.overrides)
-    if whole := next((o for o in args.overrides if key_of(o) == "hydra.sweep"), None):
+    typed = any(find_key(o) == "hydra.sweep.dir" for o in args.overrides)
+    if whole := next((o for o in args.overrides if find_key(o) == "hydra.sweep"), None):
         raise ConfigError(f"{whole}: write hydra.sweep.dir=DIR")
     plan = next(job.plan for job in jobs if job.plan)
     usual = Path(str(config.hydra.sweep.dir))
@@ -142,8 +142,8 @@ def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
 
 def axes_of(jobs: list[Job]) -> list[str]:
     """The keys in which the jobs differ, in the order of the command."""
-    keys = dict.fromkeys(key_of(override) for job in jobs for override in job.overrides)
-    given = [{key_of(override): override for override in job.overrides} for job in jobs]
+    keys = dict.fromkeys(find_key(override) for job in jobs for override in job.overrides)
+    given = [{find_key(override): override for override in job.overrides} for job in jobs]
     return [key for key in keys if len({one.get(key) for one in given}) > 1]
 
 

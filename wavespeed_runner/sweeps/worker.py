@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config.arguments import parse
-from ..config.compose import application
+from ..config.arguments import parse_arguments
+from ..config.compose import drop_hydra_keys
 from ..config.environment import software
 from ..errors import ConfigError, one_line
 from ..execution.executor import Memory
@@ -95,7 +95,7 @@ def typed_node(data: dict[str, Any]) -> Any:
     from hydra.conf import HydraConf
     from omegaconf import OmegaConf
 
-    config = OmegaConf.create(application(data))
+    config = OmegaConf.create(drop_hydra_keys(data))
     # Hydra wants its own node typed, and has keys in it that its type has not.
     config.hydra = OmegaConf.structured(HydraConf, flags={"struct": False})
     config.hydra.merge_with(data["hydra"])
@@ -108,9 +108,9 @@ def main(arguments: list[str]) -> int:
     # Set by whoever started us, for its own sake: an error of ours is one line.
     os.environ.pop("HYDRA_FULL_ERROR", None)
     _end_with_parent()
-    from ..config.error_messages import explained
+    from ..config.error_messages import explain_config_error
 
-    return run_command(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explain_config_error)
 
 
 def _main(arguments: list[str]) -> int:
@@ -125,11 +125,11 @@ def _main(arguments: list[str]) -> int:
     try:
         return _worked(sweep, about, wanted)
     except Exception as error:
-        from ..config.error_messages import explained
+        from ..config.error_messages import explain_config_error
 
         found = sweep.outcome(number)
         if found.status in ("missing", "unfinished") or found.identity != wanted["identity"]:
-            sweep.mark_lost(number, explained(error) or one_line(error))
+            sweep.mark_lost(number, explain_config_error(error) or one_line(error))
         raise
 
 
@@ -141,7 +141,7 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
     if found.status == "completed" and found.identity == wanted["identity"]:
         return DONE
     os.chdir(about["cwd"])  # paths in overrides are relative to where the command was typed
-    job = plan_again(number, about["config_dir"], overrides, parse(about["command"]).overrides)
+    job = plan_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
     plan, elsewhere = job.plan, os.environ.pop(ELSEWHERE, "")
     assert plan is not None
     if elsewhere and software() == about["software"] and plan.asked == wanted["asked"]:

@@ -30,10 +30,10 @@ PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 
 def main(arguments: list[str]) -> int:
     """Exit status as the module says."""
-    from ..config.error_messages import explained
+    from ..config.error_messages import explain_config_error
     from ..process.exit_status import run_command
 
-    return run_command(lambda: _main(arguments), explained)
+    return run_command(lambda: _main(arguments), explain_config_error)
 
 
 def _main(arguments: list[str]) -> int:
@@ -62,7 +62,7 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
     Raises:
         ConfigError: a cache strategy is on, several jobs, or a model that no strategy can be put on.
     """
-    from ..config.arguments import parse
+    from ..config.arguments import parse_arguments
     from ..registry import implementation_of
     from ..sweeps.jobs import jobs_of
 
@@ -72,7 +72,7 @@ def planned(arguments: list[str]) -> tuple[str | None, Plan]:
         raise ConfigError("out=: one file is needed")
     if not any(a.lstrip("+").partition("=")[0] in PROMPTS for a in rest):
         rest = ["prompts=calibration", *rest]
-    args = parse(rest)
+    args = parse_arguments(rest)
     jobs = jobs_of(args)
     plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ...config.denoise_options import DenoiseOptions
-from ...config.schema import OF_MODEL, Config, stage_options
+from ...config.schema import MODEL_DEFAULT_KEYS, Config, resolve_stage_options
 from ...errors import Unfit
 
 Key = dict[str, Any]
 """What a calibration belongs to: names and plain values, in a fixed order. What is null is left out."""
 Triangle = list[list[float]]
 
-NOT_IN_KEY = ("name", "repo", "init", "guidance", "dtype", "weights", "fps", *OF_MODEL)
+NOT_IN_KEY = ("name", "repo", "init", "guidance", "dtype", "weights", "fps", *MODEL_DEFAULT_KEYS)
 """Keys of a model that are in the calibration's key anyway, or do not change what is recorded. Not `dtype` either: it
 rounds the numbers, and does not bend them."""
 
@@ -82,7 +82,7 @@ def build_key(config: Config) -> Key:
     Raises:
         ConfigError: the graph has no denoising stage, or several, which would need a calibration each.
     """
-    stages = {name: found for name, found in stage_options(config).items() if isinstance(found, DenoiseOptions)}
+    stages = {name: found for name, found in resolve_stage_options(config).items() if isinstance(found, DenoiseOptions)}
     if len(stages) != 1:
         raise Unfit(
             f"graph.stages: {len(stages)} of them denoise ({', '.join(stages) or 'none'}); a calibration belongs to one"

@@ -21,7 +21,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ...config.schema import packaged
+from ...config.schema import resolve_path
 from ...errors import ConfigError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -51,7 +51,7 @@ UNKNOWN = secrets.token_hex(8)
 
 def local(repo: str) -> Path | None:
     """The path that `repo` names on this machine, or None when it is a hub id; does not say whether it exists."""
-    path = packaged(repo)
+    path = resolve_path(repo)
     looks_local = path.suffix.lower() in (*PICKLES, ".safetensors", ".gguf")
     if repo.startswith("pkg://") or path.exists() or looks_local or not HUB_ID.fullmatch(repo):
         return path
