@@ -76,7 +76,7 @@ def outcome(data: dict[str, Any]) -> str:
 def from_scratch(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     with monkeypatch.context() as without:
         without.setattr(typing_cache, "_known", type(typing_cache._known)())
-        without.setattr(config_module, "following", lambda *given: None)
+        without.setattr(config_module, "convert_stage_options", lambda *given: None)
         return outcome(data)
 
 
@@ -129,7 +129,7 @@ def test_the_stages_of_every_shipped_graph_follow(monkeypatch: pytest.MonkeyPatc
         config = resolve_config(data)
         fast = resolve_stage_options(config)
         with monkeypatch.context() as without:
-            without.setattr(config_module, "following", lambda *given: None)
+            without.setattr(config_module, "convert_stage_options", lambda *given: None)
             slow = resolve_stage_options(config)
         assert repr(fast) == repr(slow) and fast == slow
         assert isinstance(next((o.cache for o in fast.values() if hasattr(o, "cache")), None), CacheConfig)
