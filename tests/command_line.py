@@ -54,8 +54,12 @@ class CommandLine:
 
     def refuses(self, *arguments: str) -> str:
         """The error, after its prefix, of what must be refused: one line, status 2, nothing written, nothing loaded."""
+        return self.refuses_command("--config-dir", str(self.configs), *arguments)
+
+    def refuses_command(self, *arguments: str) -> str:
+        """As `refuses`, of a command line as it is: the first argument may be a command."""
         before, loaded = self.left(), HEAVY & sys.modules.keys()
-        said = self("--config-dir", str(self.configs), *arguments)
+        said = self(*arguments)
         assert said.status == 2, said
         assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("error: ")
         assert self.left() == before

@@ -1,3 +1,5 @@
+"""Lets `python -m wavespeed_runner` do what the command `wavespeed-runner` does."""
+
 from .cli.main import console
 
 if __name__ == "__main__":

@@ -26,10 +26,9 @@ from wavespeed_runner.caching.criteria.thresholds import PredictedChange
 from wavespeed_runner.caching.predictors.fitted import fit_weights
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import ModelChange
-from wavespeed_runner.cli import thresholds
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
-from wavespeed_runner.tuning.calibrate import main
 
 STEPS = 8
 
@@ -186,8 +185,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Calibration
     prompts = folder / "three.txt"
     prompts.write_text("a red circle\na blue square\na green triangle\n")
     outputs = folder / "outputs"
-    status = main([f"outputs={outputs}", f"prompts.path={prompts}", "prompts=file", "steps=6", "device=cpu", "seed=5"])
-    assert status == 0
+    given = [f"outputs={outputs}", f"prompts.path={prompts}", "prompts=file", "steps=6", "device=cpu", "seed=5"]
+    assert main(["calibrate", *given]) == 0
     (path,) = (outputs / "calibrations").iterdir()
     return outputs, load(path)
 
@@ -207,7 +206,7 @@ def test_the_command_is_repeatable(command, tmp_path):
     prompts.write_text("a red circle\na blue square\na green triangle\n")
     again = tmp_path / "again.yaml"
     given = [f"outputs={outputs}", f"prompts.path={prompts}", "prompts=file", "steps=6", "device=cpu", "seed=5"]
-    assert main([*given, f"out={again}"]) == 0
+    assert main(["calibrate", *given, f"out={again}"]) == 0
     assert load(again) == calibration
 
 
@@ -215,14 +214,15 @@ def test_the_command_is_repeatable(command, tmp_path):
     ("given", "said"),
     [
         (["cache=fbcache"], "cache=fbcache: calibration runs are uncached; leave it out"),
-        (["steps=4,5", "-m"], "2 jobs: one model and one setting are calibrated at a time"),
-        (["out="], "out=: one file is needed"),
+        (["experiment=rdt_sweep", "hydra.mode=MULTIRUN"], " jobs: one model and one setting are calibrated at a time"),
+        (["out="], "out=: a value is needed"),
+        (["steps=4,5", "-m"], "-m: not here; "),
         (["graph=hires_fix"], "graph.stages: 2 of them denoise"),
         (["setps=4"], "setps"),
     ],
 )
 def test_what_cannot_be_calibrated_is_said_before_anything_is_loaded(given, said, capsys, tmp_path):
-    assert main([f"outputs={tmp_path}", "device=cpu", *given]) == 2
+    assert main(["calibrate", f"outputs={tmp_path}", "device=cpu", *given]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1
@@ -232,12 +232,12 @@ def test_what_cannot_be_calibrated_is_said_before_anything_is_loaded(given, said
 def test_a_rehearsal_can_be_calibrated_and_replayed_a_guidance_branch_at_a_time(tmp_path, capsys):
     given = ["model=flux", "model.init=tiny", "model.guidance=true_cfg", "guidance_scale=2", "steps=5", "device=cpu"]
     given += [f"outputs={tmp_path}", "prompt='a red circle'"]
-    assert main(given) == 0
+    assert main(["calibrate", *given]) == 0
     assert "5 steps, 2 guidance branches" in capsys.readouterr().out
-    assert thresholds.main([*given, "cache=fbcache"]) == 0
+    assert main(["thresholds", *given, "cache=fbcache"]) == 0
     told = capsys.readouterr().out
     assert told.index("guidance branch cond") < told.index("guidance branch uncond")
-    assert thresholds.main([*given, "cache=easycache"]) == 0
+    assert main(["thresholds", *given, "cache=easycache"]) == 0
     assert "guidance branch" not in capsys.readouterr().out
-    assert thresholds.main([*given, "cache=fbcache", "steps=6"]) == 2
+    assert main(["thresholds", *given, "cache=fbcache", "steps=6"]) == 2
     assert "it is for steps=5, this run has 6" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from wavespeed_runner.caching.criteria.schedules import Never
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, MagnitudeRatio, PredictedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, FirstBlockResidual, ModelChange, NoSignal
-from wavespeed_runner.cli.thresholds import main
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
@@ -238,7 +238,7 @@ def test_levels_of_all_branches_are_asked():
 
 
 def test_the_command_prints_every_count(capsys, demo):
-    assert main(["cache=fbcache", "device=cpu"]) == 0
+    assert main(["thresholds", "cache=fbcache", "device=cpu"]) == 0
     out = capsys.readouterr().out
     found = list(simulate_thresholds(demo, fbcache(0.1)))
     least, most = found[1][0], found[-1][0]
@@ -261,7 +261,7 @@ def test_the_command_prints_every_count(capsys, demo):
     ],
 )
 def test_the_command_says_what_is_missing(given, said, capsys):
-    assert main([*given, "device=cpu"]) == 2
+    assert main(["thresholds", *given, "device=cpu"]) == 2
     told = capsys.readouterr().err
     assert said in told
     assert told.count("\n") == 1

@@ -36,7 +36,7 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.tuning.calibrate import calibrated
+from wavespeed_runner.tuning.calibrate import calibrate
 
 REPO = Path(__file__).resolve().parents[2]
 MODELS = {"wan21": "contexts", "wan22": "two denoisers", "chroma": "fused", "sd35_medium": "batched", "demo_unet": ""}
@@ -272,7 +272,7 @@ def test_a_fitted_predictor_of_a_sampler_that_calls_twice(planned: Any, tmp_path
     """Calibrated, planned and run in calls of the denoiser."""
 
     plain = planned("sampler=heun", "steps=4")
-    calibration = calibrated(plain, build_key(plain.config))
+    calibration = calibrate(plain, build_key(plain.config))
     assert calibration.steps == 7
     save(calibration, tmp_path / "outputs" / "calibrations" / build_file_name(calibration.key))
     plan = planned("sampler=heun", "steps=4", "cache=planned", "cache.computed=3")

@@ -25,7 +25,7 @@ from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
-from wavespeed_runner.cli.support import CALIBRATION, Shipped
+from wavespeed_runner.cli.support_table import CALIBRATION, Shipped
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.schema import CONF, resolve_config
 from wavespeed_runner.errors import ConfigError
@@ -35,7 +35,7 @@ from wavespeed_runner.registry import implementation_of, names
 from wavespeed_runner.rules.check import judge
 from wavespeed_runner.samplers import count_denoiser_calls, resolve_sampler
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.tuning.calibrate import calibrated
+from wavespeed_runner.tuning.calibrate import calibrate
 
 CALLS = 6
 """Of the denoiser, in each guidance branch."""
@@ -298,7 +298,7 @@ def calibrations(tmp_path_factory: pytest.TempPathFactory) -> Any:
         folder = tmp_path_factory.mktemp(family)
         plan = build_plan(config(family, folder=folder), ["a red circle", "two blue squares"])
         key = build_key(plan.config)
-        save(calibrated(plan, key), folder / "calibrations" / build_file_name(key))
+        save(calibrate(plan, key), folder / "calibrations" / build_file_name(key))
         return folder
 
     return made

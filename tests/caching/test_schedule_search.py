@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.caching.calibration.schedule_search import Schedule, search_schedule
-from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.tuning.search_schedule import _own
 
 STEPS = 10
 
@@ -44,13 +41,3 @@ def test_it_never_gets_worse_keeps_to_its_tries_and_tries_nothing_twice(random: 
     assert least == costs[best] == min(costs[schedule] for schedule in tried)
     assert len(tried) == len(set(tried)) <= max(tries, 2)
     assert all(schedule[0] == 0 and len(schedule) == 5 for schedule in tried)
-
-
-@pytest.mark.parametrize("wrong", ["computed=", "computed=2", "computed=6,x", "computed=6,", "tries=0", "tries=many"])
-def test_wrong_arguments_name_the_key(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=wrong.split("=")[0] + "="):
-        _own(["model=demo", "computed=6", wrong])
-
-
-def test_the_rest_is_the_runners() -> None:
-    assert _own(["computed=6,8", "model=demo", "tries=3"]) == ([6, 8], 3, ["model=demo"])

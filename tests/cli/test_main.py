@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner import __version__
-from wavespeed_runner.cli import main
+from wavespeed_runner.sweeps import jobs
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -26,7 +26,7 @@ FLAGS = {
     "--nope": "unrecognized arguments: --nope; see --help",
     "--cfg nope": "invalid choice: 'nope'",
     "--cfg job --package nope": "package 'nope' not found in config",
-    "--cfg job -m steps=1,2": "--multirun --cfg: one of them at a time",
+    "--cfg job -m steps=1,2": "--multirun --cfg: give only one of these",
     "--resolve": "only with --cfg",
     "--shell-completion": "--shell-completion: Expecting one subcommand",
     "--experimental-rerun x": "--experimental-rerun: refused; it loads a pickle",
@@ -202,7 +202,7 @@ def test_a_fault_of_ours_is_one_line_too(command: CommandLine, monkeypatch: pyte
     def fault(args: object) -> None:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr(main, "plan_jobs", fault)
+    monkeypatch.setattr(jobs, "jobs_of", fault)
     assert command() == (1, "", "error: ZeroDivisionError: of ours; set HYDRA_FULL_ERROR=1 for the traceback\n")
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wavespeed_runner.cli.support import GROUPS, Shipped, fitting_graph, main, table
+from wavespeed_runner.cli.main import main
+from wavespeed_runner.cli.support_table import GROUPS, Shipped, fitting_graph, table
 from wavespeed_runner.config.schema import PACKAGE
 
 
@@ -56,8 +57,8 @@ def test_the_docs_show_it() -> None:
 
 
 def test_the_command_takes_models_and_knows_their_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "wan21"]) == 0
+    assert main(["support", "demo", "wan21"]) == 0
     out = capsys.readouterr().out
     assert "| `demo` |" in out and "| `wan21` |" in out and "`sdxl`" not in out
-    assert main(["sdxxl"]) == 2
+    assert main(["support", "sdxxl"]) == 2
     assert "model=sdxxl: no such option (did you mean 'sdxl'" in capsys.readouterr().err

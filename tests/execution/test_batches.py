@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.sharing.replay import main as replay
 
 Planned = Callable[..., Plan]
 
@@ -59,7 +59,7 @@ def test_a_image_of_a_batch_is_replayed_alone(
 ) -> None:
     record = run_plan(planned("num_images_per_prompt=3", "batch_size=2"), tmp_path / "run", [])
     image = tmp_path / "run" / record["samples"][1]["file"]
-    assert replay([str(image), f"outputs={tmp_path / 'elsewhere'}"]) == 0
+    assert main(["replay", str(image), f"outputs={tmp_path / 'elsewhere'}"]) == 0
     assert "identical, 1 of 1" in capsys.readouterr().out
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
@@ -18,7 +19,6 @@ from wavespeed_runner.metrics.quality import compare_videos
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.record import IMAGE_KEY
 from wavespeed_runner.report.console import show
-from wavespeed_runner.sharing import replay
 
 VIDEO = ("model=wan21", "num_frames=5", "steps=6", "model.dtype=float32")
 CACHED = ("measure=default", "measure.warmup=0", "cache=fbcache", "cache.residual_diff_threshold=100")
@@ -79,7 +79,7 @@ def test_one_video_is_enough_to_run_it_again(
 ) -> None:
     folder, record, _ = finished_video
     monkeypatch.chdir(tmp_path)
-    assert replay.main([str(folder / record["samples"][0]["file"])]) == 0
+    assert main(["replay", str(folder / record["samples"][0]["file"])]) == 0
     assert "replay: identical, 1 of 1" in capsys.readouterr().out
 
 
@@ -88,7 +88,7 @@ def test_a_video_of_another_program_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.mp4").write_bytes(b"hello")
-    assert replay.main(["x.mp4"]) == 2
+    assert main(["replay", "x.mp4"]) == 2
     assert "x.mp4: not a readable image or video: no MP4 video" in capsys.readouterr().err
 
 

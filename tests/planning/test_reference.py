@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.command_line import CommandLine
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.execution import executor as execution
 from wavespeed_runner.execution.executor import Memory
 from wavespeed_runner.execution.runner import run_plan
@@ -21,7 +22,6 @@ from wavespeed_runner.models.weights.pretrained import load as load_pipeline
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.record import IMAGE_KEY
 from wavespeed_runner.report.console import show
-from wavespeed_runner.sharing import replay
 
 Planned = Callable[..., Plan]
 FEWER = ("steps=2", "measure=default", "measure.reference_steps=5")
@@ -69,7 +69,7 @@ def test_images_of_it_are_replayed_as_they_are(
     ran(planned(*FEWER, "measure.noise_floor=repeat"), tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     for part in ("images", "reference"):
-        assert replay.main([str(only(tmp_path / "run" / part))]) == 0
+        assert main(["replay", str(only(tmp_path / "run" / part))]) == 0
         assert "identical, 1 of 1" in capsys.readouterr().out
     about = json.loads(read_png(only(tmp_path / "run/reference"))[1][IMAGE_KEY])["config"]
     assert (about["steps"], about["measure"]["reference_steps"]) == (5, None)

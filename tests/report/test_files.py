@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.report.records import study, varied, write_job, write_sweep
-from wavespeed_runner.cli.report import main
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
@@ -134,7 +134,7 @@ def test_the_command_writes_four_files_and_says_so(
     tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = study(tmp_path / "sweep", finished[1]), tmp_path / "elsewhere"
-    assert main([str(folder), f"out={out}"]) == 0
+    assert main(["report", str(folder), f"out={out}"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"flux (tiny): {KEY}: 12 jobs: 9 completed, 1 failed, 1 skipped, 1 missing"
     assert said[1] == "  9 (7) failed: stage denoise: OutOfMemoryError: out of | <b>memory</b>"
@@ -143,16 +143,17 @@ def test_the_command_writes_four_files_and_says_so(
     assert sorted(path.name for path in out.iterdir()) == sorted(names), "whole files and nothing else"
     assert not (folder / "report.md").exists()
     assert read_png(out / "report.png")[0].shape[1] > 1500
-    assert main([str(folder)]) == 0 and (folder / "report.md").read_text() == (out / "report.md").read_text()
+    assert main(["report", str(folder)]) == 0 and (folder / "report.md").read_text() == (out / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ([], "one folder is needed"),
-        (["a", "b"], "one folder is needed"),
-        (["a", "out="], "one folder is needed"),
-        (["--wrong"], "one folder is needed"),
+        ([], "the following arguments are required: DIR"),
+        (["a", "b"], "b: one argument too many"),
+        (["a", "out="], "out=: a value is needed"),
+        (["a", "out=b", "out=c"], "out=c: out is given twice"),
+        (["a", "--wrong"], "--wrong: no such flag"),
         (["a", "ot=x"], "ot=x: no such key (did you mean 'out'?)"),
         (["a", "width=3"], "width=3: no such key (allowed: out)"),
         (["a", f"out={__file__}"], f"out={__file__}: is a file; give a folder"),
@@ -160,13 +161,13 @@ def test_the_command_writes_four_files_and_says_so(
     ],
 )
 def test_a_wrong_command_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(arguments) == 2
+    assert main(["report", *arguments]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"error: {said}") and told.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(finished[0]), "out=/proc/nowhere"]) == 1
+    assert main(["report", str(finished[0]), "out=/proc/nowhere"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "out=DIR" in said and "outputs=" not in said
 
@@ -176,7 +177,7 @@ def test_a_folder_may_be_called_like_a_key(
 ) -> None:
     write_job(tmp_path / "seed=1", finished[1])
     monkeypatch.chdir(tmp_path)
-    assert main(["seed=1"]) == 0 and (tmp_path / "seed=1" / "report.html").is_file()
+    assert main(["report", "seed=1"]) == 0 and (tmp_path / "seed=1" / "report.html").is_file()
     assert capsys.readouterr().err == ""
 
 
@@ -209,8 +210,8 @@ def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path,
 
 def test_help_answers_without_torch() -> None:
     program = (
-        "import sys; from wavespeed_runner.cli.report import main; code = main(['--help']); "
-        "sys.exit(code or any(name in sys.modules for name in ('torch', 'matplotlib', 'scipy')))"
+        "import sys; from wavespeed_runner.cli.main import main; code = main(['report', '--help']); "
+        "sys.exit(code or any(name in sys.modules for name in ('torch', 'hydra', 'matplotlib', 'scipy')))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0 and "python -m wavespeed_runner report DIR" in run.stdout

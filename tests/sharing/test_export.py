@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from tests.command_line import CommandLine
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED
 from wavespeed_runner.config.schema import KEYS_NOT_IN_IMAGES, resolve_config, to_data
@@ -222,13 +223,13 @@ def test_a_record_with_a_resolver_in_it_is_refused(tmp_path: Path, monkeypatch: 
     (tmp_path / "record.json").write_text(json.dumps({**record, "status": "completed", "samples": [{}]}))
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)}=\$.*only plain interpolations"):
         as_experiment(record)
-    assert export.main([str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2 and not (tmp_path / "x.yaml").exists()
+    assert main(["export", str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2 and not (tmp_path / "x.yaml").exists()
 
 
 @pytest.fixture
 def exported(finished: Finished, cli: CommandLine, capsys: pytest.CaptureFixture[str]) -> str:
     """The finished run as experiment/mine.yaml in the folder where commands run."""
-    assert export.main([str(finished[0]), "name=mine"]) == 0
+    assert main(["export", str(finished[0]), "name=mine"]) == 0
     assert "--config-dir . experiment=mine" in capsys.readouterr().out
     return Path("experiment/mine.yaml").read_text()
 
@@ -326,7 +327,7 @@ def test_what_is_not_completed_is_refused(
     record = json.loads((finished[0] / "record.json").read_text())
     change(record)
     (tmp_path / "record.json").write_text(json.dumps(record))
-    assert export.main([str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2
+    assert main(["export", str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and words in err and not (tmp_path / "x.yaml").exists()
 
@@ -336,8 +337,8 @@ def test_other_misuse_is_refused_in_one_line(finished: Finished, cli: CommandLin
     (tmp_path / "there.yaml").write_text("mine")
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     for arguments, words in (
-        ([], "one folder or record is needed"),
-        ([run, run], "one folder or record is needed"),
+        ([], "the following arguments are required: RUN"),
+        ([run, run], f"{run}: one argument too many"),
         ([str(tmp_path / "nothing")], "no record there"),
         ([str(tmp_path / "sweep")], "one job of the sweep is needed, such as"),
         ([run, "name=../x"], "name=../x: letters, digits"),
@@ -345,14 +346,14 @@ def test_other_misuse_is_refused_in_one_line(finished: Finished, cli: CommandLin
         ([run, f"out={tmp_path}/there.yaml"], "there already"),
         ([run, "config_dir=nowhere"], "config_dir=nowhere: no such folder"),
     ):
-        assert export.main(arguments) == 2
+        assert main(["export", *arguments]) == 2
         out, err = cli.capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and words in err
     assert (tmp_path / "there.yaml").read_text() == "mine" and cli.left() == []
 
 
 def test_it_can_be_printed_and_has_a_name_of_its_own(finished: Finished, cli: CommandLine) -> None:
-    assert export.main([str(finished[0] / "record.json"), "out=-"]) == 0
+    assert main(["export", str(finished[0] / "record.json"), "out=-"]) == 0
     out = cli.capsys.readouterr().out
     assert re.search(r"experiment=flux_tiny_fbcache ", out) and yaml.safe_load(out)["claim"] and cli.left() == []
 

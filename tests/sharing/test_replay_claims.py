@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.sharing import export, replay
 
 Finished = tuple[Path, dict[str, Any]]
@@ -39,7 +40,7 @@ def text(as_exported: str, finished: Finished, tmp_path: Path, monkeypatch: pyte
 def replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     def run(text: str, *values: str) -> Said:
         (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
-        return replay.main([str(tmp_path / "mine.yaml"), *values]), *capsys.readouterr()
+        return main(["replay", str(tmp_path / "mine.yaml"), *values]), *capsys.readouterr()
 
     return run
 
@@ -137,14 +138,14 @@ def test_a_record_that_is_run_again_has_its_figures_shown(
     record = json.loads((finished[0] / "record.json").read_text())
     record["timing"]["speedup"] = 99.0
     Path("record.json").write_text(json.dumps(record))
-    assert replay.main(["record.json"]) == 0
+    assert main(["replay", "record.json"]) == 0
     out = capsys.readouterr().out
     assert "identical, 2 of 2" in out and re.search(r"(?m)^  ssim +0\.\d+, claimed 0\.", out), out
     assert re.search(r"(?m)^  speedup +\d.*, claimed 99", out), out
     assert not re.search("reproduced|within noise|better than|contradicts", out), out
     record["samples"][0]["pixels_sha256"] = "0" * 64
     Path("record.json").write_text(json.dumps(record))
-    assert replay.main(["record.json"]) == 1
+    assert main(["replay", "record.json"]) == 1
     assert "not identical, 1 of 2" in capsys.readouterr().out
 
 
@@ -194,7 +195,7 @@ def test_a_record_without_an_environment_is_compared_by_its_images(
     record = json.loads((finished[0] / "record.json").read_text())
     del record["environment"]
     Path("record.json").write_text(json.dumps(record))
-    assert replay.main(["record.json"]) == 0 and "identical, 2 of 2" in capsys.readouterr().out
+    assert main(["replay", "record.json"]) == 0 and "identical, 2 of 2" in capsys.readouterr().out
 
 
 def test_an_edited_figure_of_the_same_images_is_noticed(text: str, replayed: Callable[..., Said]) -> None:

@@ -1,47 +1,45 @@
-"""A report of a sweep, of a run, or of everything below a folder, from the records that are there.
-
-    python -m wavespeed_runner report DIR [out=DIR]
-
-Writes results.csv, report.md, report.png and report.html into DIR, or into the folder after out=. Works at any time,
-also while the sweep runs. Exit status: 0 written; 1 they could not be; 2 a wrong command, or nothing to report on.
-"""
+"""`report`: writes results.csv, report.md, report.png and report.html from the records below a folder."""
 
 from __future__ import annotations
 
-import sys
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
-from ..errors import ConfigError, did_you_mean, printable
+from ..errors import ConfigError, printable
+from ..process.exit_status import DONE
+from .arguments import CommandParser
 
-KEYS = ("out",)
-USAGE = "python -m wavespeed_runner report DIR [out=DIR]"
+ABOUT = """
+Writes results.csv, report.md, report.png and report.html: a report of a sweep, of one run, or of everything below a
+folder, from the records that are there. Works at any time, also while the sweep runs.
+"""
 REASONS = 10
-"""Most failures that are listed; the files have them all."""
+"""Most failures that are printed; report.md lists them all."""
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status as the module says."""
-    from ..config.error_messages import explain_config_error
-    from ..process.exit_status import run_command
+def build_parser() -> CommandParser:
+    """The arguments of `report`."""
+    parser = CommandParser("report", "DIR [out=DIR]", ABOUT)
+    parser.add_argument("folder", metavar="DIR", type=Path, help="of a sweep or a run, or any above them")
+    parser.add_key("out", "DIR", read=Path, help="the folder to write into; default: the one that is read")
+    return parser
 
-    return run_command(lambda: _main(arguments), explain_config_error)
 
-
-def _main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return 0
-    folder, out = _arguments(arguments)
+def main(args: Namespace) -> int:
+    """Writes the four files and prints how many jobs there are, why some failed, and the files' paths."""
+    out = args.out or args.folder
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise ConfigError(f"out={args.out}: is a file; give a folder, which is made where there is none")
     from ..report.collect import collect
     from ..report.files import write_files
 
-    sweep = collect(folder)
+    sweep = collect(args.folder)
     paths = write_files(sweep, out)
-    counted = Counter(row.status for row in sweep.rows)
     count = len(sweep.rows)
-    said = ", ".join(f"{number} {status}" for status, number in counted.most_common())
-    print(printable(f"{sweep.title}: {count} job{'s' * (count != 1)}: {said}"))
+    statuses = Counter(row.status for row in sweep.rows).most_common()
+    summary = ", ".join(f"{number} {status}" for status, number in statuses)
+    print(printable(f"{sweep.title}: {count} job{'s' * (count != 1)}: {summary}"))
     failures = [row for row in sweep.rows if row.status in ("failed", "lost")]
     for row in failures[:REASONS]:
         print("  " + printable(f"{row.job} ({row.label}) {row.status}: {row.reason}"))
@@ -49,28 +47,4 @@ def _main(arguments: list[str]) -> int:
         print(f"  and {len(failures) - REASONS} more, in report.md")
     for path in paths:
         print(path)
-    return 0
-
-
-def _arguments(arguments: list[str]) -> tuple[Path, Path]:
-    """The folder to read and the one to write."""
-    outs = [argument.partition("=")[2] for argument in arguments if argument.startswith("out=")]
-    folders = [argument for argument in arguments if not argument.startswith("out=")]
-    for argument in folders:
-        _refuse_key(argument)
-    if len(folders) != 1 or len(outs) > 1 or "" in (*folders, *outs) or folders[0].startswith("-"):
-        raise ConfigError(f"one folder is needed: {USAGE}")
-    if outs and Path(outs[0]).exists() and not Path(outs[0]).is_dir():
-        raise ConfigError(f"out={outs[0]}: is a file; give a folder, which is made where there is none")
-    return Path(folders[0]), Path(outs[0] if outs else folders[0])
-
-
-def _refuse_key(argument: str) -> None:
-    """`ot=x` is no folder, unless there is one of that name: Hydra may be told to make such."""
-    key, equals, _ = argument.partition("=")
-    if equals and key.replace(".", "").isidentifier() and not Path(argument).exists():
-        raise ConfigError(f"{argument}: no such key{did_you_mean(key, KEYS)}: {USAGE}; allowed: {', '.join(KEYS)}=DIR")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return DONE

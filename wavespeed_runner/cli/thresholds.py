@@ -1,46 +1,43 @@
-"""What each threshold would do, without running anything: a strategy replayed on the model's calibration.
-
-    python -m wavespeed_runner thresholds cache=fbcache [GROUP=OPTION ...] [KEY=VALUE ...]
-
-Takes the runner's overrides. Prints every number of computed steps that the strategy can come to, from which threshold
-on, and which steps they are. Loads no model. Exit status 2: nothing to replay, or a wrong configuration.
-"""
+"""`thresholds`: what each threshold of a strategy would compute, replayed on the model's calibration."""
 
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..process.exit_status import DONE
+from .arguments import CommandParser
 
 if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
     from ..caching.calibration.simulate import Prediction
     from ..config.schema import CacheConfig
 
+ABOUT = """
+Replays a cache strategy on the calibration of the run, without running or loading anything. Prints each number of
+computed steps that the strategy can reach, the threshold from which it does, and which steps they are.
+"""
 ROWS = 40
+"""Most rows of a table."""
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status as the module says."""
-    from ..config.error_messages import explain_config_error
-    from ..process.exit_status import run_command
+def build_parser() -> CommandParser:
+    """The arguments of `thresholds`."""
+    parser = CommandParser("thresholds", "cache=STRATEGY [OVERRIDE ...]", ABOUT)
+    parser.add_overrides()
+    return parser
 
-    return run_command(lambda: _main(arguments), explain_config_error)
 
-
-def _main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return 0
+def main(args: Namespace) -> int:
+    """Prints the table."""
     from ..caching.calibration.resolve import find_calibration
     from ..caching.strategies import find_threshold_key
-    from ..config.arguments import parse_arguments
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan
     from ..report.console import ASCII
 
-    args = parse_arguments(arguments)
     with composer(args.config_dir):
         composed = compose_job(list(args.overrides), list(args.overrides))
         plan = build_plan(composed)
@@ -51,11 +48,11 @@ def _main(arguments: list[str]) -> int:
     text = table(calibration, cache, find_threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
-    return 0
+    return DONE
 
 
 def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:
-    """A part for each guidance branch that decides."""
+    """The table as text, with a part for each guidance branch that decides for itself."""
     from ..caching.calibration.simulate import simulate_thresholds
     from ..report.console import LEGEND
 
@@ -69,19 +66,19 @@ def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) ->
     return "\n".join([*lines, "", LEGEND])
 
 
-def _rows(found: list[tuple[float, Prediction]], key: str) -> list[str]:
-    """One line for each number of computed steps, where it begins; and what holds below and above them all."""
-    kept = [found[0]]
-    for threshold, told in found[1:]:
-        if len(told.computed) != len(kept[-1][1].computed):
-            kept.append((threshold, told))
+def _rows(levels: list[tuple[float, Prediction]], key: str) -> list[str]:
+    """One line for each number of computed steps, at the threshold where it begins; then what holds at the ends."""
+    kept = [levels[0]]
+    for threshold, outcome in levels[1:]:
+        if len(outcome.computed) != len(kept[-1][1].computed):
+            kept.append((threshold, outcome))
     if len(kept) > ROWS:
         step = (len(kept) - 1) / (ROWS - 1)
         kept = [kept[round(i * step)] for i in range(ROWS)]
     lines = [f"{key:>24}  computed  steps"]
     lines += [
-        f"{f'above {threshold:.4g}' if threshold else '0':>24}  {len(told.computed):>8}  {told.bar}"
-        for threshold, told in kept
+        f"{f'above {threshold:.4g}' if threshold else '0':>24}  {len(outcome.computed):>8}  {outcome.bar}"
+        for threshold, outcome in kept
     ]
     first, last = kept[0], kept[-1]
     if len(kept) == 1:
@@ -91,7 +88,3 @@ def _rows(found: list[tuple[float, Prediction]], key: str) -> list[str]:
         f"above {last[0]:.4g} everything that may be skipped is"
     )
     return lines
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,47 +1,65 @@
-"""What `--help` prints: generated from the configs that are there, plugins' and the user's included."""
+"""The text of `--help`, generated from the commands and from the configs that exist, plugins' and the user's too."""
 
 from __future__ import annotations
 
 from ..config.schema import CONF, list_groups
+from .arguments import PROGRAM
+from .commands import COMMANDS
 
-TOP = """\
+TOP = f"""\
 wavespeed_runner: find, prove and share the fastest settings of a diffusion model
 
-  python -m wavespeed_runner [GROUP=OPTION ...] [KEY=VALUE ...] [flags]
+  {PROGRAM} [COMMAND] [GROUP=OPTION ...] [KEY=VALUE ...] [FLAGS]
 
-  python -m wavespeed_runner cache=fbcache                                  four images against their reference
-  python -m wavespeed_runner cache=fbcache cache.residual_diff_threshold=0.12 prompt='a red circle'
-  python -m wavespeed_runner -m cache=fbcache cache.residual_diff_threshold=0.05,0.1,0.2       a sweep
-  python -m wavespeed_runner model=flux model.init=tiny dry_run=true        what would happen, in a second
+  {PROGRAM} cache=fbcache                                  four images against their reference
+  {PROGRAM} cache=fbcache cache.residual_diff_threshold=0.12 prompt='a red circle'
+  {PROGRAM} -m cache=fbcache cache.residual_diff_threshold=0.05,0.1,0.2       a sweep
+  {PROGRAM} model=flux model.init=tiny dry_run=true        what would happen, in a second
 """
 
 FLAGS = """\
 flags
-  -m, --multirun      run every combination of comma-separated values; hydra/launcher=basic, isolated or slurm
+  -m, --multirun      run every combination of comma-separated values; hydra/launcher chooses where
   --config-dir DIR    add a folder of your own options
   --cfg job           show the composed config; --info, --hydra-help: more of Hydra
-  --version           of this package
-
-more commands
-  python -m wavespeed_runner report DIR                                     table, plots and page of a sweep
-  python -m wavespeed_runner export RUN|SWEEP/N [name=NAME]                 a measured point as an experiment file
-  python -m wavespeed_runner replay IMAGE|record.json|EXPERIMENT.yaml     run it again, and compare
-  python -m wavespeed_runner thresholds cache=fbcache                       what each threshold would compute
-  python -m wavespeed_runner calibrate [OVERRIDES]                          numbers that some strategies need
-  python -m wavespeed_runner search computed=8 [OVERRIDES]                  which steps to compute
-  python -m wavespeed_runner support [MODEL...]                             what fits with what
-  python -m wavespeed_runner store [DIR]                                    size of the store, verify, prune
+  --version           print the version of this package
 """
+
+BLOCKS = (
+    ("model", "graph", "adapters", "prompts"),
+    ("sampler", "cache", "cache/signal", "cache/criterion", "cache/predictor"),
+    ("measure", "memory"),
+    ("experiment", "hydra/launcher"),
+)
+"""Groups that belong together stand together."""
+HIDDEN = ("hydra/job_logging", "hydra/hydra_logging")
+"""Groups with one option each, which is chosen already."""
 
 
 def usage(config_dir: str | None) -> str:
-    """The help text."""
+    """The help text; the options include those in the folder `config_dir`."""
     from ..config.compose import composer, list_options
 
     with composer(config_dir):
-        lines = [
-            f"  {group:18} {', '.join(list_options(group))}" for group in list_groups() if not group.startswith("hydra")
-        ]
-    rest = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")[2]
-    values = ["  " + line for line in ("prompt:" + rest.partition("\nhydra:")[0]).strip().splitlines()]
-    return "\n".join([TOP, "groups and their options", *lines, "", "values, with their defaults", *values, "", FLAGS])
+        names = {group: ", ".join(list_options(group)) for group in list_groups() if group not in HIDDEN}
+    others = tuple(name for name in names if not any(name in block for block in BLOCKS))
+    blocks = [[name for name in block if name in names] for block in (*BLOCKS, others)]
+    lists = ["\n".join(f"  {name:18} {names[name]}" for name in block) for block in blocks if block]
+    commands = [f"  {name:18} {about}" for name, about in COMMANDS.items()]
+    commands += [f"  {PROGRAM} COMMAND --help tells the arguments of each"]
+    sections = [
+        TOP.strip(),
+        "\n".join(["commands", *commands]),
+        "groups and their options",
+        *lists,
+        "\n".join(["values, with their defaults", *_values()]),
+        FLAGS,
+    ]
+    return "\n\n".join(sections)
+
+
+def _values() -> list[str]:
+    """Top-level values of `config.yaml`, with their comments."""
+    text = (CONF / "config.yaml").read_text(encoding="utf-8").partition("\nprompt:")[2]
+    values = ("prompt:" + text.partition("\nhydra:")[0]).strip()
+    return ["  " + line for line in values.splitlines()]

@@ -1,66 +1,50 @@
-"""Writes the chosen point as a small experiment file that anyone can run, with what was measured as data in it.
+"""Writes a measured run as a small experiment file that anyone can run, with what was measured as data in it.
 
-    python -m wavespeed_runner export RUN_FOLDER|record.json|SWEEP_FOLDER/N [name=NAME] [out=FILE|-] [config_dir=DIR]
-
-Writes experiment/NAME.yaml unless told otherwise; `--config-dir . experiment=NAME` then runs it, and
-`python -m wavespeed_runner replay experiment/NAME.yaml` says whether the claim holds. Only what differs from the
-defaults is in the file, and composing it was checked to give the config of the record. Not in it: where results land,
-the device unless it was asked for, and folders of images, prompts and calibrations (a config file may only name
-such files relative to where the command runs). A local model or adapter keeps its path, with a comment.
-
-Exit status: 0 written; 2 not something that can be exported; 1 the file cannot be written.
+Only what differs from the defaults is in the file, and composing it was checked to give the config of the record.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, printable
+from ..storage.atomic import write_text
 
-USAGE = "python -m wavespeed_runner export RUN_FOLDER|record.json|SWEEP_FOLDER/N [name=NAME] [out=FILE|-]"
-MAY_SET = ("name", "out", "config_dir")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status as the module says."""
-    from ..config.error_messages import explain_config_error
-    from ..process.exit_status import run_command
+def experiment_of(
+    run: Path, *, name: str | None = None, out: str | None = None, config_dir: str | None = None
+) -> tuple[str, str]:
+    """The experiment that a completed run makes.
 
-    return run_command(lambda: _main(arguments), explain_config_error)
+    Args:
+        run: its folder or its `record.json`.
+        name: of the experiment; None: after the file `out`, or after model and setting.
+        out: where it will be written, which must not exist; `-` or None for nowhere in particular.
+        config_dir: the run's `--config-dir`; None: as the sweep around the run says.
 
+    Returns:
+        Name and text.
 
-def _main(arguments: list[str]) -> int:
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return 0
-    values = dict(a.split("=", 1) for a in arguments if a.partition("=")[0] in MAY_SET and "=" in a)
-    paths = [a for a in arguments if a.partition("=")[0] not in MAY_SET]
-    if len(paths) != 1:
-        raise ConfigError(f"one folder or record is needed: {USAGE}")
-    from ..storage.atomic import write_text
-
-    path = record_path(Path(paths[0]))
-    record, config_dir = completed(path), _config_dir(path, values.get("config_dir"))
-    out = values.get("out")
-    name = values.get("name") or (Path(out).stem if out not in (None, "-") else _name(record))
+    Raises:
+        ConfigError: no completed run, a name that is not allowed, or the target exists.
+    """
+    path = record_path(run)
+    record, folder = completed(path), _config_dir(path, config_dir)
+    name = name or (Path(out).stem if out not in (None, "-") else _name(record))
     _check_name(name)
     target = Path(out or f"experiment/{name}.yaml")
     if out != "-" and target.exists():
         raise ConfigError(f"out={target}: there already; give another name=NAME or out=FILE, or remove it")
-    text = exported(record, name, config_dir)
-    if out == "-":
-        print(text, end="")
-        return 0
+    return name, exported(record, name, folder)
+
+
+def write_experiment(target: Path, text: str) -> None:
+    """Writes the file. Raises RunError where that is impossible."""
     write_text(target, text, way_out="choose another place with out=FILE")
-    print(printable(f"export: {target}"))
-    if target.parent.name == "experiment" and target.stem == name:
-        print(f"  run it:   python -m wavespeed_runner --config-dir {target.parent.parent} experiment={name}")
-    print(f"  check it: python -m wavespeed_runner replay {target}")
-    return 0
 
 
 def exported(record: dict[str, Any], name: str, config_dir: Path | None = None) -> str:
@@ -89,7 +73,11 @@ def record_path(path: Path) -> Path:
     found = path / "record.json" if path.is_dir() else path
     if not found.is_file():
         sweep = (path / "sweep.json").exists() or (path / "0").is_dir()
-        which = f"one job of the sweep is needed, such as {path / '0'}" if sweep else f"no record there; {USAGE}"
+        which = (
+            f"one job of the sweep is needed, such as {path / '0'}"
+            if sweep
+            else "no record there; give the folder of a run, or its record.json"
+        )
         raise ConfigError(f"{path}: {which}")
     return found
 
@@ -142,7 +130,3 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"name={name}: letters, digits, _ and - are allowed")
     if (CONF / "experiment" / f"{name}.yaml").exists():
         raise ConfigError(f"name={name}: an experiment of this name is shipped and would be chosen; give another")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,70 +1,62 @@
 """Runs an image, a video, a record, a config or an exported experiment again and says whether the result is the same.
 
-    python -m wavespeed_runner replay IMAGE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]
-        [device=DEVICE] [prompts.path=FILE] [image=FILE] [mask=FILE]
-
-Everything is computed again, nothing is taken from the store. Exit status: 0 the same images, pixel for pixel, or
-nothing to compare with; 1 other images, or a failure; 2 not something that can be replayed.
-
-Of an exported experiment the claimed figures are judged, see `claim_verdict.py`: reproduced or within noise, 0; not
-reproduced, and why, 1. Better than claimed is said, and no failure. Of a record they are shown beside the new ones.
+Everything is computed again, nothing is taken from the store. Of an exported experiment the claimed figures are judged,
+see `verdict.py`. Of a record they are shown beside the new ones.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import trust
+from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, one_line, printable
+from ..execution.runner import run_plan
+from ..planning.plan import Plan, build_plan
+from ..process.logging_setup import log_to
+from ..report.console import show, show_failure
 from .source import machine_of, read
+from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, Judged, judge, verdict_of
+from .verdict_text import headline
 
 if TYPE_CHECKING:
     from ..config.schema import ClaimConfig
-    from ..planning.plan import Plan
-    from .verdict import Judged
 
-USAGE = "python -m wavespeed_runner replay IMAGE|VIDEO|record.json|config.yaml|EXPERIMENT.yaml [outputs=DIR]"
-MAY_SET = ("outputs", "device", "prompts.path", "image", "mask")
 GIVE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
 """A way out that this command does not have."""
 OTHER = "other weights, or the config was edited"
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status as the module says."""
-    from ..config.error_messages import explain_config_error
-    from ..process.exit_status import run_command
+def replay(path: Path, values: dict[str, str]) -> bool:
+    """Runs what a file describes again and prints how the result compares.
 
-    return run_command(lambda: _main(arguments), explain_config_error)
+    Args:
+        path: an image, a video, `record.json`, `config.yaml`, or an exported experiment.
+        values: by key, what the command line says otherwise: where results go, the device, files that are elsewhere.
 
+    Returns:
+        Whether the images are the same, or the claim holds, or there was nothing to compare with.
 
-def _main(arguments: list[str]) -> int:
-    from ..execution.runner import run_plan
-    from ..process.logging_setup import log_to
-    from ..report.console import show, show_failure
-
-    if "--help" in arguments or "-h" in arguments:
-        print(__doc__)
-        return 0
-    path, values = _arguments(arguments)
+    Raises:
+        ConfigError: the file cannot be replayed.
+    """
     plan, claims = _planned(path, values)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
     if record["status"] != "completed":
         show_failure(record)
-        return 1
+        return False
     show(record)
     if plan.config.claim is not None:
         return _judge(record, plan.config.claim)
-    status = _compare(record, claims, plan.fingerprint)
+    same = _compare(record, claims, plan.fingerprint)
     _show_figures(record, claims.get("claim"))
-    return status
+    return same
 
 
 def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
@@ -73,9 +65,6 @@ def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
     Raises:
         One of `messages.EXPLAINED`, whatever is in the file: it may come from a stranger.
     """
-    from ..config.error_messages import EXPLAINED, explain
-    from ..planning.plan import build_plan
-
     try:
         config, claims = read(path)
         prompts = claims.get("prompts")
@@ -105,31 +94,16 @@ def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
     return said if given or str(path) in said else f"{GIVE.sub('', said)}; in {path}"
 
 
-def _arguments(arguments: list[str]) -> tuple[Path, dict[str, str]]:
-    values = dict(a.split("=", 1) for a in arguments if a.partition("=")[0] in MAY_SET and "=" in a)
-    paths = [a for a in arguments if a.partition("=")[0] not in MAY_SET]
-    if len(paths) != 1:
-        raise ConfigError(f"one file is needed: {USAGE}")
-    if not Path(paths[0]).is_file():
-        raise ConfigError(f"{paths[0]}: no such file; {USAGE}")
-    return Path(paths[0]), values
-
-
-def _judge(record: dict[str, Any], claim: ClaimConfig) -> int:
+def _judge(record: dict[str, Any], claim: ClaimConfig) -> bool:
     """Says whether the claim holds, part by part, and what else is to be known."""
-    from .verdict import NOT_REPRODUCED, judge, verdict_of
-    from .verdict_text import headline
-
     parts = judge(claim, record)
     print(printable(f"replay: {headline(claim, record, parts)}"))
     _print(parts)
-    return 1 if verdict_of(parts) == NOT_REPRODUCED else 0
+    return verdict_of(parts) != NOT_REPRODUCED
 
 
 def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
     """The figures of a record that was run again, beside its own: no verdict, the images have given that."""
-    from .verdict import CLAIM, IMAGES, judge
-
     parts = judge(claim, record) if claim is not None else []
     _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, IMAGES)])
 
@@ -140,25 +114,25 @@ def _print(parts: list[Judged]) -> None:
         print(f"  {part.what:16}{printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
 
 
-def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> int:
+def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> bool:
     """Says how the new images compare with the claimed ones."""
     claimed = claims.get("pixels", {})
     found = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
     if not claimed:
         print("replay: done; there was no earlier result to compare with")
-        return 0
+        return True
     same = sum(found.get(key) == digest for key, digest in claimed.items())
     if same == len(claimed):
         machine = claims.get("machine") == machine_of(record)
         other = machine and claims.get("fingerprint") != fingerprint
         though = f"; {OTHER} (the fingerprints differ)" if other else ""
         print(f"replay: identical, {same} of {len(claimed)} images are the same, pixel for pixel{though}")
-        return 0
+        return True
     why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
     if claims.get("fingerprint") != fingerprint:
         why = _why(claims, record)
     print(printable(f"replay: not identical, {same} of {len(claimed)} images are the same{why}"))
-    return 1
+    return False
 
 
 def _why(claims: dict[str, Any], record: dict[str, Any]) -> str:
@@ -170,7 +144,3 @@ def _why(claims: dict[str, Any], record: dict[str, Any]) -> str:
     if differing:
         return f"; what changed: {', '.join(differing)}"
     return f"; {OTHER} (the fingerprints differ)"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

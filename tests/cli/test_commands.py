@@ -1,0 +1,121 @@
+"""One entry point for every command: chosen by the first word, helped alike, misused in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import TINY, CommandLine
+from wavespeed_runner.cli.arguments import CommandParser
+from wavespeed_runner.cli.commands import COMMANDS
+from wavespeed_runner.cli.main import split_command
+from wavespeed_runner.errors import ConfigError
+
+REPO = Path(__file__).resolve().parents[2]
+OTHERS = [name for name in COMMANDS if name != "run"]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize("first", ["cache=fbcache", "-m", "+x=1", "~cache", "--cfg", "++a.b=c", "a/b=c"])
+def test_overrides_and_flags_mean_a_run(first: str) -> None:
+    assert split_command([first, "report"]) == ("run", [first, "report"])
+    assert split_command([]) == ("run", [])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_its_first_word(name: str) -> None:
+    assert split_command([name, "a", "-b"]) == (name, ["a", "-b"])
+
+
+def test_run_may_be_typed(command: CommandLine) -> None:
+    assert command("run", *TINY, "dry_run=true", "steps=3") == command(*TINY, "dry_run=true", "steps=3")
+
+
+def test_a_wrong_command_gets_the_nearest_one(command: CommandLine) -> None:
+    assert command.refuses_command("reprot", "x").startswith("reprot: no such command (did you mean 'report'?)")
+    assert "allowed: calibrate, export, replay, " in command.refuses_command("xyz")
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_command_has_help_of_one_style(name: str, command: CommandLine) -> None:
+    status, out, err = command(name, "--help")
+    assert (status, err) == (0, "") and out.startswith(f"usage: python -m wavespeed_runner {name}")
+    assert command(name, "whatever", "-h") == (0, out, "")
+    assert max(map(len, out.splitlines())) <= 120 and "\noptions:\n" in out
+
+
+def test_help_lists_the_commands_in_one_block_and_kindred_groups_together(command: CommandLine) -> None:
+    status, out, _ = command("--help")
+    assert status == 0 and command("run", "-h").out == out
+    blocks = [[line.split()[0] for line in block.splitlines()] for block in out.split("\n\n")]
+    assert ["commands", *COMMANDS, "python"] in blocks
+    for block in (["model", "graph", "adapters", "prompts"], ["measure", "memory"], ["experiment", "hydra/launcher"]):
+        assert block in blocks
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_unknown_flag_is_named(name: str, command: CommandLine) -> None:
+    given = {"search": ["computed=5"], "support": [], "store": []}.get(name, ["x"])
+    assert command.refuses_command(name, *given, "--wrong").startswith("--wrong: no such flag")
+
+
+MISUSE = {
+    "export x out=": "out=: a value is needed: out=FILE",
+    "export x out=a out=b": "out=b: out is given twice; give one out=FILE",
+    "export x nme=mine": "nme=mine: no such key (did you mean 'name'?)",
+    "replay x.png seed=3": "seed=3: no such key",
+    "replay a b": "b: one argument too many",
+    "store --verfy": "--verfy: no such flag (did you mean '--verify'?)",
+    "support modle=demo": "modle=demo: no such key",
+    "search model=demo": "computed=: needed; computed=6,8,10",
+    "search computed=": "computed=: a value is needed",
+    "search computed=2": "computed=2: numbers of computed steps, 3 or more each",
+    "search computed=6,x": "computed=6,x: numbers of computed steps",
+    "search computed=6,": "computed=6,: numbers of computed steps",
+    "search computed=6 tries=0": "tries=0: how many schedules are tried: 1 or more",
+    "search computed=6 tries=many": "tries=many: how many",
+    "search computed=6 tires=3": "tires=3: no such key (did you mean 'tries'?)",
+    "search computed=40": "computed=40: fewer than the run's 28 steps are needed",
+    "search computed=6 prompt=x": "prompt=x: a search takes the prompts of the run's calibration, demo (shipped)",
+    "thresholds cache=fbcach": "cache=fbcach: no option 'fbcach'",
+    "calibrate setps=4": "setps: no such key",
+}
+
+
+@pytest.mark.parametrize("typed", MISUSE)
+def test_misuse_is_one_line_that_names_it(typed: str, command: CommandLine) -> None:
+    assert command.refuses_command(*typed.split(" ")).startswith(MISUSE[typed])
+
+
+def test_keys_flags_and_overrides_may_stand_in_any_order() -> None:
+    parser = CommandParser("x", "", "")
+    parser.add_key("out", "FILE", help="where to")
+    parser.add_key("tries", "3", help="how many", read=int, default=3)
+    parser.add_overrides()
+    args = parser.parse(["a=1", "tries=7", "--config-dir", "d", "b=2", "out=x=y"])
+    assert (args.overrides, args.tries, args.config_dir, args.out) == (["a=1", "b=2"], 7, "d", "x=y")
+    assert parser.parse([]).tries == 3 and parser.parse([]).out is None
+    with pytest.raises(ConfigError, match=r"^tries=x: "):
+        parser.parse(["tries=x"])
+
+
+def test_a_command_imports_no_other_and_help_nothing_heavy() -> None:
+    program = (
+        "import sys; from wavespeed_runner.cli.main import main; status = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'diffusers', 'hydra', 'omegaconf', 'matplotlib', 'numpy'} & sys.modules.keys()\n"
+        "rooms = [name for name in sys.modules if name.startswith('wavespeed_runner.cli.')]\n"
+        "sys.exit(status or heavy and str(heavy) or len(rooms) > 4 and str(rooms) or 0)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    for name in ("report", "search", "replay"):
+        run = [sys.executable, "-c", program, name, "--help"]
+        done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,36 @@
+"""`calibrate`: measures a model once, for the cache strategies that need it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ..process.exit_status import DONE
+from .arguments import CommandParser
+
+ABOUT = """
+Runs a few prompts uncached and writes what cache strategies need to know of the model, as a calibration. Takes the
+overrides of the runs that will use it, without those of `cache`. The prompts are those of prompts=calibration unless
+others are given, with the seeds seed, seed + 1, ...
+
+`search` calibrates by itself where that is needed.
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `calibrate`."""
+    parser = CommandParser("calibrate", "[out=FILE] [OVERRIDE ...]", ABOUT)
+    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_overrides()
+    return parser
+
+
+def main(args: Namespace) -> int:
+    """Writes the calibration; prints what is in it, and its path."""
+    from ..tuning.calibrate import default_path, plan_uncached_runs, summary, write_calibration
+
+    plan = plan_uncached_runs(args)
+    path = args.out or default_path(plan)
+    print(summary(write_calibration(plan, path)))
+    print(path)
+    return DONE

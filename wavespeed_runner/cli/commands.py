@@ -1,0 +1,17 @@
+"""The commands by name, and what each is for in one line. Which module does it follows from the name."""
+
+from __future__ import annotations
+
+RUN = "run"
+COMMANDS = {
+    RUN: "make images or videos as the overrides say; the word may be left out",
+    "report": "tables, plots and a page from the records below a folder",
+    "export": "write a measured run as an experiment file that anyone can run",
+    "replay": "run an image, record or experiment again, and compare",
+    "calibrate": "measure a model once, for the cache strategies that need it",
+    "search": "find the best steps to compute for cache=planned",
+    "thresholds": "what each threshold of a cache strategy would compute; nothing is run",
+    "support": "which models, graphs, samplers and caches fit together",
+    "store": "size of the store of finished stages; verify it, free space",
+}
+"""In the order in which `--help` lists them."""

@@ -1,0 +1,46 @@
+"""`export`: writes a measured run as a small experiment file that anyone can run and check."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ..errors import printable
+from ..process.exit_status import DONE
+from .arguments import PROGRAM, CommandParser
+
+ABOUT = """
+Writes a completed run as experiment/NAME.yaml: what differs from the defaults, with the measured figures as data.
+`--config-dir . experiment=NAME` then runs it, and `replay experiment/NAME.yaml` says whether the figures hold.
+
+Not in it: where results are written, the device unless it was asked for, and folders of images, prompts and
+calibrations (a config file may only name such files relative to the folder where the command runs). A local model or
+adapter keeps its path, with a comment.
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `export`."""
+    parser = CommandParser("export", "RUN [name=NAME] [out=FILE] [config_dir=DIR]", ABOUT)
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, its record.json, or SWEEP_FOLDER/N")
+    parser.add_key("name", "NAME", help="of the experiment; default: after the model and the setting")
+    parser.add_key("out", "FILE", help="default: experiment/NAME.yaml; - prints it")
+    parser.add_key("config_dir", "DIR", help="the run's --config-dir; a job's is read from its sweep.json")
+    return parser
+
+
+def main(args: Namespace) -> int:
+    """Writes the experiment file, or prints it for `out=-`."""
+    from ..sharing.export import experiment_of, write_experiment
+
+    name, text = experiment_of(args.run, name=args.name, out=args.out, config_dir=args.config_dir)
+    if args.out == "-":
+        print(text, end="")
+        return DONE
+    target = Path(args.out or f"experiment/{name}.yaml")
+    write_experiment(target, text)
+    print(printable(f"export: {target}"))
+    if target.parent.name == "experiment" and target.stem == name:
+        print(f"  run it:   {PROGRAM} --config-dir {target.parent.parent} experiment={name}")
+    print(f"  check it: {PROGRAM} replay {target}")
+    return DONE

@@ -1,0 +1,49 @@
+"""`replay`: runs an image, a video, a record, a config or an exported experiment again, and compares."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..process.exit_status import DONE, FAILED
+from .arguments import CommandParser
+
+ABOUT = """
+Computes everything again, takes nothing from the store, and says whether the result is the same.
+
+Of an exported experiment every claimed figure is judged: `reproduced`, `within noise`, or `not reproduced` and why.
+Of a record the figures are shown beside the new ones.
+
+Exit status: 0 the same images, pixel for pixel, or every claim holds, or there was nothing to compare with; 1 other
+images, a claim that is not reproduced, or a failure; 2 the file cannot be replayed.
+"""
+KEYS = {
+    "outputs": ("DIR", "where results are written; default: outputs"),
+    "device": ("DEVICE", "default: as the file says"),
+    "prompts.path": ("FILE", "prompts, where the file names some that are not here"),
+    "image": ("FILE", "the starting image, where the file names one that is not here"),
+    "mask": ("FILE", "the mask, likewise"),
+}
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `replay`."""
+    usage = f"FILE {' '.join(f'[{key}={metavar}]' for key, (metavar, _) in KEYS.items())}"
+    parser = CommandParser("replay", usage, ABOUT)
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="an image or video of a run, record.json, config.yaml, or an experiment"
+    )
+    for key, (metavar, about) in KEYS.items():
+        parser.add_key(key, metavar, help=about)
+    return parser
+
+
+def main(args: Namespace) -> int:
+    """Runs the file again and prints the verdict."""
+    if not args.file.is_file():
+        raise ConfigError(f"{args.file}: no such file; give an image, a record.json, a config.yaml or an experiment")
+    from ..sharing.replay import replay
+
+    values = {key: value for key in KEYS if (value := vars(args)[key]) is not None}
+    return DONE if replay(args.file, values) else FAILED

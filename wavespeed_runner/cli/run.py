@@ -1,0 +1,141 @@
+"""`run`: makes what the overrides say, once or as a sweep. The only module that calls Hydra's main.
+
+overrides -> compose, trust, types, plan (no torch so far) -> our own loop, or Hydra's main -> run_plan for each job
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..config.arguments import parse_arguments
+from ..errors import ConfigError, one_line, printable
+from ..process.exit_status import DONE, FAILED
+
+if TYPE_CHECKING:
+    from ..sweeps.jobs import Job
+
+REFUSED_FLAGS = {
+    "experimental_rerun": "it loads a pickle; use python -m wavespeed_runner replay",
+    "config_path": "add options with --config-dir instead",
+    "config_name": "add options with --config-dir instead",
+}
+SHOW_ONLY = ("hydra_help", "cfg", "info", "shell_completion")
+"""Flags that make Hydra print something and run nothing."""
+EXCLUSIVE = ("run", "multirun", *SHOW_ONLY)
+"""Flags of which only one may be given."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the jobs that the overrides describe; with `dry_run=true`, prints their plans instead."""
+    if "--help" in arguments or "-h" in arguments:
+        from .usage import usage
+
+        print(usage(parse_arguments([a for a in arguments if a not in ("--help", "-h")]).config_dir))
+        return DONE
+    args = parse_arguments(arguments)
+    _refuse_flags(args)
+    if any(getattr(args, flag) for flag in SHOW_ONLY):
+        return _show_by_hydra(args)
+
+    from ..sweeps.jobs import jobs_of
+
+    jobs = jobs_of(args)
+    if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
+        return _print_plans(args, jobs)
+
+    from ..sweeps.sweep import run_sweep
+
+    completed = run_sweep(args, jobs)
+    if completed is None:  # a single run, or the launcher is one of Hydra's plugins
+        completed = _run_by_hydra(args)
+    return DONE if completed else FAILED
+
+
+def _refuse_flags(args: Namespace) -> None:
+    for flag, why in REFUSED_FLAGS.items():
+        if getattr(args, flag) is not None:
+            raise ConfigError(f"{_flag(flag)}: refused; {why}")
+    given = [_flag(flag) for flag in EXCLUSIVE if getattr(args, flag)]
+    if len(given) > 1:
+        raise ConfigError(f"{' '.join(given)}: give only one of these")
+    if (args.resolve or args.package) and not args.cfg:
+        raise ConfigError("--resolve, --package: only with --cfg")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _print_plans(args: Namespace, jobs: list[Job]) -> int:
+    from ..sweeps.sweep import check_sweep
+    from .plan_text import plans_text
+
+    check_sweep(args, jobs)
+    print(plans_text(jobs))
+    return DONE
+
+
+def _run_by_hydra(args: Namespace) -> bool:
+    """Lets Hydra make the folders and logs and call the task for each job; True when every job completed."""
+    from omegaconf import OmegaConf
+
+    statuses: list[str] = []
+
+    def task(composed: Any) -> None:
+        # Raises nothing but KeyboardInterrupt. Hydra's basic launcher would keep an exception with its frames, and
+        # with them the loaded model, for the rest of a sweep.
+        from hydra.core.hydra_config import HydraConfig
+
+        from ..config.compose import drop_hydra_keys
+        from ..execution.runner import run_plan
+        from ..planning.plan import build_plan
+        from ..report.console import show, show_failure
+
+        runtime = HydraConfig.get()
+        data: Any = OmegaConf.to_container(composed, resolve=False)
+        overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
+        record = run_plan(build_plan(drop_hydra_keys(data)), Path(runtime.runtime.output_dir), overrides)
+        statuses.append(record["status"])
+        if args.multirun:
+            print(f"\njob: {printable(' '.join(overrides))}")
+        (show if record["status"] == "completed" else show_failure)(record)
+
+    _call_hydra(args, task)
+    return bool(statuses) and all(status == "completed" for status in statuses)
+
+
+def _show_by_hydra(args: Namespace) -> int:
+    """Lets Hydra print what a flag such as `--cfg` asks for; its complaints become our one line."""
+    complaint = StringIO()
+    try:
+        with redirect_stderr(complaint):
+            _call_hydra(args, lambda composed: None)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"--shell-completion: {one_line(error)}") from error
+    except SystemExit as stop:
+        if stop.code:
+            raise ConfigError(complaint.getvalue()) from None
+    return DONE
+
+
+def _call_hydra(args: Namespace, task: Callable[[Any], None]) -> None:
+    import hydra
+
+    from ..config.compose import CONFIG_NAME, VERSION_BASE, search_path
+    from ..config.schema import CONF
+
+    # Without --config-dir: `search_path` adds that folder, at the same position as when the jobs were planned.
+    flags = [_flag(flag) for flag in ("resolve", *EXCLUSIVE) if getattr(args, flag) is True]
+    flags += [f"{_flag(flag)}={value}" for flag in ("cfg", "info", "package") if (value := getattr(args, flag))]
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *args.overrides]
+    try:
+        with search_path(args.config_dir):
+            hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=VERSION_BASE)(task)()
+    finally:
+        sys.argv = before

@@ -1,0 +1,100 @@
+"""`search`: finds the best steps to compute, for `cache=planned`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, Unfit
+from ..process.exit_status import DONE
+from .arguments import CommandParser
+
+if TYPE_CHECKING:
+    from ..caching.calibration.data import Calibration
+    from ..planning.plan import Plan
+
+ABOUT = """
+For each number of computed steps, begins with the schedule that the calibration of the run suggests and moves single
+steps as long as the images' mean SSIM to the uncached ones grows. Where the run has no calibration, makes one first.
+
+Takes the overrides of the runs that will use it, without those of `cache`. The images are those of the calibration's
+prompts. The schedules are written into the calibration: into the user's own, or into a copy of a shipped one.
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `search`."""
+    parser = CommandParser("search", "computed=N[,N...] [tries=60] [out=FILE] [OVERRIDE ...]", ABOUT)
+    parser.add_key("computed", "6,8,10", read=parse_budgets, required=True, help="numbers of computed steps")
+    parser.add_key("tries", "60", read=parse_tries, default=60, help="schedules tried for each number, at most")
+    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_overrides()
+    return parser
+
+
+def parse_budgets(text: str) -> list[int]:
+    """Numbers of computed steps from `6,8,10`. Raises ValueError for anything else, and for numbers below 3."""
+    parts = text.split(",")
+    if not all(part.isdigit() and int(part) >= 3 for part in parts):
+        raise ValueError("numbers of computed steps, 3 or more each, are needed, as in computed=6,8,10")
+    return [int(part) for part in parts]
+
+
+def parse_tries(text: str) -> int:
+    """A whole number above 0. Raises ValueError for anything else."""
+    if not text.isdigit() or not int(text):
+        raise ValueError("how many schedules are tried: 1 or more")
+    return int(text)
+
+
+def main(args: Namespace) -> int:
+    """Searches, writes the schedules into the calibration, and prints its path."""
+    from ..caching.calibration.file import save
+    from ..tuning.calibrate import default_path, plan_uncached_runs
+    from ..tuning.search_schedule import search_schedules
+
+    plan = plan_uncached_runs(args)
+    path = args.out or default_path(plan)
+    calibration = _find_or_make_calibration(plan, path, args.overrides)
+    results = search_schedules(plan, calibration, args.computed, args.tries, _tell)
+    schedules = {computed: result.steps for computed, result in results.items()}
+    save(replace(calibration, schedules={**calibration.schedules, **schedules}), path)
+    for computed, result in results.items():
+        print(f"computed={computed}: SSIM {result.ssim:.4f} with steps {result.steps}")
+    print(path)
+    return DONE
+
+
+def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> Calibration:
+    """The calibration of the run; where there is none, a new one, written to `path`.
+
+    Raises:
+        ConfigError: other prompts were typed than those of the calibration that there is.
+    """
+    from ..caching.calibration.resolve import find_calibration
+    from ..tuning.calibrate import summary, write_calibration
+
+    try:
+        where, calibration = find_calibration(plan.config, "a search needs a calibration")
+    except Unfit:
+        if plan.config.cache.calibration is not None:
+            raise
+        _tell("no calibration fits this run; making one first")
+        calibration = write_calibration(plan, path)
+        _tell(summary(calibration))
+        return calibration
+    typed = next((o for o in overrides if o.partition("=")[0] in ("prompt", "prompts", "prompts.path")), None)
+    prompts = [sample.prompt for sample in plan.samples]
+    if typed and prompts != calibration.made["prompts"]:
+        raise ConfigError(
+            f"{typed}: a search takes the prompts of the run's calibration, {where}; leave this out, or calibrate with "
+            "these prompts first"
+        )
+    return calibration
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
