@@ -1,20 +1,24 @@
-"""What flows between stages. A stage's annotations name these types, and the plan checks that they meet.
+"""The values that stages pass on: pipelines, embeddings, latents, images, videos.
 
-A stored value is tensors plus JSON data, so that one codec (`store.py` keeps the bytes) serves every stage.
+A stage's annotations name these types, and the plan checks that outputs fit inputs. A stored value is tensors plus JSON
+data, so one codec serves every stage; `storage` keeps the bytes.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 V = TypeVar("V", bound="Value")
+
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are just outside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One image that is asked for. The graph's source: every graph has a node `sample` of this type."""
+    """One requested image: prompt and seed. Every graph has a node `sample` of this type as its source."""
 
     prompt: str
     negative_prompt: str = ""
@@ -23,25 +27,24 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Pipeline:
-    """A loaded diffusers pipeline. Lives in the process only."""
+    """A loaded diffusers pipeline. It exists only in the process and is never stored."""
 
     pipe: Any
     model: Any
-    """Its `ModelConfig`."""
+    """The `ModelConfig` that it was loaded from."""
     family: Any
-    """Its `models.family.Family`."""
+    """The model's `models.family.Family`."""
     device: str
     engaged: dict[str, Any] = field(default_factory=dict)
-    """Evidence of what was done to it: the record's `engaged`."""
+    """Evidence of the options that took effect on it, for the record's `engaged`."""
     warmed: dict[str, Any] = field(default_factory=dict)
-    """Settings that have run once in this process, so that their next run may be timed -> the `caching.flops.Flops`
-    of a generation."""
+    """Settings that are warmed up in this process -> the `caching.flops.Flops` of one generation."""
 
 
 class Value:
-    """Tensors by name, and JSON data. Subclasses say what they are.
+    """Named tensors and JSON data, the form in which outputs of stages are stored. Subclasses say what they hold.
 
-    Read back from the store, the tensors are decoded when first asked for: a run whose results are all there needs
+    A value read from the store decodes its tensors when they are first used: a run whose results are all stored needs
     the data of its latents, but neither their tensors nor torch.
     """
 
@@ -49,28 +52,31 @@ class Value:
     """`pt`: torch tensors; `np`: numpy arrays."""
 
     def __init__(self, *, tensors: dict[str, Any] | None = None, data: dict[str, Any] | None = None, raw: bytes = b""):
+        """Holds tensors, or the stored bytes to decode them from, and the data beside them."""
         self.data = data or {}
         self._tensors, self._raw = tensors, raw
 
     @property
     def tensors(self) -> dict[str, Any]:
+        """The tensors by name: torch tensors or numpy arrays, see `framework`."""
         if self._tensors is None:
             self._tensors = _codec(self.framework).load(self._raw)
         return self._tensors
 
     def to_bytes(self) -> bytes:
-        """Safetensors bytes; the data rides in the header."""
+        """Encodes it as a safetensors file, with the data in the header."""
         tensors = self.tensors
         if self.framework == "pt":
-            # Copies, because safetensors refuses two names for one tensor.
+            # Copies, because safetensors refuses two names for the same memory.
             tensors = {n: tensor.detach().to("cpu", copy=True).contiguous() for n, tensor in tensors.items()}
         else:
-            # Without a word, safetensors writes the memory of a turned or mirrored array as if it were straight.
+            # safetensors writes the memory of a transposed or flipped array as if it were contiguous, without an error.
             tensors = {n: array.copy(order="C") for n, array in tensors.items()}
         return _codec(self.framework).save(tensors, metadata={"data": json.dumps(self.data, allow_nan=False)})
 
     @classmethod
     def from_bytes(cls: type[V], raw: bytes) -> V:
+        """Reads the data from safetensors bytes; the tensors are decoded later."""
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         return cls(data=json.loads(header["__metadata__"]["data"]), raw=raw)
 
@@ -86,44 +92,50 @@ def _codec(framework: str) -> Any:
 
 
 class Embeddings(Value):
-    """Encoded prompt: the keyword arguments that the pipeline's call takes, by name."""
+    """An encoded prompt: the keyword arguments of the pipeline's call, by name."""
 
 
 class Latents(Value):
-    """`latents` as the pipeline leaves them, and in `data` their `size` (width, height, num_frames) in pixels and what
-    happened on the way: steps, seconds, engaged."""
+    """Latents as the pipeline returns them.
+
+    In `data`: their `size` in pixels (width, height, num_frames), and how they were generated: steps, seconds, engaged.
+    """
 
 
 class LatentGrid(Value):
-    """`latents`: (n, channels, h, w), laid out as image-to-image takes them; in `data` their `size` in pixels."""
+    """Latents (n, channels, h, w), in the layout that image-to-image takes; in `data` their `size` in pixels."""
 
 
 class Images(Value):
-    """`images`: uint8, shape (n, height, width, 3)."""
+    """Images: `images` is uint8 (n, height, width, 3), RGB."""
 
     framework = "np"
 
     def as_pil(self) -> list[Any]:
-        """The images as PIL ones, which every diffusers pipeline takes."""
+        """The images as PIL images, which every diffusers pipeline takes."""
         from PIL import Image
 
         return [Image.fromarray(image) for image in self.tensors["images"]]
 
 
 class Crops(Images):
-    """Cut out of other images: in `data`, for each, `of` which image, and in `windows` (left, top, right, bottom)
-    there, in pixels."""
+    """Parts cropped from other images.
+
+    In `data`, for each crop: `of`, the index of its image, and `windows`, its box there.
+    """
 
 
 class Regions(Value):
-    """Parts of images that a detector found. `boxes`: int64 (n, 4), left, top, right, bottom in pixels, the last two
-    just outside; `of`: int64 (n,), the image that each is of; `scores`: float32 (n,), 0 to 1. In `data` their
-    `labels`."""
+    """Regions that a detector found in images.
+
+    `boxes`: int64 (n, 4), see `Box`; `of`: int64 (n,), the index of each one's image; `scores`: float32 (n,), 0 to 1.
+    In `data` their `labels`.
+    """
 
     framework = "np"
 
 
 class Videos(Value):
-    """`frames`: uint8, shape (n, frames, height, width, 3); in `data` the `fps` at which they are to be shown."""
+    """Videos: `frames` is uint8 (n, frames, height, width, 3), RGB; in `data` the `fps` at which they are played."""
 
     framework = "np"

@@ -81,10 +81,12 @@ def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[No
     from wavespeed_runner.caching import attach_strategy
     from wavespeed_runner.models.family import Wanted
     from wavespeed_runner.models.pipeline_call import watched
-    from wavespeed_runner.stages.generate import build_run
+    from wavespeed_runner.stages.generate import build_generation_info
 
     size = {"width": model.config.width, "height": model.config.height}
-    run = build_run(pipe, model.family, Wanted(steps=model.steps, guidance_scale=None, generator=None, **size), 1)
+    run = build_generation_info(
+        pipe, model.family, Wanted(steps=model.steps, guidance_scale=None, generator=None, **size), 1
+    )
     plain = type(pipe).__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:

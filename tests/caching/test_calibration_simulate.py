@@ -32,7 +32,8 @@ from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.stages.encode import encode
-from wavespeed_runner.stages.generate import ImageRequest, generate
+from wavespeed_runner.stages.generate import generate
+from wavespeed_runner.stages.image_request import ImageRequest
 from wavespeed_runner.stages.load import load as load_model
 
 

@@ -80,8 +80,8 @@ def test_a_mask_is_grey(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[bytes, str]] = {
-    "a text": (b"hello", "no image that can be read"),
-    "nothing": (b"", "no image that can be read"),
+    "a text": (b"hello", "not an image that can be read"),
+    "nothing": (b"", "not an image that can be read"),
     "another format": (
         b"GIF89a\x01\x00\x01\x00\x00\xff\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x00;",
         "no image",

@@ -143,7 +143,7 @@ def test_no_regions_leave_the_image_as_it_is() -> None:
 
 def test_another_number_of_images_than_was_cut_out_is_an_error() -> None:
     crops = crop_regions(CropRegionsOptions(width=16, height=16), images=images(noise()), regions=regions((0, 0, 9, 9)))
-    with pytest.raises(RunError, match="1 regions were cut out, 2 images came back"):
+    with pytest.raises(RunError, match="1 regions were cropped, but 2 refined images came back"):
         paste_regions(PasteRegionsOptions(), images=images(noise()), crops=crops, refined=images(noise(), noise()))
 
 

@@ -1,8 +1,8 @@
-"""Samplers: which diffusers scheduler steps from noise to image, and its options.
+"""Samplers: which diffusers scheduler steps from noise to image, and with which options.
 
-An implementation is `build(pipe, options) -> scheduler`. It is made from the configuration of `pipe.scheduler`, which
-must be the model's own, so a caller that tries several keeps that one and puts it back in between. Options set to null
-stay as the model has them. `table.py` has every sampler as data; `why_unusable` says which fits which family.
+`table.py` lists every sampler as data. `build.py` builds a scheduler from the options and from the configuration of
+`pipe.scheduler`, which must be the model's own: code that tries several samplers puts the model's scheduler back in
+between. Options that are null stay as the model has them. The `why_...` functions say why a sampler does not fit.
 """
 
 from .options import (

@@ -1,12 +1,12 @@
-"""Every sampler as data: which scheduler of diffusers takes its steps on which kind of model, and what it offers.
+"""Every sampler as data: its diffusers scheduler for each kind of model, and its options.
 
-Names are those of ComfyUI, A1111 and diffusers' own table of A1111's names. One name means the right class for the
-model: `euler` is FlowMatchEulerDiscreteScheduler on a flow model and EulerDiscreteScheduler on a diffusion model. The
-options of the config group, the builder, the rules and the table of what fits are all read from here.
+Names follow ComfyUI, A1111 and diffusers' own table of A1111's names. One name selects the right class for the model:
+`euler` is FlowMatchEulerDiscreteScheduler on a flow model and EulerDiscreteScheduler on a diffusion model. The config
+group's options, the builder, the rules and the table of what is supported are all derived from here.
 
-Not here, and why. DPMSolverSDEScheduler needs the package torchsde, and its noise does not come from a generator.
-IPNDMScheduler has a noise schedule of its own, with times between 0 and 1. The EDM, SCM, consistency, UnCLIP, Piflow
-and Helios schedulers belong to models trained for them: `sampler=default` takes them there.
+Left out: DPMSolverSDEScheduler, which needs the package torchsde and draws noise that no generator controls;
+IPNDMScheduler, which has its own noise schedule with times between 0 and 1; and the EDM, SCM, consistency, UnCLIP,
+Piflow and Helios schedulers, which belong to models trained for them and are used there by `sampler=default`.
 """
 
 from __future__ import annotations
@@ -17,75 +17,76 @@ from typing import Any
 
 
 class Sigmas(Enum):
-    """How the noise levels of the steps are spaced."""
+    """Spacing of the noise levels over the steps."""
 
     uniform = "uniform"
-    """Evenly in training time, with the model's shift."""
+    """Even in training time, with the model's shift."""
     karras = "karras"
     """Karras et al. 2022, https://arxiv.org/abs/2206.00364: more steps at low noise."""
     exponential = "exponential"
-    """Evenly in the logarithm."""
+    """Even in the logarithm of the noise level."""
     beta = "beta"
     """Quantiles of a beta distribution, https://arxiv.org/abs/2407.12173: more steps at both ends."""
 
 
 FLOW, DIFFUSION, COGVIDEOX = "flow", "diffusion", "cogvideox"
-"""Kinds of models, as `Family.schedule` says: flow matching; DDPM noise, epsilon or v predicted; the same with the
-shifted noise of CogVideoX, which only its own schedulers know."""
+"""Kinds of models, as in `Family.schedule`: flow matching; DDPM noise with epsilon or v prediction; and CogVideoX,
+whose shifted DDPM noise only its own schedulers support."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A key of a sampler."""
+    """One option of a sampler."""
 
     type: Any
     default: Any
     kinds: tuple[str, ...] = (FLOW, DIFFUSION, COGVIDEOX)
-    """Models on which it can take effect."""
+    """Kinds of models on which it takes effect."""
     allowed: tuple[Any, ...] = ()
-    """Values; empty: any number in `least` and above."""
+    """Allowed values; empty: any number from `minimum` up."""
     minimum: float = 0.0
     exclusive: bool = False
-    """Whether `least` itself is out."""
+    """Whether `minimum` itself is not allowed."""
 
 
 SHIFT = Option(type=float | None, default=None, kinds=(FLOW,), exclusive=True)
-"""One fixed shift of the noise levels for every image size; null: the model's own, also where it depends on the
-size. Higher: more steps at high noise."""
+"""A fixed shift of the noise levels for every image size; null: the model's own, which may depend on the size. A higher
+shift spends more steps at high noise."""
 
 STOCHASTIC = Option(type=bool, default=False, kinds=(FLOW,), allowed=(False, True))
-"""Jump to the predicted image and add fresh noise each step, instead of following the flow."""
+"""Jump to the predicted image and add fresh noise in each step, instead of following the flow."""
 
 ORDER = Option(type=int, default=2, allowed=(2, 3))
-"""Order of the solver."""
+"""Order of the multistep solver."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """One sampler."""
+    """One sampler: its diffusers classes, its options, and what the rules need to know about it."""
 
     about: str
+    """What it does, in one line."""
     classes: dict[str, str]
-    """Kind of model -> class in diffusers."""
+    """Kind of model -> class name in diffusers."""
     spacing_kinds: tuple[str, ...] = ()
-    """Kinds of models on which `sigmas` can be chosen."""
+    """Kinds of models on which the option `sigmas` exists."""
     options: dict[str, Option] = field(default_factory=dict)
-    """Its keys, beside `sigmas`, and `shift` where it steps flow models."""
+    """Its own options. `sigmas` is added for `spacing_kinds`, and `shift` where it steps flow models."""
     fixed: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the class that make it this sampler."""
+    """Class arguments that make it this sampler."""
     noise: bool | str = False
-    """Whether steps draw fresh noise; a name: if that option says so."""
+    """Whether each step draws fresh noise; a name: if that option is set."""
     calls_per_step: int = 1
-    """Of the denoiser in a step, as `steps` counts them."""
+    """Denoiser calls in each step."""
     extra_calls: int = 0
-    """Of the denoiser in a generation, beside those: -1 where the last step is one call; 1 where the second is two."""
+    """Denoiser calls on top, per generation: -1 where the last step needs one less, 1 where the second has two."""
     max_steps: dict[str, int] = field(default_factory=dict)
-    """Kind of models -> how many steps it has there at most."""
+    """Kind of model -> the most steps it can take there."""
     not_from_image: tuple[str, ...] = ()
-    """Kinds of models on which it cannot start from an image: diffusers' pipelines of flow models take the calls of
-    the denoiser for steps there, and would skip too many."""
+    """Kinds of models on which it cannot start from an image: diffusers' flow pipelines count denoiser calls as steps
+    there, and would skip too many."""
     distilled: str = ""
-    """What weights it needs to have been distilled for; empty: none."""
+    """The kind of distillation that the weights need; empty: none."""
 
 
 def _dpmpp(about: str, order: int, *, sde: bool = False, kind: str = "DPMSolverMultistepScheduler") -> Sampler:
@@ -108,14 +109,14 @@ SAMPLERS: dict[str, Sampler] = {
         noise="stochastic",
     ),
     "euler_ancestral": Sampler(
-        about="Euler to a lower noise level than wanted, then fresh noise up to it",
+        about="Euler to below the next noise level, then fresh noise up to it",
         classes={FLOW: "LTXEulerAncestralRFScheduler", DIFFUSION: "EulerAncestralDiscreteScheduler"},
         spacing_kinds=(FLOW,),
         options={"eta": Option(type=float, default=1.0, kinds=(FLOW,))},
         noise=True,
     ),
     "heun": Sampler(
-        about="Heun's method: a step of Euler, corrected at its end; two calls of the denoiser",
+        about="Heun's method: an Euler step, corrected at its end; two denoiser calls a step",
         classes={FLOW: "FlowMatchHeunDiscreteScheduler", DIFFUSION: "HeunDiscreteScheduler"},
         spacing_kinds=(FLOW, DIFFUSION),
         calls_per_step=2,
@@ -123,14 +124,14 @@ SAMPLERS: dict[str, Sampler] = {
         not_from_image=(FLOW,),
     ),
     "dpm2": Sampler(
-        about="DPM2, a step by way of its middle, as in k-diffusion; two calls of the denoiser",
+        about="DPM2, a midpoint step, as in k-diffusion; two denoiser calls a step",
         classes={DIFFUSION: "KDPM2DiscreteScheduler"},
         spacing_kinds=(DIFFUSION,),
         calls_per_step=2,
         extra_calls=-1,
     ),
     "dpm2_ancestral": Sampler(
-        about="DPM2 with fresh noise each step",
+        about="DPM2 with fresh noise in each step",
         classes={DIFFUSION: "KDPM2AncestralDiscreteScheduler"},
         spacing_kinds=(DIFFUSION,),
         noise=True,
@@ -147,7 +148,9 @@ SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m_sde": _dpmpp("the stochastic DPM-Solver++ of order 2, multistep", 2, sde=True),
     "dpmpp_3m_sde": _dpmpp("the stochastic DPM-Solver++ of order 3, multistep", 3, sde=True),
     "dpmpp_2s": _dpmpp(
-        "DPM-Solver++ of order 2: steps of order 1 and 2 in turn", 2, kind="DPMSolverSinglestepScheduler"
+        "DPM-Solver++ of order 2, singlestep: alternating steps of order 1 and 2",
+        2,
+        kind="DPMSolverSinglestepScheduler",
     ),
     "deis": Sampler(
         about="DEIS, an exponential integrator, https://arxiv.org/abs/2204.13902",
@@ -157,7 +160,7 @@ SAMPLERS: dict[str, Sampler] = {
         fixed={"algorithm_type": "deis", "solver_type": "logrho"},
     ),
     "unipc": Sampler(
-        about="UniPC, a predictor and corrector of higher order, https://arxiv.org/abs/2302.04867",
+        about="UniPC, a higher-order predictor-corrector, https://arxiv.org/abs/2302.04867",
         classes={FLOW: "UniPCMultistepScheduler", DIFFUSION: "UniPCMultistepScheduler"},
         spacing_kinds=(FLOW, DIFFUSION),
         options={"order": ORDER},
@@ -176,18 +179,18 @@ SAMPLERS: dict[str, Sampler] = {
         noise="eta",
     ),
     "ddpm": Sampler(
-        about="DDPM's own stochastic step, for many steps, https://arxiv.org/abs/2006.11239",
+        about="the stochastic step of DDPM, for many steps, https://arxiv.org/abs/2006.11239",
         classes={DIFFUSION: "DDPMScheduler"},
         noise=True,
     ),
     "pndm": Sampler(
-        about="PNDM (PLMS), https://arxiv.org/abs/2202.09778; the second step is taken twice",
+        about="PNDM (PLMS), https://arxiv.org/abs/2202.09778; the second step needs two denoiser calls",
         classes={DIFFUSION: "PNDMScheduler"},
         fixed={"skip_prk_steps": True},
         extra_calls=1,
     ),
     "lcm": Sampler(
-        about="steps of a latent consistency model, https://arxiv.org/abs/2310.04378",
+        about="the step of latent consistency models, https://arxiv.org/abs/2310.04378",
         classes={FLOW: "FlowMatchLCMScheduler", DIFFUSION: "LCMScheduler"},
         spacing_kinds=(FLOW,),
         noise=True,
@@ -195,7 +198,7 @@ SAMPLERS: dict[str, Sampler] = {
         distilled="consistency",
     ),
     "tcd": Sampler(
-        about="steps of trajectory consistency distillation, https://arxiv.org/abs/2402.19159",
+        about="the step of trajectory consistency distillation, https://arxiv.org/abs/2402.19159",
         classes={DIFFUSION: "TCDScheduler"},
         options={"eta": Option(type=float, default=0.3, kinds=(DIFFUSION,))},
         noise="eta",
@@ -203,7 +206,7 @@ SAMPLERS: dict[str, Sampler] = {
         distilled="trajectory consistency",
     ),
     "cogvideox_dpm": Sampler(
-        about="the DPM-Solver++ of CogVideoX, stochastic",
+        about="the stochastic DPM-Solver++ of CogVideoX",
         classes={COGVIDEOX: "CogVideoXDPMScheduler"},
         noise=True,
     ),

@@ -1,4 +1,4 @@
-"""The stages a graph is made of, one file each. Importing this package registers them and imports no torch."""
+"""The stages that a graph is made of: load, encode, denoise, decode and others, one file each. Imports no torch."""
 
 from . import decode as decode
 from . import denoise as denoise

@@ -1,9 +1,9 @@
-"""Denoises: the stage that acceleration is about, and the one that is timed."""
+"""The stage `denoise`: noise and embeddings to latents. This is what acceleration is about, and what is timed."""
 
 from __future__ import annotations
 
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
@@ -12,49 +12,60 @@ from ..caching.engine import Observer
 from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
-from ..models.family import task_of
-from .generate import Generation, ImageRequest, generate
+from .generate import Generation, generate
+from .image_request import ImageRequest, build_requests
 from .interface import stage
 
+if TYPE_CHECKING:
+    import torch
+
 PROCESS = uuid4().hex
-"""Says of two timings whether one process took them."""
+"""Recorded with each timing: tells whether two timings were taken by the same process."""
 
 
 def denoise_batch(
     options: DenoiseOptions, inputs: list[dict[str, Any]], observer: Observer | None = None
 ) -> list[Latents]:
-    """The stage for several samples: images of one form are denoised `batch_size` at a time.
+    """Denoises several samples, `batch_size` images of the same shape at a time.
 
-    A batch is always full, the last one with copies of its last image: the same shapes, and so the same arithmetic,
-    whoever the neighbours are and whatever the store already had.
+    A batch is always full; the last one is filled up with copies of its last image. So the shapes, and with them the
+    rounding, of an image are the same whatever else is in its batch and whatever the store already holds.
+
+    Args:
+        options: of the stage.
+        inputs: the stage's inputs by name, for each sample.
+        observer: see `denoise`.
+
+    Returns:
+        The latents of each sample, in the order of `inputs`.
     """
     import torch
 
-    jobs: dict[str, list[ImageRequest]] = {}
-    for index, given in enumerate(inputs):
-        for job in _build_requests(options, index, **given):
-            jobs.setdefault(job.batch_key, []).append(job)
+    requests: dict[str, list[ImageRequest]] = {}
+    for index, sample_inputs in enumerate(inputs):
+        for request in build_requests(options, index, **sample_inputs):
+            requests.setdefault(request.batch_key, []).append(request)
     pipeline = inputs[0]["pipeline"]
-    made: list[list[Latents]] = [[] for _ in inputs]
+    latents_by_sample: list[list[Latents]] = [[] for _ in inputs]
     with torch.inference_mode():
-        for alike in jobs.values():
-            for first in range(0, len(alike), options.batch_size):
-                batch = alike[first : first + options.batch_size]
-                for job, latents in zip(batch, _generate_batch(options, pipeline, batch, observer), strict=True):
-                    made[job.sample].append(latents)
-    return [_concatenate(options, parts) for parts in made]
+        for group in requests.values():
+            for first in range(0, len(group), options.batch_size):
+                batch = group[first : first + options.batch_size]
+                for request, latents in zip(batch, _generate_batch(options, pipeline, batch, observer), strict=True):
+                    latents_by_sample[request.sample].append(latents)
+    return [_concatenate(options, parts) for parts in latents_by_sample]
 
 
 @stage(
     "denoise",
     options=DenoiseOptions,
-    # Numbers that were filled in are in the options themselves.
+    # The values that a calibration fills in are themselves among the options.
     ignores=("cache.calibration", "cache.calibrated_for"),
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,
 )
-def denoise(
+def denoise(  # noqa: PLR0913 (the inputs of the stage, as graphs wire them)
     options: DenoiseOptions,
     observer: Observer | None = None,
     *,
@@ -65,134 +76,104 @@ def denoise(
     latents: LatentGrid | None = None,
     mask: Images | None = None,
 ) -> Latents:
-    """Noise and embeddings -> latents, with the cache strategy attached.
+    """Denoises noise, or a noised image, to latents with the chosen sampler and cache strategy.
 
-    Without `image` and `latents` from pure noise. With one of them from that image, noised as far as `strength` says;
-    its size is the result's, but in video models, which take it as their first frame. With a `mask` too, only what is
-    white in it is painted anew. Of several images each is denoised, with seeds that count up.
+    Without `image` and `latents` it starts from pure noise. With one of them it starts from that image, noised to
+    `strength`; the result has the image's size (video models take the image as their first frame instead). Each of
+    several images is denoised, with seeds that count up.
 
-    Every generation starts from a clean strategy state. The first ones of a setting in this process are the warm-up:
-    whole generations, not counted.
+    Every generation starts with a clean cache state. The first generations with a setting in this process are the
+    warm-up: complete generations that are not timed.
 
     Args:
+        options: steps, size, sampler, cache and how to time them.
         observer: sees every computed call of the denoiser; calibration records with it. A graph passes none.
+        pipeline: the loaded model.
+        embeddings: of the prompt.
+        sample: its seed and prompt.
+        image: pixels to start from.
+        latents: latents to start from, instead of an image.
+        mask: only where it is white is the image repainted.
 
     Raises:
         RunError: the latents are not finite.
     """
-    given = {"pipeline": pipeline, "embeddings": embeddings, "sample": sample}
-    return denoise_batch(options, [given | {"image": image, "latents": latents, "mask": mask}], observer)[0]
-
-
-def _build_requests(
-    options: DenoiseOptions,
-    index: int,
-    *,
-    pipeline: Pipeline,
-    embeddings: Embeddings,
-    sample: Sample,
-    **start: Any,
-) -> list[ImageRequest]:
-    """One for each image that the sample asks for."""
-    tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
-    return [
-        ImageRequest(sample=index, embeddings=tensors, seed=sample.seed + shift, start=one, prompt=sample.prompt)
-        for shift, one in enumerate(_find_starts(options, pipeline, **start))
-    ]
-
-
-def _find_starts(
-    options: DenoiseOptions,
-    pipeline: Pipeline,
-    image: Images | None = None,
-    latents: LatentGrid | None = None,
-    mask: Images | None = None,
-) -> list[dict[str, Any]]:
-    """What each generation starts from, as values of `Wanted`: one for every image given, one empty for none."""
-    given: dict[str, Any] = {name: value for name, value in (("image", image), ("latents", latents)) if value}
-    if len(given) > 1:
-        raise RunError("denoise: image and latents are both wired to it; one is what it starts from")
-    if not given:
-        return [{}]
-    task = task_of(pipeline.family.kind, given | ({"mask": mask} if mask else {}))
-    if latents:
-        size = latents.data["size"]
-        return [
-            {"task": task, "strength": options.strength, "image": one[None].to(pipeline.device), **size}
-            for one in latents.tensors["latents"]
-        ]
-    pil_images = image.as_pil() if image else []
-    if task == "image_to_video":
-        return [{"task": task, "image": pil_image} for pil_image in pil_images]
-    masks = mask.as_pil() if mask else [None] * len(pil_images)
-    return [
-        {"task": task, "strength": options.strength, "image": pil_image, "mask": white}
-        | {"width": pil_image.width, "height": pil_image.height}
-        for pil_image, white in zip(pil_images, masks * (len(pil_images) if len(masks) == 1 else 1), strict=True)
-    ]
+    inputs = {"pipeline": pipeline, "embeddings": embeddings, "sample": sample}
+    return denoise_batch(options, [inputs | {"image": image, "latents": latents, "mask": mask}], observer)[0]
 
 
 def _generate_batch(
-    options: DenoiseOptions, pipeline: Pipeline, jobs: list[ImageRequest], observer: Observer | None
+    options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest], observer: Observer | None
 ) -> list[Latents]:
-    """Latents of jobs of one form, with warm-up and repeats, and what happened on the way."""
-    begun = time()
-    full = jobs + jobs[-1:] * (options.batch_size - len(jobs))
-    setting = repr((options, jobs[0].batch_key))
-    warm: list[Generation] = []
+    """Runs the warm-up and the timed generations of one batch; the latents of each request, with its measurements."""
+    began = time()
+    full_batch = requests + requests[-1:] * (options.batch_size - len(requests))
+    setting = repr((options, requests[0].batch_key))
+    warmups: list[Generation] = []
     if setting not in pipeline.warmed:
-        decides = options.cache.criterion is not None
+        has_criterion = options.cache.criterion is not None
         for number in range(options.warmup):
-            counts = decides and number == 0
-            warm.append(generate(options, pipeline, full, "warm-up", count_flops=counts, observer=observer))
-        pipeline.warmed[setting] = next((run.flops for run in warm if run.flops), flops.NO_WARMUP)
-    runs = [generate(options, pipeline, full, observer=observer) for _ in range(options.repeats)]
-    when = {"timed_by": PROCESS, "timed_at": [begun, time()]}
-    made = [_build_latents(position, jobs, warm, runs, pipeline, setting) for position in range(len(jobs))]
-    return [Latents(tensors=one.tensors, data={**one.data, **when}) for one in made]
+            count = has_criterion and number == 0
+            warmups.append(generate(options, pipeline, full_batch, "warm-up", count_flops=count, observer=observer))
+        pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
+    runs = [generate(options, pipeline, full_batch, observer=observer) for _ in range(options.repeats)]
+    timed = {"timed_by": PROCESS, "timed_at": [began, time()]}
+    latents = [
+        _build_latents(position, requests, warmups, runs, pipeline, setting) for position in range(len(requests))
+    ]
+    return [Latents(tensors=part.tensors, data={**part.data, **timed}) for part in latents]
 
 
 def _build_latents(
     position: int,
-    jobs: list[ImageRequest],
-    warm: list[Generation],
+    requests: list[ImageRequest],
+    warmups: list[Generation],
     runs: list[Generation],
     pipeline: Pipeline,
     setting: str,
 ) -> Latents:
-    """One image's part of the generations; of their times its share: copies that fill a batch take none."""
+    """The latents of one request of a batch, with its share of the times.
+
+    Times are divided by the number of requests: the copies that fill a batch have no share.
+    """
     import torch
 
-    job, count = jobs[position], len(jobs)
-
-    def own(generated: Generation) -> dict[str, Any]:
-        if len(generated.tensors["latents"]) == 1:
-            return generated.tensors
-        return {name: tensor[position : position + 1] for name, tensor in generated.tensors.items()}
-
-    result, last = own(runs[-1]), runs[-1]
-    latents = result["latents"]
+    last, count = runs[-1], len(requests)
+    tensors = _select_image(last, position)
+    latents = tensors["latents"]
     if not torch.isfinite(latents).all():
         way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
-        raise RunError(f"the latents of {job.prompt!r} are not finite (NaN or infinity); {way_out}")
-    spread = [float((latents - own(other)["latents"]).abs().max()) for other in (*warm, *runs[:-1])]
+        prompt = requests[position].prompt
+        raise RunError(f"the latents of {prompt!r} are not finite (NaN or infinity); {way_out}")
+    repeats = [_select_image(run, position)["latents"] for run in (*warmups, *runs[:-1])]
+    spread = [float((latents - repeated).abs().max()) for repeated in repeats]
     cache = last.trace.build_evidence(position)
     if cache is not None:
         cache |= build_flops_evidence(pipeline.warmed[setting], last.trace, position)
     data = {
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
-        "first_call": warm[0].seconds / count if warm else None,
-        # The same generation again: 0 where the machine repeats itself, null where it was not asked to.
+        "first_call": warmups[0].seconds / count if warmups else None,
+        # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
         "engaged": {"cache": cache, **pipeline.engaged},
     }
-    return Latents(tensors=result, data=data)
+    return Latents(tensors=tensors, data=data)
+
+
+def _select_image(generation: Generation, position: int) -> dict[str, torch.Tensor]:
+    """The tensors of one image of a batch."""
+    if len(generation.tensors["latents"]) == 1:
+        return generation.tensors
+    return {name: tensor[position : position + 1] for name, tensor in generation.tensors.items()}
 
 
 def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
-    """Latents of all the images of one sample: times added up, steps in a row. None at all: an empty batch."""
+    """Joins the latents of all images of one sample: adds up times, numbers the steps in a row.
+
+    A sample without images (a detector found nothing to refine) gets an empty batch.
+    """
     import torch
 
     if len(parts) == 1:
@@ -201,20 +182,20 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         size = {name: getattr(options, name) for name in ("width", "height", "num_frames")}
         return Latents(tensors={"latents": torch.empty(0)}, data={"size": size})
     data = [part.data for part in parts]
-    first = [one["first_call"] for one in data if one["first_call"] is not None]
-    spread = [one["spread"] for one in data if one["spread"] is not None]
-    steps = [step for one in data for step in one["steps"]]
+    first_calls = [part["first_call"] for part in data if part["first_call"] is not None]
+    spreads = [part["spread"] for part in data if part["spread"] is not None]
+    steps = [step for part in data for step in part["steps"]]
     names = parts[0].tensors
     return Latents(
         tensors={name: torch.cat([part.tensors[name] for part in parts]) for name in names},
         data={
             **data[0],
-            "seconds": [sum(both) for both in zip(*(one["seconds"] for one in data), strict=True)],
-            # Begin and end of all of it.
+            "seconds": [sum(seconds) for seconds in zip(*(part["seconds"] for part in data), strict=True)],
+            # From the start of the first to the end of the last.
             "timed_at": [data[0]["timed_at"][0], data[-1]["timed_at"][1]],
-            "first_call": sum(first) if first else None,
-            "spread": max(spread, default=None),
+            "first_call": sum(first_calls) if first_calls else None,
+            "spread": max(spreads, default=None),
             "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
-            "engaged": {**data[0]["engaged"], "cache": merge_evidence([one["engaged"]["cache"] for one in data])},
+            "engaged": {**data[0]["engaged"], "cache": merge_evidence([part["engaged"]["cache"] for part in data])},
         },
     )

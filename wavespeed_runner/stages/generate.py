@@ -1,7 +1,9 @@
-"""One generation: several images denoised together, with sampler and cache strategy, timed step by step."""
+"""One generation: a batch of images denoised together, with sampler and cache strategy, timed step by step."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -9,120 +11,132 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
 from ..caching.flops import Flops, count_generation_flops, record_calls
+from ..metrics.timing import StepClock, wait_for_device
 from ..models.family import Family, Wanted
 from ..models.pipeline_call import denoise, for_task, watched
 from ..registry import implementation_of
 from ..samplers.noise_levels import count_calls, read_noise_levels
+from .image_request import ImageRequest
 
 if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
     from ..caching.engine import Observer
     from ..config.denoise_options import DenoiseOptions
+    from ..config.schema import SamplerConfig
 
 SIZE = ("width", "height", "num_frames")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRequest:
-    """One image to be denoised."""
-
-    sample: int
-    """Which of the samples it belongs to."""
-    embeddings: dict[str, Any]
-    """On the pipeline's device; each a batch of one."""
-    seed: int
-    start: dict[str, Any]
-    """What it starts from, as values of `Wanted`; empty for pure noise."""
-    prompt: str = ""
-
-    @property
-    def batch_key(self) -> str:
-        """Jobs of one form can be denoised together."""
-        shapes = {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in self.embeddings.items()}
-        # An image, be it PIL's or a tensor, must be of the same kind and size.
-        images = {name: getattr(self.start.get(name), "size", None) for name in ("image", "mask")}
-        images = {name: size() if callable(size) else size for name, size in images.items()}
-        values = {name: value for name, value in self.start.items() if name not in images}
-        return repr((sorted(shapes.items()), images, sorted(values.items())))
+"""Options that set the size of an image or video."""
 
 
 @dataclass(kw_only=True)
 class Generation:
-    """What one generation gave."""
+    """The result of one generation."""
 
-    tensors: dict[str, Any]
-    """What the family's `outputs` gives: latents of all jobs."""
-    size: dict[str, Any]
-    """Width, height, num_frames in pixels."""
+    tensors: dict[str, torch.Tensor]
+    """What the family's `outputs` returns: the latents of all requests."""
+    size: dict[str, int | None]
+    """Width and height in pixels, and num_frames (None for images)."""
     seconds: float
     trace: Trace
+    """What the cache strategy did in each step."""
     step_seconds: list[float]
     flops: Flops | None = None
-    """What its calls of the denoiser take; None: not asked for."""
+    """FLOPs of its denoiser calls; None: not counted."""
 
 
 def generate(
     options: DenoiseOptions,
     pipeline: Pipeline,
-    jobs: list[ImageRequest],
+    requests: list[ImageRequest],
     note: str = "",
     *,
     count_flops: bool = False,
     observer: Observer | None = None,
 ) -> Generation:
-    """Denoises jobs of one form together.
+    """Denoises a batch of images: puts the sampler in place, attaches the cache strategy, calls the pipeline.
 
-    All noise comes from each job's own generator, on the CPU, so that a seed means the same on every device and
-    whatever the neighbours are. count_flops: for a warm-up; the denoiser is called once more afterwards. observer: sees
-    every computed call of the denoiser; calibration records with it.
+    All noise comes from a CPU generator for each request, so a seed means the same on every device and in every batch.
+
+    Args:
+        options: of the denoising stage.
+        pipeline: afterwards it is as before, with its own scheduler and nothing attached.
+        requests: with equal `batch_key`.
+        note: shown beside the progress bar.
+        count_flops: also count FLOPs, with one more call of the denoiser afterwards; for a warm-up.
+        observer: sees every computed call of the denoiser; calibration records with it.
     """
-    from ..metrics.timing import StepClock, wait_for_device
+    family, device = pipeline.family, pipeline.device
+    wanted = _build_call(options, pipeline, requests)
+    embeddings = _concatenate([request.embeddings for request in requests])
+    clock = StepClock(device)
 
-    pipe, family = pipeline.pipe, pipeline.family
-    wanted, embeddings = _build_call(options, pipeline, jobs), _concatenate([job.embeddings for job in jobs])
-    schedule = pipe.scheduler
-    pipe.scheduler = implementation_of("sampler", options.sampler)(pipe, options.sampler)
-    label = f"{options.cache.name if options.cache.name != 'none' else 'no cache'}{f' ({note})' if note else ''}"
-    pipe.set_progress_bar_config(disable=None, desc=label, leave=False)
-    clock = StepClock(pipeline.device)
-    try:
-        called = for_task(pipe, family, wanted.task)
+    def on_step() -> None:
+        clock.tick()
+        trace.end_step()
 
-        names = [name for name in (family.denoiser, family.denoiser_2) if name]
-        denoisers = [part for name in names if (part := getattr(called, name, None))]
-        run = build_run(called, family, wanted, len(jobs))
+    with _use_sampler(pipeline.pipe, options.sampler):
+        _label_progress_bar(pipeline.pipe, options, note)
+        pipe = for_task(pipeline.pipe, family, wanted.task)
+        denoisers = _find_denoisers(pipe, family)
+        info = build_generation_info(pipe, family, wanted, len(requests))
         with (
-            attach_strategy(denoisers, family.blocks, options.cache, run, observer=observer) as trace,
+            attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
+            watched(pipe.scheduler, wanted.generator, on_step),
         ):
-
-            def on_step() -> None:
-                clock.tick()
-                trace.end_step()
-
-            with watched(called.scheduler, wanted.generator, on_step):
-                wait_for_device(pipeline.device)
-                began = perf_counter()
-                clock.start()
-                made = denoise(family, called, pipeline.model, embeddings, wanted)
-                wait_for_device(pipeline.device)
-                seconds = perf_counter() - began
+            wait_for_device(device)
+            began = perf_counter()
+            clock.start()
+            tensors = denoise(family, pipe, pipeline.model, embeddings, wanted)
+            wait_for_device(device)
+            seconds = perf_counter() - began
         flops = None
         if count_flops:
             flops = count_generation_flops(calls, family.blocks, options.cache)
-            called.maybe_free_model_hooks()  # offloaded models leave the device again, as after any call
+            pipe.maybe_free_model_hooks()  # counting has put offloaded models back on the device
+    return Generation(
+        tensors=tensors,
+        size={name: getattr(wanted, name) for name in SIZE},
+        seconds=seconds,
+        trace=trace,
+        step_seconds=clock.seconds(),
+        flops=flops,
+    )
+
+
+@contextmanager
+def _use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[None]:
+    """Gives the pipeline the chosen sampler's scheduler, and its own one back at the end."""
+    own_scheduler = pipe.scheduler
+    pipe.scheduler = implementation_of("sampler", options)(pipe, options)
+    try:
+        yield
     finally:
-        pipe.scheduler = schedule
-    size = {name: getattr(wanted, name) for name in SIZE}
-    return Generation(tensors=made, size=size, seconds=seconds, trace=trace, step_seconds=clock.seconds(), flops=flops)
+        pipe.scheduler = own_scheduler
 
 
-def build_run(called: Any, family: Family, wanted: Wanted, images: int) -> GenerationInfo:
-    """The generation as cache strategies see it."""
+def _label_progress_bar(pipe: DiffusionPipeline, options: DenoiseOptions, note: str) -> None:
+    cache = options.cache.name if options.cache.name != "none" else "no cache"
+    pipe.set_progress_bar_config(disable=None, desc=f"{cache} ({note})" if note else cache, leave=False)
+
+
+def _find_denoisers(pipe: DiffusionPipeline, family: Family) -> list[torch.nn.Module]:
+    names = [name for name in (family.denoiser, family.denoiser_2) if name]
+    return [module for name in names if (module := getattr(pipe, name, None))]
+
+
+def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: Wanted, images: int) -> GenerationInfo:
+    """Describes a generation to the cache strategy: its steps, noise levels, and how its tokens lie in the image.
+
+    Steps, sigmas and timesteps are functions, because the schedule is set only once the pipeline runs.
+    """
     size = (wanted.width, wanted.height, wanted.num_frames)
     return GenerationInfo(
-        steps=lambda: count_calls(called),
-        sigmas=lambda: read_noise_levels(called.scheduler)[-count_calls(called) :],
-        timesteps=lambda: called.scheduler.timesteps[-count_calls(called) :].tolist(),
+        steps=lambda: count_calls(pipe),
+        sigmas=lambda: read_noise_levels(pipe.scheduler)[-count_calls(pipe) :],
+        timesteps=lambda: pipe.scheduler.timesteps[-count_calls(pipe) :].tolist(),
         images=images,
         flow=family.schedule == "flow",
         channel_axis=2 if family.schedule == "cogvideox" else 1,
@@ -130,40 +144,46 @@ def build_run(called: Any, family: Family, wanted: Wanted, images: int) -> Gener
     )
 
 
-def _build_call(options: DenoiseOptions, pipeline: Pipeline, jobs: list[ImageRequest]) -> Wanted:
-    """What the pipeline is called for. One job gives plain values, several give lists."""
+def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> Wanted:
+    """What the pipeline is called with: plain values for one request, lists for several."""
     import torch
 
-    generators = [torch.Generator("cpu").manual_seed(job.seed) for job in jobs]
-    given: dict[str, Any] = {name: getattr(options, name) for name in SIZE}
-    given |= {"task": "text_to_video" if pipeline.family.kind == "video" else "text_to_image", **jobs[0].start}
+    generators = [torch.Generator("cpu").manual_seed(request.seed) for request in requests]
+    values: dict[str, Any] = {name: getattr(options, name) for name in SIZE}
+    values |= {"task": "text_to_video" if pipeline.family.kind == "video" else "text_to_image", **requests[0].start}
     for name in ("image", "mask"):
-        several: list[Any] = [job.start.get(name) for job in jobs]
-        if isinstance(several[0], torch.Tensor):
-            given[name] = torch.cat(several)
-        elif several[0] is not None and len(several) > 1:
-            given[name] = several
+        images: list[Any] = [request.start.get(name) for request in requests]
+        if isinstance(images[0], torch.Tensor):
+            values[name] = torch.cat(images)
+        elif images[0] is not None and len(images) > 1:
+            values[name] = images
     return Wanted(
         steps=options.steps,
         guidance_scale=options.guidance_scale,
         generator=generators[0] if len(generators) == 1 else generators,
-        **given,
+        **values,
     )
 
 
-def _concatenate(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
-    """Embeddings of several images, one behind the other."""
+def _concatenate(embeddings: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Joins the embeddings of several images to one batch."""
     import torch
 
     if len(embeddings) == 1:
         return embeddings[0]
-    return {name: torch.cat([one[name] for one in embeddings]) for name in embeddings[0]}
+    return {name: torch.cat([tensors[name] for tensors in embeddings]) for name in embeddings[0]}
 
 
 def token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:
-    """(height, width) or (frames, height, width) of latents that lie in a sequence of so many tokens.
+    """The grid in which a sequence of tokens lies in the image: (height, width), or (frames, height, width).
 
-    size: width, height and number of frames in pixels. None where no grid of these proportions has so many tokens.
+    Args:
+        tokens: length of the sequence.
+        size: width, height and number of frames in pixels.
+        frame_multiple: frames of the video for each frame of the latents.
+
+    Returns:
+        None if no grid of the image's proportions has that many tokens.
     """
     width, height, num_frames = size
     frames = 1 if num_frames is None else (num_frames - 1) // frame_multiple + 1

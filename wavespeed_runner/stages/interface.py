@@ -3,8 +3,8 @@
     @stage("decode", options=DecodeOptions)
     def decode(options: DecodeOptions, *, pipeline: Pipeline, latents: Latents) -> Images: ...
 
-The keyword-only parameters are the stage's inputs, their annotations and the return annotation its types; an input
-with a default may be left out of the graph. Stages import torch inside their functions.
+The keyword-only parameters are the stage's inputs; their annotations and the return annotation are its types. An input
+with a default value is optional in a graph. Stages import torch inside their functions, so that planning stays light.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A registered stage, as the plan needs it."""
+    """A registered stage: its function, options, inputs and output. See `stage` for the other fields."""
 
     name: str
     function: Callable[..., Any]
     options: type
     inputs: dict[str, type]
     optional: frozenset[str]
+    """Inputs that a graph may leave out."""
     output: type
     pure: bool
     identity: Callable[[Any], Any] | None
@@ -37,7 +38,7 @@ class Stage:
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None
 
 
-def stage(
+def stage(  # noqa: PLR0913 (facts about a stage, given by name)
     name: str,
     *,
     options: type,
@@ -48,22 +49,24 @@ def stage(
     needs: dict[str, tuple[str, ...]] | None = None,
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None = None,
 ) -> Callable[[F], F]:
-    """Decorator that registers a stage.
+    """Decorator that registers a function as a stage.
 
     Args:
+        name: the name that graphs use.
         options: kw_only dataclass of its options.
-        pure: the output depends on options and inputs (and `identity`) alone, is a `values.Value`, and is kept in the
-            store. Otherwise it lives in the process: with an identity as long as the run (a loaded model), without
-            one it is made anew for every image, and nothing behind it is stored.
-        identity: options -> JSON data that also decides the output and is not in the options (what is in a file).
-        ignores: options, by dotted key, that do not decide the output, or that `identity` stands for.
-        timing: options that decide how the stage is timed, but not what it makes.
-        needs: option -> inputs; where none of them is wired, the option does not decide the output.
-        batch: (options, inputs of several samples by name) -> their outputs: the same as the function gives for each
-            alone, whatever the others are.
+        pure: the output depends only on options, inputs and `identity`, is an `artifacts.Value`, and is kept in the
+            store. The output of a stage that is not pure stays in the process: with an identity for the whole run (a
+            loaded model); without one it is computed anew for every image, and nothing after it is stored.
+        identity: options -> JSON data that also decides the output but is not in the options, such as what a file
+            contains.
+        ignores: options, as dotted keys, that do not decide the output, or that `identity` covers.
+        timing: options that decide how the stage is timed, but not its output.
+        needs: option -> inputs; the option decides the output only if one of these inputs is wired.
+        batch: (options, inputs by name of several samples) -> their outputs. For each sample it must return what the
+            function returns for it alone.
     """
 
-    def add(function: F) -> F:
+    def register_stage(function: F) -> F:
         hints = get_type_hints(function)
         parameters = inspect.signature(function).parameters.values()
         inputs = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -84,4 +87,4 @@ def stage(
         register("stage", name, options)(entry)
         return function
 
-    return add
+    return register_stage

@@ -1,4 +1,7 @@
-"""Loads the model. Not stored: a pipeline lives in the process, and is loaded only when something must be computed."""
+"""The stage `load`: loads the model and applies adapters and memory savers to it.
+
+Its output is not stored: a pipeline lives in the process, and is loaded only if something has to be computed.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from .interface import stage
 
 @dataclass(kw_only=True)
 class LoadOptions:
+    """Options of `load`."""
+
     model: ModelConfig = top_level("model")
     device: str = top_level("device")
     adapters: AdaptersConfig = top_level("adapters")
@@ -28,27 +33,27 @@ class LoadOptions:
 
 
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
-"""Where the weights come from is said by what they are; the rest are defaults of other stages' options."""
+"""Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
+others are defaults for the options of other stages."""
 
 
-def _weights(options: LoadOptions) -> list[str]:
-    """What the weights are: also those of another folder that a single-file checkpoint is completed from, and what is
-    loaded on top of them."""
-    model, learned = options.model, adapters.identify_adapters(options.adapters)
+def _identify_weights(options: LoadOptions) -> list[str]:
+    """Identifies all weights: the model's, those that complete a single-file checkpoint, and the adapters'."""
+    model, adapter_ids = options.model, adapters.identify_adapters(options.adapters)
     if model.init is not Init.pretrained:
-        return [model.init.value, *learned]
+        return [model.init.value, *adapter_ids]
     family = implementation_of("model", model)
     others = [completed_from(family, model), *(getattr(model, key) for key in family.elsewhere)]
-    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *learned]
+    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *adapter_ids]
 
 
-# Asked for every image of a plan; weights are not expected to change under a running process.
+# A plan asks for every image. Weights are not expected to change while a process runs.
 _identity = lru_cache(maxsize=8)(identity)
 
 
-@stage("load", options=LoadOptions, pure=False, identity=_weights, ignores=(*_NOT_IN_WEIGHTS, "adapters.path"))
+@stage("load", options=LoadOptions, pure=False, identity=_identify_weights, ignores=(*_NOT_IN_WEIGHTS, "adapters.path"))
 def load(options: LoadOptions) -> Pipeline:
-    """Builds or loads the pipeline and puts it on the device.
+    """Loads a model's diffusers pipeline, applies adapters and memory settings, and moves it to the device.
 
     Raises:
         RunError: no such device, no network, no access, or broken weights.
@@ -66,12 +71,12 @@ def load(options: LoadOptions) -> Pipeline:
     pipe = load_pipeline(family, options.model, device)
     assert isinstance(options.memory, memory.MemorySettings)
     settings = options.memory
-    appliers = {
+    apply_group = {
         "adapters": lambda pipe: adapters.apply_adapters(pipe, options.adapters),
         "memory": lambda pipe: memory.apply_memory(pipe, settings, device, dtype),
     }
     for step in ORDER:
-        if step.group in appliers:
-            pipe = appliers[step.group](pipe)
+        if step.group in apply_group:
+            pipe = apply_group[step.group](pipe)
     engaged = {"adapters": adapters.collect_evidence(pipe, options.adapters), "memory": memory.collect_evidence(pipe)}
     return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)

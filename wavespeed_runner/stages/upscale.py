@@ -1,4 +1,4 @@
-"""Enlarges images, or latents, for a second denoising at the larger size."""
+"""The stages `upscale` and `upscale_latents`: enlarge images or latents to denoise them again at the larger size."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from ..artifacts import Images, LatentGrid, Latents, Pipeline
 from ..errors import ConfigError, RunError
 from .interface import stage
 
-MOST = 8
-"""A larger scale is a mistyped one."""
+MAX_SCALE = 8
+"""A larger scale is taken for a typing mistake."""
 
 
 class Method(Enum):
+    """Filters for images; see PIL.Image.Resampling."""
+
     lanczos = "lanczos"
     bicubic = "bicubic"
     nearest = "nearest"
 
 
 class LatentMethod(Enum):
+    """Filters for latents; see torch.nn.functional.interpolate."""
+
     nearest = "nearest"
     bilinear = "bilinear"
     bicubic = "bicubic"
@@ -27,56 +31,62 @@ class LatentMethod(Enum):
 
 @dataclass(kw_only=True)
 class UpscaleOptions:
+    """Options of `upscale`."""
+
     scale: float = 2.0
-    """Of both sides; the result's are rounded to multiples that the model can take."""
+    """Factor for both sides; the result is rounded to sizes that the model can generate."""
     method: Method = Method.lanczos
 
     def __post_init__(self) -> None:
-        _check(self.scale)
+        """Raises ConfigError if the scale is out of range."""
+        _check_scale(self.scale)
 
 
 @dataclass(kw_only=True)
 class UpscaleLatentsOptions:
+    """Options of `upscale_latents`."""
+
     scale: float = 2.0
-    """As of `upscale`."""
+    """As in `upscale`."""
     method: LatentMethod = LatentMethod.bilinear
 
     def __post_init__(self) -> None:
-        _check(self.scale)
+        """Raises ConfigError if the scale is out of range."""
+        _check_scale(self.scale)
 
 
-def _check(scale: float) -> None:
-    if not 1 < scale <= MOST:
-        raise ConfigError(f"scale={scale}: above 1 and at most {MOST} is needed")
+def _check_scale(scale: float) -> None:
+    if not 1 < scale <= MAX_SCALE:
+        raise ConfigError(f"scale={scale}: above 1 and at most {MAX_SCALE} is needed")
 
 
 @stage("upscale", options=UpscaleOptions)
 def upscale(options: UpscaleOptions, *, pipeline: Pipeline, images: Images) -> Images:
-    """Images, enlarged."""
+    """Enlarges images by resampling their pixels."""
     import numpy as np
     from PIL import Image
 
     pixels = images.tensors["images"]
     count, height, width, _ = pixels.shape
-    size = _larger(pipeline, options.scale, width, height)
-    filter_ = Image.Resampling[options.method.name.upper()]
+    size = _find_target_size(pipeline, options.scale, width, height)
+    resampling = Image.Resampling[options.method.name.upper()]
     large = np.empty((count, size[1], size[0], 3), np.uint8)
     for index, image in enumerate(images.as_pil()):
-        large[index] = np.asarray(image.resize(size, filter_))
+        large[index] = np.asarray(image.resize(size, resampling))
     return Images(tensors={"images": large})
 
 
 @stage("upscale_latents", options=UpscaleLatentsOptions)
 def upscale_latents(options: UpscaleLatentsOptions, *, pipeline: Pipeline, latents: Latents) -> LatentGrid:
-    """Latents, laid out as an image is, enlarged: no way through pixels and back.
+    """Enlarges latents by interpolation, without decoding them.
 
-    Enlarged latents are no latents of an image: seams and blur stay unless the second denoising runs at a strength of
-    0.5 or more.
+    Interpolated latents are not the latents of an image: seams and blur stay unless the second denoising runs at a
+    strength of 0.5 or more.
     """
     from torch.nn.functional import interpolate
 
     width, height = (latents.data["size"][name] for name in ("width", "height"))
-    size = _larger(pipeline, options.scale, width, height)
+    size = _find_target_size(pipeline, options.scale, width, height)
     grid = pipeline.family.unpacked(pipeline.pipe, latents.tensors["latents"], width=width, height=height)
     target = (grid.shape[-2] * size[1] // height, grid.shape[-1] * size[0] // width)
     large = interpolate(grid, size=target, mode=options.method.value)
@@ -85,11 +95,11 @@ def upscale_latents(options: UpscaleLatentsOptions, *, pipeline: Pipeline, laten
     )
 
 
-def _larger(pipeline: Pipeline, scale: float, width: int, height: int) -> tuple[int, int]:
-    """(width, height) of the result.
+def _find_target_size(pipeline: Pipeline, scale: float, width: int, height: int) -> tuple[int, int]:
+    """The enlarged (width, height), rounded to multiples of what the model can generate.
 
     Raises:
-        RunError: rounded to the model's multiple it is the old size.
+        RunError: after rounding it is the old size.
     """
     multiple = pipeline.family.size_multiple
     size = round(width * scale / multiple) * multiple, round(height * scale / multiple) * multiple
