@@ -89,7 +89,7 @@ def test_a_video_of_another_program_is_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.mp4").write_bytes(b"hello")
     assert main(["replay", "x.mp4"]) == 2
-    assert "x.mp4: not a readable image or video: no MP4 video" in capsys.readouterr().err
+    assert "x.mp4: not a readable image or video: not an MP4 video" in capsys.readouterr().err
 
 
 def test_the_console_speaks_of_a_video(finished_video: Finished, capsys: pytest.CaptureFixture[str]) -> None:

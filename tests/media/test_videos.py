@@ -74,7 +74,7 @@ def test_the_digest_is_that_of_the_file_and_nothing_else_is_left(tmp_path: Path)
     "frames", [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3))]
 )
 def test_what_is_no_video_is_refused(tmp_path: Path, frames: Any) -> None:
-    with pytest.raises(ValueError, match=r"uint8 \(frames, height, width, 3\) wanted"):
+    with pytest.raises(ValueError, match=r"uint8 \(frames, height, width, 3\) needed"):
         write_mp4(tmp_path / "x.mp4", frames, fps=8, metadata={})
     assert list(tmp_path.iterdir()) == []
 
@@ -82,7 +82,7 @@ def test_what_is_no_video_is_refused(tmp_path: Path, frames: Any) -> None:
 @pytest.mark.parametrize("raw", [b"", b"hello", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_mp4_cannot_be_read(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "x.mp4").write_bytes(raw)
-    with pytest.raises(OSError, match="no MP4 video"):
+    with pytest.raises(OSError, match="not an MP4 video"):
         read_metadata(tmp_path / "x.mp4")
 
 

@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "not an image that can be read"),
     "another format": (
         b"GIF89a\x01\x00\x01\x00\x00\xff\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x00;",
-        "no image",
+        "not an image",
     ),
 }
 

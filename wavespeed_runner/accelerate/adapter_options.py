@@ -1,4 +1,4 @@
-"""The typed keys of adapters. Several at once: `path` and what goes with it are lists of equal lengths."""
+"""Typed options of the config group `adapters`. For several adapters, `path` and its companions are lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..registry import register
 
 @dataclass(kw_only=True)
 class NoAdapters(AdaptersConfig):
-    """The model as it is."""
+    """The model without adapters."""
 
     name: str = "none"
     path: Any = None
@@ -23,20 +23,21 @@ class NoAdapters(AdaptersConfig):
 
 @dataclass(kw_only=True)
 class Lora(AdaptersConfig):
-    """Low-rank updates of weights, https://arxiv.org/abs/2106.09685. Several at once: lists of equal lengths."""
+    """LoRA, low-rank updates of weights, https://arxiv.org/abs/2106.09685. For several, give lists of equal length."""
 
     name: str = "lora"
     weight: Any = 1.0
-    """How strongly it acts: 0 is not at all, 1 as it was trained; one number, or one for each path."""
+    """Strength: 0 has no effect, 1 is as trained; one number, or one for each path."""
     file: Any = None
-    """Which file of a hub repository; null: pytorch_lora_weights.safetensors. One, or one for each path."""
+    """File in a hub repository; null: pytorch_lora_weights.safetensors. One, or one for each path."""
     component: Any = None
-    """`transformer_2`: into the second denoiser of models with two (Wan 2.2). Null: into the first, and the text
-    encoders that the file has updates of. One, or one for each path."""
+    """`transformer_2`: load into the second denoiser of a model with two (Wan 2.2). Null: into the first, and into the
+    text encoders that the file has updates for. One, or one for each path."""
     fuse: bool = False
-    """Add it to the model's weights once, instead of at every step: faster, and rounded to `model.dtype`."""
+    """Add it to the model's weights once instead of in every step: faster, but rounded to `model.dtype`."""
 
     def __post_init__(self) -> None:
+        """Raises ConfigError for lists of different lengths, or a weight that is no number."""
         _check_lengths(self, "weight", "file", "component")
         for weight in as_list(self.weight):
             if isinstance(weight, bool) or not isinstance(weight, int | float):
@@ -45,16 +46,17 @@ class Lora(AdaptersConfig):
 
 @dataclass(kw_only=True)
 class TextualInversion(AdaptersConfig):
-    """Learned tokens for the text encoder, https://arxiv.org/abs/2208.01618."""
+    """Textual inversion, learned tokens for the text encoder, https://arxiv.org/abs/2208.01618."""
 
     name: str = "textual_inversion"
     token: Any = None
     """The word in prompts that stands for all vectors of a file; null: the one that the file names. One, or one for
     each path."""
     file: Any = None
-    """Which file of a hub repository; null: learned_embeds.safetensors. One, or one for each path."""
+    """File in a hub repository; null: learned_embeds.safetensors. One, or one for each path."""
 
     def __post_init__(self) -> None:
+        """Raises ConfigError for lists of different lengths, or a token that is no word."""
         _check_lengths(self, "token", "file")
         for token in as_list(self.token):
             if token is not None and not (isinstance(token, str) and token.strip()):
@@ -67,30 +69,36 @@ register("adapters", "textual_inversion", TextualInversion)(None)
 
 
 def as_list(value: Any) -> list[Any]:
+    """A list of one or of several values."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _check_lengths(adapters: Any, *keys: str) -> None:
+def _check_lengths(adapters: AdaptersConfig, *keys: str) -> None:
+    """Refuses no path at all, and lists whose length is not the number of paths."""
     paths = as_list(adapters.path)
     if not paths:
-        raise ConfigError("adapters.path=[]: at least one is needed; adapters=none for none")
+        raise ConfigError("adapters.path=[]: at least one is needed; use adapters=none for none")
     for key in keys:
         value = getattr(adapters, key)
         if isinstance(value, list) and len(value) != len(paths):
             raise ConfigError(f"adapters.{key}={value}: {len(value)} values for {len(paths)} of adapters.path")
 
 
-def values_per_path(adapters: Any, key: str) -> list[Any]:
-    """The values of a key, one for each path."""
+def values_per_path(adapters: AdaptersConfig, key: str) -> list[Any]:
+    """The values of an option, one for each path: a single value is repeated."""
     values = as_list(getattr(adapters, key))
     return values * len(as_list(adapters.path)) if len(values) == 1 else values
 
 
 def fetch_file(path: str, file: str) -> Path:
-    """The local file, or that of a hub repository, at the commit that the store keys name.
+    """Returns a local file, or downloads one from a hub repository at the commit that is part of the store keys.
+
+    Args:
+        path: a local file, or a hub id.
+        file: the file in the hub repository.
 
     Raises:
-        RunError: it cannot be had or is damaged.
+        RunError: it cannot be downloaded or is damaged.
     """
     local = checkpoint.local(path)
     if local is not None:

@@ -1,14 +1,14 @@
-"""Adapters: what is learned on top of a model and changes what it draws, so the reference has it too.
+"""Adapters: LoRA and textual inversion, checked before the run and applied to the loaded pipeline.
 
-Loading, weighing and fusing are diffusers' and PEFT's own; see
-https://huggingface.co/docs/diffusers/using-diffusers/loading_adapters. Added here: files that cannot be loaded, or of
-which a part finds no place in the model, are errors.
+They change what the model generates, so the reference has them too. diffusers and PEFT load, weight and fuse them, see
+https://huggingface.co/docs/diffusers/using-diffusers/loading_adapters. Added here: it is an error if a file cannot be
+loaded, or if any weight in it matches nothing in the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
@@ -16,49 +16,58 @@ from ..models.weights import checkpoint
 from . import lora, textual_inversion
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
 
 
 def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> None:
-    """Refuses, before anything is loaded, a file that is not there, is a pickle or is damaged, and a token that is in
-    none of the texts.
+    """Checks adapter files before anything is loaded: missing, pickled or damaged files and unused tokens are refused.
 
-    texts: prompts of the run, negative ones too; None where they are not to be looked at.
+    Args:
+        adapters: the options.
+        texts: prompts and negative prompts of the run, one of which must contain each token; None: do not check.
 
     Raises:
         ConfigError: names the path.
     """
     if adapters.name == "none":
         return
-    for path, name in zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True):
-        where = f"adapters.path={path}"
-        if not isinstance(path, str):
-            raise ConfigError(f"{where}: {ALLOWED}")
-        file = checkpoint.local(path)
-        if name is not None and not (isinstance(name, str) and name.endswith(".safetensors")):
-            raise ConfigError(f"adapters.file={name}: a .safetensors file is needed; {checkpoint.CONVERT}")
-        if file is None:
-            continue
-        if name is not None:
-            raise ConfigError(f"adapters.file={name}: {where} is a file itself, so it could not take effect")
-        if file.suffix.lower() in checkpoint.PICKLES:
-            raise ConfigError(f"{where}: {checkpoint.CONVERT}")
-        if not file.is_file() or file.suffix.lower() != ".safetensors":
-            raise ConfigError(f"{where}: no such file; {ALLOWED}")
-        if wrong := checkpoint.flaw(file):
-            raise ConfigError(f"{where}: damaged: {wrong}; download or copy it again")
+    for path, file_name in zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True):
+        _check_file(path, file_name)
     if isinstance(adapters, TextualInversion):
         textual_inversion.check_tokens(adapters, texts)
 
 
+def _check_file(path: Any, file_name: Any) -> None:
+    """Checks one path and the file name that goes with it."""
+    where = f"adapters.path={path}"
+    if not isinstance(path, str):
+        raise ConfigError(f"{where}: {ALLOWED}")
+    file = checkpoint.local(path)
+    if file_name is not None and not (isinstance(file_name, str) and file_name.endswith(".safetensors")):
+        raise ConfigError(f"adapters.file={file_name}: a .safetensors file is needed; {checkpoint.CONVERT}")
+    if file is None:
+        return
+    if file_name is not None:
+        raise ConfigError(f"adapters.file={file_name}: {where} is a file itself, so it could not take effect")
+    if file.suffix.lower() in checkpoint.PICKLES:
+        raise ConfigError(f"{where}: {checkpoint.CONVERT}")
+    if not file.is_file() or file.suffix.lower() != ".safetensors":
+        raise ConfigError(f"{where}: no such file; {ALLOWED}")
+    if flaw := checkpoint.flaw(file):
+        raise ConfigError(f"{where}: damaged: {flaw}; download or copy it again")
+
+
 def identify_adapters(adapters: AdaptersConfig) -> list[str]:
-    """Says which adapters these are, wherever they lie."""
+    """Identifies the adapters by their content, wherever their files are."""
     paths = as_list(adapters.path) if adapters.name != "none" else []
     return [checkpoint.identity(path, None) for path in paths]
 
 
-def apply_adapters(pipe: Any, adapters: AdaptersConfig) -> Any:
-    """The pipeline with the adapters in its modules. Leaves the global random state alone.
+def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> DiffusionPipeline:
+    """Loads the adapters into the pipeline's modules, and leaves the global random state as it is.
 
     Raises:
         RunError: a file is not for this model.
@@ -73,8 +82,8 @@ def apply_adapters(pipe: Any, adapters: AdaptersConfig) -> Any:
     return pipe
 
 
-def collect_evidence(pipe: Any, adapters: AdaptersConfig) -> dict[str, Any] | None:
-    """The record's `engaged.adapters`: what is seen in the pipeline. None for nothing."""
+def collect_evidence(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> dict[str, Any] | None:
+    """Evidence for the record's `engaged.adapters`, read from the pipeline's modules. None without adapters."""
     if isinstance(adapters, Lora):
         return lora.collect_evidence(pipe, adapters)
     if isinstance(adapters, TextualInversion):

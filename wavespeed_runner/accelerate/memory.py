@@ -1,36 +1,42 @@
-"""Memory: where weights lie while they are not used, how they are stored, and how images are decoded in parts.
+"""Memory savers: offloading, layerwise casting, and tiled or sliced decoding, all as diffusers implements them.
 
-All of it is diffusers' own; see https://huggingface.co/docs/diffusers/optimization/memory.
+See https://huggingface.co/docs/diffusers/optimization/memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import MemoryConfig
 from ..errors import RunError
 from ..registry import register
 
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
 
 class Offload(Enum):
-    """What moves between the device and the main memory."""
+    """What is moved between the device and main memory."""
 
     none = "none"
     model = "model"
     """One whole component at a time is on the device."""
     group = "group"
-    """A few blocks at a time: least memory, at the price of a transfer a step."""
+    """A few blocks at a time: the least memory, at the price of a transfer in each step."""
 
 
 class GroupType(Enum):
+    """What group offloading moves at a time: blocks, or single layers."""
+
     block_level = "block_level"
     leaf_level = "leaf_level"
 
 
 class Storage(Enum):
-    """Number formats in which weights can be kept between uses."""
+    """Number formats in which weights can be stored while they are not used."""
 
     float8_e4m3fn = "float8_e4m3fn"
     float8_e5m2 = "float8_e5m2"
@@ -38,21 +44,21 @@ class Storage(Enum):
 
 @dataclass(kw_only=True)
 class MemorySettings(MemoryConfig):
-    """`memory=none` is all of this switched off."""
+    """Options of every `memory`; the defaults, `memory=none`, switch everything off."""
 
     name: str = "settings"
     offload: Offload = Offload.none
     group_type: GroupType = GroupType.block_level
     blocks_per_group: int = 1
-    """Of `block_level`: more of them need more memory and fewer transfers."""
+    """For `block_level`: more blocks need more memory and fewer transfers."""
     use_stream: bool = False
-    """Of `group`: the next group is fetched while one computes. CUDA only."""
+    """For `group`: fetch the next group while one computes. CUDA only."""
     layerwise_casting: Storage | None = None
-    """The denoiser's weights are kept in this format, and cast for each layer as it computes. Lossy."""
+    """Store the denoiser's weights in this format and cast each layer's as it computes. Lossy."""
     vae_tiling: bool = False
-    """Images are decoded in overlapping tiles: less memory for large ones, faint differences at the seams."""
+    """Decode images in overlapping tiles: less memory for large images, faint differences at the seams."""
     vae_slicing: bool = False
-    """The images of a batch are decoded one after the other."""
+    """Decode the images of a batch one after the other."""
 
 
 NONE = MemorySettings()
@@ -60,14 +66,20 @@ NONE = MemorySettings()
 register("memory", "settings", MemorySettings)(None)
 
 
-def apply_memory(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> Any:
-    """The pipeline on the device, or on its way there as `memory` says.
+def apply_memory(pipe: DiffusionPipeline, memory: MemorySettings, device: str, dtype: torch.dtype) -> DiffusionPipeline:
+    """Moves the pipeline to the device, with the memory savers of the settings.
 
-    Casting first, because offloading moves what is stored; https://github.com/huggingface/diffusers/pull/10503 names
-    that order.
+    Casting comes first, because offloading moves the weights as they are stored; see the order in
+    https://github.com/huggingface/diffusers/pull/10503.
+
+    Args:
+        pipe: a pipeline in main memory.
+        memory: the settings.
+        device: such as `cuda` or `cpu`.
+        dtype: in which the denoiser computes.
 
     Raises:
-        RunError: the pipeline's VAE cannot do what is asked for.
+        RunError: the pipeline's VAE does not support tiling or slicing.
     """
     import torch
 
@@ -76,8 +88,8 @@ def apply_memory(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> 
             getattr(pipe, name).enable_layerwise_casting(
                 storage_dtype=getattr(torch, memory.layerwise_casting.value), compute_dtype=dtype
             )
-    for wanted, method in ((memory.vae_tiling, "enable_tiling"), (memory.vae_slicing, "enable_slicing")):
-        if wanted:
+    for enabled, method in ((memory.vae_tiling, "enable_tiling"), (memory.vae_slicing, "enable_slicing")):
+        if enabled:
             _enable(pipe.vae, method)
     if memory.offload is Offload.model:
         pipe.enable_model_cpu_offload(device=device)
@@ -94,42 +106,47 @@ def apply_memory(pipe: Any, memory: MemorySettings, device: str, dtype: Any) -> 
     return pipe.to(device)
 
 
-def _enable(vae: Any, method: str) -> None:
+def _enable(vae: torch.nn.Module, method: str) -> None:
+    """Calls a method of the VAE.
+
+    Raises:
+        RunError: it has none, or the method does not work.
+    """
     key = {"enable_tiling": "memory.vae_tiling", "enable_slicing": "memory.vae_slicing"}[method]
     try:
         if type(vae).__name__ == "AutoencoderTiny" and method == "enable_tiling":
-            raise NotImplementedError  # its tiles do not meet for factors other than 8 (diffusers 0.42)
+            raise NotImplementedError  # its tiles only fit together for a factor of 8 (diffusers 0.42)
         getattr(vae, method)()
     except (AttributeError, NotImplementedError):
-        raise RunError(f"{key}=true: {type(vae).__name__} cannot do it; leave it out") from None
+        raise RunError(f"{key}=true: {type(vae).__name__} cannot do it; leave this option out") from None
 
 
-def denoiser_names(pipe: Any) -> list[str]:
-    """Names of the components that are called every step."""
+def denoiser_names(pipe: DiffusionPipeline) -> list[str]:
+    """Names of the components that are called in every step."""
     return [name for name in ("transformer", "transformer_2", "unet") if getattr(pipe, name, None) is not None]
 
 
-def collect_evidence(pipe: Any) -> dict[str, Any] | None:
-    """The record's `engaged.memory`: what is seen on the pipeline, not what was asked for. None for nothing."""
+def collect_evidence(pipe: DiffusionPipeline) -> dict[str, Any] | None:
+    """Evidence for the record's `engaged.memory`, read from the pipeline itself. None without memory savers."""
     import torch
 
-    parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    found: dict[str, Any] = {
-        "model_offload": sorted(name for name, part in parts.items() if hasattr(part, "_hf_hook")),
-        "group_offload": sorted(name for name, part in parts.items() if _hooked(part, "group_offloading")),
+    modules = {name: module for name, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
+    evidence: dict[str, Any] = {
+        "model_offload": sorted(name for name, module in modules.items() if hasattr(module, "_hf_hook")),
+        "group_offload": sorted(name for name, module in modules.items() if _has_hook(module, "group_offloading")),
         "layerwise_casting": {
-            name: sum(p.numel() for p in part.parameters() if "float8" in str(p.dtype))
-            for name, part in parts.items()
-            if _hooked(part, "layerwise_casting")
+            name: sum(p.numel() for p in module.parameters() if "float8" in str(p.dtype))
+            for name, module in modules.items()
+            if _has_hook(module, "layerwise_casting")
         },
-        "vae_tiling": bool(getattr(parts.get("vae"), "use_tiling", False)),
-        "vae_slicing": bool(getattr(parts.get("vae"), "use_slicing", False)),
+        "vae_tiling": bool(getattr(modules.get("vae"), "use_tiling", False)),
+        "vae_slicing": bool(getattr(modules.get("vae"), "use_slicing", False)),
     }
-    found = {name: value for name, value in found.items() if value}
-    return found or None
+    evidence = {name: value for name, value in evidence.items() if value}
+    return evidence or None
 
 
-def _hooked(part: Any, name: str) -> bool:
-    """Whether a hook of diffusers of this name is on a module or one inside it."""
-    registries = (getattr(module, "_diffusers_hook", None) for module in part.modules())
+def _has_hook(component: torch.nn.Module, name: str) -> bool:
+    """Whether diffusers has put a hook of this name on a component or on a module inside it."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in component.modules())
     return any(name in registry.hooks for registry in registries if registry is not None)

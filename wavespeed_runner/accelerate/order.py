@@ -1,4 +1,7 @@
-"""In which order what is done to a model is done. Decided by what the libraries can do, not by YAML."""
+"""The order in which optimizations are applied to a loaded model: set by what the libraries support, not by YAML.
+
+The groups `quant` and `compile` do not exist yet; their place is known from tests with torchao and torch.compile.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
+    """One place in the order, and why it is there."""
+
     group: str
-    """The config group."""
+    """The config group that is applied."""
     why: str
-    """What goes wrong when it comes later than here."""
+    """What fails if it is applied later."""
     source: str
     """Tests that show it with the libraries themselves."""
 
@@ -18,25 +23,24 @@ class Step:
 ORDER = (
     Step(
         group="adapters",
-        why="fusing into quantized or 8-bit weights is refused by torchao, PEFT and torch; a LoRA loaded after casting "
-        "cannot be computed; one that is loaded or weighed after compiling has all its blocks compiled again",
+        why="torchao, PEFT and torch refuse to fuse a LoRA into quantized or 8-bit weights; a LoRA loaded after "
+        "layerwise casting cannot be computed; loading or weighting one after compiling recompiles all its blocks",
         source="tests/accelerate/test_order.py",
     ),
     Step(
         group="quant",
-        why="other weights in compiled blocks have them compiled again",
+        why="changing the weights of compiled blocks recompiles them",
         source="tests/accelerate/test_order.py",
     ),
     Step(
         group="compile",
-        why="compiled after it, a block would have the hooks of group offloading inside, of which no whole graph can "
-        "be made",
+        why="a block compiled after offloading contains the hooks of group offloading, which break the full graph",
         source="tests/accelerate/test_order.py, https://github.com/huggingface/diffusers/pull/11605",
     ),
     Step(
         group="memory",
-        why="last: it moves and casts what all the others have made",
+        why="last, because it moves and casts the results of all the others",
         source="tests/accelerate/test_order.py",
     ),
 )
-"""Of these groups, the first to the last."""
+"""The groups, first to last."""

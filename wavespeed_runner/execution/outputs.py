@@ -146,7 +146,8 @@ def _lossless(config: Config) -> Config:
 
 def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
     """One sheet to look at: a column a prompt, a row each for reference, result and difference."""
-    from ..media.images import draw_contact_sheet, write_png
+    from ..media.contact_sheet import draw_contact_sheet
+    from ..media.images import write_png
 
     video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
     alone = "middle frames" if video else "images"

@@ -18,7 +18,7 @@ from ..caching.strategies import find_threshold_key
 from ..config.lossy import is_lossy_beside_caches
 from ..config.schema import CacheConfig
 from ..errors import ConfigError, one_line
-from ..media.images import COLUMNS
+from ..media.contact_sheet import COLUMNS
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..process import interrupts

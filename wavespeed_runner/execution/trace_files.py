@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
-from ..media.images import INK, LINE, QUIET
+from ..media.contact_sheet import INK, LINE, QUIET
 from ..storage.atomic import write_whole
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""Images and videos: reading, writing, the metadata they carry."""
+"""Images and videos as files: reading, writing, metadata, contact sheets."""

@@ -1,1 +1,1 @@
-"""How alike images are (`quality`), how long things take and how much memory (`timing`)."""
+"""Measures of a run: image quality against a reference, times, memory, and their statistics."""

@@ -1,4 +1,6 @@
-"""How alike two images are. scikit-image computes SSIM and PSNR; everything happens in float64.
+"""Image quality: MAE, SSIM and PSNR of an image against its reference, in float64.
+
+scikit-image computes SSIM and PSNR.
 
 Images are uint8 arrays of shape (height, width, 3), RGB.
 """
@@ -11,30 +13,33 @@ from typing import TYPE_CHECKING, Any
 from ..media.images import check_image
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..media.images import ImageArray
 
 WINDOW = 7
 """Side in pixels of the uniform SSIM window (scikit-image's default)."""
 LESS_IS_BETTER = frozenset({"mae"})
-"""Metrics of which the greatest value is the worst; of all others it is the smallest."""
+"""Metrics whose largest value is the worst. For all others the smallest is."""
 RESAMPLES = 2000
 """Bootstrap samples behind a 95 % interval."""
 
 
 def compare_images(image: ImageArray, reference: ImageArray) -> dict[str, float | None]:
-    """The metrics of one image against its reference.
+    """Computes the metrics of one image against its reference.
 
     Returns:
         mae: mean |image - reference| over pixels and channels, on the 0-255 scale.
         mae_similarity: 1 - mae / 255.
-        ssim: mean structural similarity, uniform 7 x 7 window, a channel at a time (Wang, Bovik, Sheikh, Simoncelli:
-            Image quality assessment, IEEE Transactions on Image Processing 13(4), 2004; sample covariance, as
-            scikit-image's defaults have it).
-        psnr: peak signal-to-noise ratio in dB, peak 255. None where the images are identical: it is infinite, and
-            JSON has no infinity.
+        ssim: mean structural similarity, with a uniform 7 x 7 window, over all channels (Wang, Bovik, Sheikh,
+            Simoncelli: Image quality assessment, IEEE Transactions on Image Processing 13(4), 2004; sample covariance,
+            scikit-image's default).
+        psnr: peak signal-to-noise ratio in dB, with a peak of 255. None for identical images: it is infinite, and JSON
+            has no infinity.
 
     Raises:
-        ValueError: not images, different shapes, or smaller than the SSIM window.
+        ValueError: not images, of different shapes, or smaller than the SSIM window.
     """
     import numpy as np
     from skimage.metrics import structural_similarity
@@ -46,7 +51,7 @@ def compare_images(image: ImageArray, reference: ImageArray) -> dict[str, float 
     if min(image.shape[:2]) < WINDOW:
         height, width = image.shape[:2]
         raise ValueError(f"SSIM needs images of at least {WINDOW} x {WINDOW} pixels, got {width} x {height}")
-    # Never uint8 arithmetic, where 0 - 255 = 1; nor float32, to which scikit-image's PSNR would fall.
+    # Not in uint8, where 0 - 255 = 1, and not in float32, in which scikit-image would compute PSNR.
     a, b = image.astype(np.float64), reference.astype(np.float64)
     mae = float(np.abs(a - b).mean())
     return {
@@ -57,50 +62,58 @@ def compare_images(image: ImageArray, reference: ImageArray) -> dict[str, float 
     }
 
 
-def compare_videos(video: Any, reference: Any) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """The metrics of one video, frames (n, height, width, 3), against its reference.
+def compare_videos(
+    video: NDArray[np.uint8], reference: NDArray[np.uint8]
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Computes the metrics of one video, uint8 (frames, height, width, 3), against its reference.
 
     Returns:
-        Their means over the frames, and the worst frame's value of each. PSNR leaves out frames that are identical.
+        The mean of each metric over the frames, and its value for the worst frame. PSNR leaves out identical frames.
 
     Raises:
         ValueError: as `compare`; or different numbers of frames.
     """
     if len(video) != len(reference):
         raise ValueError(f"videos of {len(video)} and {len(reference)} frames cannot be compared")
-    figures = summarize([compare_images(one, other) for one, other in zip(video, reference, strict=True)])
-    return {name: each["mean"] for name, each in figures.items()}, {n: each["worst"] for n, each in figures.items()}
+    summary = summarize([compare_images(*frames) for frames in zip(video, reference, strict=True)])
+    means = {name: values["mean"] for name, values in summary.items()}
+    worst = {name: values["worst"] for name, values in summary.items()}
+    return means, worst
 
 
-def _psnr(a: Any, b: Any) -> float | None:
+def _psnr(image: NDArray[np.float64], reference: NDArray[np.float64]) -> float | None:
     from skimage.metrics import peak_signal_noise_ratio
 
-    if (a == b).all():
+    if (image == reference).all():
         return None
-    return float(peak_signal_noise_ratio(b, a, data_range=255))
+    return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
 def summarize(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Mean, its 95 % interval, and the worst image's value, for each metric of the per-image results.
+    """Summarizes the metrics of several images: mean, 95 % interval of the mean, and worst value of each metric.
 
     The interval is the percentile bootstrap over images (Efron and Tibshirani: An Introduction to the Bootstrap,
-    1993, chapter 13), seeded, so that a record can be reproduced. It says how the mean would vary with other prompts
-    like these; of fewer than about ten images it is too narrow. One image has none (null).
+    1993, chapter 13). It says how the mean would vary with other prompts of this kind; with fewer than about ten images
+    it is too narrow, and with one image there is none (null).
 
-    Images without a value (PSNR of identical images) are left out of that metric, which makes its mean pessimistic,
-    never flattering; where no image has one, all three are null.
+    Images without a value (the PSNR of identical images) are left out of that metric, which can only lower its mean;
+    if no image has a value, all three are null.
+
+    Args:
+        values: the metrics of each image.
+        seed: of the bootstrap, so that a record can be reproduced.
 
     Returns:
-        {metric: {"mean": float, "ci95": [low, high], "worst": float}}; {} of no images.
+        {metric: {"mean": float, "ci95": [low, high], "worst": float}}; {} without images.
     """
     by_metric: dict[str, list[float]] = {}
     for image in values:
         for name, value in image.items():
             by_metric.setdefault(name, []).extend([] if value is None else [value])
-    return {name: _summary(name, numbers, seed) for name, numbers in by_metric.items()}
+    return {name: _summarize_metric(name, numbers, seed) for name, numbers in by_metric.items()}
 
 
-def _summary(name: str, values: list[float], seed: int) -> dict[str, Any]:
+def _summarize_metric(name: str, values: list[float], seed: int) -> dict[str, Any]:
     import numpy as np
 
     if not values:

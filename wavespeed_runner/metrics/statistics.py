@@ -1,4 +1,4 @@
-"""The statistics of a report: bootstrap intervals, the Pareto front, and what fewer steps would reach in the same time.
+"""Statistics: bootstrap intervals, the Pareto front, and the quality that fewer steps reach in the same time.
 
 numpy and scipy are imported where they are used.
 """
@@ -12,14 +12,14 @@ from math import inf
 from typing import Any, Literal
 
 RESAMPLES = 2000
-"""Bootstrap samples behind a 95 % interval."""
+"""Bootstrap samples for a 95 % interval."""
 SEED = 0
-"""Of the bootstrap: a report made twice is the same."""
+"""Of the bootstrap, so that a report is reproducible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean or a median with its bootstrap 95 % bounds. One value, or equal ones, have bounds equal to it."""
+    """A mean or median with its bootstrap 95 % bounds, which equal it for a single value or equal values."""
 
     value: float
     low: float
@@ -28,23 +28,24 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Where a setting lies in the plane of time and quality."""
+    """The time and quality of one setting."""
 
     seconds: float
     quality: float
-    """More is better."""
+    """Higher is better."""
 
 
 def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "median"]) -> Interval:
-    """Mean or median over all values, and the 95 % percentile bootstrap around it.
+    """Computes the mean or median of all values, with its 95 % percentile bootstrap interval.
 
-    Values that share a cluster (the images of one prompt, with several seeds) are drawn together: prompts are what
-    a user will vary, and seeds of one prompt say little about another (Field and Welsh: Bootstrapping clustered data,
-    Journal of the Royal Statistical Society B 69(3), 2007). With a single cluster its values are drawn one by one, and
-    the interval says nothing about other prompts. Of fewer than about ten clusters it is too narrow.
+    Values of one cluster (the images of one prompt with several seeds) are resampled together, because users vary the
+    prompt, and seeds of one prompt say little about another prompt (Field and Welsh: Bootstrapping clustered data,
+    Journal of the Royal Statistical Society B 69(3), 2007). The values of a single cluster are resampled one by one;
+    the interval then says nothing about other prompts. With fewer than about ten clusters it is too narrow.
 
     Args:
-        values: (cluster, value), at least one, all finite.
+        values: pairs of cluster and value; at least one, all finite.
+        of: the statistic.
     """
     import numpy as np
     from scipy.stats import bootstrap
@@ -52,59 +53,63 @@ def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["me
     clusters: dict[Hashable, list[float]] = {}
     for cluster, value in values:
         clusters.setdefault(cluster, []).append(value)
-    drawn = list(clusters.values()) if len(clusters) > 1 else [[value] for _, value in values]
-    longest = max(map(len, drawn))
-    # (clusters, values); NaN fills up those with fewer values than others.
-    table = np.array([[*own, *[np.nan] * (longest - len(own))] for own in drawn], dtype=np.float64)
+    groups = list(clusters.values()) if len(clusters) > 1 else [[value] for _, value in values]
+    longest = max(map(len, groups))
+    # (clusters, values); clusters with fewer values are padded with NaN.
+    table = np.array([[*group, *[np.nan] * (longest - len(group))] for group in groups], dtype=np.float64)
     statistic: Any = getattr(np, f"nan{of}" if np.isnan(table).any() else of)
     value = float(statistic(table))
     if np.nanmin(table) == np.nanmax(table):
         return Interval(value=value, low=value, high=value)
 
-    def of_drawn(rows: Any, axis: int = -1) -> Any:
-        chosen = table[rows.astype(int)]
-        return statistic(chosen.reshape(*chosen.shape[:-2], -1), axis=-1)
+    def resampled_statistic(rows: Any, axis: int = -1) -> Any:
+        resampled = table[rows.astype(int)]
+        return statistic(resampled.reshape(*resampled.shape[:-2], -1), axis=-1)
 
-    found = bootstrap(
+    bounds = bootstrap(
         (np.arange(len(table)),),
-        of_drawn,
+        resampled_statistic,
         vectorized=True,
         n_resamples=RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return Interval(value=value, low=float(found.low), high=float(found.high))
+    return Interval(value=value, low=float(bounds.low), high=float(bounds.high))
 
 
 def find_pareto_front(points: Sequence[Point]) -> list[bool]:
-    """Which points nobody dominates: no other is as fast and as good, and better in one of the two."""
+    """Which points are on the Pareto front: no other is at least as fast and as good, and better in one of both."""
     best_before: dict[float, float] = {}
     best = -inf
     for point in sorted(points, key=lambda p: p.seconds):
         best = max(best, point.quality)
-        best_before[point.seconds] = best  # the last of equal times has seen them all
+        best_before[point.seconds] = best  # of equal times, the last has the best of all
     times = sorted(best_before)
 
-    def stands(point: Point) -> bool:
-        place = bisect_left(times, point.seconds)
-        faster = best_before[times[place - 1]] if place else -inf
-        return point.quality > faster and point.quality == best_before[point.seconds]
+    def is_on_front(point: Point) -> bool:
+        position = bisect_left(times, point.seconds)
+        best_of_faster = best_before[times[position - 1]] if position else -inf
+        return point.quality > best_of_faster and point.quality == best_before[point.seconds]
 
-    return [stands(point) for point in points]
+    return [is_on_front(point) for point in points]
 
 
 def interpolate_quality(rivals: Sequence[Point], seconds: float) -> float | None:
-    """The quality that fewer steps reach in no more than these seconds; None: not even the fewest are that fast.
+    """Estimates the quality that fewer steps reach in the same time; None if even the fewest steps take longer.
 
-    Between two rivals, neighbours in time, the line through them: the number of steps in between is one that could
-    have been run. A faster rival that is better than a slower one counts from its own time on.
+    Linear between two rivals that are neighbours in time, because a number of steps in between could have been run. A
+    faster rival that is better than a slower one counts for all longer times.
+
+    Args:
+        rivals: time and quality of runs with fewer steps.
+        seconds: the time.
     """
     ordered = sorted(rivals, key=lambda p: (p.seconds, p.quality))
-    found = [point.quality for point in ordered if point.seconds <= seconds]
-    if not found:
+    reached = [point.quality for point in ordered if point.seconds <= seconds]
+    if not reached:
         return None
-    if len(found) < len(ordered):
-        left, right = ordered[len(found) - 1], ordered[len(found)]
-        part = (seconds - left.seconds) / (right.seconds - left.seconds)
-        found.append(left.quality + part * (right.quality - left.quality))
-    return max(found)
+    if len(reached) < len(ordered):
+        left, right = ordered[len(reached) - 1], ordered[len(reached)]
+        fraction = (seconds - left.seconds) / (right.seconds - left.seconds)
+        reached.append(left.quality + fraction * (right.quality - left.quality))
+    return max(reached)

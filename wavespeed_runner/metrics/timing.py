@@ -1,4 +1,4 @@
-"""How long steps and images take, and how much memory. Seconds and bytes everywhere."""
+"""Measures the time of steps and images in seconds, and peak memory in bytes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from statistics import median
 from typing import Any
 
 TOO_FAST = 1.15
-"""A speed-up that is by more than this factor above what the computed share allows was not measured fairly."""
+"""A speed-up above the bound from the computed share, times this, was not measured fairly."""
 
 
 class StepClock:
-    """Times the steps of one generation; `tick` goes into diffusers' `callback_on_step_end`.
+    """Times the steps of one generation; call `tick` at the end of each step.
 
-    A CUDA device works behind the program's back, and waiting for it after each step would slow it down. There the
-    clock puts an event into the stream at each tick and reads all of them at the end. Other devices that work so (mps,
-    xpu) have no such events in all releases of torch: they are waited for.
+    CUDA devices run asynchronously, and waiting for them after each step would slow them down. There each tick records
+    an event in the stream, and all events are read at the end. Other asynchronous devices (mps, xpu) lack such events
+    in some releases of torch: the clock waits for them.
 
         clock = StepClock(device)
         clock.start()
@@ -28,29 +28,30 @@ class StepClock:
     """
 
     def __init__(self, device: str) -> None:
+        """Creates a clock for a torch device such as `cpu` or `cuda:1`."""
         self.device = str(device)
         self._marks: list[Any] = []
 
     def start(self) -> None:
-        """Begins the first step. What was measured before is forgotten."""
+        """Starts the first step, and discards earlier measurements."""
         self._marks = [self._mark()]
 
     def tick(self) -> None:
-        """Ends a step and begins the next.
+        """Ends a step and starts the next.
 
         Raises:
             RuntimeError: the clock was not started.
         """
         if not self._marks:
-            raise RuntimeError("StepClock.tick before start")
+            raise RuntimeError("StepClock.tick was called before start")
         self._marks.append(self._mark())
 
     def seconds(self) -> list[float]:
-        """One value for each finished step. Waits for the device."""
+        """The time of each finished step. Waits for the device."""
         pairs = list(zip(self._marks, self._marks[1:], strict=False))
         if pairs and self._is_cuda:
             self._marks[-1].synchronize()
-            return [begin.elapsed_time(end) / 1000 for begin, end in pairs]  # events tell milliseconds
+            return [begin.elapsed_time(end) / 1000 for begin, end in pairs]  # events measure milliseconds
         return [end - begin for begin, end in pairs]
 
     @property
@@ -58,7 +59,7 @@ class StepClock:
         return self.device.startswith("cuda")
 
     def _mark(self) -> Any:
-        """A CUDA event in the device's current stream, or the time now."""
+        """A CUDA event in the device's current stream, or the current time."""
         if self._is_cuda:
             import torch
 
@@ -73,49 +74,49 @@ class StepClock:
 
 
 def summarize_timings(seconds: Sequence[float]) -> dict[str, Any]:
-    """The figures of repeated timings: all values, median, 90th percentile, median absolute deviation.
+    """Summarizes repeated timings: all values, median, 90th percentile, median absolute deviation.
 
-    Medians, because one interruption by something else on the machine moves a mean. The percentile is interpolated
-    linearly (numpy's default); the deviation is not scaled to a standard deviation. Of no values the figures are null.
+    Medians, because a single interruption on the machine shifts a mean. The percentile is interpolated linearly
+    (numpy's default); the deviation is not scaled to a standard deviation. Without values all three are null.
     """
     import numpy as np
 
     raw = [float(value) for value in seconds]
     if not raw:
         return {"raw": [], "median": None, "p90": None, "mad": None}
-    middle = median(raw)
+    center = median(raw)
     return {
         "raw": raw,
-        "median": middle,
+        "median": center,
         "p90": float(np.percentile(raw, 90)),
-        "mad": median(abs(value - middle) for value in raw),
+        "mad": median(abs(value - center) for value in raw),
     }
 
 
 def peak_memory_bytes(device: str) -> int | None:
-    """Most memory held at once since `reset_peak`, in bytes.
+    """Peak memory in bytes since `reset_peak_memory`.
 
-    On CUDA, what torch's allocator handed out on that device; elsewhere the resident memory of this whole process,
-    since it began where `reset_peak` can do nothing (not Linux). None where the system does not tell (Windows).
+    On CUDA: what torch's allocator handed out on that device. Elsewhere: the resident memory of the process; since its
+    start on systems other than Linux, where the peak cannot be reset. None on Windows, which does not report it.
     """
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
     with suppress(OSError, IndexError, ValueError):
-        # Before ru_maxrss, which on Linux a process inherits from the one that started it.
+        # Preferred to ru_maxrss, which a process on Linux inherits from its parent.
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     try:
         import resource
     except ImportError:
         return None
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS tells bytes, Linux and the BSDs KiB
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS reports bytes, Linux and the BSDs KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def reset_peak_memory(device: str) -> None:
-    """Makes `peak_memory_bytes` start again from what is held now, where the system can do that."""
+    """Resets the peak to the memory in use now, where the system supports it."""
     if device.startswith("cuda"):
         import torch
 
@@ -127,8 +128,10 @@ def reset_peak_memory(device: str) -> None:
 
 
 def wait_for_device(device: str) -> None:
-    """Waits until the device has done what was queued: it works behind the host's back, and a clock must not read
-    the queueing. The CPU has nothing to wait for."""
+    """Waits until the device has finished its queue, so that a clock does not measure the queueing alone.
+
+    The CPU has no queue.
+    """
     if device.startswith("cuda"):
         import torch
 

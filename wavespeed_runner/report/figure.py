@@ -7,7 +7,7 @@ from io import BytesIO
 from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
-from ..media.images import INK, LINE, QUIET
+from ..media.contact_sheet import INK, LINE, QUIET
 from ..metrics.statistics import Interval
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
 from .judging import paces, reference_times

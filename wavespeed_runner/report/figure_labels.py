@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from ..media.images import INK, QUIET
+from ..media.contact_sheet import INK, QUIET
 from ..metrics.statistics import Interval
 from .rows import Row
 
