@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters
 from wavespeed_runner.config import trust
-from wavespeed_runner.config.schema import PACKAGE, Dtype, Guidance, Init
+from wavespeed_runner.config.paths import PACKAGE
+from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.checkpoint import inspect

@@ -77,7 +77,7 @@ def shipped(name: str) -> Model:
 
     from wavespeed_runner.artifacts import Sample
     from wavespeed_runner.config.compose import compose_job, composer
-    from wavespeed_runner.config.schema import resolve_config
+    from wavespeed_runner.config.resolve import resolve_config
     from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
 

@@ -107,7 +107,7 @@ def strategy(model: Model, *overrides: str) -> Any:
     """The strategy that these overrides compose, with its numbers filled in."""
     from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
     from wavespeed_runner.config.compose import compose_job, composer
-    from wavespeed_runner.config.schema import resolve_config
+    from wavespeed_runner.config.resolve import resolve_config
 
     shipped = model.name != "tiny_flux"
     own = [f"model={model.name if shipped else 'demo'}", "device=cpu", *overrides]

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters, collect_evidence
-from wavespeed_runner.config.schema import PACKAGE, resolve_config
+from wavespeed_runner.config.paths import PACKAGE
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png

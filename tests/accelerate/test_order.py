@@ -102,7 +102,7 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def test_the_order_is_of_known_groups() -> None:
-    from wavespeed_runner.config.schema import list_groups
+    from wavespeed_runner.config.paths import list_groups
 
     assert [step.group for step in ORDER] == ["adapters", "quant", "compile", "memory"]
     assert {"adapters", "memory"} <= set(list_groups())

@@ -24,7 +24,8 @@ from wavespeed_runner.caching.calibration.data import (
 from wavespeed_runner.caching.calibration.file import load, load_key, save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Config, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Config
 from wavespeed_runner.errors import ConfigError
 
 SHIPPED_FILES = sorted(SHIPPED.glob("*.yaml"))

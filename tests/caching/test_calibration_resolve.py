@@ -15,7 +15,8 @@ from wavespeed_runner.caching.calibration.resolve import SHIPPED, resolve_cache_
 from wavespeed_runner.caching.criteria import published
 from wavespeed_runner.caching.predictors.fitted import find_best_schedule, fit_error
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Config, resolve_config, to_data
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Config, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.registry import implementation_of
 

@@ -20,7 +20,7 @@ from wavespeed_runner.caching.criteria.published import (
     load_masks,
     load_polynomials,
 )
-from wavespeed_runner.config.schema import CONF
+from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError
 
 ROWS = pytest.mark.parametrize("item", load_polynomials(), ids=lambda item: f"{item.name}-{item.variant}")

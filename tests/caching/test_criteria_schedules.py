@@ -32,7 +32,8 @@ from wavespeed_runner.caching.criteria.thresholds import (
 )
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import list_computed_steps
-from wavespeed_runner.config.schema import CacheConfig, PartConfig, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import CacheConfig, PartConfig
 from wavespeed_runner.errors import ConfigError
 
 OPEN = CacheConfig(name="x")

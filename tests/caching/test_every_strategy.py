@@ -27,7 +27,8 @@ from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.resolve import SHIPPED
 from wavespeed_runner.cli.support_table import CALIBRATION, Shipped
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, resolve_config
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan, build_plan

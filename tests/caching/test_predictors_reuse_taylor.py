@@ -27,7 +27,7 @@ from wavespeed_runner.caching.predictors.taylor import (
     TaylorPredictor,
     Variable,
 )
-from wavespeed_runner.config.schema import CONF
+from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.registry import lookup, names
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.cli.support_table import GROUPS, Shipped, fitting_graph, table
-from wavespeed_runner.config.schema import PACKAGE
+from wavespeed_runner.config.paths import PACKAGE
 
 
 @lru_cache(maxsize=1)

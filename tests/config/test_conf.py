@@ -8,7 +8,9 @@ import pytest
 
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, resolve_config, to_data
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import to_data
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.samplers import SAMPLERS
 

@@ -12,17 +12,9 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 
 import wavespeed_runner
 from wavespeed_runner.caching.strategies import FirstBlockCache
-from wavespeed_runner.config.schema import (
-    CONF,
-    Config,
-    Dtype,
-    Init,
-    list_groups,
-    resolve_config,
-    resolve_path,
-    resolve_stage_options,
-    to_data,
-)
+from wavespeed_runner.config.paths import CONF, list_groups, resolve_path
+from wavespeed_runner.config.resolve import resolve_config, resolve_stage_options
+from wavespeed_runner.config.schema import Config, Dtype, Init, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.samplers import Sigmas
 

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from wavespeed_runner.config.compose import compose_job, composer, sweep_jobs
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
-from wavespeed_runner.config.schema import resolve_config
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.trust import check_images, check_values, is_reserved
 from wavespeed_runner.errors import ConfigError
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from training.oracle import judge
-from wavespeed_runner.config.schema import resolve_path
+from wavespeed_runner.config.paths import resolve_path
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.storage.store import Store

@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, resolve_config
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.resolve import resolve_config
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
 """All but those that stand for any pipeline, see test_generic.py."""

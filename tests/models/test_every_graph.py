@@ -22,7 +22,8 @@ from tests.models.shipped import GRAPHS, MODELS, composed
 from tests.models.test_every_model import theirs
 from tests.models.their_calls import CALLS, NEGATIVE
 from wavespeed_runner.artifacts import Images, Regions
-from wavespeed_runner.config.schema import CONF, resolve_config
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.models.family import Family
 from wavespeed_runner.planning.plan import build_plan

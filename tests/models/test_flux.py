@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from tests.models import staged as steps
 from tests.models.tiny_flux import SAMPLE, SCALES, tiny_config
 from wavespeed_runner.artifacts import Sample
-from wavespeed_runner.config.schema import CONF, Dtype, Guidance, Init
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import flux
 from wavespeed_runner.models.families.flux import FLUX, TINY, FluxConfig, encode

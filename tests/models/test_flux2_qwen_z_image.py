@@ -15,7 +15,8 @@ from tests.models.staged import latents, staged
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Guidance, Init, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.qwen_image import QWEN_IMAGE
 from wavespeed_runner.models.weights.pretrained import load

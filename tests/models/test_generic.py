@@ -15,7 +15,8 @@ from tests.models.staged import staged
 from tests.models.test_every_model import tiny
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Dtype, Guidance, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Dtype, Guidance
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.generic import GenericConfig
 from wavespeed_runner.models.weights.pretrained import load

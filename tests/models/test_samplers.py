@@ -17,7 +17,9 @@ import torch
 from tests.models.staged import latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, image, mask
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import CONF, Init, resolve_config
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import implementation_of, lookup

@@ -16,7 +16,8 @@ import torch
 from tests.models.staged import latents, staged
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import Init, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import sd3
 from wavespeed_runner.models.families.hidream import HIDREAM

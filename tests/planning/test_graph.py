@@ -11,7 +11,7 @@ import pytest
 
 from wavespeed_runner.artifacts import Images, Latents, Pipeline
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.schema import resolve_config
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.graph import Graph, build_graph
 from wavespeed_runner.stages import stage

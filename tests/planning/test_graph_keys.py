@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.artifacts import Images, Sample
-from wavespeed_runner.config.schema import resolve_config
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.planning import graph as graph_module
 from wavespeed_runner.planning.graph import Graph, Node, build_graph, keys, without_lossy
 from wavespeed_runner.registry import lookup

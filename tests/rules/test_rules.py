@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.config.schema import Config, resolve_config
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import Config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.families.flux import BLOCKS
 from wavespeed_runner.models.family import UNetBlocks

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.config.schema import ClaimConfig, ClaimedFigure
+from wavespeed_runner.config.claim import ClaimConfig, ClaimedFigure
 from wavespeed_runner.metrics.quality import summarize
 from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.records.summary import measured as reported

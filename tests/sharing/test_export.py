@@ -19,7 +19,8 @@ from tests.command_line import CommandLine
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED
-from wavespeed_runner.config.schema import KEYS_NOT_IN_IMAGES, resolve_config, to_data
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.schema import KEYS_NOT_IN_IMAGES, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.record import new_record

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.conftest import PROMPTS
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.config.schema import MeasureConfig
+from wavespeed_runner.config.measure import MeasureConfig
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan

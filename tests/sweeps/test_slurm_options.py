@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.command_line import TINY, CommandLine
-from wavespeed_runner.config.schema import CONF
+from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.sweeps.folder import SweepFolder
 from wavespeed_runner.sweeps.launchers.slurm import launcher as slurm

@@ -128,7 +128,7 @@ def _call_hydra(args: Namespace, task: Callable[[Any], None]) -> None:
     import hydra
 
     from ..config.compose import CONFIG_NAME, VERSION_BASE, search_path
-    from ..config.schema import CONF
+    from ..config.paths import CONF
 
     # Without --config-dir: `search_path` adds that folder, at the same position as when the jobs were planned.
     flags = [_flag(flag) for flag in ("resolve", *EXCLUSIVE) if getattr(args, flag) is True]

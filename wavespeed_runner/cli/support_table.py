@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from ..caching.calibration.resolve import resolve_cache_numbers
 from ..config.compose import compose_job, composer
-from ..config.schema import CONF, Config, Init, resolve_config
+from ..config.paths import CONF
+from ..config.resolve import resolve_config
+from ..config.schema import Config, Init
 from ..errors import ConfigError, did_you_mean
 from ..registry import implementation_of, lookup
 from ..rules.check import judge

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.schema import CONF, list_groups
+from ..config.paths import CONF, list_groups
 from .arguments import PROGRAM
 from .commands import COMMANDS
 

@@ -1,1 +1,1 @@
-"""From overrides to a typed Config: composing, trust, schema, and what this machine is. No torch."""
+"""From a command line to a checked, typed configuration. Loads neither torch nor diffusers."""

@@ -1,14 +1,19 @@
-"""Hydra's own arguments, as a namespace: flags may stand anywhere between overrides."""
+"""Parses Hydra's own command-line arguments."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from argparse import Namespace
+from typing import NoReturn
 
 from ..errors import ConfigError
 
 
-def parse_arguments(arguments: list[str]) -> Any:
-    """Hydra's own arguments; flags may stand anywhere between overrides."""
+def parse_arguments(arguments: list[str]) -> Namespace:
+    """Splits a command line into Hydra's flags and the overrides; flags may stand anywhere between overrides.
+
+    Raises:
+        ConfigError: an unknown flag, or one without its value.
+    """
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
@@ -17,4 +22,5 @@ def parse_arguments(arguments: list[str]) -> Any:
         raise ConfigError(f"{message}; see --help")
 
     parser.error = refuse
-    return parser.parse_intermixed_args(arguments)
+    given: Namespace = parser.parse_intermixed_args(arguments)
+    return given

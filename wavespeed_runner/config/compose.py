@@ -28,11 +28,12 @@ from omegaconf.resolvers import oc
 
 from .. import registry
 from ..errors import ConfigError, one_line
-from . import compose_cache, trust
-from .compose_cache import CONFIG_NAME as CONFIG_NAME
-from .compose_cache import parse_override as parse_override
+from . import fast, trust
 from .error_messages import EXPLAINED
-from .schema import CONF, NAMED_NODES, OpenConfig, OpenGraph
+from .fast.compose import CONFIG_NAME as CONFIG_NAME
+from .fast.compose import parse_override as parse_override
+from .paths import CONF
+from .schema import NAMED_NODES, OpenConfig, OpenGraph
 
 VERSION_BASE = "1.3"
 
@@ -86,7 +87,7 @@ def composer(config_dir: str | None) -> Iterator[None]:
                 yield
         finally:
             _baseline.cache_clear()
-            compose_cache.clear()
+            fast.compose.clear()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
     try:
         with _environment_hidden(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
-            return compose_cache.compose_config(overrides)
+            return fast.compose.compose_config(overrides)
     except EXPLAINED:
         raise
     except RecursionError:

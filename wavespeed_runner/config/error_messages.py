@@ -22,7 +22,8 @@ from omegaconf.errors import (
 
 from .. import registry
 from ..errors import ConfigError, did_you_mean
-from .schema import Config, list_groups
+from .paths import list_groups
+from .schema import Config
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What a wrong configuration can raise before anything runs."""

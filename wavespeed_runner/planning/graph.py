@@ -17,7 +17,8 @@ from typing import Any
 
 from ..artifacts import Images, Sample, Videos
 from ..config.lossy import remove_lossy
-from ..config.schema import Config, resolve_stage_options, to_data
+from ..config.resolve import resolve_stage_options
+from ..config.schema import Config, to_data
 from ..errors import ConfigError, did_you_mean
 from ..registry import lookup, names
 from ..stages.interface import Stage

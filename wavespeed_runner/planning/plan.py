@@ -18,17 +18,9 @@ from ..accelerate import adapters
 from ..artifacts import Sample
 from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config.environment import resolve_device, what_matters
-from ..config.schema import (
-    KEYS_NOT_IN_IMAGES,
-    AdaptersConfig,
-    CacheConfig,
-    Config,
-    Init,
-    resolve_config,
-    resolve_path,
-    to_data,
-    top_level,
-)
+from ..config.paths import resolve_path
+from ..config.resolve import resolve_config
+from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError, Unfit
 from ..models.weights.checkpoint import inspect
 from ..models.weights.external_components import inspect_elsewhere

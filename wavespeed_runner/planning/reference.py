@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 from ..artifacts import Sample
-from ..config.schema import Config, Dtype, ModelConfig, NoiseFloor, top_level
+from ..config.measure import NoiseFloor
+from ..config.schema import Config, Dtype, ModelConfig, top_level
 from .graph import Graph, keys, without_lossy
 
 

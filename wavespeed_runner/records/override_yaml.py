@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from ..config import trust
-from ..config.schema import CONF, OpenConfig, list_groups
+from ..config.paths import CONF, list_groups
+from ..config.schema import OpenConfig
 from ..errors import ConfigError, printable
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")

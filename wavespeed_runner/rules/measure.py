@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from ..config.schema import Config, NoiseFloor, StageConfig, top_level
+from ..config.measure import NoiseFloor
+from ..config.schema import Config, StageConfig, top_level
 from ..models.family import Family
 from ..registry import lookup, names
 from ..samplers import find_max_steps

@@ -9,7 +9,7 @@ from math import isfinite
 from statistics import median
 from typing import Any
 
-from ..config.schema import ClaimConfig, ClaimedFigure
+from ..config.claim import ClaimConfig, ClaimedFigure
 from ..metrics.quality import LESS_IS_BETTER
 
 LIKENESS = ("ssim", "mae_similarity", "mae", "psnr")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..accelerate.adapter_options import as_list
-from ..config.schema import ClaimConfig, ClaimedFigure
+from ..config.claim import ClaimConfig, ClaimedFigure
 from ..models.weights.checkpoint import local
 from ..records.names import model_name, setting
 

@@ -124,7 +124,7 @@ def _name(record: dict[str, Any]) -> str:
 
 
 def _check_name(name: str) -> None:
-    from ..config.schema import CONF
+    from ..config.paths import CONF
 
     if not NAME.fullmatch(name):
         raise ConfigError(f"name={name}: letters, digits, _ and - are allowed")

@@ -24,7 +24,7 @@ from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, Judged, judge, verdict_of
 from .verdict_text import headline
 
 if TYPE_CHECKING:
-    from ..config.schema import ClaimConfig
+    from ..config.claim import ClaimConfig
 
 GIVE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
 """A way out that this command does not have."""

@@ -10,7 +10,7 @@ import yaml
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..config.schema import ClaimConfig
+    from ..config.claim import ClaimConfig
 
 COPY = "to_be_replayed"
 """Under which name an experiment is composed; no message of ours may hold it."""

@@ -18,7 +18,9 @@ from omegaconf import OmegaConf
 from ..config import trust
 from ..config.compose import compose_job, composer, list_options
 from ..config.error_messages import EXPLAINED
-from ..config.schema import CONF, KEYS_NOT_IN_IMAGES, NAMED_NODES, resolve_config, to_data
+from ..config.paths import CONF
+from ..config.resolve import resolve_config
+from ..config.schema import KEYS_NOT_IN_IMAGES, NAMED_NODES, to_data
 from ..errors import ConfigError
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
-from ..config.schema import ClaimConfig, ClaimedFigure
+from ..config.claim import ClaimConfig, ClaimedFigure
 from .claim import better, bounds, deviation, differences, noise_floor
 
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from ..config.claim import ClaimConfig, ClaimedFigure
 from ..config.lossy import is_lossy_beside_caches
-from ..config.schema import ClaimConfig, ClaimedFigure
 from .claim import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
 from .tolerance import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
 

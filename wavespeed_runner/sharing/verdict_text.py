@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..config.schema import ClaimConfig
+from ..config.claim import ClaimConfig
 from .claim import LIKENESS, OTHER_CONFIG, claim_of, differences
 from .verdict import CLAIM, NOT_REPRODUCED, REPRODUCED, Judged, same_images, verdict_of
 

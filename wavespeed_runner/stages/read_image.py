@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..artifacts import Images
-from ..config.schema import resolve_path, top_level
+from ..config.paths import resolve_path
+from ..config.schema import top_level
 from ..errors import ConfigError
 from .interface import stage
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ...config.denoise_options import DenoiseOptions
-from ...config.schema import MODEL_DEFAULT_KEYS, Config, resolve_stage_options
+from ...config.resolve import resolve_stage_options
+from ...config.schema import MODEL_DEFAULT_KEYS, Config
 from ...errors import Unfit
 
 Key = dict[str, Any]

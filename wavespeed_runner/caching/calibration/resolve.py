@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...config.schema import PACKAGE, CacheConfig, Config, Init
+from ...config.paths import PACKAGE
+from ...config.schema import CacheConfig, Config, Init
 from ...errors import ConfigError, Unfit
 from ...models.family import Blocks, Family
 from ..criteria import published

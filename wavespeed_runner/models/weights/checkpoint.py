@@ -21,7 +21,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ...config.schema import resolve_path
+from ...config.paths import resolve_path
 from ...errors import ConfigError
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

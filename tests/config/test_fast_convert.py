@@ -1,4 +1,4 @@
-"""A config that differs from an earlier one in values is typed as if it were the first."""
+"""A config that differs from an earlier one in values alone is converted as if it were the first."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wavespeed_runner import registry
-from wavespeed_runner.config import schema as config_module
-from wavespeed_runner.config import typing_cache
+from wavespeed_runner.config import fast, resolve
 from wavespeed_runner.config.compose import compose_job, composer, list_options
 from wavespeed_runner.config.error_messages import explain
-from wavespeed_runner.config.schema import CacheConfig, resolve_config, resolve_stage_options
+from wavespeed_runner.config.fast import convert
+from wavespeed_runner.config.resolve import resolve_config, resolve_stage_options
+from wavespeed_runner.config.schema import CacheConfig
 
 BASES = (
     ("cache=fbcache",),
@@ -47,9 +48,9 @@ def bases() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def forgotten() -> Iterator[None]:
+def known_shapes_cleared() -> Iterator[None]:
     yield
-    typing_cache._known.clear()
+    convert._known.clear()
 
 
 def changed(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def changed(data: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def outcome(data: dict[str, Any]) -> str:
-    """The typed config and its stages' options, or what was said; as text, because 1, 1.0 and True are equal."""
+    """The typed config and its stages' options, or the error line; as text, because 1, 1.0 and True are equal."""
     try:
         config = resolve_config(data)
         return f"{config!r} {resolve_stage_options(config)!r}"
@@ -75,15 +76,14 @@ def outcome(data: dict[str, Any]) -> str:
 
 def from_scratch(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     with monkeypatch.context() as without:
-        without.setattr(typing_cache, "_known", type(typing_cache._known)())
-        without.setattr(config_module, "convert_stage_options", lambda *given: None)
+        without.setenv(fast.SWITCH, "0")
         return outcome(data)
 
 
 @pytest.mark.slow
 @given(st.integers(0, len(BASES) - 1), st.lists(CHANGES, min_size=1, max_size=4))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_it_is_what_typing_from_scratch_gives(
+def test_the_result_is_that_of_converting_from_scratch(
     bases: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, base: int, changes: list[dict[str, Any]]
 ) -> None:
     outcome(bases[base])
@@ -94,16 +94,16 @@ def test_it_is_what_typing_from_scratch_gives(
 
 
 def test_only_the_first_of_many_is_merged(bases: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typing_cache, "_known", type(typing_cache._known)())
+    monkeypatch.setattr(convert, "_known", type(convert._known)())
     merged: list[Any] = []
-    plainly = config_module._merged
-    monkeypatch.setattr(config_module, "_merged", lambda composed: merged.append(composed) or plainly(composed))
+    merge = resolve._merge
+    monkeypatch.setattr(resolve, "_merge", lambda composed: merged.append(composed) or merge(composed))
     for number in range(20):
-        values = {"cache.residual_diff_threshold": number / 20, "prompt": f"picture {number}", "seed": number}
+        values = {"cache.residual_diff_threshold": number / 20, "prompt": f"image {number}", "seed": number}
         config = resolve_config(changed(bases[0], values))
         assert (config.seed, config.prompt, config.cache.criterion.threshold) == (  # type: ignore[union-attr]
             number,
-            f"picture {number}",
+            f"image {number}",
             number / 20,
         )
     assert len(merged) == 1
@@ -127,9 +127,9 @@ def test_the_stages_of_every_shipped_graph_follow(monkeypatch: pytest.MonkeyPatc
         composed = [compose_job(overrides, overrides) for overrides in given]
     for data in composed:
         config = resolve_config(data)
-        fast = resolve_stage_options(config)
+        quick = resolve_stage_options(config)
         with monkeypatch.context() as without:
-            without.setattr(config_module, "convert_stage_options", lambda *given: None)
+            without.setenv(fast.SWITCH, "0")
             slow = resolve_stage_options(config)
-        assert repr(fast) == repr(slow) and fast == slow
-        assert isinstance(next((o.cache for o in fast.values() if hasattr(o, "cache")), None), CacheConfig)
+        assert repr(quick) == repr(slow) and quick == slow
+        assert isinstance(next((o.cache for o in quick.values() if hasattr(o, "cache")), None), CacheConfig)

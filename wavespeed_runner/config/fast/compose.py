@@ -1,0 +1,171 @@
+"""Composes with Hydra once for all jobs that differ in plain values alone.
+
+Composing takes a tenth of a second, setting a value takes none. So overrides are split: those that choose files, or add
+or remove keys, go to Hydra's `compose`; the plain `key=value` after them are set in a copy, by the function that Hydra
+itself uses. Where the result could differ, or something fails, Hydra composes everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import split_key
+
+from . import is_enabled
+
+CONFIG_NAME = "config"
+
+
+class _NotPlainError(Exception):
+    """This override does more than set one value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What Hydra made of the structural overrides."""
+
+    config: DictConfig
+    data: dict[str, Any]
+    """The same as plain data, unresolved. Shared by all jobs, so nobody may change it."""
+
+
+@lru_cache(maxsize=16384)
+def parse_override(override: str) -> Override:
+    """Parses one override by Hydra's grammar; remembered, because the parser takes a millisecond.
+
+    Raises:
+        hydra.errors.OverrideParseException: it is not an override.
+    """
+    return OverridesParser.create().parse_overrides([override])[0]
+
+
+def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """Composes the whole config with Hydra's node: plain data, interpolations unresolved, as `hydra.compose` gives it.
+
+    Call it while Hydra is initialized, and `clear` afterwards. Results share parts with each other: do not change them.
+    """
+    structural, values = _split_overrides(list(overrides)) if is_enabled() else ([], [])
+    if values:
+        with suppress(Exception):
+            return _set_values(
+                _compose_base(tuple(structural)), overrides, [parse_override(override) for override in values]
+            )
+    return _compose_base(tuple(overrides)).data
+
+
+def clear() -> None:
+    """Forgets what was composed: Hydra was initialized with other folders, or files may have changed."""
+    _compose_base.cache_clear()
+    _build_repository.cache_clear()
+
+
+@lru_cache(maxsize=64)
+def _compose_base(overrides: tuple[str, ...]) -> _Base:
+    config = compose(CONFIG_NAME, overrides=list(overrides), return_hydra_config=True)
+    data: Any = OmegaConf.to_container(config, resolve=False)
+    return _Base(config=config, data=data)
+
+
+def _split_overrides(overrides: list[str]) -> tuple[list[str], list[str]]:
+    """Splits into structural overrides, and the plain values that Hydra would set after all of those.
+
+    A group override may stand anywhere, because Hydra chooses files first. Any other structural one is applied where it
+    stands; the values before it then count as structure too.
+    """
+    kinds = _classify_overrides(overrides)
+    last = max((i for i, kind in enumerate(kinds) if kind == "other"), default=-1)
+    structural = [o for i, o in enumerate(overrides) if i <= last or kinds[i] != "value"]
+    return structural, [o for i, o in enumerate(overrides) if i > last and kinds[i] == "value"]
+
+
+def _classify_overrides(overrides: list[str]) -> list[str]:
+    """Says of each whether it is a `value`, a `group` (or a value of Hydra's node), or something `other`."""
+    try:
+        parsed = [parse_override(override) for override in overrides]
+        folders = tuple(o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group == "hydra.searchpath")
+        return [_classify_override(override, _build_repository(folders)) for override in parsed]
+    except Exception:  # Hydra will say what is wrong
+        return ["other"] * len(overrides)
+
+
+def _classify_override(override: Override, repository: Any) -> str:
+    plain = override.type is OverrideType.CHANGE and not override.is_sweep_override()
+    if override.is_hydra_override():
+        return "group" if plain else "other"
+    if repository.group_exists(override.key_or_group):
+        return "other" if isinstance(override.value(), dict) else "group"
+    return "value" if plain and override.package is None else "other"
+
+
+@lru_cache(maxsize=16)
+def _build_repository(folders: tuple[str, ...]) -> Any:
+    """Where Hydra looks for groups, with the folders that the command line adds."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    _, repository = loader._parse_overrides_and_create_caching_repo(CONFIG_NAME, list(folders))
+    repository.group_exists = lru_cache(repository.group_exists)
+    return repository
+
+
+def _set_values(base: _Base, overrides: Sequence[str], values: list[Override]) -> dict[str, Any]:
+    """The base's data with these values set.
+
+    Raises:
+        _NotPlainError: a value is reached through an interpolation, or its place does not exist.
+        Exception: whatever Hydra raises for a wrong value.
+    """
+    # Replace the changed top-level nodes by copies and put them back afterwards; copying everything takes longer.
+    content: Any = base.config.__dict__["_content"]
+    tops = {split_key(value.key_or_group)[0] for value in values}
+    if not tops <= content.keys():
+        raise _NotPlainError
+    before = {top: content[top] for top in tops}
+    try:
+        content.update({top: deepcopy(node) for top, node in before.items()})
+        for value in values:
+            _refuse_interpolated_place(base.config, value)
+            ConfigLoaderImpl._apply_overrides_to_config([value], base.config)
+        changed = {top: _to_plain_data(content[top]) for top in tops}
+    finally:
+        content.update(before)
+    return {**base.data, **changed, "hydra": _update_hydra_node(base, overrides)}
+
+
+def _refuse_interpolated_place(config: DictConfig, override: Override) -> None:
+    """Raises where a node on the way is an interpolation: setting `a.b` where `a` is `${c}` would change `c`."""
+    node: Any = config
+    *above, last = split_key(override.key_or_group)
+    for name in above:
+        node = node._get_node(name) if isinstance(node, DictConfig) else None
+        if node is None or not isinstance(node, DictConfig) or node._is_interpolation() or node._is_none():
+            raise _NotPlainError
+    target = node._get_node(last)
+    if isinstance(override.value(), dict | list) and target is not None and target._is_interpolation():
+        raise _NotPlainError
+
+
+def _to_plain_data(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node._value()
+
+
+def _update_hydra_node(base: _Base, overrides: Sequence[str]) -> dict[str, Any]:
+    """Hydra's own node, which lists what was overridden."""
+    node, parsed = base.data["hydra"], [parse_override(override) for override in overrides]
+    task = [override for override in parsed if not override.is_hydra_override()]
+    dirname = node["job"]["config"]["override_dirname"]
+    name = get_overrides_dirname(task, dirname["exclude_keys"], dirname["item_sep"], dirname["kv_sep"])
+    return {
+        **node,
+        "overrides": {**node["overrides"], "task": [override.input_line for override in task]},
+        "job": {**node["job"], "override_dirname": name},
+    }
