@@ -118,7 +118,7 @@ def strategy(model: Model, *overrides: str) -> Any:
 
 def with_numbers(model: Model, cache: Any) -> Any:
     """What `resolve_cache_numbers` does, with numbers from a calibration that is in no file."""
-    from wavespeed_runner.caching.predictors.fitted import find_best_schedule
+    from wavespeed_runner.caching.calibration.best_schedule import find_best_schedule
     from wavespeed_runner.caching.window import count_head_blocks
 
     found = recorded(model)
@@ -137,12 +137,8 @@ def with_numbers(model: Model, cache: Any) -> Any:
 @lru_cache(maxsize=1)
 def recorded(model: Model) -> Any:
     """A calibration, by the code of `python -m wavespeed_runner calibrate`."""
-    from wavespeed_runner.caching.calibration.recorder import (
-        Recorder,
-        build_calibration,
-        build_recording_cache,
-        summarize_recording,
-    )
+    from wavespeed_runner.caching.calibration.build import build_calibration, summarize_recording
+    from wavespeed_runner.caching.calibration.recorder import Recorder, build_recording_cache
 
     numbers = []
     for prompt in calibration()[:TAKEN]:

@@ -13,7 +13,7 @@ import torch
 from tests.caching.generate import ALWAYS, fbcache
 from tests.caching.tiny_models import STEPS, Call, TinyModel, families, models, tiny_model
 from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
-from wavespeed_runner.caching.criteria.schedules import Steps
+from wavespeed_runner.caching.criteria.step_lists import Steps
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange, RelativeChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import (

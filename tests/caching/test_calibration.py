@@ -22,7 +22,7 @@ from wavespeed_runner.caching.calibration.data import (
     format_key,
 )
 from wavespeed_runner.caching.calibration.file import load, load_key, save
-from wavespeed_runner.caching.calibration.resolve import SHIPPED
+from wavespeed_runner.caching.calibration.find import SHIPPED
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import Config

@@ -13,15 +13,10 @@ from diffusers.hooks import MagCacheConfig
 
 from tests.caching.generate import Generated, fbcache
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
+from wavespeed_runner.caching.calibration.build import build_calibration, fit_polynomial, summarize_recording
 from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.caching.calibration.file import load
-from wavespeed_runner.caching.calibration.recorder import (
-    Recorder,
-    build_calibration,
-    build_recording_cache,
-    fit_polynomial,
-    summarize_recording,
-)
+from wavespeed_runner.caching.calibration.recorder import Recorder, build_recording_cache
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange
 from wavespeed_runner.caching.predictors.fitted import fit_weights
 from wavespeed_runner.caching.predictors.reuse import Reuse

@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
+from wavespeed_runner.caching.calibration.best_schedule import find_best_schedule
 from wavespeed_runner.caching.calibration.data import Calibration, build_key, format_key
 from wavespeed_runner.caching.calibration.file import load, save
-from wavespeed_runner.caching.calibration.resolve import SHIPPED, resolve_cache_numbers
+from wavespeed_runner.caching.calibration.find import SHIPPED
+from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.caching.criteria import published
-from wavespeed_runner.caching.predictors.fitted import find_best_schedule, fit_error
+from wavespeed_runner.caching.predictors.fitted import fit_error
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import Config, to_data
@@ -158,7 +160,7 @@ def test_another_run_is_refused_and_what_differs_is_named(change, said, tmp_path
         fill(config("cache=magcache", change, f"outputs={tmp_path}"))
     message = str(told.value)
     assert message.startswith("cache.criterion.ratios=null: cache=magcache needs a calibration for model=flux")
-    assert f"the nearest there is, demo (shipped), does not fit: {said};" in message
+    assert f"the nearest one, demo (shipped), does not fit: {said};" in message
     assert "python -m wavespeed_runner calibrate" in message
 
 
@@ -175,13 +177,13 @@ def test_a_named_file_that_nothing_needs_is_refused():
 
 
 def test_without_a_modulated_input_there_is_no_polynomial():
-    with pytest.raises(ConfigError, match="no modulated input to watch, or too few steps"):
+    with pytest.raises(ConfigError, match="no modulated input to watch, or there were too few steps"):
         fill(config("model=demo_unet", "cache=teacache"))
 
 
 @pytest.mark.parametrize("change", ["cache.tail_blocks=1", "cache.depth=1"])
 def test_a_part_of_the_blocks_that_was_not_measured_is_refused(change):
-    with pytest.raises(ConfigError, match="knows the residual behind 0 or 1 first blocks, up to the end"):
+    with pytest.raises(ConfigError, match="has the residual after 0 or 1 first blocks, up to the last block"):
         fill(config("model=demo_unet", "cache=planned", change))
 
 
@@ -213,8 +215,8 @@ def test_a_foreign_file_among_ones_own_is_passed_over(tmp_path):
 def test_a_plan_with_it_loads_no_torch():
     code = """if True:
         import sys
-        from wavespeed_runner.compose import compose_job, composer
-        from wavespeed_runner.plan import build_plan
+        from wavespeed_runner.config.compose import compose_job, composer
+        from wavespeed_runner.planning.plan import build_plan
         with composer(None):
             plan = build_plan(compose_job(["cache=planned"], ["cache=planned"]))
         assert plan.config.cache.predictor.gram

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.caching.generate import fbcache
 from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace
 from wavespeed_runner.caching.calibration.file import load
-from wavespeed_runner.caching.calibration.resolve import SHIPPED
+from wavespeed_runner.caching.calibration.find import SHIPPED
 from wavespeed_runner.caching.calibration.simulate import (
     collect_levels,
     explain_idle_threshold,
@@ -226,7 +226,7 @@ def test_remarks_name_the_threshold_that_would_decide(model):
     assert all(computed for _, computed in of(fbcache(lowest)))
     levels = of(cliff)
     highest = max(level for level, _ in levels)
-    assert f"cache.x decided nothing: below {highest:.4g}" in explain_idle_threshold(levels, "cache.x")
+    assert f"lower cache.x below {highest:.4g} to change that" in explain_idle_threshold(levels, "cache.x")
     assert any(computed for _, computed in of(fbcache(highest)))
     assert explain_idle_threshold(of(fbcache(0.1)), "cache.x") == ""
     assert explain_idle_threshold([], "cache.x") == ""

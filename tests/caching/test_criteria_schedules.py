@@ -12,17 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.criteria.schedules import (
-    Budget,
-    Interval,
-    IntervalCriterion,
-    Never,
-    Spacing,
-    Steps,
-    choose_steps,
-    explain_misfit,
-    list_scheduled_steps,
-)
+from wavespeed_runner.caching.criteria.schedule import choose_steps, explain_misfit, list_scheduled_steps
+from wavespeed_runner.caching.criteria.schedules import Budget, Interval, IntervalCriterion, Never, Spacing
+from wavespeed_runner.caching.criteria.step_lists import Steps
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedPolynomial,

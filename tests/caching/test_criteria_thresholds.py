@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.criteria.schedules import list_scheduled_steps
+from wavespeed_runner.caching.criteria.schedule import list_scheduled_steps
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedChangeCriterion,

@@ -24,7 +24,7 @@ from tests.models.test_every_model import image
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
-from wavespeed_runner.caching.calibration.resolve import SHIPPED
+from wavespeed_runner.caching.calibration.find import SHIPPED
 from wavespeed_runner.cli.support_table import CALIBRATION, Shipped
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF

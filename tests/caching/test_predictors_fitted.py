@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from tests.caching.sequences import at, played
+from wavespeed_runner.caching.calibration.best_schedule import find_best_schedule
 from wavespeed_runner.caching.predictors.fitted import (
     RIDGE,
     Fitted,
     FittedPredictor,
-    find_best_schedule,
     fit_error,
     fit_weights,
 )

@@ -193,8 +193,8 @@ def test_a_cache_that_never_hit_is_a_warning_with_the_smallest_signal_where_it_m
     smallest = min(step["signal"] for step in record["samples"][0]["steps"][inside])
     assert smallest > plan.config.cache.criterion.threshold, "else it should have hit"
     assert record["warnings"][-1] == (
-        f"the cache never hit: cache.residual_diff_threshold must be above {smallest:.4g}, the least that a step was "
-        "compared with"
+        f"the cache never hit: cache.residual_diff_threshold must be above {smallest:.4g}, the lowest value it "
+        "was compared with"
     )
 
 

@@ -170,11 +170,11 @@ def test_the_users_own_options_are_not_needed(tmp_path: Path) -> None:
 
 def test_numbers_of_a_users_calibration_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else has not that file. The shipped ones are taken for the user's: all there is of the kind."""
-    from wavespeed_runner.caching.calibration import resolve
+    from wavespeed_runner.caching.calibration import find
 
     record = planned_record("cache=teacache")
     assert "coefficients" not in yaml_text(same(record, tmp_path))
-    monkeypatch.setattr(resolve, "SHIPPED", tmp_path / "nothing")
+    monkeypatch.setattr(find, "SHIPPED", tmp_path / "nothing")
     document = same(record, tmp_path)
     assert document["cache"]["criterion"]["coefficients"] == record["config"]["cache"]["criterion"]["coefficients"]
     assert document["cache"]["calibrated_for"] and document["cache"].get("calibration") is None

@@ -74,7 +74,7 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
     Raises:
         ConfigError: other prompts were typed than those of the calibration that there is.
     """
-    from ..caching.calibration.resolve import find_calibration
+    from ..caching.calibration.find import find_calibration
     from ..tuning.calibrate import summary, write_calibration
 
     try:

@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
 
 def main(args: Namespace) -> int:
     """Prints the table."""
-    from ..caching.calibration.resolve import find_calibration
+    from ..caching.calibration.find import find_calibration
     from ..caching.strategies import find_threshold_key
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan

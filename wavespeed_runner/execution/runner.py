@@ -254,7 +254,7 @@ def _threshold_warning(cache: CacheConfig, samples: list[dict[str, Any]], hits: 
 def _foretold(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The steps that a calibration of this very run foretells, beside the real ones; None where there is none, and
     for schedules, which need none."""
-    from ..caching.calibration.resolve import find_calibration
+    from ..caching.calibration.find import find_calibration
     from ..caching.calibration.simulate import collect_levels, simulate
 
     caches = [

@@ -7,7 +7,8 @@ from math import ceil
 from typing import Any
 
 from ..caching.criteria import published
-from ..caching.criteria.schedules import Interval, Spacing, explain_misfit
+from ..caching.criteria.schedule import explain_misfit
+from ..caching.criteria.schedules import Interval, Spacing
 from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..caching.criteria.schedules import MAKERS, list_scheduled_steps
+from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
 from ..config.schema import CacheConfig, Config
@@ -138,7 +138,7 @@ def _nothing_allowed(c: Config, f: Family) -> bool:
 
 def _foreseen(c: Config, f: Family) -> list[list[int]]:
     """The steps that a schedule computes, of each denoise stage; empty for what decides while it runs."""
-    if not whole(c) or c.cache.criterion is None or c.cache.criterion.name not in MAKERS or unfit_for(c, f):
+    if not whole(c) or not is_schedule(c.cache.criterion) or unfit_for(c, f):
         return []
     if getattr(c.cache.criterion, "schedule", ()) is None:
         return []

@@ -8,15 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..caching.calibration.build import RecordedNumbers, build_calibration, summarize_recording
 from ..caching.calibration.data import Calibration, build_file_name, build_key, compare_keys
 from ..caching.calibration.file import load, load_key, save
-from ..caching.calibration.recorder import (
-    RecordedNumbers,
-    Recorder,
-    build_calibration,
-    build_recording_cache,
-    summarize_recording,
-)
+from ..caching.calibration.recorder import Recorder, build_recording_cache
 from ..config.denoise_options import DenoiseOptions
 from ..config.environment import versions, what_matters
 from ..errors import ConfigError

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Latents
+from ..caching.calibration.best_schedule import find_best_schedule
 from ..caching.calibration.data import Calibration
 from ..caching.calibration.schedule_search import Schedule, search_schedule
-from ..caching.criteria.schedules import Steps
-from ..caching.predictors.fitted import Fitted, find_best_schedule
+from ..caching.criteria.step_lists import Steps
+from ..caching.predictors.fitted import Fitted
 from ..caching.signals.block_signals import NoSignal
 from ..caching.strategies import Planned
 from ..config.denoise_options import DenoiseOptions

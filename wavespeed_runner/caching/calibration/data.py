@@ -1,7 +1,8 @@
-"""What uncached runs of one model have shown, and the key of the runs that it belongs to.
+"""A calibration: what uncached runs of one model have shown, and the key of the runs that it fits.
 
-`recording.py` makes it, `calibration_file.py` writes and reads it, `filling.py` takes numbers out of it. No torch here:
-the plan asks. Steps are calls of the denoiser; every triangle is a list of rows, each one longer than the one before.
+`recorder.py` and `build.py` make one, `file.py` writes and reads it, `resolve.py` takes a strategy's numbers from it.
+No torch here, because the plan reads calibrations. Steps are calls of the denoiser. A triangle is a list of rows, each
+one number longer than the row before.
 """
 
 from __future__ import annotations
@@ -19,71 +20,78 @@ from ...config.schema import MODEL_DEFAULT_KEYS, Config
 from ...errors import Unfit
 
 Key = dict[str, Any]
-"""What a calibration belongs to: names and plain values, in a fixed order. What is null is left out."""
+"""What a calibration belongs to: names and plain values, in a fixed order. Values that are null are left out."""
 Triangle = list[list[float]]
 
 NOT_IN_KEY = ("name", "repo", "init", "guidance", "dtype", "weights", "fps", *MODEL_DEFAULT_KEYS)
-"""Keys of a model that are in the calibration's key anyway, or do not change what is recorded. Not `dtype` either: it
-rounds the numbers, and does not bend them."""
+"""Keys of a model that are added to the calibration's key separately, or do not change what is recorded. `dtype` is
+among them: it only rounds the numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polynomial:
-    """TeaCache's fit: change of the modulated input since the step before -> change of the denoiser's output."""
+    """A TeaCache polynomial: change of the modulated input since the previous step -> change of the output."""
 
     coefficients: list[float]
     """Highest degree first."""
     range: list[float]
-    """[lowest, highest] change that was seen."""
+    """[lowest, highest] change among the fitted points."""
     error: float
-    """Root mean square of what the fit leaves, in units of the output's relative change."""
+    """Root mean square residual of the fit, in units of the output's relative change."""
     points: int
+    """How many points were fitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTrace:
-    """What criteria that watch the model are given, from the second step on."""
+    """Input and output changes of the denoiser, for criteria that watch the model; from the second step on."""
 
     input: list[float | None]
-    """c = mean|x - x_p| / mean|out_p|, p the step before."""
+    """c = mean|x - x_p| / mean|out_p|, p the previous step."""
     rate: list[list[float | None]]
-    """k = mean|out - out_c| / mean|x - x_p|; row i (from 0) is of step i + 1, with c each of the steps 0 to i: the last
-    computed one before it, whose output stands in for those of the steps between."""
+    """k = mean|out - out_c| / mean|x - x_p|. Row i (from 0) belongs to step i + 1; c runs over the steps 0 to i, as the
+    last computed step before it, whose output replaces that of the steps in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
+    """What uncached runs of one model, sampler and number of steps have shown."""
+
     key: Key
+    """Which runs it fits."""
     made: dict[str, Any]
-    """How: prompts, seeds, versions, device, dtype."""
+    """How it was made: prompts, seeds, versions, device, dtype."""
     sigmas: list[float] = field(default_factory=list)
     """Noise level of each step."""
     signals: dict[str, dict[str, list[list[float | None]]]] = field(default_factory=dict)
-    """Signal -> guidance branch -> relative changes, averaged over the prompts. Row i (from 0) is of step i + 1:
-    against each of the steps 0 to i, so that its last number is the change since the step before. Null: 0 / 0."""
+    """Signal -> guidance branch -> relative changes, averaged over the prompts. Row i (from 0) is step i + 1
+    against each of the steps 0 to i; its last number is the change since the previous step. Null: 0 / 0."""
     model: dict[str, ModelTrace] = field(default_factory=dict)
     """By guidance branch."""
     polynomial: Polynomial | None = None
     ratios: list[float] = field(default_factory=list)
-    """MagCache: mean over tokens of |r_t| / |r_(t-1)|, r the residual of all blocks; 1 first."""
+    """MagCache: mean over tokens of |r_t| / |r_(t-1)|, r the residual of all blocks; the first one is 1."""
     gram: dict[int, Triangle] = field(default_factory=dict)
-    """First blocks that always run -> Gram matrix of the residual behind them, lower triangle with the diagonal."""
+    """Number of first blocks that always run -> Gram matrix of the other blocks' residuals over all steps: lower
+    triangle including the diagonal."""
     schedules: dict[int, list[int]] = field(default_factory=dict)
-    """Number of computed steps -> which, counted from 1, as a search has found them."""
+    """Number of computed steps -> the steps that a search found best, counted from 1."""
 
     @property
     def steps(self) -> int:
-        """Calls of the denoiser, of one guidance branch."""
+        """Calls of the denoiser per guidance branch."""
         return len(self.sigmas)
 
 
 def build_key(config: Config) -> Key:
-    """What a run's calibration must have been made for.
+    """The key of the calibration that a run needs.
 
     Raises:
-        ConfigError: the graph has no denoising stage, or several, which would need a calibration each.
+        Unfit: the graph has no denoising stage, or several, each of which would need its own calibration.
     """
-    stages = {name: found for name, found in resolve_stage_options(config).items() if isinstance(found, DenoiseOptions)}
+    stages = {
+        name: options for name, options in resolve_stage_options(config).items() if isinstance(options, DenoiseOptions)
+    }
     if len(stages) != 1:
         raise Unfit(
             f"graph.stages: {len(stages)} of them denoise ({', '.join(stages) or 'none'}); a calibration belongs to one"
@@ -91,10 +99,10 @@ def build_key(config: Config) -> Key:
     ((name, options),) = stages.items()
     model, adapters = config.model, config.adapters
     key: Key = {"model": model.name, "repo": model.repo, "init": model.init.value, "guidance": model.guidance.value}
-    key |= _differing(model, "model", leave_out=NOT_IN_KEY)
+    key |= _list_non_defaults(model, "model", leave_out=NOT_IN_KEY)
     if adapters.name not in ("none", "textual_inversion"):
-        key |= {"adapters": adapters.name, **_differing(adapters, "adapters", leave_out=("name",))}
-    key |= {"sampler": options.sampler.name, **_differing(options.sampler, "sampler", leave_out=("name",))}
+        key |= {"adapters": adapters.name, **_list_non_defaults(adapters, "adapters", leave_out=("name",))}
+    key |= {"sampler": options.sampler.name, **_list_non_defaults(options.sampler, "sampler", leave_out=("name",))}
     key |= {at: getattr(options, at) for at in ("steps", "guidance_scale", "width", "height", "num_frames")}
     inputs = config.graph.stages[name].inputs
     if "image" in inputs or "latents" in inputs:
@@ -102,41 +110,43 @@ def build_key(config: Config) -> Key:
     return {at: value for at, value in key.items() if value is not None}
 
 
-def _differing(options: Any, prefix: str, *, leave_out: Iterable[str]) -> Key:
-    """The values that are not the defaults of their class: an option added later leaves old keys as they are."""
-    found = {}
-    default = {one.name: one for one in fields(type(options))}
-    for name, one in default.items():
-        value = getattr(options, name)
-        usual = one.default_factory() if callable(one.default_factory) else one.default
-        if name not in leave_out and value != usual:
-            found[f"{prefix}.{name}"] = value.value if isinstance(value, Enum) else value
-    return {name: value if isinstance(value, str | int | float | bool) else str(value) for name, value in found.items()}
+def _list_non_defaults(options: Any, prefix: str, *, leave_out: Iterable[str]) -> Key:
+    """Values that differ from the defaults of their class, so that an option added later leaves old keys unchanged."""
+    key: Key = {}
+    for option in fields(type(options)):
+        value = getattr(options, option.name)
+        default = option.default_factory() if callable(option.default_factory) else option.default
+        if option.name not in leave_out and value != default:
+            plain = value.value if isinstance(value, Enum) else value
+            key[f"{prefix}.{option.name}"] = plain if isinstance(plain, str | int | float | bool) else str(plain)
+    return key
 
 
 def format_key(key: Key) -> str:
-    """`model=flux repo=... steps=28`: the canonical form, which a filled config carries."""
-    return " ".join(f"{name}={_plain(value)}" for name, value in key.items())
+    """A key as text, `model=flux repo=... steps=28`: the form in which a resolved config carries it."""
+    return " ".join(f"{name}={_format_value(value)}" for name, value in key.items())
 
 
-def _plain(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def compare_keys(wanted: Key, there: Key) -> list[tuple[str, str, str]]:
-    """(name, what is there, what is wanted) of all that differs; `null` for what one of them lacks."""
-    names = [*wanted, *(name for name in there if name not in wanted)]
-    pairs = [(name, _plain(there.get(name, "null")), _plain(wanted.get(name, "null"))) for name in names]
+def compare_keys(wanted: Key, available: Key) -> list[tuple[str, str, str]]:
+    """Where two keys differ: (name, available value, wanted value); `null` where one of them has no value."""
+    names = [*wanted, *(name for name in available if name not in wanted)]
+    pairs = [
+        (name, _format_value(available.get(name, "null")), _format_value(wanted.get(name, "null"))) for name in names
+    ]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 def build_file_name(key: Key) -> str:
-    """`demo-28-1f0c2a9b.yaml`: one name for each key."""
+    """The file name of a calibration, such as `demo-28-1f0c2a9b.yaml`; different for each key."""
     model = Path(str(key["repo"])).stem if key.get("init") == "pretrained" else f"{key['model']}-{key['init']}"
     name = "".join(c if c.isalnum() or c in "._" else "-" for c in model)
     return f"{name}-{key['steps']}-{sha256(format_key(key).encode()).hexdigest()[:8]}.yaml"
 
 
-def model_of(key: Key) -> tuple[str, str, str]:
-    """What two calibrations of one model share."""
+def identify_model(key: Key) -> tuple[str, str, str]:
+    """The part of the key that all calibrations of one model share."""
     return str(key["model"]), str(key["repo"]), str(key["init"])

@@ -1,4 +1,7 @@
-"""Calibrations as YAML files: written whole, read with every value checked. No torch: the plan reads them."""
+"""Reads and writes calibrations as YAML files, checking every value that is read.
+
+Loads no torch, because the plan reads calibrations.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import lru_cache
 from itertools import takewhile
 from math import isfinite
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,15 +20,16 @@ from ...storage.atomic import write_text
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 
 SCHEMA_VERSION = 1
-Version = tuple[int, ...] | None
-AGAIN = "make it again with python -m wavespeed_runner calibrate"
+T = TypeVar("T")
+FileVersion = tuple[int, ...] | None
+WAY_OUT = "make it again with python -m wavespeed_runner calibrate"
 
 
 def save(calibration: Calibration, path: Path) -> None:
-    """Writes the file, whole or not at all.
+    """Writes a calibration, atomically.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     data = {"schema_version": SCHEMA_VERSION, "for": calibration.key, "made": calibration.made}
     data |= {name: value for name, value in asdict(calibration).items() if name not in ("key", "made")}
@@ -36,37 +40,37 @@ def save(calibration: Calibration, path: Path) -> None:
 
 
 def load_key(path: Path) -> Key:
-    """What a file belongs to: its first lines alone are read.
+    """The key of a calibration file; reads its first lines only.
 
     Raises:
-        ConfigError: it cannot be read, or is none of ours.
+        ConfigError: the file cannot be read, or is not a calibration.
     """
-    return _head(path, _version(path))
+    return _load_key(path, _get_version(path))
 
 
 @lru_cache(maxsize=256)
-def _head(path: Path, version: Version) -> Key:
-    data = _parsed(path, _text(path, until="made:"))
-    return cast(Key, _checked(path, lambda: _key(data)))
+def _load_key(path: Path, version: FileVersion) -> Key:
+    data = _parse_yaml(path, _read_text(path, until="made:"))
+    return _check(path, lambda: _read_key(data))
 
 
 def load(path: Path) -> Calibration:
-    """A whole file, checked.
+    """A whole calibration file, with every value checked.
 
     Raises:
-        ConfigError: it cannot be read, or something in it is not as it should be; says what.
+        ConfigError: the file cannot be read, or a value in it is wrong; the message says which.
     """
-    return _loaded(path, _version(path))
+    return _load(path, _get_version(path))
 
 
 @lru_cache(maxsize=16)
-def _loaded(path: Path, version: Version) -> Calibration:
-    data = _parsed(path, _text(path))
-    return cast(Calibration, _checked(path, lambda: _calibration(data)))
+def _load(path: Path, version: FileVersion) -> Calibration:
+    data = _parse_yaml(path, _read_text(path))
+    return _check(path, lambda: _read_calibration(data))
 
 
-def _version(path: Path) -> Version:
-    """What changes when a file does: the plans of a sweep read each version once."""
+def _get_version(path: Path) -> FileVersion:
+    """Changes whenever the file does, so that the plans of a sweep parse each version of it once."""
     try:
         facts = path.stat()
     except OSError:
@@ -74,148 +78,158 @@ def _version(path: Path) -> Version:
     return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino
 
 
-class _Bad(Exception):
-    """Something in a file is not as it should be; the message says what."""
+class _InvalidValue(Exception):
+    """A value in the file is wrong; the message says which."""
 
 
-def _checked(path: Path, read: Callable[[], Any]) -> Any:
+def _check(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
-    except _Bad as error:
-        raise ConfigError(f"{path}: not a calibration: {error}; {AGAIN}") from None
+    except _InvalidValue as error:
+        raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
 
 
-def _text(path: Path, until: str | None = None) -> str:
-    """Of the file; or of its lines before the one that begins so."""
+def _read_text(path: Path, until: str | None = None) -> str:
+    """The file's text, or its lines up to the first one that starts with `until`."""
     if not path.is_file():
-        raise ConfigError(f"cache.calibration={path}: no such file; {AGAIN}")
+        raise ConfigError(f"cache.calibration={path}: no such file; {WAY_OUT}")
     try:
         with path.open(encoding="utf-8") as file:
             return "".join(takewhile(lambda line: until is None or not line.startswith(until), file))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a calibration: not UTF-8 text; {AGAIN}") from None
+        raise ConfigError(f"{path}: not a calibration: not UTF-8 text; {WAY_OUT}") from None
 
 
-def _parsed(path: Path, text: str) -> Any:
+def _parse_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else type(error).__name__
-        raise ConfigError(f"{path}: not a calibration: broken YAML, {where}; {AGAIN}") from None
+        raise ConfigError(f"{path}: not a calibration: broken YAML, {where}; {WAY_OUT}") from None
 
 
-def _key(data: Any) -> Key:
-    data = _mapping(data, "the file")
+def _read_key(data: Any) -> Key:
+    data = _read_mapping(data, "the file")
     if data.get("schema_version") != SCHEMA_VERSION:
-        raise _Bad(f"schema_version is not {SCHEMA_VERSION}")
-    key = _mapping(data.get("for"), "for")
+        raise _InvalidValue(f"schema_version is not {SCHEMA_VERSION}")
+    key = _read_mapping(data.get("for"), "for")
     for name in ("model", "repo", "init", "sampler", "steps"):
         if name not in key:
-            raise _Bad(f"for.{name} is missing")
+            raise _InvalidValue(f"for.{name} is missing")
     for name, value in key.items():
         if not (isinstance(name, str) and isinstance(value, str | int | float)):
-            raise _Bad("for: names and plain values are needed")
+            raise _InvalidValue("for: must map names to plain values")
     return key
 
 
-def _calibration(data: Any) -> Calibration:
-    key = _key(data)
-    known = {"schema_version", "for"} | {one.name for one in fields(Calibration)} - {"key"}
+def _read_calibration(data: Any) -> Calibration:
+    key = _read_key(data)
+    known = {"schema_version", "for"} | {part.name for part in fields(Calibration)} - {"key"}
     if unknown := set(map(str, data)) - known:
-        raise _Bad(f"no part of it is called {min(unknown)[:40]!r}")
-    sigmas = _numbers(data.get("sigmas"), "sigmas")
+        raise _InvalidValue(f"unknown key {min(unknown)[:40]!r}")
+    sigmas = _read_numbers(data.get("sigmas"), "sigmas")
     n = len(sigmas)
     if not n:
-        raise _Bad("sigmas: a number for each step is needed")
-    signals = {
-        name: {branch: _triangle(rows, f"signals.{name}.{branch}", n - 1, gaps=True) for branch, rows in one.items()}
-        for name, one in ((name, _mapping(one, f"signals.{name}")) for name, one in _part(data, "signals"))
-    }
-    schedules = {
-        _count(at, "schedules"): _schedule(steps, f"schedules.{at}", n) for at, steps in _part(data, "schedules")
-    }
-    if any(count != len(steps) for count, steps in schedules.items()):
-        raise _Bad("schedules: each must have as many steps as it says")
-    ratios = _numbers(data.get("ratios") or [], "ratios", count=n if data.get("ratios") else 0)
-    if any(ratio <= 0 for ratio in ratios):
-        raise _Bad("ratios: all must be above 0")
+        raise _InvalidValue("sigmas: must have a number for each step")
     return Calibration(
         key=key,
-        made=_mapping(data.get("made"), "made"),
+        made=_read_mapping(data.get("made"), "made"),
         sigmas=sigmas,
-        signals=signals,
-        model={branch: _model(trace, f"model.{branch}", n - 1) for branch, trace in _part(data, "model")},
-        polynomial=_polynomial(data["polynomial"]) if data.get("polynomial") is not None else None,
-        ratios=ratios,
-        gram={_count(at, "gram"): _gram(rows, f"gram.{at}", n) for at, rows in _part(data, "gram")},
-        schedules=schedules,
+        signals={name: _read_signal(traces, f"signals.{name}", n) for name, traces in _read_items(data, "signals")},
+        model={branch: _read_model_trace(t, f"model.{branch}", n - 1) for branch, t in _read_items(data, "model")},
+        polynomial=_read_polynomial(data["polynomial"]) if data.get("polynomial") is not None else None,
+        ratios=_read_ratios(data.get("ratios") or [], n),
+        gram={_read_count(at, "gram"): _read_gram(rows, f"gram.{at}", n) for at, rows in _read_items(data, "gram")},
+        schedules=_read_schedules(data, n),
     )
 
 
-def _mapping(value: Any, where: str) -> dict[Any, Any]:
+def _read_mapping(value: Any, where: str) -> dict[Any, Any]:
     if not isinstance(value, dict):
-        raise _Bad(f"{where}: names and their values are needed")
+        raise _InvalidValue(f"{where}: must be a mapping")
     return value
 
 
-def _part(data: dict[str, Any], name: str) -> Iterable[tuple[Any, Any]]:
-    return _mapping(data.get(name) or {}, name).items()
+def _read_items(data: dict[str, Any], name: str) -> Iterable[tuple[Any, Any]]:
+    return _read_mapping(data.get(name) or {}, name).items()
 
 
-def _count(value: Any, where: str) -> int:
+def _read_count(value: Any, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _Bad(f"{where}: whole numbers are needed as names")
+        raise _InvalidValue(f"{where}: its keys must be whole numbers")
     return value
 
 
-def _numbers(values: Any, where: str, *, count: int | None = None, gaps: bool = False) -> list[Any]:
-    """Finite numbers as floats; with `gaps` also None."""
+def _read_numbers(values: Any, where: str, *, count: int | None = None, gaps: bool = False) -> list[Any]:
+    """Finite numbers as floats; with `gaps`, None is allowed among them."""
     if not isinstance(values, list) or (count is not None and len(values) != count):
-        raise _Bad(f"{where}: {'' if count is None else f'{count} '}numbers are needed")
+        raise _InvalidValue(f"{where}: must be a list of {'' if count is None else f'{count} '}numbers")
     for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
         if not (number or (gaps and value is None)):
-            raise _Bad(f"{where}: finite numbers are needed")
+            raise _InvalidValue(f"{where}: the numbers must be finite")
     return [None if value is None else float(value) for value in values]
 
 
-def _triangle(rows: Any, where: str, count: int, *, gaps: bool = False) -> list[list[Any]]:
+def _read_triangle(rows: Any, where: str, count: int, *, gaps: bool = False) -> list[list[Any]]:
     if not isinstance(rows, list) or len(rows) != count:
-        raise _Bad(f"{where}: {count} rows are needed")
-    return [_numbers(row, f"{where}, row {i}", count=i + 1, gaps=gaps) for i, row in enumerate(rows)]
+        raise _InvalidValue(f"{where}: must have {count} rows")
+    return [_read_numbers(row, f"{where}, row {i}", count=i + 1, gaps=gaps) for i, row in enumerate(rows)]
 
 
-def _gram(rows: Any, where: str, steps: int) -> Triangle:
-    triangle = _triangle(rows, where, steps)
-    if any(row[-1] < 0 for row in triangle):
-        raise _Bad(f"{where}: the last number of a row is a square, and not negative")
-    return triangle
+def _read_signal(traces: Any, where: str, steps: int) -> dict[str, list[list[float | None]]]:
+    branches = _read_mapping(traces, where).items()
+    return {branch: _read_triangle(rows, f"{where}.{branch}", steps - 1, gaps=True) for branch, rows in branches}
 
 
-def _model(trace: Any, where: str, count: int) -> ModelTrace:
-    trace = _mapping(trace, where)
+def _read_model_trace(trace: Any, where: str, count: int) -> ModelTrace:
+    trace = _read_mapping(trace, where)
     return ModelTrace(
-        input=_numbers(trace.get("input"), f"{where}.input", count=count, gaps=True),
-        rate=_triangle(trace.get("rate"), f"{where}.rate", count, gaps=True),
+        input=_read_numbers(trace.get("input"), f"{where}.input", count=count, gaps=True),
+        rate=_read_triangle(trace.get("rate"), f"{where}.rate", count, gaps=True),
     )
 
 
-def _polynomial(data: Any) -> Polynomial:
-    data = _mapping(data, "polynomial")
-    coefficients = _numbers(data.get("coefficients"), "polynomial.coefficients")
-    lowest, highest = _numbers(data.get("range"), "polynomial.range", count=2)
+def _read_polynomial(data: Any) -> Polynomial:
+    data = _read_mapping(data, "polynomial")
+    coefficients = _read_numbers(data.get("coefficients"), "polynomial.coefficients")
+    lowest, highest = _read_numbers(data.get("range"), "polynomial.range", count=2)
     if not coefficients or not 0 <= lowest <= highest:
-        raise _Bad("polynomial: coefficients, and 0 <= lowest <= highest as its range")
-    (error,) = _numbers([data.get("error")], "polynomial.error")
-    points = _count(data.get("points"), "polynomial.points")
+        raise _InvalidValue("polynomial: must have coefficients, and a range with 0 <= lowest <= highest")
+    (error,) = _read_numbers([data.get("error")], "polynomial.error")
+    points = _read_count(data.get("points"), "polynomial.points")
     return Polynomial(coefficients=coefficients, range=[lowest, highest], error=error, points=points)
 
 
-def _schedule(steps: Any, where: str, of: int) -> list[int]:
-    valid = isinstance(steps, list) and all(isinstance(s, int) and not isinstance(s, bool) for s in steps)
-    if not (valid and steps and steps[0] == 1 and steps == sorted(set(steps)) and steps[-1] <= of):
-        raise _Bad(f"{where}: steps in order, each once, from 1 to at most {of}")
-    return list(steps)
+def _read_ratios(values: Any, steps: int) -> list[float]:
+    ratios = _read_numbers(values, "ratios", count=steps if values else 0)
+    if any(ratio <= 0 for ratio in ratios):
+        raise _InvalidValue("ratios: all must be above 0")
+    return ratios
+
+
+def _read_gram(rows: Any, where: str, steps: int) -> Triangle:
+    triangle = _read_triangle(rows, where, steps)
+    if any(row[-1] < 0 for row in triangle):
+        raise _InvalidValue(f"{where}: the last number of a row is a square and must not be negative")
+    return triangle
+
+
+def _read_schedules(data: dict[str, Any], steps: int) -> dict[int, list[int]]:
+    schedules = {}
+    for name, value in _read_items(data, "schedules"):
+        count = _read_count(name, "schedules")
+        schedules[count] = _read_schedule(value, f"schedules.{name}", steps)
+        if count != len(schedules[count]):
+            raise _InvalidValue("schedules: each must have as many steps as its key says")
+    return schedules
+
+
+def _read_schedule(value: Any, where: str, steps: int) -> list[int]:
+    valid = isinstance(value, list) and all(isinstance(step, int) and not isinstance(step, bool) for step in value)
+    if not (valid and value and value[0] == 1 and value == sorted(set(value)) and value[-1] <= steps):
+        raise _InvalidValue(f"{where}: must be steps in ascending order, each once, from 1 to at most {steps}")
+    return list(value)

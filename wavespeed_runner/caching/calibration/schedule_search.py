@@ -1,8 +1,8 @@
-"""Searches the steps to compute: from a schedule that a calibration suggests, by measured quality, step by step better.
+"""Searches for the best steps to compute by moving one step at a time and measuring the images.
 
-What a skipped step costs is not the error of its residual alone: an early error forks one image into another. So the
-last word is that of the image. Coordinate search over the computed steps, as in BudCache (ICML 2026) its hill
-climbing; the start, and with it most of the way, comes from `fitted.best_schedule` without a single run.
+The cost of a skipped step is more than the error of its residual: an early error can turn one image into another. So
+the images decide. This is a coordinate search over the computed steps, like the hill climbing of BudCache (ICML 2026).
+Its starting point, `best_schedule.find_best_schedule`, takes no run and is most of the way.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ REACH = 3
 """How far a computed step is moved in one try."""
 
 Schedule = tuple[int, ...]
-"""Computed steps, counted from 0, in order."""
+"""Computed steps, counted from 0, ascending."""
 
 
 def search_schedule(
     cost: Callable[[Schedule], float], starts: Sequence[Schedule], steps: int, *, tries: int
 ) -> tuple[Schedule, float]:
-    """The best schedule met, and its cost.
+    """The cheapest schedule found, and its cost.
 
     Args:
-        cost: what is to be made small; called once for each schedule that is tried.
-        starts: they are tried first; the best one is where the search begins; step 0 stays in it.
-        steps: of the whole generation.
-        tries: how many schedules are tried at most.
+        cost: what is minimised; called once for each schedule that is tried.
+        starts: tried first; the search goes on from the best of them. Step 0 stays in the schedule.
+        steps: number of steps of the generation.
+        tries: maximum number of schedules to try.
     """
-    known = {start: cost(start) for start in list(dict.fromkeys(starts))[:tries]}
-    best = min(known, key=lambda schedule: known[schedule])
+    costs = {start: cost(start) for start in list(dict.fromkeys(starts))[:tries]}
+    best = min(costs, key=lambda schedule: costs[schedule])
     improved = True
-    while improved and len(known) < tries:
+    while improved and len(costs) < tries:
         improved = False
-        for candidate in _neighbours(best, steps):
-            if candidate not in known and len(known) < tries:
-                known[candidate] = cost(candidate)
-                if known[candidate] < known[best]:
+        for candidate in _list_neighbours(best, steps):
+            if candidate not in costs and len(costs) < tries:
+                costs[candidate] = cost(candidate)
+                if costs[candidate] < costs[best]:
                     best, improved = candidate, True
                     break
-    return best, known[best]
+    return best, costs[best]
 
 
-def _neighbours(schedule: Schedule, steps: int) -> Iterator[Schedule]:
-    """Schedules with one step moved, near moves first and late steps first: those are free to move."""
+def _list_neighbours(schedule: Schedule, steps: int) -> Iterator[Schedule]:
+    """Schedules with one step moved: short moves first, and late steps first, because those are free to move."""
     for distance in range(1, REACH + 1):
         for index in range(len(schedule) - 1, 0, -1):
             for to in (schedule[index] - distance, schedule[index] + distance):

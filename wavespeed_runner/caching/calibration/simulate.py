@@ -1,8 +1,8 @@
-"""Which steps a strategy would compute, foretold from what an uncached run has shown.
+"""Predicts which steps a strategy would compute, from a calibration and without running the model.
 
-The criterion, the window and the limits are the very ones that run; only the numbers are recorded ones. They are those
-of the uncached trajectory, averaged over prompts: behind a skipped step the real ones differ by what the skipping
-costs. Where one denoiser takes over from another, which a real run always computes, is not in a recording.
+Criterion, window and limits are the same code that runs; only the measured numbers come from the recording. They are
+those of the uncached trajectory, averaged over prompts: after a cached step the real numbers differ by the error that
+caching makes. A switch from one denoiser to another, which a real run always computes, is not in a recording.
 """
 
 from __future__ import annotations
@@ -17,49 +17,54 @@ from ...errors import ConfigError
 from ...registry import implementation_of
 from ..interfaces import StepInfo
 from ..window import CacheHits, is_reuse_allowed
-from .data import Calibration
+from .data import Calibration, ModelTrace
 
-MOST_PIECES = 10_000
-"""Changes of a threshold that are tried: a criterion that never comes to an end is no reason to hang."""
+MAX_THRESHOLDS = 10_000
+"""Upper limit on simulated thresholds, in case a criterion never stops changing its result."""
+
+Level = tuple[float, bool]
+"""What was compared with the threshold at one step, and whether the step was computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One branch of one generation."""
+    """The predicted decisions of one guidance branch of one generation."""
 
     computed: list[int]
     """Steps, counted from 1."""
     steps: int
-    levels: list[tuple[float, bool]]
-    """What was compared with the threshold at each step that was asked about, and whether it was computed."""
+    levels: list[Level]
+    """One for each step at which the criterion was asked."""
 
     @property
     def bar(self) -> str:
-        """Computed and reused steps, drawn as the console draws them."""
+        """Computed (■) and cached (□) steps, as the console draws them."""
         return "".join("■" if step in self.computed else "□" for step in range(1, self.steps + 1))
 
 
 def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = None) -> Prediction:
-    """What a strategy does, by a calibration of the run that it is on.
+    """Predicts which steps a strategy computes, from a calibration of the same run.
 
     Args:
-        branch: guidance branch; None: the first, which also decides for all where `cache.guidance_branches=first`.
+        calibration: of the model, sampler and steps that the strategy is used with.
+        cache: the strategy.
+        branch: guidance branch; None: the first one, which decides for all with `cache.guidance_branches=first`.
 
     Raises:
-        ConfigError: the strategy watches something that the calibration does not have.
+        ConfigError: the strategy watches something that the calibration did not record.
     """
-    assert cache.criterion, "the rule `cache-parts` has seen to it"
+    assert cache.criterion, "ensured by the rule `cache-parts`"
     criterion: Any = implementation_of("cache/criterion", cache.criterion)(cache.criterion)
-    numbers = _Numbers(calibration, cache, criterion.watches, branch)
+    trace = _select_trace(calibration, cache, criterion.watches, branch)
     hits = CacheHits()
     computed: list[int] = []
-    levels: list[tuple[float, bool]] = []
+    levels: list[Level] = []
     for step in range(calibration.steps):
         at = StepInfo(step=step, steps=calibration.steps, sigma=calibration.sigmas[step])
-        seen = numbers(step, computed)
+        numbers = _read_numbers(trace, criterion.watches, step, computed)
         skipped = False
-        if step > 0 and seen is not None and is_reuse_allowed(cache, step, calibration.steps, hits):
-            skipped = criterion.should_reuse(seen, at)
+        if step > 0 and numbers is not None and is_reuse_allowed(cache, step, calibration.steps, hits):
+            skipped = criterion.should_reuse(numbers, at)
             if criterion.level is not None:
                 levels.append((criterion.level, not skipped))
         else:
@@ -71,60 +76,68 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
     return Prediction(computed=[step + 1 for step in computed], steps=calibration.steps, levels=levels)
 
 
-class _Numbers:
-    """What a criterion is given at a step, as the engine would measure it; None where there is nothing to compare."""
-
-    def __init__(self, calibration: Calibration, cache: CacheConfig, watches: str, branch: str | None) -> None:
-        self.watches = watches
-        if watches in ("computed", "previous"):
-            _refuse_other_signal(calibration, cache)
-            traces: dict[str, Any] = calibration.signals[cache.signal.name]  # type: ignore[union-attr]
-        else:
-            traces = calibration.model
-        if watches == "nothing":
-            return
-        if not traces:
-            raise ConfigError(f"cache={cache.name}: the calibration has no trace of the model's input and output")
-        self.trace: Any = traces[branch if branch in traces else next(iter(traces))]
-
-    def __call__(self, step: int, computed: list[int]) -> tuple[float, ...] | None:
-        """computed: the steps before this one that were, from 0."""
-        if self.watches == "nothing":
-            return ()
-        if step == 0:
-            return None
-        if self.watches == "model":
-            # No rate is known before the second step, and that is computed for want of one.
-            rate = self.trace.rate[computed[-1] - 1][computed[-2]] if len(computed) > 1 else None
-            found: tuple[Any, ...] = (self.trace.input[step - 1], rate)
-        else:
-            found = (self.trace[step - 1][computed[-1] if self.watches == "computed" else -1],)
-        return None if None in found else found
+def _select_trace(calibration: Calibration, cache: CacheConfig, watches: str, branch: str | None) -> Any:
+    """The recorded numbers that a criterion needs: a signal's triangle or a `ModelTrace`; None for schedules."""
+    if watches == "nothing":
+        return None
+    traces: dict[str, Any] = calibration.model
+    if watches in ("computed", "previous"):
+        traces = calibration.signals[_check_signal(calibration, cache)]
+    if not traces:
+        raise ConfigError(f"cache={cache.name}: the calibration has no trace of the model's input and output")
+    return traces[branch if branch in traces else next(iter(traces))]
 
 
-def _refuse_other_signal(calibration: Calibration, cache: CacheConfig) -> None:
-    """Signals were recorded with the values that they have by themselves."""
+def _check_signal(calibration: Calibration, cache: CacheConfig) -> str:
+    """The name of the strategy's signal. Signals are recorded with their default values only."""
     signal = cache.signal
     if signal is None or signal.name not in calibration.signals:
-        name, there = signal.name if signal else None, ", ".join(calibration.signals)
-        raise ConfigError(f"cache/signal={name}: the calibration has no trace of it, only of {there}")
+        name, available = signal.name if signal else None, ", ".join(calibration.signals)
+        raise ConfigError(f"cache/signal={name}: the calibration has no trace of it, only of {available}")
     if signal != type(signal)():
         raise ConfigError(f"cache.signal={signal}: the calibration has its trace with the default values only")
+    return signal.name
+
+
+def _read_numbers(
+    trace: list[list[float | None]] | ModelTrace | None, watches: str, step: int, computed: Sequence[int]
+) -> tuple[float, ...] | None:
+    """What a criterion is given at a step, as the engine would measure it; None if there is nothing to compare.
+
+    Args:
+        trace: from `_select_trace`.
+        watches: see `Criterion.watches`.
+        step: counted from 0.
+        computed: the steps before it that were computed, counted from 0.
+    """
+    if trace is None:
+        return ()
+    if step == 0:
+        return None
+    numbers: tuple[float | None, ...]
+    if isinstance(trace, ModelTrace):
+        # Before the second computed step no rate is known.
+        rate = trace.rate[computed[-1] - 1][computed[-2]] if len(computed) > 1 else None
+        numbers = (trace.input[step - 1], rate)
+    else:
+        numbers = (trace[step - 1][computed[-1] if watches == "computed" else -1],)
+    known = tuple(number for number in numbers if number is not None)
+    return known if len(known) == len(numbers) else None
 
 
 def simulate_thresholds(
     calibration: Calibration, cache: CacheConfig, branch: str | None = None
 ) -> Iterator[tuple[float, Prediction]]:
-    """Every way in which a strategy can turn out, by its threshold: (from here on, what it does), from 0 upwards.
+    """Every result that a strategy can have, by its threshold: (lowest threshold, prediction), from 0 upwards.
 
-    Exact, without a grid: while a threshold rises, the first thing that changes is the comparison with the least level
-    that was above it. A threshold that is too low by one unit in the last place is.
+    Exact, without a grid: as the threshold rises, the first decision to change is that of the smallest level that was
+    not reused. Each piece starts one ulp above that level.
     """
     threshold = 0.0
-    for _ in range(MOST_PIECES):
-        found = simulate(calibration, replace_threshold(cache, threshold), branch)
-        yield threshold, found
-        above = [level for level, computed in found.levels if computed and level >= threshold]
+    for _ in range(MAX_THRESHOLDS):
+        prediction = simulate(calibration, replace_threshold(cache, threshold), branch)
+        yield threshold, prediction
+        above = [level for level, computed in prediction.levels if computed and level >= threshold]
         if not above:
             return
         threshold = nextafter(min(above), inf)
@@ -134,41 +147,41 @@ def replace_threshold(cache: CacheConfig, threshold: float) -> CacheConfig:
     """The same strategy with another threshold.
 
     Raises:
-        ConfigError: its criterion has none.
+        ConfigError: its criterion has no threshold.
     """
     if not hasattr(cache.criterion, "threshold"):
         name = cache.criterion.name if cache.criterion else None
-        raise ConfigError(f"cache/criterion={name}: it has no threshold, its steps are known beforehand: dry_run=true")
+        raise ConfigError(
+            f"cache/criterion={name}: it has no threshold, because its steps are fixed in advance; "
+            "dry_run=true shows them"
+        )
     criterion: Any = replace(cache.criterion, threshold=threshold)  # type: ignore[type-var]
     return replace(cache, criterion=criterion)
 
 
-def explain_idle_threshold(levels: Sequence[tuple[float, bool]], key: str) -> str:
-    """What to tell about a threshold that did nothing, or everything; empty where it decided.
+def explain_idle_threshold(levels: Sequence[Level], key: str) -> str:
+    """The warning about a threshold that reused nothing, or everything; empty if it made a difference.
 
     Args:
-        levels: what was compared with the threshold, and whether that step was computed: from the run's own trace.
-        key: the threshold's, for the message.
+        levels: from the run's own trace.
+        key: the threshold's key, for the message.
     """
     if not levels:
         return ""
     if all(computed for _, computed in levels):
         lowest = min(level for level, _ in levels)
-        return f"the cache never hit: {key} must be above {lowest:.4g}, the least that a step was compared with"
+        return f"the cache never hit: {key} must be above {lowest:.4g}, the lowest value it was compared with"
     if not any(computed for _, computed in levels):
         highest = max(level for level, _ in levels)
-        return (
-            f"the cache hit wherever it might, and {key} decided nothing: below {highest:.4g}, the most that a step "
-            "was compared with, it would"
-        )
+        return f"every step that was allowed to be reused was reused; lower {key} below {highest:.4g} to change that"
     return ""
 
 
-def collect_levels(samples: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
-    """(level, computed) of all steps, images and guidance branches in a record's `samples`."""
-    found = []
+def collect_levels(samples: Sequence[dict[str, Any]]) -> list[Level]:
+    """The levels of all steps, images and guidance branches in a record's `samples`."""
+    levels = []
     for step in (step for sample in samples for step in sample["steps"]):
-        for one in (step.get("branches") or {"": step}).values():
-            if one["level"] is not None:
-                found.append((one["level"], one["computed"]))
-    return found
+        for decision in (step.get("branches") or {"": step}).values():
+            if decision["level"] is not None:
+                levels.append((decision["level"], decision["computed"]))
+    return levels

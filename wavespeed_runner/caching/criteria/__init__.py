@@ -1,4 +1,5 @@
-"""When a strategy reuses: thresholds on a signal, or steps that are fixed beforehand."""
+"""Criteria: when a strategy reuses. Thresholds on a signal's change, or schedules, whose steps are fixed in advance."""
 
 from . import schedules as schedules
+from . import step_lists as step_lists
 from . import thresholds as thresholds

@@ -1,4 +1,4 @@
-"""Which of a number of steps are computed, by formula: pure functions of the schedules' options."""
+"""Formulas that choose which steps a schedule computes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from ...errors import Unfit
 
 @lru_cache
 def space_around_center(steps: int, count: int, center: int, power: float) -> frozenset[int]:
-    """DeepCache's 1:N schedule with quadratic spacing: `count` of the steps, densest around `center`.
+    """DeepCache's 1:N schedule with non-uniform spacing: `count` of `steps`, densest around `center`.
 
-    Positions evenly spaced between (-center)^(1/power) and (steps - center)^(1/power), complex, are raised to `power`;
-    real parts are cut to integers. The first and the last of these give way to step 0. Source: arXiv 2312.00858 and
-    https://github.com/horseee/DeepCache/blob/master/DeepCache/pipeline_stable_diffusion.py.
+    Evenly spaced positions between (-center)^(1/power) and (steps - center)^(1/power), complex numbers, are raised to
+    `power`; their real parts are truncated to integers. Step 0 replaces the first and the last of them. Source:
+    arXiv 2312.00858 and https://github.com/horseee/DeepCache/blob/master/DeepCache/pipeline_stable_diffusion.py.
+
+    Returns:
+        The chosen steps, counted from 0.
+
+    Raises:
+        Unfit: no power up to the given one leads to `count` steps.
     """
     tried = power
     while tried > 1:
         low, high = complex(-center) ** (1 / tried), complex(steps - center) ** (1 / tried)
         exact = [((low + (high - low) * k / count) ** tried).real for k in range(count + 1)]
-        positions = sorted({int(round(position, 9)) for position in exact})  # -15 must not become -14 by a last bit
+        positions = sorted({int(round(position, 9)) for position in exact})  # rounding error must not turn -15 into -14
         chosen = [0, *(position + center for position in positions[1:-1])]
         if len(chosen) == count:
             return frozenset(chosen)
@@ -33,9 +39,22 @@ def space_around_center(steps: int, count: int, center: int, power: float) -> fr
 
 @lru_cache
 def space_growing(steps: int, count: int, warmup: int, power: float, largest: int) -> frozenset[int]:
-    """`count` of `steps`, counted from 0: the first `warmup` and the last, the gaps between never shrinking.
+    """`count` of `steps`: the first `warmup` ones and the last one, with gaps in between that never shrink.
 
-    With too small a count the warm-up is shortened so that the last step is in; one alone is the first step.
+    If the count is too small for both, the warm-up is shortened; a single step is the first one.
+
+    Args:
+        steps: number of steps of the generation.
+        count: how many are computed.
+        warmup: so many at the beginning are always computed.
+        power: how fast the gaps grow; 1: even gaps.
+        largest: largest allowed gap; -1: no limit.
+
+    Returns:
+        The chosen steps, counted from 0.
+
+    Raises:
+        Unfit: with the largest allowed gap, so few steps do not reach the end.
     """
     first = max(min(warmup, count - 1), 1)
     gaps, distance = count - first, steps - first
@@ -49,11 +68,11 @@ def space_growing(steps: int, count: int, warmup: int, power: float, largest: in
     if count == 1:
         return frozenset([0])
     wanted = [distance * (((i + 1) / gaps) ** power - (i / gaps) ** power) for i in range(gaps)]
-    made = [1] * gaps
+    sizes = [1] * gaps
     for _ in range(distance - gaps):
-        open_gaps = [i for i in range(gaps) if largest == -1 or made[i] < largest]
-        made[max(open_gaps, key=lambda i: (wanted[i] - made[i], i))] += 1
+        growable = [i for i in range(gaps) if largest == -1 or sizes[i] < largest]
+        sizes[max(growable, key=lambda i: (wanted[i] - sizes[i], i))] += 1
     computed = list(range(first))
-    for gap in sorted(made):
+    for gap in sorted(sizes):
         computed.append(computed[-1] + gap)
     return frozenset(computed)

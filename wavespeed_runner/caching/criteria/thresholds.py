@@ -1,7 +1,7 @@
-"""Criteria that watch how much a signal changes. State of one guidance branch and one image of one generation.
+"""Threshold criteria: reuse while a signal has changed little. State belongs to one image in one guidance branch.
 
-They are float state machines: the engine measures (`parts.Criterion.watches` says what), so a recorded trace can be
-replayed with any threshold. Schedules, which watch nothing, stand in `schedules.py`.
+They are state machines on floats: the engine measures (`interfaces.Criterion.watches` says what), so a recorded trace
+can be replayed with any threshold. Schedules, which watch nothing, are in `schedules.py` and `step_lists.py`.
 """
 
 from __future__ import annotations
@@ -18,35 +18,41 @@ from ..interfaces import StepInfo
 
 @dataclass(kw_only=True)
 class RelativeChange(PartConfig):
+    """Options of `cache/criterion=relative_change`."""
+
     name: str = "relative_change"
     threshold: float = 0.08
-    """Reuse iff the change since the last computed step is below this."""
+    """Reuse while the change since the last computed step is below this."""
 
 
 @register("cache/criterion", "relative_change", RelativeChange)
 class RelativeChangeCriterion:
     """Reuse while the signal has hardly changed since the last *computed* step.
 
-    Because the comparison stays with that step over a run of skipped ones, drift is measured against the last real
-    one. Rule of FBCache, https://github.com/chengzeyi/ParaAttention.
+    The comparison stays with that step over a run of cached ones, so drift is measured against real features. Rule of
+    FBCache, https://github.com/chengzeyi/ParaAttention.
     """
 
     watches: ClassVar[str] = "computed"
 
     def __init__(self, options: RelativeChange) -> None:
+        """Takes the options class above."""
         self.threshold = options.threshold
         self.level: float | None = None
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """True if the change is below the threshold."""
         (self.level,) = numbers
         return self.level < self.threshold
 
     def record_computed(self, at: StepInfo) -> None:
-        pass
+        """Nothing to record: the engine keeps the signal of the last computed step."""
 
 
 @dataclass(kw_only=True)
 class AccumulatedChange(PartConfig):
+    """Options of `cache/criterion=accumulated_change`."""
+
     name: str = "accumulated_change"
     threshold: float = 0.15
     """Reuse while the changes since the last computed step add up to less than this."""
@@ -62,31 +68,37 @@ class AccumulatedChangeCriterion:
     watches: ClassVar[str] = "previous"
 
     def __init__(self, options: AccumulatedChange) -> None:
+        """Takes the options class above."""
         self.threshold = options.threshold
         self.sum = 0.0
         self.level: float | None = None
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """Adds the change; True if the sum is still below the threshold."""
         (change,) = numbers
         self.sum += change
         self.level = self.sum
         return self.sum < self.threshold
 
     def record_computed(self, at: StepInfo) -> None:
+        """Starts a new sum."""
         self.sum = 0.0
 
 
 @dataclass(kw_only=True)
 class AccumulatedPolynomial(PartConfig):
+    """Options of `cache/criterion=accumulated_polynomial`."""
+
     name: str = "accumulated_polynomial"
     threshold: float = 0.2
     """Reuse while the polynomial of the changes since the last computed step adds up to less than this."""
     coefficients: list[float] | None = None
     """Of the polynomial, highest degree first; null: those published for the model, or from its calibration."""
     range: list[float] | None = None
-    """[lowest, highest] change for which the polynomial holds: others count as the nearest of the two. Null: any."""
+    """[lowest, highest] change for which the polynomial is valid; changes outside are clamped to it. Null: any."""
 
     def __post_init__(self) -> None:
+        """Refuses an empty polynomial and an impossible range."""
         if self.coefficients == []:
             raise ConfigError("cache.criterion.coefficients=[]: at least one number, highest degree first; or null")
         if self.range is not None and not (len(self.range) == 2 and 0 <= self.range[0] <= self.range[1]):
@@ -95,13 +107,14 @@ class AccumulatedPolynomial(PartConfig):
 
 @register("cache/criterion", "accumulated_polynomial", AccumulatedPolynomial)
 class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
-    """As `accumulated_change`, each change first mapped by a polynomial fitted to the model's output.
+    """Like `accumulated_change`, each change first mapped by a polynomial that was fitted to the model's output.
 
-    Rule of TeaCache, https://arxiv.org/abs/2411.19108. The fits are negative over parts of the axis (HiDream-I1-Full's
-    above 0.07), where a *larger* change would lower the sum and prolong reuse: what is added is never below zero.
+    Rule of TeaCache, https://arxiv.org/abs/2411.19108. The published fits are negative in places (HiDream-I1-Full's
+    above 0.07). There a *larger* change would lower the sum and prolong reuse, so what is added is never below zero.
     """
 
     def __init__(self, options: AccumulatedPolynomial) -> None:
+        """Raises a ConfigError if the coefficients are still missing."""
         if options.coefficients is None:
             raise ConfigError(
                 "cache.criterion.coefficients=null: none are published for this model and it has no calibration; "
@@ -112,6 +125,7 @@ class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
         self.range = options.range
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """Adds the polynomial of the change; True if the sum is still below the threshold."""
         (change,) = numbers
         if self.range is not None:
             lowest, highest = self.range
@@ -120,7 +134,7 @@ class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
 
 
 def evaluate_polynomial(coefficients: Sequence[float], x: float) -> float:
-    """Value at x, by Horner's rule; coefficients highest degree first."""
+    """The polynomial's value at x, by Horner's rule; coefficients highest degree first."""
     value = 0.0
     for coefficient in coefficients:
         value = value * x + coefficient
@@ -129,6 +143,8 @@ def evaluate_polynomial(coefficients: Sequence[float], x: float) -> float:
 
 @dataclass(kw_only=True)
 class PredictedChange(PartConfig):
+    """Options of `cache/criterion=predicted_change`."""
+
     name: str = "predicted_change"
     threshold: float = 0.05
     """Reuse while the predicted changes of the output since the last computed step add up to less than this."""
@@ -136,48 +152,55 @@ class PredictedChange(PartConfig):
 
 @register("cache/criterion", "predicted_change", PredictedChange)
 class PredictedChangeCriterion(AccumulatedChangeCriterion):
-    """As `accumulated_change`, for the denoiser's output: its change is predicted from that of its input.
+    """Like `accumulated_change` for the denoiser's output, whose change is predicted from the change of its input.
 
-    c is the input's change as a share of the output's size, k how much more the output changed than the input around
-    the last computed step; k c is the output's relative change. Rule of EasyCache, https://arxiv.org/abs/2507.02860.
+    The output's relative change is k c: c is the input's change relative to the size of the output, k how much more
+    than the input the output changed around the last computed step. Rule of EasyCache,
+    https://arxiv.org/abs/2507.02860.
     """
 
     watches: ClassVar[str] = "model"
 
     def __init__(self, options: PredictedChange) -> None:
+        """Takes the options class above."""
         super().__init__(AccumulatedChange(threshold=options.threshold))
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """Adds the predicted change; True if the sum is still below the threshold."""
         c, k = numbers
         return super().should_reuse((k * c,), at)
 
 
 @dataclass(kw_only=True)
 class MagnitudeRatio(PartConfig):
+    """Options of `cache/criterion=magnitude_ratio`."""
+
     name: str = "magnitude_ratio"
     threshold: float = 0.06
-    """Reuse while the accumulated error is not above this."""
+    """Reuse while the accumulated error is at most this."""
     ratios: list[float] | None = None
-    """Size of the residual at each step over that at the step before; null: those published for the model, or from
-    its calibration. For another number of steps the nearest are taken."""
+    """Norm of the residual at each step, divided by its norm at the previous step; null: those published for the model,
+    or from its calibration. For another number of steps the nearest ratio is used."""
 
     def __post_init__(self) -> None:
+        """Refuses ratios that are not above 0."""
         if self.ratios is not None and not (self.ratios and all(ratio > 0 for ratio in self.ratios)):
-            raise ConfigError(f"cache.criterion.ratios={self.ratios}: numbers above 0, one a step; or null")
+            raise ConfigError(f"cache.criterion.ratios={self.ratios}: numbers above 0, one per step; or null")
 
 
 @register("cache/criterion", "magnitude_ratio", MagnitudeRatio)
 class MagnitudeRatioCriterion:
-    """Reuse while the residual's size, as known from another run, has not drifted far from the last computed step's.
+    """Reuse while the residual's norm, known from another run, has not drifted far since the last computed step.
 
-    The product of the ratios since that step is the residual's size relative to it; its distances from 1 add up to
-    the error. Looks at nothing of this run, so it is a schedule once the ratios are given. Rule of MagCache,
-    https://arxiv.org/abs/2506.09045; its K is `cache.max_consecutive_cache_hits`, its retention `cache.start`.
+    The product of the ratios since that step is the residual's norm relative to then; its distances from 1 add up to
+    the error. It looks at nothing of the present run, so with given ratios it is a schedule. Rule of MagCache,
+    https://arxiv.org/abs/2506.09045; its K is `cache.max_consecutive_cache_hits`, its retention ratio `cache.start`.
     """
 
     watches: ClassVar[str] = "nothing"
 
     def __init__(self, options: MagnitudeRatio) -> None:
+        """Raises a ConfigError if the ratios are still missing."""
         if options.ratios is None:
             raise ConfigError(
                 "cache.criterion.ratios=null: none are published for this model and it has no calibration; "
@@ -189,18 +212,20 @@ class MagnitudeRatioCriterion:
         self.level: float | None = None
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
+        """Adds the drift of this step; True if the error is at most the threshold."""
         self.ratio *= self.ratios[nearest_index(at.step, at.steps, len(self.ratios))]
         self.error += abs(1.0 - self.ratio)
         self.level = self.error
         return self.error <= self.threshold
 
     def record_computed(self, at: StepInfo) -> None:
+        """Starts anew from this step."""
         self.ratio, self.error = 1.0, 0.0
 
 
 def nearest_index(step: int, steps: int, count: int) -> int:
-    """Which of `count` values, spread evenly over the schedule, belongs to step `step` of `steps`, counted from 0.
+    """Which of `count` values, evenly spread over the schedule, belongs to step `step` of `steps`, counted from 0.
 
-    As diffusers' `nearest_interp`: first to first, last to last, half to even; a single step takes the last.
+    Like diffusers' `nearest_interp`: first to first, last to last, halves to even; a single step gets the last value.
     """
     return round(step * (count - 1) / (steps - 1)) if steps > 1 else count - 1

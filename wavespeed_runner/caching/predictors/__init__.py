@@ -1,4 +1,4 @@
-"""What stands in for skipped blocks: the stored residual, or a forecast of it."""
+"""Predictors: what replaces the blocks that a cached step skips; the stored residual, or an extrapolation of it."""
 
 from . import dmd as dmd
 from . import fitted as fitted

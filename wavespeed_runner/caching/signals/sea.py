@@ -14,7 +14,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..interfaces import DenoiserCall
-from ..predictors.reuse import to_float32
+from ..predictors.history import to_float32
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,72 @@
+"""Finds the calibration that fits a run, among the user's own files and the shipped ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...config.paths import PACKAGE
+from ...config.schema import Config
+from ...errors import ConfigError, Unfit
+from .data import Calibration, Key, build_key, compare_keys, format_key, identify_model
+from .file import load, load_key
+
+SHIPPED = PACKAGE / "calibrations"
+WAY_OUT = "python -m wavespeed_runner calibrate with this run's overrides, without those of cache, makes one"
+
+
+def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
+    """The calibration of this run, and where it comes from.
+
+    A file that `cache.calibration` names is the only one considered. Otherwise the user's own calibrations
+    (`<outputs>/calibrations/`) come before the shipped ones.
+
+    Args:
+        config: of the run.
+        purpose: what needs the calibration: how the error message begins.
+
+    Raises:
+        Unfit: none fits; the message says how the nearest one differs.
+        ConfigError: the file that `cache.calibration` names cannot be read.
+    """
+    key = build_key(config)
+    if config.cache.calibration is not None:
+        path = Path(config.cache.calibration)
+        if differences := compare_keys(key, load_key(path)):
+            raise Unfit(
+                f"cache.calibration={path}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}"
+            )
+        return str(path), load(path)
+    near: list[tuple[Path, list[tuple[str, str, str]]]] = []
+    for path, available in _list_calibrations(config):
+        differences = compare_keys(key, available)
+        if not differences:
+            return _format_path(path), load(path)
+        if identify_model(available) == identify_model(key):
+            near.append((path, differences))
+    nearest = "there is none for this model"
+    if near:
+        path, differences = min(near, key=lambda entry: len(entry[1]))
+        nearest = f"the nearest one, {_format_path(path)}, does not fit: {_format_differences(differences)}"
+    raise Unfit(f"{purpose} for {format_key(key)}; {nearest}; {WAY_OUT}")
+
+
+def _list_calibrations(config: Config) -> list[tuple[Path, Key]]:
+    """The user's own calibrations, then the shipped ones. Other YAML files in these folders are ignored."""
+    entries = []
+    for folder in (Path(config.outputs) / "calibrations", SHIPPED):
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                entries.append((path, load_key(path)))
+            except ConfigError:
+                continue
+    return entries
+
+
+def _format_path(path: Path) -> str:
+    """The path as a record may have it: shipped files go by their name, because their path differs by machine."""
+    return f"{path.stem} (shipped)" if path.parent == SHIPPED else str(path)
+
+
+def _format_differences(differences: Sequence[tuple[str, str, str]]) -> str:
+    return ", ".join(f"it is for {name}={available}, this run has {wanted}" for name, available, wanted in differences)

@@ -1,0 +1,66 @@
+"""Finds the published numbers that fit a run: TeaCache's polynomial, MagCache's ratios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...config.schema import Config, Init
+from ...errors import Unfit
+from ...models.family import Blocks, Family
+from ..criteria import published
+
+
+def find_published(config: Config, family: Family, key: str) -> tuple[dict[str, Any], str] | None:
+    """Published values for one key of a strategy, and where they come from; None if there are none for the weights.
+
+    Runs with random weights (`model.init=tiny`) get them too: such runs exercise the code, and no numbers fit them.
+
+    Args:
+        config: of the run.
+        family: the model's.
+        key: `coefficients` or `ratios`; nothing else is published.
+    """
+    repo = config.model.repo
+    note = "" if config.model.init is Init.pretrained else f"; model.init={config.model.init.value} has random weights"
+    if key == "coefficients" and (
+        row := _find_polynomial(repo, get_variant(config), _get_watched_input(config, family))
+    ):
+        values = {"coefficients": list(row.coefficients), "range": list(row.range)}
+        return values, f"published for {repo}, {row.source}{note}"
+    if key == "ratios" and not starts_from_image(config) and (ratios := published.find_ratios(repo)):
+        return {"ratios": list(ratios.ratios)}, f"published for {repo}, {ratios.source}{note}"
+    return None
+
+
+def get_variant(config: Config) -> str | None:
+    """Which variant of the published polynomial the user asked for; None: the default one."""
+    return getattr(config.cache.signal, "variant", None)
+
+
+def starts_from_image(config: Config) -> bool:
+    """True if a stage runs only part of the schedule: published ratios are those of a whole one."""
+    return any(
+        {"image", "latents"} & set(stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
+    )
+
+
+def _find_polynomial(repo: str, variant: str | None, watched: str) -> published.TeaCachePolynomial | None:
+    """The polynomial for what is watched here. If no variant is asked for, the default one comes before the others."""
+    rows = [row for row in published.load_polynomials() if repo in row.repos and row.watched == watched]
+    fitting = [row for row in rows if variant in (None, row.variant)]
+    if variant is not None and not fitting:
+        available = ", ".join(sorted({str(row.variant) for row in rows}))
+        raise Unfit(
+            f"cache.variant={variant}: no such polynomial of the {watched.replace('_', ' ')} is published for {repo}"
+            + (f" (published: {available})" if available else "; use cache.variant=null and a calibration")
+        )
+    return min(fitting, key=lambda row: row.variant is not None, default=None)
+
+
+def _get_watched_input(config: Config, family: Family) -> str:
+    """Which of `published.WATCHED` the signal `modulated_input` is, for this family and variant."""
+    if not isinstance(family.blocks, Blocks):
+        return "modulated_input"
+    function = family.blocks.variants.get(get_variant(config) or "", family.blocks.modulated)
+    name = getattr(function, "__name__", "")
+    return name if name in published.WATCHED else "modulated_input"
