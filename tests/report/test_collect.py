@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from hypothesis import strategies as st
 
 from tests.report.records import study, varied, write_job, write_sweep
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.process.folder_lock import lock_folder
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
@@ -307,9 +307,9 @@ def test_a_running_job_is_told_from_a_killed_one_by_its_lock(tmp_path: Path, rec
     job = in_sweep(tmp_path)
     unfinished = {**record, "status": "interrupted", "error": None, "identity": "1" * 64}
     write_job(job, unfinished)
-    with open(job / ".lock", "w") as lock:
-        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
-        assert collect(tmp_path).rows[0].status == "running"
+    lock = lock_folder(job)
+    assert lock is not None and collect(tmp_path).rows[0].status == "running"
+    os.close(lock)
     row = collect(tmp_path).rows[0]
     assert row.status == "interrupted" and row.reason.startswith("no end yet, last written ")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, one_line, printable
+from ..process.folder_lock import is_locked
 from .record import read_record
 
 RUNNING_SECONDS = 900
@@ -150,7 +150,7 @@ def _state(own: Path, wanted: dict[str, Any] | None) -> tuple[str, str, dict[str
     if not path.exists():
         if lost is not None:
             return "lost", lost, None
-        if _held(own):
+        if is_locked(own):
             return "running", "it has just begun", None
         return ("missing", "not run yet", None) if wanted else ("lost", "it left no record: killed as it began", None)
     try:
@@ -171,22 +171,10 @@ def _state(own: Path, wanted: dict[str, Any] | None) -> tuple[str, str, dict[str
         return "interrupted", "interrupted; the same command goes on", record
     # From the start on a record says "interrupted", so that a kill leaves a true one.
     written = path.stat().st_mtime
-    held = _held(own)
+    held = is_locked(own)
     running = time.time() - written < RUNNING_SECONDS if held is None else held
     said = f"no end yet, last written {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(written))}"
     return ("running", said, record) if running else ("interrupted", f"{said}; the same command goes on", record)
-
-
-def _held(own: Path) -> bool | None:
-    """Whether a process is at the job: it holds the lock of the folder. None where there is no lock to ask."""
-    try:
-        with open(own / ".lock") as lock:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False
 
 
 def _lost(own: Path) -> str | None:

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.environment import software
 from ..errors import ConfigError, RunError
+from ..process.folder_lock import LOCK, lock_folder, wait_for_lock
 from ..records.record import SCHEMA_VERSION
 from ..storage.atomic import write_text
-from .lock import LOCK, locked, wait_for
 from .status import Outcome, as_outcome
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class SweepFolder:
         folder = self.job(number)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / LOCK, "a") as lock:
-            wait_for(lock.fileno(), f"job {number}")
+            wait_for_lock(lock.fileno(), f"job {number}")
             yield
 
 
@@ -179,7 +179,7 @@ def _given(folder: Path) -> int:
             raise ConfigError(
                 f"{said}: holds other files than a sweep's ({min(others)}); give a new or an empty folder"
             )
-    lock = locked(folder)
+    lock = lock_folder(folder)
     if lock is None:
         raise RunError(f"{said}: another process runs a sweep there; wait, or choose another folder")
     return lock
@@ -189,7 +189,7 @@ def _free(folders: Iterable[Path]) -> tuple[Path, int] | None:
     """The first that nobody is at and that we may write, and its lock."""
     for folder in folders:
         with suppress(RunError):  # somebody else's, or an archive
-            if (lock := locked(folder)) is not None:
+            if (lock := lock_folder(folder)) is not None:
                 return folder, lock
     return None
 
@@ -217,7 +217,7 @@ def _made(usual: Path) -> tuple[Path, int]:
             continue
         except OSError as error:
             raise RunError(f"{folder}: cannot be made: {error.strerror}; choose another with outputs=DIR") from error
-        while (lock := locked(folder)) is None:  # one that sweeps out holds it for a moment
+        while (lock := lock_folder(folder)) is None:  # one that sweeps out holds it for a moment
             time.sleep(0.01)
         return folder, lock
     raise RunError(f"{usual}: is there already; choose another with hydra.sweep.dir=DIR")

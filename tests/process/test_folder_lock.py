@@ -1,0 +1,64 @@
+"""Locks on folders: one holder, freed by any end of its process, told by a reader that may not even write there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wavespeed_runner.process.folder_lock import LOCK, is_locked, lock_folder, wait_for_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from wavespeed_runner.process.folder_lock import lock_folder
+print(lock_folder(Path(sys.argv[1])) is not None, flush=True)
+time.sleep({seconds})
+"""
+
+
+def hold(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    """A process that has the lock of a folder and sleeps."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD.format(seconds=seconds), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "True\n"
+    return process
+
+
+def test_one_process_has_it_and_a_kill_frees_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert is_locked(folder) is None
+    process = hold(folder, 60)
+    try:
+        assert lock_folder(folder) is None and is_locked(folder) is True
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert is_locked(folder) is False and (folder / LOCK).exists()
+    lock = lock_folder(folder)
+    assert lock is not None and is_locked(folder) is True, "also within one process"
+    os.close(lock)
+    assert is_locked(folder) is False
+
+
+def test_a_reader_that_may_not_write_can_tell(tmp_path: Path) -> None:
+    lock = lock_folder(tmp_path)
+    assert lock is not None
+    (tmp_path / LOCK).chmod(0o444)
+    assert is_locked(tmp_path) is True
+    os.close(lock)
+    assert is_locked(tmp_path) is False
+
+
+def test_who_waits_says_so_and_gets_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    process = hold(tmp_path, 1)
+    with open(tmp_path / LOCK, "a") as file, caplog.at_level(logging.WARNING, "wavespeed_runner"):
+        wait_for_lock(file.fileno(), "job 3")
+        assert "job 3: another process is running it" in caplog.text
+        assert process.wait(30) == 0 and is_locked(tmp_path) is True

@@ -1,0 +1,41 @@
+"""`search`: makes the calibration that it needs, writes schedules into it, and `cache=planned` then follows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CommandLine
+from wavespeed_runner.caching.calibration.file import load
+
+RUN = ("model=flux", "model.init=tiny", "steps=6", "width=32", "height=32", "device=cpu")
+PROMPT = "prompt='a red circle'"
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
+    status, out, err = command("search", "computed=3,4", "tries=3", *RUN, PROMPT)
+    assert status == 0, err
+    assert "no calibration fits this run; making one first\n1 prompts, 6 steps, 1 guidance branches" in err
+    assert "3 of 6, try 3: SSIM " in err and "try 4" not in err
+    *found, path = out.splitlines()
+    calibration = load(Path(path))
+    assert [len(calibration.schedules[count]) for count in (3, 4)] == [3, 4]
+    assert found[0].startswith("computed=3: SSIM ") and found[0].endswith(f"with steps {calibration.schedules[3]}")
+
+    status, out, err = command("search", "computed=5", "tries=1", *RUN)
+    assert status == 0 and "making one" not in err
+    assert sorted(load(Path(path)).schedules) == [3, 4, 5], "the schedules of the first search are kept"
+
+    assert "takes the prompts of the run's calibration" in command("search", "computed=5", *RUN, "prompt=x").err
+    status, out, err = command(*RUN, PROMPT, "measure=none", "cache=planned", "cache.computed=4", "dry_run=true")
+    assert status == 0 and f"schedule={calibration.schedules[4]}" in out, out
+
+    status, out, _ = command("calibrate", *RUN, PROMPT)
+    assert status == 0 and "schedules of earlier searches kept: 3, 4, 5 computed steps" in out
+    assert sorted(load(Path(path)).schedules) == [3, 4, 5]
