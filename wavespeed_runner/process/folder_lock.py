@@ -53,9 +53,7 @@ def wait_for_lock(file: int, what: str) -> None:
         what: names the work in the warning that is logged before a wait.
     """
     if not _try_lock(file):
-        log.warning(
-            "%s: another process is running it, perhaps of a killed sweep; waiting until it ends", what
-        )
+        log.warning("%s: another process is running it, perhaps of a killed sweep; waiting until it ends", what)
         lock_descriptor(file)
 
 
