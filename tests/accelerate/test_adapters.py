@@ -1,4 +1,4 @@
-"""Adapters on the trained demo model: an effect that is seen and measured, and errors for what cannot take effect."""
+"""Adapters on the trained demo model: their effect on images, and errors for adapters that cannot take effect."""
 
 from __future__ import annotations
 
@@ -37,63 +37,63 @@ DEMO = (
 
 
 @pytest.fixture
-def drawn(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
-    """The image and the record of a run of the trained demo model with these overrides."""
+def generate(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
+    """Runs the trained demo model with overrides; returns the image and the record."""
 
-    def draw(*overrides: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def run(*overrides: str) -> tuple[np.ndarray, dict[str, Any]]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         plan = build_plan({**composed(*DEMO, *overrides), "outputs": str(tmp_path / "outputs")})
         record = run_plan(plan, folder, [])
         assert record["status"] == "completed", record["error"]
         return read_png(folder / record["samples"][0]["file"])[0], record
 
-    return draw
+    return run
 
 
 def brightness(image: np.ndarray) -> float:
-    """Of the border: the background."""
+    """Mean of the border, which shows the background."""
     return float(np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]]).mean())
 
 
-def test_a_lora_acts_as_strongly_as_its_weight_says(drawn: Callable[..., Any]) -> None:
-    plain, record = drawn()
+def test_a_lora_acts_as_strongly_as_its_weight(generate: Callable[..., Any]) -> None:
+    plain, record = generate()
     assert record["engaged"]["adapters"] is None
     lora = ["adapters=lora", f"adapters.path={NIGHT}"]
-    none, _ = drawn(*lora, "adapters.weight=0")
-    whole, record = drawn(*lora)
-    half, _ = drawn(*lora, "adapters.weight=0.5")
-    assert np.abs(none.astype(int) - plain).max() <= 1
-    assert brightness(plain) > 240 and brightness(whole) < 15
-    assert not np.array_equal(half, whole) and not np.array_equal(half, plain)
+    weight_0, _ = generate(*lora, "adapters.weight=0")
+    full, record = generate(*lora)
+    half, _ = generate(*lora, "adapters.weight=0.5")
+    assert np.abs(weight_0.astype(int) - plain).max() <= 1
+    assert brightness(plain) > 240 and brightness(full) < 15
+    assert not np.array_equal(half, full) and not np.array_equal(half, plain)
     layers = record["engaged"]["adapters"]["layers"]["transformer"]
     assert record["engaged"]["adapters"] == {"lora": [1.0], "fused": False, "layers": {"transformer": layers}}
     assert layers > 20
 
 
-def test_fused_is_the_same_but_for_rounding(drawn: Callable[..., Any]) -> None:
+def test_a_fused_lora_gives_the_same_image_up_to_rounding(generate: Callable[..., Any]) -> None:
     lora = ["adapters=lora", f"adapters.path={NIGHT}", "adapters.weight=0.8"]
-    apart, _ = drawn(*lora)
-    fused, record = drawn(*lora, "adapters.fuse=true")
+    unfused, _ = generate(*lora)
+    fused, record = generate(*lora, "adapters.fuse=true")
     assert record["engaged"]["adapters"] == {"lora": [0.8], "fused": True, "layers": {}}
-    assert np.abs(fused.astype(int) - apart).max() <= 2
+    assert np.abs(fused.astype(int) - unfused).max() <= 2
 
 
-def test_the_reference_has_the_adapter_too(drawn: Callable[..., Any]) -> None:
-    _, record = drawn("adapters=lora", f"adapters.path={NIGHT}", "cache=fbcache", "measure=default")
+def test_the_reference_has_the_adapter_too(generate: Callable[..., Any]) -> None:
+    _, record = generate("adapters=lora", f"adapters.path={NIGHT}", "cache=fbcache", "measure=default")
     assert record["samples"][0]["quality"]["ssim"] > 0.9
 
 
-def test_two_trained_ones_act_together_on_8_bit_weights(drawn: Callable[..., Any]) -> None:
-    """Night and purple objects; loaded after casting, they could not be computed, see test_order.py."""
+def test_two_loras_act_together_on_8_bit_weights(generate: Callable[..., Any]) -> None:
+    """One LoRA for night, one for purple objects. Loaded after casting they would fail, see test_order.py."""
     both = ["adapters=lora", f"adapters.path=['{NIGHT}','{LORAS}/purple.safetensors']", "adapters.weight=[1,0.8]"]
-    image, record = drawn(*both, "memory=layerwise_casting", "measure.reference=false")
+    image, record = generate(*both, "memory=layerwise_casting", "measure.reference=false")
     assert purple_share(image) > 0.8 and brightness(image) < 25
     assert record["engaged"]["adapters"]["lora"] == [1.0, 0.8]
     assert record["engaged"]["memory"]["layerwise_casting"]["transformer"] > 100_000
 
 
-def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: Composed) -> None:
-    """Against weights that were added up by hand in float64: W + w1 B1 A1 + w2 B2 A2 (PEFT's scale is alpha / rank)."""
+def test_several_loras_add_up(tmp_path: Path, composed: Composed) -> None:
+    """Compared with weights added up in float64: W + w1 B1 A1 + w2 B2 A2 (PEFT scales by alpha / rank)."""
     config = resolve_config(composed(*DEMO)).model
     family = implementation_of("model", config)
     first = PACKAGE / "weights/demo_lora/night.safetensors"
@@ -113,13 +113,14 @@ def test_several_at_once_are_the_sum_of_their_updates(tmp_path: Path, composed: 
 
 
 def _metadata(file: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as opened:
         return opened.metadata() or {"format": "pt"}
 
 
-def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, composed: Composed) -> None:
+def test_a_file_with_tensors_that_match_nothing_is_refused(tmp_path: Path, composed: Composed) -> None:
     config = resolve_config(composed(*DEMO)).model
     file = PACKAGE / "weights/demo_lora/night.safetensors"
     tensors = load_file(file)
@@ -132,19 +133,19 @@ def test_a_file_of_which_a_part_finds_no_place_is_refused(tmp_path: Path, compos
         apply_adapters(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
 
 
-def test_the_image_follows_the_file_and_not_its_name(composed: Composed, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_of_the_file_not_its_name(composed: Composed, tmp_path: Path) -> None:
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     for copy in (one, two):
         shutil.copy(PACKAGE / "weights/demo_lora/night.safetensors", copy)
-    given = [composed(*DEMO, "adapters=lora", f"adapters.path={path}") for path in (one, two)]
-    plans = [build_plan({**data, "outputs": str(tmp_path)}) for data in given]
+    configs = [composed(*DEMO, "adapters=lora", f"adapters.path={path}") for path in (one, two)]
+    plans = [build_plan({**data, "outputs": str(tmp_path)}) for data in configs]
     assert plans[0].fingerprint == plans[1].fingerprint
     save_file({"a": torch.zeros(1)}, two)
-    assert build_plan({**given[1], "outputs": str(tmp_path)}).fingerprint != plans[0].fingerprint
+    assert build_plan({**configs[1], "outputs": str(tmp_path)}).fingerprint != plans[0].fingerprint
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "message"),
     [
         (["adapters=lora"], r"adapters\.path: a value is needed"),
         (["adapters=lora", "adapters.path=x.pt"], r"adapters\.path=x\.pt: weights in pickle files are refused"),
@@ -155,13 +156,13 @@ def test_the_image_follows_the_file_and_not_its_name(composed: Composed, tmp_pat
         (["adapters.path=x.safetensors"], r"adapters=none with adapters\.path=x\.safetensors.*adapters=lora"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_loaded(
-    composed: Composed, overrides: list[str], says: str
+def test_impossible_options_are_refused_before_anything_is_loaded(
+    composed: Composed, overrides: list[str], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         build_plan(composed(*overrides))
 
 
-def test_nothing_on_top_is_no_evidence() -> None:
+def test_no_adapters_leave_no_evidence() -> None:
     (none,) = [entry.options() for entry in entries() if entry.group == "adapters" and entry.name == "none"]
     assert collect_evidence(None, none) is None

@@ -1,4 +1,4 @@
-"""Memory settings on the tiny model: the same images where nothing is lossy, and evidence that each took effect."""
+"""Memory savers on the tiny model: lossless ones keep every pixel, and each leaves evidence that it took effect."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Planned = Callable[..., Plan]
 
 
 @pytest.fixture
-def ran(planned: Planned, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Record of a run with these overrides, with a store of its own."""
+def run(planned: Planned, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs the tiny model with overrides and an empty store; returns the record."""
 
-    def run(*overrides: str) -> dict[str, Any]:
+    def run_with(*overrides: str) -> dict[str, Any]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         plan = planned(*overrides, outputs=str(folder))
         assert plan.store.root == Store(folder / "store").root
@@ -30,15 +30,15 @@ def ran(planned: Planned, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         assert record["status"] == "completed", record["error"]
         return record
 
-    return run
+    return run_with
 
 
-def pixels(record: dict[str, Any]) -> list[str]:
+def pixel_hashes(record: dict[str, Any]) -> list[str]:
     return [sample["pixels_sha256"] for sample in record["samples"]]
 
 
-def test_nothing_asked_for_is_nothing_engaged(ran: Callable[..., dict[str, Any]]) -> None:
-    assert ran()["engaged"]["memory"] is None
+def test_no_memory_savers_leave_no_evidence(run: Callable[..., dict[str, Any]]) -> None:
+    assert run()["engaged"]["memory"] is None
 
 
 @pytest.mark.parametrize(
@@ -54,30 +54,30 @@ def test_nothing_asked_for_is_nothing_engaged(ran: Callable[..., dict[str, Any]]
 )
 @pytest.mark.parametrize("cache", ["none", "fbcache"])
 def test_offloading_changes_no_pixel(
-    ran: Callable[..., dict[str, Any]], overrides: list[str], engaged: dict[str, Any], cache: str
+    run: Callable[..., dict[str, Any]], overrides: list[str], engaged: dict[str, Any], cache: str
 ) -> None:
-    more = ["cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=6"] if cache == "fbcache" else []
-    record = ran(*overrides, *more)
+    cache_overrides = ["cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=6"] if cache == "fbcache" else []
+    record = run(*overrides, *cache_overrides)
     assert record["engaged"]["memory"] == engaged
-    assert pixels(record) == pixels(ran(*more))
-    if more:
+    assert pixel_hashes(record) == pixel_hashes(run(*cache_overrides))
+    if cache_overrides:
         assert 0 < record["cache"]["hits"] < 6
 
 
-def test_offloading_holds_for_graphs_that_start_from_a_image(ran: Callable[..., dict[str, Any]]) -> None:
+def test_offloading_works_for_graphs_that_start_from_an_image(run: Callable[..., dict[str, Any]]) -> None:
     graph = ["graph=image_to_image", "strength=0.5"]
-    assert pixels(ran("memory=model_offload", *graph)) == pixels(ran(*graph))
+    assert pixel_hashes(run("memory=model_offload", *graph)) == pixel_hashes(run(*graph))
 
 
-def test_casting_is_lossy_and_compared_with_the_model_as_it_is(ran: Callable[..., dict[str, Any]]) -> None:
-    record = ran("memory=layerwise_casting", "measure=default", "measure.warmup=0")
+def test_casting_is_lossy_and_compared_with_the_uncast_model(run: Callable[..., dict[str, Any]]) -> None:
+    record = run("memory=layerwise_casting", "measure=default", "measure.warmup=0")
     assert record["engaged"]["memory"]["layerwise_casting"]["transformer"] > 10_000
     assert record["reference"]["kind"] == "run"
     assert 0 < record["samples"][0]["quality"]["mae"] < 30
     assert [stage["of"] for stage in record["stages"] if stage["name"] == "load"] == ["reference", "run"]
 
 
-def test_tiles_are_decoded_and_differ_at_their_seams_alone(planned: Planned, tmp_path: Path) -> None:
+def test_tiled_decoding_differs_but_little(planned: Planned, tmp_path: Path) -> None:
     from wavespeed_runner.models.weights.pretrained import load
     from wavespeed_runner.registry import implementation_of
 
@@ -94,12 +94,12 @@ def test_tiles_are_decoded_and_differ_at_their_seams_alone(planned: Planned, tmp
     assert torch.nn.functional.cosine_similarity(tiled.flatten(), whole.flatten(), dim=0) > 0.9
 
 
-def test_tiling_and_slicing_are_seen_on_the_vae(ran: Callable[..., dict[str, Any]]) -> None:
-    engaged = ran("memory=vae_tiling", "memory.vae_slicing=true")["engaged"]["memory"]
+def test_tiling_and_slicing_are_switched_on_in_the_vae(run: Callable[..., dict[str, Any]]) -> None:
+    engaged = run("memory=vae_tiling", "memory.vae_slicing=true")["engaged"]["memory"]
     assert engaged == {"vae_tiling": True, "vae_slicing": True}
 
 
-def test_a_vae_that_cannot_tile_says_so() -> None:
+def test_a_vae_without_tiling_is_refused() -> None:
     class Pipe:
         vae = torch.nn.Identity()
 

@@ -1,4 +1,4 @@
-"""What the order of `accelerate.order.ORDER` rests on: shown with the libraries themselves, on a small transformer."""
+"""The facts behind `accelerate.order.ORDER`, shown with the libraries themselves on a small transformer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from wavespeed_runner.accelerate.order import ORDER
 
 LAYERS = ("transformer_blocks.0.attn.to_q", "transformer_blocks.1.attn.to_k", "single_transformer_blocks.0.attn.to_v")
 CLASSES = 2
-"""Of blocks: so many graphs are compiled where all blocks of a class are alike."""
+"""Classes of blocks. One graph is compiled for each, because all blocks of a class are alike."""
 
 
 @pytest.fixture(autouse=True)
-def compiler() -> Iterator[None]:
-    """Nothing compiled before, nothing left behind; no gradients."""
+def clean_compiler() -> Iterator[None]:
+    """Discards compiled code before and after each test; no gradients."""
     torch._dynamo.reset()
     with torch.no_grad():
         yield
     torch._dynamo.reset()
 
 
-def model() -> Any:
+def build_model() -> Any:
+    """A tiny Flux transformer with seeded weights."""
     from diffusers import FluxTransformer2DModel
 
     with torch.random.fork_rng(devices=[]):
@@ -45,7 +46,8 @@ def model() -> Any:
         )
 
 
-def made(transformer: Any) -> torch.Tensor:
+def run_model(transformer: Any) -> torch.Tensor:
+    """The output for fixed inputs."""
     generator = torch.Generator().manual_seed(1)
     shapes = {"hidden_states": (1, 16, 4), "encoder_hidden_states": (1, 4, 32), "pooled_projections": (1, 32)}
     inputs = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
@@ -58,7 +60,7 @@ def made(transformer: Any) -> torch.Tensor:
     )[0]
 
 
-def with_lora(transformer: Any, weight: float = 1.0) -> Any:
+def add_lora(transformer: Any, weight: float = 1.0) -> Any:
     generator = torch.Generator().manual_seed(2)
     tensors = {}
     for name in LAYERS:
@@ -69,26 +71,26 @@ def with_lora(transformer: Any, weight: float = 1.0) -> Any:
     return transformer
 
 
-def fused(transformer: Any) -> Any:
+def fuse(transformer: Any) -> Any:
     transformer.fuse_lora()
     transformer.unload_lora()
     return transformer
 
 
-def cast(transformer: Any) -> Any:
+def cast_to_float8(transformer: Any) -> Any:
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
     return transformer
 
 
-def offloaded(transformer: Any) -> Any:
+def offload(transformer: Any) -> Any:
     transformer.enable_group_offload(
         onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
     )
     return transformer
 
 
-def compiled(transformer: Any) -> Any:
-    """Each block as one whole graph; returns a counter of graphs."""
+def compile_blocks(transformer: Any) -> Any:
+    """Compiles each block as one full graph; returns a counter of compiled graphs."""
     from torch._dynamo.testing import CompileCounter
 
     counter = CompileCounter()
@@ -97,56 +99,57 @@ def compiled(transformer: Any) -> Any:
     return counter
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((one - other).norm() / other.norm())
+def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative error in the L2 norm."""
+    return float((actual - expected).norm() / expected.norm())
 
 
-def test_the_order_is_of_known_groups() -> None:
+def test_the_order_names_the_groups_that_exist() -> None:
     from wavespeed_runner.config.paths import list_groups
 
     assert [step.group for step in ORDER] == ["adapters", "quant", "compile", "memory"]
     assert {"adapters", "memory"} <= set(list_groups())
 
 
-def test_adapters_before_compile_or_all_blocks_compile_again() -> None:
-    expected = made(with_lora(model()))
-    transformer = with_lora(model())
-    counter = compiled(transformer)
-    assert distance(made(transformer), expected) < 1e-6
+def test_adapters_after_compile_recompile_all_blocks() -> None:
+    expected = run_model(add_lora(build_model()))
+    transformer = add_lora(build_model())
+    counter = compile_blocks(transformer)
+    assert distance(run_model(transformer), expected) < 1e-6
     before = counter.frame_count
-    assert distance(made(transformer), expected) < 1e-6 and counter.frame_count == before
+    assert distance(run_model(transformer), expected) < 1e-6 and counter.frame_count == before
 
-    late = model()
-    counter = compiled(late)
-    made(late)
+    late = build_model()
+    counter = compile_blocks(late)
+    run_model(late)
     assert counter.frame_count == CLASSES
-    with_lora(late)
-    assert distance(made(late), expected) < 1e-6  # compiled blocks do see it
+    add_lora(late)
+    assert distance(run_model(late), expected) < 1e-6  # compiled blocks do use the adapter
     assert counter.frame_count == CLASSES + before
 
 
-def test_weighing_after_compile_compiles_again() -> None:
-    transformer = with_lora(model())
-    counter = compiled(transformer)
-    made(transformer)
+def test_weighting_after_compile_recompiles() -> None:
+    transformer = add_lora(build_model())
+    counter = compile_blocks(transformer)
+    run_model(transformer)
     before = counter.frame_count
     transformer.set_adapters(["a"], [0.5])
-    assert distance(made(transformer), made(with_lora(model(), 0.5))) < 1e-6
+    assert distance(run_model(transformer), run_model(add_lora(build_model(), 0.5))) < 1e-6
     assert counter.frame_count > before
 
 
-def test_fused_before_compile_the_graphs_are_those_of_no_adapter() -> None:
-    transformer = fused(with_lora(model()))
-    counter = compiled(transformer)
-    assert distance(made(transformer), made(with_lora(model()))) < 1e-5
+def test_adapters_fused_before_compile_need_no_more_graphs() -> None:
+    transformer = fuse(add_lora(build_model()))
+    counter = compile_blocks(transformer)
+    assert distance(run_model(transformer), run_model(add_lora(build_model()))) < 1e-5
     assert counter.frame_count == CLASSES
 
 
 @pytest.mark.parametrize(
     ("late", "error"),
     [
-        (lambda: made(with_lora(cast(model()))), NotImplementedError),
-        (lambda: made(fused(cast(with_lora(model())))), RuntimeError),
+        (lambda: run_model(add_lora(cast_to_float8(build_model()))), NotImplementedError),
+        (lambda: run_model(fuse(cast_to_float8(add_lora(build_model())))), RuntimeError),
     ],
     ids=["loaded", "fused"],
 )
@@ -155,38 +158,39 @@ def test_adapters_after_casting_fail(late: Callable[[], Any], error: type[Except
         late()
 
 
-@pytest.mark.parametrize("prepare", [lambda m: m, fused], ids=["beside", "fused"])
-def test_adapters_before_casting_have_their_effect(prepare: Callable[[Any], Any]) -> None:
-    """What is off is the rounding to 8 bits, which the model without the LoRA has as well."""
-    expected, rounding = made(with_lora(model())), distance(made(cast(model())), made(model()))
-    found = made(cast(prepare(with_lora(model()))))
-    assert distance(found, expected) < 1.5 * rounding
-    assert distance(found, made(cast(model()))) == pytest.approx(distance(expected, made(model())), rel=0.3)
+@pytest.mark.parametrize("prepare", [lambda m: m, fuse], ids=["beside", "fused"])
+def test_adapters_before_casting_take_effect(prepare: Callable[[Any], Any]) -> None:
+    """The only error is the rounding to 8 bits, which the model without the LoRA has too."""
+    plain, plain_cast = run_model(build_model()), run_model(cast_to_float8(build_model()))
+    expected = run_model(add_lora(build_model()))
+    actual = run_model(cast_to_float8(prepare(add_lora(build_model()))))
+    assert distance(actual, expected) < 1.5 * distance(plain_cast, plain)
+    assert distance(actual, plain_cast) == pytest.approx(distance(expected, plain), rel=0.3)
 
 
-def test_compile_before_group_offload_or_there_is_no_whole_graph() -> None:
-    transformer = model()
-    counter = compiled(transformer)
-    assert distance(made(offloaded(transformer)), made(model())) < 1e-6 and counter.frame_count == CLASSES
+def test_compile_after_group_offload_breaks_the_full_graph() -> None:
+    transformer = build_model()
+    counter = compile_blocks(transformer)
+    assert distance(run_model(offload(transformer)), run_model(build_model())) < 1e-6 and counter.frame_count == CLASSES
 
-    late = offloaded(model())
-    compiled(late)
+    late = offload(build_model())
+    compile_blocks(late)
     with pytest.raises(torch._dynamo.exc.Unsupported):
-        made(late)
+        run_model(late)
 
 
 def test_adapters_are_offloaded_with_their_layers() -> None:
-    assert distance(made(offloaded(with_lora(model()))), made(with_lora(model()))) < 1e-6
+    assert distance(run_model(offload(add_lora(build_model()))), run_model(add_lora(build_model()))) < 1e-6
 
 
-class TestQuant:
-    """With torchao, where it is installed."""
+class TestQuantization:
+    """Quantization with torchao, if it is installed."""
 
     @pytest.fixture
-    def quantized(self) -> Callable[[Any], Any]:
+    def quantize(self) -> Callable[[Any], Any]:
         quantization = pytest.importorskip("torchao.quantization")
 
-        def quantize(transformer: Any) -> Any:
+        def apply(transformer: Any) -> Any:
             quantization.quantize_(
                 transformer,
                 quantization.Int8WeightOnlyConfig(set_inductor_config=False),
@@ -194,33 +198,33 @@ class TestQuant:
             )
             return transformer
 
-        return quantize
+        return apply
 
-    def test_fused_before_quant(self, quantized: Callable[[Any], Any]) -> None:
-        expected = made(with_lora(model()))
+    def test_adapters_must_be_fused_before_quantization(self, quantize: Callable[[Any], Any]) -> None:
+        expected = run_model(add_lora(build_model()))
         assert (
-            distance(made(quantized(fused(with_lora(model())))), expected)
+            distance(run_model(quantize(fuse(add_lora(build_model())))), expected)
             < 0.005
             < 0.02
-            < distance(made(quantized(model())), expected)
+            < distance(run_model(quantize(build_model())), expected)
         )
         with pytest.raises(NotImplementedError):
-            fused(quantized(with_lora(model())))
+            fuse(quantize(add_lora(build_model())))
         with pytest.raises(ValueError, match="re-quantize"):
-            fused(with_lora(quantized(model())))
+            fuse(add_lora(quantize(build_model())))
 
-    def test_beside_quantized_weights_either_order_gives_the_same(self, quantized: Callable[[Any], Any]) -> None:
-        first, late = made(quantized(with_lora(model()))), made(with_lora(quantized(model())))
-        assert distance(first, late) < 1e-6 and distance(first, made(with_lora(model()))) < 0.005
+    def test_unfused_adapters_work_in_either_order(self, quantize: Callable[[Any], Any]) -> None:
+        first, late = run_model(quantize(add_lora(build_model()))), run_model(add_lora(quantize(build_model())))
+        assert distance(first, late) < 1e-6 and distance(first, run_model(add_lora(build_model()))) < 0.005
 
-    def test_quant_after_compile_compiles_again(self, quantized: Callable[[Any], Any]) -> None:
-        transformer = model()
-        counter = compiled(transformer)
-        made(transformer)
-        quantized(transformer)
-        made(transformer)
+    def test_quantization_after_compile_recompiles(self, quantize: Callable[[Any], Any]) -> None:
+        transformer = build_model()
+        counter = compile_blocks(transformer)
+        run_model(transformer)
+        quantize(transformer)
+        run_model(transformer)
         assert counter.frame_count == 2 * CLASSES
 
-        early = quantized(model())
-        counter = compiled(early)
-        assert distance(made(early), made(quantized(model()))) < 1e-6 and counter.frame_count == CLASSES
+        early = quantize(build_model())
+        counter = compile_blocks(early)
+        assert distance(run_model(early), run_model(quantize(build_model()))) < 1e-6 and counter.frame_count == CLASSES
