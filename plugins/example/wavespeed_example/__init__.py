@@ -1,4 +1,4 @@
-"""A plugin of wavespeed_runner: importing it registers what it adds; `conf/` puts it to use."""
+"""An example plugin of wavespeed_runner: importing it registers its stages and cache parts; `conf/` uses them."""
 
 from . import brightest as brightest
 from . import grayscale as grayscale

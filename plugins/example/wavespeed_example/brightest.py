@@ -1,4 +1,4 @@
-"""A detector: the brightest window of an image. A graph takes it by graph.stages.detect.stage=brightest."""
+"""A detector that finds the brightest window of an image: graph=detail graph.stages.detect.stage=brightest."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from wavespeed_runner.stages import stage
 @dataclass(kw_only=True)
 class BrightestOptions:
     size: float = 0.5
-    """Of the window's sides, as a part of the image's."""
+    """Sides of the window, as a fraction of the image's."""
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= 1:
-            raise ConfigError(f"brightest: size={self.size} is not above 0 and at most 1")
+            raise ConfigError(f"size={self.size}: above 0 and at most 1 is needed")
 
 
 @stage("brightest", options=BrightestOptions)
 def brightest(options: BrightestOptions, *, images: Images) -> Regions:
-    """One region an image: the window with the greatest mean, the upper left of equals. Its mean is its score."""
+    """Finds the window with the highest mean in each image, the upper left of equals. Its mean is its score."""
     import numpy as np
     from numpy.lib.stride_tricks import sliding_window_view
 
     pixels = images.tensors["images"]
     height, width = (max(1, round(options.size * side)) for side in pixels.shape[1:3])
     boxes, scores = [], []
-    for one in pixels:
-        # Exact in whole numbers: sums of what lies left of and above each pixel.
-        sums = np.pad(one.sum(axis=-1, dtype=np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    for image in pixels:
+        # Summed-area table, in integers and so exact: the sum of all pixels to the left of and above each one.
+        sums = np.pad(image.sum(axis=-1, dtype=np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
         corners = sliding_window_view(sums, (height + 1, width + 1))[..., [0, -1], :][..., [0, -1]]
         totals = corners[..., 1, 1] - corners[..., 0, 1] - corners[..., 1, 0] + corners[..., 0, 0]
         top, left = (int(i) for i in np.unravel_index(totals.argmax(), totals.shape))

@@ -1,4 +1,4 @@
-"""A stage that takes the colour out of images."""
+"""A stage that turns images gray."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.stages import stage
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in what the eye sees as brightness (ITU-R BT.601)."""
+"""Weights of red, green and blue in the perceived brightness (ITU-R BT.601)."""
 
 
 @dataclass(kw_only=True)
 class GrayscaleOptions:
     strength: float = 1.0
-    """0: the images as they are; 1: no colour left."""
+    """0: the images stay as they are; 1: no colour is left."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
-            raise ConfigError(f"grayscale: strength={self.strength} is not between 0 and 1")
+            raise ConfigError(f"strength={self.strength}: 0 to 1 is needed")
 
 
 @stage("grayscale", options=GrayscaleOptions)
 def grayscale(options: GrayscaleOptions, *, images: Images) -> Images:
-    """Images of the same size and type, each pixel moved towards the gray of its own brightness."""
+    """Moves each pixel towards the gray of its brightness."""
     import numpy as np
 
     colour = images.tensors["images"].astype(np.float32)

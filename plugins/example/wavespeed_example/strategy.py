@@ -1,6 +1,6 @@
-"""A cache strategy of one's own: a signal, a criterion and a predictor, put together in conf/cache/patient.yaml.
+"""A custom cache strategy: a signal, a criterion and a predictor, combined in conf/cache/patient.yaml.
 
-Each can also be used alone: cache=fbcache cache/predictor=damped.
+Each part can also be used alone: cache=fbcache cache/predictor=damped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from wavespeed_runner.registry import register
 
 @dataclass(kw_only=True)
 class PooledResidual(PartConfig):
+    """Options of the signal `pooled_residual`."""
+
     name: str = "pooled_residual"
     blocks: int = 1
-    """First blocks that always run."""
+    """Number of first blocks that always run."""
 
 
 @register("cache/signal", "pooled_residual", PooledResidual)
 class PooledResidualSignal:
-    """The first blocks' residual, averaged over the tokens: what changes everywhere, not in one place. (n, channels)"""
+    """The residual of the first blocks, averaged over the tokens to (n, channels): local changes count for less."""
 
     needs_latents = False
 
@@ -36,10 +38,13 @@ class PooledResidualSignal:
 
 @dataclass(kw_only=True)
 class GrowingThreshold(PartConfig):
+    """Options of the criterion `growing_threshold`."""
+
     name: str = "growing_threshold"
     first: float = 0.02
-    """Threshold at the first step; it grows evenly to `last`."""
+    """Threshold at the first step; it grows linearly to `last`."""
     last: float = 0.1
+    """Threshold at the last step."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.first <= self.last:
@@ -50,7 +55,7 @@ class GrowingThreshold(PartConfig):
 
 @register("cache/criterion", "growing_threshold", GrowingThreshold)
 class GrowingThresholdCriterion:
-    """Reuse while the change since the last computed step is below a threshold that grows: early errors cost most."""
+    """Reuses while the change since the last computed step is below a growing threshold, as early errors cost most."""
 
     watches = "computed"
 
@@ -60,8 +65,8 @@ class GrowingThresholdCriterion:
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         (self.level,) = numbers
-        grown = at.step / max(at.steps - 1, 1)
-        return self.level < self.options.first + grown * (self.options.last - self.options.first)
+        progress = at.step / max(at.steps - 1, 1)
+        return self.level < self.options.first + progress * (self.options.last - self.options.first)
 
     def record_computed(self, at: StepInfo) -> None:
         pass
@@ -69,26 +74,28 @@ class GrowingThresholdCriterion:
 
 @dataclass(kw_only=True)
 class Damped(PartConfig):
+    """Options of the predictor `damped`."""
+
     name: str = "damped"
     damping: float = 0.5
-    """How far the straight line through the last two residuals is followed: 0 is plain reuse, 1 a Taylor forecast."""
+    """How far to extrapolate along the last two residuals: 0 is plain reuse, 1 a first-order Taylor prediction."""
 
 
 @register("cache/predictor", "damped", Damped)
 class DampedPredictor:
-    """The last residual, and part of what it would have changed by had it gone on as before."""
+    """Predicts the last residual plus a part of its linear extrapolation."""
 
     def __init__(self, options: Damped) -> None:
         self.damping = options.damping
-        self.known: list[tuple[int, dict[str, Any]]] = []
+        self.history: list[tuple[int, dict[str, Any]]] = []
 
     def record_computed(self, at: StepInfo, residual: dict[str, Any], signal: Any) -> None:
-        self.known = [*self.known[-1:], (at.step, residual)]
+        self.history = [*self.history[-1:], (at.step, residual)]
 
     def predict(self, at: StepInfo, signal: Any) -> dict[str, Any]:
-        step, last = self.known[-1]
-        if len(self.known) == 1:
+        step, last = self.history[-1]
+        if len(self.history) == 1:
             return last
-        before, older = self.known[0]
-        ahead = self.damping * (at.step - step) / (step - before)
-        return {name: last[name] + ahead * (last[name] - older[name]) for name in last}
+        previous_step, previous = self.history[0]
+        factor = self.damping * (at.step - step) / (step - previous_step)
+        return {name: last[name] + factor * (last[name] - previous[name]) for name in last}
