@@ -33,8 +33,9 @@ def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
     assert sorted(load(Path(path)).schedules) == [3, 4, 5], "the schedules of the first search are kept"
 
     assert "takes the prompts of the run's calibration" in command("search", "computed=5", *RUN, "prompt=x").err
+    steps = ",".join(map(str, calibration.schedules[4]))
     status, out, err = command(*RUN, PROMPT, "measure=none", "cache=planned", "cache.computed=4", "dry_run=true")
-    assert status == 0 and f"schedule={calibration.schedules[4]}" in out, out
+    assert status == 0 and f"schedule=[{steps}]: calibration {path}" in out, out
 
     status, out, _ = command("calibrate", *RUN, PROMPT)
     assert status == 0 and "schedules of earlier searches kept: 3, 4, 5 computed steps" in out
