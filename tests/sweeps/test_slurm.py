@@ -1,6 +1,6 @@
 """Sweeps on a real Slurm: arrays, failures, cancelling, preemption, a lost node, Ctrl-C, and the same command again.
 
-eval "$(.ci/slurm start DIR)" && pytest tests/sweeping/test_slurm.py; .ci/slurm stop DIR
+eval "$(.ci/slurm start DIR)" && pytest tests/sweeps/test_slurm.py; .ci/slurm stop DIR
 """
 
 from __future__ import annotations
@@ -10,111 +10,17 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-FOLDER = os.environ.get("WAVESPEED_TEST_SLURM", "")
-"""Of a Slurm that is ours to disturb; .ci/slurm sets it."""
-LONG = 240
-"""Seconds; far more than any of this takes."""
-TINY = ("model.init=tiny", "width=32", "height=32", "steps=2", "device=cpu", "prompts=file", "prompts.path=prompts.txt")
-ONCE = ("measure=none", "measure.repeats=1")
-PROMPTS = ("a red circle", "a blue square", "a green triangle", "a red square", "a blue circle")
+from tests.sweeps.slurm_sweep import FOLDER, ONCE, PROMPTS, Sweep, ended, processes_of, slurm, until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not FOLDER, reason='needs a Slurm of its own: eval "$(.ci/slurm start DIR)"'),
 ]
-
-
-class Sweep:
-    """A command with `hydra/launcher=slurm`, in a folder of its own, that can be started, watched and started again."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.folder = home, home / "sweep"
-        (home / "prompts.txt").write_text("\n".join(PROMPTS) + "\n", encoding="utf-8")
-
-    def start(self, *overrides: str, **environment: str) -> subprocess.Popen[str]:
-        command = [
-            sys.executable, "-m", "wavespeed_runner", "-m", "hydra/launcher=slurm", "hydra.launcher.poll=0.5", *TINY,
-            f"outputs={self.home / 'outputs'}", f"hydra.sweep.dir={self.folder}", *overrides,
-        ]  # fmt: skip
-        return subprocess.Popen(
-            command, cwd=self.home, env={**os.environ, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=_heed_interrupts,
-        )  # fmt: skip
-
-    def run(self, *overrides: str, **environment: str) -> tuple[int, str]:
-        """Exit status and what was said."""
-        return ended(self.start(*overrides, **environment))
-
-    def record(self, number: int) -> dict[str, Any]:
-        """{} where there is none yet."""
-        try:
-            found = json.loads((self.folder / str(number) / "record.json").read_text())
-        except FileNotFoundError:
-            return {}
-        assert isinstance(found, dict)
-        return found
-
-    def status(self, number: int) -> str | None:
-        return self.record(number).get("status")
-
-    def has_images(self, number: int, count: int = 1) -> Callable[[], bool]:
-        return lambda: len(self.record(number).get("samples", ())) >= count
-
-    def submitted(self) -> dict[str, Any]:
-        """What `slurm.json` says; {} where there is none yet."""
-        file = self.folder / "slurm.json"
-        return dict(json.loads(file.read_text())) if file.exists() else {}
-
-    def task(self, number: int) -> str:
-        """Slurm's id."""
-        return str(self.submitted()["tasks"][str(number)]["id"])
-
-
-def _heed_interrupts() -> None:
-    """A shell lets what it starts in the background ignore Ctrl-C, and children take that over."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        said, _ = process.communicate(timeout=LONG)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        pytest.fail(f"still running after {LONG} s: {process.communicate()[0]}")
-    return process.returncode, said
-
-
-def slurm(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LONG).stdout
-
-
-def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, slurm("squeue", "-r", "-t", "all")
-        time.sleep(0.1)
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines that name the folder."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended
-            continue
-        if str(folder) in line:
-            found.append(line)
-    return found
 
 
 @pytest.fixture
@@ -123,10 +29,10 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
     monkeypatch.delenv("WAVESPEED_SLURM", raising=False)
     with open(Path(FOLDER) / "tests.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        made = Sweep(tmp_path)
+        sweep = Sweep(tmp_path)
         try:
-            yield made
-            name = made.submitted().get("name", "none")
+            yield sweep
+            name = sweep.submitted().get("name", "none")
             until(lambda: not slurm("squeue", "--noheader", f"--name={name}").strip())
             until(lambda: not processes_of(tmp_path))
         finally:
@@ -145,20 +51,20 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
     until(lambda: sweep.status(1) == "failed")
     first = sweep.task(2)
     slurm("scancel", first)
-    status, said = ended(process)
-    assert status == 1, said
+    status, output = ended(process)
+    assert status == 1, output
     assert (sweep.status(0), sweep.status(1)) == ("completed", "failed")
-    assert re.search(r"job 1 .*stage images: .*images", said), said
-    assert f"Slurm job {first}: CANCELLED" in said and "scancel" in said
+    assert re.search(r"job 1 .*stage images: .*images", output), output
+    assert f"Slurm job {first}: CANCELLED" in output and "scancel" in output
     assert json.loads((sweep.folder / "2" / "lost.json").read_text())["reason"].startswith(f"Slurm job {first}: CANC")
     # Slurm's own books agree.
     assert "JobState=FAILED" in slurm("scontrol", "-o", "show", "job", first.replace("_2", "_1"))
 
     (sweep.folder / "1" / "images").unlink()
     done, before = sweep.record(0), sweep.task(0)
-    status, said = sweep.run(*given)
-    assert status == 0, said
-    assert "submitted 2 jobs" in said and sweep.task(0) == before and sweep.task(1) != before
+    status, output = sweep.run(*given)
+    assert status == 0, output
+    assert "submitted 2 jobs" in output and sweep.task(0) == before and sweep.task(1) != before
     assert [sweep.status(number) for number in range(3)] == ["completed"] * 3
     assert sweep.record(0) == done
     # What the cancelled task had finished was not computed again.
@@ -166,8 +72,8 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
     assert sources[0] == "store" and len(sources) == len(PROMPTS)
     assert not (sweep.folder / "2" / "lost.json").exists()
 
-    status, said = sweep.run(*given)
-    assert status == 0 and "submitted" not in said and "3 done before" in said
+    status, output = sweep.run(*given)
+    assert status == 0 and "submitted" not in output and "3 done before" in output
 
 
 def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_what_is_there(sweep: Sweep) -> None:
@@ -175,16 +81,16 @@ def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_wh
     process = sweep.start(*given)
     until(sweep.has_images(1))
     process.send_signal(signal.SIGINT)
-    status, said = ended(process)
+    status, output = ended(process)
     task = sweep.task(1)
-    assert status == 130 and f"scancel {task.partition('_')[0]}" in said, said
+    assert status == 130 and f"scancel {task.partition('_')[0]}" in output, output
     assert sweep.task(1) in slurm("squeue", "--noheader", "--array", "--format=%i")
 
     slurm("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
     until(lambda: "Restarts=1" in slurm("scontrol", "-o", "show", "job", task))
-    status, said = sweep.run(*given)
-    assert status == 0, said
-    assert "attached to 1 job" in said and "submitted" not in said
+    status, output = sweep.run(*given)
+    assert status == 0, output
+    assert "attached to 1 job" in output and "submitted" not in output
     assert sweep.task(1) == task and [sweep.status(number) for number in (0, 1)] == ["completed"] * 2
     sources = [sample["source"] for sample in sweep.record(1)["samples"]]
     assert sources[0] == "store" and "computed" in sources
@@ -196,8 +102,8 @@ def test_a_job_whose_node_is_lost_goes_on_when_there_is_one_again(sweep: Sweep) 
     node = slurm("sinfo", "--noheader", "--format=%n").split()[0]
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     until(lambda: "Restarts=1" in slurm("scontrol", "-o", "show", "job", sweep.task(0)))
-    status, said = ended(process)  # the node registers again at once, and Slurm lets the job wait some seconds
-    assert status == 0, said
+    status, output = ended(process)  # the node registers again at once, and Slurm lets the job wait some seconds
+    assert status == 0, output
     assert sweep.record(0)["samples"][0]["source"] == "store"
 
 
@@ -215,9 +121,9 @@ def test_more_jobs_than_an_array_may_have_while_slurm_now_and_then_does_not_answ
     (sweep.home / "slurm.local.yaml").write_text(
         "partition: low\ngpus: 1\ntime: 0:30:00\nextra: {comment: of the site}\n"
     )
-    status, said = sweep.run(*given, "hydra.launcher.time=7", PATH=f"{shim.parent}:{os.environ['PATH']}")
-    assert status == 0, said
-    assert "submitted 5 jobs" in said and "submitted 1 job" in said and "out of reach" in said
+    status, output = sweep.run(*given, "hydra.launcher.time=7", PATH=f"{shim.parent}:{os.environ['PATH']}")
+    assert status == 0, output
+    assert "submitted 5 jobs" in output and "submitted 1 job" in output and "out of reach" in output
     shown = slurm("scontrol", "-o", "show", "job", sweep.task(5))
     assert all(part in shown for part in ("TimeLimit=00:07:00", "gres:gpu:1", "Comment=of the site", "Partition=low"))
     assert {sweep.status(number) for number in range(6)} == {"completed"}
@@ -240,28 +146,28 @@ def test_where_a_user_may_have_only_so_many_jobs_the_others_follow(sweep: Sweep)
     )
     shim.chmod(0o755)
     given = ("measure=none", "measure.difference_gain=1,2,3,4,5")
-    status, said = sweep.run(*given, PATH=f"{shim.parent}:{os.environ['PATH']}")
-    assert status == 0, said
-    taken = [int(count) for count in re.findall(r"submitted (\d) jobs? as", said)]
-    assert taken[:2] == [2, 1], "three, which is all that there is room for; of five half are tried, then what is left"
-    assert sum(taken) == 5 and "QOSMaxSubmitJobPerUserLimit: Batch job submission failed" in said
+    status, output = sweep.run(*given, PATH=f"{shim.parent}:{os.environ['PATH']}")
+    assert status == 0, output
+    sizes = [int(count) for count in re.findall(r"submitted (\d) jobs? as", output)]
+    assert sizes[:2] == [2, 1], "three, which is all that there is room for; of five half are tried, then what is left"
+    assert sum(sizes) == 5 and "QOSMaxSubmitJobPerUserLimit: Batch job submission failed" in output
     assert {sweep.status(number) for number in range(5)} == {"completed"}
 
 
 def test_what_was_submitted_by_a_process_that_was_killed_before_it_could_note_it_is_cancelled(sweep: Sweep) -> None:
-    status, said = sweep.run(*ONCE)
-    assert status == 0, said
+    status, output = sweep.run(*ONCE)
+    assert status == 0, output
     name = sweep.submitted()["name"]
     until(lambda: not slurm("squeue", "--noheader", f"--name={name}").strip())
     stray = slurm("sbatch", "--parsable", "--hold", f"--job-name={name}", "--output=/dev/null", "--wrap=true").strip()
     (sweep.folder / "0" / "record.json").unlink()
-    status, said = sweep.run(*ONCE)
-    assert status == 0 and sweep.status(0) == "completed", said
+    status, output = sweep.run(*ONCE)
+    assert status == 0 and sweep.status(0) == "completed", output
     assert "JobState=CANCELLED" in slurm("scontrol", "-o", "show", "job", stray)
 
 
 @pytest.mark.parametrize(
-    ("override", "environment", "said"),
+    ("override", "environment", "message"),
     [
         ("hydra.launcher.partition=nowhere", {}, r"Slurm refuses the jobs: .*partition.*hydra\.launcher\.\*"),
         ("+hydra.launcher.extra.nodelist=nowhere", {}, r"Slurm refuses the jobs: .*node.*hydra\.launcher\.\*"),
@@ -272,22 +178,22 @@ def test_what_was_submitted_by_a_process_that_was_killed_before_it_could_note_it
         ),
     ],
 )
-def test_what_slurm_refuses_is_one_line(sweep: Sweep, override: str, environment: dict[str, str], said: str) -> None:
+def test_what_slurm_refuses_is_one_line(sweep: Sweep, override: str, environment: dict[str, str], message: str) -> None:
     # Of a controller that nobody is: nothing listens at port 1.
     lines = re.sub(r"(?m)^SlurmctldPort=.*", "SlurmctldPort=1", (Path(FOLDER) / "slurm.conf").read_text())
     (Path(FOLDER) / "nobody.conf").write_text(f"{lines}MessageTimeout=2\n")
     overrides = [*ONCE, override]
-    status, out = sweep.run(*overrides, **environment)
+    status, output = sweep.run(*overrides, **environment)
     assert status == 1
-    errors = [line for line in out.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and re.search(said, errors[0]), out
-    assert "Traceback" not in out
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and re.search(message, errors[0]), output
+    assert "Traceback" not in output
 
 
 def test_a_node_may_be_another_machine_than_the_one_that_planned(sweep: Sweep) -> None:
     """A login node has other processors, and no GPU. Here: another number of threads, which is part of the device."""
     given = (*ONCE, "+hydra.launcher.extra.export='ALL,OMP_NUM_THREADS=3'")
-    for said in ("submitted 1 job", "1 done before"):
-        status, out = sweep.run(*given, OMP_NUM_THREADS="1")
-        assert status == 0 and said in out, out
+    for words in ("submitted 1 job", "1 done before"):
+        status, output = sweep.run(*given, OMP_NUM_THREADS="1")
+        assert status == 0 and words in output, output
     assert sweep.record(0)["environment"]["threads"] == 3

@@ -46,8 +46,8 @@ def run_sweep(args: Any, jobs: list[Job]) -> bool | None:
         launcher = _launcher(config, jobs)
         if launcher is None:
             return None
-        if ready := getattr(launcher, "ready", None):
-            ready()
+        if check_cluster := getattr(launcher, "check_cluster", None):
+            check_cluster()
         rerun = any(job.plan.config.rerun for job in jobs if job.plan)
         with _folder(args, config, jobs, rerun) as sweep:
             return _run(sweep, config, jobs, launcher.launch, rerun)
@@ -72,8 +72,8 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
     if not _is_ours(config, name, jobs):
         return None
     launcher = import_module(LAUNCHERS[name])
-    if check := getattr(launcher, "check", None):
-        check(OmegaConf.to_container(config.hydra.launcher, resolve=True) or {})
+    if check_options := getattr(launcher, "check_options", None):
+        check_options(OmegaConf.to_container(config.hydra.launcher, resolve=True) or {})
     return launcher
 
 

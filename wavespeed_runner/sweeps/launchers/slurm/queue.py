@@ -1,6 +1,6 @@
-"""What Slurm says of our jobs, from its queue. Accounting (`sacct`) is off on many clusters: it is asked last.
+"""Asks Slurm about our jobs. Accounting (`sacct`) is off on many clusters and is asked last.
 
-A controller that does not answer is an everyday thing: then nothing is known, and that is not the same as no jobs.
+It is common that a controller does not answer. Then nothing is known, which is not the same as no jobs.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ ENDED = frozenset(
         "PREEMPTED", "REVOKED", "TIMEOUT",
     )
 )  # fmt: skip
-"""States that a job is in for good, but for a moment before Slurm queues it again; see
-https://slurm.schedmd.com/squeue.html"""
+"""States of a job that is over, or that Slurm is about to queue again; see https://slurm.schedmd.com/squeue.html"""
 
 STUCK = re.compile(r"held|never|invalid|badconstraints|Partition(Config|(Time|Node)Limit|Down)|Inactive", re.IGNORECASE)
-"""Reasons for which a job waits until somebody does something."""
+"""Matches the reasons of a pending job that will not start until somebody acts."""
 
-FOR_NOW = re.compile(
+TRANSIENT = re.compile(
     r"submit\w*limit|submit limit|MaxJobCount|too many|temporarily un|unable to contact|timed out", re.IGNORECASE
 )
-"""In what `sbatch` says when it would take fewer jobs, or these later."""
+"""Matches what `sbatch` prints when it would accept fewer jobs, or these later."""
 
 ANSWER_S = 60
-"""Seconds after which a call has failed."""
+"""A command of Slurm that takes longer, in seconds, counts as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,24 +38,25 @@ class State:
 
     name: str
     reason: str = ""
-    """Why it waits or ended, in Slurm's words."""
+    """Why it is waiting or has ended, in Slurm's words."""
     exit: str = ""
-    """STATUS:SIGNAL of a job that ended."""
+    """STATUS:SIGNAL of a job that has ended."""
 
     @property
     def alive(self) -> bool:
+        """Whether the job is queued or running."""
         return self.name not in ENDED
 
 
 class NoAnswer(Exception):
-    """A command of Slurm's failed; the message is the last line that it said."""
+    """A command of Slurm failed; the message is the last line that it printed."""
 
 
 def ask(*command: str) -> str:
-    """What a command of Slurm's prints.
+    """Runs a command of Slurm and returns what it prints.
 
     Raises:
-        NoAnswer: it failed, or took too long.
+        NoAnswer: the command failed or took too long.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S)
@@ -70,34 +70,37 @@ def ask(*command: str) -> str:
     return done.stdout
 
 
-def asked(*command: str) -> str:
-    """As `ask`; empty when there is no answer."""
+def ask_or_empty(*command: str) -> str:
+    """As `ask`, but an empty text when there is no answer."""
     try:
         return ask(*command)
     except NoAnswer:
         return ""
 
 
-def look(name: str) -> dict[str, State]:
-    """The jobs of a name that are in the queue or left it within the last minutes, by id (`12`, or `12_3` in an array).
+def look_up_jobs(name: str) -> dict[str, State]:
+    """The jobs of a name that are in the queue or left it within the last minutes.
+
+    Returns:
+        id (`12`, or `12_3` in an array) -> state.
 
     Raises:
-        NoAnswer: then nothing is known of them.
+        NoAnswer: nothing is known of them.
     """
-    return read_queue(ask("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r"))
+    return parse_queue(ask("squeue", "--noheader", "--array", "--states=all", f"--name={name}", "--format=%i|%T|%r"))
 
 
 def cancel(jobs: list[str], name: str) -> None:
-    """Cancels jobs of that name which are not wanted.
+    """Cancels jobs of that name.
 
     Raises:
-        RunError: they go on, and would work on the same jobs as those that are to be submitted.
+        RunError: some go on. They would do the same work as the jobs that are to be submitted.
     """
     try:
         ask("scancel", *jobs)
     except NoAnswer as error:
-        with suppress(NoAnswer):  # they may have ended meanwhile, which scancel calls an error
-            states = look(name)
+        with suppress(NoAnswer):  # scancel also fails for jobs that have ended meanwhile
+            states = look_up_jobs(name)
             jobs = [job for job in jobs if job in states and states[job].alive]
         if jobs:
             raise RunError(
@@ -106,61 +109,66 @@ def cancel(jobs: list[str], name: str) -> None:
             ) from None
 
 
-def read_queue(said: str) -> dict[str, State]:
-    """`squeue`'s lines."""
-    found = {}
-    for line in said.splitlines():
+def parse_queue(text: str) -> dict[str, State]:
+    """States by id from the lines that `squeue` prints in our format; other lines are skipped."""
+    states = {}
+    for line in text.splitlines():
         fields = line.strip().split("|", 2)
         if len(fields) == 3:
-            found[fields[0]] = State(name=fields[1], reason="" if fields[2] == "None" else fields[2])
-    return found
+            states[fields[0]] = State(name=fields[1], reason="" if fields[2] == "None" else fields[2])
+    return states
 
 
-def final_state(job: str) -> State | None:
-    """How a job ended; None where Slurm has forgotten it, which takes it some minutes without accounting."""
-    said = asked("scontrol", "--oneliner", "show", "job", job)
-    if found := read_job(said):
-        return found
-    said = asked("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode")
-    fields = said.splitlines()[0].split("|") if said.strip() else []
+def look_up_ended_job(job: str) -> State | None:
+    """How a job ended; None where Slurm has forgotten it, as it does after some minutes without accounting."""
+    text = ask_or_empty("scontrol", "--oneliner", "show", "job", job)
+    if state := parse_job(text):
+        return state
+    text = ask_or_empty(
+        "sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={job}", "--format=State,ExitCode"
+    )
+    fields = text.splitlines()[0].split("|") if text.strip() else []
     # sacct writes `CANCELLED by 0`.
     return State(name=fields[0].split()[0], exit=fields[1]) if len(fields) == 2 and fields[0].strip() else None
 
 
-def read_job(said: str) -> State | None:
-    """The line of `scontrol --oneliner show job`."""
-    found = {key: value for key, value in re.findall(r"(?:^|\s)(JobState|Reason|ExitCode)=(\S+)", said)}
-    if "JobState" not in found:
+def parse_job(text: str) -> State | None:
+    """The state from the line that `scontrol --oneliner show job` prints; None where there is none in it."""
+    values = {key: value for key, value in re.findall(r"(?:^|\s)(JobState|Reason|ExitCode)=(\S+)", text)}
+    if "JobState" not in values:
         return None
-    reason = found.get("Reason", "")
-    return State(name=found["JobState"], reason="" if reason == "None" else reason, exit=found.get("ExitCode", ""))
+    reason = values.get("Reason", "")
+    return State(name=values["JobState"], reason="" if reason == "None" else reason, exit=values.get("ExitCode", ""))
 
 
-def max_array_size() -> int:
+def look_up_max_array_size() -> int:
     """How many jobs an array may have; 1 where there are no arrays."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", asked("scontrol", "show", "config"), re.MULTILINE)
-    return max(int(found[1]), 1) if found else 1000
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask_or_empty("scontrol", "show", "config"), re.MULTILINE)
+    return max(int(match[1]), 1) if match else 1000
 
 
-def why_lost(job: str, state: State | None, *, minutes: int, memory: str | None, log: str) -> str:
-    """Why a job left no final record, in one line, with the way out.
+def explain_loss(job: str, state: State | None, *, minutes: int, memory: str | None, log: str) -> str:
+    """Why a job left no final record, and what to do, in one line.
 
     Args:
-        minutes, memory: what it was given.
-        log: where its output lies.
+        job: Slurm's id.
+        state: how it ended; None where Slurm has forgotten it.
+        minutes: its time limit.
+        memory: the memory that was asked for; None for the cluster's default.
+        log: path of its output.
     """
     if state is None:
         return f"Slurm job {job} is no longer in the queue; see {log}"
-    ended = ", ".join(part for part in (f"exit {state.exit}" if state.exit else "", state.reason) if part)
-    head = f"Slurm job {job}: {state.name}{f' ({ended})' if ended else ''}"
-    given = f"{minutes} minute{'s' * (minutes != 1)}"
-    ways = {
-        "TIMEOUT": f"it had {given}; raise hydra.launcher.time, or run the same command: it goes on",
-        "DEADLINE": f"it had {given}; raise hydra.launcher.time, or run the same command: it goes on",
+    details = ", ".join(part for part in (f"exit {state.exit}" if state.exit else "", state.reason) if part)
+    head = f"Slurm job {job}: {state.name}{f' ({details})' if details else ''}"
+    limit = f"{minutes} minute{'s' * (minutes != 1)}"
+    advice = {
+        "TIMEOUT": f"its limit was {limit}; raise hydra.launcher.time, or run the same command: it goes on",
+        "DEADLINE": f"its limit was {limit}; raise hydra.launcher.time, or run the same command: it goes on",
         "OUT_OF_MEMORY": f"it had memory={memory or 'the default'}; raise hydra.launcher.memory",
         "CANCELLED": "somebody cancelled it; the same command runs it again",
-        "NODE_FAIL": "its node was lost; the same command runs it again",
+        "NODE_FAIL": "its node failed; the same command runs it again",
         "BOOT_FAIL": "its node did not start; the same command runs it again",
         "PREEMPTED": "it was preempted and not queued again; the same command runs it again",
     }
-    return f"{head}; {ways.get(state.name, f'see {log}')}"
+    return f"{head}; {advice.get(state.name, f'see {log}')}"

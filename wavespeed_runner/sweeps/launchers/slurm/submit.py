@@ -1,7 +1,7 @@
-"""Hands jobs to Slurm through submitit, as arrays, and says what each task does.
+"""Submits jobs to Slurm through submitit, as arrays, and defines what each task does.
 
-A task runs in the batch script itself, without `srun`: all its processes get Slurm's signals, and what Slurm preempts
-is queued again under the same id.
+A task runs in the batch script itself, without `srun`: all its processes get Slurm's signals, and a preempted job is
+queued again under the same id.
 """
 
 from __future__ import annotations
@@ -20,48 +20,55 @@ from .options import Options
 
 
 class Refused(Exception):
-    """Slurm does not take the jobs; the message is its own."""
+    """Slurm refuses the jobs; the message is its own."""
 
 
 def submit(folder: Path, logs: str, numbers: list[int], name: str, options: Options) -> dict[int, str]:
-    """Submits jobs of a sweep's folder, several as one array.
+    """Submits jobs of a sweep, several of them as one array.
+
+    Args:
+        folder: of the sweep, absolute.
+        logs: name of the folder in it for the tasks' output.
+        numbers: of the jobs.
+        name: of the jobs in Slurm.
+        options: of the launcher.
 
     Returns:
-        number -> Slurm's id: `12_0`, `12_1`, ..., or `12` for a job alone.
+        number -> Slurm's id: `12_0`, `12_1`, ..., or `12` for a single job.
 
     Raises:
-        Refused: by Slurm.
+        Refused: Slurm does not accept them.
     """
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     executor = SlurmExecutor(folder / logs, max_num_timeout=0)
-    executor.update_parameters(**_parameters(name, options))
+    executor.updatebuild_parameters(**build_parameters(name, options))
     try:
-        with _outside_of_any_job():
-            made = executor.map_array(run_job, [str(folder)] * len(numbers), numbers)
+        with hide_own_slurm_job():
+            submitted = executor.map_array(run_job, [str(folder)] * len(numbers), numbers)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise Refused(_words(str(error))) from None
-    return {number: task.job_id for number, task in zip(numbers, made, strict=True)}
+        raise Refused(summarize_error(str(error))) from None
+    return {number: task.job_id for number, task in zip(numbers, submitted, strict=True)}
 
 
-def _words(said: str) -> str:
-    """What `sbatch` said of an error, in one line: its own lines, else the last one."""
-    lines = [line for line in said.splitlines() if line.strip()]
+def summarize_error(text: str) -> str:
+    """The error that `sbatch` printed, in one line: the lines that it marks as errors, else the last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
     own = [line.removeprefix("sbatch: error: ") for line in lines if line.startswith("sbatch: error: ")]
     return printable(": ".join(dict.fromkeys(own)) or (lines[-1] if lines else "sbatch failed"))
 
 
 def run_job(folder: str, number: int) -> None:
-    """What a task does. Its exit status is the job's, so that Slurm's own tools tell of a failure."""
+    """Runs one job: what a task does. Its exit status is the job's, so that Slurm's own tools show a failure."""
     command = [sys.executable, "-m", "wavespeed_runner.sweeps.worker", folder, str(number)]
     status = subprocess.run(command, env={**os.environ, ELSEWHERE: "1"}).returncode
     sys.exit(status if status >= 0 else 128 - status)
 
 
-def _parameters(name: str, options: Options) -> dict[str, Any]:
-    """For submitit, which knows most of sbatch's options by name and takes the others as they are."""
-    given = {
+def build_parameters(name: str, options: Options) -> dict[str, Any]:
+    """The options for submitit, which knows most of sbatch's options by name and takes the others as they are."""
+    parameters = {
         "job_name": name,
         "partition": options.partition,
         "account": options.account,
@@ -70,18 +77,18 @@ def _parameters(name: str, options: Options) -> dict[str, Any]:
         "gpus_per_node": options.gpus,
         "cpus_per_task": options.cpus,
         "mem": options.memory,
-        "wckey": None,  # submitit's own, which a cluster that keeps such books would refuse
+        "wckey": None,  # else submitit sets its own, which a cluster that checks these keys refuses
         "use_srun": False,
         "additional_parameters": {key: value for key, value in options.extra.items() if value is not False},
     }
     if options.array_parallelism is not None:
-        given["array_parallelism"] = options.array_parallelism
-    return given
+        parameters["array_parallelism"] = options.array_parallelism
+    return parameters
 
 
 @contextmanager
-def _outside_of_any_job() -> Iterator[None]:
-    """The environment, without what Slurm has told the job that the sweep itself may be run in."""
+def hide_own_slurm_job() -> Iterator[None]:
+    """Takes Slurm's variables out of the environment: the sweep itself may run inside a Slurm job."""
     hidden: dict[str, str] = {}
     if "SLURM_JOB_ID" in os.environ:
         hidden = {key: value for key, value in os.environ.items() if key.startswith(("SLURM_", "SLURMD_", "SRUN_"))}

@@ -1,4 +1,4 @@
-"""Which job of a sweep was submitted to Slurm as which task: `slurm.json` in its folder."""
+"""Notes which job of a sweep was submitted to Slurm as which task: `slurm.json` in its folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ....errors import RunError, one_line
 from ....storage.atomic import write_text
@@ -20,27 +20,30 @@ log = logging.getLogger("wavespeed_runner")
 
 
 class Tasks:
-    """Which job was submitted as which task, in `slurm.json`; which are not over yet; what was said of them."""
+    """The submitted jobs of a sweep, and which of them are not over yet."""
 
     def __init__(self, sweep: SweepFolder) -> None:
+        """Reads `slurm.json`, where there is one. Raises RunError for one that cannot be read."""
         self.file = sweep.path / FILE
         try:
             known = json.loads(self.file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            known = {"schema_version": 1, "name": _name(sweep.path), "tasks": {}}
+            known = {"schema_version": 1, "name": _build_name(sweep.path), "tasks": {}}
         except (OSError, ValueError) as error:
             raise RunError(f"{self.file}: cannot be read: {one_line(error)}; scancel its jobs and remove it") from None
         self.name: str = known["name"]
-        """Of all its jobs in Slurm: finds also those whose submission was killed before they could be noted."""
+        """Name of the sweep's jobs in Slurm. It also finds jobs that a killed process submitted and did not note."""
         self.ids: dict[int, str] = {int(number): task["id"] for number, task in known["tasks"].items()}
         self.before: dict[int, int] = {int(number): task["before"] for number, task in known["tasks"].items()}
-        """When what was there at the submission was written: it is of an earlier attempt."""
-        self.identities: dict[int, str] = {n: str(t.get("identity")) for n, t in _numbered(known["tasks"])}
-        """What each task is to run: a folder may be given to another sweep while tasks of the one before go on."""
+        """When the record that was there at the submission was written: it belongs to an earlier attempt."""
+        self.identities: dict[int, str] = {int(n): str(task.get("identity")) for n, task in known["tasks"].items()}
+        """Identity of the run that each task makes. A folder may be given to another sweep while old tasks go on."""
         self.open: set[int] = set()
-        self._said: set[str] = set()
+        """Jobs that are not over yet."""
+        self._warned: set[str] = set()
 
     def add(self, ids: dict[int, str], before: dict[int, int], identities: dict[int, str]) -> None:
+        """Notes submitted jobs, in memory and on the disk; by number, as in the attributes of the same names."""
         self.ids |= ids
         self.before |= before
         self.identities |= identities
@@ -52,20 +55,16 @@ class Tasks:
         write_text(self.file, json.dumps({"schema_version": 1, "name": self.name, "tasks": tasks}, indent=1) + "\n")
 
     def warn(self, message: str) -> None:
-        """Says it once."""
-        if message not in self._said:
-            self._said.add(message)
+        """Logs a warning, once."""
+        if message not in self._warned:
+            self._warned.add(message)
             log.warning(message)
 
     def arrays(self) -> str:
-        """Ids of what is not over yet, as `scancel` takes them."""
-        found = {self.ids[number].partition("_")[0] for number in self.open}
-        return " ".join(sorted(found, key=int))
+        """Ids of the arrays that are not over yet, as arguments of `scancel`."""
+        arrays = {self.ids[number].partition("_")[0] for number in self.open}
+        return " ".join(sorted(arrays, key=int))
 
 
-def _numbered(tasks: dict[str, Any]) -> list[tuple[int, Any]]:
-    return [(int(number), task) for number, task in tasks.items()]
-
-
-def _name(folder: Path) -> str:
+def _build_name(folder: Path) -> str:
     return f"wavespeed-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
