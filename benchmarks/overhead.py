@@ -47,11 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
-    from wavespeed_runner.config.environment import describe
+    from wavespeed_runner.config.environment import describe_environment
 
     figures = {
         "command": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python -m benchmarks.overhead",
-        "environment": describe("cpu"),
+        "environment": describe_environment("cpu"),
         "time": {"no cache": time_ratio(None, rounds), "fbcache": time_ratio(THRESHOLD, rounds)},
         "memory": memory_ratio(max(3, rounds // 5)),
     }

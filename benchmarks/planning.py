@@ -38,7 +38,7 @@ def main() -> None:
     if given.part:
         (ours if given.part == "ours" else hydra)(given.jobs, given.folder)
         return
-    from wavespeed_runner.config.environment import describe
+    from wavespeed_runner.config.environment import describe_environment
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,7 +46,7 @@ def main() -> None:
         took = {part: [seconds(part, given.jobs, folder) for _ in range(given.rounds)] for part in ("ours", "hydra")}
     figures = {
         "command": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python -m benchmarks.planning",
-        "environment": describe("cpu"),
+        "environment": describe_environment("cpu"),
         "jobs": given.jobs,
         "wall and processor seconds": took["ours"],
         "hydra composing twice a job": {"measured_jobs": MEASURED, "seconds_scaled_to_all": took["hydra"]},

@@ -19,7 +19,7 @@ BLOCK = re.compile(r"(<!-- demo -->\n).*?(<!-- /demo -->)", re.DOTALL)
 
 
 def main() -> None:
-    from wavespeed_runner.config.environment import device_name
+    from wavespeed_runner.config.environment import read_device_name
 
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "wavespeed_runner", "cache=fbcache", f"outputs={folder}"]
@@ -27,7 +27,7 @@ def main() -> None:
         (ROOT / "docs").mkdir(exist_ok=True)
         shutil.copy(next(Path(folder).glob("runs/*/*/overview.png")), ROOT / "docs" / "demo.png")
     table = printed.partition("images and record")[0].strip()
-    text = f"On {device_name('cpu')}, `python -m wavespeed_runner cache=fbcache` printed:\n\n```\n{table}\n```\n"
+    text = f"On {read_device_name('cpu')}, `python -m wavespeed_runner cache=fbcache` printed:\n\n```\n{table}\n```\n"
     readme = ROOT / "README.md"
     readme.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], readme.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    from wavespeed_runner.config.environment import describe
+    from wavespeed_runner.config.environment import describe_environment
 
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
@@ -40,7 +40,11 @@ def main() -> None:
             for name, (arguments, status) in COMMANDS.items():
                 given = [a.format(fresh=0.05 + 0.001 * index) for a in arguments]
                 seconds[name].append(run([*given, f"outputs={folder}"] if name != "help" else given, status))
-    figures = {"command": "python -m benchmarks.startup", "environment": describe("cpu"), "seconds": seconds}
+    figures = {
+        "command": "python -m benchmarks.startup",
+        "environment": describe_environment("cpu"),
+        "seconds": seconds,
+    }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
     for name, values in seconds.items():

@@ -69,13 +69,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=4, help="at most 16")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    from wavespeed_runner.config.environment import describe
+    from wavespeed_runner.config.environment import describe_environment
 
     rounds = [one_round(args.prompts, number) for number in range(args.rounds)]
     figures = {
         "command": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')} python -m benchmarks.sweep "
         f"--prompts {args.prompts} --rounds {args.rounds}",
-        "environment": describe("cpu"),
+        "environment": describe_environment("cpu"),
         "prompts": args.prompts,
         "load_average": os.getloadavg(),
         "rounds": rounds,

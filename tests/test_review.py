@@ -20,7 +20,7 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.checkpoint import inspect
 from wavespeed_runner.models.weights.pretrained import completed_from, load
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 Composed = Callable[..., dict[str, Any]]
 Planned = Callable[..., Plan]
@@ -76,7 +76,7 @@ def test_a_lora_from_the_hub_of_which_a_part_finds_no_place(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     model = planned("model.init=pretrained").config.model
-    pipe = load(implementation_of("model", model), model, "cpu")
+    pipe = load(find_implementation("model", model), model, "cpu")
     with pytest.raises(RunError, match=r"adapters\.path=somebody/lora: does not fit this model: \d+ of its"):
         apply_adapters(pipe, Lora(path="somebody/lora"))
 
@@ -105,7 +105,7 @@ def test_a_stage_cannot_be_told_what_no_run_may(composed: Composed) -> None:
 def test_weights_that_are_only_there_in_half_precision(tmp_path: Path, planned: Planned) -> None:
     """`model.fp16.safetensors` alone, as many fine-tunes come."""
     model = planned().config.model
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
     pipe.save_pretrained(tmp_path, variant="fp16")
     with pytest.raises(ConfigError, match=r"holds only .*fp16\.safetensors; model\.weights=fp16 takes them"):
@@ -128,7 +128,7 @@ def test_parts_that_nobody_loads_are_not_looked_for(tmp_path: Path) -> None:
 
 def test_what_completes_a_single_file_is_part_of_what_it_is(planned: Planned, tmp_path: Path) -> None:
     model = replace(planned().config.model, init=Init.pretrained, repo=str(tmp_path / "x.safetensors"))
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     assert completed_from(family, model) == "black-forest-labs/FLUX.1-dev"
     assert completed_from(family, replace(model, components="a/b")) == "a/b"
     assert completed_from(family, replace(model, repo="a/b")) is None
@@ -154,11 +154,11 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
     from wavespeed_runner.models.families.generic import GenericConfig
 
     small = replace(config_of(name), dtype=Dtype.float32)
-    family = implementation_of("model", small)
+    family = find_implementation("model", small)
     load(family, small, "cpu").save_pretrained(tmp_path)
     size = {"width": family.tiny_size, "height": family.tiny_size}
     config = GenericConfig(repo=str(tmp_path), steps=2, guidance=guidance, guidance_scale=scale, **size)
-    own = implementation_of("model", config)
+    own = find_implementation("model", config)
     pipe, seen = load(own, config, "cpu"), []
     denoiser = getattr(pipe, family.denoiser)
     denoiser.register_forward_pre_hook(

@@ -34,12 +34,12 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     return f" (allowed: {', '.join(names)})" if names else ""
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """One line without control characters: what comes from a file may hold codes that a terminal obeys."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An exception's message on one line, or its type when it has none."""
     text = " ".join(str(error).split())
     return text or type(error).__name__

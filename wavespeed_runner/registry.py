@@ -63,21 +63,21 @@ def lookup(group: str, name: str, key: str | None = None) -> Entry:
     load_all()
     if (group, name) not in _entries:
         where = key or f"{group}.name"
-        raise ConfigError(f"{where}={name}: nothing of that name is registered{did_you_mean(name, names(group))}")
+        raise ConfigError(f"{where}={name}: nothing of that name is registered{did_you_mean(name, list_names(group))}")
     return _entries[group, name]
 
 
-def names(group: str) -> list[str]:
+def list_names(group: str) -> list[str]:
     load_all()
     return sorted(name for g, name in _entries if g == group)
 
 
-def entries() -> list[Entry]:
+def list_entries() -> list[Entry]:
     load_all()
     return list(_entries.values())
 
 
-def implementation_of(group: str, options: Any) -> Any:
+def find_implementation(group: str, options: Any) -> Any:
     """What implements this options object, by its `name`."""
     return lookup(group, options.name).implementation
 

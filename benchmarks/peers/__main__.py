@@ -109,7 +109,7 @@ def line(figures: dict[str, Any]) -> str:
 
 def environment() -> dict[str, Any]:
     """Where it ran, with the peers' versions."""
-    from wavespeed_runner.config.environment import describe
+    from wavespeed_runner.config.environment import describe_environment
 
     def installed(name: str) -> str:
         try:
@@ -117,7 +117,7 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             return "not installed"
 
-    return {**describe("cpu"), "peers": {name: installed(name) for name in PEERS}}
+    return {**describe_environment("cpu"), "peers": {name: installed(name) for name in PEERS}}
 
 
 def write(path: Path, results: dict[str, Any]) -> None:

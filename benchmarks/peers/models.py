@@ -79,11 +79,11 @@ def shipped(name: str) -> Model:
     from wavespeed_runner.config.compose import compose_job, composer
     from wavespeed_runner.config.resolve import resolve_config
     from wavespeed_runner.models.weights.pretrained import load
-    from wavespeed_runner.registry import implementation_of
+    from wavespeed_runner.registry import find_implementation
 
     with composer(None):
         config = resolve_config(compose_job([f"model={name}", "device=cpu"], [])).model
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     pipe = load(family, config, "cpu")
     pipe.set_progress_bar_config(disable=True)
 

@@ -14,14 +14,14 @@ from tests.models.staged import encoded, latents
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 TOKEN = "<new>"
 PROJECTIONS = ("to_q", "to_k", "to_v", "qkv")
 
 
 def family_of(name: str) -> Any:
-    return implementation_of("model", config_of(name))
+    return find_implementation("model", config_of(name))
 
 
 FAMILIES = {config_of(name).name: name for name in reversed(MODELS)}
@@ -31,7 +31,7 @@ FAMILIES = {config_of(name).name: name for name in reversed(MODELS)}
 def load_tiny(name: str) -> tuple[Any, Any, Any]:
     """Family, config and pipeline of a tiny model in float32."""
     config = replace(config_of(name), dtype=Dtype.float32)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 

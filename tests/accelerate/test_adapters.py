@@ -21,7 +21,7 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import entries, implementation_of
+from wavespeed_runner.registry import find_implementation, list_entries
 
 Composed = Callable[..., dict[str, Any]]
 LORAS = "pkg://wavespeed_runner/weights/demo_lora"
@@ -95,7 +95,7 @@ def test_two_loras_act_together_on_8_bit_weights(generate: Callable[..., Any]) -
 def test_several_loras_add_up(tmp_path: Path, composed: Composed) -> None:
     """Compared with weights added up in float64: W + w1 B1 A1 + w2 B2 A2 (PEFT scales by alpha / rank)."""
     config = resolve_config(composed(*DEMO)).model
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     first = PACKAGE / "weights/demo_lora/night.safetensors"
     second = tmp_path / "second.safetensors"
     generator = torch.Generator().manual_seed(0)
@@ -128,7 +128,7 @@ def test_a_file_with_tensors_that_match_nothing_is_refused(tmp_path: Path, compo
     wrong = tensors | {key.replace("blocks.0", "blocks.77"): tensor for key, tensor in moved.items()}
     assert len(wrong) == len(tensors) + 2
     save_file(wrong, tmp_path / "wrong.safetensors", metadata=_metadata(file))
-    pipe = load(implementation_of("model", config), config, "cpu")
+    pipe = load(find_implementation("model", config), config, "cpu")
     with pytest.raises(RunError, match=r"adapters\.path=.*wrong\.safetensors: does not fit this model"):
         apply_adapters(pipe, Lora(path=str(tmp_path / "wrong.safetensors")))
 

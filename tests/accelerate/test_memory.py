@@ -79,10 +79,10 @@ def test_casting_is_lossy_and_compared_with_the_uncast_model(run: Callable[..., 
 
 def test_tiled_decoding_differs_but_little(planned: Planned, tmp_path: Path) -> None:
     from wavespeed_runner.models.weights.pretrained import load
-    from wavespeed_runner.registry import implementation_of
+    from wavespeed_runner.registry import find_implementation
 
     model = planned().config.model
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
     latents = torch.randn(1, 16, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

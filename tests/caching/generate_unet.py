@@ -18,7 +18,7 @@ from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, NoSignal
 from wavespeed_runner.config.schema import CacheConfig, Dtype, Init
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 MODELS = ("sd15", "sdxl", "demo_unet")
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark")
@@ -56,7 +56,7 @@ class GeneratedByUNet:
     def __post_init__(self) -> None:
         init = Init.pretrained if self.name == "demo_unet" else Init.tiny
         self.model = replace(config_of(self.name), dtype=Dtype.float32, init=init)
-        self.family = implementation_of("model", self.model)
+        self.family = find_implementation("model", self.model)
         self.pipe = load(self.family, self.model, "cpu")
         if self.name == "sd15":  # the published one calls the U-Net twice at one time, which DeepCache cannot tell
             from diffusers import DDIMScheduler

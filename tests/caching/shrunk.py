@@ -14,7 +14,7 @@ from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=3)
 
@@ -24,7 +24,7 @@ class Shrunk:
 
     def __init__(self, name: str, *, guided: bool, steps: int) -> None:
         self.model = replace(config_of(name), dtype=Dtype.float32)
-        self.family = implementation_of("model", self.model)
+        self.family = find_implementation("model", self.model)
         self.pipe = load(self.family, self.model, "cpu")
         task = next(iter(self.family.tasks))
         scale = self.model.guidance_scale if guided else self.family.unguided

@@ -20,7 +20,7 @@ from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import Config, to_data
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 FLUX_DEV = "black-forest-labs/FLUX.1-dev"
 
@@ -36,7 +36,7 @@ def config(*overrides: str) -> Config:
 
 
 def fill(given: Config):
-    return resolve_cache_numbers(given, implementation_of("model", given.model))
+    return resolve_cache_numbers(given, find_implementation("model", given.model))
 
 
 @pytest.fixture(scope="module")

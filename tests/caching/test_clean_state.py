@@ -34,7 +34,7 @@ from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of, lookup
+from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import denoise_batch
 from wavespeed_runner.tuning.calibrate import calibrate
 
@@ -75,7 +75,7 @@ class Model:
 
     def __init__(self, name: str) -> None:
         self.config = config_of(name)
-        self.family = implementation_of("model", self.config)
+        self.family = find_implementation("model", self.config)
         self.pipe = load(self.family, self.config, "cpu")
         self.pipeline = Pipeline(pipe=self.pipe, model=self.config, family=self.family, device="cpu")
         self.denoisers = [getattr(self.pipe, one) for one in (self.family.denoiser, self.family.denoiser_2) if one]

@@ -26,7 +26,7 @@ from wavespeed_runner.caching.attach.diffusers_options import FasterCache, Pyram
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 STEPS = 10
 PAB = PyramidAttentionBroadcast(spatial_attention_block_skip_range=3, spatial_attention_timestep_skip_range=[50, 950])
@@ -307,5 +307,6 @@ def test_keys_and_defaults_are_diffusers(options: Any, theirs: Any) -> None:
 
 def test_rules_can_tell_them_from_strategies_of_parts() -> None:
     assert (
-        implementation_of("cache", PAB) is attach_diffusers_hooks and implementation_of("cache", fbcache(0.1)) is None
+        find_implementation("cache", PAB) is attach_diffusers_hooks
+        and find_implementation("cache", fbcache(0.1)) is None
     )

@@ -32,8 +32,8 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.registry import implementation_of, names
-from wavespeed_runner.rules.check import judge
+from wavespeed_runner.registry import find_implementation, list_names
+from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.samplers import count_denoiser_calls, resolve_sampler
 from wavespeed_runner.stages.denoise import denoise_batch
 from wavespeed_runner.tuning.calibrate import calibrate
@@ -142,7 +142,7 @@ def composed() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
 def steps_of(family: str) -> int:
     """How many make `CALLS`."""
     settled = resolve_config(composed()[0][family])
-    sampler = resolve_sampler(implementation_of("model", settled.model), settled.model, settled.sampler)
+    sampler = resolve_sampler(find_implementation("model", settled.model), settled.model, settled.sampler)
     return next(steps for steps in range(1, CALLS + 1) if count_denoiser_calls(sampler, steps) == CALLS)
 
 
@@ -251,7 +251,7 @@ def test_a_strategy_is_refused_in_one_line_or_runs(family: str, strategy: str, t
 
 def test_no_pair_is_left_out() -> None:
     assert set(ACTING) == {path.stem for path in (CONF / "cache").glob("*.yaml")} - {"none"}
-    assert set(EVERY) == set(names("model"))
+    assert set(EVERY) == set(list_names("model"))
     found = {strategy: Counter(expected(family, strategy) for family in EVERY) for strategy in ACTING}
     assert {name: (c["refused"], c["calibration"], c["runs"]) for name, c in found.items()} == COUNTS
 
@@ -264,7 +264,7 @@ def test_what_runs_and_what_is_refused_is_what_support_says() -> None:
         for strategy in ACTING:
             chosen = {"graph": graph_name(family), "cache": strategy}
             word, outcome = shipped.calibrated(model, **chosen), expected(family, strategy)
-            bad = {spoken.rule for spoken in judge(shipped.config(model, **chosen)) if spoken.verdict == "bad"}
+            bad = {spoken.rule for spoken in apply_rules(shipped.config(model, **chosen)) if spoken.verdict == "bad"}
             pair = (family, strategy, word, outcome)
             assert (word.mark == "no") == (outcome == "refused" or (bool(bad) and bad <= OF_THE_STEPS)), pair
             comes_with_one = (SHIPPED / f"{model}.yaml").exists()  # of the trained weights, not of the tiny ones here

@@ -29,7 +29,7 @@ from wavespeed_runner.caching.predictors.taylor import (
 )
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.registry import lookup, names
+from wavespeed_runner.registry import list_names, lookup
 
 STEPS = 12
 UNEVEN = (0, 1, 2, 4, 7, 8, 11)
@@ -344,4 +344,6 @@ def test_the_yaml_files_hold_the_defaults(name: str) -> None:
 
 def test_every_predictor_of_ours_has_its_file() -> None:
     files = {path.stem for path in (CONF / "cache" / "predictor").glob("*.yaml")}
-    assert {"reuse", "taylor", "hermite", "foca", "dmd", "gamma", "fitted"} <= files <= set(names("cache/predictor"))
+    assert (
+        {"reuse", "taylor", "hermite", "foca", "dmd", "gamma", "fitted"} <= files <= set(list_names("cache/predictor"))
+    )

@@ -17,7 +17,7 @@ from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.family import Blocks, Family
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 STEPS = 2
 BLOCKS = 4
@@ -28,7 +28,7 @@ BLOCKS = 4
 def families() -> dict[str, tuple[str, Family]]:
     """Every family by its name, with one of its shipped models."""
     configs = {name: config_of(name) for name in reversed(MODELS)}
-    return {config.name: (name, implementation_of("model", config)) for name, config in configs.items()}
+    return {config.name: (name, find_implementation("model", config)) for name, config in configs.items()}
 
 
 def models() -> list[str]:
@@ -66,7 +66,7 @@ class TinyModel:
 
     def __init__(self, name: str) -> None:
         self.config = replace(config_of(name), dtype=Dtype.float32)
-        self.family = implementation_of("model", self.config)
+        self.family = find_implementation("model", self.config)
         self.blocks: Blocks = self.family.blocks
         self.pipe = load(self.family, self.config, "cpu")
         self.task = next(iter(self.family.tasks))

@@ -16,15 +16,15 @@ import pytest
 from wavespeed_runner import __version__
 from wavespeed_runner.config import environment
 from wavespeed_runner.config.environment import (
-    code_digest,
-    describe,
-    device_name,
+    collect_key_parts,
+    count_threads,
+    describe_environment,
+    digest_code,
+    read_device_name,
     resolve_device,
-    threads,
-    what_matters,
 )
 
-CACHED = (environment.versions, code_digest, environment.has_cuda, environment.plugins_digest, device_name)
+CACHED = (environment.read_versions, digest_code, environment.has_cuda, environment.digest_plugins, read_device_name)
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +47,13 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digest() -> str:
-    return code_digest.__wrapped__()
+    return digest_code.__wrapped__()
 
 
 def test_neither_torch_nor_diffusers_is_imported() -> None:
     code = (
-        "import sys\nfrom wavespeed_runner.config.environment import describe, what_matters\n"
-        "what_matters('cpu'), describe('cpu')\nprint(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))\n"
+        "import sys\nfrom wavespeed_runner.config.environment import describe_environment, collect_key_parts\n"
+        "collect_key_parts('cpu'), describe_environment('cpu')\nprint(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))\n"
     )
     repo = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=60)
@@ -133,9 +133,9 @@ def test_the_code_digest_does_not_depend_on_where_the_package_lies(copied: Path)
 
 def test_threads_are_those_that_openmp_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert threads() == 3 == describe("cpu")["threads"]
-    device_name.cache_clear()
-    assert device_name("cpu").endswith(" x3"), "they decide the last bits of a sum"
+    assert count_threads() == 3 == describe_environment("cpu")["threads"]
+    read_device_name.cache_clear()
+    assert read_device_name("cpu").endswith(" x3"), "they decide the last bits of a sum"
 
 
 @pytest.mark.parametrize("value", [None, "", "many"])
@@ -143,22 +143,22 @@ def test_without_a_number_threads_are_at_least_one(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if value is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", value)
-    assert threads() >= 1
+    assert count_threads() >= 1
 
 
 def test_versions_are_the_installed_ones_and_absent_is_said() -> None:
-    found = environment.versions()
+    found = environment.read_versions()
     assert found["wavespeed_runner"] == __version__ and found["diffusers"] == version("diffusers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "PACKAGES", ("no-such-package",))
-        assert environment.versions.__wrapped__()["no-such-package"] == "absent"
+        assert environment.read_versions.__wrapped__()["no-such-package"] == "absent"
 
 
 def test_everything_that_matters_is_text_and_the_device_is_part_of_it() -> None:
-    matters = what_matters("cpu")
+    matters = collect_key_parts("cpu")
     assert all(isinstance(value, str) and value for value in matters.values())
-    assert matters["device"] == device_name("cpu") and matters["code"] == code_digest()
-    assert what_matters("cuda:7")["device"] != matters["device"]
+    assert matters["device"] == read_device_name("cpu") and matters["code"] == digest_code()
+    assert collect_key_parts("cuda:7")["device"] != matters["device"]
 
 
 def test_a_given_device_is_taken_as_it_is_and_auto_is_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,24 +178,24 @@ def test_a_plugins_code_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(sys.modules, "some_plugin", __import__("some_plugin"))
     monkeypatch.setattr(environment.registry, "load_all", lambda: ("some_plugin",))
-    before = what_matters("cpu")
+    before = collect_key_parts("cpu")
     (package / "rule.py").write_text("reuse = True\n")
-    environment.plugins_digest.cache_clear()
-    assert what_matters("cpu") != before
+    environment.digest_plugins.cache_clear()
+    assert collect_key_parts("cpu") != before
 
 
 @pytest.mark.parametrize("name", environment.VARIABLES)
 def test_a_variable_that_chooses_other_kernels_matters(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    before = what_matters("cpu")
+    before = collect_key_parts("cpu")
     monkeypatch.setenv(name, "_native_math")
-    assert what_matters("cpu") != before
-    assert describe("cpu")["variables"] == {name: "_native_math"}
+    assert collect_key_parts("cpu") != before
+    assert describe_environment("cpu")["variables"] == {name: "_native_math"}
 
 
 @pytest.mark.parametrize("hidden", ["", "-1"])
 def test_a_hidden_gpu_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hidden: str) -> None:
     monkeypatch.setattr(environment, "DRIVER_SIGNS", (str(tmp_path),))
-    monkeypatch.setattr(environment, "versions", lambda: {"torch": "2.13.0+cu130"})
+    monkeypatch.setattr(environment, "read_versions", lambda: {"torch": "2.13.0+cu130"})
     assert environment.has_cuda()
     environment.has_cuda.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
@@ -221,4 +221,4 @@ def test_the_gpu_is_the_one_that_is_visible(
     monkeypatch.setattr(environment, "CARDS", str(tmp_path))
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert device_name(device) == name
+    assert read_device_name(device) == name

@@ -15,7 +15,8 @@ import pytest
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline, Sample
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.executor import Execution, Memory, StageRun, release
-from wavespeed_runner.planning.graph import Graph, Node, keys, lasting
+from wavespeed_runner.planning.graph import Graph, Node, mark_lasting
+from wavespeed_runner.planning.store_keys import compute_keys
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
@@ -52,7 +53,7 @@ class Work:
             for name, given in inputs.items()
         }
         self.graph = Graph(nodes=nodes, output="image")
-        self.keys = keys(self.graph, SAMPLE, {})
+        self.keys = compute_keys(self.graph, SAMPLE, {})
 
     def _register(self) -> None:
         def toy(name: str, pure: bool = True) -> Any:
@@ -235,10 +236,10 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
             name="copy", stage=lookup("stage", "toy_copy").implementation, options=NoOptions(), inputs={"dice": "dice"}
         ),
     ]
-    graph = Graph(nodes=lasting(plain), output="copy")
+    graph = Graph(nodes=mark_lasting(plain), output="copy")
     execution = Execution(Store(tmp_path), rerun=False, on_stage=lambda name: None)
     for _ in range(2):
-        execution.run(graph, [SAMPLE], [keys(graph, SAMPLE, {})], [])
+        execution.run(graph, [SAMPLE], [compute_keys(graph, SAMPLE, {})], [])
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
     assert not execution.resources

@@ -27,8 +27,8 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.execution.executor import Execution
 from wavespeed_runner.models.family import Family
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules.check import judge
+from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
 
@@ -70,7 +70,7 @@ def cases() -> list[tuple[str, str]]:
     for name in MODELS:
         config = resolve_config({**models[name], "num_frames": 1, "width": 64, "height": 64})
         for graph, node in nodes.items():
-            if not UNFIT & {word.rule for word in judge(replace(config, graph=node))}:
+            if not UNFIT & {word.rule for word in apply_rules(replace(config, graph=node))}:
                 found.append((name, graph))
     return found
 
@@ -107,7 +107,7 @@ class ByHand:
 
     def __init__(self, pipe: Any, config: Any) -> None:
         self.pipe, self.config = pipe, config
-        self.family: Family = implementation_of("model", config.model)
+        self.family: Family = find_implementation("model", config.model)
         self.size = (config.width, config.height)
 
     def call(self, task: str, seed: int = SEED, *, latent: bool = False, **given: Any) -> Any:

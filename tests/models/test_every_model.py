@@ -17,7 +17,7 @@ from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt=NEGATIVE, seed=3)
 STEPS = 2
@@ -27,7 +27,7 @@ STEPS = 2
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe); one is kept, because the tasks of a model follow each other."""
     config = config_of(name)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
@@ -45,7 +45,7 @@ def mask(size: int) -> Image.Image:
 
 def cases() -> list[tuple[str, str]]:
     """(model, task)."""
-    return [(name, task) for name in MODELS for task in implementation_of("model", config_of(name)).tasks]
+    return [(name, task) for name in MODELS for task in find_implementation("model", config_of(name)).tasks]
 
 
 def theirs(
@@ -109,7 +109,7 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
 def test_the_adapters_of_a_family_are_those_that_diffusers_can_load(name: str) -> None:
     import diffusers
 
-    family = implementation_of("model", config_of(name))
+    family = find_implementation("model", config_of(name))
     kind = getattr(diffusers, next(iter(family.tasks.values())))
     methods = {"lora": "load_lora_weights", "textual_inversion": "load_textual_inversion"}
     assert family.adapters == tuple(name for name, method in methods.items() if hasattr(kind, method))

@@ -20,8 +20,8 @@ from wavespeed_runner.config.schema import Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.qwen_image import QWEN_IMAGE
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules.check import judge
+from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.check import apply_rules
 
 MODELS = ("flux2", "flux2_klein", "flux2_klein_base", "qwen_image", "z_image", "z_image_turbo")
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
@@ -37,7 +37,7 @@ def config_of(*overrides: str) -> Any:
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe)."""
     config = config_of(f"model={name}", "model.init=tiny", "model.dtype=float32").model
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
@@ -53,7 +53,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str) -> None:
     config = config_of(f"model={name}", "model.init=random").model
-    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
     for part, billions in PUBLISHED[name].items():
         count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         assert count == pytest.approx(billions * (1e6 if part == "vae" else 1e9), rel=0.01), part
@@ -119,7 +119,7 @@ def test_the_negative_prompt_is_encoded_only_where_it_acts(name: str) -> None:
 
 def refusals(*overrides: str) -> set[str]:
     """Rules on guidance that refuse it."""
-    bad = {spoken.rule for spoken in judge(config_of(*overrides)) if spoken.verdict == "bad"}
+    bad = {spoken.rule for spoken in apply_rules(config_of(*overrides)) if spoken.verdict == "bad"}
     return {rule for rule in bad if rule.startswith(("guidance", "negative"))}
 
 

@@ -21,7 +21,7 @@ from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.generic import GenericConfig
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 SAMPLE = Sample(prompt="ein roter Kreis über einem Quadrat", negative_prompt="dark", seed=3)
 
@@ -44,14 +44,14 @@ def generic(folder: Path, *overrides: str) -> Any:
 )
 def test_the_result_is_the_pipelines_own(name: str, guidance: Guidance, argument: str, tmp_path: Path) -> None:
     model = replace(config_of(name), dtype=Dtype.float32)
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
     pipe.save_pretrained(tmp_path)
     size: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size}
     if family.kind == "video":
         size["num_frames"] = family.tiny_frames
     config = replace(generic(tmp_path, *(f"{key}={value}" for key, value in size.items())), guidance=guidance)
-    own = implementation_of("model", config)
+    own = find_implementation("model", config)
     ours = staged(own, load(own, config, "cpu"), config, SAMPLE, steps=2, guidance_scale=3.0, **size)
     call = {argument: 3.0, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(SAMPLE.seed), **size}
     call["negative_prompt"] = SAMPLE.negative_prompt
@@ -76,7 +76,7 @@ def test_a_pipeline_of_another_kind_is_refused_by_name() -> None:
         def __call__(self, image: Any, num_inference_steps: int) -> None: ...
 
     config = GenericConfig(repo="a/b", steps=1, width=64, height=64, guidance_scale=5.0)
-    check = implementation_of("model", config).check
+    check = find_implementation("model", config).check
     with pytest.raises(RunError, match=r"model\.repo=a/b: Pipe takes no prompt, generator, output_type, guidance"):
         check(config, Pipe())
 

@@ -18,7 +18,7 @@ from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 PUBLISHED = {
     "lumina2": {"transformer": 2.6e9, "text_encoder": 2.61e9, "vae": 83.8e6},
@@ -34,14 +34,14 @@ SIZE = {"width": 64, "height": 64}
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe)."""
     config = config_of(f"model={name}", "model.init=tiny", "model.dtype=float32").model
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str) -> None:
     config = config_of(f"model={name}", "model.init=random").model
-    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
     for part, published in PUBLISHED[name].items():
         count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         assert count == pytest.approx(published, rel=0.01), part

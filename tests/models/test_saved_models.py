@@ -14,7 +14,7 @@ from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 FAMILIES = sorted({config_of(name).name: name for name in reversed(MODELS)}.values())
 """One model of each family."""
@@ -26,7 +26,7 @@ NO_SINGLE_FILE = ("cogvideox", "cogvideox_i2v", "pixart_sigma")
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path, Any]:
     """(family, config, folder, what the model made before it was saved)."""
     config = config_of(request.param)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     pipe = load(family, config, "cpu")
     folder = tmp_path_factory.mktemp(request.param)
     pipe.save_pretrained(folder)

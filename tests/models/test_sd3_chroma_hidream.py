@@ -25,8 +25,8 @@ from wavespeed_runner.models.families.sd3 import Variant
 from wavespeed_runner.models.family import Wanted
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import implementation_of
-from wavespeed_runner.rules.check import judge
+from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.stages.load import LoadOptions, _weights
 
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
@@ -46,7 +46,7 @@ def config_of(*overrides: str) -> Any:
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe)."""
     config = config_of(f"model={name}", "model.init=tiny", "model.dtype=float32").model
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
@@ -65,7 +65,7 @@ def test_full_size_is_the_published_one(name: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sd3, "FULL", sd3.build.shrunk(sd3.FULL, transformer=table))
     monkeypatch.setattr(sd3, "MEDIUM", sd3.MEDIUM | table)
     config = config_of(f"model={name}", "model.init=random").model
-    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
     counts = {part: sum(weight.numel() for weight in getattr(pipe, part).parameters()) for part in PUBLISHED[name]}
     assert counts == PUBLISHED[name]
 
@@ -167,7 +167,7 @@ def test_hidream_makes_oblong_images() -> None:
 
 def test_hidream_refuses_what_its_transformer_cannot_hold() -> None:
     def refused(*size: str) -> bool:
-        return "size-limit" in {spoken.rule for spoken in judge(config_of("model=hidream", *size))}
+        return "size-limit" in {spoken.rule for spoken in apply_rules(config_of("model=hidream", *size))}
 
     assert refused("width=1040", "height=1024") and not refused("width=768", "height=1360")
     assert refused("width=2048", "height=1024", "model.init=tiny")

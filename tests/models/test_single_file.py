@@ -17,7 +17,7 @@ from tests.models.test_every_model import SAMPLE, config_of
 from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 State = dict[str, torch.Tensor]
 CLIP = "cond_stage_model.transformer.text_model."
@@ -28,7 +28,7 @@ class Tuned:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.config = replace(config_of(name), dtype=Dtype.float32)
-        self.family = implementation_of("model", self.config)
+        self.family = find_implementation("model", self.config)
         self.pipe, self.folder = load(self.family, self.config, "cpu"), folder
         self.pipe.save_pretrained(folder)
         self.parts = list(self.family.single_file)

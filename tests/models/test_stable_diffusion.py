@@ -20,7 +20,7 @@ from wavespeed_runner.models.families import sd, sdxl
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.weights import random_init
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 MODELS = ("sd15", "sd21", "sdxl")
 SIZE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
@@ -30,7 +30,7 @@ SIZE: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
 def tiny(name: str) -> tuple[Any, Any, Any]:
     """(family, config, pipe) in float32."""
     config = replace(config_of(name), dtype=Dtype.float32)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
@@ -59,7 +59,7 @@ def theirs(pipe: Any, family: Any, task: str = "text_to_image", **call: Any) -> 
 )
 def test_full_size_has_the_published_parameter_counts(name: str, counts: dict[str, int]) -> None:
     config = replace(config_of(name), init=Init.random)
-    pipe = implementation_of("model", config).build(config, torch.float16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.float16, "meta")
     assert {part: sum(p.numel() for p in getattr(pipe, part).parameters()) for part in counts} == counts
     assert pipe.vae_scale_factor == 8
     own = pipe.unet.config.sample_size * pipe.vae_scale_factor

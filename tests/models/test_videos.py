@@ -23,14 +23,14 @@ from wavespeed_runner.models.families.hunyuan_video15 import prepare
 from wavespeed_runner.models.pipeline_call import for_task
 from wavespeed_runner.models.text.llama import template_tokenizer
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 
 @cache
 def tiny(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """(family, config, pipe, size)."""
     config = config_of(name)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     size = {"width": family.tiny_size, "height": family.tiny_size, "num_frames": family.tiny_frames}
     return family, config, load(family, config, "cpu"), size
 
@@ -54,7 +54,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str) -> None:
     config = replace(config_of(name), init=type(config_of(name).init).random)
-    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
     for part, billions in PUBLISHED[name].items():
         count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         assert count == pytest.approx(billions * 1e9, rel=0.01), part

@@ -26,7 +26,7 @@ from wavespeed_runner.models.families.wan import (
     WanVariant,
 )
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 KINDS = (
     *(WanConfig, WanI2VConfig, Wan22Config, Wan22I2VConfig, Wan22TI2VConfig),
@@ -43,7 +43,7 @@ def config(kind: Any, **changes: Any) -> Any:
 def tiny(kind: Any) -> tuple[Any, Any, Any]:
     """(family, config, pipe) in float32."""
     model = config(kind)
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     return family, model, load(family, model, "cpu")
 
 
@@ -79,7 +79,7 @@ UMT5, T5, VAE_21, VAE_COG = 5_680_910_336, 4_762_310_656, 126_892_531, 215_583_9
 def test_full_size_has_the_published_parameter_counts(kind: Any, variant: Any, counts: dict[str, float]) -> None:
     """A float is a size as its makers round it."""
     model = config(kind, variant=variant, init=Init.random)
-    pipe = implementation_of("model", model).build(model, torch.bfloat16, "meta")
+    pipe = find_implementation("model", model).build(model, torch.bfloat16, "meta")
     for name, count in counts.items():
         found = sum(parameter.numel() for parameter in getattr(pipe, name).parameters())
         assert found == (count if isinstance(count, int) else pytest.approx(count, rel=0.02)), name
@@ -177,7 +177,7 @@ def test_the_two_transformers_take_turns_each_with_its_guidance(kind: Any) -> No
 def test_made_on_the_spot_has_the_dtypes_of_loading(kind: Any, dtype: str, tmp_path: Path) -> None:
     """Some parts of models in half precision stay in float32."""
     model = config(kind, dtype=Dtype(dtype))
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
     pipe.save_pretrained(tmp_path)
     loaded = load(family, replace(model, init=Init.pretrained, repo=str(tmp_path)), "cpu")
@@ -218,7 +218,7 @@ def test_a_prompt_that_would_be_cut_is_refused(kind: Any) -> None:
 def test_weights_of_another_kind_are_refused(kind: Any, weights: Any, says: str) -> None:
     model = config(kind)
     with pytest.raises(RunError, match=says):
-        implementation_of("model", model).check(model, tiny(weights)[2])
+        find_implementation("model", model).check(model, tiny(weights)[2])
 
 
 @pytest.mark.parametrize(

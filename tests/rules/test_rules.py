@@ -18,7 +18,7 @@ from wavespeed_runner.models.families.flux import BLOCKS
 from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.rules import RULES, Rule
 from wavespeed_runner.rules import basics as value_rules
-from wavespeed_runner.rules.check import Spoken, judge, refuse_bad
+from wavespeed_runner.rules.check import Finding, apply_rules, refuse_bad
 
 Composed = Callable[..., dict[str, Any]]
 Values = dict[str, Any]
@@ -517,7 +517,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
 
 
 @pytest.fixture
-def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Values], list[Spoken]]:
+def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[Values], list[Finding]]:
     """What is said of the tiny model with these values, on a Linux machine without a GPU."""
     monkeypatch.setattr(value_rules, "has_cuda", lambda: False)
     monkeypatch.setattr(value_rules, "platform", "linux")
@@ -525,7 +525,7 @@ def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatc
 
     entry = own_registry["model", "flux"]
 
-    def said(values: Values) -> list[Spoken]:
+    def said(values: Values) -> list[Finding]:
         data = composed(*(f"{group}={values[group]}" for group in GROUPS if group in values))
         data["steps"] = 30
         family = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("family.")}
@@ -533,7 +533,7 @@ def judged(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatc
         for key, value in values.items():
             if key not in GROUPS and not key.startswith("family."):
                 put(data, key, value)
-        return judge(resolve_config(data))
+        return apply_rules(resolve_config(data))
 
     return said
 
@@ -546,7 +546,7 @@ def put(data: Values, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_a_rule_speaks_where_it_should_and_only_there(judged: Callable[[Values], list[Spoken]], rule: Rule) -> None:
+def test_a_rule_speaks_where_it_should_and_only_there(judged: Callable[[Values], list[Finding]], rule: Rule) -> None:
     assert rule.id in CASES, f"give the rule {rule.id} a case"
     speaks, silent = CASES[rule.id]
     for values in speaks:
@@ -565,20 +565,20 @@ def test_every_bad_rule_gives_a_way_out() -> None:
     assert [rule.id for rule in RULES if rule.verdict != "good" and not rule.fix] == []
 
 
-def test_a_bad_word_stops_with_its_fix(judged: Callable[[Values], list[Spoken]]) -> None:
+def test_a_bad_word_stops_with_its_fix(judged: Callable[[Values], list[Finding]]) -> None:
     with pytest.raises(ConfigError, match="steps=0: at least 1 is needed; steps=28 is the model's own"):
         refuse_bad(judged({"steps": 0, "model.steps": 28}))
 
 
-def test_good_and_unverified_words_do_not_stop(judged: Callable[[Values], list[Spoken]]) -> None:
+def test_good_and_unverified_words_do_not_stop(judged: Callable[[Values], list[Finding]]) -> None:
     spoken = judged(FBCACHE | {"steps": 8})
     assert {word.verdict for word in spoken} == {"good", "unverified"}
     refuse_bad(spoken)
 
 
 def test_the_models_own_sampler_is_what_is_spoken_of(composed: Composed) -> None:
-    def said(*overrides: str) -> dict[str, Spoken]:
-        return {word.rule: word for word in judge(resolve_config(composed("model.repo=a/b", *overrides)))}
+    def said(*overrides: str) -> dict[str, Finding]:
+        return {word.rule: word for word in apply_rules(resolve_config(composed("model.repo=a/b", *overrides)))}
 
     noisy = said("model=cogvideox", "cache=fbcache")["stochastic-sampler-cache"]
     assert noisy.message.startswith("this model's own sampler, cogvideox_dpm, adds fresh noise")
@@ -598,7 +598,7 @@ def test_the_models_own_sampler_is_what_is_spoken_of(composed: Composed) -> None
 @pytest.mark.parametrize(
     "key", ["cache.criterion.threshold", "cache.start", "guidance_scale", "measure.difference_gain"]
 )
-def test_no_number_may_be_infinite_or_none(judged: Callable[[Values], list[Spoken]], key: str, value: float) -> None:
+def test_no_number_may_be_infinite_or_none(judged: Callable[[Values], list[Finding]], key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"{key}=.*: a finite number is needed"):
         judged(FBCACHE | {key: value})
 
@@ -618,7 +618,7 @@ def test_judging_never_fails(
     config.cache.criterion.threshold = threshold  # type: ignore[union-attr]
     config.cache.residual_diff_threshold = threshold  # type: ignore[attr-defined]
     try:
-        spoken = judge(config)
+        spoken = apply_rules(config)
         refuse_bad(spoken)
     except ConfigError as error:
         assert "\n" not in str(error)

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunError, one_line
+from ..errors import RunError, format_error
 from ..models.weights import checkpoint
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
 
@@ -34,7 +34,7 @@ def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
                 pipe.load_lora_weights(str(local_file), adapter_name=name, use_safetensors=True, **options)
         except Exception as error:
-            raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
+            raise RunError(f"adapters.path={path}: does not fit this model: {format_error(error)}") from error
         _check_all_placed(pipe, name, path, local_file)
     pipe.set_adapters(names, _read_weights(adapters))
     if adapters.fuse:

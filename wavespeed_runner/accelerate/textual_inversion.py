@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, RunError, Unfit, one_line
+from ..errors import ConfigError, RunError, Unfit, format_error
 from ..models.weights import checkpoint
 from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
@@ -91,7 +91,7 @@ def load_tokens(pipe: DiffusionPipeline, adapters: TextualInversion) -> None:
         except RunError:
             raise
         except Exception as error:
-            raise RunError(f"adapters.path={path}: does not fit this model: {one_line(error)}") from error
+            raise RunError(f"adapters.path={path}: does not fit this model: {format_error(error)}") from error
 
 
 def _encoder(pipe: DiffusionPipeline, key: str) -> tuple[Any, Any]:

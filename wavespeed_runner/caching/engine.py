@@ -13,7 +13,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from ..config.schema import CacheConfig, GuidanceBranches
-from ..registry import implementation_of
+from ..registry import find_implementation
 from .interfaces import DenoiserCall, Signal, StepInfo
 from .rows import Streams, copy_rows, join_rows, replace_rows, split_optional_rows, split_rows
 from .state import GenerationInfo, GuidanceBranchState, ImageState, Observer, PendingCall
@@ -46,8 +46,8 @@ class Engine:
     _sigmas: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.signal: Signal = implementation_of("cache/signal", self.cache.signal)(self.cache.signal)
-        watches = implementation_of("cache/criterion", self.cache.criterion).watches
+        self.signal: Signal = find_implementation("cache/signal", self.cache.signal)(self.cache.signal)
+        watches = find_implementation("cache/criterion", self.cache.criterion).watches
         self.needs_model_io = watches == "model" or self.signal.needs_latents or self.observer is not None
         """True if the engine must see the denoiser's input and output."""
 

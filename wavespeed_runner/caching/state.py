@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..config.schema import CacheConfig
-from ..registry import implementation_of
+from ..registry import find_implementation
 from .change_meter import ChangeMeter
 from .interfaces import Criterion, DenoiserCall, Predictor
 from .rows import Streams
@@ -57,8 +57,8 @@ class ImageState:
     def __init__(self, cache: CacheConfig) -> None:
         """Fresh state for the strategy `cache`."""
         assert cache.criterion and cache.predictor, "the rule `cache-parts` checks this"
-        self.criterion: Criterion = implementation_of("cache/criterion", cache.criterion)(cache.criterion)
-        self.predictor: Predictor = implementation_of("cache/predictor", cache.predictor)(cache.predictor)
+        self.criterion: Criterion = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
+        self.predictor: Predictor = find_implementation("cache/predictor", cache.predictor)(cache.predictor)
         self.meter = ChangeMeter(self.criterion.watches)
         self.ready = False
         """True once a computed step's features are stored."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from ..errors import printable
+from ..errors import make_printable
 from ..process.exit_status import DONE
 from .arguments import PROGRAM, CommandParser
 
@@ -39,7 +39,7 @@ def main(args: Namespace) -> int:
         return DONE
     target = Path(args.out or f"experiment/{name}.yaml")
     write_experiment(target, text)
-    print(printable(f"export: {target}"))
+    print(make_printable(f"export: {target}"))
     if target.parent.name == "experiment" and target.stem == name:
         print(f"  run it:   {PROGRAM} --config-dir {target.parent.parent} experiment={name}")
     print(f"  check it: {PROGRAM} replay {target}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.environment import device_name
+from ..config.environment import read_device_name
 from ..config.schema import Init, to_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
@@ -58,7 +58,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [
-        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {device_name(c.device)}",
+        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}",
         f"{made}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
         f"sampler {c.sampler.name}, cache {c.cache.name}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),

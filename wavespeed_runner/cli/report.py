@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
-from ..errors import ConfigError, printable
+from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
 from .arguments import CommandParser
 
@@ -39,10 +39,10 @@ def main(args: Namespace) -> int:
     count = len(sweep.rows)
     statuses = Counter(row.status for row in sweep.rows).most_common()
     summary = ", ".join(f"{number} {status}" for status, number in statuses)
-    print(printable(f"{sweep.title}: {count} job{'s' * (count != 1)}: {summary}"))
+    print(make_printable(f"{sweep.title}: {count} job{'s' * (count != 1)}: {summary}"))
     failures = [row for row in sweep.rows if row.status in ("failed", "lost")]
     for row in failures[:REASONS]:
-        print("  " + printable(f"{row.job} ({row.label}) {row.status}: {row.reason}"))
+        print("  " + make_printable(f"{row.job} ({row.label}) {row.status}: {row.reason}"))
     if len(failures) > REASONS:
         print(f"  and {len(failures) - REASONS} more, in report.md")
     for path in paths:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.arguments import parse_arguments
-from ..errors import ConfigError, one_line, printable
+from ..errors import ConfigError, format_error, make_printable
 from ..process.exit_status import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _run_by_hydra(args: Namespace) -> bool:
         record = run_plan(build_plan(drop_hydra_keys(data)), Path(runtime.runtime.output_dir), overrides)
         statuses.append(record["status"])
         if args.multirun:
-            print(f"\njob: {printable(' '.join(overrides))}")
+            print(f"\njob: {make_printable(' '.join(overrides))}")
         (show if record["status"] == "completed" else show_failure)(record)
 
     _call_hydra(args, task)
@@ -117,7 +117,7 @@ def _show_by_hydra(args: Namespace) -> int:
         with redirect_stderr(complaint):
             _call_hydra(args, lambda composed: None)
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"--shell-completion: {one_line(error)}") from error
+        raise ConfigError(f"--shell-completion: {format_error(error)}") from error
     except SystemExit as stop:
         if stop.code:
             raise ConfigError(complaint.getvalue()) from None

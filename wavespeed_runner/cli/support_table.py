@@ -17,8 +17,8 @@ from ..config.paths import CONF
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Init
 from ..errors import ConfigError, did_you_mean
-from ..registry import implementation_of, lookup
-from ..rules.check import judge
+from ..registry import find_implementation, lookup
+from ..rules.check import apply_rules
 
 HEAD = """# What fits with what
 
@@ -67,7 +67,7 @@ class Shipped:
         """What the rules say of a model with these options that they do not say of every run."""
         config = self.config(model, **chosen)
         bad, minded = [], []
-        for spoken in judge(config):
+        for spoken in apply_rules(config):
             # Reasons of several models are the same text.
             reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", spoken.message)
             reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
@@ -90,7 +90,7 @@ class Shipped:
         if word.mark == "no":
             return word
         try:
-            resolve_cache_numbers(config, implementation_of("model", config.model))
+            resolve_cache_numbers(config, find_implementation("model", config.model))
         except ConfigError:
             return Word(mark="~", reasons=(CALIBRATION, *word.reasons))
         return word

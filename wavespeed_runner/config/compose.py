@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from .. import registry
-from ..errors import ConfigError, one_line
+from ..errors import ConfigError, format_error
 from . import fast, trust
 from .error_messages import EXPLAINED
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
@@ -59,7 +59,7 @@ def register_with_hydra() -> None:
     base = OmegaConf.structured(OpenConfig)
     base.graph = OmegaConf.structured(OpenGraph)
     store.store(name="base_config", node=base)
-    for entry in registry.entries():
+    for entry in registry.list_entries():
         if entry.group != "stage":
             store.store(group=f"schema/{entry.group}", name=entry.name, node=entry.options)
     Plugins.instance().register(PluginConfigs)
@@ -122,7 +122,7 @@ def _refuse_name(override: str) -> None:
     key, _, name = override.lstrip("+").partition("=")
     path, _, last = key.rpartition(".")
     group = path.replace(".", "/")
-    if last == "name" and path in NAMED_NODES and name in registry.names(group):
+    if last == "name" and path in NAMED_NODES and name in registry.list_names(group):
         raise ConfigError(
             f"{override}: an option of the group is chosen as a whole, with its keys: {group}=OPTION, then "
             f"{path}.KEY=VALUE"
@@ -147,7 +147,7 @@ def _plain(overrides: list[str]) -> dict[str, Any]:
         raise ConfigError(f"{' '.join(overrides)}: a config file includes or refers to itself without end") from None
     except Exception as error:
         # What Hydra does not foresee: a group set to null, a file that is not text, defaults that are no list.
-        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {one_line(error)}") from None
+        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {format_error(error)}") from None
 
 
 @contextmanager

@@ -47,7 +47,7 @@ CARDS = "/proc/driver/nvidia/gpus"
 
 
 @lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Installed versions of what decides the images; 'absent' for what is not there."""
     found = {"python": platform.python_version(), "wavespeed_runner": __version__}
     for package in PACKAGES:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def code_digest() -> str:
+def digest_code() -> str:
     """Digest of all of our code but the harmless part, so that a changed line never meets results of the old one.
 
     Raises:
@@ -84,7 +84,7 @@ def _files(folder: Path, left_out: set[Path]) -> Iterator[Path]:
 
 
 @lru_cache(maxsize=1)
-def plugins_digest() -> dict[str, str]:
+def digest_plugins() -> dict[str, str]:
     """The same for every installed plugin: a strategy, a family or a sampler of theirs decides results too."""
     roots = {name: Path(str(sys.modules[name].__file__)).parent for name in registry.load_all()}
     return {name: _digest(root, list(root.rglob("*.py"))) for name, root in roots.items()}
@@ -101,7 +101,7 @@ def _digest(root: Path, files: list[Path]) -> str:
 def has_cuda() -> bool:
     """Whether an NVIDIA GPU and a torch that can use it seem to be there, judged without importing torch."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    return not hidden and "+cpu" not in versions()["torch"] and any(Path(sign).exists() for sign in DRIVER_SIGNS)
+    return not hidden and "+cpu" not in read_versions()["torch"] and any(Path(sign).exists() for sign in DRIVER_SIGNS)
 
 
 def resolve_device(device: str) -> str:
@@ -114,13 +114,13 @@ def resolve_device(device: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def device_name(device: str) -> str:
+def read_device_name(device: str) -> str:
     """The processor's own name: results are bit-equal, and timings comparable, only on the same one."""
     if device.startswith("cuda"):
         return _gpu_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     model = _field(cpuinfo.read_text(), "model name") if cpuinfo.exists() else ""
-    return f"{model or platform.processor() or platform.machine()} x{threads()}"
+    return f"{model or platform.processor() or platform.machine()} x{count_threads()}"
 
 
 def _gpu_name(device: str) -> str:
@@ -138,7 +138,7 @@ def _gpu_name(device: str) -> str:
     return f"{device} {visible or ''}".strip()
 
 
-def threads() -> int:
+def count_threads() -> int:
     """CPU threads that torch is expected to use, by environment or affinity: reductions are split among them, so their
     number decides the last bits."""
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
@@ -146,29 +146,35 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def what_matters(device: str) -> dict[str, str]:
+def collect_key_parts(device: str) -> dict[str, str]:
     """Everything outside the configuration that may change a result: joins every store key."""
     set_here = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    return {**versions(), **plugins_digest(), **set_here, "code": code_digest(), "device": device_name(device)}
+    return {
+        **read_versions(),
+        **digest_plugins(),
+        **set_here,
+        "code": digest_code(),
+        "device": read_device_name(device),
+    }
 
 
-def software() -> str:
+def digest_software() -> str:
     """Identifies versions, plugins and code: what machines that share a sweep must have in common."""
-    return sha256(json.dumps([versions(), plugins_digest(), code_digest()], sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps([read_versions(), digest_plugins(), digest_code()], sort_keys=True).encode()).hexdigest()
 
 
-def describe(device: str) -> dict[str, object]:
+def describe_environment(device: str) -> dict[str, object]:
     """The record's `environment`."""
     return {
-        "versions": versions(),
-        "code": code_digest()[:16],
+        "versions": read_versions(),
+        "code": digest_code()[:16],
         "device": device,
-        "device_name": device_name(device),
+        "device_name": read_device_name(device),
         "driver": _driver() if device.startswith("cuda") else None,
         "platform": platform.platform(),
-        "threads": threads(),
+        "threads": count_threads(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "plugins": {name: digest[:16] for name, digest in plugins_digest().items()},
+        "plugins": {name: digest[:16] for name, digest in digest_plugins().items()},
         "commit": _commit(),
     }
 

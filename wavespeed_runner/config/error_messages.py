@@ -78,7 +78,7 @@ def _missing_option(error: MissingConfigException) -> str:
     path = error.missing_cfg_file or ""
     if not error.options:
         group, _, option = path.removeprefix("schema/").rpartition("/")
-        near = did_you_mean(option, registry.names(group)) if path.startswith("schema/") else ""
+        near = did_you_mean(option, registry.list_names(group)) if path.startswith("schema/") else ""
         return f"{path}: no such config{near}"
     found = re.search(r"Available options in '([^']+)'", str(error))
     group = found[1] if found else path.rpartition("/")[0]
@@ -173,7 +173,9 @@ def _valid_keys(error: Any) -> list[str]:
 def _not_an_option(key: str, wanted: str) -> str:
     """Something else where an option of a group stands; which one, OmegaConf says only by its class."""
     known = {field.type: field.name for field in fields(Config)}
-    key = key or known.get(wanted) or next((e.group for e in registry.entries() if e.options.__name__ == wanted), "")
+    key = (
+        key or known.get(wanted) or next((e.group for e in registry.list_entries() if e.options.__name__ == wanted), "")
+    )
     group = key.replace(".", "/")
     if group not in list_groups():
         return f"{key or 'config'}: keys and their values are needed"

@@ -10,7 +10,7 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from ..errors import one_line
+from ..errors import format_error
 from ..planning.plan import Plan
 from ..planning.reference import Floor
 from ..process import interrupts
@@ -33,7 +33,7 @@ def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         except Exception as error:
             interrupts.raise_if_interrupted()
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
-            failed = f"{type(error).__name__}: {one_line(error)}"
+            failed = f"{type(error).__name__}: {format_error(error)}"
         if failed:
             release(execution.resources)
             record["warnings"].append(f"the noise floor ({floor.what}) could not be measured: {failed}")

@@ -17,7 +17,7 @@ from ..caching.attach.diffusers_options import DiffusersHookOptions
 from ..caching.strategies import find_threshold_key
 from ..config.lossy import is_lossy_beside_caches
 from ..config.schema import CacheConfig
-from ..errors import ConfigError, one_line
+from ..errors import ConfigError, format_error
 from ..media.contact_sheet import COLUMNS
 from ..planning.graph import Graph
 from ..planning.plan import Plan
@@ -76,7 +76,7 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory |
             record["error"] = {"stage": stage, "type": "KeyboardInterrupt", "message": "interrupted"}
             raise KeyboardInterrupt from None
         record["status"] = "failed"
-        record["error"] = {"stage": stage, "type": type(error).__name__, "message": one_line(error)}
+        record["error"] = {"stage": stage, "type": type(error).__name__, "message": format_error(error)}
         log.debug("stage '%s' failed", stage, exc_info=True)
     finally:
         execution.close()
@@ -85,7 +85,7 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, memory: Memory |
             write_record(folder, record)
         except Exception as error:
             record["status"] = "failed"
-            failure = {"stage": "record", "type": type(error).__name__, "message": one_line(error)}
+            failure = {"stage": "record", "type": type(error).__name__, "message": format_error(error)}
             record["error"] = record["error"] or failure
         if memory is not None and record["status"] != "completed":
             memory.clear()  # here, where no exception holds the frames in which the model still is

@@ -1,1 +1,1 @@
-"""What will run, before anything does: the graph, the reference, store keys, rules."""
+"""Decides what will run before anything does: the graph, the reference, the prompts, the store keys."""

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..errors import RunError, one_line, printable
+from ..errors import RunError, format_error, make_printable
 from .interrupts import handle_stop_signals
 from .pipes import tolerate_closed_output
 
@@ -69,10 +69,10 @@ def _describe_failure(error: Exception) -> str:
     if isinstance(error, RunError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or 'outputs'}: {error.strerror or one_line(error)}"
-    return f"{type(error).__name__}: {one_line(error)}; set HYDRA_FULL_ERROR=1 for the traceback"
+        return f"{error.filename or 'outputs'}: {error.strerror or format_error(error)}"
+    return f"{type(error).__name__}: {format_error(error)}; set HYDRA_FULL_ERROR=1 for the traceback"
 
 
 def _print_error(message: str, status: int) -> int:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(f"error: {make_printable(message)}", file=sys.stderr)
     return status

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from ..errors import printable
+from ..errors import make_printable
 from .listing import Listing
 from .override_yaml import is_group
 
@@ -134,7 +134,7 @@ def _said(key: str, value: str) -> str:
 
 def _cut(value: str) -> str:
     """A value without quotes, control characters and what would be too long for a plot."""
-    text = printable(value)
+    text = make_printable(value)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
     return text if len(text) <= LONGEST else text[: LONGEST - 1].rstrip() + "…"

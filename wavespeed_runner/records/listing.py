@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, one_line, printable
+from ..errors import ConfigError, format_error, make_printable
 from ..process.folder_lock import is_locked
 from .record import read_record
 
@@ -118,7 +118,7 @@ def _of_sweep(root: Path, place: Path, told: dict[str, Any]) -> Iterator[Found]:
                 job=_name(root, own),
                 folder=own,
                 status="skipped",
-                reason=printable(str(job["skipped"])),
+                reason=make_printable(str(job["skipped"])),
                 overrides=[str(override) for override in job["overrides"]],
                 record=None,
             )
@@ -138,7 +138,7 @@ def _found(root: Path, own: Path, wanted: dict[str, Any] | None) -> Found:
         job=_name(root, own),
         folder=own,
         status=status,
-        reason=printable(reason),
+        reason=make_printable(reason),
         overrides=[str(override) for override in overrides] if isinstance(overrides, list) else [],
         record=record,
     )
@@ -184,7 +184,7 @@ def _lost(own: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        return f"its process died; lost.json cannot be read: {one_line(error)}"
+        return f"its process died; lost.json cannot be read: {format_error(error)}"
 
 
 def _failure(error: Any) -> str:

@@ -13,7 +13,7 @@ import yaml
 from ..config import trust
 from ..config.paths import CONF, list_groups
 from ..config.schema import OpenConfig
-from ..errors import ConfigError, printable
+from ..errors import ConfigError, make_printable
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
 """Parts of an experiment file that make a sweep of it, choose groups (they are merged on their own), or tell of a
@@ -37,7 +37,10 @@ def experiment_yaml(record: dict[str, Any], config_dir: Path | None = None) -> s
         return "# This run was itself a replay: python -m wavespeed_runner replay record.json\n"
     chosen, values, typed = _parts(overrides, config_dir)
     command = shlex.join(["python", "-m", "wavespeed_runner", "experiment=NAME", *typed])
-    lines = ["# @package _global_", f"# {printable(command)} --config-dir DIR   (this file: DIR/experiment/NAME.yaml)"]
+    lines = [
+        "# @package _global_",
+        f"# {make_printable(command)} --config-dir DIR   (this file: DIR/experiment/NAME.yaml)",
+    ]
     content: dict[str, Any] = {"defaults": list(chosen.values())} if chosen else {}
     content |= values
     if content:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..config.environment import describe
+from ..config.environment import describe_environment
 from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
 from ..errors import ConfigError
 from ..planning.plan import Plan
@@ -32,7 +32,7 @@ def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "config": to_data(plan.config),
         "overrides": overrides,
-        "environment": describe(plan.config.device),
+        "environment": describe_environment(plan.config.device),
         "plan": {
             "stages": list(plan.graph.nodes),
             "prompts": [sample.prompt for sample in plan.samples[:: plan.config.num_images_per_prompt]],

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import printable
+from ..errors import make_printable
 from ..records.labels import by_key, command, labels, telling, varying
 from ..records.listing import Found, Listing, listing
 from ..records.names import model_name, setting
@@ -82,7 +82,7 @@ def _row(job: Found, axes: dict[str, str], found: Listing) -> Row:
         return replace(row, **measured(job.record)) if job.record and job.status == "completed" else row
     except Exception as error:  # whatever may be in the file
         reason = f"record.json is damaged: {type(error).__name__}: {error}"
-        return replace(row, status="lost", reason=printable(reason), record=None)
+        return replace(row, status="lost", reason=make_printable(reason), record=None)
 
 
 def _setting(row: Row) -> str:
@@ -99,7 +99,7 @@ def _title(rows: Sequence[Row], axes: Sequence[str]) -> str:
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
     told = telling([row.axes for row in rows], [row.rival for row in rows]) or axes
     what = ", ".join(told) if told else _setting(rows[0]) if len(rows) == 1 else f"{len(rows)} jobs"
-    return printable(": ".join(filter(None, [named, what])))
+    return make_printable(": ".join(filter(None, [named, what])))
 
 
 def _model(record: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from ..caching.criteria.schedules import Interval, Spacing
 from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
-from ..registry import implementation_of
+from ..registry import find_implementation
 from ..samplers import count_denoiser_calls, resolve_sampler
 from .graph import denoising, takes_strength
 from .rule import Rule
@@ -25,7 +25,7 @@ def cached(c: Config) -> bool:
 
 def composed(c: Config) -> bool:
     """Whether it is one of signal, criterion and predictor, not one of diffusers' own."""
-    return cached(c) and implementation_of("cache", c.cache) is None
+    return cached(c) and find_implementation("cache", c.cache) is None
 
 
 def whole(c: Config) -> bool:
@@ -34,7 +34,7 @@ def whole(c: Config) -> bool:
 
 def _watches(c: Config) -> str:
     """What the criterion looks at: see `caching.interfaces.Criterion.watches`."""
-    return str(implementation_of("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""
+    return str(find_implementation("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""
 
 
 def _head(c: Config) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from ..config.schema import Config
 from ..errors import ConfigError, Unfit
 from ..models.family import Family
-from ..registry import implementation_of
+from ..registry import find_implementation
 from . import RULES, Text, Verdict
 
 STAGE_VALUES = (
@@ -32,7 +32,7 @@ STAGE_VALUES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spoken:
+class Finding:
     """A rule's word on one configuration: the record's `plan.verdicts`."""
 
     rule: str
@@ -42,14 +42,14 @@ class Spoken:
     source: str
 
 
-def judge(config: Config) -> list[Spoken]:
+def apply_rules(config: Config) -> list[Finding]:
     """Every rule that speaks, in the order of the table. Non-finite numbers stop here before any rule compares them."""
     for key, value in _numbers(config):
         if not isfinite(value):
             raise ConfigError(f"{key}={value}: a finite number is needed")
-    family: Family = implementation_of("model", config.model)
+    family: Family = find_implementation("model", config.model)
     return [
-        Spoken(
+        Finding(
             rule=rule.id,
             verdict=rule.verdict,
             message=_said(rule.message, config, family),
@@ -65,7 +65,7 @@ def _said(text: Text, config: Config, family: Family) -> str:
     return text.format(c=config, f=family) if isinstance(text, str) else text(config, family)
 
 
-def refuse_bad(spoken: list[Spoken]) -> None:
+def refuse_bad(spoken: list[Finding]) -> None:
     """Raises `Unfit` with the first bad verdict and its way out."""
     for word in spoken:
         if word.verdict == "bad":

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config.schema import Config, ModelConfig, StageConfig, top_level
 from ..models.family import Family, task_of
-from ..registry import lookup, names
+from ..registry import list_names, lookup
 from .rule import Rule
 
 MADE = {"image": "images", "video": "videos"}
@@ -78,7 +78,7 @@ def _no_step(c: Config, f: Family) -> str:
 def _is_read(c: Config, key: str) -> bool:
     """Whether a stage, ours or a plugin's, has an option that follows this top-level value."""
     for stage in c.graph.stages.values():
-        if stage.stage in names("stage"):
+        if stage.stage in list_names("stage"):
             options = fields(lookup("stage", stage.stage).options)
             if any(option.default == top_level(key) and not _own(stage, option.name) for option in options):
                 return True

@@ -7,7 +7,7 @@ from dataclasses import fields
 from ..config.measure import NoiseFloor
 from ..config.schema import Config, StageConfig, top_level
 from ..models.family import Family
-from ..registry import lookup, names
+from ..registry import list_names, lookup
 from ..samplers import find_max_steps
 from .rule import Rule
 
@@ -18,7 +18,7 @@ def _limit(c: Config, f: Family) -> int:
 
 def _counts_steps(stage: StageConfig) -> bool:
     """Whether a stage, ours or a plugin's, has an option that follows the top-level steps."""
-    if stage.stage not in names("stage"):
+    if stage.stage not in list_names("stage"):
         return False
     return any(field.default == top_level("steps") for field in fields(lookup("stage", stage.stage).options))
 

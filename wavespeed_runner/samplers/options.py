@@ -8,7 +8,7 @@ from typing import Any
 from ..config.schema import ModelConfig, SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
-from ..registry import names, register
+from ..registry import list_names, register
 from .build import build_scheduler
 from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
 
@@ -125,7 +125,7 @@ def required_distillation(options: SamplerConfig) -> str:
 
 def fitting_samplers(family: Family) -> list[str]:
     """Names of the samplers that fit a family, those of plugins too."""
-    return [name for name in names("sampler") if not why_unfit(family, name)]
+    return [name for name in list_names("sampler") if not why_unfit(family, name)]
 
 
 def why_unusable(family: Family, options: SamplerConfig, task: str = "") -> str:

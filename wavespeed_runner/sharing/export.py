@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, printable
+from ..errors import ConfigError, make_printable
 from ..storage.atomic import write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
@@ -64,7 +64,7 @@ def exported(record: dict[str, Any], name: str, config_dir: Path | None = None) 
     document, config = as_experiment(record, config_dir)
     claim = claim_of(record)
     head, _, body = yaml_text(document).partition("\n")
-    about = [f"# {printable(line)}" for line in headline(record, config, claim, name)]
+    about = [f"# {make_printable(line)}" for line in headline(record, config, claim, name)]
     return "\n".join([head, *about, body]).rstrip() + "\n" + claim_text(claim)
 
 

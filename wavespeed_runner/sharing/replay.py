@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import trust
 from ..config.error_messages import EXPLAINED, explain
-from ..errors import ConfigError, one_line, printable
+from ..errors import ConfigError, format_error, make_printable
 from ..execution.runner import run_plan
 from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
@@ -85,7 +85,9 @@ def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
     except EXPLAINED as error:
         raise ConfigError(_in_file(explain(error), path, values)) from None
     except Exception as error:
-        raise ConfigError(f"{path}: nothing that a run has left: {type(error).__name__}: {one_line(error)}") from error
+        raise ConfigError(
+            f"{path}: nothing that a run has left: {type(error).__name__}: {format_error(error)}"
+        ) from error
 
 
 def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
@@ -97,7 +99,7 @@ def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
 def _judge(record: dict[str, Any], claim: ClaimConfig) -> bool:
     """Says whether the claim holds, part by part, and what else is to be known."""
     parts = judge(claim, record)
-    print(printable(f"replay: {headline(claim, record, parts)}"))
+    print(make_printable(f"replay: {headline(claim, record, parts)}"))
     _print(parts)
     return verdict_of(parts) != NOT_REPRODUCED
 
@@ -111,7 +113,7 @@ def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
 def _print(parts: list[Judged]) -> None:
     for part in parts:
         more = ", better than claimed" if part.better else ""
-        print(f"  {part.what:16}{printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
+        print(f"  {part.what:16}{make_printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
 
 
 def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> bool:
@@ -131,7 +133,7 @@ def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -
     why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
     if claims.get("fingerprint") != fingerprint:
         why = _why(claims, record)
-    print(printable(f"replay: not identical, {same} of {len(claimed)} images are the same{why}"))
+    print(make_printable(f"replay: not identical, {same} of {len(claimed)} images are the same{why}"))
     return False
 
 

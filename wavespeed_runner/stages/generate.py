@@ -14,7 +14,7 @@ from ..caching.flops import Flops, count_generation_flops, record_calls
 from ..metrics.timing import StepClock, wait_for_device
 from ..models.family import Family, Wanted
 from ..models.pipeline_call import denoise, for_task, watched
-from ..registry import implementation_of
+from ..registry import find_implementation
 from ..samplers.noise_levels import count_calls, read_noise_levels
 from .image_request import ImageRequest
 
@@ -110,7 +110,7 @@ def generate(
 def _use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[None]:
     """Gives the pipeline the chosen sampler's scheduler, and its own one back at the end."""
     own_scheduler = pipe.scheduler
-    pipe.scheduler = implementation_of("sampler", options)(pipe, options)
+    pipe.scheduler = find_implementation("sampler", options)(pipe, options)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from ..models.weights.checkpoint import identity
 from ..models.weights.pretrained import completed_from
 from ..models.weights.pretrained import load as load_pipeline
 from ..process.logging_setup import quiet_libraries
-from ..registry import implementation_of
+from ..registry import find_implementation
 from .interface import stage
 
 
@@ -42,7 +42,7 @@ def _identify_weights(options: LoadOptions) -> list[str]:
     model, adapter_ids = options.model, adapters.identify_adapters(options.adapters)
     if model.init is not Init.pretrained:
         return [model.init.value, *adapter_ids]
-    family = implementation_of("model", model)
+    family = find_implementation("model", model)
     others = [completed_from(family, model), *(getattr(model, key) for key in family.elsewhere)]
     return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *adapter_ids]
 
@@ -66,7 +66,7 @@ def load(options: LoadOptions) -> Pipeline:
         raise RunError(f"device={options.device}: torch {torch.__version__} finds no CUDA device; use device=cpu")
     if device == "mps" and not torch.backends.mps.is_available():
         raise RunError(f"device={options.device}: this torch has no MPS; use device=cpu")
-    family = implementation_of("model", options.model)
+    family = find_implementation("model", options.model)
     dtype = getattr(torch, options.model.dtype.value)
     pipe = load_pipeline(family, options.model, device)
     assert isinstance(options.memory, memory.MemorySettings)

@@ -20,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.environment import software
+from ..config.environment import digest_software
 from ..errors import ConfigError, RunError
 from ..process.folder_lock import LOCK, lock_folder, wait_for_lock
 from ..records.record import SCHEMA_VERSION
@@ -126,7 +126,7 @@ def describe(
         "schema_version": SCHEMA_VERSION,
         "identity": sha256(said.encode()).hexdigest(),
         "command": command,
-        "software": software(),
+        "software": digest_software(),
         "cwd": cwd or os.getcwd(),
         "config_dir": config_dir,
         "axes": axes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import printable
+from ..errors import make_printable
 
 NEVER_HIT = "the cache never hit"
 """How the record's warning begins."""
@@ -46,7 +46,7 @@ def as_outcome(record: dict[str, Any]) -> Outcome:
     return Outcome(
         status=status,
         identity=record.get("identity"),
-        reason=printable(f"{where}{kind}{error.get('message', '')}") if error else "",
+        reason=make_printable(f"{where}{kind}{error.get('message', '')}") if error else "",
         seconds=timing.get("median"),
         speedup=timing.get("speedup"),
         same_run=timing.get("same_run") is not False,

@@ -17,8 +17,8 @@ from typing import Any
 
 from ..config.arguments import parse_arguments
 from ..config.compose import drop_hydra_keys
-from ..config.environment import software
-from ..errors import ConfigError, one_line
+from ..config.environment import digest_software
+from ..errors import ConfigError, format_error
 from ..execution.executor import Memory
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from .folder import SweepFolder
@@ -49,7 +49,7 @@ def perform(sweep: SweepFolder, job: Job, memory: Memory) -> str:
             sweep.clear(job.number)
             reason = _run_by_hydra(sweep, job, memory).get("message") or reason
     except Exception as error:  # what is written beside the record: a full disk, a folder that went away
-        reason = one_line(error)
+        reason = format_error(error)
     if sweep.is_final(job):
         return ""
     memory.clear()
@@ -86,7 +86,7 @@ def _run_by_hydra(sweep: SweepFolder, job: Job, memory: Memory) -> dict[str, Any
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
     done = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
     if done.status is JobStatus.FAILED:
-        said["message"] = one_line(done._return_value)
+        said["message"] = format_error(done._return_value)
     return said
 
 
@@ -121,7 +121,7 @@ def _main(arguments: list[str]) -> int:
         about = sweep.description()
         wanted = about["jobs"][number]
     except (OSError, ValueError, LookupError) as error:
-        raise ConfigError(f"{arguments[0]}: no sweep with a job {number}: {one_line(error)}") from None
+        raise ConfigError(f"{arguments[0]}: no sweep with a job {number}: {format_error(error)}") from None
     try:
         return _worked(sweep, about, wanted)
     except Exception as error:
@@ -129,7 +129,7 @@ def _main(arguments: list[str]) -> int:
 
         found = sweep.outcome(number)
         if found.status in ("missing", "unfinished") or found.identity != wanted["identity"]:
-            sweep.mark_lost(number, explain_config_error(error) or one_line(error))
+            sweep.mark_lost(number, explain_config_error(error) or format_error(error))
         raise
 
 
@@ -144,7 +144,7 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
     job = plan_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
     plan, elsewhere = job.plan, os.environ.pop(ELSEWHERE, "")
     assert plan is not None
-    if elsewhere and software() == about["software"] and plan.asked == wanted["asked"]:
+    if elsewhere and digest_software() == about["software"] and plan.asked == wanted["asked"]:
         plan = replace(plan, planned_as=wanted["identity"])
     if plan.identity != wanted["identity"]:
         raise ConfigError(

@@ -13,11 +13,12 @@ from ..caching.calibration.data import Calibration, build_file_name, build_key, 
 from ..caching.calibration.file import load, load_key, save
 from ..caching.calibration.recorder import Recorder, build_recording_cache
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import versions, what_matters
+from ..config.environment import collect_key_parts, read_versions
 from ..errors import ConfigError
 from ..execution.executor import Execution
-from ..planning.graph import Graph, Node, keys
-from ..registry import implementation_of
+from ..planning.graph import Graph, Node
+from ..planning.store_keys import compute_keys
+from ..registry import find_implementation
 from ..stages.denoise import denoise
 from ..sweeps.jobs import jobs_of
 
@@ -50,7 +51,7 @@ def plan_uncached_runs(args: Namespace) -> Plan:
         )
     if plan.config.cache.name != "none":
         raise ConfigError(f"cache={plan.config.cache.name}: calibration runs are uncached; leave it out")
-    if implementation_of("model", plan.config.model).blocks is None:
+    if find_implementation("model", plan.config.model).blocks is None:
         raise ConfigError(f"model.name={plan.config.model.name}: it has no blocks that a strategy could skip")
     return plan
 
@@ -86,11 +87,11 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
     runs: list[RecordedNumbers] = []
     graph = end_at_denoising(plan.graph, lambda node: _record(node, runs.extend))
     samples = [replace(sample, seed=sample.seed + index) for index, sample in enumerate(plan.samples)]
-    matters = what_matters(plan.config.device)
+    matters = collect_key_parts(plan.config.device)
     execution = Execution(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
         for sample in tqdm(samples, desc="prompts", unit="prompt", leave=False, disable=None):
-            execution.run(graph, [sample], [keys(graph, sample, matters)], [])
+            execution.run(graph, [sample], [compute_keys(graph, sample, matters)], [])
     finally:
         execution.close()
     made = {
@@ -98,7 +99,7 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
         "seeds": [sample.seed for sample in samples],
         "device": plan.config.device.partition(":")[0],
         "dtype": plan.config.model.dtype.value,
-        "versions": {name: versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
+        "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
     }
     return build_calibration(key, made, runs)
 

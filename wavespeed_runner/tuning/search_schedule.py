@@ -19,11 +19,12 @@ from ..caching.predictors.fitted import Fitted
 from ..caching.signals.block_signals import NoSignal
 from ..caching.strategies import Planned
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import what_matters
+from ..config.environment import collect_key_parts
 from ..errors import ConfigError
 from ..execution.executor import Execution
 from ..metrics.quality import compare_images
-from ..planning.graph import Node, keys
+from ..planning.graph import Node
+from ..planning.store_keys import compute_keys
 from ..stages.decode import decode_latents
 from ..stages.denoise import denoise_batch
 from .calibrate import end_at_denoising
@@ -93,10 +94,10 @@ def search_schedules(
         for prompt, seed in zip(made["prompts"], made["seeds"], strict=True)
     ]
     graph = end_at_denoising(plan.graph, change)
-    matters = what_matters(plan.config.device)
+    matters = collect_key_parts(plan.config.device)
     execution = Execution(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
-        execution.run(graph, samples, [keys(graph, sample, matters) for sample in samples], [])
+        execution.run(graph, samples, [compute_keys(graph, sample, matters) for sample in samples], [])
     finally:
         execution.close()
     return results

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import CacheConfig
 from ...errors import RunError
 from ...models.family import Blocks, UNetBlocks
-from ...registry import implementation_of
+from ...registry import find_implementation
 from ..engine import Engine
 from ..state import GenerationInfo, Observer
 from ..trace import Trace
@@ -53,7 +53,7 @@ def attach_strategy(
         yield Trace(strategy=cache.name)
         return
     if isinstance(cache, DiffusersHookOptions):
-        with implementation_of("cache", cache)(denoisers, cache, generation) as trace:
+        with find_implementation("cache", cache)(denoisers, cache, generation) as trace:
             yield trace
         return
     check_denoisers(denoisers, cache)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ...errors import ConfigError, one_line
+from ...errors import ConfigError, format_error
 from ...storage.atomic import write_text
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 
@@ -97,7 +97,7 @@ def _read_text(path: Path, until: str | None = None) -> str:
         with path.open(encoding="utf-8") as file:
             return "".join(takewhile(lambda line: until is None or not line.startswith(until), file))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or format_error(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a calibration: not UTF-8 text; {WAY_OUT}") from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...config.schema import CacheConfig
 from ...errors import RunError
-from ...registry import lookup, names
+from ...registry import list_names, lookup
 from ..interfaces import DenoiserCall, Signal
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self) -> None:
         """Prepares every registered signal, each with its default options."""
         self.branches: dict[str, RecordedBranch] = {}
-        entries = [lookup("cache/signal", name) for name in names("cache/signal") if name != "none"]
+        entries = [lookup("cache/signal", name) for name in list_names("cache/signal") if name != "none"]
         self.signals: dict[str, Signal] = {entry.name: entry.implementation(entry.options()) for entry in entries}
 
     def record_blocks(self, branch: str, call: DenoiserCall, residual: dict[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...config.schema import CacheConfig
 from ...errors import ConfigError
-from ...registry import implementation_of
+from ...registry import find_implementation
 from ..interfaces import StepInfo
 from ..window import CacheHits, is_reuse_allowed
 from .data import Calibration, ModelTrace
@@ -54,7 +54,7 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
         ConfigError: the strategy watches something that the calibration did not record.
     """
     assert cache.criterion, "ensured by the rule `cache-parts`"
-    criterion: Any = implementation_of("cache/criterion", cache.criterion)(cache.criterion)
+    criterion: Any = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
     trace = _select_trace(calibration, cache, criterion.watches, branch)
     hits = CacheHits()
     computed: list[int] = []

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeGuard
 
 from ...config.schema import CacheConfig, PartConfig
 from ...errors import ConfigError
-from ...registry import implementation_of
+from ...registry import find_implementation
 from ..interfaces import StepInfo
 from ..window import CacheHits, is_reuse_allowed
 
@@ -40,7 +40,7 @@ class Schedule:
 
 def is_schedule(options: PartConfig | None) -> TypeGuard[PartConfig]:
     """True if the options are those of a schedule."""
-    return options is not None and issubclass(implementation_of("cache/criterion", options), Schedule)
+    return options is not None and issubclass(find_implementation("cache/criterion", options), Schedule)
 
 
 def choose_steps(options: PartConfig, steps: int) -> frozenset[int]:
@@ -49,7 +49,7 @@ def choose_steps(options: PartConfig, steps: int) -> frozenset[int]:
     Raises:
         ConfigError: it cannot be made for this number of steps.
     """
-    schedule: Schedule = implementation_of("cache/criterion", options)(options)
+    schedule: Schedule = find_implementation("cache/criterion", options)(options)
     return schedule.choose(steps)
 
 
@@ -73,7 +73,7 @@ def list_scheduled_steps(options: PartConfig, steps: int, window: CacheConfig) -
     Raises:
         ConfigError: the schedule does not fit this number of steps, or lacks values that a calibration provides.
     """
-    implementation = implementation_of("cache/criterion", options)
+    implementation = find_implementation("cache/criterion", options)
     if implementation.watches != "nothing":
         return None
     criterion = implementation(options)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, RunError, one_line
+from ...errors import ConfigError, RunError, format_error
 
 UNREACHED = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
 """Exception classes, by name, that mean: no answer from the hub."""
@@ -40,9 +40,9 @@ def loading_error(error: BaseException, repo: str, revision: str | None = None, 
     elif kinds & {*UNREACHED, "LocalEntryNotFoundError"}:
         text = f"the hub cannot be reached and the local cache lacks it; connect to the network once, {other}"
     elif "SafetensorError" in kinds:
-        text = f"a file is damaged ({one_line(error)}); download it again, {other}"
+        text = f"a file is damaged ({format_error(error)}); download it again, {other}"
     else:
-        text = f"cannot be loaded: {one_line(error)}; check that it is complete and of this family, {other}"
+        text = f"cannot be loaded: {format_error(error)}; check that it is complete and of this family, {other}"
     return RunError(f"{where}: {text}")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ....errors import ConfigError, did_you_mean, one_line
+from ....errors import ConfigError, did_you_mean, format_error
 
 LOCAL = "slurm.local.yaml"
 """File of the site's own values, in the folder where the command runs."""
@@ -83,7 +83,7 @@ def read_local() -> tuple[str, dict[str, Any]]:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # builds text only
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         source = f"{VARIABLE}={path}" if named else str(path)
-        raise ConfigError(f"{source}: cannot be read: {one_line(error)}") from None
+        raise ConfigError(f"{source}: cannot be read: {format_error(error)}") from None
     if data in (None, ""):
         return str(path), {}
     if not isinstance(data, dict):

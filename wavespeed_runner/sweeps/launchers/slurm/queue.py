@@ -10,7 +10,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ....errors import RunError, one_line, printable
+from ....errors import RunError, format_error, make_printable
 
 ENDED = frozenset(
     (
@@ -63,10 +63,10 @@ def ask(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise NoAnswer(f"no answer within {ANSWER_S} s") from None
     except OSError as error:
-        raise NoAnswer(one_line(error)) from None
+        raise NoAnswer(format_error(error)) from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise NoAnswer(printable(lines[-1]) if lines else f"{command[0]} failed")
+        raise NoAnswer(make_printable(lines[-1]) if lines else f"{command[0]} failed")
     return done.stdout
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ....errors import printable
+from ....errors import make_printable
 from ...worker import ELSEWHERE
 from .options import Options
 
@@ -56,7 +56,7 @@ def summarize_error(text: str) -> str:
     """The error that `sbatch` printed, in one line: the lines that it marks as errors, else the last line."""
     lines = [line for line in text.splitlines() if line.strip()]
     own = [line.removeprefix("sbatch: error: ") for line in lines if line.startswith("sbatch: error: ")]
-    return printable(": ".join(dict.fromkeys(own)) or (lines[-1] if lines else "sbatch failed"))
+    return make_printable(": ".join(dict.fromkeys(own)) or (lines[-1] if lines else "sbatch failed"))
 
 
 def run_job(folder: str, number: int) -> None:

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ....errors import RunError, one_line
+from ....errors import RunError, format_error
 from ....storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class Tasks:
         except FileNotFoundError:
             known = {"schema_version": 1, "name": _build_name(sweep.path), "tasks": {}}
         except (OSError, ValueError) as error:
-            raise RunError(f"{self.file}: cannot be read: {one_line(error)}; scancel its jobs and remove it") from None
+            raise RunError(
+                f"{self.file}: cannot be read: {format_error(error)}; scancel its jobs and remove it"
+            ) from None
         self.name: str = known["name"]
         """Name of the sweep's jobs in Slurm. It also finds jobs that a killed process submitted and did not note."""
         self.ids: dict[int, str] = {int(number): task["id"] for number, task in known["tasks"].items()}

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.artifacts import Images, Sample
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.planning import graph as graph_module
-from wavespeed_runner.planning.graph import Graph, Node, build_graph, keys, without_lossy
+from wavespeed_runner.planning import store_keys
+from wavespeed_runner.planning.graph import Graph, Node, build_graph
+from wavespeed_runner.planning.reference import build_reference_graph
+from wavespeed_runner.planning.store_keys import compute_keys
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 
@@ -62,7 +64,7 @@ OPTIONS = st.builds(
 def key_of(options: MixOptions) -> str:
     found = lookup("stage", "mix").implementation
     image = Node(name="mixed", stage=found, options=options, inputs={"images": "sample"})
-    return keys(Graph(nodes={"mixed": image}, output="mixed"), SAMPLE, MATTERS)["mixed"]
+    return compute_keys(Graph(nodes={"mixed": image}, output="mixed"), SAMPLE, MATTERS)["mixed"]
 
 
 @given(OPTIONS, OPTIONS)
@@ -76,13 +78,13 @@ def test_every_field_of_the_sample_changes_the_keys_that_follow_from_it(
     composed: Composed, change: dict[str, Any]
 ) -> None:
     graph = built(composed())
-    one, two = keys(graph, SAMPLE, MATTERS), keys(graph, replace(SAMPLE, **change), MATTERS)
+    one, two = compute_keys(graph, SAMPLE, MATTERS), compute_keys(graph, replace(SAMPLE, **change), MATTERS)
     assert {name for name in one if one[name] != two[name]} == {"sample", "encode", "denoise", "decode"}
 
 
 def test_every_version_changes_every_key_but_the_samples(composed: Composed) -> None:
     graph = built(composed())
-    one, two = keys(graph, SAMPLE, MATTERS), keys(graph, SAMPLE, {**MATTERS, "torch": "2.1"})
+    one, two = compute_keys(graph, SAMPLE, MATTERS), compute_keys(graph, SAMPLE, {**MATTERS, "torch": "2.1"})
     assert {name for name in one if one[name] == two[name]} == {"sample"}
 
 
@@ -100,7 +102,7 @@ def test_every_version_changes_every_key_but_the_samples(composed: Composed) -> 
     ],
 )
 def test_an_option_changes_the_keys_of_what_it_decides(composed: Composed, override: str, changed: set[str]) -> None:
-    one, two = (keys(built(config), SAMPLE, MATTERS) for config in (composed(), composed(override)))
+    one, two = (compute_keys(built(config), SAMPLE, MATTERS) for config in (composed(), composed(override)))
     assert {name for name in one if one[name] != two[name]} == changed
 
 
@@ -112,7 +114,7 @@ def test_a_nodes_name_is_not_in_its_key_but_which_input_is_which_is(composed: Co
         "turned": node("mix", images="first", other="decode"),
         "first": node("mix", images="decode"),
     }
-    found = keys(built(config), SAMPLE, MATTERS)
+    found = compute_keys(built(config), SAMPLE, MATTERS)
     assert found["one"] == found["same"] != found["turned"]
 
 
@@ -131,7 +133,7 @@ def mine(options: Options, *, sample: Sample) -> Images:
 """
 
 
-def test_a_plugins_code_is_in_its_key(own_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_of_a_stage_outside_any_package_is_in_its_key(own_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def key(returned: str) -> str:
         own_registry.pop(("stage", "mine"), None)
         (tmp_path / "plugin_of_a_test.py").write_text(PLUGIN.format(returned))
@@ -140,22 +142,26 @@ def test_a_plugins_code_is_in_its_key(own_registry: Any, monkeypatch: pytest.Mon
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, "plugin_of_a_test", module)
         spec.loader.exec_module(module)
-        graph_module._source_digest.cache_clear()
+        store_keys._digest_loose_code.cache_clear()
         found = lookup("stage", "mine")
         mine = Node(name="mine", stage=found.implementation, options=found.options(), inputs={"sample": "sample"})
-        return keys(Graph(nodes={"mine": mine}, output="mine"), SAMPLE, MATTERS)["mine"]
+        return compute_keys(Graph(nodes={"mine": mine}, output="mine"), SAMPLE, MATTERS)["mine"]
 
     assert key("1") == key("1") != key("2")
 
 
+def built_reference(config: dict[str, Any]) -> Graph:
+    resolved = resolve_config(config)
+    return build_reference_graph(resolved, build_graph(resolved))
+
+
 def test_the_reference_graph_differs_in_caches_alone(composed: Composed) -> None:
-    cached = built(composed("cache=fbcache", "steps=7"))
-    lossless = without_lossy(cached)
+    cached, config = built(composed("cache=fbcache", "steps=7")), composed("cache=fbcache", "steps=7")
+    lossless = built_reference(config)
     assert lossless == built(composed("steps=7")) != cached
-    assert keys(lossless, SAMPLE, MATTERS) == keys(built(composed("steps=7")), SAMPLE, MATTERS)
+    assert compute_keys(lossless, SAMPLE, MATTERS) == compute_keys(built(composed("steps=7")), SAMPLE, MATTERS)
     assert {name for name in cached.nodes if cached.nodes[name] != lossless.nodes[name]} == {"denoise"}
 
 
 def test_without_a_cache_the_graph_is_its_own_reference(composed: Composed) -> None:
-    graph = built(composed())
-    assert without_lossy(graph) == graph
+    assert built_reference(composed()) == built(composed())

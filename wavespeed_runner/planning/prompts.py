@@ -1,0 +1,62 @@
+"""Reads the prompts and expands them to samples: the images that a run is asked for."""
+
+from __future__ import annotations
+
+from ..artifacts import Sample
+from ..config.paths import resolve_path
+from ..config.schema import Config
+from ..errors import ConfigError, Unfit
+
+CHARACTERS_A_TOKEN = 20
+"""No text encoder in use averages more characters a token than this: a longer prompt is certain to be cut off."""
+
+
+def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
+    """Lists the images that are asked for.
+
+    Args:
+        config: its `prompt`, or else its prompt file, one prompt a line.
+        prompts: given instead of both, for a run that is made again from its record.
+
+    Raises:
+        ConfigError: an empty prompt, a file that cannot be read, a prompt that the model would cut off.
+    """
+    if config.prompt is not None and not config.prompt.strip():
+        raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
+    if prompts is None:
+        prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
+    for prompt in (*prompts, config.negative_prompt):
+        _check_length(prompt, getattr(config.model, "max_sequence_length", None))
+    return [
+        Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed + index)
+        for prompt in prompts
+        for index in range(config.num_images_per_prompt)
+    ]
+
+
+def _check_length(prompt: str, limit: int | None) -> None:
+    """Refuses a prompt that is certainly longer than the model's limit in tokens."""
+    if limit and (len(prompt.split()) >= limit or len(prompt) > limit * CHARACTERS_A_TOKEN):
+        raise Unfit(
+            f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model "
+            f"reads {limit} tokens, one of them the end mark (model.max_sequence_length), and the rest would be "
+            "cut off; shorten it"
+        )
+
+
+def _read_prompts(path: str) -> list[str]:
+    """Reads a prompt file, one prompt a line; empty lines do not count."""
+    try:
+        lines = resolve_path(path).read_text(encoding="utf-8-sig").splitlines()
+    except ConfigError as error:
+        raise ConfigError(f"prompts.path={error}") from None
+    except OSError as error:
+        raise ConfigError(
+            f"prompts.path={path}: {error.strerror or error}; give a text file with one prompt a line, or prompt='...'"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"prompts.path={path}: not UTF-8 text; give a text file with one prompt a line") from None
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise ConfigError(f"prompts.path={path}: no prompt in it; one prompt a line is needed")
+    return prompts
