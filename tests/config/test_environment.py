@@ -53,7 +53,8 @@ def digest() -> str:
 def test_neither_torch_nor_diffusers_is_imported() -> None:
     code = (
         "import sys\nfrom wavespeed_runner.config.environment import describe_environment, collect_key_parts\n"
-        "collect_key_parts('cpu'), describe_environment('cpu')\nprint(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))\n"
+        "collect_key_parts('cpu'), describe_environment('cpu')\n"
+        "print(sorted({'torch', 'diffusers', 'numpy'} & set(sys.modules)))\n"
     )
     repo = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=60)

@@ -39,7 +39,7 @@ def test_the_rehearsals_size_is_a_change_that_is_said(planning: Planning) -> Non
     plan = planning({"width": None, "height": None})
     assert (plan.config.width, plan.config.height) == (128, 128)
     assert [(change.key, change.value) for change in plan.changes] == [("width", 128), ("height", 128)]
-    assert "width=128: model.init=tiny rehearses at a small size" in plan_text(plan)
+    assert "width=128: model.init=tiny runs at a small size" in plan_text(plan)
 
 
 def test_a_size_that_is_given_stays(planning: Planning) -> None:

@@ -133,7 +133,9 @@ def mine(options: Options, *, sample: Sample) -> Images:
 """
 
 
-def test_the_code_of_a_stage_outside_any_package_is_in_its_key(own_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_of_a_loose_stage_is_in_its_key(
+    own_registry: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def key(returned: str) -> str:
         own_registry.pop(("stage", "mine"), None)
         (tmp_path / "plugin_of_a_test.py").write_text(PLUGIN.format(returned))
