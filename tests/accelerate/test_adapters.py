@@ -21,7 +21,7 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import find_implementation, list_entries
+from wavespeed_runner.registry import find_implementation
 
 Composed = Callable[..., dict[str, Any]]
 LORAS = "pkg://wavespeed_runner/weights/demo_lora"
@@ -164,5 +164,5 @@ def test_impossible_options_are_refused_before_anything_is_loaded(
 
 
 def test_no_adapters_leave_no_evidence() -> None:
-    (none,) = [entry.options() for entry in entries() if entry.group == "adapters" and entry.name == "none"]
+    (none,) = [entry.options() for entry in list_entries() if entry.group == "adapters" and entry.name == "none"]
     assert collect_evidence(None, none) is None
