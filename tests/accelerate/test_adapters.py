@@ -21,7 +21,7 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.registry import find_implementation, list_entries
 
 Composed = Callable[..., dict[str, Any]]
 LORAS = "pkg://wavespeed_runner/weights/demo_lora"

@@ -43,7 +43,7 @@ def submit(folder: Path, logs: str, numbers: list[int], name: str, options: Opti
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     executor = SlurmExecutor(folder / logs, max_num_timeout=0)
-    executor.updatebuild_parameters(**build_parameters(name, options))
+    executor.update_parameters(**build_parameters(name, options))
     try:
         with hide_own_slurm_job():
             submitted = executor.map_array(run_job, [str(folder)] * len(numbers), numbers)
