@@ -25,7 +25,7 @@ from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import read_noise_levels
-from wavespeed_runner.stages.generate import token_grid
+from wavespeed_runner.stages.generate import find_token_grid
 
 STEPS = 8
 MODELS = ("flux", "sdxl", "wan21", "sd35_medium")
@@ -144,7 +144,7 @@ def transfers(generated: Generated, cache: CacheConfig, steps: int = STEPS) -> t
     """In one generation: what waits for the device, and the decisions."""
     sigmas = [1 - step / steps for step in range(steps)]  # asked for once a generation, not counted here
     run = GenerationInfo(
-        steps=lambda: steps, sigmas=lambda: sigmas, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1)
+        steps=lambda: steps, sigmas=lambda: sigmas, grid=lambda tokens: find_token_grid(tokens, (64, 64, None), 1)
     )
     with attach_strategy([generated.denoiser], FLUX.blocks, cache, run) as trace, Transfers() as seen:
         generated.denoise(steps=steps, on_step=trace.end_step)

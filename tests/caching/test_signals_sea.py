@@ -27,7 +27,7 @@ from wavespeed_runner.caching.strategies import SeaCache
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import read_noise_levels
-from wavespeed_runner.stages.generate import token_grid
+from wavespeed_runner.stages.generate import find_token_grid
 
 SIGMAS = [0.0, 1e-9, 0.03, 0.5, 0.97, 1.0]
 SHAPES = [(2, 3, 5, 6, 8), (1, 4, 4, 7, 5), (1, 16, 1, 8, 8)]
@@ -151,7 +151,9 @@ def strategy(threshold: float) -> SeaCache:
 
 def generation(generated: Generated, threshold: float, steps: int = 8) -> tuple[Any, Any]:
     levels = lambda: read_noise_levels(generated.pipe.scheduler)  # noqa: E731
-    run = GenerationInfo(steps=lambda: steps, sigmas=levels, grid=lambda tokens: token_grid(tokens, (64, 64, None), 1))
+    run = GenerationInfo(
+        steps=lambda: steps, sigmas=levels, grid=lambda tokens: find_token_grid(tokens, (64, 64, None), 1)
+    )
     with attach_strategy([generated.denoiser], FLUX.blocks, strategy(threshold), run) as trace:
         return generated.denoise(steps=steps, on_step=trace.end_step), trace
 

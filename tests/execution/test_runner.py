@@ -19,7 +19,7 @@ from wavespeed_runner.config.schema import to_data
 from wavespeed_runner.execution.executor import Memory
 from wavespeed_runner.execution.runner import _in_turn, _too_fast, run_plan
 from wavespeed_runner.media.images import hash_image, read_png
-from wavespeed_runner.metrics.quality import compare_images, summarize
+from wavespeed_runner.metrics.quality import compare_images, summarize_metrics
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.records.record import IMAGE_KEY
 from wavespeed_runner.report.console import show
@@ -68,7 +68,7 @@ def test_quality_is_what_the_files_say(finished: Finished) -> None:
         for sample in record["samples"]
     ]
     assert [sample["quality"] for sample in record["samples"]] == each
-    assert record["quality"] == summarize(each)
+    assert record["quality"] == summarize_metrics(each)
 
 
 def test_timing_is_consistent(finished: Finished) -> None:

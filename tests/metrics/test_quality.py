@@ -1,4 +1,4 @@
-"""Quality metrics against formulas written down here, in float64, without scikit-image."""
+"""Quality metrics, checked against their formulas in float64 without scikit-image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wavespeed_runner.metrics import quality
 
 
 def pair(seed: int = 0, height: int = 24, width: int = 31, noise: float = 12) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth image and the same with noise on it."""
+    """An image with noise and the same image without."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     smooth = np.stack([128 + 100 * np.sin(x / 5), 128 + 100 * np.cos(y / 4), 8 * (x + y) % 256], axis=2)
@@ -19,8 +19,10 @@ def pair(seed: int = 0, height: int = 24, width: int = 31, noise: float = 12) ->
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Wang et al. 2004, equation 13, with a uniform 7 x 7 window at every place where it fits, the sample covariance,
-    K1 = 0.01, K2 = 0.03, L = 255; the mean over places and channels."""
+    """SSIM by Wang et al. 2004, equation 13: the mean over channels and all positions of a uniform 7 x 7 window.
+
+    With the sample covariance, K1 = 0.01, K2 = 0.03 and L = 255.
+    """
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     values = []
     for channel in range(3):
@@ -35,31 +37,31 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_against_the_formulas(seed: int) -> None:
+def test_metrics_follow_their_formulas(seed: int) -> None:
     a, b = pair(seed)
-    found = quality.compare_images(a, b)
-    apart = a.astype(np.float64) - b.astype(np.float64)
-    assert found["mae"] == pytest.approx(np.abs(apart).mean(), rel=1e-12)
-    assert found["mae_similarity"] == pytest.approx(1 - np.abs(apart).mean() / 255, rel=1e-12)
-    assert found["psnr"] == pytest.approx(10 * math.log10(255**2 / (apart**2).mean()), rel=1e-12)
-    assert found["ssim"] == pytest.approx(ssim(a, b), rel=1e-9)
+    metrics = quality.compare_images(a, b)
+    error = a.astype(np.float64) - b.astype(np.float64)
+    assert metrics["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-12)
+    assert metrics["mae_similarity"] == pytest.approx(1 - np.abs(error).mean() / 255, rel=1e-12)
+    assert metrics["psnr"] == pytest.approx(10 * math.log10(255**2 / (error**2).mean()), rel=1e-12)
+    assert metrics["ssim"] == pytest.approx(ssim(a, b), rel=1e-9)
 
 
-def test_against_scikit_image_on_8_bit_images() -> None:
+def test_metrics_agree_with_scikit_image_on_8_bit_images() -> None:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     a, b = pair()
-    found = quality.compare_images(a, b)
-    assert found["ssim"] == pytest.approx(structural_similarity(a, b, channel_axis=2, data_range=255), rel=1e-9)
-    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), rel=1e-6)
+    metrics = quality.compare_images(a, b)
+    assert metrics["ssim"] == pytest.approx(structural_similarity(a, b, channel_axis=2, data_range=255), rel=1e-9)
+    assert metrics["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), rel=1e-6)
 
 
 def test_black_against_white_does_not_wrap_around() -> None:
     dark, bright = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8)
     for a, b in (dark, bright), (bright, dark):
-        found = quality.compare_images(a, b)
-        assert (found["mae"], found["mae_similarity"], found["psnr"]) == (255, 0, 0)
-        assert found["ssim"] == pytest.approx(0, abs=1e-3)
+        metrics = quality.compare_images(a, b)
+        assert (metrics["mae"], metrics["mae_similarity"], metrics["psnr"]) == (255, 0, 0)
+        assert metrics["ssim"] == pytest.approx(0, abs=1e-3)
 
 
 def test_identical_images_have_no_psnr() -> None:
@@ -67,7 +69,7 @@ def test_identical_images_have_no_psnr() -> None:
     assert quality.compare_images(a, a.copy()) == {"mae": 0, "mae_similarity": 1, "ssim": 1, "psnr": None}
 
 
-def test_what_cannot_be_compared_is_refused_with_the_numbers() -> None:
+def test_images_that_cannot_be_compared_are_refused_with_their_sizes() -> None:
     a, b = pair()
     with pytest.raises(ValueError, match=r"\(24, 31, 3\) and \(23, 31, 3\)"):
         quality.compare_images(a, b[1:])
@@ -78,32 +80,32 @@ def test_what_cannot_be_compared_is_refused_with_the_numbers() -> None:
     assert quality.compare_images(a[:7, :7], b[:7, :7])["ssim"] < 1
 
 
-def test_summary_has_the_mean_inside_an_interval_that_shrinks_and_the_worst_by_direction() -> None:
+def test_summary_has_mean_interval_and_worst_value() -> None:
     rng = np.random.default_rng(3)
     widths = []
     for n in (10, 100, 1000):
         values = [{"ssim": float(v), "mae": float(10 - 10 * v)} for v in rng.beta(20, 2, n)]
-        found = quality.summarize(values)
+        summary = quality.summarize_metrics(values)
         for metric, worst in (("ssim", min), ("mae", max)):
             numbers = [v[metric] for v in values]
-            low, high = found[metric]["ci95"]
-            assert low < found[metric]["mean"] < high
-            assert found[metric]["mean"] == pytest.approx(np.mean(numbers))
-            assert found[metric]["worst"] == worst(numbers)
-        widths.append(found["ssim"]["ci95"][1] - found["ssim"]["ci95"][0])
+            low, high = summary[metric]["ci95"]
+            assert low < summary[metric]["mean"] < high
+            assert summary[metric]["mean"] == pytest.approx(np.mean(numbers))
+            assert summary[metric]["worst"] == worst(numbers)
+        widths.append(summary["ssim"]["ci95"][1] - summary["ssim"]["ci95"][0])
         # The normal approximation of the same interval.
         expected = 2 * 1.96 * np.std([v["ssim"] for v in values]) / math.sqrt(n)
         assert widths[-1] == pytest.approx(expected, rel=0.2)
     assert widths[0] > widths[1] > widths[2]
-    assert quality.summarize(values) == found
+    assert quality.summarize_metrics(values) == summary
 
 
 def test_summary_of_few_images() -> None:
-    assert quality.summarize([]) == {}
-    assert quality.summarize([{"ssim": 0.5, "psnr": None}]) == {
+    assert quality.summarize_metrics([]) == {}
+    assert quality.summarize_metrics([{"ssim": 0.5, "psnr": None}]) == {
         "ssim": {"mean": 0.5, "ci95": None, "worst": 0.5},
         "psnr": {"mean": None, "ci95": None, "worst": None},
     }
-    found = quality.summarize([{"psnr": None}, {"psnr": 30.0}, {"psnr": 40.0}])["psnr"]
-    assert (found["mean"], found["worst"]) == (35, 30)
-    assert quality.summarize([{"ssim": 0.1}] * 7)["ssim"]["ci95"] == pytest.approx([0.1, 0.1])
+    summary = quality.summarize_metrics([{"psnr": None}, {"psnr": 30.0}, {"psnr": 40.0}])["psnr"]
+    assert (summary["mean"], summary["worst"]) == (35, 30)
+    assert quality.summarize_metrics([{"ssim": 0.1}] * 7)["ssim"]["ci95"] == pytest.approx([0.1, 0.1])

@@ -1,4 +1,4 @@
-"""The statistics of reports, against plain and slow ways to the same figures."""
+"""Statistics, checked against plain and slow implementations."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ POINTS = st.lists(
 )
 
 
-def by_hand(values: list[tuple[str, float]], statistic: str, seed: int) -> tuple[float, float]:
+def bootstrap_slowly(values: list[tuple[str, float]], statistic: str, seed: int) -> tuple[float, float]:
     """The percentile bootstrap over clusters, one resample at a time."""
     clusters: dict[str, list[float]] = {}
     for cluster, value in values:
         clusters.setdefault(cluster, []).append(value)
     names, rng = list(clusters), np.random.default_rng(seed)
-    found = []
+    resampled = []
     for _ in range(8000):
         drawn = [value for i in rng.integers(len(names), size=len(names)) for value in clusters[names[i]]]
-        found.append(getattr(np, statistic)(drawn))
-    low, high = np.percentile(found, [2.5, 97.5])
+        resampled.append(getattr(np, statistic)(drawn))
+    low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
 
 
@@ -38,69 +38,71 @@ def test_the_interval_is_the_percentile_bootstrap_over_prompts(statistic: str, s
         for number, (size, shift) in enumerate(zip(sizes, rng.normal(size=len(sizes)), strict=True))
         for _ in range(size)
     ]
-    found = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
-    low, high = by_hand(values, statistic, seed=1)
-    assert found.value == pytest.approx(getattr(np, statistic)([value for _, value in values]))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.15 * (high - low))
-    apart = bootstrap_interval([(str(i), value) for i, (_, value) in enumerate(values)], "mean")
+    interval = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
+    low, high = bootstrap_slowly(values, statistic, seed=1)
+    assert interval.value == pytest.approx(getattr(np, statistic)([value for _, value in values]))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.15 * (high - low))
+    ungrouped = bootstrap_interval([(str(i), value) for i, (_, value) in enumerate(values)], "mean")
     if statistic == "mean":
-        assert found.high - found.low > 1.2 * (apart.high - apart.low), "the seeds of a prompt are no new prompts"
+        assert interval.high - interval.low > 1.2 * (ungrouped.high - ungrouped.low), (
+            "seeds of one prompt do not count as prompts"
+        )
 
 
-def test_the_images_of_a_single_prompt_are_drawn_one_by_one() -> None:
+def test_the_images_of_a_single_prompt_are_resampled_one_by_one() -> None:
     values = [1.0, 2.0, 3.0, 4.0, 7.0]
-    one = bootstrap_interval([("the only prompt", value) for value in values], "mean")
-    assert one == bootstrap_interval([(str(value), value) for value in values], "mean")
-    assert one.low < one.value < one.high
+    interval = bootstrap_interval([("the only prompt", value) for value in values], "mean")
+    assert interval == bootstrap_interval([(str(value), value) for value in values], "mean")
+    assert interval.low < interval.value < interval.high
 
 
 @pytest.mark.parametrize("values", [[("a", 0.7)], [("a", 0.1)] * 3, [("a", 2.0), ("b", 2.0), ("b", 2.0)]])
 @pytest.mark.filterwarnings("error")
-def test_one_value_or_equal_ones_have_no_width(values: list[tuple[str, float]]) -> None:
+def test_the_interval_of_equal_values_has_no_width(values: list[tuple[str, float]]) -> None:
     for statistic in ("mean", "median"):
-        found = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
-        assert found.low == found.value == found.high == pytest.approx(values[0][1])
+        interval = bootstrap_interval(values, statistic)  # type: ignore[arg-type]
+        assert interval.low == interval.value == interval.high == pytest.approx(values[0][1])
 
 
 @pytest.mark.filterwarnings("error")
 @given(st.lists(st.tuples(st.sampled_from("abcd"), NUMBERS), min_size=1, max_size=12))
-def test_an_interval_is_finite_ordered_and_repeatable(values: list[tuple[str, float]]) -> None:
-    found = bootstrap_interval(values, "mean")
+def test_an_interval_is_finite_ordered_and_reproducible(values: list[tuple[str, float]]) -> None:
+    interval = bootstrap_interval(values, "mean")
     numbers = [value for _, value in values]
-    assert min(numbers) - 1e-6 <= found.low <= found.high <= max(numbers) + 1e-6
-    assert found == bootstrap_interval(values, "mean")
+    assert min(numbers) - 1e-6 <= interval.low <= interval.high <= max(numbers) + 1e-6
+    assert interval == bootstrap_interval(values, "mean")
 
 
 @given(POINTS)
-def test_the_front_is_what_nobody_dominates(points: list[Point]) -> None:
-    def dominated(one: Point) -> bool:
+def test_the_front_has_all_points_that_no_other_dominates(points: list[Point]) -> None:
+    def is_dominated(point: Point) -> bool:
         return any(
-            other.seconds <= one.seconds
-            and other.quality >= one.quality
-            and (other.seconds < one.seconds or other.quality > one.quality)
+            other.seconds <= point.seconds
+            and other.quality >= point.quality
+            and (other.seconds < point.seconds or other.quality > point.quality)
             for other in points
         )
 
-    assert find_pareto_front(points) == [not dominated(point) for point in points]
+    assert find_pareto_front(points) == [not is_dominated(point) for point in points]
 
 
 def test_fewer_steps_are_interpolated_between_neighbours_in_time() -> None:
     rivals = [Point(seconds=3, quality=0.9), Point(seconds=1, quality=0.5)]
-    assert interpolate_quality(rivals, 0.99) is None, "nothing is that fast"
+    assert interpolate_quality(rivals, 0.99) is None, "no rival is that fast"
     assert interpolate_quality(rivals, 1) == 0.5
     assert interpolate_quality(rivals, 2) == pytest.approx(0.7)
     assert interpolate_quality(rivals, 3) == interpolate_quality(rivals, 30) == 0.9
 
 
-def test_a_faster_rival_that_is_better_counts_from_its_time_on() -> None:
+def test_a_faster_and_better_rival_counts_for_all_longer_times() -> None:
     rivals = [Point(seconds=1, quality=0.8), Point(seconds=2, quality=0.6), Point(seconds=4, quality=0.7)]
-    assert [interpolate_quality(rivals, at) for at in (1, 1.5, 2, 3, 9)] == [0.8] * 5
+    assert [interpolate_quality(rivals, seconds) for seconds in (1, 1.5, 2, 3, 9)] == [0.8] * 5
 
 
 @given(POINTS.filter(len), st.floats(0.5, 10), st.floats(0.5, 10))
-def test_more_time_never_reaches_less(rivals: list[Point], one: float, other: float) -> None:
-    less, more = (interpolate_quality(rivals, at) for at in sorted((one, other)))
+def test_more_time_never_reaches_less(rivals: list[Point], first: float, second: float) -> None:
+    less, more = (interpolate_quality(rivals, seconds) for seconds in sorted((first, second)))
     assert less is None or (more is not None and more >= less - 1e-12)
     for rival in rivals:
-        there = interpolate_quality(rivals, rival.seconds)
-        assert there is not None and there >= rival.quality
+        quality = interpolate_quality(rivals, rival.seconds)
+        assert quality is not None and quality >= rival.quality

@@ -1,4 +1,4 @@
-"""The step clock, the figures of repeated timings, and peak memory."""
+"""The step clock, summaries of repeated timings, and peak memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from wavespeed_runner.metrics import timing
 
 
-def test_a_value_for_each_step_in_seconds() -> None:
+def test_the_clock_measures_each_step_in_seconds() -> None:
     clock = timing.StepClock("cpu")
     assert clock.seconds() == []
     clock.start()
@@ -21,7 +21,7 @@ def test_a_value_for_each_step_in_seconds() -> None:
         time.sleep(pause)
         clock.tick()
     first, second = clock.seconds()
-    assert 0.02 <= first < 5 and 0.06 <= second < 5  # wide: other things run on the machine
+    assert 0.02 <= first < 5 and 0.06 <= second < 5  # wide limits, because the machine runs other things too
     clock.start()
     assert clock.seconds() == []
 
@@ -31,7 +31,7 @@ def test_tick_before_start_is_an_error() -> None:
         timing.StepClock("cpu").tick()
 
 
-def test_on_cuda_events_go_into_the_stream_and_nothing_waits_before_the_reading(
+def test_on_cuda_the_clock_records_events_and_waits_only_when_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log: list[Any] = []
@@ -63,7 +63,7 @@ def test_on_cuda_events_go_into_the_stream_and_nothing_waits_before_the_reading(
 
 
 @pytest.mark.gpu
-def test_cuda_time_is_the_device_s_own() -> None:
+def test_cuda_times_are_those_of_the_device() -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -84,22 +84,22 @@ def test_cuda_time_is_the_device_s_own() -> None:
     assert timing.peak_memory_bytes("cuda") >= matrix.numel() * 4
 
 
-def test_summary_against_numpy() -> None:
+def test_summary_agrees_with_numpy() -> None:
     values = np.random.default_rng(0).gamma(3, 1, 21).tolist()
-    found = timing.summarize_timings(values)
-    assert found["raw"] == values
-    assert found["median"] == pytest.approx(np.median(values))
-    assert found["p90"] == pytest.approx(np.quantile(values, 0.9))
-    assert found["mad"] == pytest.approx(np.median(np.abs(values - np.median(values))))
+    summary = timing.summarize_timings(values)
+    assert summary["raw"] == values
+    assert summary["median"] == pytest.approx(np.median(values))
+    assert summary["p90"] == pytest.approx(np.quantile(values, 0.9))
+    assert summary["mad"] == pytest.approx(np.median(np.abs(values - np.median(values))))
 
 
-def test_summary_of_one_value_and_of_none() -> None:
+def test_summary_of_one_value_and_of_no_value() -> None:
     assert timing.summarize_timings([0.5]) == {"raw": [0.5], "median": 0.5, "p90": 0.5, "mad": 0}
     assert timing.summarize_timings([]) == {"raw": [], "median": None, "p90": None, "mad": None}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the system does not tell")
-def test_peak_memory_sees_what_was_held_and_given_back() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not report it")
+def test_peak_memory_includes_memory_that_was_freed() -> None:
     timing.reset_peak_memory("cpu")
     before = timing.peak_memory_bytes("cpu")
     block = np.ones(64 * 2**20, np.uint8)

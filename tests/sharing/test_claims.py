@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.config.claim import ClaimConfig, ClaimedFigure
-from wavespeed_runner.metrics.quality import summarize
+from wavespeed_runner.metrics.quality import summarize_metrics
 from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.records.summary import measured as reported
 from wavespeed_runner.sharing.claim import OTHER_CONFIG, claim_of, contradictions, differences
@@ -38,7 +38,7 @@ def measured(finished: tuple[Path, Record]) -> Record:
             "psnr": 30.0 + 2 * sign,
         }
     record["timing"] |= {"raw": [1.0, 1.1], "median": 1.05, "mad": 0.05, "speedup": 1.9, "same_run": True}
-    record["quality"] = summarize([sample["quality"] for sample in record["samples"]])
+    record["quality"] = summarize_metrics([sample["quality"] for sample in record["samples"]])
     floor = {"mae": 1.0, "mae_similarity": 0.99, "ssim": 0.97, "psnr": 40.0}
     perfect = {"mae": 0.0, "mae_similarity": 1.0, "ssim": 1.0, "psnr": None}
     record["noise_floor"] = {"latents_max_abs": 0.0, "repeat": perfect, "numerics": {"what": "bfloat16", **floor}}
@@ -177,7 +177,7 @@ def test_intervals_are_the_reports(measured: Record) -> None:
     for number, sample in enumerate(samples):
         sample["seed"] = number % 8
         sample["quality"]["ssim"] += 0.001 * (number % 8)
-    measured["quality"] = summarize([sample["quality"] for sample in samples])
+    measured["quality"] = summarize_metrics([sample["quality"] for sample in samples])
     claim, report = claim_of(measured), reported(measured)
     for figure, own in ((claim.ssim, report["quality"]["ssim"].mean), (claim.seconds, report["seconds"])):
         assert figure is not None
@@ -576,7 +576,7 @@ def test_no_run_contradicts_itself(
         sample["prompt"] = "one" if same_prompt else sample["prompt"]
     times = [one for sample in record["samples"] for one in sample["raw_seconds"]]
     record["timing"] |= summarize_timings(times) | {"speedup": 1 / summarize_timings(times)["median"], "same_run": True}
-    record["quality"] = summarize([sample["quality"] for sample in record["samples"]])
+    record["quality"] = summarize_metrics([sample["quality"] for sample in record["samples"]])
     claim = claim_of(record)
     assert contradictions(claim) == []
     assert {part.verdict for part in judge(claim, record)} == {REPRODUCED}

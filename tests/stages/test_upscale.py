@@ -1,4 +1,4 @@
-"""Enlarging images and latents: sizes that the model can take, and the arithmetic of Pillow and torch."""
+"""Enlarging images and latents: as Pillow and torch do, at sizes that the model can generate."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def pipeline(multiple: int = 16) -> Pipeline:
 
 
 @pytest.mark.parametrize("method", list(Method))
-def test_images_are_enlarged_as_pillow_does(method: Method) -> None:
+def test_images_are_resized_as_pillow_does(method: Method) -> None:
     options = UpscaleOptions(scale=2.0, method=method)
-    made = upscale(options, pipeline=pipeline(), images=Images(tensors={"images": PIXELS})).tensors["images"]
+    enlarged = upscale(options, pipeline=pipeline(), images=Images(tensors={"images": PIXELS})).tensors["images"]
     filters = {"lanczos": Image.LANCZOS, "bicubic": Image.BICUBIC, "nearest": Image.NEAREST}
     expected = [np.asarray(Image.fromarray(p).resize((96, 64), filters[method.value])) for p in PIXELS]
-    assert np.array_equal(made, expected)
+    assert np.array_equal(enlarged, expected)
 
 
 @pytest.mark.parametrize(("scale", "multiple", "size"), [(1.5, 8, (72, 48)), (1.5, 32, (64, 64)), (2.4, 16, (112, 80))])
-def test_sizes_are_rounded_to_what_the_model_takes(scale: float, multiple: int, size: tuple[int, int]) -> None:
+def test_sizes_are_rounded_to_what_the_model_can_generate(scale: float, multiple: int, size: tuple[int, int]) -> None:
     options = UpscaleOptions(scale=scale)
     images = upscale(options, pipeline=pipeline(multiple), images=Images(tensors={"images": PIXELS})).tensors["images"]
     assert images.shape[2:0:-1] == size
 
 
-def test_a_scale_that_rounds_to_nothing_is_an_error() -> None:
+def test_a_scale_that_rounds_to_the_same_size_is_an_error() -> None:
     images = Images(tensors={"images": PIXELS})
     with pytest.raises(RunError, match=r"scale=1.1 of 48x32, in multiples of 16, is the same size"):
         upscale(UpscaleOptions(scale=1.1), pipeline=pipeline(), images=images)
@@ -54,17 +54,17 @@ def test_a_scale_that_rounds_to_nothing_is_an_error() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.0, -2.0, 9.0])
 @pytest.mark.parametrize("options", [UpscaleOptions, UpscaleLatentsOptions])
-def test_scales_that_enlarge_nothing_are_refused(options: Any, scale: float) -> None:
+def test_scales_out_of_range_are_refused(options: Any, scale: float) -> None:
     with pytest.raises(ConfigError, match=f"scale={scale}: above 1 and at most 8 is needed"):
         options(scale=scale)
 
 
 @pytest.mark.parametrize("method", list(LatentMethod))
-def test_latents_are_enlarged_as_torch_does(method: LatentMethod) -> None:
+def test_latents_are_interpolated_as_torch_does(method: LatentMethod) -> None:
     grid = torch.randn(2, 4, 4, 6, generator=torch.Generator().manual_seed(0))
     latents = Latents(tensors={"latents": grid}, data={"size": {"width": 48, "height": 32, "num_frames": None}})
     options = UpscaleLatentsOptions(scale=1.5, method=method)
-    made = upscale_latents(options, pipeline=pipeline(8), latents=latents)
-    assert made.data["size"] == {"width": 72, "height": 48, "num_frames": None}
+    enlarged = upscale_latents(options, pipeline=pipeline(8), latents=latents)
+    assert enlarged.data["size"] == {"width": 72, "height": 48, "num_frames": None}
     expected = torch.nn.functional.interpolate(grid, size=(6, 9), mode=method.value)
-    assert torch.equal(made.tensors["latents"], expected)
+    assert torch.equal(enlarged.tensors["latents"], expected)

@@ -106,7 +106,7 @@ def fetch_file(path: str, file: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     with explained(path, key="adapters.path"):
-        found = Path(hf_hub_download(path, file, revision=checkpoint.first_commit(path)))
-        if wrong := checkpoint.flaw(found):
-            raise ValueError(f"{file} is damaged: {wrong}")
-    return found
+        downloaded = Path(hf_hub_download(path, file, revision=checkpoint.first_commit(path)))
+        if flaw := checkpoint.flaw(downloaded):
+            raise ValueError(f"{file} is damaged: {flaw}")
+    return downloaded

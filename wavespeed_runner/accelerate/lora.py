@@ -51,8 +51,8 @@ def _check_all_placed(pipe: DiffusionPipeline, name: str, path: str, file: Path)
 
     diffusers may split a tensor into several when it converts a file, but never joins several to one.
     """
-    placed = sum(f".{name}." in key for module in _modules(pipe).values() for key, _ in module.named_parameters())
-    expected = len([key for key in checkpoint.tensor_names(file) if not _needs_no_place(key)])
+    placed = sum(f".{name}." in key for module in _list_modules(pipe).values() for key, _ in module.named_parameters())
+    expected = len([key for key in checkpoint.tensor_names(file) if not _is_left_out(key)])
     if placed < expected:
         raise RunError(
             f"adapters.path={path}: does not fit this model: {expected - placed} of its {expected} tensors match "
@@ -60,12 +60,12 @@ def _check_all_placed(pipe: DiffusionPipeline, name: str, path: str, file: Path)
         )
 
 
-def _needs_no_place(key: str) -> bool:
+def _is_left_out(key: str) -> bool:
     """True for scales, which are multiplied in, and for changes of norms in Wan files, which diffusers leaves out."""
     return key.endswith((".alpha", ".dora_scale")) or ("norm" in key and key.endswith((".diff", ".diff_b")))
 
 
-def _modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+def _list_modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     import torch
 
     return {name: module for name, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
@@ -73,7 +73,7 @@ def _modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
 
 def _count_layers(pipe: DiffusionPipeline) -> dict[str, int]:
     """Component -> number of its layers that have a LoRA; only components with any."""
-    counts = {name: sum(hasattr(m, "lora_A") for m in module.modules()) for name, module in _modules(pipe).items()}
+    counts = {name: sum(hasattr(m, "lora_A") for m in module.modules()) for name, module in _list_modules(pipe).items()}
     return {name: count for name, count in counts.items() if count}
 
 

@@ -37,7 +37,7 @@ def check_tokens(adapters: TextualInversion, texts: Iterable[str] | None) -> Non
     Raises:
         ConfigError: names the token, or says that a file has none.
     """
-    for path, token in zip(as_list(adapters.path), _tokens(adapters), strict=True):
+    for path, token in zip(as_list(adapters.path), _resolve_tokens(adapters), strict=True):
         pattern = rf"(?<!\w){re.escape(token)}(?!\w)" if token.isidentifier() else re.escape(token)
         if texts is not None and not any(re.search(pattern, text) for text in texts):
             raise Unfit(
@@ -46,19 +46,19 @@ def check_tokens(adapters: TextualInversion, texts: Iterable[str] | None) -> Non
             )
 
 
-def _tokens(adapters: TextualInversion) -> list[str]:
+def _resolve_tokens(adapters: TextualInversion) -> list[str]:
     """The word that stands for each file.
 
     Raises:
         ConfigError: a file has no word, or a local file holds no embedding.
     """
     return [
-        _token(path, chosen)
+        _resolve_token(path, chosen)
         for path, chosen in zip(as_list(adapters.path), values_per_path(adapters, "token"), strict=True)
     ]
 
 
-def _token(path: str, chosen: str | None) -> str:
+def _resolve_token(path: str, chosen: str | None) -> str:
     """The word that stands for one file: the chosen one, or the one that the file names."""
     file = checkpoint.local(path)
     names = checkpoint.tensor_names(file) if file else []
@@ -79,11 +79,11 @@ def load_tokens(pipe: DiffusionPipeline, adapters: TextualInversion) -> None:
     Raises:
         RunError: a file is not for this model.
     """
-    paths, tokens = as_list(adapters.path), _tokens(adapters)
+    paths, tokens = as_list(adapters.path), _resolve_tokens(adapters)
     for path, token, file in zip(paths, tokens, values_per_path(adapters, "file"), strict=True):
         try:
-            for key, vectors in _vectors(path, file).items():
-                tokenizer, encoder = _encoder(pipe, key)
+            for key, vectors in _load_vectors(path, file).items():
+                tokenizer, encoder = _find_encoder(pipe, key)
                 # As tensors, because diffusers cannot open a file for several encoders.
                 pipe.load_textual_inversion({token: vectors}, token=token, tokenizer=tokenizer, text_encoder=encoder)
                 if tokenizer.convert_tokens_to_ids(token) not in tokenizer(f"a {token}").input_ids:
@@ -94,7 +94,7 @@ def load_tokens(pipe: DiffusionPipeline, adapters: TextualInversion) -> None:
             raise RunError(f"adapters.path={path}: does not fit this model: {format_error(error)}") from error
 
 
-def _encoder(pipe: DiffusionPipeline, key: str) -> tuple[Any, Any]:
+def _find_encoder(pipe: DiffusionPipeline, key: str) -> tuple[Any, Any]:
     """The tokenizer and the text encoder for vectors of this name."""
     names = ENCODERS.get(key, ENCODERS["clip_l"])
     parts = tuple(getattr(pipe, name, None) for name in names)
@@ -103,7 +103,7 @@ def _encoder(pipe: DiffusionPipeline, key: str) -> tuple[Any, Any]:
     return parts[0], parts[1]
 
 
-def _vectors(path: str, file: str | None) -> dict[str, Any]:
+def _load_vectors(path: str, file: str | None) -> dict[str, Any]:
     """Tensor name -> vectors (n, width of the text encoder), or a single one (width)."""
     from safetensors.torch import load_file
 
@@ -113,7 +113,7 @@ def _vectors(path: str, file: str | None) -> dict[str, Any]:
 def collect_evidence(pipe: DiffusionPipeline, adapters: TextualInversion) -> dict[str, Any]:
     """Evidence for the record: how many vectors each text encoder has for each token."""
     tokens: dict[str, dict[str, int]] = {}
-    words = _tokens(adapters)
+    words = _resolve_tokens(adapters)
     for tokenizer, encoder in dict.fromkeys(ENCODERS.values()):
         known: dict[str, int] = getattr(getattr(pipe, tokenizer, None), "get_added_vocab", dict)()
         # The first of several vectors has the word itself; the others have the word and a number.

@@ -41,7 +41,7 @@ def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
 
 def summary(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The record's `noise_floor`: means over the samples; None where nothing is known of it."""
-    from ..metrics.quality import summarize
+    from ..metrics.quality import summarize_metrics
 
     spreads = [s["reference_spread"] for s in samples if s.get("reference_spread") is not None]
     found: dict[str, Any] = {"latents_max_abs": max(spreads) if spreads else None, "repeat": None, "numerics": None}
@@ -49,7 +49,7 @@ def summary(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
         figures = [s["noise_floor"][floor.kind] for s in samples if floor.kind in s.get("noise_floor", {})]
         if len(figures) == len(samples):
             what = {"what": floor.what} if floor.kind == "numerics" else {}
-            found[floor.kind] = what | {name: each["mean"] for name, each in summarize(figures).items()}
+            found[floor.kind] = what | {name: each["mean"] for name, each in summarize_metrics(figures).items()}
     return found if any(value is not None for value in found.values()) else None
 
 

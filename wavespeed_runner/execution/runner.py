@@ -206,7 +206,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
         record["warnings"].append(f"{len(execution.store.damaged)} damaged store entries were found and computed again")
     if not samples:
         return
-    from ..metrics.quality import summarize
+    from ..metrics.quality import summarize_metrics
 
     engaged = [e["cache"] for sample in samples for e in sample["engaged"].values() if e["cache"]]
     passes = [one for sample in samples for one in sample["engaged"].values()]
@@ -215,7 +215,7 @@ def _conclude(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
     record["timing"] = timing_summary(samples)
     record["warnings"] += _too_fast(record)
     if plan.reference:
-        record["quality"] = summarize([sample["quality"] for sample in samples])
+        record["quality"] = summarize_metrics([sample["quality"] for sample in samples])
     record["noise_floor"] = noise_floor.summary(plan, samples)
     if any(one.get("calls") for one in engaged):
         record["cache"]["foretold"] = _foretold(plan, samples)

@@ -25,10 +25,10 @@ SLUG_LENGTH = 40
 """The most characters of a prompt that a file name contains."""
 
 
-def check_image(image: ImageArray, what: str = "image") -> None:
+def check_image(image: ImageArray, name: str = "image") -> None:
     """Raises ValueError unless `image` is a non-empty uint8 array of shape (height, width, 3)."""
     if image.dtype != "uint8" or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"{what}: uint8 (height, width, 3) needed, got {image.dtype} {image.shape}")
+        raise ValueError(f"{name}: uint8 (height, width, 3) needed, got {image.dtype} {image.shape}")
 
 
 def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str]) -> str:

@@ -75,7 +75,7 @@ def compare_videos(
     """
     if len(video) != len(reference):
         raise ValueError(f"videos of {len(video)} and {len(reference)} frames cannot be compared")
-    summary = summarize([compare_images(*frames) for frames in zip(video, reference, strict=True)])
+    summary = summarize_metrics([compare_images(*frames) for frames in zip(video, reference, strict=True)])
     means = {name: values["mean"] for name, values in summary.items()}
     worst = {name: values["worst"] for name, values in summary.items()}
     return means, worst
@@ -89,7 +89,7 @@ def _psnr(image: NDArray[np.float64], reference: NDArray[np.float64]) -> float |
     return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
-def summarize(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarize_metrics(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
     """Summarizes the metrics of several images: mean, 95 % interval of the mean, and worst value of each metric.
 
     The interval is the percentile bootstrap over images (Efron and Tibshirani: An Introduction to the Bootstrap,

@@ -1,4 +1,4 @@
-"""The stage `denoise`: noise and embeddings to latents. This is what acceleration is about, and what is timed."""
+"""The stage `denoise`: noise to latents, with the chosen sampler and cache strategy, timed step by step."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: Wante
         images=images,
         flow=family.schedule == "flow",
         channel_axis=2 if family.schedule == "cogvideox" else 1,
-        grid=lambda tokens: token_grid(tokens, size, family.frame_multiple),
+        grid=lambda tokens: find_token_grid(tokens, size, family.frame_multiple),
     )
 
 
@@ -174,7 +174,7 @@ def _concatenate(embeddings: list[dict[str, torch.Tensor]]) -> dict[str, torch.T
     return {name: torch.cat([tensors[name] for tensors in embeddings]) for name in embeddings[0]}
 
 
-def token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:
+def find_token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:
     """The grid in which a sequence of tokens lies in the image: (height, width), or (frames, height, width).
 
     Args:

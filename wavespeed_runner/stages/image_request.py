@@ -1,4 +1,4 @@
-"""What the denoising stage is asked for: one request for each image, with its seed and what it starts from."""
+"""Requests to the denoising stage: one for each image, with its seed and the image that it starts from, if any."""
 
 from __future__ import annotations
 

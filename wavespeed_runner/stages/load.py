@@ -62,10 +62,7 @@ def load(options: LoadOptions) -> Pipeline:
 
     quiet_libraries()
     device = resolve_device(options.device)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError(f"device={options.device}: torch {torch.__version__} finds no CUDA device; use device=cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise RunError(f"device={options.device}: this torch has no MPS; use device=cpu")
+    _check_device(options.device, device)
     family = find_implementation("model", options.model)
     dtype = getattr(torch, options.model.dtype.value)
     pipe = load_pipeline(family, options.model, device)
@@ -80,3 +77,13 @@ def load(options: LoadOptions) -> Pipeline:
             pipe = apply_group[step.group](pipe)
     engaged = {"adapters": adapters.collect_evidence(pipe, options.adapters), "memory": memory.collect_evidence(pipe)}
     return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)
+
+
+def _check_device(requested: str, device: str) -> None:
+    """Raises RunError if this torch cannot use the device."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError(f"device={requested}: torch {torch.__version__} finds no CUDA device; use device=cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise RunError(f"device={requested}: this torch has no MPS; use device=cpu")
