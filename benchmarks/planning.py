@@ -93,9 +93,9 @@ def ours(jobs: int, folder: Path) -> None:
     """Plans all jobs and asks which are done: the first, whose record lies everywhere."""
     from wavespeed_runner.config.arguments import parse_arguments
     from wavespeed_runner.sweeps.folder import SweepFolder
-    from wavespeed_runner.sweeps.jobs import jobs_of
+    from wavespeed_runner.sweeps.jobs import plan_jobs
 
-    planned = jobs_of(parse_arguments(overrides(jobs, folder)))
+    planned = plan_jobs(parse_arguments(overrides(jobs, folder)))
     sweep = SweepFolder(path=folder / "sweep")
     done = [job.number for job in planned if sweep.is_done(job)]
     assert len(planned) == jobs and done == [0], done

@@ -202,7 +202,7 @@ def test_a_fault_of_ours_is_one_line_too(command: CommandLine, monkeypatch: pyte
     def fault(args: object) -> None:
         raise ZeroDivisionError("of ours")
 
-    monkeypatch.setattr(jobs, "jobs_of", fault)
+    monkeypatch.setattr(jobs, "plan_jobs", fault)
     assert command() == (1, "", "error: ZeroDivisionError: of ours; set HYDRA_FULL_ERROR=1 for the traceback\n")
 
 

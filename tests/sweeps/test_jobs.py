@@ -10,7 +10,7 @@ from tests.command_line import TINY, CommandLine
 from wavespeed_runner.config.arguments import parse_arguments
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.errors import ConfigError, Unfit
-from wavespeed_runner.sweeps.jobs import Job, jobs_of, plan_again
+from wavespeed_runner.sweeps.jobs import Job, plan_job_again, plan_jobs
 
 PAIRED = "steps: 6\npoints: [{steps: 4, cache: none}, {cache: fbcache, cache.residual_diff_threshold: 0.1}]\n"
 
@@ -24,7 +24,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 def jobs(command: CommandLine, *arguments: str) -> list[Job]:
-    return jobs_of(parse_arguments(["--config-dir", str(command.configs), *TINY, *arguments]))
+    return plan_jobs(parse_arguments(["--config-dir", str(command.configs), *TINY, *arguments]))
 
 
 def told(jobs: list[Job]) -> list[str]:
@@ -97,7 +97,7 @@ def test_points_leave_no_trace_in_their_jobs(command: CommandLine) -> None:
 
 
 REFUSED = [
-    (["experiment=paired"], "points: 2 jobs; add -m to run each, or points=null for none of them"),
+    (["experiment=paired"], "points: 2 jobs; add -m to run each, or points=null to disable them"),
     (["points=[{steps: 3}]"], "points: 1 jobs; add -m"),
     (["points=3"], "points=3: a list of mappings is needed"),
     (["-m", "points=[{outputs: x}]"], "points[0].outputs: a point may not set it"),
@@ -163,7 +163,7 @@ def test_a_wrong_job_is_named(command: CommandLine) -> None:
 
 def test_a_sweep_of_which_nothing_is_left_is_refused(command: CommandLine) -> None:
     with pytest.raises(
-        ConfigError, match=r"^steps=0: at least 1.*\(of 2 jobs none is left; this is what refuses the first\)$"
+        ConfigError, match=r"^steps=0: at least 1.*\(all 2 jobs are refused; this is the reason for the first\)$"
     ):
         jobs(command, "-m", "steps=0,-1")
 
@@ -190,11 +190,11 @@ def test_a_job_can_be_planned_again_elsewhere(command: CommandLine) -> None:
     # Which only a command line may name.
     typed = ["prompts=file", f"prompts.path={command.configs}/mine.txt", "experiment=paired"]
     first = jobs(command, "-m", *typed)[1]
-    again = plan_again(1, str(command.configs), first.overrides, [*TINY, *typed]).plan
+    again = plan_job_again(1, str(command.configs), first.overrides, [*TINY, *typed]).plan
     assert first.plan is not None and again is not None
     assert (again.identity, again.asked) == (first.plan.identity, first.plan.asked)
     with pytest.raises(ConfigError, match=r"prompts\.path="):
-        plan_again(1, str(command.configs), first.overrides, TINY)
+        plan_job_again(1, str(command.configs), first.overrides, TINY)
 
 
 def test_what_only_says_where_and_whether_is_not_in_the_identity(command: CommandLine) -> None:

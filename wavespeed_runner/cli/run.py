@@ -43,9 +43,9 @@ def main(arguments: list[str]) -> int:
     if any(getattr(args, flag) for flag in SHOW_ONLY):
         return _show_by_hydra(args)
 
-    from ..sweeps.jobs import jobs_of
+    from ..sweeps.jobs import plan_jobs
 
-    jobs = jobs_of(args)
+    jobs = plan_jobs(args)
     if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
         return _print_plans(args, jobs)
 

@@ -1,11 +1,12 @@
-"""The jobs of a command, each with its plan, or the rule's reason why it is left out. Nothing runs, no torch.
+"""Plans the jobs of a command: each with its plan, or with the reason why it is skipped. Nothing runs, no torch.
 
-What is wrong with the command itself (a key, an option, a type, a missing file, something that a config may not set)
-is an error before anything runs. What a rule refuses of one combination is no reason to give up the others.
+A wrong command (a key, an option, a type, a missing file, something that a config may not set) is an error before
+anything runs. A combination that a rule refuses is skipped, and the others run.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +15,16 @@ from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key,
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
-from . import points
+from .points import resolve_points, to_overrides
 
-OF_SWEEPS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
-"""Overrides that mean nothing to a single run."""
+SWEEPS_ONLY = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
+"""Overrides without a meaning for a single run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
+    """One run of a sweep, or the only one of a command."""
+
     number: int
     """Position in the sweep as written, from 0; also the name of its folder."""
     overrides: list[str]
@@ -34,80 +37,84 @@ class Job:
     """The whole config, Hydra's node included, as it was checked. Jobs share what is the same in them."""
 
 
-def jobs_of(args: Any) -> list[Job]:
-    """All jobs of a command, one for a single run.
+def plan_jobs(args: Namespace) -> list[Job]:
+    """Plans all jobs of a command; a single run is one job.
 
     Args:
-        args: Hydra's parsed arguments, as `cli.parse` gives them.
+        args: the parsed arguments: `overrides`, `config_dir`, `multirun`.
 
     Raises:
-        ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or no job is left; one of
-            `messages.EXPLAINED`.
+        ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or a rule refuses every
+            job; any of `error_messages.EXPLAINED`.
     """
     with composer(args.config_dir):
-        if not asks_for_sweep(args):
-            return [Job(number=0, overrides=list(args.overrides), plan=_single(list(args.overrides)))]
-        lists, given = _overrides(args.overrides)
-        jobs = [_job(number, lists, args.overrides, given) for number in range(len(lists))]
+        if not is_sweep_command(args):
+            return [Job(number=0, overrides=list(args.overrides), plan=_plan_single_run(list(args.overrides)))]
+        lists, points = _read_job_overrides(args.overrides)
+        jobs = [_plan_job(number, lists, args.overrides, points) for number in range(len(lists))]
     if all(job.plan is None for job in jobs):
-        which = f" (of {len(jobs)} jobs none is left; this is what refuses the first)" if len(jobs) > 1 else ""
+        which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 
 
-def asks_for_sweep(args: Any) -> bool:
-    """Whether there are several jobs: `-m`, or the config's own `hydra.mode`. Inside `composer` only."""
+def is_sweep_command(args: Namespace) -> bool:
+    """Whether the command has several jobs: by `-m`, or by `hydra.mode` in the config. Inside `composer` only."""
     return bool(args.multirun) or (any("hydra.mode" in o for o in args.overrides) and is_sweep(args.overrides))
 
 
-def plan_again(number: int, config_dir: str | None, overrides: list[str], command: Iterable[str]) -> Job:
-    """One job of a sweep, planned anew, for example in another process.
+def plan_job_again(number: int, config_dir: str | None, overrides: list[str], command: Iterable[str]) -> Job:
+    """Plans one job of a sweep anew, as another process does.
 
     Args:
-        overrides: the job's.
-        command: the overrides of the sweep's command, of which some are the job's: those may name any file.
+        number: of the job.
+        config_dir: the command's `--config-dir`.
+        overrides: of the job.
+        command: the overrides of the sweep's command. Those of them that are the job's may name any file.
 
     Raises:
-        as `jobs_of`.
+        ConfigError, HydraException, OmegaConfBaseException, YAMLError: as `plan_jobs`.
     """
     with composer(config_dir):
-        whole = compose_whole(overrides, typed_among(overrides, command))
+        whole = compose_whole(overrides, _keep_typed(overrides, command))
         plan = build_plan(drop_hydra_keys(whole))
     return Job(number=number, overrides=overrides, plan=plan, composed=whole)
 
 
-def typed_among(job: list[str], command: Iterable[str]) -> list[str]:
-    """Those overrides of a job whose key stood on the command line; the others came from a file."""
+def _keep_typed(job: list[str], command: Iterable[str]) -> list[str]:
+    """The overrides of a job whose key was typed on the command line; the others come from a file."""
     keys = {find_key(override) for override in command}
     return [override for override in job if find_key(override) in keys]
 
 
-def _overrides(command: list[str]) -> tuple[list[list[str]], Any]:
-    """The overrides of each job, points varying slowest, then `hydra.sweeper.params`, then what was typed; and the
-    `points` that files gave."""
-    swept_by_file, jobs, given = read_sweep(command)
+def _read_job_overrides(command: list[str]) -> tuple[list[list[str]], Any]:
+    """The overrides of each job, and the `points` from files.
+
+    Points vary slowest, then `hydra.sweeper.params`, then what was typed.
+    """
+    swept_by_file, jobs, points = read_sweep(command)
     typed = {find_key(override) for override in command}
-    paired = points.checked(given, {find_key(key) for key in swept_by_file}, typed)
-    return [[*point, *job] for point in map(points.as_overrides, paired) for job in jobs], given
+    resolved = resolve_points(points, {find_key(key) for key in swept_by_file}, typed)
+    return [[*point, *job] for point in map(to_overrides, resolved) for job in jobs], points
 
 
-def _single(overrides: list[str]) -> Plan:
+def _plan_single_run(overrides: list[str]) -> Plan:
     whole = compose_whole(overrides, overrides)
-    if alone := next((o for o in overrides if find_key(o).startswith(OF_SWEEPS)), None):
-        raise ConfigError(f"{alone}: only for a sweep; add -m, or leave it out")
+    if override := next((o for o in overrides if find_key(o).startswith(SWEEPS_ONLY)), None):
+        raise ConfigError(f"{override}: only for a sweep; add -m, or leave it out")
     if params := (whole["hydra"]["sweeper"].get("params") or {}):
         raise ConfigError(f"hydra.sweeper.params: several jobs ({', '.join(params)}); add -m to run each")
     if whole.get("points") is not None:
-        count = len(points.checked(whole["points"], (), ()))
-        raise ConfigError(f"points: {count} jobs; add -m to run each, or points=null for none of them")
+        count = len(resolve_points(whole["points"], (), ()))
+        raise ConfigError(f"points: {count} jobs; add -m to run each, or points=null to disable them")
     return build_plan(drop_hydra_keys(whole))
 
 
-def _job(number: int, lists: list[list[str]], command: list[str], given: Any) -> Job:
+def _plan_job(number: int, lists: list[list[str]], command: list[str], points: Any) -> Job:
     overrides = lists[number]
     try:
-        whole = compose_whole(overrides, typed_among(overrides, command))
-        if whole.get("points") not in (None, given) and not any(find_key(override) == "points" for override in command):
+        whole = compose_whole(overrides, _keep_typed(overrides, command))
+        if whole.get("points") not in (None, points) and not any(find_key(o) == "points" for o in command):
             raise ConfigError("points: they cannot come from an option that is swept over; sweep without it, or alone")
         return Job(number=number, overrides=overrides, plan=build_plan(drop_hydra_keys(whole)), composed=whole)
     except Unfit as error:

@@ -2,8 +2,8 @@
 
     points: [{steps: 8, cache: none}, {cache: fbcache, cache.residual_diff_threshold: 0.1}]
 
-A mapping's keys are overrides as they are typed on a command line, its values are data: a text with commas or braces
-is that text, and never a sweep.
+The keys of a mapping are written as on a command line. Its values are data: a text with commas or braces is just that
+text, never a sweep.
 """
 
 from __future__ import annotations
@@ -21,29 +21,32 @@ from ..errors import ConfigError
 SHAPE = "a list of mappings is needed, one a job: points=[{steps: 8, cache: none}, {cache: fbcache}]"
 
 
-def checked(points: Any, swept_by_file: Collection[str], typed: Collection[str]) -> list[dict[str, Any]]:
-    """The points less what the command line gives, each once; [{}] for none at all.
+def resolve_points(points: Any, swept_by_file: Collection[str], typed: Collection[str]) -> list[dict[str, Any]]:
+    """Checks the points and removes the keys that the command line sets; points that become identical are kept once.
 
     Args:
-        points: the composed config's, plain data.
+        points: of the composed config, plain data.
         swept_by_file: keys of `hydra.sweeper.params`.
-        typed: keys that stand on the command line, which win.
+        typed: keys on the command line, which win.
+
+    Returns:
+        The points; [{}] where the config has none.
 
     Raises:
-        ConfigError: no list of mappings, a key that only the command line may set, or one that is swept too.
+        ConfigError: not a list of mappings, a key that only the command line may set, or one that is also swept over.
     """
     if points is None:
         return [{}]
     if not isinstance(points, list) or not points or not all(isinstance(p, dict) and p for p in points):
-        raise ConfigError(f"points={points}: {SHAPE}; points=null for none")
-    found: dict[str, dict[str, Any]] = {}
+        raise ConfigError(f"points={points}: {SHAPE}; points=null disables them")
+    resolved: dict[str, dict[str, Any]] = {}
     for index, point in enumerate(points):
         for key in point:
             _refuse_key(str(key), f"points[{index}].{key}", set(swept_by_file) - set(typed))
         left = {key: value for key, value in point.items() if find_key(str(key)) not in typed}
-        # By their text: 1 and true are equal.
-        found.setdefault(repr(left), left)
-    return list(found.values())
+        # Compared as text: 1 and true are equal.
+        resolved.setdefault(repr(left), left)
+    return list(resolved.values())
 
 
 def _refuse_key(key: str, where: str, swept_by_file: Collection[str]) -> None:
@@ -53,45 +56,45 @@ def _refuse_key(key: str, where: str, swept_by_file: Collection[str]) -> None:
         raise ConfigError(f"{where}: hydra.sweeper.params sweeps over it too; keep one of them")
 
 
-def as_overrides(point: dict[str, Any]) -> list[str]:
-    """A point as Hydra's overrides.
+def to_overrides(point: dict[str, Any]) -> list[str]:
+    """Writes a point as Hydra overrides.
 
     Raises:
-        ConfigError: a key or a value that cannot be written so.
+        ConfigError: Hydra's grammar cannot express a key or a value.
     """
-    return [_as_override(str(key), value) for key, value in point.items()]
+    return [_to_override(str(key), value) for key, value in point.items()]
 
 
-def _as_override(key: str, value: Any) -> str:
-    """`KEY=VALUE` that Hydra reads as exactly this key and value: plain where that will do, else quoted."""
+def _to_override(key: str, value: Any) -> str:
+    """`KEY=VALUE` that Hydra reads as exactly this key and value; quoted only where that is needed."""
     if key.startswith("~") and value is None:
         candidates = [key]
     else:
-        candidates = [f"{key}={text}" for text in ([value] if isinstance(value, str) else []) + [_quoted(value)]]
+        candidates = [f"{key}={text}" for text in ([value] if isinstance(value, str) else []) + [_quote(value)]]
     for candidate in candidates:
         try:
             override = parse_override(candidate)
         except HydraException:
             continue
-        same = not override.is_sweep_override() and _same(override.value(), value)
+        same = not override.is_sweep_override() and _is_same(override.value(), value)
         if override.get_key_element() == key != "" and same and not is_reserved(override.key_or_group):
             return candidate
     raise ConfigError(f"points: {key}: {value!r}: no override can be written so; {SHAPE}")
 
 
-def _quoted(value: Any) -> str:
-    """Data in Hydra's grammar, every text in quotes."""
+def _quote(value: Any) -> str:
+    """Writes data in Hydra's grammar, with every text in quotes."""
     if value is None:
         return "null"
     if isinstance(value, str):
         return QuotedString(text=value, quote=Quote.single).with_quotes()
     if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
+        return f"[{','.join(map(_quote, value))}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{_quoted(one)}" for name, one in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{_quote(item)}" for name, item in value.items()) + "}"
     return str(value)
 
 
-def _same(read: Any, meant: Any) -> bool:
-    """Equal in type too: `1`, `1.0`, `true` and `'1'` are four values."""
-    return bool(read == meant) and repr(read) == repr(meant)
+def _is_same(parsed: Any, value: Any) -> bool:
+    """Whether two values and their types are equal: `1`, `1.0`, `true` and `'1'` are four values."""
+    return bool(parsed == value) and repr(parsed) == repr(value)

@@ -16,7 +16,7 @@ from ..config.compose import CONFIG_NAME, composer, find_key
 from ..errors import ConfigError
 from ..storage.atomic import write_text
 from .folder import SweepFolder, describe, opened
-from .jobs import Job, asks_for_sweep
+from .jobs import Job, is_sweep_command
 from .progress import Progress
 from .status import Outcome
 
@@ -40,7 +40,7 @@ def run_sweep(args: Any, jobs: list[Job]) -> bool | None:
         KeyboardInterrupt: after the record of the interrupted job is written, and the table printed.
     """
     with composer(args.config_dir):
-        if not asks_for_sweep(args):
+        if not is_sweep_command(args):
             return None
         config = sweep_config(args.overrides)
         launcher = _launcher(config, jobs)
@@ -60,7 +60,7 @@ def check_sweep(args: Any, jobs: list[Job]) -> None:
         ConfigError
     """
     with composer(args.config_dir):
-        if asks_for_sweep(args):
+        if is_sweep_command(args):
             _launcher(sweep_config(args.overrides), jobs)
 
 

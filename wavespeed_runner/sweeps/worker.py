@@ -22,7 +22,7 @@ from ..errors import ConfigError, format_error
 from ..execution.executor import Memory
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from .folder import SweepFolder
-from .jobs import Job, plan_again
+from .jobs import Job, plan_job_again
 
 PARENT = "WAVESPEED_RUNNER_PARENT"
 """The process without which this one has no business: set by a launcher that waits for it."""
@@ -141,7 +141,7 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
     if found.status == "completed" and found.identity == wanted["identity"]:
         return DONE
     os.chdir(about["cwd"])  # paths in overrides are relative to where the command was typed
-    job = plan_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
+    job = plan_job_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
     plan, elsewhere = job.plan, os.environ.pop(ELSEWHERE, "")
     assert plan is not None
     if elsewhere and digest_software() == about["software"] and plan.asked == wanted["asked"]:

@@ -20,7 +20,7 @@ from ..planning.graph import Graph, Node
 from ..planning.store_keys import compute_keys
 from ..registry import find_implementation
 from ..stages.denoise import denoise
-from ..sweeps.jobs import jobs_of
+from ..sweeps.jobs import plan_jobs
 
 if TYPE_CHECKING:
     from ..artifacts import Latents
@@ -41,7 +41,7 @@ def plan_uncached_runs(args: Namespace) -> Plan:
     """
     if not any(override.lstrip("+").partition("=")[0] in PROMPTS for override in args.overrides):
         args = Namespace(**{**vars(args), "overrides": ["prompts=calibration", *args.overrides]})
-    jobs = jobs_of(args)
+    jobs = plan_jobs(args)
     plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
