@@ -30,11 +30,13 @@ class Pipeline:
     """A loaded diffusers pipeline. It exists only in the process and is never stored."""
 
     pipe: Any
+    """The diffusers pipeline."""
     model: Any
     """The `ModelConfig` that it was loaded from."""
     family: Any
     """The model's `models.family.Family`."""
     device: str
+    """The torch device that it computes on."""
     engaged: dict[str, Any] = field(default_factory=dict)
     """Evidence of the options that took effect on it, for the record's `engaged`."""
     warmed: dict[str, Any] = field(default_factory=dict)

@@ -107,7 +107,7 @@ def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def test_the_order_names_the_groups_that_exist() -> None:
     from wavespeed_runner.config.paths import list_groups
 
-    assert [step.group for step in ORDER] == ["adapters", "quant", "compile", "memory"]
+    assert [applied.group for applied in ORDER] == ["adapters", "quant", "compile", "memory"]
     assert {"adapters", "memory"} <= set(list_groups())
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
-    """One place in the order, and why it is there."""
+class AppliedGroup:
+    """A config group in the order, and why it has this place."""
 
     group: str
     """The config group that is applied."""
@@ -21,23 +21,23 @@ class Step:
 
 
 ORDER = (
-    Step(
+    AppliedGroup(
         group="adapters",
         why="torchao, PEFT and torch refuse to fuse a LoRA into quantized or 8-bit weights; a LoRA loaded after "
         "layerwise casting cannot be computed; loading or weighting one after compiling recompiles all its blocks",
         source="tests/accelerate/test_order.py",
     ),
-    Step(
+    AppliedGroup(
         group="quant",
         why="changing the weights of compiled blocks recompiles them",
         source="tests/accelerate/test_order.py",
     ),
-    Step(
+    AppliedGroup(
         group="compile",
         why="a block compiled after offloading contains the hooks of group offloading, which break the full graph",
         source="tests/accelerate/test_order.py, https://github.com/huggingface/diffusers/pull/11605",
     ),
-    Step(
+    AppliedGroup(
         group="memory",
         why="last, because it moves and casts the results of all the others",
         source="tests/accelerate/test_order.py",

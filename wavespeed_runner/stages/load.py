@@ -72,9 +72,9 @@ def load(options: LoadOptions) -> Pipeline:
         "adapters": lambda pipe: adapters.apply_adapters(pipe, options.adapters),
         "memory": lambda pipe: memory.apply_memory(pipe, settings, device, dtype),
     }
-    for step in ORDER:
-        if step.group in apply_group:
-            pipe = apply_group[step.group](pipe)
+    for applied in ORDER:
+        if applied.group in apply_group:
+            pipe = apply_group[applied.group](pipe)
     engaged = {"adapters": adapters.collect_evidence(pipe, options.adapters), "memory": memory.collect_evidence(pipe)}
     return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)
 
