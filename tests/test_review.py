@@ -17,8 +17,8 @@ from wavespeed_runner.config.paths import PACKAGE
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.execution.runner import run_plan
-from wavespeed_runner.models.weights.checkpoint import inspect
-from wavespeed_runner.models.weights.pretrained import completed_from, load
+from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
+from wavespeed_runner.models.weights.pretrained import find_component_source, load
 from wavespeed_runner.planning.plan import Plan, build_plan
 from wavespeed_runner.registry import find_implementation
 
@@ -109,7 +109,7 @@ def test_weights_that_are_only_there_in_half_precision(tmp_path: Path, planned: 
     pipe = load(family, model, "cpu")
     pipe.save_pretrained(tmp_path, variant="fp16")
     with pytest.raises(ConfigError, match=r"holds only .*fp16\.safetensors; model\.weights=fp16 takes them"):
-        inspect(str(tmp_path))
+        inspect_checkpoint(str(tmp_path))
     pretrained = replace(model, init=Init.pretrained, repo=str(tmp_path), weights="fp16")
     again = load(family, pretrained, "cpu")
     for name in ("transformer", "text_encoder", "text_encoder_2", "vae"):
@@ -122,16 +122,16 @@ def test_parts_that_nobody_loads_are_not_looked_for(tmp_path: Path) -> None:
         '{"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}'
     )
     with pytest.raises(ConfigError, match="'safety_checker' is named"):
-        inspect(str(tmp_path))
-    inspect(str(tmp_path), without=["safety_checker"])
+        inspect_checkpoint(str(tmp_path))
+    inspect_checkpoint(str(tmp_path), without=["safety_checker"])
 
 
 def test_what_completes_a_single_file_is_part_of_what_it_is(planned: Planned, tmp_path: Path) -> None:
     model = replace(planned().config.model, init=Init.pretrained, repo=str(tmp_path / "x.safetensors"))
     family = find_implementation("model", model)
-    assert completed_from(family, model) == "black-forest-labs/FLUX.1-dev"
-    assert completed_from(family, replace(model, components="a/b")) == "a/b"
-    assert completed_from(family, replace(model, repo="a/b")) is None
+    assert find_component_source(family, model) == "black-forest-labs/FLUX.1-dev"
+    assert find_component_source(family, replace(model, components="a/b")) == "a/b"
+    assert find_component_source(family, replace(model, repo="a/b")) is None
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_tiny_autoencoder_has_no_tiles() -> None:
 
 
 def test_a_class_that_the_installed_diffusers_lacks_is_one_line() -> None:
-    from wavespeed_runner.models.weights.hub import diffusers_class
+    from wavespeed_runner.models.weights.hub import get_diffusers_class
 
     with pytest.raises(RunError, match=r"diffusers [\d.]+ has no NoSuchPipeline; a newer one is needed"):
-        diffusers_class("NoSuchPipeline")
+        get_diffusers_class("NoSuchPipeline")

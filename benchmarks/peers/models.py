@@ -49,10 +49,10 @@ class Model:
         """Final latents, as the pipeline returns them."""
         import torch
 
-        from wavespeed_runner.models.family import Wanted
+        from wavespeed_runner.models.family import CallInputs
         from wavespeed_runner.models.pipeline_call import denoise
 
-        wanted = Wanted(
+        wanted = CallInputs(
             steps=steps,
             guidance_scale=self.config.guidance_scale,
             width=self.config.width,

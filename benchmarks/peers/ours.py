@@ -79,20 +79,20 @@ def engine(pipe: Any, model: Model, *, overrides: list[str]) -> Iterator[None]:
 def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[None]:
     """A strategy attached for each call of the pipeline, as the denoising stage does it."""
     from wavespeed_runner.caching import attach_strategy
-    from wavespeed_runner.models.family import Wanted
-    from wavespeed_runner.models.pipeline_call import watched
+    from wavespeed_runner.models.family import CallInputs
+    from wavespeed_runner.models.pipeline_call import watch_steps
     from wavespeed_runner.stages.generate import build_generation_info
 
     size = {"width": model.config.width, "height": model.config.height}
     run = build_generation_info(
-        pipe, model.family, Wanted(steps=model.steps, guidance_scale=None, generator=None, **size), 1
+        pipe, model.family, CallInputs(steps=model.steps, guidance_scale=None, generator=None, **size), 1
     )
     plain = type(pipe).__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         with (
             attach_strategy([model.denoiser(self)], model.family.blocks, cache, run, observer=observer) as trace,
-            watched(self.scheduler, kwargs["generator"], trace.end_step),
+            watch_steps(self.scheduler, kwargs["generator"], trace.end_step),
         ):
             return plain(self, *args, **kwargs)
 

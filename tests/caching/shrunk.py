@@ -12,7 +12,7 @@ from tests.models.shipped import config_of
 from tests.models.staged import encoded, latents
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
-from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 
@@ -27,11 +27,11 @@ class Shrunk:
         self.family = find_implementation("model", self.model)
         self.pipe = load(self.family, self.model, "cpu")
         task = next(iter(self.family.tasks))
-        scale = self.model.guidance_scale if guided else self.family.unguided
+        scale = self.model.guidance_scale if guided else self.family.unguided_scale
         size = {"width": self.family.tiny_size, "height": self.family.tiny_size}
         size |= {"num_frames": self.family.tiny_frames} if self.family.kind == "video" else {}
         self.wanted: dict[str, Any] = {"task": task, "steps": steps, "guidance_scale": scale, **size}
-        self.called = for_task(self.pipe, self.family, task)
+        self.called = get_task_pipeline(self.pipe, self.family, task)
         self.denoiser = getattr(self.called, self.family.denoiser)
         self.embeddings = encoded(self.family, self.pipe, self.model, SAMPLE, scale)
 

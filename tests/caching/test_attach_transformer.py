@@ -78,9 +78,9 @@ def tiny(request: pytest.FixtureRequest) -> TinyModel:
 
 
 def fitting(tiny: TinyModel, cache: CacheConfig) -> CacheConfig:
-    if cache.tail_blocks and not tiny.blocks.tail:
+    if cache.tail_blocks and not tiny.blocks.supports_tail_blocks:
         pytest.skip("no tail: the denoiser counts its blocks")
-    if cache.signal.name == "modulated_input" and tiny.blocks.modulated is None:
+    if cache.signal.name == "modulated_input" and tiny.blocks.modulated_input is None:
         pytest.skip("no modulated input")
     return cache
 
@@ -193,7 +193,7 @@ def test_taking_a_strategy_off_leaves_the_model_as_it_was(tiny: TinyModel) -> No
 def test_a_tail_would_be_wrong_where_the_denoiser_counts_its_blocks(name: str) -> None:
     """What `Blocks.tail` is for."""
     tiny = tiny_model(name)
-    assert not tiny.blocks.tail
+    assert not tiny.blocks.supports_tail_blocks
     with on(tiny, EAGER["residual, tail"]) as trace:
         (computed,) = tiny.calls[0].again()
         trace.end_step()

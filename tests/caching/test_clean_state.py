@@ -92,7 +92,7 @@ class Model:
     def fits(self, setting: str) -> bool:
         given = SETTINGS[setting]
         return ("strength" not in given or "image_to_image" in self.family.tasks) and (
-            "batch_size" not in given or self.family.batches
+            "batch_size" not in given or self.family.supports_batches
         )
 
     def run(

@@ -15,7 +15,7 @@ from tests.models.staged import encoded, latents
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.family import Blocks, Family
-from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 
@@ -70,7 +70,7 @@ class TinyModel:
         self.blocks: Blocks = self.family.blocks
         self.pipe = load(self.family, self.config, "cpu")
         self.task = next(iter(self.family.tasks))
-        called = for_task(self.pipe, self.family, self.task)
+        called = get_task_pipeline(self.pipe, self.family, self.task)
         names = [name for name in (self.family.denoiser, self.family.denoiser_2) if name]
         self.denoisers = [getattr(called, name) for name in names]
         for denoiser in self.denoisers:

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from wavespeed_runner.models.family import Family, Wanted
-from wavespeed_runner.models.pipeline_call import denoise, for_task, watched
+from wavespeed_runner.models.family import CallInputs, Family
+from wavespeed_runner.models.pipeline_call import denoise, get_task_pipeline, watch_steps
 
 
 def latents(
@@ -22,13 +22,13 @@ def latents(
     on_step: Callable[[], None] = lambda: None,
     **wanted: Any,
 ) -> dict[str, Any]:
-    """What `Family.outputs` gives. wanted: values of `Wanted`; the rest is the model's own."""
+    """What `Family.read_outputs` gives. wanted: values of `CallInputs`; the rest is the model's own."""
     generator = torch.Generator().manual_seed(seed)
     own = {"task": next(iter(family.tasks)), "steps": model.steps, "guidance_scale": model.guidance_scale}
     size = {"width": model.width, "height": model.height, "num_frames": model.num_frames}
-    call = Wanted(generator=generator, **{**own, **size, **wanted})
-    called = for_task(pipe, family, call.task)
-    with torch.inference_mode(), watched(called.scheduler, generator, on_step):
+    call = CallInputs(generator=generator, **{**own, **size, **wanted})
+    called = get_task_pipeline(pipe, family, call.task)
+    with torch.inference_mode(), watch_steps(called.scheduler, generator, on_step):
         return denoise(family, called, model, embeddings, call)
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.weights.checkpoint import UNKNOWN, flaw, identity, inspect
+from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
+from wavespeed_runner.models.weights.identity import UNKNOWN, identify_weights
+from wavespeed_runner.models.weights.safetensors_file import find_damage
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -35,7 +37,7 @@ def place(tmp_path_factory):
 
 def wrong_with(place, content: bytes):
     place.write_bytes(content)
-    return flaw(place)
+    return find_damage(place)
 
 
 def with_header(header: dict, data: bytes = WHOLE[HEADER:]) -> bytes:
@@ -46,7 +48,7 @@ def with_header(header: dict, data: bytes = WHOLE[HEADER:]) -> bytes:
 def test_sound_files_pass(place):
     assert wrong_with(place, WHOLE) is None
     assert wrong_with(place, save({})) is None
-    inspect(str(place))
+    inspect_checkpoint(str(place))
 
 
 @given(st.integers(0, len(WHOLE) - 1))
@@ -97,13 +99,13 @@ def test_malformed_entries_are_found(place, entry):
 def test_a_damaged_file_is_named_with_the_way_out(place):
     place.write_bytes(WHOLE[:-1])
     with pytest.raises(ConfigError, match=r"model\.repo=.*model\.safetensors is damaged: .*download or copy it again"):
-        inspect(str(place))
+        inspect_checkpoint(str(place))
 
 
 @pytest.mark.parametrize("repo", ["black-forest-labs/FLUX.1-dev", "a/b", "A_1/b.c-d_e"])
 def test_hub_ids_pass(repo):
-    inspect(repo)
-    inspect(repo, revision="main")
+    inspect_checkpoint(repo)
+    inspect_checkpoint(repo, revision="main")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_hub_ids_pass(repo):
 )
 def test_anything_else_is_refused_in_one_line(repo):
     with pytest.raises(ConfigError) as caught:
-        inspect(repo)
+        inspect_checkpoint(repo)
     assert repo in str(caught.value)
 
 
@@ -125,17 +127,17 @@ def test_pickles_are_refused_with_the_way_out(tmp_path, suffix):
     file.write_bytes(b"\x80\x04.")
     for repo in (file, tmp_path):
         with pytest.raises(ConfigError, match=r"refused.*save_pretrained"):
-            inspect(str(repo))
+            inspect_checkpoint(str(repo))
 
 
 def test_other_files_and_local_revisions_are_refused(tmp_path, tiny_folder):
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ConfigError, match=r"no \.safetensors file"):
-        inspect(str(tmp_path / "model.gguf"))
+    with pytest.raises(ConfigError, match=r"not a \.safetensors file"):
+        inspect_checkpoint(str(tmp_path / "model.gguf"))
     with pytest.raises(ConfigError, match=r"model_index\.json"):
-        inspect(str(tmp_path))
+        inspect_checkpoint(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.revision=main"):
-        inspect(str(tiny_folder), revision="main")
+        inspect_checkpoint(str(tiny_folder), revision="main")
 
 
 def _pickled(folder):
@@ -172,12 +174,12 @@ def _foreign_code(folder):
 def test_folders(tiny_folder, tmp_path, harm, says):
     folder = tmp_path / "flux"
     shutil.copytree(tiny_folder, folder)
-    inspect(str(folder))
+    inspect_checkpoint(str(folder))
     harm(folder)
     if says is None:  # a pickle beside sound safetensors is never opened
-        return inspect(str(folder))
+        return inspect_checkpoint(str(folder))
     with pytest.raises(ConfigError, match=says):
-        inspect(str(folder))
+        inspect_checkpoint(str(folder))
 
 
 def test_identity_follows_the_content_and_not_the_place(tiny_folder, tmp_path):
@@ -186,22 +188,22 @@ def test_identity_follows_the_content_and_not_the_place(tiny_folder, tmp_path):
     (copy / ".cache").mkdir()
     (copy / ".cache" / "note").write_text("not a weight")
     (copy / "README.md").write_text("not a weight either")
-    before = identity(str(tiny_folder), None)
-    assert before == identity(str(copy), None) == identity(f"{copy}/", None)
+    before = identify_weights(str(tiny_folder), None)
+    assert before == identify_weights(str(copy), None) == identify_weights(f"{copy}/", None)
     file = copy / "vae" / "diffusion_pytorch_model.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert identity(str(copy), None) != before
+    assert identify_weights(str(copy), None) != before
 
 
 def test_identity_follows_the_chat_template(tiny_folder, tmp_path):
     """It decides what a language model reads."""
     copy = tmp_path / "elsewhere"
     shutil.copytree(tiny_folder, copy)
-    before = identity(str(copy), None)
+    before = identify_weights(str(copy), None)
     (copy / "tokenizer" / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
-    assert identity(str(copy), None) != before
+    assert identify_weights(str(copy), None) != before
 
 
 def test_identity_of_a_large_file_takes_a_moment(tmp_path):
@@ -212,30 +214,32 @@ def test_identity_of_a_large_file_takes_a_moment(tmp_path):
     file.write_bytes(len(header).to_bytes(8, "little") + header)
     os.truncate(file, 8 + len(header) + size)
     began = time.perf_counter()
-    inspect(str(file))
-    before = identity(str(file), None)
+    inspect_checkpoint(str(file))
+    before = identify_weights(str(file), None)
     assert time.perf_counter() - began < 1
     for position in (9, file.stat().st_size - 1):
         with file.open("r+b") as stream:
             stream.seek(position)
             stream.write(b"Z")
-        after = identity(str(file), None)
+        after = identify_weights(str(file), None)
         assert after != before
         before = after
 
 
 def test_identity_on_the_hub_names_the_cached_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert identity("a/b", None) == identity("a/b", "main") == f"hub:a/b@not downloaded before {UNKNOWN}"
+    assert (
+        identify_weights("a/b", None) == identify_weights("a/b", "main") == f"hub:a/b@not downloaded before {UNKNOWN}"
+    )
     refs = tmp_path / "models--a--b" / "refs"
     (refs / "refs" / "pr").mkdir(parents=True)
     (refs / "main").write_text("0123456789abcdef" * 2 + "01234567\n")
     (refs / "refs" / "pr" / "1").write_text("f" * 40)
     (tmp_path / "secret").write_text("e" * 40)
-    assert identity("a/b", None) == "hub:a/b@" + "0123456789abcdef" * 2 + "01234567"
-    assert identity("a/b", "refs/pr/1").endswith("f" * 40)
-    assert identity("a/b", "a" * 40) == "hub:a/b@" + "a" * 40
-    assert UNKNOWN in identity("a/b", "../../secret")
+    assert identify_weights("a/b", None) == "hub:a/b@" + "0123456789abcdef" * 2 + "01234567"
+    assert identify_weights("a/b", "refs/pr/1").endswith("f" * 40)
+    assert identify_weights("a/b", "a" * 40) == "hub:a/b@" + "a" * 40
+    assert UNKNOWN in identify_weights("a/b", "../../secret")
 
 
 def test_light():

@@ -15,7 +15,7 @@ from tests.models.shipped import MODELS, config_of
 from tests.models.staged import staged
 from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
-from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 
@@ -60,7 +60,7 @@ def theirs(
     latent: bool = False,
 ) -> Any:
     """What diffusers' own call makes: uint8 pixels, or latents. given: sizes, images, strength."""
-    called = for_task(pipe, family, task)
+    called = get_task_pipeline(pipe, family, task)
     call = {**given, **CALLS[config.name](config, task)}
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
     accepted = signature(called.__call__).parameters

@@ -20,7 +20,7 @@ from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import flux
 from wavespeed_runner.models.families.flux import FLUX, TINY, FluxConfig, encode
-from wavespeed_runner.models.weights.hub import explained, loading_error
+from wavespeed_runner.models.weights.hub import explain_loading_error, explain_loading_errors
 from wavespeed_runner.models.weights.pretrained import load
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -257,14 +257,14 @@ def test_loading_errors_are_one_line_with_a_way_out(error, says):
     wrapped = OSError("could not load")
     wrapped.__cause__ = error()
     for raised in (error(), wrapped):
-        text = str(loading_error(raised, "a/b", "v9"))
+        text = str(explain_loading_error(raised, "a/b", "v9"))
         assert text.startswith("model.repo=a/b") and "model.init=tiny" in text and "\n" not in text
-    with pytest.raises(RunError, match=says), explained("a/b", "v9"):
+    with pytest.raises(RunError, match=says), explain_loading_errors("a/b", "v9"):
         raise error()
 
 
 def test_lack_of_memory_is_not_called_a_loading_error():
-    with pytest.raises(torch.OutOfMemoryError), explained("a/b"):
+    with pytest.raises(torch.OutOfMemoryError), explain_loading_errors("a/b"):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 

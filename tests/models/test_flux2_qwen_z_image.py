@@ -112,7 +112,7 @@ def test_z_image_is_guided_by_any_scale_above_zero(scale: float) -> None:
 @pytest.mark.parametrize("name", ["flux2_klein_base", "qwen_image", "z_image"])
 def test_the_negative_prompt_is_encoded_only_where_it_acts(name: str) -> None:
     family, config, pipe = tiny(name)
-    off = family.unguided
+    off = family.unguided_scale
     assert not [key for key in family.encode(pipe, config, SAMPLE, off) if key.startswith("negative")]
     assert [key for key in family.encode(pipe, config, SAMPLE, off + 0.5) if key.startswith("negative")]
 
@@ -143,13 +143,13 @@ def test_unpacked_qwen_latents_are_where_image_to_image_takes_them() -> None:
     family, config, pipe = tiny("qwen_image")
     grid = torch.randn(2, 16, 8, 12, generator=torch.Generator().manual_seed(1))
     packed = pipe._pack_latents(grid[:, None], 2, 16, 8, 12)
-    assert torch.equal(family.unpacked(pipe, packed, width=96, height=64), grid)
+    assert torch.equal(family.unpack_latents(pipe, packed, width=96, height=64), grid)
     embeddings = family.encode(pipe, config, SAMPLE, None)
     start = {"task": "image_to_image", "image": grid[:1], "width": 96, "height": 64}
     barely = latents(family, pipe, config, embeddings, steps=50, guidance_scale=None, strength=0.02, **start)
     # One step at noise level 0.02: what comes out is what went in, and not an image that was resized.
     torch.testing.assert_close(
-        family.unpacked(pipe, barely["latents"], width=96, height=64), grid[:1], rtol=0, atol=0.2
+        family.unpack_latents(pipe, barely["latents"], width=96, height=64), grid[:1], rtol=0, atol=0.2
     )
 
 

@@ -113,10 +113,11 @@ def test_models_made_here_leave_transformers_whole() -> None:
     """In a process of its own: what transformers imports while weights are laid out must not keep the functions that
     then stand in for torch's. It would leave buffers of models that are loaded later, Gemma's scale, without values."""
     program = """
-from wavespeed_runner.models.build import _module, random_module
-from wavespeed_runner.models.gemma import GEMMA2, TINY_GEMMA2
+from wavespeed_runner.models.weights.random_init import _build_module, build_random_module
+from wavespeed_runner.models.text.gemma import GEMMA2, TINY_GEMMA2
 import torch
-random_module(lambda: _module(GEMMA2[0], GEMMA2[1] | TINY_GEMMA2), seed=0, dtype=torch.float32, device="cpu")
+build = lambda: _build_module(GEMMA2[0], GEMMA2[1] | TINY_GEMMA2)
+build_random_module(build, seed=0, dtype=torch.float32, device="cpu")
 from transformers import initialization
 print(initialization.constant_(torch.zeros(3), 2.0).tolist())
 """

@@ -46,7 +46,7 @@ def made(family: Any, pipe: Any, config: Any) -> Any:
 
 def test_a_saved_folder(saved: tuple[Any, Any, Path, Any]) -> None:
     family, config, folder, expected = saved
-    read = replace(config, init=Init.pretrained, repo=str(folder), **dict.fromkeys(family.elsewhere))
+    read = replace(config, init=Init.pretrained, repo=str(folder), **dict.fromkeys(family.external_components))
     assert np.array_equal(made(family, load(family, read, "cpu"), config), expected)
 
 
@@ -54,7 +54,7 @@ def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]
     family, config, folder, expected = saved
     file = folder / family.denoiser / "diffusion_pytorch_model.safetensors"
     read = replace(config, init=Init.pretrained, repo=str(file), components=str(folder))
-    read = replace(read, **dict.fromkeys(family.elsewhere))
+    read = replace(read, **dict.fromkeys(family.external_components))
     if config.name in NO_SINGLE_FILE:
         with pytest.raises(RunError, match="diffusers reads no single file of a"):
             load(family, read, "cpu")

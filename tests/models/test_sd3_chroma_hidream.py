@@ -22,7 +22,8 @@ from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import sd3
 from wavespeed_runner.models.families.hidream import HIDREAM
 from wavespeed_runner.models.families.sd3 import Variant
-from wavespeed_runner.models.family import Wanted
+from wavespeed_runner.models.family import CallInputs
+from wavespeed_runner.models.weights import random_init
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import find_implementation
@@ -62,7 +63,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table = {"pos_embed_max_size": 64}  # computed for real also on the meta device, which takes seconds at full size
-    monkeypatch.setattr(sd3, "FULL", sd3.build.shrunk(sd3.FULL, transformer=table))
+    monkeypatch.setattr(sd3, "FULL", random_init.override_configs(sd3.FULL, transformer=table))
     monkeypatch.setattr(sd3, "MEDIUM", sd3.MEDIUM | table)
     config = config_of(f"model={name}", "model.init=random").model
     pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
@@ -136,7 +137,7 @@ def test_unpacked_latents_are_where_image_to_image_takes_them(name: str) -> None
     start = {"task": "image_to_image", "image": grid, "strength": 0.01, "width": 96, "height": 64}
     barely = latents(family, pipe, config, embeddings, steps=100, guidance_scale=None, **start)["latents"]
     # One step at noise level 0.03: what comes out is what went in, and not an image that was resized.
-    torch.testing.assert_close(family.unpacked(pipe, barely, width=96, height=64), grid, rtol=0, atol=0.3)
+    torch.testing.assert_close(family.unpack_latents(pipe, barely, width=96, height=64), grid, rtol=0, atol=0.3)
 
 
 SIZES = [(1024, 1024), (768, 1360), (1360, 768), (880, 1168), (1248, 832), (512, 512), (64, 48), (16, 16), (336, 1008)]
@@ -188,8 +189,8 @@ def test_hidream_puts_images_before_layers() -> None:
     family, config, pipe = tiny("hidream")
     embeddings = family.encode(pipe, config, SAMPLE, 2.0)
     assert {len(tensor) for tensor in embeddings.values()} == {1}
-    wanted = Wanted(steps=1, guidance_scale=2.0, generator=None, **SIZE)
-    given = family.arguments(config, embeddings, wanted)
+    wanted = CallInputs(steps=1, guidance_scale=2.0, generator=None, **SIZE)
+    given = family.build_arguments(config, embeddings, wanted)
     assert given["prompt_embeds_llama3"].shape == (2, 1, 128, 32)
 
 

@@ -31,7 +31,7 @@ class Tuned:
         self.family = find_implementation("model", self.config)
         self.pipe, self.folder = load(self.family, self.config, "cpu"), folder
         self.pipe.save_pretrained(folder)
-        self.parts = list(self.family.single_file)
+        self.parts = list(self.family.single_file_prefixes)
         generator = torch.Generator().manual_seed(1)
         for part in self.parts:
             for weight in getattr(self.pipe, part).parameters():

@@ -17,7 +17,7 @@ from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.families import sd, sdxl
-from wavespeed_runner.models.pipeline_call import for_task
+from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.weights import random_init
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
@@ -37,7 +37,7 @@ def tiny(name: str) -> tuple[Any, Any, Any]:
 def theirs(pipe: Any, family: Any, task: str = "text_to_image", **call: Any) -> Any:
     """uint8 images by one call of diffusers' pipeline."""
     given = {"prompt": SAMPLE.prompt, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(SAMPLE.seed)}
-    made = for_task(pipe, family, task)(**{**given, "output_type": "np", **call}).images
+    made = get_task_pipeline(pipe, family, task)(**{**given, "output_type": "np", **call}).images
     return (made * 255).round().astype("uint8")
 
 
@@ -111,14 +111,14 @@ def test_latents_can_be_started_from(name: str) -> None:
     family, config, pipe = tiny(name)
     embeddings = family.encode(pipe, config, SAMPLE, 5.0)
     first = latents(family, pipe, config, embeddings, guidance_scale=5.0, **SIZE)["latents"]
-    start = family.unpacked(pipe, first, width=64, height=64)
+    start = family.unpack_latents(pipe, first, width=64, height=64)
     again: dict[str, Any] = {"strength": 0.6, "guidance_scale": 5.0}
     task = "image_to_image"
     ours = staged(family, pipe, config, SAMPLE, task=task, image=start, **again, **SIZE)
     call = {"image": first, "negative_prompt": SAMPLE.negative_prompt, **again}
     assert np.array_equal(ours, theirs(pipe, family, task, **call))
     with pytest.raises(RunError, match="latents of 4 channels, these have 16"):
-        family.unpacked(pipe, first.repeat(1, 4, 1, 1), width=64, height=64)
+        family.unpack_latents(pipe, first.repeat(1, 4, 1, 1), width=64, height=64)
 
 
 def test_a_vae_with_statistics_of_each_channel() -> None:
@@ -151,7 +151,7 @@ def test_the_vae_of_xl_decodes_in_float32_and_is_given_back() -> None:
 
 def guided_by_input(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Stable Diffusion 1.5 distilled to take the guidance scale as an input, as LCM is."""
-    distilled = random_init.shrunk(sd.TINY[sd.Variant.sd15], unet={"time_cond_proj_dim": 16})
+    distilled = random_init.override_configs(sd.TINY[sd.Variant.sd15], unet={"time_cond_proj_dim": 16})
     monkeypatch.setitem(sd.TINY, sd.Variant.sd15, distilled)
     _, config, _ = tiny("sd15")
     return replace(config, guidance=Guidance.embedded, guidance_scale=8.0)
@@ -175,7 +175,7 @@ def test_guidance_that_the_weights_do_not_take() -> None:
 
 
 def test_weights_for_inpainting_alone_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    nine = random_init.shrunk(sdxl.TINY, unet={"in_channels": 9})
+    nine = random_init.override_configs(sdxl.TINY, unet={"in_channels": 9})
     monkeypatch.setattr(sdxl, "TINY", nine)
     config = replace(config_of("sdxl"), dtype=Dtype.float32)
     with pytest.raises(RunError, match=r"takes 9 channels, latents have 4; .* inpainting alone"):
@@ -210,7 +210,7 @@ def demo_like() -> tuple[Any, Any]:
             scaling_factor=0.7,
         ).eval()
     scheduler = DPMSolverMultistepScheduler(**sd.NOISE, prediction_type="v_prediction", timestep_spacing="trailing")
-    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": random_init.clip_tokenizer(20)}
+    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": random_init.build_clip_tokenizer(20)}
     return config, StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 

@@ -20,8 +20,8 @@ from wavespeed_runner.config.schema import Guidance
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families import ltx_video
 from wavespeed_runner.models.families.hunyuan_video15 import prepare
-from wavespeed_runner.models.pipeline_call import for_task
-from wavespeed_runner.models.text.llama import template_tokenizer
+from wavespeed_runner.models.pipeline_call import get_task_pipeline
+from wavespeed_runner.models.text.llama import build_template_tokenizer
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 
@@ -179,7 +179,7 @@ def test_hunyuan_i2v_takes_true_guidance_beside_a_black_image() -> None:
 
 def test_the_made_up_tokenizer_keeps_the_templates_length() -> None:
     template = "<|a|>system<|b|>\n\n" + "Describe it. " * 30 + "<|c|>{}<|c|>"
-    tokenizer = template_tokenizer(template, 60)
+    tokenizer = build_template_tokenizer(template, 60)
     ids = tokenizer(template.format("xy")).input_ids
     assert tokenizer.decode(ids[60:62]) == "xy" and len(ids) == 60 + 2 + 1 + 1
 
@@ -196,7 +196,7 @@ def test_hunyuan15_guidance_is_set_for_each_call(scale: float) -> None:
 
 def test_hunyuan15_refuses_a_size_that_it_would_not_make() -> None:
     family, _, pipe, _ = tiny("hunyuan_video15_i2v")
-    called = for_task(pipe, family, "image_to_video")
+    called = get_task_pipeline(pipe, family, "image_to_video")
     wanted = SimpleNamespace(guidance_scale=6.0, image=[image(64)], width=64, height=128)
     with pytest.raises(RunError, match=r"width=64 height=128: .* give width=64 height=64"):
         prepare(called, wanted)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wavespeed_runner.caching.calibration import file as calibration_file
 from wavespeed_runner.caching.calibration.data import Calibration
-from wavespeed_runner.models.weights import checkpoint
+from wavespeed_runner.models.weights import safetensors_file
 
 
 def rewritten(path: Path, content: bytes) -> None:
@@ -38,8 +38,8 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
-    assert checkpoint.flaw(path) is None
-    hits = checkpoint._flaw.cache_info().hits
-    assert checkpoint.flaw(path) is None and checkpoint._flaw.cache_info().hits == hits + 1
+    assert safetensors_file.find_damage(path) is None
+    hits = safetensors_file._find_damage.cache_info().hits
+    assert safetensors_file.find_damage(path) is None and safetensors_file._find_damage.cache_info().hits == hits + 1
     rewritten(path, path.read_bytes().replace(b"F32", b"F64"))
-    assert "F64" in (checkpoint.flaw(path) or "")
+    assert "F64" in (safetensors_file.find_damage(path) or "")

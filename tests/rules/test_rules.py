@@ -31,7 +31,7 @@ LORA = {"adapters": "lora", "adapters.path": "owner/name"}
 TOKEN = {"adapters": "textual_inversion", "adapters.path": "owner/name", "adapters.token": "<new>"}
 NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance_scale": None}
 
-DISTILLED = {"family.distilled": lambda model: True, "model.steps": 4}
+DISTILLED = {"family.is_distilled": lambda model: True, "model.steps": 4}
 OWN = {
     name: {"family.own_sampler": lambda model, name=name: name} for name in ("lcm", "euler", "pndm", "cogvideox_dpm")
 }
@@ -100,7 +100,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"measure": "full"}, {"measure": "none"}, {"measure": "default", "measure.noise_floor": "repeat"}],
     ),
     "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),
-    "whole": ([{"family.whole": True}], [{}]),
+    "whole": ([{"family.single_call": True}], [{}]),
     "strength-steps": (
         [
             {"family.schedule": "diffusion", "graph": "image_to_image", "strength": 0.03},
@@ -127,7 +127,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"batch_size": 0}, {"num_images_per_prompt": 0}],
         [{"batch_size": 4, "num_images_per_prompt": 4}],
     ),
-    "batch-fits": ([{"family.batches": False, "batch_size": 2}], [{"family.batches": False}, {"batch_size": 2}]),
+    "batch-fits": (
+        [{"family.supports_batches": False, "batch_size": 2}],
+        [{"family.supports_batches": False}, {"batch_size": 2}],
+    ),
     "offload-on-cpu": (
         [{"memory": "model_offload"}, {"memory": "group_offload"}],
         [{}, {"memory": "model_offload", "device": "cuda"}, {"memory": "vae_tiling"}],
@@ -261,8 +264,8 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"graph": "text_to_video"} | VIDEO, {"graph": "hires_fix"}],
     ),
     "latents-fit": (
-        [{"graph": "hires_fix_latents", "family.unpacked": None}, {"graph": "hires_fix_latents"} | VIDEO],
-        [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpacked": None}],
+        [{"graph": "hires_fix_latents", "family.unpack_latents": None}, {"graph": "hires_fix_latents"} | VIDEO],
+        [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpack_latents": None}],
     ),
     "encode-needs-image": (
         [{"graph": "image_to_image", "family.encode": reading}],
@@ -318,7 +321,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [
             {"sampler": "pndm"},
             {"sampler": "unipc", "family.schedule": "cogvideox"},
-            {"sampler": "euler", "family.unfit_samplers": {"euler": "it was tried"}},
+            {"sampler": "euler", "family.unsupported_samplers": {"euler": "it was tried"}},
         ],
         [{}, {"sampler": "euler_karras"}, {"sampler": "pndm", "family.schedule": "diffusion"}],
     ),
@@ -400,7 +403,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
     "tail-family": (
         [
             FBCACHE | {"cache.tail_blocks": 1, "family.blocks": UNetBlocks()},
-            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": replace(BLOCKS, tail=False)},
+            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": replace(BLOCKS, supports_tail_blocks=False)},
         ],
         [FBCACHE | {"cache.tail_blocks": 1}, FBCACHE | {"family.blocks": UNetBlocks()}],
     ),
@@ -416,7 +419,10 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [{"cache": "deepcache", "family.blocks": UNetBlocks(), "cache.depth": 4}, FBCACHE],
     ),
     "modulated-family": (
-        [TEACACHE | {"family.blocks": replace(BLOCKS, modulated=None)}, TEACACHE | {"family.blocks": UNetBlocks()}],
+        [
+            TEACACHE | {"family.blocks": replace(BLOCKS, modulated_input=None)},
+            TEACACHE | {"family.blocks": UNetBlocks()},
+        ],
         [TEACACHE, FBCACHE | {"family.blocks": UNetBlocks()}],
     ),
     "signal-criterion": (

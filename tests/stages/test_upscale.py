@@ -12,7 +12,7 @@ from PIL import Image
 
 from wavespeed_runner.artifacts import Images, Latents, Pipeline
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.family import same_layout
+from wavespeed_runner.models.family import keep_layout
 from wavespeed_runner.stages.upscale import (
     LatentMethod,
     Method,
@@ -26,7 +26,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint
 
 
 def pipeline(multiple: int = 16) -> Pipeline:
-    family = SimpleNamespace(size_multiple=multiple, unpacked=same_layout)
+    family = SimpleNamespace(size_multiple=multiple, unpack_latents=keep_layout)
     return Pipeline(pipe=None, model=None, family=family, device="cpu")
 
 

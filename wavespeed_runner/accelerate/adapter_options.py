@@ -8,8 +8,10 @@ from typing import Any
 
 from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
-from ..models.weights import checkpoint
-from ..models.weights.hub import explained
+from ..models.weights.checkpoint import find_local_path
+from ..models.weights.hub import explain_loading_errors
+from ..models.weights.identity import find_downloaded_commit
+from ..models.weights.safetensors_file import find_damage
 from ..registry import register
 
 
@@ -100,13 +102,13 @@ def fetch_file(path: str, file: str) -> Path:
     Raises:
         RunError: it cannot be downloaded or is damaged.
     """
-    local = checkpoint.local(path)
+    local = find_local_path(path)
     if local is not None:
         return local
     from huggingface_hub import hf_hub_download
 
-    with explained(path, key="adapters.path"):
-        downloaded = Path(hf_hub_download(path, file, revision=checkpoint.first_commit(path)))
-        if flaw := checkpoint.flaw(downloaded):
+    with explain_loading_errors(path, key="adapters.path"):
+        downloaded = Path(hf_hub_download(path, file, revision=find_downloaded_commit(path)))
+        if flaw := find_damage(downloaded):
             raise ValueError(f"{file} is damaged: {flaw}")
     return downloaded

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
-from ..models.weights import checkpoint
+from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_local_path
+from ..models.weights.identity import identify_weights
+from ..models.weights.safetensors_file import find_damage
 from . import lora, textual_inversion
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 
@@ -45,25 +47,25 @@ def _check_file(path: Any, file_name: Any) -> None:
     where = f"adapters.path={path}"
     if not isinstance(path, str):
         raise ConfigError(f"{where}: {ALLOWED}")
-    file = checkpoint.local(path)
+    file = find_local_path(path)
     if file_name is not None and not (isinstance(file_name, str) and file_name.endswith(".safetensors")):
-        raise ConfigError(f"adapters.file={file_name}: a .safetensors file is needed; {checkpoint.CONVERT}")
+        raise ConfigError(f"adapters.file={file_name}: a .safetensors file is needed; {CONVERT_PICKLES}")
     if file is None:
         return
     if file_name is not None:
         raise ConfigError(f"adapters.file={file_name}: {where} is a file itself, so it could not take effect")
-    if file.suffix.lower() in checkpoint.PICKLES:
-        raise ConfigError(f"{where}: {checkpoint.CONVERT}")
+    if file.suffix.lower() in PICKLE_SUFFIXES:
+        raise ConfigError(f"{where}: {CONVERT_PICKLES}")
     if not file.is_file() or file.suffix.lower() != ".safetensors":
         raise ConfigError(f"{where}: no such file; {ALLOWED}")
-    if flaw := checkpoint.flaw(file):
+    if flaw := find_damage(file):
         raise ConfigError(f"{where}: damaged: {flaw}; download or copy it again")
 
 
 def identify_adapters(adapters: AdaptersConfig) -> list[str]:
     """Identifies the adapters by their content, wherever their files are."""
     paths = as_list(adapters.path) if adapters.name != "none" else []
-    return [checkpoint.identity(path, None) for path in paths]
+    return [identify_weights(path, None) for path in paths]
 
 
 def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> DiffusionPipeline:

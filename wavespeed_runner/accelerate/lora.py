@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
-from ..models.weights import checkpoint
+from ..models.weights.safetensors_file import read_tensor_names
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _check_all_placed(pipe: DiffusionPipeline, name: str, path: str, file: Path)
     diffusers may split a tensor into several when it converts a file, but never joins several to one.
     """
     placed = sum(f".{name}." in key for module in _list_modules(pipe).values() for key, _ in module.named_parameters())
-    expected = len([key for key in checkpoint.tensor_names(file) if not _is_left_out(key)])
+    expected = len([key for key in read_tensor_names(file) if not _is_left_out(key)])
     if placed < expected:
         raise RunError(
             f"adapters.path={path}: does not fit this model: {expected - placed} of its {expected} tensors match "

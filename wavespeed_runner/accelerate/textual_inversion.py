@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError, Unfit, format_error
-from ..models.weights import checkpoint
+from ..models.weights.checkpoint import find_local_path
+from ..models.weights.safetensors_file import read_tensor_names
 from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def _resolve_tokens(adapters: TextualInversion) -> list[str]:
 
 def _resolve_token(path: str, chosen: str | None) -> str:
     """The word that stands for one file: the chosen one, or the one that the file names."""
-    file = checkpoint.local(path)
-    names = checkpoint.tensor_names(file) if file else []
+    file = find_local_path(path)
+    names = read_tensor_names(file) if file else []
     if file and len(names) != 1 and not (names and set(names) <= set(ENCODERS)):
         raise ConfigError(
             f"adapters.path={path}: no textual inversion: it has {len(names)} tensors; one is needed, or one for each "

@@ -1,65 +1,91 @@
-"""What the runner must know of a model family, as data and functions: one `Family` a file in this folder."""
+"""Everything the runner needs to know about one model family, as one `Family` object.
+
+How to add a family:
+
+1. Write `families/<name>.py`. `families/pixart_sigma.py` is the shortest one for images, `families/cogvideox.py` for
+   videos. A family file holds
+   - `FULL`, the published configuration of every component, and `TINY`, the same with few and narrow layers
+     (`weights/random_init.py`): `init=random` and `init=tiny` are built from them;
+   - a config dataclass derived from `ModelConfig` with the family's own options, checked in `__post_init__`;
+   - functions that build a random-weight pipeline, encode a prompt and decode latents;
+   - `register("model", "<name>", <Name>Config)(Family(...))`. Required are `tasks`, `build`, `encode` and `decode`.
+     Set `blocks` if cache strategies are to attach to the blocks of the denoiser, and `schedule` unless the model is a
+     flow-matching one. Every other field has a default that fits most pipelines.
+2. Import the file in `families/__init__.py`.
+3. Write `conf/model/<name>.yaml` with the repository and the default steps, guidance and size.
+
+Nothing else has to change. Tests find the new option by its YAML file: `tests/models/test_every_model.py` runs every
+task against one call of diffusers' own pipeline and expects the same bits (how that call is made for the new model goes
+into `tests/models/their_calls.py`), `test_every_graph.py` runs it through every shipped graph, `test_saved_models.py`
+saves it and loads it again, `test_batches.py` denoises several prompts at once, and `tests/caching/` attaches every
+cache strategy to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import Guidance, ModelConfig
 from ..errors import Unfit
 
+if TYPE_CHECKING:
+    import numpy as np
+    from diffusers import DiffusionPipeline
+    from torch import Generator, Tensor, nn
+
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
-"""What a pipeline can be asked for; diffusers has a pipeline class for each, over the same components."""
+"""What a pipeline can be asked for. diffusers has one pipeline class per task, over the same components."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockList:
-    """One list of a denoiser's repeated blocks, and how they are called.
+    """One list of repeated blocks of a denoiser, and how the denoiser calls them.
 
-    Explicit, not guessed from shapes: argument names and return order differ between families, and between the lists
-    of one.
+    Written down rather than guessed from tensor shapes: argument names and return order differ between families, and
+    even between the block lists of one family.
     """
 
     name: str
-    """Attribute of the denoiser."""
+    """Attribute of the denoiser that holds the list."""
     streams: tuple[str, ...] = ("hidden_states",)
-    """Parameters of a block that carry tokens from block to block. Lists behind the first one name the same streams in
-    the same order."""
+    """Parameters of a block that carry tokens from block to block. Later lists name the same streams in the same
+    order."""
     returns: tuple[str, ...] = ("hidden_states",)
-    """What a block returns, in order, by the names that the first list gives the streams."""
-    joined: tuple[str, ...] = ()
-    """Streams that lie behind each other, along the tokens, in the block's one stream: (first, second)."""
+    """What a block returns, in order, by the stream names of the first list."""
+    concatenated: tuple[str, ...] = ()
+    """(first, second): these streams of the first list are concatenated along the tokens in the block's only stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """Where a transformer keeps its repeated blocks: what block caches attach to."""
+    """Where a transformer keeps its repeated blocks; block caches attach there."""
 
     lists: tuple[BlockList, ...]
-    """In the order in which they run. What the denoiser does between them, it goes on doing."""
-    used: tuple[str, ...] = ("hidden_states",)
-    """Streams of the last block that the denoiser goes on with."""
-    modulated: Callable[[Any, dict[str, Any], dict[str, Any]], Any] | None = None
-    """(first block, its streams, its other arguments) -> its timestep-modulated input, what TeaCache watches. None: no
-    such thing."""
-    variants: dict[str, Callable[[Any, dict[str, Any], dict[str, Any]], Any]] = field(default_factory=dict)
-    """`cache.variant` of TeaCache -> what it watches instead of `modulated`."""
-    embedder: str | None = None
-    """Module of the denoiser that embeds the timestep: what it gave is among the arguments of `modulated`, by its name,
-    where the blocks do not get it."""
-    tail: bool = True
-    """Whether the last blocks can run behind skipped ones: not where the denoiser counts the blocks that it runs."""
+    """In the order in which they run. Whatever the denoiser computes between two lists still runs."""
+    output_streams: tuple[str, ...] = ("hidden_states",)
+    """Streams of the last block that the denoiser reads afterwards."""
+    modulated_input: Callable[[nn.Module, dict[str, Tensor], dict[str, Any]], Tensor] | None = None
+    """(first block, its streams, its other arguments) -> its timestep-modulated input, the signal of TeaCache. None:
+    the family has no such signal."""
+    variants: dict[str, Callable[[nn.Module, dict[str, Tensor], dict[str, Any]], Tensor]] = field(default_factory=dict)
+    """`cache.signal.variant` -> the function to use instead of `modulated_input`."""
+    timestep_embedder: str | None = None
+    """Submodule of the denoiser that embeds the timestep. Set it if `modulated_input` needs the embedding and the
+    blocks do not receive it: its output is then among the arguments under this name."""
+    supports_tail_blocks: bool = True
+    """True if the last blocks can run after skipped ones. False where the denoiser counts the blocks it has run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetBlocks:
-    """diffusers' `UNet2DConditionModel`: what lies between its first and its last convolution can be skipped."""
+    """diffusers' `UNet2DConditionModel`: everything between its first and last convolution can be skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """One call of a pipeline: what the denoise stage asks for."""
+class CallInputs:
+    """What one call of a pipeline is given, beside the embeddings of its prompt."""
 
     task: str = "text_to_image"
     steps: int
@@ -67,139 +93,143 @@ class Wanted:
     width: int
     height: int
     num_frames: int | None = None
-    """Of a video; None for images."""
-    generator: Any
-    """A `torch.Generator`, or a list of them, one per image of the batch."""
+    """Frames of a video; None for images."""
+    generator: Generator | list[Generator] | None
+    """One generator, or a list with one per image of the batch."""
     image: Any = None
-    """A list of PIL images to start from, one per image of the batch; or latents, shape (n, channels, h, w)."""
+    """Start images: PIL images, one per image of the batch, or latents of shape (n, channels, h, w)."""
     mask: Any = None
-    """A list of PIL images: white is painted anew."""
+    """PIL images, one per image of the batch; white areas are repainted."""
     strength: float | None = None
-    """How much of the schedule is run on the image that is started from: 0 to 1."""
+    """Share of the schedule that runs on the start image, 0 to 1."""
 
 
-def plain_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """Embeddings and guidance as keyword arguments of most pipelines' call; 1 is no guidance."""
-    return {**embeddings, "guidance_scale": 1.0 if wanted.guidance_scale is None else wanted.guidance_scale}
+def build_plain_arguments(model: ModelConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
+    """Embeddings and guidance as most pipelines take them; a guidance scale of 1 means no guidance."""
+    return {**embeddings, "guidance_scale": 1.0 if inputs.guidance_scale is None else inputs.guidance_scale}
 
 
-def same_layout(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
-    """`Family.unpacked` of pipelines whose latents are (n, channels, h, w) all the way."""
+def keep_layout(pipe: DiffusionPipeline, latents: Tensor, *, width: int, height: int) -> Tensor:
+    """`Family.unpack_latents` for pipelines whose latents are never packed: (n, channels, h, w) throughout."""
     return latents
 
 
-def first_output(output: Any) -> dict[str, Any]:
-    """The latents in what most pipelines return with `output_type="latent"`."""
+def read_latents(output: Any) -> dict[str, Tensor]:
+    """The latents that most pipelines return with `output_type="latent"`."""
     return {"latents": output.images if hasattr(output, "images") else output.frames}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One model family. Functions import torch and diffusers inside.
-
-    build(model, dtype, device) -> pipe: `init=tiny` and `init=random`, of the class of the first task.
-    encode(pipe, model, sample, guidance_scale[, image]) -> {name: tensor}: the prompt, one row a tensor. The image (a
-        PIL image) is given by graphs that wire one to the stage.
-    arguments(model, embeddings, wanted) -> {argument: value}: embeddings and guidance for the pipeline's call; sizes,
-        steps, generator and images are added by `call.denoise`.
-    outputs(output) -> {name: tensor}: `latents`, and what else the pipeline returns with `output_type="latent"`.
-    decode(pipe, latents, *, width, height, num_frames) -> numpy uint8 array (n, height, width, 3), of videos
-        (n, frames, height, width, 3). latents: what `outputs` gave.
-    unpacked(pipe, latents, *, width, height) -> tensor (n, channels, h, w): latents as image-to-image takes them.
-    """
+    """One model family. Its functions import torch and diffusers in their bodies, so that importing it stays cheap."""
 
     tasks: dict[str, str]
-    """Task -> class of diffusers' pipeline; the first is the one that is loaded."""
-    build: Callable[..., Any]
-    encode: Callable[..., dict[str, Any]]
-    decode: Callable[..., Any]
-    arguments: Callable[[Any, dict[str, Any], Wanted], dict[str, Any]] = plain_arguments
-    outputs: Callable[[Any], dict[str, Any]] = first_output
-    unpacked: Callable[..., Any] | None = None
-    """None: the latents have no image's layout that image-to-image would take."""
-    run: Callable[[Any, dict[str, Any]], dict[str, Any]] | None = None
-    """(pipe, arguments of its call) -> as `outputs`, which it stands in for: where decoding needs more of the call than
-    what the pipeline returns."""
-    prepare: Callable[[Any, Wanted], None] | None = None
-    """(pipe, wanted): sets what the pipeline reads from its own attributes, where its call has no argument for it."""
-    check: Callable[[Any, Any], None] | None = None
-    """(model, pipe): raises `RunError` when loaded weights are not what the configuration says."""
+    """Task -> diffusers pipeline class. The first one is the class that is loaded."""
+    build: Callable[..., DiffusionPipeline]
+    """(model, dtype, device) -> a random-weight pipeline of the first task's class, for `init=tiny` and `random`."""
+    encode: Callable[..., dict[str, Tensor]]
+    """(pipe, model, sample, guidance_scale) -> embeddings by name, each with a batch dimension of 1. A function that
+    also has a parameter `image` gets the PIL image that the graph wires to the encode stage."""
+    decode: Callable[..., np.ndarray]
+    """(pipe, outputs, *, width, height, num_frames) -> uint8 images (n, height, width, 3), or videos (n, frames,
+    height, width, 3). `outputs` is what `run` or `read_outputs` returned."""
+    build_arguments: Callable[[Any, dict[str, Tensor], CallInputs], dict[str, Any]] = build_plain_arguments
+    """(model, embeddings, inputs) -> embeddings and guidance as keyword arguments of the pipeline's call. Sizes, steps,
+    generator and images are added by `pipeline_call.denoise`."""
+    read_outputs: Callable[[Any], dict[str, Tensor]] = read_latents
+    """(what the pipeline returned) -> tensors by name: `latents`, and whatever else decoding needs."""
+    unpack_latents: Callable[..., Tensor] | None = None
+    """(pipe, latents, *, width, height) -> latents of shape (n, channels, h, w), as image-to-image takes them. None:
+    image-to-image cannot start from latents."""
+    run: Callable[[DiffusionPipeline, dict[str, Any]], dict[str, Tensor]] | None = None
+    """(pipe, call arguments) -> tensors by name. Calls the pipeline itself and replaces `read_outputs`; for families
+    whose decoding needs more of the call than the pipeline returns."""
+    prepare: Callable[[DiffusionPipeline, CallInputs], None] | None = None
+    """(pipe, inputs): sets what the pipeline reads from its own attributes instead of its call's arguments."""
+    check: Callable[[Any, DiffusionPipeline], None] | None = None
+    """(model, pipe): raises `RunError` if the loaded weights contradict the configuration."""
     denoiser: str = "transformer"
-    """The pipeline's component that is called every step."""
+    """Component of the pipeline that is called in every step."""
     denoiser_2: str | None = None
-    """The one for low noise, of pipelines that have two: each step calls one of them."""
-    float32: tuple[str, ...] = ()
-    """Components that stay in float32 whatever `model.dtype` says, as their makers run them."""
-    elsewhere: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Key of the configuration that names a repository -> the parts that come from there, component -> class in
-    transformers. Where the key is null, they are in `model.repo`."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the pipeline's class, given whatever its repository says: a component left out, a switch."""
-    published: Callable[[Any], str] | None = None
-    """model -> hub id that completes a single-file checkpoint, where `model.components` gives none."""
-    single_file: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Component -> how names of its weights begin in a single file of the original layout that holds several
-    components. Empty: single files hold the denoiser alone."""
+    """The second denoiser, for low noise, of pipelines that have two. Each step calls one of them."""
+    float32_components: tuple[str, ...] = ()
+    """Components that stay in float32 whatever `model.dtype` says, as their authors run them."""
+    external_components: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Config key that names another repository -> the components loaded from there, as component -> transformers
+    class. If the key is null they come from `model.repo`."""
+    pipeline_options: dict[str, Any] = field(default_factory=dict)
+    """Constructor arguments of the pipeline class that override its repository: None leaves a component out."""
+    published_repo: Callable[[Any], str] | None = None
+    """(model) -> hub id that supplies the components a single-file checkpoint lacks, unless `model.components` does."""
+    single_file_prefixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Component -> prefixes of its weight names in single files of the original layout that hold several components.
+    Empty: single files of this family hold the denoiser alone."""
     blocks: Blocks | UNetBlocks | None = None
-    """None: cache strategies cannot attach."""
+    """None: cache strategies cannot attach to the blocks of this denoiser."""
     kind: str = "image"
     """`image` or `video`."""
     size_multiple: int = 16
     """Width and height must be multiples of this many pixels."""
     max_pixels: int | None = None
-    """Width times height, at most."""
+    """Upper limit of width times height."""
     fixed_size: tuple[int, int] | None = None
-    """Width and height of models that make no other; rehearsals have `tiny_size`."""
+    """(width, height) of models that make no other size; tiny runs use `tiny_size`."""
     frame_multiple: int = 1
-    """The number of frames must be one more than a multiple of this."""
+    """The number of frames must be a multiple of this plus one."""
     tiny_size: int = 128
-    """Width and height of a rehearsal with `init=tiny`, where the user gives none."""
+    """Default width and height with `init=tiny`."""
     tiny_frames: int = 5
-    unguided: float = 1.0
-    """The guidance_scale at which classifier-free guidance does nothing. It is 0 where the scale multiplies what is
-    added to the prompt's own prediction."""
+    """Default number of frames with `init=tiny`."""
+    unguided_scale: float = 1.0
+    """`guidance_scale` at which classifier-free guidance has no effect. 0 for pipelines that add the scaled difference
+    to the prediction for the prompt."""
     adapters: tuple[str, ...] = ("lora",)
-    """Kinds of adapters that diffusers can load into it and that change what it makes: `lora`, `textual_inversion`."""
-    batches: bool = True
-    """Whether embeddings of several prompts can be put behind each other, and denoised together."""
-    whole: bool = False
-    """Whether the pipeline cannot be split, and encodes and decodes while it is timed."""
+    """Adapter kinds that diffusers can load for this family and that take effect: `lora`, `textual_inversion`."""
+    supports_batches: bool = True
+    """True if the embeddings of several prompts can be concatenated and denoised together."""
+    single_call: bool = False
+    """True if the pipeline cannot be split into stages: it encodes and decodes inside the timed call."""
     schedule: str = "flow"
-    """What its scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise, epsilon or v predicted) or
-    `cogvideox` (the same with shifted noise). Samplers fit by it, see `samplers.why_unusable`."""
+    """What the denoiser predicts and the scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise,
+    predicting epsilon or v) or `cogvideox` (the same with shifted noise levels). It decides which samplers fit."""
     own_sampler: Callable[[Any], str] = lambda model: ""
-    """model -> name, in the table of samplers, of the scheduler that it was published with. Empty: not known, and taken
-    for one that draws no noise and calls the denoiser once a step."""
-    distilled: Callable[[Any], bool] = lambda model: False
-    """model -> whether it was distilled to few steps of its own sampler."""
+    """(model) -> name, in the table of samplers, of the scheduler it was published with. Empty: unknown; then it is
+    taken for one that draws no noise and calls the denoiser once per step."""
+    is_distilled: Callable[[Any], bool] = lambda model: False
+    """(model) -> True if it was distilled to few steps of its own sampler."""
     min_steps: int = 1
-    """2 where the noise levels are stretched to an end above 0: diffusers divides 0 by 0 for a single one."""
-    unfit_samplers: dict[str, str] = field(default_factory=dict)
-    """Samplers that would fit by the schedule and do not -> why."""
+    """2 where the noise levels are stretched to end above 0: diffusers divides 0 by 0 for a single step."""
+    unsupported_samplers: dict[str, str] = field(default_factory=dict)
+    """Sampler that `schedule` would allow but that does not work with this family -> the reason."""
 
     @property
     def adapter_names(self) -> str:
+        """Adapter kinds, for messages."""
         return ", ".join(self.adapters) or "none"
 
     @property
     def task_names(self) -> str:
+        """Tasks, for messages."""
         return ", ".join(self.tasks)
 
 
-def two_passes(model: ModelConfig, guidance_scale: float | None, *, off: float = 1.0) -> bool:
-    """Whether classifier-free guidance acts: every step also runs the negative prompt. off: `Family.unguided`."""
+def uses_cfg(model: ModelConfig, guidance_scale: float | None, *, off: float = 1.0) -> bool:
+    """True if classifier-free guidance takes effect: every step then runs the negative prompt too.
+
+    off: the scale without effect, `Family.unguided_scale`.
+    """
     return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > off
 
 
 def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:
-    """Raises `ConfigError` for guidance that the family's pipelines do not have."""
+    """Raises `Unfit` if the family's pipelines do not have this kind of guidance."""
     if model.guidance not in allowed:
         names = ", ".join(guidance.value for guidance in allowed)
         raise Unfit(f"model.guidance={model.guidance.value}: allowed: {names}")
 
 
-def task_of(kind: str, inputs: dict[str, Any]) -> str:
-    """The task of a denoise stage with these inputs. kind: the family's."""
+def infer_task(kind: str, inputs: dict[str, Any]) -> str:
+    """The task of a denoise stage, from the names of its inputs. kind: `Family.kind`."""
     starts = "image" in inputs or "latents" in inputs
     if kind == "video":
         return "image_to_video" if starts else "text_to_video"

@@ -1,4 +1,7 @@
-"""Calls a diffusers pipeline for its latents: every family's denoising, with noise of the sample's own generator."""
+"""The call of a diffusers pipeline that returns latents, and the conversion of decoded tensors to pixels.
+
+All families denoise through `denoise`, with noise from the sample's own generator (`watch_steps`).
+"""
 
 from __future__ import annotations
 
@@ -6,71 +9,78 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.schema import ModelConfig
 from ..errors import RunError
-from .family import Family, Wanted
-from .weights.hub import diffusers_class
+from .family import CallInputs, Family
+from .weights.hub import get_diffusers_class
 
-IMPLIED = ("width", "height", "num_frames")
-"""Arguments that a pipeline may lack because the image that it starts from says them."""
+if TYPE_CHECKING:
+    import numpy as np
+    from diffusers import DiffusionPipeline
+    from torch import Generator, Tensor
+
+IMPLIED_BY_IMAGE = ("width", "height", "num_frames")
+"""Arguments that a pipeline may lack when it starts from an image, because it reads them off the image."""
 
 
-def for_task(pipe: Any, family: Family, task: str) -> Any:
-    """The pipeline class of a task over the same components; the pipe itself where it is of that class.
+def get_task_pipeline(pipe: DiffusionPipeline, family: Family, task: str) -> DiffusionPipeline:
+    """The pipeline of a task over the same components; `pipe` itself if it already is of that class.
 
-    Why not `from_pipe`: it casts the components to float32 unless it is told their dtype.
+    diffusers' `from_pipe` would cast the components to float32 unless it is told their dtype.
     """
-
-    kind = diffusers_class(family.tasks[task])
-    if isinstance(pipe, kind):
+    pipeline_class = get_diffusers_class(family.tasks[task])
+    if isinstance(pipe, pipeline_class):
         return pipe
     known = {**pipe.config, **pipe.components}
-    found = kind(**{name: known[name] for name in signature(kind.__init__).parameters if name in known})
-    found.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
-    return found
+    parameters = signature(pipeline_class.__init__).parameters
+    task_pipe = pipeline_class(**{name: known[name] for name in parameters if name in known})
+    task_pipe.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
+    return task_pipe
 
 
 def denoise(
     family: Family,
-    pipe: Any,
+    pipe: DiffusionPipeline,
     model: ModelConfig,
-    embeddings: dict[str, Any],
-    wanted: Wanted,
-) -> dict[str, Any]:
-    """Latents as the pipeline returns them with `output_type="latent"`.
+    embeddings: dict[str, Tensor],
+    inputs: CallInputs,
+) -> dict[str, Tensor]:
+    """Calls the pipeline and returns its latents, as it leaves them with `output_type="latent"`.
 
-    pipe: of the task's class, see `for_task`. embeddings: from `Family.encode`, on the pipeline's device.
+    pipe: of the task's class, see `get_task_pipeline`. embeddings: from `Family.encode`, on the pipeline's device.
     """
-    given: dict[str, Any] = {"width": wanted.width, "height": wanted.height, "num_frames": wanted.num_frames}
-    given |= {"image": wanted.image, "mask_image": wanted.mask, "strength": wanted.strength}
-    given = {name: value for name, value in given.items() if value is not None}
-    if wanted.image is not None:
+    options: dict[str, Any] = {"width": inputs.width, "height": inputs.height, "num_frames": inputs.num_frames}
+    options |= {"image": inputs.image, "mask_image": inputs.mask, "strength": inputs.strength}
+    options = {name: value for name, value in options.items() if value is not None}
+    if inputs.image is not None:
         accepted = signature(pipe.__call__).parameters
-        given = {name: value for name, value in given.items() if name in accepted or name not in IMPLIED}
+        options = {name: v for name, v in options.items() if name in accepted or name not in IMPLIED_BY_IMAGE}
     if family.prepare:
-        family.prepare(pipe, wanted)
+        family.prepare(pipe, inputs)
     call = {
-        **family.arguments(model, embeddings, wanted),
-        **given,
-        "num_inference_steps": wanted.steps,
-        "generator": wanted.generator,
+        **family.build_arguments(model, embeddings, inputs),
+        **options,
+        "num_inference_steps": inputs.steps,
+        "generator": inputs.generator,
         "output_type": "latent",
     }
-    return family.run(pipe, call) if family.run else family.outputs(pipe(**call))
+    return family.run(pipe, call) if family.run else family.read_outputs(pipe(**call))
 
 
 @contextmanager
-def watched(scheduler: Any, generator: Any, on_step: Callable[[], None]) -> Iterator[None]:
-    """Tells of every step of the scheduler, and has it draw from the sample's own generator.
+def watch_steps(
+    scheduler: Any, generator: Generator | list[Generator] | None, on_step: Callable[[], None]
+) -> Iterator[None]:
+    """Calls `on_step` after every step of the scheduler, and has the scheduler draw its noise from `generator`.
 
-    Why not `callback_on_step_end`: not every pipeline has it. Nor do all of them hand the generator to `step`
-    (FluxPipeline does not): the noise of a stochastic scheduler would come from the process's global state, another
-    image every time for one seed.
+    diffusers' `callback_on_step_end` does not serve: not every pipeline has it, and not every pipeline passes its
+    generator to `step` (FluxPipeline does not). The noise of a stochastic scheduler would then come from the global
+    random state, and one seed would give another image every time.
 
-    The object's class is replaced for this one generation. A copy that a pipeline makes of the scheduler (LTX-2 steps
-    its sound with one) draws from the generator too, and its steps are not told.
+    The class of the scheduler object is replaced until the block ends. A pipeline may copy the scheduler (LTX-2 steps
+    its audio with a copy): the copy draws from `generator` too, but its steps are not reported.
     """
     original = type(scheduler)
     takes_generator = "generator" in signature(original.step).parameters
@@ -93,24 +103,24 @@ def watched(scheduler: Any, generator: Any, on_step: Callable[[], None]) -> Iter
         scheduler.__class__ = original
 
 
-def scaled_images(pipe: Any, latents: Any) -> Any:
-    """Images from latents (n, channels, h, w) of a VAE that has a scale and a shift."""
+def decode_scaled_latents(pipe: DiffusionPipeline, latents: Tensor) -> np.ndarray:
+    """Decodes latents (n, channels, h, w) with a VAE that has a scale and a shift; uint8 (n, height, width, 3)."""
     latents = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return images(pipe, pipe.vae.decode(latents, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(latents, return_dict=False)[0])
 
 
-def images(pipe: Any, decoded: Any) -> Any:
-    """What the VAE gives, (n, 3, h, w) in -1 to 1 -> numpy uint8 (n, h, w, 3), rounded as diffusers does for PIL."""
-    return _bytes(pipe.image_processor.postprocess(decoded, output_type="np"))
+def to_uint8_images(pipe: DiffusionPipeline, decoded: Tensor) -> np.ndarray:
+    """Converts VAE output (n, 3, h, w) in -1 to 1 to uint8 (n, h, w, 3), rounded as diffusers rounds for PIL."""
+    return _to_uint8(pipe.image_processor.postprocess(decoded, output_type="np"))
 
 
-def clips(pipe: Any, decoded: Any) -> Any:
-    """What a video VAE gives, (n, 3, frames, h, w) in -1 to 1 -> numpy uint8 (n, frames, h, w, 3)."""
-    return _bytes(pipe.video_processor.postprocess_video(decoded, output_type="np"))
+def to_uint8_videos(pipe: DiffusionPipeline, decoded: Tensor) -> np.ndarray:
+    """Converts video VAE output (n, 3, frames, h, w) in -1 to 1 to uint8 (n, frames, h, w, 3)."""
+    return _to_uint8(pipe.video_processor.postprocess_video(decoded, output_type="np"))
 
 
-def _bytes(values: Any) -> Any:
-    # Cast, a NaN would be black, and a black image a result like any other.
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    # Casting NaN to uint8 would give a black image that looks like any other result.
     if (values != values).any():
         raise RunError("the decoded image is not finite (NaN); the VAE overflowed, try model.dtype=float32")
     return (values * 255).round().astype("uint8")

@@ -20,9 +20,9 @@ from ..config.environment import collect_key_parts, resolve_device
 from ..config.resolve import resolve_config
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError
-from ..models.weights.checkpoint import inspect
-from ..models.weights.external_components import inspect_elsewhere
-from ..models.weights.pretrained import completed_from, without
+from ..models.weights.checkpoint import inspect_checkpoint
+from ..models.weights.external_components import inspect_external_components
+from ..models.weights.pretrained import find_component_source, without
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..storage.store import Store
@@ -190,10 +190,10 @@ def _inspect_weights(config: Config) -> None:
     if config.model.init is not Init.pretrained:
         return
     family = find_implementation("model", config.model)
-    inspect(config.model.repo, config.model.revision, without=without(family), weights=config.model.weights)
-    inspect_elsewhere(family, config.model)
-    if completing := completed_from(family, config.model):
-        inspect(completing, key="model.components", without=without(family))
+    inspect_checkpoint(config.model.repo, config.model.revision, without=without(family), weights=config.model.weights)
+    inspect_external_components(family, config.model)
+    if completing := find_component_source(family, config.model):
+        inspect_checkpoint(completing, key="model.components", without=without(family))
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..caching.attach.diffusers_options import DiffusersHookOptions, FasterCache
 from ..config.schema import Config
-from ..models.family import Family, two_passes
+from ..models.family import Family, uses_cfg
 from .rule import Rule
 
 ONE_CALL_A_BRANCH = (
@@ -21,7 +21,7 @@ WHOLE = ("generic", "generic_video")
 
 
 def _guided(c: Config, f: Family) -> bool:
-    return two_passes(c.model, c.guidance_scale, off=f.unguided)
+    return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
 ATTENTION: tuple[Rule, ...] = (

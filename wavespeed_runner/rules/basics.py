@@ -6,8 +6,8 @@ from sys import platform
 
 from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config, Dtype, Init
-from ..models.family import Family, two_passes
-from ..models.weights.checkpoint import local
+from ..models.family import Family, uses_cfg
+from ..models.weights.checkpoint import find_local_path
 from .rule import Rule
 
 
@@ -16,7 +16,7 @@ def _guidance(c: Config) -> str:
 
 
 def _uses_negative(c: Config, f: Family) -> bool:
-    return two_passes(c.model, c.guidance_scale, off=f.unguided)
+    return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
 def _only_size(c: Config, f: Family) -> tuple[int, int] | None:
@@ -28,7 +28,7 @@ def _fits_frames(count: int, multiple: int) -> bool:
 
 
 def _completed(c: Config) -> bool:
-    path = local(c.model.repo) if c.model.init is Init.pretrained else None
+    path = find_local_path(c.model.repo) if c.model.init is Init.pretrained else None
     return path is not None and path.suffix.lower() == ".safetensors"
 
 
@@ -103,7 +103,7 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="batch-fits",
         verdict="bad",
-        when=lambda c, f: c.batch_size > 1 and not f.batches,
+        when=lambda c, f: c.batch_size > 1 and not f.supports_batches,
         message="batch_size={c.batch_size}: prompts of this model cannot be joined to one batch",
         fix="batch_size=1",
     ),
@@ -177,10 +177,12 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="guidance-below-one",
         verdict="bad",
-        when=lambda c, f: _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided,
-        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided:g}, so it could "
-        "not take effect",
-        fix="guidance_scale={f.unguided:g} for none",
+        when=lambda c, f: (
+            _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided_scale
+        ),
+        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided_scale:g}, so it "
+        "could not take effect",
+        fix="guidance_scale={f.unguided_scale:g} for none",
         source="diffusers FluxPipeline: 'enabled when `true_cfg_scale` > 1'",
     ),
     Rule(
@@ -188,7 +190,7 @@ GUIDANCE: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c, f),
         message="negative_prompt is given, but nothing uses it with guidance_scale={c.guidance_scale}",
-        fix="guidance_scale above {f.unguided:g} on a model with classifier-free guidance, or no negative_prompt",
+        fix="guidance_scale above {f.unguided_scale:g} on a model with classifier-free guidance, or no negative_prompt",
         source="diffusers FluxPipeline: 'Ignored when not using guidance'",
     ),
 )
@@ -204,7 +206,7 @@ NUMERICS: tuple[Rule, ...] = (
     Rule(
         id="whole",
         verdict="unverified",
-        when=lambda c, f: f.whole,
+        when=lambda c, f: f.single_call,
         message="model={c.model.name} calls the pipeline whole, because nobody has said how to split it: the stages "
         "encode and decode only pass on, and denoising times include both",
         fix="a family of its own, wavespeed_runner/models/",

@@ -116,7 +116,9 @@ CACHES: tuple[Rule, ...] = (
         id="tail-family",
         verdict="bad",
         when=lambda c, f: (
-            composed(c) and c.cache.tail_blocks > 0 and not (isinstance(f.blocks, Blocks) and f.blocks.tail)
+            composed(c)
+            and c.cache.tail_blocks > 0
+            and not (isinstance(f.blocks, Blocks) and f.blocks.supports_tail_blocks)
         ),
         message="cache.tail_blocks={c.cache.tail_blocks}: this model's last blocks cannot run behind skipped ones",
         fix="cache.tail_blocks=0",
@@ -144,7 +146,7 @@ CACHES: tuple[Rule, ...] = (
             whole(c)
             and c.cache.signal is not None
             and c.cache.signal.name == "modulated_input"
-            and getattr(f.blocks, "modulated", None) is None
+            and getattr(f.blocks, "modulated_input", None) is None
         ),
         message="cache={c.cache.name}: this model has no timestep-modulated input to watch",
         fix="cache=fbcache or cache=easycache",

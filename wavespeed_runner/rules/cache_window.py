@@ -117,7 +117,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: cached(c) and 1 < (c.steps or 0) <= 8,
         message="with {c.steps} steps each changes much, and a cache seldom or never hits",
-        fix=lambda c, f: "cache=none" if f.distilled(c.model) else "12 steps or more, or cache=none",
+        fix=lambda c, f: "cache=none" if f.is_distilled(c.model) else "12 steps or more, or cache=none",
         source="https://github.com/X-GenGroup/Flow-Factory/issues/196",
     ),
 )

@@ -7,7 +7,7 @@ from inspect import signature
 from typing import Any
 
 from ..config.schema import Config, ModelConfig, StageConfig, top_level
-from ..models.family import Family, task_of
+from ..models.family import Family, infer_task
 from ..registry import list_names, lookup
 from .rule import Rule
 
@@ -23,7 +23,7 @@ def denoising(c: Config) -> list[StageConfig]:
 
 def tasks(c: Config, f: Family) -> list[str]:
     """What the graph asks the model for, one a denoise stage."""
-    return [task_of(f.kind, stage.inputs) for stage in denoising(c)]
+    return [infer_task(f.kind, stage.inputs) for stage in denoising(c)]
 
 
 def _unfit(c: Config, f: Family) -> str:
@@ -47,7 +47,7 @@ def _encoders(c: Config, *, image: bool) -> bool:
 
 
 def takes_strength(stage: StageConfig, f: Family) -> bool:
-    return task_of(f.kind, stage.inputs) in ("image_to_image", "inpaint")
+    return infer_task(f.kind, stage.inputs) in ("image_to_image", "inpaint")
 
 
 def _own(stage: StageConfig, key: str) -> bool:
@@ -104,7 +104,7 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="latents-fit",
         verdict="bad",
-        when=lambda c, f: _unpacks(c) and (f.unpacked is None or f.kind == "video"),
+        when=lambda c, f: _unpacks(c) and (f.unpack_latents is None or f.kind == "video"),
         message="the graph starts from latents, which this model cannot do",
         fix="graph=hires_fix goes by way of pixels",
         source="diffusers' image-to-image pipeline of this family takes images alone",

@@ -87,7 +87,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="few-step-model",
         verdict="unverified",
-        when=lambda c, f: f.distilled(c.model) and _taken(c, f) != model_default_sampler(f, c.model),
+        when=lambda c, f: f.is_distilled(c.model) and _taken(c, f) != model_default_sampler(f, c.model),
         message="this model was distilled to {c.model.steps} steps of its own sampler; what "
         "{c.sampler.name} makes of them was not looked at",
         fix="sampler=default",
@@ -95,7 +95,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="distilled-sampler",
         verdict="unverified",
-        when=lambda c, f: bool(required_distillation(c.sampler)) and not f.distilled(c.model),
+        when=lambda c, f: bool(required_distillation(c.sampler)) and not f.is_distilled(c.model),
         message=lambda c, f: (
             f"sampler {c.sampler.name} is for weights made by {required_distillation(c.sampler)} distillation; with "
             "others images come out blurred"

@@ -6,7 +6,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
-from ..models.weights.hub import diffusers_class
+from ..models.weights.hub import get_diffusers_class
 from .subclasses import start_at_first_step, step_flow_model, use_flow_noise_levels
 from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, Sigmas
 
@@ -54,7 +54,7 @@ def build_scheduler(pipe: DiffusionPipeline, options: Any) -> SchedulerMixin:
             f"sampler={options.name}: the model's own {type(pipe.scheduler).__name__} is for {kind} models, but "
             f"{options.name} is for {', '.join(sampler.classes)}; sampler=default uses the model's own"
         )
-    scheduler_class = diffusers_class(sampler.classes[kind])
+    scheduler_class = get_diffusers_class(sampler.classes[kind])
     spacing = _resolve_spacing(options, model_config)
     arguments = {
         **_read_model_config(model_config),

@@ -148,8 +148,8 @@ def why_unfit_for_task(family: Family, name: str, task: str) -> str:
 
 def why_unfit(family: Family, name: str) -> str:
     """Why a sampler does not fit a family; empty: it does. A plugin's sampler is assumed to fit."""
-    if name in family.unfit_samplers:
-        return family.unfit_samplers[name]
+    if name in family.unsupported_samplers:
+        return family.unsupported_samplers[name]
     if name not in SAMPLERS or family.schedule in SAMPLERS[name].classes:
         return ""
     return f"{name} makes no {family.schedule} steps, only {' and '.join(SAMPLERS[name].classes)} steps"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..accelerate.adapter_options import as_list
 from ..config.claim import ClaimConfig, ClaimedFigure
-from ..models.weights.checkpoint import local
+from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting
 
 ABOUT = {
@@ -89,7 +89,7 @@ def _needs(config: dict[str, Any]) -> list[str]:
     lines = [
         f"{key}={path} is a local path: it must be there, or be changed to where the same weights are."
         for key, path in weights
-        if path and not path.startswith("pkg://") and local(path) is not None
+        if path and not path.startswith("pkg://") and find_local_path(path) is not None
     ]
     files = {"prompts.path": config["prompts"]["path"] if config["prompt"] is None else None}
     files |= {key: config[key] for key in ("image", "mask")}

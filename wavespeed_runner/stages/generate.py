@@ -12,8 +12,8 @@ from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
 from ..caching.flops import Flops, count_generation_flops, record_calls
 from ..metrics.timing import StepClock, wait_for_device
-from ..models.family import Family, Wanted
-from ..models.pipeline_call import denoise, for_task, watched
+from ..models.family import CallInputs, Family
+from ..models.pipeline_call import denoise, get_task_pipeline, watch_steps
 from ..registry import find_implementation
 from ..samplers.noise_levels import count_calls, read_noise_levels
 from .image_request import ImageRequest
@@ -78,13 +78,13 @@ def generate(
 
     with _use_sampler(pipeline.pipe, options.sampler):
         _label_progress_bar(pipeline.pipe, options, note)
-        pipe = for_task(pipeline.pipe, family, wanted.task)
+        pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
         denoisers = _find_denoisers(pipe, family)
         info = build_generation_info(pipe, family, wanted, len(requests))
         with (
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
-            watched(pipe.scheduler, wanted.generator, on_step),
+            watch_steps(pipe.scheduler, wanted.generator, on_step),
         ):
             wait_for_device(device)
             began = perf_counter()
@@ -127,7 +127,7 @@ def _find_denoisers(pipe: DiffusionPipeline, family: Family) -> list[torch.nn.Mo
     return [module for name in names if (module := getattr(pipe, name, None))]
 
 
-def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: Wanted, images: int) -> GenerationInfo:
+def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: CallInputs, images: int) -> GenerationInfo:
     """Describes a generation to the cache strategy: its steps, noise levels, and how its tokens lie in the image.
 
     Steps, sigmas and timesteps are functions, because the schedule is set only once the pipeline runs.
@@ -144,7 +144,7 @@ def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: Wante
     )
 
 
-def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> Wanted:
+def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> CallInputs:
     """What the pipeline is called with: plain values for one request, lists for several."""
     import torch
 
@@ -157,7 +157,7 @@ def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[Imag
             values[name] = torch.cat(images)
         elif images[0] is not None and len(images) > 1:
             values[name] = images
-    return Wanted(
+    return CallInputs(
         steps=options.steps,
         guidance_scale=options.guidance_scale,
         generator=generators[0] if len(generators) == 1 else generators,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import Embeddings, Images, LatentGrid, Pipeline, Sample
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
-from ..models.family import task_of
+from ..models.family import infer_task
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ class ImageRequest:
     """Text embeddings on the pipeline's device, each with a batch size of 1."""
     seed: int
     start: dict[str, Any]
-    """What it starts from, as values of `Wanted`; empty: pure noise."""
+    """What it starts from, as values of `CallInputs`; empty: pure noise."""
     prompt: str = ""
 
     @property
@@ -71,13 +71,13 @@ def _find_starts(
     latents: LatentGrid | None = None,
     mask: Images | None = None,
 ) -> list[dict[str, Any]]:
-    """What each generation starts from, as values of `Wanted`: one for every image; a single empty one without."""
+    """What each generation starts from, as values of `CallInputs`: one for every image; a single empty one without."""
     inputs: dict[str, Any] = {name: value for name, value in (("image", image), ("latents", latents)) if value}
     if len(inputs) > 1:
         raise RunError("denoise: both image and latents are wired to it, but it can start from only one of them")
     if not inputs:
         return [{}]
-    task = task_of(pipeline.family.kind, inputs | ({"mask": mask} if mask else {}))
+    task = infer_task(pipeline.family.kind, inputs | ({"mask": mask} if mask else {}))
     if latents:
         size = latents.data["size"]
         return [

@@ -14,8 +14,8 @@ from ..artifacts import Pipeline
 from ..config.environment import resolve_device
 from ..config.schema import MODEL_DEFAULT_KEYS, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
 from ..errors import RunError
-from ..models.weights.checkpoint import identity
-from ..models.weights.pretrained import completed_from
+from ..models.weights.identity import identify_weights
+from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
 from ..process.logging_setup import quiet_libraries
 from ..registry import find_implementation
@@ -43,12 +43,12 @@ def _identify_weights(options: LoadOptions) -> list[str]:
     if model.init is not Init.pretrained:
         return [model.init.value, *adapter_ids]
     family = find_implementation("model", model)
-    others = [completed_from(family, model), *(getattr(model, key) for key in family.elsewhere)]
+    others = [find_component_source(family, model), *(getattr(model, key) for key in family.external_components)]
     return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *adapter_ids]
 
 
 # A plan asks for every image. Weights are not expected to change while a process runs.
-_identity = lru_cache(maxsize=8)(identity)
+_identity = lru_cache(maxsize=8)(identify_weights)
 
 
 @stage("load", options=LoadOptions, pure=False, identity=_identify_weights, ignores=(*_NOT_IN_WEIGHTS, "adapters.path"))

@@ -87,7 +87,7 @@ def upscale_latents(options: UpscaleLatentsOptions, *, pipeline: Pipeline, laten
 
     width, height = (latents.data["size"][name] for name in ("width", "height"))
     size = _find_target_size(pipeline, options.scale, width, height)
-    grid = pipeline.family.unpacked(pipeline.pipe, latents.tensors["latents"], width=width, height=height)
+    grid = pipeline.family.unpack_latents(pipeline.pipe, latents.tensors["latents"], width=width, height=height)
     target = (grid.shape[-2] * size[1] // height, grid.shape[-1] * size[0] // width)
     large = interpolate(grid, size=target, mode=options.method.value)
     return LatentGrid(

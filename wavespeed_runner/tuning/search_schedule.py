@@ -72,7 +72,7 @@ def search_schedules(
     results: dict[int, SearchResult] = {}
 
     def denoise_and_search(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
-        batch_size = BATCH if inputs[0]["pipeline"].family.batches else 1
+        batch_size = BATCH if inputs[0]["pipeline"].family.supports_batches else 1
         once = replace(options, warmup=0, repeats=1, batch_size=batch_size)
         latents, reference = _denoise_and_decode(once, inputs)
 

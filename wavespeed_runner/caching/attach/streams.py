@@ -30,7 +30,7 @@ class StreamLayout:
 
     def write_arguments(self, arguments: dict[str, Any], streams: Streams) -> dict[str, Any]:
         """The arguments with these streams in place."""
-        if self.blocks.joined:
+        if self.blocks.concatenated:
             parameter = self.blocks.streams[0]
             return {**arguments, parameter: self._join(arguments[parameter], streams)}
         replaced = {parameter: streams[name] for name, parameter in self.pairs if name in streams}
@@ -43,17 +43,17 @@ class StreamLayout:
 
     def write_results(self, streams: Streams, out: Any) -> Any:
         """The streams as a block returns them. out: a result or input of the block, used where streams are joined."""
-        if self.blocks.joined:
+        if self.blocks.concatenated:
             return self._join(out, streams)
         values = tuple(streams.get(name) for name in self.blocks.returns)
         return values if len(values) > 1 else values[0]
 
     def _split(self, tensors: Iterable[tuple[str, Any]], lengths: dict[str, int]) -> Streams:
         """The streams, where they are joined cut apart along the tokens."""
-        if not self.blocks.joined:
+        if not self.blocks.concatenated:
             return {name: tensor for name, tensor in tensors if tensor is not None}
         (whole,) = [tensor for _, tensor in tensors if tensor is not None]
-        first, second = self.blocks.joined
+        first, second = self.blocks.concatenated
         end = lengths[first]
         return {first: whole[:, :end], second: whole[:, end : end + lengths[second]]}
 
@@ -61,6 +61,6 @@ class StreamLayout:
         """The streams joined along the tokens, followed by the tokens of `whole` that are in neither."""
         import torch
 
-        first, second = self.blocks.joined
+        first, second = self.blocks.concatenated
         rest = whole[:, streams[first].shape[1] + streams[second].shape[1] :]
         return torch.cat([streams[first], streams[second], rest], dim=1)

@@ -45,12 +45,14 @@ class BlockGate:
         """Tokens of each stream, where a later list joins streams."""
         self._arguments: dict[str, Any] = {}
         self._embedded: dict[str, Any] = {}
-        self._joined = any(block_list.joined for block_list in blocks.lists)
-        self.modulated = blocks.variants.get(getattr(engine.cache.signal, "variant", None) or "", blocks.modulated)
+        self._joined = any(block_list.concatenated for block_list in blocks.lists)
+        self.modulated = blocks.variants.get(
+            getattr(engine.cache.signal, "variant", None) or "", blocks.modulated_input
+        )
 
     def record_embedding(self, module: Any, args: Any, out: Any) -> None:
         """Forward hook of the module that embeds the timestep."""
-        self._embedded = {str(self.blocks.embedder): out}
+        self._embedded = {str(self.blocks.timestep_embedder): out}
 
     def release_tensors(self) -> None:
         """Drops the last call's tensors."""
@@ -105,7 +107,7 @@ class BlockGate:
             channel_axis=engine.generation.channel_axis,
             grid=engine.find_token_grid(),
         )
-        names = self.blocks.used if self.end == self.count else tuple(after)
+        names = self.blocks.output_streams if self.end == self.count else tuple(after)
         outcome = engine.decide(branch, call, {name: after[name] for name in names})
         self.skipping = not isinstance(outcome, PendingCall)
         if isinstance(outcome, PendingCall):
@@ -151,7 +153,7 @@ def attach_to_transformer(
     gate = BlockGate(engine, blocks, denoiser, head=head, tail=tail)
     originals = {block_list.name: getattr(denoiser, block_list.name) for block_list in blocks.lists}
     offset = 0
-    embedder = denoiser.get_submodule(blocks.embedder) if blocks.embedder else None
+    embedder = denoiser.get_submodule(blocks.timestep_embedder) if blocks.timestep_embedder else None
     handle = embedder.register_forward_hook(gate.record_embedding) if embedder is not None else None
     try:
         for block_list in blocks.lists:

@@ -61,6 +61,6 @@ def _get_watched_input(config: Config, family: Family) -> str:
     """Which of `published.WATCHED` the signal `modulated_input` is, for this family and variant."""
     if not isinstance(family.blocks, Blocks):
         return "modulated_input"
-    function = family.blocks.variants.get(get_variant(config) or "", family.blocks.modulated)
+    function = family.blocks.variants.get(get_variant(config) or "", family.blocks.modulated_input)
     name = getattr(function, "__name__", "")
     return name if name in published.WATCHED else "modulated_input"

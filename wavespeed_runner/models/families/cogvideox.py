@@ -1,4 +1,4 @@
-"""CogVideoX, by way of diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline.
+"""CogVideoX, run with diffusers' CogVideoXPipeline and CogVideoXImageToVideoPipeline.
 
 Paper: https://arxiv.org/abs/2408.06072
 """
@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import image_first
-from ..family import Blocks, Family, allow_guidance, two_passes
-from ..pipeline_call import clips
-from ..text.prompt_length import refuse_cut
+from ..family import Blocks, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_videos
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
 class CogVideoXVariant(Enum):
@@ -28,9 +35,9 @@ class CogVideoXVariant(Enum):
 
 
 TOKENS = 226
-"""Of a prompt, padded to it: the positions that the transformer knows."""
+"""Prompt tokens; prompts are padded to it, because the transformer has positions for exactly that many."""
 
-FULL: random_init.Parts = {
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "CogVideoXTransformer3DModel",
         {
@@ -61,11 +68,11 @@ FULL: random_init.Parts = {
             "scaling_factor": 0.7,
         },
     ),
-    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
 """CogVideoX-5b as published: the config.json files of https://huggingface.co/THUDM/CogVideoX-5b."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_attention_heads": 4,
@@ -86,22 +93,24 @@ TINY = random_init.shrunk(
     },
     text_encoder=random_init.TINY_T5,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 16 channels, 1/8 of the size, 1/4 of the frames.
-Four heads: sequences can still be split over up to 4 devices."""
+"""Every component, each with few and narrow layers. Latents keep their 16 channels, 1/8 of the size and 1/4 of the
+frames. With four heads, sequences can still be split over up to 4 devices."""
 
 POSITIONS: dict[CogVideoXVariant, dict[str, Any]] = {
     CogVideoXVariant.t2v_2b: {"use_rotary_positional_embeddings": False},
     CogVideoXVariant.t2v_5b: {},
     CogVideoXVariant.i2v_5b: {"in_channels": 32, "use_learned_positional_embeddings": True},
 }
-"""What of the transformer differs beside its size."""
+"""Transformer options in which the variants differ, apart from its size."""
 
 
 @dataclass(kw_only=True)
 class CogVideoXConfig(ModelConfig):
+    """Options of CogVideoX text-to-video."""
+
     name: str = "cogvideox"
     variant: CogVideoXVariant = CogVideoXVariant.t2v_5b
-    """The published checkpoint that `repo` is, or is made from: what `init=random` and `init=tiny` are built like."""
+    """The published checkpoint that `repo` is or derives from. `init=random` and `init=tiny` build its architecture."""
     max_sequence_length: ClassVar[int] = TOKENS
     variants: ClassVar[tuple[CogVideoXVariant, ...]] = (CogVideoXVariant.t2v_2b, CogVideoXVariant.t2v_5b)
 
@@ -114,28 +123,30 @@ class CogVideoXConfig(ModelConfig):
 
 @dataclass(kw_only=True)
 class CogVideoXI2VConfig(CogVideoXConfig):
+    """Options of CogVideoX image-to-video."""
+
     name: str = "cogvideox_i2v"
     variant: CogVideoXVariant = CogVideoXVariant.i2v_5b
     variants: ClassVar[tuple[CogVideoXVariant, ...]] = (CogVideoXVariant.i2v_5b,)
 
 
-def build_pipeline(model: CogVideoXConfig, dtype: Any, device: Any) -> Any:
-    """A pipeline of random weights. 2b has its own scheduler, shift and scale of latents."""
+def build_pipeline(model: CogVideoXConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
+    """Builds a pipeline with random weights. The 2b model has its own scheduler, shift and latent scale."""
     import diffusers
 
     small, tiny = model.variant is CogVideoXVariant.t2v_2b, model.init is Init.tiny
     size: dict[str, Any] = {"num_attention_heads": 30, "num_layers": 30} if small and not tiny else {}
-    kind = "CogVideoXDDIMScheduler" if small else "CogVideoXDPMScheduler"
-    return random_init.assemble(
+    scheduler = "CogVideoXDDIMScheduler" if small else "CogVideoXDPMScheduler"
+    return random_init.build_random_pipeline(
         "CogVideoXImageToVideoPipeline" if model.variant is CogVideoXVariant.i2v_5b else "CogVideoXPipeline",
-        random_init.shrunk(
+        random_init.override_configs(
             TINY if tiny else FULL,
             transformer=POSITIONS[model.variant] | size,
             vae={"scaling_factor": 1.15258426} if small else {},
         ),
         dtype=dtype,
         device=device,
-        scheduler=getattr(diffusers, kind)(
+        scheduler=getattr(diffusers, scheduler)(
             beta_start=0.00085,
             beta_end=0.012,
             beta_schedule="scaled_linear",
@@ -145,44 +156,48 @@ def build_pipeline(model: CogVideoXConfig, dtype: Any, device: Any) -> Any:
             snr_shift_scale=3.0 if small else 1.0,
             timestep_spacing="trailing",
         ),
-        tokenizer=random_init.t5_tokenizer(TOKENS),
+        tokenizer=random_init.build_t5_tokenizer(TOKENS),
     )
 
 
-def check(model: CogVideoXConfig, pipe: Any) -> None:
-    """Raises `RunError` for weights that start from an image where a text is all there is, and the other way round."""
+def check(model: CogVideoXConfig, pipe: DiffusionPipeline) -> None:
+    """Raises `RunError` for image-to-video weights in the text-to-video family, and the other way round."""
     takes_image = pipe.transformer.config.in_channels == 2 * pipe.vae.config.latent_channels
     if takes_image != isinstance(model, CogVideoXI2VConfig):
-        fit = "cogvideox_i2v" if takes_image else "cogvideox or cogvideox_2b"
-        raise RunError(f"model.repo={model.repo}: does not fit model.name={model.name}, take model={fit}")
+        option = "cogvideox_i2v" if takes_image else "cogvideox or cogvideox_2b"
+        raise RunError(f"model.repo={model.repo}: does not fit model.name={model.name}; use model={option}")
 
 
-def encode(pipe: Any, model: CogVideoXConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """`prompt_embeds` (1, 226, width of T5); with classifier-free guidance `negative_prompt_embeds` too."""
-    guided = two_passes(model, guidance_scale)
+def encode(
+    pipe: DiffusionPipeline, model: CogVideoXConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
+    """Encodes the prompt: `prompt_embeds` (1, 226, width of T5); with guidance also `negative_prompt_embeds`."""
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *([sample.negative_prompt] if guided else [])):
-        refuse_cut(model, pipe.tokenizer, text, TOKENS, "the limit")
+        refuse_truncation(model, pipe.tokenizer, text, TOKENS, "the limit")
     embeds, negative = pipe.encode_prompt(sample.prompt, sample.negative_prompt, guided, max_sequence_length=TOKENS)
     return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
-    """Latents (n, (frames - 1) / 4 + 1, 16, height / 8, width / 8) -> numpy uint8 (n, frames, height, width, 3).
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
+) -> np.ndarray:
+    """Decodes latents (n, (frames - 1) / 4 + 1, 16, height / 8, width / 8): uint8 (n, frames, height, width, 3).
 
-    CogVideoX 1.5 makes pairs of latent frames: where one was added in front for that, it is dropped, as the pipeline
-    does when it decodes by itself.
+    CogVideoX 1.5 generates latent frames in pairs. A frame that was added in front to complete a pair is dropped, as
+    the pipeline does when it decodes.
     """
     frames = (num_frames - 1) // pipe.vae_scale_factor_temporal + 1
-    return clips(pipe, pipe.decode_latents(latents["latents"][:, -frames:]))
+    return to_uint8_videos(pipe, pipe.decode_latents(latents["latents"][:, -frames:]))
 
 
-def own_sampler(model: CogVideoXConfig) -> str:
-    """2b was published with DDIM."""
+def get_own_sampler(model: CogVideoXConfig) -> str:
+    """Name of the published sampler: DDIM for the 2b model, the others have a DPM solver."""
     return "ddim" if model.variant is CogVideoXVariant.t2v_2b else "cogvideox_dpm"
 
 
-def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
-    """What TeaCache watches: the embedded timestep, (n, channels)."""
+def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
+    """Signal of TeaCache: the embedded timestep, (n, channels)."""
     return arguments["temb"]
 
 
@@ -191,14 +206,14 @@ COMMON: dict[str, Any] = {
     "check": check,
     "encode": encode,
     "decode": decode,
-    "blocks": Blocks(lists=(image_first("transformer_blocks"),), modulated=time_embedding),
+    "blocks": Blocks(lists=(image_first("transformer_blocks"),), modulated_input=time_embedding),
     "kind": "video",
-    # The autoencoder takes a latent frame more than pairs of them.
+    # One latent frame stands for 4 frames; the autoencoder decodes them in pairs, plus the first one.
     "frame_multiple": 8,
     "tiny_size": 64,
     "tiny_frames": 9,
     "schedule": "cogvideox",
-    "own_sampler": own_sampler,
+    "own_sampler": get_own_sampler,
 }
 
 COGVIDEOX = register("model", "cogvideox", CogVideoXConfig)(

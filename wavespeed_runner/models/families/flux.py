@@ -1,21 +1,28 @@
-"""FLUX.1 and models of its architecture (the demo), by way of diffusers' FluxPipeline.
+"""FLUX.1 and models of its architecture (the demo model), run with diffusers' FluxPipeline.
 
-Encode, denoise and decode together give the same bits as one call of the pipeline; tests hold them to it.
+Encode, denoise and decode together return the same bits as one call of the pipeline; tests check that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..block_layouts import normalised, text_first
-from ..family import Blocks, Family, Wanted, two_passes
-from ..pipeline_call import scaled_images
-from ..text.prompt_length import allow_length, refuse_cut
+from ..block_layouts import modulate_with_norm1, text_first
+from ..family import Blocks, CallInputs, Family, uses_cfg
+from ..pipeline_call import decode_scaled_latents
+from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -30,11 +37,11 @@ VAE: dict[str, Any] = {
     "use_quant_conv": False,
     "use_post_quant_conv": False,
 }
-"""The autoencoder of FLUX.1, which other families took over."""
+"""The autoencoder of FLUX.1, which other families use too."""
 
 TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 128}
 
-FULL: random_init.Parts = {
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "FluxTransformer2DModel",
         {
@@ -50,12 +57,12 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": ("AutoencoderKL", VAE),
-    "text_encoder": random_init.clip(768, layers=12, heads=12),
-    "text_encoder_2": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
+    "text_encoder_2": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
 """FLUX.1-dev as published: the config.json files of https://huggingface.co/black-forest-labs/FLUX.1-dev."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_layers": 2,
@@ -70,8 +77,8 @@ TINY = random_init.shrunk(
     text_encoder=random_init.TINY_CLIP,
     text_encoder_2=random_init.TINY_T5,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size, so that
-sizes, token counts and stored latents mean the same. Four heads: sequences can still be split over up to 4 devices."""
+"""Every component, each with few and narrow layers. Latents keep their 16 channels and 1/8 of the size, so sizes, token
+counts and stored latents mean the same. With four heads, sequences can still be split over up to 4 devices."""
 
 
 @dataclass(kw_only=True)
@@ -88,76 +95,86 @@ class FluxConfig(ModelConfig):
             raise ConfigError("model.guidance_scale=null: model.guidance=embedded needs a number; 3.5 is FLUX.1-dev's")
 
 
-def build_pipeline(model: FluxConfig, dtype: Any, device: Any) -> Any:
-    """A `FluxPipeline` of random weights: with guidance as an input, if the model says so (FLUX.1-dev), and with
-    noise levels that follow the image size (not in FLUX.1-schnell)."""
+def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
+    """Builds a `FluxPipeline` with random weights.
+
+    Guidance is an input of the transformer if `model.guidance` says so (FLUX.1-dev). Noise levels follow the image size
+    unless the model takes no guidance (FLUX.1-schnell).
+    """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    parts = TINY if model.init is Init.tiny else FULL
+    specs = TINY if model.init is Init.tiny else FULL
     guided = {"guidance_embeds": model.guidance is Guidance.embedded}
     shifted = model.guidance is not Guidance.none
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "FluxPipeline",
-        random_init.shrunk(parts, transformer=guided),
+        random_init.override_configs(specs, transformer=guided),
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if shifted else 1.0, use_dynamic_shifting=shifted),
-        tokenizer=random_init.clip_tokenizer(),
-        tokenizer_2=random_init.t5_tokenizer(512),
+        tokenizer=random_init.build_clip_tokenizer(),
+        tokenizer_2=random_init.build_t5_tokenizer(512),
     )
 
 
-def check(model: FluxConfig, pipe: Any) -> None:
-    """Raises `RunError` when the weights do not take guidance as `model.guidance` says."""
+def check(model: FluxConfig, pipe: DiffusionPipeline) -> None:
+    """Raises `RunError` if the weights do not take guidance the way `model.guidance` says."""
     takes_scale = pipe.transformer.config.guidance_embeds
     if takes_scale != (model.guidance is Guidance.embedded):
         allowed = "embedded" if takes_scale else "true_cfg or none"
-        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
+        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}; use {allowed}")
 
 
-def encode(pipe: Any, model: FluxConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """The prompt as keyword arguments of the pipeline.
+def encode(
+    pipe: DiffusionPipeline, model: FluxConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
+    """Encodes the prompt as keyword arguments of the pipeline.
 
     `prompt_embeds` (1, max_sequence_length, width of T5) and `pooled_prompt_embeds` (1, width of CLIP); with
     classifier-free guidance also the two `negative_*` of the same shapes.
     """
     prompts = {"": sample.prompt}
-    if two_passes(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_"] = sample.negative_prompt
-    arguments: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for prefix, text in prompts.items():
-        whole = pipe.maybe_convert_prompt(text, pipe.tokenizer_2)
-        refuse_cut(model, pipe.tokenizer_2, whole, model.max_sequence_length, "model.max_sequence_length")
+        expanded = pipe.maybe_convert_prompt(text, pipe.tokenizer_2)
+        refuse_truncation(model, pipe.tokenizer_2, expanded, model.max_sequence_length, "model.max_sequence_length")
         embeds, pooled, _ = pipe.encode_prompt(text, None, max_sequence_length=model.max_sequence_length)
-        arguments |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
-    return arguments
-
-
-def arguments(model: FluxConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """guidance_scale is read as `model.guidance` says."""
-    if model.guidance is Guidance.embedded:
-        return {**embeddings, "guidance_scale": wanted.guidance_scale}
-    if two_passes(model, wanted.guidance_scale):
-        return {**embeddings, "true_cfg_scale": wanted.guidance_scale}
+        embeddings |= {f"{prefix}prompt_embeds": embeds, f"{prefix}pooled_prompt_embeds": pooled}
     return embeddings
 
 
-def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
-    """Packed latents (n, height / 16 * width / 16, 64) -> (n, 16, height / 8, width / 8); sizes for the usual VAE."""
+def build_arguments(model: FluxConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
+    """Embeddings, and the guidance scale under the name that `model.guidance` calls for."""
+    if model.guidance is Guidance.embedded:
+        return {**embeddings, "guidance_scale": inputs.guidance_scale}
+    if uses_cfg(model, inputs.guidance_scale):
+        return {**embeddings, "true_cfg_scale": inputs.guidance_scale}
+    return embeddings
+
+
+def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, height: int) -> Tensor:
+    """Packed latents (n, height / 16 * width / 16, 64) -> (n, 16, height / 8, width / 8), for the usual VAE."""
     return pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
-    """Images from packed latents: numpy uint8 (n, height, width, 3), rounded as diffusers rounds for PIL."""
-    return scaled_images(pipe, unpacked(pipe, latents["latents"], width=width, height=height))
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
+    """Decodes packed latents: uint8 (n, height, width, 3), rounded as diffusers rounds for PIL."""
+    return decode_scaled_latents(pipe, unpack_latents(pipe, latents["latents"], width=width, height=height))
 
 
-def published(model: FluxConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+def get_published_repo(model: FluxConfig) -> str:
+    """Hub id of the components that a single-file checkpoint lacks."""
     return f"black-forest-labs/FLUX.1-{'schnell' if model.guidance is Guidance.none else 'dev'}"
 
 
-BLOCKS = Blocks(lists=(text_first("transformer_blocks"), text_first("single_transformer_blocks")), modulated=normalised)
+BLOCKS = Blocks(
+    lists=(text_first("transformer_blocks"), text_first("single_transformer_blocks")),
+    modulated_input=modulate_with_norm1,
+)
 
 FLUX = register("model", "flux", FluxConfig)(
     Family(
@@ -169,12 +186,12 @@ FLUX = register("model", "flux", FluxConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
-        arguments=arguments,
-        unpacked=unpacked,
+        build_arguments=build_arguments,
+        unpack_latents=unpack_latents,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         own_sampler=lambda model: "euler",
-        distilled=lambda model: model.guidance is Guidance.none,
+        is_distilled=lambda model: model.guidance is Guidance.none,
         adapters=("lora", "textual_inversion"),
         blocks=BLOCKS,
     )

@@ -8,17 +8,24 @@ text to image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import text_first
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import images
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_images
 from ..text import encoders
-from ..text.prompt_length import refuse_cut
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -42,14 +49,14 @@ TRANSFORMER: dict[str, Any] = {
     "rope_theta": 2000,
     "guidance_embeds": True,
 }
-DEV: random_init.Parts = {
+DEV: random_init.ComponentSpecs = {
     "transformer": ("Flux2Transformer2DModel", TRANSFORMER),
     "vae": ("AutoencoderKLFlux2", VAE),
     "text_encoder": encoders.MISTRAL_SMALL,
 }
 """FLUX.2-dev as published: the config.json files of https://huggingface.co/black-forest-labs/FLUX.2-dev."""
 
-KLEIN: random_init.Parts = random_init.shrunk(
+KLEIN: random_init.ComponentSpecs = random_init.override_configs(
     DEV | {"text_encoder": encoders.qwen3(2560, ff=9728, tied=True)},
     transformer={
         "num_layers": 5,
@@ -76,13 +83,13 @@ TINY_VAE: dict[str, Any] = {
     "sample_size": 128,
 }
 _MISTRAL = encoders.TINY_MISTRAL["text_config"] | {"num_hidden_layers": 31}
-TINY_DEV = random_init.shrunk(
+TINY_DEV = random_init.override_configs(
     DEV,
     transformer=TINY_TRANSFORMER,
     vae=TINY_VAE,
     text_encoder=encoders.TINY_MISTRAL | {"text_config": _MISTRAL},
 )
-TINY_KLEIN = random_init.shrunk(
+TINY_KLEIN = random_init.override_configs(
     KLEIN,
     transformer=TINY_TRANSFORMER,
     vae=TINY_VAE,
@@ -132,33 +139,33 @@ def _scheduler() -> Any:
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
 
 
-def build_dev(model: Flux2Config, dtype: Any, device: Any) -> Any:
+def build_dev(model: Flux2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `Flux2Pipeline` of random weights. A plain tokenizer stands in for the processor, whose images no prompt of
     ours has."""
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "Flux2Pipeline",
         TINY_DEV if model.init is Init.tiny else DEV,
         dtype=dtype,
         device=device,
         scheduler=_scheduler(),
-        tokenizer=encoders.chat_tokenizer(4096),
+        tokenizer=encoders.build_chat_tokenizer(4096),
     )
 
 
-def build_klein(model: Flux2KleinConfig, dtype: Any, device: Any) -> Any:
+def build_klein(model: Flux2KleinConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `Flux2KleinPipeline` of random weights: distilled if the model takes no guidance."""
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "Flux2KleinPipeline",
         TINY_KLEIN if model.init is Init.tiny else KLEIN,
         dtype=dtype,
         device=device,
         scheduler=_scheduler(),
-        tokenizer=encoders.chat_tokenizer(4096),
+        tokenizer=encoders.build_chat_tokenizer(4096),
         is_distilled=model.guidance is Guidance.none,
     )
 
 
-def check_klein(model: Flux2KleinConfig, pipe: Any) -> None:
+def check_klein(model: Flux2KleinConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` when `model.guidance` is not that of the weights: distilled ones would leave it unused."""
     distilled = bool(pipe.config.is_distilled)
     if distilled != (model.guidance is Guidance.none):
@@ -166,43 +173,51 @@ def check_klein(model: Flux2KleinConfig, pipe: Any) -> None:
         raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
 
 
-def encode_dev(pipe: Any, model: Flux2Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode_dev(
+    pipe: DiffusionPipeline, model: Flux2Config, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, max_sequence_length, 3 * width): three layers' hidden states side by side."""
     from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
     chats = format_input([sample.prompt], system_message=pipe.system_message)
     ids = pipe.tokenizer.apply_chat_template(chats, add_generation_prompt=False, tokenize=True, return_dict=True)
-    _refuse_cut(pipe, model, sample.prompt, len(ids["input_ids"][0]))
+    _refuse_truncation(pipe, model, sample.prompt, len(ids["input_ids"][0]))
     embeds, _ = pipe.encode_prompt(sample.prompt, max_sequence_length=model.max_sequence_length)
     return {"prompt_embeds": embeds}
 
 
-def encode_klein(pipe: Any, model: Flux2KleinConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode_klein(
+    pipe: DiffusionPipeline, model: Flux2KleinConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, max_sequence_length, 3 * width); with classifier-free guidance the negative ones too."""
     prompts = {"prompt_embeds": sample.prompt}
-    if two_passes(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for name, text in prompts.items():
         chat = pipe.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
-        _refuse_cut(pipe, model, text, len(pipe.tokenizer(chat).input_ids))
-        found[name], _ = pipe.encode_prompt(text, max_sequence_length=model.max_sequence_length)
-    return found
+        _refuse_truncation(pipe, model, text, len(pipe.tokenizer(chat).input_ids))
+        embeddings[name], _ = pipe.encode_prompt(text, max_sequence_length=model.max_sequence_length)
+    return embeddings
 
 
-def _refuse_cut(pipe: Any, model: Flux2Config | Flux2KleinConfig, text: str, tokens: int) -> None:
-    refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length", tokens=tokens)
+def _refuse_truncation(pipe: DiffusionPipeline, model: Flux2Config | Flux2KleinConfig, text: str, tokens: int) -> None:
+    refuse_truncation(
+        model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length", tokens=tokens
+    )
 
 
-def klein_arguments(model: Flux2KleinConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_klein_arguments(model: Flux2KleinConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """1 is no guidance; left out, the pipeline would take 4."""
-    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale) else 1.0
+    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "guidance_scale": scale}
 
 
-def decode_dev(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode_dev(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from packed latents (n, height / 16 * width / 16, 128): numpy uint8 (n, height, width, 3)."""
     import torch
 
@@ -214,21 +229,23 @@ def decode_dev(pipe: Any, latents: dict[str, Any], *, width: int, height: int, n
     mean = norm.running_mean.view(1, -1, 1, 1).to(grid.device, grid.dtype)
     deviation = torch.sqrt(norm.running_var.view(1, -1, 1, 1) + pipe.vae.config.batch_norm_eps)
     grid = pipe._unpatchify_latents(grid * deviation.to(grid.device, grid.dtype) + mean)
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def decode_klein(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode_klein(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 32, height / 8, width / 8): klein's pipelines undo packing and scale themselves."""
-    return images(pipe, pipe.vae.decode(latents["latents"], return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(latents["latents"], return_dict=False)[0])
 
 
-def published(model: Flux2Config | Flux2KleinConfig) -> str:
+def get_published_repo(model: Flux2Config | Flux2KleinConfig) -> str:
     """Where the parts come from that a single file lacks."""
     variant = {Guidance.embedded: "dev", Guidance.none: "klein-4B", Guidance.true_cfg: "klein-base-4B"}
     return f"black-forest-labs/FLUX.2-{variant[model.guidance]}"
 
 
-def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
     # Shift, scale and gate of the attention, then of the feed-forward.
     shift, scale = arguments["temb_mod_img"][:, None].chunk(6, dim=-1)[:2]
@@ -238,9 +255,9 @@ def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, An
 BLOCKS = Blocks(
     lists=(
         text_first("transformer_blocks"),
-        BlockList(name="single_transformer_blocks", joined=("encoder_hidden_states", "hidden_states")),
+        BlockList(name="single_transformer_blocks", concatenated=("encoder_hidden_states", "hidden_states")),
     ),
-    modulated=modulated_input,
+    modulated_input=modulated_input,
 )
 
 FLUX2 = register("model", "flux2", Flux2Config)(
@@ -249,7 +266,7 @@ FLUX2 = register("model", "flux2", Flux2Config)(
         build=build_dev,
         encode=encode_dev,
         decode=decode_dev,
-        published=published,
+        published_repo=get_published_repo,
         blocks=BLOCKS,
     )
 )
@@ -260,11 +277,11 @@ FLUX2_KLEIN = register("model", "flux2_klein", Flux2KleinConfig)(
         build=build_klein,
         check=check_klein,
         encode=encode_klein,
-        arguments=klein_arguments,
+        build_arguments=build_klein_arguments,
         decode=decode_klein,
-        published=published,
+        published_repo=get_published_repo,
         own_sampler=lambda model: "euler",
-        distilled=lambda model: model.guidance is Guidance.none,
+        is_distilled=lambda model: model.guidance is Guidance.none,
         blocks=BLOCKS,
     )
 )

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..family import Family, Wanted
+from ..family import CallInputs, Family
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 NEEDED = ("prompt", "num_inference_steps", "generator", "output_type")
 """What a pipeline's call must take to be called here."""
@@ -37,11 +44,11 @@ class GenericVideoConfig(GenericConfig):
     name: str = "generic_video"
 
 
-def build(model: GenericConfig, dtype: Any, device: Any) -> Any:
+def build(model: GenericConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     raise ConfigError("model.init: only pretrained, see GenericConfig")
 
 
-def check(model: GenericConfig, pipe: Any) -> None:
+def check(model: GenericConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` when the pipeline cannot be called as all others are."""
     accepted = signature(pipe.__call__).parameters
     wanted = [] if model.guidance is Guidance.none else list(_guidance(model, model.guidance_scale, accepted))
@@ -55,7 +62,9 @@ def check(model: GenericConfig, pipe: Any) -> None:
         raise RunError(f"model.repo={model.repo}: {type(pipe).__name__} does not step with one scheduler")
 
 
-def encode(pipe: Any, model: GenericConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: GenericConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """The texts as they are, in UTF-8: the pipeline encodes them itself."""
     import torch
 
@@ -63,9 +72,9 @@ def encode(pipe: Any, model: GenericConfig, sample: Any, guidance_scale: float |
     return {name: torch.tensor([list(text.encode())], dtype=torch.uint8) for name, text in texts.items()}
 
 
-def arguments(model: GenericConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: GenericConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     texts = {name: bytes(tensor[0].tolist()).decode() for name, tensor in embeddings.items()}
-    return {**texts, "model": model, "guidance": wanted.guidance_scale}
+    return {**texts, "model": model, "guidance": inputs.guidance_scale}
 
 
 def _guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def _guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[
     return {name: 1.0 if none else scale} if name in accepted or not none else {}
 
 
-def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
     """The pixels that the pipeline gives, 0 to 1, in the place of latents.
 
     Raises:
@@ -98,7 +107,7 @@ def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     return {"latents": torch.as_tensor(output.images if hasattr(output, "images") else output.frames)}
 
 
-def decode(pipe: Any, latents: dict[str, Any], **size: Any) -> Any:
+def decode(pipe: DiffusionPipeline, latents: dict[str, Tensor], **size: Any) -> np.ndarray:
     """The pixels as numpy uint8, rounded as diffusers rounds for PIL."""
     return (latents["latents"].cpu().numpy() * 255).round().astype("uint8")
 
@@ -107,13 +116,13 @@ _SHARED: dict[str, Any] = {
     "build": build,
     "check": check,
     "encode": encode,
-    "arguments": arguments,
+    "build_arguments": build_arguments,
     "run": run,
     "decode": decode,
     "adapters": (),
-    "batches": False,
+    "supports_batches": False,
     "size_multiple": 8,
-    "whole": True,
+    "single_call": True,
     "schedule": "unknown",
 }
 

@@ -9,26 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
 from ..block_layouts import image_first
 from ..family import (
     BlockList,
     Blocks,
+    CallInputs,
     Family,
-    Wanted,
     allow_guidance,
-    plain_arguments,
-    same_layout,
-    two_passes,
+    build_plain_arguments,
+    keep_layout,
+    uses_cfg,
 )
-from ..pipeline_call import scaled_images
+from ..pipeline_call import decode_scaled_latents
 from ..text import encoders
-from ..text.prompt_length import allow_length, refuse_cut
+from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
 from .flux import TINY_VAE, VAE
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
 class Variant(Enum):
@@ -39,7 +46,7 @@ class Variant(Enum):
     """Distilled: 16 steps, no guidance."""
 
 
-FULL: random_init.Parts = {
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "HiDreamImageTransformer2DModel",
         {
@@ -60,19 +67,24 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": ("AutoencoderKL", VAE),
-    "text_encoder": random_init.clip(
-        768, layers=12, heads=12, kind="CLIPTextModelWithProjection", max_position_embeddings=248
+    "text_encoder": random_init.clip_encoder(
+        768, layers=12, heads=12, class_name="CLIPTextModelWithProjection", max_position_embeddings=248
     ),
-    "text_encoder_2": random_init.clip(
-        1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", max_position_embeddings=248, hidden_act="gelu"
+    "text_encoder_2": random_init.clip_encoder(
+        1280,
+        layers=32,
+        heads=20,
+        class_name="CLIPTextModelWithProjection",
+        max_position_embeddings=248,
+        hidden_act="gelu",
     ),
-    "text_encoder_3": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder_3": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
     "text_encoder_4": encoders.LLAMA_3_1,
 }
 """HiDream-I1 as published: the config.json files of https://huggingface.co/HiDream-ai/HiDream-I1-Full. Its autoencoder
 is FLUX's, its CLIPs were taught to read longer prompts."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_layers": 2,
@@ -108,18 +120,18 @@ class HiDreamConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: HiDreamConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: HiDreamConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `HiDreamImagePipeline` of random weights, with the variant's own scheduler."""
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "HiDreamImagePipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=_scheduler(model.variant),
-        tokenizer=random_init.clip_tokenizer(248),
-        tokenizer_2=random_init.clip_tokenizer(248, pad="!"),
-        tokenizer_3=random_init.t5_tokenizer(512),
-        tokenizer_4=encoders.llama_tokenizer(131072),
+        tokenizer=random_init.build_clip_tokenizer(248),
+        tokenizer_2=random_init.build_clip_tokenizer(248, pad="!"),
+        tokenizer_3=random_init.build_t5_tokenizer(512),
+        tokenizer_4=encoders.build_llama_tokenizer(131072),
     )
 
 
@@ -132,27 +144,29 @@ def _scheduler(variant: Variant) -> Any:
     return FlowMatchLCMScheduler(shift=6.0 if variant is Variant.dev else 3.0)
 
 
-def own_sampler(model: HiDreamConfig) -> str:
+def get_own_sampler(model: HiDreamConfig) -> str:
     """Its name in the table of samplers."""
-    return "lcm" if distilled(model) else "unipc"
+    return "lcm" if is_distilled(model) else "unipc"
 
 
-def distilled(model: HiDreamConfig) -> bool:
+def is_distilled(model: HiDreamConfig) -> bool:
     """Whether it takes few steps, of its own sampler."""
     return model.variant is not Variant.full
 
 
-def encode(pipe: Any, model: HiDreamConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: HiDreamConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """The prompt as keyword arguments of the pipeline, but for the order of Llama's axes.
 
     `prompt_embeds_t5` (1, max_sequence_length, width of T5), `prompt_embeds_llama3` (1, layers, max_sequence_length,
     width of Llama), `pooled_prompt_embeds` (1, widths of both CLIPs); with classifier-free guidance also the three
     `negative_*` of the same shapes.
     """
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, sample.negative_prompt) if guided else (sample.prompt,):
         for tokenizer in (pipe.tokenizer, pipe.tokenizer_2, pipe.tokenizer_3, pipe.tokenizer_4):
-            refuse_cut(model, tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+            refuse_truncation(model, tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
     t5, negative_t5, llama, negative_llama, pooled, negative_pooled = pipe.encode_prompt(
         sample.prompt,
         negative_prompt=sample.negative_prompt,
@@ -166,33 +180,35 @@ def encode(pipe: Any, model: HiDreamConfig, sample: Any, guidance_scale: float |
     return _llama_turned(embeddings)
 
 
-def arguments(model: HiDreamConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: HiDreamConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """The pipeline's own: Llama's layers first, (layers, n, tokens, width)."""
-    return plain_arguments(model, _llama_turned(embeddings), wanted)
+    return build_plain_arguments(model, _llama_turned(embeddings), inputs)
 
 
-def _llama_turned(embeddings: dict[str, Any]) -> dict[str, Any]:
+def _llama_turned(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
     """Llama's states with their first two axes exchanged: the pipeline has layers first, we have images first."""
     return {name: x.transpose(0, 1) if "llama3" in name else x for name, x in embeddings.items()}
 
 
-def prepare(pipe: Any, wanted: Wanted) -> None:
+def prepare(pipe: DiffusionPipeline, inputs: CallInputs) -> None:
     """Has the pipeline keep the size. It would scale every size to the area of `default_sample_size` squared, in
     latents; the factor is a hair above 1, because the result is rounded down to a multiple of 16."""
-    pipe.default_sample_size = sqrt(wanted.width * wanted.height) / pipe.vae_scale_factor * (1 + 1e-9)
+    pipe.default_sample_size = sqrt(inputs.width * inputs.height) / pipe.vae_scale_factor * (1 + 1e-9)
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
-    return scaled_images(pipe, latents["latents"])
+    return decode_scaled_latents(pipe, latents["latents"])
 
 
-def published(model: HiDreamConfig) -> str:
+def get_published_repo(model: HiDreamConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return f"HiDream-ai/HiDream-I1-{model.variant.value.capitalize()}"
 
 
-def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache watches: the embedded timestep, (n, channels). Blocks get it with the pooled prompt added."""
     return arguments["t_embedder"]
 
@@ -201,12 +217,12 @@ BLOCKS = Blocks(
     # Every block also gets a layer of Llama's states, behind the other tokens; the denoiser cuts it off again.
     lists=(
         image_first("double_stream_blocks"),
-        BlockList(name="single_stream_blocks", joined=("hidden_states", "encoder_hidden_states")),
+        BlockList(name="single_stream_blocks", concatenated=("hidden_states", "encoder_hidden_states")),
     ),
-    modulated=time_embedding,
-    embedder="t_embedder",
+    modulated_input=time_embedding,
+    timestep_embedder="t_embedder",
     # Which layer of Llama's states a block gets is found by how many blocks ran before it.
-    tail=False,
+    supports_tail_blocks=False,
 )
 
 HIDREAM = register("model", "hidream", HiDreamConfig)(
@@ -215,16 +231,18 @@ HIDREAM = register("model", "hidream", HiDreamConfig)(
         build=build_pipeline,
         prepare=prepare,
         encode=encode,
-        arguments=arguments,
-        unpacked=same_layout,
+        build_arguments=build_arguments,
+        unpack_latents=keep_layout,
         decode=decode,
-        elsewhere={"text_encoder_4": {"text_encoder_4": "LlamaForCausalLM", "tokenizer_4": "PreTrainedTokenizerFast"}},
-        published=published,
+        external_components={
+            "text_encoder_4": {"text_encoder_4": "LlamaForCausalLM", "tokenizer_4": "PreTrainedTokenizerFast"}
+        },
+        published_repo=get_published_repo,
         max_pixels=1024 * 1024,
         tiny_size=64,
         schedule="flow",
-        own_sampler=own_sampler,
-        distilled=distilled,
+        own_sampler=get_own_sampler,
+        is_distilled=is_distilled,
         blocks=BLOCKS,
     )
 )

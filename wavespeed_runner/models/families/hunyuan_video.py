@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..block_layouts import image_first, normalised
-from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import clips
-from ..text.llama import LLAMA3, TINY_LLAMA, template_tokenizer
-from ..text.prompt_length import refuse_cut
+from ..block_layouts import image_first, modulate_with_norm1
+from ..family import Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_videos
+from ..text.llama import LLAMA3, TINY_LLAMA, build_template_tokenizer
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "HunyuanVideoTransformer3DModel",
         {
@@ -44,7 +51,7 @@ FULL: random_init.Parts = {
         },
     ),
     "text_encoder": ("LlamaModel", LLAMA3),
-    "text_encoder_2": random_init.clip(768, layers=12, heads=12),
+    "text_encoder_2": random_init.clip_encoder(768, layers=12, heads=12),
 }
 """As published: https://huggingface.co/hunyuanvideo-community/HunyuanVideo."""
 
@@ -59,7 +66,7 @@ TINY_TRANSFORMER: dict[str, Any] = {
     "rope_axes_dim": (4, 6, 6),
 }
 TINY_VAE: dict[str, Any] = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer=TINY_TRANSFORMER,
     vae=TINY_VAE,
@@ -92,49 +99,51 @@ class HunyuanVideoConfig(ModelConfig):
             raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 1024")
 
 
-def build_pipeline(model: HunyuanVideoConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: HunyuanVideoConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `HunyuanVideoPipeline` of random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "HunyuanVideoPipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
-        tokenizer=template_tokenizer(PROMPT["template"], PROMPT["crop_start"]),
-        tokenizer_2=random_init.clip_tokenizer(),
+        tokenizer=build_template_tokenizer(PROMPT["template"], PROMPT["crop_start"]),
+        tokenizer_2=random_init.build_clip_tokenizer(),
     )
 
 
-def encode(pipe: Any, model: HunyuanVideoConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: HunyuanVideoConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, max_sequence_length, width of Llama), `prompt_attention_mask` (1, max_sequence_length) and
     `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`."""
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
 
     prompts = {"": sample.prompt}
-    if two_passes(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for prefix, text in prompts.items():
-        refuse_long(pipe, model, text, PROMPT)
+        refuse_long_prompt(pipe, model, text, PROMPT)
         embeds, pooled, mask = pipe.encode_prompt(text, max_sequence_length=model.max_sequence_length)
-        found |= named(prefix, embeds, pooled, mask)
-    return found
+        embeddings |= name_embeddings(prefix, embeds, pooled, mask)
+    return embeddings
 
 
-def refuse_long(pipe: Any, model: ModelConfig, text: str, prompt: dict[str, Any]) -> None:
+def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str, prompt: dict[str, Any]) -> None:
     """Raises `RunError` for a prompt that Llama would not read to its end.
 
     CLIP reads the first 77 tokens alone, as published: its one vector tells the denoiser what the prompt is about.
     """
     limit: int = model.max_sequence_length  # type: ignore[attr-defined]
     tokens = len(pipe.tokenizer(prompt["template"].format(text)).input_ids) - prompt["crop_start"]
-    refuse_cut(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
+    refuse_truncation(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
 
 
-def named(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Any]:
+def name_embeddings(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Tensor]:
     """What `encode_prompt` returns, by the names under which the call takes it."""
     return {
         f"{prefix}prompt_embeds": embeds,
@@ -143,32 +152,34 @@ def named(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Any]:
     }
 
 
-def arguments(model: HunyuanVideoConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: HunyuanVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """guidance_scale is read as `model.guidance` says."""
     if model.guidance is Guidance.embedded:
-        return {**embeddings, "guidance_scale": wanted.guidance_scale}
+        return {**embeddings, "guidance_scale": inputs.guidance_scale}
     embedded = 6.0 if model.embedded_guidance_scale is None else model.embedded_guidance_scale
-    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale) else 1.0
+    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "guidance_scale": embedded, "true_cfg_scale": scale}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
+) -> np.ndarray:
     """Videos from latents (n, 16, 1 + frames / 4, height / 8, width / 8): numpy uint8 (n, num_frames, height, width,
     3)."""
     scaled = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
-    return clips(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
+    return to_uint8_videos(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
-def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache watches: video tokens as the first block's attention gets them, (n, tokens, channels)."""
     first_frame = arguments.get("token_replace_emb")
     if first_frame is None:
-        return normalised(block, streams, arguments)
+        return modulate_with_norm1(block, streams, arguments)
     return block.norm1(streams["hidden_states"], arguments["temb"], first_frame, arguments["num_tokens"])[0]
 
 
 BLOCKS = Blocks(
-    lists=(image_first("transformer_blocks"), image_first("single_transformer_blocks")), modulated=modulated_input
+    lists=(image_first("transformer_blocks"), image_first("single_transformer_blocks")), modulated_input=modulated_input
 )
 
 HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
@@ -176,10 +187,10 @@ HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
         tasks={"text_to_video": "HunyuanVideoPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         decode=decode,
         blocks=BLOCKS,
-        published=lambda model: "hunyuanvideo-community/HunyuanVideo",
+        published_repo=lambda model: "hunyuanvideo-community/HunyuanVideo",
         kind="video",
         frame_multiple=4,
         tiny_size=64,

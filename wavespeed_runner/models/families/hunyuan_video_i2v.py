@@ -1,19 +1,20 @@
-"""HunyuanVideo's image-to-video weights, by way of diffusers' HunyuanVideoImageToVideoPipeline.
+"""HunyuanVideo image-to-video by Tencent, run with diffusers' HunyuanVideoImageToVideoPipeline.
 
-The prompt is read together with the first frame, by a language model that sees (LLaVA), so the encode stage takes the
-image too: `graph=image_to_video_seen`.
+A vision-language model (LLaVA) reads the prompt together with the first frame, so the encode stage needs the image too:
+`graph=image_to_video_seen`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Init
 from ...errors import RunError
 from ...registry import register
-from ..family import Family, two_passes
-from ..text.llama import LLAMA3, PAD, TINY_LLAMA, template_tokenizer
+from ..family import Family, uses_cfg
+from ..text.llama import LLAMA3, PAD, TINY_LLAMA, build_template_tokenizer
 from ..weights import random_init
 from .hunyuan_video import (
     BLOCKS,
@@ -21,13 +22,19 @@ from .hunyuan_video import (
     TINY_TRANSFORMER,
     TINY_VAE,
     HunyuanVideoConfig,
-    arguments,
+    build_arguments,
     decode,
-    named,
-    refuse_long,
+    name_embeddings,
+    refuse_long_prompt,
 )
 
-FULL_I2V = random_init.shrunk(FULL, transformer={"image_condition_type": "token_replace"}) | {
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from PIL.Image import Image as PILImage
+    from torch import Tensor
+
+FULL_I2V = random_init.override_configs(FULL, transformer={"image_condition_type": "token_replace"}) | {
     "text_encoder": (
         "LlavaForConditionalGeneration",
         {
@@ -49,7 +56,7 @@ FULL_I2V = random_init.shrunk(FULL, transformer={"image_condition_type": "token_
 }
 """As published: https://huggingface.co/hunyuanvideo-community/HunyuanVideo-I2V."""
 
-TINY_I2V = random_init.shrunk(
+TINY_I2V = random_init.override_configs(
     FULL_I2V,
     transformer=TINY_TRANSFORMER,
     vae=TINY_VAE,
@@ -68,59 +75,67 @@ TINY_I2V = random_init.shrunk(
     },
     text_encoder_2=random_init.TINY_CLIP,
 )
-"""An image is still 576 tokens: the pipeline counts on it."""
+"""An image stays 576 tokens long, as the pipeline expects."""
 
 
 @dataclass(kw_only=True)
 class HunyuanVideoImageConfig(HunyuanVideoConfig):
+    """Options of HunyuanVideo image-to-video."""
+
     name: str = "hunyuan_video_i2v"
 
 
-def build_pipeline(model: HunyuanVideoImageConfig, dtype: Any, device: Any) -> Any:
-    """A `HunyuanVideoImageToVideoPipeline` of random weights."""
+def build_pipeline(model: HunyuanVideoImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
+    """Builds a `HunyuanVideoImageToVideoPipeline` with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
     from transformers import CLIPImageProcessorPil
 
-    prompt = _template()
-    tokenizer = template_tokenizer(prompt["template"], prompt["crop_start"])
+    template = _read_template()
+    tokenizer = build_template_tokenizer(template["template"], template["crop_start"])
     parts = FULL_I2V
     if model.init is Init.tiny:
         ids = {"image_token_index": tokenizer.convert_tokens_to_ids("<image>")}
         ids["pad_token_id"] = tokenizer.convert_tokens_to_ids(PAD)
-        parts = random_init.shrunk(TINY_I2V, text_encoder=TINY_I2V["text_encoder"][1] | ids)
-    return random_init.assemble(
+        parts = random_init.override_configs(TINY_I2V, text_encoder=TINY_I2V["text_encoder"][1] | ids)
+    return random_init.build_random_pipeline(
         "HunyuanVideoImageToVideoPipeline",
         parts,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         tokenizer=tokenizer,
-        tokenizer_2=random_init.clip_tokenizer(),
+        tokenizer_2=random_init.build_clip_tokenizer(),
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}),
     )
 
 
-def _template() -> dict[str, Any]:
+def _read_template() -> dict[str, Any]:
     from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video_image2video as pipeline
 
-    found: dict[str, Any] = pipeline.DEFAULT_PROMPT_TEMPLATE
-    return found
+    template: dict[str, Any] = pipeline.DEFAULT_PROMPT_TEMPLATE
+    return template
 
 
-def check(model: HunyuanVideoImageConfig, pipe: Any) -> None:
-    """Raises `RunError` for the first version of the weights, whose latents the pipeline returns without the first."""
-    kind = pipe.transformer.config.image_condition_type
-    if kind != "token_replace":
+def check(model: HunyuanVideoImageConfig, pipe: DiffusionPipeline) -> None:
+    """Raises `RunError` for the first version of the weights: the pipeline drops the first frame of their latents."""
+    condition = pipe.transformer.config.image_condition_type
+    if condition != "token_replace":
         raise RunError(
-            f"model.repo={model.repo}: it takes the image by {kind}; take weights that do by token_replace, as "
-            "hunyuanvideo-community/HunyuanVideo-I2V"
+            f"model.repo={model.repo}: its image condition is {condition}, and only token_replace is supported; use "
+            "hunyuanvideo-community/HunyuanVideo-I2V or weights derived from it"
         )
 
 
 def encode(
-    pipe: Any, model: HunyuanVideoImageConfig, sample: Any, guidance_scale: float | None, image: Any = None
-) -> dict[str, Any]:
-    """`prompt_embeds` (1, tokens of the image and the prompt, width of Llama), `prompt_attention_mask` and
+    pipe: DiffusionPipeline,
+    model: HunyuanVideoImageConfig,
+    sample: Sample,
+    guidance_scale: float | None,
+    image: PILImage | None = None,
+) -> dict[str, Tensor]:
+    """Encodes the prompt together with its first frame.
+
+    Returns `prompt_embeds` (1, tokens of the image and the prompt, width of Llama), `prompt_attention_mask` and
     `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`.
 
     Raises:
@@ -130,19 +145,19 @@ def encode(
 
     if image is None:
         raise RunError(
-            f"model={model.name}: its prompt is read together with the first frame, so the encode stage needs "
-            "inputs.image; take graph=image_to_video_seen"
+            f"model={model.name}: it reads the prompt together with the first frame, so the encode stage needs "
+            "inputs.image; use graph=image_to_video_seen"
         )
-    # The pipeline reads a negative prompt beside a black image, and keeps more tokens of that.
-    seen = {"": (sample.prompt, image, {"image_embed_interleave": 4})}
-    if two_passes(model, guidance_scale):
-        seen["negative_"] = (sample.negative_prompt, Image.new("RGB", image.size), {})
-    found: dict[str, Any] = {}
-    for prefix, (text, frame, options) in seen.items():
-        refuse_long(pipe, model, text, _template())
-        made = pipe.encode_prompt(frame, text, max_sequence_length=model.max_sequence_length, **options)
-        found |= named(prefix, *made)
-    return found
+    # The pipeline pairs the negative prompt with a black image, of which it keeps more tokens.
+    prompts = {"": (sample.prompt, image, {"image_embed_interleave": 4})}
+    if uses_cfg(model, guidance_scale):
+        prompts["negative_"] = (sample.negative_prompt, Image.new("RGB", image.size), {})
+    embeddings: dict[str, Tensor] = {}
+    for prefix, (text, frame, options) in prompts.items():
+        refuse_long_prompt(pipe, model, text, _read_template())
+        encoded = pipe.encode_prompt(frame, text, max_sequence_length=model.max_sequence_length, **options)
+        embeddings |= name_embeddings(prefix, *encoded)
+    return embeddings
 
 
 HUNYUAN_VIDEO_I2V = register("model", "hunyuan_video_i2v", HunyuanVideoImageConfig)(
@@ -151,13 +166,13 @@ HUNYUAN_VIDEO_I2V = register("model", "hunyuan_video_i2v", HunyuanVideoImageConf
         build=build_pipeline,
         check=check,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         decode=decode,
         blocks=BLOCKS,
-        published=lambda model: "hunyuanvideo-community/HunyuanVideo-I2V",
+        published_repo=lambda model: "hunyuanvideo-community/HunyuanVideo-I2V",
         kind="video",
         frame_multiple=4,
         tiny_size=64,
-        batches=False,
+        supports_batches=False,
     )
 )

@@ -2,26 +2,33 @@
 and LTX2ImageToVideoPipeline over the same weights.
 
 The video is decoded. The sound is not: its latents are stored beside the video's as `audio_latents`, denormalised and
-unpacked, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`.
+unpack_latents, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..block_layouts import shifted_by_token
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import clips
-from ..text.gemma import GEMMA3, TINY_GEMMA3, gemma_tokenizer
-from ..text.prompt_length import allow_length, refuse_cut
+from ..block_layouts import modulate_with_token_table
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_videos
+from ..text.gemma import GEMMA3, TINY_GEMMA3, build_gemma_tokenizer
+from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
-from .ltx_video import random_statistics
+from .ltx_video import randomize_latent_statistics
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": ("LTX2VideoTransformer3DModel", {"num_layers": 48, "caption_channels": 3840, "rope_type": "split"}),
     "vae": (
         "AutoencoderKLLTX2Video",
@@ -37,7 +44,7 @@ FULL: random_init.Parts = {
 }
 """As published: https://huggingface.co/Lightricks/LTX-2; what is not here is diffusers' default, made for it."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_layers": 3,
@@ -109,11 +116,11 @@ class LTX2Config(ModelConfig):
             )
 
 
-def build_pipeline(model: LTX2Config, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """An `LTX2Pipeline` of random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    pipe = random_init.assemble(
+    pipe = random_init.build_random_pipeline(
         "LTX2Pipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
@@ -126,38 +133,40 @@ def build_pipeline(model: LTX2Config, dtype: Any, device: Any) -> Any:
             max_image_seq_len=4096,
             shift_terminal=0.1,
         ),
-        tokenizer=gemma_tokenizer(),
+        tokenizer=build_gemma_tokenizer(),
     )
-    random_statistics(pipe.vae)
-    random_statistics(pipe.audio_vae)
+    randomize_latent_statistics(pipe.vae)
+    randomize_latent_statistics(pipe.audio_vae)
     return pipe
 
 
-def encode(pipe: Any, model: LTX2Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: LTX2Config, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, tokens, layers * width of Gemma), with guidance also `negative_prompt_embeds`.
 
     All layers of Gemma side by side are 0.4 MB a token. So only the prompt's own tokens are kept: the padding before
     them, 1024 tokens in all, is masked wherever the pipeline reads it, and `arguments` puts zeros in its place.
     """
     prompts = {"prompt_embeds": sample.prompt}
-    if _two_passes(model, guidance_scale):
+    if _uses_cfg(model, guidance_scale):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for name, text in prompts.items():
-        refuse_cut(model, pipe.tokenizer, text.strip(), model.max_sequence_length, "model.max_sequence_length")
+        refuse_truncation(model, pipe.tokenizer, text.strip(), model.max_sequence_length, "model.max_sequence_length")
         embeds, mask, _, _ = pipe.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=model.max_sequence_length
         )
-        found[name] = embeds[:, -int(mask.sum()) :].clone()
-    return found
+        embeddings[name] = embeds[:, -int(mask.sum()) :].clone()
+    return embeddings
 
 
-def _two_passes(model: LTX2Config, guidance_scale: float | None) -> bool:
+def _uses_cfg(model: LTX2Config, guidance_scale: float | None) -> bool:
     """Guidance of the sound alone needs the negative prompt too."""
-    return two_passes(model, max(guidance_scale or 0, model.audio_guidance_scale or 0))
+    return uses_cfg(model, max(guidance_scale or 0, model.audio_guidance_scale or 0))
 
 
-def arguments(model: LTX2Config, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """Embeddings with their padding and its mask, and all kinds of guidance, named so that no default acts."""
     import torch
 
@@ -167,17 +176,17 @@ def arguments(model: LTX2Config, embeddings: dict[str, Any], wanted: Wanted) -> 
         mask = embeds.new_ones(embeds.shape[:2], dtype=torch.int64)
         call[name] = torch.nn.functional.pad(embeds, (0, 0, padding, 0))
         call[name.replace("embeds", "attention_mask")] = torch.nn.functional.pad(mask, (padding, 0))
-    scale = (wanted.guidance_scale or 1.0) if model.guidance is Guidance.true_cfg else 1.0
+    scale = (inputs.guidance_scale or 1.0) if model.guidance is Guidance.true_cfg else 1.0
     sound = scale if model.audio_guidance_scale is None else model.audio_guidance_scale
     call |= {"guidance_scale": scale, "audio_guidance_scale": sound}
     for name in ("stg_scale", "modality_scale", "guidance_rescale"):
         call |= {name: getattr(model, name), f"audio_{name}": getattr(model, name)}
     call |= {"spatio_temporal_guidance_blocks": model.stg_blocks, "use_cross_timestep": model.use_cross_timestep}
     call |= {"frame_rate": model.frame_rate, "max_sequence_length": model.max_sequence_length}
-    return call | ({"image_crf": model.image_crf} if wanted.task == "image_to_video" else {})
+    return call | ({"image_crf": model.image_crf} if inputs.task == "image_to_video" else {})
 
 
-def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
     """`latents` of the video, packed: (n, tokens, 128), and `audio_latents`.
 
     Taken before the pipeline denormalises them in float32: it decodes what it rounded first.
@@ -192,7 +201,9 @@ def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     return {"latents": last["latents"], "audio_latents": output.audio}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
+) -> np.ndarray:
     """Videos from packed latents: numpy uint8 (n, num_frames, height, width, 3)."""
     grid = pipe._unpack_latents(
         latents["latents"],
@@ -204,16 +215,16 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     ).to(pipe.text_encoder.dtype)
     vae = pipe.vae
     grid = pipe._denormalize_latents(grid, vae.latents_mean, vae.latents_std, vae.config.scaling_factor)
-    return clips(pipe, vae.decode(grid.to(vae.dtype), None, return_dict=False)[0])
+    return to_uint8_videos(pipe, vae.decode(grid.to(vae.dtype), None, return_dict=False)[0])
 
 
 STREAMS = ("hidden_states", "audio_hidden_states")
 BLOCKS = Blocks(
     lists=(BlockList(name="transformer_blocks", streams=STREAMS, returns=STREAMS),),
-    used=STREAMS,
-    modulated=shifted_by_token,
+    output_streams=STREAMS,
+    modulated_input=modulate_with_token_table,
     # Which blocks spatio-temporal guidance perturbs (LTX-2.3) is found by how many ran before them.
-    tail=False,
+    supports_tail_blocks=False,
 )
 
 LTX2 = register("model", "ltx2", LTX2Config)(
@@ -221,16 +232,16 @@ LTX2 = register("model", "ltx2", LTX2Config)(
         tasks={"text_to_video": "LTX2Pipeline", "image_to_video": "LTX2ImageToVideoPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         run=run,
         decode=decode,
-        published=lambda model: "Lightricks/LTX-2",
+        published_repo=lambda model: "Lightricks/LTX-2",
         kind="video",
         size_multiple=32,
         frame_multiple=8,
         tiny_size=64,
         tiny_frames=9,
-        batches=False,
+        supports_batches=False,
         blocks=BLOCKS,
         min_steps=2,
     )

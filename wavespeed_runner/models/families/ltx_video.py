@@ -7,19 +7,26 @@ pipelines draw from the generator that denoising has advanced. So the generator'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..block_layouts import shifted_by_token
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import clips
-from ..text.prompt_length import refuse_cut
+from ..block_layouts import modulate_with_token_table
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_videos
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
-from ..weights.rng_state import restored, states
+from ..weights.rng_state import read_generator_states, restore_generators
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "LTXVideoTransformer3DModel",
         {
@@ -42,7 +49,7 @@ FULL: random_init.Parts = {
             "timestep_conditioning": False,
         },
     ),
-    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
 """Version 0.9.0 as published: https://huggingface.co/Lightricks/LTX-Video."""
 
@@ -64,7 +71,7 @@ NOISY_VAE: dict[str, Any] = {
 }
 """The autoencoder of version 0.9.5: https://huggingface.co/Lightricks/LTX-Video-0.9.5."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_attention_heads": 4,
@@ -116,16 +123,16 @@ class LTXVideoConfig(ModelConfig):
             )
 
 
-def build_pipeline(model: LTXVideoConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: LTXVideoConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """An `LTXPipeline` of random weights; with the decoder that takes noise, if `decode_timestep` is given."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     parts = TINY if model.init is Init.tiny else FULL
     if model.decode_timestep is not None:
-        parts = random_init.shrunk(parts, vae=NOISY_VAE)
+        parts = random_init.override_configs(parts, vae=NOISY_VAE)
         if model.init is Init.tiny:
-            parts = random_init.shrunk(parts, vae=TINY_NOISY_VAE | {"layers_per_block": (1,) * 5})
-    pipe = random_init.assemble(
+            parts = random_init.override_configs(parts, vae=TINY_NOISY_VAE | {"layers_per_block": (1,) * 5})
+    pipe = random_init.build_random_pipeline(
         "LTXPipeline",
         parts,
         dtype=dtype,
@@ -138,13 +145,13 @@ def build_pipeline(model: LTXVideoConfig, dtype: Any, device: Any) -> Any:
             max_image_seq_len=4096,
             shift_terminal=0.1,
         ),
-        tokenizer=random_init.t5_tokenizer(128),
+        tokenizer=random_init.build_t5_tokenizer(128),
     )
-    random_statistics(pipe.vae)
+    randomize_latent_statistics(pipe.vae)
     return pipe
 
 
-def random_statistics(vae: Any) -> None:
+def randomize_latent_statistics(vae: Any) -> None:
     """Mean and deviation of the latents' channels, which checkpoints hold: other than 0 and 1, as in real ones."""
     import torch
 
@@ -155,7 +162,7 @@ def random_statistics(vae: Any) -> None:
     vae.latents_std.uniform_(0.8, 1.2, generator=generator)
 
 
-def check(model: LTXVideoConfig, pipe: Any) -> None:
+def check(model: LTXVideoConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` when the decoder does not take noise as the configuration says."""
     config = pipe.vae.config
     if any(config.decoder_inject_noise):
@@ -168,32 +175,34 @@ def check(model: LTXVideoConfig, pipe: Any) -> None:
         raise RunError(f"model.decode_timestep={model.decode_timestep}: model.repo={model.repo} takes {allowed}")
 
 
-def encode(pipe: Any, model: LTXVideoConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: LTXVideoConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, max_sequence_length, width of T5) and `prompt_attention_mask` (1, max_sequence_length); with
     classifier-free guidance also the two `negative_*` of the same shapes."""
     prompts = {"": sample.prompt}
-    if two_passes(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for prefix, text in prompts.items():
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+        refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
         embeds, mask, _, _ = pipe.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=model.max_sequence_length
         )
-        found |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_attention_mask": mask}
-    return found
+        embeddings |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_attention_mask": mask}
+    return embeddings
 
 
-def arguments(model: LTXVideoConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: LTXVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """1 is no guidance."""
-    call = {**embeddings, "guidance_scale": wanted.guidance_scale or 1.0, "frame_rate": model.frame_rate}
+    call = {**embeddings, "guidance_scale": inputs.guidance_scale or 1.0, "frame_rate": model.frame_rate}
     if model.decode_timestep is not None:
         noise = model.decode_timestep if model.decode_noise_scale is None else model.decode_noise_scale
         call |= {"decode_timestep": model.decode_timestep, "decode_noise_scale": noise}
     return call
 
 
-def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
+def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
     """`latents`, packed: (n, tokens, 128). For a decoder that takes noise also what decoding needs of the call."""
     import torch
 
@@ -201,10 +210,12 @@ def run(pipe: Any, call: dict[str, Any]) -> dict[str, Any]:
     if "decode_timestep" not in call:
         return {"latents": latents}
     decoding = {name: torch.full((len(latents),), call[name]) for name in ("decode_timestep", "decode_noise_scale")}
-    return {"latents": latents, "generator_state": states(call["generator"]), **decoding}
+    return {"latents": latents, "generator_state": read_generator_states(call["generator"]), **decoding}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
+) -> np.ndarray:
     """Videos from packed latents: numpy uint8 (n, num_frames, height, width, 3)."""
     from diffusers.utils.torch_utils import randn_tensor
 
@@ -222,10 +233,10 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     if vae.config.timestep_conditioning:
         timestep = latents["decode_timestep"].to(grid.dtype)
         share = latents["decode_noise_scale"].to(grid.dtype)[:, None, None, None, None]
-        generators = restored(latents["generator_state"])
+        generators = restore_generators(latents["generator_state"])
         noise = randn_tensor(grid.shape, generator=generators, device=grid.device, dtype=grid.dtype)
         grid = (1 - share) * grid + share * noise
-    return clips(pipe, vae.decode(grid.to(vae.dtype), timestep, return_dict=False)[0])
+    return to_uint8_videos(pipe, vae.decode(grid.to(vae.dtype), timestep, return_dict=False)[0])
 
 
 LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
@@ -234,11 +245,11 @@ LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         run=run,
         decode=decode,
-        published=lambda model: f"Lightricks/LTX-Video{'' if model.decode_timestep is None else '-0.9.5'}",
-        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted_by_token),
+        published_repo=lambda model: f"Lightricks/LTX-Video{'' if model.decode_timestep is None else '-0.9.5'}",
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated_input=modulate_with_token_table),
         kind="video",
         size_multiple=32,
         frame_multiple=8,

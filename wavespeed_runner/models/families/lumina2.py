@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..block_layouts import normalised
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance
-from ..pipeline_call import images
-from ..text.gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
-from ..text.prompt_length import allow_length, encode_masked, refuse_cut, texts_read
+from ..block_layouts import modulate_with_norm1
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance
+from ..pipeline_call import to_uint8_images
+from ..text.gemma import GEMMA2, TINY_GEMMA2, build_gemma_tokenizer
+from ..text.prompt_length import allow_length, encode_with_mask, list_prompts, refuse_truncation
 from ..weights import random_init
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "Lumina2Transformer2DModel",
         {
@@ -38,7 +45,7 @@ FULL: random_init.Parts = {
 """As published: the config.json files of https://huggingface.co/Alpha-VLLM/Lumina-Image-2.0. Its autoencoder is that of
 FLUX.1."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL | {"vae": FLUX_TINY["vae"]},
     transformer={
         "hidden_size": 64,
@@ -71,49 +78,53 @@ class Lumina2Config(ModelConfig):
             raise ConfigError(f"model.cfg_trunc_ratio={self.cfg_trunc_ratio}: allowed: 0 to 1")
 
 
-def build_pipeline(model: Lumina2Config, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: Lumina2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `Lumina2Pipeline` of random weights, with the published noise levels."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "Lumina2Pipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
-        tokenizer=gemma_tokenizer(),
+        tokenizer=build_gemma_tokenizer(),
     )
 
 
-def encode(pipe: Any, model: Lumina2Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """As `prompts.encode_masked`. The system prompt stands before the prompt, and not before the negative one."""
+def encode(
+    pipe: DiffusionPipeline, model: Lumina2Config, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
+    """As `prompts.encode_with_mask`. The system prompt stands before the prompt, and not before the negative one."""
     limit, key = model.max_sequence_length, "model.max_sequence_length"
     whole = f"{pipe.system_prompt} <Prompt Start> {sample.prompt}"
-    refuse_cut(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(whole).input_ids))
-    for negative in texts_read(model, sample, guidance_scale)[1:]:
-        refuse_cut(model, pipe.tokenizer, negative, limit, key)
-    return encode_masked(pipe, model, sample, guidance_scale)
+    refuse_truncation(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(whole).input_ids))
+    for negative in list_prompts(model, sample, guidance_scale)[1:]:
+        refuse_truncation(model, pipe.tokenizer, negative, limit, key)
+    return encode_with_mask(pipe, model, sample, guidance_scale)
 
 
-def arguments(model: Lumina2Config, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: Lumina2Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """1 is no guidance; left out, the pipeline would take 4."""
     own = {"cfg_trunc_ratio": model.cfg_trunc_ratio, "cfg_normalization": model.cfg_normalization}
-    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
+    scale = 1.0 if inputs.guidance_scale is None else inputs.guidance_scale
     return {**embeddings, **own, "guidance_scale": scale, "max_sequence_length": model.max_sequence_length}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def published(model: Lumina2Config) -> str:
+def get_published_repo(model: Lumina2Config) -> str:
     """Where the parts come from that a single file lacks."""
     return "Alpha-VLLM/Lumina-Image-2.0"
 
 
-def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache's variant `comfy` watches: the embedded timestep, (n, channels)."""
     return arguments["temb"]
 
@@ -123,12 +134,14 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         tasks={"text_to_image": "Lumina2Pipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
-        batches=False,
+        supports_batches=False,
         # Tokens of the prompt and of the image are one sequence before the first of these.
-        blocks=Blocks(lists=(BlockList(name="layers"),), modulated=normalised, variants={"comfy": time_embedding}),
+        blocks=Blocks(
+            lists=(BlockList(name="layers"),), modulated_input=modulate_with_norm1, variants={"comfy": time_embedding}
+        ),
     )
 )

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
-from ..block_layouts import shifted
+from ..block_layouts import modulate_with_table
 from ..family import BlockList, Blocks, Family, allow_guidance
-from ..pipeline_call import images
-from ..text.prompt_length import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
+from ..pipeline_call import to_uint8_images
+from ..text.prompt_length import allow_length, build_masked_arguments, encode_with_mask, list_prompts, refuse_truncation
 from ..weights import random_init
 from .sd import TINY_VAE, vae
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "PixArtTransformer2DModel",
         {
@@ -30,12 +37,12 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": vae(sample_size=1024, scaling_factor=0.13025),
-    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
 """As published: the config.json files of https://huggingface.co/PixArt-alpha/PixArt-Sigma-XL-2-1024-MS. Its autoencoder
 is that of Stable Diffusion XL."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_attention_heads": 4,
@@ -61,34 +68,38 @@ class PixArtSigmaConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: PixArtSigmaConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: PixArtSigmaConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `PixArtSigmaPipeline` of random weights, with the published solver."""
     from diffusers import DPMSolverMultistepScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "PixArtSigmaPipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
-        tokenizer=random_init.t5_tokenizer(300),
+        tokenizer=random_init.build_t5_tokenizer(300),
     )
 
 
-def encode(pipe: Any, model: PixArtSigmaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """As `prompts.encode_masked`. Prompts are made lower case, and otherwise left as they are."""
-    for text in texts_read(model, sample, guidance_scale):
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
-    return encode_masked(pipe, model, sample, guidance_scale)
+def encode(
+    pipe: DiffusionPipeline, model: PixArtSigmaConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
+    """As `prompts.encode_with_mask`. Prompts are made lower case, and otherwise left as they are."""
+    for text in list_prompts(model, sample, guidance_scale):
+        refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+    return encode_with_mask(pipe, model, sample, guidance_scale)
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def published(model: PixArtSigmaConfig) -> str:
+def get_published_repo(model: PixArtSigmaConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
 
@@ -98,11 +109,11 @@ PIXART_SIGMA = register("model", "pixart_sigma", PixArtSigmaConfig)(
         tasks={"text_to_image": "PixArtSigmaPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=masked_arguments,
+        build_arguments=build_masked_arguments,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         adapters=(),
         schedule="diffusion",
-        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated_input=modulate_with_table),
     )
 )

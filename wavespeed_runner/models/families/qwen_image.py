@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
 from ..block_layouts import text_first
-from ..family import Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import images
+from ..family import Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_images
 from ..text import encoders
-from ..text.prompt_length import refuse_cut
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "QwenImageTransformer2DModel",
         {
@@ -44,7 +51,7 @@ FULL: random_init.Parts = {
 """Qwen-Image as published: the config.json files of https://huggingface.co/Qwen/Qwen-Image. The latents' means and
 deviations are the autoencoder's own defaults."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_layers": 2,
@@ -71,12 +78,12 @@ class QwenImageConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: QwenImageConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: QwenImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `QwenImagePipeline` of random weights, with the published noise levels: they follow the image size and end
     at 0.02."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "QwenImagePipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
@@ -84,43 +91,47 @@ def build_pipeline(model: QwenImageConfig, dtype: Any, device: Any) -> Any:
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
         ),
-        tokenizer=encoders.chat_tokenizer(4096),
+        tokenizer=encoders.build_chat_tokenizer(4096),
     )
 
 
-def encode(pipe: Any, model: QwenImageConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: QwenImageConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, tokens, width) and `prompt_embeds_mask` (1, tokens), all of it 1; with classifier-free
     guidance also the two `negative_*`, of a length of their own."""
     import torch
 
     prompts = {"": sample.prompt}
-    if two_passes(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for prefix, text in prompts.items():
         limit = model.max_sequence_length
         templated = len(pipe.tokenizer(pipe.prompt_template_encode.format(text)).input_ids)
         tokens = templated - pipe.prompt_template_encode_start_idx
-        refuse_cut(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
+        refuse_truncation(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
         embeds, _ = pipe.encode_prompt(text, max_sequence_length=limit)
         # The pipeline's mask is None where all of it is read; without one the call warns.
         mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
-        found |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_embeds_mask": mask}
-    return found
+        embeddings |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_embeds_mask": mask}
+    return embeddings
 
 
-def arguments(model: QwenImageConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: QwenImageConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """The pipeline has two scales; `guidance_scale` is another's, of distilled models that were never published."""
-    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale) else 1.0
+    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "true_cfg_scale": scale, "max_sequence_length": model.max_sequence_length}
 
 
-def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
+def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, height: int) -> Tensor:
     """Packed latents (n, height / 16 * width / 16, 64) -> (n, 16, height / 8, width / 8)."""
     return pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)[:, :, 0]
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from packed latents: numpy uint8 (n, height, width, 3). The autoencoder is one of videos; an image is
     its single frame."""
     import torch
@@ -130,15 +141,15 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     mean = torch.tensor(pipe.vae.config.latents_mean).view(shape).to(grid.device, grid.dtype)
     # Dividing by the inverse, as diffusers does: in its dtype, another number than the product.
     inverse = 1.0 / torch.tensor(pipe.vae.config.latents_std).view(shape).to(grid.device, grid.dtype)
-    return images(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
 
 
-def published(model: QwenImageConfig) -> str:
+def get_published_repo(model: QwenImageConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return "Qwen/Qwen-Image"
 
 
-def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
     # Shift, scale and gate of the attention, then of the feed-forward.
     shift, scale = block.img_mod(arguments["temb"])[:, None].chunk(6, dim=-1)[:2]
@@ -154,11 +165,11 @@ QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
         },
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
-        unpacked=unpacked,
+        build_arguments=build_arguments,
+        unpack_latents=unpack_latents,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         min_steps=2,
-        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=modulated_input),
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated_input=modulated_input),
     )
 )

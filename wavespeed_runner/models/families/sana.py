@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...registry import register
-from ..block_layouts import shifted
+from ..block_layouts import modulate_with_table
 from ..family import BlockList, Blocks, Family, allow_guidance
-from ..pipeline_call import images
-from ..text.gemma import GEMMA2, TINY_GEMMA2, gemma_tokenizer
-from ..text.prompt_length import allow_length, encode_masked, masked_arguments, refuse_cut, texts_read
+from ..pipeline_call import to_uint8_images
+from ..text.gemma import GEMMA2, TINY_GEMMA2, build_gemma_tokenizer
+from ..text.prompt_length import allow_length, build_masked_arguments, encode_with_mask, list_prompts, refuse_truncation
 from ..weights import random_init
 
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
 STAGES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
-FULL: random_init.Parts = {
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "SanaTransformer2DModel",
         {
@@ -48,7 +55,7 @@ FULL: random_init.Parts = {
 https://huggingface.co/Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers."""
 
 NARROW = (8, 8, 8, 16, 16, 32)
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_attention_heads": 4,
@@ -82,11 +89,11 @@ class SanaConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: SanaConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: SanaConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `SanaPipeline` of random weights, with the published solver."""
     from diffusers import DPMSolverMultistepScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "SanaPipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
@@ -94,25 +101,29 @@ def build_pipeline(model: SanaConfig, dtype: Any, device: Any) -> Any:
         scheduler=DPMSolverMultistepScheduler(
             use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0, final_sigmas_type="zero"
         ),
-        tokenizer=gemma_tokenizer(),
+        tokenizer=build_gemma_tokenizer(),
     )
 
 
-def encode(pipe: Any, model: SanaConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
-    """As `prompts.encode_masked`, with the instruction that the pipeline's call takes by default."""
+def encode(
+    pipe: DiffusionPipeline, model: SanaConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
+    """As `prompts.encode_with_mask`, with the instruction that the pipeline's call takes by default."""
     instruction = signature(type(pipe).__call__).parameters["complex_human_instruction"].default
-    for text in texts_read(model, sample, guidance_scale):
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
-    return encode_masked(pipe, model, sample, guidance_scale, complex_human_instruction=instruction)
+    for text in list_prompts(model, sample, guidance_scale):
+        refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+    return encode_with_mask(pipe, model, sample, guidance_scale, complex_human_instruction=instruction)
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 32, height / 32, width / 32): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def published(model: SanaConfig) -> str:
+def get_published_repo(model: SanaConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers"
 
@@ -122,10 +133,10 @@ SANA = register("model", "sana", SanaConfig)(
         tasks={"text_to_image": "SanaPipeline"},
         build=build_pipeline,
         encode=encode,
-        arguments=masked_arguments,
+        build_arguments=build_masked_arguments,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         size_multiple=32,
-        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated=shifted),
+        blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated_input=modulate_with_table),
     )
 )

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
-from ..family import Family, UNetBlocks, two_passes
-from ..pipeline_call import images
-from ..text.prompt_length import refuse_cut
+from ..family import Family, UNetBlocks, uses_cfg
+from ..pipeline_call import to_uint8_images
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
 class Variant(Enum):
@@ -57,11 +64,11 @@ def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, A
     return "AutoencoderKL", config | more
 
 
-FULL: dict[Variant, random_init.Parts] = {
+FULL: dict[Variant, random_init.ComponentSpecs] = {
     Variant.sd15: {
         "unet": unet(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
         "vae": vae(sample_size=512, scaling_factor=0.18215),
-        "text_encoder": random_init.clip(768, layers=12, heads=12),
+        "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
     },
     Variant.sd21: {
         "unet": unet(
@@ -72,7 +79,7 @@ FULL: dict[Variant, random_init.Parts] = {
             upcast_attention=True,
         ),
         "vae": vae(sample_size=768, scaling_factor=0.18215),
-        "text_encoder": random_init.clip(1024, layers=23, heads=16, hidden_act="gelu", projection_dim=512),
+        "text_encoder": random_init.clip_encoder(1024, layers=23, heads=16, hidden_act="gelu", projection_dim=512),
     },
 }
 """As published: the config.json files of the repositories in `REPOS`."""
@@ -81,7 +88,7 @@ TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num
 TINY_UNET = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8}
 TINY_HEADS: dict[Variant, Any] = {Variant.sd15: 4, Variant.sd21: (1, 2, 2, 2)}
 TINY = {
-    variant: random_init.shrunk(
+    variant: random_init.override_configs(
         parts,
         unet=TINY_UNET | {"attention_head_dim": TINY_HEADS[variant]},
         vae=TINY_VAE,
@@ -114,18 +121,18 @@ class SDConfig(ModelConfig):
     """Decides what `init=tiny` and `init=random` build, and which published model completes a single file."""
 
 
-def build_pipeline(model: SDConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: SDConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `StableDiffusionPipeline` of random weights, with the scheduler that was published for the variant."""
     from diffusers import DDIMScheduler, PNDMScheduler
 
     fixed = NOISE | {"set_alpha_to_one": False}
     if model.variant is Variant.sd15:
         scheduler = PNDMScheduler(**fixed, skip_prk_steps=True)
-        tokenizer = random_init.clip_tokenizer()
+        tokenizer = random_init.build_clip_tokenizer()
     else:
         scheduler = DDIMScheduler(**fixed, clip_sample=False, prediction_type="v_prediction")
-        tokenizer = random_init.clip_tokenizer(pad="!")
-    return random_init.assemble(
+        tokenizer = random_init.build_clip_tokenizer(pad="!")
+    return random_init.build_random_pipeline(
         "StableDiffusionPipeline",
         (TINY if model.init is Init.tiny else FULL)[model.variant],
         dtype=dtype,
@@ -136,7 +143,7 @@ def build_pipeline(model: SDConfig, dtype: Any, device: Any) -> Any:
     )
 
 
-def check(model: ModelConfig, pipe: Any) -> None:
+def check(model: ModelConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` when the U-Net is one for inpainting, or does not take guidance as `model.guidance` says."""
     takes, makes = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if takes != makes:
@@ -150,28 +157,28 @@ def check(model: ModelConfig, pipe: Any) -> None:
         raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
 
 
-def refuse_long(pipe: Any, model: ModelConfig, text: str) -> None:
+def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str) -> None:
     """Raises `RunError` when one of the tokenizers would cut the prompt: CLIP reads 77 tokens."""
     for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", None)):
         if tokenizer is not None:
             # An embedding of textual inversion may stand for several tokens.
             whole, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
-            refuse_cut(model, tokenizer, whole, limit, "tokenizer.model_max_length")
+            refuse_truncation(model, tokenizer, whole, limit, "tokenizer.model_max_length")
 
 
-def encode(pipe: Any, model: SDConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(pipe: DiffusionPipeline, model: SDConfig, sample: Sample, guidance_scale: float | None) -> dict[str, Tensor]:
     """The prompt as keyword arguments of the pipeline: `prompt_embeds` (1, 77, width of the text encoder), with
     classifier-free guidance also `negative_prompt_embeds` of the same shape."""
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
-        refuse_long(pipe, model, text)
+        refuse_long_prompt(pipe, model, text)
     embeds, negative = pipe.encode_prompt(
         sample.prompt, pipe._execution_device, 1, guided, sample.negative_prompt or None
     )
     return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
 
 
-def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
+def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, height: int) -> Tensor:
     """The latents as they are.
 
     Raises:
@@ -185,20 +192,22 @@ def unpacked(pipe: Any, latents: Any, *, width: int, height: int) -> Any:
     return latents
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def published(model: SDConfig) -> str:
+def get_published_repo(model: SDConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return REPOS[model.variant]
 
 
-def own_sampler(model: SDConfig) -> str:
+def get_own_sampler(model: SDConfig) -> str:
     """Known of what is published and of what is made here; fine-tunes come with many others."""
-    if model.init is Init.pretrained and model.repo != published(model):
+    if model.init is Init.pretrained and model.repo != get_published_repo(model):
         return ""
     return "pndm" if model.variant is Variant.sd15 else "ddim"
 
@@ -219,17 +228,17 @@ SD = register("model", "sd", SDConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
-        unpacked=unpacked,
+        unpack_latents=unpack_latents,
         decode=decode,
         denoiser="unet",
         blocks=UNetBlocks(),
-        published=published,
-        options=OPTIONS,
-        single_file=LAYOUT | {"text_encoder": ("cond_stage_model.",)},
+        published_repo=get_published_repo,
+        pipeline_options=OPTIONS,
+        single_file_prefixes=LAYOUT | {"text_encoder": ("cond_stage_model.",)},
         size_multiple=8,
         tiny_size=64,
         adapters=("lora", "textual_inversion"),
         schedule="diffusion",
-        own_sampler=own_sampler,
+        own_sampler=get_own_sampler,
     )
 )

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
-from ..block_layouts import normalised, text_first
-from ..family import Blocks, Family, allow_guidance, same_layout, two_passes
-from ..pipeline_call import scaled_images
-from ..text.prompt_length import allow_length, refuse_cut
+from ..block_layouts import modulate_with_norm1, text_first
+from ..family import Blocks, Family, allow_guidance, keep_layout, uses_cfg
+from ..pipeline_call import decode_scaled_latents
+from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
 from .flux import TINY_VAE, VAE
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
 class Variant(Enum):
@@ -35,7 +42,7 @@ MEDIUM: dict[str, Any] = {
 }
 """What differs in the transformer of Stable Diffusion 3.5 Medium."""
 
-FULL: random_init.Parts = {
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "SD3Transformer2DModel",
         {
@@ -55,16 +62,16 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": ("AutoencoderKL", VAE | {"scaling_factor": 1.5305, "shift_factor": 0.0609}),
-    "text_encoder": random_init.clip(768, layers=12, heads=12, kind="CLIPTextModelWithProjection"),
-    "text_encoder_2": random_init.clip(
-        1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"
+    "text_encoder": random_init.clip_encoder(768, layers=12, heads=12, class_name="CLIPTextModelWithProjection"),
+    "text_encoder_2": random_init.clip_encoder(
+        1280, layers=32, heads=20, class_name="CLIPTextModelWithProjection", hidden_act="gelu"
     ),
-    "text_encoder_3": random_init.t5(4096, ff=10240, layers=24, heads=64),
+    "text_encoder_3": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
 """Stable Diffusion 3.5 Large as published: the config.json files of
 https://huggingface.co/stabilityai/stable-diffusion-3.5-large."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     transformer={
         "num_layers": 3,
@@ -96,28 +103,28 @@ class SD3Config(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: SD3Config, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: SD3Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `StableDiffusion3Pipeline` of random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     medium = model.variant is Variant.medium
     if model.init is Init.tiny:
-        parts = random_init.shrunk(TINY, transformer={"dual_attention_layers": (0, 1)} if medium else {})
+        parts = random_init.override_configs(TINY, transformer={"dual_attention_layers": (0, 1)} if medium else {})
     else:
-        parts = random_init.shrunk(FULL, transformer=MEDIUM if medium else {})
-    return random_init.assemble(
+        parts = random_init.override_configs(FULL, transformer=MEDIUM if medium else {})
+    return random_init.build_random_pipeline(
         "StableDiffusion3Pipeline",
         parts,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        tokenizer=random_init.clip_tokenizer(),
-        tokenizer_2=random_init.clip_tokenizer(pad="!"),
-        tokenizer_3=random_init.t5_tokenizer(512),
+        tokenizer=random_init.build_clip_tokenizer(),
+        tokenizer_2=random_init.build_clip_tokenizer(pad="!"),
+        tokenizer_3=random_init.build_t5_tokenizer(512),
     )
 
 
-def check(model: SD3Config, pipe: Any) -> None:
+def check(model: SD3Config, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` when the weights are of the other variant."""
     found = Variant.medium if pipe.transformer.config.dual_attention_layers else Variant.large
     if found is not model.variant:
@@ -126,19 +133,21 @@ def check(model: SD3Config, pipe: Any) -> None:
         )
 
 
-def encode(pipe: Any, model: SD3Config, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: SD3Config, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """The prompt as keyword arguments of the pipeline.
 
     `prompt_embeds` (1, 77 + max_sequence_length, width of T5): the two CLIPs beside each other, then T5.
     `pooled_prompt_embeds` (1, widths of both CLIPs). With classifier-free guidance also the two `negative_*` of the
     same shapes.
     """
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, sample.negative_prompt) if guided else (sample.prompt,):
         if pipe.text_encoder_3 is None:
-            refuse_cut(model, pipe.tokenizer, text, pipe.tokenizer_max_length, "tokenizer.model_max_length")
+            refuse_truncation(model, pipe.tokenizer, text, pipe.tokenizer_max_length, "tokenizer.model_max_length")
         else:
-            refuse_cut(model, pipe.tokenizer_3, text, model.max_sequence_length, "model.max_sequence_length")
+            refuse_truncation(model, pipe.tokenizer_3, text, model.max_sequence_length, "model.max_sequence_length")
     embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
         sample.prompt,
         None,
@@ -153,12 +162,14 @@ def encode(pipe: Any, model: SD3Config, sample: Any, guidance_scale: float | Non
     return arguments
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
-    return scaled_images(pipe, latents["latents"])
+    return decode_scaled_latents(pipe, latents["latents"])
 
 
-def published(model: SD3Config) -> str:
+def get_published_repo(model: SD3Config) -> str:
     """Where the parts come from that a single file lacks."""
     return f"stabilityai/stable-diffusion-3.5-{model.variant.value}"
 
@@ -173,12 +184,12 @@ SD3 = register("model", "sd3", SD3Config)(
         build=build_pipeline,
         check=check,
         encode=encode,
-        unpacked=same_layout,
+        unpack_latents=keep_layout,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         tiny_size=64,
         schedule="flow",
         # The last block returns no tokens of the prompt.
-        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated=normalised),
+        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated_input=modulate_with_norm1),
     )
 )

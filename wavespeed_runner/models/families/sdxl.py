@@ -6,16 +6,23 @@ The sizes and crop that the U-Net is told are the pipeline's defaults: the image
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Init, ModelConfig
 from ...registry import register
-from ..family import Family, UNetBlocks, two_passes
-from ..pipeline_call import images
+from ..family import Family, UNetBlocks, uses_cfg
+from ..pipeline_call import to_uint8_images
 from ..weights import random_init
-from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long, unpacked, vae
+from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long_prompt, unpack_latents, vae
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "unet": (
         "UNet2DConditionModel",
         {
@@ -34,15 +41,15 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": vae(sample_size=1024, scaling_factor=0.13025),
-    "text_encoder": random_init.clip(768, layers=12, heads=12),
-    "text_encoder_2": random_init.clip(
-        1280, layers=32, heads=20, kind="CLIPTextModelWithProjection", hidden_act="gelu"
+    "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
+    "text_encoder_2": random_init.clip_encoder(
+        1280, layers=32, heads=20, class_name="CLIPTextModelWithProjection", hidden_act="gelu"
     ),
 }
 """As published: the config.json files of https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0."""
 
 TINY_BIG_CLIP = random_init.TINY_CLIP | {"hidden_size": 48, "projection_dim": 48}
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL,
     unet={
         "sample_size": 8,
@@ -66,32 +73,34 @@ class SDXLConfig(ModelConfig):
     name: str = "sdxl"
 
 
-def build_pipeline(model: SDXLConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `StableDiffusionXLPipeline` of random weights."""
     from diffusers import EulerDiscreteScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "StableDiffusionXLPipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading"),
-        tokenizer=random_init.clip_tokenizer(),
-        tokenizer_2=random_init.clip_tokenizer(pad="!"),
+        tokenizer=random_init.build_clip_tokenizer(),
+        tokenizer_2=random_init.build_clip_tokenizer(pad="!"),
         **OPTIONS,
     )
 
 
-def encode(pipe: Any, model: SDXLConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: SDXLConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """The prompt as keyword arguments of the pipeline.
 
     `prompt_embeds` (1, 77, width of both text encoders) and `pooled_prompt_embeds` (1, width of the second one); with
     classifier-free guidance also the two `negative_*` of the same shapes. They are zeros for an empty negative prompt,
     where the model was trained with that (`force_zeros_for_empty_prompt`).
     """
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
-        refuse_long(pipe, model, text)
+        refuse_long_prompt(pipe, model, text)
     embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
         sample.prompt, do_classifier_free_guidance=guided, negative_prompt=sample.negative_prompt or None
     )
@@ -101,7 +110,9 @@ def encode(pipe: Any, model: SDXLConfig, sample: Any, guidance_scale: float | No
     return encoded
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3).
 
     The published VAE overflows in float16, so it works in float32 for that moment. Some fine-tunes give mean and
@@ -121,13 +132,13 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
             grid = grid * std / config.scaling_factor + mean
         else:
             grid = grid / config.scaling_factor
-        return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+        return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
     finally:
         if upcast:
             pipe.vae.to(torch.float16)
 
 
-def published(model: SDXLConfig) -> str:
+def get_published_repo(model: SDXLConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return "stabilityai/stable-diffusion-xl-base-1.0"
 
@@ -147,13 +158,13 @@ SDXL = register("model", "sdxl", SDXLConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
-        unpacked=unpacked,
+        unpack_latents=unpack_latents,
         decode=decode,
         denoiser="unet",
         blocks=UNetBlocks(),
-        published=published,
-        options=OPTIONS,
-        single_file=LAYOUT | ENCODERS,
+        published_repo=get_published_repo,
+        pipeline_options=OPTIONS,
+        single_file_prefixes=LAYOUT | ENCODERS,
         size_multiple=8,
         tiny_size=64,
         adapters=("lora", "textual_inversion"),

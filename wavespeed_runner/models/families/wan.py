@@ -8,16 +8,23 @@ transformers, one for the steps of high noise and one for the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, plain_arguments, two_passes
-from ..pipeline_call import clips
-from ..text.prompt_length import refuse_cut
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, build_plain_arguments, uses_cfg
+from ..pipeline_call import to_uint8_videos
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
 from .wan_architectures import VARIANTS, WanVariant
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
 @dataclass(kw_only=True)
@@ -69,7 +76,7 @@ class Wan22TI2VConfig(WanConfig):
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.ti2v_5b,)
 
 
-def build_pipeline(model: WanConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: WanConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A pipeline of random weights, of the class that the variant is published with."""
     from diffusers import UniPCMultistepScheduler
 
@@ -81,7 +88,7 @@ def build_pipeline(model: WanConfig, dtype: Any, device: Any) -> Any:
         from transformers import CLIPImageProcessor
 
         processor["image_processor"] = CLIPImageProcessor()
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "WanImageToVideoPipeline" if starts_from_image else "WanPipeline",
         parts,
         dtype=dtype,
@@ -90,13 +97,13 @@ def build_pipeline(model: WanConfig, dtype: Any, device: Any) -> Any:
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shapes.flow_shift
         ),
-        tokenizer=random_init.t5_tokenizer(512),
+        tokenizer=random_init.build_t5_tokenizer(512),
         **processor,
         **shapes.options,
     )
 
 
-def check(model: WanConfig, pipe: Any) -> None:
+def check(model: WanConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` for weights of another family: another input, or one transformer where there should be two."""
     found = pipe.transformer.config.in_channels, 1 if pipe.config.boundary_ratio is None else 2
     wanted = VARIANTS[model.variant].channels, 2 if isinstance(model, Wan22Config) else 1
@@ -107,24 +114,28 @@ def check(model: WanConfig, pipe: Any) -> None:
         )
 
 
-def encode(pipe: Any, model: WanConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: WanConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, max_sequence_length, width of UMT5); with classifier-free guidance `negative_prompt_embeds`
     too, of the same shape."""
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *([sample.negative_prompt] if guided else [])):
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
+        refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
     embeds, negative = pipe.encode_prompt(
         sample.prompt, sample.negative_prompt, guided, max_sequence_length=model.max_sequence_length
     )
     return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
 
 
-def arguments_22(model: Wan22Config, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments_22(model: Wan22Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """With the guidance of the second transformer."""
-    return {**plain_arguments(model, embeddings, wanted), "guidance_scale_2": model.guidance_scale_2}
+    return {**build_plain_arguments(model, embeddings, inputs), "guidance_scale_2": model.guidance_scale_2}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Latents (n, channels, (frames - 1) / 4 + 1, h, w) -> numpy uint8 (n, frames, height, width, 3)."""
     import torch
 
@@ -132,10 +143,10 @@ def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_f
     known = pipe.vae.config.latents_mean, pipe.vae.config.latents_std
     mean, deviation = (torch.tensor(values).view(1, -1, 1, 1, 1).to(grid.device, grid.dtype) for values in known)
     # As diffusers writes it, so that the rounding is the same.
-    return clips(pipe, pipe.vae.decode(grid / (1.0 / deviation) + mean, return_dict=False)[0])
+    return to_uint8_videos(pipe, pipe.vae.decode(grid / (1.0 / deviation) + mean, return_dict=False)[0])
 
 
-def published(model: WanConfig) -> str:
+def get_published_repo(model: WanConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return VARIANTS[model.variant].repo
 
@@ -147,8 +158,8 @@ COMMON: dict[str, Any] = {
     "check": check,
     "encode": encode,
     "decode": decode,
-    "published": published,
-    "float32": FLOAT32,
+    "published_repo": get_published_repo,
+    "float32_components": FLOAT32,
     "kind": "video",
     "frame_multiple": 4,
     "tiny_size": 64,
@@ -157,12 +168,12 @@ TEXT_TO_VIDEO = {"text_to_video": "WanPipeline"}
 IMAGE_TO_VIDEO = {"image_to_video": "WanImageToVideoPipeline"}
 
 
-def time_embedding(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache watches: the embedded timestep, (n, channels); (n, tokens, channels) where each token has one."""
     return arguments["condition_embedder"][0]
 
 
-def time_projection(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def time_projection(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """What TeaCache with `ret_steps` watches: the timestep's six vectors, (n, 6, channels); (n, tokens, 6, channels)
     where each token has a timestep."""
     return arguments["temb"]
@@ -170,19 +181,21 @@ def time_projection(block: Any, streams: dict[str, Any], arguments: dict[str, An
 
 BLOCKS = Blocks(
     lists=(BlockList(name="blocks"),),
-    modulated=time_embedding,
+    modulated_input=time_embedding,
     variants={"ret_steps": time_projection},
-    embedder="condition_embedder",
+    timestep_embedder="condition_embedder",
 )
 
 WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
 # Pipelines that start from an image take one, not a list of them: no batches.
 WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
-    Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, **COMMON)
+    Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, supports_batches=False, **COMMON)
 )
-TWO: dict[str, Any] = {"arguments": arguments_22, "denoiser_2": "transformer_2", "blocks": BLOCKS}
+TWO: dict[str, Any] = {"build_arguments": build_arguments_22, "denoiser_2": "transformer_2", "blocks": BLOCKS}
 WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO, **COMMON))
-WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(Family(tasks=IMAGE_TO_VIDEO, batches=False, **TWO, **COMMON))
+WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(
+    Family(tasks=IMAGE_TO_VIDEO, supports_batches=False, **TWO, **COMMON)
+)
 WAN22_5B = register("model", "wan22_5b", Wan22TI2VConfig)(
-    Family(tasks=TEXT_TO_VIDEO | IMAGE_TO_VIDEO, blocks=BLOCKS, batches=False, size_multiple=32, **COMMON)
+    Family(tasks=TEXT_TO_VIDEO | IMAGE_TO_VIDEO, blocks=BLOCKS, supports_batches=False, size_multiple=32, **COMMON)
 )

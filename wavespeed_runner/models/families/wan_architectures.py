@@ -29,8 +29,8 @@ class Shapes:
     """What makes a variant."""
 
     repo: str
-    full: random_init.Parts
-    tiny: random_init.Parts
+    full: random_init.ComponentSpecs
+    tiny: random_init.ComponentSpecs
     """Every part kept, each with few and narrow layers. Latents keep their channels and their share of width, height
     and frames, so that sizes, token counts and stored latents mean the same. Four heads: sequences can still be split
     over up to 4 devices."""
@@ -63,11 +63,13 @@ def _transformer(*, heads: int, ffn: int, layers: int, channels: int = 16, **mor
 
 
 _14B = {"heads": 40, "ffn": 13824, "layers": 40}
-_PARTS: random_init.Parts = {
+_PARTS: random_init.ComponentSpecs = {
     "vae": ("AutoencoderKLWan", {"base_dim": 96, "z_dim": 16, "num_res_blocks": 2}),
-    "text_encoder": random_init.t5(4096, ff=10240, layers=24, heads=64, kind="UMT5EncoderModel", vocab_size=256384),
+    "text_encoder": random_init.t5_encoder(
+        4096, ff=10240, layers=24, heads=64, class_name="UMT5EncoderModel", vocab_size=256384
+    ),
 }
-_IMAGE_ENCODER: random_init.Parts = {
+_IMAGE_ENCODER: random_init.ComponentSpecs = {
     # CLIP ViT-H/14: 257 tokens of 1280.
     "image_encoder": (
         "CLIPVisionModel",
@@ -95,7 +97,7 @@ _STD_48 = (
     *(0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944),
     *(0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744),
 )
-_VAE_22: random_init.Parts = {
+_VAE_22: random_init.ComponentSpecs = {
     "vae": (
         "AutoencoderKLWan",
         {
@@ -138,9 +140,14 @@ _TINY: dict[str, dict[str, Any]] = {
 }
 
 
-def _shapes(repo: str, full: random_init.Parts, tiny: dict[str, dict[str, Any]] | None = None, **more: Any) -> Shapes:
+def _shapes(
+    repo: str, full: random_init.ComponentSpecs, tiny: dict[str, dict[str, Any]] | None = None, **more: Any
+) -> Shapes:
     return Shapes(
-        repo=f"Wan-AI/{repo}-Diffusers", full=full, tiny=random_init.shrunk(full, **_TINY | (tiny or {})), **more
+        repo=f"Wan-AI/{repo}-Diffusers",
+        full=full,
+        tiny=random_init.override_configs(full, **_TINY | (tiny or {})),
+        **more,
     )
 
 
@@ -148,7 +155,7 @@ _I2V = {"transformer": _transformer(**_14B, channels=36, image_dim=1280, added_k
 _TINY_I2V = {"transformer": _TINY_TRANSFORMER | {"image_dim": 32, "added_kv_proj_dim": 48}}
 
 
-def _two(channels: int) -> random_init.Parts:
+def _two(channels: int) -> random_init.ComponentSpecs:
     """Transformers for high and for low noise."""
     return {name: _transformer(**_14B, channels=channels) for name in ("transformer", "transformer_2")}
 

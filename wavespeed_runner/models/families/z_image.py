@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError
 from ...registry import register
-from ..family import BlockList, Blocks, Family, Wanted, allow_guidance, two_passes
-from ..pipeline_call import images
+from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..pipeline_call import to_uint8_images
 from ..text import encoders
-from ..text.prompt_length import refuse_cut
+from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
 from .flux import FULL as FLUX_FULL
 from .flux import TINY as FLUX_TINY
 
-FULL: random_init.Parts = {
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
+
+FULL: random_init.ComponentSpecs = {
     "transformer": (
         "ZImageTransformer2DModel",
         {
@@ -31,12 +38,12 @@ FULL: random_init.Parts = {
         },
     ),
     "vae": FLUX_FULL["vae"],
-    "text_encoder": encoders.qwen3(2560, ff=9728, tied=True, kind="Qwen3Model"),
+    "text_encoder": encoders.qwen3(2560, ff=9728, tied=True, class_name="Qwen3Model"),
 }
 """Z-Image as published: the config.json files of https://huggingface.co/Tongyi-MAI/Z-Image. Its autoencoder is that of
 FLUX.1."""
 
-TINY = random_init.shrunk(
+TINY = random_init.override_configs(
     FULL | {"vae": FLUX_TINY["vae"]},
     transformer={
         "dim": 64,
@@ -66,57 +73,63 @@ class ZImageConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def build_pipeline(model: ZImageConfig, dtype: Any, device: Any) -> Any:
+def build_pipeline(model: ZImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """A `ZImagePipeline` of random weights, with the noise levels of Z-Image, or without guidance Z-Image-Turbo's."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return random_init.assemble(
+    return random_init.build_random_pipeline(
         "ZImagePipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if model.guidance is Guidance.none else 6.0),
-        tokenizer=encoders.chat_tokenizer(4096),
+        tokenizer=encoders.build_chat_tokenizer(4096),
     )
 
 
-def encode(pipe: Any, model: ZImageConfig, sample: Any, guidance_scale: float | None) -> dict[str, Any]:
+def encode(
+    pipe: DiffusionPipeline, model: ZImageConfig, sample: Sample, guidance_scale: float | None
+) -> dict[str, Tensor]:
     """`prompt_embeds` (1, tokens, width); with guidance also `negative_prompt_embeds`, of a length of its own."""
     prompts = {"prompt_embeds": sample.prompt}
-    if two_passes(model, guidance_scale, off=OFF):
+    if uses_cfg(model, guidance_scale, off=OFF):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
-    found: dict[str, Any] = {}
+    embeddings: dict[str, Tensor] = {}
     for name, text in prompts.items():
         chat = pipe.tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=True
         )
         tokens = len(pipe.tokenizer(chat).input_ids)
-        refuse_cut(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length", tokens=tokens)
+        refuse_truncation(
+            model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length", tokens=tokens
+        )
         embeds, _ = pipe.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=model.max_sequence_length
         )
-        found[name] = embeds[0][None]
-    return found
+        embeddings[name] = embeds[0][None]
+    return embeddings
 
 
-def arguments(model: ZImageConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+def build_arguments(model: ZImageConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """The pipeline takes lists, a prompt each: in a batch each keeps its own length."""
-    scale = wanted.guidance_scale if two_passes(model, wanted.guidance_scale, off=OFF) else OFF
+    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale, off=OFF) else OFF
     return {**{name: list(rows) for name, rows in embeddings.items()}, "guidance_scale": scale}
 
 
-def decode(pipe: Any, latents: dict[str, Any], *, width: int, height: int, num_frames: int | None = None) -> Any:
+def decode(
+    pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
+) -> np.ndarray:
     """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    return images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
+    return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
-def published(model: ZImageConfig) -> str:
+def get_published_repo(model: ZImageConfig) -> str:
     """Where the parts come from that a single file lacks."""
     return f"Tongyi-MAI/Z-Image{'-Turbo' if model.guidance is Guidance.none else ''}"
 
 
-def modulated_input(block: Any, streams: dict[str, Any], arguments: dict[str, Any]) -> Any:
+def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """All tokens as the first block's attention gets them, (n, tokens, channels)."""
     scale = block.adaLN_modulation(arguments["adaln_input"])[:, None].chunk(4, dim=2)[0]
     return block.attention_norm1(streams["hidden_states"]) * (1 + scale)
@@ -132,13 +145,13 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         },
         build=build_pipeline,
         encode=encode,
-        arguments=arguments,
+        build_arguments=build_arguments,
         decode=decode,
-        published=published,
+        published_repo=get_published_repo,
         own_sampler=lambda model: "euler",
-        distilled=lambda model: model.guidance is Guidance.none,
-        unguided=OFF,
+        is_distilled=lambda model: model.guidance is Guidance.none,
+        unguided_scale=OFF,
         # Tokens of the image and of the prompt are one sequence before the first of these.
-        blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated=modulated_input),
+        blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated_input=modulated_input),
     )
 )

@@ -1,32 +1,35 @@
-"""Language models that families read prompts with: published shapes, shrunk ones, and a tokenizer made on the spot."""
+"""Language models used as text encoders (Qwen, Mistral, Llama): published and tiny shapes, and stand-in tokenizers."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..weights.random_init import BYTES, byte_tokenizer
+from ..weights.random_init import BYTES, build_byte_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
-"""Special tokens 0 and 1 of the tokenizer made here. Padding is the end token."""
+"""Special tokens 0 and 1 of the chat tokenizer. The end token also pads."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Plain turns, as Qwen marks them; a turn is a text, or parts that each have one."""
+"""Plain turns, marked as Qwen marks them. The content of a turn is a text, or a list of parts with a text each."""
 
 
-def chat_tokenizer(length: int) -> Any:
-    """In the place of a language model's, with a chat template. length: tokens that the text encoder can take."""
-    tokenizer = byte_tokenizer(CHAT_TOKENS, begin=None, pad=CHAT_TOKENS[1], length=length)
+def build_chat_tokenizer(length: int) -> PreTrainedTokenizerFast:
+    """Stands in for a language model's tokenizer, with a chat template. length: tokens the text encoder can read."""
+    tokenizer = build_byte_tokenizer(CHAT_TOKENS, begin=None, pad=CHAT_TOKENS[1], length=length)
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
 
-def qwen3(width: int, *, ff: int, tied: bool, kind: str = "Qwen3ForCausalLM") -> tuple[str, dict[str, Any]]:
-    """Qwen3, https://huggingface.co/Qwen/Qwen3-4B; 2560 wide it is 4B. tied: its output to its input."""
-    return kind, {
+def qwen3(width: int, *, ff: int, tied: bool, class_name: str = "Qwen3ForCausalLM") -> tuple[str, dict[str, Any]]:
+    """Spec of Qwen3, https://huggingface.co/Qwen/Qwen3-4B; width 2560 is 4B. tied: input and output embeddings."""
+    return class_name, {
         "vocab_size": 151936,
         "hidden_size": width,
         "intermediate_size": ff,
@@ -51,7 +54,7 @@ TINY_LLM: dict[str, Any] = {
     "head_dim": 16,
     "max_position_embeddings": 4096,
 }
-"""Changes that shrink Qwen3, Mistral and Llama."""
+"""Configuration values of tiny Qwen3, Mistral and Llama models."""
 
 QWEN2_5_VL: tuple[str, dict[str, Any]] = (
     "Qwen2_5_VLForConditionalGeneration",
@@ -165,11 +168,11 @@ LLAMA_3_1: tuple[str, dict[str, Any]] = (
         },
     },
 )
-"""Llama 3.1 8B as published: https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct. Shrunk by `TINY_LLM`."""
+"""Llama 3.1 8B as published: https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct. `TINY_LLM` makes it small."""
 
 LLAMA_TOKENS = ("<|begin_of_text|>", "<|end_of_text|>")
 
 
-def llama_tokenizer(length: int) -> Any:
-    """In the place of Llama's."""
-    return byte_tokenizer(LLAMA_TOKENS, begin=LLAMA_TOKENS[0], pad=LLAMA_TOKENS[1], length=length)
+def build_llama_tokenizer(length: int) -> PreTrainedTokenizerFast:
+    """Stands in for the tokenizer of Llama 3."""
+    return build_byte_tokenizer(LLAMA_TOKENS, begin=LLAMA_TOKENS[0], pad=LLAMA_TOKENS[1], length=length)

@@ -1,10 +1,13 @@
-"""Gemma 2 and 3 as text encoders: published shapes, shrunk ones, and a tokenizer made on the spot."""
+"""Gemma 2 and 3 as text encoders: published and tiny shapes, and a stand-in tokenizer."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..weights.random_init import BYTES, byte_tokenizer
+from ..weights.random_init import BYTES, build_byte_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 GEMMA3: tuple[str, dict[str, Any]] = (
     "Gemma3ForConditionalGeneration",
@@ -66,9 +69,9 @@ TINY_GEMMA3: dict[str, Any] = {
 }
 
 
-def gemma_tokenizer() -> Any:
-    """Pads on the left, as Gemma's does."""
-    tokenizer = byte_tokenizer(("<pad>", "<bos>"), begin=None, pad="<pad>", length=4096)
+def build_gemma_tokenizer() -> PreTrainedTokenizerFast:
+    """Stands in for the tokenizer of Gemma, and like it pads on the left."""
+    tokenizer = build_byte_tokenizer(("<pad>", "<bos>"), begin=None, pad="<pad>", length=4096)
     tokenizer.padding_side = "left"
     return tokenizer
 

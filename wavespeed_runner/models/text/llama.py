@@ -1,16 +1,20 @@
-"""Llama-3 8B as HunyuanVideo reads prompts with it, and a tokenizer made on the spot that keeps the template's length.
+"""Llama 3 8B as the text encoder of HunyuanVideo: published and tiny shapes, and a stand-in tokenizer.
 
-The pipelines put a prompt into a fixed text about describing videos, and cut the hidden states at a fixed token
-behind that text. One token a byte would put every prompt beyond what is read.
+The pipelines put the prompt behind a fixed instruction and drop the hidden states of a fixed number of tokens, those of
+the instruction. With one token per byte the instruction would be longer and part of it would be read as the prompt. So
+the stand-in tokenizer keeps the instruction's number of tokens.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..weights.random_init import BYTES, byte_tokenizer
+from ..weights.random_init import BYTES, build_byte_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 LLAMA3: dict[str, Any] = {
     "vocab_size": 128320,
@@ -26,7 +30,7 @@ LLAMA3: dict[str, Any] = {
 """https://huggingface.co/xtuner/llava-llama-3-8b-v1_1-transformers."""
 
 SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")
-"""Tokens 0 and 1."""
+"""Special tokens 0 and 1."""
 PAD = "<pad>"
 
 TINY_LLAMA: dict[str, Any] = {
@@ -40,23 +44,23 @@ TINY_LLAMA: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
-"""Four layers, because the output of the last two is not read."""
+"""Four layers, because the pipeline does not read the output of the last two."""
 
 
-def template_tokenizer(template: str, tokens: int) -> Any:
-    """A byte tokenizer to which the text before the prompt is `tokens` tokens, the first of them a begin token.
+def build_template_tokenizer(template: str, tokens: int) -> PreTrainedTokenizerFast:
+    """Builds a byte tokenizer for which the text before the prompt is `tokens` long, begin token included.
 
-    template: a text with `{}` where the prompt goes. Marks in angle brackets are one token each.
+    template: a text with `{}` where the prompt goes. Tags in angle brackets are one token each.
     """
-    tokenizer = byte_tokenizer(SPECIAL, begin=SPECIAL[0], pad=SPECIAL[1], length=2048)
+    tokenizer = build_byte_tokenizer(SPECIAL, begin=SPECIAL[0], pad=SPECIAL[1], length=2048)
     tokenizer.add_special_tokens({"pad_token": PAD})
-    tokenizer.add_tokens(list(dict.fromkeys(_words(template, tokens - 1))), special_tokens=True)
+    tokenizer.add_tokens(list(dict.fromkeys(_split_instruction(template, tokens - 1))), special_tokens=True)
     tokenizer.padding_side = "right"
     return tokenizer
 
 
-def _words(template: str, count: int) -> list[str]:
-    """The text before the prompt in so many pieces: marks, short words, and the long text cut evenly."""
+def _split_instruction(template: str, count: int) -> list[str]:
+    """The text before the prompt in `count` pieces: tags, line breaks, and the longest text cut evenly."""
     parts = [part for part in re.split(r"(<[^<>]+>|\n\n)", template.partition("{}")[0]) if part]
     long = max(range(len(parts)), key=lambda index: len(parts[index]))
     text, pieces = parts[long], count - (len(parts) - 1)

@@ -1,49 +1,64 @@
-"""What families share in reading prompts."""
+"""Prompt encoding that families share: limits on the number of tokens, and encoders that pad and mask."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ...artifacts import Sample
 from ...config.schema import Init, ModelConfig
 from ...errors import ConfigError, RunError
-from ..family import Wanted, two_passes
+from ..family import CallInputs, uses_cfg
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from torch import Tensor
 
 
-def allow_length(tokens: int, most: int) -> None:
-    """Raises `ConfigError` for a `max_sequence_length` that the text encoder cannot take."""
-    if not 1 <= tokens <= most:
-        raise ConfigError(f"model.max_sequence_length={tokens}: allowed: 1 to {most}")
+def allow_length(tokens: int, limit: int) -> None:
+    """Raises `ConfigError` unless `max_sequence_length` is between 1 and what the text encoder can read."""
+    if not 1 <= tokens <= limit:
+        raise ConfigError(f"model.max_sequence_length={tokens}: allowed: 1 to {limit}")
 
 
-def refuse_cut(
+def refuse_truncation(
     model: ModelConfig, tokenizer: Any, text: str, limit: int, key: str, *, tokens: int | None = None
 ) -> None:
-    """Raises `RunError` for a prompt that is too long: the pipeline would cut it, and only log it.
+    """Raises `RunError` for a prompt that the pipeline would silently truncate (it only logs that).
 
-    limit: tokens that are read. key: where the limit comes from, for the message. tokens: the prompt's, where the
-    pipeline puts more around it than the tokenizer does. A model made on the spot is let through: its tokens are bytes,
-    and say nothing of the real length.
+    A random-weight model passes: its tokenizer makes one token per byte, which says nothing about the real length.
+
+    Args:
+        model: its configuration.
+        tokenizer: counts the tokens of `text`, special tokens included.
+        text: the prompt.
+        limit: number of tokens that the text encoder reads.
+        key: where the limit comes from, for the message.
+        tokens: number of tokens, if the pipeline adds more around the prompt than the tokenizer does.
     """
     if model.init is not Init.pretrained:
         return
     if tokens is None:
         tokens = len(tokenizer(text, truncation=False).input_ids)
     if tokens > limit:
-        raise RunError(f"prompt {text[:40]!r}... has {tokens} tokens, {key}={limit} of them would be read; shorten it")
+        raise RunError(
+            f"prompt {text[:40]!r}... has {tokens} tokens, and only {key}={limit} of them would be read; shorten it"
+        )
 
 
-def texts_read(model: ModelConfig, sample: Any, guidance_scale: float | None) -> list[str]:
-    """The prompt, and with classifier-free guidance the negative one: without it, its length is nobody's business."""
-    return [sample.prompt, *([sample.negative_prompt] if two_passes(model, guidance_scale) else [])]
+def list_prompts(model: ModelConfig, sample: Sample, guidance_scale: float | None) -> list[str]:
+    """The prompt, and with classifier-free guidance the negative prompt too; otherwise that one is never read."""
+    return [sample.prompt, *([sample.negative_prompt] if uses_cfg(model, guidance_scale) else [])]
 
 
-def encode_masked(pipe: Any, model: Any, sample: Any, guidance_scale: float | None, **more: Any) -> dict[str, Any]:
-    """The prompt for pipelines that take it padded, with a mask of what is text (PixArt-Sigma, Sana, Lumina).
+def encode_with_mask(
+    pipe: DiffusionPipeline, model: Any, sample: Sample, guidance_scale: float | None, **more: Any
+) -> dict[str, Tensor]:
+    """Encodes a prompt for pipelines that take it padded, with an attention mask (PixArt-Sigma, Sana, Lumina).
 
-    `prompt_embeds` (1, max_sequence_length, width) and `prompt_attention_mask` (1, max_sequence_length); with
+    Returns `prompt_embeds` (1, max_sequence_length, width) and `prompt_attention_mask` (1, max_sequence_length); with
     classifier-free guidance also the two `negative_*`. more: further arguments of the pipeline's `encode_prompt`.
     """
-    guided = two_passes(model, guidance_scale)
+    guided = uses_cfg(model, guidance_scale)
     embeds, mask, negative, negative_mask = pipe.encode_prompt(
         sample.prompt,
         guided,
@@ -51,17 +66,18 @@ def encode_masked(pipe: Any, model: Any, sample: Any, guidance_scale: float | No
         max_sequence_length=model.max_sequence_length,
         **more,
     )
-    found = {"prompt_embeds": embeds, "prompt_attention_mask": mask}
+    embeddings = {"prompt_embeds": embeds, "prompt_attention_mask": mask}
     if guided:
-        found |= {"negative_prompt_embeds": negative, "negative_prompt_attention_mask": negative_mask}
-    return found
+        embeddings |= {"negative_prompt_embeds": negative, "negative_prompt_attention_mask": negative_mask}
+    return embeddings
 
 
-def masked_arguments(model: ModelConfig, embeddings: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
-    """What `encode_masked` gives as arguments of PixArt-Sigma's and Sana's pipelines.
+def build_masked_arguments(model: ModelConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
+    """The result of `encode_with_mask` as call arguments of PixArt-Sigma's and Sana's pipelines.
 
-    The size is the one asked for; the pipelines by themselves take the nearest that they were trained with, and resize.
-    A negative prompt of "", their default, would be one too many beside embeddings.
+    Binning is off so that the image gets the requested size: by default these pipelines generate the nearest size they
+    were trained with and resize it. `negative_prompt` must be None because they refuse their own default, "", beside
+    negative embeddings.
     """
-    scale = 1.0 if wanted.guidance_scale is None else wanted.guidance_scale
+    scale = 1.0 if inputs.guidance_scale is None else inputs.guidance_scale
     return {**embeddings, "guidance_scale": scale, "use_resolution_binning": False, "negative_prompt": None}

@@ -1,87 +1,93 @@
-"""Parts that a pipeline's repository leaves to another one, such as a gated language model: `Family.elsewhere`."""
+"""Components that a repository leaves to another one, such as a gated text encoder: `Family.external_components`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...config.schema import ModelConfig
 from ...errors import ConfigError, RunError
 from ..family import Family
-from . import checkpoint
-from .hub import cache_only, explained, quiet, refuse_missing
+from .checkpoint import CONVERT_PICKLES, find_local_path
+from .hub import explain_loading_errors, must_use_cache, quiet_loading, refuse_missing_weights
+from .identity import find_downloaded_commit
+from .safetensors_file import find_damage
+
+if TYPE_CHECKING:
+    import torch
 
 
-def inspect_elsewhere(family: Family, model: ModelConfig) -> None:
-    """Accepts hub ids and sound local folders of one model, as transformers saves it. Loads nothing.
+def inspect_external_components(family: Family, model: ModelConfig) -> None:
+    """Accepts hub ids, and local transformers folders whose files are complete. Loads nothing.
 
     Raises:
-        ConfigError: nothing is there, only pickles are, or a file is cut off.
+        ConfigError: nothing is there, only pickles are there, or a file is cut off.
     """
-    for key in family.elsewhere:
+    for key in family.external_components:
         repo = getattr(model, key)
-        folder = None if repo is None else checkpoint.local(repo)
+        folder = None if repo is None else find_local_path(repo)
         if folder is None:
             continue
         where = f"model.{key}={repo}"
         if not (folder / "config.json").is_file():
-            raise ConfigError(f"{where}: no config.json there; a hub id or a folder of transformers is needed")
+            raise ConfigError(f"{where}: it has no config.json; give a hub id or a folder saved by transformers")
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
-            raise ConfigError(f"{where}: no .safetensors file there; {checkpoint.CONVERT}")
+            raise ConfigError(f"{where}: it has no .safetensors file; {CONVERT_PICKLES}")
         for file in weights:
-            if wrong := checkpoint.flaw(file):
-                raise ConfigError(f"{where}: {file.name} is damaged: {wrong}; download or copy it again")
+            if damage := find_damage(file):
+                raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
 
 
-def parts_from_elsewhere(family: Family, model: ModelConfig, dtype: Any) -> dict[str, Any]:
-    """Component -> model or tokenizer, of those whose key names a repository.
+def load_external_components(family: Family, model: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
+    """Component -> model or tokenizer, for every key of the family that names a repository.
 
     Raises:
-        ConfigError: the key names a folder that holds no model, or pickles.
-        RunError: it cannot be had, or weights are missing; the message names the key.
+        ConfigError: the key names a folder that holds no model, or only pickles.
+        RunError: the repository cannot be loaded or lacks weights; the message names the key.
     """
-    inspect_elsewhere(family, model)
-    found: dict[str, Any] = {}
-    for key, parts in family.elsewhere.items():
+    inspect_external_components(family, model)
+    components: dict[str, Any] = {}
+    for key, classes in family.external_components.items():
         repo = getattr(model, key)
         if repo is not None:
-            found |= _parts(repo, f"model.{key}", parts, dtype)
-    return found
+            components |= _load_components(repo, f"model.{key}", classes, dtype)
+    return components
 
 
-def _parts(repo: str, key: str, parts: dict[str, str], dtype: Any) -> dict[str, Any]:
+def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.dtype) -> dict[str, Any]:
+    """classes: component -> its class in transformers. key: names `repo`, for messages."""
     import transformers
 
-    folder = checkpoint.local(repo)
-    found: dict[str, Any] = {}
+    folder = find_local_path(repo)
+    components: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
-    with explained(repo, key=key), quiet():
-        commit = None if folder else checkpoint.first_commit(repo)
-        options: dict[str, Any] = {"local_files_only": cache_only(repo, folder)} | (
-            {"revision": commit} if commit else {}
-        )
-        for name, kind in parts.items():
-            load = getattr(transformers, kind).from_pretrained
+    with explain_loading_errors(repo, key=key), quiet_loading():
+        commit = None if folder else find_downloaded_commit(repo)
+        options: dict[str, Any] = {"local_files_only": must_use_cache(repo, folder)}
+        if commit:
+            options["revision"] = commit
+        for name, class_name in classes.items():
+            load = getattr(transformers, class_name).from_pretrained
             if name.startswith("tokenizer"):
-                found[name] = load(str(folder or repo), **options)
+                components[name] = load(str(folder or repo), **options)
                 continue
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-            found[name], info = load(str(folder or repo), **weights, **options)
+            components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
-    refuse_missing(missing, f"{key}={repo}")
-    return found
+    refuse_missing_weights(missing, f"{key}={repo}")
+    return components
 
 
-def refuse_absent(family: Family, folder: Path, given: dict[str, Any], where: str) -> None:
-    """Raises a `RunError` when parts are looked for in a folder that leaves them to another repository.
+def refuse_absent_components(family: Family, folder: Path, loaded: dict[str, Any], where: str) -> None:
+    """Raises `RunError` if a component is to be read from a folder that leaves it to another repository.
 
-    given: components that are loaded already. where: `key=value` of the folder.
+    loaded: components that are loaded already. where: `key=value` of the folder, for the message.
     """
-    for key, parts in family.elsewhere.items():
-        absent = [part for part in parts if part not in given and not (folder / part).is_dir()]
+    for key, classes in family.external_components.items():
+        absent = [name for name in classes if name not in loaded and not (folder / name).is_dir()]
         if absent:
             raise RunError(
                 f"{where}: it has no {', '.join(absent)}, which come from a repository of their own; "
-                f"leave model.{key} at its default, or name that repository or folder there"
+                f"leave model.{key} at its default, or set it to that repository or folder"
             )

@@ -1,4 +1,4 @@
-"""Loading a diffusers pipeline, and saying in one line why it could not be loaded. Shared by the families."""
+"""Loading from a folder or the Hugging Face Hub: one-line explanations of loading errors, and fewer log lines."""
 
 from __future__ import annotations
 
@@ -10,56 +10,60 @@ from typing import Any
 
 from ...errors import ConfigError, RunError, format_error
 
-UNREACHED = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
-"""Exception classes, by name, that mean: no answer from the hub."""
+UNREACHABLE = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
+"""Names of exception classes that mean: the hub did not answer."""
 
 
-def loading_error(error: BaseException, repo: str, revision: str | None = None, key: str = "model.repo") -> RunError:
-    """A one-line `RunError` with the ways out, from whatever the loading libraries raised.
+def explain_loading_error(
+    error: BaseException, repo: str, revision: str | None = None, key: str = "model.repo"
+) -> RunError:
+    """Turns whatever the loading libraries raised into a one-line `RunError` that says what to do.
 
-    The libraries wrap one exception in another and differ in which, so the whole chain is looked at, and classes are
-    known by name, which needs no import of the libraries.
+    The libraries wrap exceptions in each other, and differ in which. So the whole chain is searched, and classes are
+    recognised by name, which avoids importing the libraries.
     """
-    chain = _chain(error)
-    kinds = _kinds(chain)
-    status = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
-    other = f"or give a local folder as {key}, or rehearse with model.init=tiny"
+    chain = _list_causes(error)
+    names = _list_class_names(chain)
+    status = {getattr(getattr(cause, "response", None), "status_code", None) for cause in chain}
+    other = f"or set {key} to a local folder, or try the configuration with model.init=tiny"
     where = f"{key}={repo}" + (f" (revision {revision})" if revision else "")
-    if "GatedRepoError" in kinds or 403 in status:
+    if "GatedRepoError" in names or 403 in status:
         text = (
-            f"access is granted by its owner: accept the licence at https://huggingface.co/{repo} "
+            f"its owner must grant you access: accept the licence at https://huggingface.co/{repo} "
             f"and run `hf auth login`, {other}"
         )
-    elif "RevisionNotFoundError" in kinds or "RevisionResolutionError" in kinds:
-        text = f"the hub has no such revision; leave model.revision at null for the newest, {other}"
-    elif "RepositoryNotFoundError" in kinds or 401 in status:
+    elif "RevisionNotFoundError" in names or "RevisionResolutionError" in names:
+        text = f"the hub has no such revision; set model.revision=null for the newest, {other}"
+    elif "RepositoryNotFoundError" in names or 401 in status:
         text = (
             f"the hub has no such repository, or it is private; check the name at https://huggingface.co/{repo}, "
             f"run `hf auth login` if it is yours, {other}"
         )
-    elif kinds & {*UNREACHED, "LocalEntryNotFoundError"}:
+    elif names & {*UNREACHABLE, "LocalEntryNotFoundError"}:
         text = f"the hub cannot be reached and the local cache lacks it; connect to the network once, {other}"
-    elif "SafetensorError" in kinds:
+    elif "SafetensorError" in names:
         text = f"a file is damaged ({format_error(error)}); download it again, {other}"
     else:
         text = f"cannot be loaded: {format_error(error)}; check that it is complete and of this family, {other}"
     return RunError(f"{where}: {text}")
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def _list_causes(error: BaseException) -> list[BaseException]:
+    """The exception and all that led to it, newest first."""
     chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
     return chain
 
 
-def _kinds(chain: list[BaseException]) -> set[str]:
-    return {base.__name__ for link in chain for base in type(link).__mro__}
+def _list_class_names(chain: list[BaseException]) -> set[str]:
+    """Names of the exceptions' classes and their base classes."""
+    return {base.__name__ for error in chain for base in type(error).__mro__}
 
 
-def diffusers_class(name: str) -> Any:
+def get_diffusers_class(name: str) -> Any:
     """A class of the installed diffusers.
 
     Raises:
@@ -75,8 +79,8 @@ def diffusers_class(name: str) -> Any:
 
 
 @contextmanager
-def explained(repo: str, revision: str | None = None, key: str = "model.repo") -> Iterator[None]:
-    """Turns what goes wrong inside into a `RunError`; lack of memory and our own errors pass as they are."""
+def explain_loading_errors(repo: str, revision: str | None = None, key: str = "model.repo") -> Iterator[None]:
+    """Turns exceptions inside into a `RunError`, except lack of memory and our own errors."""
     try:
         yield
     except (ConfigError, RunError, MemoryError):
@@ -84,13 +88,13 @@ def explained(repo: str, revision: str | None = None, key: str = "model.repo") -
     except Exception as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise
-        raise loading_error(error, repo, revision, key) from error
+        raise explain_loading_error(error, repo, revision, key) from error
 
 
-def cache_only(repo: str, folder: Path | None) -> bool:
-    """Whether a repository must come from the local cache, because it lies here or the hub cannot be reached.
+def must_use_cache(repo: str, folder: Path | None) -> bool:
+    """True if a repository can only come from local files: it is a folder, or the hub cannot be reached.
 
-    Asked once before its files: each of them would be retried for 23 s (huggingface_hub 2.4).
+    The hub is asked once here, because huggingface_hub (2.4) would otherwise retry for 23 s on every single file.
     """
     if folder is not None:
         return True
@@ -99,24 +103,26 @@ def cache_only(repo: str, folder: Path | None) -> bool:
     try:
         model_info(repo)
     except Exception as error:
-        if not _kinds(_chain(error)) & UNREACHED:
+        if not _list_class_names(_list_causes(error)) & UNREACHABLE:
             raise
         return True
     return False
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps out log lines that say nothing: that an AutoencoderTiny is not the annotated class, and writes a key that
-    it does not read; that modules to be kept in float32, of which there are none, were cast; that the hub cannot be
-    reached, which our error says."""
+def quiet_loading() -> Iterator[None]:
+    """Suppresses three log lines that tell a user nothing.
+
+    They say that an AutoencoderTiny is not the annotated class or has an unused config key; that no module had to be
+    kept in float32; and that the hub cannot be reached, which our own error says where it matters.
+    """
     names = ("pipelines.pipeline_utils", "models.modeling_utils", "configuration_utils")
     loggers = [logging.getLogger(f"diffusers.{name}") for name in names]
 
     def keep(record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        about = ("Expected types for vae", "The config attributes {'block_out_channels'")
-        expected = text.startswith(about) and "AutoencoderTiny" in text
+        about_vae = ("Expected types for vae", "The config attributes {'block_out_channels'")
+        expected = text.startswith(about_vae) and "AutoencoderTiny" in text
         nothing_cast = "should be kept in float32: []" in text
         return not (expected or nothing_cast or text.startswith("Couldn't connect to the Hub"))
 
@@ -129,11 +135,11 @@ def quiet() -> Iterator[None]:
             logger.removeFilter(keep)
 
 
-def refuse_missing(missing: dict[str, list[str]], where: str) -> None:
-    """Raises a `RunError` when a part lacks weights. missing: names of its weights by part; where: `key=value`."""
-    for part, names in missing.items():
+def refuse_missing_weights(missing: dict[str, list[str]], where: str) -> None:
+    """Raises `RunError` if a component lacks weights. missing: component -> names; where: `key=value`."""
+    for component, names in missing.items():
         if names:
             raise RunError(
-                f"{where}: '{part}' is incomplete, {len(names)} of its weights are missing, the first is {names[0]}; "
-                "download it again, or rehearse with model.init=tiny"
+                f"{where}: '{component}' is incomplete, {len(names)} of its weights are missing, the first is "
+                f"{names[0]}; download it again, or try the configuration with model.init=tiny"
             )

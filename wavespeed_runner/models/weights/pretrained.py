@@ -1,26 +1,32 @@
-"""Loads a family's pipeline: from a diffusers folder or the hub, from a single file, or made with random weights."""
+"""Loads the pipeline of a family: from a diffusers folder, the hub or a single file, or built with random weights."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...config.schema import Init, ModelConfig
 from ..family import Family
-from . import checkpoint
-from .external_components import parts_from_elsewhere, refuse_absent
-from .hub import diffusers_class, explained, quiet, refuse_missing
-from .single_file import parts_of
+from .checkpoint import find_local_path, inspect_checkpoint
+from .external_components import load_external_components, refuse_absent_components
+from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
+from .identity import find_cached_commit, find_downloaded_commit
+from .single_file import load_single_file
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
 
 
-def load(family: Family, model: ModelConfig, device: str) -> Any:
-    """The pipeline of the family's first task, in `model.dtype`. Leaves the global random state alone.
+def load(family: Family, model: ModelConfig, device: str) -> DiffusionPipeline:
+    """Loads the pipeline of the family's first task in `model.dtype`. Leaves the global random state unchanged.
 
-    `init=tiny` is made on the CPU, for the same numbers everywhere; `init=random` on the device where it will run.
+    `init=tiny` is built on the CPU, for the same numbers on every machine; `init=random` on the device that will run
+    it.
 
     Raises:
-        RunError: it cannot be had or is not what the configuration says; the message has the ways out.
+        RunError: it cannot be loaded or contradicts the configuration; the message says what to do.
         ConfigError: `model.repo` names nothing that may be loaded.
     """
     import torch
@@ -28,7 +34,7 @@ def load(family: Family, model: ModelConfig, device: str) -> Any:
     dtype = getattr(torch, model.dtype.value)
     with torch.random.fork_rng(devices=[]):
         if model.init is Init.pretrained:
-            pipe = _pretrained(family, model, dtype)
+            pipe = _load_pretrained(family, model, dtype)
         else:
             pipe = family.build(model, dtype, "cpu" if model.init is Init.tiny else device)
     if family.check:
@@ -36,98 +42,110 @@ def load(family: Family, model: ModelConfig, device: str) -> Any:
     return pipe
 
 
-def completed_from(family: Family, model: ModelConfig) -> str | None:
-    """Where the parts come from that a single-file checkpoint may lack; None for other models."""
-    path = checkpoint.local(model.repo)
+def find_component_source(family: Family, model: ModelConfig) -> str | None:
+    """The repository of the components that a single-file checkpoint may lack; None for other models."""
+    path = find_local_path(model.repo)
     if path is None or path.suffix.lower() != ".safetensors":
         return None
-    return model.components or (family.published(model) if family.published else model.repo)
+    return model.components or (family.published_repo(model) if family.published_repo else model.repo)
 
 
-def _pretrained(family: Family, model: ModelConfig, dtype: Any) -> Any:
-    checkpoint.inspect(model.repo, model.revision, without=without(family), weights=model.weights)
-    path = checkpoint.local(model.repo)
+def list_unloaded_components(family: Family) -> list[str]:
+    """Components that repositories of the family may name and that are never loaded."""
+    return [name for name, value in family.pipeline_options.items() if value is None]
+
+
+def _load_pretrained(family: Family, model: ModelConfig, dtype: torch.dtype) -> DiffusionPipeline:
+    inspect_checkpoint(model.repo, model.revision, without=list_unloaded_components(family), weights=model.weights)
+    path = find_local_path(model.repo)
     if path is not None and path.is_file():
-        return _single_file(family, model, path, dtype)
-    # What the store keys name is what is loaded: a branch stays at the commit that was downloaded first.
-    commit = None if path else checkpoint.cached_commit(model.repo, model.revision or "main")
-    given = parts_from_elsewhere(family, model, dtype)
+        return _complete_single_file(family, model, path, dtype)
+    # Store keys name the commit, so a branch stays at the commit that was downloaded first.
+    commit = None if path else find_cached_commit(model.repo, model.revision or "main")
+    components = load_external_components(family, model, dtype)
     revision = commit or model.revision
-    return _from_pretrained(family, model, str(path or model.repo), model.repo, revision, dtype, **given)
+    return _load_folder(family, model, str(path or model.repo), model.repo, revision, dtype, **components)
 
 
-def without(family: Family) -> list[str]:
-    """Components that its repositories may name and that are not loaded."""
-    return [name for name, value in family.options.items() if value is None]
-
-
-def _from_pretrained(
+def _load_folder(
     family: Family,
     model: ModelConfig,
     source: str,
     value: str,
     revision: str | None,
-    dtype: Any,
+    dtype: torch.dtype,
     key: str = "model.repo",
-    **given: Any,
-) -> Any:
-    """Every part from one folder or repository, but those given.
+    **components: Any,
+) -> DiffusionPipeline:
+    """The pipeline with every component from one folder or repository, except `components`, which are loaded already.
 
-    source: what diffusers is to open. value and key: how the user named it, for messages. Parts of transformers are
-    loaded here, because transformers fills weights that a checkpoint lacks with random numbers and only logs it.
+    source: what diffusers opens. key and value: how the user named it, for messages.
     """
     import torch
-    import transformers
 
-    given = {**family.options, **given}
-    kind = diffusers_class(next(iter(family.tasks.values())))
-    dtypes = {"default": dtype, **dict.fromkeys(family.float32, torch.float32)}
-    with explained(value, revision, key), quiet():
+    components = {**family.pipeline_options, **components}
+    pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
+    dtypes = {"default": dtype, **dict.fromkeys(family.float32_components, torch.float32)}
+    with explain_loading_errors(value, revision, key), quiet_loading():
         folder = source
         if not Path(source).is_dir():
             options = {"revision": revision, "variant": model.weights, "use_safetensors": True}
-            folder = kind.download(source, **options, **given)
-        refuse_absent(family, Path(folder), given, f"{key}={value}")
-        missing = {}
-        for name, part in _transformers_models(Path(folder)).items():
-            if name not in given:
-                given[name], info = getattr(transformers, part).from_pretrained(
-                    folder,
-                    subfolder=name,
-                    output_loading_info=True,
-                    use_safetensors=True,
-                    variant=model.weights if _in_variant(Path(folder) / name, model.weights) else None,
-                    dtype=dtypes.get(name, dtype),
-                )
-                missing[name] = sorted(info["missing_keys"])
+            folder = pipeline_class.download(source, **options, **components)
+        refuse_absent_components(family, Path(folder), components, f"{key}={value}")
+        missing = _add_transformers_models(components, folder, model.weights, dtypes)
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
-        pipe = kind.from_pretrained(folder, dtype=dtypes, **options, **given)
+        pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
                 missing[name] = [key for key, weight in module.named_parameters() if weight.is_meta]
-    refuse_missing(missing, f"{key}={value}")
+    refuse_missing_weights(missing, f"{key}={value}")
     return pipe
 
 
-def _in_variant(folder: Path, weights: str | None) -> bool:
-    """Whether a component has files of this kind; the plain ones are taken for those that have not."""
+def _add_transformers_models(
+    components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
+) -> dict[str, list[str]]:
+    """Loads the transformers models of a folder into `components` and returns the weights that each of them lacks.
+
+    diffusers could load them too. But transformers fills missing weights with random numbers and only logs that, so
+    they are loaded here, where its report is read.
+    """
+    import transformers
+
+    missing = {}
+    for name, class_name in _list_transformers_models(Path(folder)).items():
+        if name not in components:
+            components[name], info = getattr(transformers, class_name).from_pretrained(
+                folder,
+                subfolder=name,
+                output_loading_info=True,
+                use_safetensors=True,
+                variant=weights if _has_variant(Path(folder) / name, weights) else None,
+                dtype=dtypes.get(name, dtypes["default"]),
+            )
+            missing[name] = sorted(info["missing_keys"])
+    return missing
+
+
+def _has_variant(folder: Path, weights: str | None) -> bool:
+    """True if a component has weight files of this variant; otherwise its plain files are loaded."""
     return weights is not None and any(f".{weights}." in file.name for file in folder.glob("*.safetensors"))
 
 
-def _transformers_models(folder: Path) -> dict[str, str]:
-    """Component -> class, of those that transformers loads and that have weights."""
+def _list_transformers_models(folder: Path) -> dict[str, str]:
+    """Component -> class, for the components of a folder that transformers loads and that have weights."""
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    found = {name: part for name, part in index.items() if isinstance(part, list) and part[0] == "transformers"}
-    return {name: part[1] for name, part in found.items() if list((folder / name).glob("*.safetensors"))}
+    entries = {name: value for name, value in index.items() if isinstance(value, list) and value[0] == "transformers"}
+    return {name: value[1] for name, value in entries.items() if list((folder / name).glob("*.safetensors"))}
 
 
-def _single_file(family: Family, model: ModelConfig, path: Path, dtype: Any) -> Any:
-    """What the file holds, in diffusers' or in the original layout; the other parts from `components`."""
-    components = completed_from(family, model) or model.repo
-    checkpoint.inspect(components, key="model.components", without=without(family))
-    folder = checkpoint.local(components)
-    source = str(folder or components)
-    commit = None if folder else checkpoint.first_commit(components)
-    given = parts_of(family, model, path, components, source, commit, dtype)
-    given |= parts_from_elsewhere(family, model, dtype)
-    return _from_pretrained(family, model, source, components, commit, dtype, "model.components", **given)
+def _complete_single_file(family: Family, model: ModelConfig, path: Path, dtype: torch.dtype) -> DiffusionPipeline:
+    """The components that a single file holds, in diffusers' or the original layout, and the rest from elsewhere."""
+    repo = find_component_source(family, model) or model.repo
+    inspect_checkpoint(repo, key="model.components", without=list_unloaded_components(family))
+    folder = find_local_path(repo)
+    source = str(folder or repo)
+    commit = None if folder else find_downloaded_commit(repo)
+    components = load_single_file(family, model, path, repo, source, commit, dtype)
+    components |= load_external_components(family, model, dtype)
+    return _load_folder(family, model, source, repo, commit, dtype, "model.components", **components)

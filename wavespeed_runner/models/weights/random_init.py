@@ -1,26 +1,32 @@
-"""Models without checkpoints: an architecture of given shapes with seeded random weights, and tokenizers made on the
-spot. `init=tiny` takes the shrunk shapes, `init=random` the published ones; the code is the same.
+"""Pipelines with seeded random weights, and tokenizers that need no file: `init=tiny` and `init=random`.
 
-Parameters are laid out on the meta device and filled one by one, so that the full size needs no more memory than its
-weights. All randomness comes from generators of our own: the same bits every time, and the process's global
-random state stays as it was.
+`init=tiny` builds small shapes, `init=random` the published ones, with the same code. Parameters are created on the
+meta device and filled one by one, so the full size needs no more memory than its weights. All random numbers come from
+generators created here: the bits are the same every time, and the global random state is left alone.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from .hub import diffusers_class
+from .hub import get_diffusers_class
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
+    from transformers import PreTrainedTokenizerFast
 
 CLIP_TOKENS = ("<|startoftext|>", "<|endoftext|>")
-"""Special tokens 0 and 1. Padding is the end token, as in the real one."""
+"""Special tokens 0 and 1. The end token also pads, as in the real tokenizer."""
 T5_TOKENS = ("<pad>", "</s>")
 BYTES = 258
-"""Tokens of the tokenizers made here: the special ones and the bytes."""
+"""Vocabulary size of the tokenizers built here: two special tokens and the 256 bytes."""
 
-Parts = dict[str, tuple[str, dict[str, Any]]]
-"""Component -> name of its class in diffusers or transformers, and its configuration."""
-
+ComponentSpecs = dict[str, tuple[str, dict[str, Any]]]
+"""Component -> (name of its class in diffusers or transformers, its configuration)."""
 
 TINY_CLIP: dict[str, Any] = {
     "vocab_size": BYTES,
@@ -33,10 +39,10 @@ TINY_CLIP: dict[str, Any] = {
 TINY_T5: dict[str, Any] = {"vocab_size": BYTES, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
 
 
-def clip(
-    width: int, *, layers: int, heads: int, kind: str = "CLIPTextModel", **more: Any
+def clip_encoder(
+    width: int, *, layers: int, heads: int, class_name: str = "CLIPTextModel", **more: Any
 ) -> tuple[str, dict[str, Any]]:
-    """OpenAI's CLIP text encoder of this width; 768 wide with 12 layers and heads is CLIP-L."""
+    """Spec of OpenAI's CLIP text encoder; width 768 with 12 layers and 12 heads is CLIP-L."""
     config: dict[str, Any] = {
         "vocab_size": 49408,
         "hidden_size": width,
@@ -50,11 +56,13 @@ def clip(
         "pad_token_id": 1,
         "hidden_act": "quick_gelu",
     }
-    return kind, config | more
+    return class_name, config | more
 
 
-def t5(width: int, *, ff: int, layers: int, heads: int, kind: str = "T5EncoderModel", **more: Any) -> tuple[str, Any]:
-    """The encoder of T5 1.1; 4096 wide with 24 layers it is XXL."""
+def t5_encoder(
+    width: int, *, ff: int, layers: int, heads: int, class_name: str = "T5EncoderModel", **more: Any
+) -> tuple[str, Any]:
+    """Spec of the encoder of T5 1.1; width 4096 with 24 layers is XXL."""
     config: dict[str, Any] = {
         "vocab_size": 32128,
         "d_model": width,
@@ -66,107 +74,124 @@ def t5(width: int, *, ff: int, layers: int, heads: int, kind: str = "T5EncoderMo
         "pad_token_id": 0,
         "eos_token_id": 1,
     }
-    return kind, config | more
+    return class_name, config | more
 
 
-def shrunk(parts: Parts, **changes: dict[str, Any]) -> Parts:
-    """The parts with some values of their configurations changed."""
-    return {name: (kind, config | changes.get(name, {})) for name, (kind, config) in parts.items()}
+def override_configs(specs: ComponentSpecs, **changes: dict[str, Any]) -> ComponentSpecs:
+    """The specs with some configuration values replaced. changes: component -> its new values."""
+    return {name: (class_name, config | changes.get(name, {})) for name, (class_name, config) in specs.items()}
 
 
-def assemble(kind: str, parts: Parts, *, dtype: Any, device: Any, float32: tuple[str, ...] = (), **others: Any) -> Any:
-    """A pipeline with random weights.
+def build_random_pipeline(
+    class_name: str,
+    specs: ComponentSpecs,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    float32: tuple[str, ...] = (),
+    **others: Any,
+) -> DiffusionPipeline:
+    """Builds a pipeline whose components have random weights.
 
-    kind: its class in diffusers. dtype: torch dtype of the parts, but of those named in `float32`. device: where the
-    weights are made; `meta` for none at all. others: what has no weights (scheduler, tokenizers) and the pipeline's
-    own options.
+    Args:
+        class_name: of the pipeline, in diffusers.
+        specs: its components. The position of a component is the seed of its weights.
+        dtype: of the components, except those named in `float32`.
+        device: where the weights are created; `meta` for shapes without memory.
+        float32: components that stay in float32.
+        others: components without weights (scheduler, tokenizers) and options of the pipeline class.
     """
     import torch
 
     modules = {
-        name: random_module(
-            lambda given=given: _module(*given),
+        name: build_random_module(
+            partial(_build_module, *spec),
             seed=seed,
             dtype=torch.float32 if name in float32 else dtype,
             device=device,
         )
-        for seed, (name, given) in enumerate(parts.items())
+        for seed, (name, spec) in enumerate(specs.items())
     }
-    return diffusers_class(kind)(**modules, **others)
+    return get_diffusers_class(class_name)(**modules, **others)
 
 
-def _module(name: str, config: dict[str, Any]) -> Any:
-    """A module of diffusers, which takes its configuration as arguments, or of transformers, which takes an object.
+def _build_module(name: str, config: dict[str, Any]) -> nn.Module:
+    """Builds a module of diffusers, which takes its configuration as arguments, or of transformers, as one object.
 
-    name: a class, or `folder.class` for those that diffusers keeps in the folder of one pipeline.
+    name: a class, or `folder.class` for classes that diffusers keeps in the folder of one pipeline.
     """
     import diffusers
     import transformers
 
-    folder, _, kind_name = name.rpartition(".")
-    home = getattr(diffusers.pipelines, folder) if folder else diffusers
-    if hasattr(home, kind_name):
-        return getattr(home, kind_name)(**config)
-    kind = getattr(transformers, name)
-    return kind(kind.config_class(**config))
+    folder, _, class_name = name.rpartition(".")
+    library = getattr(diffusers.pipelines, folder) if folder else diffusers
+    if hasattr(library, class_name):
+        return getattr(library, class_name)(**config)
+    model_class = getattr(transformers, name)
+    return model_class(model_class.config_class(**config))
 
 
-def random_module(make: Any, *, seed: int, dtype: Any, device: Any) -> Any:
-    """The module that `make()` lays out, with seeded random weights, ready for inference.
+def build_random_module(
+    build: Callable[[], nn.Module], *, seed: int, dtype: torch.dtype, device: torch.device | str
+) -> nn.Module:
+    """The module that `build` returns, with seeded random weights, ready for inference.
 
-    Matrices and kernels are normal with variance 1 / fan-in, so that signals keep their size through any depth; scales
-    are 1, biases 0. The generator is that of the device, so bits agree between devices only when made on the same one.
+    Matrices and kernels are normal with variance 1 / fan-in, so that activations keep their scale at any depth; norm
+    weights are 1 and biases 0. The generator is the device's own, so bits agree only between runs on the same kind of
+    device.
     """
     import torch
-    import transformers.initialization  # noqa: F401  # keeps torch's own functions: not those of `no_init_weights`
+    import transformers.initialization  # noqa: F401  # must be imported before `no_init_weights` replaces torch's own
     from accelerate import init_empty_weights
     from diffusers.models.modeling_utils import no_init_weights
 
-    # Parameters on the meta device, buffers as the module computes them (rotary tables, running means).
+    # Parameters go to the meta device; buffers are computed by the module (rotary tables, running means).
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False), no_init_weights():
-        module = make()
-    if hasattr(module, "tie_weights"):
-        module.tie_weights()
+        module = build()
+    tie_weights = getattr(module, "tie_weights", None)
+    if tie_weights is not None:
+        tie_weights()
     module = module.eval().requires_grad_(False)
-    _materialise(module, dtype, device)
+    _allocate(module, dtype, device)
     if torch.device(device).type == "meta":
         return module
     generator = torch.Generator(device).manual_seed(seed)
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             parameter.zero_()
-        elif parameter.dim() < 2 or parameter[0].numel() == 1:  # the latter: of a norm over (n, channels, ...)
+        elif parameter.dim() < 2 or parameter[0].numel() == 1:  # the latter: weights of a norm over (n, channels, ...)
             parameter.fill_(1)
         else:
             parameter.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
     return module
 
 
-def _materialise(module: Any, dtype: Any, device: Any) -> None:
-    """Memory for the parameters, each once (tied ones stay tied), and the buffers beside them."""
+def _allocate(module: nn.Module, dtype: torch.dtype, device: torch.device | str) -> None:
+    """Gives every parameter memory, tied ones only once, and moves the buffers."""
     import torch
 
-    made: dict[int, Any] = {}
-    kept = in_float32(module, dtype)
+    allocated: dict[int, nn.Parameter] = {}
+    float32_names = list_float32_names(module, dtype)
     for path, part in module.named_modules():
         for name, parameter in part._parameters.items():
             if parameter is not None:
-                fresh = made.get(id(parameter))
-                if fresh is None:
-                    kind = torch.float32 if kept.intersection((*path.split("."), name)) else dtype
-                    empty = torch.empty(parameter.shape, dtype=kind, device=device)
-                    fresh = made[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
-                part._parameters[name] = fresh
+                if id(parameter) not in allocated:
+                    kept = float32_names.intersection((*path.split("."), name))
+                    empty = torch.empty(parameter.shape, dtype=torch.float32 if kept else dtype, device=device)
+                    allocated[id(parameter)] = torch.nn.Parameter(empty, requires_grad=False)
+                part._parameters[name] = allocated[id(parameter)]
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                # As loading does: what a checkpoint holds is cast, tables reckoned from the configuration are not.
+                # As in loading: buffers that a checkpoint holds are cast, tables computed from the config are not.
                 cast = buffer.is_floating_point() and name not in part._non_persistent_buffers_set
                 part._buffers[name] = buffer.to(device, dtype if cast else None)
 
 
-def in_float32(module: Any, dtype: Any) -> set[str]:
-    """Names of submodules and parameters that loading keeps in float32: always in diffusers' models, in those of
-    transformers some only where the rest is float16."""
+def list_float32_names(module: nn.Module, dtype: torch.dtype) -> set[str]:
+    """Names of submodules and parameters that loading keeps in float32.
+
+    diffusers' models keep them always; models of transformers keep some only if the rest is float16.
+    """
     import torch
     from transformers import PreTrainedModel
 
@@ -176,21 +201,26 @@ def in_float32(module: Any, dtype: Any) -> set[str]:
     return names
 
 
-def clip_tokenizer(length: int = 77, pad: str = CLIP_TOKENS[1]) -> Any:
-    """In the place of CLIP's. pad: the tokenizers of OpenCLIP have "!"."""
-    return byte_tokenizer(CLIP_TOKENS, begin=CLIP_TOKENS[0], pad=pad, length=length)
+def build_clip_tokenizer(length: int = 77, pad: str = CLIP_TOKENS[1]) -> PreTrainedTokenizerFast:
+    """Stands in for the tokenizer of CLIP. pad: the padding token; OpenCLIP's tokenizers have "!"."""
+    return build_byte_tokenizer(CLIP_TOKENS, begin=CLIP_TOKENS[0], pad=pad, length=length)
 
 
-def t5_tokenizer(length: int) -> Any:
-    """In the place of T5's."""
-    return byte_tokenizer(T5_TOKENS, begin=None, pad=T5_TOKENS[0], length=length)
+def build_t5_tokenizer(length: int) -> PreTrainedTokenizerFast:
+    """Stands in for the tokenizer of T5."""
+    return build_byte_tokenizer(T5_TOKENS, begin=None, pad=T5_TOKENS[0], length=length)
 
 
-def byte_tokenizer(special: tuple[str, str], *, begin: str | None, pad: str, length: int) -> Any:
-    """A tokenizer that needs no file: one token a byte of UTF-8, so that different prompts give different tokens.
+def build_byte_tokenizer(
+    special: tuple[str, str], *, begin: str | None, pad: str, length: int
+) -> PreTrainedTokenizerFast:
+    """Builds a tokenizer that needs no file: one token per UTF-8 byte, so different prompts give different tokens.
 
-    special: the first two tokens; the second one ends a sequence. begin: the token that starts one, if any.
-    length: tokens that the text encoder can take.
+    Args:
+        special: the first two tokens; the second one ends every sequence.
+        begin: the token that starts every sequence, if any.
+        pad: the padding token.
+        length: number of tokens that the text encoder can read.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -5,109 +5,140 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...config.schema import ModelConfig
 from ...errors import RunError
 from ..family import Family
-from .hub import cache_only, diffusers_class, explained, quiet, refuse_missing
-from .random_init import in_float32
+from .hub import explain_loading_errors, get_diffusers_class, must_use_cache, quiet_loading, refuse_missing_weights
+from .random_init import list_float32_names
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
 
 
-def parts_of(
-    family: Family, model: ModelConfig, path: Path, components: str, source: str, commit: str | None, dtype: Any
-) -> dict[str, Any]:
-    """Component -> module, of all that the file holds.
+def load_single_file(
+    family: Family, model: ModelConfig, path: Path, repo: str, source: str, commit: str | None, dtype: torch.dtype
+) -> dict[str, nn.Module]:
+    """Component -> module, for every component that the file holds.
 
-    components: what completes the file, as the user named it. source: the same, as diffusers opens it; says how the
-    modules are shaped. commit: its revision.
+    Args:
+        family: its `single_file_prefixes` tell which components the file holds.
+        model: its configuration.
+        path: the file.
+        repo: the repository that supplies the other components, as the user named it; for messages.
+        source: the same as diffusers opens it. Its configurations give the shapes of the modules.
+        commit: revision of `source`.
+        dtype: of the modules.
 
     Raises:
-        RunError: the file holds no denoiser, or a part of it is incomplete or cannot be read.
+        RunError: the file holds no denoiser, a component of it is incomplete, or it cannot be read.
     """
     from diffusers import DiffusionPipeline
 
-    reading: dict[str, Any] = {"config": source, "dtype": dtype}
+    options: dict[str, Any] = {"config": source, "dtype": dtype}
     index: dict[str, Any] = {}
-    with explained(components, key="model.components"):
-        reading["local_files_only"] = cache_only(components, Path(source) if Path(source).is_dir() else None)
-        reading |= {"revision": commit} if commit else {}
-        index = DiffusionPipeline.load_config(source, **_where(reading))
+    with explain_loading_errors(repo, key="model.components"):
+        options["local_files_only"] = must_use_cache(repo, Path(source) if Path(source).is_dir() else None)
+        options |= {"revision": commit} if commit else {}
+        index = DiffusionPipeline.load_config(source, **_select_hub_options(options))
     names: list[str] = []
-    with explained(model.repo):
-        names = _names(path)
-    held = {part for part, begins in family.single_file.items() if any(name.startswith(begins) for name in names)}
+    with explain_loading_errors(model.repo):
+        names = _read_names(path)
+    prefixes = family.single_file_prefixes
+    held = {component for component in prefixes if any(name.startswith(prefixes[component]) for name in names)}
     if not held or held == {family.denoiser}:
-        kind = index[family.denoiser][1]
-        return {family.denoiser: _denoiser(kind, family.denoiser, model, path, components, reading)}
+        class_name = index[family.denoiser][1]
+        return {family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
     if family.denoiser not in held:
         raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
-    pipe = _several(family, model, path, held, reading)
-    predicts = pipe.scheduler.config.get("prediction_type")
-    if "v_pred" in names and predicts != "v_prediction":  # an empty tensor with which fine-tunes mark themselves
-        raise RunError(
-            f"model.repo={model.repo}: it predicts velocity, but the scheduler of model.components={components} takes "
-            f"{predicts}; give a diffusers folder whose scheduler has prediction_type v_prediction"
-        )
-    parts = {name: getattr(pipe, name) for name in sorted(held)}
-    missing = {name: [key for key, weight in part.named_parameters() if weight.is_meta] for name, part in parts.items()}
-    refuse_missing(missing, f"model.repo={model.repo}")
-    return parts
+    pipe = _load_several(family, model, path, held, options)
+    _check_prediction_type(model, pipe, repo, names)
+    modules = {name: getattr(pipe, name) for name in sorted(held)}
+    missing = {
+        name: [key for key, weight in module.named_parameters() if weight.is_meta] for name, module in modules.items()
+    }
+    refuse_missing_weights(missing, f"model.repo={model.repo}")
+    return modules
 
 
-def _where(reading: dict[str, Any]) -> dict[str, Any]:
-    """Which of its files are read."""
-    return {name: reading[name] for name in ("local_files_only", "revision") if name in reading}
+def _select_hub_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that say which of the repository's files are read."""
+    return {name: options[name] for name in ("local_files_only", "revision") if name in options}
 
 
-def _names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file."""
+def _read_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
 
 
-def _denoiser(kind: str, name: str, model: ModelConfig, path: Path, components: str, reading: dict[str, Any]) -> Any:
-    """The denoiser from a file that holds nothing else, in diffusers' or in the original layout."""
+def _check_prediction_type(model: ModelConfig, pipe: DiffusionPipeline, repo: str, names: list[str]) -> None:
+    """Raises `RunError` if the file predicts velocity and the scheduler expects something else.
+
+    Fine-tunes that predict velocity mark themselves with an empty tensor `v_pred`.
+    """
+    prediction_type = pipe.scheduler.config.get("prediction_type")
+    if "v_pred" in names and prediction_type != "v_prediction":
+        raise RunError(
+            f"model.repo={model.repo}: it predicts velocity, but the scheduler of model.components={repo} expects "
+            f"{prediction_type}; give a diffusers folder whose scheduler has prediction_type v_prediction"
+        )
+
+
+def _load_denoiser(
+    class_name: str, name: str, model: ModelConfig, path: Path, repo: str, options: dict[str, Any]
+) -> nn.Module:
+    """The denoiser from a file that holds nothing else, in diffusers' or the original layout."""
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    module = diffusers_class(kind)
-    if not hasattr(module, "from_single_file"):
-        raise RunError(f"model.repo={model.repo}: diffusers reads no single file of a {kind}; give a diffusers folder")
-    with explained(components, key="model.components"):
-        module.load_config(reading["config"], subfolder=name, **_where(reading))
-    with explained(model.repo), quiet():
-        if kind not in SINGLE_FILE_LOADABLE_CLASSES:
-            return _own_layout(module, name, path, reading)
-        if not module._keep_in_fp32_modules:
-            return module.from_single_file(str(path), subfolder=name, **reading)
-        return _cast(module.from_single_file(str(path), subfolder=name, **{**reading, "dtype": None}), reading["dtype"])
+    module_class = get_diffusers_class(class_name)
+    if not hasattr(module_class, "from_single_file"):
+        raise RunError(
+            f"model.repo={model.repo}: diffusers reads no single file of a {class_name}; give a diffusers folder"
+        )
+    with explain_loading_errors(repo, key="model.components"):
+        module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
+    with explain_loading_errors(model.repo), quiet_loading():
+        if class_name not in SINGLE_FILE_LOADABLE_CLASSES:
+            return _load_diffusers_layout(module_class, name, path, options)
+        if not module_class._keep_in_fp32_modules:
+            return module_class.from_single_file(str(path), subfolder=name, **options)
+        module = module_class.from_single_file(str(path), subfolder=name, **{**options, "dtype": None})
+        return _cast(module, options["dtype"])
 
 
-def _cast(module: Any, dtype: Any) -> Any:
-    """In place, as loading from a folder does it: `from_single_file` casts what the model keeps in float32 too."""
+def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Casts the parameters in place, as loading from a folder does.
+
+    `from_single_file` would also cast the modules that the model class keeps in float32.
+    """
     import torch
 
-    kept = in_float32(module, dtype)
+    float32_names = list_float32_names(module, dtype)
     for name, parameter in module.named_parameters():
-        parameter.data = parameter.data.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+        parameter.data = parameter.data.to(torch.float32 if float32_names.intersection(name.split(".")) else dtype)
     return module
 
 
-def _own_layout(module: Any, name: str, path: Path, reading: dict[str, Any]) -> Any:
-    """The denoiser from a file in diffusers' layout, of a class for which diffusers knows no other."""
-    config = module.load_config(reading["config"], subfolder=name, **_where(reading))
+def _load_diffusers_layout(module_class: Any, name: str, path: Path, options: dict[str, Any]) -> nn.Module:
+    """The denoiser from a file in diffusers' layout, for classes whose original layout diffusers cannot convert."""
+    config = module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
         Path(folder, "diffusion_pytorch_model.safetensors").symlink_to(path.resolve())
-        return module.from_pretrained(folder, dtype=reading["dtype"], use_safetensors=True)
+        return module_class.from_pretrained(folder, dtype=options["dtype"], use_safetensors=True)
 
 
-def _several(family: Family, model: ModelConfig, path: Path, held: set[str], reading: dict[str, Any]) -> Any:
-    """A pipeline of the components that the file holds. Fine-tunes change text encoders and VAE too."""
-
-    kind = diffusers_class(next(iter(family.tasks.values())))
-    absent = dict.fromkeys(family.single_file.keys() - held)
-    with explained(model.repo), quiet():
-        return kind.from_single_file(str(path), **family.options, **absent, **reading)
+def _load_several(
+    family: Family, model: ModelConfig, path: Path, held: set[str], options: dict[str, Any]
+) -> DiffusionPipeline:
+    """A pipeline of the components that the file holds: fine-tunes change text encoders and VAE too."""
+    pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
+    absent = dict.fromkeys(family.single_file_prefixes.keys() - held)
+    with explain_loading_errors(model.repo), quiet_loading():
+        return pipeline_class.from_single_file(str(path), **family.pipeline_options, **absent, **options)

@@ -1,0 +1,78 @@
+"""Checks a safetensors file by its header, without loading it: no torch, no safetensors library.
+
+Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes little-endian header length, a JSON header
+{name: {dtype, shape, data_offsets: [begin, end]}}, and the data, which the offsets cover without gap or overlap.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+MAX_HEADER_BYTES = 100_000_000
+"""The limit of the safetensors library itself."""
+BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
+BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
+BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
+
+
+def find_damage(file: Path) -> str | None:
+    """What is wrong with a safetensors file, judged by its header and its size; None if nothing is."""
+    stat = file.stat()
+    return _find_damage(file, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=1024)
+def _find_damage(file: Path, size: int, version: tuple[int, ...]) -> str | None:
+    """Version changes whenever the file does. It is only a cache key: the jobs of a sweep read each header once."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            return f"cut off inside its header ({size} bytes)"
+        if length > MAX_HEADER_BYTES:
+            return f"its header claims {length} bytes"
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError:
+            return "its header is not JSON"
+    if not isinstance(header, dict):
+        return "its header is not an object"
+    return _find_offset_damage(header, size, length)
+
+
+def _find_offset_damage(header: dict[str, Any], size: int, length: int) -> str | None:
+    """What is wrong with the tensors that a header describes. size: of the file; length: of the header, in bytes."""
+    header.pop("__metadata__", None)
+    try:
+        spans = sorted(_read_span(name, tensor) for name, tensor in header.items())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"its header describes a tensor wrongly ({error})"
+    end = 0
+    for begin, stop in spans:
+        if begin != end:
+            return f"there is a gap or an overlap between tensors at byte {begin}"
+        end = stop
+    if end != size - 8 - length:
+        return f"it is {size} bytes long, but its header describes {8 + length + end}"
+    return None
+
+
+def _read_span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
+    begin, end = tensor["data_offsets"]
+    shape = tensor["shape"]
+    if not all(isinstance(n, int) and n >= 0 for n in (begin, end, *shape)):
+        raise ValueError(f"'{name}': offsets and shape must be whole numbers")
+    bits = BITS.get(tensor["dtype"])
+    if bits is not None and (end - begin) * 8 != prod(shape) * bits:
+        raise ValueError(f"'{name}': {end - begin} bytes for shape {shape} of {tensor['dtype']}")
+    return begin, end
+
+
+def read_tensor_names(file: Path) -> list[str]:
+    """Names of the tensors in an undamaged safetensors file."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return [name for name in json.loads(stream.read(length)) if name != "__metadata__"]
