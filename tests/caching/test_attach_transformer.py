@@ -191,7 +191,7 @@ def test_taking_a_strategy_off_leaves_the_model_as_it_was(tiny: TinyModel) -> No
 
 @pytest.mark.parametrize("name", ["chroma", "hidream"])
 def test_a_tail_would_be_wrong_where_the_denoiser_counts_its_blocks(name: str) -> None:
-    """What `Blocks.tail` is for."""
+    """What `Blocks.supports_tail_blocks` is for."""
     tiny = tiny_model(name)
     assert not tiny.blocks.supports_tail_blocks
     with on(tiny, EAGER["residual, tail"]) as trace:

@@ -23,14 +23,15 @@ from wavespeed_runner.models.families.hunyuan_video15 import prepare
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.text.llama import build_template_tokenizer
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.models.weights.rng_state import read_generator_states
+from wavespeed_runner.registry import implementation_of
 
 
 @cache
 def tiny(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """(family, config, pipe, size)."""
     config = config_of(name)
-    family = find_implementation("model", config)
+    family = implementation_of("model", config)
     size = {"width": family.tiny_size, "height": family.tiny_size, "num_frames": family.tiny_frames}
     return family, config, load(family, config, "cpu"), size
 
@@ -54,7 +55,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str) -> None:
     config = replace(config_of(name), init=type(config_of(name).init).random)
-    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
+    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
     for part, billions in PUBLISHED[name].items():
         count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         assert count == pytest.approx(billions * 1e9, rel=0.01), part
@@ -80,7 +81,7 @@ def test_ltx_decodes_the_same_from_the_store_and_after_other_draws() -> None:
     torch.rand(1)
     with torch.inference_mode():
         videos = [family.decode(pipe, tensors, **size) for tensors in (made, read)]
-        read["generator_state"] = ltx_video.states(torch.Generator().manual_seed(9))
+        read["generator_state"] = read_generator_states(torch.Generator().manual_seed(9))
         other = family.decode(pipe, read, **size)
     assert np.array_equal(*videos) and not np.array_equal(videos[0], other)
 

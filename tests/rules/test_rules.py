@@ -442,7 +442,7 @@ CASES: dict[str, tuple[list[Values], list[Values]]] = {
         [
             TEACACHE,
             TEACACHE
-            | {"cache.signal.variant": "x", "family.blocks": replace(BLOCKS, variants={"x": BLOCKS.modulated})},
+            | {"cache.signal.variant": "x", "family.blocks": replace(BLOCKS, variants={"x": BLOCKS.modulated_input})},
         ],
     ),
     "interval-start": (

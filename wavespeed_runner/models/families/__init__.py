@@ -1,4 +1,4 @@
-"""Model families. Importing this registers them; none of it imports torch."""
+"""Model families, one file each. Importing this package registers them, without importing torch."""
 
 from . import chroma as chroma
 from . import cogvideox as cogvideox

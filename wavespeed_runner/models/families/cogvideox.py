@@ -70,7 +70,7 @@ FULL: random_init.ComponentSpecs = {
     ),
     "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
-"""CogVideoX-5b as published: the config.json files of https://huggingface.co/THUDM/CogVideoX-5b."""
+"""CogVideoX-5b as published in the config.json files of https://huggingface.co/THUDM/CogVideoX-5b."""
 
 TINY = random_init.override_configs(
     FULL,

@@ -60,7 +60,7 @@ FULL: random_init.ComponentSpecs = {
     "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
     "text_encoder_2": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
-"""FLUX.1-dev as published: the config.json files of https://huggingface.co/black-forest-labs/FLUX.1-dev."""
+"""FLUX.1-dev as published in the config.json files of https://huggingface.co/black-forest-labs/FLUX.1-dev."""
 
 TINY = random_init.override_configs(
     FULL,
@@ -83,16 +83,18 @@ counts and stored latents mean the same. With four heads, sequences can still be
 
 @dataclass(kw_only=True)
 class FluxConfig(ModelConfig):
+    """Options of FLUX.1."""
+
     name: str = "flux"
     max_sequence_length: int = 512
-    """Tokens of the T5 encoder, at most 512; shorter prompts are padded to it, and the padding is attended to, so it
-    must be what the model was trained with."""
+    """Tokens of the T5 encoder, at most 512. Shorter prompts are padded to it. The model attends to the padding, so
+    this must be the length it was trained with."""
     guidance: Guidance = Guidance.embedded
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 512)
         if self.guidance is Guidance.embedded and self.guidance_scale is None:
-            raise ConfigError("model.guidance_scale=null: model.guidance=embedded needs a number; 3.5 is FLUX.1-dev's")
+            raise ConfigError("model.guidance_scale=null: model.guidance=embedded needs a number; FLUX.1-dev uses 3.5")
 
 
 def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:

@@ -1,8 +1,7 @@
-"""FLUX.2: dev by way of diffusers' Flux2Pipeline, klein by way of Flux2KleinPipeline.
+"""FLUX.2: dev run with diffusers' Flux2Pipeline, klein with Flux2KleinPipeline.
 
-One architecture; the text encoders differ, and what `guidance_scale` does. Images that these pipelines take as
-`image` are references to draw from, not a start to paint over, so klein's inpainting is the one task of ours beside
-text to image.
+They share one architecture; the text encoder and the meaning of `guidance_scale` differ. These pipelines take `image`
+as a reference to draw from, not as a start image, so the only other task here is inpainting with klein.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from ..pipeline_call import to_uint8_images
 from ..text import encoders
 from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
+from .flux2_architectures import DEV, KLEIN, TINY_DEV, TINY_KLEIN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,156 +27,90 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-VAE: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 32,
-    "norm_num_groups": 32,
-    "sample_size": 1024,
-}
-TRANSFORMER: dict[str, Any] = {
-    "patch_size": 1,
-    "in_channels": 128,
-    "num_layers": 8,
-    "num_single_layers": 48,
-    "attention_head_dim": 128,
-    "num_attention_heads": 48,
-    "joint_attention_dim": 15360,
-    "mlp_ratio": 3.0,
-    "axes_dims_rope": (32, 32, 32, 32),
-    "rope_theta": 2000,
-    "guidance_embeds": True,
-}
-DEV: random_init.ComponentSpecs = {
-    "transformer": ("Flux2Transformer2DModel", TRANSFORMER),
-    "vae": ("AutoencoderKLFlux2", VAE),
-    "text_encoder": encoders.MISTRAL_SMALL,
-}
-"""FLUX.2-dev as published: the config.json files of https://huggingface.co/black-forest-labs/FLUX.2-dev."""
-
-KLEIN: random_init.ComponentSpecs = random_init.override_configs(
-    DEV | {"text_encoder": encoders.qwen3(2560, ff=9728, tied=True)},
-    transformer={
-        "num_layers": 5,
-        "num_single_layers": 20,
-        "num_attention_heads": 24,
-        "joint_attention_dim": 7680,
-        "guidance_embeds": False,
-    },
-)
-"""FLUX.2-klein-4B as published: https://huggingface.co/black-forest-labs/FLUX.2-klein-4B."""
-
-TINY_TRANSFORMER: dict[str, Any] = {
-    "num_layers": 2,
-    "num_single_layers": 4,
-    "attention_head_dim": 16,
-    "num_attention_heads": 4,
-    "joint_attention_dim": 96,
-    "axes_dims_rope": (4, 4, 4, 4),
-}
-TINY_VAE: dict[str, Any] = {
-    "block_out_channels": (8, 8, 8, 8),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "sample_size": 128,
-}
-_MISTRAL = encoders.TINY_MISTRAL["text_config"] | {"num_hidden_layers": 31}
-TINY_DEV = random_init.override_configs(
-    DEV,
-    transformer=TINY_TRANSFORMER,
-    vae=TINY_VAE,
-    text_encoder=encoders.TINY_MISTRAL | {"text_config": _MISTRAL},
-)
-TINY_KLEIN = random_init.override_configs(
-    KLEIN,
-    transformer=TINY_TRANSFORMER,
-    vae=TINY_VAE,
-    text_encoder=encoders.TINY_LLM | {"num_hidden_layers": 28},
-)
-"""Every part kept, each with few and narrow layers, but the text encoders so many that the pipeline finds the hidden
-states that it reads: after layers 10, 20 and 30 of Mistral, 9, 18 and 27 of Qwen3. Latents keep their channels and
-their part of the size."""
-
 
 @dataclass(kw_only=True)
 class Flux2Config(ModelConfig):
+    """Options of FLUX.2-dev."""
+
     name: str = "flux2"
     max_sequence_length: int = 512
-    """Tokens that prompts are padded to, with the chat around them. The padding is attended to, so it must be what the
-    model was trained with."""
+    """Tokens that prompts are padded to, chat template included. The model attends to the padding, so this must be the
+    length it was trained with."""
     guidance: Guidance = Guidance.embedded
 
     def __post_init__(self) -> None:
-        _positive_length(self.max_sequence_length)
+        _check_length(self.max_sequence_length)
         allow_guidance(self, Guidance.embedded)
         if self.guidance_scale is None:
-            raise ConfigError("model.guidance_scale=null: FLUX.2-dev needs a number; 4 is its own")
+            raise ConfigError("model.guidance_scale=null: FLUX.2-dev needs a number; it was published with 4")
 
 
 @dataclass(kw_only=True)
 class Flux2KleinConfig(ModelConfig):
+    """Options of FLUX.2-klein."""
+
     name: str = "flux2_klein"
     max_sequence_length: int = 512
     """As for `flux2`."""
     guidance: Guidance = Guidance.none
-    """`none` of the distilled models, `true_cfg` of the base ones."""
+    """`none` for the distilled models, `true_cfg` for the base models."""
 
     def __post_init__(self) -> None:
-        _positive_length(self.max_sequence_length)
+        _check_length(self.max_sequence_length)
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
-def _positive_length(length: int) -> None:
+def _check_length(length: int) -> None:
     if length < 1:
-        raise ConfigError(f"model.max_sequence_length={length}: at least 1 is needed")
+        raise ConfigError(f"model.max_sequence_length={length}: must be at least 1")
 
 
-def _scheduler() -> Any:
+def _build_scheduler() -> Any:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
 
 
 def build_dev(model: Flux2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `Flux2Pipeline` of random weights. A plain tokenizer stands in for the processor, whose images no prompt of
-    ours has."""
+    """Builds a `Flux2Pipeline` with random weights.
+
+    A plain tokenizer stands in for the processor, because prompts here contain no images.
+    """
     return random_init.build_random_pipeline(
         "Flux2Pipeline",
         TINY_DEV if model.init is Init.tiny else DEV,
         dtype=dtype,
         device=device,
-        scheduler=_scheduler(),
+        scheduler=_build_scheduler(),
         tokenizer=encoders.build_chat_tokenizer(4096),
     )
 
 
 def build_klein(model: Flux2KleinConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `Flux2KleinPipeline` of random weights: distilled if the model takes no guidance."""
+    """Builds a `Flux2KleinPipeline` with random weights, distilled if the model takes no guidance."""
     return random_init.build_random_pipeline(
         "Flux2KleinPipeline",
         TINY_KLEIN if model.init is Init.tiny else KLEIN,
         dtype=dtype,
         device=device,
-        scheduler=_scheduler(),
+        scheduler=_build_scheduler(),
         tokenizer=encoders.build_chat_tokenizer(4096),
         is_distilled=model.guidance is Guidance.none,
     )
 
 
 def check_klein(model: Flux2KleinConfig, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` when `model.guidance` is not that of the weights: distilled ones would leave it unused."""
-    distilled = bool(pipe.config.is_distilled)
-    if distilled != (model.guidance is Guidance.none):
-        allowed = "none" if distilled else "true_cfg"
-        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
+    """Raises `RunError` if `model.guidance` does not fit the weights: distilled ones would ignore the scale."""
+    is_distilled = bool(pipe.config.is_distilled)
+    if is_distilled != (model.guidance is Guidance.none):
+        allowed = "none" if is_distilled else "true_cfg"
+        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}; use {allowed}")
 
 
 def encode_dev(
     pipe: DiffusionPipeline, model: Flux2Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, max_sequence_length, 3 * width): three layers' hidden states side by side."""
+    """Encodes the prompt: `prompt_embeds` (1, max_sequence_length, 3 * width), three layers' states concatenated."""
     from diffusers.pipelines.flux2.pipeline_flux2 import format_input
 
     chats = format_input([sample.prompt], system_message=pipe.system_message)
@@ -189,7 +123,7 @@ def encode_dev(
 def encode_klein(
     pipe: DiffusionPipeline, model: Flux2KleinConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, max_sequence_length, 3 * width); with classifier-free guidance the negative ones too."""
+    """Encodes the prompt: `prompt_embeds` (1, max_sequence_length, 3 * width); with guidance the negative ones too."""
     prompts = {"prompt_embeds": sample.prompt}
     if uses_cfg(model, guidance_scale):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
@@ -210,7 +144,7 @@ def _refuse_truncation(pipe: DiffusionPipeline, model: Flux2Config | Flux2KleinC
 
 
 def build_klein_arguments(model: Flux2KleinConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """1 is no guidance; left out, the pipeline would take 4."""
+    """Embeddings and guidance. No guidance is passed as 1, because the pipeline's default is 4."""
     scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "guidance_scale": scale}
 
@@ -218,11 +152,11 @@ def build_klein_arguments(model: Flux2KleinConfig, embeddings: dict[str, Tensor]
 def decode_dev(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from packed latents (n, height / 16 * width / 16, 128): numpy uint8 (n, height, width, 3)."""
+    """Decodes packed latents (n, height / 16 * width / 16, 128): uint8 (n, height, width, 3)."""
     import torch
 
     packed = latents["latents"]
-    # Their places are those of all tokens of an image in reading order.
+    # Token positions of a whole image, in reading order.
     ids = pipe._prepare_latent_ids(torch.empty(len(packed), 1, height // 16, width // 16)).to(packed.device)
     grid = pipe._unpack_latents_with_ids(packed, ids)
     norm = pipe.vae.bn
@@ -235,19 +169,19 @@ def decode_dev(
 def decode_klein(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 32, height / 8, width / 8): klein's pipelines undo packing and scale themselves."""
+    """Decodes latents (n, 32, height / 8, width / 8), which klein's pipelines have unpacked and scaled back."""
     return to_uint8_images(pipe, pipe.vae.decode(latents["latents"], return_dict=False)[0])
 
 
 def get_published_repo(model: Flux2Config | Flux2KleinConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     variant = {Guidance.embedded: "dev", Guidance.none: "klein-4B", Guidance.true_cfg: "klein-base-4B"}
     return f"black-forest-labs/FLUX.2-{variant[model.guidance]}"
 
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache watches: image tokens as the first block's attention gets them, (n, tokens, channels)."""
-    # Shift, scale and gate of the attention, then of the feed-forward.
+    """Signal of TeaCache: image tokens as the attention of the first block receives them, (n, tokens, channels)."""
+    # Shift, scale and gate of the attention, then those of the feed-forward.
     shift, scale = arguments["temb_mod_img"][:, None].chunk(6, dim=-1)[:2]
     return (1 + scale) * block.norm1(streams["hidden_states"]) + shift
 

@@ -1,8 +1,8 @@
-"""Any diffusers pipeline of the common signature that has no family of its own here: `model=generic model.repo=...`.
+"""Any diffusers pipeline with the usual call arguments that has no family here: `model=generic model.repo=...`.
 
-The pipeline is called whole. How the result of `encode_prompt` goes back into the call, and what happens to latents
-before the decoder, differs between pipelines and is written down nowhere; a guess would give other images without a
-word. So the stages encode and decode only pass on, and times include both; the plan says so.
+Each image is one whole call of the pipeline. How embeddings go back into the call and how latents are scaled before the
+decoder differs between pipelines and is not documented; a wrong guess would silently give other images. So the encode
+and decode stages only pass values on, the measured times include both, and the plan says so.
 """
 
 from __future__ import annotations
@@ -23,49 +23,57 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-NEEDED = ("prompt", "num_inference_steps", "generator", "output_type")
-"""What a pipeline's call must take to be called here."""
+REQUIRED = ("prompt", "num_inference_steps", "generator", "output_type")
+"""Arguments that the call of a generic pipeline must accept."""
 
 
 @dataclass(kw_only=True)
 class GenericConfig(ModelConfig):
+    """Options of a generic image pipeline."""
+
     name: str = "generic"
 
     def __post_init__(self) -> None:
         if self.init is not Init.pretrained:
             raise ConfigError(
-                f"model.init={self.init.value}: what model={self.name} is made of is not known before it is loaded; "
+                f"model.init={self.init.value}: model={self.name} learns its components only by loading them; use "
                 "model.init=pretrained"
             )
 
 
 @dataclass(kw_only=True)
 class GenericVideoConfig(GenericConfig):
+    """Options of a generic video pipeline."""
+
     name: str = "generic_video"
 
 
 def build(model: GenericConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    raise ConfigError("model.init: only pretrained, see GenericConfig")
+    """Never called: `GenericConfig` allows pretrained weights only."""
+    raise ConfigError("model.init: only pretrained is allowed")
 
 
 def check(model: GenericConfig, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` when the pipeline cannot be called as all others are."""
+    """Raises `RunError` if the pipeline does not take the usual arguments or has no scheduler."""
     accepted = signature(pipe.__call__).parameters
-    wanted = [] if model.guidance is Guidance.none else list(_guidance(model, model.guidance_scale, accepted))
-    missing = [name for name in (*NEEDED, *wanted) if name not in accepted]
+    guidance = [] if model.guidance is Guidance.none else list(_name_guidance(model, model.guidance_scale, accepted))
+    missing = [name for name in (*REQUIRED, *guidance) if name not in accepted]
     if missing:
         raise RunError(
             f"model.repo={model.repo}: {type(pipe).__name__} takes no {', '.join(missing)}; model={model.name} is for "
-            "pipelines that make images or videos of a prompt with the usual arguments"
+            "pipelines that generate images or videos from a prompt with the usual arguments"
         )
     if not hasattr(pipe, "scheduler") or not hasattr(type(pipe), "num_timesteps"):
-        raise RunError(f"model.repo={model.repo}: {type(pipe).__name__} does not step with one scheduler")
+        raise RunError(
+            f"model.repo={model.repo}: {type(pipe).__name__} does not denoise with a single scheduler, "
+            f"which model={model.name} needs"
+        )
 
 
 def encode(
     pipe: DiffusionPipeline, model: GenericConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """The texts as they are, in UTF-8: the pipeline encodes them itself."""
+    """Returns the prompts themselves as UTF-8 bytes, (1, bytes) each: the pipeline encodes them."""
     import torch
 
     texts = {"prompt": sample.prompt, "negative_prompt": sample.negative_prompt}
@@ -73,13 +81,16 @@ def encode(
 
 
 def build_arguments(model: GenericConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
+    """The prompts as text again, and model and scale for `run`."""
     texts = {name: bytes(tensor[0].tolist()).decode() for name, tensor in embeddings.items()}
     return {**texts, "model": model, "guidance": inputs.guidance_scale}
 
 
-def _guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[str, Any]:
-    """The scale under the name that pipelines give to this kind of guidance. None at all is said too, with 1: left out,
-    the pipeline's own default would act."""
+def _name_guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[str, Any]:
+    """The scale under the argument name that the pipeline has for this kind of guidance.
+
+    No guidance is passed as 1: without the argument, the pipeline's own default would apply.
+    """
     none = scale is None or model.guidance is Guidance.none
     true_cfg = model.guidance is not Guidance.embedded and "true_cfg_scale" in accepted
     name = "true_cfg_scale" if true_cfg else "guidance_scale"
@@ -87,28 +98,28 @@ def _guidance(model: GenericConfig, scale: float | None, accepted: Any) -> dict[
 
 
 def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
-    """The pixels that the pipeline gives, 0 to 1, in the place of latents.
+    """Calls the pipeline and returns its pixels, 0 to 1, in place of latents.
 
     Raises:
-        RunError: the pipeline does not take what was asked for.
+        RunError: the pipeline lacks an argument for something that was asked for.
     """
     import torch
 
     accepted = signature(pipe.__call__).parameters
     call = {**call, "output_type": "np"}
-    call |= _guidance(call.pop("model"), call.pop("guidance"), accepted)
-    # Some pipelines take an empty negative prompt for one, some guide only when one is given.
+    call |= _name_guidance(call.pop("model"), call.pop("guidance"), accepted)
+    # An empty negative prompt counts as one in some pipelines; others apply guidance only if one is given.
     if not call["negative_prompt"] and "true_cfg_scale" not in call:
         del call["negative_prompt"]
     unknown = [name for name in call if name not in accepted]
     if unknown:
-        raise RunError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; leave it out")
+        raise RunError(f"{type(pipe).__name__} takes no {', '.join(unknown)}; remove it from the configuration")
     output = pipe(**call)
     return {"latents": torch.as_tensor(output.images if hasattr(output, "images") else output.frames)}
 
 
 def decode(pipe: DiffusionPipeline, latents: dict[str, Tensor], **size: Any) -> np.ndarray:
-    """The pixels as numpy uint8, rounded as diffusers rounds for PIL."""
+    """Converts the pixels to uint8, rounded as diffusers rounds for PIL."""
     return (latents["latents"].cpu().numpy() * 255).round().astype("uint8")
 
 

@@ -1,7 +1,6 @@
-"""HiDream-I1, a sparse mixture of experts that reads its prompt with four encoders, by way of diffusers'
-HiDreamImagePipeline.
+"""HiDream-I1, run with diffusers' HiDreamImagePipeline: a sparse mixture of experts with four text encoders.
 
-https://arxiv.org/abs/2505.22705.
+Paper: https://arxiv.org/abs/2505.22705.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from ..pipeline_call import decode_scaled_latents
 from ..text import encoders
 from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
-from .flux import TINY_VAE, VAE
+from .hidream_architectures import FULL, TINY
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 
 class Variant(Enum):
+    """The published checkpoints."""
+
     full = "full"
     dev = "dev"
     """Distilled: 28 steps, no guidance."""
@@ -46,74 +47,16 @@ class Variant(Enum):
     """Distilled: 16 steps, no guidance."""
 
 
-FULL: random_init.ComponentSpecs = {
-    "transformer": (
-        "HiDreamImageTransformer2DModel",
-        {
-            "patch_size": 2,
-            "in_channels": 16,
-            "out_channels": 16,
-            "num_layers": 16,
-            "num_single_layers": 32,
-            "attention_head_dim": 128,
-            "num_attention_heads": 20,
-            "caption_channels": (4096, 4096),
-            "text_emb_dim": 2048,
-            "num_routed_experts": 4,
-            "num_activated_experts": 2,
-            "axes_dims_rope": (64, 32, 32),
-            "max_resolution": (128, 128),
-            "llama_layers": (*range(32), *(31,) * 16),
-        },
-    ),
-    "vae": ("AutoencoderKL", VAE),
-    "text_encoder": random_init.clip_encoder(
-        768, layers=12, heads=12, class_name="CLIPTextModelWithProjection", max_position_embeddings=248
-    ),
-    "text_encoder_2": random_init.clip_encoder(
-        1280,
-        layers=32,
-        heads=20,
-        class_name="CLIPTextModelWithProjection",
-        max_position_embeddings=248,
-        hidden_act="gelu",
-    ),
-    "text_encoder_3": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
-    "text_encoder_4": encoders.LLAMA_3_1,
-}
-"""HiDream-I1 as published: the config.json files of https://huggingface.co/HiDream-ai/HiDream-I1-Full. Its autoencoder
-is FLUX's, its CLIPs were taught to read longer prompts."""
-
-TINY = random_init.override_configs(
-    FULL,
-    transformer={
-        "num_layers": 2,
-        "num_single_layers": 2,
-        "attention_head_dim": 16,
-        "num_attention_heads": 4,
-        "caption_channels": (32, 32),
-        "text_emb_dim": 64,
-        "axes_dims_rope": (8, 4, 4),
-        "llama_layers": (0, 1, 1, 1),
-    },
-    vae=TINY_VAE,
-    text_encoder=random_init.TINY_CLIP,
-    text_encoder_2=random_init.TINY_CLIP,
-    text_encoder_3=random_init.TINY_T5,
-    text_encoder_4=encoders.TINY_LLM,
-)
-"""Every part and expert kept, each with few and narrow layers."""
-
-
 @dataclass(kw_only=True)
 class HiDreamConfig(ModelConfig):
+    """Options of HiDream-I1."""
+
     name: str = "hidream"
     variant: Variant = Variant.full
     text_encoder_4: str | None = "meta-llama/Llama-3.1-8B-Instruct"
-    """Where Llama and its tokenizer come from, which HiDream's repositories lack: hub id or local folder. Null: they
-    are in `repo`."""
+    """Hub id or folder of Llama and its tokenizer, which HiDream's repositories lack. Null: they are in `repo`."""
     max_sequence_length: int = 128
-    """Tokens of each text encoder, at most 218."""
+    """Tokens that each text encoder reads, at most 218."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 218)
@@ -121,13 +64,13 @@ class HiDreamConfig(ModelConfig):
 
 
 def build_pipeline(model: HiDreamConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `HiDreamImagePipeline` of random weights, with the variant's own scheduler."""
+    """Builds a `HiDreamImagePipeline` with random weights and the scheduler of the variant."""
     return random_init.build_random_pipeline(
         "HiDreamImagePipeline",
         TINY if model.init is Init.tiny else FULL,
         dtype=dtype,
         device=device,
-        scheduler=_scheduler(model.variant),
+        scheduler=_build_scheduler(model.variant),
         tokenizer=random_init.build_clip_tokenizer(248),
         tokenizer_2=random_init.build_clip_tokenizer(248, pad="!"),
         tokenizer_3=random_init.build_t5_tokenizer(512),
@@ -135,8 +78,8 @@ def build_pipeline(model: HiDreamConfig, dtype: torch.dtype, device: torch.devic
     )
 
 
-def _scheduler(variant: Variant) -> Any:
-    """The distilled ones predict the image and add fresh noise each step; the full one follows the flow."""
+def _build_scheduler(variant: Variant) -> Any:
+    """LCM for the distilled variants, which add fresh noise in each step; UniPC for the full one."""
     from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 
     if variant is Variant.full:
@@ -145,19 +88,19 @@ def _scheduler(variant: Variant) -> Any:
 
 
 def get_own_sampler(model: HiDreamConfig) -> str:
-    """Its name in the table of samplers."""
+    """Name of the published scheduler in the table of samplers."""
     return "lcm" if is_distilled(model) else "unipc"
 
 
 def is_distilled(model: HiDreamConfig) -> bool:
-    """Whether it takes few steps, of its own sampler."""
+    """True for the variants that were distilled to few steps of their own sampler."""
     return model.variant is not Variant.full
 
 
 def encode(
     pipe: DiffusionPipeline, model: HiDreamConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """The prompt as keyword arguments of the pipeline, but for the order of Llama's axes.
+    """Encodes the prompt as keyword arguments of the pipeline, except for the order of Llama's axes.
 
     `prompt_embeds_t5` (1, max_sequence_length, width of T5), `prompt_embeds_llama3` (1, layers, max_sequence_length,
     width of Llama), `pooled_prompt_embeds` (1, widths of both CLIPs); with classifier-free guidance also the three
@@ -177,51 +120,54 @@ def encode(
     if guided:
         embeddings |= {"negative_prompt_embeds_t5": negative_t5, "negative_prompt_embeds_llama3": negative_llama}
         embeddings["negative_pooled_prompt_embeds"] = negative_pooled
-    return _llama_turned(embeddings)
+    return _swap_llama_axes(embeddings)
 
 
 def build_arguments(model: HiDreamConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """The pipeline's own: Llama's layers first, (layers, n, tokens, width)."""
-    return build_plain_arguments(model, _llama_turned(embeddings), inputs)
+    """Embeddings and guidance, with Llama's states as the pipeline takes them: (layers, n, tokens, width)."""
+    return build_plain_arguments(model, _swap_llama_axes(embeddings), inputs)
 
 
-def _llama_turned(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Llama's states with their first two axes exchanged: the pipeline has layers first, we have images first."""
+def _swap_llama_axes(embeddings: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Swaps the first two axes of Llama's states: layers come first in the pipeline, images in stored embeddings."""
     return {name: x.transpose(0, 1) if "llama3" in name else x for name, x in embeddings.items()}
 
 
 def prepare(pipe: DiffusionPipeline, inputs: CallInputs) -> None:
-    """Has the pipeline keep the size. It would scale every size to the area of `default_sample_size` squared, in
-    latents; the factor is a hair above 1, because the result is rounded down to a multiple of 16."""
+    """Makes the pipeline keep the requested size.
+
+    It scales every size to the area of `default_sample_size` squared, in latents. The factor just above 1 keeps the
+    result, which it rounds down to a multiple of 16, from falling to the next lower one.
+    """
     pipe.default_sample_size = sqrt(inputs.width * inputs.height) / pipe.vae_scale_factor * (1 + 1e-9)
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 16, height / 8, width / 8): uint8 (n, height, width, 3)."""
     return decode_scaled_latents(pipe, latents["latents"])
 
 
 def get_published_repo(model: HiDreamConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return f"HiDream-ai/HiDream-I1-{model.variant.value.capitalize()}"
 
 
 def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache watches: the embedded timestep, (n, channels). Blocks get it with the pooled prompt added."""
+    """Signal of TeaCache: the embedded timestep, (n, channels), before the pooled prompt is added."""
     return arguments["t_embedder"]
 
 
 BLOCKS = Blocks(
-    # Every block also gets a layer of Llama's states, behind the other tokens; the denoiser cuts it off again.
+    # Every block also gets one layer of Llama's states behind its tokens; the denoiser removes it after the block.
     lists=(
         image_first("double_stream_blocks"),
         BlockList(name="single_stream_blocks", concatenated=("hidden_states", "encoder_hidden_states")),
     ),
     modulated_input=time_embedding,
     timestep_embedder="t_embedder",
-    # Which layer of Llama's states a block gets is found by how many blocks ran before it.
+    # The denoiser selects the layer of Llama's states by counting the blocks before.
     supports_tail_blocks=False,
 )
 

@@ -1,4 +1,4 @@
-"""HunyuanVideo by Tencent, by way of diffusers' HunyuanVideoPipeline."""
+"""HunyuanVideo by Tencent, run with diffusers' HunyuanVideoPipeline."""
 
 from __future__ import annotations
 
@@ -78,13 +78,15 @@ TINY = random_init.override_configs(
 
 @dataclass(kw_only=True)
 class HunyuanVideoConfig(ModelConfig):
+    """Options of HunyuanVideo."""
+
     name: str = "hunyuan_video"
     max_sequence_length: int = 256
-    """Tokens of the prompt that Llama reads, behind those of its template. CLIP reads 77, whatever this says."""
+    """Prompt tokens that Llama reads, those of its template not counted. CLIP always reads 77."""
     guidance: Guidance = Guidance.embedded
-    """true_cfg: the negative prompt too, at twice the work; `guidance_scale` is then its scale."""
+    """With `true_cfg`, every step also runs the negative prompt, and `guidance_scale` is the scale of that guidance."""
     embedded_guidance_scale: float | None = None
-    """With `guidance: true_cfg`, what the denoiser is told; null: 6, as published."""
+    """The scale that the denoiser gets as an input with `guidance: true_cfg`; null: 6, as published."""
 
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.embedded, Guidance.true_cfg)
@@ -93,14 +95,14 @@ class HunyuanVideoConfig(ModelConfig):
         if self.embedded_guidance_scale is not None and self.guidance is Guidance.embedded:
             raise ConfigError(
                 f"model.embedded_guidance_scale={self.embedded_guidance_scale}: has no effect with "
-                "model.guidance=embedded, where guidance_scale is that scale; leave it out"
+                "model.guidance=embedded, where guidance_scale is that scale; remove it"
             )
         if not 1 <= self.max_sequence_length <= 1024:
             raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 1024")
 
 
 def build_pipeline(model: HunyuanVideoConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `HunyuanVideoPipeline` of random weights."""
+    """Builds a `HunyuanVideoPipeline` with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
 
@@ -118,8 +120,11 @@ def build_pipeline(model: HunyuanVideoConfig, dtype: torch.dtype, device: torch.
 def encode(
     pipe: DiffusionPipeline, model: HunyuanVideoConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, max_sequence_length, width of Llama), `prompt_attention_mask` (1, max_sequence_length) and
-    `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, max_sequence_length, width of Llama), `prompt_attention_mask` (1, max_sequence_length) and
+    `pooled_prompt_embeds` (1, width of CLIP); with classifier-free guidance also the three `negative_*`.
+    """
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE as PROMPT
 
     prompts = {"": sample.prompt}
@@ -136,7 +141,7 @@ def encode(
 def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str, prompt: dict[str, Any]) -> None:
     """Raises `RunError` for a prompt that Llama would not read to its end.
 
-    CLIP reads the first 77 tokens alone, as published: its one vector tells the denoiser what the prompt is about.
+    Only Llama counts: CLIP reads the first 77 tokens, as published, and contributes a single vector.
     """
     limit: int = model.max_sequence_length  # type: ignore[attr-defined]
     tokens = len(pipe.tokenizer(prompt["template"].format(text)).input_ids) - prompt["crop_start"]
@@ -144,7 +149,7 @@ def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str, p
 
 
 def name_embeddings(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Tensor]:
-    """What `encode_prompt` returns, by the names under which the call takes it."""
+    """The results of `encode_prompt`, by the names of the call's arguments."""
     return {
         f"{prefix}prompt_embeds": embeds,
         f"{prefix}pooled_prompt_embeds": pooled,
@@ -153,7 +158,7 @@ def name_embeddings(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[st
 
 
 def build_arguments(model: HunyuanVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """guidance_scale is read as `model.guidance` says."""
+    """Embeddings, and the guidance scale under the name that `model.guidance` calls for."""
     if model.guidance is Guidance.embedded:
         return {**embeddings, "guidance_scale": inputs.guidance_scale}
     embedded = 6.0 if model.embedded_guidance_scale is None else model.embedded_guidance_scale
@@ -164,14 +169,13 @@ def build_arguments(model: HunyuanVideoConfig, embeddings: dict[str, Tensor], in
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
 ) -> np.ndarray:
-    """Videos from latents (n, 16, 1 + frames / 4, height / 8, width / 8): numpy uint8 (n, num_frames, height, width,
-    3)."""
+    """Decodes latents (n, 16, 1 + frames / 4, height / 8, width / 8): uint8 (n, num_frames, height, width, 3)."""
     scaled = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
     return to_uint8_videos(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache watches: video tokens as the first block's attention gets them, (n, tokens, channels)."""
+    """Signal of TeaCache: video tokens as the attention of the first block receives them, (n, tokens, channels)."""
     first_frame = arguments.get("token_replace_emb")
     if first_frame is None:
         return modulate_with_norm1(block, streams, arguments)

@@ -1,7 +1,7 @@
-"""HunyuanVideo 1.5 by Tencent, https://arxiv.org/abs/2511.18870, by way of diffusers' HunyuanVideo15Pipeline; and its
-image-to-video weights, by way of HunyuanVideo15ImageToVideoPipeline.
+"""HunyuanVideo 1.5 by Tencent, run with diffusers' HunyuanVideo15Pipeline and HunyuanVideo15ImageToVideoPipeline.
 
-Guidance is an object of the pipeline, not an argument of its call: `prepare` sets it.
+Guidance is an object of the pipeline, not an argument of its call: `prepare` sets it. Paper:
+https://arxiv.org/abs/2511.18870.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from ...registry import register
 from ..block_layouts import image_first, modulate_with_norm1
 from ..family import Blocks, CallInputs, Family, allow_guidance, uses_cfg
 from ..pipeline_call import to_uint8_videos
-from ..text.encoders import QWEN2_5_VL, TINY_QWEN2_5_VL, build_chat_tokenizer
+from ..text.encoders import TINY_QWEN2_5_VL, build_chat_tokenizer
 from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
+from .hunyuan_video15_architectures import FULL, IMAGE_ENCODER, TINY_IMAGE_ENCODER, TINY_TRANSFORMER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,73 +27,14 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-READ = 1000
-"""Tokens of the prompt that are read, behind those of the template; fixed in the pipeline."""
-
-FULL: random_init.ComponentSpecs = {
-    "transformer": (
-        "HunyuanVideo15Transformer3DModel",
-        {
-            "in_channels": 65,
-            "out_channels": 32,
-            "num_attention_heads": 16,
-            "attention_head_dim": 128,
-            "num_layers": 54,
-            "num_refiner_layers": 2,
-            "text_embed_dim": 3584,
-            "text_embed_2_dim": 1472,
-            "image_embed_dim": 1152,
-            "rope_axes_dim": (16, 56, 56),
-            "target_size": 640,
-            "task_type": "t2v",
-        },
-    ),
-    "vae": (
-        "AutoencoderKLHunyuanVideo15",
-        {"latent_channels": 32, "block_out_channels": (128, 256, 512, 1024, 1024), "layers_per_block": 2},
-    ),
-    "text_encoder": ("Qwen2_5_VLTextModel", QWEN2_5_VL[1]["text_config"]),
-    "text_encoder_2": random_init.t5_encoder(1472, ff=3584, layers=12, heads=6, vocab_size=1510),
-}
-"""480p as published: https://huggingface.co/hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p_t2v."""
-
-EYE: random_init.ComponentSpecs = {
-    "image_encoder": (
-        "SiglipVisionModel",
-        {
-            "hidden_size": 1152,
-            "intermediate_size": 4304,
-            "num_hidden_layers": 27,
-            "num_attention_heads": 16,
-            "image_size": 384,
-            "patch_size": 14,
-        },
-    )
-}
-"""What image-to-video reads its first frame with, as published in FLUX.1-Redux-dev."""
-
-TINY_TRANSFORMER: dict[str, Any] = {
-    "num_attention_heads": 4,
-    "attention_head_dim": 16,
-    "num_layers": 3,
-    "num_refiner_layers": 1,
-    "text_embed_dim": 32,
-    "text_embed_2_dim": 32,
-    "image_embed_dim": 32,
-    "rope_axes_dim": (4, 6, 6),
-    "target_size": 64,
-}
-TINY_EYE: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-}
-"""Latents keep their 32 channels, 1/16 of the size and 1/4 of the frames; an image is still 729 tokens."""
+MAX_TOKENS = 1000
+"""Prompt tokens that the pipeline reads, those of the template not counted; fixed in the pipeline."""
 
 
 @dataclass(kw_only=True)
 class HunyuanVideo15Config(ModelConfig):
+    """Options of HunyuanVideo 1.5."""
+
     name: str = "hunyuan_video15"
 
     def __post_init__(self) -> None:
@@ -101,6 +43,8 @@ class HunyuanVideo15Config(ModelConfig):
 
 @dataclass(kw_only=True)
 class HunyuanVideo15ImageConfig(HunyuanVideo15Config):
+    """Options of HunyuanVideo 1.5 image-to-video."""
+
     name: str = "hunyuan_video15_i2v"
 
 
@@ -108,26 +52,26 @@ def _build(
     model: HunyuanVideo15Config,
     dtype: torch.dtype,
     device: torch.device | str,
-    kind: str,
-    parts: random_init.ComponentSpecs,
+    class_name: str,
+    specs: random_init.ComponentSpecs,
     **others: Any,
 ) -> DiffusionPipeline:
     from diffusers import ClassifierFreeGuidance, FlowMatchEulerDiscreteScheduler
     from transformers import ByT5Tokenizer
 
     if model.init is Init.tiny:
-        text = {**TINY_QWEN2_5_VL["text_config"], "num_hidden_layers": 4}  # the output of the last two is not read
+        text = {**TINY_QWEN2_5_VL["text_config"], "num_hidden_layers": 4}  # the pipeline does not read the last two
         changes = {
             "transformer": TINY_TRANSFORMER,
             "vae": {"block_out_channels": (16, 16, 32, 64, 64), "layers_per_block": 1},
             "text_encoder": text,
             "text_encoder_2": random_init.TINY_T5 | {"vocab_size": 384},
-            "image_encoder": TINY_EYE,
+            "image_encoder": TINY_IMAGE_ENCODER,
         }
-        parts = random_init.override_configs(parts, **changes)
+        specs = random_init.override_configs(specs, **changes)
     return random_init.build_random_pipeline(
-        kind,
-        parts,
+        class_name,
+        specs,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
@@ -139,27 +83,30 @@ def _build(
 
 
 def build_pipeline(model: HunyuanVideo15Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `HunyuanVideo15Pipeline` of random weights."""
+    """Builds a `HunyuanVideo15Pipeline` with random weights."""
     return _build(model, dtype, device, "HunyuanVideo15Pipeline", FULL)
 
 
 def build_image_pipeline(
     model: HunyuanVideo15ImageConfig, dtype: torch.dtype, device: torch.device | str
 ) -> DiffusionPipeline:
-    """A `HunyuanVideo15ImageToVideoPipeline` of random weights."""
+    """Builds a `HunyuanVideo15ImageToVideoPipeline` with random weights."""
     from transformers import SiglipImageProcessorPil
 
-    parts = {**random_init.override_configs(FULL, transformer={"task_type": "i2v"}), **EYE}
-    eye = SiglipImageProcessorPil(size={"height": 384, "width": 384})
-    return _build(model, dtype, device, "HunyuanVideo15ImageToVideoPipeline", parts, feature_extractor=eye)
+    specs = {**random_init.override_configs(FULL, transformer={"task_type": "i2v"}), **IMAGE_ENCODER}
+    processor = SiglipImageProcessorPil(size={"height": 384, "width": 384})
+    return _build(model, dtype, device, "HunyuanVideo15ImageToVideoPipeline", specs, feature_extractor=processor)
 
 
 def encode(
     pipe: DiffusionPipeline, model: HunyuanVideo15Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """Of Qwen2.5-VL `prompt_embeds` (1, 1000, width) and `prompt_embeds_mask` (1, 1000); of ByT5, which reads only what
-    the prompt has in quotation marks, `prompt_embeds_2` (1, 256, width) and `prompt_embeds_mask_2`; with
-    classifier-free guidance also the four `negative_*`."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    From Qwen2.5-VL `prompt_embeds` (1, 1000, width) and `prompt_embeds_mask` (1, 1000). From ByT5, which reads only the
+    quoted parts of the prompt, `prompt_embeds_2` (1, 256, width) and `prompt_embeds_mask_2`. With classifier-free
+    guidance also the four `negative_*`.
+    """
     from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import format_text_input
 
     prompts = {"": sample.prompt}
@@ -171,9 +118,9 @@ def encode(
         chat = format_text_input([text], pipe.system_message)
         ids = pipe.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
         tokens = len(ids["input_ids"][0]) - pipe.prompt_template_encode_start_idx
-        refuse_truncation(model, pipe.tokenizer, text, READ, "the pipeline's limit", tokens=tokens)
-        made = pipe.encode_prompt(text, dtype=pipe.transformer.dtype)
-        embeddings |= {prefix + name: tensor for name, tensor in zip(names, made, strict=True)}
+        refuse_truncation(model, pipe.tokenizer, text, MAX_TOKENS, "the pipeline's limit", tokens=tokens)
+        tensors = pipe.encode_prompt(text, dtype=pipe.transformer.dtype)
+        embeddings |= {prefix + name: tensor for name, tensor in zip(names, tensors, strict=True)}
     return embeddings
 
 
@@ -183,10 +130,10 @@ def build_arguments(model: HunyuanVideo15Config, embeddings: dict[str, Tensor], 
 
 
 def prepare(pipe: DiffusionPipeline, inputs: CallInputs) -> None:
-    """Sets the guidance. A first frame's size must be one that the pipeline keeps.
+    """Sets the guidance, and checks that the pipeline will keep the requested size.
 
     Raises:
-        RunError: the pipeline would make a video of another size.
+        RunError: for this first frame, the pipeline would generate a video of another size.
     """
     pipe.guider = pipe.guider.new(guidance_scale=inputs.guidance_scale or 1.0)
     if inputs.image is None:
@@ -197,7 +144,7 @@ def prepare(pipe: DiffusionPipeline, inputs: CallInputs) -> None:
     )
     if (inputs.width, inputs.height) != (width, height):
         raise RunError(
-            f"width={inputs.width} height={inputs.height}: for this image the model makes its own size, give "
+            f"width={inputs.width} height={inputs.height}: the pipeline derives the size from this image; set "
             f"width={width} height={height}"
         )
 
@@ -205,14 +152,13 @@ def prepare(pipe: DiffusionPipeline, inputs: CallInputs) -> None:
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
 ) -> np.ndarray:
-    """Videos from latents (n, 32, 1 + frames / 4, height / 16, width / 16): numpy uint8 (n, num_frames, height, width,
-    3)."""
+    """Decodes latents (n, 32, 1 + frames / 4, height / 16, width / 16): uint8 (n, num_frames, height, width, 3)."""
     scaled = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
     return to_uint8_videos(pipe, pipe.vae.decode(scaled, return_dict=False)[0])
 
 
 BLOCKS = Blocks(lists=(image_first("transformer_blocks"),), modulated_input=modulate_with_norm1)
-REPOSITORY = "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p"
+REPO_PREFIX = "hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-480p"
 
 HUNYUAN_VIDEO15 = register("model", "hunyuan_video15", HunyuanVideo15Config)(
     Family(
@@ -222,7 +168,7 @@ HUNYUAN_VIDEO15 = register("model", "hunyuan_video15", HunyuanVideo15Config)(
         build_arguments=build_arguments,
         prepare=prepare,
         decode=decode,
-        published_repo=lambda model: f"{REPOSITORY}_t2v",
+        published_repo=lambda model: f"{REPO_PREFIX}_t2v",
         blocks=BLOCKS,
         kind="video",
         frame_multiple=4,
@@ -239,7 +185,7 @@ HUNYUAN_VIDEO15_I2V = register("model", "hunyuan_video15_i2v", HunyuanVideo15Ima
         build_arguments=build_arguments,
         prepare=prepare,
         decode=decode,
-        published_repo=lambda model: f"{REPOSITORY}_i2v",
+        published_repo=lambda model: f"{REPO_PREFIX}_i2v",
         blocks=BLOCKS,
         kind="video",
         frame_multiple=4,

@@ -92,14 +92,14 @@ def build_pipeline(model: HunyuanVideoImageConfig, dtype: torch.dtype, device: t
 
     template = _read_template()
     tokenizer = build_template_tokenizer(template["template"], template["crop_start"])
-    parts = FULL_I2V
+    specs = FULL_I2V
     if model.init is Init.tiny:
         ids = {"image_token_index": tokenizer.convert_tokens_to_ids("<image>")}
         ids["pad_token_id"] = tokenizer.convert_tokens_to_ids(PAD)
-        parts = random_init.override_configs(TINY_I2V, text_encoder=TINY_I2V["text_encoder"][1] | ids)
+        specs = random_init.override_configs(TINY_I2V, text_encoder=TINY_I2V["text_encoder"][1] | ids)
     return random_init.build_random_pipeline(
         "HunyuanVideoImageToVideoPipeline",
-        parts,
+        specs,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),

@@ -1,8 +1,8 @@
-"""LTX-2 by Lightricks, https://arxiv.org/abs/2601.03233: video and sound together, by way of diffusers' LTX2Pipeline
-and LTX2ImageToVideoPipeline over the same weights.
+"""LTX-2 by Lightricks, run with diffusers' LTX2Pipeline and LTX2ImageToVideoPipeline: video with audio.
 
-The video is decoded. The sound is not: its latents are stored beside the video's as `audio_latents`, denormalised and
-unpack_latents, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`.
+Only the video is decoded. The audio stays as latents, stored beside those of the video as `audio_latents`: denormalised
+and unpacked, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`. Paper:
+https://arxiv.org/abs/2601.03233.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FULL: random_init.ComponentSpecs = {
     "text_encoder": GEMMA3,
     "vocoder": ("ltx2.LTX2Vocoder", {}),
 }
-"""As published: https://huggingface.co/Lightricks/LTX-2; what is not here is diffusers' default, made for it."""
+"""As published: https://huggingface.co/Lightricks/LTX-2. Values left out are diffusers' defaults."""
 
 TINY = random_init.override_configs(
     FULL,
@@ -76,30 +76,32 @@ TINY = random_init.override_configs(
     text_encoder=TINY_GEMMA3,
     vocoder={"in_channels": 32, "hidden_channels": 32},
 )
-"""Latents keep their 128 channels, 1/32 of the size and 1/8 of the frames; those of the sound are narrower."""
+"""Video latents keep their 128 channels, 1/32 of the size and 1/8 of the frames; audio latents are narrower."""
 
 
 @dataclass(kw_only=True)
 class LTX2Config(ModelConfig):
+    """Options of LTX-2."""
+
     name: str = "ltx2"
     max_sequence_length: int = 1024
     """Tokens that Gemma reads; a multiple of 128."""
     frame_rate: float = 24.0
-    """Frames a second that the model is told it makes; decides how long the sound is. `fps` is how fast it is shown."""
+    """Frames per second that the model is told; it decides how long the audio is. `fps` is the speed of playback."""
     audio_guidance_scale: float | None = None
-    """Classifier-free guidance of the sound, 1 for none; null: the video's `guidance_scale`."""
+    """Classifier-free guidance of the audio, 1 for none; null: the same as `guidance_scale`."""
     stg_scale: float = 0.0
-    """Spatio-temporal skip guidance, https://arxiv.org/abs/2411.18664: above 0 one more pass a step."""
+    """Spatio-temporal skip guidance, https://arxiv.org/abs/2411.18664: above 0, one more pass per step."""
     stg_blocks: list[int] = field(default_factory=lambda: [29])
-    """Blocks, counted from 0, that its pass skips."""
+    """Blocks, counted from 0, that the extra pass of `stg_scale` skips."""
     modality_scale: float = 1.0
-    """Guidance away from a pass in which video and sound do not see each other: above 1 one more pass a step."""
+    """Guidance away from a pass in which video and audio do not attend to each other; above 1, one more pass a step."""
     guidance_rescale: float = 0.0
-    """Keeps the contrast that guidance raises, https://arxiv.org/abs/2305.08891: 0 to 1."""
+    """Rescales guided predictions against excess contrast, https://arxiv.org/abs/2305.08891: 0 (off) to 1."""
     use_cross_timestep: bool = False
     """True for LTX-2.3."""
     image_crf: int = 33
-    """The first frame is compressed as H.264 at this rate factor, as in training; 0 leaves it as it is."""
+    """H.264 rate factor with which the first frame is compressed, as in training; 0: not compressed."""
 
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
@@ -107,17 +109,15 @@ class LTX2Config(ModelConfig):
         scale = self.audio_guidance_scale
         if scale is not None and scale <= 0:
             raise ConfigError(
-                f"model.audio_guidance_scale={scale}: must be above 0, which diffusers takes for none given; 1 guides "
-                "nothing, null follows guidance_scale"
+                f"model.audio_guidance_scale={scale}: must be above 0 (diffusers reads 0 as not given); 1 is no "
+                "guidance, null is the same as guidance_scale"
             )
         if scale is not None and self.guidance is Guidance.none:
-            raise ConfigError(
-                f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; leave it out"
-            )
+            raise ConfigError(f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; remove it")
 
 
 def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """An `LTX2Pipeline` of random weights."""
+    """Builds an `LTX2Pipeline` with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     pipe = random_init.build_random_pipeline(
@@ -143,10 +143,10 @@ def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device |
 def encode(
     pipe: DiffusionPipeline, model: LTX2Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, tokens, layers * width of Gemma), with guidance also `negative_prompt_embeds`.
+    """Encodes the prompt: `prompt_embeds` (1, tokens, layers * width of Gemma), with guidance also the negative one.
 
-    All layers of Gemma side by side are 0.4 MB a token. So only the prompt's own tokens are kept: the padding before
-    them, 1024 tokens in all, is masked wherever the pipeline reads it, and `arguments` puts zeros in its place.
+    The states of all layers of Gemma take 0.4 MB per token, so the padding before the prompt is not stored. It is
+    masked wherever the pipeline reads it; `build_arguments` puts zeros in its place.
     """
     prompts = {"prompt_embeds": sample.prompt}
     if _uses_cfg(model, guidance_scale):
@@ -162,12 +162,12 @@ def encode(
 
 
 def _uses_cfg(model: LTX2Config, guidance_scale: float | None) -> bool:
-    """Guidance of the sound alone needs the negative prompt too."""
+    """True if video or audio is guided: guidance of the audio alone needs the negative prompt too."""
     return uses_cfg(model, max(guidance_scale or 0, model.audio_guidance_scale or 0))
 
 
 def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """Embeddings with their padding and its mask, and all kinds of guidance, named so that no default acts."""
+    """Padded embeddings, their masks, and every kind of guidance, so that no default of the pipeline applies."""
     import torch
 
     call: dict[str, Any] = {}
@@ -177,8 +177,8 @@ def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: Ca
         call[name] = torch.nn.functional.pad(embeds, (0, 0, padding, 0))
         call[name.replace("embeds", "attention_mask")] = torch.nn.functional.pad(mask, (padding, 0))
     scale = (inputs.guidance_scale or 1.0) if model.guidance is Guidance.true_cfg else 1.0
-    sound = scale if model.audio_guidance_scale is None else model.audio_guidance_scale
-    call |= {"guidance_scale": scale, "audio_guidance_scale": sound}
+    audio_scale = scale if model.audio_guidance_scale is None else model.audio_guidance_scale
+    call |= {"guidance_scale": scale, "audio_guidance_scale": audio_scale}
     for name in ("stg_scale", "modality_scale", "guidance_rescale"):
         call |= {name: getattr(model, name), f"audio_{name}": getattr(model, name)}
     call |= {"spatio_temporal_guidance_blocks": model.stg_blocks, "use_cross_timestep": model.use_cross_timestep}
@@ -187,11 +187,12 @@ def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: Ca
 
 
 def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
-    """`latents` of the video, packed: (n, tokens, 128), and `audio_latents`.
+    """Calls the pipeline; returns packed video `latents` (n, tokens, 128) and `audio_latents`.
 
-    Taken before the pipeline denormalises them in float32: it decodes what it rounded first.
+    The video latents are those after the last step. The ones it returns are already denormalised, in float32, while the
+    pipeline's own decoding rounds them before that.
     """
-    last: dict[str, Any] = {}
+    last: dict[str, Tensor] = {}
 
     def keep(_: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         last.update(tensors)
@@ -204,7 +205,7 @@ def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
 ) -> np.ndarray:
-    """Videos from packed latents: numpy uint8 (n, num_frames, height, width, 3)."""
+    """Decodes packed latents: uint8 (n, num_frames, height, width, 3)."""
     grid = pipe._unpack_latents(
         latents["latents"],
         (num_frames - 1) // pipe.vae_temporal_compression_ratio + 1,
@@ -223,7 +224,7 @@ BLOCKS = Blocks(
     lists=(BlockList(name="transformer_blocks", streams=STREAMS, returns=STREAMS),),
     output_streams=STREAMS,
     modulated_input=modulate_with_token_table,
-    # Which blocks spatio-temporal guidance perturbs (LTX-2.3) is found by how many ran before them.
+    # Spatio-temporal guidance (LTX-2.3) selects the blocks to perturb by counting the blocks before them.
     supports_tail_blocks=False,
 )
 

@@ -1,7 +1,7 @@
-"""LTX-Video by Lightricks, by way of diffusers' LTXPipeline and LTXImageToVideoPipeline over the same weights.
+"""LTX-Video by Lightricks, run with diffusers' LTXPipeline and LTXImageToVideoPipeline over the same weights.
 
-From version 0.9.1 on the autoencoder's decoder does the last denoising step itself: decoding adds noise, which the
-pipelines draw from the generator that denoising has advanced. So the generator's state goes along with the latents.
+Since version 0.9.1 the decoder of the autoencoder performs the last denoising step: decoding adds noise, which the
+pipelines draw from the generator after denoising has advanced it. So the generator's state is stored with the latents.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
 from ..weights.rng_state import read_generator_states, restore_generators
+from .ltx_video_architectures import FULL, NOISY_VAE, TINY, TINY_NOISY_VAE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,87 +27,20 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-FULL: random_init.ComponentSpecs = {
-    "transformer": (
-        "LTXVideoTransformer3DModel",
-        {
-            "in_channels": 128,
-            "num_attention_heads": 32,
-            "attention_head_dim": 64,
-            "cross_attention_dim": 2048,
-            "num_layers": 28,
-            "caption_channels": 4096,
-        },
-    ),
-    "vae": (
-        "AutoencoderKLLTXVideo",
-        {
-            "latent_channels": 128,
-            "block_out_channels": (128, 256, 512, 512),
-            "decoder_block_out_channels": (128, 256, 512, 512),
-            "layers_per_block": (4, 3, 3, 3, 4),
-            "decoder_layers_per_block": (4, 3, 3, 3, 4),
-            "timestep_conditioning": False,
-        },
-    ),
-    "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
-}
-"""Version 0.9.0 as published: https://huggingface.co/Lightricks/LTX-Video."""
-
-NOISY_VAE: dict[str, Any] = {
-    "block_out_channels": (128, 256, 512, 1024, 2048),
-    "down_block_types": ("LTXVideo095DownBlock3D",) * 4,
-    "decoder_block_out_channels": (256, 512, 1024),
-    "layers_per_block": (4, 6, 6, 2, 2),
-    "decoder_layers_per_block": (5, 5, 5, 5),
-    "spatio_temporal_scaling": (True,) * 4,
-    "decoder_spatio_temporal_scaling": (True,) * 3,
-    "decoder_inject_noise": (False,) * 4,
-    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-    "upsample_residual": (True,) * 3,
-    "upsample_factor": (2,) * 3,
-    "timestep_conditioning": True,
-    "spatial_compression_ratio": 32,
-    "temporal_compression_ratio": 8,
-}
-"""The autoencoder of version 0.9.5: https://huggingface.co/Lightricks/LTX-Video-0.9.5."""
-
-TINY = random_init.override_configs(
-    FULL,
-    transformer={
-        "num_attention_heads": 4,
-        "attention_head_dim": 16,
-        "cross_attention_dim": 64,
-        "num_layers": 3,
-        "caption_channels": 32,
-    },
-    vae={
-        "block_out_channels": (8, 8, 8, 8),
-        "decoder_block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": (1,) * 5,
-        "decoder_layers_per_block": (1,) * 5,
-    },
-    text_encoder=random_init.TINY_T5,
-)
-TINY_NOISY_VAE: dict[str, Any] = {
-    "block_out_channels": (8, 8, 8, 16, 16),
-    "decoder_block_out_channels": (8, 16, 32),
-    "decoder_layers_per_block": (1,) * 4,
-}
-"""Latents keep their 128 channels, 1/32 of the size and 1/8 of the frames."""
-
 
 @dataclass(kw_only=True)
 class LTXVideoConfig(ModelConfig):
+    """Options of LTX-Video."""
+
     name: str = "ltx_video"
     max_sequence_length: int = 128
-    """Tokens of the T5 encoder; shorter prompts are padded to it, and the padding is masked."""
+    """Tokens of the T5 encoder. Shorter prompts are padded to it, and the padding is masked."""
     frame_rate: int = 25
-    """Frames a second that the model is told it makes; `fps` is how fast they are shown."""
+    """Frames per second that the model is told; `fps` is the speed of playback."""
     decode_timestep: float | None = None
-    """Noise level at which the decoder takes the latents, 0 to 1; null for version 0.9.0, which decodes plainly."""
+    """Noise level at which the decoder takes the latents, 0 to 1. Null for version 0.9.0, whose decoder adds none."""
     decode_noise_scale: float | None = None
-    """Share of fresh noise that is mixed into the latents before that; null: as much as `decode_timestep`."""
+    """Share of noise mixed into the latents before decoding; null: the same as `decode_timestep`."""
 
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
@@ -119,22 +53,22 @@ class LTXVideoConfig(ModelConfig):
         if self.decode_timestep is None and self.decode_noise_scale is not None:
             raise ConfigError(
                 f"model.decode_noise_scale={self.decode_noise_scale}: has no effect while model.decode_timestep is "
-                "null; give both, or neither"
+                "null; set both or neither"
             )
 
 
 def build_pipeline(model: LTXVideoConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """An `LTXPipeline` of random weights; with the decoder that takes noise, if `decode_timestep` is given."""
+    """Builds an `LTXPipeline` with random weights, and with a decoder that takes noise if `decode_timestep` is set."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    parts = TINY if model.init is Init.tiny else FULL
+    specs = TINY if model.init is Init.tiny else FULL
     if model.decode_timestep is not None:
-        parts = random_init.override_configs(parts, vae=NOISY_VAE)
+        specs = random_init.override_configs(specs, vae=NOISY_VAE)
         if model.init is Init.tiny:
-            parts = random_init.override_configs(parts, vae=TINY_NOISY_VAE | {"layers_per_block": (1,) * 5})
+            specs = random_init.override_configs(specs, vae=TINY_NOISY_VAE | {"layers_per_block": (1,) * 5})
     pipe = random_init.build_random_pipeline(
         "LTXPipeline",
-        parts,
+        specs,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(
@@ -152,7 +86,7 @@ def build_pipeline(model: LTXVideoConfig, dtype: torch.dtype, device: torch.devi
 
 
 def randomize_latent_statistics(vae: Any) -> None:
-    """Mean and deviation of the latents' channels, which checkpoints hold: other than 0 and 1, as in real ones."""
+    """Fills the latents' means and deviations, which checkpoints hold, with seeded values other than 0 and 1."""
     import torch
 
     if vae.latents_mean.is_meta:
@@ -163,23 +97,26 @@ def randomize_latent_statistics(vae: Any) -> None:
 
 
 def check(model: LTXVideoConfig, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` when the decoder does not take noise as the configuration says."""
+    """Raises `RunError` if the decoder does not take noise the way the configuration says."""
     config = pipe.vae.config
     if any(config.decoder_inject_noise):
         raise RunError(
-            f"model.repo={model.repo}: its decoder (version 0.9.1) adds noise from the process's global random state, "
-            "so a seed would not give the same video twice; take version 0.9.0, or 0.9.5 and later"
+            f"model.repo={model.repo}: its decoder (version 0.9.1) adds noise from the global random state, so one "
+            "seed would not give the same video twice; use version 0.9.0, or 0.9.5 and later"
         )
     if config.timestep_conditioning != (model.decode_timestep is not None):
         allowed = "a number, 0.05 as published" if config.timestep_conditioning else "null"
-        raise RunError(f"model.decode_timestep={model.decode_timestep}: model.repo={model.repo} takes {allowed}")
+        raise RunError(f"model.decode_timestep={model.decode_timestep}: model.repo={model.repo} needs {allowed}")
 
 
 def encode(
     pipe: DiffusionPipeline, model: LTXVideoConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, max_sequence_length, width of T5) and `prompt_attention_mask` (1, max_sequence_length); with
-    classifier-free guidance also the two `negative_*` of the same shapes."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, max_sequence_length, width of T5) and `prompt_attention_mask` (1, max_sequence_length); with
+    classifier-free guidance also the two `negative_*` of the same shapes.
+    """
     prompts = {"": sample.prompt}
     if uses_cfg(model, guidance_scale):
         prompts["negative_"] = sample.negative_prompt
@@ -194,7 +131,7 @@ def encode(
 
 
 def build_arguments(model: LTXVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """1 is no guidance."""
+    """Embeddings, guidance (1 is none) and what the decoder will need."""
     call = {**embeddings, "guidance_scale": inputs.guidance_scale or 1.0, "frame_rate": model.frame_rate}
     if model.decode_timestep is not None:
         noise = model.decode_timestep if model.decode_noise_scale is None else model.decode_noise_scale
@@ -203,7 +140,7 @@ def build_arguments(model: LTXVideoConfig, embeddings: dict[str, Tensor], inputs
 
 
 def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
-    """`latents`, packed: (n, tokens, 128). For a decoder that takes noise also what decoding needs of the call."""
+    """Calls the pipeline; returns packed `latents` (n, tokens, 128), and what a decoder that takes noise needs."""
     import torch
 
     latents = pipe(**call).frames
@@ -216,7 +153,7 @@ def run(pipe: DiffusionPipeline, call: dict[str, Any]) -> dict[str, Tensor]:
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int
 ) -> np.ndarray:
-    """Videos from packed latents: numpy uint8 (n, num_frames, height, width, 3)."""
+    """Decodes packed latents: uint8 (n, num_frames, height, width, 3)."""
     from diffusers.utils.torch_utils import randn_tensor
 
     grid = pipe._unpack_latents(

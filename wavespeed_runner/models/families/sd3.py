@@ -1,4 +1,4 @@
-"""Stable Diffusion 3.5 Large and Medium, by way of diffusers' StableDiffusion3Pipeline.
+"""Stable Diffusion 3.5 Large and Medium, run with diffusers' StableDiffusion3Pipeline.
 
 Paper: https://arxiv.org/abs/2403.03206.
 """
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 
 class Variant(Enum):
+    """The published sizes."""
+
     large = "large"
     medium = "medium"
-    """Its first blocks have a second attention, of the image with itself."""
+    """Its first blocks have a second attention, among image tokens only."""
 
 
 MEDIUM: dict[str, Any] = {
@@ -40,7 +42,7 @@ MEDIUM: dict[str, Any] = {
     "pos_embed_max_size": 384,
     "dual_attention_layers": tuple(range(13)),
 }
-"""What differs in the transformer of Stable Diffusion 3.5 Medium."""
+"""Transformer options in which Stable Diffusion 3.5 Medium differs from Large."""
 
 FULL: random_init.ComponentSpecs = {
     "transformer": (
@@ -68,7 +70,7 @@ FULL: random_init.ComponentSpecs = {
     ),
     "text_encoder_3": random_init.t5_encoder(4096, ff=10240, layers=24, heads=64),
 }
-"""Stable Diffusion 3.5 Large as published: the config.json files of
+"""Stable Diffusion 3.5 Large as published in the config.json files of
 https://huggingface.co/stabilityai/stable-diffusion-3.5-large."""
 
 TINY = random_init.override_configs(
@@ -87,16 +89,18 @@ TINY = random_init.override_configs(
     text_encoder_2=random_init.TINY_CLIP,
     text_encoder_3=random_init.TINY_T5 | {"d_model": 64},
 )
-"""Every part kept, each with few and narrow layers. T5 stays at least as wide as both CLIPs together: their states are
-padded to its width."""
+"""Every component, each with few and narrow layers. T5 stays at least as wide as both CLIP encoders together,
+because their states are padded to its width."""
 
 
 @dataclass(kw_only=True)
 class SD3Config(ModelConfig):
+    """Options of Stable Diffusion 3.5."""
+
     name: str = "sd3"
     variant: Variant = Variant.large
     max_sequence_length: int = 256
-    """Tokens of the T5 encoder, at most 512; the CLIP encoders beside it read 77."""
+    """Tokens of the T5 encoder, at most 512. The CLIP encoders always read 77."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 512)
@@ -104,17 +108,17 @@ class SD3Config(ModelConfig):
 
 
 def build_pipeline(model: SD3Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `StableDiffusion3Pipeline` of random weights."""
+    """Builds a `StableDiffusion3Pipeline` with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     medium = model.variant is Variant.medium
     if model.init is Init.tiny:
-        parts = random_init.override_configs(TINY, transformer={"dual_attention_layers": (0, 1)} if medium else {})
+        specs = random_init.override_configs(TINY, transformer={"dual_attention_layers": (0, 1)} if medium else {})
     else:
-        parts = random_init.override_configs(FULL, transformer=MEDIUM if medium else {})
+        specs = random_init.override_configs(FULL, transformer=MEDIUM if medium else {})
     return random_init.build_random_pipeline(
         "StableDiffusion3Pipeline",
-        parts,
+        specs,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -125,22 +129,22 @@ def build_pipeline(model: SD3Config, dtype: torch.dtype, device: torch.device | 
 
 
 def check(model: SD3Config, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` when the weights are of the other variant."""
-    found = Variant.medium if pipe.transformer.config.dual_attention_layers else Variant.large
-    if found is not model.variant:
+    """Raises `RunError` if the weights are those of the other variant."""
+    loaded = Variant.medium if pipe.transformer.config.dual_attention_layers else Variant.large
+    if loaded is not model.variant:
         raise RunError(
-            f"model.variant={model.variant.value}: does not fit model.repo={model.repo}, take model=sd35_{found.value}"
+            f"model.variant={model.variant.value}: does not fit model.repo={model.repo}; use model=sd35_{loaded.value}"
         )
 
 
 def encode(
     pipe: DiffusionPipeline, model: SD3Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """The prompt as keyword arguments of the pipeline.
+    """Encodes the prompt as keyword arguments of the pipeline.
 
-    `prompt_embeds` (1, 77 + max_sequence_length, width of T5): the two CLIPs beside each other, then T5.
-    `pooled_prompt_embeds` (1, widths of both CLIPs). With classifier-free guidance also the two `negative_*` of the
-    same shapes.
+    `prompt_embeds` (1, 77 + max_sequence_length, width of T5): the two CLIP encoders side by side, then T5.
+    `pooled_prompt_embeds` (1, widths of both CLIP encoders). With classifier-free guidance also the two `negative_*` of
+    the same shapes.
     """
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, sample.negative_prompt) if guided else (sample.prompt,):
@@ -156,21 +160,21 @@ def encode(
         do_classifier_free_guidance=guided,
         max_sequence_length=model.max_sequence_length,
     )
-    arguments = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+    embeddings = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
     if guided:
-        arguments |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
-    return arguments
+        embeddings |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
+    return embeddings
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 16, height / 8, width / 8): uint8 (n, height, width, 3)."""
     return decode_scaled_latents(pipe, latents["latents"])
 
 
 def get_published_repo(model: SD3Config) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return f"stabilityai/stable-diffusion-3.5-{model.variant.value}"
 
 
@@ -189,7 +193,7 @@ SD3 = register("model", "sd3", SD3Config)(
         published_repo=get_published_repo,
         tiny_size=64,
         schedule="flow",
-        # The last block returns no tokens of the prompt.
+        # The last block returns no prompt tokens.
         blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated_input=modulate_with_norm1),
     )
 )

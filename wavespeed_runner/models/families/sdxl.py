@@ -1,6 +1,6 @@
-"""Stable Diffusion XL and models of its architecture, by way of diffusers' StableDiffusionXLPipeline.
+"""Stable Diffusion XL and models of its architecture, run with diffusers' StableDiffusionXLPipeline.
 
-The sizes and crop that the U-Net is told are the pipeline's defaults: the image's own size, nothing cropped.
+The U-Net's size and crop inputs are the pipeline's defaults: the size of the image, nothing cropped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FULL: random_init.ComponentSpecs = {
         1280, layers=32, heads=20, class_name="CLIPTextModelWithProjection", hidden_act="gelu"
     ),
 }
-"""As published: the config.json files of https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0."""
+"""As published in the config.json files of https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0."""
 
 TINY_BIG_CLIP = random_init.TINY_CLIP | {"hidden_size": 48, "projection_dim": 48}
 TINY = random_init.override_configs(
@@ -65,16 +65,18 @@ TINY = random_init.override_configs(
     text_encoder=random_init.TINY_CLIP,
     text_encoder_2=TINY_BIG_CLIP,
 )
-"""As for `sd`. The text encoders keep different widths: single files are told apart by them."""
+"""As in `sd.py`. The text encoders keep different widths, by which diffusers tells them apart in single files."""
 
 
 @dataclass(kw_only=True)
 class SDXLConfig(ModelConfig):
+    """Options of Stable Diffusion XL."""
+
     name: str = "sdxl"
 
 
 def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `StableDiffusionXLPipeline` of random weights."""
+    """Builds a `StableDiffusionXLPipeline` with random weights."""
     from diffusers import EulerDiscreteScheduler
 
     return random_init.build_random_pipeline(
@@ -92,11 +94,11 @@ def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device |
 def encode(
     pipe: DiffusionPipeline, model: SDXLConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """The prompt as keyword arguments of the pipeline.
+    """Encodes the prompt as keyword arguments of the pipeline.
 
     `prompt_embeds` (1, 77, width of both text encoders) and `pooled_prompt_embeds` (1, width of the second one); with
-    classifier-free guidance also the two `negative_*` of the same shapes. They are zeros for an empty negative prompt,
-    where the model was trained with that (`force_zeros_for_empty_prompt`).
+    classifier-free guidance also the two `negative_*` of the same shapes. For an empty negative prompt
+    they are zeros if the model was trained that way (`force_zeros_for_empty_prompt`).
     """
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
@@ -104,19 +106,19 @@ def encode(
     embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
         sample.prompt, do_classifier_free_guidance=guided, negative_prompt=sample.negative_prompt or None
     )
-    encoded = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
+    embeddings = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
     if guided:
-        encoded |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
-    return encoded
+        embeddings |= {"negative_prompt_embeds": negative, "negative_pooled_prompt_embeds": negative_pooled}
+    return embeddings
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 4, height / 8, width / 8): numpy uint8 (n, height, width, 3).
+    """Decodes latents (n, 4, height / 8, width / 8): uint8 (n, height, width, 3).
 
-    The published VAE overflows in float16, so it works in float32 for that moment. Some fine-tunes give mean and
-    deviation of each channel.
+    The published VAE overflows in float16, so it is cast to float32 while it decodes. Some fine-tunes define a mean and
+    a deviation per channel.
     """
     import torch
 
@@ -139,14 +141,14 @@ def decode(
 
 
 def get_published_repo(model: SDXLConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 OPTIONS: dict[str, Any] = {"add_watermarker": False}
-"""With invisible-watermark installed, diffusers would change the pixels."""
+"""If invisible-watermark is installed, diffusers would otherwise change the pixels."""
 
-ENCODERS = {"text_encoder": ("conditioner.embedders.0.",), "text_encoder_2": ("conditioner.embedders.1.",)}
+ENCODER_PREFIXES = {"text_encoder": ("conditioner.embedders.0.",), "text_encoder_2": ("conditioner.embedders.1.",)}
 
 SDXL = register("model", "sdxl", SDXLConfig)(
     Family(
@@ -164,7 +166,7 @@ SDXL = register("model", "sdxl", SDXLConfig)(
         blocks=UNetBlocks(),
         published_repo=get_published_repo,
         pipeline_options=OPTIONS,
-        single_file_prefixes=LAYOUT | ENCODERS,
+        single_file_prefixes=LAYOUT | ENCODER_PREFIXES,
         size_multiple=8,
         tiny_size=64,
         adapters=("lora", "textual_inversion"),

@@ -1,8 +1,8 @@
-"""Wan 2.1 and 2.2, by way of diffusers' WanPipeline and WanImageToVideoPipeline. Paper: https://arxiv.org/abs/2503.20314
+"""Wan 2.1 and 2.2, run with diffusers' WanPipeline and WanImageToVideoPipeline.
 
-Five families, because checkpoints differ in what they can be asked for: `wan` and `wan22` make videos of a text,
-`wan_i2v` and `wan22_i2v` of a text and a first frame, `wan22_5b` of either. The two of Wan 2.2 in between have two
-transformers, one for the steps of high noise and one for the rest.
+There are five families, because checkpoints differ in their tasks: `wan` and `wan22` are text-to-video, `wan_i2v` and
+`wan22_i2v` are image-to-video, `wan22_5b` does both. `wan22` and `wan22_i2v` have two transformers, one for the steps
+of high noise and one for the rest. Paper: https://arxiv.org/abs/2503.20314
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class WanConfig(ModelConfig):
+    """Options of Wan 2.1 text-to-video."""
+
     name: str = "wan"
     variant: WanVariant = WanVariant.t2v_14b
-    """The published checkpoint that `repo` is, or is made from: what `init=random` and `init=tiny` are built like, and
-    where the parts come from that a single file lacks."""
+    """The published checkpoint that `repo` is or derives from. `init=random` and `init=tiny` build its architecture,
+    and it supplies the components that a single file lacks."""
     max_sequence_length: int = 512
-    """Tokens of the UMT5 encoder, at most 512; shorter prompts are padded to it, as in training."""
+    """Tokens of the UMT5 encoder, at most 512. Shorter prompts are padded to it, as in training."""
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.t2v_1_3b, WanVariant.t2v_14b)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,8 @@ class WanConfig(ModelConfig):
 
 @dataclass(kw_only=True)
 class WanI2VConfig(WanConfig):
+    """Options of Wan 2.1 image-to-video."""
+
     name: str = "wan_i2v"
     variant: WanVariant = WanVariant.i2v_480p
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.i2v_480p, WanVariant.i2v_720p)
@@ -55,6 +59,8 @@ class WanI2VConfig(WanConfig):
 
 @dataclass(kw_only=True)
 class Wan22Config(WanConfig):
+    """Options of Wan 2.2 text-to-video with two transformers."""
+
     name: str = "wan22"
     variant: WanVariant = WanVariant.t2v_a14b
     guidance_scale_2: float | None = None
@@ -64,6 +70,8 @@ class Wan22Config(WanConfig):
 
 @dataclass(kw_only=True)
 class Wan22I2VConfig(Wan22Config):
+    """Options of Wan 2.2 image-to-video with two transformers."""
+
     name: str = "wan22_i2v"
     variant: WanVariant = WanVariant.i2v_a14b
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.i2v_a14b,)
@@ -71,26 +79,28 @@ class Wan22I2VConfig(Wan22Config):
 
 @dataclass(kw_only=True)
 class Wan22TI2VConfig(WanConfig):
+    """Options of Wan 2.2 5B, text- or image-to-video."""
+
     name: str = "wan22_5b"
     variant: WanVariant = WanVariant.ti2v_5b
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.ti2v_5b,)
 
 
 def build_pipeline(model: WanConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A pipeline of random weights, of the class that the variant is published with."""
+    """Builds a pipeline with random weights, of the class that the variant was published with."""
     from diffusers import UniPCMultistepScheduler
 
     shapes = VARIANTS[model.variant]
-    parts = shapes.tiny if model.init is Init.tiny else shapes.full
+    specs = shapes.tiny if model.init is Init.tiny else shapes.full
     starts_from_image = model.variant not in (WanVariant.ti2v_5b, *WanConfig.variants, *Wan22Config.variants)
     processor = {}
-    if "image_encoder" in parts:
+    if "image_encoder" in specs:
         from transformers import CLIPImageProcessor
 
         processor["image_processor"] = CLIPImageProcessor()
     return random_init.build_random_pipeline(
         "WanImageToVideoPipeline" if starts_from_image else "WanPipeline",
-        parts,
+        specs,
         dtype=dtype,
         device=device,
         float32=FLOAT32,
@@ -104,21 +114,25 @@ def build_pipeline(model: WanConfig, dtype: torch.dtype, device: torch.device | 
 
 
 def check(model: WanConfig, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` for weights of another family: another input, or one transformer where there should be two."""
-    found = pipe.transformer.config.in_channels, 1 if pipe.config.boundary_ratio is None else 2
-    wanted = VARIANTS[model.variant].channels, 2 if isinstance(model, Wan22Config) else 1
-    if found != wanted:
+    """Raises `RunError` for weights of another Wan family: other input channels, or another number of transformers."""
+    channels, transformers = pipe.transformer.config.in_channels, 1 if pipe.config.boundary_ratio is None else 2
+    expected = VARIANTS[model.variant].channels, 2 if isinstance(model, Wan22Config) else 1
+    if (channels, transformers) != expected:
         raise RunError(
-            f"model.repo={model.repo}: it has {found[1]} transformer(s) that take {found[0]} channels, and model.name="
-            f"{model.name} has {wanted[1]} that take {wanted[0]}; choose the model option it is made for, or its repo"
+            f"model.repo={model.repo}: it has {transformers} transformer(s) that take {channels} channels, but "
+            f"model.name={model.name} has {expected[1]} that take {expected[0]}; use the model option that "
+            "fits this repository"
         )
 
 
 def encode(
     pipe: DiffusionPipeline, model: WanConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, max_sequence_length, width of UMT5); with classifier-free guidance `negative_prompt_embeds`
-    too, of the same shape."""
+    """Encodes the prompt as keyword arguments of the pipeline.
+
+    `prompt_embeds` (1, max_sequence_length, width of UMT5); with classifier-free guidance also `negative_prompt_embeds`
+    of the same shape.
+    """
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *([sample.negative_prompt] if guided else [])):
         refuse_truncation(model, pipe.tokenizer, text, model.max_sequence_length, "model.max_sequence_length")
@@ -129,30 +143,30 @@ def encode(
 
 
 def build_arguments_22(model: Wan22Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """With the guidance of the second transformer."""
+    """Embeddings and guidance, that of the second transformer included."""
     return {**build_plain_arguments(model, embeddings, inputs), "guidance_scale_2": model.guidance_scale_2}
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Latents (n, channels, (frames - 1) / 4 + 1, h, w) -> numpy uint8 (n, frames, height, width, 3)."""
+    """Decodes latents (n, channels, (frames - 1) / 4 + 1, h, w): uint8 (n, frames, height, width, 3)."""
     import torch
 
     grid = latents["latents"].to(pipe.vae.dtype)
-    known = pipe.vae.config.latents_mean, pipe.vae.config.latents_std
-    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1, 1).to(grid.device, grid.dtype) for values in known)
-    # As diffusers writes it, so that the rounding is the same.
+    statistics = pipe.vae.config.latents_mean, pipe.vae.config.latents_std
+    mean, deviation = (torch.tensor(values).view(1, -1, 1, 1, 1).to(grid.device, grid.dtype) for values in statistics)
+    # Written as in diffusers, so that the rounding is the same.
     return to_uint8_videos(pipe, pipe.vae.decode(grid / (1.0 / deviation) + mean, return_dict=False)[0])
 
 
 def get_published_repo(model: WanConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return VARIANTS[model.variant].repo
 
 
 FLOAT32 = ("vae", "image_encoder")
-"""As in the model cards: in half precision both lose quality that is seen."""
+"""As in the model cards: in half precision both visibly lose quality."""
 COMMON: dict[str, Any] = {
     "build": build_pipeline,
     "check": check,
@@ -169,13 +183,15 @@ IMAGE_TO_VIDEO = {"image_to_video": "WanImageToVideoPipeline"}
 
 
 def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache watches: the embedded timestep, (n, channels); (n, tokens, channels) where each token has one."""
+    """Signal of TeaCache: the embedded timestep, (n, channels), or (n, tokens, channels) with a timestep per token."""
     return arguments["condition_embedder"][0]
 
 
 def time_projection(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """What TeaCache with `ret_steps` watches: the timestep's six vectors, (n, 6, channels); (n, tokens, 6, channels)
-    where each token has a timestep."""
+    """Signal of TeaCache's variant `ret_steps`: six vectors of the timestep.
+
+    (n, 6, channels), or (n, tokens, 6, channels) with a timestep per token.
+    """
     return arguments["temb"]
 
 
@@ -187,14 +203,18 @@ BLOCKS = Blocks(
 )
 
 WAN = register("model", "wan", WanConfig)(Family(tasks=TEXT_TO_VIDEO, blocks=BLOCKS, **COMMON))
-# Pipelines that start from an image take one, not a list of them: no batches.
+# Image-to-video pipelines take one image, not a list: no batches.
 WAN_I2V = register("model", "wan_i2v", WanI2VConfig)(
     Family(tasks=IMAGE_TO_VIDEO, blocks=BLOCKS, supports_batches=False, **COMMON)
 )
-TWO: dict[str, Any] = {"build_arguments": build_arguments_22, "denoiser_2": "transformer_2", "blocks": BLOCKS}
-WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO, **COMMON))
+TWO_TRANSFORMERS: dict[str, Any] = {
+    "build_arguments": build_arguments_22,
+    "denoiser_2": "transformer_2",
+    "blocks": BLOCKS,
+}
+WAN22 = register("model", "wan22", Wan22Config)(Family(tasks=TEXT_TO_VIDEO, **TWO_TRANSFORMERS, **COMMON))
 WAN22_I2V = register("model", "wan22_i2v", Wan22I2VConfig)(
-    Family(tasks=IMAGE_TO_VIDEO, supports_batches=False, **TWO, **COMMON)
+    Family(tasks=IMAGE_TO_VIDEO, supports_batches=False, **TWO_TRANSFORMERS, **COMMON)
 )
 WAN22_5B = register("model", "wan22_5b", Wan22TI2VConfig)(
     Family(tasks=TEXT_TO_VIDEO | IMAGE_TO_VIDEO, blocks=BLOCKS, supports_batches=False, size_multiple=32, **COMMON)

@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 as published, and shrunk: shapes, noise schedules and where they are. Data only.
+"""Published and tiny shapes of Wan 2.1 and 2.2, their noise schedules and repositories. Data only.
 
 Sources: the config.json files of the repositories named here, and diffusers' scripts/convert_wan_to_diffusers.py.
 """
@@ -26,21 +26,21 @@ class WanVariant(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """What makes a variant."""
+    """Shapes, schedule and repository of one variant."""
 
     repo: str
     full: random_init.ComponentSpecs
     tiny: random_init.ComponentSpecs
-    """Every part kept, each with few and narrow layers. Latents keep their channels and their share of width, height
-    and frames, so that sizes, token counts and stored latents mean the same. Four heads: sequences can still be split
+    """Every component, each with few and narrow layers. Latents keep their channels and their share of width, height
+    and frames, so sizes, token counts and stored latents mean the same. With four heads, sequences can still be split
     over up to 4 devices."""
     flow_shift: float = 3.0
     options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the pipeline's class beside its components."""
+    """Arguments of the pipeline class other than its components."""
 
     @property
     def channels(self) -> int:
-        """Channels that the transformer takes: latents, and for an image to start from a mask and its latents."""
+        """Input channels of the transformer: the latents, and for image-to-video a mask and the image's latents."""
         return int(self.full["transformer"][1]["in_channels"])
 
 
@@ -156,7 +156,7 @@ _TINY_I2V = {"transformer": _TINY_TRANSFORMER | {"image_dim": 32, "added_kv_proj
 
 
 def _two(channels: int) -> random_init.ComponentSpecs:
-    """Transformers for high and for low noise."""
+    """Specs of the transformers for high and for low noise."""
     return {name: _transformer(**_14B, channels=channels) for name in ("transformer", "transformer_2")}
 
 

@@ -1,4 +1,4 @@
-"""Z-Image and Z-Image-Turbo, by way of diffusers' ZImagePipeline."""
+"""Z-Image and Z-Image-Turbo, run with diffusers' ZImagePipeline."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ FULL: random_init.ComponentSpecs = {
     "vae": FLUX_FULL["vae"],
     "text_encoder": encoders.qwen3(2560, ff=9728, tied=True, class_name="Qwen3Model"),
 }
-"""Z-Image as published: the config.json files of https://huggingface.co/Tongyi-MAI/Z-Image. Its autoencoder is that of
-FLUX.1."""
+"""Z-Image as published in the config.json files of https://huggingface.co/Tongyi-MAI/Z-Image. Its autoencoder is that
+of FLUX.1."""
 
 TINY = random_init.override_configs(
     FULL | {"vae": FLUX_TINY["vae"]},
@@ -55,26 +55,28 @@ TINY = random_init.override_configs(
     },
     text_encoder=encoders.TINY_LLM,
 )
-"""Every part kept, each with few and narrow layers. Latents keep their 16 channels and their 1/8 of the size."""
+"""Every component, each with few and narrow layers. Latents keep their 16 channels and 1/8 of the size."""
 
-OFF = 0.0
-"""`guidance_scale` that guides nothing: the prompt's prediction + guidance_scale * its difference to the other one."""
+NO_GUIDANCE = 0.0
+"""`guidance_scale` without effect: predictions are prompt + guidance_scale * (prompt - negative prompt)."""
 
 
 @dataclass(kw_only=True)
 class ZImageConfig(ModelConfig):
+    """Options of Z-Image and Z-Image-Turbo."""
+
     name: str = "z_image"
     max_sequence_length: int = 512
-    """Tokens of a prompt that are read, with its chat template. Shorter prompts are not padded."""
+    """Prompt tokens that are read, chat template included. Shorter prompts are not padded."""
 
     def __post_init__(self) -> None:
         if self.max_sequence_length < 1:
-            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: at least 1 is needed")
+            raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: must be at least 1")
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
 def build_pipeline(model: ZImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """A `ZImagePipeline` of random weights, with the noise levels of Z-Image, or without guidance Z-Image-Turbo's."""
+    """Builds a `ZImagePipeline` with random weights and the noise levels of Z-Image, or Turbo's without guidance."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return random_init.build_random_pipeline(
@@ -90,9 +92,9 @@ def build_pipeline(model: ZImageConfig, dtype: torch.dtype, device: torch.device
 def encode(
     pipe: DiffusionPipeline, model: ZImageConfig, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
-    """`prompt_embeds` (1, tokens, width); with guidance also `negative_prompt_embeds`, of a length of its own."""
+    """Encodes the prompt: `prompt_embeds` (1, tokens, width), with guidance also `negative_prompt_embeds`."""
     prompts = {"prompt_embeds": sample.prompt}
-    if uses_cfg(model, guidance_scale, off=OFF):
+    if uses_cfg(model, guidance_scale, off=NO_GUIDANCE):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
     embeddings: dict[str, Tensor] = {}
     for name, text in prompts.items():
@@ -111,26 +113,26 @@ def encode(
 
 
 def build_arguments(model: ZImageConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
-    """The pipeline takes lists, a prompt each: in a batch each keeps its own length."""
-    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale, off=OFF) else OFF
+    """Embeddings as lists with one tensor per prompt, which may have different lengths, and guidance."""
+    scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale, off=NO_GUIDANCE) else NO_GUIDANCE
     return {**{name: list(rows) for name, rows in embeddings.items()}, "guidance_scale": scale}
 
 
 def decode(
     pipe: DiffusionPipeline, latents: dict[str, Tensor], *, width: int, height: int, num_frames: int | None = None
 ) -> np.ndarray:
-    """Images from latents (n, 16, height / 8, width / 8): numpy uint8 (n, height, width, 3)."""
+    """Decodes latents (n, 16, height / 8, width / 8): uint8 (n, height, width, 3)."""
     grid = latents["latents"].to(pipe.vae.dtype) / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     return to_uint8_images(pipe, pipe.vae.decode(grid, return_dict=False)[0])
 
 
 def get_published_repo(model: ZImageConfig) -> str:
-    """Where the parts come from that a single file lacks."""
+    """Hub id of the components that a single-file checkpoint lacks."""
     return f"Tongyi-MAI/Z-Image{'-Turbo' if model.guidance is Guidance.none else ''}"
 
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
-    """All tokens as the first block's attention gets them, (n, tokens, channels)."""
+    """Signal of TeaCache: all tokens as the attention of the first block receives them, (n, tokens, channels)."""
     scale = block.adaLN_modulation(arguments["adaln_input"])[:, None].chunk(4, dim=2)[0]
     return block.attention_norm1(streams["hidden_states"]) * (1 + scale)
 
@@ -150,8 +152,8 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         published_repo=get_published_repo,
         own_sampler=lambda model: "euler",
         is_distilled=lambda model: model.guidance is Guidance.none,
-        unguided_scale=OFF,
-        # Tokens of the image and of the prompt are one sequence before the first of these.
+        unguided_scale=NO_GUIDANCE,
+        # Image and prompt tokens are one sequence before these blocks.
         blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated_input=modulated_input),
     )
 )
