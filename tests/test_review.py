@@ -108,7 +108,7 @@ def test_weights_that_are_only_there_in_half_precision(tmp_path: Path, planned: 
     family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
     pipe.save_pretrained(tmp_path, variant="fp16")
-    with pytest.raises(ConfigError, match=r"holds only .*fp16\.safetensors; model\.weights=fp16 takes them"):
+    with pytest.raises(ConfigError, match=r"holds only .*fp16\.safetensors; use model\.weights=fp16"):
         inspect_checkpoint(str(tmp_path))
     pretrained = replace(model, init=Init.pretrained, repo=str(tmp_path), weights="fp16")
     again = load(family, pretrained, "cpu")

@@ -218,7 +218,7 @@ def test_single_file_of_something_else(tiny_folder, tmp_path):
 
 def test_guidance_that_does_not_fit_the_weights(tiny_folder):
     config = tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tiny_folder))
-    with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* take embedded"):
+    with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* use embedded"):
         load(FLUX, config, "cpu")
 
 

@@ -88,7 +88,7 @@ def test_flux2_undoes_the_statistics_of_its_latents() -> None:
 def test_klein_must_be_what_guidance_says(name: str, guidance: Guidance) -> None:
     family, config, pipe = tiny(name)
     family.check(config, pipe)
-    with pytest.raises(RunError, match=f"guidance={guidance.value}.*take {config.guidance.value}"):
+    with pytest.raises(RunError, match=f"guidance={guidance.value}.*use {config.guidance.value}"):
         family.check(replace(config, guidance=guidance), pipe)
 
 
@@ -135,7 +135,7 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str) -> None:
     family, config, pipe = tiny(name)
     real = replace(config, init=Init.pretrained)
     family.encode(pipe, real, SAMPLE, None)
-    with pytest.raises(RunError, match=r"tokens, model\.max_sequence_length=512 of them would be read"):
+    with pytest.raises(RunError, match=r"tokens, and only model\.max_sequence_length=512 of them would be read"):
         family.encode(pipe, real, replace(SAMPLE, prompt="x" * 512), None)
 
 

@@ -82,5 +82,5 @@ def test_a_pipeline_of_another_kind_is_refused_by_name() -> None:
 
 
 def test_there_is_nothing_to_rehearse() -> None:
-    with pytest.raises(ConfigError, match=r"model\.init=tiny: what model=generic is made of is not known"):
+    with pytest.raises(ConfigError, match=r"model\.init=tiny: model=generic learns its components only"):
         generic(Path("a/b"), "model.init=tiny")

@@ -96,7 +96,7 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str, which: str) -> None:
     real = replace(config, init=Init.pretrained)
     family.encode(pipe, real, SAMPLE, 4.0)
     with pytest.raises(
-        RunError, match=rf"model.max_sequence_length={config.max_sequence_length} of them would be read"
+        RunError, match=rf"only model.max_sequence_length={config.max_sequence_length} of them would be read"
     ):
         family.encode(pipe, real, replace(SAMPLE, **{which: "x" * 301}), 4.0)
 

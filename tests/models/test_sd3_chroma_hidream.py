@@ -99,7 +99,7 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str, limit: int) -> None:
     real = replace(config, init=Init.pretrained)
     family.encode(pipe, real, SAMPLE, 2.0)
     for words in ({"prompt": "x" * limit}, {"negative_prompt": "x" * limit}):
-        with pytest.raises(RunError, match=f"tokens, model.max_sequence_length={limit} of them would be read"):
+        with pytest.raises(RunError, match=f"tokens, and only model.max_sequence_length={limit} of them would be read"):
             family.encode(pipe, real, replace(SAMPLE, **words), 2.0)
 
 
@@ -109,7 +109,7 @@ def test_sd3_without_t5_reads_what_clip_reads() -> None:
     pipe.text_encoder_3 = pipe.tokenizer_3 = None
     real = replace(config, init=Init.pretrained)
     family.encode(pipe, real, replace(SAMPLE, prompt="x" * 75), 1.0)
-    with pytest.raises(RunError, match=r"has 78 tokens, tokenizer\.model_max_length=77 of them would be read"):
+    with pytest.raises(RunError, match=r"has 78 tokens, and only tokenizer\.model_max_length=77 of them would be read"):
         family.encode(pipe, real, replace(SAMPLE, prompt="x" * 76), 1.0)
 
 
@@ -117,7 +117,7 @@ def test_sd3_must_be_the_variant_that_is_named() -> None:
     for name, other in (("sd35_large", Variant.medium), ("sd35_medium", Variant.large)):
         family, config, pipe = tiny(name)
         family.check(config, pipe)
-        with pytest.raises(RunError, match=f"variant={other.value}.*take model={name}"):
+        with pytest.raises(RunError, match=f"variant={other.value}.*use model={name}"):
             family.check(replace(config, variant=other), pipe)
 
 
@@ -230,14 +230,14 @@ def test_hidream_without_llama_says_where_it_is_named(published_like: tuple[Path
         load(family, read, "cpu")
     overrides = ["model=hidream", f"model.repo={main}", "dry_run=true", f"outputs={tmp_path}"]
     build_plan(composed(*overrides, f"model.text_encoder_4={llama}"))
-    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*: no config.json there"):
+    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*: it has no config.json"):
         build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'nothing'}"))
     shutil.copytree(llama, tmp_path / "cut")
     (weights := tmp_path / "cut" / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*model\.safetensors is damaged"):
         build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'cut'}"))
     weights.unlink()
-    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*no \.safetensors file there"):
+    with pytest.raises(ConfigError, match=r"model\.text_encoder_4=.*it has no \.safetensors file"):
         build_plan(composed(*overrides, f"model.text_encoder_4={tmp_path / 'cut'}"))
 
 

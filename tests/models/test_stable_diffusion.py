@@ -102,7 +102,7 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str) -> None:
     family.encode(pipe, read, Sample(prompt="x" * 75, negative_prompt="y" * 75), 5.0)
     family.encode(pipe, read, Sample(prompt="x", negative_prompt="y" * 76), 1.0)
     for sample in (Sample(prompt="x" * 76), Sample(prompt="x", negative_prompt="y" * 76)):
-        with pytest.raises(RunError, match=r"has 78 tokens, tokenizer\.model_max_length=77"):
+        with pytest.raises(RunError, match=r"has 78 tokens, and only tokenizer\.model_max_length=77"):
             family.encode(pipe, read, sample, 5.0)
 
 
@@ -117,7 +117,7 @@ def test_latents_can_be_started_from(name: str) -> None:
     ours = staged(family, pipe, config, SAMPLE, task=task, image=start, **again, **SIZE)
     call = {"image": first, "negative_prompt": SAMPLE.negative_prompt, **again}
     assert np.array_equal(ours, theirs(pipe, family, task, **call))
-    with pytest.raises(RunError, match="latents of 4 channels, these have 16"):
+    with pytest.raises(RunError, match="latents with 4 channels, these have 16"):
         family.unpack_latents(pipe, first.repeat(1, 4, 1, 1), width=64, height=64)
 
 
@@ -164,13 +164,13 @@ def test_guidance_as_an_input_of_the_denoiser(monkeypatch: pytest.MonkeyPatch) -
     ours = staged(sd.SD, pipe, config, SAMPLE, **SIZE)
     assert np.array_equal(ours, theirs(pipe, sd.SD, width=64, height=64, guidance_scale=8.0))
     assert not np.array_equal(ours, staged(sd.SD, pipe, config, SAMPLE, guidance_scale=2.0, **SIZE))
-    with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* take embedded"):
+    with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* use embedded"):
         load(sd.SD, replace(config, guidance=Guidance.true_cfg), "cpu")
 
 
 def test_guidance_that_the_weights_do_not_take() -> None:
     family, config, pipe = tiny("sdxl")
-    with pytest.raises(RunError, match=r"model\.guidance=embedded: does not fit .* take true_cfg or none"):
+    with pytest.raises(RunError, match=r"model\.guidance=embedded: does not fit .* use true_cfg or none"):
         family.check(replace(config, guidance=Guidance.embedded), pipe)
 
 
@@ -178,7 +178,7 @@ def test_weights_for_inpainting_alone_are_refused(monkeypatch: pytest.MonkeyPatc
     nine = random_init.override_configs(sdxl.TINY, unet={"in_channels": 9})
     monkeypatch.setattr(sdxl, "TINY", nine)
     config = replace(config_of("sdxl"), dtype=Dtype.float32)
-    with pytest.raises(RunError, match=r"takes 9 channels, latents have 4; .* inpainting alone"):
+    with pytest.raises(RunError, match=r"takes 9 channels, but latents have 4: it can only inpaint"):
         load(sdxl.SDXL, config, "cpu")
 
 

@@ -102,7 +102,7 @@ def test_ltx_refuses_decoders_that_do_not_fit() -> None:
     _, plain, pipe, _ = tiny("ltx_video")
     _, noisy, noisy_pipe, _ = tiny("ltx_video_095")
     for config, other in ((plain, noisy_pipe), (noisy, pipe)):
-        with pytest.raises(RunError, match=r"model\.decode_timestep=.* takes (null|a number)"):
+        with pytest.raises(RunError, match=r"model\.decode_timestep=.* needs (null|a number)"):
             ltx_video.check(config, other)
     early = SimpleNamespace(vae=SimpleNamespace(config=SimpleNamespace(decoder_inject_noise=[False, True])))
     with pytest.raises(RunError, match=r"0\.9\.1.*global random state"):
@@ -199,5 +199,5 @@ def test_hunyuan15_refuses_a_size_that_it_would_not_make() -> None:
     family, _, pipe, _ = tiny("hunyuan_video15_i2v")
     called = get_task_pipeline(pipe, family, "image_to_video")
     wanted = SimpleNamespace(guidance_scale=6.0, image=[image(64)], width=64, height=128)
-    with pytest.raises(RunError, match=r"width=64 height=128: .* give width=64 height=64"):
+    with pytest.raises(RunError, match=r"width=64 height=128: .* set width=64 height=64"):
         prepare(called, wanted)  # type: ignore[arg-type]

@@ -207,12 +207,12 @@ def test_a_prompt_that_would_be_cut_is_refused(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "weights", "says"),
     [
-        (WanConfig, Wan22Config, r"2 transformer\(s\) that take 16 channels, and model\.name=wan has 1"),
-        (Wan22Config, WanConfig, r"1 transformer\(s\) that take 16 channels, and model\.name=wan22 has 2"),
-        (WanI2VConfig, WanConfig, r"take 16 channels, and model\.name=wan_i2v has 1 that take 36"),
-        (WanConfig, Wan22TI2VConfig, r"take 48 channels, and model\.name=wan has 1 that take 16"),
-        (CogVideoXConfig, CogVideoXI2VConfig, r"does not fit model\.name=cogvideox, take model=cogvideox_i2v"),
-        (CogVideoXI2VConfig, CogVideoXConfig, r"does not fit model\.name=cogvideox_i2v, take model=cogvideox or"),
+        (WanConfig, Wan22Config, r"2 transformer\(s\) that take 16 channels, but model\.name=wan has 1"),
+        (Wan22Config, WanConfig, r"1 transformer\(s\) that take 16 channels, but model\.name=wan22 has 2"),
+        (WanI2VConfig, WanConfig, r"take 16 channels, but model\.name=wan_i2v has 1 that take 36"),
+        (WanConfig, Wan22TI2VConfig, r"take 48 channels, but model\.name=wan has 1 that take 16"),
+        (CogVideoXConfig, CogVideoXI2VConfig, r"does not fit model\.name=cogvideox; use model=cogvideox_i2v"),
+        (CogVideoXI2VConfig, CogVideoXConfig, r"does not fit model\.name=cogvideox_i2v; use model=cogvideox or"),
     ],
 )
 def test_weights_of_another_kind_are_refused(kind: Any, weights: Any, says: str) -> None:
