@@ -11,10 +11,10 @@ import torch
 from tests.models.test_every_model import MODELS, config_of, tiny
 from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
 from wavespeed_runner.caching.strategies import NoCache
-from wavespeed_runner.registry import implementation_of, lookup
+from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
 
-BATCHED = [name for name in MODELS if implementation_of("model", config_of(name)).supports_batches]
+BATCHED = [name for name in MODELS if find_implementation("model", config_of(name)).supports_batches]
 SAMPLES = [
     Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=1),
     Sample(prompt="a photo of a large yellow triangle", negative_prompt="bright", seed=2),

@@ -22,7 +22,7 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights.pretrained import load
-from wavespeed_runner.registry import implementation_of, lookup
+from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.samplers import (
     SAMPLERS,
     Sigmas,
@@ -57,7 +57,7 @@ class Tiny:
 
     def __init__(self, model: str) -> None:
         self.config = config_of(model)
-        self.family = implementation_of("model", self.config)
+        self.family = find_implementation("model", self.config)
         self.pipe = load(self.family, self.config, "cpu")
         self.pipe.set_progress_bar_config(disable=True)
         self.own = self.pipe.scheduler
@@ -85,7 +85,7 @@ class Tiny:
         return made["latents"], len(ticks)
 
     def sampled(self, options: Any, **wanted: Any) -> tuple[Any, int]:
-        return self.run(implementation_of("sampler", options)(self.pipe, options), **wanted)
+        return self.run(find_implementation("sampler", options)(self.pipe, options), **wanted)
 
 
 tiny = lru_cache(maxsize=2)(Tiny)
@@ -105,7 +105,7 @@ def families() -> list[str]:
     """One model of every pipeline class."""
     found: dict[str, str] = {}
     for name in MODELS:
-        family = implementation_of("model", config_of(name))
+        family = find_implementation("model", config_of(name))
         found.setdefault(next(iter(family.tasks.values())), name)
     return sorted(found.values(), key=lambda name: (name in ("demo", "sd15"), name))
 
@@ -127,7 +127,7 @@ def test_every_sampler_that_fits_runs(model: str) -> None:
     own_levels = None
     for name in _tried(one):
         options, before = options_of(name), torch.get_rng_state()
-        scheduler = implementation_of("sampler", options)(one.pipe, options)
+        scheduler = find_implementation("sampler", options)(one.pipe, options)
         assert find_model_kind(scheduler) == find_model_kind(one.own) == one.family.schedule, name
         made, ticks = one.run(scheduler)
         assert torch.isfinite(made).all() and made.std() > 0, name
@@ -151,7 +151,7 @@ OWN += ("cogvideox", "cogvideox_2b", "cogvideox_i2v", "sd15", "sd21")
 @pytest.mark.parametrize("model", OWN)
 def test_the_own_sampler_is_the_scheduler_that_the_model_has(model: str) -> None:
     config = config_of(model)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     scheduler = family.build(config, torch.float32, "meta").scheduler
     found = model_default_sampler(family, config)
     assert type(scheduler).__name__ == SAMPLERS[found.name].classes[family.schedule]
@@ -159,13 +159,13 @@ def test_the_own_sampler_is_the_scheduler_that_the_model_has(model: str) -> None
 
 def test_the_distilled_models_are_known() -> None:
     configs = {name: config_of(name) for name in MODELS}
-    found = {name for name, config in configs.items() if implementation_of("model", config).is_distilled(config)}
+    found = {name for name, config in configs.items() if find_implementation("model", config).is_distilled(config)}
     assert found == {"flux_schnell", "flux2_klein", "z_image_turbo", "hidream_dev", "hidream_fast"}
 
 
 def test_the_own_sampler_of_a_fine_tune_is_not_known() -> None:
     config = replace(config_of("sd15"), init=Init.pretrained)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     assert model_default_sampler(family, config).name == "pndm"
     assert model_default_sampler(family, replace(config, repo="somebody/fine-tune")).name == "default"
 
@@ -202,7 +202,7 @@ REPRESENTATIVE = {"euler", "heun", "unipc", "ddim", "cogvideox_dpm"}
 
 def walked(one: Tiny, options: Any, seeds: list[int], x: Any, steps: int = 4) -> Any:
     """Where the sampler takes x, shape (images, 4, 8, 8), with something simple in the denoiser's place."""
-    scheduler = implementation_of("sampler", options)(one.pipe, options)
+    scheduler = find_implementation("sampler", options)(one.pipe, options)
     even = [1 - step / steps for step in range(steps)]
     flow_ = one.family.schedule == "flow"
     scheduler.set_timesteps(**({"mu": 0.8, "sigmas": even} if flow_ else {"num_inference_steps": steps}))
@@ -339,7 +339,7 @@ def test_eta_has_no_effect_on_cogvideox_and_is_refused() -> None:
             x = Pipe.scheduler.step(0.3 * x, timestep, x, eta=eta, generator=torch.Generator())[0]
         ends.append(x)
     assert torch.equal(*ends), "diffusers has put eta to use: so may we"
-    family = implementation_of("model", config_of("cogvideox"))
+    family = find_implementation("model", config_of("cogvideox"))
     assert "sampler.eta=0.5 could not take effect" in why_unusable(family, options_of("ddim", eta=0.5))
     assert why_unusable(family, options_of("ddim")) == ""
 

@@ -24,14 +24,14 @@ from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.text.llama import build_template_tokenizer
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.weights.rng_state import read_generator_states
-from wavespeed_runner.registry import implementation_of
+from wavespeed_runner.registry import find_implementation
 
 
 @cache
 def tiny(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     """(family, config, pipe, size)."""
     config = config_of(name)
-    family = implementation_of("model", config)
+    family = find_implementation("model", config)
     size = {"width": family.tiny_size, "height": family.tiny_size, "num_frames": family.tiny_frames}
     return family, config, load(family, config, "cpu"), size
 
@@ -55,7 +55,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_full_size_is_the_published_one(name: str) -> None:
     config = replace(config_of(name), init=type(config_of(name).init).random)
-    pipe = implementation_of("model", config).build(config, torch.bfloat16, "meta")
+    pipe = find_implementation("model", config).build(config, torch.bfloat16, "meta")
     for part, billions in PUBLISHED[name].items():
         count = sum(weight.numel() for weight in getattr(pipe, part).parameters())
         assert count == pytest.approx(billions * 1e9, rel=0.01), part

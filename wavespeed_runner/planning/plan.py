@@ -22,7 +22,7 @@ from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Con
 from ..errors import ConfigError
 from ..models.weights.checkpoint import inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
-from ..models.weights.pretrained import find_component_source, without
+from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..storage.store import Store
@@ -190,10 +190,12 @@ def _inspect_weights(config: Config) -> None:
     if config.model.init is not Init.pretrained:
         return
     family = find_implementation("model", config.model)
-    inspect_checkpoint(config.model.repo, config.model.revision, without=without(family), weights=config.model.weights)
+    inspect_checkpoint(
+        config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
+    )
     inspect_external_components(family, config.model)
     if completing := find_component_source(family, config.model):
-        inspect_checkpoint(completing, key="model.components", without=without(family))
+        inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:
