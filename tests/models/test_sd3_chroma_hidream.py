@@ -28,7 +28,7 @@ from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.rules.check import apply_rules
-from wavespeed_runner.stages.load import LoadOptions, _weights
+from wavespeed_runner.stages.load import LoadOptions, _identify_weights
 
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
 SIZE = {"width": 64, "height": 64}
@@ -261,7 +261,7 @@ def test_another_llama_is_another_model(published_like: tuple[Path, Path], tmp_p
 
     def identity(folder: Path) -> Any:
         model = replace(config, text_encoder_4=str(folder))
-        return _weights(LoadOptions(model=model, device="cpu", adapters=config_of().adapters))
+        return _identify_weights(LoadOptions(model=model, device="cpu", adapters=config_of().adapters))
 
     assert identity(llama) == identity(tmp_path / "other")
     shutil.copytree(tmp_path / "other", tmp_path / "changed")

@@ -55,7 +55,7 @@ SAMPLERS: tuple[Rule, ...] = (
         when=lambda c, f: bool(why_unfit(f, c.sampler.name)),
         message=lambda c, f: f"sampler={c.sampler.name}: not for this model: {why_unfit(f, c.sampler.name)}",
         fix=lambda c, f: f"one of {', '.join(fitting_samplers(f))}",
-        source="tests/models/test_samplers.py",
+        source="tests/samplers/test_build_scheduler.py",
     ),
     Rule(
         id="sampler-task",
@@ -63,7 +63,7 @@ SAMPLERS: tuple[Rule, ...] = (
         when=lambda c, f: bool(_unfit_task(c, f)),
         message=lambda c, f: f"sampler={_unfit_task(c, f)}",
         fix="sampler=default, or a sampler of one call a step",
-        source="tests/models/test_samplers.py",
+        source="tests/samplers/test_every_sampler.py",
     ),
     Rule(
         id="sampler-option",
@@ -71,7 +71,7 @@ SAMPLERS: tuple[Rule, ...] = (
         when=lambda c, f: bool(why_option_unused(f, c.sampler)),
         message=lambda c, f: why_option_unused(f, c.sampler),
         fix="leave it out",
-        source="tests/models/test_samplers.py",
+        source="tests/samplers/test_build_scheduler.py",
     ),
     Rule(
         id="sampler-steps",
@@ -82,7 +82,7 @@ SAMPLERS: tuple[Rule, ...] = (
             f"{f.schedule} models, those of its distillation"
         ),
         fix=lambda c, f: f"steps={find_max_steps(f, c.sampler)} or fewer, or sampler=default",
-        source="tests/models/test_samplers.py",
+        source="tests/samplers/test_every_sampler.py",
     ),
     Rule(
         id="few-step-model",
@@ -112,7 +112,7 @@ SAMPLERS: tuple[Rule, ...] = (
             "hits count calls, and two calls of a step lie close together"
         ),
         fix="a sampler of one call a step, such as dpmpp_2m",
-        source="tests/models/test_samplers.py",
+        source="tests/samplers/test_every_sampler.py",
     ),
     Rule(
         id="stochastic-sampler-cache",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.sampler_truth import DEVIATION, crowd, diffusion, flow, grid
+from tests.samplers.sampler_truth import DEVIATION, crowd, diffusion, flow, grid
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.samplers import SAMPLERS, Sigmas, count_denoiser_calls, is_stochastic
 from wavespeed_runner.samplers.build import build_scheduler
@@ -28,7 +28,7 @@ def cases(kind: str, *, stochastic: bool) -> list[tuple[str, Any]]:
 
 
 def predictions(cases_: list[tuple[str, Any]]) -> list[tuple[str, Any, str]]:
-    """With every prediction type once a sampler: spacings do not ask for it."""
+    """Adds every prediction type once per sampler: it does not interact with the spacing."""
     return [
         (name, sigmas, prediction)
         for name, sigmas in cases_
@@ -36,7 +36,7 @@ def predictions(cases_: list[tuple[str, Any]]) -> list[tuple[str, Any, str]]:
     ]
 
 
-def made(name: str, sigmas: Any, own: Any, **values: Any) -> Any:
+def build(name: str, sigmas: Any, own: Any, **values: Any) -> Any:
     class Pipe:
         scheduler = own
 
@@ -46,13 +46,13 @@ def made(name: str, sigmas: Any, own: Any, **values: Any) -> Any:
 def flow_error(name: str, sigmas: Any, steps: int, shift: float = 1.0) -> float:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = made(name, sigmas, FlowMatchEulerDiscreteScheduler(shift=shift))
-    ended, wanted = flow(scheduler, steps, grid())
-    return float((ended - wanted).abs().max())
+    scheduler = build(name, sigmas, FlowMatchEulerDiscreteScheduler(shift=shift))
+    ended, expected = flow(scheduler, steps, grid())
+    return float((ended - expected).abs().max())
 
 
 def unet_scheduler(prediction: str) -> Any:
-    """As Stable Diffusion's."""
+    """The scheduler of Stable Diffusion."""
     from diffusers import PNDMScheduler
 
     return PNDMScheduler(
@@ -80,30 +80,30 @@ def test_on_a_flow_a_higher_order_is_closer(name: str) -> None:
 def test_on_a_diffusion_it_converges(name: str, sigmas: Any, prediction: str) -> None:
     own, errors = unet_scheduler(prediction), []
     for steps in (20, 60) if sigmas is Sigmas.beta else (10, 40):  # beta puts many steps where nothing happens
-        scheduler = made(name, sigmas, own)
-        ended, wanted, calls = diffusion(scheduler, steps, grid(), own.alphas_cumprod, prediction)
+        scheduler = build(name, sigmas, own)
+        ended, expected, calls = diffusion(scheduler, steps, grid(), own.alphas_cumprod, prediction)
         assert calls == count_denoiser_calls(options_of(name), steps)
-        errors.append(float((ended - wanted).abs().max()))
+        errors.append(float((ended - expected).abs().max()))
     coarse, fine = errors
     assert fine < (0.15 if sigmas is Sigmas.beta else 0.07) and fine < 0.6 * coarse
 
 
 TO_THE_MEAN = ("lcm",)
-"""Jumps to the mean of what may be there, and so ends with less spread than the data has."""
+"""LCM jumps to the mean of the possible data, so its results spread less than the data."""
 
 
 @pytest.mark.parametrize(("name", "sigmas"), cases("flow", stochastic=True))
 def test_on_a_flow_the_noise_leaves_the_spread_of_the_data(name: str, sigmas: Any) -> None:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    ended, _ = flow(made(name, sigmas, FlowMatchEulerDiscreteScheduler()), 60, crowd())
+    ended, _ = flow(build(name, sigmas, FlowMatchEulerDiscreteScheduler()), 60, crowd())
     assert float(ended.std()) == pytest.approx(0.34 if name in TO_THE_MEAN else DEVIATION, abs=0.05)
 
 
 @pytest.mark.parametrize(("name", "sigmas", "prediction"), predictions(cases("diffusion", stochastic=True)))
 def test_on_a_diffusion_the_noise_leaves_the_spread_of_the_data(name: str, sigmas: Any, prediction: str) -> None:
     own = unet_scheduler(prediction)
-    scheduler = made(name, sigmas, own)
+    scheduler = build(name, sigmas, own)
     ended, _, calls = diffusion(scheduler, 50, crowd(), own.alphas_cumprod, prediction)
     assert calls == count_denoiser_calls(options_of(name), 50)
     close = 0.16 if sigmas is Sigmas.beta else 0.08
