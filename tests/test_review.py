@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.conftest import run_as_data
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters
 from wavespeed_runner.config import trust
 from wavespeed_runner.config.paths import PACKAGE
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
 from wavespeed_runner.models.weights.pretrained import find_component_source, load
 from wavespeed_runner.planning.plan import Plan, build_plan
@@ -82,7 +82,7 @@ def test_a_lora_from_the_hub_of_which_a_part_finds_no_place(
 
 
 def test_images_alone_pay_for_a_batch_that_copies_fill(planned: Planned, tmp_path: Path) -> None:
-    record = run_plan(planned("batch_size=4"), tmp_path / "run", [])
+    record = run_as_data(planned("batch_size=4"), tmp_path / "run", [])
     (denoised,) = [stage for stage in record["stages"] if stage["name"] == "denoise"]
     assert record["samples"][0]["seconds"] > denoised["seconds"] / 2, "not a quarter of it"
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.conftest import run_as_data
 from training.lora import purple_share
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters, collect_evidence
 from wavespeed_runner.config.paths import PACKAGE
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
@@ -43,7 +43,7 @@ def generate(composed: Composed, tmp_path: Path) -> Callable[..., tuple[np.ndarr
     def run(*overrides: str) -> tuple[np.ndarray, dict[str, Any]]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         plan = build_plan({**composed(*DEMO, *overrides), "outputs": str(tmp_path / "outputs")})
-        record = run_plan(plan, folder, [])
+        record = run_as_data(plan, folder, [])
         assert record["status"] == "completed", record["error"]
         return read_png(folder / record["samples"][0]["file"])[0], record
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import run_as_data
 from wavespeed_runner.accelerate.memory import MemorySettings, apply_memory
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.storage.store import Store
 
@@ -26,7 +26,7 @@ def run(planned: Planned, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         plan = planned(*overrides, outputs=str(folder))
         assert plan.store.root == Store(folder / "store").root
-        record = run_plan(plan, folder / "run", [])
+        record = run_as_data(plan, folder / "run", [])
         assert record["status"] == "completed", record["error"]
         return record
 

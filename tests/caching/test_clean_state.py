@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.caching.generate import ALWAYS
+from tests.conftest import run_as_data
 from tests.models.shipped import config_of
 from tests.models.staged import encoded
 from tests.models.test_batches import SAMPLES, options_of
@@ -32,7 +33,6 @@ from wavespeed_runner.caching.predictors.taylor import Foca, Taylor, Variable
 from wavespeed_runner.caching.signals.block_signals import FirstBlockResidual, ModelChange, NoSignal
 from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig, GuidanceBranches
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import denoise_batch
@@ -276,7 +276,7 @@ def test_a_fitted_predictor_of_a_sampler_that_calls_twice(planned: Any, tmp_path
     assert calibration.steps == 7
     save(calibration, tmp_path / "outputs" / "calibrations" / build_file_name(calibration.key))
     plan = planned("sampler=heun", "steps=4", "cache=planned", "cache.computed=3")
-    record = run_plan(plan, tmp_path / "run", [])
+    record = run_as_data(plan, tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     assert record["cache"]["computed_steps"] == plan.config.cache.criterion.schedule
     assert len(record["samples"][0]["steps"]) == 7 and record["cache"]["hits"] == 4

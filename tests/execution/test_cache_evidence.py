@@ -1,4 +1,4 @@
-"""What a run says of its cache strategy: share of FLOPs, thresholds that decide nothing, what was foretold."""
+"""What a run says of its cache strategy: share of FLOPs, thresholds that decide nothing, what was predicted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import run_as_data
 from wavespeed_runner.caching.calibration.data import Calibration, build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.planning.plan import Plan
 
 Planned = Callable[..., Plan]
@@ -18,7 +18,7 @@ GUIDED = ("guidance_scale=2", "model.guidance=true_cfg", "negative_prompt=dark")
 
 
 def run(planned: Planned, folder: Path, *overrides: str) -> dict[str, Any]:
-    record = run_plan(planned(*overrides), folder, [])
+    record = run_as_data(planned(*overrides), folder, [])
     assert record["status"] == "completed", record["error"]
     return record
 
@@ -58,9 +58,9 @@ def test_a_threshold_that_decided_is_none(planned: Planned, tmp_path: Path) -> N
     assert not any(warning.startswith(("the cache", "every step")) for warning in record["warnings"])
 
 
-def test_a_calibration_of_the_run_foretells_its_steps(planned: Planned, tmp_path: Path) -> None:
+def test_a_calibration_of_the_run_predicts_its_steps(planned: Planned, tmp_path: Path) -> None:
     given = ("cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=6")
-    assert run(planned, tmp_path / "without", *given)["cache"]["foretold"] is None
+    assert run(planned, tmp_path / "without", *given)["cache"]["predicted"] is None
     # Steps 2 and 3 change little, whatever they are compared with; the others much.
     rows = [[0.1] * i if i in (1, 2) else [1.0] * i for i in range(1, 6)]
     plan = planned(*given)
@@ -69,7 +69,7 @@ def test_a_calibration_of_the_run_foretells_its_steps(planned: Planned, tmp_path
     made.signals["first_block_residual"] = {"cond": rows}
     path = tmp_path / "outputs" / "calibrations" / build_file_name(key)
     save(made, path)
-    foretold = run(planned, tmp_path / "with", *given)["cache"]["foretold"]
-    assert foretold == {"calibration": str(path), "computed_steps": [1, 4, 5, 6]}
+    predicted = run(planned, tmp_path / "with", *given)["cache"]["predicted"]
+    assert predicted == {"calibration": str(path), "computed_steps": [1, 4, 5, 6]}
     scheduled = run(planned, tmp_path / "schedule", "cache=taylorseer", "cache/predictor=reuse", "steps=6")
-    assert scheduled["cache"]["foretold"] is None, "its steps are known anyway"
+    assert scheduled["cache"]["predicted"] is None, "its steps are known anyway"

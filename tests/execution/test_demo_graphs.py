@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import run_as_data
 from training.oracle import judge
 from wavespeed_runner.config.paths import resolve_path
-from wavespeed_runner.execution.executor import Execution
+from wavespeed_runner.execution.executor import Executor
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.storage.store import Store
 
@@ -26,12 +27,12 @@ Run = Callable[..., dict[str, Any]]
 def run(composed: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """`run(graph, prompt, *overrides)`: the first image of every stage that makes some; `out` is the result."""
     store = Store(tmp_path_factory.mktemp("demo") / "store")
-    execution = Execution(store, rerun=False, on_stage=lambda stage: None)
+    executor = Executor(store, rerun=False, on_stage=lambda stage: None)
 
     def images(graph: str, prompt: str, *overrides: str) -> dict[str, Any]:
         own = ("model.init=pretrained", "width=64", "height=64", "steps=28", f"graph={graph}", f"prompt='{prompt}'")
         plan = build_plan({**composed(*own, *overrides), "outputs": str(store.root.parent)})
-        (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
+        (values,) = executor.run(plan.graph, plan.samples, plan.keys, [])
         made = {name: v.tensors["images"][0] for name, v in values.items() if "images" in getattr(v, "tensors", {})}
         return {**made, "out": made[plan.graph.output]}
 
@@ -102,11 +103,9 @@ def test_the_detail_pass_refines_each_object_in_its_place(run: Run) -> None:
 def test_a_run_leaves_images_and_a_record_with_the_steps_of_every_pass(
     composed: Callable[..., dict[str, Any]], tmp_path: Path, graph: str
 ) -> None:
-    from wavespeed_runner.execution.runner import run_plan
-
     config = composed(f"graph={graph}", "measure=default", "measure.warmup=0", "cache=fbcache", "width=64", "height=64")
     plan = build_plan({**config, "outputs": str(tmp_path)})
-    record = run_plan(plan, tmp_path / "run", [])
+    record = run_as_data(plan, tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     (sample,) = record["samples"]
     passes = [name for name, node in plan.graph.nodes.items() if node.stage.name == "denoise"]

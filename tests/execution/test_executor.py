@@ -14,9 +14,11 @@ import pytest
 
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline, Sample
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.execution.executor import Execution, Memory, StageRun, release
+from wavespeed_runner.execution.executor import Executor
+from wavespeed_runner.execution.process_cache import ProcessCache, release
 from wavespeed_runner.planning.graph import Graph, Node, mark_lasting
 from wavespeed_runner.planning.store_keys import compute_keys
+from wavespeed_runner.records.record import StageRun
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
@@ -87,12 +89,12 @@ class Work:
             self.calls.append("note")
             return Images(tensors={})
 
-    def run(self, execution: Execution | None = None, **options: Any) -> tuple[dict[str, Any], list[StageRun]]:
+    def run(self, executor: Executor | None = None, **options: Any) -> tuple[dict[str, Any], list[StageRun]]:
         """What one more process would do: values and what ran. `calls` then holds this run's calls alone."""
         self.calls.clear()
-        execution = execution or Execution(self.store, **{"rerun": False, "on_stage": lambda name: None, **options})
+        executor = executor or Executor(self.store, **{"rerun": False, "on_stage": lambda name: None, **options})
         runs: list[StageRun] = []
-        return execution.run(self.graph, [SAMPLE], [self.keys], runs)[0], runs
+        return executor.run(self.graph, [SAMPLE], [self.keys], runs)[0], runs
 
 
 @pytest.fixture
@@ -150,10 +152,10 @@ def test_a_damaged_entry_is_found_warned_of_and_computed_again(work: Work, caplo
 
 def test_a_rerun_computes_every_key_again_but_only_once(work: Work) -> None:
     work.run()
-    execution = Execution(work.store, rerun=True, on_stage=lambda name: None)
-    work.run(execution)
+    executor = Executor(work.store, rerun=True, on_stage=lambda name: None)
+    work.run(executor)
     assert work.calls == ["load", "words", "noise", "image", "note"]
-    work.run(execution)
+    work.run(executor)
     assert work.calls == []
 
 
@@ -176,18 +178,18 @@ def test_what_ran_before_a_failure_is_listed_and_stored(work: Work) -> None:
     work.image = lambda: 1 / 0
     runs: list[StageRun] = []
     with pytest.raises(ZeroDivisionError):
-        Execution(work.store, rerun=False, on_stage=str).run(work.graph, [SAMPLE], [work.keys], runs)
+        Executor(work.store, rerun=False, on_stage=str).run(work.graph, [SAMPLE], [work.keys], runs)
     assert [run.name for run in runs] == ["load", "words", "noise"]
     assert work.keys["noise"] in work.store
 
 
 def test_a_model_is_kept_between_runs_and_let_go_on_close(work: Work) -> None:
-    execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(execution)
+    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
+    work.run(executor)
     work.store.path(work.keys["image"]).unlink()
-    work.run(execution)
+    work.run(executor)
     assert work.calls == ["image"] and work.loaded[0]() is not None
-    execution.close()
+    executor.close()
     assert work.loaded[0]() is None
 
 
@@ -237,12 +239,12 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
         ),
     ]
     graph = Graph(nodes=mark_lasting(plain), output="copy")
-    execution = Execution(Store(tmp_path), rerun=False, on_stage=lambda name: None)
+    executor = Executor(Store(tmp_path), rerun=False, on_stage=lambda name: None)
     for _ in range(2):
-        execution.run(graph, [SAMPLE], [compute_keys(graph, SAMPLE, {})], [])
+        executor.run(graph, [SAMPLE], [compute_keys(graph, SAMPLE, {})], [])
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
-    assert not execution.resources
+    assert not executor.resources
 
 
 @dataclass
@@ -266,21 +268,21 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 
 def test_a_model_that_is_let_go_on_close_leaves_the_gpu_s_memory_to_others(work: Work, gpu: Device) -> None:
-    execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(execution)
+    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
+    work.run(executor)
     assert gpu.emptied == 0
-    execution.close()
+    executor.close()
     assert gpu.emptied == 1 and work.loaded[0]() is None
 
 
 def test_a_model_that_makes_place_for_another_leaves_it_the_gpu_s_memory(work: Work, gpu: Device) -> None:
-    execution = Execution(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(execution)
-    (key,) = execution.resources
-    release(execution.resources, keep={key, "another"})
-    assert gpu.emptied == 0 and key in execution.resources, "nothing went"
-    release(execution.resources, keep={"another"})
-    assert gpu.emptied == 1 and not execution.resources and work.loaded[0]() is None
+    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
+    work.run(executor)
+    (key,) = executor.resources
+    release(executor.resources, keep={key, "another"})
+    assert gpu.emptied == 0 and key in executor.resources, "nothing went"
+    release(executor.resources, keep={"another"})
+    assert gpu.emptied == 1 and not executor.resources and work.loaded[0]() is None
 
 
 def test_where_nothing_is_kept_what_a_failed_load_has_left_goes_too(gpu: Device) -> None:
@@ -290,31 +292,31 @@ def test_where_nothing_is_kept_what_a_failed_load_has_left_goes_too(gpu: Device)
 
 
 def test_memory_holds_what_was_written_last() -> None:
-    memory = Memory(limit=10)
-    memory.remember("a", b"1234")
-    memory.remember("a", b"567")
-    assert memory.read("a") == b"567"
-    memory.remember("b", b"1234567")
-    assert (memory.read("a"), memory.read("b")) == (b"567", b"1234567"), "ten bytes, for the old value counts no more"
-    memory.remember("b", b"12345678901")
-    assert memory.read("b") is None, "too large to be kept, and what was there is out of date"
-    memory.remember("c", b"1234567")
-    assert (memory.read("a"), memory.read("c")) == (b"567", b"1234567")
+    cache = ProcessCache(limit=10)
+    cache.remember("a", b"1234")
+    cache.remember("a", b"567")
+    assert cache.read("a") == b"567"
+    cache.remember("b", b"1234567")
+    assert (cache.read("a"), cache.read("b")) == (b"567", b"1234567"), "ten bytes, for the old value counts no more"
+    cache.remember("b", b"12345678901")
+    assert cache.read("b") is None, "too large to be kept, and what was there is out of date"
+    cache.remember("c", b"1234567")
+    assert (cache.read("a"), cache.read("c")) == (b"567", b"1234567")
 
 
 @pytest.mark.parametrize("how", [{"rerun": True}, {"denoise_again": True}], ids=["rerun", "in turn"])
 def test_what_is_computed_again_is_what_the_next_job_of_a_sweep_gets(work: Work, how: dict[str, bool]) -> None:
     """New timings stand in the store; the ones before must not come back out of memory."""
-    memory, made = Memory(), iter(range(10))
+    cache, made = ProcessCache(), iter(range(10))
 
     def job(rerun: bool = False, **again: bool) -> Any:
-        execution = Execution(work.store, rerun=rerun, on_stage=lambda name: None, memory=memory)
-        return execution.run(work.graph, [SAMPLE], [work.keys], [], **again)[0]["noise"].data["seconds"]
+        executor = Executor(work.store, rerun=rerun, on_stage=lambda name: None, cache=cache)
+        return executor.run(work.graph, [SAMPLE], [work.keys], [], **again)[0]["noise"].data["seconds"]
 
     work.seconds = lambda: next(made)
     work.run()  # by an earlier process: a rerun computes again what this one has not made
     assert (job(), job()) == (0, 0)
     assert job(**how) == 1
     assert job() == 1
-    kept = memory.read(work.keys["noise"])
+    kept = cache.read(work.keys["noise"])
     assert kept is not None and kept == work.store.read(work.keys["noise"])

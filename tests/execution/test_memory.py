@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.records import makers
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.execution.executor import Memory
+from wavespeed_runner.execution.process_cache import ProcessCache
+from wavespeed_runner.records.file import write_record
 from wavespeed_runner.records.labels import column_names
+from wavespeed_runner.records.record import Failure
 from wavespeed_runner.sweeps import folder
 
 
@@ -20,21 +23,21 @@ from wavespeed_runner.sweeps import folder
     writes=st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 12)), max_size=30),
     kept=st.sets(st.sampled_from("abcdef")),
 )
-def test_memory_holds_what_was_used_last_and_never_more_than_its_limit(
+def test_a_process_cache_holds_what_was_used_last_and_never_more_than_its_limit(
     limit: int, writes: list[tuple[str, int]], kept: set[str]
 ) -> None:
-    memory, sizes = Memory(limit=limit), dict(reversed(writes))
+    cache, sizes = ProcessCache(limit=limit), dict(reversed(writes))
     for key, _ in writes:
-        memory.remember(key, key.encode() * sizes[key])
-        assert sum(len(memory.read(k) or b"") for k in sizes) <= limit
+        cache.remember(key, key.encode() * sizes[key])
+        assert sum(len(cache.read(k) or b"") for k in sizes) <= limit
         if 0 < sizes[key] <= limit:
-            assert memory.read(key) == key.encode() * sizes[key], "what was just written is there"
-    memory.resources.update(dict.fromkeys("abcdef", "a model"))
-    memory.keep_only(kept)
-    assert memory.resources.keys() == kept & set("abcdef")
-    assert all(memory.read(key) is None for key in set(sizes) - kept)
-    memory.clear()
-    assert not memory.resources and all(memory.read(key) is None for key in sizes)
+            assert cache.read(key) == key.encode() * sizes[key], "what was just written is there"
+    cache.resources.update(dict.fromkeys("abcdef", "a model"))
+    cache.keep_only(kept)
+    assert cache.resources.keys() == kept & set("abcdef")
+    assert all(cache.read(key) is None for key in set(sizes) - kept)
+    cache.clear()
+    assert not cache.resources and all(cache.read(key) is None for key in sizes)
 
 
 def test_the_newest_folder_with_the_same_jobs_is_found_and_a_busy_one_is_left_alone(tmp_path: Path) -> None:
@@ -66,17 +69,17 @@ def test_an_outcome_is_read_from_whatever_a_kill_has_left(tmp_path: Path) -> Non
     sweep = folder.SweepFolder(path=tmp_path)
     assert sweep.outcome(0).status == "missing"
     (tmp_path / "0").mkdir()
-    record = tmp_path / "0" / "record.json"
-    for text, status in (
-        ("", "missing"),
-        ('{"status": "comp', "missing"),
-        ("[]", "missing"),
-        ('{"status": "interrupted", "error": null}', "unfinished"),
-        ('{"status": "interrupted", "error": {"type": "KeyboardInterrupt", "message": "x"}}', "interrupted"),
-        ('{"status": "failed", "error": {"stage": "load", "type": "RunError", "message": "a\\nb"}}', "failed"),
-        ('{"status": "completed", "error": null, "identity": "i"}', "completed"),
+    for text in ("", '{"status": "comp', "[]", '{"schema_version": 2, "status": "completed"}'):
+        (tmp_path / "0" / "record.json").write_text(text)
+        assert sweep.outcome(0).status == "missing", "a damaged record: the job runs again"
+    interruption = Failure(stage="load", type="KeyboardInterrupt", message="interrupted")
+    for values, status in (
+        ({"status": "interrupted"}, "unfinished"),
+        ({"status": "interrupted", "error": interruption}, "interrupted"),
+        ({"status": "failed", "error": Failure(stage="load", type="RunError", message="a\nb")}, "failed"),
+        ({"identity": "i", "config": {"measure": {}, "steps": 4}}, "completed"),
     ):
-        record.write_text(text)
+        write_record(tmp_path / "0", makers.record(**values))
         assert sweep.outcome(0).status == status
     assert sweep.outcome(0).identity == "i"
     sweep.mark_lost(0, "killed")

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import CACHED, PROMPTS
+from tests.conftest import CACHED, PROMPTS, run_as_data
 from wavespeed_runner.config.schema import to_data
-from wavespeed_runner.execution.executor import Memory
-from wavespeed_runner.execution.runner import _in_turn, _too_fast, run_plan
+from wavespeed_runner.execution.conclusion import _warn_if_too_fast
+from wavespeed_runner.execution.process_cache import ProcessCache
+from wavespeed_runner.execution.sample_record import _in_turn
 from wavespeed_runner.media.images import hash_image, read_png
 from wavespeed_runner.metrics.quality import compare_images, summarize_metrics
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.records.file import record_from_data
+from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.report.console import show
 
 Planned = Callable[..., Plan]
@@ -105,7 +107,7 @@ def test_a_reference_image_carries_a_config_without_any_cache(planned: Planned, 
     own = to_data(planned("cache=fbcache").config.cache)
     config = to_data(planned("measure=default", "measure.warmup=0").config)
     config["graph"]["stages"]["denoise"]["options"] = {"cache": own, "steps": 3}
-    run_plan(build_plan(config), tmp_path, [])
+    run_as_data(build_plan(config), tmp_path, [])
     (path,) = (tmp_path / "reference").iterdir()
     about = json.loads(read_png(path)[1][IMAGE_KEY])
     assert about["config"]["graph"]["stages"]["denoise"]["options"] == {"steps": 3}
@@ -115,37 +117,37 @@ def test_a_reference_image_carries_a_config_without_any_cache(planned: Planned, 
 def test_a_second_identical_run_denoises_nothing_and_says_so(
     planned: Planned, family: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = run_plan(planned(), tmp_path / "one", [])
+    first = run_as_data(planned(), tmp_path / "one", [])
     calls = family()
-    second = run_plan(planned(), tmp_path / "two", [])
+    second = run_as_data(planned(), tmp_path / "two", [])
     assert calls == []
     assert [record["samples"][0]["source"] for record in (first, second)] == ["computed", "store"]
     assert second["samples"][0]["pixels_sha256"] == first["samples"][0]["pixels_sha256"]
     assert second["timing"]["raw"] == first["timing"]["raw"]
-    show(second)
+    show(record_from_data(second), tmp_path / "two")
     assert "Nothing was denoised" in capsys.readouterr().out
 
 
 def test_rerun_denoises_again(planned: Planned, family: Any, tmp_path: Path) -> None:
-    run_plan(planned(), tmp_path / "one", [])
+    run_as_data(planned(), tmp_path / "one", [])
     calls = family()
-    record = run_plan(planned("rerun=true"), tmp_path / "two", [])
+    record = run_as_data(planned("rerun=true"), tmp_path / "two", [])
     assert calls == ["load", "encode", "denoise", "decode"] and record["samples"][0]["source"] == "computed"
 
 
 def test_another_cache_takes_embeddings_and_reference_from_the_store(
     planned: Planned, family: Any, tmp_path: Path
 ) -> None:
-    run_plan(planned(*CACHED, "measure.warmup=0"), tmp_path / "one", [])
+    run_as_data(planned(*CACHED, "measure.warmup=0"), tmp_path / "one", [])
     calls = family()
     other = planned(*CACHED, "measure.warmup=0", "cache.residual_diff_threshold=0.7")
-    record = run_plan(other, tmp_path / "two", [])
+    record = run_as_data(other, tmp_path / "two", [])
     assert calls == ["load", "denoise", "decode"]
     assert {stage["source"] for stage in record["stages"] if stage["of"] == "reference"} == {"store"}
 
 
 def test_without_measuring_there_is_no_reference(planned: Planned, tmp_path: Path) -> None:
-    record = run_plan(planned("cache=fbcache"), tmp_path, [])
+    record = run_as_data(planned("cache=fbcache"), tmp_path, [])
     assert record["reference"] == {"kind": "none"} and record["quality"] is None
     assert record["samples"][0]["quality"] is None and record["timing"]["speedup"] is None
     assert not (tmp_path / "reference").exists() and not (tmp_path / "difference").exists()
@@ -153,7 +155,7 @@ def test_without_measuring_there_is_no_reference(planned: Planned, tmp_path: Pat
 
 def test_with_nothing_lossy_on_a_run_is_its_own_reference(planned: Planned, family: Any, tmp_path: Path) -> None:
     calls = family()
-    record = run_plan(planned("measure=default"), tmp_path, [])
+    record = run_as_data(planned("measure=default"), tmp_path, [])
     assert record["reference"] == {"kind": "self"} and record["engaged"] == {
         "cache": None,
         "adapters": None,
@@ -167,14 +169,14 @@ def test_warm_up_and_repeats_are_generated_and_the_repeats_alone_are_timed(
     planned: Planned, family: Any, tmp_path: Path
 ) -> None:
     calls = family()
-    record = run_plan(planned("measure.warmup=2", "measure.repeats=3"), tmp_path, [])
+    record = run_as_data(planned("measure.warmup=2", "measure.repeats=3"), tmp_path, [])
     assert calls.count("denoise") == 5 and len(record["timing"]["raw"]) == 3
     assert record["timing"]["first_call"] not in record["timing"]["raw"]
 
 
 def test_classifier_free_guidance_lists_both_branches_of_every_step(planned: Planned, tmp_path: Path) -> None:
     plan = planned("cache=fbcache", "guidance_scale=2", "model.guidance=true_cfg", "negative_prompt=dark")
-    record = run_plan(plan, tmp_path, [])
+    record = run_as_data(plan, tmp_path, [])
     steps = record["samples"][0]["steps"]
     assert [sorted(step["branches"]) for step in steps] == [["cond", "uncond"]] * 4
     assert record["engaged"]["cache"]["calls"] == 8
@@ -189,7 +191,7 @@ def test_a_cache_that_never_hit_is_a_warning_with_the_smallest_signal_where_it_m
     planned: Planned, tmp_path: Path, window: tuple[str, ...], inside: slice
 ) -> None:
     plan = planned("cache=fbcache", "steps=6", "cache.residual_diff_threshold=0.1", *window)
-    record = run_plan(plan, tmp_path, [])
+    record = run_as_data(plan, tmp_path, [])
     smallest = min(step["signal"] for step in record["samples"][0]["steps"][inside])
     assert smallest > plan.config.cache.criterion.threshold, "else it should have hit"
     assert record["warnings"][-1] == (
@@ -208,10 +210,10 @@ def test_what_the_rules_are_not_sure_of_is_a_warning(finished: Finished) -> None
 def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
     planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float, same_run: bool
 ) -> None:
-    first = run_plan(planned(*CACHED), tmp_path / "first", [])
+    first = run_as_data(planned(*CACHED), tmp_path / "first", [])
     assert first["timing"]["same_run"] is True
     monkeypatch.setattr("wavespeed_runner.stages.denoise.time", lambda: time() + later)
-    second = run_plan(planned(*CACHED, "cache.residual_diff_threshold=0.3"), tmp_path / "second", [])
+    second = run_as_data(planned(*CACHED, "cache.residual_diff_threshold=0.3"), tmp_path / "second", [])
     assert second["samples"][0]["reference_source"] == "store" and second["timing"]["same_run"] is same_run
 
 
@@ -239,16 +241,17 @@ def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
     record["engaged"]["cache"]["flop_share"] = flop_share
     record["config"]["memory"]["layerwise_casting"] = casting
     record["timing"] |= {"speedup": speedup, "same_run": True}
-    said = _too_fast(record)
-    assert record["timing"]["same_run"] is fair and bool(said) is not fair
-    assert fair or f"{speedup:.2f} cannot be where {flop_share:.0%}" in said[0]
+    typed = record_from_data(record)
+    warnings = _warn_if_too_fast(typed)
+    assert typed.timing is not None and typed.timing.same_run is fair and bool(warnings) is not fair
+    assert fair or f"{speedup:.2f} is not possible with {flop_share:.0%}" in warnings[0]
 
 
 def test_in_turn_denoises_both_again_and_nothing_else(planned: Planned, family: Any, tmp_path: Path) -> None:
-    memory = Memory()
-    run_plan(planned(*CACHED), tmp_path / "first", [], memory=memory)
+    cache = ProcessCache()
+    run_as_data(planned(*CACHED), tmp_path / "first", [], cache=cache)
     calls = family()
-    record = run_plan(planned(*CACHED, "measure.in_turn=true"), tmp_path / "second", [], memory=memory)
+    record = run_as_data(planned(*CACHED, "measure.in_turn=true"), tmp_path / "second", [], cache=cache)
     assert calls == ["denoise"] * 2
     assert [record["samples"][0][f"{of}source"] for of in ("", "reference_")] == ["computed", "computed"]
     assert record["timing"]["same_run"] is True

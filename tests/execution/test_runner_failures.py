@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import TINY
+from tests.conftest import TINY, run_as_data
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.models import pipeline_call as call
 from wavespeed_runner.models.weights import pretrained
 from wavespeed_runner.planning.plan import Plan
@@ -53,7 +52,7 @@ def command(tmp_path: Path) -> list[str]:
 
 def test_a_failed_stage_is_named_and_what_ran_before_is_listed(planned: Planned, family: Any, tmp_path: Path) -> None:
     family(decode=fail(ValueError, "no\n  colours"))
-    record = run_plan(planned(), tmp_path / "run", [])
+    record = run_as_data(planned(), tmp_path / "run", [])
     assert record["status"] == "failed"
     assert record["error"] == {"stage": "decode", "type": "ValueError", "message": "no colours"}
     assert [stage["name"] for stage in record["stages"]] == ["load", "encode", "denoise"]
@@ -139,7 +138,7 @@ def test_latents_that_are_not_finite_fail_the_run_and_are_not_stored(
 ) -> None:
     family(denoise=lambda *args: {"latents": call.denoise(*args)["latents"] * bad})
     plan = planned()
-    record = run_plan(plan, tmp_path / "run", [])
+    record = run_as_data(plan, tmp_path / "run", [])
     assert record["error"]["type"] == "RunError" and record["error"]["stage"] == "denoise"
     assert record["error"]["message"].startswith("the latents of 'a red circle' are not finite (NaN or infinity)")
     assert plan.keys[0]["denoise"] not in plan.store
@@ -155,7 +154,7 @@ def test_a_signal_that_is_no_number_does_not_keep_the_record_from_being_written(
         return pipe
 
     family(load=silent_first_block)
-    record = run_plan(planned("cache=fbcache"), tmp_path / "run", [])
+    record = run_as_data(planned("cache=fbcache"), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     assert [step["signal"] for step in record["samples"][0]["steps"]] == [None] * 4
     assert (
@@ -230,6 +229,6 @@ def test_no_model_outlives_its_run(planned: Planned, family: Any, tmp_path: Path
 
     family(load=watched, **({failing: fail(ValueError, "boom")} if failing else {}))
     log_to(tmp_path / "run")  # pytest's own log keeps records, and with them tracebacks
-    record = run_plan(planned(), tmp_path / "run", [])
+    record = run_as_data(planned(), tmp_path / "run", [])
     assert record["status"] == ("failed" if failing else "completed")
     assert len(alive) == 2 and [reference() for reference in alive] == [None, None]

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from tests.children import started
-from tests.conftest import CACHED, TINY
-from wavespeed_runner.execution.runner import run_plan
+from tests.conftest import CACHED, TINY, run_as_data
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.storage.store import Store
 
@@ -119,7 +118,7 @@ def test_a_file_that_the_system_cuts_short_fails_the_run_with_one_line(tmp_path:
 
 
 def test_a_run_that_is_all_in_the_store_needs_no_torch(planned: Any, composed: Any, tmp_path: Path) -> None:
-    assert run_plan(planned(*CACHED), tmp_path / "first", [])["status"] == "completed"
+    assert run_as_data(planned(*CACHED), tmp_path / "first", [])["status"] == "completed"
     code = (
         "import sys\nfrom wavespeed_runner.cli.main import main\nstatus = main(sys.argv[1:])\n"
         "print(status, sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))\n"

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
+from tests.conftest import run_as_data
 from wavespeed_runner.execution import trace_files
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.execution.trace_files import SHADE, figure, rows
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.planning.plan import Plan
+from wavespeed_runner.records.file import record_from_data
 
 Finished = tuple[Path, dict[str, Any]]
 
@@ -46,6 +48,11 @@ def shaded(axes: Any) -> tuple[float, float] | None:
     return None
 
 
+def draw(record: dict[str, Any]) -> Figure:
+    typed = record_from_data(record)
+    return figure(typed, rows(typed))
+
+
 def test_the_table_is_the_record(finished: Finished) -> None:
     folder, record = finished
     found = table(folder)
@@ -74,7 +81,7 @@ def test_the_table_is_the_record(finished: Finished) -> None:
 @pytest.mark.filterwarnings("error:constrained_layout")
 def test_guidance_branches_have_a_line_each(planned: Callable[..., Plan], tmp_path: Path) -> None:
     overrides = ("cache=fbcache", "guidance_scale=2", "model.guidance=true_cfg", "num_images_per_prompt=2")
-    record = run_plan(planned(*overrides, "cache.residual_diff_threshold=9"), tmp_path, [])
+    record = run_as_data(planned(*overrides, "cache.residual_diff_threshold=9"), tmp_path, [])
     found = table(tmp_path)
     assert [(row["prompt_index"], row["seed"]) for row in found[::8]] == [("0", "0"), ("0", "1")]
     for row in found:
@@ -82,7 +89,7 @@ def test_guidance_branches_have_a_line_each(planned: Callable[..., Plan], tmp_pa
         decided = sample["steps"][int(row["step"]) - 1]["branches"][row["branch"]]
         assert row["computed"] == str(int(decided["computed"]))
         assert row["signal"] == ("" if decided["signal"] is None else repr(decided["signal"]))
-    made = figure(record, rows(record))
+    made = draw(record)
     assert len(panels(made)) == 2
     assert len(squares(panels(made)[0])) == 3, "two colours for what was computed, white for what was reused"
     assert "threshold 9, above" in [text.get_text() for text in made.legends[0].get_texts()]
@@ -92,7 +99,7 @@ def test_the_plot_opens_and_has_a_panel_for_each_image(finished: Finished) -> No
     folder, record = finished
     pixels, _ = read_png(folder / "trace.png")
     assert pixels.shape[1] == 880 and pixels.std() > 10
-    made = figure(record, rows(record))
+    made = draw(record)
     assert [axes.get_title(loc="left").replace("\xa0", " ") for axes in panels(made)] == [
         "a red circle (seed 0)",
         "a blue square (seed 0)",
@@ -113,7 +120,7 @@ def test_the_window_is_shaded(finished: Finished) -> None:
     record = deepcopy(finished[1])
     record["config"]["cache"].update(start=0.3, end=0.8)
     # steps 2, 3 and 4 of 6, counted from 0
-    assert [shaded(axes) for axes in panels(figure(record, rows(record)))] == [(2.5, 5.5)] * 2
+    assert [shaded(axes) for axes in panels(draw(record))] == [(2.5, 5.5)] * 2
 
 
 def test_an_accumulated_level_is_drawn_where_it_was_asked_for(finished: Finished) -> None:
@@ -121,7 +128,7 @@ def test_an_accumulated_level_is_drawn_where_it_was_asked_for(finished: Finished
     for sample in record["samples"]:
         for step in sample["steps"]:
             step["level"] = step["index"] / 10 if step["index"] in (3, 4) else None
-    axes = panels(figure(record, rows(record)))[0]
+    axes = panels(draw(record))[0]
     curve = next(line for line in axes.lines if line.get_color() != "white" and len(line.get_xdata()) == 2)
     assert list(curve.get_xdata()) == [3, 4] and list(curve.get_ydata()) == [0.3, 0.4]
 
@@ -132,18 +139,16 @@ def test_a_schedule_has_decisions_alone(finished: Finished) -> None:
     for sample in record["samples"]:
         for step in sample["steps"]:
             step["signal"] = step["level"] = None
-    found = rows(record)
-    assert all(row.threshold is None for row in found)
-    for axes in panels(figure(record, found)):
+    assert all(row.threshold is None for row in rows(record_from_data(record)))
+    for axes in panels(draw(record)):
         assert {line.get_marker() for line in axes.lines} == {"s"} and not len(axes.get_yticks())
 
 
 def test_many_images_are_drawn_in_part_and_listed_in_full(finished: Finished) -> None:
     record = deepcopy(finished[1])
     record["samples"] = [{**record["samples"][0], "file": f"images/{i:02d}.png"} for i in range(14)]
-    found = rows(record)
-    assert len({row.file for row in found}) == 14
-    made = figure(record, found)
+    assert len({row.file for row in rows(record_from_data(record))}) == 14
+    made = draw(record)
     assert len(panels(made)) == 12
     assert "2 more in trace.csv" in [text.get_text() for text in made.legends[0].get_texts()]
 
@@ -152,15 +157,15 @@ def test_many_images_are_drawn_in_part_and_listed_in_full(finished: Finished) ->
 def test_prompts_are_not_taken_for_formulas_nor_for_letters_that_the_font_lacks(finished: Finished) -> None:
     record = deepcopy(finished[1])
     record["samples"][0]["prompt"] = "$x^2$ \N{CJK UNIFIED IDEOGRAPH-732B}\x07 " + "word " * 60
-    made = figure(record, rows(record))
+    made = draw(record)
     made.savefig("/dev/null", format="png")
     title = panels(made)[0].get_title(loc="left")
     assert title.startswith("$x^2$ ?? word") and title.endswith("…") and len(title.splitlines()) == 2
 
 
 def test_a_run_without_a_strategy_leaves_neither(planned: Callable[..., Plan], tmp_path: Path) -> None:
-    record = run_plan(planned(), tmp_path, [])
+    record = run_as_data(planned(), tmp_path, [])
     assert record["status"] == "completed"
     assert not list(tmp_path.glob("trace.*"))
-    trace_files.write(tmp_path, record)
+    trace_files.write_trace(tmp_path, record_from_data(record))
     assert not list(tmp_path.glob("trace.*"))

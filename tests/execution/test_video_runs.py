@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import run_as_data
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.execution.executor import Execution
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.execution.executor import Executor
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.media.videos import draw_frame_sheet, hash_frames, read_metadata
 from wavespeed_runner.metrics.quality import compare_videos
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.report.console import show
 
 VIDEO = ("model=wan21", "num_frames=5", "steps=6", "model.dtype=float32")
@@ -31,12 +31,12 @@ def finished_video(composed: Callable[..., dict[str, Any]], tmp_path_factory: py
     """Folder and record of a run with a cache, and its values by stage, the reference's as `reference`."""
     home = tmp_path_factory.mktemp("video")
     plan = build_plan({**composed(*VIDEO, *CACHED), "outputs": str(home)})
-    record = run_plan(plan, home / "run", [])
+    record = run_as_data(plan, home / "run", [])
     assert record["status"] == "completed", record["error"]
-    execution = Execution(plan.store, rerun=False, on_stage=lambda stage: pytest.fail(f"{stage} was not in the store"))
-    (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
+    executor = Executor(plan.store, rerun=False, on_stage=lambda stage: pytest.fail(f"{stage} was not in the store"))
+    (values,) = executor.run(plan.graph, plan.samples, plan.keys, [])
     assert plan.reference is not None
-    (reference,) = execution.run(plan.reference, plan.samples, plan.reference_keys, [])
+    (reference,) = executor.run(plan.reference, plan.samples, plan.reference_keys, [])
     return home / "run", record, {**values, "reference": reference[plan.reference.output]}
 
 

@@ -24,7 +24,7 @@ from tests.models.their_calls import CALLS, NEGATIVE
 from wavespeed_runner.artifacts import Images, Regions
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.execution.executor import Execution
+from wavespeed_runner.execution.executor import Executor
 from wavespeed_runner.models.family import Family
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import find_implementation
@@ -92,12 +92,12 @@ def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
         data["strength"] = STRENGTH
     call = CALLS[data["model"]["name"]](resolve_config(models[name]).model, "text_to_image")
     plan = build_plan({**data, "negative_prompt": NEGATIVE if "negative_prompt" in call else ""})
-    execution = Execution(Store(folder / "store"), rerun=False, on_stage=lambda stage: None)
+    executor = Executor(Store(folder / "store"), rerun=False, on_stage=lambda stage: None)
     if plan.keys[0]["load"] not in LOADED:
         LOADED.clear()
-    execution.resources.update(LOADED)
-    (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
-    LOADED.update(execution.resources)
+    executor.resources.update(LOADED)
+    (values,) = executor.run(plan.graph, plan.samples, plan.keys, [])
+    LOADED.update(executor.resources)
     result = values[plan.graph.output].tensors
     return result["frames" if "frames" in result else "images"], plan.config, LOADED[plan.keys[0]["load"]].pipe
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from tests.command_line import CommandLine
+from tests.conftest import run_as_data
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.execution import executor as execution
-from wavespeed_runner.execution.executor import Memory
-from wavespeed_runner.execution.runner import run_plan
+from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.metrics.quality import compare_images
 from wavespeed_runner.models.weights.pretrained import load as load_pipeline
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.report.console import show
 
 Planned = Callable[..., Plan]
@@ -36,7 +36,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def ran(plan: Plan, folder: Path) -> dict[str, Any]:
-    record = run_plan(plan, folder, [])
+    record = run_as_data(plan, folder, [])
     assert record["status"] == "completed", record["error"]
     return json.loads((folder / "record.json").read_text())  # type: ignore[no-any-return]
 
@@ -97,7 +97,7 @@ def test_every_pass_of_a_graph_follows(planned: Planned) -> None:
 def test_the_console_says_what_is_compared(
     planned: Planned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = run_plan(planned(*FEWER, "measure.noise_floor=full"), tmp_path / "run", [])
+    record = run_as_data(planned(*FEWER, "measure.noise_floor=full"), tmp_path / "run", [])
     show(record)
     out = capsys.readouterr().out
     assert "2 steps against 5" in out and "no cache, 2 steps" in out
@@ -139,13 +139,13 @@ def test_jobs_of_a_sweep_that_is_run_again_share_it_and_the_model(
     planned: Planned, tmp_path: Path, family: Any
 ) -> None:
     """Later jobs find the floor that the first has made: the model is not let go of to make room for the other."""
-    calls, memory = family(), Memory()
+    calls, cache = family(), ProcessCache()
     for number, threshold in enumerate((0.65, 0.3, 0.2)):
         plan = planned("cache=fbcache", f"cache.residual_diff_threshold={threshold}", *FULL, "rerun=true")
-        record = run_plan(plan, tmp_path / str(number), [], memory=memory)
+        record = run_as_data(plan, tmp_path / str(number), [], cache=cache)
         assert record["status"] == "completed" and record["noise_floor"]["repeat"]["ssim"] == 1.0
     assert calls.count("load") == 3, "the model, the other precision, and the model for all of the rest"
-    memory.clear()
+    cache.clear()
 
 
 def test_a_machine_that_does_not_repeat_itself_is_noticed(

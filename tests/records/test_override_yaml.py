@@ -71,7 +71,7 @@ def again(text: str, folder: Path) -> dict[str, Any]:
     ],
 )
 def test_it_is_the_same_configuration(overrides: list[str], tmp_path: Path) -> None:
-    text = experiment_yaml({"overrides": overrides})
+    text = experiment_yaml(overrides)
     assert again(text, tmp_path) == composed(overrides)
     assert text.startswith("# @package _global_\n") and "outputs" not in text and "known_answer" not in text
 
@@ -81,14 +81,14 @@ def test_it_is_the_same_configuration(overrides: list[str], tmp_path: Path) -> N
 @example(prompt="\xa0")
 def test_any_prompt_is_kept(tmp_path: Path, prompt: str) -> None:
     overrides = [f"prompt='{prompt}'", "cache=fbcache"]
-    assert again(experiment_yaml({"overrides": overrides}), tmp_path)["prompt"] == prompt
+    assert again(experiment_yaml(overrides), tmp_path)["prompt"] == prompt
 
 
 def test_an_experiment_of_the_users_is_written_out(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "own.yaml").write_text(OWN)
     overrides = ["experiment=own", "cache.end=0.9"]
-    text = experiment_yaml({"overrides": overrides}, tmp_path)
+    text = experiment_yaml(overrides, tmp_path)
     assert again(text, tmp_path / "other") == composed(overrides, tmp_path)
     assert "sweeper" not in text and "own" not in yaml.safe_load(text)["defaults"]
 
@@ -97,7 +97,7 @@ def test_an_experiment_made_of_others_stands_in_as_a_base(tmp_path: Path) -> Non
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "base.yaml").write_text(BASE)
     overrides = ["experiment=base", "cache=fbcache", "cache.end=0.7"]
-    text = experiment_yaml({"overrides": overrides}, tmp_path)
+    text = experiment_yaml(overrides, tmp_path)
     assert yaml.safe_load(text)["defaults"] == ["base", {"override /cache": "fbcache"}]
     assert again(text, tmp_path) == composed(overrides, tmp_path)
 
@@ -119,18 +119,18 @@ def test_an_override_reads_no_file_from_elsewhere(tmp_path: Path, name: str) -> 
         (place / "secret.yaml").write_text(SECRET)
     (config_dir / "experiment" / "linked.yaml").symlink_to(tmp_path / "secret.yaml")
     name = name.format(home=tmp_path)
-    text = experiment_yaml({"overrides": [f"experiment={name}"]}, config_dir)
+    text = experiment_yaml([f"experiment={name}"], config_dir)
     assert "a secret" not in text and len(yaml.safe_load(text)["defaults"]) == 1, "it stands in as a base"
     (config_dir / "experiment" / "own.yaml").write_text(SECRET)
-    assert "a secret" in experiment_yaml({"overrides": ["experiment=own"]}, config_dir)
+    assert "a secret" in experiment_yaml(["experiment=own"], config_dir)
 
 
 def test_a_file_that_is_no_experiment_is_not_written_out(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "keys.yaml").write_text("steps: 4\npassword: hunter2\n")
-    text = experiment_yaml({"overrides": ["experiment=keys"]}, tmp_path)
+    text = experiment_yaml(["experiment=keys"], tmp_path)
     assert "hunter2" not in text and yaml.safe_load(text) == {"defaults": ["keys"]}
 
 
 def test_a_replay_says_how_it_is_replayed() -> None:
-    assert "wavespeed_runner.sharing.replay record.json" in experiment_yaml({"overrides": ["replay=/x/record.json"]})
+    assert "wavespeed_runner replay record.json" in experiment_yaml(["replay=/x/record.json"])

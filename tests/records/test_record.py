@@ -1,126 +1,191 @@
-"""The record: every key of DESIGN, section 5, in a run that finished and in one that has not begun."""
+"""The record: its contract in the file, in a run that finished and in one that has not begun, and records of before."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from tests.records.makers import sample_record
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.records.record import cache_summary, new_record, read_record, timing_summary
+from wavespeed_runner.records.file import (
+    parse_record,
+    read_record,
+    record_data,
+    record_from_data,
+    write_record,
+)
+from wavespeed_runner.records.json_schema import SCHEMA_FILE, schema_text
+from wavespeed_runner.records.new import cache_summary, new_record, timing_summary
+from wavespeed_runner.records.record import CacheSummary, Step
+from wavespeed_runner.records.summary import summarize_record
 
 Finished = tuple[Path, dict[str, Any]]
-
-
-def check(value: Any, schema: Any, where: str = "record") -> None:
-    """A schema is a type, a tuple of allowed ones or values, [schema of every item], or {key: schema}."""
-    if isinstance(schema, dict):
-        assert isinstance(value, dict) and schema.keys() <= value.keys(), f"{where}: {value!r}"
-        for key, inner in schema.items():
-            check(value[key], inner, f"{where}.{key}")
-    elif isinstance(schema, list):
-        assert isinstance(value, list), f"{where}: {value!r}"
-        for i, item in enumerate(value):
-            check(item, schema[0], f"{where}.{i}")
-    elif isinstance(schema, tuple):
-        assert any(type(value) is s if isinstance(s, type) else value == s for s in schema), f"{where}: {value!r}"
-    else:
-        assert type(value) is schema, f"{where}: {value!r}"
-
-
-NUMBER = (int, float)
-METRIC = {"mean": NUMBER, "ci95": [NUMBER], "worst": NUMBER}
-SCHEMA = {
-    "schema_version": (1,),
-    "status": ("completed", "failed", "interrupted"),
-    "error": (None,),
-    "fingerprint": str,
-    "config": {"model": dict, "sampler": dict, "cache": dict, "prompts": dict, "graph": dict, "measure": dict},
-    "overrides": [str],
-    "environment": {"versions": dict, "device": str, "driver": (None, str), "commit": (None, str)},
-    "plan": {
-        "stages": [str],
-        "prompts": [str],
-        "verdicts": [{"rule": str, "verdict": ("good", "unverified"), "message": str, "fix": str, "source": str}],
-        "changes": list,
-    },
-    "reference": {"kind": ("run", "self", "none")},
-    "engaged": {"cache": {"strategy": str, "attached_to": str, "blocks": int, "calls": int, "hits": int}},
-    "stages": [
-        {"name": str, "seconds": float, "source": ("computed", "store"), "peak_memory_bytes": (int, type(None))}
-    ],
-    "samples": [
-        {
-            "prompt": str,
-            "seed": int,
-            "file": str,
-            "sha256": str,
-            "seconds": float,
-            "steps": [{"index": int, "computed": bool, "signal": (float, type(None)), "seconds": float}],
-            "quality": {"mae": float, "mae_similarity": float, "ssim": float, "psnr": (float, type(None))},
-        }
-    ],
-    "cache": {"hits": int, "computed": int, "computed_steps": list, "hit_rate": float},
-    "timing": {"first_call": float, "raw": [float], "median": float, "p90": float, "mad": NUMBER}
-    | {"reference_median": float, "speedup": float},
-    "quality": {"mae": METRIC, "mae_similarity": METRIC, "ssim": METRIC, "psnr": METRIC},
-    "noise_floor": {"latents_max_abs": float},
-    "warnings": [str],
+VERSION_1 = Path(__file__).with_name("record_version_1.json")
+"""Written by the release before schema version 2; trimmed to four steps of each image."""
+KEYS = {
+    "": "schema_version status error fingerprint config overrides environment plan reference engaged stages samples "
+    "cache timing quality noise_floor warnings identity",
+    "environment": "versions code device device_name driver platform threads variables plugins commit",
+    "plan": "stages prompts verdicts changes",
+    "plan.verdicts": "rule verdict message fix source",
+    "reference": "kind",
+    "engaged": "cache adapters memory",
+    "engaged.cache": "strategy attached_to blocks calls hits block_share block_flops flop_share denoiser_flops "
+    "denoiser_flop_share",
+    "stages": "name sample seconds source peak_memory_bytes of",
+    "samples": "prompt seed seconds raw_seconds first_call steps engaged quality timed_together reference_seconds "
+    "reference_raw_seconds reference_steps reference_spread source reference_source file pixels_sha256 sha256",
+    "samples.steps": "index computed signal level seconds stage",
+    "samples.quality": "mae mae_similarity ssim psnr",
+    "cache": "hits computed computed_steps hit_rate predicted",
+    "timing": "first_call raw median p90 mad reference_raw reference_median speedup same_run",
+    "quality": "mae mae_similarity ssim psnr",
+    "quality.ssim": "mean ci95 worst",
+    "noise_floor": "latents_max_abs repeat numerics",
 }
-"""DESIGN, section 5."""
+"""Where in the file -> the keys there. People's scripts rely on these names."""
 
 
-def test_the_record_has_every_key_of_the_design(finished: Finished) -> None:
+def nodes_at(data: Any, where: str) -> list[dict[str, Any]]:
+    """What lies at a dotted path, of lists every item."""
+    nodes = [data]
+    for key in filter(None, where.split(".")):
+        below = [node[key] for node in nodes]
+        nodes = [item for value in below for item in (value if isinstance(value, list) else [value])]
+    return nodes
+
+
+@pytest.mark.parametrize("where", KEYS)
+def test_the_file_has_the_keys_of_the_contract(finished: Finished, where: str) -> None:
+    on_disk = json.loads((finished[0] / "record.json").read_text())
+    nodes = nodes_at(on_disk, where)
+    assert nodes and all(node.keys() == set(KEYS[where].split()) for node in nodes)
+
+
+def test_what_was_written_is_what_is_read(finished: Finished) -> None:
     folder, record = finished
     on_disk = json.loads((folder / "record.json").read_text())
-    check(on_disk, SCHEMA)
-    assert (
-        {key: value for key, value in record.items() if key != "output_dir"}
-        == on_disk
-        == read_record(folder / "record.json")
-    )
+    assert record == on_disk == record_data(read_record(folder / "record.json"))
 
 
 def test_every_key_is_there_before_the_run_begins(planned: Callable[..., Plan]) -> None:
-    record = json.loads(json.dumps(new_record(planned(), ["steps=4"])))
-    assert SCHEMA.keys() <= record.keys()
+    record = record_data(new_record(planned(), ["steps=4"]))
+    assert record.keys() == set(KEYS[""].split())
     assert record["status"] == "interrupted", "what a kill leaves"
     assert record["overrides"] == ["steps=4"] and record["plan"]["prompts"] == ["a red circle"]
 
 
-def steps(*computed: int) -> list[dict[str, Any]]:
-    return [{"index": index, "computed": index in computed} for index in range(1, 5)]
+def test_a_record_of_version_1_is_read() -> None:
+    old, record = json.loads(VERSION_1.read_text()), read_record(VERSION_1)
+    assert old["schema_version"] == 1 and record.schema_version == 2
+    assert record.cache is not None and record.cache.predicted is not None
+    assert record.cache.predicted.computed_steps == old["cache"]["foretold"]["computed_steps"]
+    assert record.timing is not None and record.timing.raw == old["timing"]["raw"]
+    assert summarize_record(record).quality["ssim"].worst == old["quality"]["ssim"]["worst"]
+    expected = {**old, "schema_version": 2, "cache": {**old["cache"], "predicted": old["cache"]["foretold"]}}
+    del expected["cache"]["foretold"]
+    assert record_data(record) == expected, "and nothing else is lost or changed"
+
+
+def test_unknown_keys_are_ignored(finished: Finished) -> None:
+    record = {**finished[1], "of_a_later_release": 1}
+    record["timing"] = {**record["timing"], "p99": 1.0}
+    assert record_data(record_from_data(record)) == finished[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "3", "{}", '{"schema_version": 1}', '{"schema_version": 2, "config": {}}', "[" * 100_000, "\0\0"],
+)
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"record\.json: not a readable record: ") as refused:
+        read_record(tmp_path / "record.json")
+    assert "\n" not in str(refused.value)
+
+
+def test_the_versions_that_are_read_are_named() -> None:
+    with pytest.raises(ValueError, match="schema_version 3; this release reads versions 1 to 2"):
+        parse_record(b'{"schema_version": 3}')
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("samples", 0, "prompt"), 3, r"Expected `str`, got `int` - at `\$.samples\[0\].prompt`"),
+        (("samples", 1, "raw_seconds", 0), 1e13, r"at `\$.samples\[1\].raw_seconds\[0\]`"),
+        (("timing", "speedup"), True, r"got `bool` - at `\$.timing.speedup`"),
+        (("status",), "done", r"Invalid enum value 'done' - at `\$.status`"),
+        (("quality", "ssim", "ci95"), [1.0], r"at `\$.quality.ssim.ci95`"),
+        (("environment",), None, r"at `\$.environment`"),
+    ],
+)
+def test_a_wrong_field_is_named(finished: Finished, path: tuple[Any, ...], value: Any, message: str) -> None:
+    record = deepcopy(finished[1])
+    node = record
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(msgspec.ValidationError, match=message):
+        record_from_data(record)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_refused(finished: Finished, number: str) -> None:
+    text = json.dumps(finished[1]).replace('"speedup": ', f'"speedup": {number}, "was": ')
+    with pytest.raises(msgspec.DecodeError):
+        parse_record(text.encode())
+
+
+def test_numbers_that_are_not_finite_are_not_written(finished: Finished, tmp_path: Path) -> None:
+    record = record_from_data(finished[1])
+    record.samples[0].steps[1].signal = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        write_record(tmp_path, record)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    command = 'python -c "from wavespeed_runner.records.json_schema import write_schema; write_schema()"'
+    assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), f"write it again: {command}"
+    record = json.loads(schema_text())["$defs"]["Record"]
+    assert record["properties"].keys() == set(KEYS[""].split())
+    assert "interrupted" in record["properties"]["status"]["enum"]
+
+
+def steps(*computed: int) -> list[Step]:
+    return [
+        Step(index=index, computed=index in computed, signal=None, level=None, seconds=0.1, stage="denoise")
+        for index in range(1, 5)
+    ]
 
 
 def test_computed_steps_are_given_once_where_images_agree_and_per_image_where_they_differ() -> None:
-    same = cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1, 4)}])
-    assert same == {"hits": 4, "computed": 4, "computed_steps": [1, 4], "hit_rate": 0.5, "foretold": None}
-    assert cache_summary([{"steps": steps(1, 4)}, {"steps": steps(1)}])["computed_steps"] == [[1, 4], [1]]
+    same = cache_summary([sample_record(steps=steps(1, 4)), sample_record(steps=steps(1, 4))])
+    assert same == CacheSummary(hits=4, computed=4, computed_steps=[1, 4], hit_rate=0.5, predicted=None)
+    differing = cache_summary([sample_record(steps=steps(1, 4)), sample_record(steps=steps(1))])
+    assert differing.computed_steps == [[1, 4], [1]]
 
 
 def test_a_graph_that_denoises_nothing_has_no_hit_rate_to_divide_by() -> None:
-    none = {"hits": 0, "computed": 0, "computed_steps": [], "hit_rate": 0.0, "foretold": None}
-    assert cache_summary([{"steps": []}]) == none
+    none = CacheSummary(hits=0, computed=0, computed_steps=[], hit_rate=0.0, predicted=None)
+    assert cache_summary([sample_record(steps=[])]) == none
 
 
 def test_without_a_reference_there_is_no_speedup() -> None:
-    first = {"raw_seconds": [1.0, 3.0], "first_call": 4.0}
-    timing = timing_summary([first, {"raw_seconds": [2.0], "first_call": None}])
-    assert timing["median"] == 2.0 and timing["first_call"] == 4.0
-    assert timing["speedup"] is timing["reference_median"] is timing["reference_raw"] is None
+    first = sample_record(raw_seconds=[1.0, 3.0], first_call=4.0)
+    timing = timing_summary([first, sample_record(raw_seconds=[2.0], first_call=None)])
+    assert timing.median == 2.0 and timing.first_call == 4.0
+    assert timing.speedup is timing.reference_median is timing.reference_raw is None
 
 
 def test_the_speedup_is_the_ratio_of_the_medians() -> None:
-    sample = {"raw_seconds": [1.0, 2.0, 9.0], "reference_raw_seconds": [3.0, 4.0, 5.0], "first_call": None}
-    assert timing_summary([sample])["speedup"] == 2.0
-
-
-@pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"schema_version": 1}', '{"schema_version": 2, "config": {}}'])
-def test_what_is_no_record_of_this_version_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "record.json").write_text(text)
-    with pytest.raises(ConfigError, match="record"):
-        read_record(tmp_path / "record.json")
+    sample = sample_record(raw_seconds=[1.0, 2.0, 9.0], reference_raw_seconds=[3.0, 4.0, 5.0])
+    assert timing_summary([sample]).speedup == 2.0

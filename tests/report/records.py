@@ -8,11 +8,20 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
+from tests.records import makers
+
 FLOOR = {
     "latents_max_abs": 0.0,
     "repeat": {"mae": 0.0, "mae_similarity": 1.0, "ssim": 1.0, "psnr": None},
     "numerics": {"mae": 0.5, "mae_similarity": 1 - 0.5 / 255, "ssim": 0.997, "psnr": 48.0},
 }
+
+
+def evidence(**figures: Any) -> dict[str, Any]:
+    """`engaged.cache` of a record."""
+    return to_builtins(makers.evidence(**figures))
 
 
 def varied(
@@ -32,7 +41,7 @@ def varied(
     made["config"]["steps"] = steps
     made["config"]["measure"]["reference_steps"] = 28
     made["config"]["cache"] = {"name": "none"} if rival else made["config"]["cache"]
-    made["engaged"]["cache"] = None if share is None else {"flop_share": share}
+    made["engaged"]["cache"] = None if share is None else evidence(flop_share=share)
     made["noise_floor"] = FLOOR if floor else None
     for number, sample in enumerate(made["samples"]):
         sample["raw_seconds"] = [seconds]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wavespeed_runner.records.record import write_record
+from wavespeed_runner.records.file import record_from_data, write_record
+from wavespeed_runner.records.record import BranchDecision
 from wavespeed_runner.report.rows import Sweep
 
 THRESHOLDS = ("0.05", "0.65", "2.5")
@@ -35,7 +36,7 @@ def job(home: Path, name: str, record: dict[str, Any], overrides: list[str], sou
     """A job's folder: a real run's images and record, the latter changed."""
     for part in ("images", "reference", "difference"):
         shutil.copytree(source / part, home / name / part)
-    write_record(home / name, record | {"overrides": ["cache=fbcache", *overrides]})
+    write_record(home / name, record_from_data(record | {"overrides": ["cache=fbcache", *overrides]}))
 
 
 def changed(record: dict[str, Any], order: int, threshold: str, sampler: str) -> dict[str, Any]:
@@ -58,10 +59,11 @@ def hostile(sweep: Sweep) -> Sweep:
     rows = []
     for row in sweep.rows:
         record = deepcopy(row.record)
-        for sample in record["samples"] if record else []:
-            sample["prompt"] = HOSTILE
-            for step in sample["steps"]:
-                step["branches"] = {HOSTILE: {key: step[key] for key in ("computed", "signal", "level")}}
+        for sample in record.samples if record else []:
+            sample.prompt = HOSTILE
+            for step in sample.steps:
+                decision = BranchDecision(computed=step.computed, signal=step.signal, level=step.level)
+                step.branches = {HOSTILE: decision}
         quality = {name: replace(one, worst_prompt=HOSTILE) for name, one in row.quality.items()}
         text = {"label": HOSTILE, "reason": HOSTILE, "config_yaml": HOSTILE, "axes": {"a": HOSTILE, "b": row.job}}
         rows.append(replace(row, record=record, quality=quality, **text))

@@ -87,7 +87,8 @@ def test_every_setting_has_to_beat_fewer_steps(tmp_path: Path, record: dict[str,
     for name, made in (("worse", worse), ("better", better)):
         write_job(tmp_path / "other" / name, made)
     for steps in (7, 14, 21):
-        write_job(tmp_path / "other" / f"r{steps}", deepcopy(rows[f"{steps} steps"].record or {}))
+        rival = tmp_path / rows[f"{steps} steps"].job / "record.json"
+        write_job(tmp_path / "other" / f"r{steps}", json.loads(rival.read_text()))
     again = by_label(tmp_path / "other")
     assert again["0.6"].beaten_by_fewer_steps is True and again["0.7"].beaten_by_fewer_steps is False
 
@@ -379,19 +380,19 @@ def test_whatever_a_record_lacks_there_is_a_report(tmp_path: Path, finished: Fin
     "change",
     [
         {"environment": {"versions": "text", "device_name": 3}},
-        {"environment": {"versions": {}, "differs": 3}},
         {"timing": {"reference_median": "text"}},
         {"timing": [3]},
     ],
 )
-def test_a_record_that_is_not_whole_may_hold_anything(
+def test_a_damaged_record_of_a_failed_run_is_a_row_that_says_so(
     tmp_path: Path, finished: Finished, change: dict[str, Any]
 ) -> None:
-    """Of a run without an end only little is checked."""
+    """Also a run that failed has a record that is checked whole."""
     write_job(tmp_path / "a", {**finished[1], "status": "failed", **change})
     write_job(tmp_path / "b", finished[1])
     sweep = collect(tmp_path)
-    assert [row.status for row in sweep.rows] == ["failed", "completed"]
+    assert [row.status for row in sweep.rows] == ["lost", "completed"]
+    assert "record.json: not a readable record: Expected" in sweep.rows[0].reason
     assert report_md(sweep) and results_csv(sweep) and page(sweep) and figure(sweep)
 
 

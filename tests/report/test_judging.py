@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.records import varied, write_job
+from tests.report.records import evidence, varied, write_job
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import SETTING, figure
@@ -27,7 +27,7 @@ from wavespeed_runner.report.rows import Row
 
 Finished = tuple[Path, dict[str, Any]]
 Write = Callable[..., None]
-MODULES = {"strategy": "pab", "modules": 4, "calls": 100, "hits": 40, "module_share": 0.6}
+MODULES = evidence(strategy="pab", modules=4, calls=100, hits=40, module_share=0.6)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from wavespeed_runner.media.images import write_png
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.page import images as images
 from wavespeed_runner.report.page import page
-from wavespeed_runner.report.page.data import texts
+from wavespeed_runner.report.page.texts import texts
 from wavespeed_runner.report.rows import Sweep
 
 
@@ -111,11 +111,11 @@ def test_every_job_has_its_figures_trace_and_config(sweep: Sweep) -> None:
         assert row.record and row.seconds
         assert shown["seconds"] == [row.seconds.value, row.seconds.low, row.seconds.high]
         assert shown["quality"]["ssim"][0] == row.quality["ssim"].mean.value
-        for sample, original in zip(shown["samples"], row.record["samples"], strict=True):
+        for sample, original in zip(shown["samples"], row.record.samples, strict=True):
             (line,) = sample["trace"]
-            assert line["computed"] == "".join(str(int(step["computed"])) for step in original["steps"])
-            assert line["signal"][1:] == pytest.approx([step["signal"] for step in original["steps"][1:]], rel=1e-3)
-            assert line["threshold"] == row.record["config"]["cache"]["criterion"]["threshold"]
+            assert line["computed"] == "".join(str(int(step.computed)) for step in original.steps)
+            assert line["signal"][1:] == pytest.approx([step.signal for step in original.steps[1:]], rel=1e-3)
+            assert line["threshold"] == row.record.config["cache"]["criterion"]["threshold"]
     front = [job["job"] for job in found["jobs"] if "ssim" in job["fronts"]["seconds"]]
     assert front == [row.job for row in sweep.rows if row.front]
 
@@ -150,7 +150,7 @@ def test_the_table_stands_without_scripts(sweep: Sweep) -> None:
 def test_small_images_are_kept_to_the_bit_and_each_once(sweep: Sweep, folder: Path) -> None:
     text = page(sweep)
     album, shown = data_of(text, "album"), data_of(text)["jobs"][0]["samples"][0]
-    names = [sweep.rows[0].record["samples"][0]["file"]]  # type: ignore[index]
+    names = [sweep.rows[0].record.samples[0].file]  # type: ignore[union-attr]
     names += [f"{part}/{Path(names[0]).name}" for part in ("reference", "difference")]
     for place, name in zip(shown["images"], names, strict=True):
         assert np.array_equal(np.asarray(decoded(album[place])), np.asarray(Image.open(folder / "0" / name)))
@@ -180,8 +180,8 @@ def test_each_job_has_its_own_reference(sweep: Sweep) -> None:
 
 def test_large_images_are_scaled_down_and_the_page_says_so(sweep: Sweep, tmp_path: Path) -> None:
     for part in ("images", "reference", "difference"):
-        for sample in sweep.rows[0].record["samples"]:  # type: ignore[index]
-            write_png(tmp_path / part / Path(sample["file"]).name, np.zeros((700, 1400, 3), np.uint8), metadata={})
+        for sample in sweep.rows[0].record.samples:  # type: ignore[union-attr]
+            write_png(tmp_path / part / Path(sample.file).name, np.zeros((700, 1400, 3), np.uint8), metadata={})
     text = page(replace(sweep, rows=[replace(sweep.rows[0], folder=tmp_path)]))
     assert {decoded(uri).size for uri in data_of(text, "album")} == {(512, 256)}
     assert "Larger images are shown at up to 512 pixels" in text
@@ -190,7 +190,7 @@ def test_large_images_are_scaled_down_and_the_page_says_so(sweep: Sweep, tmp_pat
 def test_of_a_video_the_sheet_beside_it_is_shown(sweep: Sweep, tmp_path: Path) -> None:
     record = deepcopy(sweep.rows[0].record)
     assert record
-    record["samples"][0]["file"] = "videos/a.mp4"
+    record.samples[0].file = "videos/a.mp4"
     for name in ("videos/a.mp4", "reference/a.mp4"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"a video")
@@ -210,7 +210,7 @@ def test_what_a_record_names_elsewhere_is_not_read(sweep: Sweep, tmp_path: Path)
     for name in outside:
         record = deepcopy(sweep.rows[0].record)
         assert record
-        record["samples"][0]["file"] = name
+        record.samples[0].file = name
         text = page(replace(sweep, rows=[replace(sweep.rows[0], folder=tmp_path / "run", record=record)]))
         assert data_of(text, "album") == [], name
     assert "files could not be read as images" not in text
@@ -260,15 +260,13 @@ def test_markup_in_a_record_stays_text(sweep: Sweep) -> None:
 def test_numbers_and_letters_that_files_cannot_have(sweep: Sweep) -> None:
     record = deepcopy(sweep.rows[0].record)
     assert record
-    record["samples"][0]["prompt"] = "half a pair \ud800"
-    record["samples"][0]["steps"][2]["signal"] = float("nan")
+    record.samples[0].prompt = "half a pair \ud800"
+    record.samples[0].steps[2].signal = float("nan")
     text = page(replace(sweep, rows=[replace(sweep.rows[0], record=record, computed_share=float("inf"))]))
     text.encode("utf-8")
     found = data_of(text)["jobs"][0]
     assert found["share"] is None and found["samples"][0]["trace"][0]["signal"][2] is None
-    own = record["samples"][0]["steps"][0]
-    for damaged in ([{}], 3, [{**own, "signal": "text"}], [{**own, "stage": ["a"]}], [{**own, "level": 10**400}]):
-        record["samples"][0]["steps"] = damaged
-        made = data_of(page(replace(sweep, rows=[replace(sweep.rows[0], record=record)])))["jobs"][0]["samples"]
-        assert made and made[0]["trace"] == [], damaged
-    assert data_of(page(replace(sweep, rows=[replace(sweep.rows[0], record=record)])))["jobs"][0]["samples"]
+    for damaged in (3, "text", {"threshold": "text"}, {"threshold": 10**400}):  # a config is plain data
+        record.config["cache"]["criterion"] = damaged
+        samples = data_of(page(replace(sweep, rows=[replace(sweep.rows[0], record=record)])))["jobs"][0]["samples"]
+        assert samples and samples[0]["trace"] == [], damaged

@@ -159,7 +159,7 @@ def test_the_grid_follows_its_axes(opened: Callable[..., Any], sweep: Sweep) -> 
     assert [text.split("\n")[-1] for text in heads] == ["", "reference", *THRESHOLDS]
     assert window.locator("#grid tbody tr").count() == 2 and window.locator("#grid button.image").count() == 5
     captions = window.locator("#grid tbody tr").nth(0).locator(".caption").all_inner_texts()
-    first = sweep.rows[0].record["samples"][0]["quality"]["ssim"]  # type: ignore[index]
+    first = sweep.rows[0].record.samples[0].quality.ssim  # type: ignore[union-attr]
     assert captions[1] == f"{texts(sweep.rows[0], (1000.0, 'ms'))['time']} SSIM {first:.4f}"
     assert window.locator("#grid .empty .pill").inner_text() == "failed"
     window.locator("#grid").scroll_into_view_if_needed()
@@ -226,8 +226,8 @@ def test_lines_and_points_have_the_same_times(opened: Callable[..., Any], sweep:
 def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sweep: Sweep) -> None:
     record = deepcopy(sweep.rows[0].record)
     assert record
-    for sample in record["samples"]:
-        sample["engaged"] = {}
+    for sample in record.samples:
+        sample.engaged = {}
     rows = [replace(row, computed_share=None) for row in sweep.rows]
     window = opened(replace(sweep, rows=[replace(rows[0], record=record), *rows[1:]]))
     assert window.locator("#plot-share .annotation-text").all_text_contents() == ["not known"]
@@ -326,9 +326,9 @@ def test_images_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep: 
     for number in range(60):
         record = deepcopy(sweep.rows[0].record)
         assert record
-        record["samples"] = record["samples"][:1]
+        record.samples = record.samples[:1]
         pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-        write_png(tmp_path / str(number) / record["samples"][0]["file"], pixels, metadata={})
+        write_png(tmp_path / str(number) / record.samples[0].file, pixels, metadata={})
         own = {"x": str(number % 3), "y": str(number // 3)}
         rows.append(replace(sweep.rows[0], job=str(number), folder=tmp_path / str(number), record=record, axes=own))
     window = opened(replace(sweep, rows=rows, axes=["x", "y"], folder=tmp_path))
@@ -366,7 +366,7 @@ def test_a_job_has_its_steps_and_a_config_to_copy(opened: Callable[..., Any], sw
     window = opened(sweep, permissions=["clipboard-read", "clipboard-write"])
     window.locator("#table [data-job='2']").click()
     assert window.inner_text("#job h2") == sweep.rows[2].label and window.url.endswith("#job-2")
-    steps = [step["computed"] for sample in sweep.rows[2].record["samples"] for step in sample["steps"]]  # type: ignore[index]
+    steps = [step.computed for sample in sweep.rows[2].record.samples for step in sample.steps]  # type: ignore[union-attr]
     counted = "document.querySelectorAll('#job .xy2 .scatterlayer .trace')[{}].querySelectorAll('.points path').length"
     assert [window.evaluate(counted.format(n)) for n in (0, 1)] == [sum(steps), len(steps) - sum(steps)]
     assert "threshold 0.65" in window.inner_text("#job .trace") and "signal" in window.inner_text("#job .trace")
@@ -425,9 +425,9 @@ def test_a_thousand_jobs_open_in_seconds(opened: Callable[..., Any], sweep: Swee
         row = sweep.rows[number % 5]
         record = deepcopy(row.record)
         assert record and row.seconds
-        record["samples"] = record["samples"][:1]
+        record.samples = record.samples[:1]
         pixels = generator.integers(0, 255, (16, 16, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
-        write_png(tmp_path / str(number) / record["samples"][0]["file"], pixels, metadata={})
+        write_png(tmp_path / str(number) / record.samples[0].file, pixels, metadata={})
         factor = generator.uniform(0.5, 1.5)
         seconds = replace(row.seconds, value=row.seconds.value * factor)
         axes = {"x": str(number % 40), "y": str(number // 40)}

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.sharing.on_data import claim_of, differences, headline, judge
 from wavespeed_runner.config.claim import ClaimConfig, ClaimedFigure
 from wavespeed_runner.metrics.quality import summarize_metrics
 from wavespeed_runner.metrics.timing import summarize_timings
-from wavespeed_runner.records.summary import measured as reported
-from wavespeed_runner.sharing.claim import OTHER_CONFIG, claim_of, contradictions, differences
+from wavespeed_runner.records.file import record_from_data
+from wavespeed_runner.records.summary import summarize_record
+from wavespeed_runner.sharing.claim import OTHER_CONFIG, contradictions
 from wavespeed_runner.sharing.tolerance import CLAIMED, LEAST, MOST
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, Judged, judge, verdict_of
-from wavespeed_runner.sharing.verdict_text import headline
+from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, Judged, verdict_of
 
 Record = dict[str, Any]
+"""As record.json has it."""
 
 
 @pytest.fixture
@@ -178,8 +180,8 @@ def test_intervals_are_the_reports(measured: Record) -> None:
         sample["seed"] = number % 8
         sample["quality"]["ssim"] += 0.001 * (number % 8)
     measured["quality"] = summarize_metrics([sample["quality"] for sample in samples])
-    claim, report = claim_of(measured), reported(measured)
-    for figure, own in ((claim.ssim, report["quality"]["ssim"].mean), (claim.seconds, report["seconds"])):
+    claim, summary = claim_of(measured), summarize_record(record_from_data(measured))
+    for figure, own in ((claim.ssim, summary.quality["ssim"].mean), (claim.seconds, summary.seconds)):
         assert figure is not None
         assert (figure.low, figure.high) == (pytest.approx(own.low, rel=1e-5), pytest.approx(own.high, rel=1e-5))
     low, high = measured["quality"]["ssim"]["ci95"]

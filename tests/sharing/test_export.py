@@ -14,8 +14,10 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from tests.command_line import CommandLine
+from tests.records.makers import sample_record
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED
@@ -23,7 +25,8 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import KEYS_NOT_IN_IMAGES, to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.record import new_record
+from wavespeed_runner.records.file import record_data, record_from_data
+from wavespeed_runner.records.new import image_data, new_record
 from wavespeed_runner.sharing import export
 from wavespeed_runner.sharing.to_experiment import NAME, as_experiment, leaves, yaml_text
 
@@ -41,7 +44,7 @@ def planned_record(*overrides: str, config_dir: Path | None = None) -> Record:
     """What a run with these overrides would write, as JSON has it; nothing is run."""
     with composer(str(config_dir) if config_dir else None):
         plan = build_plan(compose_job(list(overrides), list(overrides)))
-    return json.loads(json.dumps(new_record(plan, list(overrides))))  # type: ignore[no-any-return]
+    return record_data(new_record(plan, list(overrides)))
 
 
 def composed_again(document: dict[str, Any], folder: Path, prompts: list[str]) -> dict[str, Any]:
@@ -56,7 +59,7 @@ def composed_again(document: dict[str, Any], folder: Path, prompts: list[str]) -
 
 def same(record: Record, folder: Path, config_dir: Path | None = None) -> dict[str, Any]:
     """Exports a record, checks that it composes to the record's config; the document."""
-    document, _ = as_experiment(record, config_dir)
+    document, _ = as_experiment(record_from_data(record), config_dir)
     again = composed_again(document, folder, record["plan"]["prompts"])
     left_out = {*KEYS_NOT_IN_IMAGES, *(() if "device" in document else ("device",))}
     assert {k: v for k, v in again.items() if k not in left_out} == {
@@ -186,7 +189,7 @@ def test_files_are_named_as_a_config_may_name_them(tmp_path: Path) -> None:
     prompts = tmp_path / "secret place" / "mine.list"
     prompts.write_text("a red circle\n")
     record = planned_record("graph=image_to_image", f"image='{image}'", "prompts=file", f"prompts.path='{prompts}'")
-    document, config = as_experiment(record)
+    document, config = as_experiment(record_from_data(record))
     assert (document["image"], document["prompts"]["path"]) == ("photo.png", "mine.txt")
     assert "secret" not in yaml_text(document) and config["image"] == "photo.png"
 
@@ -207,7 +210,7 @@ def test_what_a_config_file_cannot_take_away_is_refused() -> None:
         del record["config"]["graph"]["stages"][name]
     record["config"]["graph"]["output"] = "decode"
     with pytest.raises(ConfigError, match=r"^graph\.stages\..*: the key cannot be taken away by a config file, and no"):
-        as_experiment(record)
+        as_experiment(record_from_data(record))
 
 
 @pytest.mark.parametrize("key", ["prompt", "graph.stages.denoise.options.steps"])
@@ -221,9 +224,10 @@ def test_a_record_with_a_resolver_in_it_is_refused(tmp_path: Path, monkeypatch: 
         node[name] = node[name] or {}
         node = node[name]
     node[last] = "${oc.env:MY_TOKEN}"
-    (tmp_path / "record.json").write_text(json.dumps({**record, "status": "completed", "samples": [{}]}))
+    completed = {**record, "status": "completed", "samples": [to_builtins(sample_record())]}
+    (tmp_path / "record.json").write_text(json.dumps(completed))
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)}=\$.*only plain interpolations"):
-        as_experiment(record)
+        as_experiment(record_from_data(record))
     assert main(["export", str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2 and not (tmp_path / "x.yaml").exists()
 
 
@@ -283,8 +287,6 @@ def test_a_claim_decides_nothing(exported: str, cli: CommandLine, finished: Fini
     assert claimed.config.claim is not None and plain.config.claim is None
     for what in ("fingerprint", "identity", "keys", "reference_keys", "images", "reference_images"):
         assert getattr(claimed, what) == getattr(plain, what), what
-    from wavespeed_runner.records.record import image_data
-
     assert image_data(claimed.config, "x", 0, "f") == image_data(plain.config, "x", 0, "f")
 
 
@@ -293,7 +295,7 @@ def test_an_exported_run_is_exported_again_with_its_own_claim(exported: str, fin
     record["config"]["claim"] = to_data(
         resolve_config({**record["config"], "claim": yaml.safe_load(exported)["claim"]})
     )["claim"]
-    twice = export.exported(record, "twice")
+    twice = export.exported(record_from_data(record), "twice")
     assert twice.count("claim:") == 1 and twice.replace("twice", "mine") == exported
 
 
@@ -304,7 +306,7 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
     record["environment"]["versions"]["torch"] = "2.10"
     file = tmp_path / "experiment" / "mine.yaml"
     file.parent.mkdir()
-    file.write_text(export.exported(record, "mine"), encoding="utf-8")
+    file.write_text(export.exported(record_from_data(record), "mine"), encoding="utf-8")
     with composer(str(tmp_path)):
         claim = resolve_config(compose_job(["experiment=mine"], [])).claim
     assert claim is not None
@@ -312,11 +314,12 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
     assert claim.versions["torch"] == "2.10" and claim.device_name == record["environment"]["device_name"]
 
 
+FAILURE = {"stage": "decode", "type": "RunError", "message": "no memory"}
 REFUSED: dict[str, tuple[Callable[[Record], Any], str]] = {
-    "failed": (lambda r: r.update(status="failed", error={"message": "no memory"}), "status failed (no memory): only"),
+    "failed": (lambda r: r.update(status="failed", error=FAILURE), "status failed (no memory): only"),
     "interrupted": (lambda r: r.update(status="interrupted"), "status interrupted (it did not get to its end): only"),
     "no images": (lambda r: r.update(samples=[]), "no image in it"),
-    "another version": (lambda r: r.update(schema_version=99), "not a record of schema version"),
+    "another version": (lambda r: r.update(schema_version=99), "schema_version 99"),
 }
 
 

@@ -14,13 +14,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.conftest import PROMPTS
+from tests.conftest import PROMPTS, run_as_data
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.measure import MeasureConfig
-from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.record import IMAGE_KEY
+from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.sharing import replay
 
 Finished = tuple[Path, dict[str, Any]]
@@ -82,7 +81,7 @@ def test_a_image_that_was_measured_in_every_way_gives_the_same(
     config = composed("measure=default", *(f"measure.{key}={value}" for key, value in MEASURED.items()))
     default = asdict(MeasureConfig())
     assert all(config["measure"][key] != default[key] for key in MEASURED)
-    record = run_plan(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
+    record = run_as_data(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     status, out, err = replayed(image_of((tmp_path / "run", record)))
     assert status == 0 and "identical, 1 of 1 images" in out, err
@@ -136,7 +135,7 @@ def test_a_prompt_is_text_also_where_it_looks_like_an_interpolation(
 ) -> None:
     (tmp_path / "prompts.txt").write_text("${oc.env:HOME}\n${cache.name}\n")
     config = composed("steps=1", "prompt=null") | {"prompts": {"path": str(tmp_path / "prompts.txt")}}
-    record = run_plan(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
+    record = run_as_data(build_plan({**config, "outputs": str(tmp_path / "outputs")}), tmp_path / "run", [])
     for path in [*(tmp_path / sample["file"].replace("images", "run/images") for sample in record["samples"])]:
         assert replayed(path)[0] == 0
     assert replayed(tmp_path / "run" / "record.json")[0] == 0
@@ -282,7 +281,7 @@ def test_a_image_that_started_from_another_is_run_again_with_that_one(
     image = tmp_path / "photo.png"
     Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 50).save(image)
     config = {**composed("graph=image_to_image"), "image": str(image), "outputs": str(tmp_path / "outputs")}
-    record = run_plan(build_plan(config), tmp_path / "run", [])
+    record = run_as_data(build_plan(config), tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     (made,) = (tmp_path / "run" / "images").iterdir()
     refused(replayed(made), "give another on the command line, image=FILE")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from wavespeed_runner.cli.main import main
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.records.file import read_record
 from wavespeed_runner.sharing import export, replay
 
 Finished = tuple[Path, dict[str, Any]]
@@ -25,7 +27,7 @@ def as_exported(finished: Finished) -> str:
     """What the finished run exports; speed is claimed so that it holds. Once: it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished[0].parent)  # where its prompts are
-        return with_figures(export.exported(json.loads((finished[0] / "record.json").read_text()), "mine"), **SAFE)
+        return with_figures(export.exported(read_record(finished[0] / "record.json"), "mine"), **SAFE)
 
 
 @pytest.fixture
@@ -160,28 +162,13 @@ def of_no_time(record: dict[str, Any]) -> None:
         sample.update(seconds=0.0, raw_seconds=[0.0, 0.0])
 
 
-LACKING: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "code": lambda r: r["environment"].pop("code"),
-    "kind of reference": lambda r: r.update(reference={}),
-    "repetitions": without_raw_seconds,
-    "prompts": lambda r: r["plan"].pop("prompts"),
-    "plan": lambda r: r.pop("plan"),
-    "times": of_no_time,
-    "timing": lambda r: r.update(timing=None),
-    "versions": lambda r: r["environment"].update(versions=None),
-    "floors": lambda r: r.update(noise_floor={"repeat": "much"}),
-    "environment": lambda r: r.pop("environment"),
-}
-
-
-@pytest.mark.parametrize("what", LACKING)
-def test_a_record_that_lacks_figures_is_replayed_all_the_same(finished: Finished, text: str, what: str) -> None:
-    """All that it takes is the config; then nothing more is claimed than the images. Planned only."""
+def test_a_record_of_no_time_is_replayed_and_claims_nothing_but_its_images(finished: Finished, text: str) -> None:
+    """There are no ratios of such times. Planned only."""
     record = json.loads((finished[0] / "record.json").read_text())
+    record["config"]["prompts"]["path"] = "prompts.txt"
     Path("record.json").write_text(json.dumps(record))
     assert replay._planned(Path("record.json"), {})[1]["claim"] is not None
-    LACKING[what](record)
-    record["config"]["prompts"]["path"] = "prompts.txt"
+    of_no_time(record)
     Path("record.json").write_text(json.dumps(record))
     plan, claims = replay._planned(Path("record.json"), {})
     assert [sample.prompt for sample in plan.samples] == finished[1]["plan"]["prompts"]
@@ -189,13 +176,28 @@ def test_a_record_that_lacks_figures_is_replayed_all_the_same(finished: Finished
     assert list(claims["pixels"].values()) == [sample["pixels_sha256"] for sample in record["samples"]]
 
 
-def test_a_record_without_an_environment_is_compared_by_its_images(
-    finished: Finished, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "code": (lambda r: r["environment"].pop("code"), "field `code` - at `$.environment`"),
+    "kind of reference": (lambda r: r.update(reference={}), "field `kind` - at `$.reference`"),
+    "repetitions": (without_raw_seconds, "field `raw_seconds` - at `$.samples[0]`"),
+    "plan": (lambda r: r.pop("plan"), "field `plan`"),
+    "versions": (
+        lambda r: r["environment"].update(versions=None),
+        "got `null` - at `$.environment.versions`",
+    ),
+    "floors": (lambda r: r.update(noise_floor={"repeat": "much"}), "`$.noise_floor"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_record_is_refused_and_the_field_is_named(finished: Finished, text: str, what: str) -> None:
+    change, words = DAMAGED[what]
     record = json.loads((finished[0] / "record.json").read_text())
-    del record["environment"]
+    change(record)
     Path("record.json").write_text(json.dumps(record))
-    assert main(["replay", "record.json"]) == 0 and "identical, 2 of 2" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"record\.json: not a readable record: ") as refused:
+        replay._planned(Path("record.json"), {})
+    assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_an_edited_figure_of_the_same_images_is_noticed(text: str, replayed: Callable[..., Said]) -> None:

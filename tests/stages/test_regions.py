@@ -13,7 +13,7 @@ from PIL import Image
 from training.scenes import Demand, Thing, place, render
 from wavespeed_runner.artifacts import Crops, Images, Regions
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.execution.executor import Execution
+from wavespeed_runner.execution.executor import Executor
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.stages import stage
 from wavespeed_runner.stages.detect_shapes import DetectShapesOptions, detect_shapes
@@ -166,9 +166,9 @@ def test_without_regions_nothing_is_denoised_and_nothing_changes(
         return regions()
 
     plan: Plan = planned("graph=detail", "graph.stages.detect.stage=finds_nothing", "steps=2")
-    execution = Execution(plan.store, rerun=False, on_stage=lambda name: None)
-    (values,) = execution.run(plan.graph, plan.samples, plan.keys, [])
-    (stored,) = execution.run(plan.graph, plan.samples, plan.keys, [])
+    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None)
+    (values,) = executor.run(plan.graph, plan.samples, plan.keys, [])
+    (stored,) = executor.run(plan.graph, plan.samples, plan.keys, [])
     for result in (values["paste"], stored["paste"]):
         assert np.array_equal(result.tensors["images"], values["decode"].tensors["images"])
     assert "seconds" not in values["denoise_detail"].data and "seconds" not in stored["denoise_detail"].data

@@ -16,7 +16,7 @@ from wavespeed_runner.caching.calibration import file as calibration_file
 from wavespeed_runner.caching.calibration.data import Calibration
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.media.images import write_png
-from wavespeed_runner.records.record import write_record
+from wavespeed_runner.records.file import write_record
 from wavespeed_runner.storage import atomic
 from wavespeed_runner.storage.atomic import write_text, write_whole
 from wavespeed_runner.storage.store import Store

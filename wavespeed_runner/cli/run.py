@@ -100,11 +100,12 @@ def _run_by_hydra(args: Namespace) -> bool:
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
-        record = run_plan(build_plan(drop_hydra_keys(data)), Path(runtime.runtime.output_dir), overrides)
-        statuses.append(record["status"])
+        folder = Path(runtime.runtime.output_dir)
+        record = run_plan(build_plan(drop_hydra_keys(data)), folder, overrides)
+        statuses.append(record.status)
         if args.multirun:
             print(f"\njob: {make_printable(' '.join(overrides))}")
-        (show if record["status"] == "completed" else show_failure)(record)
+        (show if record.status == "completed" else show_failure)(record, folder)
 
     _call_hydra(args, task)
     return bool(statuses) and all(status == "completed" for status in statuses)

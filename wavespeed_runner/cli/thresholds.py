@@ -36,7 +36,7 @@ def main(args: Namespace) -> int:
     from ..caching.strategies import find_threshold_key
     from ..config.compose import compose_job, composer
     from ..planning.plan import build_plan
-    from ..report.console import ASCII
+    from ..report.console_text import ASCII
 
     with composer(args.config_dir):
         composed = compose_job(list(args.overrides), list(args.overrides))
@@ -54,7 +54,7 @@ def main(args: Namespace) -> int:
 def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) -> str:
     """The table as text, with a part for each guidance branch that decides for itself."""
     from ..caching.calibration.simulate import simulate_thresholds
-    from ..report.console import LEGEND
+    from ..report.console_text import LEGEND
 
     branches: list[str] = list(calibration.model) or [""]
     if cache.guidance_branches.value == "first":

@@ -1,76 +1,80 @@
 """The noise floor: how close the reference comes to itself, generated again or in another precision.
 
-A likeness to the reference says something only as far as it lies below this. Measured when everything else of the run
-is done, so that nothing that is timed has a second model beside it; what comes of it is in the store like any output.
+Quality against the reference means something only as far as it is below the noise floor. It is measured when
+everything else of the run is done, so that nothing is timed beside a second model; its images are stored like any
+other.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+
+import msgspec
 
 from ..errors import format_error
+from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..planning.reference import Floor
 from ..process import interrupts
-from .executor import Execution, StageRun, release
-from .outputs import likeness
+from ..records.record import Metrics, NoiseFloor, NumericsFloor, Record, SampleRecord
+from .executor import Executor
+from .outputs import compare_values
+from .process_cache import release
 
 log = logging.getLogger("wavespeed_runner")
 
 
-def measure(plan: Plan, execution: Execution, record: dict[str, Any]) -> None:
-    """Adds `noise_floor` to the record's samples: {"repeat": metrics, "numerics": metrics}, as far as asked for.
+def measure(plan: Plan, executor: Executor, record: Record) -> None:
+    """Adds `noise_floor` to each sample of the record: `repeat` and `numerics`, as far as the plan asks for them.
 
-    What fails here leaves a warning and no figure: the run's own images and times are there already. Most likely
-    it is memory, since float32 takes twice that of a half precision.
+    A failure leaves a warning instead of figures, since the images and times of the run are there already. The most
+    likely one is too little memory: float32 takes twice as much as half precision.
     """
     for floor in plan.floors:
-        failed = ""
+        failure = ""
         try:
-            _measure(plan, floor, execution, record)
+            _measure(plan, floor, executor, record)
         except Exception as error:
             interrupts.raise_if_interrupted()
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
-            failed = f"{type(error).__name__}: {format_error(error)}"
-        if failed:
-            release(execution.resources)
-            record["warnings"].append(f"the noise floor ({floor.what}) could not be measured: {failed}")
+            failure = f"{type(error).__name__}: {format_error(error)}"
+        if failure:  # here, where the exception no longer refers to the model
+            release(executor.resources)
+            record.warnings.append(f"the noise floor ({floor.what}) could not be measured: {failure}")
 
 
-def summary(plan: Plan, samples: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The record's `noise_floor`: means over the samples; None where nothing is known of it."""
-    from ..metrics.quality import summarize_metrics
-
-    spreads = [s["reference_spread"] for s in samples if s.get("reference_spread") is not None]
-    found: dict[str, Any] = {"latents_max_abs": max(spreads) if spreads else None, "repeat": None, "numerics": None}
+def summary(plan: Plan, samples: Sequence[SampleRecord]) -> NoiseFloor | None:
+    """Makes the record's `noise_floor`, means over the samples; None where nothing was measured."""
+    spreads = [sample.reference_spread for sample in samples if isinstance(sample.reference_spread, float)]
+    result = NoiseFloor(latents_max_abs=max(spreads, default=None), repeat=None, numerics=None)
     for floor in plan.floors:
-        figures = [s["noise_floor"][floor.kind] for s in samples if floor.kind in s.get("noise_floor", {})]
+        figures = [metrics for sample in samples if (metrics := (sample.noise_floor or {}).get(floor.kind))]
         if len(figures) == len(samples):
-            what = {"what": floor.what} if floor.kind == "numerics" else {}
-            found[floor.kind] = what | {name: each["mean"] for name, each in summarize_metrics(figures).items()}
-    return found if any(value is not None for value in found.values()) else None
+            summaries = summarize_metrics([msgspec.to_builtins(metrics) for metrics in figures])
+            means = {metric: each["mean"] for metric, each in summaries.items()}
+            if floor.kind == "numerics":
+                result.numerics = NumericsFloor(what=floor.what, **means)
+            else:
+                result.repeat = Metrics(**means)
+    return result if result != NoiseFloor(latents_max_abs=None, repeat=None, numerics=None) else None
 
 
-def _measure(plan: Plan, floor: Floor, execution: Execution, record: dict[str, Any]) -> None:
+def _measure(plan: Plan, floor: Floor, executor: Executor, record: Record) -> None:
     reference = plan.reference or plan.graph
     reference_keys = plan.reference_keys if plan.reference else plan.keys
     outputs = [keys[floor.graph.output] for keys in floor.keys]
-    # With `rerun` what an earlier job of the sweep has made counts, as it does while executing.
-    if not all(key in plan.store and (not execution.rerun or key in execution.fresh) for key in outputs):
+    # With `rerun=true`, what an earlier job of this sweep has computed counts as stored, as it does in the executor.
+    if not all(key in plan.store and (not executor.rerun or key in executor.fresh) for key in outputs):
         # Two models at once may not fit.
-        release(execution.resources, keep={key for keys in floor.keys for key in keys.values()})
+        release(executor.resources, keep={key for keys in floor.keys for key in keys.values()})
     size = plan.config.batch_size
     for first in range(0, len(plan.samples), size):
         batch = range(first, min(first + size, len(plan.samples)))
-        samples = [plan.samples[i] for i in batch]
-        runs: list[StageRun] = []
-        try:
-            made = execution.run(floor.graph, samples, [floor.keys[i] for i in batch], runs)
-        finally:
-            record["stages"] += [{**asdict(run), "of": floor.kind, "sample": batch[run.sample]} for run in runs]
-        originals = execution.run(reference, samples, [reference_keys[i] for i in batch], [])
-        for index, values, original in zip(batch, made, originals, strict=True):
-            figures = likeness(floor.graph, values, original)
-            record["samples"][index].setdefault("noise_floor", {})[floor.kind] = figures
+        samples, keys = [plan.samples[i] for i in batch], [floor.keys[i] for i in batch]
+        results = executor.run(floor.graph, samples, keys, record.stages, of=floor.kind, first=first)
+        originals = executor.run(reference, samples, [reference_keys[i] for i in batch], [])
+        for index, values, original in zip(batch, results, originals, strict=True):
+            sample = record.samples[index]
+            metrics = compare_values(floor.graph, values, original)
+            sample.noise_floor = {**(sample.noise_floor or {}), floor.kind: metrics}

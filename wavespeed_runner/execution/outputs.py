@@ -12,13 +12,14 @@ from ..config.schema import Config
 from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
-from ..records.record import PIXELS, image_data
+from ..records.new import PIXELS, image_data
+from ..records.record import Metrics, SampleRecord
 
 if TYPE_CHECKING:
     from ..media.images import ImageArray
 
 
-class Shown(NamedTuple):
+class Column(NamedTuple):
     """One column of the overview; of a video, its middle frame."""
 
     prompt: str
@@ -33,107 +34,117 @@ def save_sample(
     plan: Plan,
     folder: Path,
     index: int,
-    entry: dict[str, Any],
+    sample: SampleRecord,
     values: dict[str, Any],
     reference: dict[str, Any] | None,
-) -> Shown:
-    """Writes the sample's result and, where there is a reference, that and the difference; adds figures to `entry`.
+) -> Column:
+    """Writes an image and, where there is a reference, that and the difference; compares the two.
 
-    A stage may give several images for one sample; the first is the one that is compared.
+    A stage may return several images for one sample; the first one is compared.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        index: of the image, counted from 0.
+        sample: its record, to which files, digests and quality are added.
+        values: node -> value, of the graph that made the image.
+        reference: the same of the reference.
 
     Raises:
-        RunError: the graph gave none.
+        RunError: the graph returned no image.
     """
     from ..media.images import build_file_name
 
-    made, fps = _result(plan.graph, values)
-    name = build_file_name(index, entry["prompt"], entry["seed"], ".png" if fps is None else ".mp4")
-    entry["file"] = f"{'images' if fps is None else 'videos'}/{name}"
-    entry["pixels_sha256"] = _digest(made)
-    about = image_data(plan.config, entry["prompt"], entry["seed"], plan.images[index])
-    entry["sha256"] = _write(folder / entry["file"], made, fps, about)
+    image, fps = _first_image(plan.graph, values)
+    name = build_file_name(index, sample.prompt, sample.seed, ".png" if fps is None else ".mp4")
+    sample.file = f"{'images' if fps is None else 'videos'}/{name}"
+    sample.pixels_sha256 = _digest(image)
+    metadata = image_data(plan.config, sample.prompt, sample.seed, plan.images[index])
+    sample.sha256 = _write(folder / sample.file, image, fps, metadata)
     if fps is not None:
-        entry |= {"frames": len(made), "fps": fps}
-    note = f"{entry['seconds']:.2f} s"
+        sample.frames, sample.fps = len(image), fps
+    note = f"{sample.seconds:.2f} s"
     if reference is None or plan.reference is None:
-        return Shown(entry["prompt"], note, _still(made))
+        return Column(sample.prompt, note, _still(image))
 
-    original, _ = _result(plan.reference, reference)
-    about = image_data(_lossless(plan.config), entry["prompt"], entry["seed"], plan.reference_images[index])
-    _write(folder / "reference" / name, original, fps, about)
+    original, _ = _first_image(plan.reference, reference)
+    metadata = image_data(_reference_config(plan.config), sample.prompt, sample.seed, plan.reference_images[index])
+    _write(folder / "reference" / name, original, fps, metadata)
     gain = plan.config.measure.difference_gain
-    map_ = _difference(made, original, gain)
-    about_map = {"Description": f"{gain:g} * |result - reference|", "Source": entry["file"]}
-    _write(folder / "difference" / name, map_, fps, about_map)
-    _compare(entry, made, original)
-    note = f"{note}, SSIM {entry['quality']['ssim']:.3f}"
-    return Shown(
-        entry["prompt"], note, _still(made), _still(original), f"{entry['reference_seconds']:.2f} s", _still(map_)
+    map_ = _difference(image, original, gain)
+    metadata = {"Description": f"{gain:g} * |result - reference|", "Source": sample.file}
+    _write(folder / "difference" / name, map_, fps, metadata)
+    sample.quality, sample.quality_worst_frame = _compare(image, original)
+    return Column(
+        sample.prompt,
+        f"{note}, SSIM {sample.quality.ssim:.3f}",
+        _still(image),
+        _still(original),
+        f"{sample.reference_seconds:.2f} s",
+        _still(map_),
     )
 
 
-def _result(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
-    """The first image of a graph's output, and None; or its first video, and the frames a second."""
+def _first_image(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
+    """The first image of a graph's output, and None; or its first video, and its frames per second."""
     value = values[graph.output]
-    video = isinstance(value, Videos)
-    made = value.tensors["frames" if video else "images"]
-    if not len(made):
-        raise RunError(f"graph.output={graph.output}: the stage gave nothing for this prompt")
-    return made[0], value.data["fps"] if video else None
+    is_video = isinstance(value, Videos)
+    images = value.tensors["frames" if is_video else "images"]
+    if not len(images):
+        raise RunError(f"graph.output={graph.output}: the stage returned nothing for this prompt")
+    return images[0], value.data["fps"] if is_video else None
 
 
-def _write(path: Path, made: Any, fps: int | None, about: dict[str, str]) -> str:
-    """An image, or a video with the sheet of its frames beside it; the sha256 of the file."""
+def _write(path: Path, image: Any, fps: int | None, metadata: dict[str, str]) -> str:
+    """Writes an image, or a video with a contact sheet of its frames beside it; returns the file's sha256."""
     from ..media.images import write_png
     from ..media.videos import write_frame_sheet, write_mp4
 
     if fps is None:
-        return write_png(path, made, metadata=about)
-    write_frame_sheet(path.with_suffix(".png"), made, fps=fps, metadata={"Description": "frames", "Source": path.name})
-    return write_mp4(path, made, fps=fps, metadata={**about, PIXELS: _digest(made)})
+        return write_png(path, image, metadata=metadata)
+    write_frame_sheet(path.with_suffix(".png"), image, fps=fps, metadata={"Description": "frames", "Source": path.name})
+    return write_mp4(path, image, fps=fps, metadata={**metadata, PIXELS: _digest(image)})
 
 
-def _digest(made: Any) -> str:
+def _digest(image: Any) -> str:
     from ..media.images import hash_image
     from ..media.videos import hash_frames
 
-    return hash_image(made) if made.ndim == 3 else hash_frames(made)
+    return hash_image(image) if image.ndim == 3 else hash_frames(image)
 
 
-def _still(made: Any) -> ImageArray:
+def _still(image: Any) -> ImageArray:
     from ..media.videos import middle_frame
 
-    return made if made.ndim == 3 else middle_frame(made)
+    return image if image.ndim == 3 else middle_frame(image)
 
 
-def _difference(made: Any, original: Any, gain: float) -> Any:
+def _difference(image: Any, original: Any, gain: float) -> Any:
     import numpy as np
 
     from ..media.images import compute_difference
 
-    if made.ndim == 3:
-        return compute_difference(made, original, gain)
-    return np.stack([compute_difference(one, other, gain) for one, other in zip(made, original, strict=True)])
+    if image.ndim == 3:
+        return compute_difference(image, original, gain)
+    return np.stack([compute_difference(frame, other, gain) for frame, other in zip(image, original, strict=True)])
 
 
-def likeness(graph: Graph, values: dict[str, Any], reference: dict[str, Any]) -> dict[str, float | None]:
-    """The metrics between two results of a graph; of videos the means over their frames."""
-    entry: dict[str, Any] = {}
-    _compare(entry, _result(graph, values)[0], _result(graph, reference)[0])
-    return dict(entry["quality"])
+def compare_values(graph: Graph, values: dict[str, Any], reference: dict[str, Any]) -> Metrics:
+    """Compares two results of a graph; of videos the means over their frames."""
+    return _compare(_first_image(graph, values)[0], _first_image(graph, reference)[0])[0]
 
 
-def _compare(entry: dict[str, Any], made: Any, original: Any) -> None:
-    """Adds `quality`; of a video the means over its frames, and the worst frame's values as `quality_worst_frame`."""
+def _compare(image: Any, original: Any) -> tuple[Metrics, Metrics | None]:
+    """The metrics, of a video the means over its frames; and of a video each metric's worst frame."""
     from ..metrics.quality import compare_images, compare_videos
 
-    if made.ndim == 3:
-        entry["quality"] = compare_images(made, original)
-    else:
-        entry["quality"], entry["quality_worst_frame"] = compare_videos(made, original)
+    if image.ndim == 3:
+        return Metrics(**compare_images(image, original)), None
+    means, worst = compare_videos(image, original)
+    return Metrics(**means), Metrics(**worst)
 
 
-def _lossless(config: Config) -> Config:
+def _reference_config(config: Config) -> Config:
     """The config that makes the reference: its own steps, and nothing lossy, for all stages or for one."""
     stages = {
         name: replace(given, options=remove_lossy_data(given.options)) for name, given in config.graph.stages.items()
@@ -144,27 +155,21 @@ def _lossless(config: Config) -> Config:
     return replace(remove_lossy(config), graph=replace(config.graph, stages=stages))
 
 
-def save_overview(plan: Plan, folder: Path, shown: list[Shown]) -> None:
-    """One sheet to look at: a column a prompt, a row each for reference, result and difference."""
+def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
+    """Writes `overview.png`: a column for each prompt, a row each for reference, result and difference."""
     from ..media.contact_sheet import draw_contact_sheet
     from ..media.images import write_png
 
-    video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
-    alone = "middle frames" if video else "images"
-    fewer = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
-    setting = f"{plan.config.steps} steps" if fewer else plan.config.cache.name
-    rows = [(setting if plan.reference else alone, [s.image for s in shown])]
-    notes = [[s.note for s in shown]]
+    is_video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
+    fewer_steps = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
+    setting = f"{plan.config.steps} steps" if fewer_steps else plan.config.cache.name
+    alone = "middle frames" if is_video else "images"
+    rows = [(setting if plan.reference else alone, [column.image for column in columns])]
+    notes = [[column.note for column in columns]]
     if plan.reference:
         gain = f"difference x{plan.config.measure.difference_gain:g}"
-        rows = [("reference", [s.reference for s in shown]), *rows, (gain, [s.difference for s in shown])]
-        notes = [[s.reference_note for s in shown], *notes, []]
-    sheet = draw_contact_sheet(rows, [s.prompt for s in shown], notes=notes)
+        references, differences = [c.reference for c in columns], [c.difference for c in columns]
+        rows = [("reference", references), *rows, (gain, differences)]
+        notes = [[column.reference_note for column in columns], *notes, []]
+    sheet = draw_contact_sheet(rows, [column.prompt for column in columns], notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
-
-
-def save_trace(folder: Path, record: dict[str, Any], *, plot: bool = True) -> None:
-    """What the cache strategies of a run decided: `trace.csv` and `trace.png`; nothing without a strategy."""
-    from .trace_files import write
-
-    write(folder, record, plot=plot)

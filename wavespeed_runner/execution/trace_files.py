@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.contact_sheet import INK, LINE, QUIET
+from ..records.record import BranchDecision, Record, SampleRecord, Step
 from ..storage.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -58,50 +59,50 @@ class Row:
     """Of the whole step, all its branches."""
 
 
-def rows(record: dict[str, Any]) -> list[Row]:
-    """Everything that strategies decided in a run; empty where none was attached."""
-    made: list[Row] = []
-    per_prompt = record["config"].get("num_images_per_prompt") or 1
-    for number, sample in enumerate(record["samples"]):
-        for step in sample["steps"]:
-            stage = step["stage"]
-            if not decided_on(sample, stage):
+def rows(record: Record) -> list[Row]:
+    """Lists everything that strategies decided in a run; nothing where none was attached."""
+    result: list[Row] = []
+    per_prompt = record.config.get("num_images_per_prompt") or 1
+    for number, sample in enumerate(record.samples):
+        for step in sample.steps:
+            if not decided_on(sample, step.stage):
                 continue
-            for branch, decided in (step.get("branches") or {"": step}).items():
-                made.append(
+            branches: dict[str, BranchDecision | Step] = {**step.branches} if step.branches else {"": step}
+            for branch, decision in branches.items():
+                result.append(
                     Row(
-                        file=sample["file"],
+                        file=sample.file,
                         prompt_index=number // per_prompt,
-                        seed=sample["seed"],
-                        stage=stage,
-                        step=step["index"],
+                        seed=sample.seed,
+                        stage=step.stage,
+                        step=step.index,
                         branch=branch,
-                        computed=decided["computed"],
-                        signal=decided["signal"],
-                        level=decided.get("level"),
-                        threshold=(strategy(record, stage).get("criterion") or {}).get("threshold"),
-                        seconds=step["seconds"],
+                        computed=decision.computed,
+                        signal=decision.signal,
+                        level=decision.level,
+                        threshold=(strategy(record, step.stage).get("criterion") or {}).get("threshold"),
+                        seconds=step.seconds,
                     )
                 )
-    return made
+    return result
 
 
-def decided_on(sample: dict[str, Any], stage: str) -> bool:
-    """Whether a strategy decided on the steps of this stage: not those of diffusers, which skip attention inside."""
-    evidence = (sample["engaged"].get(stage) or {}).get("cache") or {}
-    return bool(evidence.get("calls")) and "modules" not in evidence
+def decided_on(sample: SampleRecord, stage: str) -> bool:
+    """Whether a strategy decided on the steps of this stage: not diffusers' own, which skip attention inside steps."""
+    evidence = sample.engaged[stage].cache if stage in sample.engaged else None
+    return evidence is not None and evidence.calls > 0 and evidence.modules is None
 
 
-def strategy(record: dict[str, Any], stage: str) -> dict[str, Any]:
+def strategy(record: Record, stage: str) -> dict[str, Any]:
     """The cache options of a denoising stage: its own, or else those of the run."""
-    config = record["config"]
+    config = record.config
     own = (((config.get("graph") or {}).get("stages") or {}).get(stage) or {}).get("options") or {}
-    found: dict[str, Any] = own.get("cache") or config["cache"]
-    return found
+    options: dict[str, Any] = own.get("cache") or config["cache"]
+    return options
 
 
-def write(folder: Path, record: dict[str, Any], *, plot: bool = True) -> None:
-    """Leaves both files in a run's folder, or the table alone; nothing where no strategy was attached."""
+def write_trace(folder: Path, record: Record, *, plot: bool = True) -> None:
+    """Writes `trace.csv` and, unless told otherwise, `trace.png`; neither where no strategy was attached."""
     found = rows(record)
     if found:
         write_whole(folder / "trace.csv", as_csv(found).encode())
@@ -122,7 +123,7 @@ def as_csv(found: list[Row]) -> str:
     return file.getvalue()
 
 
-def figure(record: dict[str, Any], found: list[Row]) -> Figure:
+def figure(record: Record, found: list[Row]) -> Figure:
     """A panel for each image and stage: what is compared with the threshold over the steps, and below it the
     decisions. Of schedules the decisions alone."""
     from matplotlib.figure import Figure
@@ -138,7 +139,7 @@ def figure(record: dict[str, Any], found: list[Row]) -> Figure:
     made = Figure(figsize=(WIDTH * columns, height), layout="constrained")
     grid = made.subplots(lines, columns, squeeze=False, sharey=True)
     top = _top(shown)
-    prompts = {sample["file"]: sample["prompt"] for sample in record["samples"]}
+    prompts = {sample.file: sample.prompt for sample in record.samples}
     for place, part in zip(grid.flat, shown, strict=False):
         _panel(place, part, strategy(record, part[0].stage), top=top if curves else 0)
         stage = f", {part[0].stage}" if len({row.stage for row in found}) > 1 else ""

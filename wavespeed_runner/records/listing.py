@@ -12,7 +12,9 @@ from typing import Any
 
 from ..errors import ConfigError, format_error, make_printable
 from ..process.folder_lock import is_locked
-from .record import read_record
+from .file import FILE, read_record
+from .names import describe_failure
+from .record import Record
 
 RUNNING_SECONDS = 900
 """A record without an end that was written to in this time is taken for a run that goes on, where no lock tells."""
@@ -31,7 +33,7 @@ class Found:
     """completed | failed | interrupted | running | lost | skipped | missing"""
     reason: str
     overrides: list[str]
-    record: dict[str, Any] | None
+    record: Record | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,20 +135,20 @@ def _name(root: Path, own: Path) -> str:
 def _found(root: Path, own: Path, wanted: dict[str, Any] | None) -> Found:
     """wanted: what `sweep.json` says of the job."""
     status, reason, record = _state(own, wanted)
-    overrides = wanted["overrides"] if wanted else (record or {}).get("overrides")
+    overrides = wanted["overrides"] if wanted else record.overrides if record else []
     return Found(
         job=_name(root, own),
         folder=own,
         status=status,
         reason=make_printable(reason),
-        overrides=[str(override) for override in overrides] if isinstance(overrides, list) else [],
+        overrides=[str(override) for override in overrides],
         record=record,
     )
 
 
-def _state(own: Path, wanted: dict[str, Any] | None) -> tuple[str, str, dict[str, Any] | None]:
+def _state(own: Path, wanted: dict[str, Any] | None) -> tuple[str, str, Record | None]:
     """Status, reason and record of a job's folder."""
-    path, lost = own / "record.json", _lost(own)
+    path, lost = own / FILE, _lost(own)
     if not path.exists():
         if lost is not None:
             return "lost", lost, None
@@ -158,16 +160,15 @@ def _state(own: Path, wanted: dict[str, Any] | None) -> tuple[str, str, dict[str
     except ConfigError as error:
         return "lost", f"{path.name}: {str(error).partition(': ')[2]}", None
     identity = (wanted or {}).get("identity")
-    if identity and record.get("identity", identity) != identity:
+    if identity and record.identity not in (None, identity):
         return "missing", "not run yet: the record in its folder is of another configuration", None
     if lost is not None:
         return "lost", lost, record
-    told = record.get("error")
-    if record.get("status") == "completed":
+    if record.status == "completed":
         return "completed", "", record
-    if record.get("status") == "failed":
-        return "failed", _failure(told), record
-    if told is not None:
+    if record.status == "failed":
+        return "failed", describe_failure(record), record
+    if record.error is not None:
         return "interrupted", "interrupted; the same command goes on", record
     # From the start on a record says "interrupted", so that a kill leaves a true one.
     written = path.stat().st_mtime
@@ -185,12 +186,3 @@ def _lost(own: Path) -> str | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         return f"its process died; lost.json cannot be read: {format_error(error)}"
-
-
-def _failure(error: Any) -> str:
-    """`stage denoise: OutOfMemoryError: ...`"""
-    if not isinstance(error, dict):
-        return "failed without a reason"
-    where = f"stage {error['stage']}: " if error.get("stage") else ""
-    kind = "" if error.get("type") == "RunError" else f"{error.get('type', 'failed')}: "
-    return where + kind + str(error.get("message", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ KEYS = frozenset({"defaults", "hydra"} | {field.name for field in fields(OpenCon
 """What may stand at the top of an experiment file."""
 
 
-def experiment_yaml(record: dict[str, Any], config_dir: Path | None = None) -> str:
+def experiment_yaml(overrides: Sequence[str], config_dir: Path | None = None) -> str:
     """The overrides of a record as an experiment file, with experiments that they name written out.
 
     What a config file may not set (`outputs`, files outside of the working folder) stands in the command of the first
@@ -32,7 +33,6 @@ def experiment_yaml(record: dict[str, Any], config_dir: Path | None = None) -> s
     Args:
         config_dir: the `--config-dir` of the run, where experiments are looked up that are not shipped.
     """
-    overrides = [str(override) for override in record["overrides"]]
     if any(override.startswith("replay=") for override in overrides):
         return "# This run was itself a replay: python -m wavespeed_runner replay record.json\n"
     chosen, values, typed = _parts(overrides, config_dir)
@@ -58,7 +58,7 @@ def _groups() -> frozenset[str]:
     return frozenset(list_groups())
 
 
-def _parts(overrides: list[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def _parts(overrides: Sequence[str], config_dir: Path | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Entries of the defaults list by group, values, and overrides that only a command line may hold."""
     chosen: dict[str, Any] = {}
     values: dict[str, Any] = {}

@@ -1,115 +1,333 @@
-"""The record: one JSON a run, enough to judge it and to replay it. Layout: the README's section on records."""
+"""The record of a run: the typed contents of record.json, enough to judge a run and to run it again.
+
+The fields have the names and the order that they have in the file; `docs/record.schema.json` is generated from these
+types and their docstrings. A field that may be None is written as `null`, unless its default is None: then it is left
+out of the file where it does not apply.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ..config.environment import describe_environment
-from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
-from ..errors import ConfigError
-from ..planning.plan import Plan
-from ..storage.atomic import write_text
+SCHEMA_VERSION: Literal[2] = 2
+"""Version 2 renamed `cache.foretold` to `cache.predicted`. Records of version 1 are still read."""
 
-SCHEMA_VERSION = 1
-IMAGE_KEY = "wavespeed_runner"
-"""The PNG text chunk, and the MP4 tag, that holds an image's config and fingerprint, as JSON."""
-PIXELS = "pixels_sha256"
-"""The MP4 tag that holds the hash of the frames as they were before they were encoded."""
+Figure = Annotated[float, Meta(gt=-1e12, lt=1e12)]
+"""A time in seconds, or a quality metric. Nothing that a run measures is outside of these bounds."""
+Status = Literal["completed", "failed", "interrupted"]
+Source = Literal["computed", "store"]
+"""`computed`: by this run. `store`: by an earlier run, and read from the store."""
 
 
-def new_record(plan: Plan, overrides: list[str]) -> dict[str, Any]:
-    """A record of a run that has not begun: every key is there from the start."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": "interrupted",
-        "error": None,
-        "fingerprint": plan.fingerprint,
-        "config": to_data(plan.config),
-        "overrides": overrides,
-        "environment": describe_environment(plan.config.device),
-        "plan": {
-            "stages": list(plan.graph.nodes),
-            "prompts": [sample.prompt for sample in plan.samples[:: plan.config.num_images_per_prompt]],
-            "verdicts": [asdict(spoken) for spoken in plan.verdicts],
-            "changes": [asdict(change) for change in plan.changes],
-        },
-        "reference": {"kind": plan.reference_kind},
-        "engaged": {"cache": None, "adapters": None, "memory": None},
-        "stages": [],
-        "samples": [],
-        "cache": None,
-        "timing": None,
-        "quality": None,
-        "noise_floor": None,
-        "warnings": [],
-    }
+class Failure(Struct, kw_only=True):
+    """Why a run did not complete."""
+
+    stage: str
+    """The stage that was running, or `start`, `images`, `record`."""
+    type: str
+    """The name of the exception's class."""
+    message: str = ""
 
 
-def cache_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Hits and computed steps over all samples; `computed_steps` (counted from 1) once when all samples agree."""
-    lists = [[step["index"] for step in sample["steps"] if step["computed"]] for sample in samples]
-    total = sum(len(sample["steps"]) for sample in samples)
-    computed = sum(map(len, lists))
-    same = all(steps == lists[0] for steps in lists)
-    return {
-        "hits": total - computed,
-        "computed": computed,
-        "computed_steps": lists[0] if same and lists else lists,
-        "hit_rate": (total - computed) / total if total else 0.0,
-        # By the calibration, where there is one of this run: {"calibration", "computed_steps"}.
-        "foretold": None,
-    }
+class Environment(Struct, kw_only=True):
+    """The machine and the software of a run."""
+
+    versions: dict[str, str]
+    """Package -> installed version; `absent` where it is not installed."""
+    code: str
+    """Digest of the code of wavespeed_runner that can change results."""
+    device: str
+    """As torch names it: `cpu`, `cuda`, `cuda:1`, `mps`."""
+    device_name: str
+    """The model of the CPU or GPU."""
+    driver: str | None
+    platform: str
+    threads: int
+    """CPU threads that torch uses."""
+    variables: dict[str, str]
+    """Environment variables that are set and choose other kernels."""
+    plugins: dict[str, str]
+    """Installed plugin -> digest of its code."""
+    commit: str | None
+    """Git commit of wavespeed_runner, with `+` for uncommitted changes; null for an installed package."""
 
 
-def timing_summary(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Denoising seconds an image, raw and summarised; the speed-up is the ratio of the medians."""
-    from ..metrics.timing import summarize_timings
+class RuleVerdict(Struct, kw_only=True):
+    """What a rule says about the configuration."""
 
-    found = summarize_timings([s for sample in samples for s in sample["raw_seconds"]])
-    references = [s for sample in samples for s in sample.get("reference_raw_seconds", [])]
-    reference = median(references) if references else None
-    return {
-        "first_call": samples[0]["first_call"],
-        **found,
-        "reference_raw": references or None,
-        "reference_median": reference,
-        "speedup": reference / found["median"] if reference else None,
-        # Only then did the two see the same machine in the same minutes.
-        "same_run": all(sample.get("timed_together", False) for sample in samples) if references else None,
-    }
+    rule: str
+    verdict: Literal["good", "unverified", "bad"]
+    message: str
+    fix: str
+    source: str
 
 
-def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
-    """What an image carries: the config that makes this one image, and the fingerprint of its run."""
-    data = {key: value for key, value in to_data(config).items() if key not in KEYS_NOT_IN_IMAGES}
-    data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
-    return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
+class PlanChange(Struct, kw_only=True):
+    """A value that was set automatically."""
+
+    key: str
+    value: Any
+    why: str
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Leaves out where the folder lies: it may move."""
-    shared = {key: value for key, value in record.items() if key != "output_dir"}
-    write_text(folder / "record.json", json.dumps(shared, indent=1, allow_nan=False) + "\n")
+class PlanSummary(Struct, kw_only=True):
+    """What was planned before anything ran."""
+
+    stages: list[str]
+    """Names of the graph's nodes, in the order of the graph."""
+    prompts: list[str]
+    verdicts: list[RuleVerdict]
+    changes: list[PlanChange]
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Raises `ConfigError` when it is no record of a version that we know."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable record: {error}") from None
-    if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION or "config" not in record:
-        raise ConfigError(f"{path}: not a record of schema version {SCHEMA_VERSION}")
-    return record
+class Reference(Struct, kw_only=True):
+    """What the results are compared with."""
+
+    kind: Literal["run", "self", "none"]
+    """`run`: a reference run. `self`: nothing lossy is on, so this run is the reference. `none`: not compared."""
 
 
-def write_config(folder: Path, plan: Plan) -> None:
-    """The resolved config beside the record, for people: `replay` takes it too."""
-    head = f"# Run it again: python -m wavespeed_runner replay config.yaml\n# fingerprint: {plan.fingerprint}\n"
-    write_text(folder / "config.yaml", head + yaml.safe_dump(to_data(plan.config), sort_keys=False, allow_unicode=True))
+class CacheEvidence(Struct, kw_only=True, omit_defaults=True):
+    """What the hooks of a cache strategy counted: proof that it took effect."""
+
+    strategy: str
+    attached_to: str
+    """Class of the denoiser."""
+    blocks: int | None = None
+    """Blocks of the denoiser that the strategy watches."""
+    modules: int | None = None
+    """Attention modules that were hooked, for diffusers' own strategies, which skip attention inside a step."""
+    calls: int
+    """Calls of the denoiser; of the hooked modules where `modules` is given."""
+    hits: int
+    """Calls that were not computed."""
+    block_share: Figure | None = None
+    """Share of the blocks that ran."""
+    module_share: Figure | None = None
+    """Share of the module calls that were computed."""
+    block_flops: int | None
+    """FLOPs of the blocks if every call had been computed; null where they were not counted."""
+    flop_share: Figure | None
+    """Share of `block_flops` that was computed."""
+    denoiser_flops: int | None
+    """FLOPs of the whole denoiser if every call had been computed."""
+    denoiser_flop_share: Figure | None
+    """Share of `denoiser_flops` that was computed."""
+    flops_missing: str | None = None
+    """Why FLOPs were not counted."""
+
+
+class Engaged(Struct, kw_only=True):
+    """Evidence that each option took effect; null for an option that is off."""
+
+    cache: CacheEvidence | None = None
+    adapters: dict[str, Any] | None = None
+    memory: dict[str, Any] | None = None
+
+
+class StageRun(Struct, kw_only=True):
+    """One execution of one stage for one image."""
+
+    name: str
+    """The graph's node."""
+    sample: int
+    """Index of the image, counted from 0."""
+    seconds: Figure
+    """Of images that were computed together, each has its share."""
+    source: Source
+    peak_memory_bytes: int | None
+    """Null where the value came from the store, or where the system does not tell."""
+    of: str
+    """`run`, `reference`, or the kind of noise floor: `repeat`, `numerics`."""
+
+
+class BranchDecision(Struct, kw_only=True):
+    """What the cache strategy decided at a step in one guidance branch."""
+
+    computed: bool
+    signal: Figure | None
+    """How much the watched signal has changed."""
+    level: Figure | None
+    """The value that was compared with the threshold; null where nothing was compared."""
+
+
+class Step(Struct, kw_only=True, omit_defaults=True):
+    """One step of the sampler."""
+
+    index: int
+    """Counted from 1."""
+    computed: bool
+    """False where every guidance branch was taken from the cache."""
+    signal: Figure | None
+    """Of the first guidance branch: how much the watched signal has changed."""
+    level: Figure | None
+    """Of the first guidance branch: the value that was compared with the threshold."""
+    seconds: Figure
+    branches: dict[str, BranchDecision] | None = None
+    """The decision in each guidance branch, where there are several."""
+    stage: str
+    """The denoising node of the graph."""
+
+
+class Metrics(Struct, kw_only=True):
+    """Quality metrics of one image against its reference."""
+
+    mae: Figure | None
+    """Mean absolute error on the 0-255 scale."""
+    mae_similarity: Figure | None
+    """1 - MAE / 255."""
+    ssim: Figure | None
+    psnr: Figure | None
+    """In dB; null for identical images, where it is infinite."""
+
+
+class SampleRecord(Struct, kw_only=True, omit_defaults=True):
+    """One image or video."""
+
+    prompt: str
+    seed: int
+    seconds: Figure
+    """Of denoising, median of the repetitions."""
+    raw_seconds: list[Figure]
+    """Of denoising, one value for each repetition."""
+    first_call: Figure | None
+    """Seconds of the first, untimed generation, with its warm-up costs; null without one."""
+    steps: list[Step]
+    engaged: dict[str, Engaged]
+    """Denoising node -> what was engaged in it."""
+    quality: Metrics | None
+    """Null where it was not compared. Of a video, the means over its frames."""
+    timed_together: bool | None = None
+    """Whether reference and image were timed by one process, less than 15 minutes apart."""
+    reference_seconds: Figure | None = None
+    reference_raw_seconds: list[Figure] | None = None
+    reference_steps: int | None = None
+    reference_spread: Figure | UnsetType | None = UNSET
+    """Largest absolute difference between the latents of repetitions of the reference; 0 where the machine repeats
+    itself, null where it was generated once."""
+    source: Source
+    """Whether this run denoised the image."""
+    reference_source: Source | None = None
+    file: str
+    """Relative to the folder of the record."""
+    pixels_sha256: str
+    """Digest of the pixels, before they were encoded."""
+    sha256: str
+    """Digest of the file."""
+    frames: int | None = None
+    fps: int | None = None
+    quality_worst_frame: Metrics | None = None
+    """Each metric's worst value among the frames of a video."""
+    noise_floor: dict[str, Metrics] | None = None
+    """`repeat`, `numerics` -> the reference, generated again in this way, against itself."""
+
+
+class PredictedSteps(Struct, kw_only=True):
+    """What a calibration of this run predicts."""
+
+    calibration: str
+    """The calibration file."""
+    computed_steps: list[int]
+    """Counted from 1."""
+
+
+class CacheSummary(Struct, kw_only=True):
+    """Computed and cached steps over all images."""
+
+    hits: int
+    """Cached steps."""
+    computed: int
+    """Computed steps."""
+    computed_steps: list[int | list[int]]
+    """Counted from 1. One list where all images agree, else one list for each image."""
+    hit_rate: Figure
+    predicted: PredictedSteps | None
+    """Null without a calibration of this run, and for schedules."""
+
+
+class Timing(Struct, kw_only=True):
+    """Seconds of denoising one image, over all images and repetitions."""
+
+    first_call: Figure | None
+    """Of the first, untimed generation of the first image."""
+    raw: list[Figure]
+    median: Figure | None
+    p90: Figure | None
+    """90th percentile."""
+    mad: Figure | None
+    """Median absolute deviation."""
+    reference_raw: list[Figure] | None
+    reference_median: Figure | None
+    speedup: Figure | None
+    """`reference_median` / `median`."""
+    same_run: bool | None
+    """False where the speedup is a guess: reference and images were timed by different processes, more than 15 minutes
+    apart, or while the machine was busy with something else."""
+
+
+class MetricSummary(Struct, kw_only=True):
+    """One metric over all images."""
+
+    mean: Figure | None
+    ci95: Annotated[list[Figure], Meta(min_length=2, max_length=2)] | None
+    """95 % bootstrap interval of the mean over images; null for a single image."""
+    worst: Figure | None
+
+
+class QualitySummary(Struct, kw_only=True):
+    """Quality against the reference, over all images."""
+
+    mae: MetricSummary
+    mae_similarity: MetricSummary
+    ssim: MetricSummary
+    psnr: MetricSummary
+    """Identical images are left out, which makes the mean pessimistic."""
+
+
+class NumericsFloor(Metrics, kw_only=True):
+    """Means over the images of the reference in another precision against the reference."""
+
+    what: str
+    """The other precision, such as `bfloat16`."""
+
+
+class NoiseFloor(Struct, kw_only=True):
+    """How close the reference comes to itself. Differences smaller than this mean nothing."""
+
+    latents_max_abs: Figure | None
+    """Largest difference between the latents of repetitions of the reference."""
+    repeat: Metrics | None
+    """Means over the images of the reference, generated again."""
+    numerics: NumericsFloor | None
+
+
+class Record(Struct, kw_only=True, omit_defaults=True):
+    """One run."""
+
+    schema_version: Literal[2]
+    status: Status
+    """`interrupted` from the start on, so that a kill at any moment leaves a true record."""
+    error: Failure | None
+    fingerprint: str
+    """Identifies everything that determines the images."""
+    config: dict[str, Any]
+    """The resolved configuration, plain data."""
+    overrides: list[str]
+    """As they were typed."""
+    environment: Environment
+    plan: PlanSummary
+    reference: Reference
+    engaged: Engaged
+    stages: list[StageRun]
+    """In the order in which they ran."""
+    samples: list[SampleRecord]
+    """Finished images, in order."""
+    cache: CacheSummary | None
+    timing: Timing | None
+    quality: QualitySummary | None
+    noise_floor: NoiseFloor | None
+    warnings: list[str]
+    identity: str | None = None
+    """Identifies everything that decides this record: images, timing, reference and machine."""

@@ -1,4 +1,4 @@
-"""What one completed record says: its time, its share of the work, and how close its images are."""
+"""What one completed record says: its time, its share of the work, and how close its images are to the reference."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from ..config.lossy import (
     LOSSY_GROUPS,
@@ -17,15 +19,13 @@ from ..config.lossy import (
 )
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import Interval, bootstrap_interval
+from .record import Record
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
-FIGURES = ("first_call", "median", "p90", "mad", "reference_median", "speedup")
-GREATEST = 1e12
-"""No time and no likeness is beyond it."""
 SETTINGS = ("cache", "memory", "batch_size", "measure", "steps")
-"""Top-level keys of a config in which two jobs may differ and still be judged by one another."""
+"""Top-level keys of a config in which two jobs may differ and still be compared with each other."""
 NO_PART = ("claim", "outputs", "dry_run", "rerun")
-"""Top-level keys that are no part of what is run."""
+"""Top-level keys that have no influence on a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,162 +37,202 @@ class Quality:
     worst_prompt: str
     worst_seed: int
     noise_floor: float | None
-    """The metric's value where nothing lossy differs: the reference run twice, or other numerics. None: it was
-    not measured."""
+    """The metric between the reference and the reference again, or in another precision; None: not measured."""
 
 
-def measured(record: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a row that follow from its record alone."""
-    _check(record)
-    samples, config, timing = record["samples"], record["config"], record["timing"] or {}
-    compared = record["reference"]["kind"] == "run"
-    theirs = reference_steps(record)
-    many = len({sample["prompt"] for sample in samples}) > 1
-    several = len(samples) > 1
-    timed = [
-        # Of a single image its repetitions are drawn, of a single prompt its images.
-        ((sample["prompt"] if many else number) if several else (number, i), seconds)
-        for number, sample in enumerate(samples)
-        for i, seconds in enumerate(sample["raw_seconds"])
-    ]
-    reference = timing.get("reference_median") or 0
-    return {
-        "seconds": bootstrap_interval(timed, "median") if timed else None,
-        "reference_seconds": reference if compared and reference > 0 else None,
-        "speedup": timing.get("speedup") if compared else None,
-        "same_run": bool(timing.get("same_run")),
-        "computed_share": computed_share(record),
-        "never_hit": never_hit(record),
-        "same_work": never_hit(record) and not is_lossy_beside_caches(config) and config["steps"] >= theirs,
-        "quality": _quality(record) if compared else {},
-        "compared_with": _hashed(_comparable(record, theirs)) if compared else "",
-        "rivals_with": _hashed([_comparable(record, theirs), *_way(config)]) if compared else "",
-        "rival": compared and not is_lossy(config) and config["steps"] < theirs,
-    }
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What follows from a completed record alone."""
+
+    seconds: Interval | None
+    """Median time of denoising an image."""
+    reference_seconds: float | None
+    """The same of the reference."""
+    speedup: float | None
+    same_run: bool
+    """Whether the reference was timed together with the images, so that the speedup is no guess."""
+    computed_share: float | None
+    never_hit: bool
+    same_work: bool
+    """Everything that the reference computes was computed: a difference in time is noise."""
+    quality: dict[str, Quality]
+    compared_with: str
+    """Equal for jobs that can be compared: same model, prompts, reference and hardware. "" without a reference."""
+    rivals_with: str
+    """Equal for jobs with the same rivals: with the same batch size and memory options as well."""
+    rival: bool
+    """Nothing lossy is on, only fewer steps than in the reference."""
 
 
-def _check(record: dict[str, Any]) -> None:
-    """Whether everything that a report reads is of the kind that it takes it for.
+NO_SUMMARY = Summary(
+    seconds=None,
+    reference_seconds=None,
+    speedup=None,
+    same_run=False,
+    computed_share=None,
+    never_hit=False,
+    same_work=False,
+    quality={},
+    compared_with="",
+    rivals_with="",
+    rival=False,
+)
+"""Of a job without a completed record."""
+
+
+class _Model(msgspec.Struct):
+    name: str
+
+
+class _Measure(msgspec.Struct):
+    reference_steps: int | None = None
+
+
+class _Graph(msgspec.Struct):
+    stages: dict[str, dict[str, Any]]
+
+
+class _Config(msgspec.Struct):
+    """The parts of a config that are read here. A record's config is plain data, in which a plugin may have more."""
+
+    model: _Model
+    measure: _Measure
+    graph: _Graph
+    steps: int
+
+
+def summarize_record(record: Record) -> Summary:
+    """Summarizes a completed record.
 
     Raises:
-        TypeError, KeyError: names what is not.
+        msgspec.ValidationError: the config lacks something or has a wrong type in it.
     """
-    config, environment = record["config"], record["environment"]
-    _expect(dict, config=config, environment=environment, reference=record["reference"], plan=record["plan"])
-    _expect(dict, model=config["model"], measure=config["measure"], graph=config["graph"])
-    _expect(dict, versions=environment["versions"])
-    _expect(str, device_name=environment["device_name"], name=config["model"]["name"])
-    _expect(int, steps=config["steps"], reference_steps=reference_steps(record))
-    timing = record["timing"] or {}
-    _expect(list, samples=record["samples"], raw=timing.get("raw", []))
-    _number(**{name: value for name, value in timing.items() if name in FIGURES and value is not None})
-    for sample in record["samples"]:
-        _expect(str, prompt=sample["prompt"])
-        _expect(int, seed=sample["seed"])
-        _expect(list, raw_seconds=sample["raw_seconds"], sample_steps=sample["steps"])
-        _number(**{f"raw_seconds_{i}": value for i, value in enumerate(sample["raw_seconds"])})
-        quality = sample.get("quality") or {}
-        _number(**{name: quality[name] for name in METRICS if quality.get(name) is not None})
+    config, timing = msgspec.convert(record.config, _Config), record.timing
+    is_compared = record.reference.kind == "run"
+    reference_steps = config.measure.reference_steps or config.steps
+    fewer_steps = config.steps < reference_steps
+    reference = timing.reference_median if timing else None
+    missed = never_hit(record)
+    return Summary(
+        seconds=_median_seconds(record),
+        reference_seconds=reference if is_compared and reference and reference > 0 else None,
+        speedup=timing.speedup if timing and is_compared else None,
+        same_run=bool(timing and timing.same_run),
+        computed_share=computed_share(record),
+        never_hit=missed,
+        same_work=missed and not is_lossy_beside_caches(record.config) and not fewer_steps,
+        quality=_quality(record) if is_compared else {},
+        compared_with=_hash(_comparable(record, reference_steps)) if is_compared else "",
+        rivals_with=_hash([_comparable(record, reference_steps), *_timing_options(record.config)])
+        if is_compared
+        else "",
+        rival=is_compared and not is_lossy(record.config) and fewer_steps,
+    )
 
 
-def _expect(kind: type, **values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise TypeError(f"{name} is no {kind.__name__}")
+def reference_steps(record: Record) -> int:
+    """The number of steps of the reference."""
+    return int(record.config["measure"].get("reference_steps") or record.config["steps"])
 
 
-def _number(**values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < GREATEST:
-            raise TypeError(f"{name} is no number")
+def computed_share(record: Record) -> float | None:
+    """The share of the reference's work that was computed.
+
+    By FLOPs of the blocks where they were counted, else by steps; fewer steps than in the reference count as well.
+    None where nothing was finished, and where calls inside of steps were skipped, whose share of the work is unknown.
+    """
+    share = _share_of_own_steps(record)
+    return None if share is None else share * record.config["steps"] / reference_steps(record)
 
 
-def reference_steps(record: dict[str, Any]) -> int:
-    """How many the reference of this run had."""
-    steps = record["config"]["measure"].get("reference_steps") or record["config"]["steps"]
-    return int(steps)
-
-
-def computed_share(record: dict[str, Any]) -> float | None:
-    """Of the reference's work, as FLOPs of blocks where they were counted, else as steps; fewer steps than the
-    reference's count as well. None: nothing was finished, or calls of modules inside of steps were skipped, and what
-    part of the work these are nobody has counted."""
-    share = _own_share(record)
-    return None if share is None else share * record["config"]["steps"] / reference_steps(record)
-
-
-def _own_share(record: dict[str, Any]) -> float | None:
-    """What was computed of the work of its own steps."""
-    evidence = _evidence(record)
-    if not record["samples"] or "modules" in evidence:
+def _share_of_own_steps(record: Record) -> float | None:
+    evidence = record.engaged.cache
+    if not record.samples or (evidence and evidence.modules is not None):
         return None
-    share = evidence.get("flop_share")
-    if share is None:
-        steps = [step["computed"] for sample in record["samples"] for step in sample["steps"]]
-        share = sum(steps) / len(steps) if steps else None
-    return None if share is None else float(share)
+    if evidence and evidence.flop_share is not None:
+        return evidence.flop_share
+    steps = [step.computed for sample in record.samples for step in sample.steps]
+    return sum(steps) / len(steps) if steps else None
 
 
-def never_hit(record: dict[str, Any]) -> bool:
-    """Whether a cache was on, for all stages or for one, and nothing was taken from it."""
-    on = any(is_option_on(cache) for cache in find_caches(record["config"]))
-    evidence = _evidence(record)
-    return on and not evidence.get("hits") and ("modules" in evidence or _own_share(record) == 1)
+def never_hit(record: Record) -> bool:
+    """Whether a cache was on, for all stages or for one, and every step was computed."""
+    is_on = any(is_option_on(cache) for cache in find_caches(record.config))
+    evidence = record.engaged.cache
+    if not is_on or (evidence and evidence.hits):
+        return False
+    return bool(evidence and evidence.modules is not None) or _share_of_own_steps(record) == 1
 
 
-def _evidence(record: dict[str, Any]) -> dict[str, Any]:
-    """What the cache's hooks have counted; empty without any."""
-    return (record.get("engaged") or {}).get("cache") or {}
+def _median_seconds(record: Record) -> Interval | None:
+    """The median over images and repetitions; its interval over prompts, of one prompt over its images, and of one
+    image over its repetitions."""
+    several_prompts = len({sample.prompt for sample in record.samples}) > 1
+    several_images = len(record.samples) > 1
+    times: list[tuple[Any, float]] = []
+    for number, sample in enumerate(record.samples):
+        for repetition, seconds in enumerate(sample.raw_seconds):
+            drawn: Any = sample.prompt if several_prompts else number
+            times.append((drawn if several_images else (number, repetition), seconds))
+    return bootstrap_interval(times, "median") if times else None
 
 
-def _quality(record: dict[str, Any]) -> dict[str, Quality]:
-    """Each metric that has a value: PSNR of images that are all identical to their references has none.
+def _quality(record: Record) -> dict[str, Quality]:
+    """Each metric that has a value: PSNR has none where all images are identical to their references.
 
     As in a record's own summary, identical images are left out of the mean PSNR, which makes it pessimistic.
     """
-    found = {}
-    measured = [sample for sample in record["samples"] if sample.get("quality")]
+    result = {}
     for metric in METRICS:
-        samples = [sample for sample in measured if sample["quality"].get(metric) is not None]
-        if samples:
-            values = [(sample["prompt"], sample["quality"][metric]) for sample in samples]
-            worst = (max if metric in LESS_IS_BETTER else min)(samples, key=lambda s: s["quality"][metric])
-            found[metric] = Quality(
-                mean=bootstrap_interval(values, "mean"),
-                worst=worst["quality"][metric],
-                worst_prompt=worst["prompt"],
-                worst_seed=worst["seed"],
-                noise_floor=_noise_floor(record, metric),
+        values = [
+            (sample, value)
+            for sample in record.samples
+            if sample.quality and (value := getattr(sample.quality, metric)) is not None
+        ]
+        if values:
+            sample, worst = (max if metric in LESS_IS_BETTER else min)(values, key=lambda pair: pair[1])
+            result[metric] = Quality(
+                mean=bootstrap_interval([(sample.prompt, value) for sample, value in values], "mean"),
+                worst=worst,
+                worst_prompt=sample.prompt,
+                worst_seed=sample.seed,
+                noise_floor=worst_noise_floor(record, metric),
             )
-    return found
+    return result
 
 
-def _noise_floor(record: dict[str, Any], metric: str) -> float | None:
-    """The least likeness of the reference to itself, of all the ways in which it was measured."""
-    floors = record.get("noise_floor") or {}
-    known = [own[metric] for own in floors.values() if isinstance(own, dict) and own.get(metric) is not None]
-    return float((max if metric in LESS_IS_BETTER else min)(known)) if known else None
+def worst_noise_floor(record: Record, metric: str, kinds: tuple[str, ...] = ("repeat", "numerics")) -> float | None:
+    """The worst value of a metric between the reference and itself; None where it was not measured.
+
+    Args:
+        record: of the run.
+        metric: its name.
+        kinds: which ways of generating the reference again count.
+    """
+    floors = [getattr(record.noise_floor, kind, None) for kind in kinds]
+    known = [value for floor in floors if floor and (value := getattr(floor, metric)) is not None]
+    return (max if metric in LESS_IS_BETTER else min)(known, default=None)
 
 
-def _comparable(record: dict[str, Any], theirs: int) -> list[Any]:
-    """What a row is compared with, on which prompts and which hardware."""
-    config = {key: value for key, value in record["config"].items() if key not in (*SETTINGS, *NO_PART)}
+def _comparable(record: Record, steps_of_reference: int) -> list[Any]:
+    """What a job is compared with, on which prompts and which hardware."""
+    config = {key: value for key, value in record.config.items() if key not in (*SETTINGS, *NO_PART)}
     stages = {
         name: {**stage, "options": _without_lossy_groups(stage["options"])}
         for name, stage in config["graph"]["stages"].items()
     }
     config["graph"] = {**config["graph"], "stages": stages}
-    return [config, theirs, record["plan"]["prompts"], record["environment"]["device_name"]]
+    return [config, steps_of_reference, record.plan.prompts, record.environment.device_name]
 
 
-def _way(config: dict[str, Any]) -> list[Any]:
-    """What changes the time of the reference and its rivals as much as that of a setting."""
+def _timing_options(config: dict[str, Any]) -> list[Any]:
+    """Options that change the time of the reference and its rivals as much as that of a setting."""
     memory = {key: value for key, value in (config.get("memory") or {}).items() if key not in LOSSY_MEMORY_KEYS}
     return [config.get("batch_size"), memory]
 
 
-def _hashed(same: list[Any]) -> str:
-    return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+def _hash(data: list[Any]) -> str:
+    return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _without_lossy_groups(options: Any) -> Any:

@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from ..errors import make_printable
 from ..records.labels import by_key, command, labels, telling, varying
 from ..records.listing import Found, Listing, listing
-from ..records.names import model_name, setting
+from ..records.names import model_name, setting_name
 from ..records.override_yaml import experiment_yaml
-from ..records.summary import measured
+from ..records.record import Record
+from ..records.summary import NO_SUMMARY, summarize_record
 from .judging import judged
 from .rows import Row, Sweep
 
@@ -34,7 +37,7 @@ def collect(folder: Path) -> Sweep:
     names = labels(
         [row.axes for row in rows],
         [row.job for row in rows],
-        rivals=[row.record["config"]["steps"] if row.rival and row.record else None for row in rows],
+        rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
         settings=[_setting(row) for row in rows],
     )
     rows = judged([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
@@ -50,45 +53,33 @@ def collect(folder: Path) -> Sweep:
 
 
 def _row(job: Found, axes: dict[str, str], found: Listing) -> Row:
-    """A job before it is compared with others. Of a record that lacks what it must have, the row says so."""
-    row = Row(
+    """A job before it is compared with others. Where its config or overrides make no sense, the row says so."""
+    record, status, reason, config_yaml, summary = job.record, job.status, job.reason, "", NO_SUMMARY
+    try:
+        if job.overrides or record:
+            config_yaml = experiment_yaml(job.overrides, found.config_dir)
+        if record and status == "completed":
+            summary = summarize_record(record)
+    except Exception as error:  # the config in a record is plain data, with anything in it
+        reason = make_printable(f"record.json is damaged: {type(error).__name__}: {error}")
+        record, status = None, "lost"
+    return Row(
         job=job.job,
         folder=job.folder,
-        status=job.status,
-        reason=job.reason,
+        status=status,
+        reason=reason,
         axes=axes,
         label="",
-        record=job.record,
-        seconds=None,
-        reference_seconds=None,
-        speedup=None,
-        same_run=False,
-        computed_share=None,
-        never_hit=False,
-        quality={},
-        compared_with="",
-        rivals_with="",
-        rival=False,
-        front=False,
-        beaten_by_fewer_steps=None,
-        judged_same_run=False,
-        config_yaml="",
+        record=record,
+        config_yaml=config_yaml,
+        **vars(summary),
     )
-    try:
-        config_yaml = (
-            experiment_yaml({"overrides": job.overrides}, found.config_dir) if job.overrides or job.record else ""
-        )
-        row = replace(row, config_yaml=config_yaml)
-        return replace(row, **measured(job.record)) if job.record and job.status == "completed" else row
-    except Exception as error:  # whatever may be in the file
-        reason = f"record.json is damaged: {type(error).__name__}: {error}"
-        return replace(row, status="lost", reason=make_printable(reason), record=None)
 
 
 def _setting(row: Row) -> str:
     """What to call a job that nothing was swept in."""
     try:
-        return setting(row.record) if row.record else row.job
+        return setting_name(row.record) if row.record else row.job
     except Exception:
         return row.job
 
@@ -102,29 +93,24 @@ def _title(rows: Sequence[Row], axes: Sequence[str]) -> str:
     return make_printable(": ".join(filter(None, [named, what])))
 
 
-def _model(record: dict[str, Any]) -> str:
+def _model(record: Record) -> str:
     try:
-        return model_name(record["config"]["model"])
+        return model_name(record.config["model"])
     except (KeyError, TypeError, AttributeError):
         return ""
 
 
 def _environment(rows: Sequence[Row]) -> dict[str, Any]:
-    """Of the first job that has one; where jobs differ, `differs` lists the values of each."""
-    said = [own for row in rows if row.record and isinstance(own := row.record.get("environment"), dict)]
-    known = [
-        {key: value for key, value in own.items() if key != "differs"}
-        for own in said
-        if isinstance(own.get("versions"), dict)
-    ]
+    """The environment of the first job that has one; where jobs differ, `differs` has the values of each key."""
+    known = [to_builtins(row.record.environment) for row in rows if row.record]
     if not known:
         return {}
     differs = {}
     for key in known[0]:
         values = []
-        for own in known:
-            if own.get(key) not in values:
-                values.append(own.get(key))
+        for environment in known:
+            if environment[key] not in values:
+                values.append(environment[key])
         if len(values) > 1:
             differs[key] = values
-    return {**known[0], "differs": differs} if differs else dict(known[0])
+    return {**known[0], "differs": differs} if differs else known[0]

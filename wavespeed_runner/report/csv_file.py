@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from ..records.names import model_name, setting
+from ..records.names import model_name, setting_name
+from ..records.record import Record, Timing
 from ..records.summary import METRICS, reference_steps
 from .rows import Row, Sweep
 
@@ -57,18 +58,34 @@ prompt). Made from `wavespeed_runner/report/csv_file.py`.
 def _cell(column: Column, row: Row) -> Any:
     try:
         value = column.value(row)
-    except (KeyError, TypeError, AttributeError, IndexError):
+    except (LookupError, TypeError, AttributeError):
         return ""
     return int(value) if isinstance(value, bool) else value
 
 
-def _record(row: Row) -> Any:
-    """For a lookup that may fail: then the cell is empty."""
+def _record(row: Row) -> Record:
+    """The record of a row.
+
+    Raises:
+        LookupError: there is none, and the cell stays empty.
+    """
+    if row.record is None:
+        raise LookupError
     return row.record
 
 
+def _timing(row: Row) -> Timing:
+    """The times of a row, or LookupError."""
+    if (timing := _record(row).timing) is None:
+        raise LookupError
+    return timing
+
+
 def _images_like_the_reference(row: Row) -> int:
-    return sum(sample["quality"]["mae"] == 0 for sample in _record(row)["samples"])
+    samples = _record(row).samples
+    if any(sample.quality is None for sample in samples):
+        raise LookupError
+    return sum(sample.quality is not None and sample.quality.mae == 0 for sample in samples)
 
 
 def _of_metric(metric: str) -> list[Column]:
@@ -110,15 +127,15 @@ COLUMNS = (
         value=lambda row: row.status,
     ),
     Column(name="reason", meaning="why it failed or was skipped", value=lambda row: row.reason),
-    Column(name="model", meaning="what was loaded", value=lambda row: model_name(_record(row)["config"]["model"])),
-    Column(name="setting", meaning="the lossy options", value=lambda row: setting(_record(row))),
-    Column(name="steps", meaning="denoising steps", value=lambda row: _record(row)["config"]["steps"]),
+    Column(name="model", meaning="what was loaded", value=lambda row: model_name(_record(row).config["model"])),
+    Column(name="setting", meaning="the lossy options", value=lambda row: setting_name(_record(row))),
+    Column(name="steps", meaning="denoising steps", value=lambda row: _record(row).config["steps"]),
     Column(name="reference_steps", meaning="of the reference", value=lambda row: reference_steps(_record(row))),
-    Column(name="pictures", meaning="how many pictures or videos", value=lambda row: len(_record(row)["samples"])),
+    Column(name="pictures", meaning="how many pictures or videos", value=lambda row: len(_record(row).samples)),
     Column(
         name="prompts",
         meaning="how many different prompts",
-        value=lambda row: len({sample["prompt"] for sample in _record(row)["samples"]}),
+        value=lambda row: len({sample.prompt for sample in _record(row).samples}),
     ),
     Column(
         name="seconds",
@@ -129,22 +146,22 @@ COLUMNS = (
         name="seconds_low", meaning="lower bound of its interval", value=lambda row: row.seconds and row.seconds.low
     ),
     Column(name="seconds_high", meaning="upper bound", value=lambda row: row.seconds and row.seconds.high),
-    Column(name="seconds_p90", meaning="90th percentile", value=lambda row: _record(row)["timing"]["p90"]),
+    Column(name="seconds_p90", meaning="90th percentile", value=lambda row: _timing(row).p90),
     Column(
         name="seconds_mad",
         meaning="median absolute deviation over images and repeats, so also of quick images from slow ones: the ± "
         "in the table, and `mad` in a claim",
-        value=lambda row: _record(row)["timing"]["mad"],
+        value=lambda row: _timing(row).mad,
     ),
     Column(
         name="first_call_seconds",
         meaning="the first, untimed generation, with warm-up costs",
-        value=lambda row: _record(row)["timing"]["first_call"],
+        value=lambda row: _timing(row).first_call,
     ),
     Column(
         name="reference_seconds",
         meaning="denoising one image of the reference, median",
-        value=lambda row: _record(row)["timing"]["reference_median"],
+        value=lambda row: _timing(row).reference_median,
     ),
     Column(name="speedup", meaning="ratio of the two medians", value=lambda row: row.speedup),
     Column(
@@ -163,7 +180,7 @@ COLUMNS = (
     Column(
         name="hit_rate",
         meaning="share of its steps that were reused",
-        value=lambda row: _record(row)["cache"]["hit_rate"],
+        value=lambda row: getattr(_record(row).cache, "hit_rate", None),
     ),
     Column(
         name="never_hit",
@@ -211,17 +228,17 @@ COLUMNS = (
         meaning="whether that compares times relative to references, each timed in the same run; else it is a guess",
         value=lambda row: row.judged_same_run if row.beaten_by_fewer_steps is not None else None,
     ),
-    Column(name="device", meaning="processor", value=lambda row: _record(row)["environment"]["device_name"]),
-    Column(name="torch", meaning="version", value=lambda row: _record(row)["environment"]["versions"]["torch"]),
-    Column(name="diffusers", meaning="version", value=lambda row: _record(row)["environment"]["versions"]["diffusers"]),
+    Column(name="device", meaning="processor", value=lambda row: _record(row).environment.device_name),
+    Column(name="torch", meaning="version", value=lambda row: _record(row).environment.versions["torch"]),
+    Column(name="diffusers", meaning="version", value=lambda row: _record(row).environment.versions["diffusers"]),
     Column(
         name="commit",
         meaning="of wavespeed_runner, `+` with changes",
-        value=lambda row: _record(row)["environment"]["commit"],
+        value=lambda row: _record(row).environment.commit,
     ),
     Column(
         name="fingerprint",
         meaning="identifies everything that determines the images",
-        value=lambda row: _record(row)["fingerprint"],
+        value=lambda row: _record(row).fingerprint,
     ),
 )

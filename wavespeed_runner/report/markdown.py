@@ -111,7 +111,7 @@ def _verdict(row: Row) -> str:
 
 def _notes(done: Sequence[Row]) -> str:
     """What the reader would otherwise wonder about, as a list."""
-    prompts = {sample["prompt"] for row in done for sample in (row.record or {})["samples"]}
+    prompts = {sample.prompt for row in done if row.record for sample in row.record.samples}
     lines = [
         "Time is the median of denoising one image, SSIM and MAE similarity are means over the images; in brackets "
         f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the images of the one prompt'}.",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from math import isfinite
 from statistics import median
-from typing import Any
 
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..metrics.quality import LESS_IS_BETTER
+from ..metrics.statistics import bootstrap_interval
+from ..records.record import Record
+from ..records.summary import summarize_record, worst_noise_floor
 
 LIKENESS = ("ssim", "mae_similarity", "mae", "psnr")
 RANGES = {"ssim": (-1.0, 1.0), "mae_similarity": (0.0, 1.0), "mae": (0.0, 255.0), "psnr": (0.0, 200.0)}
@@ -23,7 +24,7 @@ OTHER_CONFIG = "the config or the weights are not those that were claimed"
 """Where prompts, versions, hardware and code are the same, and the fingerprint is not."""
 
 
-def claim_of(record: dict[str, Any]) -> ClaimConfig:
+def claim_of(record: Record) -> ClaimConfig:
     """What a completed record claims. Intervals are 95 % ones, as in a report: all images of a prompt are drawn
     together; the likeness of a single image has none.
 
@@ -31,34 +32,31 @@ def claim_of(record: dict[str, Any]) -> ClaimConfig:
     median absolute deviation of all timings, as in the table and in results.csv; `repeat_floor` that of timings of the
     same work, see `deviation`.
     """
-    from ..metrics.statistics import bootstrap_interval
-    from ..records.summary import measured
-
-    found = measured(record)
-    samples, timing, environment = record["samples"], record["timing"], record["environment"]
+    summary = summarize_record(record)
+    samples, timing, environment = record.samples, record.timing, record.environment
     claim = ClaimConfig(
-        computed_share=_rounded(found["computed_share"]),
-        prompts=len(record["plan"]["prompts"]),
+        computed_share=_rounded(summary.computed_share),
+        prompts=len(record.plan.prompts),
         prompts_sha256=prompts_digest(record),
-        pixels_sha256=[s["pixels_sha256"] for s in samples],
-        fingerprint=record["fingerprint"],
-        device_name=environment["device_name"],
-        code=environment["code"],
-        commit=environment.get("commit"),
-        versions=dict(environment["versions"]),
+        pixels_sha256=[sample.pixels_sha256 for sample in samples],
+        fingerprint=record.fingerprint,
+        device_name=environment.device_name,
+        code=environment.code,
+        commit=environment.commit,
+        versions=dict(environment.versions),
     )
-    if timing["raw"]:
-        seconds, part = found["seconds"], deviation(record)
-        again = None if part is None else part * timing["median"]
+    if timing and timing.median is not None and summary.seconds:
+        part = deviation(record)
+        again = None if part is None else part * timing.median
         claim.seconds = _figure(
-            value=timing["median"], low=seconds.low, high=seconds.high, mad=timing["mad"], repeat_floor=again
+            value=timing.median, low=summary.seconds.low, high=summary.seconds.high, mad=timing.mad, repeat_floor=again
         )
-    if timing["speedup"] is not None and timing["same_run"]:
-        pairs = [(s["prompt"], s["reference_seconds"] / s["seconds"]) for s in samples if s["seconds"]]
+    if timing and timing.speedup is not None and timing.same_run:
+        pairs = [(s.prompt, s.reference_seconds / s.seconds) for s in samples if s.reference_seconds and s.seconds]
         ratios = bootstrap_interval(pairs, "median")
-        claim.speedup = _figure(value=timing["speedup"], low=ratios.low, high=ratios.high)
+        claim.speedup = _figure(value=timing.speedup, low=ratios.low, high=ratios.high)
     for metric in LIKENESS:
-        figure = found["quality"].get(metric)
+        figure = summary.quality.get(metric)
         if figure is not None:
             several = len(samples) > 1
             own = _figure(
@@ -66,35 +64,28 @@ def claim_of(record: dict[str, Any]) -> ClaimConfig:
                 low=figure.mean.low if several else None,
                 high=figure.mean.high if several else None,
                 worst=figure.worst,
-                noise_floor=noise_floor(record, metric),
-                repeat_floor=noise_floor(record, metric, ("repeat",)),
+                noise_floor=worst_noise_floor(record, metric),
+                repeat_floor=worst_noise_floor(record, metric, ("repeat",)),
             )
             setattr(claim, metric, own)
     return claim
 
 
-def noise_floor(record: dict[str, Any], metric: str, kinds: Sequence[str] = ("repeat", "numerics")) -> float | None:
-    """The worst that the reference was to itself; None where that was not measured."""
-    floors = [(record.get("noise_floor") or {}).get(kind) or {} for kind in kinds]
-    known = [floor[metric] for floor in floors if floor.get(metric) is not None]
-    return (max if metric == "mae" else min)(known, default=None)
+def prompts_digest(record: Record) -> str:
+    return sha256("\n".join(record.plan.prompts).encode()).hexdigest()
 
 
-def prompts_digest(record: dict[str, Any]) -> str:
-    return sha256("\n".join(record["plan"]["prompts"]).encode()).hexdigest()
-
-
-def differences(claim: ClaimConfig, record: dict[str, Any]) -> list[str]:
+def differences(claim: ClaimConfig, record: Record) -> list[str]:
     """What may make the same config give other results: prompts, versions, hardware, code; else an `other_config`."""
     found = ["other prompts"] if claim.prompts_sha256 != prompts_digest(record) else []
     found += other_machine(claim, record)
-    return found or ([OTHER_CONFIG] if claim.fingerprint != record["fingerprint"] else [])
+    return found or ([OTHER_CONFIG] if claim.fingerprint != record.fingerprint else [])
 
 
-def other_machine(claim: ClaimConfig, record: dict[str, Any]) -> list[str]:
+def other_machine(claim: ClaimConfig, record: Record) -> list[str]:
     """Those of the `differences` that may change how a figure is computed: versions, hardware and code."""
-    environment = record["environment"]
-    now = {**environment["versions"], "device": environment["device_name"], "code": environment["code"]}
+    environment = record.environment
+    now = {**environment.versions, "device": environment.device_name, "code": environment.code}
     then = {**claim.versions, "device": claim.device_name, "code": claim.code}
     return [f"{key} {then.get(key)} -> {now.get(key)}" for key in {**now, **then} if then.get(key) != now.get(key)]
 
@@ -162,11 +153,11 @@ def bounds(figure: ClaimedFigure) -> tuple[float, float]:
     return low, figure.value if figure.high is None else figure.high
 
 
-def deviation(record: dict[str, Any]) -> float | None:
+def deviation(record: Record) -> float | None:
     """Median absolute deviation of times of the same work, as part of them: of the repetitions of each image, else of
     the references, which all compute the same. Not of the images: a cache hits more often in some. None: unknown."""
-    repeated = [s["raw_seconds"] for s in record["samples"] if len(s["raw_seconds"]) > 1]
-    references = [one for s in record["samples"] for one in s.get("reference_raw_seconds", ())]
+    repeated = [sample.raw_seconds for sample in record.samples if len(sample.raw_seconds) > 1]
+    references = [seconds for sample in record.samples for seconds in sample.reference_raw_seconds or ()]
     groups = repeated or ([references] if len(references) > 1 else [])
     parts = [abs(one / median(group) - 1) for group in groups if median(group) for one in group]
     return median(parts) if parts else None

@@ -10,7 +10,8 @@ from typing import Any
 from ..accelerate.adapter_options import as_list
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..models.weights.checkpoint import find_local_path
-from ..records.names import model_name, setting
+from ..records.names import model_name, setting_name
+from ..records.record import Record
 
 ABOUT = {
     "seconds": "denoising an image, median; mad: of all timings; repeat_floor: the same, of one image again",
@@ -23,7 +24,7 @@ SHOWN_VERSIONS = ("wavespeed_runner", "torch", "diffusers", "transformers", "pyt
 """For people; the claim has all."""
 
 
-def headline(record: dict[str, Any], config: dict[str, Any], claim: ClaimConfig, name: str) -> list[str]:
+def headline(record: Record, config: dict[str, Any], claim: ClaimConfig, name: str) -> list[str]:
     """Lines of the comment: the command, what it is, what was measured, where, with which versions, what it needs."""
     images, steps = len(claim.pixels_sha256), config["steps"]
     size = f"{config['width']}x{config['height']}"
@@ -33,7 +34,7 @@ def headline(record: dict[str, Any], config: dict[str, Any], claim: ClaimConfig,
     versions = ", ".join(f"{key} {claim.versions[key]}" for key in SHOWN_VERSIONS if key in claim.versions)
     return [
         f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
-        f"{model_name(config['model'])}, {setting(record)}: {_measured(claim)}.",
+        f"{model_name(config['model'])}, {setting_name(record)}: {_measured(claim)}.",
         f"Measured on {claim.device_name}: {images} images of {claim.prompts} prompts, {size}{frames}, "
         f"{steps} steps{reference}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, make_printable
+from ..records.file import read_record
+from ..records.names import model_name, setting_name
+from ..records.record import Record
 from ..storage.atomic import write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
@@ -47,7 +49,7 @@ def write_experiment(target: Path, text: str) -> None:
     write_text(target, text, way_out="choose another place with out=FILE")
 
 
-def exported(record: dict[str, Any], name: str, config_dir: Path | None = None) -> str:
+def exported(record: Record, name: str, config_dir: Path | None = None) -> str:
     """The experiment file of a completed record.
 
     Args:
@@ -82,20 +84,19 @@ def record_path(path: Path) -> Path:
     return found
 
 
-def completed(path: Path) -> dict[str, Any]:
+def completed(path: Path) -> Record:
     """The record, if it is a whole one.
 
     Raises:
         ConfigError: not a record, or one of a run that did not get to its end.
     """
-    from ..records.record import read_record
-
     record = read_record(path)
-    status = record.get("status")
-    if status != "completed":
-        why = (record.get("error") or {}).get("message") or "it did not get to its end"
-        raise ConfigError(f"{path}: status {status} ({why}): only a completed run has something to claim; run it again")
-    if not record.get("samples"):
+    if record.status != "completed":
+        why = (record.error and record.error.message) or "it did not get to its end"
+        raise ConfigError(
+            f"{path}: status {record.status} ({why}): only a completed run has something to claim; run it again"
+        )
+    if not record.samples:
         raise ConfigError(f"{path}: no image in it, so there is nothing to claim")
     return record
 
@@ -115,11 +116,9 @@ def _config_dir(path: Path, given: str | None) -> Path | None:
     return Path(given) if given is not None else None
 
 
-def _name(record: dict[str, Any]) -> str:
+def _name(record: Record) -> str:
     """`demo_fbcache`: model and setting."""
-    from ..records.names import model_name, setting
-
-    words = re.findall(r"[a-z0-9]+", f"{model_name(record['config']['model'])} {setting(record)}".lower())
+    words = re.findall(r"[a-z0-9]+", f"{model_name(record.config['model'])} {setting_name(record)}".lower())
     return "_".join(words)
 
 

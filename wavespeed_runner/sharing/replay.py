@@ -18,6 +18,7 @@ from ..errors import ConfigError, format_error, make_printable
 from ..execution.runner import run_plan
 from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
+from ..records.record import Record
 from ..report.console import show, show_failure
 from .source import machine_of, read
 from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, Judged, judge, verdict_of
@@ -48,10 +49,10 @@ def replay(path: Path, values: dict[str, str]) -> bool:
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
-    if record["status"] != "completed":
-        show_failure(record)
+    if record.status != "completed":
+        show_failure(record, folder)
         return False
-    show(record)
+    show(record, folder)
     if plan.config.claim is not None:
         return _judge(record, plan.config.claim)
     same = _compare(record, claims, plan.fingerprint)
@@ -96,7 +97,7 @@ def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
     return said if given or str(path) in said else f"{GIVE.sub('', said)}; in {path}"
 
 
-def _judge(record: dict[str, Any], claim: ClaimConfig) -> bool:
+def _judge(record: Record, claim: ClaimConfig) -> bool:
     """Says whether the claim holds, part by part, and what else is to be known."""
     parts = judge(claim, record)
     print(make_printable(f"replay: {headline(claim, record, parts)}"))
@@ -104,7 +105,7 @@ def _judge(record: dict[str, Any], claim: ClaimConfig) -> bool:
     return verdict_of(parts) != NOT_REPRODUCED
 
 
-def _show_figures(record: dict[str, Any], claim: ClaimConfig | None) -> None:
+def _show_figures(record: Record, claim: ClaimConfig | None) -> None:
     """The figures of a record that was run again, beside its own: no verdict, the images have given that."""
     parts = judge(claim, record) if claim is not None else []
     _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, IMAGES)])
@@ -116,10 +117,10 @@ def _print(parts: list[Judged]) -> None:
         print(f"  {part.what:16}{make_printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
 
 
-def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -> bool:
+def _compare(record: Record, claims: dict[str, Any], fingerprint: str) -> bool:
     """Says how the new images compare with the claimed ones."""
     claimed = claims.get("pixels", {})
-    found = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
+    found = {(sample.prompt, sample.seed): sample.pixels_sha256 for sample in record.samples}
     if not claimed:
         print("replay: done; there was no earlier result to compare with")
         return True
@@ -137,7 +138,7 @@ def _compare(record: dict[str, Any], claims: dict[str, Any], fingerprint: str) -
     return False
 
 
-def _why(claims: dict[str, Any], record: dict[str, Any]) -> str:
+def _why(claims: dict[str, Any], record: Record) -> str:
     """What differs between the two machines, where the claim says what it was."""
     then, now = claims.get("machine"), machine_of(record)
     if not then:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..errors import ConfigError
+from ..records.file import read_record
+from ..records.new import IMAGE_KEY, PIXELS
+from ..records.record import Record
 
 if TYPE_CHECKING:
     from ..config.claim import ClaimConfig
@@ -26,13 +29,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         ConfigError, or what broken data makes Python raise: nothing of ours in it.
     """
-    from ..records.record import IMAGE_KEY, read_record
-
     if path.suffix.lower() in (".png", ".mp4"):
         return _read_image(path, IMAGE_KEY)
     if path.suffix.lower() == ".json":
         record = read_record(path)
-        return {**record["config"], "claim": None}, _claims(record, record["config"])
+        return {**record.config, "claim": None}, _claims(record, record.config)
     if path.suffix.lower() in (".yaml", ".yml"):
         with path.open(encoding="utf-8") as file:
             config = yaml.safe_load(file)
@@ -120,27 +121,26 @@ def _pixels_of_image(path: Path) -> tuple[dict[str, str], str]:
 def _pixels_of_video(path: Path) -> tuple[dict[str, str], str]:
     """The file's metadata, and the hash in it: a video that was encoded is not what it was made of."""
     from ..media.videos import read_metadata
-    from ..records.record import PIXELS
 
     metadata = read_metadata(path)
     return metadata, metadata[PIXELS]
 
 
-def _claims(record: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _claims(record: Record, config: dict[str, Any]) -> dict[str, Any]:
     """What the record says of a config, its own or one beside it; the prompts only where nobody put in others since."""
-    pixels = {(s["prompt"], s["seed"]): s["pixels_sha256"] for s in record["samples"]}
-    prompts = (record.get("plan") or {}).get("prompts") or []
-    same = all(config.get(key) == record["config"].get(key) for key in ("prompt", "prompts"))
+    pixels = {(sample.prompt, sample.seed): sample.pixels_sha256 for sample in record.samples}
+    prompts = record.plan.prompts
+    same = all(config.get(key) == record.config.get(key) for key in ("prompt", "prompts"))
     return {
-        "fingerprint": record["fingerprint"],
+        "fingerprint": record.fingerprint,
         "prompts": prompts if prompts and same and config.get("prompt") in (None, *prompts) else None,
         "pixels": pixels,
         "machine": machine_of(record),
-        "claim": _figures(record) if record.get("status") == "completed" and config == record["config"] else None,
+        "claim": _figures(record) if record.status == "completed" and config == record.config else None,
     }
 
 
-def _figures(record: dict[str, Any]) -> ClaimConfig | None:
+def _figures(record: Record) -> ClaimConfig | None:
     """None where the record lacks some of them, or has what is none: replaying it takes no more than its config."""
     from .claim import claim_of
 
@@ -150,8 +150,7 @@ def _figures(record: dict[str, Any]) -> ClaimConfig | None:
         return None
 
 
-def machine_of(record: dict[str, Any]) -> dict[str, Any]:
+def machine_of(record: Record) -> dict[str, Any]:
     """What may make the same config give other images, as far as the record says it."""
-    environment = record.get("environment") or {}
-    known = {key: environment[key] for key in ("device_name", "code") if key in environment}
-    return {**(environment.get("versions") or {}), **known}
+    environment = record.environment
+    return {**environment.versions, "device_name": environment.device_name, "code": environment.code}

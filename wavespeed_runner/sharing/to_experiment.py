@@ -24,6 +24,7 @@ from ..config.schema import KEYS_NOT_IN_IMAGES, NAMED_NODES, to_data
 from ..errors import ConfigError
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
+from ..records.record import Record
 
 NAME = "point_to_be_exported"
 ROUNDS = 8
@@ -34,7 +35,7 @@ Leaves = dict[str, Any]
 """Dotted key -> value; lists are values."""
 
 
-def as_experiment(record: dict[str, Any], config_dir: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+def as_experiment(record: Record, config_dir: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content of an experiment file, and the config that it composes to: the record's, made portable.
 
     Args:
@@ -44,12 +45,12 @@ def as_experiment(record: dict[str, Any], config_dir: Path | None = None) -> tup
         ConfigError: no experiment file gives this config, or the record was tampered with.
     """
     # What a run has written holds no interpolation; one to a resolver would put this machine's secrets into the file.
-    trust.check_values(record["config"])
-    then = portable(to_data(resolve_config({**record["config"], "claim": None})))
-    document = yaml.safe_load(experiment_yaml(record, config_dir)) or {}
+    trust.check_values(record.config)
+    then = portable(to_data(resolve_config({**record.config, "claim": None})))
+    document = yaml.safe_load(experiment_yaml(record.overrides, config_dir)) or {}
     document["defaults"] = [entry for entry in document.get("defaults", ()) if isinstance(entry, dict)]
     _make_portable(document)
-    prompts, told = record["plan"]["prompts"], set(leaves(document))
+    prompts, told = record.plan.prompts, set(leaves(document))
     missing: dict[str, tuple[Any, Any]] = {}
     for _ in range(ROUNDS):
         try:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log10
-from typing import Any
 
 from ..config.claim import ClaimConfig, ClaimedFigure
-from .claim import better, bounds, deviation, differences, noise_floor
+from ..records.record import Record
+from ..records.summary import worst_noise_floor
+from .claim import better, bounds, deviation, differences
 
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}
 LEAST = {"ssim": 1e-3, "mae_similarity": 4e-4, "mae": 0.1, "psnr": 0.1, "computed_share": 1e-3}
@@ -44,13 +45,13 @@ class Room:
     """Whether the claim asks for more than it is given."""
 
 
-def likeness_room(metric: str, claim: ClaimConfig, record: dict[str, Any]) -> Room:
+def likeness_room(metric: str, claim: ClaimConfig, record: Record) -> Room:
     """Of other images; the floor of other numerics counts where something differs."""
     figure: ClaimedFigure = getattr(claim, metric)
-    theirs, ours = [figure.repeat_floor], [noise_floor(record, metric, ("repeat",))]
+    theirs, ours = [figure.repeat_floor], [worst_noise_floor(record, metric, ("repeat",))]
     if differences(claim, record):
         theirs.append(figure.noise_floor)
-        ours.append(noise_floor(record, metric))
+        ours.append(worst_noise_floor(record, metric))
     least, most = figure.value - CLAIMED[metric], figure.value + CLAIMED[metric]
     low, high = _within(figure, least, most)
     left = low - least if better(metric) > 0 else most - high
@@ -59,7 +60,7 @@ def likeness_room(metric: str, claim: ClaimConfig, record: dict[str, Any]) -> Ro
     return _room(figure, low, high, claimed, found, left)
 
 
-def time_room(name: str, claim: ClaimConfig, record: dict[str, Any]) -> Room:
+def time_room(name: str, claim: ClaimConfig, record: Record) -> Room:
     """Of seconds or a speed-up on the same hardware."""
     figure: ClaimedFigure = getattr(claim, name)
     least, most = figure.value / (1 + MOST), figure.value * (1 + MOST)

@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..config.lossy import is_lossy_beside_caches
+from ..metrics.timing import is_too_fast
+from ..records.record import Record
 from .claim import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
 from .tolerance import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
 
@@ -53,14 +54,12 @@ class Judged:
     """Than claimed, by more than noise."""
 
 
-def judge(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
+def judge(claim: ClaimConfig, record: Record) -> list[Judged]:
     """Every part of a claim that can be compared with a completed record."""
-    from ..metrics.timing import is_too_fast
-
     found = claim_of(record)
     wrong = contradictions(claim)
     speedup, share = claim.speedup.value if claim.speedup else None, claim.computed_share
-    if is_too_fast(speedup, share) and not is_lossy_beside_caches(record["config"]):
+    if is_too_fast(speedup, share) and not is_lossy_beside_caches(record.config):
         wrong.append(f"speedup {speedup:.6g} cannot be where a share of {share:.6g} is computed")
     itself = (
         [Judged(what=CLAIM, verdict=NOT_REPRODUCED, text=f"contradicts itself: {'; '.join(wrong)}")] if wrong else []
@@ -81,29 +80,29 @@ def same_images(claim: ClaimConfig, found: ClaimConfig) -> bool:
     return claim.pixels_sha256 == found.pixels_sha256 != []
 
 
-def _images(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged:
+def _images(claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged:
     """Of other images the likeness decides, if there is one."""
     then, now = claim.pixels_sha256, found.pixels_sha256
     same = sum(one == other for one, other in zip(then, now, strict=False))
     text = f"{same} of {max(len(then), len(now))} are the same, pixel for pixel"
     if same_images(claim, found):
         return Judged(what=IMAGES, verdict=REPRODUCED, text=text)
-    measured = record["quality"] and any(getattr(claim, metric) is not None for metric in LIKENESS)
+    measured = record.quality and any(getattr(claim, metric) is not None for metric in LIKENESS)
     return Judged(what=IMAGES, verdict=None if measured else NOT_REPRODUCED, text=text)
 
 
-def _likeness(metric: str, claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged | None:
+def _likeness(metric: str, claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged | None:
     """Nothing where it was not claimed."""
     figure: ClaimedFigure | None = getattr(claim, metric)
     if figure is None:
         return None
-    measured = (record["quality"] or {}).get(metric)
+    measured = getattr(record.quality, metric, None)
     if measured is None:
         return _missing(metric, figure, record)
     if same_images(claim, found):
         return _exactly(metric, figure, getattr(found, metric), elsewhere=bool(other_machine(claim, record)))
     # PSNR of nothing but images that are identical to their references.
-    now = inf if measured["mean"] is None else measured["mean"]
+    now = inf if measured.mean is None else measured.mean
     room = likeness_room(metric, claim, record)
     verdict, more = _verdict(metric, now, room.low, room.high, room.widening)
     text = f"{_text(now, figure)}, noise {room.widening:.2g}{_capped(room, f'{CLAIMED[metric]:.2g}')}"
@@ -128,7 +127,7 @@ def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, *,
     return Judged(what=metric, verdict=max(verdicts, key=VERDICTS.index), text=text, better=more)
 
 
-def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Judged | None:
+def _share(claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged | None:
     """Of other images, a step more of each is noise: a change that is near a threshold falls on either side."""
     name, then, now = "computed_share", claim.computed_share, found.computed_share
     if then is None:
@@ -139,24 +138,25 @@ def _share(claim: ClaimConfig, record: dict[str, Any], found: ClaimConfig) -> Ju
     if not same_images(claim, found):
         widening = max(LEAST[name], now / max(_computed_steps(record), 1))
     verdict, more = _verdict(name, now, then, then, widening)
-    missing = ((record.get("engaged") or {}).get("cache") or {}).get("flops_missing")
+    missing = record.engaged.cache and record.engaged.cache.flops_missing
     if missing and verdict == NOT_REPRODUCED:
         text = f"{now:.5g} of the steps, claimed {then:.5g}; not comparable: FLOPs were not counted ({missing})"
         return Judged(what=name, verdict=None, text=text)
     return Judged(what=name, verdict=verdict, text=_text(now, ClaimedFigure(value=then)), better=more)
 
 
-def _computed_steps(record: dict[str, Any]) -> float:
+def _computed_steps(record: Record) -> float:
     """Of an image, on average."""
-    return sum(step["computed"] for one in record["samples"] for step in one["steps"]) / len(record["samples"])
+    return sum(step.computed for sample in record.samples for step in sample.steps) / len(record.samples)
 
 
-def _speed(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
+def _speed(claim: ClaimConfig, record: Record) -> list[Judged]:
+    timing = record.timing
     figures = {
-        "seconds": (claim.seconds, record["timing"]["median"]),
-        "speedup": (claim.speedup, record["timing"]["speedup"]),
+        "seconds": (claim.seconds, timing.median if timing else None),
+        "speedup": (claim.speedup, timing.speedup if timing else None),
     }
-    elsewhere = record["environment"]["device_name"] != claim.device_name
+    elsewhere = record.environment.device_name != claim.device_name
     judged = []
     for name, (figure, now) in figures.items():
         if figure is None:
@@ -171,7 +171,7 @@ def _speed(claim: ClaimConfig, record: dict[str, Any]) -> list[Judged]:
     return judged
 
 
-def _on_the_same(name: str, claim: ClaimConfig, record: dict[str, Any], now: float) -> Judged:
+def _on_the_same(name: str, claim: ClaimConfig, record: Record, now: float) -> Judged:
     """A speed on the same hardware."""
     figure: ClaimedFigure = getattr(claim, name)
     room = time_room(name, claim, record)
@@ -189,9 +189,9 @@ def _capped(room: Room, most: str) -> str:
     return f", its own interval and floors count for {most} at most" if room.capped else ""
 
 
-def _missing(name: str, figure: ClaimedFigure, record: dict[str, Any]) -> Judged:
+def _missing(name: str, figure: ClaimedFigure, record: Record) -> Judged:
     """What the file claims and then does not have measured is no claim that holds."""
-    kind = record["reference"]["kind"]
+    kind = record.reference.kind
     why = {"none": " (measure.reference=false)", "self": " (nothing lossy is on to be compared)"}.get(kind, "")
     return Judged(what=name, verdict=NOT_REPRODUCED, text=f"claimed {figure.value:.5g}, not measured again{why}")
 

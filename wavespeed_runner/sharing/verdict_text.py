@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..config.claim import ClaimConfig
+from ..records.record import Record
 from .claim import LIKENESS, OTHER_CONFIG, claim_of, differences
 from .verdict import CLAIM, NOT_REPRODUCED, REPRODUCED, Judged, same_images, verdict_of
 
@@ -15,7 +15,7 @@ SHOWN = 12
 """Characters of a fingerprint that are shown."""
 
 
-def headline(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]) -> str:
+def headline(claim: ClaimConfig, record: Record, parts: Sequence[Judged]) -> str:
     """`not reproduced (ssim); better than claimed: seconds; what differs: torch 2.9.0 -> 2.10.0`."""
     verdict, found = verdict_of(parts), claim_of(record)
     same = same_images(claim, found)
@@ -34,9 +34,9 @@ def headline(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]
     return "; ".join(filter(None, said))
 
 
-def _elsewhere(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged]) -> list[str]:
+def _elsewhere(claim: ClaimConfig, record: Record, parts: Sequence[Judged]) -> list[str]:
     """Figures of the machine that another one cannot bear out."""
-    if claim.device_name == record["environment"]["device_name"]:
+    if claim.device_name == record.environment.device_name:
         return []
     return [part.what for part in parts if part.what in ("seconds", "speedup") and part.verdict is None]
 
@@ -45,12 +45,12 @@ def _listed(about: str, names: Sequence[str]) -> str:
     return f"{about}{', '.join(names)}" if names else ""
 
 
-def _difference(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judged], found: ClaimConfig) -> str:
+def _difference(claim: ClaimConfig, record: Record, parts: Sequence[Judged], found: ClaimConfig) -> str:
     """What else than the figures is not as claimed, as far as that may be why."""
     differing, same = differences(claim, record), same_images(claim, found)
     if differing == [OTHER_CONFIG]:
         though = ", or the fingerprint was edited: the images are the same" if same else ""
-        return f"{OTHER_CONFIG}{though} (fingerprint {claim.fingerprint[:SHOWN]} -> {record['fingerprint'][:SHOWN]})"
+        return f"{OTHER_CONFIG}{though} (fingerprint {claim.fingerprint[:SHOWN]} -> {record.fingerprint[:SHOWN]})"
     worse = [part.what for part in parts if part.verdict not in (None, REPRODUCED)]
     said = _listed("what differs: ", differing if worse or not same else [])
     if not same and _same_likeness(claim, found):
@@ -64,9 +64,9 @@ def _difference(claim: ClaimConfig, record: dict[str, Any], parts: Sequence[Judg
     return said
 
 
-def _not_theirs(record: dict[str, Any], parts: Sequence[Judged]) -> str:
+def _not_theirs(record: Record, parts: Sequence[Judged]) -> str:
     """Figures that the same images cannot have."""
-    measured = [part for part in parts if part.what in OF_IMAGES and (record["quality"] or part.what not in LIKENESS)]
+    measured = [part for part in parts if part.what in OF_IMAGES and (record.quality or part.what not in LIKENESS)]
     wrong = [part.what for part in measured if part.better or part.verdict == NOT_REPRODUCED]
     other = ": the file was edited, or the reference is another"
     return _listed("the images are the same, but not their claimed ", wrong) + other if wrong else ""

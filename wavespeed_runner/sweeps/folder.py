@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from ..config.environment import digest_software
 from ..errors import ConfigError, RunError
 from ..process.folder_lock import LOCK, lock_folder, wait_for_lock
-from ..records.record import SCHEMA_VERSION
+from ..records.file import FILE, read_record
+from ..records.record import Record
 from ..storage.atomic import write_text
 from .status import Outcome, as_outcome
 
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 SWEEP, LOST = "sweep.json", "lost.json"
+SCHEMA_VERSION = 1
+"""Of `sweep.json`."""
 WRITTEN = (SWEEP, "multirun.yaml", "slurm.json")
 """Files of the sweep itself, which only the process that holds its lock writes."""
-LEFT = ("record.json", "config.yaml", LOST, "overview.png", "trace.csv", "trace.png")
+LEFT = (FILE, "config.yaml", LOST, "overview.png", "trace.csv", "trace.png")
 LEFT_FOLDERS = ("images", "videos", "reference", "difference")
 """What a run leaves in its folder. Its log stays, and the next run's is added to it."""
 
@@ -56,9 +59,9 @@ class SweepFolder:
 
     def outcome(self, number: int) -> Outcome:
         folder = self.job(number)
-        record, lost = _read(folder / "record.json"), _read(folder / LOST)
+        record, lost = _read_record(folder), _read(folder / LOST)
         if lost is not None:
-            identity = record.get("identity") if record else None
+            identity = record.identity if record else None
             return Outcome(status="lost", identity=identity, reason=str(lost.get("reason", "")))
         if record is None:
             return Outcome(status="missing")
@@ -221,6 +224,14 @@ def _made(usual: Path) -> tuple[Path, int]:
             time.sleep(0.01)
         return folder, lock
     raise RunError(f"{usual}: is there already; choose another with hydra.sweep.dir=DIR")
+
+
+def _read_record(folder: Path) -> Record | None:
+    """The record of a job; None where there is none, or a damaged one: then the job runs again."""
+    try:
+        return read_record(folder / FILE)
+    except ConfigError:
+        return None
 
 
 def _read(file: Path) -> dict[str, Any] | None:

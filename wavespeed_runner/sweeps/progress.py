@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.compose import find_key
 from ..records import labels
-from ..report.console import encodable
+from ..report.console_text import encode_for
 from ..report.remarks import APART
 from .jobs import Job
 from .status import NEVER_HIT, Outcome
@@ -113,7 +113,7 @@ class Progress:
         # Many narrow columns cannot be read: then the settings are one.
         apart = len(self.names) <= COLUMNS
         for name in self.names if apart else ["setting"]:
-            table.add_column(encodable(self.console, name), overflow="fold")
+            table.add_column(encode_for(self.console, name), overflow="fold")
         listed = self.jobs[:ROWS]
         figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
         # Without a reference there is no speed-up, and no likeness.
@@ -171,4 +171,4 @@ def _cells(outcome: Outcome) -> list[str]:
 def _text(console: Console, text: str) -> Text:
     from rich.text import Text
 
-    return Text(encodable(console, text))
+    return Text(encode_for(console, text))

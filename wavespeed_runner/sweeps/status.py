@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..errors import make_printable
+from ..records.names import describe_failure
+from ..records.record import Record
+from ..records.summary import computed_share, never_hit
 
 NEVER_HIT = "the cache never hit"
 """How the record's warning begins."""
@@ -32,36 +34,27 @@ class Outcome:
     """What the record says of a cache that was on while every step was computed."""
 
 
-def as_outcome(record: dict[str, Any]) -> Outcome:
+def as_outcome(record: Record) -> Outcome:
     """What a job's record says."""
-    error, timing = record.get("error") or {}, record.get("timing") or {}
-    status = str(record.get("status"))
-    if status == "interrupted" and not error:
+    status: str = record.status
+    if status == "interrupted" and record.error is None:
         status = "unfinished"
-    where = f"stage {error['stage']}: " if error.get("stage") else ""
-    # The message of these was written for people; of anything else, the type says more than the message.
-    kind = "" if error.get("type") in ("RunError", "KeyboardInterrupt") else f"{error.get('type')}: "
-    ssim = ((record.get("quality") or {}).get("ssim") or {}).get("mean")
-    share, never_hit = _computed(record) if status == "completed" else (None, "")
+    timing, is_completed = record.timing, record.status == "completed"
     return Outcome(
         status=status,
-        identity=record.get("identity"),
-        reason=make_printable(f"{where}{kind}{error.get('message', '')}") if error else "",
-        seconds=timing.get("median"),
-        speedup=timing.get("speedup"),
-        same_run=timing.get("same_run") is not False,
-        ssim=ssim,
-        computed_share=share,
-        never_hit=never_hit,
+        identity=record.identity,
+        reason=make_printable(describe_failure(record)),
+        seconds=timing.median if timing else None,
+        speedup=timing.speedup if timing else None,
+        same_run=timing is None or timing.same_run is not False,
+        ssim=record.quality.ssim.mean if record.quality else None,
+        computed_share=computed_share(record) if is_completed else None,
+        never_hit=_never_hit_warning(record) if is_completed else "",
     )
 
 
-def _computed(record: dict[str, Any]) -> tuple[float | None, str]:
-    """The share, and why a cache never hit; not known where somebody has edited the record."""
-    from ..records.summary import computed_share, never_hit
-
-    try:
-        said = [word for word in record.get("warnings") or () if word.startswith(NEVER_HIT)] or [NEVER_HIT]
-        return computed_share(record), said[0] if never_hit(record) else ""
-    except (KeyError, TypeError, ZeroDivisionError, AttributeError):
-        return None, ""
+def _never_hit_warning(record: Record) -> str:
+    """The record's warning that a cache was on while every step was computed; empty where one hit."""
+    if not never_hit(record):
+        return ""
+    return next((warning for warning in record.warnings if warning.startswith(NEVER_HIT)), NEVER_HIT)

@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from ..config.arguments import parse_arguments
 from ..config.compose import drop_hydra_keys
 from ..config.environment import digest_software
 from ..errors import ConfigError, format_error
-from ..execution.executor import Memory
+from ..execution.process_cache import ProcessCache
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from .folder import SweepFolder
 from .jobs import Job, plan_job_again
@@ -32,7 +34,7 @@ ELSEWHERE = "WAVESPEED_RUNNER_ELSEWHERE"
 """Set by a launcher whose jobs run on other machines than the one that planned them: a login node has no GPU."""
 
 
-def perform(sweep: SweepFolder, job: Job, memory: Memory) -> str:
+def perform(sweep: SweepFolder, job: Job, cache: ProcessCache) -> str:
     """Runs a job as Hydra would, into its folder: `.hydra/`, log, environment and callbacks. Inside `composer` only.
 
     Returns:
@@ -47,16 +49,16 @@ def perform(sweep: SweepFolder, job: Job, memory: Memory) -> str:
             if sweep.is_done(job):
                 return ""
             sweep.clear(job.number)
-            reason = _run_by_hydra(sweep, job, memory).get("message") or reason
+            reason = _run_by_hydra(sweep, job, cache).get("message") or reason
     except Exception as error:  # what is written beside the record: a full disk, a folder that went away
         reason = format_error(error)
     if sweep.is_final(job):
         return ""
-    memory.clear()
+    cache.clear()
     return reason
 
 
-def _run_by_hydra(sweep: SweepFolder, job: Job, memory: Memory) -> dict[str, Any]:
+def _run_by_hydra(sweep: SweepFolder, job: Job, cache: ProcessCache) -> dict[str, Any]:
     """The record's `error`, also where the disk did not take it; empty for none."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
@@ -73,8 +75,8 @@ def _run_by_hydra(sweep: SweepFolder, job: Job, memory: Memory) -> dict[str, Any
         assert job.plan is not None
         runtime = HydraConfig.get()
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
-        record = run_plan(job.plan, Path(runtime.runtime.output_dir), overrides, memory=memory)
-        said.update(record["error"] or {})
+        record = run_plan(job.plan, Path(runtime.runtime.output_dir), overrides, cache=cache)
+        said.update(to_builtins(record.error) if record.error else {})
 
     assert job.composed is not None
     config = typed_node(job.composed)
@@ -152,7 +154,7 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
             "changed; type the sweep's command again"
         )
     with composer(about["config_dir"]):
-        reason = perform(sweep, replace(job, plan=plan), Memory())
+        reason = perform(sweep, replace(job, plan=plan), ProcessCache())
     if reason:
         sweep.mark_lost(number, reason)
     return DONE if sweep.is_done(replace(job, plan=plan)) else FAILED

@@ -15,7 +15,7 @@ from ..caching.calibration.recorder import Recorder, build_recording_cache
 from ..config.denoise_options import DenoiseOptions
 from ..config.environment import collect_key_parts, read_versions
 from ..errors import ConfigError
-from ..execution.executor import Execution
+from ..execution.executor import Executor
 from ..planning.graph import Graph, Node
 from ..planning.store_keys import compute_keys
 from ..registry import find_implementation
@@ -88,12 +88,12 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
     graph = end_at_denoising(plan.graph, lambda node: _record(node, runs.extend))
     samples = [replace(sample, seed=sample.seed + index) for index, sample in enumerate(plan.samples)]
     matters = collect_key_parts(plan.config.device)
-    execution = Execution(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
+    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
         for sample in tqdm(samples, desc="prompts", unit="prompt", leave=False, disable=None):
-            execution.run(graph, [sample], [compute_keys(graph, sample, matters)], [])
+            executor.run(graph, [sample], [compute_keys(graph, sample, matters)], [])
     finally:
-        execution.close()
+        executor.close()
     made = {
         "prompts": [sample.prompt for sample in samples],
         "seeds": [sample.seed for sample in samples],

@@ -21,7 +21,7 @@ from ..caching.strategies import Planned
 from ..config.denoise_options import DenoiseOptions
 from ..config.environment import collect_key_parts
 from ..errors import ConfigError
-from ..execution.executor import Execution
+from ..execution.executor import Executor
 from ..metrics.quality import compare_images
 from ..planning.graph import Node
 from ..planning.store_keys import compute_keys
@@ -95,11 +95,11 @@ def search_schedules(
     ]
     graph = end_at_denoising(plan.graph, change)
     matters = collect_key_parts(plan.config.device)
-    execution = Execution(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
+    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
-        execution.run(graph, samples, [compute_keys(graph, sample, matters) for sample in samples], [])
+        executor.run(graph, samples, [compute_keys(graph, sample, matters) for sample in samples], [])
     finally:
-        execution.close()
+        executor.close()
     return results
 
 

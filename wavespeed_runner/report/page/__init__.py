@@ -27,8 +27,10 @@ from ..judging import nothing_faster
 from ..remarks import APART, NOTHING_FASTER, PACED, never_hit
 from ..rows import Row, Sweep
 from .axes import named_axes
-from .data import METRICS, MOST, NOTHING, page_data, reference_text, samples_of, texts, unit
+from .data import MOST, page_data
 from .images import Album, album
+from .samples import samples_of
+from .texts import METRICS, NOTHING, reference_text, texts, unit
 
 if TYPE_CHECKING:
     from jinja2 import Template

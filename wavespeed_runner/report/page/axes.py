@@ -61,7 +61,7 @@ def _names(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     return labels(
         [{key: row.axes.get(key, "") for key in keys} for row in rows],
         [row.job for row in rows],
-        rivals=[row.record["config"]["steps"] if row.rival and row.record else None for row in rows],
+        rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
         settings=[row.label for row in rows],
     )
 

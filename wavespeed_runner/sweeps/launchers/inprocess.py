@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...execution.executor import Memory
+from ...execution.process_cache import ProcessCache
 from ..folder import SweepFolder
 from ..jobs import Job
 from ..worker import perform
@@ -15,15 +15,15 @@ def launch(
     sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
     """Runs the jobs and calls `on_end(number, reason)` as each ends; why some left no final record."""
-    memory, lost = Memory(), {}
+    cache, lost = ProcessCache(), {}
     try:
         for job in by_what_they_load(jobs):
-            if reason := perform(sweep, job, memory):
+            if reason := perform(sweep, job, cache):
                 sweep.mark_lost(job.number, reason)
                 lost[job.number] = reason
             on_end(job.number, reason)
     finally:
-        memory.clear()
+        cache.clear()
     return lost
 
 
@@ -36,7 +36,7 @@ def by_what_they_load(jobs: list[Job]) -> list[Job]:
 
 
 def _loads(job: Job) -> frozenset[str]:
-    """Keys of what a job's stages give that lives in memory only."""
+    """Keys of what a job's stages give that lives in the process only."""
     assert job.plan is not None
     nodes = job.plan.graph.nodes.values()
     return frozenset(keys[node.name] for keys in job.plan.keys for node in nodes if not node.stage.pure)

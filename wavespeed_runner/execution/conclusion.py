@@ -1,0 +1,110 @@
+"""Concludes a record: the figures over all images, and warnings about what a reader might take them for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..caching import merge_evidence
+from ..caching.attach.diffusers_options import DiffusersHookOptions
+from ..caching.calibration.find import find_calibration
+from ..caching.calibration.simulate import collect_levels, explain_idle_threshold, simulate
+from ..caching.strategies import find_threshold_key
+from ..config.lossy import is_lossy_beside_caches
+from ..config.schema import CacheConfig
+from ..errors import ConfigError
+from ..metrics import timing
+from ..metrics.quality import summarize_metrics
+from ..planning.plan import Plan
+from ..records.new import cache_summary, timing_summary
+from ..records.record import (
+    CacheEvidence,
+    Engaged,
+    PredictedSteps,
+    QualitySummary,
+    Record,
+    SampleRecord,
+)
+from ..records.summary import computed_share
+from ..storage.store import Store
+from . import noise_floor
+
+
+def conclude_record(plan: Plan, store: Store, record: Record) -> None:
+    """Adds the figures over all finished images and the warnings, also to the record of a run that failed later."""
+    record.warnings += [f"rule {v.rule}: {v.message}; {v.fix}" for v in plan.verdicts if v.verdict == "unverified"]
+    if store.damaged:
+        record.warnings.append(f"{len(store.damaged)} damaged store entries were found and computed again")
+    samples = record.samples
+    if not samples:
+        return
+    record.engaged = _all_engaged(samples)
+    record.cache = cache_summary(samples)
+    record.timing = timing_summary(samples)
+    record.warnings += _warn_if_too_fast(record)
+    if plan.reference:
+        figures = [msgspec.to_builtins(sample.quality) for sample in samples]
+        record.quality = msgspec.convert(summarize_metrics(figures), QualitySummary)
+    record.noise_floor = noise_floor.summary(plan, samples)
+    if record.engaged.cache and record.engaged.cache.calls:
+        levels = _compared_levels(samples)
+        record.cache.predicted = _predict_steps(plan, levels)
+        record.warnings += _threshold_warnings(plan.config.cache, levels, record.engaged.cache.hits)
+
+
+def _all_engaged(samples: Sequence[SampleRecord]) -> Engaged:
+    """What was engaged in all denoising passes together: the counts of the cache are added up."""
+    passes = [engaged for sample in samples for engaged in sample.engaged.values()]
+    if not passes:
+        return Engaged()
+    cache = merge_evidence([msgspec.to_builtins(engaged.cache) for engaged in passes if engaged.cache])
+    return Engaged(
+        cache=msgspec.convert(cache, CacheEvidence | None), adapters=passes[0].adapters, memory=passes[0].memory
+    )
+
+
+def _compared_levels(samples: Sequence[SampleRecord]) -> list[tuple[float, bool]]:
+    """(level, whether the step was computed) of every comparison with the threshold."""
+    return collect_levels([msgspec.to_builtins(sample) for sample in samples])
+
+
+def _warn_if_too_fast(record: Record) -> list[str]:
+    """Warns where the speedup is more than the skipped work can give, since the machine was busier while the reference
+    was timed; `same_run` becomes false then, so that nobody takes the speedup for a result."""
+    assert record.timing
+    share, speedup = computed_share(record), record.timing.speedup
+    if not timing.is_too_fast(speedup, share) or is_lossy_beside_caches(record.config):
+        return []
+    record.timing.same_run = False
+    return [
+        f"a speedup of {speedup:.2f} is not possible with {share:.0%} of the reference's work computed: the machine "
+        "was busier while the reference was timed; measure.in_turn=true times both again, one right after the other"
+    ]
+
+
+def _threshold_warnings(cache: CacheConfig, levels: list[tuple[float, bool]], hits: int) -> list[str]:
+    """Warns where the threshold decided nothing, and says from which value on it would have."""
+    warning = explain_idle_threshold(levels, find_threshold_key(cache))
+    if not hits and isinstance(cache, DiffusersHookOptions):
+        warning = "the cache never hit: no training timestep of the schedule lay in cache.*_timestep_skip_range"
+    elif not warning and not hits:
+        warning = "the cache never hit: nothing to compare with, or a schedule that computes every step"
+    return [warning] if warning else []
+
+
+def _predict_steps(plan: Plan, levels: list[Any]) -> PredictedSteps | None:
+    """What a calibration of this very run predicts; None without one, and for schedules, whose steps are known."""
+    caches = [
+        options
+        for node in plan.graph.nodes.values()
+        if isinstance(options := getattr(node.options, "cache", None), CacheConfig)
+    ]
+    if not levels or len(caches) != 1 or caches[0].criterion is None:
+        return None
+    try:
+        file, calibration = find_calibration(plan.config, "")
+        return PredictedSteps(calibration=file, computed_steps=simulate(calibration, caches[0]).computed)
+    except ConfigError:
+        return None

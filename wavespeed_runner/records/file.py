@@ -1,0 +1,80 @@
+"""Reads and writes record.json, strictly: a damaged or a hostile file is refused in one line.
+
+Keys that are not known are ignored, so that a record of a later release with the same schema version can be read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigError, format_error
+from ..storage.atomic import write_text
+from .record import SCHEMA_VERSION, Record
+
+FILE = "record.json"
+
+
+def read_record(path: Path) -> Record:
+    """Reads a record of this or an earlier schema version.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a record of a known version; names the first field that is wrong.
+    """
+    try:
+        return parse_record(path.read_bytes())
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path}: not a readable record: {format_error(error)}") from None
+
+
+def parse_record(content: bytes) -> Record:
+    """Decodes, upgrades and checks the content of a record.json.
+
+    Raises:
+        ValueError, RecursionError, msgspec.MsgspecError: not JSON, or not a record of a known version.
+    """
+    return record_from_data(msgspec.json.decode(content))
+
+
+def record_from_data(data: Any) -> Record:
+    """Checks plain data, such as decoded JSON, and makes a record of it.
+
+    Raises:
+        ValueError: it is not a record of a known version.
+        msgspec.ValidationError: a field is missing, of the wrong type, or out of bounds.
+    """
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version == 1:
+        data = _upgrade_from_1(data)
+    elif version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version {version}; this release reads versions 1 to {SCHEMA_VERSION}")
+    return msgspec.convert(data, Record)
+
+
+def record_data(record: Record) -> dict[str, Any]:
+    """The record as plain data, with the keys of the file."""
+    data: dict[str, Any] = msgspec.to_builtins(record)
+    return data
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Writes record.json into a folder, whole or not at all.
+
+    Raises:
+        ValueError: a number in it is not finite.
+        RunError: it cannot be written.
+    """
+    # Not msgspec's encoder, which would turn NaN and infinity into null.
+    write_text(folder / FILE, json.dumps(record_data(record), indent=1, allow_nan=False) + "\n")
+
+
+def _upgrade_from_1(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 called the predicted steps `cache.foretold`."""
+    cache = data.get("cache")
+    if isinstance(cache, dict) and "foretold" in cache:
+        kept = {key: value for key, value in cache.items() if key != "foretold"}
+        cache = {**kept, "predicted": cache["foretold"]}
+    return {**data, "schema_version": 2, "cache": cache}

@@ -1,0 +1,108 @@
+"""Makes the record of a new run, and the summaries over its images that go into it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import yaml
+
+from ..config.environment import describe_environment
+from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
+from ..metrics.timing import summarize_timings
+from ..planning.plan import Plan
+from ..storage.atomic import write_text
+from .record import (
+    SCHEMA_VERSION,
+    CacheSummary,
+    Engaged,
+    Environment,
+    PlanChange,
+    PlanSummary,
+    Record,
+    Reference,
+    RuleVerdict,
+    SampleRecord,
+    Timing,
+)
+
+IMAGE_KEY = "wavespeed_runner"
+"""The PNG text chunk, and the MP4 tag, that holds an image's config and fingerprint as JSON."""
+PIXELS = "pixels_sha256"
+"""The MP4 tag that holds the digest of the frames, as they were before they were encoded."""
+
+
+def new_record(plan: Plan, overrides: list[str]) -> Record:
+    """Makes the record of a run that has not begun; a kill at any moment leaves it `interrupted`."""
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        status="interrupted",
+        error=None,
+        fingerprint=plan.fingerprint,
+        config=to_data(plan.config),
+        overrides=overrides,
+        environment=msgspec.convert(describe_environment(plan.config.device), Environment),
+        plan=PlanSummary(
+            stages=list(plan.graph.nodes),
+            prompts=[sample.prompt for sample in plan.samples[:: plan.config.num_images_per_prompt]],
+            verdicts=[msgspec.convert(asdict(verdict), RuleVerdict) for verdict in plan.verdicts],
+            changes=[PlanChange(key=change.key, value=change.value, why=change.why) for change in plan.changes],
+        ),
+        reference=msgspec.convert({"kind": plan.reference_kind}, Reference),
+        engaged=Engaged(),
+        stages=[],
+        samples=[],
+        cache=None,
+        timing=None,
+        quality=None,
+        noise_floor=None,
+        warnings=[],
+        identity=plan.identity,
+    )
+
+
+def cache_summary(samples: list[SampleRecord]) -> CacheSummary:
+    """Counts cached and computed steps over all images."""
+    computed_steps = [[step.index for step in sample.steps if step.computed] for sample in samples]
+    total = sum(len(sample.steps) for sample in samples)
+    computed = sum(map(len, computed_steps))
+    all_agree = all(steps == computed_steps[0] for steps in computed_steps)
+    return CacheSummary(
+        hits=total - computed,
+        computed=computed,
+        computed_steps=[*computed_steps[0]] if all_agree and computed_steps else [*computed_steps],
+        hit_rate=(total - computed) / total if total else 0.0,
+        predicted=None,
+    )
+
+
+def timing_summary(samples: list[SampleRecord]) -> Timing:
+    """Summarizes the denoising times of all images; the speedup is the ratio of the medians."""
+    times = summarize_timings([seconds for sample in samples for seconds in sample.raw_seconds])
+    references = [seconds for sample in samples for seconds in sample.reference_raw_seconds or ()]
+    reference_median = median(references) if references else None
+    return Timing(
+        first_call=samples[0].first_call,
+        **times,
+        reference_raw=references or None,
+        reference_median=reference_median,
+        speedup=reference_median / times["median"] if reference_median else None,
+        # Only then were both timed on a machine in the same state.
+        same_run=all(bool(sample.timed_together) for sample in samples) if references else None,
+    )
+
+
+def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
+    """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
+    data = {key: value for key, value in to_data(config).items() if key not in KEYS_NOT_IN_IMAGES}
+    data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
+    return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
+
+
+def write_config(folder: Path, plan: Plan) -> None:
+    """Writes the resolved config beside the record as YAML, which `replay` takes too."""
+    head = f"# Run it again: python -m wavespeed_runner replay config.yaml\n# fingerprint: {plan.fingerprint}\n"
+    write_text(folder / "config.yaml", head + yaml.safe_dump(to_data(plan.config), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,94 @@
+"""The images of a job on the page, and what the cache strategy decided at each of their steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from ...execution.trace_files import Row as Decision
+from ...execution.trace_files import rows as decisions
+from ...records.record import SampleRecord
+from ..rows import Row, Sweep
+from .images import Album, still, within
+
+
+def samples_of(row: Row) -> list[SampleRecord]:
+    """The finished images of a job; none of a job that was cut off."""
+    return row.record.samples if row.record is not None and row.status == "completed" else []
+
+
+def describe_subject(sweep: Sweep, place: int) -> str:
+    """What the sample at this place shows, as far as all jobs agree."""
+    shown = [samples[place] for row in sweep.rows if len(samples := samples_of(row)) > place]
+    prompts = {" ".join(sample.prompt.split()) for sample in shown}
+    seeds = {sample.seed for sample in shown}
+    prompt = prompts.pop() if len(prompts) == 1 else f"image {place + 1} of each job"
+    return f"{prompt} (seed {seeds.pop()})" if len(seeds) == 1 else prompt
+
+
+def sample_data(row: Row, sample: SampleRecord, album: Album, folder: Path) -> dict[str, Any]:
+    """Places in the album of image, reference and difference map, and where the files of the first two lie."""
+    name = PurePosixPath(sample.file).name
+    files = (sample.file, f"reference/{name}", f"difference/{name}")
+    ssim = sample.quality.ssim if sample.quality else None
+    return {
+        "file": sample.file,
+        "prompt": f"{' '.join(sample.prompt.split())} (seed {sample.seed})",
+        "ssim": None if ssim is None else f"{ssim:.4f}",
+        "images": [album.add(within(row.folder, still(file))) for file in files],
+        "links": [_link(within(row.folder, file), folder) for file in files[:2]],
+        "trace": [],
+    }
+
+
+def _link(path: Path | None, start: Path) -> str | None:
+    """Relative, so that the folder may move; never a scheme such as `javascript:`."""
+    return None if path is None else "./" + quote(Path(os.path.relpath(path.resolve(), start.resolve())).as_posix())
+
+
+def add_traces(row: Row, samples: list[dict[str, Any]]) -> None:
+    """What the strategies decided on each sample's steps: one entry a stage and guidance branch."""
+    try:
+        found = _traces(decisions(row.record)) if row.record is not None and samples else {}
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        found = {}  # a damaged record loses its traces, not the page
+    for sample in samples:
+        sample["trace"] = found.get(sample.pop("file"), [])
+
+
+def _traces(found: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
+    """File of a sample -> its traces."""
+    by_file: dict[str, dict[tuple[str, str], list[Decision]]] = {}
+    for decision in found:
+        by_file.setdefault(decision.file, {}).setdefault((decision.stage, decision.branch), []).append(decision)
+    stages = {decision.stage for decision in found}
+    return {
+        file: [_trace(line, stage if len(stages) > 1 else "", branch) for (stage, branch), line in lines.items()]
+        for file, lines in by_file.items()
+    }
+
+
+def _trace(line: Sequence[Decision], stage: str, branch: str) -> dict[str, Any]:
+    signal = [_short(one.signal) for one in line]
+    level = [_short(one.level) for one in line]
+    return {
+        "name": ", ".join(filter(None, [stage, branch])),
+        "computed": "".join("1" if one.computed else "0" for one in line),
+        "signal": signal,
+        # Where what is compared is the signal itself, one line is drawn.
+        "level": None if all(b is None or a == b for a, b in zip(signal, level, strict=True)) else level,
+        "threshold": finite(line[0].threshold),
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """The number as JSON can have it; None for NaN and infinity."""
+    return value if value is not None and isfinite(value) else None
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None or not isfinite(value) else float(f"{value:.4g}")
