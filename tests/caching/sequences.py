@@ -1,4 +1,4 @@
-"""What predictors are tested on: sequences of residuals, with some steps computed and the others predicted."""
+"""Residual sequences that predictors are tested on, and a player that computes some steps and predicts the others."""
 
 from __future__ import annotations
 
@@ -15,31 +15,48 @@ def at(step: int, steps: int, sigma: float | None = None) -> StepInfo:
     return StepInfo(step=step, steps=steps, sigma=1 - step / steps if sigma is None else sigma)
 
 
-def played(
+def play(
     predictor: Any,
     residual: Callable[[int], torch.Tensor],
     computed: Iterable[int],
     steps: int,
     *,
     sigmas: Callable[[int], float] | None = None,
-    seen: Callable[[int], torch.Tensor] | None = None,
+    signals: Callable[[int], torch.Tensor] | None = None,
 ) -> dict[int, torch.Tensor]:
-    """A generation of one stream: {skipped step: what was predicted}."""
-    found = {}
+    """Plays a generation of one token stream: {cached step: predicted residual}.
+
+    Checks that recording leaves the residuals untouched.
+    """
+    predicted = {}
     for step in range(steps):
         where = at(step, steps, sigmas(step) if sigmas else None)
-        signal = seen(step) if seen else None
+        signal = signals(step) if signals else None
         if step in computed:
-            given = {"hidden_states": residual(step)}
-            before = {name: tensor.clone() for name, tensor in given.items()}
-            predictor.record_computed(where, given, signal)
-            assert all(torch.equal(before[name], given[name]) for name in given)
+            residuals = {"hidden_states": residual(step)}
+            before = {name: tensor.clone() for name, tensor in residuals.items()}
+            predictor.record_computed(where, residuals, signal)
+            assert all(torch.equal(before[name], residuals[name]) for name in residuals)
         else:
-            found[step] = predictor.predict(where, signal)["hidden_states"]
-    return found
+            predicted[step] = predictor.predict(where, signal)["hidden_states"]
+    return predicted
 
 
 def random_sequence(steps: int, shape: tuple[int, ...] = (1, 5, 3), seed: int = 0) -> list[torch.Tensor]:
-    """Float32 values that a float64 reference can be set against."""
+    """Random float32 residuals; exact values that a float64 reference can be compared with."""
     generator = np.random.default_rng(seed)
     return [torch.from_numpy(generator.normal(size=shape).astype(np.float32)) for _ in range(steps)]
+
+
+def smooth_residuals(steps: int, size: int = 60, seed: int = 0) -> np.ndarray:
+    """Residuals like a denoiser's, (steps, size): neighbours differ by some hundredths, plus a little noise."""
+    generator = np.random.default_rng(seed)
+    time = np.linspace(0, 1, steps)
+    curves = np.stack([np.ones(steps), time, np.cos(3 * time), np.exp(-5 * time)], axis=1)
+    return curves @ generator.normal(size=(4, size)) + 0.01 * generator.normal(size=(steps, size))
+
+
+def gram_triangle(residuals: np.ndarray) -> list[list[float]]:
+    """Lower triangle of the residuals' Gram matrix."""
+    gram = residuals @ residuals.T
+    return [gram[i, : i + 1].tolist() for i in range(len(gram))]

@@ -1,4 +1,4 @@
-"""What recording makes of a generation, against formulas in float64, numpy, and diffusers' own MagCache calibration."""
+"""Recorded numbers against formulas in float64, numpy, and diffusers' own MagCache calibration."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from wavespeed_runner.models.families.flux import FLUX
 STEPS = 8
 
 
-def recorded(generated: Generated, steps: int = STEPS) -> tuple[Recorder, Any]:
-    """What an observer keeps of an uncached generation, and its latents."""
+def record(generated: Generated, steps: int = STEPS) -> tuple[Recorder, Any]:
+    """The recording of an uncached generation, and its latents."""
     recorder = Recorder()
     run = GenerationInfo(steps=lambda: steps, sigmas=lambda: [1 - i / steps for i in range(steps)])
     with attach_strategy([generated.denoiser], FLUX.blocks, build_recording_cache(), run, observer=recorder) as trace:
@@ -38,16 +38,16 @@ def recorded(generated: Generated, steps: int = STEPS) -> tuple[Recorder, Any]:
 
 
 @pytest.fixture(scope="module")
-def of_plain(plain: Generated) -> Recorder:
-    return recorded(plain)[0]
+def recording(plain: Generated) -> Recorder:
+    return record(plain)[0]
 
 
-def test_looking_on_changes_nothing(plain):
-    assert torch.equal(recorded(plain)[1], plain.run()[0])
+def test_recording_changes_nothing(plain):
+    assert torch.equal(record(plain)[1], plain.run()[0])
 
 
-def test_each_guidance_branch_is_recorded_by_itself(guided):
-    recorder, _ = recorded(guided)
+def test_each_guidance_branch_is_recorded_separately(guided):
+    recorder, _ = record(guided)
     runs = summarize_recording(recorder)
     assert {run.branch for run in runs} == {"cond", "uncond"}
     assert all(len(run.sigmas) == len(run.ratios) == STEPS for run in runs)
@@ -55,34 +55,35 @@ def test_each_guidance_branch_is_recorded_by_itself(guided):
     assert set(calibration.signals["first_block_residual"]) == set(calibration.model) == {"cond", "uncond"}
 
 
-def test_every_signal_that_the_model_offers_is_recorded(of_plain):
-    (numbers,) = summarize_recording(of_plain)
+def test_every_signal_that_the_model_offers_is_recorded(recording):
+    (numbers,) = summarize_recording(recording)
     assert {"first_block_residual", "first_block_output", "modulated_input", "model_change"} <= set(numbers.signals)
 
 
-def test_changes_are_those_that_a_strategy_measures(plain, of_plain):
-    """The engine, on the same generation with a threshold that allows nothing, compares with the step before."""
-    (numbers,) = summarize_recording(of_plain)
+def test_changes_equal_those_that_a_strategy_measures(plain, recording):
+    """With a threshold that allows no reuse, the engine compares each step with the previous one."""
+    (numbers,) = summarize_recording(recording)
     _, trace = plain.run(fbcache(1e-9), steps=STEPS)
     measured = [decision.signal for decision in trace.decisions][1:]
     assert [row[-1] for row in numbers.signals["first_block_residual"]] == measured
 
 
-def test_changes_against_every_earlier_step_in_float64(of_plain):
-    (numbers,) = summarize_recording(of_plain)
-    kept = [tensor.double() for tensor in of_plain.branches["cond"].signals["modulated_input"]]
+def test_changes_against_every_earlier_step_in_float64(recording):
+    (numbers,) = summarize_recording(recording)
+    tensors = [tensor.double() for tensor in recording.branches["cond"].signals["modulated_input"]]
     expected = [
-        [float((kept[i] - kept[j]).abs().mean() / kept[j].abs().mean()) for j in range(i)] for i in range(1, STEPS)
+        [float((tensors[i] - tensors[j]).abs().mean() / tensors[j].abs().mean()) for j in range(i)]
+        for i in range(1, STEPS)
     ]
-    found = numbers.signals["modulated_input"]
-    assert [len(row) for row in found] == list(range(1, STEPS))
-    for row, exact in zip(found, expected, strict=True):
+    measured = numbers.signals["modulated_input"]
+    assert [len(row) for row in measured] == list(range(1, STEPS))
+    for row, exact in zip(measured, expected, strict=True):
         np.testing.assert_allclose(row, exact, rtol=1e-5)
 
 
-def test_the_models_own_trace_is_what_easycache_measures(plain, of_plain):
-    """Its level after one computed step is k c; with a threshold of 0 every step is computed."""
-    (numbers,) = summarize_recording(of_plain)
+def test_the_model_trace_equals_what_easycache_measures(plain, recording):
+    """EasyCache's level after a computed step is k c; with a threshold of 0 every step is computed."""
+    (numbers,) = summarize_recording(recording)
     cache = CacheConfig(
         name="custom", signal=ModelChange(), criterion=PredictedChange(threshold=0.0), predictor=Reuse()
     )
@@ -93,48 +94,48 @@ def test_the_models_own_trace_is_what_easycache_measures(plain, of_plain):
     np.testing.assert_allclose(levels[2:], expected, rtol=1e-5)
 
 
-def test_rates_over_several_steps_in_float64(of_plain):
-    (numbers,) = summarize_recording(of_plain)
-    kept = of_plain.branches["cond"]
-    x, out = ([t.double() for t in tensors] for tensors in (kept.latents, kept.outputs))
+def test_rates_over_several_steps_in_float64(recording):
+    (numbers,) = summarize_recording(recording)
+    branch = recording.branches["cond"]
+    x, out = ([t.double() for t in tensors] for tensors in (branch.latents, branch.outputs))
     for i in range(1, STEPS):
         moved = (x[i] - x[i - 1]).abs().mean()
         exact = [float((out[i] - out[j]).abs().mean() / moved) for j in range(i)]
         np.testing.assert_allclose(numbers.model.rate[i - 1], exact, rtol=1e-4)
 
 
-def test_ratios_are_those_of_diffusers_own_calibration(plain, of_plain, capsys):
+def test_ratios_equal_those_of_diffusers_own_calibration(plain, recording, capsys):
     plain.denoiser.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=STEPS))
     try:
         plain.denoise(steps=STEPS)
     finally:
         plain.denoiser.disable_cache()
-    (theirs,) = re.findall(r"^\[([\d., e-]+)\]$", capsys.readouterr().out, re.MULTILINE)
-    (numbers,) = summarize_recording(of_plain)
-    np.testing.assert_allclose(numbers.ratios, [float(r) for r in theirs.split(",")], rtol=1e-5)
+    (printed,) = re.findall(r"^\[([\d., e-]+)\]$", capsys.readouterr().out, re.MULTILINE)
+    (numbers,) = summarize_recording(recording)
+    np.testing.assert_allclose(numbers.ratios, [float(r) for r in printed.split(",")], rtol=1e-5)
 
 
-def test_gram_matrices_in_float64(of_plain):
-    (numbers,) = summarize_recording(of_plain)
+def test_gram_matrices_in_float64(recording):
+    (numbers,) = summarize_recording(recording)
     for blocks in (0, 1):
-        residuals = of_plain.branches["cond"].residuals[blocks]
-        flat = np.stack([one["hidden_states"].double().flatten().numpy() for one in residuals])
+        residuals = recording.branches["cond"].residuals[blocks]
+        flat = np.stack([streams["hidden_states"].double().flatten().numpy() for streams in residuals])
         exact = flat @ flat.T
         exact /= np.trace(exact) / STEPS
         np.testing.assert_allclose(numbers.gram[blocks], exact, rtol=1e-12)
 
 
-def test_the_whole_stacks_residual_is_that_behind_the_first_block_plus_its_own(of_plain):
-    kept = of_plain.branches["cond"]
+def test_the_residual_of_all_blocks_is_that_of_the_first_plus_that_of_the_others(recording):
+    branch = recording.branches["cond"]
     for step in range(STEPS):
-        first = kept.signals["first_block_residual"][step]
-        whole = kept.residuals[0][step]["hidden_states"]
-        torch.testing.assert_close(whole, first + kept.residuals[1][step]["hidden_states"])
+        first = branch.signals["first_block_residual"][step]
+        whole = branch.residuals[0][step]["hidden_states"]
+        torch.testing.assert_close(whole, first + branch.residuals[1][step]["hidden_states"])
 
 
-def test_digits_of_a_written_gram_matrix_suffice(of_plain):
-    """Weights from the rounded matrix against those from the full one, for residuals as near to each other as in a
-    well trained model: each differs from the one before by a hundredth, along a smooth curve."""
+def test_a_gram_matrix_is_written_with_enough_digits(recording):
+    """Weights from the rounded matrix against those from the full one, for residuals as similar as those of a
+    well-trained model: each differs from the previous one by a hundredth, along a smooth curve."""
     t = np.linspace(0, 1, 28)[:, None]
     rng = np.random.default_rng(0)
     curve = rng.normal(size=(4, 500))
@@ -148,17 +149,17 @@ def test_digits_of_a_written_gram_matrix_suffice(of_plain):
 
 
 def test_runs_are_averaged(guided):
-    recorder, _ = recorded(guided)
+    recorder, _ = record(guided)
     runs = summarize_recording(recorder)
-    made = build_calibration({}, {}, runs)
+    calibration = build_calibration({}, {}, runs)
     one, other = (run.gram[0] for run in runs)
-    lower = [row[-1] for row in made.gram[0]]
+    lower = [row[-1] for row in calibration.gram[0]]
     np.testing.assert_allclose(lower, np.diag((one + other) / 2), rtol=1e-9)
-    np.testing.assert_allclose(made.ratios, np.mean([run.ratios for run in runs], axis=0), rtol=1e-5)
-    assert made.polynomial.points == 2 * (STEPS - 1)
+    np.testing.assert_allclose(calibration.ratios, np.mean([run.ratios for run in runs], axis=0), rtol=1e-5)
+    assert calibration.polynomial.points == 2 * (STEPS - 1)
 
 
-def test_the_polynomial_is_the_least_squares_one():
+def test_the_polynomial_is_the_least_squares_fit():
     rng = np.random.default_rng(3)
     x = rng.uniform(0.02, 0.4, 60)
     y = 3 * x**4 - x**2 + 0.5 * x + 0.1 + rng.normal(0, 0.01, 60)
@@ -206,7 +207,7 @@ def test_the_command_is_repeatable(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (["cache=fbcache"], "cache=fbcache: calibration runs are uncached; leave it out"),
         (["experiment=rdt_sweep", "hydra.mode=MULTIRUN"], " jobs: one model and one setting are calibrated at a time"),
@@ -216,22 +217,22 @@ def test_the_command_is_repeatable(command, tmp_path):
         (["setps=4"], "setps"),
     ],
 )
-def test_what_cannot_be_calibrated_is_said_before_anything_is_loaded(given, said, capsys, tmp_path):
+def test_what_cannot_be_calibrated_is_refused_before_anything_is_loaded(given, message, capsys, tmp_path):
     assert main(["calibrate", f"outputs={tmp_path}", "device=cpu", *given]) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rehearsal_can_be_calibrated_and_replayed_a_guidance_branch_at_a_time(tmp_path, capsys):
+def test_a_tiny_model_can_be_calibrated_and_simulated_per_guidance_branch(tmp_path, capsys):
     given = ["model=flux", "model.init=tiny", "model.guidance=true_cfg", "guidance_scale=2", "steps=5", "device=cpu"]
     given += [f"outputs={tmp_path}", "prompt='a red circle'"]
     assert main(["calibrate", *given]) == 0
     assert "5 steps, 2 guidance branches" in capsys.readouterr().out
     assert main(["thresholds", *given, "cache=fbcache"]) == 0
-    told = capsys.readouterr().out
-    assert told.index("guidance branch cond") < told.index("guidance branch uncond")
+    output = capsys.readouterr().out
+    assert output.index("guidance branch cond") < output.index("guidance branch uncond")
     assert main(["thresholds", *given, "cache=easycache"]) == 0
     assert "guidance branch" not in capsys.readouterr().out
     assert main(["thresholds", *given, "cache=fbcache", "steps=6"]) == 2

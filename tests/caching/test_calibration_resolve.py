@@ -1,4 +1,4 @@
-"""How open numbers of a strategy are filled in: where they come from, in which order, and when nothing fits."""
+"""Filling in a strategy's open numbers: where they come from, in which order, and what happens if nothing fits."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def config(*overrides: str) -> Config:
 
 
 def fill(given: Config):
+    """The config with its numbers filled in, and what was filled in."""
     return resolve_cache_numbers(given, find_implementation("model", given.model))
 
 
@@ -44,64 +45,66 @@ def demo() -> Calibration:
     return load(SHIPPED / "demo.yaml")
 
 
-def test_what_is_complete_stays_as_it_is():
+def test_a_complete_strategy_is_left_as_it_is():
     given = config("cache=fbcache")
     assert fill(given) == (given, [])
 
 
-def test_a_calibration_of_this_very_run_fills_in(demo):
-    given, told = fill(config("cache=teacache"))
+def test_a_calibration_of_the_same_run_is_used(demo):
+    given, resolved = fill(config("cache=teacache"))
     assert given.cache.criterion.coefficients == demo.polynomial.coefficients
     assert given.cache.criterion.range == demo.polynomial.range
     assert given.cache.calibrated_for == format_key(demo.key)
-    assert [(one.key, one.why) for one in told] == [("cache.criterion.coefficients", "calibration demo (shipped)")]
+    assert [(entry.key, entry.why) for entry in resolved] == [
+        ("cache.criterion.coefficients", "calibration demo (shipped)")
+    ]
 
 
 def test_magcache_and_planned_are_filled_in(demo):
     given, _ = fill(config("cache=magcache"))
     assert given.cache.criterion.ratios == demo.ratios
-    given, told = fill(config("cache=planned"))
+    given, resolved = fill(config("cache=planned"))
     assert given.cache.predictor.gram == demo.gram[0]
-    assert {one.key for one in told} == {"cache.criterion.schedule", "cache.predictor.gram"}
+    assert {entry.key for entry in resolved} == {"cache.criterion.schedule", "cache.predictor.gram"}
 
 
-def test_the_residual_behind_the_first_block_has_its_own_gram_matrix(demo):
+def test_the_residual_after_the_first_block_has_its_own_gram_matrix(demo):
     given, _ = fill(config("cache=fbcache", "cache/predictor=fitted"))
     assert given.cache.predictor.gram == demo.gram[1] != demo.gram[0]
 
 
-def test_a_plan_has_as_many_steps_as_asked_for_and_no_swap_is_better(demo):
+def test_a_schedule_has_as_many_steps_as_asked_for_and_no_swap_is_better(demo):
     given, _ = fill(config("cache=planned", "cache.computed=9", "cache.criterion.first=3"))
     schedule = given.cache.criterion.schedule
     assert len(schedule) == 9
     assert schedule[:3] == [1, 2, 3]
     gram = demo.gram[0]
 
-    def left(steps: list[int]) -> float:
+    def sum_errors(steps: list[int]) -> float:
         skipped = [step for step in range(28) if step + 1 not in steps]
         before = [[s - 1 for s in steps if s - 1 < step][-3:] for step in skipped]
         return sum(fit_error(gram, tuple(history), step) for history, step in zip(before, skipped, strict=True))
 
-    best = left(schedule)
+    best = sum_errors(schedule)
     for out in schedule[3:-1]:
         for into in set(range(4, 28)) - set(schedule):
-            assert left(sorted({*schedule, into} - {out})) >= best - 1e-12
+            assert sum_errors(sorted({*schedule, into} - {out})) >= best - 1e-12
 
 
-def test_a_schedule_that_a_search_has_found_comes_before_the_formula(demo, tmp_path):
-    found = [1, 2, 3, 4, 8, 28]
-    assert found != [s + 1 for s in find_best_schedule(demo.gram[0], 6, first=3)]
-    save(replace(demo, schedules={6: found}), tmp_path / "searched.yaml")
+def test_a_searched_schedule_comes_before_the_formula(demo, tmp_path):
+    searched = [1, 2, 3, 4, 8, 28]
+    assert searched != [s + 1 for s in find_best_schedule(demo.gram[0], 6, first=3)]
+    save(replace(demo, schedules={6: searched}), tmp_path / "searched.yaml")
     given, _ = fill(config("cache=planned", "cache.computed=6", f"cache.calibration={tmp_path}/searched.yaml"))
-    assert given.cache.criterion.schedule == found
+    assert given.cache.criterion.schedule == searched
     assert given.cache.calibration is None
 
 
 def test_what_the_yaml_gives_comes_first():
-    given, told = fill(config("cache=teacache", "cache.criterion.coefficients=[1,0]"))
+    given, resolved = fill(config("cache=teacache", "cache.criterion.coefficients=[1,0]"))
     assert given.cache.criterion.coefficients == [1, 0]
     assert given.cache.calibrated_for is None
-    assert told == []
+    assert resolved == []
 
 
 def test_a_named_file_comes_before_published_numbers_and_these_before_other_files(demo, tmp_path):
@@ -109,45 +112,27 @@ def test_a_named_file_comes_before_published_numbers_and_these_before_other_file
     row = published.find_polynomial(FLUX_DEV)
     own = replace(demo, key=build_key(config(*flux)))
     save(own, tmp_path / "calibrations" / "own.yaml")
-    given, told = fill(config(*flux))
+    given, resolved = fill(config(*flux))
     assert given.cache.criterion.coefficients == list(row.coefficients)
     assert given.cache.calibrated_for == f"repo={FLUX_DEV}"
-    assert row.source in told[0].why
+    assert row.source in resolved[0].why
     given, _ = fill(config(*flux, f"cache.calibration={tmp_path}/calibrations/own.yaml"))
     assert given.cache.criterion.coefficients == demo.polynomial.coefficients
 
 
-def test_ones_own_calibration_comes_before_the_shipped_one(demo, tmp_path):
+def test_the_users_calibration_comes_before_the_shipped_one(demo, tmp_path):
     save(replace(demo, ratios=[1.0] * 28), tmp_path / "calibrations" / "own.yaml")
     given, _ = fill(config("cache=magcache", f"outputs={tmp_path}"))
     assert given.cache.criterion.ratios == [1.0] * 28
 
 
-def test_a_rehearsal_takes_published_numbers_and_says_that_its_weights_are_random():
-    given, told = fill(config("model=flux", "model.init=tiny", "cache=magcache"))
-    assert given.cache.criterion.ratios == list(published.find_ratios(FLUX_DEV).ratios)
-    assert told[0].why.endswith("model.init=tiny has random weights")
-
-
-def test_a_rehearsal_takes_no_calibration_of_the_real_weights():
+def test_a_tiny_run_does_not_use_a_calibration_of_the_real_weights():
     with pytest.raises(ConfigError, match="there is none for this model"):
         fill(config("model=demo", "model.init=tiny", "cache=planned"))
 
 
-def test_a_published_polynomial_of_something_else_that_is_watched_is_not_taken():
-    """That published for HiDream-Dev is of the image tokens; here the time embedding is watched."""
-    assert published.find_polynomial("HiDream-ai/HiDream-I1-Dev").watched == "hidden_states"
-    with pytest.raises(ConfigError, match=r"cache\.criterion\.coefficients=null: cache=teacache needs a calibration"):
-        fill(config("model=hidream_dev", "cache=teacache"))
-
-
-def test_a_variant_that_is_not_there_is_refused():
-    with pytest.raises(ConfigError, match=r"cache\.variant=retsteps: no such polynomial of the modulated input"):
-        fill(config("model=flux", "cache=teacache", "cache.variant=retsteps"))
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         ("steps=20", "it is for steps=28, this run has 20"),
         ("sampler=euler", "it is for sampler=default, this run has euler"),
@@ -155,23 +140,25 @@ def test_a_variant_that_is_not_there_is_refused():
         ("model.max_sequence_length=30", "it is for model.max_sequence_length=20, this run has 30"),
     ],
 )
-def test_another_run_is_refused_and_what_differs_is_named(change, said, tmp_path):
-    with pytest.raises(ConfigError) as told:
+def test_another_run_is_refused_and_the_difference_is_named(change, difference, tmp_path):
+    with pytest.raises(ConfigError) as caught:
         fill(config("cache=magcache", change, f"outputs={tmp_path}"))
-    message = str(told.value)
+    message = str(caught.value)
     assert message.startswith("cache.criterion.ratios=null: cache=magcache needs a calibration for model=flux")
-    assert f"the nearest one, demo (shipped), does not fit: {said};" in message
+    assert f"the nearest one, demo (shipped), does not fit: {difference};" in message
     assert "python -m wavespeed_runner calibrate" in message
 
 
 def test_a_named_file_of_another_run_is_refused():
     path = SHIPPED / "demo_unet.yaml"
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         fill(config("cache=magcache", f"cache.calibration={path}"))
-    assert str(told.value).startswith(f"cache.calibration={path}: it does not fit this run: it is for model=sd, this ")
+    assert str(caught.value).startswith(
+        f"cache.calibration={path}: it does not fit this run: it is for model=sd, this "
+    )
 
 
-def test_a_named_file_that_nothing_needs_is_refused():
+def test_a_named_file_that_has_no_effect_is_refused():
     with pytest.raises(ConfigError, match="leaves nothing open that a calibration could fill"):
         fill(config("cache=fbcache", "cache.calibration=x.yaml"))
 
@@ -182,29 +169,22 @@ def test_without_a_modulated_input_there_is_no_polynomial():
 
 
 @pytest.mark.parametrize("change", ["cache.tail_blocks=1", "cache.depth=1"])
-def test_a_part_of_the_blocks_that_was_not_measured_is_refused(change):
+def test_a_part_of_the_blocks_that_was_not_recorded_is_refused(change):
     with pytest.raises(ConfigError, match="has the residual after 0 or 1 first blocks, up to the last block"):
         fill(config("model=demo_unet", "cache=planned", change))
 
 
-def test_a_filled_config_fills_in_as_itself_and_is_refused_for_another_run():
+def test_a_resolved_config_stays_as_it_is_and_is_refused_for_another_run():
     given, _ = fill(config("cache=planned"))
     again = resolve_config(to_data(given))
     assert fill(again) == (again, [])
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         fill(replace(again, steps=20))
-    assert "the strategy's numbers were filled in for that run, and this one is model=flux" in str(told.value)
-    assert "cache.criterion.schedule=null cache.predictor.gram=null cache.calibrated_for=null" in str(told.value)
+    assert "the strategy's numbers were filled in for that run, and this one is model=flux" in str(caught.value)
+    assert "cache.criterion.schedule=null cache.predictor.gram=null cache.calibrated_for=null" in str(caught.value)
 
 
-def test_a_published_number_serves_any_step_count_of_its_weights_and_no_others():
-    given, _ = fill(config("model=flux", "cache=teacache"))
-    assert fill(replace(given, steps=20))[1] == []
-    with pytest.raises(ConfigError, match=f"cache.calibrated_for=repo={FLUX_DEV}"):
-        fill(replace(given, model=replace(given.model, repo="somebody/else")))
-
-
-def test_a_foreign_file_among_ones_own_is_passed_over(tmp_path):
+def test_other_yaml_files_among_the_calibrations_are_ignored(tmp_path):
     folder = tmp_path / "calibrations"
     folder.mkdir()
     (folder / "a.yaml").write_text("just: something\n")
@@ -212,7 +192,7 @@ def test_a_foreign_file_among_ones_own_is_passed_over(tmp_path):
     assert fill(config("cache=magcache", f"outputs={tmp_path}"))[0].cache.criterion.ratios
 
 
-def test_a_plan_with_it_loads_no_torch():
+def test_a_plan_with_a_calibration_loads_no_torch():
     code = """if True:
         import sys
         from wavespeed_runner.config.compose import compose_job, composer
@@ -225,25 +205,11 @@ def test_a_plan_with_it_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_polynomial_is_that_of_the_signals_own_variant():
-    parts = ("cache=custom", "cache/signal=modulated_input", "cache/criterion=accumulated_polynomial")
-    overrides = ("model=wan21", *parts)
-    plain = fill(config(*overrides))[0].cache.criterion.coefficients
-    other = fill(config(*overrides, "cache.signal.variant=ret_steps"))[0].cache.criterion.coefficients
-    assert plain == list(published.find_polynomial("Wan-AI/Wan2.1-T2V-1.3B-Diffusers").coefficients)
-    assert other == list(published.find_polynomial("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "ret_steps").coefficients)
+def test_values_given_next_to_an_open_key_stay():
+    given, _ = fill(config("model=flux", "cache=teacache", "cache.criterion.range=[0,0.1]"))
+    assert given.cache.criterion.range == [0, 0.1] and given.cache.criterion.coefficients
 
 
-def test_what_is_given_beside_an_open_key_stays():
-    found, _ = fill(config("model=flux", "cache=teacache", "cache.criterion.range=[0,0.1]"))
-    assert found.cache.criterion.range == [0, 0.1] and found.cache.criterion.coefficients
-
-
-def test_published_ratios_are_of_a_whole_schedule():
-    with pytest.raises(ConfigError, match=r"cache\.criterion\.ratios=null.*needs a calibration"):
-        fill(config("model=flux", "cache=magcache", "graph=image_to_image"))
-
-
-def test_planned_steps_beside_another_predictor_take_no_time():
-    found, _ = fill(config("model=demo", "cache=planned", "cache/predictor=dmd"))
-    assert len(found.cache.criterion.schedule) == 10
+def test_planned_steps_work_with_another_predictor():
+    given, _ = fill(config("model=demo", "cache=planned", "cache/predictor=dmd"))
+    assert len(given.cache.criterion.schedule) == 10

@@ -1,4 +1,4 @@
-"""Published values: every row is well formed and sourced, and belongs to the model that it was measured on."""
+"""Published values: every row is well formed, has its source, and belongs to the model it was measured on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wavespeed_runner.errors import ConfigError
 ROWS = pytest.mark.parametrize("item", load_polynomials(), ids=lambda item: f"{item.name}-{item.variant}")
 
 
-def repo_of(model: str) -> str:
+def read_repo(model: str) -> str:
     return str(yaml.safe_load((CONF / "model" / f"{model}.yaml").read_text())["repo"])
 
 
@@ -49,23 +49,22 @@ def repo_of(model: str) -> str:
         ("cogvideox_i2v", [None]),
     ],
 )
-def test_models_with_a_polynomial_of_their_own(model: str, variants: list[str | None]) -> None:
-    repo = repo_of(model)
+def test_models_with_their_own_polynomial(model: str, variants: list[str | None]) -> None:
+    repo = read_repo(model)
     assert sorted((item.variant for item in load_polynomials() if repo in item.repos), key=str) == sorted(
         variants, key=str
     )
     for variant in variants:
-        found = find_polynomial(repo, variant)
-        assert found is not None and found.name == {"hidream": "hidream_full", "cogvideox": "cogvideox_5b"}.get(
-            model, found.name
-        )
+        row = find_polynomial(repo, variant)
+        special_names = {"hidream": "hidream_full", "cogvideox": "cogvideox_5b"}
+        assert row is not None and row.name == special_names.get(model, row.name)
 
 
 @pytest.mark.parametrize(
     "model", ["flux_schnell", "flux2", "ltx_video_095", "wan22", "hunyuan_video_i2v", "demo", "sdxl"]
 )
-def test_nothing_is_borrowed_from_a_relative(model: str) -> None:
-    assert find_polynomial(repo_of(model)) is None and find_ratios(repo_of(model)) is None
+def test_nothing_is_borrowed_from_a_related_model(model: str) -> None:
+    assert find_polynomial(read_repo(model)) is None and find_ratios(read_repo(model)) is None
 
 
 def test_another_variant_has_no_row() -> None:
@@ -78,14 +77,14 @@ def test_no_repository_has_two_rows_of_one_variant() -> None:
 
 
 def test_flux_as_its_authors_wrote_it() -> None:
-    found = find_polynomial("black-forest-labs/FLUX.1-dev")
-    assert found is not None
-    assert found.coefficients == (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.64230861e-01)
-    assert found.speedups == {0.25: 1.5, 0.4: 1.8, 0.6: 2.0, 0.8: 2.25} and found.watched == "modulated_input"
+    row = find_polynomial("black-forest-labs/FLUX.1-dev")
+    assert row is not None
+    assert row.coefficients == (4.98651651e02, -2.83781631e02, 5.58554382e01, -3.82021401e00, 2.64230861e-01)
+    assert row.speedups == {0.25: 1.5, 0.4: 1.8, 0.6: 2.0, 0.8: 2.25} and row.watched == "modulated_input"
 
 
 @ROWS
-def test_a_row_is_whole(item: TeaCachePolynomial) -> None:
+def test_a_row_is_complete(item: TeaCachePolynomial) -> None:
     assert len(item.coefficients) == 5 and np.isfinite(item.coefficients).all()
     assert item.watched in WATCHED and item.source.startswith("https://github.com/")
     speedups = [item.speedups[threshold] for threshold in sorted(item.speedups)]
@@ -122,11 +121,13 @@ def test_a_range_ends_where_values_turn_negative_or_at_one(coefficients: tuple[f
         assert all(after <= before for before, after in pairwise([values[inside][-1], *falling]))
 
 
-def test_the_ratios_are_those_that_diffusers_ships() -> None:
+def test_the_ratios_equal_those_of_diffusers() -> None:
     from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
-    found = find_ratios("black-forest-labs/FLUX.1-dev")
-    assert found is not None and list(found.ratios) == pytest.approx(FLUX_MAG_RATIOS.tolist(), abs=1e-7)
+    published_ratios = find_ratios("black-forest-labs/FLUX.1-dev")
+    assert published_ratios is not None and list(published_ratios.ratios) == pytest.approx(
+        FLUX_MAG_RATIOS.tolist(), abs=1e-7
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,9 +144,9 @@ def test_the_ratios_are_those_that_diffusers_ships() -> None:
     ],
 )
 def test_a_mask_computes_as_many_steps_as_published(name: str, steps: int, count: int) -> None:
-    found = load_masks()[name]
-    assert found.steps == steps and len(found.computed) == len(set(found.computed)) == count
-    assert found.computed == sorted(found.computed) and found.computed[0] == 1 and found.computed[-1] == steps
+    mask = load_masks()[name]
+    assert mask.steps == steps and len(mask.computed) == len(set(mask.computed)) == count
+    assert mask.computed == sorted(mask.computed) and mask.computed[0] == 1 and mask.computed[-1] == steps
 
 
 def test_cache_dits_masks_as_it_prints_them() -> None:
@@ -159,6 +160,6 @@ def test_cache_dits_masks_as_it_prints_them() -> None:
         assert load_masks()[f"cache_dit_{name}"].computed == [i for i, bit in enumerate(bits, start=1) if bit == "1"]
 
 
-def test_a_misspelt_mask_is_asked_back() -> None:
+def test_a_misspelt_mask_gets_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="did you mean 'lemica_flux_fast'"):
         published.find_mask("lemica_flux_fats")
