@@ -1,1 +1,1 @@
-"""Numbers about a model that some strategies need: recorded from uncached runs, written, read, filled in."""
+"""Calibration: records numbers of one model that some strategies need, stores them, and fills them into a config."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...errors import Unfit
 from ..predictors.fitted import ORDER, RIDGE, Gram, solve_weights, to_symmetric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 History = tuple[int, ...]
 """The last computed steps, newest last."""
 Groups = list[dict[History, list[History]]]
 """By last step: tail (the part of a history that remains after the next computed step) -> the histories ending so."""
-Table = dict[History, tuple[Any, Any]]
+Table = dict[History, "tuple[Floats, NDArray[np.intp]]"]
 """Tail -> two numpy arrays (computed steps so far, distance to the next computed one): the least cost up to there, and
 the index of its history in the tail's group."""
 
@@ -60,7 +66,7 @@ def find_best_schedule(
         )
     weights = np.asarray([1.0] * n if importance is None else importance)
 
-    def compute_gap_costs(histories: list[History]) -> Any:
+    def compute_gap_costs(histories: list[History]) -> Floats:
         """(histories, distance - 1): the cost of skipping all steps up to the next computed one."""
         last = histories[0][-1]
         skipped = np.arange(last + 1, n - 1)
@@ -76,7 +82,7 @@ def find_best_schedule(
 
 
 def _fill_table(
-    compute_gap_costs: Callable[[list[History]], Any], start: History, n: int, count: int, history: int
+    compute_gap_costs: Callable[[list[History]], Floats], start: History, n: int, count: int, history: int
 ) -> tuple[Groups, Table]:
     """Least costs of all histories, from the first steps on. count: steps to choose, the last one included."""
     import numpy as np
@@ -85,7 +91,7 @@ def _fill_table(
     groups[start[-1]][start[-(history - 1) :]] = [start]
     table: Table = {}
 
-    def get_costs_so_far(state: History) -> Any:
+    def get_costs_so_far(state: History) -> Floats:
         """Least cost up to a history, by how many steps have been chosen."""
         costs = np.full(count + 1, np.inf)
         if state == start:

@@ -12,6 +12,8 @@ from .data import Calibration, Key, ModelTrace, Polynomial
 from .recorder import RecordedBranch, Recorder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 DEGREE = 4
@@ -36,8 +38,8 @@ class RecordedNumbers:
     points: list[tuple[float, float]]
     """(change of the modulated input, change of the output), each since the previous step."""
     ratios: list[float]
-    gram: dict[int, Any]
-    """numpy arrays (steps, steps), scaled to a mean square residual of 1."""
+    gram: dict[int, NDArray[np.float64]]
+    """Each (steps, steps), scaled to a mean square residual of 1."""
 
 
 def summarize_recording(recorder: Recorder) -> list[RecordedNumbers]:
@@ -73,7 +75,7 @@ def _measure_change(now: Tensor, then: Tensor) -> float | None:
     return _finite_or_none(mean_change(now, then) / then.abs().mean())
 
 
-def _finite_or_none(value: Any) -> float | None:
+def _finite_or_none(value: Tensor) -> float | None:
     number = float(value)
     return number if isfinite(number) else None
 
@@ -110,7 +112,7 @@ def measure_magnitude_ratios(residuals: Sequence[dict[str, Tensor]]) -> list[flo
     return [1.0, *(float((now / (then + 1e-8)).mean()) for now, then in _pair_with_previous(sizes))]
 
 
-def _compute_gram(residuals: Sequence[dict[str, Tensor]]) -> Any:
+def _compute_gram(residuals: Sequence[dict[str, Tensor]]) -> NDArray[np.float64]:
     """Inner products of the residuals of all steps, over all streams, in float64; divided by their mean square."""
     import numpy as np
     import torch
@@ -136,8 +138,13 @@ def build_calibration(key: Key, made: dict[str, Any], runs: Sequence[RecordedNum
         made: how it was made.
         runs: of all prompts and guidance branches, at least one; all with the same number of steps.
     """
+    import numpy as np
+
     signals, model = _average_traces(runs)
-    gram = {blocks: sum(run.gram[blocks] for run in runs) / len(runs) for blocks in runs[0].gram}
+    gram = {
+        blocks: sum((run.gram[blocks] for run in runs), start=np.zeros_like(matrix)) / len(runs)
+        for blocks, matrix in runs[0].gram.items()
+    }
     ratios = zip(*(run.ratios for run in runs), strict=True)
     return Calibration(
         key=key,

@@ -19,7 +19,7 @@ from ...config.resolve import resolve_stage_options
 from ...config.schema import MODEL_DEFAULT_KEYS, Config
 from ...errors import Unfit
 
-Key = dict[str, Any]
+Key = dict[str, str | int | float | bool]
 """What a calibration belongs to: names and plain values, in a fixed order. Values that are null are left out."""
 Triangle = list[list[float]]
 
@@ -127,7 +127,7 @@ def format_key(key: Key) -> str:
     return " ".join(f"{name}={_format_value(value)}" for name, value in key.items())
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: str | float) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

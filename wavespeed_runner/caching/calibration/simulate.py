@@ -7,7 +7,7 @@ caching makes. A switch from one denoiser to another, which a real run always co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, nextafter
 from typing import Any
@@ -15,12 +15,15 @@ from typing import Any
 from ...config.schema import CacheConfig
 from ...errors import ConfigError
 from ...registry import find_implementation
-from ..interfaces import StepInfo
+from ..interfaces import Criterion, StepInfo
 from ..window import CacheHits, is_reuse_allowed
 from .data import Calibration, ModelTrace
 
 MAX_THRESHOLDS = 10_000
 """Upper limit on simulated thresholds, in case a criterion never stops changing its result."""
+
+RecordedTrace = list[list[float | None]] | ModelTrace
+"""Of one guidance branch: the changes of a signal, or of the model."""
 
 Level = tuple[float, bool]
 """What was compared with the threshold at one step, and whether the step was computed."""
@@ -54,7 +57,7 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
         ConfigError: the strategy watches something that the calibration did not record.
     """
     assert cache.criterion, "ensured by the rule `cache-parts`"
-    criterion: Any = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
+    criterion: Criterion = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
     trace = _select_trace(calibration, cache, criterion.watches, branch)
     hits = CacheHits()
     computed: list[int] = []
@@ -76,16 +79,18 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
     return Prediction(computed=[step + 1 for step in computed], steps=calibration.steps, levels=levels)
 
 
-def _select_trace(calibration: Calibration, cache: CacheConfig, watches: str, branch: str | None) -> Any:
+def _select_trace(
+    calibration: Calibration, cache: CacheConfig, watches: str, branch: str | None
+) -> RecordedTrace | None:
     """The recorded numbers that a criterion needs: a signal's triangle or a `ModelTrace`; None for schedules."""
     if watches == "nothing":
         return None
-    traces: dict[str, Any] = calibration.model
+    traces: Mapping[str, RecordedTrace] = calibration.model
     if watches in ("computed", "previous"):
         traces = calibration.signals[_check_signal(calibration, cache)]
     if not traces:
         raise ConfigError(f"cache={cache.name}: the calibration has no trace of the model's input and output")
-    return traces[branch if branch in traces else next(iter(traces))]
+    return traces[branch if branch is not None and branch in traces else next(iter(traces))]
 
 
 def _check_signal(calibration: Calibration, cache: CacheConfig) -> str:
@@ -100,7 +105,7 @@ def _check_signal(calibration: Calibration, cache: CacheConfig) -> str:
 
 
 def _read_numbers(
-    trace: list[list[float | None]] | ModelTrace | None, watches: str, step: int, computed: Sequence[int]
+    trace: RecordedTrace | None, watches: str, step: int, computed: Sequence[int]
 ) -> tuple[float, ...] | None:
     """What a criterion is given at a step, as the engine would measure it; None if there is nothing to compare.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError, Unfit
@@ -20,7 +20,12 @@ from ..interfaces import StepInfo
 from .history import History, Residual, combine
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    Floats = NDArray[np.float64]
+    Steps = NDArray[np.int64]
 
 Gram = Sequence[Sequence[float]]
 RIDGE, ORDER = 0.01, 1
@@ -129,7 +134,7 @@ def fit_error(gram: Gram, history: tuple[int, ...], step: int, ridge: float = RI
     return float(errors[0, 0])
 
 
-def to_symmetric(gram: Gram) -> Any:
+def to_symmetric(gram: Gram) -> Floats:
     """The symmetric matrix of a lower triangle, (n, n) float64."""
     import numpy as np
 
@@ -139,7 +144,7 @@ def to_symmetric(gram: Gram) -> Any:
     return full
 
 
-def solve_weights(full: Any, histories: Any, steps: Any, ridge: float, order: int) -> tuple[Any, Any]:
+def solve_weights(full: Floats, histories: Steps, steps: Steps, ridge: float, order: int) -> tuple[Floats, Floats]:
     """Fits many histories and steps at once; see `fit_weights` and `fit_error`.
 
     Args:
@@ -166,7 +171,7 @@ def solve_weights(full: Any, histories: Any, steps: Any, ridge: float, order: in
         return weights, np.where(left > 0, left / size, 0.0)
 
 
-def lagrange_weights(histories: Any, steps: Any, order: int) -> Any:
+def lagrange_weights(histories: Steps, steps: Steps, order: int) -> Floats:
     """Weights of polynomial extrapolation of this order through the last computed steps (Lagrange).
 
     With fewer computed steps than that, the highest order they allow; one step means plain reuse.

@@ -1,0 +1,152 @@
+"""Calibration files: what is written is read back, and nothing but a whole and valid file is read."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace, Polynomial
+from wavespeed_runner.caching.calibration.file import load, load_key, save
+from wavespeed_runner.errors import ConfigError
+
+numbers = st.floats(min_value=0, max_value=10, allow_nan=False).map(lambda x: float(f"{x:.6g}"))
+names = st.text("abcdefgh_", min_size=1, max_size=12)
+
+
+@st.composite
+def calibrations(draw: st.DrawFn) -> Calibration:
+    n = draw(st.integers(2, 6))
+
+    def rows(count: int, of: Any) -> list[list[Any]]:
+        return [draw(st.lists(of, min_size=i + 1, max_size=i + 1)) for i in range(count)]
+
+    number_or_gap = st.none() | numbers
+    fit = st.builds(
+        lambda coefficients, ends, error, points: Polynomial(
+            coefficients=coefficients, range=sorted(ends), error=error, points=points
+        ),
+        st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5),
+        st.tuples(numbers, numbers),
+        numbers,
+        st.integers(0, 999),
+    )
+    budgets = draw(st.lists(st.integers(1, n), unique=True, max_size=2))
+    return Calibration(
+        key={
+            "model": draw(names),
+            "repo": "a/b",
+            "init": "pretrained",
+            "sampler": "default",
+            "steps": n,
+            "strength": 0.5,
+        },
+        made={"prompts": draw(st.lists(st.text(max_size=20), max_size=2)), "seeds": [0]},
+        sigmas=draw(st.lists(numbers, min_size=n, max_size=n)),
+        signals={draw(names): {draw(names): rows(n - 1, number_or_gap)}},
+        model={
+            "cond": ModelTrace(
+                input=draw(st.lists(number_or_gap, min_size=n - 1, max_size=n - 1)), rate=rows(n - 1, number_or_gap)
+            )
+        },
+        polynomial=draw(st.none() | fit),
+        ratios=draw(st.just([]) | st.lists(st.floats(1e-3, 10), min_size=n, max_size=n)),
+        gram={0: rows(n, numbers), 1: rows(n, numbers)},
+        schedules={count: list(range(1, count + 1)) for count in budgets},
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(calibrations())
+def test_a_saved_calibration_is_read_back(tmp_path, calibration):
+    path = tmp_path / "c.yaml"
+    save(calibration, path)
+    assert load(path) == calibration
+    assert load_key(path) == calibration.key
+    assert [file.name for file in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def minimal() -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "for": {"model": "flux", "repo": "a/b", "init": "pretrained", "sampler": "default", "steps": 3},
+        "made": {},
+        "sigmas": [1.0, 0.6, 0.3],
+        "signals": {"s": {"cond": [[0.1], [0.2, 0.1]]}},
+        "model": {"cond": {"input": [0.1, 0.1], "rate": [[1.0], [1.0, 0.9]]}},
+        "polynomial": {"coefficients": [1.0, 0.0], "range": [0.0, 1.0], "error": 0.1, "points": 9},
+        "ratios": [1.0, 1.1, 0.9],
+        "gram": {0: [[1.0], [0.5, 1.0], [0.2, 0.5, 1.0]]},
+        "schedules": {2: [1, 3]},
+    }
+
+
+BROKEN = {
+    "schema_version": 2,
+    "for": {"model": "flux"},
+    "for.steps": [3],
+    "sigmas": [],
+    "sigmas ": [1.0, 0.6],
+    "signals.s.cond": [[0.1], [0.2]],
+    "signals.s": [0.1],
+    "model.cond.rate": [[1.0]],
+    "model.cond.input": [1.0, "x"],
+    "polynomial.range": [1.0, 0.0],
+    "polynomial.coefficients": [],
+    "polynomial.error": float("nan"),
+    "ratios": [1.0, 0.0, 1.0],
+    "ratios ": [1.0, 1.0],
+    "gram": {"x": []},
+    "gram.0": [[1.0], [0.5, -1.0], [0.2, 0.5, 1.0]],
+    "schedules.2": [2, 3],
+    "schedules": {3: [1, 3]},
+    "gramm": {},
+}
+
+
+def test_the_minimal_file_is_valid_before_it_is_broken(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(minimal()))
+    assert load(path).ratios == [1.0, 1.1, 0.9]
+
+
+@pytest.mark.parametrize("where", BROKEN)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_file(where, tmp_path):
+    data = copy.deepcopy(minimal())
+    *parents, last = where.strip().split(".")
+    node = data
+    for name in parents:
+        node = node[name]
+    node[0 if last == "0" else 2 if last == "2" else last] = BROKEN[where]
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not a calibration: ")
+    assert "python -m wavespeed_runner calibrate" in message
+    assert "\n" not in message
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@given(data=st.data())
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
+    """With bytes removed or inserted, the file still reads as a valid one or is refused in one line."""
+    raw = yaml.safe_dump(minimal()).encode()
+    at, length = data.draw(st.integers(0, len(raw))), data.draw(st.integers(0, 40))
+    path = tmp_path / "c.yaml"
+    path.write_bytes(raw[:at] + data.draw(st.binary(max_size=8)) + raw[at + length :])
+    for read in (load, load_key):
+        try:
+            read(path)
+        except ConfigError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_missing_file_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        load(tmp_path / "none.yaml")
