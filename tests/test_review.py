@@ -149,7 +149,7 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
 ) -> None:
     """Rows that the denoiser sees in one step, with an empty negative prompt."""
     from tests.models.shipped import config_of
-    from tests.models.staged import staged
+    from tests.models.staged import run_stages
     from wavespeed_runner.artifacts import Sample
     from wavespeed_runner.models.families.generic import GenericConfig
 
@@ -164,7 +164,7 @@ def test_a_generic_pipeline_is_guided_exactly_when_asked(
     denoiser.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(len(args[0] if args else kwargs["hidden_states"])), with_kwargs=True
     )
-    staged(own, pipe, config, Sample(prompt="a red circle"), steps=2, guidance_scale=scale, **size)
+    run_stages(own, pipe, config, Sample(prompt="a red circle"), steps=2, guidance_scale=scale, **size)
     calls = 3 if name == "sd15" else 2  # PNDM, its own sampler, takes its second step twice
     assert sum(seen) == calls * rows
 

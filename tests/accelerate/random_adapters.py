@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models.shipped import MODELS, config_of
-from tests.models.staged import encoded, latents
+from tests.models.staged import denoise_latents, encode_prompt
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.weights.pretrained import load
@@ -47,8 +47,8 @@ def generate(name: str, pipe: Any, prompt: str = "a circle") -> torch.Tensor:
 
         start["image"] = Image.new("RGB", (family.tiny_size, family.tiny_size), "red")
     sample = Sample(prompt=prompt, negative_prompt="", seed=0)
-    embeddings = encoded(family, pipe, config, sample, config.guidance_scale, start.get("image"))
-    return latents(family, pipe, config, embeddings, **size, **start)["latents"].float()
+    embeddings = encode_prompt(family, pipe, config, sample, config.guidance_scale, start.get("image"))
+    return denoise_latents(family, pipe, config, embeddings, **size, **start)["latents"].float()
 
 
 def find_targets(module: Any, count: int = 4) -> list[str]:

@@ -17,7 +17,7 @@ from tests.accelerate.random_adapters import (
     load_tiny,
     write_embedding,
 )
-from tests.models.staged import encoded
+from tests.models.staged import encode_prompt
 from wavespeed_runner.accelerate.adapters import (
     TextualInversion,
     apply_adapters,
@@ -51,7 +51,9 @@ def test_a_file_for_two_text_encoders_reaches_both(name: str, second: str, tmp_p
     family = family_of(name)
 
     def encode(pipe: Any, prompt: str) -> dict[str, torch.Tensor]:
-        return encoded(family, pipe, config, Sample(prompt=prompt, negative_prompt="", seed=0), config.guidance_scale)
+        return encode_prompt(
+            family, pipe, config, Sample(prompt=prompt, negative_prompt="", seed=0), config.guidance_scale
+        )
 
     # diffusers expands a token to words with spaces between, which the tokenizer keeps.
     expected = encode(by_hand, "a X Y")
@@ -65,7 +67,7 @@ def test_each_vector_counts_as_a_token_of_the_prompt(tmp_path: Path) -> None:
     apply_adapters(pipe, TextualInversion(path=write_embedding(tmp_path / "many.safetensors", new=(30, 32))))
 
     def encode(prompt: str) -> Any:
-        return encoded(family, pipe, pretrained, Sample(prompt=prompt, negative_prompt="", seed=0), 1.0)
+        return encode_prompt(family, pipe, pretrained, Sample(prompt=prompt, negative_prompt="", seed=0), 1.0)
 
     encode(f"a {TOKEN}")
     with pytest.raises(RunError, match=r"tokenizer\.model_max_length=77"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.models.staged import latents
+from tests.models.staged import denoise_latents
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import RelativeChange
@@ -48,7 +48,7 @@ class Generated:
 
     def denoise(self, *, steps: int = 8, seed: int = 0, size: int = 64, on_step: Any = lambda: None) -> Any:
         """Latents; whatever is attached acts."""
-        made = latents(
+        made = denoise_latents(
             FLUX,
             self.pipe,
             self.model,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tests.models.shipped import config_of
-from tests.models.staged import encoded, latents
+from tests.models.staged import denoise_latents, encode_prompt
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import GenerationInfo, Trace, attach_strategy
 from wavespeed_runner.caching.criteria.schedules import Interval
@@ -62,7 +62,7 @@ class GeneratedByUNet:
             from diffusers import DDIMScheduler
 
             self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config, clip_sample=False)
-        self.embeddings = encoded(self.family, self.pipe, self.model, SAMPLE, 3.0)
+        self.embeddings = encode_prompt(self.family, self.pipe, self.model, SAMPLE, 3.0)
 
     @property
     def unet(self) -> Any:
@@ -71,7 +71,7 @@ class GeneratedByUNet:
     def denoise(self, *, steps: int = 7, size: int = 64, guidance_scale: float = 3.0, **wanted: Any) -> torch.Tensor:
         """Latents; whatever is attached acts."""
         given = {"steps": steps, "width": size, "height": size, "guidance_scale": guidance_scale, **wanted}
-        made: torch.Tensor = latents(self.family, self.pipe, self.model, self.embeddings, **given)["latents"]
+        made: torch.Tensor = denoise_latents(self.family, self.pipe, self.model, self.embeddings, **given)["latents"]
         return made
 
     def run(

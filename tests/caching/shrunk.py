@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tests.models.shipped import config_of
-from tests.models.staged import encoded, latents
+from tests.models.staged import denoise_latents, encode_prompt
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
@@ -33,8 +33,8 @@ class Shrunk:
         self.wanted: dict[str, Any] = {"task": task, "steps": steps, "guidance_scale": scale, **size}
         self.called = get_task_pipeline(self.pipe, self.family, task)
         self.denoiser = getattr(self.called, self.family.denoiser)
-        self.embeddings = encoded(self.family, self.pipe, self.model, SAMPLE, scale)
+        self.embeddings = encode_prompt(self.family, self.pipe, self.model, SAMPLE, scale)
 
     def denoise(self, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
-        made = latents(self.family, self.pipe, self.model, self.embeddings, on_step=on_step, **self.wanted)
+        made = denoise_latents(self.family, self.pipe, self.model, self.embeddings, on_step=on_step, **self.wanted)
         return made["latents"]

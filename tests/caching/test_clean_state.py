@@ -20,7 +20,7 @@ import torch
 from tests.caching.generate import ALWAYS
 from tests.conftest import run_as_data
 from tests.models.shipped import config_of
-from tests.models.staged import encoded
+from tests.models.staged import encode_prompt
 from tests.models.test_batches import SAMPLES, options_of
 from tests.models.test_every_model import image
 from wavespeed_runner.artifacts import Embeddings, Images, Pipeline
@@ -84,7 +84,7 @@ class Model:
             {
                 "pipeline": self.pipeline,
                 "sample": sample,
-                "embeddings": Embeddings(tensors=encoded(self.family, self.pipe, self.config, sample, scale)),
+                "embeddings": Embeddings(tensors=encode_prompt(self.family, self.pipe, self.config, sample, scale)),
             }
             for sample in SAMPLES[:2]
         ]

@@ -17,9 +17,8 @@ import pytest
 import torch
 
 from tests.caching.tiny_models import families
-from tests.models.shipped import TINY
-from tests.models.shipped import composed as shipped_configs
-from tests.models.staged import encoded
+from tests.models.shipped import TINY, compose_shipped
+from tests.models.staged import encode_prompt
 from tests.models.test_every_model import image
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.caching.calibration.data import build_file_name, build_key
@@ -126,7 +125,7 @@ def graph_name(name: str) -> str:
 def composed() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Family -> a composed config of one of its models, uncached; strategy -> its node of the config as it acts here.
     For looking at, not for changing."""
-    shipped, graphs = shipped_configs()
+    shipped, graphs = compose_shipped()
     with composer(None):
 
         def one(*overrides: str) -> dict[str, Any]:
@@ -178,7 +177,7 @@ class Model:
         if next(iter(self.family.tasks)) == "image_to_video":
             start["image"] = Images(tensors={"images": np.asarray(image(self.options.width))[None]})
         first = start["image"].as_pil()[0] if start else None
-        found = encoded(self.family, pipe, model, sample, self.options.guidance_scale, first)
+        found = encode_prompt(self.family, pipe, model, sample, self.options.guidance_scale, first)
         if family.startswith("hunyuan_video15"):  # 1000 tokens, most of them padding: half a second a step
             found = {name: tensor[:, :64] for name, tensor in found.items()}
         pipeline = Pipeline(pipe=pipe, model=model, family=self.family, device="cpu")

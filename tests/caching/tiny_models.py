@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tests.models.staged import encoded, latents
+from tests.models.staged import denoise_latents, encode_prompt
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.family import Blocks, Family
@@ -50,7 +50,7 @@ class Call:
             return tensors(self.denoiser(*self.args, **self.kwargs))
 
     @property
-    def latents(self) -> torch.Tensor:
+    def denoise_latents(self) -> torch.Tensor:
         """What the denoiser is given: its first argument."""
         given = self.args[0] if self.args else next(iter(self.kwargs.values()))
         return torch.stack(given) if isinstance(given, list) else given
@@ -81,7 +81,7 @@ class TinyModel:
             self.wanted["num_frames"] = self.family.tiny_frames
         if self.task == "image_to_video":
             self.wanted["image"] = image(size)
-        found = encoded(
+        found = encode_prompt(
             self.family, self.pipe, self.config, SAMPLE, self.config.guidance_scale, self.wanted.get("image")
         )
         if self.config.name.startswith(
@@ -95,7 +95,7 @@ class TinyModel:
     def generate(self, *, steps: int = STEPS, config: Any = None, **more: Any) -> dict[str, torch.Tensor]:
         """Latents, and what else the pipeline makes. config: other options of the model, for this time."""
         model = config or self.config
-        return latents(self.family, self.pipe, model, self.embeddings, steps=steps, **self.wanted, **more)
+        return denoise_latents(self.family, self.pipe, model, self.embeddings, steps=steps, **self.wanted, **more)
 
     def listed(self, denoiser: torch.nn.Module) -> list[torch.nn.Module]:
         """A denoiser's blocks, in the order in which they run."""

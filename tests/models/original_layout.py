@@ -96,7 +96,7 @@ def unet(model: Any) -> State:
 
 
 def vae(model: Any) -> State:
-    """Levels of the decoder are counted from the image; attention is made of 1 x 1 convolutions."""
+    """Levels of the decoder are counted from the image; attention consists of 1 x 1 convolutions."""
     last = len(model.config.up_block_types) - 1
     found: State = {}
     for name, weight in model.state_dict().items():
@@ -131,7 +131,7 @@ def _bare(name: str) -> str:
     return name.removeprefix("text_model.")
 
 
-def whole(pipe: Any) -> State:
+def build_state_dict(pipe: Any) -> State:
     """The checkpoint of a StableDiffusionPipeline or a StableDiffusionXLPipeline."""
     parts = {"model.diffusion_model": unet(pipe.unet), "first_stage_model": vae(pipe.vae)}
     if hasattr(pipe, "text_encoder_2"):

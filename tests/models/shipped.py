@@ -1,4 +1,4 @@
-"""What is shipped, composed once for all tests of this folder: every model shrunk, and every graph."""
+"""The shipped models, tiny, and graphs, composed once for all tests."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.config.resolve import resolve_config
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
-"""All but those that stand for any pipeline, see test_generic.py."""
+"""All except the generic ones, see test_generic.py."""
 GRAPHS = sorted(path.stem for path in (CONF / "graph").glob("*.yaml"))
 TINY = ("model.init=tiny", "measure=none", "device=cpu")
 
 
 @lru_cache(maxsize=1)
-def composed() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Model -> its composed config, and graph -> its composed node. For looking at, not for changing."""
+def compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Model -> its composed config, and graph -> its composed node. Read-only."""
     with composer(None):
         models = {name: compose_job([f"model={name}", *TINY], [f"model={name}", *TINY]) for name in MODELS}
         return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}
 
 
 def config_of(name: str) -> Any:
-    return resolve_config(composed()[0][name]).model
+    return resolve_config(compose_shipped()[0][name]).model

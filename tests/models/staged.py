@@ -1,4 +1,4 @@
-"""A family's three steps without stages, store or plan: what the tests of this folder hold against diffusers' call."""
+"""Encode, denoise and decode of a family, without plan, store and graph; tests compare them with diffusers' call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wavespeed_runner.models.family import CallInputs, Family
 from wavespeed_runner.models.pipeline_call import denoise, get_task_pipeline, watch_steps
 
 
-def latents(
+def denoise_latents(
     family: Family,
     pipe: Any,
     model: Any,
@@ -20,30 +20,30 @@ def latents(
     *,
     seed: int = 3,
     on_step: Callable[[], None] = lambda: None,
-    **wanted: Any,
+    **inputs: Any,
 ) -> dict[str, Any]:
-    """What `Family.read_outputs` gives. wanted: values of `CallInputs`; the rest is the model's own."""
+    """What `Family.read_outputs` gives. inputs: values of `CallInputs`; the rest is the model's defaults."""
     generator = torch.Generator().manual_seed(seed)
-    own = {"task": next(iter(family.tasks)), "steps": model.steps, "guidance_scale": model.guidance_scale}
+    defaults = {"task": next(iter(family.tasks)), "steps": model.steps, "guidance_scale": model.guidance_scale}
     size = {"width": model.width, "height": model.height, "num_frames": model.num_frames}
-    call = CallInputs(generator=generator, **{**own, **size, **wanted})
+    call = CallInputs(generator=generator, **{**defaults, **size, **inputs})
     called = get_task_pipeline(pipe, family, call.task)
     with torch.inference_mode(), watch_steps(called.scheduler, generator, on_step):
         return denoise(family, called, model, embeddings, call)
 
 
-def encoded(family: Family, pipe: Any, model: Any, sample: Any, guidance_scale: Any, image: Any = None) -> Any:
-    """Embeddings. image: for families that read the prompt beside it."""
-    seen = {"image": image} if "image" in signature(family.encode).parameters else {}
+def encode_prompt(family: Family, pipe: Any, model: Any, sample: Any, guidance_scale: Any, image: Any = None) -> Any:
+    """Embeddings. image: for families that read the prompt together with an image."""
+    start = {"image": image} if "image" in signature(family.encode).parameters else {}
     with torch.inference_mode():
-        return family.encode(pipe, model, sample, guidance_scale, **seen)
+        return family.encode(pipe, model, sample, guidance_scale, **start)
 
 
-def staged(family: Family, pipe: Any, model: Any, sample: Any, **wanted: Any) -> Any:
+def run_stages(family: Family, pipe: Any, model: Any, sample: Any, **inputs: Any) -> Any:
     """The image or the video by encode, denoise and decode: uint8."""
-    guidance_scale = wanted.get("guidance_scale", model.guidance_scale)
+    guidance_scale = inputs.get("guidance_scale", model.guidance_scale)
     with torch.inference_mode():
-        embeddings = encoded(family, pipe, model, sample, guidance_scale, wanted.get("image"))
-        made = latents(family, pipe, model, embeddings, seed=sample.seed, **wanted)
-        size = {name: wanted.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
-        return family.decode(pipe, made, **size)
+        embeddings = encode_prompt(family, pipe, model, sample, guidance_scale, inputs.get("image"))
+        tensors = denoise_latents(family, pipe, model, embeddings, seed=sample.seed, **inputs)
+        size = {name: inputs.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
+        return family.decode(pipe, tensors, **size)

@@ -1,4 +1,4 @@
-"""Batches: an image's latents do not depend on who is denoised beside it, in every family that can be batched."""
+"""Batches: the latents of an image do not depend on the other images of its batch, in every family that has batches."""
 
 from __future__ import annotations
 
@@ -54,23 +54,23 @@ def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
             for sample in SAMPLES
         ]
 
-    def latents(batch_size: int, chosen: list[dict[str, Any]]) -> list[torch.Tensor]:
-        made = denoise_batch(options_of(family, config, batch_size), chosen)
-        return [one.tensors["latents"] for one in made]
+    def denoise(batch_size: int, chosen: list[dict[str, Any]]) -> list[torch.Tensor]:
+        batch = denoise_batch(options_of(family, config, batch_size), chosen)
+        return [latents.tensors["latents"] for latents in batch]
 
-    single = [latents(1, [one])[0] for one in inputs]
-    together = latents(2, inputs)
-    backwards = latents(2, inputs[::-1])[::-1]
-    for one, two, three, alone in zip(inputs, together, backwards, single, strict=True):
+    single = [denoise(1, [item])[0] for item in inputs]
+    together = denoise(2, inputs)
+    backwards = denoise(2, inputs[::-1])[::-1]
+    for item, two, three, alone in zip(inputs, together, backwards, single, strict=True):
         assert two.shape == alone.shape
-        assert torch.equal(two, three), "its place and its neighbour do not matter"
-        assert torch.equal(two, latents(2, [one])[0]), "nor does having none"
-        assert torch.allclose(two, alone, atol=2e-3, rtol=1e-3), "and a batch is what one alone is, but for rounding"
+        assert torch.equal(two, three), "position and neighbour do not matter"
+        assert torch.equal(two, denoise(2, [item])[0]), "nor does a missing neighbour"
+        assert torch.allclose(two, alone, atol=2e-3, rtol=1e-3), "a batch equals single images up to rounding"
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_another_neighbour_of_another_length_is_no_neighbour() -> None:
-    """Embeddings of other shapes are denoised apart."""
+def test_embeddings_of_other_lengths_are_denoised_separately() -> None:
+    """Embeddings of other shapes form a batch of their own."""
     family, config, pipe = tiny("demo")
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
     short = replace(config, max_sequence_length=12)
@@ -84,6 +84,6 @@ def test_another_neighbour_of_another_length_is_no_neighbour() -> None:
             for sample, model in zip(SAMPLES, (config, short, config), strict=True)
         ]
     options = options_of(family, config, 2)
-    made = denoise_batch(options, inputs)
-    for one, latents in zip(inputs, made, strict=True):
-        assert torch.equal(latents.tensors["latents"], denoise_batch(options, [one])[0].tensors["latents"])
+    batch = denoise_batch(options, inputs)
+    for item, latents in zip(inputs, batch, strict=True):
+        assert torch.equal(latents.tensors["latents"], denoise_batch(options, [item])[0].tensors["latents"])

@@ -1,4 +1,4 @@
-"""What is found wrong with a checkpoint before anything is loaded, and what tells two of them apart."""
+"""Damage that is found in a checkpoint before it is loaded, and the identity of weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def place(tmp_path_factory):
     return tmp_path_factory.mktemp("checkpoints") / "model.safetensors"
 
 
-def wrong_with(place, content: bytes):
+def find_damage_in(place, content: bytes):
     place.write_bytes(content)
     return find_damage(place)
 
@@ -46,21 +46,21 @@ def with_header(header: dict, data: bytes = WHOLE[HEADER:]) -> bytes:
 
 
 def test_sound_files_pass(place):
-    assert wrong_with(place, WHOLE) is None
-    assert wrong_with(place, save({})) is None
+    assert find_damage_in(place, WHOLE) is None
+    assert find_damage_in(place, save({})) is None
     inspect_checkpoint(str(place))
 
 
 @given(st.integers(0, len(WHOLE) - 1))
 @settings(deadline=None)
 def test_every_truncation_is_found(place, length):
-    assert wrong_with(place, WHOLE[:length])
+    assert find_damage_in(place, WHOLE[:length])
 
 
 @given(st.binary(min_size=1, max_size=64))
 @settings(deadline=None)
 def test_every_excess_is_found(place, excess):
-    assert wrong_with(place, WHOLE + excess)
+    assert find_damage_in(place, WHOLE + excess)
 
 
 @given(st.integers(0, 7), st.integers(1, 255))
@@ -68,7 +68,7 @@ def test_every_excess_is_found(place, excess):
 def test_every_wrong_header_length_is_found(place, position, flip):
     broken = bytearray(WHOLE)
     broken[position] ^= flip
-    assert wrong_with(place, bytes(broken))
+    assert find_damage_in(place, bytes(broken))
 
 
 @given(st.sampled_from(sorted(TENSORS)), st.integers(0, 1), st.integers(-(2**63), 2**63).filter(bool))
@@ -76,14 +76,14 @@ def test_every_wrong_header_length_is_found(place, position, flip):
 def test_every_wrong_offset_is_found(place, tensor, side, change):
     header = json.loads(WHOLE[8:HEADER])
     header[tensor]["data_offsets"][side] += change
-    assert wrong_with(place, with_header(header))
+    assert find_damage_in(place, with_header(header))
 
 
 @given(st.binary(min_size=1, max_size=200))
 @settings(deadline=None)
 def test_noise_is_an_answer_and_no_exception(place, noise):
-    wrong_with(place, noise)
-    assert wrong_with(place, len(noise).to_bytes(8, "little") + noise + b"x")
+    find_damage_in(place, noise)
+    assert find_damage_in(place, len(noise).to_bytes(8, "little") + noise + b"x")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_noise_is_an_answer_and_no_exception(place, noise):
     + [{"dtype": [], "shape": [1], "data_offsets": [0, 4]}],
 )
 def test_malformed_entries_are_found(place, entry):
-    assert wrong_with(place, with_header({"x": entry}, b"1234"))
+    assert find_damage_in(place, with_header({"x": entry}, b"1234"))
 
 
 def test_a_damaged_file_is_named_with_the_way_out(place):
@@ -207,7 +207,7 @@ def test_identity_follows_the_chat_template(tiny_folder, tmp_path):
 
 
 def test_identity_of_a_large_file_takes_a_moment(tmp_path):
-    """24 GB without holes would not fit here; a sparse file costs the same reads."""
+    """A sparse file: it costs the same reads as 24 GB of data."""
     file = tmp_path / "large.safetensors"
     size = 24 * 10**9
     header = json.dumps({"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()

@@ -1,8 +1,7 @@
-"""Every shipped model config, shrunk, through every shipped graph that fits it, as a run executes it: plan, store and
-stages against the same sequence of diffusers' own calls, made by hand.
+"""Every shipped model option, tiny, through every shipped graph that fits it, executed as in a run.
 
-Regions come from a detector of this test, so that what is found does not hang on random weights; graphs go through
-their second pass at one and a half times the size, for speed.
+The result is compared with the same sequence of calls of diffusers' pipelines, written by hand. Regions come from a
+detector of this test, so that they do not depend on random weights. Second passes run at 1.5 times the size, for speed.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from tests.models.shipped import GRAPHS, MODELS, composed
-from tests.models.test_every_model import theirs
+from tests.models.shipped import GRAPHS, MODELS, compose_shipped
+from tests.models.test_every_model import call_diffusers
 from tests.models.their_calls import CALLS, NEGATIVE
 from wavespeed_runner.artifacts import Images, Regions
 from wavespeed_runner.config.paths import CONF
@@ -58,30 +57,30 @@ def two_quarters(own_registry: Any) -> None:
     def two_quarters(options: NoOptions, *, images: Images) -> Regions:
         height, width = images.tensors["images"].shape[1:3]
         boxes = np.array([[0, 0, width // 2, height // 2], [width // 2, height // 2, width, height]])
-        found = {"of": np.zeros(2, np.int64), "boxes": boxes, "scores": np.ones(2, np.float32)}
-        return Regions(tensors=found, data={"labels": ["a", "b"]})
+        tensors = {"of": np.zeros(2, np.int64), "boxes": boxes, "scores": np.ones(2, np.float32)}
+        return Regions(tensors=tensors, data={"labels": ["a", "b"]})
 
 
 def cases() -> list[tuple[str, str]]:
-    """(model, graph), as the rules have it."""
-    models, graphs = composed()
+    """(model, graph) for every pair that the rules allow."""
+    models, graphs = compose_shipped()
     nodes = {name: resolve_config({**models["demo"], "graph": node}).graph for name, node in graphs.items()}
-    found = []
+    pairs = []
     for name in MODELS:
         config = resolve_config({**models[name], "num_frames": 1, "width": 64, "height": 64})
         for graph, node in nodes.items():
             if not UNFIT & {word.rule for word in apply_rules(replace(config, graph=node))}:
-                found.append((name, graph))
-    return found
+                pairs.append((name, graph))
+    return pairs
 
 
 LOADED: dict[str, Any] = {}
-"""The pipeline of the model that was tested last, by key: its graphs follow each other."""
+"""Resources of the last model by key: the graphs of a model are tested in a row."""
 
 
 def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
     """(pixels, config, pipeline)."""
-    models, graphs = composed()
+    models, graphs = compose_shipped()
     node = deepcopy(graphs[graph])
     for stage_name, options in SMALLER.get(graph, {}).items():
         node["stages"][stage_name]["options"] = options
@@ -103,7 +102,7 @@ def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
 
 
 class ByHand:
-    """The graphs as sequences of diffusers' calls."""
+    """Every graph as a sequence of diffusers' calls."""
 
     def __init__(self, pipe: Any, config: Any) -> None:
         self.pipe, self.config = pipe, config
@@ -111,13 +110,15 @@ class ByHand:
         self.size = (config.width, config.height)
 
     def call(self, task: str, seed: int = SEED, *, latent: bool = False, **given: Any) -> Any:
-        """Pixels, or latents, of one call; the size is the run's, where none is given."""
+        """Pixels or latents of one call; the default size is that of the run."""
         wanted = {"width": self.size[0], "height": self.size[1]}
         if self.family.kind == "video":
             wanted["num_frames"] = self.config.num_frames
-        return theirs(self.family, self.config.model, self.pipe, task, {**wanted, **given}, PROMPT, seed, STEPS, latent)
+        return call_diffusers(
+            self.family, self.config.model, self.pipe, task, {**wanted, **given}, PROMPT, seed, STEPS, latent
+        )
 
-    def refined(self, image: Any, seed: int = SEED, **given: Any) -> Any:
+    def refine(self, image: Any, seed: int = SEED, **given: Any) -> Any:
         return self.call("image_to_image", seed, image=image, strength=STRENGTH, **given)
 
     def text_to_image(self) -> Any:
@@ -132,20 +133,20 @@ class ByHand:
     image_to_video_seen = image_to_video
 
     def image_to_image(self) -> Any:
-        return self.refined(self.scene())
+        return self.refine(self.scene())
 
     def inpaint(self) -> Any:
         return self.call("inpaint", image=self.scene(), mask=self.mask(), strength=STRENGTH)
 
     def inpaint_overlay(self) -> Any:
-        made, old, white = self.inpaint(), np.asarray(self.scene()), np.asarray(self.mask())
-        mixed = Image.composite(Image.fromarray(made[0]), Image.fromarray(old), Image.fromarray(white))
+        inpainted, scene, white = self.inpaint(), np.asarray(self.scene()), np.asarray(self.mask())
+        mixed = Image.composite(Image.fromarray(inpainted[0]), Image.fromarray(scene), Image.fromarray(white))
         return np.asarray(mixed)[None]
 
     def hires_fix(self) -> Any:
         width, height = self.larger()
         small = Image.fromarray(self.text_to_image()[0])
-        return self.refined(small.resize((width, height), Image.Resampling.BICUBIC), width=width, height=height)
+        return self.refine(small.resize((width, height), Image.Resampling.BICUBIC), width=width, height=height)
 
     def hires_fix_latents(self) -> Any:
         latents = self.call("text_to_image", latent=True)
@@ -153,7 +154,7 @@ class ByHand:
             latents = self.pipe._unpack_latents(latents, *self.size[::-1], self.pipe.vae_scale_factor)
         grid = latents[:, :, 0] if latents.ndim == 5 else latents
         large = interpolate(grid, scale_factor=1.5, mode="bilinear")
-        return self.refined(large, width=self.larger()[0], height=self.larger()[1])
+        return self.refine(large, width=self.larger()[0], height=self.larger()[1])
 
     def detail(self) -> Any:
         image = self.text_to_image()[0].copy()
@@ -161,7 +162,7 @@ class ByHand:
         quarters = [(slice(0, height), slice(0, width)), (slice(height, None), slice(width, None))]
         crops = [Image.fromarray(image[part]).resize(self.size, Image.Resampling.LANCZOS) for part in quarters]
         for index, (part, crop) in enumerate(zip(quarters, crops, strict=True)):
-            better = Image.fromarray(self.refined(crop, SEED + index)[0])
+            better = Image.fromarray(self.refine(crop, SEED + index)[0])
             image[part] = np.asarray(better.resize((width, height), Image.Resampling.LANCZOS))
         return image[None]
 
@@ -185,9 +186,9 @@ def test_every_graph_has_a_model_and_every_model_a_graph() -> None:
 
 @pytest.mark.parametrize(("name", "graph"), cases())
 def test_a_graph_is_the_sequence_of_calls_bit_for_bit(name: str, graph: str, tmp_path: Path) -> None:
-    made, config, pipe = ours(name, graph, tmp_path)
+    pixels, config, pipe = ours(name, graph, tmp_path)
     by_hand = ByHand(pipe, config)
     with torch.inference_mode():
         expected = getattr(by_hand, graph)()
-    assert made.dtype == np.uint8 and made.shape == expected.shape and made.std() > 1
-    assert np.array_equal(made, expected)
+    assert pixels.dtype == np.uint8 and pixels.shape == expected.shape and pixels.std() > 1
+    assert np.array_equal(pixels, expected)

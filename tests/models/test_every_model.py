@@ -1,4 +1,4 @@
-"""Every shipped model config, shrunk, in everything its family does: our three steps against diffusers' own call."""
+"""Every shipped model option, tiny, in every task of its family: our stages against one call of diffusers' pipeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.models.shipped import MODELS, config_of
-from tests.models.staged import staged
+from tests.models.staged import run_stages
 from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
@@ -25,14 +25,14 @@ STEPS = 2
 
 @lru_cache(maxsize=1)
 def tiny(name: str) -> tuple[Any, Any, Any]:
-    """(family, config, pipe); one is kept, because the tasks of a model follow each other."""
+    """(family, config, pipe). One is cached, because the tasks of a model are tested in a row."""
     config = config_of(name)
     family = find_implementation("model", config)
     return family, config, load(family, config, "cpu")
 
 
 def image(size: int, seed: int = 0) -> Image.Image:
-    """Smooth colours: noise would be cut to nothing by the autoencoder."""
+    """Smooth colours, which survive the autoencoder better than noise."""
     small = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
 
@@ -48,7 +48,7 @@ def cases() -> list[tuple[str, str]]:
     return [(name, task) for name in MODELS for task in find_implementation("model", config_of(name)).tasks]
 
 
-def theirs(
+def call_diffusers(
     family: Any,
     config: Any,
     pipe: Any,
@@ -59,7 +59,7 @@ def theirs(
     steps: int,
     latent: bool = False,
 ) -> Any:
-    """What diffusers' own call makes: uint8 pixels, or latents. given: sizes, images, strength."""
+    """Calls diffusers' own pipeline: uint8 pixels, or latents. given: sizes, images, strength."""
     called = get_task_pipeline(pipe, family, task)
     call = {**given, **CALLS[config.name](config, task)}
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
@@ -68,7 +68,7 @@ def theirs(
     if "negative_prompt" in call and "negative_prompt" not in accepted:  # FLUX.2-klein takes only its embeddings
         call["negative_prompt_embeds"] = called.encode_prompt(call.pop("negative_prompt"))[0]
     if config.name == "chroma" and isinstance(call.get("image"), torch.Tensor):
-        # Left out in diffusers 0.42.1, where FLUX's has it: latents are resized as if they were an image.
+        # Missing in diffusers 0.42.1 (FLUX has it): without it, latents are resized like an image.
         called.image_processor.register_to_config(vae_latent_channels=16)
     call = {"generator": torch.Generator().manual_seed(seed), **call}
     by_hand = DECODED_BY_HAND.get((config.name, task))
@@ -76,11 +76,11 @@ def theirs(
         torch.manual_seed(seed)  # for a call without a generator
         kind = "latent" if by_hand or latent else "np"
         output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
-    made = output.images if hasattr(output, "images") else output.frames
+    result = output.images if hasattr(output, "images") else output.frames
     if latent:
-        return made
-    whole = np.asarray(by_hand(called, made) if by_hand else made)
-    return (whole * 255).round().astype("uint8")
+        return result
+    expected = np.asarray(by_hand(called, result) if by_hand else result)
+    return (expected * 255).round().astype("uint8")
 
 
 @pytest.mark.parametrize(("name", "task"), cases())
@@ -97,12 +97,12 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
         start["strength"] = 0.6
     if task == "inpaint":
         start["mask"] = mask(size)
-    ours = staged(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
+    ours = run_stages(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
 
-    whole = theirs(family, config, pipe, task, {**wanted, **start}, SAMPLE.prompt, SAMPLE.seed, STEPS)
+    expected = call_diffusers(family, config, pipe, task, {**wanted, **start}, SAMPLE.prompt, SAMPLE.seed, STEPS)
 
-    assert ours.dtype == np.uint8 and ours.shape == whole.shape and ours.std() > 1
-    assert np.array_equal(ours, whole)
+    assert ours.dtype == np.uint8 and ours.shape == expected.shape and ours.std() > 1
+    assert np.array_equal(ours, expected)
 
 
 @pytest.mark.parametrize("name", MODELS)

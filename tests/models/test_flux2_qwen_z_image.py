@@ -1,4 +1,4 @@
-"""FLUX.2, Qwen-Image and Z-Image: what is their own beside the three steps that every model is tested in."""
+"""FLUX.2, Qwen-Image and Z-Image: what `test_every_model.py` does not cover."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.caching.generate import ALWAYS, fbcache
-from tests.models.staged import latents, staged
+from tests.models.staged import denoise_latents, run_stages
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.config.compose import compose_job, composer
@@ -42,7 +42,7 @@ def tiny(name: str) -> tuple[Any, Any, Any]:
 
 
 PUBLISHED = {
-    # Transformer, text encoder: parameters in units of 1e9, as their makers name them, and of the autoencoder 1e6.
+    # Transformer, text encoder: parameters in units of 1e9, as their authors state them, and of the autoencoder 1e6.
     "flux2": {"transformer": 32.2, "text_encoder": 24.0, "vae": 84.0},
     "flux2_klein": {"transformer": 3.9, "text_encoder": 4.02, "vae": 84.0},
     "qwen_image": {"transformer": 20.4, "text_encoder": 8.29, "vae": 126.9},
@@ -62,11 +62,11 @@ def test_full_size_is_the_published_one(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_another_prompt_is_another_image(name: str) -> None:
     family, config, pipe = tiny(name)
-    made = [
-        staged(family, pipe, config, replace(SAMPLE, prompt=prompt), steps=2, **SIZE)
+    images = [
+        run_stages(family, pipe, config, replace(SAMPLE, prompt=prompt), steps=2, **SIZE)
         for prompt in ("a red circle", "two green squares")
     ]
-    assert not np.array_equal(*made)
+    assert not np.array_equal(*images)
 
 
 def test_flux2_undoes_the_statistics_of_its_latents() -> None:
@@ -77,9 +77,9 @@ def test_flux2_undoes_the_statistics_of_its_latents() -> None:
     pipe.vae.bn.running_mean.normal_(0, 0.5, generator=generator)
     pipe.vae.bn.running_var.uniform_(0.5, 2, generator=generator)
     call = {"num_inference_steps": 2, "guidance_scale": 4.0, "generator": torch.Generator().manual_seed(3)}
-    whole = pipe(prompt=SAMPLE.prompt, output_type="np", **SIZE, **call).images
-    ours = staged(family, pipe, config, SAMPLE, steps=2, **SIZE)
-    assert np.array_equal(ours, (whole * 255).round().astype("uint8"))
+    expected = pipe(prompt=SAMPLE.prompt, output_type="np", **SIZE, **call).images
+    ours = run_stages(family, pipe, config, SAMPLE, steps=2, **SIZE)
+    assert np.array_equal(ours, (expected * 255).round().astype("uint8"))
 
 
 @pytest.mark.parametrize(
@@ -103,10 +103,10 @@ def test_z_image_is_guided_by_any_scale_above_zero(scale: float) -> None:
     family, config, pipe = tiny("z_image")
     generator = torch.Generator().manual_seed(SAMPLE.seed)
     call = {"prompt": SAMPLE.prompt, "negative_prompt": "dark", "guidance_scale": scale, "num_inference_steps": 2}
-    whole = pipe(output_type="np", generator=generator, **SIZE, **call).images
-    ours = staged(family, pipe, config, SAMPLE, steps=2, guidance_scale=scale, **SIZE)
-    assert np.array_equal(ours, (whole * 255).round().astype("uint8"))
-    assert not np.array_equal(ours, staged(family, pipe, config, SAMPLE, steps=2, guidance_scale=0.0, **SIZE))
+    expected = pipe(output_type="np", generator=generator, **SIZE, **call).images
+    ours = run_stages(family, pipe, config, SAMPLE, steps=2, guidance_scale=scale, **SIZE)
+    assert np.array_equal(ours, (expected * 255).round().astype("uint8"))
+    assert not np.array_equal(ours, run_stages(family, pipe, config, SAMPLE, steps=2, guidance_scale=0.0, **SIZE))
 
 
 @pytest.mark.parametrize("name", ["flux2_klein_base", "qwen_image", "z_image"])
@@ -146,7 +146,7 @@ def test_unpacked_qwen_latents_are_where_image_to_image_takes_them() -> None:
     assert torch.equal(family.unpack_latents(pipe, packed, width=96, height=64), grid)
     embeddings = family.encode(pipe, config, SAMPLE, None)
     start = {"task": "image_to_image", "image": grid[:1], "width": 96, "height": 64}
-    barely = latents(family, pipe, config, embeddings, steps=50, guidance_scale=None, strength=0.02, **start)
+    barely = denoise_latents(family, pipe, config, embeddings, steps=50, guidance_scale=None, strength=0.02, **start)
     # One step at noise level 0.02: what comes out is what went in, and not an image that was resized.
     torch.testing.assert_close(
         family.unpack_latents(pipe, barely["latents"], width=96, height=64), grid[:1], rtol=0, atol=0.2
@@ -177,9 +177,9 @@ def test_qwen_takes_a_block_cache() -> None:
     assert [decision.computed for decision in trace.decisions] == [True, False]
     torch.testing.assert_close(skipped, computed, rtol=0, atol=5e-6)
 
-    plain = latents(family, pipe, config, embeddings, steps=3, guidance_scale=None, **SIZE)["latents"]
+    plain = denoise_latents(family, pipe, config, embeddings, steps=3, guidance_scale=None, **SIZE)["latents"]
     with attach_strategy([pipe.transformer], QWEN_IMAGE.blocks, fbcache(0.0), GenerationInfo(steps=lambda: 3)) as trace:
-        cached = latents(
+        cached = denoise_latents(
             family, pipe, config, embeddings, steps=3, guidance_scale=None, on_step=trace.end_step, **SIZE
         )["latents"]
     assert len(trace.decisions) == 3 and torch.equal(cached, plain)
@@ -189,5 +189,5 @@ def test_qwen_image_needs_the_steps_that_it_says() -> None:
     family, config, pipe = tiny("qwen_image")
     embeddings = family.encode(pipe, config, SAMPLE, 1.0)
     for steps in (1, 2):
-        made = latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **SIZE)["latents"]
-        assert bool(torch.isfinite(made).all()) == (steps >= family.min_steps)
+        result = denoise_latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **SIZE)["latents"]
+        assert bool(torch.isfinite(result).all()) == (steps >= family.min_steps)

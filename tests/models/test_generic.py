@@ -1,4 +1,4 @@
-"""`model=generic`: pipelines of families that we know, and of one that we do not, against their own calls."""
+"""`model=generic`, with pipelines of known families and of an unknown one, against their own calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.models.shipped import config_of
-from tests.models.staged import staged
+from tests.models.staged import run_stages
 from tests.models.test_every_model import tiny
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.compose import compose_job, composer
@@ -52,12 +52,12 @@ def test_the_result_is_the_pipelines_own(name: str, guidance: Guidance, argument
         size["num_frames"] = family.tiny_frames
     config = replace(generic(tmp_path, *(f"{key}={value}" for key, value in size.items())), guidance=guidance)
     own = find_implementation("model", config)
-    ours = staged(own, load(own, config, "cpu"), config, SAMPLE, steps=2, guidance_scale=3.0, **size)
+    ours = run_stages(own, load(own, config, "cpu"), config, SAMPLE, steps=2, guidance_scale=3.0, **size)
     call = {argument: 3.0, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(SAMPLE.seed), **size}
     call["negative_prompt"] = SAMPLE.negative_prompt
     output = pipe(prompt=SAMPLE.prompt, output_type="np", **call)
-    whole = np.asarray(output.images if hasattr(output, "images") else output.frames)
-    assert np.array_equal(ours, (whole * 255).round().astype("uint8")) and ours.std() > 1
+    expected = np.asarray(output.images if hasattr(output, "images") else output.frames)
+    assert np.array_equal(ours, (expected * 255).round().astype("uint8")) and ours.std() > 1
 
 
 def test_the_plan_says_what_is_not_split(tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ def test_a_pipeline_of_another_kind_is_refused_by_name() -> None:
         check(config, Pipe())
 
 
-def test_there_is_nothing_to_rehearse() -> None:
+def test_tiny_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.init=tiny: model=generic learns its components only"):
         generic(Path("a/b"), "model.init=tiny")

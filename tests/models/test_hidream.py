@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import latents, staged
+from tests.models.staged import denoise_latents, run_stages
 from tests.models.tiny_families import SAMPLE, SIZE, composed, config_of, tiny
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
@@ -28,25 +28,25 @@ SIZES = [(1024, 1024), (768, 1360), (1360, 768), (880, 1168), (1248, 832), (512,
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_hidream_keeps_the_size(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline scales every size to one area, unless it is told that this is the area."""
+    """The pipeline scales every size to one area, unless this is set as the area."""
     family, config, pipe = tiny("hidream_fast")
-    seen: list[tuple[int, int]] = []
+    sizes: list[tuple[int, int]] = []
 
     def stop(batch: int, channels: int, tall: int, wide: int, *_: Any) -> Any:
-        seen.append((wide, tall))
+        sizes.append((wide, tall))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipe, "prepare_latents", stop)
     embeddings = family.encode(pipe, config, SAMPLE, None)
     with pytest.raises(KeyboardInterrupt):
-        latents(family, pipe, config, embeddings, steps=2, width=width, height=height)
-    assert seen == [(width, height)]
+        denoise_latents(family, pipe, config, embeddings, steps=2, width=width, height=height)
+    assert sizes == [(width, height)]
 
 
 def test_hidream_makes_oblong_images() -> None:
     family, config, pipe = tiny("hidream_fast")
-    made = staged(family, pipe, config, SAMPLE, steps=1, width=64, height=32)
-    assert made.shape == (1, 32, 64, 3) and made.std() > 1
+    image = run_stages(family, pipe, config, SAMPLE, steps=1, width=64, height=32)
+    assert image.shape == (1, 32, 64, 3) and image.std() > 1
 
 
 def test_hidream_refuses_what_its_transformer_cannot_hold() -> None:
@@ -59,12 +59,12 @@ def test_hidream_refuses_what_its_transformer_cannot_hold() -> None:
 
 
 def test_hidream_adds_noise_of_the_samples_own_generator() -> None:
-    """The distilled variants' scheduler draws noise each step, and the pipeline gives it no generator."""
+    """The scheduler of the distilled variants draws noise in each step, and the pipeline passes it no generator."""
     family, config, pipe = tiny("hidream_dev")
     images = []
     for state in (1, 2):
         torch.manual_seed(state)
-        images.append(staged(family, pipe, config, SAMPLE, steps=2, **SIZE))
+        images.append(run_stages(family, pipe, config, SAMPLE, steps=2, **SIZE))
     assert np.array_equal(*images)
 
 
@@ -72,9 +72,9 @@ def test_hidream_puts_images_before_layers() -> None:
     family, config, pipe = tiny("hidream")
     embeddings = family.encode(pipe, config, SAMPLE, 2.0)
     assert {len(tensor) for tensor in embeddings.values()} == {1}
-    wanted = CallInputs(steps=1, guidance_scale=2.0, generator=None, **SIZE)
-    given = family.build_arguments(config, embeddings, wanted)
-    assert given["prompt_embeds_llama3"].shape == (2, 1, 128, 32)
+    inputs = CallInputs(steps=1, guidance_scale=2.0, generator=None, **SIZE)
+    arguments = family.build_arguments(config, embeddings, inputs)
+    assert arguments["prompt_embeds_llama3"].shape == (2, 1, 128, 32)
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +98,11 @@ def test_hidream_takes_llama_from_a_repository_of_its_own(published_like: tuple[
     main, llama = published_like
     family, config, pipe = tiny("hidream")
     read = replace(config, init=Init.pretrained, repo=str(main), text_encoder_4=str(llama))
-    expected = staged(family, pipe, config, SAMPLE, steps=2, **SIZE)
-    assert np.array_equal(staged(family, load(family, read, "cpu"), config, SAMPLE, steps=2, **SIZE), expected)
+    expected = run_stages(family, pipe, config, SAMPLE, steps=2, **SIZE)
+    assert np.array_equal(run_stages(family, load(family, read, "cpu"), config, SAMPLE, steps=2, **SIZE), expected)
     file = main / "transformer" / "diffusion_pytorch_model.safetensors"
     single = replace(read, repo=str(file), components=str(main))
-    assert np.array_equal(staged(family, load(family, single, "cpu"), config, SAMPLE, steps=2, **SIZE), expected)
+    assert np.array_equal(run_stages(family, load(family, single, "cpu"), config, SAMPLE, steps=2, **SIZE), expected)
 
 
 def test_hidream_without_llama_says_where_it_is_named(published_like: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lumina-Image 2.0, PixArt-Sigma and Sana: what is their own beside the three steps that every model is tested in."""
+"""Lumina-Image 2.0, PixArt-Sigma and Sana: what `test_every_model.py` does not cover."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import staged
+from tests.models.staged import run_stages
 from tests.models.test_flux2_qwen_z_image import config_of
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Init
@@ -53,8 +53,8 @@ def test_prompts_and_guidance_act(name: str) -> None:
     config = replace(config, **({"cfg_trunc_ratio": 1.0} if name == "lumina2" else {}))
     settings = (("a red circle", "dark", 4.0), ("two squares", "dark", 4.0), ("a red circle", "bright", 4.0))
     settings = (*settings, ("a red circle", "dark", 1.0))
-    made = [
-        staged(
+    images = [
+        run_stages(
             family,
             pipe,
             config,
@@ -65,7 +65,7 @@ def test_prompts_and_guidance_act(name: str) -> None:
         )
         for prompt, negative, scale in settings
     ]
-    assert not any(np.array_equal(made[0], other) for other in made[1:])
+    assert not any(np.array_equal(images[0], other) for other in images[1:])
     assert not [key for key in family.encode(pipe, config, SAMPLE, 1.0) if key.startswith("negative")]
 
 
@@ -73,7 +73,7 @@ def test_prompts_and_guidance_act(name: str) -> None:
 def test_lumina_guides_a_part_of_the_steps(part: float) -> None:
     family, config, pipe = tiny("lumina2")
     config = replace(config, cfg_trunc_ratio=part, cfg_normalization=False)
-    whole = pipe(
+    expected = pipe(
         prompt=SAMPLE.prompt,
         negative_prompt="dark",
         guidance_scale=4.0,
@@ -84,7 +84,9 @@ def test_lumina_guides_a_part_of_the_steps(part: float) -> None:
         output_type="np",
         **SIZE,
     ).images
-    assert np.array_equal(staged(family, pipe, config, SAMPLE, steps=4, **SIZE), (whole * 255).round().astype("uint8"))
+    assert np.array_equal(
+        run_stages(family, pipe, config, SAMPLE, steps=4, **SIZE), (expected * 255).round().astype("uint8")
+    )
     with pytest.raises(ConfigError, match=r"cfg_trunc_ratio=2.0: allowed: 0 to 1"):
         replace(config, cfg_trunc_ratio=2.0)
 
@@ -105,13 +107,15 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str, which: str) -> None:
 def test_a_negative_prompt_that_is_not_read_may_be_long(name: str) -> None:
     family, config, pipe = tiny(name)
     real = replace(config, init=Init.pretrained)
-    made = [family.encode(pipe, real, replace(SAMPLE, negative_prompt=text), 1.0) for text in ("x" * 301, "")]
-    assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
+    encoded = [family.encode(pipe, real, replace(SAMPLE, negative_prompt=text), 1.0) for text in ("x" * 301, "")]
+    assert all(torch.equal(encoded[0][key], encoded[1][key]) for key in encoded[0])
 
 
-def test_models_made_here_leave_transformers_whole() -> None:
-    """In a process of its own: what transformers imports while weights are laid out must not keep the functions that
-    then stand in for torch's. It would leave buffers of models that are loaded later, Gemma's scale, without values."""
+def test_building_random_models_leaves_transformers_intact() -> None:
+    """In a separate process: transformers must not keep the functions that replace torch's while a model is built.
+
+    Otherwise buffers of models that are loaded later (Gemma's scale) would have no values.
+    """
     program = """
 from wavespeed_runner.models.weights.random_init import _build_module, build_random_module
 from wavespeed_runner.models.text.gemma import GEMMA2, TINY_GEMMA2

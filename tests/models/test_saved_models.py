@@ -1,4 +1,4 @@
-"""What was saved is loaded back: every family from a diffusers folder, and its denoiser from a single file."""
+"""Every family, saved and loaded again: from a diffusers folder, and its denoiser from a single file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.models.staged import staged
+from tests.models.staged import run_stages
 from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
@@ -19,35 +19,35 @@ from wavespeed_runner.registry import find_implementation
 FAMILIES = sorted({config_of(name).name: name for name in reversed(MODELS)}.values())
 """One model of each family."""
 NO_SINGLE_FILE = ("cogvideox", "cogvideox_i2v", "pixart_sigma")
-"""Families whose denoiser diffusers 0.42 reads from folders alone."""
+"""Families whose denoiser diffusers 0.42 reads only from folders."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path, Any]:
-    """(family, config, folder, what the model made before it was saved)."""
+    """(family, config, folder, the image generated before saving)."""
     config = config_of(request.param)
     family = find_implementation("model", config)
     pipe = load(family, config, "cpu")
     folder = tmp_path_factory.mktemp(request.param)
     pipe.save_pretrained(folder)
-    expected = made(family, pipe, config)
+    expected = generate(family, pipe, config)
     assert expected.std() > 1
     return family, config, folder, expected
 
 
-def made(family: Any, pipe: Any, config: Any) -> Any:
+def generate(family: Any, pipe: Any, config: Any) -> Any:
     size: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size}
     if family.kind == "video":
         size["num_frames"] = family.tiny_frames
     if next(iter(family.tasks)) == "image_to_video":
         size["image"] = image(family.tiny_size)
-    return staged(family, pipe, config, SAMPLE, steps=2, **size)
+    return run_stages(family, pipe, config, SAMPLE, steps=2, **size)
 
 
 def test_a_saved_folder(saved: tuple[Any, Any, Path, Any]) -> None:
     family, config, folder, expected = saved
     read = replace(config, init=Init.pretrained, repo=str(folder), **dict.fromkeys(family.external_components))
-    assert np.array_equal(made(family, load(family, read, "cpu"), config), expected)
+    assert np.array_equal(generate(family, load(family, read, "cpu"), config), expected)
 
 
 def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]) -> None:
@@ -59,4 +59,4 @@ def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]
         with pytest.raises(RunError, match="diffusers reads no single file of a"):
             load(family, read, "cpu")
         return
-    assert np.array_equal(made(family, load(family, read, "cpu"), config), expected)
+    assert np.array_equal(generate(family, load(family, read, "cpu"), config), expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import latents, staged
+from tests.models.staged import denoise_latents, run_stages
 from tests.models.tiny_families import SAMPLE, SIZE, config_of, tiny
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
@@ -43,21 +43,25 @@ def test_guidance_of_one_is_off_and_needs_no_negative_prompt(name: str) -> None:
     family, config, pipe = tiny(name)
     assert not [key for key in family.encode(pipe, config, SAMPLE, 1.0) if "negative" in key]
     assert [key for key in family.encode(pipe, config, SAMPLE, 2.0) if "negative" in key]
-    made = [
-        staged(family, pipe, config, replace(SAMPLE, negative_prompt=negative), steps=2, guidance_scale=scale, **SIZE)
+    images = [
+        run_stages(
+            family, pipe, config, replace(SAMPLE, negative_prompt=negative), steps=2, guidance_scale=scale, **SIZE
+        )
         for negative, scale in (("dark", 1.0), ("bright", 1.0), ("dark", 4.0), ("bright", 4.0))
     ]
-    assert np.array_equal(made[0], made[1])
-    assert not np.array_equal(made[0], made[2]) and not np.array_equal(made[2], made[3])
+    assert np.array_equal(images[0], images[1])
+    assert not np.array_equal(images[0], images[2]) and not np.array_equal(images[2], images[3])
 
 
 @pytest.mark.parametrize("name", ["sd35_large", "chroma", "hidream_dev"])
 def test_prompt_and_seed_matter(name: str) -> None:
     family, config, pipe = tiny(name)
     samples = (SAMPLE, replace(SAMPLE, prompt="two green squares"), replace(SAMPLE, seed=4))
-    one, prompt, seed = (staged(family, pipe, config, sample, steps=2, **SIZE) for sample in samples)
-    assert not np.array_equal(one, prompt) and not np.array_equal(one, seed)
-    assert np.array_equal(one, staged(family, pipe, config, SAMPLE, steps=2, **SIZE))
+    reference, other_prompt, other_seed = (
+        run_stages(family, pipe, config, sample, steps=2, **SIZE) for sample in samples
+    )
+    assert not np.array_equal(reference, other_prompt) and not np.array_equal(reference, other_seed)
+    assert np.array_equal(reference, run_stages(family, pipe, config, SAMPLE, steps=2, **SIZE))
 
 
 @pytest.mark.parametrize(("name", "limit"), [("sd35_large", 256), ("chroma", 512), ("hidream", 128)])
@@ -102,6 +106,6 @@ def test_unpacked_latents_are_where_image_to_image_takes_them(name: str) -> None
     grid = torch.randn(1, 16, 8, 12, generator=torch.Generator().manual_seed(1))
     embeddings = family.encode(pipe, config, SAMPLE, None)
     start = {"task": "image_to_image", "image": grid, "strength": 0.01, "width": 96, "height": 64}
-    barely = latents(family, pipe, config, embeddings, steps=100, guidance_scale=None, **start)["latents"]
+    barely = denoise_latents(family, pipe, config, embeddings, steps=100, guidance_scale=None, **start)["latents"]
     # One step at noise level 0.03: what comes out is what went in, and not an image that was resized.
     torch.testing.assert_close(family.unpack_latents(pipe, barely, width=96, height=64), grid, rtol=0, atol=0.3)

@@ -1,4 +1,4 @@
-"""Checkpoints of several components in one file, in the layout in which Stable Diffusion and its fine-tunes come."""
+"""Single-file checkpoints of several components, in the original layout of Stable Diffusion and its fine-tunes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models import original_layout
-from tests.models.staged import staged
+from tests.models.staged import run_stages
 from tests.models.test_every_model import SAMPLE, config_of
 from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import RunError
@@ -24,7 +24,7 @@ CLIP = "cond_stage_model.transformer.text_model."
 
 
 class Tuned:
-    """A tiny model, the same fine-tuned, and the folder of the first, from which files of the second are completed."""
+    """A tiny model saved to a folder, and a fine-tune of it whose single files the folder completes."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.config = replace(config_of(name), dtype=Dtype.float32)
@@ -38,7 +38,7 @@ class Tuned:
                 weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
 
     def state(self) -> State:
-        return original_layout.whole(self.pipe)
+        return original_layout.build_state_dict(self.pipe)
 
     def load(self, state: State) -> Any:
         file = self.folder / "tuned.safetensors"
@@ -49,7 +49,7 @@ class Tuned:
         return {"init": Init.pretrained, "repo": str(file), "components": str(self.folder)}
 
     def image(self, pipe: Any) -> Any:
-        return staged(self.family, pipe, self.config, SAMPLE, width=64, height=64, steps=1)
+        return run_stages(self.family, pipe, self.config, SAMPLE, width=64, height=64, steps=1)
 
 
 @pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl"])
@@ -62,16 +62,16 @@ def sd15(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     return Tuned("sd15", tmp_path_factory.mktemp("alone"))
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two modules have the same weights, bit for bit."""
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+def has_same_weights(first: Any, second: Any) -> bool:
+    """True if two modules have the same weights, bit for bit."""
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_all_parts_come_from_the_file(tuned: Tuned) -> None:
     read = tuned.load(tuned.state())
     for part in tuned.parts:
-        assert same(getattr(read, part), getattr(tuned.pipe, part)), part
+        assert has_same_weights(getattr(read, part), getattr(tuned.pipe, part)), part
     assert type(read.scheduler) is type(tuned.pipe.scheduler)
     assert np.array_equal(tuned.image(read), tuned.image(tuned.pipe))
 
@@ -79,31 +79,31 @@ def test_all_parts_come_from_the_file(tuned: Tuned) -> None:
 def test_what_the_file_lacks_comes_from_the_folder(tuned: Tuned) -> None:
     state = {name: weight for name, weight in tuned.state().items() if not name.startswith("first_stage_model.")}
     read, untuned = tuned.load(state), load(tuned.family, tuned.config, "cpu")
-    assert same(read.vae, untuned.vae) and not same(read.vae, tuned.pipe.vae)
-    assert same(read.text_encoder, tuned.pipe.text_encoder) and same(read.unet, tuned.pipe.unet)
+    assert has_same_weights(read.vae, untuned.vae) and not has_same_weights(read.vae, tuned.pipe.vae)
+    assert has_same_weights(read.text_encoder, tuned.pipe.text_encoder) and has_same_weights(read.unet, tuned.pipe.unet)
 
 
 def test_a_denoiser_alone_in_the_original_layout(tuned: Tuned) -> None:
     state = {name: weight for name, weight in tuned.state().items() if name.startswith("model.diffusion_model.")}
     read, untuned = tuned.load(state), load(tuned.family, tuned.config, "cpu")
-    assert same(read.unet, tuned.pipe.unet) and same(read.text_encoder, untuned.text_encoder)
+    assert has_same_weights(read.unet, tuned.pipe.unet) and has_same_weights(read.text_encoder, untuned.text_encoder)
 
 
-def without_last_mlp(state: State) -> State:
-    gone = f"{CLIP}encoder.layers.1.mlp.fc2.bias"
-    assert gone in state
-    return {name: weight for name, weight in state.items() if name != gone}
+def remove_last_mlp(state: State) -> State:
+    removed = f"{CLIP}encoder.layers.1.mlp.fc2.bias"
+    assert removed in state
+    return {name: weight for name, weight in state.items() if name != removed}
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (without_last_mlp, r"'text_encoder' is incomplete, 1 of its weights are missing.*fc2\.bias"),
+        (remove_last_mlp, r"'text_encoder' is incomplete, 1 of its weights are missing.*fc2\.bias"),
         (
             lambda state: {name: weight for name, weight in state.items() if "diffusion_model" not in name},
             "it holds text_encoder, vae and no unet",
         ),
-        # Names of 2022, which diffusers does not read: the folder's text encoder must not be taken in its place.
+        # Names of 2022, which diffusers does not read: the folder's text encoder must not be used instead.
         (
             lambda state: {name.replace(CLIP, "cond_stage_model.transformer."): value for name, value in state.items()},
             r"cannot be loaded.*CLIPTextModel",

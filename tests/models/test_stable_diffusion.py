@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5, 2.1 and XL beyond what holds for every model: sizes, prompts, guidance, unusual weights."""
+"""Stable Diffusion 1.5, 2.1 and XL: sizes, prompts, guidance and unusual weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import latents, staged
+from tests.models.staged import denoise_latents, run_stages
 from tests.models.test_every_model import SAMPLE, config_of, image, mask
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
@@ -34,11 +34,11 @@ def tiny(name: str) -> tuple[Any, Any, Any]:
     return family, config, load(family, config, "cpu")
 
 
-def theirs(pipe: Any, family: Any, task: str = "text_to_image", **call: Any) -> Any:
+def call_diffusers(pipe: Any, family: Any, task: str = "text_to_image", **call: Any) -> Any:
     """uint8 images by one call of diffusers' pipeline."""
     given = {"prompt": SAMPLE.prompt, "num_inference_steps": 2, "generator": torch.Generator().manual_seed(SAMPLE.seed)}
-    made = get_task_pipeline(pipe, family, task)(**{**given, "output_type": "np", **call}).images
-    return (made * 255).round().astype("uint8")
+    images = get_task_pipeline(pipe, family, task)(**{**given, "output_type": "np", **call}).images
+    return (images * 255).round().astype("uint8")
 
 
 @pytest.mark.parametrize(
@@ -69,28 +69,28 @@ def test_full_size_has_the_published_parameter_counts(name: str, counts: dict[st
 @pytest.mark.parametrize("name", MODELS)
 def test_a_size_that_the_levels_do_not_halve_evenly(name: str) -> None:
     family, config, pipe = tiny(name)
-    ours = staged(family, pipe, config, SAMPLE, width=72, height=88, steps=2)
+    ours = run_stages(family, pipe, config, SAMPLE, width=72, height=88, steps=2)
     negative = SAMPLE.negative_prompt
     call = {"width": 72, "height": 88, "guidance_scale": config.guidance_scale, "negative_prompt": negative}
-    assert ours.shape == (1, 88, 72, 3) and np.array_equal(ours, theirs(pipe, family, **call))
+    assert ours.shape == (1, 88, 72, 3) and np.array_equal(ours, call_diffusers(pipe, family, **call))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_without_guidance_nothing_negative_is_encoded(name: str) -> None:
     family, config, pipe = tiny(name)
     assert not [key for key in family.encode(pipe, config, SAMPLE, 1.0) if "negative" in key]
-    ours = staged(family, pipe, config, SAMPLE, guidance_scale=1.0, **SIZE)
-    assert np.array_equal(ours, theirs(pipe, family, width=64, height=64, guidance_scale=1.0))
+    ours = run_stages(family, pipe, config, SAMPLE, guidance_scale=1.0, **SIZE)
+    assert np.array_equal(ours, call_diffusers(pipe, family, width=64, height=64, guidance_scale=1.0))
     unguided = replace(config, guidance=Guidance.none, guidance_scale=None)
-    assert np.array_equal(ours, staged(family, pipe, unguided, SAMPLE, **SIZE))
-    assert not np.array_equal(ours, staged(family, pipe, config, SAMPLE, **SIZE))
+    assert np.array_equal(ours, run_stages(family, pipe, unguided, SAMPLE, **SIZE))
+    assert not np.array_equal(ours, run_stages(family, pipe, config, SAMPLE, **SIZE))
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
 def test_an_empty_negative_prompt_is_what_the_pipeline_does_without_one(name: str) -> None:
     family, config, pipe = tiny(name)
-    ours = staged(family, pipe, config, Sample(prompt=SAMPLE.prompt, seed=SAMPLE.seed), **SIZE)
-    assert np.array_equal(ours, theirs(pipe, family, width=64, height=64, guidance_scale=config.guidance_scale))
+    ours = run_stages(family, pipe, config, Sample(prompt=SAMPLE.prompt, seed=SAMPLE.seed), **SIZE)
+    assert np.array_equal(ours, call_diffusers(pipe, family, width=64, height=64, guidance_scale=config.guidance_scale))
     empty = family.encode(pipe, config, Sample(prompt="a"), 5.0)["negative_prompt_embeds"]
     assert bool((empty == 0).all()) is (name == "sdxl")
 
@@ -110,13 +110,13 @@ def test_a_prompt_that_would_be_cut_is_refused(name: str) -> None:
 def test_latents_can_be_started_from(name: str) -> None:
     family, config, pipe = tiny(name)
     embeddings = family.encode(pipe, config, SAMPLE, 5.0)
-    first = latents(family, pipe, config, embeddings, guidance_scale=5.0, **SIZE)["latents"]
+    first = denoise_latents(family, pipe, config, embeddings, guidance_scale=5.0, **SIZE)["latents"]
     start = family.unpack_latents(pipe, first, width=64, height=64)
     again: dict[str, Any] = {"strength": 0.6, "guidance_scale": 5.0}
     task = "image_to_image"
-    ours = staged(family, pipe, config, SAMPLE, task=task, image=start, **again, **SIZE)
+    ours = run_stages(family, pipe, config, SAMPLE, task=task, image=start, **again, **SIZE)
     call = {"image": first, "negative_prompt": SAMPLE.negative_prompt, **again}
-    assert np.array_equal(ours, theirs(pipe, family, task, **call))
+    assert np.array_equal(ours, call_diffusers(pipe, family, task, **call))
     with pytest.raises(RunError, match="latents with 4 channels, these have 16"):
         family.unpack_latents(pipe, first.repeat(1, 4, 1, 1), width=64, height=64)
 
@@ -124,20 +124,22 @@ def test_latents_can_be_started_from(name: str) -> None:
 def test_a_vae_with_statistics_of_each_channel() -> None:
     family, config, _ = tiny("sdxl")
     pipe = load(family, config, "cpu")
-    plain = staged(family, pipe, config, SAMPLE, **SIZE)
+    plain = run_stages(family, pipe, config, SAMPLE, **SIZE)
     pipe.vae.register_to_config(latents_mean=[0.5, -0.5, 0.25, 0.0], latents_std=[1.5, 0.5, 1.0, 2.0])
     call = {"negative_prompt": SAMPLE.negative_prompt, "guidance_scale": config.guidance_scale}
-    ours = staged(family, pipe, config, SAMPLE, **SIZE)
-    assert np.array_equal(ours, theirs(pipe, family, width=64, height=64, **call)) and not np.array_equal(ours, plain)
+    ours = run_stages(family, pipe, config, SAMPLE, **SIZE)
+    assert np.array_equal(ours, call_diffusers(pipe, family, width=64, height=64, **call)) and not np.array_equal(
+        ours, plain
+    )
 
 
-def test_the_vae_of_xl_decodes_in_float32_and_is_given_back() -> None:
+def test_the_vae_of_xl_decodes_in_float32_and_returns_to_float16() -> None:
     family, config, _ = tiny("sdxl")
     half = replace(config, dtype=Dtype.float16)
     pipe = load(family, half, "cpu")
     seen = []
     pipe.vae.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].dtype))
-    staged(family, pipe, half, SAMPLE, **SIZE)
+    run_stages(family, pipe, half, SAMPLE, **SIZE)
     assert seen == [torch.float32] and pipe.vae.dtype == torch.float16
 
     def fails(module: Any, inputs: Any) -> None:
@@ -145,7 +147,7 @@ def test_the_vae_of_xl_decodes_in_float32_and_is_given_back() -> None:
 
     pipe.vae.decoder.register_forward_pre_hook(fails)
     with pytest.raises(MemoryError):
-        staged(family, pipe, half, SAMPLE, **SIZE)
+        run_stages(family, pipe, half, SAMPLE, **SIZE)
     assert pipe.vae.dtype == torch.float16
 
 
@@ -161,9 +163,9 @@ def test_guidance_as_an_input_of_the_denoiser(monkeypatch: pytest.MonkeyPatch) -
     tiny("sd15")
     config = guided_by_input(monkeypatch)
     pipe = load(sd.SD, config, "cpu")
-    ours = staged(sd.SD, pipe, config, SAMPLE, **SIZE)
-    assert np.array_equal(ours, theirs(pipe, sd.SD, width=64, height=64, guidance_scale=8.0))
-    assert not np.array_equal(ours, staged(sd.SD, pipe, config, SAMPLE, guidance_scale=2.0, **SIZE))
+    ours = run_stages(sd.SD, pipe, config, SAMPLE, **SIZE)
+    assert np.array_equal(ours, call_diffusers(pipe, sd.SD, width=64, height=64, guidance_scale=8.0))
+    assert not np.array_equal(ours, run_stages(sd.SD, pipe, config, SAMPLE, guidance_scale=2.0, **SIZE))
     with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* use embedded"):
         load(sd.SD, replace(config, guidance=Guidance.true_cfg), "cpu")
 
@@ -196,7 +198,7 @@ def test_a_safety_checker_is_not_loaded(tmp_path: Any) -> None:
 
 @lru_cache(maxsize=1)
 def demo_like() -> tuple[Any, Any]:
-    """(config, pipe) as the demo U-Net is made: a VAE of factor 4, 20 tokens, velocity predicted, DPM-Solver++."""
+    """(config, pipe) like the demo U-Net: a VAE of factor 4, 20 tokens, velocity predicted, DPM-Solver++."""
     from diffusers import AutoencoderTiny, DPMSolverMultistepScheduler, StableDiffusionPipeline
 
     _, config, pipe = tiny("sd15")
@@ -221,8 +223,8 @@ def test_a_model_of_the_demo_kind(task: str, tmp_path: Any) -> None:
     read = load(sd.SD, replace(config, init=Init.pretrained, repo=str(tmp_path)), "cpu")
     start: dict[str, Any] = {} if task == "text_to_image" else {"image": image(64), "strength": 0.6}
     start |= {"mask": mask(64)} if task == "inpaint" else {}
-    ours = staged(sd.SD, read, config, SAMPLE, task=task, **start, **SIZE)
+    ours = run_stages(sd.SD, read, config, SAMPLE, task=task, **start, **SIZE)
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in start.items()}
     call |= {} if task == "image_to_image" else {"width": 64, "height": 64}
     call |= {"guidance_scale": config.guidance_scale, "negative_prompt": SAMPLE.negative_prompt}
-    assert ours.shape == (1, 64, 64, 3) and np.array_equal(ours, theirs(pipe, sd.SD, task, **call))
+    assert ours.shape == (1, 64, 64, 3) and np.array_equal(ours, call_diffusers(pipe, sd.SD, task, **call))

@@ -1,4 +1,4 @@
-"""LTX-Video, LTX-2 and HunyuanVideo: what is their own beside the three steps that every model is tested in."""
+"""LTX-Video, LTX-2 and HunyuanVideo: what `test_every_model.py` does not cover."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.models.shipped import config_of
-from tests.models.staged import encoded, latents, staged
+from tests.models.staged import denoise_latents, encode_prompt, run_stages
 from tests.models.test_every_model import SAMPLE, image
 from wavespeed_runner.artifacts import Latents
 from wavespeed_runner.config.schema import Guidance
@@ -36,14 +36,14 @@ def tiny(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     return family, config, load(family, config, "cpu"), size
 
 
-def theirs(pipe: Any, **call: Any) -> Any:
+def call_diffusers(pipe: Any, **call: Any) -> Any:
     generator = torch.Generator().manual_seed(SAMPLE.seed)
     output = pipe(prompt=SAMPLE.prompt, num_inference_steps=2, generator=generator, output_type="np", **call)
     return (output.frames * 255).round().astype("uint8")
 
 
 PUBLISHED = {
-    # Parameters in units of 1e9, as their makers name them.
+    # Parameters in units of 1e9, as their authors state them.
     "ltx_video": {"transformer": 1.923385472, "text_encoder": 4.76},
     "ltx2": {"transformer": 18.9, "text_encoder": 12.187325040},
     "hunyuan_video": {"transformer": 12.821012544, "text_encoder": 7.505, "text_encoder_2": 0.123060480},
@@ -65,22 +65,22 @@ def test_full_size_is_the_published_one(name: str) -> None:
 def test_another_prompt_is_another_video(name: str) -> None:
     family, config, pipe, _ = tiny(name)
     start = {"image": image(64)} if "image_to_video" in next(iter(family.tasks)) else {}
-    made = []
+    encoded = []
     for prompt in ("a red circle", "two green squares"):
-        embeddings = encoded(family, pipe, config, replace(SAMPLE, prompt=prompt), config.guidance_scale, **start)
-        made.append(embeddings["prompt_embeds"].float())
-    assert made[0].shape != made[1].shape or not torch.equal(*made)
+        embeddings = encode_prompt(family, pipe, config, replace(SAMPLE, prompt=prompt), config.guidance_scale, **start)
+        encoded.append(embeddings["prompt_embeds"].float())
+    assert encoded[0].shape != encoded[1].shape or not torch.equal(*encoded)
 
 
 def test_ltx_decodes_the_same_from_the_store_and_after_other_draws() -> None:
     """The decoder's noise comes from the generator as denoising left it, stored with the latents."""
     family, config, pipe, size = tiny("ltx_video_095")
-    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
-    made = latents(family, pipe, config, embeddings, steps=2, **size)
-    read = Latents.from_bytes(Latents(tensors=made).to_bytes()).tensors
+    embeddings = encode_prompt(family, pipe, config, SAMPLE, config.guidance_scale)
+    outputs = denoise_latents(family, pipe, config, embeddings, steps=2, **size)
+    read = Latents.from_bytes(Latents(tensors=outputs).to_bytes()).tensors
     torch.rand(1)
     with torch.inference_mode():
-        videos = [family.decode(pipe, tensors, **size) for tensors in (made, read)]
+        videos = [family.decode(pipe, tensors, **size) for tensors in (outputs, read)]
         read["generator_state"] = read_generator_states(torch.Generator().manual_seed(9))
         other = family.decode(pipe, read, **size)
     assert np.array_equal(*videos) and not np.array_equal(videos[0], other)
@@ -88,13 +88,13 @@ def test_ltx_decodes_the_same_from_the_store_and_after_other_draws() -> None:
 
 def test_ltx_decoding_of_several_is_that_of_each() -> None:
     family, config, pipe, size = tiny("ltx_video_095")
-    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
-    made = [latents(family, pipe, config, embeddings, seed=seed, steps=2, **size) for seed in (1, 2)]
-    together = {name: torch.cat([one[name] for one in made]) for name in made[0]}
+    embeddings = encode_prompt(family, pipe, config, SAMPLE, config.guidance_scale)
+    outputs = [denoise_latents(family, pipe, config, embeddings, seed=seed, steps=2, **size) for seed in (1, 2)]
+    together = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
     with torch.inference_mode():
         several = family.decode(pipe, together, **size).astype(int)
-        each = np.concatenate([family.decode(pipe, one, **size) for one in made]).astype(int)
-    assert np.abs(several - each).max() <= 1, "as far as a batch rounds"
+        each = np.concatenate([family.decode(pipe, output, **size) for output in outputs]).astype(int)
+    assert np.abs(several - each).max() <= 1, "up to the rounding of a batch"
     assert np.abs(each[0] - each[1]).max() > 1
 
 
@@ -113,30 +113,30 @@ def test_ltx_refuses_decoders_that_do_not_fit() -> None:
         replace(plain, decode_timestep=2.0)
 
 
-def test_ltx2_stores_the_prompts_own_tokens_and_the_sound() -> None:
+def test_ltx2_stores_the_prompts_own_tokens_and_the_audio() -> None:
     family, config, pipe, size = tiny("ltx2")
-    embeddings = encoded(family, pipe, config, SAMPLE, config.guidance_scale)
+    embeddings = encode_prompt(family, pipe, config, SAMPLE, config.guidance_scale)
     assert embeddings["prompt_embeds"].shape[1] == len(pipe.tokenizer(SAMPLE.prompt).input_ids) < 100
-    sound = latents(family, pipe, config, embeddings, steps=2, **size)["audio_latents"]
+    audio = denoise_latents(family, pipe, config, embeddings, steps=2, **size)["audio_latents"]
     generator = torch.Generator().manual_seed(SAMPLE.seed)
     call = {"guidance_scale": 4.0, "stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0}
     call |= {"audio_guidance_scale": None, "audio_stg_scale": None, "audio_modality_scale": None}
     call |= {"audio_guidance_rescale": None, "use_cross_timestep": False, "negative_prompt": "dark"}
     output = pipe(SAMPLE.prompt, num_inference_steps=2, generator=generator, output_type="latent", **call, **size)
-    assert torch.equal(sound, output.audio)
+    assert torch.equal(audio, output.audio)
 
 
 def test_ltx2_takes_every_kind_of_guidance() -> None:
     family, config, pipe, size = tiny("ltx2")
     kinds = {"stg_scale": 1.0, "modality_scale": 3.0, "guidance_rescale": 0.7}
-    given = replace(config, audio_guidance_scale=7.0, stg_blocks=[1], use_cross_timestep=True, **kinds)
+    changed = replace(config, audio_guidance_scale=7.0, stg_blocks=[1], use_cross_timestep=True, **kinds)
     call = kinds | {f"audio_{name}": value for name, value in kinds.items()}
     call |= {"guidance_scale": 1.0, "audio_guidance_scale": 7.0, "spatio_temporal_guidance_blocks": [1]}
-    whole = theirs(pipe, negative_prompt="dark", use_cross_timestep=True, **call, **size)
-    assert np.array_equal(staged(family, pipe, given, SAMPLE, steps=2, guidance_scale=1.0, **size), whole)
+    expected = call_diffusers(pipe, negative_prompt="dark", use_cross_timestep=True, **call, **size)
+    assert np.array_equal(run_stages(family, pipe, changed, SAMPLE, steps=2, guidance_scale=1.0, **size), expected)
 
 
-def test_ltx2_guidance_of_the_sound_is_one_that_acts() -> None:
+def test_ltx2_guidance_of_the_audio_takes_effect() -> None:
     config = config_of("ltx2")
     for scale in (0.0, -1.0):
         with pytest.raises(ConfigError, match=rf"audio_guidance_scale={scale}: must be above 0"):
@@ -148,20 +148,20 @@ def test_ltx2_guidance_of_the_sound_is_one_that_acts() -> None:
 @pytest.mark.parametrize("name", ["ltx_video", "ltx2"])
 def test_ltx_needs_the_steps_that_it_says(name: str) -> None:
     family, config, pipe, size = tiny(name)
-    embeddings = encoded(family, pipe, config, SAMPLE, 1.0)
+    embeddings = encode_prompt(family, pipe, config, SAMPLE, 1.0)
     levels = []
     for steps in (1, 2):
         with suppress(IndexError):  # of a scheduler that looks up a time that is not a number
-            latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **size)
+            denoise_latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **size)
         levels.append(pipe.scheduler.sigmas)
     assert [bool(torch.isfinite(sigmas).all()) for sigmas in levels] == [False, True] and family.min_steps == 2
 
 
 def test_hunyuan_takes_true_guidance_beside_the_embedded_one() -> None:
     family, config, pipe, size = tiny("hunyuan_video")
-    given = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0, embedded_guidance_scale=5.0)
-    whole = theirs(pipe, guidance_scale=5.0, true_cfg_scale=2.0, negative_prompt="dark", **size)
-    assert np.array_equal(staged(family, pipe, given, SAMPLE, steps=2, **size), whole)
+    changed = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0, embedded_guidance_scale=5.0)
+    expected = call_diffusers(pipe, guidance_scale=5.0, true_cfg_scale=2.0, negative_prompt="dark", **size)
+    assert np.array_equal(run_stages(family, pipe, changed, SAMPLE, steps=2, **size), expected)
     for wrong in ({"embedded_guidance_scale": 5.0}, {"guidance_scale": None}, {"guidance": Guidance.none}):
         with pytest.raises(ConfigError, match=rf"model\.{next(iter(wrong))}="):
             replace(config, **wrong)
@@ -169,16 +169,16 @@ def test_hunyuan_takes_true_guidance_beside_the_embedded_one() -> None:
 
 def test_hunyuan_i2v_takes_true_guidance_beside_a_black_image() -> None:
     family, config, pipe, size = tiny("hunyuan_video_i2v")
-    given = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0)
+    changed = replace(config, guidance=Guidance.true_cfg, guidance_scale=2.0)
     call = {"image": image(64), "guidance_scale": 6.0, "true_cfg_scale": 2.0, "negative_prompt": "dark"}
     start = {"task": "image_to_video", "image": image(64)}
-    ours = staged(family, pipe, given, SAMPLE, steps=2, **start, **size)
-    assert np.array_equal(ours, theirs(pipe, **call, **size))
+    ours = run_stages(family, pipe, changed, SAMPLE, steps=2, **start, **size)
+    assert np.array_equal(ours, call_diffusers(pipe, **call, **size))
     with pytest.raises(RunError, match="graph=image_to_video_seen"):
         family.encode(pipe, config, SAMPLE, 6.0)
 
 
-def test_the_made_up_tokenizer_keeps_the_templates_length() -> None:
+def test_the_stand_in_tokenizer_keeps_the_templates_length() -> None:
     template = "<|a|>system<|b|>\n\n" + "Describe it. " * 30 + "<|c|>{}<|c|>"
     tokenizer = build_template_tokenizer(template, 60)
     ids = tokenizer(template.format("xy")).input_ids
@@ -188,11 +188,11 @@ def test_the_made_up_tokenizer_keeps_the_templates_length() -> None:
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_hunyuan15_guidance_is_set_for_each_call(scale: float) -> None:
     family, config, pipe, size = tiny("hunyuan_video15")
-    own = pipe.guider
-    ours = staged(family, pipe, config, SAMPLE, steps=2, guidance_scale=scale, **size)
-    pipe.guider = own.new(guidance_scale=scale)
-    assert np.array_equal(ours, theirs(pipe, negative_prompt="dark", **size))
-    pipe.guider = own
+    guider = pipe.guider
+    ours = run_stages(family, pipe, config, SAMPLE, steps=2, guidance_scale=scale, **size)
+    pipe.guider = guider.new(guidance_scale=scale)
+    assert np.array_equal(ours, call_diffusers(pipe, negative_prompt="dark", **size))
+    pipe.guider = guider
 
 
 def test_hunyuan15_refuses_a_size_that_it_would_not_make() -> None:

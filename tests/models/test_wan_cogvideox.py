@@ -1,4 +1,4 @@
-"""Wan and CogVideoX beyond what holds for every model: sizes, two transformers, inputs, what is refused."""
+"""Wan and CogVideoX beyond what `test_every_model.py` covers: sizes, two transformers, inputs, what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.staged import latents, staged
+from tests.models.staged import denoise_latents, run_stages
 from tests.models.test_every_model import SAMPLE, image
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype, Guidance, Init
@@ -55,8 +55,8 @@ def run(kind: Any, sample: Sample = SAMPLE, task: str | None = None, seed: int =
     model = replace(model, **changes)
     with torch.inference_mode():
         embeddings = family.encode(pipe, model, sample, model.guidance_scale)
-    made: torch.Tensor = latents(family, pipe, model, embeddings, task=task, seed=seed, **start)["latents"]
-    return made
+    result: torch.Tensor = denoise_latents(family, pipe, model, embeddings, task=task, seed=seed, **start)["latents"]
+    return result
 
 
 UMT5, T5, VAE_21, VAE_COG = 5_680_910_336, 4_762_310_656, 126_892_531, 215_583_907
@@ -77,12 +77,12 @@ UMT5, T5, VAE_21, VAE_COG = 5_680_910_336, 4_762_310_656, 126_892_531, 215_583_9
     ],
 )
 def test_full_size_has_the_published_parameter_counts(kind: Any, variant: Any, counts: dict[str, float]) -> None:
-    """A float is a size as its makers round it."""
+    """A float is a size as its authors round it."""
     model = config(kind, variant=variant, init=Init.random)
     pipe = find_implementation("model", model).build(model, torch.bfloat16, "meta")
     for name, count in counts.items():
-        found = sum(parameter.numel() for parameter in getattr(pipe, name).parameters())
-        assert found == (count if isinstance(count, int) else pytest.approx(count, rel=0.02)), name
+        parameters = sum(parameter.numel() for parameter in getattr(pipe, name).parameters())
+        assert parameters == (count if isinstance(count, int) else pytest.approx(count, rel=0.02)), name
         assert all(parameter.is_meta for parameter in getattr(pipe, name).parameters())
 
 
@@ -114,7 +114,7 @@ def test_prompt_negative_prompt_and_seed_matter(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [CogVideoXConfig, CogVideoXI2VConfig])
 def test_cogvideox_15_gives_the_frames_that_were_asked_for(kind: Any) -> None:
-    """It pairs latent frames: 3 of them become 4, and the pipeline drops one only where it decodes by itself."""
+    """It pairs latent frames: 3 become 4, and the pipeline drops one only if it decodes."""
     family, model, pipe = tiny(kind)
     paired = {**pipe.transformer.config, "patch_size_t": 2, "use_learned_positional_embeddings": False}
     torch.manual_seed(0)
@@ -132,7 +132,7 @@ def test_cogvideox_15_gives_the_frames_that_were_asked_for(kind: Any) -> None:
         **start,
         **size,
     ).frames
-    ours = staged(family, pipe, model, SAMPLE, steps=2, **start, **task, **size)
+    ours = run_stages(family, pipe, model, SAMPLE, steps=2, **start, **task, **size)
     assert ours.shape == (1, 9, 64, 64, 3)
     assert np.array_equal(ours, (whole * 255).round().astype("uint8"))
 
@@ -174,8 +174,8 @@ def test_the_two_transformers_take_turns_each_with_its_guidance(kind: Any) -> No
 @pytest.mark.parametrize(
     ("kind", "dtype"), [(Wan22Config, "bfloat16"), (WanI2VConfig, "bfloat16"), (CogVideoXConfig, "float16")]
 )
-def test_made_on_the_spot_has_the_dtypes_of_loading(kind: Any, dtype: str, tmp_path: Path) -> None:
-    """Some parts of models in half precision stay in float32."""
+def test_tiny_models_have_the_dtypes_of_loaded_ones(kind: Any, dtype: str, tmp_path: Path) -> None:
+    """Some components of models in half precision stay in float32."""
     model = config(kind, dtype=Dtype(dtype))
     family = find_implementation("model", model)
     pipe = load(family, model, "cpu")
@@ -186,10 +186,10 @@ def test_made_on_the_spot_has_the_dtypes_of_loading(kind: Any, dtype: str, tmp_p
         parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
         return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
 
-    made, read = weights(pipe), weights(loaded)
-    assert {name: value.dtype for name, value in made.items()} == {name: value.dtype for name, value in read.items()}
-    assert all(torch.equal(made[name], read[name]) for name in made)
-    assert len({value.dtype for value in made.values()}) == 2
+    built, read = weights(pipe), weights(loaded)
+    assert {name: value.dtype for name, value in built.items()} == {name: value.dtype for name, value in read.items()}
+    assert all(torch.equal(built[name], read[name]) for name in built)
+    assert len({value.dtype for value in built.values()}) == 2
 
 
 @pytest.mark.parametrize("kind", [WanI2VConfig, CogVideoXConfig])

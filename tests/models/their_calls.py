@@ -1,8 +1,8 @@
-"""How one calls diffusers' own pipelines by hand: what our three steps are held against.
+"""How a user calls diffusers' own pipelines; tests compare our stages with these calls.
 
-Written from diffusers' documentation, on purpose not from our code: a prompt goes in, pixels come out. One entry a
-family name (`model.name`): (config, task) -> keyword arguments of the call beside prompt, steps, size, generator and
-images, which are the same everywhere.
+Written from diffusers' documentation, on purpose not from our code: a prompt goes in, pixels come out. One entry per
+family name (`model.name`): (config, task) -> keyword arguments of the call, except prompt, steps, size, generator and
+images, which all calls have.
 """
 
 from __future__ import annotations

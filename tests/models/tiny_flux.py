@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.models import staged
+from tests.models.staged import run_stages
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Guidance, Init
 from wavespeed_runner.models.families.flux import FLUX, FluxConfig
@@ -25,7 +25,7 @@ def tiny_config(guidance: Guidance = Guidance.embedded, **changes: Any) -> FluxC
 def generate_staged(pipe, config, seed=3, on_step=lambda: None, size=64):
     """The image by encode, denoise and decode."""
     sample = Sample(prompt=SAMPLE.prompt, negative_prompt=SAMPLE.negative_prompt, seed=seed)
-    return staged.staged(FLUX, pipe, config, sample, on_step=on_step, width=size, height=size)
+    return run_stages(FLUX, pipe, config, sample, on_step=on_step, width=size, height=size)
 
 
 def generate_whole(pipe, config, **guidance):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tests.models.staged import latents
+from tests.models.staged import denoise_latents
 from tests.models.test_every_model import SAMPLE, config_of, image
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF
@@ -57,7 +57,7 @@ class TinyPipeline:
             size["num_frames"] = self.family.tiny_frames
         self.pipe.scheduler = scheduler
         try:
-            tensors = latents(
+            tensors = denoise_latents(
                 self.family, self.pipe, self.config, self.embeddings, steps=steps, seed=seed,
                 on_step=lambda: ticks.append(1), **{**size, **self.start, **inputs},
             )  # fmt: skip

@@ -24,7 +24,7 @@ from .flux2_architectures import DEV, KLEIN, TINY_DEV, TINY_KLEIN
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, SchedulerMixin
     from torch import Tensor
 
 
@@ -65,7 +65,7 @@ def _check_length(length: int) -> None:
         raise ConfigError(f"model.max_sequence_length={length}: must be at least 1")
 
 
-def _build_scheduler() -> Any:
+def _build_scheduler() -> SchedulerMixin:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)

@@ -33,7 +33,7 @@ from .hidream_architectures import FULL, TINY
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, SchedulerMixin
     from torch import Tensor
 
 
@@ -78,7 +78,7 @@ def build_pipeline(model: HiDreamConfig, dtype: torch.dtype, device: torch.devic
     )
 
 
-def _build_scheduler(variant: Variant) -> Any:
+def _build_scheduler(variant: Variant) -> SchedulerMixin:
     """LCM for the distilled variants, which add fresh noise in each step; UniPC for the full one."""
     from diffusers import FlowMatchLCMScheduler, UniPCMultistepScheduler
 

@@ -148,7 +148,7 @@ def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str, p
     refuse_truncation(model, pipe.tokenizer, text, limit, "model.max_sequence_length", tokens=tokens)
 
 
-def name_embeddings(prefix: str, embeds: Any, pooled: Any, mask: Any) -> dict[str, Tensor]:
+def name_embeddings(prefix: str, embeds: Tensor, pooled: Tensor, mask: Tensor) -> dict[str, Tensor]:
     """The results of `encode_prompt`, by the names of the call's arguments."""
     return {
         f"{prefix}prompt_embeds": embeds,

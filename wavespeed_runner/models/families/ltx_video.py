@@ -24,7 +24,7 @@ from .ltx_video_architectures import FULL, NOISY_VAE, TINY, TINY_NOISY_VAE
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, ModelMixin
     from torch import Tensor
 
 
@@ -85,7 +85,7 @@ def build_pipeline(model: LTXVideoConfig, dtype: torch.dtype, device: torch.devi
     return pipe
 
 
-def randomize_latent_statistics(vae: Any) -> None:
+def randomize_latent_statistics(vae: ModelMixin) -> None:
     """Fills the latents' means and deviations, which checkpoints hold, with seeded values other than 0 and 1."""
     import torch
 

@@ -33,7 +33,9 @@ class Variant(Enum):
     """Predicts velocity, at 768 pixels, and encodes prompts with OpenCLIP."""
 
 
-def unet(*, sample_size: int, cross_attention_dim: int, heads: int | tuple[int, ...], **more: Any) -> tuple[str, Any]:
+def unet(
+    *, sample_size: int, cross_attention_dim: int, heads: int | tuple[int, ...], **more: Any
+) -> tuple[str, dict[str, Any]]:
     """Spec of a U-Net with four levels; the innermost has no attention. heads: for all levels, or one per level."""
     config: dict[str, Any] = {
         "sample_size": sample_size,
@@ -47,7 +49,7 @@ def unet(*, sample_size: int, cross_attention_dim: int, heads: int | tuple[int, 
     return "UNet2DConditionModel", config | more
 
 
-def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, Any]:
+def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, dict[str, Any]]:
     """Spec of the autoencoder of Stable Diffusion: 4 latent channels, 1/8 of the size."""
     config: dict[str, Any] = {
         "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -83,7 +85,7 @@ FULL: dict[Variant, random_init.ComponentSpecs] = {
 
 TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
 TINY_UNET = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8}
-TINY_HEADS: dict[Variant, Any] = {Variant.sd15: 4, Variant.sd21: (1, 2, 2, 2)}
+TINY_HEADS: dict[Variant, int | tuple[int, ...]] = {Variant.sd15: 4, Variant.sd21: (1, 2, 2, 2)}
 TINY = {
     variant: random_init.override_configs(
         parts,

@@ -61,7 +61,7 @@ def clip_encoder(
 
 def t5_encoder(
     width: int, *, ff: int, layers: int, heads: int, class_name: str = "T5EncoderModel", **more: Any
-) -> tuple[str, Any]:
+) -> tuple[str, dict[str, Any]]:
     """Spec of the encoder of T5 1.1; width 4096 with 24 layers is XXL."""
     config: dict[str, Any] = {
         "vocab_size": 32128,
