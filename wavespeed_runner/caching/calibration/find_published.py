@@ -58,7 +58,10 @@ def _find_polynomial(repo: str, variant: str | None, watched: str) -> published.
 
 
 def _get_watched_input(config: Config, family: Family) -> str:
-    """Which of `published.WATCHED` the signal `modulated_input` is, for this family and variant."""
+    """Which of `published.WATCHED` the signal `modulated_input` is, for this family and variant.
+
+    Told by the name of the family's function: one that watches something else is called `time_embedding`, and so on.
+    """
     if not isinstance(family.blocks, Blocks):
         return "modulated_input"
     function = family.blocks.variants.get(get_variant(config) or "", family.blocks.modulated_input)
