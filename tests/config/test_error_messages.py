@@ -27,8 +27,8 @@ KEYS = {
     "cache=fbcache cache.criterion=relative_change": "choose it with cache/criterion=NAME",
     "cache/criterion=relative_change": "the chosen option of 'cache' has no such part",
     "+cache.foo=1": "cache.foo: no such key (allowed: calibrated_for, calibration, criterion, ",
-    "+cache=fbcache": "cache: chosen already; on the command line cache=fbcache",
-    "~nope": "~nope: nothing to take out",
+    "+cache=fbcache": "cache: already chosen; on the command line cache=fbcache",
+    "~nope": "~nope: nothing to remove",
     "~cache": "cache: a value is needed; give cache=VALUE",
     "model.name=fulx": "model.name=fulx: no",
     "sampler=unipc sampler.name=euler": "sampler.name=euler: an option of the group is chosen as a whole, with its "
@@ -53,13 +53,13 @@ VALUES = {
 WRITTEN_WRONG = {
     "steps": "steps: KEY=VALUE or GROUP=OPTION is needed",
     "=3": "=3: cannot be composed",
-    "a..b=1": "a..b: no key can be written so",
-    "steps==3": "steps==3: not readable as KEY=VALUE",
+    "a..b=1": "a..b: not a valid key",
+    "steps==3": "steps==3: cannot be read as KEY=VALUE",
     "prompt=a=b": "quote the value: 'prompt=\"a=b\"'",
     "prompt=é": "quote the value: 'prompt=\"é\"'",
-    'prompt="abc': "not readable as KEY=VALUE",
-    "prompt=[abc": "not readable as KEY=VALUE",
-    "prompt={abc": "not readable as KEY=VALUE",
+    'prompt="abc': "cannot be read as KEY=VALUE",
+    "prompt=[abc": "cannot be read as KEY=VALUE",
+    "prompt={abc": "cannot be read as KEY=VALUE",
     "prompt=a,b": "prompt=a,b: several values; add -m to run each, or quote the value: 'prompt=\"a,b\"'",
     "prompt=${nope}": "prompt: Interpolation key 'nope' not found",
     "prompt=${prompt}": "prompt: Recursive interpolation detected",
@@ -71,7 +71,7 @@ SWEPT = {
     "seed=range(0)": "seed=range(0): nothing to run",
     "seed=range(a)": "seed=range(a): error while evaluating",
     "seed=foo(1)": "Unknown function 'foo'",
-    "seed=1,": "seed=1,: not readable as KEY=VALUE",
+    "seed=1,": "seed=1,: cannot be read as KEY=VALUE",
     "cache=none,fbcach": "no option 'fbcach' in config group 'cache' (did you mean 'fbcache'?) (job 2 of 2: ",
 }
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wavespeed_runner.config.compose import compose_job, composer, sweep_jobs
+from wavespeed_runner.config.compose import compose_job, composer, read_sweep
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.trust import check_images, check_values, is_reserved
@@ -87,7 +87,7 @@ SWEPT = {
     "sweep_a_file": ("prompts.path: /etc/hostname", "hydra.sweeper.params.prompts.path"),
     "sweep_a_image": ("image: 'a.png,/home/me/passport.png'", "image=/home/me/passport.png: a config file"),
     "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
-    "sweep_two_overrides_in_one": ("seed: 1 hydra.run.dir=MARKER", "not readable as KEY=VALUE"),
+    "sweep_two_overrides_in_one": ("seed: 1 hydra.run.dir=MARKER", "cannot be read as KEY=VALUE"),
     "sweep_an_option": ("cache: 'none,global'", "hydra.callbacks"),
     "sweep_a_package": ("+cache@hydra.callbacks.x: evil", "hydra.callbacks"),
 }
@@ -127,7 +127,7 @@ def test_an_experiment_may_not_set(marker: Path, name: str, words: str) -> None:
 @pytest.mark.parametrize(("name", "words"), [(name, words) for name, (_, words) in SWEPT.items()])
 def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -> None:
     with pytest.raises(EXPLAINED) as error:
-        for job in sweep_jobs([f"experiment={name}"]):
+        for job in read_sweep([f"experiment={name}"])[1]:
             compose_job(job, [f"experiment={name}"])
     assert words in explain(error.value)
     assert not marker.exists()

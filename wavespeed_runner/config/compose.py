@@ -1,7 +1,7 @@
-"""Hydra composition: our schemas, our and the plugins' configs, and one job's config from its overrides.
+"""Composes configs with Hydra: our schemas, our and the plugins' YAML, and one job's config from its overrides.
 
-Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say what
-is wrong with it in one line.
+Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say in one
+line what is wrong with it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ from .schema import NAMED_NODES, OpenConfig, OpenGraph
 VERSION_BASE = "1.3"
 
 _config_dir: list[str] = []
-"""The `--config-dir`, while something composes."""
+"""The folder given with `--config-dir`, while something composes."""
 
 
 class PluginConfigs(SearchPathPlugin):
-    """Puts the installed plugins' `conf/` folders, and `--config-dir`, behind our own: they add, never shadow."""
+    """Appends the installed plugins' `conf/` folders, and `--config-dir`, to ours: they add options, never shadow."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        # Hydra's and our schemas, which Hydra would search last: a folder must not shadow those either.
+        """Called by Hydra with the search path to extend."""
+        # Hydra searches its structured configs, our schemas among them, last; no folder may shadow those either.
         search_path.append("schema", "structured://")
         for package in registry.load_all():
             search_path.append("wavespeed_runner plugin", f"pkg://{package}.conf")
@@ -54,7 +55,7 @@ class PluginConfigs(SearchPathPlugin):
 
 
 def register_with_hydra() -> None:
-    """Makes schemas and plugin configs known to Hydra, here and in its main."""
+    """Makes our schemas and the plugins' configs known to Hydra, here and in its main."""
     store = ConfigStore.instance()
     base = OmegaConf.structured(OpenConfig)
     base.graph = OmegaConf.structured(OpenGraph)
@@ -67,7 +68,11 @@ def register_with_hydra() -> None:
 
 @contextmanager
 def search_path(config_dir: str | None) -> Iterator[None]:
-    """Hydra, here or in its main, finds our configs, the plugins' and those of the user's folder `config_dir`."""
+    """Within it Hydra finds our configs, the plugins', and those of the user's folder `config_dir`.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
     register_with_hydra()
@@ -80,45 +85,48 @@ def search_path(config_dir: str | None) -> Iterator[None]:
 
 @contextmanager
 def composer(config_dir: str | None) -> Iterator[None]:
-    """Hydra ready to compose; `config_dir` adds a folder of the user's."""
+    """Within it the functions below can compose; `config_dir` adds a folder of the user's."""
     with search_path(config_dir):
         try:
             with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
                 yield
         finally:
-            _baseline.cache_clear()
+            _compose_baseline.cache_clear()
             fast.compose.clear()
 
 
 def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    """One job's part of its composed config, checked: plain data, interpolations unresolved.
+    """Composes and checks one job's config.
 
     Args:
         overrides: the job's overrides.
-        typed_here: those of them that stood on the command line; the others came from a file.
+        typed_here: those of them that were on the command line; the others came from a file.
+
+    Returns:
+        The application's part: plain data, interpolations unresolved.
     """
     return drop_hydra_keys(compose_whole(overrides, typed_here))
 
 
 def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    """The same with Hydra's node and `points`. Shared with other jobs: not to be changed."""
+    """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
     for override in overrides:
         _refuse_name(override)
-    return _checked(overrides, typed_here)
+    return _compose_checked(overrides, typed_here)
 
 
 def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:
-    """One job's part of a whole composed config, a copy: without what is Hydra's, and what makes other jobs."""
+    """A copy of a whole composed config without Hydra's node, and without what makes the jobs of a sweep."""
     return deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
 
 
 def find_key(override: str) -> str:
-    """Key or group that an override sets, adds or takes away."""
+    """The key or group that an override sets, adds or removes."""
     return override.lstrip("+~").partition("=")[0].strip()
 
 
 def _refuse_name(override: str) -> None:
-    """A name alone would meet the keys of another option. A wrong name is told of later, with the near ones."""
+    """Refuses `cache.name=...`: the name would meet the keys of another option. A wrong name is reported later."""
     key, _, name = override.lstrip("+").partition("=")
     path, _, last = key.rpartition(".")
     group = path.replace(".", "/")
@@ -129,30 +137,30 @@ def _refuse_name(override: str) -> None:
         )
 
 
-def _checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    composed = _plain(overrides)
-    trust.check(composed, _baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
+def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    composed = _compose(overrides)
+    trust.check(composed, _compose_baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
     trust.check_images({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
     return composed
 
 
-def _plain(overrides: list[str]) -> dict[str, Any]:
+def _compose(overrides: list[str]) -> dict[str, Any]:
     try:
-        with _environment_hidden(), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that is not there
+        with _hidden_environment(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that does not exist
             return fast.compose.compose_config(overrides)
     except EXPLAINED:
         raise
     except RecursionError:
         raise ConfigError(f"{' '.join(overrides)}: a config file includes or refers to itself without end") from None
     except Exception as error:
-        # What Hydra does not foresee: a group set to null, a file that is not text, defaults that are no list.
+        # What Hydra does not expect: a group set to null, a file that is not text, defaults that are not a list.
         raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {format_error(error)}") from None
 
 
 @contextmanager
-def _environment_hidden() -> Iterator[None]:
-    """Defaults lists are resolved while Hydra composes: `- cache: ${oc.env:TOKEN}` would end in `.hydra/hydra.yaml`."""
+def _hidden_environment() -> Iterator[None]:
+    """Makes `oc.env` raise while Hydra composes: `- cache: ${oc.env:TOKEN}` would end up in `.hydra/hydra.yaml`."""
 
     def refuse(name: str, default: str = "") -> str:
         raise ConfigError(f"${{oc.env:{name}}}: a defaults list may not read the environment")
@@ -165,37 +173,37 @@ def _environment_hidden() -> Iterator[None]:
 
 
 @lru_cache(maxsize=16)
-def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
+def _compose_baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
     """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
-    return _plain(list(overrides))
+    return _compose(list(overrides))
 
 
 def is_sweep(overrides: list[str]) -> bool:
-    """Whether the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
-    return "MULTIRUN" in str(_plain(overrides)["hydra"]["mode"])
-
-
-def sweep_jobs(overrides: list[str]) -> list[list[str]]:
-    """The overrides of every job of a sweep, as Hydra's basic sweeper makes them; of `points` see `sweeping.jobs`."""
-    return read_sweep(overrides)[1]
+    """True if the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
+    return "MULTIRUN" in str(_compose(overrides)["hydra"]["mode"])
 
 
 def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
-    """Keys that a config file sweeps over, the jobs as Hydra's basic sweeper makes them, and the sweep's `points`.
+    """Reads what a sweep consists of.
 
-    The sweep's own config, of which Hydra takes launcher and callbacks, is checked: its jobs may be other configs.
+    The sweep's own config, from which Hydra takes launcher and callbacks, is checked here; its jobs are composed and
+    checked one by one later.
+
+    Returns:
+        The keys that a config file sweeps over, the overrides of each job as Hydra's basic sweeper makes them, and the
+        config's `points`.
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     typed = parser.parse_overrides(overrides)
     first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
-    composed = _checked(first, first)
+    composed = _compose_checked(first, first)
     params = composed["hydra"]["sweeper"].get("params") or {}
     if any(find_key(str(key)) == "points" for key in params):
         raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
-    own = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
-    for override in own:
+    swept = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
+    for override in swept:
         _refuse_without_values(override)
-    jobs = BasicSweeper.split_arguments([o for o in own if o.key_or_group != "points"], None)[0]
+    jobs = BasicSweeper.split_arguments([o for o in swept if o.key_or_group != "points"], None)[0]
     if not jobs:
         raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
     return [str(key) for key in params], jobs, composed.get("points")
@@ -212,5 +220,5 @@ def _refuse_without_values(override: Override) -> None:
 
 
 def list_options(group: str) -> list[str]:
-    """Option names of a config group, wherever they come from. Inside `composer` only."""
+    """Option names of a config group, wherever they come from. Only inside `composer`."""
     return sorted(GlobalHydra.instance().config_loader().get_group_options(group))

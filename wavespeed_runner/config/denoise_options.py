@@ -1,4 +1,4 @@
-"""The options of the denoising stage: here, below the stage, because calibrations and rules read them too."""
+"""Options of the denoise stage. Defined below the stage, because calibrations and rules read them too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from .schema import CacheConfig, SamplerConfig, top_level
 
 @dataclass(kw_only=True)
 class DenoiseOptions:
+    """Options of the denoise stage; each follows the top-level value of its name."""
+
     steps: int = top_level("steps")
     guidance_scale: float | None = top_level("guidance_scale")
     width: int = top_level("width")
     height: int = top_level("height")
     num_frames: int | None = top_level("num_frames")
     strength: float = top_level("strength")
-    """How much of the schedule is run on an image that is started from; of no effect without one."""
+    """How much of the schedule runs if the stage starts from an image; otherwise unused."""
     sampler: SamplerConfig = top_level("sampler")
     cache: CacheConfig = top_level("cache")
     batch_size: int = top_level("batch_size")

@@ -1,5 +1,6 @@
-"""What machine and what versions: part of every store key, and of every record. No torch is imported here, so that a
-plan can say in a second what is already in the store.
+"""Describes machine, versions and code: part of every store key and of every record.
+
+Does not import torch, so that a plan can say within a second what is already in the store.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ HARMLESS = (
     "__main__.py",
     "calibrations",
     "cli",
-    "process",
     "prompts",
     "records",
     "report",
@@ -33,37 +33,37 @@ HARMLESS = (
     "tuning",
     "weights",
 )
-"""Files and folders of this package that cannot change a bit of a stored result: what only prints, records, refuses or
-starts jobs, and data whose content is in the keys itself (weights, images, prompts, calibrations). Every other file
-counts, so that new code does until it is named here."""
+"""Files and folders of this package that cannot change a bit of a stored result: code that only prints, records,
+refuses or starts jobs, and data whose content is part of the keys (weights, images, prompts, calibrations). Every other
+file counts, so new code does until it is named here. `process` counts: it decides how CUDA numbers the cards."""
 INSTALLED = "conf"
-"""Lies in the package only where it was installed, and is as harmless: the values are in the keys themselves."""
+"""In the package only where it was installed, and just as harmless: config values are part of the keys."""
 VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
-"""Environment variables that choose other kernels."""
+"""Environment variables that choose kernels."""
 DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg")
-"""Where one of these is, an NVIDIA GPU may be; the last is WSL's."""
+"""If one of these exists there may be an NVIDIA GPU; the last is WSL's."""
 CARDS = "/proc/driver/nvidia/gpus"
-"""Where the driver tells of its cards, a folder each, named after the bus."""
+"""Where the driver lists its cards, a folder each, named after the bus."""
 
 
 @lru_cache(maxsize=1)
 def read_versions() -> dict[str, str]:
-    """Installed versions of what decides the images; 'absent' for what is not there."""
-    found = {"python": platform.python_version(), "wavespeed_runner": __version__}
+    """Reads the installed versions of all packages that determine the images; 'absent' for one that is missing."""
+    versions = {"python": platform.python_version(), "wavespeed_runner": __version__}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            versions[package] = "absent"
+    return versions
 
 
 @lru_cache(maxsize=1)
 def digest_code() -> str:
-    """Digest of all of our code but the harmless part, so that a changed line never meets results of the old one.
+    """Hashes all of our code but the harmless part, so that changed code never gets results of the old code.
 
     Raises:
-        RuntimeError: a harmless name is not there, so it was renamed, and would count under the new name.
+        RuntimeError: a name in `HARMLESS` does not exist; it was probably renamed, and would count under its new name.
     """
     root = Path(__file__).parents[1]
     if absent := [name for name in HARMLESS if not (root / name).exists()]:
@@ -73,7 +73,7 @@ def digest_code() -> str:
 
 
 def _files(folder: Path, left_out: set[Path]) -> Iterator[Path]:
-    """Every file below a folder but what is left out, compiled code, and hidden files, which are an editor's."""
+    """Every file below a folder except `left_out`, compiled code, and hidden files (an editor's)."""
     for path in folder.iterdir():
         if path in left_out or path.name.startswith(".") or path.suffix == ".pyc":
             continue
@@ -85,7 +85,7 @@ def _files(folder: Path, left_out: set[Path]) -> Iterator[Path]:
 
 @lru_cache(maxsize=1)
 def digest_plugins() -> dict[str, str]:
-    """The same for every installed plugin: a strategy, a family or a sampler of theirs decides results too."""
+    """Hashes every installed plugin's code: its strategies, families and samplers determine results too."""
     roots = {name: Path(str(sys.modules[name].__file__)).parent for name in registry.load_all()}
     return {name: _digest(root, list(root.rglob("*.py"))) for name, root in roots.items()}
 
@@ -99,13 +99,13 @@ def _digest(root: Path, files: list[Path]) -> str:
 
 @lru_cache(maxsize=1)
 def has_cuda() -> bool:
-    """Whether an NVIDIA GPU and a torch that can use it seem to be there, judged without importing torch."""
+    """True if there seem to be an NVIDIA GPU and a torch that can use it; found out without importing torch."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
     return not hidden and "+cpu" not in read_versions()["torch"] and any(Path(sign).exists() for sign in DRIVER_SIGNS)
 
 
 def resolve_device(device: str) -> str:
-    """`auto` -> `cuda`, `mps` or `cpu`, as this machine has it."""
+    """Resolves `auto` to `cuda`, `mps` or `cpu`, whichever this machine has."""
     if device != "auto":
         return device
     if has_cuda():
@@ -115,7 +115,7 @@ def resolve_device(device: str) -> str:
 
 @lru_cache(maxsize=8)
 def read_device_name(device: str) -> str:
-    """The processor's own name: results are bit-equal, and timings comparable, only on the same one."""
+    """Reads the processor's name: only on the same processor are results bit-equal and timings comparable."""
     if device.startswith("cuda"):
         return _gpu_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -124,9 +124,9 @@ def read_device_name(device: str) -> str:
 
 
 def _gpu_name(device: str) -> str:
-    """The card's model where the driver tells which one torch will take; else what was asked for.
+    """The card's model where the driver shows which one torch will use; otherwise the device as given.
 
-    Cards are listed by PCI bus; `cli` makes CUDA count them in that order.
+    Cards are listed by PCI bus; `process/exit_status.py` makes CUDA number them in that order.
     """
     index, visible = device.partition(":")[2] or "0", os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible:
@@ -139,15 +139,17 @@ def _gpu_name(device: str) -> str:
 
 
 def count_threads() -> int:
-    """CPU threads that torch is expected to use, by environment or affinity: reductions are split among them, so their
-    number decides the last bits."""
+    """Counts the CPU threads that torch will use, by environment or affinity.
+
+    Sums are split among them, so their number determines the last bits.
+    """
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return int(os.environ["OMP_NUM_THREADS"])
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def collect_key_parts(device: str) -> dict[str, str]:
-    """Everything outside the configuration that may change a result: joins every store key."""
+    """Collects everything outside the configuration that may change a result: part of every store key."""
     set_here = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     return {
         **read_versions(),
@@ -159,12 +161,12 @@ def collect_key_parts(device: str) -> dict[str, str]:
 
 
 def digest_software() -> str:
-    """Identifies versions, plugins and code: what machines that share a sweep must have in common."""
+    """Hashes versions, plugins and code: machines that share a sweep must agree on it."""
     return sha256(json.dumps([read_versions(), digest_plugins(), digest_code()], sort_keys=True).encode()).hexdigest()
 
 
 def describe_environment(device: str) -> dict[str, object]:
-    """The record's `environment`."""
+    """Describes machine and versions: the record's `environment`."""
     return {
         "versions": read_versions(),
         "code": digest_code()[:16],
@@ -196,7 +198,7 @@ def _driver() -> str | None:
 
 @lru_cache(maxsize=1)
 def _commit() -> str | None:
-    """The checkout's commit, with `+` when it has changes; null for an installed package."""
+    """The checkout's commit, with `+` if it has changes; None for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

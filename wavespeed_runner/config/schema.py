@@ -21,12 +21,14 @@ class Init(Enum):
 
     pretrained = "pretrained"
     tiny = "tiny"
-    """The same architecture shrunk, with seeded random weights: a rehearsal, anywhere, offline, in seconds."""
+    """The same architecture shrunk, with seeded random weights: runs anywhere, offline, in seconds."""
     random = "random"
     """Full size, seeded random weights: for timing where the weights cannot be had."""
 
 
 class Dtype(Enum):
+    """Number format of weights and activations."""
+
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -45,6 +47,8 @@ class Guidance(Enum):
 
 @dataclass(kw_only=True)
 class ModelConfig:
+    """Options of every model; a family's own dataclass adds to them."""
+
     name: str = MISSING
     """The family: which code loads, encodes, denoises and decodes."""
     repo: str = MISSING
@@ -73,6 +77,8 @@ class ModelConfig:
 
 @dataclass(kw_only=True)
 class SamplerConfig:
+    """Options of every sampler; most add some of their own."""
+
     name: str = MISSING
 
 
@@ -84,12 +90,12 @@ class PartConfig:
 
 
 class GuidanceBranches(Enum):
-    """Who decides for the denoiser's calls of one step, of models that are called once for each guidance branch."""
+    """Who decides about reuse where a model is called once a step for each guidance branch."""
 
     separate = "separate"
-    """Each for itself."""
+    """Each branch for itself."""
     first = "first"
-    """The first one for all."""
+    """The first branch for all."""
 
 
 @dataclass(kw_only=True)
@@ -104,28 +110,28 @@ class CacheConfig:
     """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end."""
     end: float = 1.0
     max_consecutive_cache_hits: int = -1
-    """After so many skipped steps in a row one is computed; -1: no limit."""
+    """At most so many skipped steps in a row; -1: no limit."""
     max_cache_hits: int = -1
-    """Skipped steps in all; -1: no limit."""
+    """At most so many skipped steps in all; -1: no limit."""
     warmup_steps: int = 0
-    """The first steps, which are always computed. The very first one is, whatever this says."""
+    """So many first steps are always computed; at 0, the very first one still is."""
     force_last_step: bool = False
-    """Whether the last step is always computed."""
+    """True: the last step is always computed."""
     tail_blocks: int = 0
-    """Last blocks of a transformer that always run."""
+    """So many last blocks of a transformer always run."""
     depth: int | None = None
-    """U-Nets: how many of the outermost layers always run, on the way down and on the way up; what lies deeper is
-    skipped. Null: the first layers run (`cache.signal.blocks`) and all the others are skipped."""
+    """U-Nets: so many of the outermost layers always run, on the way down and on the way up; the deeper ones are
+    skipped. Null: the first layers run (`cache.signal.blocks`) and all others are skipped."""
     guidance_branches: GuidanceBranches = GuidanceBranches.separate
     calibration: str | None = None
-    """A file that `python -m wavespeed_runner calibrate` wrote; null: one that fits, where a part needs it."""
+    """A file that `python -m wavespeed_runner calibrate` wrote. Null: one that fits, if a part needs it."""
     calibrated_for: str | None = None
-    """Filled in: the run that the strategy's calibrated numbers belong to. Any other one is refused."""
+    """Set automatically: the run that the strategy's calibrated numbers belong to. Any other run is refused."""
 
 
 @dataclass(kw_only=True)
 class AdaptersConfig:
-    """What is learned on top of the model."""
+    """Options of every kind of adapter: small weights loaded on top of the model's, such as LoRA."""
 
     name: str = MISSING
     path: Any = MISSING
@@ -134,19 +140,23 @@ class AdaptersConfig:
 
 @dataclass(kw_only=True)
 class MemoryConfig:
-    """Where weights lie and how images are decoded, for less memory."""
+    """Options that save memory: where weights are kept, and how images are decoded."""
 
     name: str = MISSING
 
 
 @dataclass(kw_only=True)
 class PromptsConfig:
+    """Where the prompts come from, unless `prompt` is given."""
+
     path: str = MISSING
     """A text file, one prompt a line; `pkg://package/file` for one inside an installed package."""
 
 
 @dataclass(kw_only=True)
 class StageConfig:
+    """One stage of a graph, as YAML gives it."""
+
     stage: str = MISSING
     """The registered stage to run."""
     inputs: dict[str, str] = field(default_factory=dict)
@@ -157,23 +167,25 @@ class StageConfig:
 
 @dataclass(kw_only=True)
 class GraphConfig:
+    """A graph of stages, as YAML gives it."""
+
     output: str = MISSING
     """The node whose images are the result."""
     strength: float | None = None
-    """The graph's own default: a second pass wants less than an image that is painted anew. Null: the model's."""
+    """The graph's own default: a second pass needs less than repainting an image. Null: the model's."""
     stages: dict[str, StageConfig] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class OpenGraph(GraphConfig):
-    """While Hydra composes: OmegaConf lets nobody add a plain mapping to a dict of dataclasses."""
+    """The graph while Hydra composes: OmegaConf does not let one add a plain mapping to a dict of dataclasses."""
 
     stages: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Config:
-    """The whole configuration. Null in one of `OF_MODEL` means the model's own."""
+    """The whole configuration. Null in one of `MODEL_DEFAULT_KEYS` means the model's own."""
 
     model: ModelConfig = MISSING
     sampler: SamplerConfig = MISSING
@@ -189,7 +201,7 @@ class Config:
     num_images_per_prompt: int = 1
     """Images or videos of each prompt, with the seeds seed, seed + 1, ..."""
     batch_size: int = 1
-    """How many are denoised together."""
+    """So many are denoised together."""
     steps: int | None = None
     guidance_scale: float | None = None
     width: int | None = None
@@ -198,7 +210,7 @@ class Config:
     image: str = "pkg://wavespeed_runner/samples/scene.png"
     """A PNG, JPEG or WebP file to start from, for graphs that do."""
     mask: str = "pkg://wavespeed_runner/samples/mask.png"
-    """White where inpainting paints anew."""
+    """An image; inpainting repaints where it is white."""
     strength: float | None = None
     device: str = "auto"
     claim: ClaimConfig | None = None
@@ -210,7 +222,7 @@ class Config:
 
 @dataclass(kw_only=True)
 class OpenConfig(Config):
-    """While Hydra composes: with what makes the jobs of a sweep (`sweeping/points.py`), and is in none of them."""
+    """The config while Hydra composes: with `points`, which make the jobs of a sweep and are in none of them."""
 
     points: Any = None
 
@@ -219,20 +231,19 @@ NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal"
 """Nodes whose dataclass is chosen by their `name`."""
 
 MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
-"""Top-level values that are the model's own where they are null."""
+"""Top-level values; where they are null, the model's own are used."""
 
 KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
-"""Top-level keys that say how to run, or what came of it, not what to run; left out of an image's own copy of its
-config."""
+"""Top-level keys that do not determine the images; left out of the config that an image carries."""
 
 
 def top_level(key: str) -> Any:
-    """Default of a stage option that follows a top-level value: `steps: int = top_level("steps")`."""
+    """Makes a stage option follow a top-level value: `steps: int = top_level("steps")`."""
     return II(key)
 
 
 def to_data(config: Any) -> Any:
-    """A dataclass as JSON data: enums by value, tuples as lists."""
+    """Converts a dataclass, or a container of them, to JSON data: enums by value, tuples as lists."""
     if isinstance(config, Enum):
         return config.value
     if is_dataclass(config):

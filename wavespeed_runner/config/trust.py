@@ -1,10 +1,10 @@
-"""A config from a stranger is data. Checked here, before Hydra acts on it.
+"""Checks that a config from a stranger is only data, before Hydra acts on it.
 
 Hydra instantiates what its own node names (callbacks, launchers, log handlers) and writes where that node says,
-whatever the application does; see https://github.com/hydra-ecosystem/hydra/issues/3258. So: nothing but the command
-line may change anything under `hydra`, or where results go. One exception, `hydra.sweeper.params`, which only holds
-overrides, and those are checked like the rest. Nor may any value call a resolver, or be put together to such a call:
-`${oc.env:TOKEN}` would carry a secret into the record.
+whatever the application does; see https://github.com/hydra-ecosystem/hydra/issues/3258. So only the command line may
+change anything under `hydra`, or where results go. The one exception is `hydra.sweeper.params`, which only holds
+overrides, and those are checked like the rest. Nor may a value call a resolver, or be assembled into such a call:
+`${oc.env:TOKEN}` would copy a secret into the record.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from ..errors import ConfigError
 
 LET_THROUGH = (
     "sweeper.params",  # overrides of our own keys, checked one by one
-    "overrides",  # what was typed; see `check`
+    "overrides",  # as typed; see `check`
     "job.override_dirname",
     "runtime.choices",  # which options were chosen
 )
-"""Parts of the hydra node that differ for honest reasons."""
+"""Parts of Hydra's node that may differ for legitimate reasons."""
 
-OURS = ("outputs", "dry_run", "rerun")
+COMMAND_LINE_KEYS = ("outputs", "dry_run", "rerun")
 """Top-level keys that only the command line may set."""
 
 PROMPT_FILE = "prompts.path"
-"""Reads a file into records and images, which are shared: a config may name a packaged file, or a relative .txt."""
+"""Names a file whose text people will share with records and images: a config may name a packaged or relative .txt."""
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""Files that a config may name to start from. Results embed them: it must not be somebody's secret."""
+"""Kinds of files that a config may name as an input image. Results show them, so they must not be private."""
 
 STAGE_PATH = re.compile(r"graph\.stages\.[^.]+\.options\.path")
 STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?")
-"""What holds such a path, and might be taken from elsewhere as a whole."""
+"""Nodes that hold such a path and could be replaced as a whole by an interpolation."""
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
 
 
 def is_reserved(override: str) -> bool:
-    """Whether an override sets what is for the command line: Hydra's node and groups, `OURS`, `PROMPT_FILE`."""
+    """True if an override sets what only the command line may: Hydra's node, where results go, the prompt file."""
     key = re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0].strip()
-    return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *OURS)
+    return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
 
 
 def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[str]) -> None:
-    """Refuses what only a command line may do.
+    """Refuses a composed config in which a file set what only the command line may set.
 
     Args:
-        composed: the whole composed config, hydra node included, unresolved.
-        overrides: what it was composed with.
-        baseline: the shipped config composed with those overrides of the command line that are reserved, and no other.
+        composed: the whole composed config with Hydra's node, unresolved.
+        baseline: the shipped config, composed only with the reserved overrides of the command line.
+        overrides: those that `composed` was composed with.
 
     Raises:
         ConfigError: names the key that a config file set.
@@ -60,15 +60,15 @@ def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[st
     listed = composed["hydra"]["overrides"]
     if sorted([*listed["hydra"], *listed["task"]]) != sorted(overrides):
         raise ConfigError("hydra.overrides: a config file sets it, and a sweep would apply it to its jobs")
-    ours, theirs = _leaves(composed["hydra"]), _leaves(baseline["hydra"])
-    for key in sorted(ours.keys() | theirs.keys()):
-        same = (key in ours, ours.get(key)) == (key in theirs, theirs.get(key))
+    leaves, expected = _leaves(composed["hydra"]), _leaves(baseline["hydra"])
+    for key in sorted(leaves.keys() | expected.keys()):
+        same = (key in leaves, leaves.get(key)) == (key in expected, expected.get(key))
         if not same and not key.startswith(LET_THROUGH):
             raise ConfigError(
                 f"hydra.{key}: a config file sets it, and only the command line may; "
                 "a config may set our groups, run values and hydra.sweeper.params"
             )
-    for key in OURS:
+    for key in COMMAND_LINE_KEYS:
         if composed.get(key) != baseline.get(key):
             raise ConfigError(f"{key}={composed.get(key)}: a config file sets it, and only the command line may")
     if composed["prompts"] != baseline["prompts"]:
@@ -76,14 +76,14 @@ def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[st
     for override, value in (composed["hydra"].get("sweeper", {}).get("params") or {}).items():
         if is_reserved(str(override)):
             raise ConfigError(f"hydra.sweeper.params.{override}: a config file may not sweep over it")
-        # Hydra's sweeper would resolve it before it makes overrides of it: not what was planned.
+        # Hydra's sweeper would resolve it before making overrides of it: the jobs would not be those planned.
         if "${" in str(value):
             raise ConfigError(f"hydra.sweeper.params.{override}={value}: no interpolation here")
     check_values({key: value for key, value in composed.items() if key != "hydra"})
 
 
 def check_prompt_file(config: dict[str, Any]) -> None:
-    """Refuses a prompt file, named by a config, that might be somebody's secret."""
+    """Refuses a prompt file, named by a config, that might be private."""
     prompts = config.get("prompts")
     path = str(prompts.get("path", "???") if isinstance(prompts, dict) else "???")
     if path != "???" and not (_is_relative(path) and path.endswith(".txt")):
@@ -94,10 +94,11 @@ def check_prompt_file(config: dict[str, Any]) -> None:
 
 
 def check_images(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
-    """Refuses an image file, named by a config, that might be somebody's secret: `image`, `mask`, a stage's `path`.
+    """Refuses an image or calibration file, named by a config, that might be private.
 
     Args:
-        typed: overrides that stood on the command line, which may name any file.
+        config: the application's part, unresolved.
+        typed: overrides from the command line, which may name any file.
     """
     keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
     _refuse_dots(config)
@@ -123,7 +124,7 @@ def check_images(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
 
 
 def _refuse_dots(node: Any) -> None:
-    """A key with a dot in it would look like two, and pass for another one."""
+    """Refuses a key that contains a dot: it would look like two keys and pass for another one."""
     for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         if "." in str(name):
             raise ConfigError(f"{name}: no dots in the names of keys and stages; choose another name")
@@ -131,13 +132,13 @@ def _refuse_dots(node: Any) -> None:
 
 
 def _is_relative(path: str) -> bool:
-    """Whether a file lies below where the command runs, or in a package."""
+    """True if a file lies below the current folder, or in a package."""
     inside = path.removeprefix("pkg://")
     return not inside.startswith(("/", "~", "\\")) and not any(part in inside for part in ("..", ":", "$"))
 
 
 def check_values(config: dict[str, Any]) -> None:
-    """Refuses code and resolvers in the application's part of a config."""
+    """Refuses code and resolver calls in the application's part of a config."""
     for key, value in _leaves(config).items():
         if any(name.startswith("_") and name.endswith("_") for name in key.split(".")):
             raise ConfigError(f"{key}: configs hold no code; select something registered by its name")
@@ -146,7 +147,7 @@ def check_values(config: dict[str, Any]) -> None:
 
 
 def check_resolved(config: dict[str, Any]) -> None:
-    """Refuses what interpolations have put together to a new one, which would be resolved by whoever reads it next."""
+    """Refuses an interpolation that others have assembled: whoever reads the config next would resolve it."""
     for key, value in _leaves(config).items():
         if isinstance(value, str) and "${" in value:
             raise ConfigError(f"{key}={value}: interpolations may not be put together from others")

@@ -69,7 +69,7 @@ def _parts(overrides: Sequence[str], config_dir: Path | None) -> tuple[dict[str,
         key = f"{found.key_or_group}@{found.package}" if found.package else found.key_or_group
         if key == EXPERIMENT and not found.is_delete():
             _write_out(found.value(), config_dir, chosen, values)
-        elif key.startswith("hydra") or key in trust.OURS:
+        elif key.startswith("hydra") or key in trust.COMMAND_LINE_KEYS:
             continue
         elif found.is_delete() or "${" in override:
             typed.append(override)
