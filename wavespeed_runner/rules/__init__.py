@@ -1,6 +1,6 @@
-"""What fits with what, as data: the table of rules that `rules.py` reads to a configuration.
+"""Which settings fit together, as data: the table of rules that `check.py` applies to a configuration.
 
-A rule speaks when `when(config, family)` holds. Its texts are formatted with `c` (the configuration) and `f` (the
+A rule applies if `when(config, family)` is true. Its texts are formatted with `c` (the configuration) and `f` (the
 facts of the model family). Sources are papers, issues, or our own tests.
 """
 
@@ -29,4 +29,4 @@ RULES = (
     *MEASURING,
     *NUMERICS,
 )
-"""In the order in which they are heard: the first bad word stops the run."""
+"""In the order in which they are checked: the first bad verdict stops the run."""

@@ -1,34 +1,34 @@
-"""Which adapters and memory settings fit what."""
+"""Rules on adapters and memory settings: what they fit, and what they do together."""
 
 from __future__ import annotations
 
 from ..accelerate.memory import NONE, GroupType, MemorySettings, Offload
 from ..config.schema import Config
 from ..models.family import Family, UNetBlocks
-from .cache import cached, composed
+from .cache import is_cached, uses_engine
 from .rule import Rule
 
 
-def _memory(c: Config) -> MemorySettings:
+def _get_memory(c: Config) -> MemorySettings:
     assert isinstance(c.memory, MemorySettings)
     return c.memory
 
 
-def _group_keys(memory: MemorySettings) -> tuple[object, ...]:
+def _list_group_keys(memory: MemorySettings) -> tuple[object, ...]:
     return memory.group_type, memory.blocks_per_group, memory.use_stream
 
 
-def _group(c: Config) -> bool:
-    return _memory(c).offload is Offload.group
+def _is_group_offload(c: Config) -> bool:
+    return _get_memory(c).offload is Offload.group
 
 
-def _components(c: Config) -> list[str | None]:
-    """Into which part of the pipeline each LoRA goes; null for the denoiser."""
+def _list_components(c: Config) -> list[str | None]:
+    """The part of the pipeline that each LoRA goes into; None for the denoiser."""
     given = getattr(c.adapters, "component", None)
     return list(given) if isinstance(given, list) else [given]
 
 
-def _denoisers(f: Family) -> list[str]:
+def _list_denoisers(f: Family) -> list[str]:
     return [name for name in (f.denoiser, f.denoiser_2) if name]
 
 
@@ -37,7 +37,7 @@ ADAPTERS: tuple[Rule, ...] = (
         id="adapters-fit",
         verdict="bad",
         when=lambda c, f: c.adapters.name != "none" and c.adapters.name not in f.adapters,
-        message="adapters={c.adapters.name}: diffusers loads none into this model",
+        message="adapters={c.adapters.name}: diffusers cannot load any into this model",
         fix="adapters=none; this model takes: {f.adapter_names}",
         source="tests/models/test_every_model.py",
     ),
@@ -51,10 +51,10 @@ ADAPTERS: tuple[Rule, ...] = (
     Rule(
         id="adapters-component",
         verdict="bad",
-        when=lambda c, f: any(part not in (None, *_denoisers(f)) for part in _components(c)),
+        when=lambda c, f: any(part not in (None, *_list_denoisers(f)) for part in _list_components(c)),
         message=lambda c, f: (
             f"adapters.component={c.adapters.component}: this model has no such denoiser; "  # type: ignore[attr-defined]
-            f"allowed: null, {', '.join(_denoisers(f))}"
+            f"allowed: null, {', '.join(_list_denoisers(f))}"
         ),
         fix="leave it out",
         source="tests/accelerate/test_adapters_of_families.py",
@@ -65,17 +65,17 @@ ADAPTERS: tuple[Rule, ...] = (
         when=lambda c, f: (
             c.adapters.name == "lora"
             and f.denoiser_2 is not None
-            and len({part or f.denoiser for part in _components(c)}) == 1
+            and len({part or f.denoiser for part in _list_components(c)}) == 1
         ),
         message="this model has two denoisers, {f.denoiser} and, for low noise, {f.denoiser_2}; the LoRA "
-        "goes into one of them, and the steps of the other go without",
+        "goes into one of them, and the other's steps run without it",
         fix="one for each: adapters.path=[A,B] adapters.component=[{f.denoiser},{f.denoiser_2}]",
         source="diffusers WanLoraLoaderMixin, load_into_transformer_2",
     ),
     Rule(
         id="adapters-fused",
         verdict="unverified",
-        when=lambda c, f: bool(getattr(c.adapters, "fuse", False)) and _memory(c).layerwise_casting is not None,
+        when=lambda c, f: bool(getattr(c.adapters, "fuse", False)) and _get_memory(c).layerwise_casting is not None,
         message="adapters.fuse=true and memory.layerwise_casting: the adapter is rounded to 8 bits with the weights",
         fix="adapters.fuse=false",
     ),
@@ -85,14 +85,14 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="offload-on-cpu",
         verdict="unverified",
-        when=lambda c, f: _memory(c).offload is not Offload.none and c.device == "cpu",
-        message="memory.offload={c.memory.offload.value} on device=cpu rehearses it: nothing moves, nothing is saved",
+        when=lambda c, f: _get_memory(c).offload is not Offload.none and c.device == "cpu",
+        message="memory.offload={c.memory.offload.value} on device=cpu is only tried out: nothing moves or is saved",
         fix="device=cuda",
     ),
     Rule(
         id="group-keys",
         verdict="bad",
-        when=lambda c, f: not _group(c) and _group_keys(_memory(c)) != _group_keys(NONE),
+        when=lambda c, f: not _is_group_offload(c) and _list_group_keys(_get_memory(c)) != _list_group_keys(NONE),
         message="memory.group_type, blocks_per_group and use_stream belong to memory.offload=group, and it is "
         "{c.memory.offload.value}: they could not take effect",
         fix="memory=group_offload, or leave them out",
@@ -101,8 +101,8 @@ MEMORY: tuple[Rule, ...] = (
         id="group-blocks",
         verdict="bad",
         when=lambda c, f: (
-            _memory(c).blocks_per_group < 1
-            or (_memory(c).group_type is GroupType.leaf_level and _memory(c).blocks_per_group != 1)
+            _get_memory(c).blocks_per_group < 1
+            or (_get_memory(c).group_type is GroupType.leaf_level and _get_memory(c).blocks_per_group != 1)
         ),
         message="memory.blocks_per_group={c.memory.blocks_per_group}: at least 1, and only 1 with leaf_level",
         fix="memory.blocks_per_group=1",
@@ -110,7 +110,7 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="group-stream",
         verdict="bad",
-        when=lambda c, f: _group(c) and _memory(c).use_stream and not c.device.startswith("cuda"),
+        when=lambda c, f: _is_group_offload(c) and _get_memory(c).use_stream and not c.device.startswith("cuda"),
         message="memory.use_stream=true on device={c.device}: only CUDA and XPU have streams",
         fix="memory.use_stream=false",
         source="diffusers.hooks.group_offloading",
@@ -119,9 +119,9 @@ MEMORY: tuple[Rule, ...] = (
         id="group-unet-cache",
         verdict="bad",
         when=lambda c, f: (
-            _group(c)
-            and _memory(c).group_type is GroupType.block_level
-            and composed(c)
+            _is_group_offload(c)
+            and _get_memory(c).group_type is GroupType.block_level
+            and uses_engine(c)
             and isinstance(f.blocks, UNetBlocks)
         ),
         message="memory.group_type=block_level fetches a U-Net's weights as its blocks are called, and "
@@ -133,13 +133,13 @@ MEMORY: tuple[Rule, ...] = (
         id="group-modulated",
         verdict="bad",
         when=lambda c, f: (
-            _group(c)
-            and _memory(c).group_type is GroupType.block_level
-            and composed(c)
+            _is_group_offload(c)
+            and _get_memory(c).group_type is GroupType.block_level
+            and uses_engine(c)
             and getattr(c.cache.signal, "name", "") == "modulated_input"
         ),
         message="memory.group_type=block_level fetches a block's weights when it is called, and "
-        "cache={c.cache.name} looks at the first block's before",
+        "cache={c.cache.name} reads the first block's before that",
         fix="memory.group_type=leaf_level memory.blocks_per_group=1",
         source="diffusers.hooks.group_offloading",
     ),
@@ -147,7 +147,10 @@ MEMORY: tuple[Rule, ...] = (
         id="group-tail",
         verdict="bad",
         when=lambda c, f: (
-            _group(c) and (_memory(c).blocks_per_group or 1) > 1 and composed(c) and c.cache.tail_blocks > 0
+            _is_group_offload(c)
+            and (_get_memory(c).blocks_per_group or 1) > 1
+            and uses_engine(c)
+            and c.cache.tail_blocks > 0
         ),
         message="memory.blocks_per_group={c.memory.blocks_per_group} fetches a group when its first block is called, "
         "and cache.tail_blocks={c.cache.tail_blocks} may begin inside one",
@@ -157,7 +160,7 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="group-stream-cache",
         verdict="unverified",
-        when=lambda c, f: _group(c) and _memory(c).use_stream and cached(c),
+        when=lambda c, f: _is_group_offload(c) and _get_memory(c).use_stream and is_cached(c),
         message="memory.use_stream=true fetches the next group in the order of the first step, and "
         "cache={c.cache.name} skips blocks: what was fetched for nothing stays on the device until a computed step",
         fix="memory.use_stream=false",
@@ -166,7 +169,7 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="casting-reference",
         verdict="unverified",
-        when=lambda c, f: _memory(c).layerwise_casting is not None and c.measure.reference,
+        when=lambda c, f: _get_memory(c).layerwise_casting is not None and c.measure.reference,
         message="memory.layerwise_casting={c.memory.layerwise_casting.value} is lossy, so the reference runs without "
         "it: the model is loaded twice",
         fix="measure.reference=false where memory does not suffice for both",
@@ -174,7 +177,7 @@ MEMORY: tuple[Rule, ...] = (
     Rule(
         id="slicing-alone",
         verdict="unverified",
-        when=lambda c, f: _memory(c).vae_slicing,
+        when=lambda c, f: _get_memory(c).vae_slicing,
         message="memory.vae_slicing=true: images are decoded one at a time anyway, so it saves nothing",
         fix="memory.vae_tiling=true for large images",
     ),

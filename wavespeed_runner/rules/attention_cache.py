@@ -1,4 +1,4 @@
-"""Rules on diffusers' own strategies, which hook attention: where hooks find nothing, or mix guidance branches up."""
+"""Rules on diffusers' own cache strategies: models in which their attention hooks find nothing, or mix up branches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ONE_CALL_A_BRANCH = (
 HALVED = ("cogvideox", "cogvideox_i2v")
 """Families whose guided batch FasterCache can halve."""
 NO_FASTERCACHE = ("hidream", "lumina2", "z_image", "sd", "sdxl")
-"""Families of whose modules FasterCache knows none."""
+"""Families none of whose modules FasterCache knows."""
 WHOLE = ("generic", "generic_video")
-"""Called whole: it is not known what they repeat."""
+"""Families whose pipeline is called as a whole: it is unknown what they repeat each step."""
 
 
 def _guided(c: Config, f: Family) -> bool:
@@ -36,7 +36,7 @@ ATTENTION: tuple[Rule, ...] = (
         id="attention-branches",
         verdict="bad",
         when=lambda c, f: (
-            isinstance(c.cache, DiffusersHookOptions) and c.model.name in ONE_CALL_A_BRANCH and _guided(c, f)
+            isinstance(c.cache, DiffusersHookOptions) and c.model.name in ONE_CALL_A_BRANCH and _is_guided(c, f)
         ),
         message="cache={c.cache.name}: this model's pipeline calls the denoiser once for each guidance branch, and "
         "diffusers' hooks would answer one with the other's attention",
@@ -57,7 +57,7 @@ ATTENTION: tuple[Rule, ...] = (
         when=lambda c, f: (
             isinstance(c.cache, FasterCache)
             and c.model.name not in (*ONE_CALL_A_BRANCH, *HALVED, *NO_FASTERCACHE)
-            and _guided(c, f)
+            and _is_guided(c, f)
         ),
         message="cache=fastercache: diffusers cannot halve the batch that this model's pipeline makes for guidance",
         fix="guidance_scale=1, or cache=pab",

@@ -11,7 +11,7 @@ from ..models.weights.checkpoint import find_local_path
 from .rule import Rule
 
 
-def _guidance(c: Config) -> str:
+def _get_guidance(c: Config) -> str:
     return c.model.guidance.value
 
 
@@ -19,7 +19,7 @@ def _uses_negative(c: Config, f: Family) -> bool:
     return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
-def _only_size(c: Config, f: Family) -> tuple[int, int] | None:
+def _find_fixed_size(c: Config, f: Family) -> tuple[int, int] | None:
     return (f.tiny_size, f.tiny_size) if c.model.init is Init.tiny else f.fixed_size
 
 
@@ -44,7 +44,7 @@ VALUES: tuple[Rule, ...] = (
         id="steps-least",
         verdict="bad",
         when=lambda c, f: 1 <= (c.steps or 0) < f.min_steps,
-        message="steps={c.steps}: this model needs {f.min_steps} or more: the noise levels of fewer are not numbers",
+        message="steps={c.steps}: this model needs {f.min_steps} or more: with fewer, its noise levels are not numbers",
         fix="steps={c.model.steps} is the model's own",
         source="stretch_shift_to_terminal of diffusers' FlowMatchEulerDiscreteScheduler: 0 / 0 for one level",
     ),
@@ -87,7 +87,7 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="size-fixed",
         verdict="bad",
-        when=lambda c, f: f.fixed_size is not None and (c.width, c.height) != _only_size(c, f),
+        when=lambda c, f: f.fixed_size is not None and (c.width, c.height) != _find_fixed_size(c, f),
         message="width={c.width} height={c.height}: this model has learned positions of one size, "
         "{f.fixed_size[0]} x {f.fixed_size[1]} (init=tiny: {f.tiny_size} x {f.tiny_size})",
         fix="leave width and height out",
@@ -138,7 +138,7 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="components",
         verdict="bad",
-        when=lambda c, f: c.model.components is not None and not _completed(c),
+        when=lambda c, f: c.model.components is not None and not _is_single_file(c),
         message="model.components={c.model.components}: it completes a single file, and model.repo={c.model.repo} with "
         "model.init={c.model.init.value} is none, so it could not take effect",
         fix="leave model.components out",
@@ -170,7 +170,7 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="guidance-none",
         verdict="bad",
-        when=lambda c, f: _guidance(c) == "none" and c.guidance_scale is not None,
+        when=lambda c, f: _get_guidance(c) == "none" and c.guidance_scale is not None,
         message="guidance_scale={c.guidance_scale}: this model takes no guidance, so it could not take effect",
         fix="leave guidance_scale out",
     ),
@@ -188,7 +188,7 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="negative-prompt",
         verdict="bad",
-        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative(c, f),
+        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative_prompt(c, f),
         message="negative_prompt is given, but nothing uses it with guidance_scale={c.guidance_scale}",
         fix="guidance_scale above {f.unguided_scale:g} on a model with classifier-free guidance, or no negative_prompt",
         source="diffusers FluxPipeline: 'Ignored when not using guidance'",
@@ -200,7 +200,7 @@ NUMERICS: tuple[Rule, ...] = (
         id="half-on-cpu",
         verdict="unverified",
         when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
-        message="model.dtype={c.model.dtype.value}: without CPU instructions for it, far slower than float32",
+        message="model.dtype={c.model.dtype.value}: on CPUs without instructions for it, far slower than float32",
         fix="model.dtype=float32",
     ),
     Rule(
@@ -215,7 +215,7 @@ NUMERICS: tuple[Rule, ...] = (
         id="tiny-quality",
         verdict="unverified",
         when=lambda c, f: c.model.init is not Init.pretrained,
-        message="model.init={c.model.init.value}: the weights are random, images and their likeness mean nothing",
+        message="model.init={c.model.init.value}: the weights are random, images and their quality mean nothing",
         fix="model.init=pretrained for figures on quality",
     ),
 )

@@ -1,4 +1,4 @@
-"""Rules on cache strategies: what they attach to, and whether their parts fit together."""
+"""Rules on cache strategies: which models they attach to, and which of their parts fit together."""
 
 from __future__ import annotations
 
@@ -14,63 +14,66 @@ from ..config.schema import Config
 from ..models.family import Blocks, Family
 from ..registry import find_implementation
 from ..samplers import count_denoiser_calls, resolve_sampler
-from .graph import denoising, takes_strength
+from .graph import find_denoise_stages, takes_strength
 from .rule import Rule
 
 
-def cached(c: Config) -> bool:
-    """Whether a strategy is on."""
+def is_cached(c: Config) -> bool:
+    """True if a cache strategy is on."""
     return c.cache.name != "none"
 
 
-def composed(c: Config) -> bool:
-    """Whether it is one of signal, criterion and predictor, not one of diffusers' own."""
-    return cached(c) and find_implementation("cache", c.cache) is None
+def uses_engine(c: Config) -> bool:
+    """True if a strategy of signal, criterion and predictor is on, not one of diffusers' own."""
+    return is_cached(c) and find_implementation("cache", c.cache) is None
 
 
-def whole(c: Config) -> bool:
-    return composed(c) and None not in (c.cache.signal, c.cache.criterion, c.cache.predictor)
+def has_all_parts(c: Config) -> bool:
+    """True if a strategy of ours is on and has its signal, criterion and predictor."""
+    return uses_engine(c) and None not in (c.cache.signal, c.cache.criterion, c.cache.predictor)
 
 
-def _watches(c: Config) -> str:
-    """What the criterion looks at: see `caching.interfaces.Criterion.watches`."""
+def _find_watched(c: Config) -> str:
+    """What the criterion watches, see `caching.interfaces.Criterion`; empty without one."""
     return str(find_implementation("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""
 
 
-def _head(c: Config) -> int:
+def _count_head_blocks(c: Config) -> int:
     return getattr(c.cache.signal, "blocks", 0)
 
 
-def calls(c: Config, f: Family) -> int:
-    """Calls of the denoiser that a guidance branch makes."""
+def count_calls(c: Config, f: Family) -> int:
+    """Counts the denoiser's calls in one guidance branch."""
     return count_denoiser_calls(resolve_sampler(f, c.model, c.sampler), c.steps or 0)
 
 
-def runs(c: Config, f: Family) -> list[int]:
-    """The same for each denoise stage: one that starts from an image runs part of the steps. Flow models round up, the
-    others down."""
-    found = []
-    for stage in denoising(c):
+def count_calls_by_stage(c: Config, f: Family) -> list[int]:
+    """Counts the denoiser's calls of each denoise stage: one that starts from an image runs part of the steps.
+
+    Flow models round that part up, the others down.
+    """
+    counts = []
+    for stage in find_denoise_stages(c):
         own = stage.options if isinstance(stage.options, dict) else {}
         part = own.get("strength", c.strength) if takes_strength(stage, f) else 1.0
         steps = own.get("steps", c.steps) or 0
         if isinstance(part, int | float) and isinstance(steps, int):
             kept = min(steps * part, steps)
-            found.append(
+            counts.append(
                 count_denoiser_calls(
                     resolve_sampler(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept)
                 )
             )
-    return found or [calls(c, f)]
+    return counts or [count_calls(c, f)]
 
 
-def unfit_for(c: Config, f: Family) -> str:
-    """Why a schedule cannot be made for the steps of some stage; empty: it can."""
-    return next((why for steps in runs(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
+def explain_unfit_schedule(c: Config, f: Family) -> str:
+    """Says why the criterion has no schedule for the steps of some stage; empty if it has."""
+    return next((why for steps in count_calls_by_stage(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
 
 
-def _changed(c: Config) -> str:
-    """Keys of the strategy that are not at their defaults."""
+def _list_changed_keys(c: Config) -> str:
+    """Keys of the strategy that differ from their defaults, as overrides."""
     plain: Any = type(c.cache)()
     names = [field.name for field in fields(c.cache) if getattr(c.cache, field.name) != getattr(plain, field.name)]
     return " ".join(f"cache.{name}={getattr(c.cache, name)}" for name in names)
@@ -80,21 +83,23 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="cache-off",
         verdict="bad",
-        when=lambda c, f: not cached(c) and c.cache != type(c.cache)(),
-        message=lambda c, f: f"cache=none with {_changed(c)}: nothing is skipped, so it could not take effect",
+        when=lambda c, f: not is_cached(c) and c.cache != type(c.cache)(),
+        message=lambda c, f: (
+            f"cache=none with {_list_changed_keys(c)}: nothing is skipped, so it could not take effect"
+        ),
         fix="cache=fbcache, or leave cache.KEY=VALUE out",
     ),
     Rule(
         id="cache-attaches",
         verdict="bad",
-        when=lambda c, f: composed(c) and f.blocks is None,
+        when=lambda c, f: uses_engine(c) and f.blocks is None,
         message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
         fix="cache=none",
     ),
     Rule(
         id="cache-parts",
         verdict="bad",
-        when=lambda c, f: composed(c) and not whole(c),
+        when=lambda c, f: uses_engine(c) and not has_all_parts(c),
         message="cache={c.cache.name}: a strategy needs a signal, a criterion and a predictor",
         fix="name all three in its defaults list",
     ),
@@ -108,7 +113,7 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="cache-tail",
         verdict="bad",
-        when=lambda c, f: cached(c) and c.cache.tail_blocks < 0,
+        when=lambda c, f: is_cached(c) and c.cache.tail_blocks < 0,
         message="cache.tail_blocks={c.cache.tail_blocks}: 0 or more last blocks can always run",
         fix="cache.tail_blocks=0",
     ),
@@ -126,7 +131,7 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="depth-family",
         verdict="bad",
-        when=lambda c, f: composed(c) and c.cache.depth is not None and isinstance(f.blocks, Blocks),
+        when=lambda c, f: uses_engine(c) and c.cache.depth is not None and isinstance(f.blocks, Blocks),
         message="cache={c.cache.name} with cache.depth={c.cache.depth}: only a U-Net has layers that mirror each other",
         fix="cache=fbcache, cache=taylorseer, or another strategy for transformers (docs/support.md)",
         source="https://arxiv.org/abs/2312.00858",
@@ -134,7 +139,9 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="depth-value",
         verdict="bad",
-        when=lambda c, f: cached(c) and c.cache.depth is not None and (c.cache.depth < 0 or _head(c) > 0),
+        when=lambda c, f: (
+            is_cached(c) and c.cache.depth is not None and (c.cache.depth < 0 or _count_head_blocks(c) > 0)
+        ),
         message="cache.depth={c.cache.depth} with cache/signal={c.cache.signal.name}: 0 or more layers, and a signal "
         "for which no block runs",
         fix="cache.depth=0 cache/signal=none",
@@ -143,7 +150,7 @@ CACHES: tuple[Rule, ...] = (
         id="modulated-family",
         verdict="bad",
         when=lambda c, f: (
-            whole(c)
+            has_all_parts(c)
             and c.cache.signal is not None
             and c.cache.signal.name == "modulated_input"
             and getattr(f.blocks, "modulated_input", None) is None
@@ -155,14 +162,14 @@ CACHES: tuple[Rule, ...] = (
         id="polynomial-signal",
         verdict="bad",
         when=lambda c, f: (
-            whole(c)
+            has_all_parts(c)
             and isinstance(c.cache.criterion, AccumulatedPolynomial)
             and c.cache.criterion.coefficients is None
-            and name_of(c.cache.signal) != "modulated_input"
+            and get_name(c.cache.signal) != "modulated_input"
         ),
         message=lambda c, f: (
-            "cache/criterion=accumulated_polynomial: polynomials are known of the modulated input alone, and "
-            f"cache/signal={name_of(c.cache.signal)}"
+            "cache/criterion=accumulated_polynomial: polynomials are known for the modulated input only, and "
+            f"cache/signal={get_name(c.cache.signal)}"
         ),
         fix="cache/signal=modulated_input, or cache.criterion.coefficients=[...]",
     ),
@@ -170,11 +177,11 @@ CACHES: tuple[Rule, ...] = (
         id="variant-family",
         verdict="bad",
         when=lambda c, f: (
-            (variant := getattr(c.cache.signal, "variant", None)) is not None and variant not in _variants(c, f)
+            (variant := getattr(c.cache.signal, "variant", None)) is not None and variant not in _list_variants(c, f)
         ),
         message=lambda c, f: (
             f"cache.variant={getattr(c.cache.signal, 'variant', None)}: this model knows "
-            f"{', '.join(_variants(c, f)) or 'none'}"
+            f"{', '.join(_list_variants(c, f)) or 'none'}"
         ),
         fix="cache.variant=null",
     ),
@@ -193,51 +200,54 @@ CACHES: tuple[Rule, ...] = (
     Rule(
         id="signal-criterion",
         verdict="bad",
-        when=lambda c, f: whole(c) and _unseen(c),
+        when=lambda c, f: has_all_parts(c) and _watches_missing_signal(c),
         message=lambda c, f: (
-            f"cache/criterion={name_of(c.cache.criterion)} watches "
-            f"{'the denoiser' if _watches(c) == 'model' else 'a signal'}, and cache/signal={name_of(c.cache.signal)} "
-            "gives none"
+            f"cache/criterion={get_name(c.cache.criterion)} watches "
+            f"{'the denoiser' if _find_watched(c) == 'model' else 'a signal'}, and "
+            f"cache/signal={get_name(c.cache.signal)} gives none"
         ),
-        fix=lambda c, f: f"cache/signal={'model_change' if _watches(c) == 'model' else 'first_block_residual'}",
+        fix=lambda c, f: f"cache/signal={'model_change' if _find_watched(c) == 'model' else 'first_block_residual'}",
     ),
     Rule(
         id="gamma-signal",
         verdict="bad",
-        when=lambda c, f: whole(c) and name_of(c.cache.predictor) == "gamma" and name_of(c.cache.signal) == "none",
+        when=lambda c, f: (
+            has_all_parts(c) and get_name(c.cache.predictor) == "gamma" and get_name(c.cache.signal) == "none"
+        ),
         message="cache/predictor=gamma scales by what the signal shows, and cache/signal=none shows nothing",
         fix="cache/signal=first_block_output",
     ),
     Rule(
         id="schedule-fits",
         verdict="bad",
-        when=lambda c, f: whole(c) and bool(unfit_for(c, f)),
-        message=lambda c, f: unfit_for(c, f),
+        when=lambda c, f: has_all_parts(c) and bool(explain_unfit_schedule(c, f)),
+        message=lambda c, f: explain_unfit_schedule(c, f),
         fix="or cache=fbcache, which takes any",
     ),
     Rule(
         id="cache-one",
         verdict="good",
-        when=lambda c, f: composed(c) and f.blocks is not None,
+        when=lambda c, f: uses_engine(c) and f.blocks is not None,
         message="one cache strategy, {c.cache.name}, on the denoiser; two at once are not possible here",
         source="tests/caching/test_engine.py",
     ),
 )
 
 
-def _variants(c: Config, f: Family) -> list[str]:
-    """Of TeaCache: the family's own signals, and published rows of the usual one."""
+def _list_variants(c: Config, f: Family) -> list[str]:
+    """TeaCache's variants for a model: the family's own signals, and the published rows for its weights."""
     rows = [row.variant for row in published.load_polynomials() if c.model.repo in row.repos and row.variant]
     return sorted({*getattr(f.blocks, "variants", {}), *rows})
 
 
-def name_of(part: Any) -> str:
+def get_name(part: Any) -> str:
+    """The registered name of a part of the strategy; `None` as text where there is none."""
     return str(getattr(part, "name", None))
 
 
-def _unseen(c: Config) -> bool:
-    """Whether the criterion watches what the signal does not show."""
-    watches, signal = _watches(c), name_of(c.cache.signal)
+def _watches_missing_signal(c: Config) -> bool:
+    """True if the criterion watches something that the signal does not show."""
+    watches, signal = _find_watched(c), get_name(c.cache.signal)
     return (watches == "model" and signal != "model_change") or (
         watches in ("computed", "previous") and signal == "none"
     )

@@ -1,4 +1,4 @@
-"""Reads the rules to a configuration. The plan shows every one that speaks, and stops on a bad one."""
+"""Applies the rules to a configuration. The plan shows every rule that applies, and stops at a bad verdict."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STAGE_VALUES = (
     "adapters",
     "memory",
 )
-"""What the rules look at and a graph may set for one stage alone."""
+"""Values that the rules look at and that a graph may set for a single stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A rule's word on one configuration: the record's `plan.verdicts`."""
+    """What a rule says of one configuration: an entry of the record's `plan.verdicts`."""
 
     rule: str
     verdict: Verdict
@@ -43,8 +43,12 @@ class Finding:
 
 
 def apply_rules(config: Config) -> list[Finding]:
-    """Every rule that speaks, in the order of the table. Non-finite numbers stop here before any rule compares them."""
-    for key, value in _numbers(config):
+    """Applies every rule to a configuration; returns what those say that apply, in the order of the table.
+
+    Raises:
+        ConfigError: a number is infinite or not a number; refused here, before any rule compares it.
+    """
+    for key, value in _walk_numbers(config):
         if not isfinite(value):
             raise ConfigError(f"{key}={value}: a finite number is needed")
     family: Family = find_implementation("model", config.model)
@@ -52,8 +56,8 @@ def apply_rules(config: Config) -> list[Finding]:
         Finding(
             rule=rule.id,
             verdict=rule.verdict,
-            message=_said(rule.message, config, family),
-            fix=_said(rule.fix, config, family),
+            message=_format_text(rule.message, config, family),
+            fix=_format_text(rule.fix, config, family),
             source=rule.source,
         )
         for rule in RULES
@@ -61,27 +65,27 @@ def apply_rules(config: Config) -> list[Finding]:
     ]
 
 
-def _said(text: Text, config: Config, family: Family) -> str:
+def _format_text(text: Text, config: Config, family: Family) -> str:
     return text.format(c=config, f=family) if isinstance(text, str) else text(config, family)
 
 
-def refuse_bad(spoken: list[Finding]) -> None:
-    """Raises `Unfit` with the first bad verdict and its way out."""
-    for word in spoken:
-        if word.verdict == "bad":
-            raise Unfit(word.message + (f"; {word.fix}" if word.fix else ""))
+def refuse_bad(findings: list[Finding]) -> None:
+    """Raises `Unfit` with the first bad verdict and its fix."""
+    for finding in findings:
+        if finding.verdict == "bad":
+            raise Unfit(finding.message + (f"; {finding.fix}" if finding.fix else ""))
 
 
-def _numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
+def _walk_numbers(node: Any, key: str = "") -> Iterator[tuple[str, float]]:
     """All floats of a config, with their dotted keys."""
     if isinstance(node, float):
         yield key, node
     elif isinstance(node, dict):
         for name, value in node.items():
-            yield from _numbers(value, f"{key}.{name}" if key else name)
+            yield from _walk_numbers(value, f"{key}.{name}" if key else name)
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
-            yield from _numbers(value, f"{key}[{index}]")
+            yield from _walk_numbers(value, f"{key}[{index}]")
     elif is_dataclass(node):
         for field in fields(node):
-            yield from _numbers(getattr(node, field.name), f"{key}.{field.name}" if key else field.name)
+            yield from _walk_numbers(getattr(node, field.name), f"{key}.{field.name}" if key else field.name)

@@ -1,4 +1,4 @@
-"""Rules on graphs: what they ask of a model, and values that no stage takes."""
+"""Rules on graphs: what they need a model to do, and values that no stage reads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from .rule import Rule
 MADE = {"image": "images", "video": "videos"}
 OTHER = {"image": "video", "video": "image"}
 OTHER_DECODE = {"image": "decode_video", "video": "decode"}
-"""The stage that decodes what a family of this kind does not make."""
+"""The stage that decodes what a family of this kind does not generate."""
 
 
-def denoising(c: Config) -> list[StageConfig]:
+def find_denoise_stages(c: Config) -> list[StageConfig]:
+    """The denoise stages of the graph."""
     return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
 
 
@@ -26,23 +27,23 @@ def tasks(c: Config, f: Family) -> list[str]:
     return [infer_task(f.kind, stage.inputs) for stage in denoising(c)]
 
 
-def _unfit(c: Config, f: Family) -> str:
-    """What of that the model does not do; empty for nothing."""
-    return next((task for task in tasks(c, f) if task not in f.tasks), "")
+def _find_unfit_task(c: Config, f: Family) -> str:
+    """The first task that the model cannot do; empty if it can do all."""
+    return next((task for task in list_tasks(c, f) if task not in f.tasks), "")
 
 
-def _unpacks(c: Config) -> bool:
-    """Whether latents are laid out as an image, or started from."""
+def _uses_latents(c: Config) -> bool:
+    """True if the graph upscales latents, or denoises from given ones."""
     unpacking = any(stage.stage == "upscale_latents" for stage in c.graph.stages.values())
-    return unpacking or any("latents" in stage.inputs for stage in denoising(c))
+    return unpacking or any("latents" in stage.inputs for stage in find_denoise_stages(c))
 
 
 def _reads_image(f: Family) -> bool:
     return "image" in signature(f.encode).parameters
 
 
-def _encoders(c: Config, *, image: bool) -> bool:
-    """Whether there is an encode stage with an image, or one without."""
+def _has_encoder(c: Config, *, image: bool) -> bool:
+    """True if the graph has an encode stage with an image (or one without)."""
     return any(("image" in stage.inputs) == image for stage in c.graph.stages.values() if stage.stage == "encode")
 
 
@@ -50,22 +51,25 @@ def takes_strength(stage: StageConfig, f: Family) -> bool:
     return infer_task(f.kind, stage.inputs) in ("image_to_image", "inpaint")
 
 
-def _own(stage: StageConfig, key: str) -> bool:
-    """Whether the graph gives this option to the stage, which then follows no top-level value."""
+def _sets_option(stage: StageConfig, key: str) -> bool:
+    """True if the graph gives this option to the stage, which then does not follow the top-level value."""
     return isinstance(stage.options, dict) and key in stage.options
 
 
-def _strength_unused(c: Config, f: Family) -> bool:
-    takers = [stage for stage in denoising(c) if takes_strength(stage, f) and not _own(stage, "strength")]
+def _is_strength_unused(c: Config, f: Family) -> bool:
+    stages = [stage for stage in find_denoise_stages(c) if takes_strength(stage, f)]
+    followers = [stage for stage in stages if not _sets_option(stage, "strength")]
     default = ModelConfig.strength
     given = c.graph.strength is not None or not c.strength == c.model.strength == default
-    return given and not takers
+    return given and not followers
 
 
-def _no_step(c: Config, f: Family) -> str:
-    """Steps and strength of a denoise stage of which no step is left; empty where some are. Flow models round up, the
-    others down."""
-    for stage in denoising(c):
+def _find_stage_without_steps(c: Config, f: Family) -> str:
+    """Steps and strength of a denoise stage that is left without a step; empty if there is no such stage.
+
+    Flow models round up, so they always have one; the others round down.
+    """
+    for stage in find_denoise_stages(c):
         options = stage.options if isinstance(stage.options, dict) else {}
         steps: Any = options.get("steps", c.steps)
         strength: Any = options.get("strength", c.strength)
@@ -75,12 +79,12 @@ def _no_step(c: Config, f: Family) -> str:
     return ""
 
 
-def _is_read(c: Config, key: str) -> bool:
-    """Whether a stage, ours or a plugin's, has an option that follows this top-level value."""
+def _is_value_read(c: Config, key: str) -> bool:
+    """True if a stage, ours or a plugin's, has an option that follows this top-level value."""
     for stage in c.graph.stages.values():
         if stage.stage in list_names("stage"):
             options = fields(lookup("stage", stage.stage).options)
-            if any(option.default == top_level(key) and not _own(stage, option.name) for option in options):
+            if any(option.default == top_level(key) and not _sets_option(stage, option.name) for option in options):
                 return True
     return False
 
@@ -89,8 +93,8 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="graph-fits",
         verdict="bad",
-        when=lambda c, f: bool(_unfit(c, f)),
-        message=lambda c, f: f"the graph asks for {_unfit(c, f)}, and this model does {f.task_names}",
+        when=lambda c, f: bool(_find_unfit_task(c, f)),
+        message=lambda c, f: f"the graph asks for {_find_unfit_task(c, f)}, and this model does {f.task_names}",
         fix="graph=text_to_image, image_to_image, text_to_video or image_to_video, whichever of these it does",
         source="diffusers has no such pipeline of this family",
     ),
@@ -112,14 +116,14 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="encode-needs-image",
         verdict="bad",
-        when=lambda c, f: _reads_image(f) and _encoders(c, image=False),
+        when=lambda c, f: _reads_image(f) and _has_encoder(c, image=False),
         message="this model reads the prompt together with an image, and the graph gives its encode stage none",
         fix="graph=image_to_video_seen, or wire an image to the stage",
     ),
     Rule(
         id="encode-takes-no-image",
         verdict="bad",
-        when=lambda c, f: not _reads_image(f) and _encoders(c, image=True),
+        when=lambda c, f: not _reads_image(f) and _has_encoder(c, image=True),
         message="this model reads the prompt alone, and the graph gives its encode stage an image",
         fix="graph=image_to_video, or take the image away from the stage",
     ),
@@ -133,15 +137,15 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="strength-unused",
         verdict="bad",
-        when=_strength_unused,
+        when=_is_strength_unused,
         message="strength={c.strength}: no stage of the graph takes it, so it could not take effect",
         fix="graph=image_to_image, or leave strength out",
     ),
     Rule(
         id="strength-steps",
         verdict="bad",
-        when=lambda c, f: bool(_no_step(c, f)),
-        message=lambda c, f: f"{_no_step(c, f)}: that is less than one step of this model",
+        when=lambda c, f: bool(_find_stage_without_steps(c, f)),
+        message=lambda c, f: f"{_find_stage_without_steps(c, f)}: that is less than one step of this model",
         fix="more steps, or a higher strength: their product must be 1 or more",
     ),
     Rule(
@@ -154,7 +158,7 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="strength-of-stage",
         verdict="bad",
-        when=lambda c, f: any(_own(s, "strength") and not takes_strength(s, f) for s in denoising(c)),
+        when=lambda c, f: any(_sets_option(s, "strength") and not takes_strength(s, f) for s in find_denoise_stages(c)),
         message="the graph gives a strength to a denoise stage that starts from pure noise, where it could not take "
         "effect",
         fix="wire an image to it, or leave its strength out",
@@ -162,14 +166,14 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="image-unused",
         verdict="bad",
-        when=lambda c, f: c.image != Config.image and not _is_read(c, "image"),
+        when=lambda c, f: c.image != Config.image and not _is_value_read(c, "image"),
         message="image={c.image}: no stage of the graph reads it, so it could not take effect",
         fix="graph=image_to_image, or leave image out",
     ),
     Rule(
         id="mask-unused",
         verdict="bad",
-        when=lambda c, f: c.mask != Config.mask and not _is_read(c, "mask"),
+        when=lambda c, f: c.mask != Config.mask and not _is_value_read(c, "mask"),
         message="mask={c.mask}: no stage of the graph reads it, so it could not take effect",
         fix="graph=inpaint, or leave mask out",
     ),

@@ -1,4 +1,4 @@
-"""What a rule is: a condition on a configuration, and what is to be said when it holds."""
+"""What a rule is: a condition on a configuration, and what to say if it is true."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from ..models.family import Family
 
 Verdict = Literal["good", "bad", "unverified"]
 Text = str | Callable[[Config, Family], str]
-"""A format string, or what gives the whole text."""
+"""A format string, or a function that returns the whole text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Speaks when `when(config, family)` holds. Its texts are formatted with `c` (the configuration) and `f` (the
-    facts of the model family)."""
+    """Applies if `when(config, family)` is true.
+
+    Its texts are formatted with `c` (the configuration) and `f` (the facts of the model family).
+    """
 
     id: str
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""Rules on samplers: which fit a model and a graph, and what they do to caches. The facts: `samplers/table.py`."""
+"""Rules on samplers: which fit a model and a graph, and how they affect caches. Facts: `samplers/table.py`."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from ..samplers import (
     why_unfit,
     why_unfit_for_task,
 )
-from .cache import cached
-from .graph import tasks
+from .cache import is_cached
+from .graph import list_tasks
 from .rule import Rule
 
 
-def _unfit_task(c: Config, f: Family) -> str:
-    return next((why for task in tasks(c, f) if (why := why_unfit_for_task(f, c.sampler.name, task))), "")
+def _explain_unfit_task(c: Config, f: Family) -> str:
+    return next((why for task in list_tasks(c, f) if (why := why_unfit_for_task(f, c.sampler.name, task))), "")
 
 
-def _taken(c: Config, f: Family) -> SamplerConfig:
+def _resolve_sampler(c: Config, f: Family) -> SamplerConfig:
     return resolve_sampler(f, c.model, c.sampler)
 
 
-def _calls(c: Config, f: Family) -> int:
-    return count_denoiser_calls(_taken(c, f), c.steps or 0)
+def _count_calls(c: Config, f: Family) -> int:
+    return count_denoiser_calls(_resolve_sampler(c, f), c.steps or 0)
 
 
-def _name(c: Config, f: Family) -> str:
-    """The sampler, for a sentence."""
+def _describe_sampler(c: Config, f: Family) -> str:
+    """The sampler's name as the subject of a sentence."""
     if c.sampler.name != "default":
         return f"sampler {c.sampler.name}"
-    return f"this model's own sampler, {_taken(c, f).name},"
+    return f"this model's own sampler, {_resolve_sampler(c, f).name},"
 
 
-def _still(c: Config, f: Family) -> str:
-    """A sampler without noise: the model's own, where it is one."""
+def _find_deterministic(c: Config, f: Family) -> str:
+    """A sampler without fresh noise: the model's own if it has none."""
     return (
         "default" if not is_stochastic(model_default_sampler(f, c.model)) else next(iter(deterministic_samplers(f)), "")
     )
@@ -60,8 +60,8 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="sampler-task",
         verdict="bad",
-        when=lambda c, f: bool(_unfit_task(c, f)),
-        message=lambda c, f: f"sampler={_unfit_task(c, f)}",
+        when=lambda c, f: bool(_explain_unfit_task(c, f)),
+        message=lambda c, f: f"sampler={_explain_unfit_task(c, f)}",
         fix="sampler=default, or a sampler of one call a step",
         source="tests/samplers/test_every_sampler.py",
     ),
@@ -89,7 +89,7 @@ SAMPLERS: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: f.is_distilled(c.model) and _taken(c, f) != model_default_sampler(f, c.model),
         message="this model was distilled to {c.model.steps} steps of its own sampler; what "
-        "{c.sampler.name} makes of them was not looked at",
+        "{c.sampler.name} makes of them is unknown",
         fix="sampler=default",
     ),
     Rule(
@@ -106,10 +106,10 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="multi-call-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: cached(c) and _calls(c, f) > (c.steps or 0) + 1,
+        when=lambda c, f: is_cached(c) and _count_calls(c, f) > (c.steps or 0) + 1,
         message=lambda c, f: (
-            f"{_name(c, f)} calls the denoiser {_calls(c, f)} times in {c.steps} steps: the cache's window and its "
-            "hits count calls, and two calls of a step lie close together"
+            f"{_describe_sampler(c, f)} calls the denoiser {_count_calls(c, f)} times in {c.steps} steps: the cache's "
+            "window and its hits count calls, and the two calls of a step are close together"
         ),
         fix="a sampler of one call a step, such as dpmpp_2m",
         source="tests/samplers/test_every_sampler.py",
@@ -117,11 +117,11 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="stochastic-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: cached(c) and is_stochastic(_taken(c, f)),
+        when=lambda c, f: is_cached(c) and is_stochastic(_resolve_sampler(c, f)),
         message=lambda c, f: (
-            f"{_name(c, f)} adds fresh noise each step: differences between steps rise and hits get rare"
+            f"{_describe_sampler(c, f)} adds fresh noise each step: steps differ more and hits become rare"
         ),
-        fix=lambda c, f: f"a deterministic sampler (sampler={_still(c, f)}), or a higher threshold",
+        fix=lambda c, f: f"a deterministic sampler (sampler={_find_deterministic(c, f)}), or a higher threshold",
         source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
     ),
 )

@@ -1,0 +1,44 @@
+"""Applies the rules to the tiny model, on a machine that is the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.rules.cases import GROUPS, Apply, Values
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.rules import basics
+from wavespeed_runner.rules.check import Finding, apply_rules
+
+Composed = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def apply(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch) -> Apply:
+    """`apply(values)`: what the rules say of the tiny model with these values, on a Linux machine without a GPU."""
+    monkeypatch.setattr(basics, "has_cuda", lambda: False)
+    monkeypatch.setattr(basics, "platform", "linux")
+    monkeypatch.setattr(basics, "resolve_device", lambda device: "cpu" if device == "auto" else device)
+    entry = own_registry["model", "flux"]
+
+    def apply_to(values: Values) -> list[Finding]:
+        data = composed(*(f"{group}={values[group]}" for group in GROUPS if group in values))
+        data["steps"] = 30
+        family = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("family.")}
+        own_registry["model", "flux"] = replace(entry, implementation=replace(entry.implementation, **family))
+        for key, value in values.items():
+            if key not in GROUPS and not key.startswith("family."):
+                set_value(data, key, value)
+        return apply_rules(resolve_config(data))
+
+    return apply_to
+
+
+def set_value(data: Values, key: str, value: Any) -> None:
+    *above, last = key.split(".")
+    for name in above:
+        data = data[name]
+    data[last] = value

@@ -1,0 +1,80 @@
+"""Rules on plain values (sizes, steps, seeds, devices, guidance, number formats): when each applies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.cases import EMBEDDED, NO_GUIDANCE, VIDEO, Apply, Cases, check_rule
+from wavespeed_runner.rules import Rule
+from wavespeed_runner.rules.basics import GUIDANCE, NUMERICS, VALUES
+
+RULES = (
+    *VALUES,
+    *GUIDANCE,
+    *NUMERICS,
+)
+CASES: Cases = {
+    "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
+    "steps-least": (
+        [{"family.min_steps": 2, "steps": 1}],
+        [{"steps": 1}, {"family.min_steps": 2, "steps": 2}, {"family.min_steps": 2, "steps": 0}],
+    ),
+    "size": ([{"width": 40}, {"height": 0}, {"height": -16}], [{"width": 16, "height": 1024}]),
+    "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
+    "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
+    "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
+    "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),
+    "size-fixed": (
+        [
+            {"family.fixed_size": (64, 64), "model.init": "tiny", "width": 64, "height": 64, "family.tiny_size": 32},
+            {"family.fixed_size": (720, 480)},
+        ],
+        [{}, {"family.fixed_size": (96, 64), "model.init": "pretrained", "width": 96, "height": 64}],
+    ),
+    "batch": (
+        [{"batch_size": 0}, {"num_images_per_prompt": 0}],
+        [{"batch_size": 4, "num_images_per_prompt": 4}],
+    ),
+    "batch-fits": ([{"family.batches": False, "batch_size": 2}], [{"family.batches": False}, {"batch_size": 2}]),
+    "difference-gain": ([{"measure.difference_gain": 0.0}, {"measure.difference_gain": -1.0}], [{}]),
+    "device": (
+        [{"device": "gpu"}, {"device": "cuda:x"}, {"device": ""}, {"device": "CPU"}],
+        [{"device": device} for device in ("auto", "cpu", "cuda", "cuda:1", "mps")],
+    ),
+    "device-present": ([{"device": "cuda"}, {"device": "cuda:1"}], [{"device": "cpu"}, {"device": "auto"}]),
+    "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
+    "components": (
+        [
+            {"model.components": "a/b", "model.repo": "c/d", "model.init": "pretrained"},
+            {"model.components": "a/b", "model.repo": "x.safetensors"},
+        ],
+        [{"model.components": "a/b", "model.repo": "x.safetensors", "model.init": "pretrained"}, {}],
+    ),
+    "num-frames": ([{"num_frames": 5}], [{"num_frames": None}]),
+    "num-frames-fit": (
+        [VIDEO | {"num_frames": frames} for frames in (None, 0, -3, 4, 6)],
+        [VIDEO | {"num_frames": 1}, VIDEO | {"num_frames": 5}, {"num_frames": 6}],
+    ),
+    "guidance-negative": ([{"guidance_scale": -0.5}], [{"guidance_scale": 0.0}, NO_GUIDANCE]),
+    "guidance-none": ([NO_GUIDANCE | {"guidance_scale": 3.5}], [NO_GUIDANCE, EMBEDDED | {"guidance_scale": 3.5}]),
+    "guidance-below-one": (
+        [{"guidance_scale": 0.5}, {"guidance_scale": 0.0}],
+        [{"guidance_scale": 1.0}, EMBEDDED | {"guidance_scale": 0.5}],
+    ),
+    "negative-prompt": (
+        [{"negative_prompt": "x"}, {"negative_prompt": "x", "guidance_scale": 3.5} | EMBEDDED],
+        [{"negative_prompt": "x", "guidance_scale": 3.5}, {"negative_prompt": ""}],
+    ),
+    "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
+    "whole": ([{"family.whole": True}], [{}]),
+    "tiny-quality": ([{"model.init": "tiny"}, {"model.init": "random"}], [{"model.init": "pretrained"}]),
+}
+
+
+def test_every_rule_has_cases() -> None:
+    assert list(CASES) == [rule.id for rule in RULES]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
+    check_rule(apply, rule, CASES[rule.id])

@@ -1,0 +1,71 @@
+"""Rules on thresholds, schedules, windows and limits of a cache: when each applies, and when it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.rules.cases import FBCACHE, OWN, Apply, Cases, check_rule
+from wavespeed_runner.rules import Rule
+from wavespeed_runner.rules.cache_window import WINDOWS
+
+RULES = (*WINDOWS,)
+CASES: Cases = {
+    "threshold": ([FBCACHE | {"cache.criterion.threshold": -0.1}], [FBCACHE | {"cache.criterion.threshold": 0.0}]),
+    "threshold-twice": ([FBCACHE | {"cache.criterion.threshold": 0.5}], [FBCACHE, {}]),
+    "key-twice": (
+        [{"cache": "taylorseer", "cache.criterion.interval": 3}],
+        [{"cache": "taylorseer"}, {"cache": "taylorseer", "cache.interval": 3, "cache.criterion.interval": 3}],
+    ),
+    "computes-all": (
+        [
+            {"cache": "taylorseer", "cache.interval": 1, "cache.criterion.interval": 1},
+            {"cache": "custom", "cache.criterion": {"name": "budget", "share": 1.0}},
+        ],
+        [{"cache": "taylorseer"}, {"cache": "custom", "cache.criterion": {"name": "never"}}, FBCACHE | {"steps": 1}],
+    ),
+    "computes-more": (
+        [{"cache": "custom", "cache.criterion": {"name": "budget", "share": None, "computed": 8}, "cache.end": 0.5}],
+        [{"cache": "custom", "cache.criterion": {"name": "budget", "share": None, "computed": 8}}, FBCACHE],
+    ),
+    "threshold-zero": ([FBCACHE | {"cache.criterion.threshold": 0.0}], [FBCACHE]),
+    "window-order": (
+        [
+            FBCACHE | {"cache.start": start, "cache.end": end}
+            for start, end in ((0.8, 0.2), (0.5, 0.5), (-0.1, 1), (0, 2))
+        ],
+        [FBCACHE, {"cache.start": 0.8, "cache.end": 0.2}],
+    ),
+    "window-empty": (
+        [
+            *(FBCACHE | {"cache.start": 0.99}, FBCACHE | {"cache.end": 0.01}, FBCACHE | {"steps": 1}),
+            *(
+                FBCACHE | {"cache.warmup_steps": 30},
+                FBCACHE | {"cache.warmup_steps": 29, "cache.force_last_step": True},
+            ),
+            FBCACHE | OWN["pndm"] | {"steps": 2, "cache.start": 0.4, "cache.end": 0.6},
+        ],
+        [
+            FBCACHE | {"steps": 2, "cache.start": 0.4, "cache.end": 0.6},
+            *(FBCACHE, FBCACHE | {"cache.start": 0.8, "cache.end": 0.2}, FBCACHE | {"steps": 0}),
+        ],
+    ),
+    "hit-limit": (
+        [FBCACHE | {"cache.max_consecutive_cache_hits": limit} for limit in (0, -2)],
+        [FBCACHE | {"cache.max_consecutive_cache_hits": limit} for limit in (-1, 1)],
+    ),
+    "total-limit": (
+        [FBCACHE | {"cache.max_cache_hits": limit} for limit in (0, -2)],
+        [FBCACHE | {"cache.max_cache_hits": limit} for limit in (-1, 1)],
+    ),
+    "warmup": ([FBCACHE | {"cache.warmup_steps": -1}], [FBCACHE | {"cache.warmup_steps": 3}]),
+    "few-steps": ([FBCACHE | {"steps": 8}], [FBCACHE | {"steps": 9}, {"steps": 8}]),
+}
+
+
+def test_every_rule_has_cases() -> None:
+    assert list(CASES) == [rule.id for rule in RULES]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
+    check_rule(apply, rule, CASES[rule.id])
