@@ -26,7 +26,7 @@ EMBEDDED = {"model.guidance": "embedded"}
 LORA = {"adapters": "lora", "adapters.path": "owner/name"}
 TOKEN = {"adapters": "textual_inversion", "adapters.path": "owner/name", "adapters.token": "<new>"}
 NO_GUIDANCE = {"model.guidance": "none", "model.guidance_scale": None, "guidance_scale": None}
-DISTILLED = {"family.distilled": lambda model: True, "model.steps": 4}
+DISTILLED = {"family.is_distilled": lambda model: True, "model.steps": 4}
 OWN = {
     name: {"family.own_sampler": lambda model, name=name: name} for name in ("lcm", "euler", "pndm", "cogvideox_dpm")
 }

@@ -35,7 +35,10 @@ CASES: Cases = {
         [{"batch_size": 0}, {"num_images_per_prompt": 0}],
         [{"batch_size": 4, "num_images_per_prompt": 4}],
     ),
-    "batch-fits": ([{"family.batches": False, "batch_size": 2}], [{"family.batches": False}, {"batch_size": 2}]),
+    "batch-fits": (
+        [{"family.supports_batches": False, "batch_size": 2}],
+        [{"family.supports_batches": False}, {"batch_size": 2}],
+    ),
     "difference-gain": ([{"measure.difference_gain": 0.0}, {"measure.difference_gain": -1.0}], [{}]),
     "device": (
         [{"device": "gpu"}, {"device": "cuda:x"}, {"device": ""}, {"device": "CPU"}],
@@ -66,7 +69,7 @@ CASES: Cases = {
         [{"negative_prompt": "x", "guidance_scale": 3.5}, {"negative_prompt": ""}],
     ),
     "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
-    "whole": ([{"family.whole": True}], [{}]),
+    "whole": ([{"family.single_call": True}], [{}]),
     "tiny-quality": ([{"model.init": "tiny"}, {"model.init": "random"}], [{"model.init": "pretrained"}]),
 }
 

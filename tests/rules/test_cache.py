@@ -25,7 +25,7 @@ CASES: Cases = {
     "tail-family": (
         [
             FBCACHE | {"cache.tail_blocks": 1, "family.blocks": UNetBlocks()},
-            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": replace(BLOCKS, tail=False)},
+            FBCACHE | {"cache.tail_blocks": 1, "family.blocks": replace(BLOCKS, supports_tail_blocks=False)},
         ],
         [FBCACHE | {"cache.tail_blocks": 1}, FBCACHE | {"family.blocks": UNetBlocks()}],
     ),
@@ -41,7 +41,10 @@ CASES: Cases = {
         [{"cache": "deepcache", "family.blocks": UNetBlocks(), "cache.depth": 4}, FBCACHE],
     ),
     "modulated-family": (
-        [TEACACHE | {"family.blocks": replace(BLOCKS, modulated=None)}, TEACACHE | {"family.blocks": UNetBlocks()}],
+        [
+            TEACACHE | {"family.blocks": replace(BLOCKS, modulated_input=None)},
+            TEACACHE | {"family.blocks": UNetBlocks()},
+        ],
         [TEACACHE, FBCACHE | {"family.blocks": UNetBlocks()}],
     ),
     "polynomial-signal": (
@@ -56,7 +59,7 @@ CASES: Cases = {
         [
             TEACACHE,
             TEACACHE
-            | {"cache.signal.variant": "x", "family.blocks": replace(BLOCKS, variants={"x": BLOCKS.modulated})},
+            | {"cache.signal.variant": "x", "family.blocks": replace(BLOCKS, variants={"x": BLOCKS.modulated_input})},
         ],
     ),
     "interval-start": (

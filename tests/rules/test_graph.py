@@ -24,8 +24,8 @@ CASES: Cases = {
         [{"graph": "text_to_video"} | VIDEO, {"graph": "hires_fix"}],
     ),
     "latents-fit": (
-        [{"graph": "hires_fix_latents", "family.unpacked": None}, {"graph": "hires_fix_latents"} | VIDEO],
-        [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpacked": None}],
+        [{"graph": "hires_fix_latents", "family.unpack_latents": None}, {"graph": "hires_fix_latents"} | VIDEO],
+        [{"graph": "hires_fix_latents"}, {"graph": "hires_fix", "family.unpack_latents": None}],
     ),
     "encode-needs-image": (
         [{"graph": "image_to_image", "family.encode": read_prompt_and_image}],

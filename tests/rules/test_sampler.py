@@ -19,7 +19,7 @@ CASES: Cases = {
         [
             {"sampler": "pndm"},
             {"sampler": "unipc", "family.schedule": "cogvideox"},
-            {"sampler": "euler", "family.unfit_samplers": {"euler": "it was tried"}},
+            {"sampler": "euler", "family.unsupported_samplers": {"euler": "it was tried"}},
         ],
         [{}, {"sampler": "euler_karras"}, {"sampler": "pndm", "family.schedule": "diffusion"}],
     ),

@@ -20,7 +20,7 @@ WHOLE = ("generic", "generic_video")
 """Families whose pipeline is called as a whole: it is unknown what they repeat each step."""
 
 
-def _guided(c: Config, f: Family) -> bool:
+def _is_guided(c: Config, f: Family) -> bool:
     return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 

@@ -15,7 +15,7 @@ def _get_guidance(c: Config) -> str:
     return c.model.guidance.value
 
 
-def _uses_negative(c: Config, f: Family) -> bool:
+def _uses_negative_prompt(c: Config, f: Family) -> bool:
     return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
@@ -27,7 +27,7 @@ def _fits_frames(count: int, multiple: int) -> bool:
     return count >= 1 and (count - 1) % multiple == 0
 
 
-def _completed(c: Config) -> bool:
+def _is_single_file(c: Config) -> bool:
     path = find_local_path(c.model.repo) if c.model.init is Init.pretrained else None
     return path is not None and path.suffix.lower() == ".safetensors"
 
@@ -178,7 +178,7 @@ GUIDANCE: tuple[Rule, ...] = (
         id="guidance-below-one",
         verdict="bad",
         when=lambda c, f: (
-            _guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided_scale
+            _get_guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided_scale
         ),
         message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided_scale:g}, so it "
         "could not take effect",

@@ -121,7 +121,7 @@ CACHES: tuple[Rule, ...] = (
         id="tail-family",
         verdict="bad",
         when=lambda c, f: (
-            composed(c)
+            uses_engine(c)
             and c.cache.tail_blocks > 0
             and not (isinstance(f.blocks, Blocks) and f.blocks.supports_tail_blocks)
         ),

@@ -129,8 +129,8 @@ WINDOWS: tuple[Rule, ...] = (
     Rule(
         id="few-steps",
         verdict="unverified",
-        when=lambda c, f: cached(c) and 1 < (c.steps or 0) <= 8,
-        message="with {c.steps} steps each changes much, and a cache seldom or never hits",
+        when=lambda c, f: is_cached(c) and 1 < (c.steps or 0) <= 8,
+        message="with {c.steps} steps each one changes much, and a cache rarely or never hits",
         fix=lambda c, f: "cache=none" if f.is_distilled(c.model) else "12 steps or more, or cache=none",
         source="https://github.com/X-GenGroup/Flow-Factory/issues/196",
     ),

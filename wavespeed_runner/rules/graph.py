@@ -22,9 +22,9 @@ def find_denoise_stages(c: Config) -> list[StageConfig]:
     return [stage for stage in c.graph.stages.values() if stage.stage == "denoise"]
 
 
-def tasks(c: Config, f: Family) -> list[str]:
-    """What the graph asks the model for, one a denoise stage."""
-    return [infer_task(f.kind, stage.inputs) for stage in denoising(c)]
+def list_tasks(c: Config, f: Family) -> list[str]:
+    """The task of each denoise stage, such as `text_to_image`."""
+    return [infer_task(f.kind, stage.inputs) for stage in find_denoise_stages(c)]
 
 
 def _find_unfit_task(c: Config, f: Family) -> str:
@@ -108,7 +108,7 @@ GRAPHS: tuple[Rule, ...] = (
     Rule(
         id="latents-fit",
         verdict="bad",
-        when=lambda c, f: _unpacks(c) and (f.unpack_latents is None or f.kind == "video"),
+        when=lambda c, f: _uses_latents(c) and (f.unpack_latents is None or f.kind == "video"),
         message="the graph starts from latents, which this model cannot do",
         fix="graph=hires_fix goes by way of pixels",
         source="diffusers' image-to-image pipeline of this family takes images alone",

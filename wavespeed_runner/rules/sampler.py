@@ -87,7 +87,7 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="few-step-model",
         verdict="unverified",
-        when=lambda c, f: f.is_distilled(c.model) and _taken(c, f) != model_default_sampler(f, c.model),
+        when=lambda c, f: f.is_distilled(c.model) and _resolve_sampler(c, f) != model_default_sampler(f, c.model),
         message="this model was distilled to {c.model.steps} steps of its own sampler; what "
         "{c.sampler.name} makes of them is unknown",
         fix="sampler=default",
