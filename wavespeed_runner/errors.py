@@ -1,7 +1,7 @@
-"""The two things that can go wrong, and how each is said in one line.
+"""The exceptions of the program, and helpers for their one-line messages.
 
-`ConfigError` (exit status 2): what was asked for is wrong; nothing was loaded and nothing written.
-`RunError` (exit status 1): it was right, and failed while running; the record says where.
+`ConfigError` (exit status 2): the configuration is wrong; nothing was loaded and nothing written.
+`RunError` (exit status 1): the configuration is right, but something failed while running; the record says where.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ class ConfigError(Exception):
 
 
 class Unfit(ConfigError):
-    """A rule refuses these settings for this model, mostly in combination: a sweep leaves the job out and says why, a
-    single run is refused."""
+    """These settings do not fit together, or not this model.
+
+    A single run is refused; a sweep leaves the job out and says why.
+    """
 
 
 class RunError(Exception):
-    """A stage failed for a reason that the user can mend; the message says how."""
+    """Something failed while running for a reason that the user can fix; the message says how."""
 
 
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
-    """` (did you mean 'x'?)`, or the valid names when none is near; empty when there are none."""
+    """Suggests the nearest valid name: ` (did you mean 'x'?)`; lists all valid names if none is near."""
     names = sorted(set(valid))
     near = get_close_matches(wrong.lower(), names, n=1, cutoff=0.6)
     # `treshold` for `residual_diff_threshold`
@@ -35,11 +37,11 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
 
 
 def make_printable(text: str) -> str:
-    """One line without control characters: what comes from a file may hold codes that a terminal obeys."""
+    """One line without control characters: text from a file may hold escape codes for the terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def format_error(error: BaseException) -> str:
-    """An exception's message on one line, or its type when it has none."""
+    """An exception's message on one line, or its type if it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__

@@ -1,9 +1,9 @@
-"""What a `name:` in YAML can mean.
+"""The registry: what a `name:` in YAML selects.
 
-A config never holds code. `name: fbcache` in group `cache` selects an entry that was registered under that group and
-name, by us or by an installed plugin. An entry is a dataclass with the typed options and, where there is one, the
-thing that implements it (a function, a table of functions). Nothing here imports torch: implementations import it
-inside their functions.
+A config never holds code. `name: fbcache` in group `cache` selects the entry that was registered under that group and
+name, by us or by an installed plugin. An entry holds a dataclass of typed options and, if there is one, their
+implementation (a function or a table of functions). Nothing here imports torch; implementations import it inside their
+functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from .errors import ConfigError, did_you_mean
 
 PLUGIN_GROUP = "wavespeed_runner.plugins"
-"""Entry-point group. An entry names a package: importing it registers what it adds; its `conf/` joins the configs."""
+"""Entry-point group. An entry names a package: importing it registers what it adds, and its `conf/` adds configs."""
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Entry:
     group: str
     name: str
     options: type
-    """kw_only dataclass: the option's typed keys."""
+    """A kw_only dataclass: the option's typed keys."""
     implementation: Any = None
 
 
@@ -38,10 +38,10 @@ _entries: dict[tuple[str, str], Entry] = {}
 
 
 def register(group: str, name: str, options: type) -> Callable[[T], T]:
-    """Decorator: registers an implementation with its options.
+    """Makes a decorator that registers an implementation with its options.
 
     Raises:
-        ValueError: the name is taken by another entry. The very same one may come again.
+        ValueError: another entry has that name. Registering the very same entry again is allowed.
     """
 
     def add(implementation: T) -> T:
@@ -59,7 +59,16 @@ def _full(options: type) -> str:
 
 
 def lookup(group: str, name: str, key: str | None = None) -> Entry:
-    """The entry, or a `ConfigError` that names the near ones, and `key`, where the name stood."""
+    """Looks up an entry.
+
+    Args:
+        group: config group, such as `cache/criterion`.
+        name: registered name.
+        key: the config key that held the name, for the message.
+
+    Raises:
+        ConfigError: no such entry; names the nearest ones.
+    """
     load_all()
     if (group, name) not in _entries:
         where = key or f"{group}.name"
@@ -68,23 +77,25 @@ def lookup(group: str, name: str, key: str | None = None) -> Entry:
 
 
 def list_names(group: str) -> list[str]:
+    """Names of all entries of a group, sorted."""
     load_all()
     return sorted(name for g, name in _entries if g == group)
 
 
 def list_entries() -> list[Entry]:
+    """All entries of all groups."""
     load_all()
     return list(_entries.values())
 
 
 def find_implementation(group: str, options: Any) -> Any:
-    """What implements this options object, by its `name`."""
+    """Finds the implementation of an options object by its `name`; None for options that need none."""
     return lookup(group, options.name).implementation
 
 
 @lru_cache(maxsize=1)
 def load_all() -> tuple[str, ...]:
-    """Imports every module that registers something; returns the plugin packages, in the order of their names."""
+    """Imports every module that registers something; returns the plugins' packages, sorted by the plugins' names."""
     for module in ("models.families", "samplers", "caching", "accelerate", "stages"):
         import_module(f"wavespeed_runner.{module}")
     plugins = sorted(entry_points(group=PLUGIN_GROUP), key=lambda e: e.name)

@@ -195,7 +195,7 @@ class Engine:
         return image.criterion.should_reuse(numbers, at)
 
     def _predict(self, pending: PendingCall) -> Streams:
-        """base + predicted residual, row by row. Rows of images that compute hold arbitrary values."""
+        """Base + predicted residual, row by row. Rows of images that compute hold arbitrary values."""
         signals = split_optional_rows(pending.signal, self.generation.images)
         predicted = [
             image.predictor.predict(pending.call.at, signals[i]) if pending.skip[i] else None

@@ -238,7 +238,10 @@ KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
 
 
 def top_level(key: str) -> Any:
-    """Makes a stage option follow a top-level value: `steps: int = top_level("steps")`."""
+    """Makes a stage option follow a top-level value.
+
+    As in `steps: int = top_level("steps")`.
+    """
     return II(key)
 
 

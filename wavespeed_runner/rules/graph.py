@@ -48,6 +48,7 @@ def _has_encoder(c: Config, *, image: bool) -> bool:
 
 
 def takes_strength(stage: StageConfig, f: Family) -> bool:
+    """True if a denoise stage starts from an image, so that `strength` decides how much of the schedule runs."""
     return infer_task(f.kind, stage.inputs) in ("image_to_image", "inpaint")
 
 

@@ -1,1 +1,1 @@
-"""The content-addressed store, and the one way in which files are written."""
+"""The content-addressed store, and the one function that writes files."""

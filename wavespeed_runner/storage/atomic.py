@@ -1,7 +1,7 @@
-"""Writes files atomically: whoever reads one finds the old content or the new, never a part. Everything is written so.
+"""Writes files atomically: a reader finds the old content or the new, never a part. Every file is written this way.
 
-A temporary file in the same folder, flushed to the disk, takes the place of the old one. A writer that is killed leaves
-`.NAME.RANDOM.tmp`, in which NAME is the file's, cut where it is long; whoever owns the folder takes that away.
+A temporary file in the same folder is flushed to the disk and then replaces the old one. A writer that is killed leaves
+`.NAME.RANDOM.tmp` behind (NAME is the file's, cut if it is long); whatever manages the folder removes it.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pathlib import Path
 from ..errors import RunError
 
 NAME_LIMIT = 40
-"""Characters of the file's name in the temporary one's: at 4 bytes each it is still within every system's limit."""
+"""So many characters of the file's name are in the temporary one's; at 4 bytes each, still within every limit."""
 
 
 def write_whole(path: str | Path, *parts: bytes) -> None:
-    """Writes a file of these parts, one after the other; makes its folder. An existing file is replaced.
+    """Writes a file that consists of these parts; makes its folder, replaces an existing file.
 
-    Its permissions are those that the umask gives to any new file.
+    Its permissions are those of any new file, by the umask.
 
     Raises:
-        OSError: it cannot be written. What was there before is still there.
+        OSError: it cannot be written; an existing file is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, for os.replace is atomic only within one file system. Not by `tempfile`: nobody else could
-    # read its files on a shared folder.
+    # In the same folder, because os.replace is atomic only within one file system. Not with `tempfile`: others could
+    # not read its files in a shared folder.
     temporary = path.with_name(f".{path.name[:NAME_LIMIT]}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.writelines(parts)
             file.flush()
-            # Else a machine that loses power may have the new name without the content.
+            # Otherwise a machine that loses power may have the new name without the content.
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # also Ctrl-C
@@ -44,10 +44,12 @@ def write_whole(path: str | Path, *parts: bytes) -> None:
 
 
 def write_text(path: Path, text: str, *, way_out: str = "choose another folder with outputs=DIR") -> None:
-    """The same for text, as UTF-8.
+    """Writes a text file as UTF-8, like `write_whole`.
 
     Args:
-        way_out: what to do where it cannot be written.
+        path: of the file.
+        text: its content.
+        way_out: what the error message suggests.
 
     Raises:
         RunError: it cannot be written.

@@ -1,8 +1,8 @@
-"""Content-addressed store of stage outputs: one file an entry, safe between processes and on a shared folder.
+"""Content-addressed store of stage outputs: one file for each entry, safe between processes and on a shared folder.
 
 Layout: `ROOT/<first two characters of the key>/<key>.entry`; one line of JSON (format, key, stage, bytes, sha256,
 created), then the payload. The sha256 covers the other header fields and the payload, so that any changed byte shows.
-An entry appears whole or not at all. One that was damaged afterwards counts as absent: the caller computes it again.
+An entry appears whole or not at all. An entry damaged later counts as absent, so the caller computes it again.
 
 `python -m wavespeed_runner store --help`: looking into a store and pruning it.
 """
@@ -26,17 +26,17 @@ from .atomic import write_whole
 
 FORMAT = 1
 DAMAGED = "(damaged)"
-"""What stands in for the stage where an entry's header cannot be trusted."""
+"""Stands in for the stage's name if an entry's header cannot be trusted."""
 STALE_S = 3600.0
-"""A temporary file not written to for so long belongs to a writer that is dead."""
+"""A temporary file that has not been written to for so many seconds belongs to a dead writer."""
 HEADER_LIMIT = 65536
-"""Bytes; a first line longer than this is no header."""
+"""Bytes. A first line longer than this is not a header."""
 
 log = logging.getLogger("wavespeed_runner")
 
 
 class StoredEntry(NamedTuple):
-    """One entry as it lies on the disk. `bytes` is the size of its file, `last_used` seconds since the epoch."""
+    """One entry on the disk. `bytes` is the size of its file, `last_used` is in seconds since the epoch."""
 
     key: str
     stage: str
@@ -45,37 +45,41 @@ class StoredEntry(NamedTuple):
 
 
 class Damage(Exception):
-    """An entry is not what was written; the message says in which way."""
+    """An entry is not what was written; the message says how it differs."""
 
 
 class Store:
-    """Payloads under keys, in a folder that several processes may use at once."""
+    """Stores payloads under keys, in a folder that several processes may use at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self.damaged: list[str] = []
-        """Keys whose entries this object found damaged, in the order in which it met them."""
+        """Keys of the entries that this object found damaged, in that order."""
 
     def path(self, key: str) -> Path:
-        """Where the entry of a key lies. ValueError for anything but a sha256 in lowercase hex."""
+        """The path of a key's entry.
+
+        Raises:
+            ValueError: the key is not a sha256 in lowercase hex.
+        """
         if not re.fullmatch(r"[0-9a-f]{64}", key):
             raise ValueError(f"a store key is a sha256 in lowercase hex, not {key!r}")
         return self.root / key[:2] / f"{key}.entry"
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is an entry; it is not read, so `read` may still find it damaged."""
+        """True if there is an entry. It is not read, so `read` may still find it damaged."""
         return self.path(key).is_file()
 
     def read(self, key: str) -> bytes | None:
-        """The payload as it was written; None where there is none, or a damaged one, which is removed."""
+        """Reads a payload; None if there is no entry, or a damaged one, which is removed."""
         payload = self._checked(key)
         if payload is not None:
-            with suppress(OSError):  # pruned meanwhile, or a store that we may only read
+            with suppress(OSError):  # pruned in the meantime, or a read-only store
                 os.utime(self.path(key))
         return payload
 
     def verify(self) -> int:
-        """Reads every entry, without counting that as use; the number found damaged, all of them removed."""
+        """Reads every entry, which does not count as use; removes damaged ones and returns their number."""
         before = len(self.damaged)
         for path in self._files():
             self._checked(path.stem)
@@ -95,7 +99,7 @@ class Store:
             raise RunError(_cannot_write(self.root, path, error)) from error
 
     def entries(self) -> Iterator[StoredEntry]:
-        """Every entry, ordered by key. Headers and sizes are checked, payloads are not read."""
+        """Lists every entry, ordered by key. Checks headers and sizes, does not read payloads."""
         for path in self._files():
             try:
                 with open(path, "rb") as file:
@@ -108,14 +112,14 @@ class Store:
             yield StoredEntry(path.stem, stage, status.st_size, status.st_mtime)
 
     def size(self) -> tuple[int, int]:
-        """Number of entries, and the bytes of their files."""
+        """Counts the entries, and the bytes of their files."""
         sizes = [status.st_size for _, status in self._status(self._files())]
         return len(sizes), sum(sizes)
 
     def prune(self, max_bytes: int | None = None, older_than_s: float | None = None) -> tuple[int, int]:
         """Removes entries not used for `older_than_s` seconds, then the least recently used until `max_bytes` are left.
 
-        Temporary files of dead writers go too. Safe beside readers and writers: they compute or write again.
+        Also removes temporary files of dead writers. Safe beside readers and writers: they compute or write again.
 
         Returns:
             Number of entries removed, and bytes freed (temporary files included).
@@ -129,9 +133,9 @@ class Store:
             for path, status in self._status(self.root.glob("??/.*.tmp"))
             if now - status.st_mtime > STALE_S
         )
-        found = sorted(self._status(self._files()), key=lambda item: (item[1].st_mtime_ns, item[0].name))
-        left, removed = sum(status.st_size for _, status in found), 0
-        for path, status in found:
+        entries = sorted(self._status(self._files()), key=lambda item: (item[1].st_mtime_ns, item[0].name))
+        left, removed = sum(status.st_size for _, status in entries), 0
+        for path, status in entries:
             too_old = older_than_s is not None and now - status.st_mtime > older_than_s
             too_much = max_bytes is not None and left > max_bytes
             if not (too_old or too_much):
@@ -143,7 +147,7 @@ class Store:
         return removed, freed
 
     def _checked(self, key: str) -> bytes | None:
-        """The payload, or None; what is damaged is removed and remembered."""
+        """Reads and checks a payload; removes and remembers a damaged entry."""
         path = self.path(key)
         try:
             with open(path, "rb") as file:
@@ -156,13 +160,13 @@ class Store:
         except Damage as damage:
             log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)
             with suppress(OSError):
-                if path.stat().st_ino == inode:  # else somebody has written a good one meanwhile
+                if path.stat().st_ino == inode:  # otherwise another process has just written a good one
                     path.unlink()
         self.damaged.append(key)
         return None
 
     def _files(self) -> Iterator[Path]:
-        """Paths of all entries, ordered by key; other files in the folder are none of ours."""
+        """Paths of all entries, ordered by key; other files in the folder are ignored."""
         for path in sorted(self.root.glob("??/*.entry")):
             with suppress(ValueError):
                 if self.path(path.stem) == path:
@@ -170,7 +174,7 @@ class Store:
 
     @staticmethod
     def _status(paths: Iterator[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-        """Each path with its status; those that another process has just removed are left out."""
+        """Each path with its status, except those that another process has just removed."""
         for path in paths:
             with suppress(FileNotFoundError):
                 yield path, path.stat()
@@ -185,7 +189,7 @@ def _header(*, key: str, stage: str, payload: bytes, created: float) -> bytes:
 
 
 def _fields(line: bytes, key: str) -> dict[str, Any]:
-    """The header's fields, checked as far as can be done without the payload."""
+    """Reads the header's fields and checks what can be checked without the payload."""
     try:
         fields = json.loads(line)
         created, stage = fields["created"], fields["stage"]
@@ -199,20 +203,20 @@ def _fields(line: bytes, key: str) -> dict[str, Any]:
 
 
 def _payload(file: BinaryIO, key: str) -> bytes:
-    """Reads an open entry. Raises `Damage` where a single byte is not as it was written."""
+    """Reads an open entry. Raises `Damage` if a single byte differs from what was written."""
     line = file.readline(HEADER_LIMIT)
     fields = _fields(line, key)
     payload = file.read()
     if len(payload) != fields["bytes"]:
         raise Damage(f"{len(payload)} bytes instead of {fields['bytes']}")
-    # Writing the header anew also finds a changed byte that JSON reads as the same thing.
+    # Building the header again also finds a changed byte that means the same in JSON.
     if line != _header(key=key, stage=fields["stage"], payload=payload, created=fields["created"]):
         raise Damage("checksum differs")
     return payload
 
 
 def _stage(file: BinaryIO, key: str, size: int) -> str:
-    """The stage that an open entry names; `DAMAGED` where header or file size are wrong."""
+    """The stage that an open entry names; `DAMAGED` if header or file size is wrong."""
     line = file.readline(HEADER_LIMIT)
     try:
         fields = _fields(line, key)
@@ -222,13 +226,13 @@ def _stage(file: BinaryIO, key: str, size: int) -> str:
 
 
 def _remove(path: Path, size: int) -> int:
-    """Bytes freed: `size`, or 0 where another process was faster."""
+    """Removes a file; returns the bytes freed, 0 if another process was faster."""
     try:
         path.unlink()
     except FileNotFoundError:
         return 0
     except OSError as error:
-        raise RunError(f"{path}: cannot be removed: {error.strerror}; mend its permissions") from error
+        raise RunError(f"{path}: cannot be removed: {error.strerror}; correct its permissions") from error
     return size
 
 
