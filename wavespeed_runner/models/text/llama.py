@@ -1,8 +1,8 @@
 """Llama 3 8B as the text encoder of HunyuanVideo: published and tiny shapes, and a stand-in tokenizer.
 
-The pipelines put the prompt behind a fixed instruction and drop the hidden states of a fixed number of tokens, those of
-the instruction. With one token per byte the instruction would be longer and part of it would be read as the prompt. So
-the stand-in tokenizer keeps the instruction's number of tokens.
+The pipelines put the prompt behind a fixed instruction, whose number of tokens is a constant in their code. With one
+token per byte the instruction would be so long that no prompt would be read, so the stand-in tokenizer keeps that
+number.
 """
 
 from __future__ import annotations
