@@ -24,7 +24,7 @@ from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.caching.calibration.find import SHIPPED
-from wavespeed_runner.cli.support_table import CALIBRATION, Shipped
+from wavespeed_runner.cli.support_check import CALIBRATION, Combinations
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.config.resolve import resolve_config
@@ -258,12 +258,12 @@ def test_no_pair_is_left_out() -> None:
 def test_what_runs_and_what_is_refused_is_what_support_says() -> None:
     """With the models' own numbers of steps and strategies as they are shipped; and no `yes` needs a calibration."""
     models = {family: families()[family][0] if family in families() else family for family in EVERY}
-    shipped = Shipped(models.values())
+    options = Combinations(models.values())
     for family, model in models.items():
         for strategy in ACTING:
             chosen = {"graph": graph_name(family), "cache": strategy}
-            word, outcome = shipped.calibrated(model, **chosen), expected(family, strategy)
-            bad = {spoken.rule for spoken in apply_rules(shipped.config(model, **chosen)) if spoken.verdict == "bad"}
+            word, outcome = options.check_calibration(model, **chosen), expected(family, strategy)
+            bad = {spoken.rule for spoken in apply_rules(options.config(model, **chosen)) if spoken.verdict == "bad"}
             pair = (family, strategy, word, outcome)
             assert (word.mark == "no") == (outcome == "refused" or (bool(bad) and bad <= OF_THE_STEPS)), pair
             comes_with_one = (SHIPPED / f"{model}.yaml").exists()  # of the trained weights, not of the tiny ones here

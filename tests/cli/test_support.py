@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.cli.support_table import GROUPS, Shipped, fitting_graph, table
+from wavespeed_runner.cli.support_check import GROUPS, Combinations
+from wavespeed_runner.cli.support_table import table
 from wavespeed_runner.config.paths import PACKAGE
 
 
 @lru_cache(maxsize=1)
-def shipped() -> Shipped:
-    return Shipped()
+def shipped() -> Combinations:
+    return Combinations()
 
 
 def test_what_is_known_of_some() -> None:
-    of = shipped().word
+    of = shipped().check
     assert of("sdxl", graph="inpaint").mark == "yes"
     assert (
         of("sdxl", graph="text_to_video").reasons[0].startswith("the graph makes videos, and this model makes images")
@@ -34,7 +35,7 @@ def test_what_is_known_of_some() -> None:
 
 def test_every_model_has_a_graph_and_takes_its_own_sampler() -> None:
     for model in shipped().models:
-        assert shipped().word(model, graph=fitting_graph(shipped(), model)).mark != "no"
+        assert shipped().check(model, graph=shipped().find_graph(model)).mark != "no"
 
 
 @settings(max_examples=300, deadline=None)
@@ -43,11 +44,11 @@ def test_the_tables_say_all(data: st.DataObject) -> None:
     """A combination is refused exactly when a part of it is that the tables show."""
     model = data.draw(st.sampled_from(shipped().models))
     chosen = {group: data.draw(st.sampled_from(shipped().names[group]), group) for group in GROUPS}
-    neutral = {"graph": fitting_graph(shipped(), model), "sampler": "default", "cache": "none"}
-    whole = shipped().word(model, **chosen).mark == "no"
+    neutral = {"graph": shipped().find_graph(model), "sampler": "default", "cache": "none"}
+    whole = shipped().check(model, **chosen).mark == "no"
     shown = [("graph",), ("cache",), ("graph", "cache"), ("sampler", "cache"), ("graph", "sampler")]
     parts = [neutral | {group: chosen[group] for group in groups} for groups in shown]
-    assert whole == any(shipped().word(model, **part).mark == "no" for part in parts)
+    assert whole == any(shipped().check(model, **part).mark == "no" for part in parts)
 
 
 def test_the_docs_show_it() -> None:

@@ -1,4 +1,4 @@
-"""A plan as text: what `dry_run=true` prints."""
+"""Writes plans as text: what `dry_run=true` prints."""
 
 from __future__ import annotations
 
@@ -13,57 +13,60 @@ from ..sweeps.jobs import Job
 
 
 def plans_text(jobs: list[Job]) -> str:
-    """The plans of a command's jobs: of several the first one whole, of the others what is different, which are left
-    out and why, and how many."""
-    whole = next(job for job in jobs if job.plan is not None)
-    assert whole.plan is not None
+    """The plans of a command's jobs as text.
+
+    Of several jobs, the first plan in full, then one line for each job: how it differs, or why it is skipped.
+    """
+    first = next(job for job in jobs if job.plan is not None)
+    assert first.plan is not None
     if len(jobs) == 1:
-        return plan_text(whole.plan)
+        return plan_text(first.plan)
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     skipped = sum(job.plan is None for job in jobs)
-    lines, said = [plan_text(whole.plan, whole.overrides), "jobs"], set(_said(whole.plan))
+    lines, printed = [plan_text(first.plan, first.overrides), "jobs"], set(_remarks(first.plan))
     for job in jobs:
-        lines += _job(job, said, shared, len(str(len(jobs) - 1)))
+        lines += _job_lines(job, printed, shared, len(str(len(jobs) - 1)))
     return "\n".join([*lines, f"{len(jobs)} jobs" + (f", {skipped} of them skipped" if skipped else "")])
 
 
-def _job(job: Job, said: set[str], shared: set[str], width: int) -> list[str]:
-    """One line of a sweep's job; under it what is said of it and was not said before, which is noted."""
-    own = " ".join(override for override in job.overrides if override not in shared)
-    start = f"  {job.number:{width}}  {own}"
+def _job_lines(job: Job, printed: set[str], shared: set[str], width: int) -> list[str]:
+    """One line for a job of a sweep, and its remarks that were not printed before, which are added to `printed`."""
+    overrides = " ".join(override for override in job.overrides if override not in shared)
+    start = f"  {job.number:{width}}  {overrides}"
     if job.plan is None:
         return [f"{start}  skipped: {job.skipped}"]
-    found = sum(keys[job.plan.graph.output] in job.plan.store for keys in job.plan.keys)
-    new = [line for line in _said(job.plan) if line not in said]
-    said.update(new)
-    return [f"{start}  {found} of {len(job.plan.keys)} in the store", *(f"  {'':{width}}{line}" for line in new)]
+    stored = sum(keys[job.plan.graph.output] in job.plan.store for keys in job.plan.keys)
+    new = [line for line in _remarks(job.plan) if line not in printed]
+    printed.update(new)
+    return [f"{start}  {stored} of {len(job.plan.keys)} in the store", *(f"  {'':{width}}{line}" for line in new)]
 
 
-def _said(plan: Plan) -> list[str]:
-    """What rules doubt in a plan, and what was set in it automatically."""
+def _remarks(plan: Plan) -> list[str]:
+    """What the rules doubt in a plan, and what was set automatically."""
     doubts = [line for line in _verdicts(plan) if line.split()[0] != "good"]
-    return doubts + [f"  {x.key}={x.value}: {x.why}" for x in plan.changes]
+    return doubts + [f"  {change.key}={change.value}: {change.why}" for change in plan.changes]
 
 
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
-    """Stages in order with what the store has, the reference, what the rules say, what was set automatically.
+    """One plan as text: the stages and what of them is stored, the reference, the rules, what was set automatically.
 
     Args:
-        overrides: of this job, where there are several.
+        plan: of a run or a job.
+        overrides: of the job, where there are several.
     """
     c, store = plan.config, plan.store
     weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
     guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
-    made = "images   " if c.num_frames is None else "videos     "
+    title = "images   " if c.num_frames is None else "videos     "
     frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [
         f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}",
-        f"{made}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
+        f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
         f"sampler {c.sampler.name}, cache {c.cache.name}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
-        *_told(plan),
+        *_unusual_options(plan),
         "stages",
         *_stages(plan, plan.graph, plan.keys),
         f"reference  {_reference(plan)}",
@@ -78,14 +81,14 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _told(plan: Plan) -> list[str]:
-    """Adapters, memory settings and batches, where they are not the usual ones."""
+def _unusual_options(plan: Plan) -> list[str]:
+    """Adapters, memory settings and batches, where they differ from the defaults."""
     c = plan.config
     shown = {"adapters": c.adapters, "memory": c.memory}
-    usual = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
+    default = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
     lines = []
     for group, options in shown.items():
-        plain = to_data(usual[group])
+        plain = to_data(default[group])
         keys = {k: v for k, v in to_data(options).items() if v != plain.get(k) and k != "name"}
         if keys:
             name = f"{c.adapters.name} " if group == "adapters" else ""
@@ -94,18 +97,18 @@ def _told(plan: Plan) -> list[str]:
 
 
 def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
-    """One line a stage: its inputs, what it is told otherwise than the run, and how often the store has its output."""
+    """One line for each stage: what of it is stored, its inputs, and values of its own that differ from the run's."""
     lines, store = [], plan.store
     stages = {name: node.stage.name for name, node in graph.nodes.items()}
     labels = {name: name if name == stage else f"{name} ({stage})" for name, stage in stages.items()}
     width = max(12, *map(len, labels.values()))
     for name, node in graph.nodes.items():
         sources = ", ".join(f"{i}={source}" for i, source in node.inputs.items())
-        found = sum(k[name] in store for k in keys)
-        stored = f"{found} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
-        own = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
-        told = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in own.items() if v != getattr(plan.config, k))
-        lines.append(f"  {labels[name]:{width}} {stored:22} {sources}{told}".rstrip())
+        count = sum(k[name] in store for k in keys)
+        stored = f"{count} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
+        values = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
+        other = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in values.items() if v != getattr(plan.config, k))
+        lines.append(f"  {labels[name]:{width}} {stored:22} {sources}{other}".rstrip())
     return lines
 
 
@@ -122,8 +125,8 @@ def _reference(plan: Plan) -> str:
 
 def _floor(plan: Plan, floor: Floor) -> str:
     how = "once more" if floor.kind == "repeat" else f"in {floor.what}"
-    found = sum(keys[floor.graph.output] in plan.store for keys in floor.keys)
-    return f"floor      the reference {how}, untimed: {found} of {len(floor.keys)} in the store"
+    stored = sum(keys[floor.graph.output] in plan.store for keys in floor.keys)
+    return f"floor      the reference {how}, untimed: {stored} of {len(floor.keys)} in the store"
 
 
 def _verdicts(plan: Plan) -> list[str]:

@@ -1,0 +1,118 @@
+"""Asks the rules which models, graphs, samplers and caches fit together: every option that is shipped or installed.
+
+Nothing is listed by hand. Each combination is composed as a run would be, and the rules judge it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ..caching.calibration.resolve import resolve_cache_numbers
+from ..config.compose import compose_job, composer
+from ..config.paths import CONF
+from ..config.resolve import resolve_config
+from ..config.schema import CacheConfig, Config, Init
+from ..errors import ConfigError, did_you_mean
+from ..registry import find_implementation
+from ..rules.check import apply_rules
+
+GROUPS = ("graph", "sampler", "cache")
+CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner calibrate`"
+_REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
+"""Models without a repository of their own."""
+_NOT_ABOUT_COMBINATIONS = ("half-on-cpu", "whole")
+"""Rules about the model or the machine alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """What the rules say of one combination."""
+
+    mark: str
+    """`yes`, `~` or `no`."""
+    reasons: tuple[str, ...] = ()
+
+
+class Combinations:
+    """Every option of the four groups, composed once, so that any combination is checked quickly."""
+
+    def __init__(self, models: Iterable[str] = ()) -> None:
+        """Composes the options.
+
+        Args:
+            models: these models alone; none: all.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        self.names = {group: _list_options(group) for group in ("model", *GROUPS)}
+        for name in models:
+            if name not in self.names["model"]:
+                raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
+        self.models = list(models) or self.names["model"]
+        with composer(None):
+            self._models = {name: _compose(f"model={name}", *_REPO.get(name, ())) for name in self.models}
+            self._options = {g: {n: getattr(_compose(f"{g}={n}"), g) for n in self.names[g]} for g in GROUPS}
+
+    def config(self, model: str, **options: str) -> Config:
+        """The config of a model with options of other groups, by group; else the defaults."""
+        options = {"sampler": "default", "cache": "none", **options}
+        return replace(self._models[model], **{group: self._options[group][name] for group, name in options.items()})
+
+    def cache(self, name: str) -> CacheConfig:
+        """The config of a cache option."""
+        config: CacheConfig = self._options["cache"][name]
+        return config
+
+    def check(self, model: str, **options: str) -> Support:
+        """What the rules say of a model with these options, by group."""
+        config = self.config(model, **options)
+        bad, doubts = [], []
+        for verdict in apply_rules(config):
+            reason = _generalize(verdict.message, config, options)
+            if verdict.verdict == "bad":
+                bad.append(reason)
+            elif verdict.verdict == "unverified" and verdict.rule not in _NOT_ABOUT_COMBINATIONS:
+                doubts.append(reason)
+        if bad:
+            return Support(mark="no", reasons=tuple(bad))
+        return Support(mark="~" if doubts else "yes", reasons=tuple(doubts))
+
+    def check_calibration(self, model: str, **options: str) -> Support:
+        """As `check`, and whether the strategy needs numbers that are neither published nor shipped."""
+        support, config = self.check(model, **options), self.config(model, **options)
+        if support.mark == "no":
+            return support
+        try:
+            resolve_cache_numbers(config, find_implementation("model", config.model))
+        except ConfigError:
+            return Support(mark="~", reasons=(CALIBRATION, *support.reasons))
+        return support
+
+    def find_graph(self, model: str) -> str:
+        """A graph that fits the model."""
+        graphs = sorted(self.names["graph"], reverse=True)
+        return next(graph for graph in graphs if self.check(model, graph=graph).mark != "no")
+
+
+def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
+    """A rule's message without the names of model, sampler and cache: one text for all that it is true of."""
+    reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", message)
+    reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
+    if "cache" in options:
+        reason = re.sub(rf"^cache={config.cache.name}( with cache\.depth=\d+)?: ", "", reason)
+        reason = re.sub(r"and \d+ are run", "and the model's default is another number", reason)
+    if "sampler" in options:
+        reason = re.sub(rf"\b(sampler[ =])?{config.sampler.name}\b", "it", reason)
+    return reason
+
+
+def _list_options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def _compose(*overrides: str) -> Config:
+    config = resolve_config(compose_job([*overrides, "device=cpu"], [*overrides, "device=cpu"]))
+    return replace(config, model=replace(config.model, init=Init.pretrained))
