@@ -18,7 +18,7 @@ from wavespeed_runner.execution.executor import Executor
 from wavespeed_runner.execution.process_cache import ProcessCache, release
 from wavespeed_runner.planning.graph import Graph, Node, mark_lasting
 from wavespeed_runner.planning.store_keys import compute_keys
-from wavespeed_runner.records.record import StageRun
+from wavespeed_runner.records.sample import StageRun
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavespeed_runner.records.record import (
-    CacheEvidence,
-    Engaged,
-    Environment,
-    PlanSummary,
-    Record,
-    Reference,
-    SampleRecord,
-    Timing,
-)
+from wavespeed_runner.records.record import Environment, PlanSummary, Record, Reference, Timing
+from wavespeed_runner.records.sample import CacheEvidence, Engaged, SampleRecord
 
 
 def sample_record(**values: Any) -> SampleRecord:

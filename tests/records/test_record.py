@@ -23,7 +23,8 @@ from wavespeed_runner.records.file import (
 )
 from wavespeed_runner.records.json_schema import SCHEMA_FILE, schema_text
 from wavespeed_runner.records.new import cache_summary, new_record, timing_summary
-from wavespeed_runner.records.record import CacheSummary, Step
+from wavespeed_runner.records.record import CacheSummary
+from wavespeed_runner.records.sample import Step
 from wavespeed_runner.records.summary import summarize_record
 
 Finished = tuple[Path, dict[str, Any]]

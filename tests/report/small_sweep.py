@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavespeed_runner.records.file import record_from_data, write_record
-from wavespeed_runner.records.record import BranchDecision
+from wavespeed_runner.records.sample import BranchDecision
 from wavespeed_runner.report.rows import Sweep
 
 THRESHOLDS = ("0.05", "0.65", "2.5")

@@ -21,8 +21,8 @@ from wavespeed_runner.records.record import (
     QualitySummary,
     Record,
     Reference,
-    Step,
 )
+from wavespeed_runner.records.sample import Step
 from wavespeed_runner.report.console import show, show_failure
 
 COMPUTED = {1, 2, 3, 4, 5, 6, 12, 18, *range(24, 31)}

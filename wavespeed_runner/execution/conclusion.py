@@ -19,14 +19,8 @@ from ..metrics import timing
 from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..records.new import cache_summary, timing_summary
-from ..records.record import (
-    CacheEvidence,
-    Engaged,
-    PredictedSteps,
-    QualitySummary,
-    Record,
-    SampleRecord,
-)
+from ..records.record import PredictedSteps, QualitySummary, Record
+from ..records.sample import CacheEvidence, Engaged, SampleRecord
 from ..records.summary import computed_share
 from ..storage.store import Store
 from . import noise_floor

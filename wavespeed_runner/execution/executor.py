@@ -14,7 +14,7 @@ from ..artifacts import Latents, Sample
 from ..errors import RunError
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory, wait_for_device
 from ..planning.graph import SOURCE, Graph, Node
-from ..records.record import Source, StageRun
+from ..records.sample import Source, StageRun
 from ..storage.store import Store
 from .process_cache import ProcessCache, release
 

@@ -17,7 +17,8 @@ from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..planning.reference import Floor
 from ..process import interrupts
-from ..records.record import Metrics, NoiseFloor, NumericsFloor, Record, SampleRecord
+from ..records.record import NoiseFloor, NumericsFloor, Record
+from ..records.sample import Metrics, SampleRecord
 from .executor import Executor
 from .outputs import compare_values
 from .process_cache import release

@@ -13,7 +13,7 @@ from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..records.new import PIXELS, image_data
-from ..records.record import Metrics, SampleRecord
+from ..records.sample import Metrics, SampleRecord
 
 if TYPE_CHECKING:
     from ..media.images import ImageArray

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from ..artifacts import Latents, Sample
-from ..records.record import Engaged, SampleRecord, Source, StageRun, Step
+from ..records.sample import Engaged, SampleRecord, Source, StageRun, Step
 
 IN_TURN_S = 900.0
 """Most seconds between two timings that count as taken in turn: the machine is as warm and as busy."""

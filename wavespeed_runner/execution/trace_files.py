@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.contact_sheet import INK, LINE, QUIET
-from ..records.record import BranchDecision, Record, SampleRecord, Step
+from ..records.record import Record
+from ..records.sample import BranchDecision, SampleRecord, Step
 from ..storage.atomic import write_whole
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The JSON schema of record.json, generated from the types of `record.py` and their docstrings."""
+"""The JSON schema of record.json, generated from the types of `record.py` and `sample.py` and their docstrings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from . import record
+from . import record, sample
 from .record import SCHEMA_VERSION, Record
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "record.schema.json"
@@ -42,7 +42,8 @@ def _describe(definitions: dict[str, Any], name: str, field: str, description: s
 
 def _field_docstrings() -> dict[str, dict[str, str]]:
     """Class -> field -> the string below it, which Python itself does not keep."""
-    classes = [node for node in ast.parse(inspect.getsource(record)).body if isinstance(node, ast.ClassDef)]
+    code = [*ast.parse(inspect.getsource(record)).body, *ast.parse(inspect.getsource(sample)).body]
+    classes = [node for node in code if isinstance(node, ast.ClassDef)]
     return {
         node.name: {
             field.target.id: inspect.cleandoc(text.value.value).replace("\n", " ")

@@ -18,16 +18,15 @@ from ..storage.atomic import write_text
 from .record import (
     SCHEMA_VERSION,
     CacheSummary,
-    Engaged,
     Environment,
     PlanChange,
     PlanSummary,
     Record,
     Reference,
     RuleVerdict,
-    SampleRecord,
     Timing,
 )
+from .sample import Engaged, SampleRecord
 
 IMAGE_KEY = "wavespeed_runner"
 """The PNG text chunk, and the MP4 tag, that holds an image's config and fingerprint as JSON."""

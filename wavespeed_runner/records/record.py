@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
+
+from .sample import Engaged, Figure, Metrics, SampleRecord, StageRun
 
 SCHEMA_VERSION: Literal[2] = 2
 """Version 2 renamed `cache.foretold` to `cache.predicted`. Records of version 1 are still read."""
 
-Figure = Annotated[float, Meta(gt=-1e12, lt=1e12)]
-"""A time in seconds, or a quality metric. Nothing that a run measures is outside of these bounds."""
 Status = Literal["completed", "failed", "interrupted"]
-Source = Literal["computed", "store"]
-"""`computed`: by this run. `store`: by an earlier run, and read from the store."""
 
 
 class Failure(Struct, kw_only=True):
@@ -87,141 +85,6 @@ class Reference(Struct, kw_only=True):
 
     kind: Literal["run", "self", "none"]
     """`run`: a reference run. `self`: nothing lossy is on, so this run is the reference. `none`: not compared."""
-
-
-class CacheEvidence(Struct, kw_only=True, omit_defaults=True):
-    """What the hooks of a cache strategy counted: proof that it took effect."""
-
-    strategy: str
-    attached_to: str
-    """Class of the denoiser."""
-    blocks: int | None = None
-    """Blocks of the denoiser that the strategy watches."""
-    modules: int | None = None
-    """Attention modules that were hooked, for diffusers' own strategies, which skip attention inside a step."""
-    calls: int
-    """Calls of the denoiser; of the hooked modules where `modules` is given."""
-    hits: int
-    """Calls that were not computed."""
-    block_share: Figure | None = None
-    """Share of the blocks that ran."""
-    module_share: Figure | None = None
-    """Share of the module calls that were computed."""
-    block_flops: int | None
-    """FLOPs of the blocks if every call had been computed; null where they were not counted."""
-    flop_share: Figure | None
-    """Share of `block_flops` that was computed."""
-    denoiser_flops: int | None
-    """FLOPs of the whole denoiser if every call had been computed."""
-    denoiser_flop_share: Figure | None
-    """Share of `denoiser_flops` that was computed."""
-    flops_missing: str | None = None
-    """Why FLOPs were not counted."""
-
-
-class Engaged(Struct, kw_only=True):
-    """Evidence that each option took effect; null for an option that is off."""
-
-    cache: CacheEvidence | None = None
-    adapters: dict[str, Any] | None = None
-    memory: dict[str, Any] | None = None
-
-
-class StageRun(Struct, kw_only=True):
-    """One execution of one stage for one image."""
-
-    name: str
-    """The graph's node."""
-    sample: int
-    """Index of the image, counted from 0."""
-    seconds: Figure
-    """Of images that were computed together, each has its share."""
-    source: Source
-    peak_memory_bytes: int | None
-    """Null where the value came from the store, or where the system does not tell."""
-    of: str
-    """`run`, `reference`, or the kind of noise floor: `repeat`, `numerics`."""
-
-
-class BranchDecision(Struct, kw_only=True):
-    """What the cache strategy decided at a step in one guidance branch."""
-
-    computed: bool
-    signal: Figure | None
-    """How much the watched signal has changed."""
-    level: Figure | None
-    """The value that was compared with the threshold; null where nothing was compared."""
-
-
-class Step(Struct, kw_only=True, omit_defaults=True):
-    """One step of the sampler."""
-
-    index: int
-    """Counted from 1."""
-    computed: bool
-    """False where every guidance branch was taken from the cache."""
-    signal: Figure | None
-    """Of the first guidance branch: how much the watched signal has changed."""
-    level: Figure | None
-    """Of the first guidance branch: the value that was compared with the threshold."""
-    seconds: Figure
-    branches: dict[str, BranchDecision] | None = None
-    """The decision in each guidance branch, where there are several."""
-    stage: str
-    """The denoising node of the graph."""
-
-
-class Metrics(Struct, kw_only=True):
-    """Quality metrics of one image against its reference."""
-
-    mae: Figure | None
-    """Mean absolute error on the 0-255 scale."""
-    mae_similarity: Figure | None
-    """1 - MAE / 255."""
-    ssim: Figure | None
-    psnr: Figure | None
-    """In dB; null for identical images, where it is infinite."""
-
-
-class SampleRecord(Struct, kw_only=True, omit_defaults=True):
-    """One image or video."""
-
-    prompt: str
-    seed: int
-    seconds: Figure
-    """Of denoising, median of the repetitions."""
-    raw_seconds: list[Figure]
-    """Of denoising, one value for each repetition."""
-    first_call: Figure | None
-    """Seconds of the first, untimed generation, with its warm-up costs; null without one."""
-    steps: list[Step]
-    engaged: dict[str, Engaged]
-    """Denoising node -> what was engaged in it."""
-    quality: Metrics | None
-    """Null where it was not compared. Of a video, the means over its frames."""
-    timed_together: bool | None = None
-    """Whether reference and image were timed by one process, less than 15 minutes apart."""
-    reference_seconds: Figure | None = None
-    reference_raw_seconds: list[Figure] | None = None
-    reference_steps: int | None = None
-    reference_spread: Figure | UnsetType | None = UNSET
-    """Largest absolute difference between the latents of repetitions of the reference; 0 where the machine repeats
-    itself, null where it was generated once."""
-    source: Source
-    """Whether this run denoised the image."""
-    reference_source: Source | None = None
-    file: str
-    """Relative to the folder of the record."""
-    pixels_sha256: str
-    """Digest of the pixels, before they were encoded."""
-    sha256: str
-    """Digest of the file."""
-    frames: int | None = None
-    fps: int | None = None
-    quality_worst_frame: Metrics | None = None
-    """Each metric's worst value among the frames of a video."""
-    noise_floor: dict[str, Metrics] | None = None
-    """`repeat`, `numerics` -> the reference, generated again in this way, against itself."""
 
 
 class PredictedSteps(Struct, kw_only=True):

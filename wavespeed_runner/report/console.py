@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from ..metrics.timing import summarize_timings
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
-from ..records.record import Metrics, NumericsFloor, Record
+from ..records.record import NumericsFloor, Record
+from ..records.sample import Metrics
 from .console_text import LEGEND, encode_for, print_line
 
 if TYPE_CHECKING:

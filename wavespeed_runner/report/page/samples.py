@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ...execution.trace_files import Row as Decision
 from ...execution.trace_files import rows as decisions
-from ...records.record import SampleRecord
+from ...records.sample import SampleRecord
 from ..rows import Row, Sweep
 from .images import Album, still, within
 
