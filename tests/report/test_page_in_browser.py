@@ -21,9 +21,9 @@ from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile, sma
 from wavespeed_runner.media.images import write_png
 from wavespeed_runner.metrics.statistics import Interval
 from wavespeed_runner.report.collect import collect
-from wavespeed_runner.report.judging import judged
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import NOTHING, texts
+from wavespeed_runner.report.ranking import rank_rows
 from wavespeed_runner.report.rows import Sweep
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -213,14 +213,14 @@ def test_lines_and_points_have_the_same_times(opened: Callable[..., Any], sweep:
     references = (0.6, 0.6, 0.6, 1.2, 1.2)  # seconds; of the last two the machine was half as fast
     slow = [replace(row, compared_with="one", rivals_with="one") for row in sweep.rows[:5]]
     own = [replace(row, reference_seconds=s) for row, s in zip(slow, references, strict=True)]
-    window = opened(replace(sweep, rows=judged(own)))
+    window = opened(replace(sweep, rows=rank_rows(own)))
     plot = "document.getElementById('plot-seconds')"
     points = window.evaluate(f"{plot}.data.filter((one) => one.mode === 'markers').flatMap((one) => one.x)")
     line = window.evaluate(f"{plot}.data.find((one) => one.name === 'Pareto front').x")
     expected = [row.seconds.value * 600 / s for row, s in zip(slow, references, strict=True) if row.seconds]
     assert sorted(points) == pytest.approx(sorted(expected)) and line[-1] == 600
     assert all(any(x == pytest.approx(point) for point in points) for x in line[:-1]) and len(line) > 1
-    assert window.evaluate(f"{plot}._fullLayout.xaxis.title.text").endswith("as beside the middle reference")
+    assert window.evaluate(f"{plot}._fullLayout.xaxis.title.text").endswith("scaled to the median reference")
 
 
 def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sweep: Sweep) -> None:

@@ -16,7 +16,7 @@ from ..records.names import model_name, setting_name
 from ..records.override_yaml import experiment_yaml
 from ..records.record import Record
 from ..records.summary import NO_SUMMARY, summarize_record
-from .judging import judged
+from .ranking import rank_rows
 from .rows import Row, Sweep
 
 ENDED = ("completed", "failed", "lost", "skipped")
@@ -40,7 +40,7 @@ def collect(folder: Path) -> Sweep:
         rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
         settings=[_setting(row) for row in rows],
     )
-    rows = judged([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
+    rows = rank_rows([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
     return Sweep(
         title=_title(rows, axes),
         folder=folder,

@@ -1,4 +1,4 @@
-"""`report.png`: time against quality, and share of the work against quality, with what has to be beaten."""
+"""`report.png`: quality against time, and against the computed share, with fewer steps as what has to be beaten."""
 
 from __future__ import annotations
 
@@ -10,48 +10,47 @@ from typing import TYPE_CHECKING, Any
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..metrics.statistics import Interval
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
-from .judging import paces, reference_times
+from .ranking import reference_times, time_factors
 from .rows import Row, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDE = 30
-"""From this ratio of the greatest distance to SSIM 1 to the smallest one on, the axis is logarithmic in it."""
+"""From this ratio of the largest to the smallest distance from SSIM 1, the axis is logarithmic in that distance."""
 NEAREST = 2e-4
-"""Distance to SSIM 1 below which the logarithmic axis stops stretching."""
+"""Distance from SSIM 1 below which the logarithmic axis is linear."""
 NARROW = 0.02
-"""Least part of the quality axis that is shown: settings that are all perfect need a scale too."""
+"""Shortest range of the quality axis: settings that are all perfect need a scale too."""
 NARROW_SHARE = 10
-"""Of the share's axis, in %, the same: where nearly everything was computed, it begins at 0."""
+"""The same for the axis of the share, in %: where nearly everything was computed, it begins at 0."""
 DPI, SIZE = 160, (13.0, 6.0)
 TICKS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999, 1.0)
 
 
 def report_png(sweep: Sweep) -> bytes:
-    """The whole file."""
-    buffer = BytesIO()
-    figure(sweep).savefig(buffer, dpi=DPI, metadata={"Software": None})
+    """Draws the plot of a sweep and returns the PNG file."""
+    figure(sweep).savefig(buffer := BytesIO(), dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def figure(sweep: Sweep) -> Figure:
-    """Two panels; one sentence where nothing was compared with a reference."""
+    """Draws the two panels, or one sentence where nothing was compared with a reference."""
     from matplotlib.figure import Figure
 
     rows = [row for row in sweep.rows if row.status == "completed" and row.seconds and METRIC in row.quality]
-    made = Figure(figsize=SIZE, layout="constrained")
-    made.suptitle(drawable(sweep.title), fontsize=14, color=INK, parse_math=False)
+    drawing = Figure(figsize=SIZE, layout="constrained")
+    drawing.suptitle(drawable(sweep.title), fontsize=14, color=INK, parse_math=False)
     if not rows:
-        made.text(0.5, 0.5, "No job has been compared with a reference yet.", ha="center", fontsize=14, color=QUIET)
-        return made
-    time, share = made.subplots(1, 2, sharey=True)
-    factor, unit = (1.0, "s") if max(row.seconds.value for row in rows if row.seconds) >= 1 else (1000.0, "ms")
-    pace = paces(rows)
-    how = "median" if all(one == 1 for one in pace) else "median, as beside the middle reference"
-    _axes(time, rows, f"time an image, {unit} ({how})")
+        drawing.text(0.5, 0.5, "No job has been compared with a reference yet.", ha="center", fontsize=14, color=QUIET)
+        return drawing
+    time, share = drawing.subplots(1, 2, sharey=True)
+    scale, unit = (1.0, "s") if max(row.seconds.value for row in rows if row.seconds) >= 1 else (1000.0, "ms")
+    factors = time_factors(rows)
+    how = "median" if all(factor == 1 for factor in factors) else "median, scaled to the median reference"
+    _axes(time, rows, f"time per image, {unit} ({how})")
     _axes(share, rows, "computed share of the reference's work, %")
-    times = [_scaled(row.seconds, factor * own) for row, own in zip(rows, pace, strict=True)]
+    times = [_scaled(row.seconds, scale * factor) for row, factor in zip(rows, factors, strict=True)]
     shares = [_scaled(_alone(row.computed_share), 100) for row in rows]
     if all(one is None or one.value > 100 - NARROW_SHARE for one in shares):
         share.set_xlim(0, 105)
@@ -59,7 +58,7 @@ def figure(sweep: Sweep) -> Figure:
         share.text(0.5, 0.5, "not known", transform=share.transAxes, ha="center", fontsize=12, color=QUIET)
     _panel(time, rows, times, apart=True)
     _panel(share, rows, shares)
-    references = {group: seconds * factor for group, seconds in reference_times(rows).items()}
+    references = {group: seconds * scale for group, seconds in reference_times(rows).items()}
     whole = dict.fromkeys(references, 100.0)
     _front(time, rows, times, references)
     _rivals(time, rows, times, references)
@@ -70,31 +69,32 @@ def figure(sweep: Sweep) -> Figure:
         _floor(axes, rows)
     time.set_ylabel("SSIM to the reference (mean, 95 % interval)", fontsize=12, color=INK)
     handles, names = time.get_legend_handles_labels()
-    made.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=12, frameon=False)
-    made.draw_without_rendering()  # lays everything out, so that labels know where they may stand
-    made.set_layout_engine("none")
+    drawing.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=12, frameon=False)
+    drawing.draw_without_rendering()  # lays everything out, so that labels know where they may stand
+    drawing.set_layout_engine("none")
     add_labels(time, rows, times)
     add_labels(share, rows, shares)
-    return made
+    return drawing
 
 
 def _alone(value: float | None) -> Interval | None:
     return None if value is None else Interval(value=value, low=value, high=value)
 
 
-def _scaled(found: Interval | None, factor: float) -> Interval | None:
-    return found and Interval(value=found.value * factor, low=found.low * factor, high=found.high * factor)
+def _scaled(interval: Interval | None, factor: float) -> Interval | None:
+    if interval is None:
+        return None
+    return Interval(value=interval.value * factor, low=interval.low * factor, high=interval.high * factor)
 
 
 def _axes(axes: Any, rows: Sequence[Row], name: str) -> None:
-    """Scale, ticks and frame. Near SSIM 1, where every setting of interest is, small distances must show."""
+    """Sets scale, ticks and frame. Near SSIM 1, where every setting of interest is, small distances must show."""
     distances = [1 - row.quality[METRIC].mean.value for row in rows]
     floors = [1 - floor for row in rows if (floor := row.quality[METRIC].noise_floor) is not None]
-    # Closer than this nothing is worth telling apart.
     nearest = max([NEAREST, *(floor / 3 for floor in floors)])
     near = max(min(distances), nearest)
     if max(distances) > WIDE * near:
-        zero = near / 2  # where a distance of 0 is drawn
+        zero = near / 2  # a distance of 0 is drawn here
         axes.set_yscale("function", functions=(lambda y: _log(1 - y, zero), lambda z: 1 + zero - 10.0**-z))
         lowest = 1 - max([*distances, *(1 - row.quality[METRIC].mean.low for row in rows)])
         axes.set_ylim(1 - (1 - lowest) * 1.3, 1 + zero * 0.25)
@@ -122,7 +122,7 @@ def _log(distance: Any, zero: float) -> Any:
 
 
 def _spread(ticks: Sequence[float], zero: float) -> list[float]:
-    """Those that are far enough apart to be read, from the top."""
+    """Returns the ticks that are far enough apart to be read, from the top."""
     kept: list[float] = []
     last = inf
     for tick in sorted(ticks, reverse=True):
@@ -140,11 +140,7 @@ def _no_ticks() -> Any:
 
 
 def _panel(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], *, apart: bool = False) -> None:
-    """Points with their intervals.
-
-    Args:
-        apart: draw those hollow that were not timed beside their reference.
-    """
+    """Draws points with their intervals; with `apart`, hollow where they were not timed together with a reference."""
     drawn = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
     crowd = len(drawn) > CROWD
     for is_rival, colour, marker, name in (
@@ -189,13 +185,13 @@ def _points(
     )
 
 
-def _bars(found: Sequence[Interval]) -> list[list[float]]:
-    """Lengths to the left and to the right; a bootstrap's bounds may lie on one side of the value by a rounding."""
-    return [[max(0.0, one.value - one.low) for one in found], [max(0.0, one.high - one.value) for one in found]]
+def _bars(intervals: Sequence[Interval]) -> list[list[float]]:
+    """Lengths to the left and to the right; rounding may put both bounds of a bootstrap on one side of the value."""
+    return [[max(0.0, i.value - i.low) for i in intervals], [max(0.0, i.high - i.value) for i in intervals]]
 
 
 def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], references: Mapping[str, float]) -> None:
-    """The front of each group as a line, which ends at the reference: that takes part, and nothing is better."""
+    """Draws the front of each group as a line, which ends at the reference: nothing is better than that."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for row, at in zip(rows, x, strict=True):
         if at is not None and row.front:
@@ -216,7 +212,7 @@ def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], referen
 
 
 def _ascending(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those that are better than all before them: of several references the fastest is the end."""
+    """Keeps the points that are better than all before them: of several references the fastest is the end."""
     kept: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
         if not kept or y > kept[-1][1] or (x, y) == kept[-1]:
@@ -231,7 +227,7 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[floa
 
 
 def _rivals(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], references: Mapping[str, float]) -> None:
-    """The rivals of each group as a curve, which ends at their reference."""
+    """Draws the rivals of each group as a curve, which ends at their reference."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for row, at in zip(rows, x, strict=True):
         if at is not None and row.rival:
@@ -242,7 +238,7 @@ def _rivals(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], refere
 
 
 def _stars(axes: Any, places: Sequence[float]) -> None:
-    """Where the references are: SSIM 1, by definition."""
+    """Marks the references, at SSIM 1 by definition."""
     style = {"linestyle": "none", "marker": "*", "color": INK, "markersize": 12, "zorder": 5, "clip_on": False}
     if places:
         axes.plot(places, [1.0] * len(places), label="reference", **style)

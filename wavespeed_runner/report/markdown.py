@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
-from .judging import nothing_faster, paces
-from .remarks import APART, NOTHING_FASTER, PACED, enumerated, never_hit
+from .ranking import is_nothing_faster, time_factors
+from .remarks import APART, NOTHING_FASTER, SCALED, describe_never_hit, enumerate_names
 from .rows import Row, Sweep
 
 MOST_ROWS = 80
@@ -60,7 +60,7 @@ def _results(rows: Sequence[Row]) -> str:
     longest = max((row.seconds.value for row in rows if row.seconds), default=1.0)
     factor, unit = (1.0, "s") if longest >= 1 else (1000.0, "ms")
     digits = 3 if longest >= 1 else 1 if longest < 0.1 else 0
-    head = ["setting", f"time an image ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
+    head = ["setting", f"time per image ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
     rivals = any(row.beaten_by_fewer_steps is not None for row in rows)
     lines = [
         [
@@ -118,11 +118,11 @@ def _notes(done: Sequence[Row]) -> str:
     ]
     if any(row.front for row in done):
         lines.append("Bold: faster than the reference, and no other setting is as fast and as close (Pareto front).")
-    elif nothing_faster(done):
+    elif is_nothing_faster(done):
         lines.append(NOTHING_FASTER)
-    if any(pace != 1 for pace in paces(done)):
-        lines.append(PACED)
-    lines += map(_plain, never_hit(done))
+    if any(pace != 1 for pace in time_factors(done)):
+        lines.append(SCALED)
+    lines += map(_plain, describe_never_hit(done))
     if any(row.speedup is not None and not row.same_run for row in done):
         lines.append(APART)
     if any(row.beaten_by_fewer_steps is not None for row in done):
@@ -162,7 +162,7 @@ def _skipped(rows: Sequence[Row]) -> list[str]:
     if not found:
         return []
     ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    lines = [[str(len(own)), _plain(reason), _plain(enumerated(own))] for reason, own in ordered[:MOST_LISTED]]
+    lines = [[str(len(own)), _plain(reason), _plain(enumerate_names(own))] for reason, own in ordered[:MOST_LISTED]]
     more = [f"and {len(found) - MOST_LISTED} more reasons"] if len(found) > MOST_LISTED else []
     return ["## Skipped", _table(["jobs", "reason", "settings"], lines), *more]
 

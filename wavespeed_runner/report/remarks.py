@@ -1,4 +1,4 @@
-"""Sentences that page, `report.md` and a sweep's console share."""
+"""Sentences that the page, `report.md` and the console of a sweep have in common."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ if TYPE_CHECKING:
 NAMED = 8
 """Most jobs that a sentence names one by one."""
 APART = (
-    "~ a guess: the reference was timed in another process, more than 15 minutes apart, or while the machine was "
-    "busier, as the computed share shows; measure.in_turn=true times it again beside each job"
+    "~ marks a guess: the reference was timed by another process, more than 15 minutes apart, or while the machine "
+    "was busier, as the computed share shows; measure.in_turn=true times it again together with each job"
 )
-PACED = (
-    "A machine is not equally fast at all times. Where every job was timed beside a reference of its own, plots and "
-    "front go by its time as it would be beside the middle one of these references; the table has times as measured."
+SCALED = (
+    "The speed of a machine varies. Where every job was timed together with a reference of its own, plots and Pareto "
+    "front use times scaled to the median of these references; the table has times as measured."
 )
 NOTHING_FASTER = "No setting here is faster than the reference, so there is nothing on a Pareto front."
 
 
-def never_hit(rows: Sequence[Row]) -> list[str]:
-    """One sentence, or none, of the jobs whose cache computed everything."""
-    found = [row.label for row in rows if row.never_hit]
-    if not found:
+def describe_never_hit(rows: Sequence[Row]) -> list[str]:
+    """Returns one sentence, or none, about the jobs whose cache computed everything."""
+    labels = [row.label for row in rows if row.never_hit]
+    if not labels:
         return []
-    count = f"{len(found)} job{'s' * (len(found) != 1)}"
+    count = f"{len(labels)} job{'s' * (len(labels) != 1)}"
     return [
-        f"The cache never hit in {count}: {enumerated(found)}. A difference in time there is not the cache's doing."
+        f"The cache never hit in {count}: {enumerate_names(labels)}. A difference in time there is not due to the cache."
     ]
 
 
-def enumerated(names: Sequence[str]) -> str:
+def enumerate_names(names: Sequence[str]) -> str:
     """`a; b; c and 7 more`: labels have commas of their own."""
     more = len(names) - NAMED
     return "; ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

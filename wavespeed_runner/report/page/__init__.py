@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from ..judging import nothing_faster
-from ..remarks import APART, NOTHING_FASTER, PACED, never_hit
+from ..ranking import is_nothing_faster
+from ..remarks import APART, NOTHING_FASTER, SCALED, describe_never_hit
 from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import MOST, page_data
@@ -69,8 +69,8 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         rivals=any(row.rival for row in sweep.rows),
         floors=any(found.noise_floor is not None for row in sweep.rows for found in row.quality.values()),
         apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
-        paced=PACED if data["paced"] else "",
-        said=[*([NOTHING_FASTER] if nothing_faster(sweep.rows) else []), *never_hit(sweep.rows)],
+        paced=SCALED if data["paced"] else "",
+        said=[*([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []), *describe_never_hit(sweep.rows)],
         statuses=_statuses(sweep),
         state=_state(sweep),
         facts=_facts(sweep),
@@ -137,7 +137,7 @@ def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
         fastest = max(on_front, key=lambda row: row.speedup or 0.0)
         told = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
         found.append(("Pareto front", f"{len(on_front)} of {compared}", told))
-    elif nothing_faster(sweep.rows):
+    elif is_nothing_faster(sweep.rows):
         found.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
     judged = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
     if judged:
@@ -150,7 +150,7 @@ def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
     """The same of a single run."""
     (row,) = sweep.rows
     text = texts(row, unit(sweep))
-    found = [("time of an image", text["time"], "median of denoising")]
+    found = [("time per image", text["time"], "median of denoising")]
     if told := reference_text(sweep):
         found.append(("reference", told, "an image without acceleration, median"))
     if row.speedup is not None:

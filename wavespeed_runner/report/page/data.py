@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...metrics.statistics import Interval, Point, find_pareto_front
-from ..judging import paces, reference_times, worth_their_time
+from ..ranking import are_faster, reference_times, time_factors
 from ..rows import Row, Sweep
 from .axes import axes_data, paired
 from .images import Album
@@ -32,7 +32,7 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
         "rivals": any(row.rival for row in sweep.rows),
         "metrics": [{"key": key, "name": name} for key, (name, _) in METRICS.items()],
         "samples": [describe_subject(sweep, place) for place in range(count)],
-        "paced": any(pace != 1 for pace in paces(sweep.rows)),
+        "paced": any(pace != 1 for pace in time_factors(sweep.rows)),
         "seconds_unit": unit(sweep)[1],
         "seconds_factor": unit(sweep)[0],
         "jobs": jobs(sweep, album, count, folder),
@@ -47,7 +47,7 @@ def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str,
     costs = {
         "seconds": [
             job["seconds"][0] if job["seconds"] and ok else None
-            for job, ok in zip(found, worth_their_time(sweep.rows), strict=True)
+            for job, ok in zip(found, are_faster(sweep.rows), strict=True)
         ],
         "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
     }
@@ -90,9 +90,9 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
 
 
 def _add_places(rows: Sequence[Row], jobs: Sequence[dict[str, Any]]) -> None:
-    """Where plots show each job and its reference along the time: see `paces`."""
+    """Where plots show each job and its reference along the time: see `time_factors`."""
     references = reference_times(rows)
-    for row, job, pace in zip(rows, jobs, paces(rows), strict=True):
+    for row, job, pace in zip(rows, jobs, time_factors(rows), strict=True):
         job["seconds"] = _bounds(row.seconds, pace)
         job["reference"]["shown"] = references.get(row.rivals_with)
 

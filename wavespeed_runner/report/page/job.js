@@ -2,7 +2,7 @@
 
 function jobFigures(job) {
   const text = job.text;
-  const found = [["time of an image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
+  const found = [["time per image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
     ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
   const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
   const cells = (kind, texts) => texts.map((one) => make(kind, {}, one));

@@ -17,12 +17,12 @@ from tests.report.records import evidence, varied, write_job
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import SETTING, figure
-from wavespeed_runner.report.judging import nothing_faster, paces
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import page_data
 from wavespeed_runner.report.page.images import Album
-from wavespeed_runner.report.remarks import NOTHING_FASTER, PACED
+from wavespeed_runner.report.ranking import is_nothing_faster, time_factors
+from wavespeed_runner.report.remarks import NOTHING_FASTER, SCALED
 from wavespeed_runner.report.rows import Row
 
 Finished = tuple[Path, dict[str, Any]]
@@ -65,7 +65,7 @@ def test_a_slow_machine_takes_nobody_off_the_front(tmp_path: Path, write: Write)
         write(job, *figures)
     sweep = collect(tmp_path)
     assert on_front(tmp_path) == ["a"], "its reference took 2 s"
-    assert not nothing_faster(sweep.rows) and NOTHING_FASTER not in report_md(sweep) + page(sweep)
+    assert not is_nothing_faster(sweep.rows) and NOTHING_FASTER not in report_md(sweep) + page(sweep)
 
 
 def test_the_front_goes_by_the_speedup(tmp_path: Path, write: Write) -> None:
@@ -89,8 +89,8 @@ def test_plots_show_the_times_that_the_front_goes_by(tmp_path: Path, write: Writ
     (points,) = [line for line in time.lines if line.get_marker() == "o" and line.get_color() == SETTING]
     (star,) = [line for line in time.lines if line.get_marker() == "*"]
     assert list(points.get_xdata()) == pytest.approx(expected) and list(star.get_xdata()) == [1.25]
-    assert "as beside the middle reference" in time.get_xlabel()
-    assert PACED in page(sweep) and PACED in report_md(sweep)
+    assert "scaled to the median reference" in time.get_xlabel()
+    assert SCALED in page(sweep) and SCALED in report_md(sweep)
 
 
 def test_one_of_another_run_leaves_all_times_as_measured(tmp_path: Path, write: Write) -> None:
@@ -98,13 +98,13 @@ def test_one_of_another_run_leaves_all_times_as_measured(tmp_path: Path, write: 
     write("b", 1.05, 1.0, 0.98)
     write("c", 1.1, 1.0, 0.97, timing={"same_run": False})
     sweep, data = collect(tmp_path), shown(tmp_path)
-    assert paces(sweep.rows) == [1, 1, 1] and not data["paced"]
+    assert time_factors(sweep.rows) == [1, 1, 1] and not data["paced"]
     assert [job["seconds"][0] for job in data["jobs"]] == [1.5, 1.05, 1.1]
-    assert "middle" not in figure(sweep).axes[0].get_xlabel() and PACED not in page(sweep) + report_md(sweep)
+    assert "scaled" not in figure(sweep).axes[0].get_xlabel() and SCALED not in page(sweep) + report_md(sweep)
     assert on_front(tmp_path) == [], "beside the reference that the plot shows it is slower"
-    assert not nothing_faster(sweep.rows) and NOTHING_FASTER not in page(sweep) + report_md(sweep)
+    assert not is_nothing_faster(sweep.rows) and NOTHING_FASTER not in page(sweep) + report_md(sweep)
     write("a", 2.0, 2.0, 0.99)
-    assert nothing_faster(collect(tmp_path).rows)
+    assert is_nothing_faster(collect(tmp_path).rows)
 
 
 def test_what_takes_longer_by_its_own_options_is_not_evened_out(tmp_path: Path, write: Write) -> None:
@@ -112,7 +112,7 @@ def test_what_takes_longer_by_its_own_options_is_not_evened_out(tmp_path: Path, 
     write("a", 2.0, 4.0, 0.99, config={"batch_size": 2})
     write("b", 1.5, 2.0, 0.99)
     sweep = collect(tmp_path)
-    assert len({row.compared_with for row in sweep.rows}) == 1 and paces(sweep.rows) == [1, 1]
+    assert len({row.compared_with for row in sweep.rows}) == 1 and time_factors(sweep.rows) == [1, 1]
     assert on_front(tmp_path) == ["b"]
 
 
