@@ -12,7 +12,7 @@ from tests.records import makers
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.records.file import write_record
-from wavespeed_runner.records.labels import column_names
+from wavespeed_runner.records.labels import shorten_to_parts
 from wavespeed_runner.records.record import Failure
 from wavespeed_runner.sweeps import folder
 
@@ -89,7 +89,13 @@ def test_an_outcome_is_read_from_whatever_a_kill_has_left(tmp_path: Path) -> Non
     assert list((tmp_path / "0").iterdir()) == []
 
 
-def test_a_swept_key_is_called_by_as_little_as_tells_it_apart() -> None:
-    assert column_names(["cache.residual_diff_threshold", "steps"]) == ["residual_diff_threshold", "steps"]
-    assert column_names(["cache.start", "other.start"]) == ["cache.start", "other.start"]
-    assert column_names(["a.cache.start", "b.cache.start", "start"]) == ["a.cache.start", "b.cache.start", "start"]
+@pytest.mark.parametrize(
+    ("keys", "shortened"),
+    [
+        (["cache.residual_diff_threshold", "steps"], ["residual_diff_threshold", "steps"]),
+        (["cache.start", "other.start"], ["cache.start", "other.start"]),
+        (["a.cache.start", "b.cache.start", "start"], ["a.cache.start", "b.cache.start", "start"]),
+    ],
+)
+def test_a_swept_key_is_called_by_as_little_as_tells_it_apart(keys: list[str], shortened: list[str]) -> None:
+    assert list(shorten_to_parts(keys).values()) == shortened

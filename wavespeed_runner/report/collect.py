@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import to_builtins
 
 from ..errors import make_printable
-from ..records.labels import by_key, command, labels, telling, varying
-from ..records.listing import Found, Listing, listing
+from ..records.labels import build_command, find_naming_keys, find_varying_keys, label_jobs, split_overrides
+from ..records.listing import ListedJob, Listing, list_jobs
 from ..records.names import model_name, setting_name
 from ..records.override_yaml import experiment_yaml
 from ..records.record import Record
@@ -28,13 +28,14 @@ def collect(folder: Path) -> Sweep:
     Raises:
         ConfigError: no such folder, or nothing of ours below it.
     """
-    found = listing(folder)
-    typed = [by_key(job.overrides) for job in found.jobs]
-    axes = found.axes or varying(typed)
+    listing = list_jobs(folder)
+    typed = [split_overrides(job.overrides) for job in listing.jobs]
+    axes = listing.axes or find_varying_keys(typed)
     rows = [
-        _row(job, {key: own.get(key, "") for key in axes}, found) for job, own in zip(found.jobs, typed, strict=True)
+        _row(job, {key: own.get(key, "") for key in axes}, listing)
+        for job, own in zip(listing.jobs, typed, strict=True)
     ]
-    names = labels(
+    names = label_jobs(
         [row.axes for row in rows],
         [row.job for row in rows],
         rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
@@ -44,7 +45,7 @@ def collect(folder: Path) -> Sweep:
     return Sweep(
         title=_title(rows, axes),
         folder=folder,
-        command=command(found, typed, axes),
+        command=build_command(listing, typed, axes),
         axes=axes,
         rows=rows,
         environment=_environment(rows),
@@ -52,12 +53,12 @@ def collect(folder: Path) -> Sweep:
     )
 
 
-def _row(job: Found, axes: dict[str, str], found: Listing) -> Row:
+def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:
     """A job before it is compared with others. Where its config or overrides make no sense, the row says so."""
     record, status, reason, config_yaml, summary = job.record, job.status, job.reason, "", NO_SUMMARY
     try:
         if job.overrides or record:
-            config_yaml = experiment_yaml(job.overrides, found.config_dir)
+            config_yaml = experiment_yaml(job.overrides, listing.config_dir)
         if record and status == "completed":
             summary = summarize_record(record)
     except Exception as error:  # the config in a record is plain data, with anything in it
@@ -88,7 +89,7 @@ def _title(rows: Sequence[Row], axes: Sequence[str]) -> str:
     """`demo: cache.residual_diff_threshold, cache.start`; of a single run its setting."""
     models = list(dict.fromkeys(_model(row.record) for row in rows if row.record))
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-    told = telling([row.axes for row in rows], [row.rival for row in rows]) or axes
+    told = find_naming_keys([row.axes for row in rows], [row.rival for row in rows]) or axes
     what = ", ".join(told) if told else _setting(rows[0]) if len(rows) == 1 else f"{len(rows)} jobs"
     return make_printable(": ".join(filter(None, [named, what])))
 

@@ -27,9 +27,7 @@ def describe_never_hit(rows: Sequence[Row]) -> list[str]:
     if not labels:
         return []
     count = f"{len(labels)} job{'s' * (len(labels) != 1)}"
-    return [
-        f"The cache never hit in {count}: {enumerate_names(labels)}. A difference in time there is not due to the cache."
-    ]
+    return [f"The cache never hit in {count}: {enumerate_names(labels)}. There, a difference in time is not its doing."]
 
 
 def enumerate_names(names: Sequence[str]) -> str:

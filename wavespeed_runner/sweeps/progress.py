@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.compose import find_key
-from ..records import labels
+from ..records.labels import shorten_to_parts, shorten_to_words
 from ..report.console_text import encode_for
 from ..report.remarks import APART
 from .jobs import Job
@@ -41,11 +41,11 @@ class Progress:
         self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
         self.console = Console(highlight=False)
         self.gone = False
-        self.names = labels.column_names(axes)
+        self.names = list(shorten_to_parts(axes).values())
         given = [{find_key(o): o.partition("=")[2] for o in job.overrides} for job in jobs]
         self.values = {job.number: [one.get(key, "") for key in axes] for job, one in zip(jobs, given, strict=True)}
         # Of many keys in one column of the table.
-        self.shorter = [name.replace(" ", "_") for name in labels.short_names(axes).values()]
+        self.shorter = [name.replace(" ", "_") for name in shorten_to_words(axes).values()]
         self.waiting = self.ended = 0
 
     def begin(self, waiting: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...records.labels import column_names, labels
+from ...records.labels import label_jobs, shorten_to_parts
 from ..rows import Row, Sweep
 
 SETTING = "setting"
@@ -15,7 +15,7 @@ SETTING = "setting"
 def named_axes(sweep: Sweep) -> list[tuple[str, str]]:
     """Each axis with what it is called at the head of a column, as in the console: of a key whole words are kept there,
     which labels in a plot have no room for."""
-    return list(zip(sweep.axes, column_names(sweep.axes), strict=True))
+    return list(shorten_to_parts(sweep.axes).items())
 
 
 def axes_data(sweep: Sweep) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _is_free(rows: Sequence[Row], key: str, keys: Sequence[str]) -> bool:
 
 def _names(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """`8 steps`, `fbcache, 0.1`: as in labels, without what is not paired."""
-    return labels(
+    return label_jobs(
         [{key: row.axes.get(key, "") for key in keys} for row in rows],
         [row.job for row in rows],
         rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
