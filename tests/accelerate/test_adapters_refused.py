@@ -1,0 +1,69 @@
+"""Adapters that are refused, by the plan or when they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from wavespeed_runner.accelerate.adapters import Lora, apply_adapters
+from wavespeed_runner.config.paths import PACKAGE
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.planning.plan import Plan, build_plan
+from wavespeed_runner.registry import find_implementation
+
+Composed = Callable[..., dict[str, Any]]
+Planned = Callable[..., Plan]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["adapters.path=a/b", "adapters.file=x.bin"], r"adapters\.file=x\.bin: a \.safetensors file is needed"),
+        (
+            [
+                "adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors",
+                "adapters.file=x.safetensors",
+            ],
+            r"adapters\.file=x\.safetensors: .* is a file itself",
+        ),
+        (["adapters.path=a/b", "adapters.weight=[nan]"], r"adapters\.weight\[0\]=nan: a finite number"),
+    ],
+)
+def test_adapters_that_could_do_harm_or_nothing(composed: Composed, overrides: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build_plan(composed("adapters=lora", *overrides))
+
+
+def test_an_adapter_of_one_stage_is_looked_at_too(composed: Composed) -> None:
+    data = composed()
+    data["graph"]["stages"]["load"]["options"] = {"adapters": {"name": "lora", "path": "/nowhere.safetensors"}}
+    with pytest.raises(ConfigError, match=r"adapters\.path=/nowhere\.safetensors: no such file"):
+        build_plan(data)
+
+
+def test_a_lora_from_the_hub_of_which_a_part_finds_no_place(
+    composed: Composed, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's cache holds it, because there is no hub here."""
+    import huggingface_hub.constants
+
+    commit = "0" * 40
+    cache = tmp_path / "models--somebody--lora"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    tensors = load_file(PACKAGE / "weights/demo_lora/night.safetensors")
+    wrong = {key.replace("_blocks.0.", "_blocks.77."): tensor for key, tensor in tensors.items()}
+    save_file(wrong, cache / "snapshots" / commit / "pytorch_lora_weights.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    model = planned("model.init=pretrained").config.model
+    pipe = load(find_implementation("model", model), model, "cpu")
+    with pytest.raises(RunError, match=r"adapters\.path=somebody/lora: does not fit this model: \d+ of its"):
+        apply_adapters(pipe, Lora(path="somebody/lora"))
