@@ -47,7 +47,7 @@ def resolve_jobs(overrides: list[str], swept: list[str]) -> list[str]:
 
 @pytest.mark.slow
 @given(COMMAND_LINES, st.lists(st.sampled_from(SWEPT), max_size=2, unique_by=lambda override: override.split("=")[0]))
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch, overrides: list[str], swept: list[str]) -> None:
     quick = outcome(resolve_jobs, overrides, swept)
     with monkeypatch.context() as off:
