@@ -1,4 +1,4 @@
-"""One generation with a strategy attached, as the denoise stage makes it, and what the tests look at."""
+"""One generation of the tiny FLUX with a strategy attached, as the denoise stage runs it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
 
 ALWAYS = 1e9
-"""A threshold that allows every reuse."""
+"""A threshold that always allows reuse."""
 
 
 def fbcache(threshold: float, *, blocks: int = 1, **window: Any) -> FirstBlockCache:
@@ -47,8 +47,8 @@ class Generated:
         return self.pipe.transformer
 
     def denoise(self, *, steps: int = 8, seed: int = 0, size: int = 64, on_step: Any = lambda: None) -> Any:
-        """Latents; whatever is attached acts."""
-        made = denoise_latents(
+        """Latents; attached strategies act."""
+        result = denoise_latents(
             FLUX,
             self.pipe,
             self.model,
@@ -59,7 +59,7 @@ class Generated:
             seed=seed,
             on_step=on_step,
         )
-        return made["latents"]
+        return result["latents"]
 
     def run(self, cache: CacheConfig | None = None, *, steps: int = 8, **call: Any) -> tuple[Any, Trace]:
         """Latents and trace of one generation with the strategy attached."""
@@ -69,6 +69,6 @@ class Generated:
             return self.denoise(steps=steps, on_step=trace.end_step, **call), trace
 
 
-def computed_steps(trace: Trace, branch: str = "cond") -> list[int]:
+def list_computed(trace: Trace, branch: str = "cond") -> list[int]:
     """Computed steps, counted from 1."""
     return [d.step + 1 for d in trace.decisions if d.computed and d.branch == branch]

@@ -1,4 +1,4 @@
-"""One generation of a U-Net with a strategy attached, as the denoise stage makes it."""
+"""One generation of a U-Net with a strategy attached, as the denoise stage runs it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GeneratedByUNet:
         self.model = replace(config_of(self.name), dtype=Dtype.float32, init=init)
         self.family = find_implementation("model", self.model)
         self.pipe = load(self.family, self.model, "cpu")
-        if self.name == "sd15":  # the published one calls the U-Net twice at one time, which DeepCache cannot tell
+        if self.name == "sd15":  # its own scheduler calls the U-Net twice at one timestep, which DeepCache cannot tell
             from diffusers import DDIMScheduler
 
             self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config, clip_sample=False)
@@ -68,21 +68,40 @@ class GeneratedByUNet:
     def unet(self) -> Any:
         return self.pipe.unet
 
-    def denoise(self, *, steps: int = 7, size: int = 64, guidance_scale: float = 3.0, **wanted: Any) -> torch.Tensor:
-        """Latents; whatever is attached acts."""
-        given = {"steps": steps, "width": size, "height": size, "guidance_scale": guidance_scale, **wanted}
-        made: torch.Tensor = denoise_latents(self.family, self.pipe, self.model, self.embeddings, **given)["latents"]
-        return made
+    def denoise(self, *, steps: int = 7, size: int = 64, guidance_scale: float = 3.0, **more: Any) -> torch.Tensor:
+        """Latents; attached strategies act."""
+        options = {"steps": steps, "width": size, "height": size, "guidance_scale": guidance_scale, **more}
+        result: torch.Tensor = denoise_latents(self.family, self.pipe, self.model, self.embeddings, **options)[
+            "latents"
+        ]
+        return result
 
     def run(
-        self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, images: int = 1, **wanted: Any
+        self, cache: CacheConfig, *, steps: int = 7, calls: int | None = None, images: int = 1, **more: Any
     ) -> tuple[torch.Tensor, Trace]:
-        """Latents and trace of one generation with the strategy attached. calls: of the U-Net, where not `steps`."""
-        run = GenerationInfo(steps=lambda: calls or steps, images=images, flow=False)
-        with attach_strategy([self.unet], self.family.blocks, cache, run) as trace:
-            return self.denoise(on_step=trace.end_step, steps=steps, **wanted), trace
+        """Latents and trace of one generation with the strategy attached.
+
+        calls: how often the U-Net is called, if not `steps` times.
+        """
+        info = GenerationInfo(steps=lambda: calls or steps, images=images, flow=False)
+        with attach_strategy([self.unet], self.family.blocks, cache, info) as trace:
+            return self.denoise(on_step=trace.end_step, steps=steps, **more), trace
 
 
 @lru_cache
-def generated(name: str) -> GeneratedByUNet:
+def load_unet(name: str) -> GeneratedByUNet:
     return GeneratedByUNet(name)
+
+
+def list_computed(trace: Any) -> list[int]:
+    """Computed steps, counted from 0."""
+    return [d.step for d in trace.decisions if d.computed]
+
+
+def record_call(model: GeneratedByUNet) -> tuple[Any, dict[str, Any]]:
+    """Arguments of the pipeline's first call of its U-Net."""
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    handle = model.unet.register_forward_pre_hook(lambda _, a, k: calls.append((a, dict(k))), with_kwargs=True)
+    model.denoise(steps=2)
+    handle.remove()
+    return calls[0]

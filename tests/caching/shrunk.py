@@ -1,4 +1,4 @@
-"""A shipped model, shrunk, with random weights, and one prompt: whatever is put on its denoiser acts."""
+"""A shipped model, shrunk and with random weights, and one prompt; strategies attached to its denoiser act."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLE = Sample(prompt="a red circle above a blue square", negative_prompt="dark
 
 
 class Shrunk:
-    """In float32. guided: with the model's own guidance_scale, or without guidance."""
+    """A shrunk model in float32. guided: with the model's own guidance_scale, or without guidance."""
 
     def __init__(self, name: str, *, guided: bool, steps: int) -> None:
         self.model = replace(config_of(name), dtype=Dtype.float32)
@@ -30,11 +30,11 @@ class Shrunk:
         scale = self.model.guidance_scale if guided else self.family.unguided_scale
         size = {"width": self.family.tiny_size, "height": self.family.tiny_size}
         size |= {"num_frames": self.family.tiny_frames} if self.family.kind == "video" else {}
-        self.wanted: dict[str, Any] = {"task": task, "steps": steps, "guidance_scale": scale, **size}
+        self.options: dict[str, Any] = {"task": task, "steps": steps, "guidance_scale": scale, **size}
         self.called = get_task_pipeline(self.pipe, self.family, task)
         self.denoiser = getattr(self.called, self.family.denoiser)
         self.embeddings = encode_prompt(self.family, self.pipe, self.model, SAMPLE, scale)
 
     def denoise(self, on_step: Callable[[], None] = lambda: None) -> torch.Tensor:
-        made = denoise_latents(self.family, self.pipe, self.model, self.embeddings, on_step=on_step, **self.wanted)
-        return made["latents"]
+        result = denoise_latents(self.family, self.pipe, self.model, self.embeddings, on_step=on_step, **self.options)
+        return result["latents"]

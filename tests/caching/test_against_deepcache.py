@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.caching.generate_unet import MODELS, deepcache, generated
+from tests.caching.generate_unet import MODELS, deepcache, load_unet
 
 BRANCHES = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
-"""Theirs, as (block, layer); with two layers a block the n-th of them is our depth n."""
+"""The package's (block, layer); with two layers a block the n-th entry is our depth n."""
 
 
 @pytest.mark.parametrize("interval", [2, 3, 5])
@@ -18,21 +18,21 @@ BRANCHES = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
 @pytest.mark.parametrize("name", MODELS)
 def test_same_decisions_and_same_latents_as_deepcache(name: str, block: int, layer: int, interval: int) -> None:
     package = pytest.importorskip("DeepCache")
-    made, branch = generated(name), 3 * block + layer
+    model, branch = load_unet(name), 3 * block + layer
     ran: list[Any] = []
-    handle = made.unet.mid_block.resnets[0].register_forward_pre_hook(lambda *_: ran.append(steps[-1]))
+    handle = model.unet.mid_block.resnets[0].register_forward_pre_hook(lambda *_: ran.append(steps[-1]))
     steps = [0]
-    helper = package.DeepCacheSDHelper(pipe=made.pipe)
+    helper = package.DeepCacheSDHelper(pipe=model.pipe)
     helper.set_params(cache_interval=interval, cache_branch_id=branch)
     helper.enable()
     try:
-        theirs = made.denoise(on_step=lambda: steps.append(steps[-1] + 1))
+        theirs = model.denoise(on_step=lambda: steps.append(steps[-1] + 1))
     finally:
         helper.disable()
         handle.remove()
-    plain = made.denoise()
+    plain = model.denoise()
 
-    ours, trace = made.run(deepcache(interval, branch))
+    ours, trace = model.run(deepcache(interval, branch))
 
     assert [d.step for d in trace.decisions if d.computed] == ran == list(range(0, 7, interval))
     assert torch.equal(ours, theirs)

@@ -16,16 +16,16 @@ from wavespeed_runner.caching.signals.block_signals import NoSignal
 from wavespeed_runner.caching.strategies import MagCache
 
 
-def diffusers_run(generated: Generated, threshold: float, monkeypatch: pytest.MonkeyPatch, steps: int):
+def run_diffusers(generated: Generated, threshold: float, monkeypatch: pytest.MonkeyPatch, steps: int):
     """Latents and decisions (True: computed) of diffusers' hooks, in the order of the denoiser's calls."""
     decisions: list[bool] = []
     original = FBCHeadBlockHook._should_compute_remaining_blocks
 
-    def recorded(self, residual):
+    def record(self, residual):
         decisions.append(original(self, residual))
         return decisions[-1]
 
-    monkeypatch.setattr(FBCHeadBlockHook, "_should_compute_remaining_blocks", recorded)
+    monkeypatch.setattr(FBCHeadBlockHook, "_should_compute_remaining_blocks", record)
     generated.denoiser.enable_cache(FirstBlockCacheConfig(threshold=threshold))
     try:
         return generated.denoise(steps=steps), decisions
@@ -37,30 +37,30 @@ def diffusers_run(generated: Generated, threshold: float, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("which", ["plain", "guided"])
 def test_same_decisions_and_same_latents_as_diffusers(which, threshold, request, monkeypatch):
     generated = request.getfixturevalue(which)
-    theirs, decisions = diffusers_run(generated, threshold, monkeypatch, steps=12)
+    theirs, decisions = run_diffusers(generated, threshold, monkeypatch, steps=12)
     ours, trace = generated.run(fbcache(threshold), steps=12)
     assert [d.computed for d in trace.decisions] == decisions
     assert torch.equal(ours, theirs)
 
 
 def test_the_thresholds_above_cover_no_hit_some_hits_and_all_hits(plain, monkeypatch):
-    hits = [12 - sum(diffusers_run(plain, t, monkeypatch, steps=12)[1]) for t in (0.1, 0.6, 1.5)]
+    hits = [12 - sum(run_diffusers(plain, t, monkeypatch, steps=12)[1]) for t in (0.1, 0.6, 1.5)]
     assert hits[0] == 0
     assert 0 < hits[1] < 11
     assert hits[2] == 11
 
 
-def test_guidance_branches_decide_apart(guided):
+def test_guidance_branches_decide_independently(guided):
     _, trace = guided.run(fbcache(0.6), steps=12)
     signals = {branch: [d.signal for d in trace.decisions if d.branch == branch] for branch in ("cond", "uncond")}
     assert len(signals["cond"]) == len(signals["uncond"]) == 12
     assert signals["cond"][1:] != signals["uncond"][1:]
 
 
-def test_after_ours_is_taken_off_diffusers_own_cache_works_as_before(plain, monkeypatch):
-    before, _ = diffusers_run(plain, 0.6, monkeypatch, steps=12)
+def test_after_ours_is_detached_diffusers_own_cache_works_as_before(plain, monkeypatch):
+    before, _ = run_diffusers(plain, 0.6, monkeypatch, steps=12)
     plain.run(fbcache(0.6), steps=12)
-    after, _ = diffusers_run(plain, 0.6, monkeypatch, steps=12)
+    after, _ = run_diffusers(plain, 0.6, monkeypatch, steps=12)
     assert torch.equal(before, after)
 
 
@@ -84,8 +84,8 @@ def test_magcache_gives_the_latents_of_diffusers(which, threshold, limit, retent
             threshold=threshold, ratios=list(published.find_ratios("black-forest-labs/FLUX.1-dev").ratios)
         ),
         predictor=Reuse(),
-        start=int(retention * 28 + 0.5)
-        / 28,  # diffusers rounds to a step; ours is the first step not before the fraction
+        # diffusers rounds to a step; ours is the first step not before the fraction
+        start=int(retention * 28 + 0.5) / 28,
         max_consecutive_cache_hits=limit,
     )
     ours, trace = generated.run(strategy, steps=28)

@@ -1,14 +1,15 @@
-"""The engine: what it computes, what it leaves behind, and that no generation sees another one's state."""
+"""The engine: which steps it computes, what it leaves behind, and that generations do not see each other's state."""
 
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.caching.generate import ALWAYS, Generated, computed_steps, fbcache
+from tests.caching.generate import ALWAYS, Generated, fbcache, list_computed
 from tests.models.tiny_flux import tiny_config
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.predictors.taylor import Taylor
@@ -30,12 +31,12 @@ def test_threshold_zero_is_bit_identical_to_no_cache(plain):
 def test_the_published_window_computes_the_known_steps(plain):
     window = {"start": 0.2, "end": 0.8, "max_consecutive_cache_hits": 5}
     _, trace = plain.run(fbcache(ALWAYS, **window), steps=30)
-    assert computed_steps(trace) == [*range(1, 7), 12, 18, *range(24, 31)]
+    assert list_computed(trace) == [*range(1, 7), 12, 18, *range(24, 31)]
 
 
 def test_every_guidance_branch_keeps_the_window(guided):
     _, trace = guided.run(fbcache(ALWAYS, start=0.2, end=0.8, max_consecutive_cache_hits=5), steps=30)
-    assert computed_steps(trace, "cond") == computed_steps(trace, "uncond") == [*range(1, 7), 12, 18, *range(24, 31)]
+    assert list_computed(trace, "cond") == list_computed(trace, "uncond") == [*range(1, 7), 12, 18, *range(24, 31)]
 
 
 def test_skipped_blocks_do_not_run(plain):
@@ -71,7 +72,7 @@ def test_the_signal_is_the_formula_in_float64(plain):
 
 
 def test_a_skipped_step_of_unchanged_input_equals_a_computed_one(plain):
-    """Self-check of the attachment: were a stream or an index wrong, a hit on the same input would differ."""
+    """If a stream or an index were wrong, a cache hit on the same input would differ."""
     call = {
         "hidden_states": torch.randn(1, 16, 64, generator=torch.Generator().manual_seed(1)),
         "encoder_hidden_states": plain.embeddings["prompt_embeds"],
@@ -98,7 +99,7 @@ def test_two_head_blocks_run_at_every_step(plain):
     assert trace.always == 2
 
 
-def test_taking_the_strategy_off_restores_the_model(plain):
+def test_detaching_the_strategy_restores_the_model(plain):
     reference, _ = plain.run()
     before = (plain.denoiser.transformer_blocks, plain.denoiser.single_transformer_blocks)
     names = list(plain.denoiser.state_dict())
@@ -137,25 +138,23 @@ def test_a_generation_does_not_depend_on_the_one_before(plain):
     assert torch.equal(first, second)
 
 
-def test_two_pipelines_at_once_do_not_meet(plain):
+def test_two_pipelines_at_once_do_not_disturb_each_other(plain):
     other = Generated(load(FLUX, plain.model, "cpu"), plain.model)
     alone, _ = plain.run(fbcache(0.6))
     reference, _ = other.run()
     with (
-        attach_strategy([plain.denoiser], FLUX.blocks, fbcache(0.6), GenerationInfo(steps=lambda: 8)) as mine,
-        attach_strategy([other.denoiser], FLUX.blocks, NoCache(), GenerationInfo(steps=lambda: 8)) as none,
+        attach_strategy([plain.denoiser], FLUX.blocks, fbcache(0.6), GenerationInfo(steps=lambda: 8)) as cached,
+        attach_strategy([other.denoiser], FLUX.blocks, NoCache(), GenerationInfo(steps=lambda: 8)) as uncached,
     ):
         assert torch.equal(other.denoise(), reference)
         assert torch.equal(plain.denoise(), alone)
-    assert len(mine.decisions) == 8
-    assert not none.decisions
+    assert len(cached.decisions) == 8
+    assert not uncached.decisions
 
 
 @pytest.mark.parametrize("pipeline", ["plain", "guided"])
 def test_without_cache_contexts_each_call_of_a_step_is_a_branch(request, pipeline, monkeypatch):
-    """Img2img, inpaint and others never open one."""
-    from contextlib import nullcontext
-
+    """Image-to-image, inpainting and others never open one."""
     generated = request.getfixturevalue(pipeline)
     with_contexts, named = generated.run(fbcache(0.6))
     monkeypatch.setattr(generated.denoiser, "cache_context", lambda *a, **k: nullcontext(), raising=False)
@@ -206,15 +205,15 @@ def test_the_trace_lists_each_step_once_with_its_branches():
 
 
 def test_no_tensor_outlives_its_generation(plain):
-    """Not even until the next garbage collection: on a GPU nothing calls that."""
+    """Not even until the next garbage collection, which nothing triggers on a GPU."""
     cache = replace(fbcache(0.6), predictor=Taylor(order=2))
     plain.run(cache)
     gc.collect()
     gc.disable()
     try:
-        before = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+        before = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
         plain.run(cache)
-        after = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+        after = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
     finally:
         gc.enable()
     assert after <= before

@@ -1,4 +1,4 @@
-"""What TeaCache watches, in every family, against what the first block's attention really gets."""
+"""TeaCache's signal in every family, against what the first block's attention really gets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ATTENTION = {
     "sd3": "attn",
     "z_image": "attention",
 }
-"""Model -> the attention of its blocks. The others watch the timestep alone."""
+"""Model -> the attention of its blocks. The signal of the others is of the timestep only."""
 
 EMBEDDER = {
     "cogvideox": "time_embedding",
@@ -43,7 +43,7 @@ EMBEDDER = {
     "lumina2": "time_caption_embed.timestep_embedder",
     **dict.fromkeys(("wan", "wan_i2v", "wan22", "wan22_5b", "wan22_i2v"), "condition_embedder"),
 }
-"""Model -> what embeds the timestep."""
+"""Model -> the module that embeds the timestep."""
 
 
 @pytest.fixture(scope="module", params=models())
@@ -52,38 +52,38 @@ def tiny(request: pytest.FixtureRequest) -> TinyModel:
 
 
 @contextmanager
-def watched(tiny: TinyModel, variant: str | None) -> Iterator[list[torch.Tensor]]:
-    """What the signal should have been at each call, by hooks."""
-    seen: list[torch.Tensor] = []
+def record_expected(tiny: TinyModel, variant: str | None) -> Iterator[list[torch.Tensor]]:
+    """What the signal should be at each call, recorded by hooks."""
+    expected: list[torch.Tensor] = []
 
-    def attention(module: Any, args: Any, kwargs: Any) -> None:
-        seen.append(args[0] if args else kwargs["hidden_states"])
+    def record_input(module: Any, args: Any, kwargs: Any) -> None:
+        expected.append(args[0] if args else kwargs["hidden_states"])
 
-    def embedded(module: Any, args: Any, output: Any) -> None:
+    def record_embedding(module: Any, args: Any, output: Any) -> None:
         if isinstance(output, tuple):
             output = output[0] if variant is None else output[1].unflatten(-1, (6, -1))
-        seen.append(output)
+        expected.append(output)
 
     handles = []
     for denoiser in tiny.denoisers:
         if tiny.config.name in ATTENTION and variant is None:
-            module = tiny.listed(denoiser)[0].get_submodule(ATTENTION[tiny.config.name])
-            handles.append(module.register_forward_pre_hook(attention, with_kwargs=True))
+            module = tiny.list_blocks(denoiser)[0].get_submodule(ATTENTION[tiny.config.name])
+            handles.append(module.register_forward_pre_hook(record_input, with_kwargs=True))
         else:
             module = denoiser.get_submodule(EMBEDDER[tiny.config.name])
-            handles.append(module.register_forward_hook(embedded))
-    yield seen
+            handles.append(module.register_forward_hook(record_embedding))
+    yield expected
     for handle in handles:
         handle.remove()
 
 
 def test_the_signal_is_what_the_first_block_works_on(tiny: TinyModel) -> None:
-    check(tiny, None)
+    check_signal(tiny, None)
 
 
 @pytest.mark.parametrize(("name", "variant"), [("wan21", "ret_steps"), ("wan22_5b", "ret_steps"), ("lumina2", "comfy")])
 def test_the_signal_of_a_variant(name: str, variant: str) -> None:
-    check(tiny_model(name), variant)
+    check_signal(tiny_model(name), variant)
 
 
 class SignalObserver:
@@ -99,7 +99,7 @@ class SignalObserver:
         pass
 
 
-def check(tiny: TinyModel, variant: str | None) -> None:
+def check_signal(tiny: TinyModel, variant: str | None) -> None:
     cache = CacheConfig(
         name="custom",
         signal=ModulatedInput(variant=variant),
@@ -108,19 +108,19 @@ def check(tiny: TinyModel, variant: str | None) -> None:
     )
     observer = SignalObserver()
     half = len(tiny.calls) // 2
-    run = GenerationInfo(steps=lambda: 2)
+    info = GenerationInfo(steps=lambda: 2)
     with (
-        watched(tiny, variant) as expected,
-        attach_strategy(tiny.denoisers, tiny.blocks, cache, run, observer=observer) as trace,
+        record_expected(tiny, variant) as expected,
+        attach_strategy(tiny.denoisers, tiny.blocks, cache, info, observer=observer) as trace,
     ):
         for i, call in enumerate(tiny.calls):
             if i == half:
                 trace.end_step()
-            call.again()
+            call.repeat()
     assert len(observer.signals) == len(expected) == len(tiny.calls)
-    for ours, theirs in zip(observer.signals, expected, strict=True):
-        assert ours.shape[0] == tiny.calls[0].rows and torch.equal(ours, theirs)
-    if len(tiny.denoisers) == 1:  # two of them do not compare with each other
+    for signal, wanted in zip(observer.signals, expected, strict=True):
+        assert signal.shape[0] == tiny.calls[0].rows and torch.equal(signal, wanted)
+    if len(tiny.denoisers) == 1:  # of two, each starts without anything to compare with
         for decision, now, then in zip(trace.decisions[half:], expected[half:], expected[:half], strict=True):
             formula = (now.double() - then.double()).abs().mean() / then.double().abs().mean()
             assert decision.signal == pytest.approx(formula.item(), rel=1e-4) and formula > 0

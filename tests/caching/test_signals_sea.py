@@ -37,7 +37,7 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tor
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def seen(latents: torch.Tensor, sigma: float, **more: Any) -> DenoiserCall:
+def build_call(latents: torch.Tensor, sigma: float, **more: Any) -> DenoiserCall:
     return DenoiserCall(at=StepInfo(step=1, steps=4, sigma=sigma), before={}, after={}, latents=latents, **more)
 
 
@@ -45,21 +45,21 @@ def seen(latents: torch.Tensor, sigma: float, **more: Any) -> DenoiserCall:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_videos_are_filtered_as_diffusers_does(shape: tuple[int, ...], sigma: float) -> None:
     latents = noise(*shape)
-    ours = FilteredLatentsSignal(FilteredLatents(power_exponent=3.0))(seen(latents, sigma))
+    ours = FilteredLatentsSignal(FilteredLatents(power_exponent=3.0))(build_call(latents, sigma))
     theirs = [_apply_sea_filter(row.movedim(0, -1), sigma, 3.0).movedim(-1, 0) for row in latents]
     torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-4, atol=1e-5)
 
 
-def by_formula(latents: np.ndarray, a: float, b: float, exponent: float) -> np.ndarray:
-    """The last axes behind (n, channels), in complex double: gain a S / (a^2 S + b^2) along each, 1 on average."""
+def filter_by_formula(latents: np.ndarray, a: float, b: float, exponent: float) -> np.ndarray:
+    """In complex double, along each axis after (n, channels): the gain a S / (a^2 S + b^2), 1 on average."""
     axes = tuple(range(2, latents.ndim))
     gain = np.ones(latents.shape[2:])
     for axis, size in enumerate(latents.shape[2:]):
         with np.errstate(divide="ignore"):
             power = 1 / np.abs(np.fft.fftfreq(size)) ** exponent
         power[0] = 1e300
-        one = a * power / (a * a * power + b * b)
-        gain = gain * one.reshape([-1 if i == axis else 1 for i in range(gain.ndim)])
+        along = a * power / (a * a * power + b * b)
+        gain = gain * along.reshape([-1 if i == axis else 1 for i in range(gain.ndim)])
     return np.fft.ifftn(np.fft.fftn(latents, axes=axes) * (gain / gain.mean()), axes=axes).real
 
 
@@ -76,7 +76,7 @@ def test_the_filter_of_diffusion_models_is_the_formula(
     a, b = split_noise_level(sigma, flow=False)
     assert a**2 + b**2 == pytest.approx(1) and b / a == pytest.approx(sigma)
     ours = filter_latents(latents, a, b, exponent=exponent)
-    np.testing.assert_allclose(ours.numpy(), by_formula(latents.numpy(), a, b, exponent), atol=1e-9)
+    np.testing.assert_allclose(ours.numpy(), filter_by_formula(latents.numpy(), a, b, exponent), atol=1e-9)
 
 
 def test_packed_tokens_are_filtered_by_their_grid() -> None:
@@ -86,7 +86,9 @@ def test_packed_tokens_are_filtered_by_their_grid() -> None:
         grid = tuple(latents.shape[2:])
         packed = latents.flatten(2).mT
         signal = FilteredLatentsSignal(FilteredLatents())
-        torch.testing.assert_close(signal(seen(packed, 0.4, grid=grid)).movedim(-1, 1), signal(seen(latents, 0.4)))
+        torch.testing.assert_close(
+            signal(build_call(packed, 0.4, grid=grid)).movedim(-1, 1), signal(build_call(latents, 0.4))
+        )
     frames_first = filter_latents(video.movedim(2, 1), a, b, channel_axis=2)
     torch.testing.assert_close(frames_first.movedim(1, 2), filter_latents(video, a, b))
 
@@ -99,7 +101,7 @@ def test_the_exponent_is_2_for_images_and_3_for_videos() -> None:
         assert not torch.equal(filter_latents(latents, a, b), filter_latents(latents, a, b, exponent=2.5))
 
 
-def test_rows_are_filtered_apart() -> None:
+def test_rows_are_filtered_independently() -> None:
     rows = noise(3, 4, 8, 8)
     a, b = split_noise_level(0.5, flow=True)
     alone = torch.cat([filter_latents(row[None], a, b) for row in rows])
@@ -107,18 +109,18 @@ def test_rows_are_filtered_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", [EulerDiscreteScheduler, DDIMScheduler])
-def test_the_input_of_diffusion_models_is_the_mixture_that_the_gain_is_made_for(kind: Any) -> None:
+def test_the_input_of_diffusion_models_is_the_mixture_that_the_gain_assumes(kind: Any) -> None:
     """`a * image + b * noise`, whether the sampler scales the denoiser's input or keeps it scaled all the way."""
     scheduler = kind(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
     scheduler.set_timesteps(10)
     image, eps = noise(1, 4, 8, 8), noise(1, 4, 8, 8, seed=1)
     for index, t in enumerate(scheduler.timesteps):
         noisy = scheduler.add_noise(image, eps, t.reshape(1).to(scheduler.timesteps.dtype))
-        given_to_denoiser = scheduler.scale_model_input(noisy, t)
+        denoiser_input = scheduler.scale_model_input(noisy, t)
         if hasattr(scheduler, "_step_index"):
             scheduler._step_index = None
         a, b = split_noise_level(read_noise_levels(scheduler)[index], flow=False)
-        torch.testing.assert_close(given_to_denoiser, a * image + b * eps, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(denoiser_input, a * image + b * eps, rtol=1e-3, atol=1e-4)
 
 
 def test_bfloat16_is_filtered_in_float32() -> None:
@@ -129,18 +131,18 @@ def test_bfloat16_is_filtered_in_float32() -> None:
 
 
 def test_tokens_without_a_grid_are_refused() -> None:
-    with pytest.raises(RunError, match="30 tokens"):
-        FilteredLatentsSignal(FilteredLatents())(seen(noise(1, 30, 4), 0.5))
+    with pytest.raises(RunError, match="30 latent tokens"):
+        FilteredLatentsSignal(FilteredLatents())(build_call(noise(1, 30, 4), 0.5))
 
 
 @pytest.mark.parametrize("exponent", [0.0, -1.0, float("inf"), float("nan")])
-def test_exponents_that_are_none_are_refused(exponent: float) -> None:
+def test_impossible_exponents_are_refused(exponent: float) -> None:
     with pytest.raises(ConfigError, match=r"cache\.signal\.power_exponent"):
         FilteredLatents(power_exponent=exponent)
 
 
 def strategy(threshold: float) -> SeaCache:
-    """What `cache=seacache` composes, without its window."""
+    """The strategy that `cache=seacache` composes, without its window."""
     return SeaCache(
         threshold=threshold,
         signal=FilteredLatents(),
@@ -149,45 +151,45 @@ def strategy(threshold: float) -> SeaCache:
     )
 
 
-def generation(generated: Generated, threshold: float, steps: int = 8) -> tuple[Any, Any]:
+def generate(generated: Generated, threshold: float, steps: int = 8) -> tuple[Any, Any]:
     levels = lambda: read_noise_levels(generated.pipe.scheduler)  # noqa: E731
-    run = GenerationInfo(
+    info = GenerationInfo(
         steps=lambda: steps, sigmas=levels, grid=lambda tokens: find_token_grid(tokens, (64, 64, None), 1)
     )
-    with attach_strategy([generated.denoiser], FLUX.blocks, strategy(threshold), run) as trace:
+    with attach_strategy([generated.denoiser], FLUX.blocks, strategy(threshold), info) as trace:
         return generated.denoise(steps=steps, on_step=trace.end_step), trace
 
 
 def test_a_generation_hits_and_a_threshold_of_0_changes_nothing(plain: Generated) -> None:
     reference = plain.denoise(steps=8)
-    latents, trace = generation(plain, 0.0)
+    latents, trace = generate(plain, 0.0)
     assert torch.equal(latents, reference)
     changes = [d.signal for d in trace.decisions[1:]]
     assert all(change is not None and change > 0 for change in changes)
     total = sum(change or 0 for change in changes)
-    latents, trace = generation(plain, total / 3)
+    latents, trace = generate(plain, total / 3)
     computed = sum(d.computed for d in trace.decisions)
     assert 1 < computed < 8 and torch.isfinite(latents).all()
-    _, trace = generation(plain, ALWAYS)
+    _, trace = generate(plain, ALWAYS)
     assert [d.computed for d in trace.decisions] == [True] + 7 * [False]
     assert all(not d.ran for d in trace.decisions[1:])
 
 
 def test_what_is_measured_is_diffusers_distance_of_diffusers_indicator(plain: Generated) -> None:
-    """Step to step, mean|s - s_p| / mean|s_p| of `_apply_sea_filter`'s output, on the inputs that the denoiser got."""
+    """From step to step, mean|s - s_p| / mean|s_p| of `_apply_sea_filter`'s output on the denoiser's inputs."""
     inputs: list[torch.Tensor] = []
     handle = plain.denoiser.register_forward_pre_hook(
         lambda _, args, kwargs: inputs.append(kwargs["hidden_states"]), with_kwargs=True
     )
     try:
-        _, trace = generation(plain, 0.0)
+        _, trace = generate(plain, 0.0)
     finally:
         handle.remove()
     side = int(inputs[0].shape[1] ** 0.5)
     indicators = [
-        # One frame: along time there is only frequency 0, whose gain the normalization takes out.
-        _apply_sea_filter(one.reshape(1, side, side, -1), sigma, 2.0)
-        for one, sigma in zip(inputs, read_noise_levels(plain.pipe.scheduler), strict=True)
+        # One frame: along time there is only frequency 0, and the normalization cancels its gain.
+        _apply_sea_filter(latents.reshape(1, side, side, -1), sigma, 2.0)
+        for latents, sigma in zip(inputs, read_noise_levels(plain.pipe.scheduler), strict=True)
     ]
     for decision, now, then in zip(trace.decisions[1:], indicators[1:], indicators, strict=False):
         assert decision.signal == pytest.approx(float((now - then).abs().mean() / then.abs().mean()), rel=1e-3)

@@ -1,4 +1,4 @@
-"""The window: the published answer, exact fractions, and never more skipped steps in a row than allowed."""
+"""The window: the published answer, exact fractions, and never more cached steps in a row than allowed."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def test_the_end_is_outside_and_the_start_inside() -> None:
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS)
 def test_fractions_are_exact(start: int, end: int, steps: int) -> None:
-    # As they are written in YAML: 0.29 is 29/100, and step 29 of 100 is inside.
-    given_window = window(float(f"{start / 100:.2f}"), float(f"{end / 100:.2f}"))
+    # As written in YAML: 0.29 is 29/100, and step 29 of 100 is inside.
+    tested = window(float(f"{start / 100:.2f}"), float(f"{end / 100:.2f}"))
     for step in range(steps):
         exact = Fraction(start, 100) <= Fraction(step, steps) < Fraction(end, 100)
-        assert is_inside_window(given_window, step, steps) is exact
+        assert is_inside_window(tested, step, steps) is exact
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, LIMITS)
 def test_outside_nothing_is_skipped(start: int, end: int, steps: int, limit: int) -> None:
-    given_window = window(start / 100, end / 100, limit)
-    computed = list_computed_steps(given_window, steps)
+    tested = window(start / 100, end / 100, limit)
+    computed = list_computed_steps(tested, steps)
     assert computed[0] == 1 and computed == sorted(set(computed))
-    assert all(step + 1 in computed for step in range(steps) if not is_inside_window(given_window, step, steps))
+    assert all(step + 1 in computed for step in range(steps) if not is_inside_window(tested, step, steps))
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, st.integers(1, 8))

@@ -21,7 +21,7 @@ from wavespeed_runner.registry import find_implementation
 
 STEPS = 2
 BLOCKS = 4
-"""At least: two that always run at the head, one at the tail, and one to skip."""
+"""Blocks at least: two that always run at the head, one at the tail, and one to skip."""
 
 
 @lru_cache
@@ -45,19 +45,20 @@ class Call:
     kwargs: dict[str, Any]
     output: list[torch.Tensor] = field(default_factory=list)
 
-    def again(self) -> list[torch.Tensor]:
+    def repeat(self) -> list[torch.Tensor]:
+        """Tensors of the same call, made again."""
         with torch.inference_mode():
             return tensors(self.denoiser(*self.args, **self.kwargs))
 
     @property
-    def denoise_latents(self) -> torch.Tensor:
-        """What the denoiser is given: its first argument."""
-        given = self.args[0] if self.args else next(iter(self.kwargs.values()))
-        return torch.stack(given) if isinstance(given, list) else given
+    def latents(self) -> torch.Tensor:
+        """The denoiser's input: its first argument."""
+        value = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        return torch.stack(value) if isinstance(value, list) else value
 
     @property
     def rows(self) -> int:
-        """Of the batch."""
+        """Rows of the batch."""
         return len(self.latents)
 
 
@@ -76,34 +77,34 @@ class TinyModel:
         for denoiser in self.denoisers:
             deepen(denoiser, self.blocks)
         size = self.family.tiny_size
-        self.wanted: dict[str, Any] = {"task": self.task, "width": size, "height": size}
+        self.options: dict[str, Any] = {"task": self.task, "width": size, "height": size}
         if self.family.kind == "video":
-            self.wanted["num_frames"] = self.family.tiny_frames
+            self.options["num_frames"] = self.family.tiny_frames
         if self.task == "image_to_video":
-            self.wanted["image"] = image(size)
-        found = encode_prompt(
-            self.family, self.pipe, self.config, SAMPLE, self.config.guidance_scale, self.wanted.get("image")
+            self.options["image"] = image(size)
+        embeddings = encode_prompt(
+            self.family, self.pipe, self.config, SAMPLE, self.config.guidance_scale, self.options.get("image")
         )
         if self.config.name.startswith(
             "hunyuan_video15"
         ):  # 1000 tokens of prompt, most of them padding: a second a step
-            found = {key: value[:, :64] for key, value in found.items()}
-        self.embeddings = found
-        with self.recorded() as self.calls:
-            self.made = self.generate()
+            embeddings = {key: value[:, :64] for key, value in embeddings.items()}
+        self.embeddings = embeddings
+        with self.record_calls() as self.calls:
+            self.result = self.generate()
 
     def generate(self, *, steps: int = STEPS, config: Any = None, **more: Any) -> dict[str, torch.Tensor]:
-        """Latents, and what else the pipeline makes. config: other options of the model, for this time."""
+        """Latents, and what else the pipeline returns. config: other options of the model, for this time."""
         model = config or self.config
-        return denoise_latents(self.family, self.pipe, model, self.embeddings, steps=steps, **self.wanted, **more)
+        return denoise_latents(self.family, self.pipe, model, self.embeddings, steps=steps, **self.options, **more)
 
-    def listed(self, denoiser: torch.nn.Module) -> list[torch.nn.Module]:
+    def list_blocks(self, denoiser: torch.nn.Module) -> list[torch.nn.Module]:
         """A denoiser's blocks, in the order in which they run."""
-        return [block for one in self.blocks.lists for block in getattr(denoiser, one.name)]
+        return [block for block_list in self.blocks.lists for block in getattr(denoiser, block_list.name)]
 
     @contextmanager
-    def recorded(self) -> Iterator[list[Call]]:
-        """The denoisers' calls in the meantime."""
+    def record_calls(self) -> Iterator[list[Call]]:
+        """The denoisers' calls while the context is open."""
         calls: list[Call] = []
 
         def before(module: Any, args: Any, kwargs: Any) -> None:
@@ -125,18 +126,18 @@ def tiny_model(name: str) -> TinyModel:
 
 
 def deepen(denoiser: Any, blocks: Blocks) -> None:
-    """Inserts blocks, each with weights of its own, until there are enough."""
+    """Inserts blocks, each with different weights, until there are enough."""
     last = getattr(denoiser, blocks.lists[-1].name)
-    while sum(len(getattr(denoiser, one.name)) for one in blocks.lists) < BLOCKS:
+    while sum(len(getattr(denoiser, block_list.name)) for block_list in blocks.lists) < BLOCKS:
         copy = deepcopy(last[0])
         with torch.no_grad():
             for weight in copy.parameters():
                 weight.mul_(0.9)
-        last.insert(1, copy)  # not behind the last one, which SD3 makes differently
+        last.insert(1, copy)  # not after the last one, which is different in SD3
 
 
 def tensors(output: Any) -> list[torch.Tensor]:
-    """All tensors in what a denoiser gives; Z-Image gives a list of images."""
+    """All tensors in a denoiser's output; Z-Image returns a list of images."""
     if isinstance(output, torch.Tensor):
         return [output]
     return [tensor for part in output for tensor in tensors(part)]

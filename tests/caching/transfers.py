@@ -1,4 +1,4 @@
-"""Counts what would make the host wait for the device, on any device: also on the CPU, where nothing has to wait."""
+"""Counts transfers that make the host wait for the device, on any device: also on the CPU, where nothing waits."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ SIZES = {
     "unique_consecutive",
     "repeat_interleave",
 }
-"""Operations that answer with a Python value, or with as many values as the data says, as indexing with a mask does."""
+"""Operations that return a Python value, or a size that depends on the data, as indexing with a mask does."""
 
 
 class Transfers(ExitStack):
-    """`with Transfers() as transfers: ...; transfers.count`. A transfer of many values at once is one."""
+    """`with Transfers() as transfers: ...`; then `transfers.count`. A transfer of many values at once counts as one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
         self._inside = False
-        """A method that is counted calls others that would be."""
+        """True inside a counted method, which may call others that would be counted."""
 
     def __enter__(self) -> Transfers:
         super().__enter__()
@@ -50,7 +50,7 @@ class Transfers(ExitStack):
         self.enter_context(Operations(self))
         return self
 
-    def seen(self) -> None:
+    def count_one(self) -> None:
         self.count += not self._inside
 
 
@@ -62,7 +62,7 @@ class Methods(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (resolve_name(func) or "").rpartition(".")[2] not in VALUES or self.transfers._inside:
             return func(*args, **(kwargs or {}))
-        self.transfers.seen()
+        self.transfers.count_one()
         self.transfers._inside = True
         try:
             return func(*args, **(kwargs or {}))
@@ -81,5 +81,5 @@ class Operations(TorchDispatchMode):
             index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         )
         if name == "_local_scalar_dense" or name in SIZES or masked:
-            self.transfers.seen()
+            self.transfers.count_one()
         return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""U-Net caches by plain forward hooks on diffusers' own walk: everything is computed, then some of it replaced."""
+"""U-Net caches by plain forward hooks on diffusers' own code: everything is computed, then some of it replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 @contextmanager
-def hooks(*handles: Any) -> Iterator[None]:
+def remove_afterwards(*handles: Any) -> Iterator[None]:
     try:
         yield
     finally:
@@ -18,20 +18,22 @@ def hooks(*handles: Any) -> Iterator[None]:
             handle.remove()
 
 
-def entering(unet: Any, block: int, layer: int) -> Any:
-    """The module whose output enters the layer on the way up that DeepCache calls (block, layer), counted from the
-    last one."""
+def find_cached_module(unet: Any, block: int, layer: int) -> Any:
+    """The module whose output DeepCache stores: it enters the layer on the way up that DeepCache calls (block, layer).
+
+    Both are counted from the last one.
+    """
     blocks = list(unet.up_blocks)
-    here = blocks[-1 - block]
-    index = len(here.resnets) - 1 - layer
+    up_block = blocks[-1 - block]
+    index = len(up_block.resnets) - 1 - layer
     if index > 0:
-        return (getattr(here, "attentions", None) or here.resnets)[index - 1]
+        return (getattr(up_block, "attentions", None) or up_block.resnets)[index - 1]
     return blocks[-2 - block].upsamplers[0] if block + 1 < len(blocks) else unet.mid_block
 
 
 @contextmanager
 def deepcache(unet: Any, *, interval: int, block: int, layer: int) -> Iterator[None]:
-    """Every `interval`-th call stores the feature, the others get the stored one."""
+    """DeepCache: every `interval`-th call stores the feature, the others get the stored one."""
     stored: list[Any] = []
     calls = iter(range(10**6))
 
@@ -40,16 +42,20 @@ def deepcache(unet: Any, *, interval: int, block: int, layer: int) -> Iterator[N
             stored[:] = [out]
         return stored[0]
 
-    with hooks(entering(unet, block, layer).register_forward_hook(hook)):
+    with remove_afterwards(find_cached_module(unet, block, layer).register_forward_hook(hook)):
         yield
 
 
 @contextmanager
 def first_block_cache(unet: Any, reuse: Callable[[int, float | None], bool]) -> Iterator[list[bool]]:
-    """What lies behind the first resnet and its attention is replaced by its residual, where `reuse` says so.
+    """First Block Cache: the layers after the first resnet and its attention are replaced by their stored residual.
 
-    reuse: (call, mean|r - r_c| / mean|r_c| of the first layer's residual r, None at the first call) -> whether.
-    Yields, filled while it runs: for each call, whether it was computed.
+    Args:
+        unet: the U-Net.
+        reuse: (call, mean|r - r_c| / mean|r_c| of the first layer's residual r, None at the first call) -> whether to.
+
+    Yields:
+        For each call, whether it was computed; filled while it runs.
     """
     first = unet.down_blocks[0]
     layer = (getattr(first, "attentions", None) or first.resnets)[0]
@@ -59,7 +65,7 @@ def first_block_cache(unet: Any, reuse: Callable[[int, float | None], bool]) -> 
     def begin(module: Any, args: Any, out: Any) -> None:
         state["before"] = out
 
-    def look(module: Any, args: Any, out: Any) -> None:
+    def end_first(module: Any, args: Any, out: Any) -> None:
         state["after"] = out[0] if isinstance(out, tuple) else out
 
     def end(module: Any, args: Any) -> Any:
@@ -75,9 +81,9 @@ def first_block_cache(unet: Any, reuse: Callable[[int, float | None], bool]) -> 
         state["last"], state["rest"] = residual, final - state["after"]
         return (final,)
 
-    with hooks(
+    with remove_afterwards(
         unet.conv_in.register_forward_hook(begin),
-        layer.register_forward_hook(look),
+        layer.register_forward_hook(end_first),
         unet.conv_norm_out.register_forward_pre_hook(end),
     ):
         yield computed
