@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sharing.on_data import claim_of, differences, headline, judge
@@ -291,6 +291,7 @@ def test_reasons_are_named(measured: Record) -> None:
     assert differences(claim, edited) == ["gone 1.0 -> None"]
 
 
+@settings(deadline=None)
 @given(value=st.floats(0.01, 1.0), half=st.floats(0.0, 0.2), floor=st.floats(0.5, 1.0), off=st.floats(-0.5, 0.5))
 def test_a_verdict_never_gets_better_further_away(
     finished: tuple[Path, Record], value: float, half: float, floor: float, off: float
@@ -564,6 +565,7 @@ def test_any_number_is_judged(measured: Record, name: str, value: float) -> None
         assert verdict_of(parts) == NOT_REPRODUCED or contradictions(changed) == []
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 255), st.floats(0.001, 1e3)), min_size=2, max_size=2),
     same_prompt=st.booleans(),

@@ -65,8 +65,11 @@ def _compared_levels(samples: Sequence[SampleRecord]) -> list[tuple[float, bool]
 
 
 def _warn_if_too_fast(record: Record) -> list[str]:
-    """Warns where the speedup is more than the skipped work can give, since the machine was busier while the reference
-    was timed; `same_run` becomes false then, so that nobody takes the speedup for a result."""
+    """Warns where the speedup is more than the skipped work can give.
+
+    The machine was busier then while the reference was timed, and `same_run` becomes false, so that nobody takes the
+    speedup for a result.
+    """
     assert record.timing
     share, speedup = computed_share(record), record.timing.speedup
     if not timing.is_too_fast(speedup, share) or is_lossy_beside_caches(record.config):

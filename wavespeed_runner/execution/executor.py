@@ -103,21 +103,21 @@ class Executor:
         return batch.values
 
     def _provide(self, batch: _Batch, name: str, indices: list[int]) -> None:
-        """Provides a node's value for these images: read from the process or the store, else computed from its
-        inputs, which are provided in the same way."""
+        """Provides a node's value for these images.
+
+        Read from the process or the store, else computed from its inputs, which are provided in the same way.
+        """
         missing = [index for index in indices if name not in batch.values[index]]
         if not missing:
             return
         node = batch.graph.nodes[name]
-        if not (batch.denoise_again and issubclass(node.stage.output, Latents)):
-            for index in missing:
-                value = self._read(batch, node, index)
-                if value is not None:
-                    batch.values[index][name] = value
         # Images with the same key have the same value, which is computed once.
         same_key: dict[str, list[int]] = {}
         for index in missing:
-            if name not in batch.values[index]:
+            value = self._read(batch, node, index)
+            if value is not None:
+                batch.values[index][name] = value
+            else:
                 same_key.setdefault(batch.keys[index][name] if node.lasting else str(index), []).append(index)
         computing = [group[0] for group in same_key.values()]
         if not computing:
@@ -130,6 +130,8 @@ class Executor:
 
     def _read(self, batch: _Batch, node: Node, index: int) -> Any:
         """Reads a node's value from this process or from the store; None where neither has it."""
+        if batch.denoise_again and issubclass(node.stage.output, Latents):
+            return None
         key = batch.keys[index][node.name]
         if key in self.resources:
             return self.resources[key]

@@ -114,6 +114,7 @@ def write_trace(folder: Path, record: Record, *, plot: bool = True) -> None:
 
 
 def as_csv(found: list[Row]) -> str:
+    """Returns the content of `trace.csv`."""
     names = [one.name for one in fields(Row)]
     file = StringIO()
     table = csv.writer(file, lineterminator="\n")
@@ -125,8 +126,10 @@ def as_csv(found: list[Row]) -> str:
 
 
 def figure(record: Record, found: list[Row]) -> Figure:
-    """A panel for each image and stage: what is compared with the threshold over the steps, and below it the
-    decisions. Of schedules the decisions alone."""
+    """Draws a panel for each image and stage.
+
+    It shows what is compared with the threshold over the steps, and below it the decisions; for schedules only these.
+    """
     from matplotlib.figure import Figure
 
     panels: dict[tuple[str, str], list[Row]] = {}

@@ -25,12 +25,13 @@ KEYS = frozenset({"defaults", "hydra"} | {field.name for field in fields(OpenCon
 
 
 def experiment_yaml(overrides: Sequence[str], config_dir: Path | None = None) -> str:
-    """The overrides of a record as an experiment file, with experiments that they name written out.
+    """Writes the overrides of a record as an experiment file, with the experiments that they name written out.
 
     What a config file may not set (`outputs`, files outside of the working folder) stands in the command of the first
     comment; `outputs` and the like, which decide nothing, are left out.
 
     Args:
+        overrides: of the run.
         config_dir: the `--config-dir` of the run, where experiments are looked up that are not shipped.
     """
     if any(override.startswith("replay=") for override in overrides):
@@ -134,7 +135,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:
-    """`a.b`, 1 -> {"a": {"b": 1}}"""
+    """Nests a dotted key: `a.b`, 1 -> {"a": {"b": 1}}."""
     for part in reversed(key.split(".")):
         value = {part: value}
     nested: dict[str, Any] = value
@@ -142,7 +143,7 @@ def _nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def merge(into: dict[str, Any], more: dict[str, Any]) -> None:
-    """Adds nested values; later ones win. `more` is copied, not shared."""
+    """Merges nested values into a dict; later ones win. `more` is copied, not shared."""
     for key, value in more.items():
         if isinstance(value, dict):
             below = into.get(key)

@@ -165,8 +165,10 @@ def never_hit(record: Record) -> bool:
 
 
 def _median_seconds(record: Record) -> Interval | None:
-    """The median over images and repetitions; its interval over prompts, of one prompt over its images, and of one
-    image over its repetitions."""
+    """The median over images and repetitions.
+
+    Its interval is over prompts; with a single prompt over its images, with a single image over its repetitions.
+    """
     several_prompts = len({sample.prompt for sample in record.samples}) > 1
     several_images = len(record.samples) > 1
     times: list[tuple[Any, float]] = []

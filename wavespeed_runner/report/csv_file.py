@@ -19,6 +19,8 @@ AXIS = "axis:"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
+    """One column of the table."""
+
     name: str
     meaning: str
     value: Callable[[Row], Any]

@@ -221,7 +221,7 @@ def _ascending(points: Sequence[tuple[float, float]]) -> list[tuple[float, float
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """x and y in order of x."""
+    """Returns the x and the y coordinates, in order of x."""
     ordered = sorted(points)
     return [x for x, _ in ordered], [y for _, y in ordered]
 

@@ -62,8 +62,10 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
 
 
 def _chosen(drawn: Sequence[tuple[Row, Interval]]) -> list[tuple[Row, Interval]]:
-    """What is labelled: the rivals, and as many of the others as there may be room for, those on the front first; of
-    too many every so many."""
+    """Chooses the points that get a label: the rivals, and as many others as there is room for.
+
+    Those on the front come first; of too many every n-th is taken.
+    """
     room = min(LABELLED, max(6, LETTERS // max((len(row.label) for row, _ in drawn), default=1)))
     ordered = sorted(drawn, key=lambda pair: pair[1].value)
     front = [pair for pair in ordered if pair[0].front and not pair[0].rival]

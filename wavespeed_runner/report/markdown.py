@@ -24,7 +24,9 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
     """The whole file.
 
     Args:
-        figure, table: names of the files beside it.
+        sweep: what to report.
+        figure: name of the plot's file beside it.
+        table: name of the CSV file beside it.
     """
     done = [row for row in sweep.rows if row.status == "completed"]
     parts = [f"# {_plain(sweep.title)}", _summary(sweep)]

@@ -25,8 +25,10 @@ OTHER_CONFIG = "the config or the weights are not those that were claimed"
 
 
 def claim_of(record: Record) -> ClaimConfig:
-    """What a completed record claims. Intervals are 95 % ones, as in a report: all images of a prompt are drawn
-    together; the likeness of a single image has none.
+    """Makes the claim of a completed record.
+
+    Intervals are 95 % ones, as in a report: all images of a prompt are drawn together; the quality of a single image
+    has none.
 
     No speed-up where run and reference were not timed in turn: that ratio is a guess. Of the seconds, `mad` is the
     median absolute deviation of all timings, as in the table and in results.csv; `repeat_floor` that of timings of the
@@ -72,6 +74,7 @@ def claim_of(record: Record) -> ClaimConfig:
 
 
 def prompts_digest(record: Record) -> str:
+    """Digest of the prompts in their order."""
     return sha256("\n".join(record.plan.prompts).encode()).hexdigest()
 
 
@@ -154,8 +157,11 @@ def bounds(figure: ClaimedFigure) -> tuple[float, float]:
 
 
 def deviation(record: Record) -> float | None:
-    """Median absolute deviation of times of the same work, as part of them: of the repetitions of each image, else of
-    the references, which all compute the same. Not of the images: a cache hits more often in some. None: unknown."""
+    """Relative median absolute deviation of times of the same work; None where it is unknown.
+
+    Of the repetitions of each image, else of the references, which all compute the same. Not of the images: a cache
+    hits more often in some.
+    """
     repeated = [sample.raw_seconds for sample in record.samples if len(sample.raw_seconds) > 1]
     references = [seconds for sample in record.samples for seconds in sample.reference_raw_seconds or ()]
     groups = repeated or ([references] if len(references) > 1 else [])

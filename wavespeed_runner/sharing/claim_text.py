@@ -44,8 +44,10 @@ def headline(record: Record, config: dict[str, Any], claim: ClaimConfig, name: s
 
 
 def claim_text(claim: ClaimConfig) -> str:
-    """The key `claim` as YAML. Scalars are written as JSON, which Hydra's YAML reads as what they are: a hash or a
-    version of digits stays text."""
+    """Writes the key `claim` as YAML.
+
+    Scalars are written as JSON, which Hydra's YAML reads as what they are: a hash or a version of digits stays text.
+    """
     lines = ["claim:    # what was measured: for replay to compare with; it computes nothing"]
     for key, value in asdict(claim).items():
         if value is None or value == []:

@@ -53,6 +53,7 @@ def exported(record: Record, name: str, config_dir: Path | None = None) -> str:
     """The experiment file of a completed record.
 
     Args:
+        record: of the run.
         name: by which it will be chosen.
         config_dir: the `--config-dir` of the run, if it had one.
 

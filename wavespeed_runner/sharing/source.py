@@ -59,8 +59,10 @@ def _check_claim(path: Path, claim: Any) -> None:
 
 
 def _composed(path: Path) -> dict[str, Any]:
-    """The config that an exported experiment composes to, checked as any stranger's; from a copy, so that no other file
-    of its folder has a say."""
+    """Composes an exported experiment and returns the config, checked like any stranger's.
+
+    From a copy, so that no other file in its folder has an influence.
+    """
     import shutil
     import tempfile
 

@@ -39,6 +39,7 @@ def as_experiment(record: Record, config_dir: Path | None = None) -> tuple[dict[
     """The content of an experiment file, and the config that it composes to: the record's, made portable.
 
     Args:
+        record: of the run.
         config_dir: where experiments of the user's are looked up that the overrides name.
 
     Raises:
@@ -75,8 +76,11 @@ def as_experiment(record: Record, config_dir: Path | None = None) -> tuple[dict[
 
 
 def portable(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's config without what only makes sense on its machine: files of prompts and images by their name alone,
-    as a config file may have them; no calibration file, whose numbers are in the config."""
+    """Removes from a run's config what only makes sense on its machine.
+
+    Files of prompts and images keep their name alone, as a config file may have them; a calibration file goes, since
+    its numbers are in the config.
+    """
     changed: dict[str, Any] = {}
     merge(changed, config)
     _make_portable(changed)

@@ -47,6 +47,7 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
     """The whole HTML file.
 
     Args:
+        sweep: what to report.
         folder: where it will lie, to which links to images are relative; the sweep's own by default.
     """
     count = _shown_samples(sweep)

@@ -13,8 +13,7 @@ SETTING = "setting"
 
 
 def named_axes(sweep: Sweep) -> list[tuple[str, str]]:
-    """Each axis with what it is called at the head of a column, as in the console: of a key whole words are kept there,
-    which labels in a plot have no room for."""
+    """Each axis with its name at the head of a column, as in the console."""
     return list(shorten_to_parts(sweep.axes).items())
 
 

@@ -23,6 +23,8 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
     """Everything that the script draws; images by their place in the album.
 
     Args:
+        sweep: what to report.
+        album: collects the images.
         count: of samples of each job, from the first, whose images and traces are shown.
         folder: where the page will lie.
     """
