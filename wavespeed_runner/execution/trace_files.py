@@ -25,8 +25,7 @@ BRANCHES = ("#1f5fa8", "#c2571a", "#3f7d3a")
 PANELS, COLUMNS = 12, 3
 """Most panels that are drawn, and most side by side."""
 PANEL, STRIP, WIDTH, MARGIN, ENTRY = 2.3, 1.0, 4.4, 0.6, 1.4
-"""In inches: height of a panel, of one that shows decisions alone; width of both; height that the legend takes, and
-width of an entry of it."""
+"""Inches: height of a panel, of one with decisions alone; width of both; height of the legend, width of its entries."""
 TITLE, DPI = 62, 100
 """Most characters of a line of a title."""
 SHADE, LIMIT, DASHES = "#e9eff6", "#b3261e", (0, (4, 3))
@@ -38,7 +37,6 @@ class Row:
     """One line of `trace.csv`: a step, in one guidance branch of one image. Unknown values are empty."""
 
     file: str
-    """Of the image or video, as in the record."""
     prompt_index: int
     """Counted from 0, as in file names."""
     seed: int
@@ -215,7 +213,7 @@ def drawn(row: Row, part: list[Row]) -> float | None:
 def _marks(
     axes: Any, points: list[tuple[int, float, bool]], colour: str, marker: str, size: float, **more: Any
 ) -> None:
-    """Filled: computed; hollow: reused."""
+    """Filled: computed; hollow: cached."""
     for computed, face in ((True, colour), (False, "white")):
         x = [step for step, _, is_computed in points if is_computed == computed]
         y = [value for _, value, is_computed in points if is_computed == computed]
@@ -231,8 +229,8 @@ def _legend(made: Any, shown: list[list[Row]], *, top: float, left_out: int) -> 
     colours = dict(zip(branches, BRANCHES * len(branches), strict=False))
     handles: list[Any] = [
         Line2D([], [], linestyle="none", marker="s", color=INK, label="computed"),
-        Line2D([], [], linestyle="none", marker="s", color=INK, markerfacecolor="white", label="reused"),
-        Patch(color=SHADE, label="may be reused"),
+        Line2D([], [], linestyle="none", marker="s", color=INK, markerfacecolor="white", label="cached"),
+        Patch(color=SHADE, label="may be cached"),
         *(Line2D([], [], color=colours[name], label=_drawable(name)) for name in branches),
     ]
     thresholds = {row.threshold for part in shown for row in part if row.threshold is not None}
