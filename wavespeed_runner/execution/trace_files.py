@@ -42,8 +42,7 @@ class Row:
     seed: int
     stage: str
     """The graph's node; a graph may denoise more than once."""
-    step: int
-    """Counted from 1."""
+    step: int  # counted from 1
     branch: str
     """Guidance branch; empty where a step has but one."""
     computed: bool
