@@ -32,8 +32,9 @@ from . import fast, trust
 from .error_messages import EXPLAINED
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
+from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF
-from .schema import NAMED_NODES, OpenConfig, OpenGraph
+from .schema import NAMED_NODES
 
 VERSION_BASE = "1.3"
 

@@ -177,13 +177,6 @@ class GraphConfig:
 
 
 @dataclass(kw_only=True)
-class OpenGraph(GraphConfig):
-    """The graph while Hydra composes: OmegaConf does not let one add a plain mapping to a dict of dataclasses."""
-
-    stages: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
 class Config:
     """The whole configuration. Null in one of `MODEL_DEFAULT_KEYS` means the model's own."""
 
@@ -218,13 +211,6 @@ class Config:
     dry_run: bool = False
     rerun: bool = False
     outputs: str = "outputs"
-
-
-@dataclass(kw_only=True)
-class OpenConfig(Config):
-    """The config while Hydra composes: with `points`, which make the jobs of a sweep and are in none of them."""
-
-    points: Any = None
 
 
 NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")

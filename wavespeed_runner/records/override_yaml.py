@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from ..config import trust
+from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
-from ..config.schema import OpenConfig
 from ..errors import ConfigError, make_printable
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from math import ceil
 from typing import Any
 
 from ..caching.criteria import published
-from ..caching.criteria.schedule import explain_misfit
 from ..caching.criteria.schedules import Interval, Spacing
 from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
 from ..registry import find_implementation
-from ..samplers import count_denoiser_calls, resolve_sampler
-from .graph import find_denoise_stages, takes_strength
+from .cache_calls import explain_unfit_schedule
 from .rule import Rule
 
 
@@ -40,36 +37,6 @@ def _find_watched(c: Config) -> str:
 
 def _count_head_blocks(c: Config) -> int:
     return getattr(c.cache.signal, "blocks", 0)
-
-
-def count_calls(c: Config, f: Family) -> int:
-    """Counts the denoiser's calls in one guidance branch."""
-    return count_denoiser_calls(resolve_sampler(f, c.model, c.sampler), c.steps or 0)
-
-
-def count_calls_by_stage(c: Config, f: Family) -> list[int]:
-    """Counts the denoiser's calls of each denoise stage: one that starts from an image runs part of the steps.
-
-    Flow models round that part up, the others down.
-    """
-    counts = []
-    for stage in find_denoise_stages(c):
-        own = stage.options if isinstance(stage.options, dict) else {}
-        part = own.get("strength", c.strength) if takes_strength(stage, f) else 1.0
-        steps = own.get("steps", c.steps) or 0
-        if isinstance(part, int | float) and isinstance(steps, int):
-            kept = min(steps * part, steps)
-            counts.append(
-                count_denoiser_calls(
-                    resolve_sampler(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept)
-                )
-            )
-    return counts or [count_calls(c, f)]
-
-
-def explain_unfit_schedule(c: Config, f: Family) -> str:
-    """Says why the criterion has no schedule for the steps of some stage; empty if it has."""
-    return next((why for steps in count_calls_by_stage(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
 
 
 def _list_changed_keys(c: Config) -> str:

@@ -7,15 +7,8 @@ from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
 from ..config.schema import CacheConfig, Config
 from ..models.family import Family
-from .cache import (
-    count_calls,
-    count_calls_by_stage,
-    explain_unfit_schedule,
-    get_name,
-    has_all_parts,
-    is_cached,
-    uses_engine,
-)
+from .cache import get_name, has_all_parts, is_cached, uses_engine
+from .cache_calls import count_calls, count_calls_by_stage, explain_unfit_schedule
 from .rule import Rule
 
 

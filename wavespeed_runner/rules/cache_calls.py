@@ -1,0 +1,41 @@
+"""Counts the denoiser's calls, which the window and the schedule of a cache strategy are about."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from ..caching.criteria.schedule import explain_misfit
+from ..config.schema import Config
+from ..models.family import Family
+from ..samplers import count_denoiser_calls, resolve_sampler
+from .graph import find_denoise_stages, takes_strength
+
+
+def count_calls(c: Config, f: Family) -> int:
+    """Counts the denoiser's calls in one guidance branch."""
+    return count_denoiser_calls(resolve_sampler(f, c.model, c.sampler), c.steps or 0)
+
+
+def count_calls_by_stage(c: Config, f: Family) -> list[int]:
+    """Counts the denoiser's calls of each denoise stage: one that starts from an image runs part of the steps.
+
+    Flow models round that part up, the others down.
+    """
+    counts = []
+    for stage in find_denoise_stages(c):
+        own = stage.options if isinstance(stage.options, dict) else {}
+        part = own.get("strength", c.strength) if takes_strength(stage, f) else 1.0
+        steps = own.get("steps", c.steps) or 0
+        if isinstance(part, int | float) and isinstance(steps, int):
+            kept = min(steps * part, steps)
+            counts.append(
+                count_denoiser_calls(
+                    resolve_sampler(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept)
+                )
+            )
+    return counts or [count_calls(c, f)]
+
+
+def explain_unfit_schedule(c: Config, f: Family) -> str:
+    """Says why the criterion has no schedule for the steps of some stage; empty if it has."""
+    return next((why for steps in count_calls_by_stage(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
