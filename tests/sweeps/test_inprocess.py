@@ -21,7 +21,7 @@ from wavespeed_runner.models import pipeline_call as call
 from wavespeed_runner.models.weights import pretrained
 from wavespeed_runner.storage.atomic import write_text
 from wavespeed_runner.storage.store import Store
-from wavespeed_runner.sweeps import folder, worker
+from wavespeed_runner.sweeps import folder, folder_choice, worker
 
 LONG = 120
 """Seconds; far more than any of this takes."""
@@ -223,7 +223,7 @@ def test_a_typed_folder_is_used_and_what_is_done_in_it_stays(
     assert (tmp_path / "mine" / "2" / "record.json").exists() and not folders(tmp_path)
     calls = family()
     assert main(given) == 0 and calls == []
-    with folder.opened(tmp_path / "mine", tmp_path, tmp_path, {"identity": ""}, anew=False):
+    with folder_choice.open_sweep_folder(tmp_path / "mine", tmp_path, tmp_path, {"identity": ""}, anew=False):
         assert main(given) == 1
     assert "another process runs a sweep there" in capsys.readouterr().err
 

@@ -131,6 +131,6 @@ def test_a_worker_whose_job_is_another_now_says_so_in_one_line(
     (tmp_path / "sweep.json").write_text(json.dumps(about))
     monkeypatch.chdir(tmp_path)
     assert worker.main([str(tmp_path), "0"]) == 2
-    assert "type the sweep's command again" in capsys.readouterr().err
+    assert "run the sweep's command again" in capsys.readouterr().err
     assert "have changed" in json.loads((tmp_path / "0" / "lost.json").read_text())["reason"]
     assert worker.main([str(tmp_path), "7"]) == 2 and "no sweep with a job 7" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What has become of a job, as its record tells: for the loop, which asks what is done, and for the console."""
+"""How a job ended, from its record: for the loop over the jobs, and for the console."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEVER_HIT = "the cache never hit"
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What has become of a job, as far as its files tell."""
+    """How a job ended, as far as its files tell."""
 
     status: str
     """completed | failed | interrupted (by hand) | lost (its process died) | unfinished (or running) | missing"""
@@ -23,19 +23,19 @@ class Outcome:
     reason: str = ""
     """Why it did not complete, on one line."""
     seconds: float | None = None
-    """Of denoising an image, median."""
+    """Median time of denoising an image."""
     speedup: float | None = None
     same_run: bool = True
-    """Whether the speedup compares times that were taken together, and is one that can be."""
+    """False for a speed-up that is a guess: its times were taken apart, or the computed share cannot explain it."""
     ssim: float | None = None
     computed_share: float | None = None
-    """Of the reference's work."""
+    """Share of the reference's work that was computed."""
     never_hit: str = ""
-    """What the record says of a cache that was on while every step was computed."""
+    """The record's warning that a cache was on and every step was computed; empty where one hit."""
 
 
 def as_outcome(record: Record) -> Outcome:
-    """What a job's record says."""
+    """The outcome that a job's record describes."""
     status: str = record.status
     if status == "interrupted" and record.error is None:
         status = "unfinished"

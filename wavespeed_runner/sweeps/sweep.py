@@ -15,7 +15,8 @@ from typing import Any
 from ..config.compose import CONFIG_NAME, composer, find_key
 from ..errors import ConfigError
 from ..storage.atomic import write_text
-from .folder import SweepFolder, describe, opened
+from .folder import SweepFolder, describe
+from .folder_choice import open_sweep_folder
 from .jobs import Job, is_sweep_command
 from .progress import Progress
 from .status import Outcome
@@ -124,7 +125,7 @@ def _is_ours(config: Any, name: str, jobs: list[Job]) -> bool:
 
 
 def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
-    """`folder.opened` for this command."""
+    """Opens the folder of this command's sweep."""
     typed = any(find_key(o) == "hydra.sweep.dir" for o in args.overrides)
     if whole := next((o for o in args.overrides if find_key(o) == "hydra.sweep"), None):
         raise ConfigError(f"{whole}: write hydra.sweep.dir=DIR")
@@ -137,7 +138,7 @@ def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
         axes=axes_of(jobs),
         jobs=jobs,
     )
-    return opened(usual if typed else None, usual, Path(plan.config.outputs) / "sweeps", about, anew=rerun)
+    return open_sweep_folder(usual if typed else None, usual, Path(plan.config.outputs) / "sweeps", about, anew=rerun)
 
 
 def axes_of(jobs: list[Job]) -> list[str]:

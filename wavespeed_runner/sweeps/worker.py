@@ -1,8 +1,8 @@
-"""One job of a sweep, in this process. Also a command, which launchers with other processes run:
+"""Runs one job of a sweep in this process. Launchers that use other processes call it as a command:
 
     python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER
 
-Exit status as the runner's. A job that is done already is left as it is.
+The exit status is that of a run. A finished job is left as it is.
 """
 
 from __future__ import annotations
@@ -27,18 +27,17 @@ from .folder import SweepFolder
 from .jobs import Job, plan_job_again
 
 PARENT = "WAVESPEED_RUNNER_PARENT"
-"""The process without which this one has no business: set by a launcher that waits for it."""
-
+"""Environment variable: id of the launcher's process; the worker ends when that process ends."""
 
 ELSEWHERE = "WAVESPEED_RUNNER_ELSEWHERE"
-"""Set by a launcher whose jobs run on other machines than the one that planned them: a login node has no GPU."""
+"""Environment variable: set when jobs run on other machines than planned them. A login node has no GPU."""
 
 
 def perform(sweep: SweepFolder, job: Job, cache: ProcessCache) -> str:
     """Runs a job as Hydra would, into its folder: `.hydra/`, log, environment and callbacks. Inside `composer` only.
 
     Returns:
-        Why there is no final record of it on the disk; "" where there is.
+        Why the disk has no final record of the job; "" where it has one.
 
     Raises:
         KeyboardInterrupt: after the record of the interrupted job is written.
@@ -50,7 +49,7 @@ def perform(sweep: SweepFolder, job: Job, cache: ProcessCache) -> str:
                 return ""
             sweep.clear(job.number)
             reason = _run_by_hydra(sweep, job, cache).get("message") or reason
-    except Exception as error:  # what is written beside the record: a full disk, a folder that went away
+    except Exception as error:  # from writing beside the record: a full disk, a folder that went away
         reason = format_error(error)
     if sweep.is_final(job):
         return ""
@@ -59,7 +58,7 @@ def perform(sweep: SweepFolder, job: Job, cache: ProcessCache) -> str:
 
 
 def _run_by_hydra(sweep: SweepFolder, job: Job, cache: ProcessCache) -> dict[str, Any]:
-    """The record's `error`, also where the disk did not take it; empty for none."""
+    """Runs the job; returns the record's `error`, even if it could not be written; empty for none."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -69,14 +68,14 @@ def _run_by_hydra(sweep: SweepFolder, job: Job, cache: ProcessCache) -> dict[str
 
     from ..execution.runner import run_plan
 
-    said: dict[str, Any] = {}
+    failure: dict[str, Any] = {}
 
     def task(_: Any) -> None:
         assert job.plan is not None
         runtime = HydraConfig.get()
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
         record = run_plan(job.plan, Path(runtime.runtime.output_dir), overrides, cache=cache)
-        said.update(to_builtins(record.error) if record.error else {})
+        failure.update(to_builtins(record.error) if record.error else {})
 
     assert job.composed is not None
     config = typed_node(job.composed)
@@ -88,17 +87,17 @@ def _run_by_hydra(sweep: SweepFolder, job: Job, cache: ProcessCache) -> dict[str
     context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
     done = run_job(task, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
     if done.status is JobStatus.FAILED:
-        said["message"] = format_error(done._return_value)
-    return said
+        failure["message"] = format_error(done._return_value)
+    return failure
 
 
 def typed_node(data: dict[str, Any]) -> Any:
-    """A job's config with Hydra's node, as Hydra hands it to a job. As it was checked: files may have changed since."""
+    """The job's checked config with Hydra's own node, as Hydra passes it to a job. Config files are not read again."""
     from hydra.conf import HydraConf
     from omegaconf import OmegaConf
 
     config = OmegaConf.create(drop_hydra_keys(data))
-    # Hydra wants its own node typed, and has keys in it that its type has not.
+    # Hydra needs its own node typed, though that node has keys that its type lacks.
     config.hydra = OmegaConf.structured(HydraConf, flags={"struct": False})
     config.hydra.merge_with(data["hydra"])
     del config.hydra.defaults
@@ -106,8 +105,8 @@ def typed_node(data: dict[str, Any]) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status as the runner's; a reason that no record holds goes into the job's `lost.json`."""
-    # Set by whoever started us, for its own sake: an error of ours is one line.
+    """Runs the command and returns its exit status. An error that no record holds goes into the job's `lost.json`."""
+    # The process that started this one sets it for itself; here an error stays one line.
     os.environ.pop("HYDRA_FULL_ERROR", None)
     _end_with_parent()
     from ..config.error_messages import explain_config_error
@@ -125,22 +124,22 @@ def _main(arguments: list[str]) -> int:
     except (OSError, ValueError, LookupError) as error:
         raise ConfigError(f"{arguments[0]}: no sweep with a job {number}: {format_error(error)}") from None
     try:
-        return _worked(sweep, about, wanted)
+        return _run_listed_job(sweep, about, wanted)
     except Exception as error:
         from ..config.error_messages import explain_config_error
 
-        found = sweep.outcome(number)
-        if found.status in ("missing", "unfinished") or found.identity != wanted["identity"]:
+        outcome = sweep.outcome(number)
+        if outcome.status in ("missing", "unfinished") or outcome.identity != wanted["identity"]:
             sweep.mark_lost(number, explain_config_error(error) or format_error(error))
         raise
 
 
-def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -> int:
+def _run_listed_job(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -> int:
     from ..config.compose import composer
 
     number, overrides = wanted["number"], wanted["overrides"]
-    found = sweep.outcome(number)
-    if found.status == "completed" and found.identity == wanted["identity"]:
+    outcome = sweep.outcome(number)
+    if outcome.status == "completed" and outcome.identity == wanted["identity"]:
         return DONE
     os.chdir(about["cwd"])  # paths in overrides are relative to where the command was typed
     job = plan_job_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
@@ -151,7 +150,7 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
     if plan.identity != wanted["identity"]:
         raise ConfigError(
             f"job {number} is not what it was when the sweep began: code, configs, versions or the machine have "
-            "changed; type the sweep's command again"
+            "changed; run the sweep's command again"
         )
     with composer(about["config_dir"]):
         reason = perform(sweep, replace(job, plan=plan), ProcessCache())
@@ -161,11 +160,11 @@ def _worked(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str, Any]) -
 
 
 def _end_with_parent() -> None:
-    """On Linux: when the process that started us is killed, so are we. Elsewhere the next one waits for us to end."""
+    """On Linux, ends this process when its launcher is killed. Elsewhere the next worker waits for this one."""
     parent = os.environ.pop(PARENT, "")
     if parent and sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != int(parent):  # it went before we could ask
+        if os.getppid() != int(parent):  # it ended before the call above
             sys.exit(FAILED)
 
 
