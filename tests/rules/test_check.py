@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,18 @@ from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.rules import RULES
 from wavespeed_runner.rules.check import apply_rules, refuse_bad
 
+REPO = Path(__file__).resolve().parents[2]
 Composed = Callable[..., dict[str, Any]]
 
 
 def test_every_rule_has_an_id_of_its_own() -> None:
     assert len({rule.id for rule in RULES}) == len(RULES)
+
+
+def test_a_test_that_a_rule_cites_is_there() -> None:
+    cited = [rule.source for rule in RULES if rule.source and rule.source.startswith("tests/")]
+    assert cited
+    assert [source for source in cited if not (REPO / source.partition("::")[0].split()[0].rstrip(",")).is_file()] == []
 
 
 def test_every_bad_rule_has_a_fix() -> None:

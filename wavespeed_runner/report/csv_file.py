@@ -133,7 +133,7 @@ COLUMNS = (
     Column(name="setting", meaning="the lossy options", value=lambda row: setting_name(_record(row))),
     Column(name="steps", meaning="denoising steps", value=lambda row: _record(row).config["steps"]),
     Column(name="reference_steps", meaning="of the reference", value=lambda row: reference_steps(_record(row))),
-    Column(name="pictures", meaning="how many pictures or videos", value=lambda row: len(_record(row).samples)),
+    Column(name="pictures", meaning="how many images or videos", value=lambda row: len(_record(row).samples)),
     Column(
         name="prompts",
         meaning="how many different prompts",

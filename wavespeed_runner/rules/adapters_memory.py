@@ -127,7 +127,7 @@ MEMORY: tuple[Rule, ...] = (
         message="memory.group_type=block_level fetches a U-Net's weights as its blocks are called, and "
         "cache={c.cache.name} calls their layers one by one",
         fix="memory.group_type=leaf_level memory.blocks_per_group=1",
-        source="tests/caching/test_unet.py",
+        source="tests/caching/test_attach_unet_clean.py",
     ),
     Rule(
         id="group-modulated",

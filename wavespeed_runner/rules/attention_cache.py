@@ -41,7 +41,7 @@ ATTENTION: tuple[Rule, ...] = (
         message="cache={c.cache.name}: this model's pipeline calls the denoiser once for each guidance branch, and "
         "diffusers' hooks would answer one with the other's attention",
         fix="guidance_scale=1, or another strategy (cache=fbcache)",
-        source="tests/caching/test_wrapped.py",
+        source="tests/caching/test_diffusers_hooks_refused.py",
     ),
     Rule(
         id="fastercache-family",
@@ -49,7 +49,7 @@ ATTENTION: tuple[Rule, ...] = (
         when=lambda c, f: isinstance(c.cache, FasterCache) and c.model.name in NO_FASTERCACHE,
         message="cache=fastercache: diffusers' hooks know none of this model's attention",
         fix="cache=pab, or cache=fbcache",
-        source="tests/caching/test_wrapped.py",
+        source="tests/caching/test_diffusers_hooks_refused.py",
     ),
     Rule(
         id="fastercache-guidance",
@@ -61,6 +61,6 @@ ATTENTION: tuple[Rule, ...] = (
         ),
         message="cache=fastercache: diffusers cannot halve the batch that this model's pipeline makes for guidance",
         fix="guidance_scale=1, or cache=pab",
-        source="tests/caching/test_wrapped.py",
+        source="tests/caching/test_diffusers_hooks_refused.py",
     ),
 )
