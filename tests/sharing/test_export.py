@@ -1,4 +1,4 @@
-"""Export: a record as an experiment file that anyone can run: small, checked to compose to the same, and annotated."""
+"""Export."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.file import record_data, record_from_data
 from wavespeed_runner.records.new import image_data, new_record
 from wavespeed_runner.sharing import export
-from wavespeed_runner.sharing.to_experiment import NAME, as_experiment, leaves, yaml_text
+from wavespeed_runner.sharing.document import flatten, format_yaml
+from wavespeed_runner.sharing.to_experiment import EXPERIMENT, convert_to_experiment
 
 Record = dict[str, Any]
 Finished = tuple[Path, Record]
@@ -47,22 +48,22 @@ def planned_record(*overrides: str, config_dir: Path | None = None) -> Record:
     return record_data(new_record(plan, list(overrides)))
 
 
-def composed_again(document: dict[str, Any], folder: Path, prompts: list[str]) -> dict[str, Any]:
-    """The config that a file with this content gives to somebody else."""
-    file = folder / "experiment" / f"{NAME}.yaml"
+def compose_again(document: dict[str, Any], folder: Path, prompts: list[str]) -> dict[str, Any]:
+    """The config that another user gets from a file with this content."""
+    file = folder / "experiment" / f"{EXPERIMENT}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml_text(document), encoding="utf-8")
+    file.write_text(format_yaml(document), encoding="utf-8")
     with composer(str(folder)):
-        composed = compose_job([f"experiment={NAME}"], [f"experiment={NAME}"])
+        composed = compose_job([f"experiment={EXPERIMENT}"], [f"experiment={EXPERIMENT}"])
     return to_data(build_plan({**composed, "outputs": str(folder / "outputs")}, prompts).config)  # type: ignore[no-any-return]
 
 
-def same(record: Record, folder: Path, config_dir: Path | None = None) -> dict[str, Any]:
-    """Exports a record, checks that it composes to the record's config; the document."""
-    document, _ = as_experiment(record_from_data(record), config_dir)
-    again = composed_again(document, folder, record["plan"]["prompts"])
+def export_and_check(record: Record, folder: Path, config_dir: Path | None = None) -> dict[str, Any]:
+    """Exports a record, checks that it composes to the record's config, and returns the document."""
+    document, _ = convert_to_experiment(record_from_data(record), config_dir)
+    composed = compose_again(document, folder, record["plan"]["prompts"])
     left_out = {*KEYS_NOT_IN_IMAGES, *(() if "device" in document else ("device",))}
-    assert {k: v for k, v in again.items() if k not in left_out} == {
+    assert {k: v for k, v in composed.items() if k not in left_out} == {
         k: v for k, v in record["config"].items() if k not in left_out
     }
     return document
@@ -93,21 +94,21 @@ VALUES = ("steps", "seed", "prompt", "guidance_scale", "width", "num_images_per_
 PROMPTS = ["a red circle", "1e3", "null", 'it\'s: a "star" #1', "yes", "0o17", "- x", "1_000", "ein Kreis, 圆 ~"]
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @st.composite
-def commands(draw: st.DrawFn) -> list[str]:
-    found: list[str] = []
+def draw_overrides(draw: st.DrawFn) -> list[str]:
+    overrides: list[str] = []
     for group, choices in GROUPS.items():
         if draw(st.integers(0, 2)) == 0:
             option, *more = draw(st.sampled_from(choices)).split(" ")
-            found += ([f"{group}={option}"] if option else []) + more
+            overrides += ([f"{group}={option}"] if option else []) + more
     values = {
         "steps": st.integers(9, 30).map(str),
         "seed": st.integers(0, 2**40).map(str),
-        "prompt": st.sampled_from(PROMPTS).map(quoted),
+        "prompt": st.sampled_from(PROMPTS).map(quote),
         "guidance_scale": st.floats(1.5, 9).map(repr),
         "width": st.sampled_from(["64", "128"]),
         "num_images_per_prompt": st.integers(1, 3).map(str),
@@ -115,27 +116,27 @@ def commands(draw: st.DrawFn) -> list[str]:
     }
     for key in VALUES:
         if draw(st.integers(0, 2)) == 0:
-            found.append(f"{key}={draw(values[key])}")
-    return found
+            overrides.append(f"{key}={draw(values[key])}")
+    return overrides
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(overrides=commands(), forgotten=st.booleans())
-def test_what_is_exported_composes_to_the_same(
-    tmp_path_factory: pytest.TempPathFactory, overrides: list[str], forgotten: bool
+@given(overrides=draw_overrides(), without_overrides=st.booleans())
+def test_an_exported_file_composes_to_the_config_of_the_record(
+    tmp_path_factory: pytest.TempPathFactory, overrides: list[str], without_overrides: bool
 ) -> None:
-    """Of any combination of options that can run; also where nothing is known of how it was typed."""
+    """For any combination of options that can run, also where the overrides are not known."""
     try:
         record = planned_record(*overrides)
     except EXPLAINED:
         assume(False)
-    if forgotten:
+    if without_overrides:
         record["overrides"] = ["replay=x/record.json"]
-    same(record, tmp_path_factory.mktemp("point"))
+    export_and_check(record, tmp_path_factory.mktemp("point"))
 
 
-def test_only_what_differs_is_in_it(tmp_path: Path) -> None:
-    document = same(
+def test_only_differences_from_the_defaults_are_exported(tmp_path: Path) -> None:
+    document = export_and_check(
         planned_record(
             "model=demo", "cache=fbcache", "cache.residual_diff_threshold=0.1", "steps=28", "seed=0", "prompts=demo",
             "cache.end=1.0", "measure.warmup=1",
@@ -146,16 +147,16 @@ def test_only_what_differs_is_in_it(tmp_path: Path) -> None:
         "defaults": [{"override /cache": "fbcache"}],
         "cache": {"residual_diff_threshold": 0.1},
     }
-    assert same(planned_record(), tmp_path) == {"defaults": []}
+    assert export_and_check(planned_record(), tmp_path) == {"defaults": []}
 
 
-def test_experiments_that_it_came_through_are_written_out(tmp_path: Path) -> None:
-    document = same(planned_record("experiment=known_answer", "cache.end=0.9"), tmp_path)
+def test_values_of_an_experiment_are_written_out(tmp_path: Path) -> None:
+    document = export_and_check(planned_record("experiment=known_answer", "cache.end=0.9"), tmp_path)
     assert document["cache"]["end"] == 0.9 and document["cache"]["residual_diff_threshold"] == 1000.0
-    assert "known_answer" not in yaml_text(document)
+    assert "known_answer" not in format_yaml(document)
 
 
-def test_the_users_own_options_are_not_needed(tmp_path: Path) -> None:
+def test_options_of_the_users_folder_are_not_needed(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     (mine / "cache").mkdir(parents=True)
     (mine / "experiment").mkdir()
@@ -166,56 +167,56 @@ def test_the_users_own_options_are_not_needed(tmp_path: Path) -> None:
     (mine / "experiment" / "inner.yaml").write_text("# @package _global_\nsteps: 11\n")
     record = planned_record("experiment=outer", config_dir=mine)
     for folder in (mine, None):
-        document = same(record, tmp_path / "other", folder)
+        document = export_and_check(record, tmp_path / "other", folder)
         assert document["defaults"] == [{"override /cache": "fbcache"}]
         assert (document["steps"], document["seed"], document["cache"]) == (11, 5, {"residual_diff_threshold": 0.3})
 
 
-def test_numbers_of_a_users_calibration_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody else has not that file. The shipped ones are taken for the user's: all there is of the kind."""
+def test_values_of_a_users_calibration_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user does not have that file. Here the shipped calibrations stand in for the user's."""
     from wavespeed_runner.caching.calibration import find
 
     record = planned_record("cache=teacache")
-    assert "coefficients" not in yaml_text(same(record, tmp_path))
+    assert "coefficients" not in format_yaml(export_and_check(record, tmp_path))
     monkeypatch.setattr(find, "SHIPPED", tmp_path / "nothing")
-    document = same(record, tmp_path)
+    document = export_and_check(record, tmp_path)
     assert document["cache"]["criterion"]["coefficients"] == record["config"]["cache"]["criterion"]["coefficients"]
     assert document["cache"]["calibrated_for"] and document["cache"].get("calibration") is None
 
 
-def test_files_are_named_as_a_config_may_name_them(tmp_path: Path) -> None:
+def test_files_are_exported_by_name_alone(tmp_path: Path) -> None:
     (tmp_path / "secret place").mkdir()
     image = shutil.copy(Path("wavespeed_runner/samples/scene.png"), tmp_path / "secret place" / "photo.png")
     prompts = tmp_path / "secret place" / "mine.list"
     prompts.write_text("a red circle\n")
     record = planned_record("graph=image_to_image", f"image='{image}'", "prompts=file", f"prompts.path='{prompts}'")
-    document, config = as_experiment(record_from_data(record))
+    document, config = convert_to_experiment(record_from_data(record))
     assert (document["image"], document["prompts"]["path"]) == ("photo.png", "mine.txt")
-    assert "secret" not in yaml_text(document) and config["image"] == "photo.png"
+    assert "secret" not in format_yaml(document) and config["image"] == "photo.png"
 
 
-def test_where_results_land_is_not_in_it(tmp_path: Path) -> None:
+def test_the_output_folder_is_not_exported(tmp_path: Path) -> None:
     record = planned_record(f"outputs={tmp_path}/mine", "rerun=true", "steps=9")
-    assert same(record, tmp_path) == {"defaults": [], "steps": 9}
+    assert export_and_check(record, tmp_path) == {"defaults": [], "steps": 9}
 
 
-def test_the_device_is_in_it_where_it_was_asked_for(tmp_path: Path) -> None:
-    assert same(planned_record("device=cpu"), tmp_path)["device"] == "cpu"
-    assert "device" not in same(planned_record("steps=9"), tmp_path)
+def test_the_device_is_exported_where_it_was_given(tmp_path: Path) -> None:
+    assert export_and_check(planned_record("device=cpu"), tmp_path)["device"] == "cpu"
+    assert "device" not in export_and_check(planned_record("steps=9"), tmp_path)
 
 
-def test_what_a_config_file_cannot_take_away_is_refused() -> None:
+def test_a_key_that_a_config_file_cannot_remove_is_refused() -> None:
     record = planned_record("graph=hires_fix")
     for name in ("upscale", "denoise_large", "decode_large"):
         del record["config"]["graph"]["stages"][name]
     record["config"]["graph"]["output"] = "decode"
-    with pytest.raises(ConfigError, match=r"^graph\.stages\..*: the key cannot be taken away by a config file, and no"):
-        as_experiment(record_from_data(record))
+    with pytest.raises(ConfigError, match=r"^graph\.stages\..*: a config file cannot remove this key, so no"):
+        convert_to_experiment(record_from_data(record))
 
 
 @pytest.mark.parametrize("key", ["prompt", "graph.stages.denoise.options.steps"])
 def test_a_record_with_a_resolver_in_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """It would write what is in this machine's environment into a file that is shared."""
+    """It would write this machine's environment variables into a file that is shared."""
     monkeypatch.setenv("MY_TOKEN", "7")
     record = planned_record()
     *nodes, last = key.split(".")
@@ -227,19 +228,19 @@ def test_a_record_with_a_resolver_in_it_is_refused(tmp_path: Path, monkeypatch: 
     completed = {**record, "status": "completed", "samples": [to_builtins(sample_record())]}
     (tmp_path / "record.json").write_text(json.dumps(completed))
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)}=\$.*only plain interpolations"):
-        as_experiment(record_from_data(record))
+        convert_to_experiment(record_from_data(record))
     assert main(["export", str(tmp_path), f"out={tmp_path}/x.yaml"]) == 2 and not (tmp_path / "x.yaml").exists()
 
 
 @pytest.fixture
 def exported(finished: Finished, cli: CommandLine, capsys: pytest.CaptureFixture[str]) -> str:
-    """The finished run as experiment/mine.yaml in the folder where commands run."""
+    """The finished run as experiment/mine.yaml in the working folder."""
     assert main(["export", str(finished[0]), "name=mine"]) == 0
     assert "--config-dir . experiment=mine" in capsys.readouterr().out
     return Path("experiment/mine.yaml").read_text()
 
 
-def test_the_file_tells_what_it_is(finished: Finished, exported: str) -> None:
+def test_the_comment_describes_the_run(finished: Finished, exported: str) -> None:
     lines = exported.splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1].startswith("# python -m wavespeed_runner --config-dir DIR experiment=mine ")
@@ -249,10 +250,10 @@ def test_the_file_tells_what_it_is(finished: Finished, exported: str) -> None:
         environment["device_name"],
         f"torch {environment['versions']['torch']}",
         "2 images of 2 prompts, 32x32, 6 steps",
-        "prompts.path=prompts.txt: this file must lie where the command runs",
+        "prompts.path=prompts.txt: put this file in the folder where the command runs",
     ):
         assert words in exported
-    assert str(finished[0].parent) not in exported, "no folder of the user's"
+    assert str(finished[0].parent) not in exported, "no folder of the user"
 
 
 def test_the_claim_is_data(finished: Finished, exported: str) -> None:
@@ -263,21 +264,21 @@ def test_the_claim_is_data(finished: Finished, exported: str) -> None:
     assert claim["seconds"]["low"] <= claim["seconds"]["value"] <= claim["seconds"]["high"]
     mad = record["timing"]["mad"]
     assert claim["seconds"]["mad"] == pytest.approx(mad, rel=1e-5), "as in results.csv and in the table"
-    # One timing of each image: what repeats the same work are the references.
-    references = [one for sample in record["samples"] for one in sample["reference_raw_seconds"]]
+    # Each image is timed once, so only the references repeat the same work.
+    references = [seconds for sample in record["samples"] for seconds in sample["reference_raw_seconds"]]
     assert [len(sample["raw_seconds"]) for sample in record["samples"]] == [1, 1] and len(references) == 2
-    apart = median(abs(one / median(references) - 1) for one in references)
-    assert claim["seconds"]["repeat_floor"] == pytest.approx(apart * record["timing"]["median"], rel=1e-4)
+    deviation = median(abs(seconds / median(references) - 1) for seconds in references)
+    assert claim["seconds"]["repeat_floor"] == pytest.approx(deviation * record["timing"]["median"], rel=1e-4)
     assert claim["versions"] == record["environment"]["versions"] and claim["fingerprint"] == record["fingerprint"]
 
 
-def test_somebody_else_runs_the_same(finished: Finished, exported: str, cli: CommandLine) -> None:
+def test_another_user_runs_the_same_plan(finished: Finished, exported: str, cli: CommandLine) -> None:
     shutil.copy(finished[0].parent / "prompts.txt", ".")
-    said = cli("--config-dir", ".", "experiment=mine", "dry_run=true")
-    assert (said.status, said.err) == (0, "") and f"fingerprint {finished[1]['fingerprint']}" in said.out
+    result = cli("--config-dir", ".", "experiment=mine", "dry_run=true")
+    assert (result.status, result.err) == (0, "") and f"fingerprint {finished[1]['fingerprint']}" in result.out
 
 
-def test_a_claim_decides_nothing(exported: str, cli: CommandLine, finished: Finished, tmp_path: Path) -> None:
+def test_a_claim_has_no_effect_on_a_run(exported: str, cli: CommandLine, finished: Finished, tmp_path: Path) -> None:
     shutil.copy(finished[0].parent / "prompts.txt", ".")
     bare = exported[: exported.index("claim:")]
     Path("experiment/bare.yaml").write_text(bare)
@@ -285,17 +286,17 @@ def test_a_claim_decides_nothing(exported: str, cli: CommandLine, finished: Fini
         plans = [build_plan(compose_job([f"experiment={name}"], [])) for name in ("mine", "bare")]
     claimed, plain = plans
     assert claimed.config.claim is not None and plain.config.claim is None
-    for what in ("fingerprint", "identity", "keys", "reference_keys", "images", "reference_images"):
-        assert getattr(claimed, what) == getattr(plain, what), what
+    for field in ("fingerprint", "identity", "keys", "reference_keys", "images", "reference_images"):
+        assert getattr(claimed, field) == getattr(plain, field), field
     assert image_data(claimed.config, "x", 0, "f") == image_data(plain.config, "x", 0, "f")
 
 
-def test_an_exported_run_is_exported_again_with_its_own_claim(exported: str, finished: Finished) -> None:
+def test_a_run_of_an_exported_experiment_is_exported_with_its_own_claim(exported: str, finished: Finished) -> None:
     record = json.loads((finished[0] / "record.json").read_text())
     record["config"]["claim"] = to_data(
         resolve_config({**record["config"], "claim": yaml.safe_load(exported)["claim"]})
     )["claim"]
-    twice = export.exported(record_from_data(record), "twice")
+    twice = export.format_experiment(record_from_data(record), "twice")
     assert twice.count("claim:") == 1 and twice.replace("twice", "mine") == exported
 
 
@@ -306,7 +307,7 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
     record["environment"]["versions"]["torch"] = "2.10"
     file = tmp_path / "experiment" / "mine.yaml"
     file.parent.mkdir()
-    file.write_text(export.exported(record_from_data(record), "mine"), encoding="utf-8")
+    file.write_text(export.format_experiment(record_from_data(record), "mine"), encoding="utf-8")
     with composer(str(tmp_path)):
         claim = resolve_config(compose_job(["experiment=mine"], [])).claim
     assert claim is not None
@@ -317,14 +318,14 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
 FAILURE = {"stage": "decode", "type": "RunError", "message": "no memory"}
 REFUSED: dict[str, tuple[Callable[[Record], Any], str]] = {
     "failed": (lambda r: r.update(status="failed", error=FAILURE), "status failed (no memory): only"),
-    "interrupted": (lambda r: r.update(status="interrupted"), "status interrupted (it did not get to its end): only"),
-    "no images": (lambda r: r.update(samples=[]), "no image in it"),
+    "interrupted": (lambda r: r.update(status="interrupted"), "status interrupted (the run did not finish): only"),
+    "no images": (lambda r: r.update(samples=[]), "the record has no images"),
     "another version": (lambda r: r.update(schema_version=99), "schema_version 99"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_is_not_completed_is_refused(
+def test_a_run_that_is_not_completed_is_refused(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     change, words = REFUSED[what]
@@ -336,18 +337,18 @@ def test_what_is_not_completed_is_refused(
     assert out == "" and err.count("\n") == 1 and words in err and not (tmp_path / "x.yaml").exists()
 
 
-def test_other_misuse_is_refused_in_one_line(finished: Finished, cli: CommandLine, tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused_in_one_line(finished: Finished, cli: CommandLine, tmp_path: Path) -> None:
     run = str(finished[0])
     (tmp_path / "there.yaml").write_text("mine")
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     for arguments, words in (
         ([], "the following arguments are required: RUN"),
         ([run, run], f"{run}: one argument too many"),
-        ([str(tmp_path / "nothing")], "no record there"),
-        ([str(tmp_path / "sweep")], "one job of the sweep is needed, such as"),
+        ([str(tmp_path / "nothing")], "no record here"),
+        ([str(tmp_path / "sweep")], "this is a sweep; give one of its jobs, such as"),
         ([run, "name=../x"], "name=../x: letters, digits"),
-        ([run, "name=known_answer"], "an experiment of this name is shipped"),
-        ([run, f"out={tmp_path}/there.yaml"], "there already"),
+        ([run, "name=known_answer"], "a shipped experiment has this name"),
+        ([run, f"out={tmp_path}/there.yaml"], "the file exists"),
         ([run, "config_dir=nowhere"], "config_dir=nowhere: no such folder"),
     ):
         assert main(["export", *arguments]) == 2
@@ -356,11 +357,11 @@ def test_other_misuse_is_refused_in_one_line(finished: Finished, cli: CommandLin
     assert (tmp_path / "there.yaml").read_text() == "mine" and cli.left() == []
 
 
-def test_it_can_be_printed_and_has_a_name_of_its_own(finished: Finished, cli: CommandLine) -> None:
+def test_an_experiment_can_be_printed_and_has_a_default_name(finished: Finished, cli: CommandLine) -> None:
     assert main(["export", str(finished[0] / "record.json"), "out=-"]) == 0
     out = cli.capsys.readouterr().out
     assert re.search(r"experiment=flux_tiny_fbcache ", out) and yaml.safe_load(out)["claim"] and cli.left() == []
 
 
-def test_leaves_keep_lists_and_empty_nodes() -> None:
-    assert leaves({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": [1, 2], "a.c": {}, "d": None}
+def test_flatten_keeps_lists_and_empty_nodes() -> None:
+    assert flatten({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": [1, 2], "a.c": {}, "d": None}

@@ -31,9 +31,9 @@ def build_parser() -> CommandParser:
 
 def main(args: Namespace) -> int:
     """Writes the experiment file, or prints it for `out=-`."""
-    from ..sharing.export import experiment_of, write_experiment
+    from ..sharing.export import build_experiment, write_experiment
 
-    name, text = experiment_of(args.run, name=args.name, out=args.out, config_dir=args.config_dir)
+    name, text = build_experiment(args.run, name=args.name, out=args.out, config_dir=args.config_dir)
     if args.out == "-":
         print(text, end="")
         return DONE

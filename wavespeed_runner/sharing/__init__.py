@@ -1,1 +1,1 @@
-"""Claims: a measured point as an experiment file, and whether a replay reproduces it."""
+"""Shares a measured run as an experiment file, and verifies on replay whether its claimed figures are reproduced."""

@@ -1,4 +1,4 @@
-"""What an exported experiment says of itself: comments for people, and the claim as annotated YAML."""
+"""Writes the text of an exported experiment: the comment at its head, and the claim as annotated YAML."""
 
 from __future__ import annotations
 
@@ -13,91 +13,98 @@ from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting_name
 from ..records.record import Record
 
-ABOUT = {
-    "seconds": "denoising an image, median; mad: of all timings; repeat_floor: the same, of one image again",
+NOTES = {
+    "seconds": "median time to denoise an image; mad: of all timings; repeat_floor: of repeats of the same work",
     "speedup": "against the reference",
-    "ssim": "mean likeness to the reference; low and high: 95 %; worst: of the images",
-    "noise_floor": "the reference to itself",
+    "ssim": "mean against the reference; low and high: 95 % interval; worst: the worst image",
+    "noise_floor": "the reference against itself",
     "computed_share": "of the blocks' work",
 }
+"""Comments beside keys of the claim."""
 SHOWN_VERSIONS = ("wavespeed_runner", "torch", "diffusers", "transformers", "python")
-"""For people; the claim has all."""
+"""Versions in the comment; the claim itself has all."""
 
 
-def headline(record: Record, config: dict[str, Any], claim: ClaimConfig, name: str) -> list[str]:
-    """Lines of the comment: the command, what it is, what was measured, where, with which versions, what it needs."""
+def describe_claim(record: Record, config: dict[str, Any], claim: ClaimConfig, name: str) -> list[str]:
+    """Lines of the comment at the head of an experiment file.
+
+    They give the command that runs it, the model and setting, what was measured, on which hardware and with which
+    versions, the command that verifies it, and the files it needs.
+    """
     images, steps = len(claim.pixels_sha256), config["steps"]
     size = f"{config['width']}x{config['height']}"
     frames = f", {config['num_frames']} frames" if config["num_frames"] else ""
-    against = config["measure"]["reference_steps"]
-    reference = f" against {against}" if against not in (None, steps) else ""
+    reference_steps = config["measure"]["reference_steps"]
+    reference = f" against {reference_steps}" if reference_steps not in (None, steps) else ""
     versions = ", ".join(f"{key} {claim.versions[key]}" for key in SHOWN_VERSIONS if key in claim.versions)
     return [
         f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
-        f"{model_name(config['model'])}, {setting_name(record)}: {_measured(claim)}.",
+        f"{model_name(config['model'])}, {setting_name(record)}: {_describe_figures(claim)}.",
         f"Measured on {claim.device_name}: {images} images of {claim.prompts} prompts, {size}{frames}, "
         f"{steps} steps{reference}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",
         f"Check it: python -m wavespeed_runner replay {name}.yaml",
-        *_needs(config),
+        *_list_needed_files(config),
     ]
 
 
-def claim_text(claim: ClaimConfig) -> str:
-    """Writes the key `claim` as YAML.
+def format_claim(claim: ClaimConfig) -> str:
+    """The key `claim` as YAML.
 
-    Scalars are written as JSON, which Hydra's YAML reads as what they are: a hash or a version of digits stays text.
+    Scalars are written as JSON, which Hydra's YAML reads with the same type: a hash or version made of digits stays
+    text.
     """
-    lines = ["claim:    # what was measured: for replay to compare with; it computes nothing"]
+    lines = ["claim:    # the measured figures, for replay to compare with; no effect on the run"]
     for key, value in asdict(claim).items():
         if value is None or value == []:
             continue
-        about = f"    # {ABOUT[key]}" if key in ABOUT else ""
+        note = f"    # {NOTES[key]}" if key in NOTES else ""
         if isinstance(value, list):
-            lines += [f"  {key}:", *(f"  - {json.dumps(one)}" for one in value)]
+            lines += [f"  {key}:", *(f"  - {json.dumps(item)}" for item in value)]
         elif key == "versions":
-            lines += [f"  {key}:", *(f"    {name}: {json.dumps(one)}" for name, one in value.items())]
+            lines += [f"  {key}:", *(f"    {name}: {json.dumps(version)}" for name, version in value.items())]
         elif isinstance(value, dict):
-            known = ", ".join(f"{name}: {json.dumps(one)}" for name, one in value.items() if one is not None)
-            lines.append(f"  {key}: {{{known}}}{about}")
+            known = ", ".join(f"{name}: {json.dumps(number)}" for name, number in value.items() if number is not None)
+            lines.append(f"  {key}: {{{known}}}{note}")
         else:
-            lines.append(f"  {key}: {json.dumps(value)}{about}")
+            lines.append(f"  {key}: {json.dumps(value)}{note}")
     return "\n".join(lines) + "\n"
 
 
-def _measured(claim: ClaimConfig) -> str:
-    said = []
+def _describe_figures(claim: ClaimConfig) -> str:
+    figures = []
     if claim.speedup is not None:
-        said.append(f"{claim.speedup.value:.2f} times as fast as its reference{_around(claim.speedup, 2)}")
+        interval = _format_interval(claim.speedup, 2)
+        figures.append(f"{claim.speedup.value:.2f} times as fast as its reference{interval}")
     if claim.seconds is not None:
-        said.append(f"{claim.seconds.value:.3g} s an image")
+        figures.append(f"{claim.seconds.value:.3g} s per image")
     if claim.ssim is not None:
         worst = "" if claim.ssim.worst is None else f", worst {claim.ssim.worst:.4f}"
         floor = "" if claim.ssim.noise_floor is None else f", noise floor {claim.ssim.noise_floor:.4f}"
-        said.append(f"SSIM {claim.ssim.value:.4f}{_around(claim.ssim, 4)}{worst}{floor}")
-    return "; ".join(said) or "nothing was timed or compared"
+        figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, 4)}{worst}{floor}")
+    return "; ".join(figures) or "nothing was timed or compared"
 
 
-def _around(figure: ClaimedFigure, digits: int) -> str:
+def _format_interval(figure: ClaimedFigure, digits: int) -> str:
     if figure.low is None or figure.high is None or figure.low == figure.high:
         return ""
     return f" (95 %: {figure.low:.{digits}f} to {figure.high:.{digits}f})"
 
 
-def _needs(config: dict[str, Any]) -> list[str]:
-    """Files that somebody else does not have."""
+def _list_needed_files(config: dict[str, Any]) -> list[str]:
+    """One line for each file that the experiment needs and another user may not have."""
     model, adapters = config["model"], config["adapters"]
     weights = [(f"model.{key}", model.get(key)) for key in ("repo", "components") if model["init"] == "pretrained"]
     weights += [("adapters.path", path) for path in as_list(adapters.get("path"))]
     lines = [
-        f"{key}={path} is a local path: it must be there, or be changed to where the same weights are."
+        f"{key}={path} is a local path: put the weights there, or change it to where the same weights are."
         for key, path in weights
         if path and not path.startswith("pkg://") and find_local_path(path) is not None
     ]
     files = {"prompts.path": config["prompts"]["path"] if config["prompt"] is None else None}
     files |= {key: config[key] for key in ("image", "mask")}
     return lines + [
-        f"{key}={path}: this file must lie where the command runs, or be given with {key}=FILE."
+        f"{key}={path}: put this file in the folder where the command runs, or give it with {key}=FILE."
         for key, path in files.items()
         if path and not path.startswith("pkg://") and not Path(path).is_absolute()
     ]

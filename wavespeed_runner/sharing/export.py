@@ -1,111 +1,120 @@
-"""Writes a measured run as a small experiment file that anyone can run, with what was measured as data in it.
+"""Exports a measured run as a small experiment file that anyone can run, with the measured figures in it as data.
 
-Only what differs from the defaults is in the file, and composing it was checked to give the config of the record.
+The file holds only what differs from the defaults, and it is composed to check that it gives the config of the record.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+from ..config.paths import CONF
 from ..errors import ConfigError, make_printable
 from ..records.file import read_record
 from ..records.names import model_name, setting_name
 from ..records.record import Record
 from ..storage.atomic import write_text
+from .claim import build_claim
+from .claim_text import describe_claim, format_claim
+from .document import format_yaml
+from .to_experiment import convert_to_experiment
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 
-def experiment_of(
+def build_experiment(
     run: Path, *, name: str | None = None, out: str | None = None, config_dir: str | None = None
 ) -> tuple[str, str]:
-    """The experiment that a completed run makes.
+    """Builds the experiment file of a completed run.
 
     Args:
-        run: its folder or its `record.json`.
-        name: of the experiment; None: after the file `out`, or after model and setting.
-        out: where it will be written, which must not exist; `-` or None for nowhere in particular.
-        config_dir: the run's `--config-dir`; None: as the sweep around the run says.
+        run: the run's folder or its `record.json`.
+        name: name of the experiment; None takes it from the file `out`, otherwise from model and setting.
+        out: file to be written, which must not exist; `-` prints the experiment; None is experiment/NAME.yaml.
+        config_dir: the run's `--config-dir`; None takes it from the sweep.json of the run's sweep, if there is one.
 
     Returns:
-        Name and text.
+        The name of the experiment and the text of the file.
 
     Raises:
-        ConfigError: no completed run, a name that is not allowed, or the target exists.
+        ConfigError: the run is not completed, the name is not allowed, or the file exists.
     """
-    path = record_path(run)
-    record, folder = completed(path), _config_dir(path, config_dir)
-    name = name or (Path(out).stem if out not in (None, "-") else _name(record))
+    path = find_record(run)
+    record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
+    name = name or (Path(out).stem if out not in (None, "-") else _build_name(record))
     _check_name(name)
     target = Path(out or f"experiment/{name}.yaml")
     if out != "-" and target.exists():
-        raise ConfigError(f"out={target}: there already; give another name=NAME or out=FILE, or remove it")
-    return name, exported(record, name, folder)
+        raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
+    return name, format_experiment(record, name, folder)
 
 
 def write_experiment(target: Path, text: str) -> None:
-    """Writes the file. Raises RunError where that is impossible."""
+    """Writes the file.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
     write_text(target, text, way_out="choose another place with out=FILE")
 
 
-def exported(record: Record, name: str, config_dir: Path | None = None) -> str:
-    """The experiment file of a completed record.
+def format_experiment(record: Record, name: str, config_dir: Path | None = None) -> str:
+    """Returns the text of the experiment file of a completed record.
 
     Args:
-        record: of the run.
-        name: by which it will be chosen.
+        record: a completed record.
+        name: name of the experiment.
         config_dir: the `--config-dir` of the run, if it had one.
 
     Raises:
-        ConfigError: the run cannot be written as an experiment.
+        ConfigError: no experiment file can give the run's config.
     """
-    from .claim import claim_of
-    from .claim_text import claim_text, headline
-    from .to_experiment import as_experiment, yaml_text
-
-    document, config = as_experiment(record, config_dir)
-    claim = claim_of(record)
-    head, _, body = yaml_text(document).partition("\n")
-    about = [f"# {make_printable(line)}" for line in headline(record, config, claim, name)]
-    return "\n".join([head, *about, body]).rstrip() + "\n" + claim_text(claim)
+    document, config = convert_to_experiment(record, config_dir)
+    claim = build_claim(record)
+    head, _, body = format_yaml(document).partition("\n")
+    comment = [f"# {make_printable(line)}" for line in describe_claim(record, config, claim, name)]
+    return "\n".join([head, *comment, body]).rstrip() + "\n" + format_claim(claim)
 
 
-def record_path(path: Path) -> Path:
-    """Raises ConfigError where no record is."""
-    found = path / "record.json" if path.is_dir() else path
-    if not found.is_file():
-        sweep = (path / "sweep.json").exists() or (path / "0").is_dir()
-        which = (
-            f"one job of the sweep is needed, such as {path / '0'}"
-            if sweep
-            else "no record there; give the folder of a run, or its record.json"
-        )
-        raise ConfigError(f"{path}: {which}")
-    return found
+def find_record(path: Path) -> Path:
+    """Returns the `record.json` of a run.
 
-
-def completed(path: Path) -> Record:
-    """The record, if it is a whole one.
+    Args:
+        path: the run's folder or the file itself.
 
     Raises:
-        ConfigError: not a record, or one of a run that did not get to its end.
+        ConfigError: there is no record; for a sweep's folder, the message names a job.
     """
-    record = read_record(path)
-    if record.status != "completed":
-        why = (record.error and record.error.message) or "it did not get to its end"
-        raise ConfigError(
-            f"{path}: status {record.status} ({why}): only a completed run has something to claim; run it again"
+    record = path / "record.json" if path.is_dir() else path
+    if not record.is_file():
+        is_sweep = (path / "sweep.json").exists() or (path / "0").is_dir()
+        way_out = (
+            f"this is a sweep; give one of its jobs, such as {path / '0'}"
+            if is_sweep
+            else "no record here; give the folder of a run, or its record.json"
         )
-    if not record.samples:
-        raise ConfigError(f"{path}: no image in it, so there is nothing to claim")
+        raise ConfigError(f"{path}: {way_out}")
     return record
 
 
-def _config_dir(path: Path, given: str | None) -> Path | None:
-    """What was typed, else what the sweep around a job says."""
-    import json
+def read_completed_record(path: Path) -> Record:
+    """Reads the record of a completed run.
 
+    Raises:
+        ConfigError: the file is not a record, the run did not finish, or it has no images.
+    """
+    record = read_record(path)
+    if record.status != "completed":
+        why = (record.error and record.error.message) or "the run did not finish"
+        raise ConfigError(f"{path}: status {record.status} ({why}): only a completed run can be exported; run it again")
+    if not record.samples:
+        raise ConfigError(f"{path}: the record has no images, so there is nothing to claim")
+    return record
+
+
+def _find_config_dir(path: Path, given: str | None) -> Path | None:
+    """The folder that the command line gives, otherwise the one that the run's sweep was started with."""
     if given is None:
         sweep = path.absolute().parent.parent / "sweep.json"
         try:
@@ -113,20 +122,20 @@ def _config_dir(path: Path, given: str | None) -> Path | None:
         except (OSError, ValueError, AttributeError):
             return None
     if given is not None and not Path(given).is_dir():
-        raise ConfigError(f"config_dir={given}: no such folder; it was the run's --config-dir")
+        raise ConfigError(f"config_dir={given}: no such folder; give the --config-dir of the run")
     return Path(given) if given is not None else None
 
 
-def _name(record: Record) -> str:
-    """`demo_fbcache`: model and setting."""
+def _build_name(record: Record) -> str:
+    """Model and setting, such as `demo_fbcache`."""
     words = re.findall(r"[a-z0-9]+", f"{model_name(record.config['model'])} {setting_name(record)}".lower())
     return "_".join(words)
 
 
 def _check_name(name: str) -> None:
-    from ..config.paths import CONF
-
     if not NAME.fullmatch(name):
         raise ConfigError(f"name={name}: letters, digits, _ and - are allowed")
     if (CONF / "experiment" / f"{name}.yaml").exists():
-        raise ConfigError(f"name={name}: an experiment of this name is shipped and would be chosen; give another")
+        raise ConfigError(
+            f"name={name}: a shipped experiment has this name and would be chosen instead; give another name"
+        )

@@ -1,7 +1,7 @@
 """Runs an image, a video, a record, a config or an exported experiment again and says whether the result is the same.
 
-Everything is computed again, nothing is taken from the store. Of an exported experiment the claimed figures are judged,
-see `verdict.py`. Of a record they are shown beside the new ones.
+Everything is computed again; nothing is taken from the store. The claim of an exported experiment is verified, see
+`verdict.py`. The figures of a record are shown beside the new ones.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import trust
+from ..config.claim import ClaimConfig
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, format_error, make_printable
 from ..execution.runner import run_plan
@@ -20,16 +21,13 @@ from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
 from ..records.record import Record
 from ..report.console import show, show_failure
-from .source import machine_of, read
-from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, Judged, judge, verdict_of
-from .verdict_text import headline
+from .source import describe_machine, read_source
+from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, PartVerdict, combine_verdicts, verify_claim
+from .verdict_text import format_headline
 
-if TYPE_CHECKING:
-    from ..config.claim import ClaimConfig
-
-GIVE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
-"""A way out that this command does not have."""
-OTHER = "other weights, or the config was edited"
+UNAVAILABLE_ADVICE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
+"""Advice at the end of an error message that names a key which `replay` does not take."""
+CONFIG_OR_WEIGHTS = "different weights, or the config was edited"
 
 
 def replay(path: Path, values: dict[str, str]) -> bool:
@@ -37,7 +35,7 @@ def replay(path: Path, values: dict[str, str]) -> bool:
 
     Args:
         path: an image, a video, `record.json`, `config.yaml`, or an exported experiment.
-        values: by key, what the command line says otherwise: where results go, the device, files that are elsewhere.
+        values: key -> value from the command line: the folder of results, the device, files that are elsewhere.
 
     Returns:
         Whether the images are the same, or the claim holds, or there was nothing to compare with.
@@ -45,7 +43,7 @@ def replay(path: Path, values: dict[str, str]) -> bool:
     Raises:
         ConfigError: the file cannot be replayed.
     """
-    plan, claims = _planned(path, values)
+    plan, expected = build_replay_plan(path, values)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
@@ -54,27 +52,36 @@ def replay(path: Path, values: dict[str, str]) -> bool:
         return False
     show(record, folder)
     if plan.config.claim is not None:
-        return _judge(record, plan.config.claim)
-    same = _compare(record, claims, plan.fingerprint)
-    _show_figures(record, claims.get("claim"))
+        return _print_verdict(record, plan.config.claim)
+    same = _compare_images(record, expected, plan.fingerprint)
+    _print_figures(record, expected.get("claim"))
     return same
 
 
-def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
-    """The plan of what the file says, and what it claims.
+def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
+    """Plans the run that a file describes, without running it.
+
+    Args:
+        path: the file, which may come from a stranger.
+        values: key -> value from the command line.
+
+    Returns:
+        The plan, and what the file says of the result, see `read_source`.
 
     Raises:
-        One of `messages.EXPLAINED`, whatever is in the file: it may come from a stranger.
+        ConfigError: whatever is wrong with the file.
     """
     try:
-        config, claims = read(path)
-        prompts = claims.get("prompts")
+        config, expected = read_source(path)
+        prompts = expected.get("prompts")
         if prompts:
-            # Given as they are: what looks like an interpolation in a prompt is none.
+            # They are passed on as they are: what looks like an interpolation in a prompt is text.
             config = {**config, "prompt": None}
         if "prompts.path" in values:
             if prompts:
-                raise ConfigError(f"prompts.path={values['prompts.path']}: {path} says what its prompts are")
+                raise ConfigError(
+                    f"prompts.path={values['prompts.path']}: {path} already has its prompts; leave prompts.path out"
+                )
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
         elif not prompts and config.get("prompt") is None:
             trust.check_prompt_file(config)
@@ -82,68 +89,70 @@ def _planned(path: Path, values: dict[str, str]) -> tuple[Plan, dict[str, Any]]:
         given = {key: value for key, value in values.items() if key != "prompts.path"}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
         trust.check_values(config)
-        return build_plan(config, prompts), claims
+        return build_plan(config, prompts), expected
     except EXPLAINED as error:
-        raise ConfigError(_in_file(explain(error), path, values)) from None
+        raise ConfigError(_add_file(explain(error), path, values)) from None
     except Exception as error:
-        raise ConfigError(
-            f"{path}: nothing that a run has left: {type(error).__name__}: {format_error(error)}"
-        ) from error
+        message = f"{type(error).__name__}: {format_error(error)}"
+        raise ConfigError(f"{path}: this is not the output of a run: {message}") from error
 
 
-def _in_file(said: str, path: Path, values: dict[str, str]) -> str:
-    """The message with the file in which to look, unless the command line is to blame."""
-    given = any(said.startswith(f"{key}={value}") for key, value in values.items())
-    return said if given or str(path) in said else f"{GIVE.sub('', said)}; in {path}"
+def _add_file(message: str, path: Path, values: dict[str, str]) -> str:
+    """The message with the name of the file, unless it is about the command line or already names the file."""
+    from_command_line = any(message.startswith(f"{key}={value}") for key, value in values.items())
+    if from_command_line or str(path) in message:
+        return message
+    return f"{UNAVAILABLE_ADVICE.sub('', message)}; in {path}"
 
 
-def _judge(record: Record, claim: ClaimConfig) -> bool:
-    """Says whether the claim holds, part by part, and what else is to be known."""
-    parts = judge(claim, record)
-    print(make_printable(f"replay: {headline(claim, record, parts)}"))
-    _print(parts)
-    return verdict_of(parts) != NOT_REPRODUCED
+def _print_verdict(record: Record, claim: ClaimConfig) -> bool:
+    """Prints the verdict on a claim and on each part of it; True if the claim holds."""
+    parts = verify_claim(claim, record)
+    print(make_printable(f"replay: {format_headline(claim, record, parts)}"))
+    _print_parts(parts)
+    return combine_verdicts(parts) != NOT_REPRODUCED
 
 
-def _show_figures(record: Record, claim: ClaimConfig | None) -> None:
-    """The figures of a record that was run again, beside its own: no verdict, the images have given that."""
-    parts = judge(claim, record) if claim is not None else []
-    _print([replace(part, verdict=None, better=False) for part in parts if part.what not in (CLAIM, IMAGES)])
+def _print_figures(record: Record, claim: ClaimConfig | None) -> None:
+    """Prints the figures of a record beside the new ones, without verdicts: the images have given the verdict."""
+    parts = verify_claim(claim, record) if claim is not None else []
+    _print_parts([replace(part, verdict=None, better=False) for part in parts if part.name not in (CLAIM, IMAGES)])
 
 
-def _print(parts: list[Judged]) -> None:
+def _print_parts(parts: list[PartVerdict]) -> None:
     for part in parts:
-        more = ", better than claimed" if part.better else ""
-        print(f"  {part.what:16}{make_printable(part.text)}{more}" + (f": {part.verdict}" if part.verdict else ""))
+        better = ", better than claimed" if part.better else ""
+        verdict = f": {part.verdict}" if part.verdict else ""
+        print(f"  {part.name:16}{make_printable(part.text)}{better}{verdict}")
 
 
-def _compare(record: Record, claims: dict[str, Any], fingerprint: str) -> bool:
-    """Says how the new images compare with the claimed ones."""
-    claimed = claims.get("pixels", {})
-    found = {(sample.prompt, sample.seed): sample.pixels_sha256 for sample in record.samples}
-    if not claimed:
+def _compare_images(record: Record, expected: dict[str, Any], fingerprint: str) -> bool:
+    """Prints how the new images compare with the earlier ones; True if they are the same."""
+    pixels = expected.get("pixels", {})
+    now = {(sample.prompt, sample.seed): sample.pixels_sha256 for sample in record.samples}
+    if not pixels:
         print("replay: done; there was no earlier result to compare with")
         return True
-    same = sum(found.get(key) == digest for key, digest in claimed.items())
-    if same == len(claimed):
-        machine = claims.get("machine") == machine_of(record)
-        other = machine and claims.get("fingerprint") != fingerprint
-        though = f"; {OTHER} (the fingerprints differ)" if other else ""
-        print(f"replay: identical, {same} of {len(claimed)} images are the same, pixel for pixel{though}")
+    same = sum(now.get(key) == digest for key, digest in pixels.items())
+    other_fingerprint = expected.get("fingerprint") != fingerprint
+    if same == len(pixels):
+        same_machine = expected.get("machine") == describe_machine(record)
+        note = f"; {CONFIG_OR_WEIGHTS} (the fingerprints differ)" if same_machine and other_fingerprint else ""
+        print(f"replay: identical, {same} of {len(pixels)} images are the same, pixel for pixel{note}")
         return True
-    why = "; nothing else differs: the file was edited, or this machine does not repeat itself"
-    if claims.get("fingerprint") != fingerprint:
-        why = _why(claims, record)
-    print(make_printable(f"replay: not identical, {same} of {len(claimed)} images are the same{why}"))
+    why = "nothing else differs: the file was edited, or this machine does not give the same result twice"
+    if other_fingerprint:
+        why = _explain_fingerprint(expected, record)
+    print(make_printable(f"replay: not identical, {same} of {len(pixels)} images are the same; {why}"))
     return False
 
 
-def _why(claims: dict[str, Any], record: Record) -> str:
-    """What differs between the two machines, where the claim says what it was."""
-    then, now = claims.get("machine"), machine_of(record)
+def _explain_fingerprint(expected: dict[str, Any], record: Record) -> str:
+    """Names what differs between the two machines, where the file says what the first one was."""
+    then, now = expected.get("machine"), describe_machine(record)
     if not then:
-        return "; other versions, other hardware or other weights (the fingerprints differ)"
-    differing = [f"{key} {then.get(key)} -> {value}" for key, value in now.items() if then.get(key) != value]
-    if differing:
-        return f"; what changed: {', '.join(differing)}"
-    return f"; {OTHER} (the fingerprints differ)"
+        return "different versions, hardware or weights (the fingerprints differ)"
+    changes = [f"{key} {then.get(key)} -> {value}" for key, value in now.items() if then.get(key) != value]
+    if changes:
+        return f"what changed: {', '.join(changes)}"
+    return f"{CONFIG_OR_WEIGHTS} (the fingerprints differ)"

@@ -1,25 +1,25 @@
-"""Whether another run bears a claim out, figure by figure.
+"""Verifies a claim against another run, figure by figure.
 
-    reproduced       the same images, pixel for pixel, with the claimed likeness and share of the work; or, of other
-                     images, each likeness and the share as good as the claimed interval or better; and on the same
-                     hardware the claimed speed, or more
-    within noise     so with the bounds widened by what is known to mean nothing: a likeness by the noise floor, the
-                     larger one of the two runs, and by `LEAST` at least; the share by a step of each image; a time by
-                     `SPREADS` robust standard deviations of one repetition of the same work to the next, of the run
-                     that varies more, and by `SAME_MACHINE` of itself at least and by `MOST` at most. A speed-up is
-                     divided by as much
-    not reproduced   anything else: a worse figure, one that was claimed and not measured again, a claim that
-                     contradicts itself, a speed-up that is none
+    reproduced       the same images, pixel for pixel, with the claimed quality and computed share; or different images
+                     whose quality and computed share are within the claimed interval or better; and, on the same
+                     hardware, the claimed speed or more
+    within noise     the same with wider limits. A quality metric may be off by the larger noise floor of the two runs,
+                     at least by `INVISIBLE`; the share by one step per image; a time by `DEVIATIONS` robust standard
+                     deviations of repeated timings of the same work, in the run that varies more, at least by
+                     `MACHINE_NOISE` and at most by `TIME_CAP` of itself. A speed-up is divided accordingly
+    not reproduced   anything else: a worse figure, a claimed figure that was not measured again, a claim that
+                     contradicts itself, a claimed speed-up where the run has none
 
-A claim's own interval and floors count up to `CLAIMED` from its value, or `MOST` of a time; see `claim_noise.py`.
+A claim's own interval and noise floors count up to `CLAIM_CAP` from its value, or `TIME_CAP` of a time; see
+`tolerance.py`.
 
-Better than claimed is no failure, and is said: a likeness that is far too good may mean that an option did not take
-effect, which the share and the speed-up then show. The same images have the same figures: there only rounding is let
-pass, also of the worst image and of the intervals; where hardware, versions or code differ `LEAST`, and any interval.
+A figure that is better than claimed does not fail, but is reported: quality that is far too good may mean that an
+option did not take effect, which the share and the speed-up then show. The same images must have the same figures, so
+only rounding is allowed there, also for the worst image and the intervals. Where hardware, versions or code differ,
+`INVISIBLE` is allowed, and any interval.
 
-Speed is judged on the same device name only: elsewhere it is not comparable. The noise floor of other numerics counts
-where hardware, versions or code differ; where nothing does, only that of the reference once more. The whole is as good
-as its worst part.
+Speed is verified only on a device of the same name. The noise floor of different numerics counts only where something
+differs; otherwise only that of the repeated reference does. The overall verdict is the worst one.
 """
 
 from __future__ import annotations
@@ -32,181 +32,208 @@ from ..config.claim import ClaimConfig, ClaimedFigure
 from ..config.lossy import is_lossy_beside_caches
 from ..metrics.timing import is_too_fast
 from ..records.record import Record
-from .claim import LIKENESS, better, bounds, claim_of, contradictions, other_machine, rounding
-from .tolerance import CLAIMED, LEAST, MOST, Room, likeness_room, time_room
+from .claim import (
+    QUALITY_METRICS,
+    build_claim,
+    find_contradictions,
+    find_environment_changes,
+    get_bounds,
+    improvement_sign,
+    rounding_error,
+)
+from .tolerance import (
+    CLAIM_CAP,
+    INVISIBLE,
+    TIME_CAP,
+    Tolerance,
+    compute_quality_tolerance,
+    compute_time_tolerance,
+)
 
 REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
 VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
 """From best to worst."""
 CLAIM, IMAGES = "claim", "images"
-"""Parts that are no figures."""
+"""Parts of a claim that are not figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One part of a claim beside what was found."""
+class PartVerdict:
+    """The verdict on one part of a claim, and the text that explains it."""
 
-    what: str
+    name: str
     verdict: str | None
-    """None: not comparable, and so not judged."""
+    """None where the part cannot be compared."""
     text: str
     better: bool = False
-    """Than claimed, by more than noise."""
+    """Better than claimed, by more than noise."""
 
 
-def judge(claim: ClaimConfig, record: Record) -> list[Judged]:
-    """Every part of a claim that can be compared with a completed record."""
-    found = claim_of(record)
-    wrong = contradictions(claim)
+def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
+    """Verifies every part of a claim that can be compared with a completed record."""
+    measured = build_claim(record)
+    problems = find_contradictions(claim)
     speedup, share = claim.speedup.value if claim.speedup else None, claim.computed_share
     if is_too_fast(speedup, share) and not is_lossy_beside_caches(record.config):
-        wrong.append(f"speedup {speedup:.6g} cannot be where a share of {share:.6g} is computed")
-    itself = (
-        [Judged(what=CLAIM, verdict=NOT_REPRODUCED, text=f"contradicts itself: {'; '.join(wrong)}")] if wrong else []
-    )
-    figures = [_likeness(metric, claim, record, found) for metric in LIKENESS]
-    parts = [_images(claim, record, found), *figures, _share(claim, record, found), *_speed(claim, record)]
-    return [*itself, *(part for part in parts if part is not None)]
+        problems.append(f"speedup {speedup:.6g} is impossible when a share of {share:.6g} is computed")
+    text = f"contradicts itself: {'; '.join(problems)}"
+    contradiction = [PartVerdict(name=CLAIM, verdict=NOT_REPRODUCED, text=text)] if problems else []
+    quality = [_verify_quality(metric, claim, record, measured) for metric in QUALITY_METRICS]
+    parts = [_verify_images(claim, record, measured), *quality, _verify_share(claim, record, measured)]
+    return [*contradiction, *(part for part in parts if part is not None), *_verify_speed(claim, record)]
 
 
-def verdict_of(parts: Sequence[Judged]) -> str:
-    """The worst one; of nothing that could be compared, that it was not reproduced."""
-    judged = [part.verdict for part in parts if part.verdict is not None]
-    return max(judged, key=VERDICTS.index) if judged else NOT_REPRODUCED
+def combine_verdicts(parts: Sequence[PartVerdict]) -> str:
+    """The worst verdict of all parts; `not reproduced` where nothing could be compared."""
+    verdicts = [part.verdict for part in parts if part.verdict is not None]
+    return max(verdicts, key=VERDICTS.index) if verdicts else NOT_REPRODUCED
 
 
-def same_images(claim: ClaimConfig, found: ClaimConfig) -> bool:
-    """Pixel for pixel, all of them and no others."""
-    return claim.pixels_sha256 == found.pixels_sha256 != []
+def has_same_images(claim: ClaimConfig, measured: ClaimConfig) -> bool:
+    """Whether both have the same images, pixel for pixel, and at least one."""
+    return claim.pixels_sha256 == measured.pixels_sha256 != []
 
 
-def _images(claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged:
-    """Of other images the likeness decides, if there is one."""
-    then, now = claim.pixels_sha256, found.pixels_sha256
-    same = sum(one == other for one, other in zip(then, now, strict=False))
+def _verify_images(claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict:
+    """Where the images differ, their quality decides, if it was claimed and measured."""
+    then, now = claim.pixels_sha256, measured.pixels_sha256
+    same = sum(claimed == digest for claimed, digest in zip(then, now, strict=False))
     text = f"{same} of {max(len(then), len(now))} are the same, pixel for pixel"
-    if same_images(claim, found):
-        return Judged(what=IMAGES, verdict=REPRODUCED, text=text)
-    measured = record.quality and any(getattr(claim, metric) is not None for metric in LIKENESS)
-    return Judged(what=IMAGES, verdict=None if measured else NOT_REPRODUCED, text=text)
+    if has_same_images(claim, measured):
+        return PartVerdict(name=IMAGES, verdict=REPRODUCED, text=text)
+    has_quality = record.quality and any(getattr(claim, metric) is not None for metric in QUALITY_METRICS)
+    return PartVerdict(name=IMAGES, verdict=None if has_quality else NOT_REPRODUCED, text=text)
 
 
-def _likeness(metric: str, claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged | None:
-    """Nothing where it was not claimed."""
+def _verify_quality(metric: str, claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict | None:
+    """None where the metric was not claimed."""
     figure: ClaimedFigure | None = getattr(claim, metric)
     if figure is None:
         return None
-    measured = getattr(record.quality, metric, None)
+    summary = getattr(record.quality, metric, None)
+    if summary is None:
+        return _report_missing(metric, figure, record)
+    if has_same_images(claim, measured):
+        changed = bool(find_environment_changes(claim, record))
+        return _verify_same_images(metric, figure, getattr(measured, metric), changed=changed)
+    # PSNR has no mean where every image is identical to its reference.
+    now = inf if summary.mean is None else summary.mean
+    tolerance = compute_quality_tolerance(metric, claim, record)
+    verdict, better = _compare(metric, now, tolerance.low, tolerance.high, tolerance.noise)
+    text = f"{_format_figure(now, figure)}, noise {tolerance.noise:.2g}"
+    text += _mention_cap(tolerance, f"{CLAIM_CAP[metric]:.2g}")
+    return PartVerdict(name=metric, verdict=verdict, text=text, better=better)
+
+
+def _verify_same_images(
+    metric: str, figure: ClaimedFigure, measured: ClaimedFigure | None, *, changed: bool
+) -> PartVerdict:
+    """Compares each field of a figure for the same images. In a changed environment the reference may differ."""
     if measured is None:
-        return _missing(metric, figure, record)
-    if same_images(claim, found):
-        return _exactly(metric, figure, getattr(found, metric), elsewhere=bool(other_machine(claim, record)))
-    # PSNR of nothing but images that are identical to their references.
-    now = inf if measured.mean is None else measured.mean
-    room = likeness_room(metric, claim, record)
-    verdict, more = _verdict(metric, now, room.low, room.high, room.widening)
-    text = f"{_text(now, figure)}, noise {room.widening:.2g}{_capped(room, f'{CLAIMED[metric]:.2g}')}"
-    return Judged(what=metric, verdict=verdict, text=text, better=more)
-
-
-def _exactly(metric: str, figure: ClaimedFigure, found: ClaimedFigure | None, *, elsewhere: bool) -> Judged:
-    """Of the same images: each part of the figure on its own; with other versions the reference may be another."""
-    if found is None:
-        return Judged(what=metric, verdict=REPRODUCED, text=_text(inf, figure), better=True)
-    text, verdicts, more = _text(found.value, figure), [], False
-    # Another scipy may draw another bootstrap.
-    for name in ("value", "worst") if elsewhere else ("value", "worst", "low", "high"):
-        then, now = getattr(figure, name), getattr(found, name)
+        return PartVerdict(name=metric, verdict=REPRODUCED, text=_format_figure(inf, figure), better=True)
+    text, verdicts, better = _format_figure(measured.value, figure), [], False
+    # Another version of scipy may draw other bootstrap samples, so the interval is not compared then.
+    for field in ("value", "worst") if changed else ("value", "worst", "low", "high"):
+        then, now = getattr(figure, field), getattr(measured, field)
         if then is None or now is None:
             continue
-        verdict, is_better = _verdict(metric, now, then, then, LEAST[metric] if elsewhere else 0.0)
+        verdict, field_better = _compare(metric, now, then, then, INVISIBLE[metric] if changed else 0.0)
         verdicts.append(verdict)
-        more = more or is_better
-        if name != "value" and verdict != REPRODUCED:
-            text += f"; {name} {now:.5g}, claimed {then:.5g}"
-    return Judged(what=metric, verdict=max(verdicts, key=VERDICTS.index), text=text, better=more)
+        better = better or field_better
+        if field != "value" and verdict != REPRODUCED:
+            text += f"; {field} {now:.5g}, claimed {then:.5g}"
+    return PartVerdict(name=metric, verdict=max(verdicts, key=VERDICTS.index), text=text, better=better)
 
 
-def _share(claim: ClaimConfig, record: Record, found: ClaimConfig) -> Judged | None:
-    """Of other images, a step more of each is noise: a change that is near a threshold falls on either side."""
-    name, then, now = "computed_share", claim.computed_share, found.computed_share
+def _verify_share(claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict | None:
+    """Compares the computed share.
+
+    Where the images differ, one more computed step per image is noise: a change close to a cache's threshold may fall
+    on either side of it.
+    """
+    name, then, now = "computed_share", claim.computed_share, measured.computed_share
     if then is None:
         return None
     if now is None:
-        return _missing(name, ClaimedFigure(value=then), record)
-    widening = LEAST[name] if other_machine(claim, record) else 0.0
-    if not same_images(claim, found):
-        widening = max(LEAST[name], now / max(_computed_steps(record), 1))
-    verdict, more = _verdict(name, now, then, then, widening)
+        return _report_missing(name, ClaimedFigure(value=then), record)
+    noise = INVISIBLE[name] if find_environment_changes(claim, record) else 0.0
+    if not has_same_images(claim, measured):
+        noise = max(INVISIBLE[name], now / max(_mean_computed_steps(record), 1))
+    verdict, better = _compare(name, now, then, then, noise)
     missing = record.engaged.cache and record.engaged.cache.flops_missing
     if missing and verdict == NOT_REPRODUCED:
         text = f"{now:.5g} of the steps, claimed {then:.5g}; not comparable: FLOPs were not counted ({missing})"
-        return Judged(what=name, verdict=None, text=text)
-    return Judged(what=name, verdict=verdict, text=_text(now, ClaimedFigure(value=then)), better=more)
+        return PartVerdict(name=name, verdict=None, text=text)
+    text = _format_figure(now, ClaimedFigure(value=then))
+    return PartVerdict(name=name, verdict=verdict, text=text, better=better)
 
 
-def _computed_steps(record: Record) -> float:
-    """Of an image, on average."""
+def _mean_computed_steps(record: Record) -> float:
     return sum(step.computed for sample in record.samples for step in sample.steps) / len(record.samples)
 
 
-def _speed(claim: ClaimConfig, record: Record) -> list[Judged]:
+def _verify_speed(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     timing = record.timing
     figures = {
         "seconds": (claim.seconds, timing.median if timing else None),
         "speedup": (claim.speedup, timing.speedup if timing else None),
     }
-    elsewhere = record.environment.device_name != claim.device_name
-    judged = []
+    other_hardware = record.environment.device_name != claim.device_name
+    parts = []
     for name, (figure, now) in figures.items():
         if figure is None:
             continue
         if now is None:
-            judged.append(_missing(name, figure, record))
-        elif elsewhere:
-            text = f"{_text(now, figure)}; not comparable: other hardware"
-            judged.append(Judged(what=name, verdict=None, text=text))
+            parts.append(_report_missing(name, figure, record))
+        elif other_hardware:
+            text = f"{_format_figure(now, figure)}; not comparable: different hardware"
+            parts.append(PartVerdict(name=name, verdict=None, text=text))
         else:
-            judged.append(_on_the_same(name, claim, record, now))
-    return judged
+            parts.append(_verify_time(name, claim, record, now))
+    return parts
 
 
-def _on_the_same(name: str, claim: ClaimConfig, record: Record, now: float) -> Judged:
-    """A speed on the same hardware."""
+def _verify_time(name: str, claim: ClaimConfig, record: Record, now: float) -> PartVerdict:
+    """Compares seconds or a speed-up on the same hardware."""
     figure: ClaimedFigure = getattr(claim, name)
-    room = time_room(name, claim, record)
-    spread = room.widening
-    text = f"{_text(now, figure)}, spread {spread:.0%}{_capped(room, f'{MOST:.0%}')}"
+    tolerance = compute_time_tolerance(name, claim, record)
+    text = f"{_format_figure(now, figure)}, spread {tolerance.noise:.0%}{_mention_cap(tolerance, f'{TIME_CAP:.0%}')}"
     if name == "speedup" and now <= 1 < figure.value:
-        return Judged(what=name, verdict=NOT_REPRODUCED, text=f"{text}, no speed-up")
-    # So much slower, and no more: a share taken off would let any speed-up sink below 1.
-    widening = room.low * spread / (1 + spread) if name == "speedup" else spread * figure.value
-    verdict, more = _verdict(name, now, room.low, room.high, widening)
-    return Judged(what=name, verdict=verdict, text=text, better=more)
+        return PartVerdict(name=name, verdict=NOT_REPRODUCED, text=f"{text}, no speed-up")
+    # The speed-up is divided by one plus the noise: subtracting a share would let any speed-up fall below 1.
+    noise = (
+        tolerance.low * tolerance.noise / (1 + tolerance.noise) if name == "speedup" else tolerance.noise * figure.value
+    )
+    verdict, better = _compare(name, now, tolerance.low, tolerance.high, noise)
+    return PartVerdict(name=name, verdict=verdict, text=text, better=better)
 
 
-def _capped(room: Room, most: str) -> str:
-    return f", its own interval and floors count for {most} at most" if room.capped else ""
+def _mention_cap(tolerance: Tolerance, cap: str) -> str:
+    return f", the claim's own interval and noise floors count for at most {cap}" if tolerance.capped else ""
 
 
-def _missing(name: str, figure: ClaimedFigure, record: Record) -> Judged:
-    """What the file claims and then does not have measured is no claim that holds."""
-    kind = record.reference.kind
-    why = {"none": " (measure.reference=false)", "self": " (nothing lossy is on to be compared)"}.get(kind, "")
-    return Judged(what=name, verdict=NOT_REPRODUCED, text=f"claimed {figure.value:.5g}, not measured again{why}")
+def _report_missing(name: str, figure: ClaimedFigure, record: Record) -> PartVerdict:
+    """A figure that was claimed and not measured again is not reproduced."""
+    reasons = {"none": " (measure.reference=false)", "self": " (no lossy option is on, so there is nothing to compare)"}
+    text = f"claimed {figure.value:.5g}, not measured again{reasons.get(record.reference.kind, '')}"
+    return PartVerdict(name=name, verdict=NOT_REPRODUCED, text=text)
 
 
-def _verdict(name: str, now: float, low: float, high: float, widening: float) -> tuple[str, bool]:
-    """The verdict on a figure, and whether it is better than claimed by more than noise. Not a number: neither."""
-    short, more = (low - now, now - high) if better(name) > 0 else (now - high, low - now)
-    room = rounding(low if better(name) > 0 else high)
-    if short <= room:
-        return REPRODUCED, more > widening + room
-    return (WITHIN_NOISE if short <= widening + room else NOT_REPRODUCED), False
+def _compare(name: str, now: float, low: float, high: float, noise: float) -> tuple[str, bool]:
+    """The verdict on a figure, and whether it is better than claimed by more than noise.
+
+    NaN is not reproduced and not better.
+    """
+    more_is_better = improvement_sign(name) > 0
+    shortfall, surplus = (low - now, now - high) if more_is_better else (now - high, low - now)
+    rounding = rounding_error(low if more_is_better else high)
+    if shortfall <= rounding:
+        return REPRODUCED, surplus > noise + rounding
+    return (WITHIN_NOISE if shortfall <= noise + rounding else NOT_REPRODUCED), False
 
 
-def _text(now: float, figure: ClaimedFigure) -> str:
-    low, high = bounds(figure)
+def _format_figure(now: float, figure: ClaimedFigure) -> str:
+    low, high = get_bounds(figure)
     interval = f" ({low:.5g} to {high:.5g})" if low != high else ""
-    found = f"{now:.5g}" if now != inf else "identical to the reference"
-    return f"{found}, claimed {figure.value:.5g}{interval}"
+    measured = f"{now:.5g}" if now != inf else "identical to the reference"
+    return f"{measured}, claimed {figure.value:.5g}{interval}"
