@@ -7,7 +7,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sharing.claim_helpers import (
@@ -128,6 +128,7 @@ def test_a_claim_that_contradicts_itself_is_not_reproduced(measured: Record, wha
     assert (first.name, first.verdict) == ("claim", NOT_REPRODUCED) and words in first.text
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 255), st.floats(0.001, 1e3)), min_size=2, max_size=2),
     same_prompt=st.booleans(),

@@ -1,4 +1,4 @@
-"""Replay."""
+"""Replay of an image, a record or a config: the same images again, or what differs."""
 
 from __future__ import annotations
 
@@ -9,54 +9,16 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
 from tests.conftest import PROMPTS, run_as_data
-from wavespeed_runner.cli.main import main
+from tests.sharing.replay_helpers import Finished, Replay, check_refused, first_image, write_with_config
 from wavespeed_runner.config.measure import MeasureConfig
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan
-from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.sharing.replay import build_replay_plan
-
-Finished = tuple[Path, dict[str, Any]]
-Replay = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Replay:
-    """`replay(path, *values)` in an empty folder: exit status, stdout, stderr."""
-    (tmp_path / "home").mkdir()
-    monkeypatch.chdir(tmp_path / "home")
-
-    def run(path: Path, *values: str) -> tuple[int, str, str]:
-        status = main(["replay", str(path), *values])
-        return status, *capsys.readouterr()
-
-    return run
-
-
-def check_refused(result: tuple[int, str, str], words: str) -> None:
-    """Exit status 2, one line with these words, and nothing written."""
-    status, out, err = result
-    assert (status, out) == (2, "") and err.count("\n") == 1 and words in err, result
-    assert list(Path().iterdir()) == []
-
-
-def first_image(finished: Finished, part: str = "images") -> Path:
-    return min((finished[0] / part).iterdir())
-
-
-def write_with_config(finished: Finished, target: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """The finished run's first image with other metadata."""
-    image, texts = read_png(first_image(finished))
-    data = json.loads(texts[IMAGE_KEY])
-    change(data["config"])
-    write_png(target, image, metadata={IMAGE_KEY: json.dumps(data)})
-    return target
 
 
 @pytest.mark.parametrize("part", ["images", "reference"])
@@ -179,96 +141,6 @@ def test_only_the_command_line_chooses_the_output_folder(finished: Finished, rep
     hostile = write_with_config(finished, tmp_path / "x.png", lambda c: c.update(outputs=str(elsewhere), dry_run=True))
     assert replay(hostile)[0] == 0 and not elsewhere.exists()
     assert replay(hostile, f"outputs={elsewhere}")[0] == 0 and elsewhere.exists()
-
-
-HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "code": (lambda c: c["model"].update(_target_="os.system"), "model._target_: configs hold no code"),
-    "a secret": (lambda c: c.update(device="${oc.env:HOME}"), "only plain interpolations"),
-    "hydra": (lambda c: c.update(hydra={"run": {"dir": "/tmp/x"}}), "hydra"),
-    "a pickle": (lambda c: c["model"].update(init="pretrained", repo="x.ckpt"), "model.repo=x.ckpt"),
-    "an unknown name": (lambda c: c["cache"].update(name="os.system"), "nothing of that name is registered"),
-    "a name that is not text": (lambda c: c["cache"].update(name=["x"]), "this is not the output of a run"),
-    "a prompt that is not text": (lambda c: c.update(prompt=["x"]), "this is not the output of a run"),
-    "text for a group": (lambda c: c.update(model="${device}"), "this is not the output of a run"),
-    "a missing key": (lambda c: c.pop("measure"), "this is not the output of a run"),
-    "an unknown key": (lambda c: c["model"].update(trust_remote_code=True), "trust_remote_code: no such key"),
-    "a wrong type": (lambda c: c.update(steps="many"), "steps"),
-}
-
-
-@pytest.mark.parametrize("attack", HOSTILE)
-def test_a_hostile_config_in_an_image_is_refused_in_one_line(
-    finished: Finished, replay: Replay, tmp_path: Path, attack: str
-) -> None:
-    change, words = HOSTILE[attack]
-    check_refused(replay(write_with_config(finished, tmp_path / "x.png", change)), words)
-
-
-def test_a_prompt_file_elsewhere_is_not_read(finished: Finished, replay: Replay, tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("a secret\n")
-    config = yaml.safe_load((finished[0] / "config.yaml").read_text())
-    config["prompts"]["path"] = str(tmp_path / "secret")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    check_refused(replay(tmp_path / "config.yaml"), "prompts.path=")
-
-
-UNREADABLE: dict[str, tuple[str, bytes]] = {
-    "a record of another version": ("record.json", b'{"schema_version": 2, "config": {}}'),
-    "a record without samples": ("record.json", b'{"schema_version": 1, "config": {}}'),
-    "JSON of something else": ("record.json", b"[1, 2]"),
-    "broken JSON": ("record.json", b'{"schema_version": 1,'),
-    "JSON without an end": ("record.json", b"[" * 100_000),
-    "bytes for a record": ("record.json", b"\xff\x00"),
-    "bytes for a config": ("config.yaml", b"\xff\x00"),
-    "broken YAML": ("config.yaml", b"graph: {"),
-    "code in YAML": ("config.yaml", b"graph: !!python/object/apply:os.system [ls]"),
-    "YAML that holds itself": ("config.yaml", b"graph: &a {b: *a}"),
-    "an experiment": ("mine.yaml", b"steps: 3"),
-    "bytes for an image": ("x.png", b"\x89PNG\r\n\x1a\n" + b"x" * 99),
-    "an empty image": ("x.png", b""),
-    "another kind of file": ("x.jpg", b"x"),
-}
-
-
-@pytest.mark.parametrize("what", UNREADABLE)
-def test_a_file_that_no_run_wrote_is_refused_in_one_line(replay: Replay, tmp_path: Path, what: str) -> None:
-    name, content = UNREADABLE[what]
-    (tmp_path / name).write_bytes(content)
-    check_refused(replay(tmp_path / name), name)
-
-
-def test_an_image_of_another_program_is_refused(replay: Replay, tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
-    check_refused(replay(tmp_path / "x.png"), "no config of wavespeed_runner in the metadata")
-
-
-def test_a_difference_image_is_refused(finished: Finished, replay: Replay) -> None:
-    check_refused(replay(first_image(finished, "difference")), "no config of wavespeed_runner in the metadata")
-
-
-def test_a_missing_file_and_a_folder_are_refused(replay: Replay, tmp_path: Path) -> None:
-    check_refused(replay(tmp_path / "nothing.png"), "no such file")
-    check_refused(replay(tmp_path), "no such file")
-
-
-def test_an_unknown_key_is_refused(replay: Replay, finished: Finished) -> None:
-    check_refused(replay(first_image(finished), "seed=3"), "seed=3: no such key")
-
-
-def test_an_image_of_a_stranger_cannot_have_another_file_read(
-    finished: Finished, tmp_path: Path, replay: Replay
-) -> None:
-    (tmp_path / "secret.png").write_bytes(first_image(finished).read_bytes())
-    image = str(tmp_path / "secret.png")
-    stages = {"image": {"stage": "read_image", "inputs": {}, "options": {"path": image}}}
-
-    def by_stage(config: dict[str, Any]) -> None:
-        config["graph"]["stages"] |= stages
-
-    evil = write_with_config(finished, tmp_path / "a.png", lambda config: config.update(image=image))
-    check_refused(replay(evil), f"image={image}: a config file may name a relative")
-    evil = write_with_config(finished, tmp_path / "b.png", by_stage)
-    check_refused(replay(evil), f"graph.stages.image.options.path={image}: a config file may name a relative")
 
 
 def test_image_to_image_is_replayed_with_the_starting_image(

@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sharing.claim_helpers import (
@@ -102,6 +102,7 @@ def test_different_images_without_quality_are_not_reproduced(measured: Record) -
     assert get_verdicts(parts)["images"] == NOT_REPRODUCED and combine_verdicts(parts) == NOT_REPRODUCED
 
 
+@settings(deadline=None)
 @given(value=st.floats(0.01, 1.0), half=st.floats(0.0, 0.2), floor=st.floats(0.5, 1.0), off=st.floats(-0.5, 0.5))
 def test_a_verdict_never_improves_with_distance(
     finished: tuple[Path, Record], value: float, half: float, floor: float, off: float

@@ -30,7 +30,7 @@ def build_claim(record: Record) -> ClaimConfig:
     Intervals are 95 % bootstrap intervals, as in a report: all images of a prompt are drawn together. The quality of a
     single image has no interval.
 
-    The claim has no speed-up where run and reference were not timed in the same process, since that ratio is only an
+    The claim has no speed-up where run and reference were not timed in the same run, since that ratio is only an
     estimate. `mad` of the seconds is the median absolute deviation of all timings, as in results.csv; `repeat_floor` is
     that of repeated timings of the same work, see `compute_time_deviation`.
     """

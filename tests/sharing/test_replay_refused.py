@@ -1,0 +1,103 @@
+"""Replay of files that a stranger sends: nothing but a run's output is accepted, and it can do nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.sharing.replay_helpers import Finished, Replay, check_refused, first_image, write_with_config
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "code": (lambda c: c["model"].update(_target_="os.system"), "model._target_: configs hold no code"),
+    "a secret": (lambda c: c.update(device="${oc.env:HOME}"), "only plain interpolations"),
+    "hydra": (lambda c: c.update(hydra={"run": {"dir": "/tmp/x"}}), "hydra"),
+    "a pickle": (lambda c: c["model"].update(init="pretrained", repo="x.ckpt"), "model.repo=x.ckpt"),
+    "an unknown name": (lambda c: c["cache"].update(name="os.system"), "nothing of that name is registered"),
+    "a name that is not text": (lambda c: c["cache"].update(name=["x"]), "this is not the output of a run"),
+    "a prompt that is not text": (lambda c: c.update(prompt=["x"]), "this is not the output of a run"),
+    "text for a group": (lambda c: c.update(model="${device}"), "this is not the output of a run"),
+    "a missing key": (lambda c: c.pop("measure"), "this is not the output of a run"),
+    "an unknown key": (lambda c: c["model"].update(trust_remote_code=True), "trust_remote_code: no such key"),
+    "a wrong type": (lambda c: c.update(steps="many"), "steps"),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+def test_a_hostile_config_in_an_image_is_refused_in_one_line(
+    finished: Finished, replay: Replay, tmp_path: Path, attack: str
+) -> None:
+    change, words = HOSTILE[attack]
+    check_refused(replay(write_with_config(finished, tmp_path / "x.png", change)), words)
+
+
+def test_a_prompt_file_elsewhere_is_not_read(finished: Finished, replay: Replay, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret\n")
+    config = yaml.safe_load((finished[0] / "config.yaml").read_text())
+    config["prompts"]["path"] = str(tmp_path / "secret")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    check_refused(replay(tmp_path / "config.yaml"), "prompts.path=")
+
+
+UNREADABLE: dict[str, tuple[str, bytes]] = {
+    "a record of another version": ("record.json", b'{"schema_version": 2, "config": {}}'),
+    "a record without samples": ("record.json", b'{"schema_version": 1, "config": {}}'),
+    "JSON of something else": ("record.json", b"[1, 2]"),
+    "broken JSON": ("record.json", b'{"schema_version": 1,'),
+    "JSON without an end": ("record.json", b"[" * 100_000),
+    "bytes for a record": ("record.json", b"\xff\x00"),
+    "bytes for a config": ("config.yaml", b"\xff\x00"),
+    "broken YAML": ("config.yaml", b"graph: {"),
+    "code in YAML": ("config.yaml", b"graph: !!python/object/apply:os.system [ls]"),
+    "YAML that holds itself": ("config.yaml", b"graph: &a {b: *a}"),
+    "an experiment": ("mine.yaml", b"steps: 3"),
+    "bytes for an image": ("x.png", b"\x89PNG\r\n\x1a\n" + b"x" * 99),
+    "an empty image": ("x.png", b""),
+    "another kind of file": ("x.jpg", b"x"),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_a_file_that_no_run_wrote_is_refused_in_one_line(replay: Replay, tmp_path: Path, what: str) -> None:
+    name, content = UNREADABLE[what]
+    (tmp_path / name).write_bytes(content)
+    check_refused(replay(tmp_path / name), name)
+
+
+def test_an_image_of_another_program_is_refused(replay: Replay, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
+    check_refused(replay(tmp_path / "x.png"), "no config of wavespeed_runner in the metadata")
+
+
+def test_a_difference_image_is_refused(finished: Finished, replay: Replay) -> None:
+    check_refused(replay(first_image(finished, "difference")), "no config of wavespeed_runner in the metadata")
+
+
+def test_a_missing_file_and_a_folder_are_refused(replay: Replay, tmp_path: Path) -> None:
+    check_refused(replay(tmp_path / "nothing.png"), "no such file")
+    check_refused(replay(tmp_path), "no such file")
+
+
+def test_an_unknown_key_is_refused(replay: Replay, finished: Finished) -> None:
+    check_refused(replay(first_image(finished), "seed=3"), "seed=3: no such key")
+
+
+def test_an_image_of_a_stranger_cannot_have_another_file_read(
+    finished: Finished, tmp_path: Path, replay: Replay
+) -> None:
+    (tmp_path / "secret.png").write_bytes(first_image(finished).read_bytes())
+    image = str(tmp_path / "secret.png")
+    stages = {"image": {"stage": "read_image", "inputs": {}, "options": {"path": image}}}
+
+    def by_stage(config: dict[str, Any]) -> None:
+        config["graph"]["stages"] |= stages
+
+    evil = write_with_config(finished, tmp_path / "a.png", lambda config: config.update(image=image))
+    check_refused(replay(evil), f"image={image}: a config file may name a relative")
+    evil = write_with_config(finished, tmp_path / "b.png", by_stage)
+    check_refused(replay(evil), f"graph.stages.image.options.path={image}: a config file may name a relative")
