@@ -25,7 +25,6 @@ from wavespeed_runner.sharing import export
 
 Record = dict[str, Any]
 
-
 Finished = tuple[Path, Record]
 
 
@@ -118,7 +117,6 @@ def test_hashes_and_versions_of_digits_stay_text(finished: Finished, tmp_path: P
 
 
 FAILURE = {"stage": "decode", "type": "RunError", "message": "no memory"}
-
 
 REFUSED: dict[str, tuple[Callable[[Record], Any], str]] = {
     "failed": (lambda r: r.update(status="failed", error=FAILURE), "status failed (no memory): only"),

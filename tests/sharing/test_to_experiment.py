@@ -27,7 +27,6 @@ from wavespeed_runner.sharing.to_experiment import EXPERIMENT, convert_to_experi
 
 Record = dict[str, Any]
 
-
 LORA = "adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"
 
 
@@ -81,9 +80,7 @@ GROUPS: dict[str, list[str]] = {
     "graph": ["", "image_to_image strength=0.5", "hires_fix"],
 }
 
-
 VALUES = ("steps", "seed", "prompt", "guidance_scale", "width", "num_images_per_prompt", "batch_size")
-
 
 PROMPTS = ["a red circle", "1e3", "null", 'it\'s: a "star" #1', "yes", "0o17", "- x", "1_000", "ein Kreis, 圆 ~"]
 
