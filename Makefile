@@ -1,7 +1,8 @@
 # Everything here works in .venv; nothing is installed outside it.
 #
 #   make demo       accelerated images and how close they are to the unaccelerated ones
-#   make test       the whole test suite, one process a core        make test ARGS="tests/test_store.py -x"
+#   make test       the whole test suite, one process a core        make test ARGS="tests/storage -x"
+#   make test-fast  what needs no large set of models, in under 90 seconds
 #   make lint       style, types, and that imports run downward only
 #   make install    the package alone               make install-dev    with what test and lint need
 #   make clean      removes .venv and caches; outputs/ stays
@@ -19,13 +20,19 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && exit; \
 	done; echo python3)
 
-.PHONY: demo test lint install install-dev clean
+.PHONY: demo test test-fast lint install install-dev clean
 
 demo: install
 	$(BIN)/python -m wavespeed_runner cache=fbcache $(ARGS)
 
 test: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+# Rooms whose tests load no model, or only the smallest.
+FAST = cli config media metrics planning process records report rules storage
+
+test-fast: install-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(FAST:%=tests/%) $(ARGS)
 
 lint: install-dev
 	$(BIN)/ruff check .
