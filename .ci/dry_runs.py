@@ -1,6 +1,6 @@
-"""Rehearses every shipped option of every config group, and every experiment, with `dry_run=true`.
+"""Runs every shipped option of every config group, and every experiment, with `dry_run=true`.
 
-Prints each command; exit status 1 when one of them fails. Options that make no sense alone get companions here.
+Prints each command. The exit status is 1 if one of them fails. Options that need others get them here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CONF = REPO / "conf"
 
 OF_DIFFUSION = ("dpm2", "dpm2_karras", "dpm2_ancestral", "dpm2_ancestral_karras", "lms", "lms_karras")
 OF_DIFFUSION += ("ddim", "ddpm", "pndm", "tcd")
-"""Samplers that do not fit the default model, a flow model."""
+"""Samplers that do not fit the default model, which is a flow model."""
 
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 SWEEPS = ("rdt_sweep", "rdt_sweep_window", "deepcache_presets", "samplers_x_cache")
@@ -78,8 +78,8 @@ def command(group: str, option: str) -> list[str]:
     return ["wavespeed_runner", *companions, chosen if has_default(group) else f"+{chosen}", "dry_run=true"]
 
 
-def rehearse(arguments: list[str], folder: str) -> tuple[str, str]:
-    """The command as one would type it, and what went wrong; empty when nothing did."""
+def dry_run(arguments: list[str], folder: str) -> tuple[str, str]:
+    """The command as one would type it, and what went wrong; empty if nothing did."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
@@ -98,7 +98,7 @@ def main() -> int:
     commands = [command(group, option) for group, option in options()]
     failed = 0
     with TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for typed, problem in pool.map(lambda arguments: rehearse(arguments, folder), commands):
+        for typed, problem in pool.map(lambda arguments: dry_run(arguments, folder), commands):
             print(f"{'FAIL' if problem else 'ok  '} {typed}", flush=True)
             if problem:
                 failed += 1

@@ -81,7 +81,7 @@ def test_a_killed_job_is_lost_and_the_others_finish(tmp_path: Path) -> None:
     said = (tmp_path / "out").read_text()
     assert child.exitcode == 1 and statuses(tmp_path) == {"0": "interrupted", "1": "completed"}, said
     reason = json.loads((place(tmp_path) / "0" / "lost.json").read_text())["reason"]
-    assert reason == "its process was killed (SIGKILL): by hand, or by the system for want of memory"
+    assert reason == "its process was killed (SIGKILL): by hand, or by the system because memory ran out"
     assert "1 lost" in said and f"job 0 (num_images_per_prompt=3000): {reason}" in said
 
 

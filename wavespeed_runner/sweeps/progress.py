@@ -1,6 +1,6 @@
-"""What a sweep says in the console: a line a job while it runs; at the end one table, every failure, what was left out.
+"""Prints a sweep's progress: a line for each job as it ends; then a table, every failure, and what was skipped.
 
-Reads outcomes and computes nothing new. Made for a terminal and for the log of a CI job.
+Reads outcomes and computes nothing new. Made for terminals and for CI logs.
 """
 
 from __future__ import annotations
@@ -24,18 +24,26 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 ROWS = 60
-"""Most jobs in the table; of a larger sweep the report has the rest."""
+"""Most jobs in the table; the report lists all."""
 COLUMNS = 2
-"""Most swept keys that have columns of their own."""
+"""Most swept keys that get a column each."""
 FIGURES = ("time", "speedup", "computed", "SSIM")
 """Columns of the table, in the order of `_cells`."""
 FAILED = ("failed", "interrupted", "lost", "unfinished")
 
 
 class Progress:
-    """Prints about one sweep. Its `outcomes` are the loop's, which keeps them up to date."""
+    """Prints the progress of one sweep; `outcomes` are kept up to date by the loop over the jobs."""
 
     def __init__(self, folder: Path, jobs: list[Job], axes: list[str], outcomes: dict[int, Outcome]) -> None:
+        """Prepares the names of the jobs.
+
+        Args:
+            folder: of the sweep.
+            jobs: all of them.
+            axes: the keys in which the jobs differ.
+            outcomes: job number -> how it ended.
+        """
         from rich.console import Console
 
         self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
@@ -69,7 +77,7 @@ class Progress:
         self._say(f"{place}  {self.label(number)}  {said}", style="red" if outcome.status in FAILED else "")
 
     def label(self, number: int, names: list[str] | None = None) -> str:
-        """What the job is called: the values in which it differs from the others."""
+        """The job's name: the values in which it differs from the other jobs."""
         pairs = zip(names or self.names, self.values[number], strict=True)
         return " ".join(f"{name}={value}" for name, value in pairs if value != "") or f"job {number}"
 
@@ -99,7 +107,7 @@ class Progress:
         self._say(f"report  python -m wavespeed_runner report {self.folder}")
 
     def _never_hit(self, numbers: list[int]) -> None:
-        """In which jobs, and what the record of the first one says of why."""
+        """Prints in which jobs the cache never hit, and the first one's reason."""
         which = f"job{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
         why = self.outcomes[numbers[0]].never_hit.removeprefix(NEVER_HIT).removeprefix(": ")
         self._say(f"{NEVER_HIT} in {which}{f': {why}' if why else ''}", style="yellow")
@@ -110,13 +118,13 @@ class Progress:
 
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
         table.add_column("job", justify="right")
-        # Many narrow columns cannot be read: then the settings are one.
+        # Many narrow columns are hard to read: then the settings share one.
         apart = len(self.names) <= COLUMNS
         for name in self.names if apart else ["setting"]:
             table.add_column(encode_for(self.console, name), overflow="fold")
         listed = self.jobs[:ROWS]
         figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
-        # Without a reference there is no speed-up, and no likeness.
+        # Without a reference there is no speed-up and no quality.
         known = [i for i in range(len(FIGURES)) if any(cells[i] for cells in figures.values())]
         for i in known:
             table.add_column(FIGURES[i], justify="right", no_wrap=True)
@@ -135,12 +143,12 @@ class Progress:
         self._print(_text(self.console, text), style=style, soft_wrap=True)
 
     def _print(self, *what: Any, **how: Any) -> None:
-        """Nobody may listen any more (`| head`, a closed terminal): no reason to give up hours of work."""
+        """Prints; a closed pipe or terminal (`| head`) must not end hours of work."""
         if self.gone:
             return
         try:
             self.console.print(*what, **how)
-        except (OSError, SystemExit):  # rich makes the second of a broken pipe
+        except (OSError, SystemExit):  # rich raises SystemExit for a broken pipe
             self.gone = True
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

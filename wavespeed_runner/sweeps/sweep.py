@@ -1,11 +1,12 @@
-"""Runs a sweep: finds or makes its folder, hands what is missing to a launcher, says what came of it.
+"""Runs a sweep: finds or makes its folder, passes the missing jobs to a launcher, and prints the results.
 
-Hydra's own multirun stops at the first thing that goes wrong outside of a job, forgets what was done, and composes
-each job twice. What a job leaves is Hydra's all the same: `worker.py` calls Hydra's `run_job`.
+Hydra's own multirun stops at the first error outside a job, does not know what is done already, and composes each job
+twice. A job's folder still looks like Hydra's: `worker.py` calls Hydra's `run_job`.
 """
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -26,19 +27,25 @@ LAUNCHERS = {
     "isolated": "wavespeed_runner.sweeps.launchers.subprocess",
     "slurm": "wavespeed_runner.sweeps.launchers.slurm.launcher",
 }
-"""Option of `hydra/launcher` -> the module whose `launch` runs the jobs. Others are Hydra's plugins, for Hydra's own
-main."""
+"""Option of `hydra/launcher` -> the module whose `launch` runs the jobs. Other options are Hydra's plugins."""
 WITHOUT_OPTIONS = ("basic", "isolated")
 SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-def run_sweep(args: Any, jobs: list[Job]) -> bool | None:
-    """Runs the jobs that are not done yet; whether all jobs completed. None: no sweep, or its launcher is none of ours.
+def run_sweep(args: Namespace, jobs: list[Job]) -> bool | None:
+    """Runs the jobs that are not done yet.
+
+    Args:
+        args: the parsed arguments: `overrides`, `config_dir`, `multirun`.
+        jobs: of the command.
+
+    Returns:
+        Whether all jobs completed; None for a single run, and for a launcher of Hydra's plugins.
 
     Raises:
-        ConfigError: something of Hydra's that would have no effect here. Nothing was written.
-        RunError: another process is at the folder, or it cannot be written.
-        KeyboardInterrupt: after the record of the interrupted job is written, and the table printed.
+        ConfigError: a setting of Hydra would have no effect here; nothing was written.
+        RunError: another process uses the folder, or it cannot be written.
+        KeyboardInterrupt: after the record of the interrupted job is written and the table printed.
     """
     with composer(args.config_dir):
         if not is_sweep_command(args):
@@ -54,11 +61,11 @@ def run_sweep(args: Any, jobs: list[Job]) -> bool | None:
             return _run(sweep, config, jobs, launcher.launch, rerun)
 
 
-def check_sweep(args: Any, jobs: list[Job]) -> None:
-    """What `run_sweep` refuses before it begins, for a rehearsal. Not whether there is a cluster here.
+def check_sweep(args: Namespace, jobs: list[Job]) -> None:
+    """Checks for a dry run what `run_sweep` refuses before it begins, except whether this is a cluster.
 
     Raises:
-        ConfigError
+        ConfigError: as `run_sweep`.
     """
     with composer(args.config_dir):
         if is_sweep_command(args):
@@ -66,7 +73,7 @@ def check_sweep(args: Any, jobs: list[Job]) -> None:
 
 
 def _launcher(config: Any, jobs: list[Job]) -> Any:
-    """The module that runs the jobs, its options checked; None where that is a plugin of Hydra's."""
+    """The module that runs the jobs, after a check of its options; None for one of Hydra's plugins."""
     from omegaconf import OmegaConf
 
     name = str(config.hydra.runtime.choices["hydra/launcher"])
@@ -79,7 +86,7 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
 
 
 def sweep_config(overrides: list[str]) -> Any:
-    """The sweep's own config, of which Hydra takes launcher, callbacks and folders. Inside `composer` only."""
+    """The sweep's own config: Hydra reads launcher, callbacks and folders from it. Inside `composer` only."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -91,7 +98,7 @@ def sweep_config(overrides: list[str]) -> Any:
 
 
 def _is_ours(config: Any, name: str, jobs: list[Job]) -> bool:
-    """Whether we run this sweep. What would then have no effect is refused, and so is what only we can do."""
+    """Whether one of our launchers runs this sweep. Refuses settings that would have no effect."""
     from omegaconf import OmegaConf
 
     hydra: Any = OmegaConf.to_container(config.hydra, resolve=False)
@@ -124,7 +131,7 @@ def _is_ours(config: Any, name: str, jobs: list[Job]) -> bool:
     return False
 
 
-def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
+def _folder(args: Namespace, config: Any, jobs: list[Job], rerun: bool) -> Any:
     """Opens the folder of this command's sweep."""
     typed = any(find_key(o) == "hydra.sweep.dir" for o in args.overrides)
     if whole := next((o for o in args.overrides if find_key(o) == "hydra.sweep"), None):
@@ -135,17 +142,17 @@ def _folder(args: Any, config: Any, jobs: list[Job], rerun: bool) -> Any:
     about = describe(
         command=["-m", *flags, *args.overrides],
         config_dir=str(Path(args.config_dir).resolve()) if args.config_dir is not None else None,
-        axes=axes_of(jobs),
+        axes=find_axes(jobs),
         jobs=jobs,
     )
     return open_sweep_folder(usual if typed else None, usual, Path(plan.config.outputs) / "sweeps", about, anew=rerun)
 
 
-def axes_of(jobs: list[Job]) -> list[str]:
+def find_axes(jobs: list[Job]) -> list[str]:
     """The keys in which the jobs differ, in the order of the command."""
     keys = dict.fromkeys(find_key(override) for job in jobs for override in job.overrides)
-    given = [{find_key(override): override for override in job.overrides} for job in jobs]
-    return [key for key in keys if len({one.get(key) for one in given}) > 1]
+    by_key = [{find_key(override): override for override in job.overrides} for job in jobs]
+    return [key for key in keys if len({overrides.get(key) for overrides in by_key}) > 1]
 
 
 def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[..., dict[int, str]], rerun: bool) -> bool:
@@ -159,21 +166,20 @@ def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[...,
         if rerun:
             with sweep.working_on(job.number):
                 sweep.clear(job.number)
-        found = sweep.outcome_of(job)
-        outcomes[job.number] = (
-            found if sweep.is_done(job) else Outcome(status="skipped" if job.plan is None else "missing")
-        )
+        outcome = sweep.outcome_of(job)
+        todo = Outcome(status="skipped" if job.plan is None else "missing")
+        outcomes[job.number] = outcome if sweep.is_done(job) else todo
     waiting = [job for job in jobs if outcomes[job.number].status == "missing"]
-    progress = Progress(sweep.path, jobs, axes_of(jobs), outcomes)
+    progress = Progress(sweep.path, jobs, find_axes(jobs), outcomes)
     progress.begin(len(waiting))
 
     by_number = {job.number: job for job in jobs}
 
     def on_end(number: int, reason: str) -> None:
-        found = sweep.outcome_of(by_number[number])
-        # A full disk does not even take the note of it.
-        noted = not reason or found.status not in ("missing", "unfinished")
-        outcomes[number] = found if noted else Outcome(status="lost", reason=reason)
+        outcome = sweep.outcome_of(by_number[number])
+        # On a full disk even `lost.json` could not be written.
+        noted = not reason or outcome.status not in ("missing", "unfinished")
+        outcomes[number] = outcome if noted else Outcome(status="lost", reason=reason)
         progress.job(number)
 
     sweep.callbacks.on_multirun_start(config=config, config_name=CONFIG_NAME)
@@ -189,4 +195,4 @@ def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[...,
     finally:
         progress.end()
     sweep.callbacks.on_multirun_end(config=config, config_name=CONFIG_NAME)
-    return all(one.status in ("completed", "skipped") for one in outcomes.values())
+    return all(outcome.status in ("completed", "skipped") for outcome in outcomes.values())

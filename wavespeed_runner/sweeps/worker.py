@@ -1,4 +1,6 @@
-"""Runs one job of a sweep in this process. Launchers that use other processes call it as a command:
+"""Runs one job of a sweep in this process.
+
+Launchers that use other processes call it as a command:
 
     python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER
 
