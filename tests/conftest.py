@@ -124,8 +124,8 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         logger.handlers = handlers
 
 
-APART = {"Slurm": "test_slurm.py", "a browser": "test_page_in_browser.py", "kills at random moments": "test_kills.py"}
-"""What a log should show to have run, and the files that do it."""
+APART = {"Slurm": "test_slurm.py", "a browser": "test_browser", "kills at random moments": "test_kills.py"}
+"""Kinds of tests that the log must show to have run, with the beginning of their files' names."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,105 +1,24 @@
-"""Execution: only what is needed runs, what the store has is read, and nothing stays behind."""
+"""Execution: only missing results are computed, stored ones are read, and failures leave nothing half done."""
 
 from __future__ import annotations
 
 import logging
-import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline, Sample
+from tests.execution.toy_stages import SAMPLE, NoOptions, Work
+from wavespeed_runner.artifacts import Embeddings, Images
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.executor import Executor
-from wavespeed_runner.execution.process_cache import ProcessCache, release
 from wavespeed_runner.planning.graph import Graph, Node, mark_lasting
 from wavespeed_runner.planning.store_keys import compute_keys
 from wavespeed_runner.records.sample import StageRun
 from wavespeed_runner.registry import lookup
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
-
-SAMPLE = Sample(prompt="a red circle", seed=1)
-
-
-@dataclass(kw_only=True)
-class NoOptions:
-    pass
-
-
-class Work:
-    """A graph of toy stages that write down their calls: load, words, noise, image, and a note that nothing takes."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = Store(root)
-        self.calls: list[str] = []
-        self.loaded: list[weakref.ref[Any]] = []
-        self.image: Callable[[], Any] = lambda: np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3)
-        self.seconds: Callable[[], float] = lambda: 0.0
-        inputs = {
-            "load": {},
-            "words": {"pipeline": "load", "sample": "sample"},
-            "noise": {"pipeline": "load", "words": "words"},
-            "image": {"pipeline": "load", "noise": "noise"},
-            "note": {"words": "words"},
-        }
-        self._register()
-        nodes = {
-            name: Node(
-                name=name, stage=lookup("stage", f"toy_{name}").implementation, options=NoOptions(), inputs=given
-            )
-            for name, given in inputs.items()
-        }
-        self.graph = Graph(nodes=nodes, output="image")
-        self.keys = compute_keys(self.graph, SAMPLE, {})
-
-    def _register(self) -> None:
-        def toy(name: str, pure: bool = True) -> Any:
-            return stage(f"toy_{name}", options=NoOptions, pure=pure)
-
-        @toy("load", pure=False)
-        def load(options: NoOptions) -> Pipeline:
-            self.calls.append("load")
-            pipeline = Pipeline(pipe=None, model=None, family=None, device="cpu")
-            self.loaded.append(weakref.ref(pipeline))
-            return pipeline
-
-        @toy("words")
-        def words(options: NoOptions, *, pipeline: Pipeline, sample: Sample) -> Images:
-            self.calls.append("words")
-            return Images(tensors={"images": np.zeros(sample.seed)})
-
-        @toy("noise")
-        def noise(options: NoOptions, *, pipeline: Pipeline, words: Images) -> Latents:
-            self.calls.append("noise")
-            return Latents(tensors={}, data={"steps": [], "seconds": self.seconds()})
-
-        @toy("image")
-        def image(options: NoOptions, *, pipeline: Pipeline, noise: Latents) -> Images:
-            self.calls.append("image")
-            made = self.image()
-            return Images(tensors={"images": made}) if isinstance(made, np.ndarray) else made
-
-        @toy("note")
-        def note(options: NoOptions, *, words: Images) -> Images:
-            self.calls.append("note")
-            return Images(tensors={})
-
-    def run(self, executor: Executor | None = None, **options: Any) -> tuple[dict[str, Any], list[StageRun]]:
-        """What one more process would do: values and what ran. `calls` then holds this run's calls alone."""
-        self.calls.clear()
-        executor = executor or Executor(self.store, **{"rerun": False, "on_stage": lambda name: None, **options})
-        runs: list[StageRun] = []
-        return executor.run(self.graph, [SAMPLE], [self.keys], runs)[0], runs
-
-
-@pytest.fixture
-def work(own_registry: Any, tmp_path: Path) -> Work:
-    return Work(tmp_path / "store")
 
 
 def test_everything_runs_once_in_order_with_an_empty_store(work: Work) -> None:
@@ -183,16 +102,6 @@ def test_what_ran_before_a_failure_is_listed_and_stored(work: Work) -> None:
     assert work.keys["noise"] in work.store
 
 
-def test_a_model_is_kept_between_runs_and_let_go_on_close(work: Work) -> None:
-    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(executor)
-    work.store.path(work.keys["image"]).unlink()
-    work.run(executor)
-    assert work.calls == ["image"] and work.loaded[0]() is not None
-    executor.close()
-    assert work.loaded[0]() is None
-
-
 @pytest.mark.parametrize(
     "turn",
     [lambda p: p[:, ::-1], lambda p: p[:, :, ::-1], lambda p: p[..., ::-1], np.asfortranarray, lambda p: p[:, ::2]],
@@ -219,7 +128,7 @@ def test_data_that_the_record_could_not_hold_fails_the_stage_that_made_it() -> N
 
 
 def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: Path) -> None:
-    """Its key cannot say what it will give, so a stored result might be another one's."""
+    """Its key does not determine its output, so a stored result could belong to another run."""
     calls: list[str] = []
 
     @stage("toy_dice", options=NoOptions, pure=False)
@@ -245,78 +154,3 @@ def test_nothing_behind_an_impure_stage_is_stored(own_registry: Any, tmp_path: P
     assert calls == ["dice", "copy", "dice", "copy"]
     assert Store(tmp_path).size() == (0, 0)
     assert not executor.resources
-
-
-@dataclass
-class Device:
-    """Stands in for a GPU: what was asked of its memory."""
-
-    emptied: int = 0
-
-    def empty_cache(self) -> None:
-        self.emptied += 1
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Device:
-    torch = pytest.importorskip("torch")
-    device = Device()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "empty_cache", device.empty_cache)
-    return device
-
-
-def test_a_model_that_is_let_go_on_close_leaves_the_gpu_s_memory_to_others(work: Work, gpu: Device) -> None:
-    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(executor)
-    assert gpu.emptied == 0
-    executor.close()
-    assert gpu.emptied == 1 and work.loaded[0]() is None
-
-
-def test_a_model_that_makes_place_for_another_leaves_it_the_gpu_s_memory(work: Work, gpu: Device) -> None:
-    executor = Executor(work.store, rerun=False, on_stage=lambda name: None)
-    work.run(executor)
-    (key,) = executor.resources
-    release(executor.resources, keep={key, "another"})
-    assert gpu.emptied == 0 and key in executor.resources, "nothing went"
-    release(executor.resources, keep={"another"})
-    assert gpu.emptied == 1 and not executor.resources and work.loaded[0]() is None
-
-
-def test_where_nothing_is_kept_what_a_failed_load_has_left_goes_too(gpu: Device) -> None:
-    """It never got among the resources."""
-    release({})
-    assert gpu.emptied == 1
-
-
-def test_memory_holds_what_was_written_last() -> None:
-    cache = ProcessCache(limit=10)
-    cache.remember("a", b"1234")
-    cache.remember("a", b"567")
-    assert cache.read("a") == b"567"
-    cache.remember("b", b"1234567")
-    assert (cache.read("a"), cache.read("b")) == (b"567", b"1234567"), "ten bytes, for the old value counts no more"
-    cache.remember("b", b"12345678901")
-    assert cache.read("b") is None, "too large to be kept, and what was there is out of date"
-    cache.remember("c", b"1234567")
-    assert (cache.read("a"), cache.read("c")) == (b"567", b"1234567")
-
-
-@pytest.mark.parametrize("how", [{"rerun": True}, {"denoise_again": True}], ids=["rerun", "in turn"])
-def test_what_is_computed_again_is_what_the_next_job_of_a_sweep_gets(work: Work, how: dict[str, bool]) -> None:
-    """New timings stand in the store; the ones before must not come back out of memory."""
-    cache, made = ProcessCache(), iter(range(10))
-
-    def job(rerun: bool = False, **again: bool) -> Any:
-        executor = Executor(work.store, rerun=rerun, on_stage=lambda name: None, cache=cache)
-        return executor.run(work.graph, [SAMPLE], [work.keys], [], **again)[0]["noise"].data["seconds"]
-
-    work.seconds = lambda: next(made)
-    work.run()  # by an earlier process: a rerun computes again what this one has not made
-    assert (job(), job()) == (0, 0)
-    assert job(**how) == 1
-    assert job() == 1
-    kept = cache.read(work.keys["noise"])
-    assert kept is not None and kept == work.store.read(work.keys["noise"])

@@ -11,6 +11,8 @@ from typing import Any
 from msgspec import to_builtins
 
 from tests.records import makers
+from wavespeed_runner.report.collect import collect
+from wavespeed_runner.report.rows import Row
 
 FLOOR = {
     "latents_max_abs": 0.0,
@@ -35,7 +37,7 @@ def varied(
     rival: bool = False,
     floor: bool = False,
 ) -> dict[str, Any]:
-    """The record as if it had been this time, likeness and share of the work, against a reference of 28 steps."""
+    """The record with this time, quality and share of computed work, against a reference of 28 steps."""
     made = deepcopy(record)
     made["overrides"] = overrides
     made["config"]["steps"] = steps
@@ -91,3 +93,13 @@ def study(folder: Path, record: dict[str, Any], count: int = 6) -> Path:
     axes = [key, "cache", "steps", "measure.reference_steps"]
     write_sweep(folder, jobs, axes, ["-m", "cache=fbcache", f"{key}=range(0,1)"])
     return folder
+
+
+def by_label(folder: Path) -> dict[str, Row]:
+    """The rows of a folder's report by label."""
+    return {row.label: row for row in collect(folder).rows}
+
+
+def by_job(folder: Path) -> dict[str, Row]:
+    """The rows of a folder's report by job."""
+    return {row.job: row for row in collect(folder).rows}
