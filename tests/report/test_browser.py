@@ -18,7 +18,7 @@ import numpy as np
 from tests.report.browser import pairs, until
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile
 from wavespeed_runner.media.images import write_png
-from wavespeed_runner.report.page.data import NOTHING
+from wavespeed_runner.report.page.texts import NOTHING
 from wavespeed_runner.report.rows import Sweep
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.report.browser import pairs, until
 from tests.report.small_sweep import SAMPLERS, THRESHOLDS
 from wavespeed_runner.media.images import write_png
-from wavespeed_runner.report.page.data import NOTHING, texts
+from wavespeed_runner.report.page.texts import NOTHING, texts
 from wavespeed_runner.report.rows import Sweep
 
 
