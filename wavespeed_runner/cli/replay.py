@@ -12,7 +12,7 @@ from .arguments import CommandParser
 ABOUT = """
 Computes everything again, takes nothing from the store, and says whether the result is the same.
 
-Of an exported experiment every claimed figure is judged: `reproduced`, `within noise`, or `not reproduced` and why.
+Of an exported experiment every claimed figure is verified: `reproduced`, `within noise`, or `not reproduced` and why.
 Of a record the figures are shown beside the new ones.
 
 Exit status: 0 the same images, pixel for pixel, or every claim holds, or there was nothing to compare with; 1 other
