@@ -95,6 +95,11 @@ def test_misuse_is_one_line_that_names_it(typed: str, command: CommandLine) -> N
     assert command.refuses_command(*typed.split(" ")).startswith(MISUSE[typed])
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_empty_argument_is_not_the_current_folder(name: str, command: CommandLine) -> None:
+    assert command.refuses_command(name, "").startswith("'': an argument is empty")
+
+
 def test_keys_flags_and_overrides_may_stand_in_any_order() -> None:
     parser = CommandParser("x", "", "")
     parser.add_key("out", "FILE", help="where to")
@@ -102,6 +107,7 @@ def test_keys_flags_and_overrides_may_stand_in_any_order() -> None:
     parser.add_overrides()
     args = parser.parse(["a=1", "tries=7", "--config-dir", "d", "b=2", "out=x=y"])
     assert (args.overrides, args.tries, args.config_dir, args.out) == (["a=1", "b=2"], 7, "d", "x=y")
+    assert parser.parse(["-cd", "d"]).config_dir == "d", "as Hydra has it"
     assert parser.parse([]).tries == 3 and parser.parse([]).out is None
     with pytest.raises(ConfigError, match=r"^tries=x: "):
         parser.parse(["tries=x"])

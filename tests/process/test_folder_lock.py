@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -54,6 +55,21 @@ def test_a_reader_that_may_not_write_can_tell(tmp_path: Path) -> None:
     assert is_locked(tmp_path) is True
     os.close(lock)
     assert is_locked(tmp_path) is False
+
+
+@pytest.mark.parametrize("why", [errno.EACCES, errno.EROFS], ids=["another user's", "a read-only file system"])
+def test_where_the_lock_file_opens_for_reading_alone(why: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, real = lock_folder(tmp_path), os.open
+
+    def read_only(path: Path, flags: int, *more: int) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY):
+            raise OSError(why, os.strerror(why), str(path))
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert lock is not None and is_locked(tmp_path) is True
+    os.close(lock)
+    assert is_locked(tmp_path) is False and is_locked(tmp_path / "none") is None
 
 
 def test_who_waits_says_so_and_gets_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

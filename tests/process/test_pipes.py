@@ -79,4 +79,32 @@ def test_a_failed_job_is_a_failure_and_a_completed_one_is_none(tmp_path: Path, m
 
 def test_the_store_s_table(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    assert status(tmp_path, "-m", "wavespeed_runner.cli.store", "store") == (0, "")
+    assert status(tmp_path, "-m", "wavespeed_runner", "store", "store") == (0, "")
+
+
+@pytest.mark.parametrize(("closed", "output"), [(">&-", ""), ("2>&-", "a line of output\n"), (">&- 2>&-", "")])
+def test_streams_that_were_closed_from_the_start(closed: str, output: str, tmp_path: Path) -> None:
+    code = (
+        CODE.format(lines=1, end="return 3").replace("sys.stdout.flush()", "").replace('print("to stderr"', 'print(""')
+    )
+    command = f'"$0" -c "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (3, "") and done.stdout.startswith(output)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("lines", [1, 10000], ids=["within the buffer", "beyond it"])
+def test_output_that_cannot_be_written_is_one_line(lines: int, tmp_path: Path) -> None:
+    code = CODE.format(lines=lines, end="return 0").replace("sys.stdout.flush()", "")
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    environment.pop("PYTHONUNBUFFERED", None)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True,
+            timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.removeprefix("to stderr\n") == "error: outputs: No space left on device\n"

@@ -153,6 +153,15 @@ def test_numbers_that_are_not_finite_are_not_written(finished: Finished, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_signal_is_relative_to_what_may_be_next_to_nothing() -> None:
+    """A run must not fail for its size."""
+    decision = {"computed": True, "signal": 1e30, "level": 1e20}
+    step = msgspec.convert(
+        {"index": 1, "seconds": 1.0, "stage": "denoise", "branches": {"text": decision}, **decision}, Step
+    )
+    assert (step.signal, step.level) == (1e30, 1e20)
+
+
 def test_the_published_schema_is_that_of_the_code() -> None:
     command = 'python -c "from wavespeed_runner.records.json_schema import write_schema; write_schema()"'
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), f"write it again: {command}"

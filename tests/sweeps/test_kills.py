@@ -1,6 +1,6 @@
 """A sweep that is killed at any moment, again and again, ends as one that nobody disturbed.
 
-python -m pytest tests/sweeping/test_kills.py -s      prints the seed and each kill; KILLS_SEED=N repeats one
+python -m pytest tests/sweeps/test_kills.py -s      prints the seed and each kill; KILLS_SEED=N repeats one
 """
 
 from __future__ import annotations

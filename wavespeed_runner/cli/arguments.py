@@ -76,7 +76,7 @@ class CommandParser(argparse.ArgumentParser):
         """
         self._takes_overrides = True
         self.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="GROUP=OPTION or KEY=VALUE, as for a run")
-        self.add_argument("--config-dir", metavar="DIR", help="add a folder of your own options")
+        self.add_argument("--config-dir", "-cd", metavar="DIR", help="add a folder of your own options")
         self.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
 
     def parse(self, arguments: list[str]) -> argparse.Namespace:
@@ -115,6 +115,8 @@ class CommandParser(argparse.ArgumentParser):
         values: dict[str, Any] = {}
         rest = []
         for argument in arguments:
+            if not argument:  # most likely a shell variable that is not set; as a path it would be the current folder
+                raise ConfigError(f"'': an argument is empty; see {self.prog} --help")
             name, equals, text = argument.partition("=")
             if not equals or name not in self._keys:
                 self._refuse_unknown_key(argument)

@@ -49,7 +49,9 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
         with handle_stop_signals():
-            return command()
+            status = command()
+            print(end="", flush=True)  # output that cannot be written is a failure
+            return status
     except KeyboardInterrupt:
         return _print_error("interrupted; the same command goes on from what is in the store", INTERRUPTED)
     except Exception as error:

@@ -80,7 +80,7 @@ def _open_to_probe(path: Path) -> int:
     """Opens a lock file, for writing where that is allowed: network file systems lock no other files exclusively."""
     try:
         return os.open(path, os.O_RDWR)
-    except PermissionError:
+    except OSError:  # another user's file, or a file system that is mounted read-only
         return os.open(path, os.O_RDONLY)
 
 

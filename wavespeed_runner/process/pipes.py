@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 
@@ -32,8 +32,10 @@ class _TolerantStream:
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             self._discard_output()
+            if not isinstance(error, BrokenPipeError):  # such as a full disk, which is an error of the command
+                raise
 
     def _discard_output(self) -> None:
         """Points the stream at the null device. The buffered rest, which is flushed at exit, goes there too."""
@@ -49,12 +51,15 @@ def tolerate_closed_output() -> Iterator[None]:
     Hours of work are not lost because `head` has seen enough, and a failed job does not look like a good one.
     """
     before = sys.stdout, sys.stderr
-    out, err = _TolerantStream(sys.stdout), _TolerantStream(sys.stderr)
-    sys.stdout, sys.stderr = out, err
+    # A stream that was closed before Python began (`>&-`) is None; `print` then does nothing.
+    streams: list[Any] = [stream and _TolerantStream(stream) for stream in before]
+    sys.stdout, sys.stderr = streams
     try:
         yield
     finally:
-        # Flush here: if a flush fails while the interpreter exits, the exit status becomes 120.
-        out.flush()
-        err.flush()
         sys.stdout, sys.stderr = before
+        for stream in streams:
+            # Flush here: if a flush fails while the interpreter exits, the exit status becomes 120.
+            with suppress(OSError):
+                if stream:
+                    stream.flush()

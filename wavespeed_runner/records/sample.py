@@ -70,9 +70,9 @@ class BranchDecision(Struct, kw_only=True):
     """What the cache strategy decided at a step in one guidance branch."""
 
     computed: bool
-    signal: Figure | None
-    """How much the watched signal has changed."""
-    level: Figure | None
+    signal: float | None
+    """How much the watched signal has changed, relative to what may be next to nothing: of any size."""
+    level: float | None
     """The value that was compared with the threshold; null where nothing was compared."""
 
 
@@ -83,9 +83,9 @@ class Step(Struct, kw_only=True, omit_defaults=True):
     """Counted from 1."""
     computed: bool
     """False where every guidance branch was taken from the cache."""
-    signal: Figure | None
+    signal: float | None
     """Of the first guidance branch: how much the watched signal has changed."""
-    level: Figure | None
+    level: float | None
     """Of the first guidance branch: the value that was compared with the threshold."""
     seconds: Figure
     branches: dict[str, BranchDecision] | None = None

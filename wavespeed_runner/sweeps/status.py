@@ -39,7 +39,8 @@ def as_outcome(record: Record) -> Outcome:
     status: str = record.status
     if status == "interrupted" and record.error is None:
         status = "unfinished"
-    timing, is_completed = record.timing, record.status == "completed"
+    timing = record.timing
+    share, warning = _read_work(record) if record.status == "completed" else (None, "")
     return Outcome(
         status=status,
         identity=record.identity,
@@ -48,9 +49,17 @@ def as_outcome(record: Record) -> Outcome:
         speedup=timing.speedup if timing else None,
         same_run=timing is None or timing.same_run is not False,
         ssim=record.quality.ssim.mean if record.quality else None,
-        computed_share=computed_share(record) if is_completed else None,
-        never_hit=_never_hit_warning(record) if is_completed else "",
+        computed_share=share,
+        never_hit=warning,
     )
+
+
+def _read_work(record: Record) -> tuple[float | None, str]:
+    """The computed share, and the warning that no step hit; neither where somebody has edited the record's config."""
+    try:
+        return computed_share(record), _never_hit_warning(record)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+        return None, ""
 
 
 def _never_hit_warning(record: Record) -> str:
