@@ -17,6 +17,7 @@ from wavespeed_runner.media.images import read_png
 from wavespeed_runner.media.videos import draw_frame_sheet, hash_frames, read_metadata
 from wavespeed_runner.metrics.quality import compare_videos
 from wavespeed_runner.planning.plan import build_plan
+from wavespeed_runner.records.file import record_from_data
 from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.report.console import show
 
@@ -93,6 +94,7 @@ def test_a_video_of_another_program_is_refused(
 
 
 def test_the_console_speaks_of_a_video(finished_video: Finished, capsys: pytest.CaptureFixture[str]) -> None:
-    show(finished_video[1])
+    folder, record, _ = finished_video
+    show(record_from_data(record), folder)
     out = capsys.readouterr().out
-    assert "1 video of" in out and "5 frames" in out and "time a video" in out
+    assert "1 video of" in out and "5 frames" in out and "time per video" in out

@@ -165,7 +165,7 @@ def test_stages_come_after_what_they_take(planning: Planning) -> None:
 
 def test_the_text_names_warnings_and_their_way_out(planning: Planning) -> None:
     text = plan_text(planning({"steps": 8}))
-    assert "unverified few-steps: with 8 steps each changes much" in text and "; fix: 12 steps or more" in text
+    assert "unverified few-steps: with 8 steps each one changes much" in text and "; fix: 12 steps or more" in text
 
 
 def test_the_text_of_a_job_begins_with_its_overrides(planning: Planning) -> None:

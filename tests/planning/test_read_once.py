@@ -24,9 +24,9 @@ def test_a_calibration(tmp_path: Path) -> None:
     key = {"model": "flux", "repo": "a/b", "init": "pretrained", "sampler": "default", "steps": 2}
     calibration_file.save(Calibration(key=key, made={}, sigmas=[1.0, 0.5]), path)
     first, loaded = calibration_file.load_key(path), calibration_file.load(path)
-    hits = calibration_file._head.cache_info().hits, calibration_file._loaded.cache_info().hits
+    hits = calibration_file._load_key.cache_info().hits, calibration_file._load.cache_info().hits
     assert calibration_file.load_key(path) == first == key and calibration_file.load(path) is loaded
-    assert (calibration_file._head.cache_info().hits, calibration_file._loaded.cache_info().hits) == tuple(
+    assert (calibration_file._load_key.cache_info().hits, calibration_file._load.cache_info().hits) == tuple(
         hit + 1 for hit in hits
     )
     rewritten(path, path.read_bytes().replace(b"a/b", b"a/c").replace(b"0.5", b"0.4"))

@@ -14,8 +14,9 @@ import pytest
 from tests.command_line import CommandLine
 from tests.conftest import run_as_data
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.execution import executor as execution
+from wavespeed_runner.execution import process_cache
 from wavespeed_runner.execution.process_cache import ProcessCache
+from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.metrics.quality import compare_images
 from wavespeed_runner.models.weights.pretrained import load as load_pipeline
@@ -97,8 +98,8 @@ def test_every_pass_of_a_graph_follows(planned: Planned) -> None:
 def test_the_console_says_what_is_compared(
     planned: Planned, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = run_as_data(planned(*FEWER, "measure.noise_floor=full"), tmp_path / "run", [])
-    show(record)
+    record = run_plan(planned(*FEWER, "measure.noise_floor=full"), tmp_path / "run", [])
+    show(record, tmp_path / "run")
     out = capsys.readouterr().out
     assert "2 steps against 5" in out and "no cache, 2 steps" in out
     assert "SSIM again / in bfloat16" in out and "PSNR in dB again / in bfloat16" in out
@@ -227,6 +228,6 @@ def test_the_gpu_s_memory_is_given_back_before_the_other_precision_is_loaded(
 ) -> None:
     """What torch keeps of it for later would be missing where two models just do not fit."""
     calls = family()
-    monkeypatch.setattr(execution, "_free", lambda: calls.append("free"))
+    monkeypatch.setattr(process_cache, "_free_memory", lambda: calls.append("free"))
     ran(planned("cache=fbcache", *FULL), tmp_path / "run")
     assert [call for call in calls if call in ("load", "free")] == ["load", "free", "load", "free"]
