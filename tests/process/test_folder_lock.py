@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from wavespeed_runner.process import folder_lock
 from wavespeed_runner.process.folder_lock import LOCK, is_locked, lock_folder, wait_for_lock
 
 HOLD = """
@@ -70,6 +71,19 @@ def test_where_the_lock_file_opens_for_reading_alone(why: int, tmp_path: Path, m
     assert lock is not None and is_locked(tmp_path) is True
     os.close(lock)
     assert is_locked(tmp_path) is False and is_locked(tmp_path / "none") is None
+
+
+def test_a_network_file_system_where_a_reader_may_not_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It locks exclusively only what is open for writing."""
+
+    def refused(file: int, blocking: bool) -> bool:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    lock = lock_folder(tmp_path)
+    monkeypatch.setattr(folder_lock, "lock_descriptor", refused)
+    assert lock is not None and is_locked(tmp_path) is True
+    os.close(lock)
+    assert is_locked(tmp_path) is False
 
 
 def test_who_waits_says_so_and_gets_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

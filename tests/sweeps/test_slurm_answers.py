@@ -188,6 +188,15 @@ def test_jobs_that_end_before_they_are_cancelled_are_no_failure(
     assert (tmp_path / "ended").exists()
 
 
+def test_jobs_that_slurm_is_ending_are_cancelled(tmp_path: Path, program: Callable[[str, str], None]) -> None:
+    """scancel fails for the one that had ended; the other one takes some seconds to end."""
+    running, ending = "7_0|RUNNING|None\\n7_1|RUNNING|None", "7_0|COMPLETED|None\\n7_1|COMPLETING|None"
+    program("squeue", f"test -e {tmp_path}/ended && printf '{ending}\\n' || printf '{running}\\n'")
+    program("scancel", f"touch {tmp_path}/ended; echo 'scancel: error: Invalid job id specified' >&2; exit 1")
+    assert attach(tmp_path) == []
+    assert (tmp_path / "ended").exists()
+
+
 def test_a_scancel_that_does_not_answer_is_not_waited_for_without_end(
     tmp_path: Path, program: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def is_locked(folder: Path) -> bool | None:
         for probe in range(PROBES):
             if probe:
                 time.sleep(PROBE_S)
-            if lock_descriptor(file, blocking=False):
+            if _is_free(file):
                 return False
         return True
     except OSError:
@@ -76,8 +76,26 @@ def is_locked(folder: Path) -> bool | None:
         os.close(file)
 
 
+def _is_free(file: int) -> bool:
+    """Whether no other process holds the lock of an open file, which then may be locked until it is closed."""
+    try:
+        return lock_descriptor(file, blocking=False)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+    # A network file system locks exclusively only what is open for writing. A shared lock tells as much; filelock has
+    # none. Imported here because Windows, where this does not occur, has no such module.
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _open_to_probe(path: Path) -> int:
-    """Opens a lock file, for writing where that is allowed: network file systems lock no other files exclusively."""
+    """Opens a lock file, for writing where that is allowed."""
     try:
         return os.open(path, os.O_RDWR)
     except OSError:  # another user's file, or a file system that is mounted read-only

@@ -99,9 +99,9 @@ def cancel(jobs: list[str], name: str) -> None:
     try:
         ask("scancel", *jobs)
     except NoAnswer as error:
-        with suppress(NoAnswer):  # scancel also fails for jobs that have ended meanwhile
+        with suppress(NoAnswer):  # scancel also fails for jobs that have ended meanwhile, though it ends the others
             states = look_up_jobs(name)
-            jobs = [job for job in jobs if job in states and states[job].alive]
+            jobs = [job for job in jobs if job in states and states[job].alive and states[job].name != "COMPLETING"]
         if jobs:
             raise RunError(
                 f"hydra/launcher=slurm: scancel fails ({error}), so jobs of an earlier command may go on; cancel them, "
