@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,8 +30,8 @@ def marker(tmp_path: Path) -> Path:
 @pytest.fixture
 def run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra's main does everything it does, and then nothing is computed."""
-    monkeypatch.setattr(runner, "run_plan", lambda plan, folder, overrides: {"status": "completed"})
-    monkeypatch.setattr(console, "show", lambda record: None)
+    monkeypatch.setattr(runner, "run_plan", lambda plan, folder, overrides: SimpleNamespace(status="completed"))
+    monkeypatch.setattr(console, "show", lambda record, folder: None)
 
 
 @pytest.fixture

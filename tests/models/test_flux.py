@@ -173,5 +173,5 @@ def test_a_prompt_that_would_be_cut_is_refused():
     )
     pipe = load(FLUX, demo, "cpu")
     encode(pipe, demo, Sample(prompt=" ".join(["red"] * 19)), 1.0)
-    with pytest.raises(RunError, match=r"has 21 tokens, model\.max_sequence_length=20"):
+    with pytest.raises(RunError, match=r"has 21 tokens, and only model\.max_sequence_length=20 of them"):
         encode(pipe, demo, Sample(prompt=" ".join(["red"] * 20)), 1.0)
