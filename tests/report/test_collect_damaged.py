@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import time
 from copy import deepcopy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,18 @@ def test_a_damaged_record_of_a_failed_run_is_a_row_that_says_so(
     assert [row.status for row in sweep.rows] == ["lost", "completed"]
     assert "record.json: not a readable record: Expected" in sweep.rows[0].reason
     assert report_md(sweep) and results_csv(sweep) and page(sweep) and figure(sweep)
+
+
+@pytest.mark.parametrize("change", [{"steps": "x"}, {"measure": {"reference_steps": "x"}}, {"model": []}])
+def test_an_edited_config_of_a_run_that_failed_leaves_cells_empty(
+    tmp_path: Path, finished: Finished, change: dict[str, Any]
+) -> None:
+    record = {**finished[1], "status": "failed", "config": {**finished[1]["config"], **change}}
+    write_job(tmp_path / "a", record)
+    sweep = collect(tmp_path)
+    (row,) = csv.DictReader(StringIO(results_csv(sweep)))
+    assert row["status"] == "failed" and "" in (row["reference_steps"], row["model"])
+    assert report_md(sweep) and page(sweep) and figure(sweep)
 
 
 def test_a_run_that_was_killed_before_its_record_is_seen(tmp_path: Path, finished: Finished) -> None:

@@ -14,11 +14,14 @@ import yaml
 from PIL import Image
 
 from tests.conftest import PROMPTS, run_as_data
+from tests.records.makers import record
 from tests.sharing.replay_helpers import Finished, Replay, check_refused, first_image, write_with_config
 from wavespeed_runner.config.measure import MeasureConfig
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan
+from wavespeed_runner.records.file import write_record
 from wavespeed_runner.sharing.replay import build_replay_plan
+from wavespeed_runner.sharing.source import read_source
 
 
 @pytest.mark.parametrize("part", ["images", "reference"])
@@ -155,3 +158,11 @@ def test_image_to_image_is_replayed_with_the_starting_image(
     check_refused(replay(image_file), "give another on the command line, image=FILE")
     status, out, _ = replay(image_file, f"image={image}")
     assert status == 0 and "identical, 1 of 1" in out
+
+
+def test_a_record_whose_figures_make_no_sense_is_replayed_without_them(tmp_path: Path) -> None:
+    """A number typed as text composes, but a summary refuses it; a replay needs only the config."""
+    config = {"model": {"name": "flux"}, "measure": {}, "graph": {"stages": {}}, "steps": "4"}
+    write_record(tmp_path, record(config=config, fingerprint="abc"))
+    read, expected = read_source(tmp_path / "record.json")
+    assert read["steps"] == "4" and expected["fingerprint"] == "abc" and expected["claim"] is None

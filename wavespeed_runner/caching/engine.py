@@ -216,7 +216,7 @@ class Engine:
                     computed=not skip[i],
                     ran=not all(skip),
                     signal=values[0] if values else None,
-                    level=level if level is not None and isfinite(level) else None,
+                    level=float(level) if level is not None and isfinite(level) else None,
                 )
             )
 

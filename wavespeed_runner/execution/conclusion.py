@@ -54,9 +54,7 @@ def _all_engaged(samples: Sequence[SampleRecord]) -> Engaged:
     if not passes:
         return Engaged()
     cache = merge_evidence([msgspec.to_builtins(engaged.cache) for engaged in passes if engaged.cache])
-    return Engaged(
-        cache=msgspec.convert(cache, CacheEvidence | None), adapters=passes[0].adapters, memory=passes[0].memory
-    )
+    return msgspec.structs.replace(passes[0], cache=msgspec.convert(cache, CacheEvidence | None))
 
 
 def _compared_levels(samples: Sequence[SampleRecord]) -> list[tuple[float, bool]]:

@@ -42,7 +42,7 @@ def describe_sample(
         steps=[
             msgspec.convert({**step, "stage": node}, Step) for node, data in passes.items() for step in data["steps"]
         ],
-        engaged={node: msgspec.convert(data["engaged"], Engaged) for node, data in passes.items()},
+        engaged={node: _engaged(data["engaged"]) for node, data in passes.items()},
         quality=None,
         source=_source(stages, index, "run", passes),
         file="",
@@ -59,6 +59,13 @@ def describe_sample(
         record.reference_spread = max(spreads, default=None)
         record.reference_source = _source(stages, index, "reference", compared)
     return record
+
+
+def _engaged(evidence: Mapping[str, Any]) -> Engaged:
+    """The evidence of one denoising pass; what a plugin's stage added to it stands apart."""
+    own = {name: value for name, value in evidence.items() if name in Engaged.__struct_fields__}
+    others = {name: value for name, value in evidence.items() if name not in own}
+    return msgspec.convert({**own, "plugins": others} if others else own, Engaged)
 
 
 def _denoising_data(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -60,7 +60,7 @@ prompt). Made from `wavespeed_runner/report/csv_file.py`.
 def _cell(column: Column, row: Row) -> Any:
     try:
         value = column.value(row)
-    except (LookupError, TypeError, AttributeError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return ""
     return int(value) if isinstance(value, bool) else value
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import ValidationError
 
 from ..config.claim import ClaimConfig
 from ..config.compose import compose_job, composer
@@ -148,7 +149,7 @@ def _try_claim(record: Record) -> ClaimConfig | None:
     """The claim of a record, or None where its figures are missing or unusable: a replay needs only the config."""
     try:
         return build_claim(record)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError):
         return None
 
 

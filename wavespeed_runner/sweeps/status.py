@@ -58,7 +58,7 @@ def _read_work(record: Record) -> tuple[float | None, str]:
     """The computed share, and the warning that no step hit; neither where somebody has edited the record's config."""
     try:
         return computed_share(record), _never_hit_warning(record)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None, ""
 
 
