@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+INTERRUPTED_MESSAGE = "interrupted; run the same command again to continue from the stored results"
+"""The message of every interrupted command."""
+
 
 class ConfigError(Exception):
     """The configuration is wrong. The message names the key, the value, what is allowed, and the way out."""

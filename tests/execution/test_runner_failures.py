@@ -85,7 +85,10 @@ def test_interrupted_in_the_middle_the_same_command_computes_the_rest_alone(
 ) -> None:
     family(decode=fail(KeyboardInterrupt, after=1))
     assert main(command(tmp_path)) == 130
-    assert capsys.readouterr().err == "error: interrupted; the same command goes on from what is in the store\n"
+    assert (
+        capsys.readouterr().err
+        == "error: interrupted; run the same command again to continue from the stored results\n"
+    )
     record = on_disk(tmp_path / "outputs")
     assert record["status"] == "interrupted" and record["error"]["stage"] == "decode" and len(record["samples"]) == 1
     calls = family()
@@ -114,7 +117,10 @@ def test_a_stop_that_a_library_takes_for_its_own_error_or_swallows_is_a_stop(
 ) -> None:
     family(decode=stopped_inside(after))
     assert main(command(tmp_path)) == 130
-    assert capsys.readouterr().err == "error: interrupted; the same command goes on from what is in the store\n"
+    assert (
+        capsys.readouterr().err
+        == "error: interrupted; run the same command again to continue from the stored results\n"
+    )
     record = on_disk(tmp_path / "outputs")
     assert (record["status"], record["error"]["type"]) == ("interrupted", "KeyboardInterrupt")
     assert len(record["samples"]) == finished

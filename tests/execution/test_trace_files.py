@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from tests.conftest import run_as_data
 from wavespeed_runner.execution import trace_files
-from wavespeed_runner.execution.trace_files import SHADE, figure, rows
+from wavespeed_runner.execution.trace_files import SHADE, figure
+from wavespeed_runner.execution.trace_table import rows
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import record_from_data

@@ -94,7 +94,7 @@ def test_a_job_has_its_steps_and_a_config_to_copy(opened: Callable[..., Any], sw
     window.locator("#job button", has_text="Copy").click()
     window.wait_for_selector("#job button:has-text('Copied')")
     assert window.evaluate("navigator.clipboard.readText()") == sweep.rows[2].config_yaml
-    window.locator("#job button[title='the next job']").click()
+    window.locator("#job button[title='next job']").click()
     assert window.inner_text("#job h2") == sweep.rows[3].label
 
 

@@ -83,7 +83,7 @@ def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sw
     assert window.locator("#plot-share .points path").count() == 0
     assert window.locator("#plot-seconds .points path").count() == 6, "five settings and the reference"
     window.locator("#table [data-job='0']").click()
-    assert "every one was computed" not in window.inner_text("#job") and "whole steps" in window.inner_text("#job")
+    assert "every step was computed" not in window.inner_text("#job") and "whole steps" in window.inner_text("#job")
 
 
 def test_a_setting_that_leaves_the_axis_of_the_colours_as_it_is_stays_in_the_plot(

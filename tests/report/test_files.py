@@ -17,7 +17,8 @@ from tests.report.records import study, varied, write_job, write_sweep
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.report.collect import collect
-from wavespeed_runner.report.csv_file import COLUMNS, documentation, results_csv
+from wavespeed_runner.report.csv_columns import COLUMNS
+from wavespeed_runner.report.csv_file import documentation, results_csv
 from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
@@ -99,7 +100,7 @@ def test_the_report_for_pull_requests(tmp_path: Path, finished: Finished) -> Non
     setting, time, speedup, share, ssim, worst, _, verdict = rows[1]
     assert (setting, time, speedup, share) == ("**0.01**", "0.600", "3.33x", "50 %")
     assert ssim == "0.9795 (0.9790 to 0.9800)" and worst == "0.9790 (a blue square, seed 0)"
-    assert verdict == "better" and rows[6][-1] == "(is it)"
+    assert verdict == "better" and rows[6][-1] == "(fewer steps)"
     assert "SSIM 0.9970" in text and "12 jobs: 9 completed" in text and "Not finished yet." in text
     assert "```sh\npython -m wavespeed_runner -m cache=fbcache" in text
     assert cells(text, "Skipped") == [["1", "rule x: 8 is too much", "8"]]
@@ -126,7 +127,7 @@ def test_many_jobs_do_not_make_it_longer_than_github_takes(tmp_path: Path, finis
         made = varied(finished[1], ["cache=fbcache", f"{KEY}={number}"], seconds=1 + number, ssim=0.5)
         write_job(tmp_path / str(number), made)
     text = report_md(collect(tmp_path))
-    assert len(text) < 65536 and len(cells(text, "Results")) == 80 and "220 of 300 jobs are left out here" in text
+    assert len(text) < 65536 and len(cells(text, "Results")) == 80 and "220 of 300 jobs are not shown here" in text
     assert cells(text, "Results")[0][0] == "**0**"
 
 

@@ -132,7 +132,7 @@ def test_interrupted_it_leaves_a_record_and_the_table_and_goes_on(
     family(denoise=failing(2, error=KeyboardInterrupt()))
     assert main(sweep(tmp_path)) == 130
     said = capsys.readouterr()
-    assert said.err == "error: interrupted; the same command goes on from what is in the store\n"
+    assert said.err == "error: interrupted; run the same command again to continue from the stored results\n"
     assert "1 interrupted" in said.out and "1 not run yet" in said.out
     assert statuses(tmp_path) == {"0": "completed", "1": "interrupted"}
     family()

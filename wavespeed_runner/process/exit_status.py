@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..errors import RunError, format_error, make_printable
+from ..errors import INTERRUPTED_MESSAGE, RunError, format_error, make_printable
 from .interrupts import handle_stop_signals
 from .pipes import tolerate_closed_output
 
@@ -53,7 +53,7 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
             print(end="", flush=True)  # output that cannot be written is a failure
             return status
     except KeyboardInterrupt:
-        return _print_error("interrupted; the same command goes on from what is in the store", INTERRUPTED)
+        return _print_error(INTERRUPTED_MESSAGE, INTERRUPTED)
     except Exception as error:
         message = explain(error)
         if traceback_wanted and not (message is None and isinstance(error, RunError | OSError)):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import INTERRUPTED_MESSAGE
 from ..metrics.timing import summarize_timings
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
@@ -58,7 +59,7 @@ def show_failure(record: Record, folder: Path, console: Console | None = None) -
     text = describe_failure(record)
     if record.status == "interrupted":
         where = f"stage {record.error.stage}: " if record.error and record.error.stage else ""
-        text = f"{where}interrupted; the same command run again continues from what is in the store"
+        text = f"{where}{INTERRUPTED_MESSAGE}"
     print_line(console, f"error: {text} (see {folder / FILE})", style="bold red")
 
 

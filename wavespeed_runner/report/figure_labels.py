@@ -1,4 +1,4 @@
-"""Names beside the points of a plot, where there is room for them."""
+"""Labels beside the points of the plots in `report.png`, placed where they fit without overlap."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from ..metrics.statistics import Interval
 from .rows import Row
 
 METRIC = "ssim"
+"""The metric on the vertical axis."""
 SETTING, RIVAL = "#0072B2", "#D55E00"
-"""Told apart by everybody: Okabe and Ito, Color universal design, 2008. Shapes differ as well."""
+"""Colours safe for colour blindness (Okabe and Ito, Color Universal Design, 2008). Shapes differ as well."""
 CROWD = 120
-"""From this number of points on they are drawn small and pale."""
+"""With more points than this, points are drawn small and pale."""
 LABELLED, LETTERS = 24, 260
-"""Most labels, and about the most characters in all of them, in a panel, rivals not counted. A label that finds no free
-place is left out."""
+"""Most labels in a panel, and about the most characters in all of them, not counting rivals. A label that does not fit
+is left out."""
 SPACING, ROUNDS = 14, 150
-"""Of labels: pixels between the places of a curve that they keep off, and how often they are moved."""
+"""Label placement: pixels between the points of a curve that labels avoid, and most iterations."""
 
 
 def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> None:
-    """Names beside their points, moved apart and off the lines."""
+    """Adds labels beside their points, moved so that they cover neither each other nor lines.
+
+    Args:
+        axes: the panel.
+        rows: the jobs.
+        x: the horizontal position of each job; None where the panel does not show it.
+    """
     from adjustText import adjust_text
     from matplotlib.patheffects import withStroke
 
-    drawn = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
-    chosen = _chosen(drawn)
+    points = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
+    chosen = _choose_points(points)
     texts = [
         axes.text(
             at.value,
@@ -38,14 +45,16 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
             color=RIVAL if row.rival else INK,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
             parse_math=False,
-            zorder=6 if len(drawn) > CROWD else 3.5,  # its halo hides lines; of points only those of a crowd
+            zorder=6
+            if len(points) > CROWD
+            else 3.5,  # the white outline hides lines, and points only where they are many
         )
         for row, at in chosen
     ]
     if not texts:
         return
-    points = [(at.value, row.quality[METRIC].mean.value) for row, at in drawn]
-    occupied = points[:: 1 + len(points) // CROWD] + _along(axes)
+    places = [(at.value, row.quality[METRIC].mean.value) for row, at in points]
+    occupied = places[:: 1 + len(places) // CROWD] + _points_along_curves(axes)
     adjust_text(
         texts,
         x=[place[0] for place in occupied],
@@ -54,47 +63,51 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
         expand=(1.15, 1.3),
         iter_lim=ROUNDS,
     )
-    rivals = [(at.value, row.quality[METRIC].mean.value) for row, at in drawn if row.rival]
+    rivals = [(at.value, row.quality[METRIC].mean.value) for row, at in points if row.rival]
     kept = _drop_overlapping(texts, [tuple(axes.transData.transform(place)) for place in rivals])
     for text, (row, at) in zip(texts, chosen, strict=True):
         if text in kept:
-            _tie(axes, text, (at.value, row.quality[METRIC].mean.value))
+            _connect(axes, text, (at.value, row.quality[METRIC].mean.value))
 
 
-def _chosen(drawn: Sequence[tuple[Row, Interval]]) -> list[tuple[Row, Interval]]:
-    """Chooses the points that get a label: the rivals, and as many others as there is room for.
+def _choose_points(points: Sequence[tuple[Row, Interval]]) -> list[tuple[Row, Interval]]:
+    """Chooses the points that get a label: rivals, then the Pareto front, then as many others as fit.
 
-    Those on the front come first; of too many every n-th is taken.
+    Where there are too many, every n-th is taken.
     """
-    room = min(LABELLED, max(6, LETTERS // max((len(row.label) for row, _ in drawn), default=1)))
-    ordered = sorted(drawn, key=lambda pair: pair[1].value)
+    room = min(LABELLED, max(6, LETTERS // max((len(row.label) for row, _ in points), default=1)))
+    ordered = sorted(points, key=lambda pair: pair[1].value)
     front = [pair for pair in ordered if pair[0].front and not pair[0].rival]
     others = [pair for pair in ordered if not pair[0].front and not pair[0].rival]
-    chosen = _thinned(front, room)
-    return _thinned([pair for pair in ordered if pair[0].rival], room) + chosen + _thinned(others, room - len(chosen))
+    chosen = _take_every_nth(front, room)
+    return (
+        _take_every_nth([pair for pair in ordered if pair[0].rival], room)
+        + chosen
+        + _take_every_nth(others, room - len(chosen))
+    )
 
 
-def _thinned(pairs: list[tuple[Row, Interval]], most: int) -> list[tuple[Row, Interval]]:
+def _take_every_nth(pairs: list[tuple[Row, Interval]], most: int) -> list[tuple[Row, Interval]]:
     return pairs if len(pairs) <= most else [pairs[i * len(pairs) // most] for i in range(most)]
 
 
-def _along(axes: Any) -> list[tuple[float, float]]:
-    """Points along the curves of a panel, for labels to keep off, one every `SPACING` pixels."""
+def _points_along_curves(axes: Any) -> list[tuple[float, float]]:
+    """Points that labels avoid: one every `SPACING` pixels along the curves of a panel, in data coordinates."""
     import numpy as np
 
-    found: list[tuple[float, float]] = []
+    places: list[tuple[float, float]] = []
     for line in axes.lines:
         if line.get_linestyle() in ("-", "--") and len(line.get_xdata()) > 1:
             pixels = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
             for start, end in pairwise(pixels):
                 count = int(np.hypot(*(end - start)) / SPACING)
                 between = [start + (end - start) * (i + 1) / (count + 1) for i in range(count)]
-                found += [tuple(axes.transData.inverted().transform(place)) for place in between]
-    return found
+                places += [tuple(axes.transData.inverted().transform(place)) for place in between]
+    return places
 
 
 def _drop_overlapping(texts: Sequence[Any], rivals: Sequence[tuple[float, float]]) -> list[Any]:
-    """Takes away labels that lie on earlier ones, on a rival (in pixels), or outside of the image; the others."""
+    """Removes labels that overlap earlier ones or a rival (in pixels), or leave the image; returns the others."""
     kept: list[Any] = []
     boxes: list[Any] = []
     for text in texts:
@@ -108,8 +121,8 @@ def _drop_overlapping(texts: Sequence[Any], rivals: Sequence[tuple[float, float]
     return kept
 
 
-def _tie(axes: Any, text: Any, point: tuple[float, float]) -> None:
-    """A hairline from a label to its point, where it stands away from it."""
+def _connect(axes: Any, text: Any, point: tuple[float, float]) -> None:
+    """Draws a thin line from a label to its point if they are far apart."""
     from matplotlib.patches import FancyArrowPatch
 
     box, (x, y) = text.get_window_extent().expanded(1.0, 1.0), axes.transData.transform(point)
@@ -120,5 +133,5 @@ def _tie(axes: Any, text: Any, point: tuple[float, float]) -> None:
 
 
 def drawable(text: str) -> str:
-    """As matplotlib's own font can have it: Latin, Greek and Cyrillic letters."""
+    """Replaces characters that matplotlib's default font lacks, all but Latin, Greek and Cyrillic, by `?`."""
     return "".join(c if (c.isprintable() and c < "\u0530") or c == "…" else "?" for c in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""`report.md`: the same for pull requests and papers, as GitHub shows Markdown."""
+"""`report.md`: the report of a sweep or a run in Markdown, for pull requests and papers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from .remarks import APART, NOTHING_FASTER, SCALED, describe_never_hit, enumerat
 from .rows import Row, Sweep
 
 MOST_ROWS = 80
-"""With more jobs than this the table shows what is on the front, the rivals, and as many others as fit."""
+"""Most rows of the table; with more jobs, those on the Pareto front and the rivals come first."""
 MOST_LISTED = 40
-"""Most failures and most reasons that are listed one by one."""
+"""Most failed jobs, and most reasons for skipped ones, that are listed."""
 LONGEST_PROMPT = 48
+"""Most characters of a prompt in the table."""
 RIVAL = "fewer steps without a cache"
 
 
 def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results.csv") -> str:
-    """The whole file.
+    """Renders the report of a sweep in Markdown.
 
     Args:
         sweep: what to report.
-        figure: name of the plot's file beside it.
-        table: name of the CSV file beside it.
+        figure: file name of the plot, in the same folder.
+        table: file name of the CSV file, in the same folder.
+
+    Returns:
+        The content of the file.
     """
     done = [row for row in sweep.rows if row.status == "completed"]
     parts = [f"# {_plain(sweep.title)}", _summary(sweep)]
@@ -38,22 +42,23 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
         shown = _shown(done)
         parts += ["## Results", _results(shown)]
         if len(shown) < len(done):
-            parts.append(f"{len(done) - len(shown)} of {len(done)} jobs are left out here; `{table}` has them all.")
+            parts.append(
+                f"{len(done) - len(shown)} of {len(done)} jobs are not shown here; `{table}` lists all of them."
+            )
         parts.append(_notes(done))
     parts += _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
     return "\n\n".join(parts) + "\n"
 
 
 def _summary(sweep: Sweep) -> str:
-    counted = Counter(row.status for row in sweep.rows)
-    said = ", ".join(f"{count} {status}" for status, count in counted.most_common())
-    return (
-        f"{len(sweep.rows)} job{'s' * (len(sweep.rows) != 1)}: {said}.{'' if sweep.finished else ' Not finished yet.'}"
-    )
+    counts = Counter(row.status for row in sweep.rows)
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    count = f"{len(sweep.rows)} job{'s' * (len(sweep.rows) != 1)}"
+    return f"{count}: {statuses}.{'' if sweep.finished else ' Not finished yet.'}"
 
 
 def _shown(done: Sequence[Row]) -> list[Row]:
-    """At most `MOST_ROWS`, in their order, the most telling ones first."""
+    """At most `MOST_ROWS` rows in their order; those on the front and rivals are kept before others."""
     first = sorted(range(len(done)), key=lambda i: (not (done[i].front or done[i].rival), i))[:MOST_ROWS]
     return [done[i] for i in sorted(first)]
 
@@ -80,10 +85,10 @@ def _results(rows: Sequence[Row]) -> str:
     return _table([*head, *([f"against {RIVAL}"] if rivals else [])], lines)
 
 
-def _interval(found: Interval | None, digits: int, factor: float = 1.0) -> str:
-    if found is None:
+def _interval(interval: Interval | None, digits: int, factor: float = 1.0) -> str:
+    if interval is None:
         return ""
-    value, low, high = (f"{number * factor:.{digits}f}" for number in (found.value, found.low, found.high))
+    value, low, high = (f"{number * factor:.{digits}f}" for number in (interval.value, interval.low, interval.high))
     return value if low == value == high else f"{value} ({low} to {high})"
 
 
@@ -105,44 +110,46 @@ def _speedup(row: Row) -> str:
 
 def _verdict(row: Row) -> str:
     if row.rival:
-        return "(is it)"
+        return "(fewer steps)"
     if row.beaten_by_fewer_steps is None:
         return ""
     return f"{'' if row.judged_same_run else '~'}{'beaten' if row.beaten_by_fewer_steps else 'better'}"
 
 
 def _notes(done: Sequence[Row]) -> str:
-    """What the reader would otherwise wonder about, as a list."""
+    """Explanations of the table as a list, only those that apply to these jobs."""
     prompts = {sample.prompt for row in done if row.record for sample in row.record.samples}
     lines = [
-        "Time is the median of denoising one image, SSIM and MAE similarity are means over the images; in brackets "
-        f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the images of the one prompt'}.",
+        "Time is the median time to denoise one image; SSIM and MAE similarity are means over the images. Brackets: "
+        f"95 % bootstrap intervals over {'prompts' if len(prompts) > 1 else 'the images of the only prompt'}.",
     ]
     if any(row.front for row in done):
-        lines.append("Bold: faster than the reference, and no other setting is as fast and as close (Pareto front).")
+        lines.append(
+            "Bold: faster than the reference, and no other setting is both as fast and as good (Pareto front)."
+        )
     elif is_nothing_faster(done):
         lines.append(NOTHING_FASTER)
-    if any(pace != 1 for pace in time_factors(done)):
+    if any(factor != 1 for factor in time_factors(done)):
         lines.append(SCALED)
     lines += map(_plain, describe_never_hit(done))
     if any(row.speedup is not None and not row.same_run for row in done):
         lines.append(APART)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(
-            f"Beaten: {RIVAL} have at least this SSIM in no more time, by interpolation between those that were run "
-            "and the reference."
+            f"Beaten: {RIVAL} have at least this SSIM in no more time (interpolated between the step counts that were "
+            "run and the reference)."
         )
     if any(row.beaten_by_fewer_steps is not None and not row.judged_same_run for row in done):
-        lines.append("~beaten, ~better: timed in different runs, so the verdict is a guess.")
+        lines.append("~beaten, ~better: timed in different runs, so the verdict is only an estimate.")
     floors = [row.quality["ssim"].noise_floor for row in done if "ssim" in row.quality]
     known = [floor for floor in floors if floor is not None]
     if known:
         lines.append(
-            f"Noise floor: the reference against itself, run again or in other numerics, has SSIM {min(known):.4f}; "
-            "nothing can be told apart above it."
+            f"Noise floor: the reference compared with itself, run again or with other numerics, has SSIM "
+            f"{min(known):.4f}; differences above it mean nothing."
         )
     if len({row.compared_with for row in done if row.compared_with}) > 1:
-        lines.append("Jobs with different references, prompts or hardware are not judged by one another.")
+        lines.append("Jobs with different references, prompts or hardware are not compared with each other.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -156,16 +163,18 @@ def _failures(rows: Sequence[Row]) -> list[str]:
 
 
 def _skipped(rows: Sequence[Row]) -> list[str]:
-    """Skipped points by reason: a sweep over combinations may have hundreds of the same."""
-    found: dict[str, list[str]] = {}
+    """Skipped jobs grouped by reason: a sweep over combinations may skip hundreds for the same one."""
+    labels: dict[str, list[str]] = {}
     for row in rows:
         if row.status == "skipped":
-            found.setdefault(row.reason, []).append(row.label)
-    if not found:
+            labels.setdefault(row.reason, []).append(row.label)
+    if not labels:
         return []
-    ordered = sorted(found.items(), key=lambda item: -len(item[1]))
-    lines = [[str(len(own)), _plain(reason), _plain(enumerate_names(own))] for reason, own in ordered[:MOST_LISTED]]
-    more = [f"and {len(found) - MOST_LISTED} more reasons"] if len(found) > MOST_LISTED else []
+    ordered = sorted(labels.items(), key=lambda item: -len(item[1]))
+    lines = [
+        [str(len(names)), _plain(reason), _plain(enumerate_names(names))] for reason, names in ordered[:MOST_LISTED]
+    ]
+    more = [f"and {len(labels) - MOST_LISTED} more reasons"] if len(labels) > MOST_LISTED else []
     return ["## Skipped", _table(["jobs", "reason", "settings"], lines), *more]
 
 
@@ -189,14 +198,14 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown and HTML leave as it is: labels, prompts and reasons may be a stranger's."""
+    """Escapes text for Markdown and HTML: labels, prompts and reasons are untrusted."""
     one_line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
     escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # @ would call somebody on GitHub, # would point at an issue.
+    # On GitHub @ mentions a user and # links an issue.
     special = r"[\\`*\[\]|~@#!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
-    return re.sub(special, lambda found: f"&#{ord(found[0])};", escaped)
+    return re.sub(special, lambda match: f"&#{ord(match[0])};", escaped)
 
 
 def _code(text: str) -> str:
-    """The same inside a fenced block, which ends at three backticks."""
+    """Escapes text for a fenced code block, which three backticks would end."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())).replace("```", "'''")

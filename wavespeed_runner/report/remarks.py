@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 NAMED = 8
 """Most jobs that a sentence names one by one."""
 APART = (
-    "~ marks a guess: the reference was timed by another process, more than 15 minutes apart, or while the machine "
-    "was busier, as the computed share shows; measure.in_turn=true times it again together with each job"
+    "~ marks an estimate: the reference was timed by another process, more than 15 minutes apart, or (as the computed "
+    "share shows) while the machine was busier; measure.in_turn=true times it again together with each job"
 )
 SCALED = (
-    "The speed of a machine varies. Where every job was timed together with a reference of its own, plots and Pareto "
-    "front use times scaled to the median of these references; the table has times as measured."
+    "The speed of a machine varies. Every job here was timed together with its own reference, so plots and Pareto "
+    "front use times scaled to the median of these references; the table has the measured times."
 )
-NOTHING_FASTER = "No setting here is faster than the reference, so there is nothing on a Pareto front."
+NOTHING_FASTER = "No setting is faster than the reference, so the Pareto front is empty."
 
 
 def describe_never_hit(rows: Sequence[Row]) -> list[str]:
@@ -27,7 +27,9 @@ def describe_never_hit(rows: Sequence[Row]) -> list[str]:
     if not labels:
         return []
     count = f"{len(labels)} job{'s' * (len(labels) != 1)}"
-    return [f"The cache never hit in {count}: {enumerate_names(labels)}. There, a difference in time is not its doing."]
+    return [
+        f"The cache never hit in {count}: {enumerate_names(labels)}. It did not cause the differences in time there."
+    ]
 
 
 def enumerate_names(names: Sequence[str]) -> str:

@@ -1,15 +1,15 @@
-"""`report.html`: one file that needs no network and no server, made from a sweep's records.
+"""`report.html`: a self-contained page about a sweep or a run, which needs no network and no server.
 
-The template holds the text and the table, `page.css` the look, the scripts what moves. Plots are drawn by plotly.js,
-of which the bundle with the basic trace types lies here, unchanged, with its licence: version 4.1.1 of the npm package
-plotly.js-basic-dist-min. To take another one:
+The template `page.html.j2` holds the text and the table, `page.css` the style, the scripts everything interactive.
+plotly.js draws the plots: its bundle with the basic trace types is in this folder, unmodified, with its licence
+(version 4.1.1 of the npm package plotly.js-basic-dist-min). To update it:
 
     npm pack plotly.js-basic-dist-min@VERSION && tar xzf plotly.js-basic-dist-min-VERSION.tgz
     cp package/plotly-basic.min.js wavespeed_runner/report/page/
     cp package/LICENSE wavespeed_runner/report/page/plotly-basic.LICENSE
 
-Everything that comes out of records is a stranger's text: the template escapes it, the scripts put it into the page as
-text and never as markup, and the page's own policy runs no script but these and loads nothing from anywhere.
+All text from records is untrusted: the template escapes it, the scripts insert it as text and never as markup, and the
+page's content security policy allows only these scripts and no requests.
 """
 
 from __future__ import annotations
@@ -37,24 +37,29 @@ if TYPE_CHECKING:
 
 LIBRARY = "plotly-basic.min.js"
 SCRIPTS = ("page.js", "table.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
-"""In the order in which they run: each uses what those before it define."""
+"""In the order in which they run: each uses definitions of earlier ones."""
 STATUSES = ("completed", "failed", "lost", "interrupted", "running", "missing", "skipped")
-"""In the order in which they are counted."""
+"""In the order in which the page lists them."""
+REFERENCE = "median time per image without acceleration"
 UNENDED = ("interrupted", "running", "missing")
+"""Statuses of jobs that have yet to end."""
 
 
 def page(sweep: Sweep, *, folder: Path | None = None) -> str:
-    """The whole HTML file.
+    """Renders the report of a sweep as one HTML file.
 
     Args:
         sweep: what to report.
-        folder: where it will lie, to which links to images are relative; the sweep's own by default.
+        folder: the folder that the file is for, to which links to images are relative; by default the sweep's own.
+
+    Returns:
+        The content of the file.
     """
     count = _shown_samples(sweep)
     images = album(_expected_images(sweep, count))
     data = page_data(sweep, images, count, folder or sweep.folder)
     scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
-    made = _template().render(
+    html = _template().render(
         sweep=sweep,
         version=__version__,
         scripts=scripts,
@@ -68,10 +73,12 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
         kind="run" if len(sweep.rows) == 1 and not sweep.axes else "sweep",
         rivals=any(row.rival for row in sweep.rows),
-        floors=any(found.noise_floor is not None for row in sweep.rows for found in row.quality.values()),
+        floors=any(quality.noise_floor is not None for row in sweep.rows for quality in row.quality.values()),
+        intervals=_has_intervals(sweep),
+        front=any(metrics for job in data["jobs"] for metrics in job["fronts"].values()),
         apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
         paced=SCALED if data["paced"] else "",
-        said=[*([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []), *describe_never_hit(sweep.rows)],
+        findings=[*([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []), *describe_never_hit(sweep.rows)],
         statuses=_statuses(sweep),
         state=_state(sweep),
         facts=_facts(sweep),
@@ -80,8 +87,8 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         environment=_environment(sweep.environment),
         nothing=NOTHING,
     )
-    # A record may hold half a surrogate pair, which no file can.
-    return made.encode("utf-8", "replace").decode("utf-8")
+    # A record may hold an unpaired surrogate, which UTF-8 cannot encode.
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache
@@ -93,19 +100,19 @@ def _asset(name: str) -> str:
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
-    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return made.from_string(_asset("page.html.j2"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("page.html.j2"))
 
 
 def _shown_samples(sweep: Sweep) -> int:
-    """Of how many samples of each job the images are shown."""
+    """Number of samples of each job whose images are shown."""
     most = max((len(samples_of(row)) for row in sweep.rows), default=0)
     finished = sum(row.status == "completed" for row in sweep.rows)
     return min(most, max(1, MOST // finished)) if finished else 0
 
 
 def _expected_images(sweep: Sweep, count: int) -> int:
-    """Results and difference maps; references are few, for jobs share them."""
+    """Number of results and difference maps; references are few because jobs share them."""
     return 2 * sum(min(count, len(samples_of(row))) for row in sweep.rows)
 
 
@@ -115,7 +122,7 @@ def _statuses(sweep: Sweep) -> list[tuple[str, int]]:
 
 
 def _state(sweep: Sweep) -> str:
-    """`finished`, or what it still waits for."""
+    """`finished`, or which jobs are still to end."""
     if sweep.finished:
         return "finished"
     counted = dict(_statuses(sweep))
@@ -124,42 +131,51 @@ def _state(sweep: Sweep) -> str:
 
 
 def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """What one wants to know first: name, figure, and what it means."""
+    """The key figures at the top of the page: name, value and explanation."""
     if len(sweep.rows) == 1 and sweep.rows[0].status == "completed":
         return _facts_of_one(sweep)
     counted = _statuses(sweep)
     ended = sum(count for status, count in counted if status not in UNENDED)
-    found = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
-    if told := reference_text(sweep):
-        found.append(("reference", told, "an image without acceleration, median"))
+    facts = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
+    if reference := reference_text(sweep):
+        facts.append(("reference", reference, REFERENCE))
     on_front = [row for row in sweep.rows if row.front]
     compared = sum("ssim" in row.quality for row in sweep.rows)
     if on_front:
         fastest = max(on_front, key=lambda row: row.speedup or 0.0)
-        told = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
-        found.append(("Pareto front", f"{len(on_front)} of {compared}", told))
+        best = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
+        facts.append(("Pareto front", f"{len(on_front)} of {compared}", best))
     elif is_nothing_faster(sweep.rows):
-        found.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
-    judged = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
-    if judged:
-        better = sum(not row.beaten_by_fewer_steps for row in judged)
-        found.append(("better than fewer steps", f"{better} of {len(judged)}", "settings, at equal time, by SSIM"))
-    return found
+        facts.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
+    compared_settings = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
+    if compared_settings:
+        better = sum(not row.beaten_by_fewer_steps for row in compared_settings)
+        facts.append(
+            ("better than fewer steps", f"{better} of {len(compared_settings)}", "settings, by SSIM in the same time")
+        )
+    return facts
 
 
 def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """The same of a single run."""
+    """The key figures of a single run."""
     (row,) = sweep.rows
     text = texts(row, unit(sweep))
-    found = [("time per image", text["time"], "median of denoising")]
-    if told := reference_text(sweep):
-        found.append(("reference", told, "an image without acceleration, median"))
+    facts = [("time per image", text["time"], "median time to denoise it")]
+    if reference := reference_text(sweep):
+        facts.append(("reference", reference, REFERENCE))
     if row.speedup is not None:
         share = "" if row.computed_share is None else f"{text['share']} of the reference's work computed"
-        found.append(("speedup", text["speedup"], "the cache never hit" if row.never_hit else share))
+        facts.append(("speedup", text["speedup"], "the cache never hit" if row.never_hit else share))
     if "ssim" in row.quality:
-        found.append(("SSIM", _ssim(row), f"to the reference; worst image {text['ssim_worst']}"))
-    return found
+        facts.append(("SSIM", _ssim(row), f"to the reference; worst image {text['ssim_worst']}"))
+    return facts
+
+
+def _has_intervals(sweep: Sweep) -> bool:
+    """Whether any point of the plots has error bars."""
+    means = [quality.mean for row in sweep.rows for quality in row.quality.values()]
+    times = [row.seconds for row in sweep.rows if row.seconds is not None]
+    return any(interval.low < interval.high for interval in [*means, *times])
 
 
 def _ssim(row: Row) -> str:
@@ -167,24 +183,24 @@ def _ssim(row: Row) -> str:
 
 
 def _problems(sweep: Sweep) -> list[tuple[str, str, list[Row]]]:
-    """Failed and skipped jobs: status, reason, the jobs; the most frequent reason first."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    """Failed and skipped jobs grouped by status and reason, the most frequent reason first."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in sweep.rows:
         if row.status not in ("completed", "running", "missing"):
-            found.setdefault((row.status, row.reason), []).append(row)
-    order = sorted(found.items(), key=lambda item: (STATUSES.index(item[0][0]), -len(item[1])))
+            groups.setdefault((row.status, row.reason), []).append(row)
+    order = sorted(groups.items(), key=lambda item: (STATUSES.index(item[0][0]), -len(item[1])))
     return [(status, reason, rows) for (status, reason), rows in order]
 
 
 def _problems_title(sweep: Sweep) -> str:
-    """`Failed and skipped`, as far as there is either."""
+    """`Failed and skipped`, or only the one that there is."""
     kinds = {row.status for row in sweep.rows}
     failed = bool(kinds & {"failed", "lost", "interrupted"})
     return " and ".join(["failed"] * failed + ["skipped"] * ("skipped" in kinds)).capitalize()
 
 
 def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name and value, nested ones with their whole name; what is empty is left out."""
+    """Names and values, nested ones under their full name, without empty ones."""
     flat: list[tuple[str, str]] = []
     for key, value in environment.items():
         if isinstance(value, dict):
@@ -195,15 +211,15 @@ def _environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _remarks(sweep: Sweep, images: Album, count: int) -> list[str]:
-    """What is not as one would expect of the images on the page."""
+    """Sentences about images that the page does not show, or shows smaller."""
     most = max((len(samples_of(row)) for row in sweep.rows), default=0)
-    said = []
+    sentences = []
     if count < most:
-        said.append(f"Images and step traces of the first {count} of {most} images of each job are on this page.")
+        sentences.append(f"This page has images and step traces of the first {count} of {most} images of each job.")
     if images.shrunk:
-        said.append(f"Larger images are shown at up to {images.side} pixels; the large view links the files.")
+        sentences.append(f"Larger images are shown at up to {images.side} pixels; the enlarged view links to files.")
     if images.left_out:
-        said.append(f"{images.left_out} images were left out, for the page would grow too large for a browser.")
+        sentences.append(f"{images.left_out} images were left out: the page would be too large for a browser.")
     if images.unreadable:
-        said.append(f"{images.unreadable} files could not be read as images.")
-    return said
+        sentences.append(f"{images.unreadable} files could not be read as images.")
+    return sentences

@@ -1,4 +1,4 @@
-"""Along what the page lays jobs out: the sweep's axes, and settings that were paired as one axis of their own."""
+"""The axes along which the page lays out jobs: the swept keys, and keys swept in pairs as one axis."""
 
 from __future__ import annotations
 
@@ -9,54 +9,59 @@ from ...records.labels import label_jobs, shorten_to_parts
 from ..rows import Row, Sweep
 
 SETTING = "setting"
-"""Name of the axis that stands for several paired ones; no key has it."""
+"""Name of the axis that combines paired keys; no configuration key has this name."""
 
 
 def named_axes(sweep: Sweep) -> list[tuple[str, str]]:
-    """Each axis with its name at the head of a column, as in the console."""
+    """Returns each axis with its short name for column heads, the same as in the console."""
     return list(shorten_to_parts(sweep.axes).items())
 
 
 def axes_data(sweep: Sweep) -> list[dict[str, Any]]:
-    """The axes for the script, each with its values in the sweep's order."""
+    """Returns the axes for the scripts, each with its values in the sweep's order."""
     return [{"key": key, "short": short, "values": _values(sweep, key)} for key, short in named_axes(sweep)]
 
 
 def paired(sweep: Sweep) -> dict[str, Any] | None:
-    """The axes that were zipped (`points`), not multiplied, as one axis; None where that would tell nothing new.
+    """Combines the keys that were swept in pairs (`points`), not as a grid, to one axis.
 
-    Its values are the combinations that there are, `of` says job by job which one it has, `keys` are the axes in it.
+    Args:
+        sweep: the collected sweep.
+
+    Returns:
+        The axis: `values` are the combinations, `of` the combination of each job, `keys` the combined keys. None where
+        fewer than two keys were paired, or where every job has a combination of its own.
     """
     keys = _tied(sweep.rows, [key for key in sweep.axes if len({row.axes.get(key, "") for row in sweep.rows}) > 1])
     combined = [tuple(row.axes.get(key, "") for key in keys) for row in sweep.rows]
     if len(keys) < 2 or len(set(combined)) == len(sweep.rows):
         return None
-    first = {one: place for place, one in reversed(list(enumerate(combined)))}
-    names = _names([sweep.rows[first[one]] for one in dict.fromkeys(combined)], keys)
-    named = dict(zip(dict.fromkeys(combined), names, strict=True))
+    first = {values: place for place, values in reversed(list(enumerate(combined)))}
+    names = _names([sweep.rows[first[values]] for values in dict.fromkeys(combined)], keys)
+    name_of = dict(zip(dict.fromkeys(combined), names, strict=True))
     return {
         "key": SETTING,
         "short": SETTING,
         "keys": keys,
-        "values": list(named.values()),
-        "of": [named[one] for one in combined],
+        "values": list(name_of.values()),
+        "of": [name_of[values] for values in combined],
     }
 
 
 def _tied(rows: Sequence[Row], keys: list[str]) -> list[str]:
-    """The keys that are left when those are taken away that every combination of the others has all values of."""
+    """The keys that are paired with others: without those that take all values with every combination of the others."""
     free = [key for key in keys if _is_free(rows, key, keys)]
     return [key for key in keys if key not in free]
 
 
 def _is_free(rows: Sequence[Row], key: str, keys: Sequence[str]) -> bool:
     others = [other for other in keys if other != key]
-    seen = {(row.axes.get(key, ""), *(row.axes.get(other, "") for other in others)) for row in rows}
-    return len(seen) == len({one[0] for one in seen}) * len({one[1:] for one in seen})
+    points = {(row.axes.get(key, ""), *(row.axes.get(other, "") for other in others)) for row in rows}
+    return len(points) == len({point[0] for point in points}) * len({point[1:] for point in points})
 
 
 def _names(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
-    """`8 steps`, `fbcache, 0.1`: as in labels, without what is not paired."""
+    """Names such as `8 steps` or `fbcache, 0.1`: job labels from the paired keys only."""
     return label_jobs(
         [{key: row.axes.get(key, "") for key in keys} for row in rows],
         [row.job for row in rows],

@@ -1,4 +1,4 @@
-"""What the page knows of a sweep, as plain data for its script: every figure also as the text that is shown."""
+"""The data of `report.html` for its scripts: every figure as a number and as the text that is shown."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .samples import add_traces, describe_subject, finite, sample_data, samples_
 from .texts import METRICS, format_time, texts, unit
 
 MOST = 4000
-"""Most samples whose images and traces are on the page; of larger sweeps only the first prompts of each job are."""
+"""Most samples with images and traces on the page; larger sweeps show the first prompts of each job only."""
 
 
 def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str, Any]:
-    """Everything that the script draws; images by their place in the album.
+    """Collects everything that the scripts draw, with images as places in the album.
 
     Args:
         sweep: what to report.
         album: collects the images.
-        count: of samples of each job, from the first, whose images and traces are shown.
-        folder: where the page will lie.
+        count: how many samples of each job, from the first, have images and traces.
+        folder: the folder that the page is for; links are relative to it.
     """
     return {
         "axes": axes_data(sweep),
@@ -42,30 +42,30 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
 
 
 def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str, Any]]:
-    """One entry a job, in the sweep's order."""
-    found = [_job(row, unit(sweep)) for row in sweep.rows]
-    _add_places(sweep.rows, found)
-    # What costs as much as the reference is dominated by it, however good.
+    """Returns one entry per job, in the sweep's order. Arguments as of `page_data`."""
+    entries = [_job(row, unit(sweep)) for row in sweep.rows]
+    _add_places(sweep.rows, entries)
+    # The reference dominates every job that costs as much as it does, whatever its quality.
     costs = {
         "seconds": [
             job["seconds"][0] if job["seconds"] and ok else None
-            for job, ok in zip(found, are_faster(sweep.rows), strict=True)
+            for job, ok in zip(entries, are_faster(sweep.rows), strict=True)
         ],
         "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
     }
     for against, cost in costs.items():
         for metric in METRICS:
             for place in _on_front(sweep.rows, metric, cost):
-                found[place]["fronts"][against].append(metric)
-    # A prompt of all jobs before the next prompt: when there is no more room, every job has its first.
+                entries[place]["fronts"][against].append(metric)
+    # All jobs' first prompt, then all jobs' second: when the album is full, every job has the same prompts.
     for place in range(count):
-        for row, job in zip(sweep.rows, found, strict=True):
+        for row, job in zip(sweep.rows, entries, strict=True):
             samples = samples_of(row)
             if place < len(samples):
                 job["samples"].append(sample_data(row, samples[place], album, folder))
-    for row, job in zip(sweep.rows, found, strict=True):
+    for row, job in zip(sweep.rows, entries, strict=True):
         add_traces(row, job["samples"])
-    return found
+    return entries
 
 
 def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
 
 
 def _add_places(rows: Sequence[Row], jobs: Sequence[dict[str, Any]]) -> None:
-    """Where plots show each job and its reference along the time: see `time_factors`."""
+    """Adds the times at which plots show each job and its reference; see `time_factors`."""
     references = reference_times(rows)
     for row, job, pace in zip(rows, jobs, time_factors(rows), strict=True):
         job["seconds"] = _bounds(row.seconds, pace)
@@ -105,7 +105,7 @@ def _bounds(interval: Interval | None, factor: float = 1.0) -> list[float] | Non
 
 
 def _on_front(rows: Sequence[Row], metric: str, costs: Sequence[float | None]) -> list[int]:
-    """Places of the jobs that none of those that are compared with the same dominates."""
+    """Places of the jobs on the Pareto front of their group of comparable jobs."""
     groups: dict[str, list[tuple[int, Point]]] = {}
     for place, (row, cost) in enumerate(zip(rows, costs, strict=True)):
         if cost is not None and metric in row.quality and row.compared_with:
@@ -114,6 +114,6 @@ def _on_front(rows: Sequence[Row], metric: str, costs: Sequence[float | None]) -
     return [
         place
         for members in groups.values()
-        for (place, _), stands in zip(members, find_pareto_front([point for _, point in members]), strict=True)
-        if stands
+        for (place, _), is_on_front in zip(members, find_pareto_front([point for _, point in members]), strict=True)
+        if is_on_front
     ]

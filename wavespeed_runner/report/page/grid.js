@@ -1,19 +1,19 @@
-// The images of one prompt, laid out by two of the sweep's axes.
+// The images of one prompt as a grid along two of the sweep's axes.
 
-// Settings that were paired, not multiplied, are an axis of their own: along theirs most cells would stay empty.
+// Keys that were swept in pairs are one axis together: along each of them alone most cells would be empty.
 const PAIRED = DATA.paired ?? { keys: [], of: [] };
 const AXES = DATA.paired ? [...DATA.axes, DATA.paired] : DATA.axes;
 PAIRED.of.forEach((value, place) => (JOBS[place].axes[PAIRED.key] = value));
 
 const valueOf = (job, axis) => job.axes[axis.key] ?? "";
 
-/** The axes of which one value is looked at, when jobs are laid out by some of them. */
+/** The axes that are fixed to one value when the grid uses the given ones. */
 function restOf(own) {
   const merged = own.some((axis) => axis.key === PAIRED.key) ? PAIRED.keys : [PAIRED.key];
   return AXES.filter((axis) => !own.includes(axis) && !merged.includes(axis.key));
 }
 
-/** Of all values of the other axes those with which the most cells have a job: how many, and one such job. */
+/** The values of the other axes that fill the most cells: the number of cells, and one job with these values. */
 function fullest(own, jobs = JOBS) {
   const rest = restOf(own), groups = new Map();
   for (const job of jobs) {
@@ -26,10 +26,10 @@ function fullest(own, jobs = JOBS) {
   return { job: best?.job ?? null, filled: best?.cells.size ?? 0 };
 }
 
-/** Jobs that have no place in a grid along these axes, because they leave one of them as it is. */
+/** Number of jobs that do not set one of these axes, so they have no cell in the grid. */
 const leftOut = (own) => JOBS.filter((job) => !own.every((axis) => job.axes[axis.key])).length;
 
-/** Axes along which the grid can be laid out, and the two of them by which most jobs are seen at once. */
+/** The axes that the grid can use, and the one or two of them that show most jobs at once. */
 function gridChoices() {
   const many = AXES.filter((axis) => axis.values.length > 1).toSorted((a, b) => b.values.length - a.values.length);
   const allowed = ([a, b]) => !b || ![[a, b], [b, a]].some(([one, other]) => one.key === PAIRED.key && PAIRED.keys.includes(other.key));
@@ -45,13 +45,13 @@ function figureOf(job, place) {
   if (!sample) return make("div", { className: "cell empty", title: job.reason }, make("span", { className: `pill ${job.status}` }, job.status));
   const shown = sample.images[Number(chosen("shown"))];
   const image = shown === null ? make("span", { className: "absent" }, "no image") : lazyImage(shown, job.label);
-  const button = make("button", { type: "button", className: "image", title: "large view", data: { place } }, image);
+  const button = make("button", { type: "button", className: "image", title: "enlarge", data: { place } }, image);
   button.addEventListener("click", () => openViewer(place));
   const ssim = sample.ssim ?? job.text.ssim;
   return make("div", { className: "cell" }, button, make("div", { className: "caption" }, job.text.time, make("span", {}, ssim === "–" ? "" : ` SSIM ${ssim}`)));
 }
 
-/** Of jobs that share it: their reference. */
+/** The reference of these jobs, if they have the same one. */
 function referenceCell(jobs) {
   const places = new Set(jobs.map((job) => sampleOf(job)?.images[1]).filter((place) => place !== undefined && place !== null));
   if (places.size !== 1) return null;
@@ -63,7 +63,7 @@ function referenceCell(jobs) {
 const fitsOthers = (job) => all("#others select").every((select) => (job.axes[select.dataset.key] ?? "") === select.value);
 const axisOf = (id) => AXES.find((axis) => axis.key === byId(id).value);
 
-/** All jobs, one after the other. */
+/** All jobs in order. */
 function flow(jobs) {
   const cells = jobs.map(([job, place]) => {
     const cell = figureOf(job, place);
@@ -75,18 +75,18 @@ function flow(jobs) {
   return make("div", { className: "flow" }, ...(reference ? [reference] : []), ...cells);
 }
 
-/** A table: a column for each value of one axis, a row for each of the other. */
+/** A table with a column for each value of one axis and a row for each value of the other. */
 function matrix(jobs, across, down) {
   const cells = new Map(jobs.map(([job, place]) => [JSON.stringify([job.axes[across.key], down ? job.axes[down.key] : ""]), [job, place]]));
-  const made = (down ? down.values : [""]).map((y) => {
-    const found = across.values.map((x) => cells.get(JSON.stringify([x, y])));
-    const reference = referenceCell(found.filter(Boolean).map(([job]) => job));
+  const tableRows = (down ? down.values : [""]).map((y) => {
+    const rowCells = across.values.map((x) => cells.get(JSON.stringify([x, y])));
+    const reference = referenceCell(rowCells.filter(Boolean).map(([job]) => job));
     const name = down ? make("th", { scope: "row" }, make("small", {}, down.short), y) : make("th");
     return make("tr", {}, name, make("td", {}, reference),
-      ...found.map((one) => make("td", {}, one ? figureOf(...one) : make("div", { className: "cell empty" }))));
+      ...rowCells.map((cell) => make("td", {}, cell ? figureOf(...cell) : make("div", { className: "cell empty" }))));
   });
   const heads = across.values.map((x) => make("th", { scope: "col" }, make("small", {}, across.short), x));
-  return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th"), make("th", {}, "reference"), ...heads)), make("tbody", {}, ...made));
+  return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th"), make("th", {}, "reference"), ...heads)), make("tbody", {}, ...tableRows));
 }
 
 function drawGrid() {
@@ -96,12 +96,12 @@ function drawGrid() {
   byId("grid").replaceChildren(across ? matrix(jobs, across, down) : flow(jobs.filter(([job]) => job.samples.length)));
 }
 
-/** Axes that are neither across nor down: one value of each is looked at, at first those that fill the grid. */
+/** Selects for the axes that the grid does not use, at first with the values that fill the most cells. */
 function drawOthers() {
   const own = [axisOf("across"), axisOf("down")].filter(Boolean);
   const jobs = JOBS.filter((job) => own.every((axis) => job.axes[axis.key]));
   const start = fullest(own).job;
-  // A job may leave an axis as it is: that is a value too, without which it would share a cell with another job.
+  // A job may not set an axis. That counts as a value too, or the job would share a cell with another one.
   const free = (own.length ? restOf(own) : []).map((axis) => ({ axis, values: [...new Set(jobs.map((job) => valueOf(job, axis)))] })).filter(({ values }) => values.length > 1);
   byId("others").replaceChildren(...free.map(({ axis, values }) => {
     const select = make("select", { data: { key: axis.key } });
@@ -115,14 +115,14 @@ function drawOthers() {
   byId("down").disabled = !byId("across").value;
 }
 
-/** Where no job has a new value together with those of the other selects, these go to what it comes with. */
+/** If no job has the new value together with the other selected values, changes those to values that exist with it. */
 function followOthers(own, axis, value) {
   if (JOBS.some((job) => own.every(({ key }) => job.axes[key]) && fitsOthers(job))) return;
   const { job } = fullest(own, JOBS.filter((one) => valueOf(one, axis) === value));
   if (job) all("#others select").forEach((select) => (select.value = job.axes[select.dataset.key] ?? ""));
 }
 
-/** Makes the images so small that the last column is seen whole, as far as they can still be recognised. */
+/** Shrinks the images until the last column fits, down to the smallest size. */
 function fitGrid() {
   const size = byId("size"), grid = byId("grid");
   while (grid.scrollWidth > grid.clientWidth && Number(size.value) > Number(size.min)) {

@@ -1,4 +1,4 @@
-"""The images that the page holds: scaled down, each once, as data URIs, and no more of them than a browser likes."""
+"""The images inside `report.html`: data URIs, scaled down, stored once, up to a size that browsers handle."""
 
 from __future__ import annotations
 
@@ -10,35 +10,39 @@ from pathlib import Path
 from typing import Any
 
 SIDES = ((300, 512), (1500, 320), (4000, 224))
-"""Up to how many images the page holds, how long the longer side of each is at most, in pixels."""
+"""(number of images, pixels): with up to this many images on the page, the most pixels of an image's longer side."""
 SMALLEST = 128
-"""That of still more images; all of them are then stored with losses."""
+"""Longer side with even more images, which are then all compressed with loss."""
 BUDGET = 24 * 2**20
 """Most characters of all data URIs together."""
 QUALITY, EFFORT = 85, {"quality": 30, "method": 2}
-"""WebP: of images that are scaled down, and how hard the others are packed without loss."""
+"""WebP options: quality of images that are scaled down, and effort of the lossless compression of the others."""
 FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 @dataclass(kw_only=True)
 class Album:
-    """Collects images in the order in which they matter."""
+    """Collects images for a page; add the most important ones first, as space is limited."""
 
     side: int
-    """Of the longer edge, at most, in pixels."""
+    """Most pixels of the longer side."""
     lossless: bool
-    """Images that need no scaling are kept to the bit."""
+    """Store images that need no scaling without loss."""
     uris: list[str] = field(default_factory=list)
     left_out: int = 0
-    """Images for which there was no room."""
+    """Number of images that did not fit."""
     shrunk: int = 0
-    """Images that are smaller on the page than in their file."""
+    """Number of images that are smaller on the page than in their file."""
     unreadable: int = 0
+    """Number of files that are not readable images."""
     _places: dict[str, int | None] = field(default_factory=dict)
     _spent: int = 0
 
     def add(self, path: Path | None) -> int | None:
-        """The image's place in `uris`; None: there is no file, it is no image, or there is no room."""
+        """Adds an image file, once; returns its place in `uris`.
+
+        None without a file, if it is not a readable image, or if it does not fit.
+        """
         if path is None:
             return None
         raw = path.read_bytes()
@@ -55,11 +59,12 @@ class Album:
             return None
         try:
             uri = self._encoded(raw)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow on what is no image
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow, if the file is no image
             self.unreadable += 1
             return None
         if self._spent + len(uri) > BUDGET:
-            self._spent = BUDGET  # from here on none: no gaps that depend on how well an image packs
+            # Add nothing more: otherwise the compression of each image would decide which ones are missing.
+            self._spent = BUDGET
             self.left_out += 1
             return None
         self._spent += len(uri)
@@ -69,8 +74,8 @@ class Album:
     def _encoded(self, raw: bytes) -> str:
         from PIL import Image
 
-        with Image.open(BytesIO(raw), formats=FORMATS) as opened:
-            image = opened.convert("RGB")
+        with Image.open(BytesIO(raw), formats=FORMATS) as file:
+            image = file.convert("RGB")
         options: dict[str, Any] = {"quality": QUALITY}
         if max(image.size) > self.side:
             image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
@@ -83,20 +88,23 @@ class Album:
 
 
 def album(count: int) -> Album:
-    """An empty one, for about this many images."""
+    """Creates an empty album for about this many images."""
     side = next((side for most, side in SIDES if count <= most), SMALLEST)
     return Album(side=side, lossless=count <= SIDES[-1][0])
 
 
 def within(home: Path, name: str) -> Path | None:
-    """The file of that name below a folder. A record is a stranger's text: what it names elsewhere is not read."""
+    """Returns the file of that name inside a folder, or None.
+
+    Records are untrusted: a file that a record names outside of its folder is not read.
+    """
     try:
         path = home / name
         return path if path.resolve().is_relative_to(home.resolve()) and path.is_file() else None
-    except (OSError, ValueError):  # no name of a file: too long, or with a zero byte
+    except (OSError, ValueError):  # not a valid file name: too long, or with a null byte
         return None
 
 
 def still(file: str) -> str:
-    """The image of a sample: its file, or the sheet of frames that lies beside a video."""
+    """Returns the name of a sample's image: its file, or the contact sheet beside a video."""
     return file.removesuffix(".mp4") + ".png" if file.endswith(".mp4") else file

@@ -1,15 +1,15 @@
-// Everything about one job: figures, images, what was computed at each step, the config to copy.
+// The details of one job: figures, images, the decision at each step, and the config to copy.
 
 function jobFigures(job) {
   const text = job.text;
-  const found = [["time per image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
+  const figures = [["time per image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
     ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
   const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
-  const cells = (kind, texts) => texts.map((one) => make(kind, {}, one));
-  const rows = measured.map(({ key, name }) => make("tr", {}, ...cells("td", [name, text[key], text[`${key}_interval`], text[`${key}_floor`] ?? "–", text[`${key}_worst`], text[`${key}_worst_at`]])));
-  const heads = cells("th", ["metric", "mean", "95 % interval", "noise floor", "worst", "of"]);
+  const cells = (kind, texts) => texts.map((text) => make(kind, {}, text));
+  const rows = measured.map(({ key, name }) => make("tr", {}, ...cells("td", [name, text[key], text[`${key}_interval`] || "–", text[`${key}_floor`] ?? "–", text[`${key}_worst`], text[`${key}_worst_at`]])));
+  const heads = cells("th", ["metric", "mean", "95 % interval", "noise floor", "worst", "worst image"]);
   return [
-    make("dl", { className: "figures" }, ...found.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null)))),
+    make("dl", { className: "figures" }, ...figures.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, value, more ? make("small", {}, more) : null)))),
     ...(rows.length ? [make("table", { className: "metrics" }, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows))] : []),
   ];
 }
@@ -29,20 +29,20 @@ function jobImages(job, place) {
   return cells.length ? [make("h3", {}, "Images"), make("div", { className: "strip" }, ...cells)] : [];
 }
 
-/** One row of squares a sample and branch; full: computed, empty: reused. */
+/** One row of squares per sample and guidance branch; filled: computed, hollow: cached. */
 function strips(lines) {
   const points = lines.flatMap((line, row) => [...line.computed].map((mark, step) => ({ x: step + 1, y: row, computed: mark === "1" })));
-  return [["computed", true, "square"], ["reused", false, "square-open"]].map(([name, computed, symbol]) => {
-    const own = points.filter((point) => point.computed === computed);
+  return [["computed", true, "square"], ["cached", false, "square-open"]].map(([name, computed, symbol]) => {
+    const marks = points.filter((point) => point.computed === computed);
     return {
-      type: "scatter", mode: "markers", name, yaxis: "y2", x: own.map((p) => p.x), y: own.map((p) => p.y),
+      type: "scatter", mode: "markers", name, yaxis: "y2", x: marks.map((p) => p.x), y: marks.map((p) => p.y),
       hovertemplate: `step %{x}: ${name}<extra></extra>`,
       marker: { symbol, size: 9, color: colour(computed ? "accent" : "quiet"), line: { width: 1 } },
     };
   });
 }
 
-/** What is watched at each step, what is compared, and the threshold. */
+/** The signal at each step, and the value compared with the threshold where it is another one. */
 function curves(trace) {
   const palette = ["accent", "rival", "group2"];
   return trace.flatMap((line, order) => {
@@ -58,13 +58,13 @@ function curves(trace) {
 }
 
 function drawTrace(place, job, which) {
-  const lines = job.samples.flatMap((sample, own) => sample.trace.map((line) => ({ ...line, own })));
+  const lines = job.samples.flatMap((sample, which) => sample.trace.map((line) => ({ ...line, which })));
   const drawn = curves(job.samples[which].trace);
   const steps = Math.max(...lines.map((line) => line.computed.length));
   const strip = 26 + 17 * lines.length, total = strip + (drawn.length ? 250 : 0) + 60;
   const limits = [...new Set(job.samples[which].trace.map((line) => line.threshold).filter((value) => value !== null))];
   const highest = Math.max(0, ...drawn.flatMap((curve) => curve.y.filter((value) => value !== null)));
-  const shown = limits.filter((limit) => limit <= 2.5 * highest); // one far above would flatten everything
+  const shown = limits.filter((limit) => limit <= 2.5 * highest); // a threshold far above would flatten the curves
   const below = drawn.length ? 1 - strip / (total - 60) : 0;
   const threshold = colour("failed");
   Plotly.react(place, [...strips(lines), ...drawn], {
@@ -73,13 +73,13 @@ function drawTrace(place, job, which) {
     yaxis: { ...axisStyle("signal"), domain: [0, Math.max(0.01, below - 0.06)], visible: drawn.length > 0, rangemode: "tozero" },
     yaxis2: {
       ...axisStyle(""), domain: [below, 1], range: [lines.length - 0.4, -0.6], showgrid: false,
-      tickvals: [...lines.keys()], ticktext: lines.map((line) => (line.own === which ? "▸ " : "") + (line.own + 1) + (line.name ? ` ${plain(line.name.slice(0, 14))}` : "")),
+      tickvals: [...lines.keys()], ticktext: lines.map((line) => (line.which === which ? "▸ " : "") + (line.which + 1) + (line.name ? ` ${plain(line.name.slice(0, 14))}` : "")),
     },
     shapes: shown.map((limit) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: threshold, width: 1.25, dash: "dash" } })),
     annotations: limits.map((limit) => ({
       xref: "paper", x: 1, xanchor: "right", showarrow: false, font: { size: 10.5, color: threshold }, yanchor: "bottom",
       ...(shown.includes(limit) ? { y: limit } : { yref: "paper", y: below - 0.06, yanchor: "top" }),
-      text: `threshold ${limit}${shown.includes(limit) ? "" : ", above"}`,
+      text: `threshold ${limit}${shown.includes(limit) ? "" : ", off scale"}`,
     })),
   }, { ...OPTIONS, displayModeBar: false });
 }
@@ -87,9 +87,9 @@ function drawTrace(place, job, which) {
 function jobTrace(job) {
   const traced = [...job.samples.keys()].filter((which) => job.samples[which].trace.length);
   if (!traced.length) {
-    // Some strategies skip attention inside of steps: then what was computed is not known.
-    const every = job.share === null ? "No strategy decided on whole steps." : "No strategy decided on steps: every one was computed.";
-    return { parts: [make("h3", {}, "Steps"), make("p", { className: "note" }, job.samples.length ? every : "Nothing was computed.")], start() {} };
+    // The share is unknown for strategies that skip attention inside a step.
+    const reason = job.share === null ? "No decisions on whole steps were recorded." : "No cache decided on steps: every step was computed.";
+    return { parts: [make("h3", {}, "Steps"), make("p", { className: "note" }, job.samples.length ? reason : "This job has no images.")], start() {} };
   }
   const plot = make("div", { className: "trace" }), select = make("select", { id: "trace-sample" });
   const first = traced.includes(sampleShown) ? sampleShown : traced[0];
@@ -110,7 +110,7 @@ function openJob(place) {
   const before = place > 0 ? place - 1 : null, after = place + 1 < JOBS.length ? place + 1 : null;
   dialog.replaceChildren(
     make("header", {}, make("div", {}, make("p", { className: "quiet" }, `job ${job.job} `, make("span", { className: `pill ${job.status}` }, job.status)), make("h2", {}, job.label)),
-      make("div", { className: "controls" }, stepButton("←", "the job before", before, openJob), stepButton("→", "the next job", after, openJob), close)),
+      make("div", { className: "controls" }, stepButton("←", "previous job", before, openJob), stepButton("→", "next job", after, openJob), close)),
     ...(job.reason ? [make("p", { className: "reason" }, job.reason)] : []),
     ...jobFigures(job), ...jobImages(job, place), ...trace.parts,
     ...(job.config ? [make("div", { className: "section-head" }, make("h3", {}, "Config"), copyButton(config)), config] : []),

@@ -1,5 +1,5 @@
 "use strict";
-// What all parts share. Text out of records reaches the page through textContent and attributes alone.
+// Helpers of all scripts. Text from records enters the page only as textContent and attributes, never as markup.
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const byId = (id) => document.getElementById(id);
@@ -7,41 +7,41 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 
 const DATA = read("data");
 const JOBS = DATA.jobs;
-let album = null; // the images; megabytes, read when the first is wanted
+let album = null; // the images: megabytes, so parsed only when the first one is shown
 
-/** The data URI of an image, by its place in the album; null: there is none. */
+/** The data URI of an image by its place in the album; null where there is none. */
 function uri(place) {
   if (place === null || place === undefined) return null;
   album ??= read("album");
   return album[place];
 }
 
-/** An element: make("p", {className: "note"}, "text", child). */
+/** Creates an element: make("p", {className: "note"}, "text", child). */
 function make(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
-    if (key === "data") Object.assign(made.dataset, value);
-    else if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
+    if (key === "data") Object.assign(element.dataset, value);
+    else if (key in element) element[key] = value;
+    else element.setAttribute(key, value);
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
-  return made;
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
 }
 
-/** A colour of the style sheet, as it is now: plots know no variables. */
+/** The current value of a colour of the style sheet; plotly cannot read CSS variables. */
 function colour(name) {
   const probe = make("span", { hidden: true });
   probe.style.color = `var(--${name})`;
   document.body.append(probe);
-  const found = getComputedStyle(probe).color;
+  const value = getComputedStyle(probe).color;
   probe.remove();
-  return found;
+  return value;
 }
 
-/** Text as plotly shall show it: it takes some markup. */
+/** Escapes text for plotly, which interprets some HTML tags. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-/** Images get their source when they come near the window. */
+/** Loads images when they come near the visible part of the page. */
 const watcher = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
@@ -54,25 +54,25 @@ const watcher = new IntersectionObserver(
 );
 
 function lazyImage(place, alt) {
-  const made = make("img", { alt, decoding: "async", draggable: false });
-  made.place = place;
-  watcher.observe(made);
-  return made;
+  const image = make("img", { alt, decoding: "async", draggable: false });
+  image.place = place;
+  watcher.observe(image);
+  return image;
 }
 
-/** Copies text; where the browser refuses (a page over plain http), selects it, so that Ctrl-C does. */
+/** Copies text. Where the browser refuses (a page over plain http), selects it for Ctrl-C. */
 async function copy(element, button) {
-  const say = (text) => {
+  const show = (text) => {
     const before = (button.dataset.label ??= button.textContent);
     button.textContent = text;
     setTimeout(() => (button.textContent = before), 1600);
   };
   try {
     await navigator.clipboard.writeText(element.textContent);
-    say("Copied");
+    show("Copied");
   } catch {
     getSelection().selectAllChildren(element);
-    say(document.execCommand("copy") ? "Copied" : "Press Ctrl-C");
+    show(document.execCommand("copy") ? "Copied" : "Press Ctrl-C");
   }
 }
 
@@ -82,7 +82,7 @@ function copyButton(element) {
   return button;
 }
 
-/** Fills a select: [value, text] each. */
+/** Fills a select with options, each [value, text]. */
 function fill(select, options, chosen) {
   select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
   select.value = chosen;
@@ -91,6 +91,6 @@ function fill(select, options, chosen) {
 const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 const metricName = (key) => DATA.metrics.find((metric) => metric.key === key).name;
 
-/** The sample that is looked at everywhere: its place in each job. */
+/** Place, in every job, of the sample that the page shows. */
 let sampleShown = 0;
 const sampleOf = (job) => job.samples[Math.min(sampleShown, job.samples.length - 1)];

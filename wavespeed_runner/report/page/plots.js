@@ -1,9 +1,9 @@
-// Quality against time and against the computed share, by plotly.js, and the card that shows a point's image.
+// Plots of quality against time and against the computed share, and the card that shows the image of a point.
 
-const GROUPS = 8; // most values of an axis that get a colour each
-const REFERENCES = 4; // most of them that get a line each
-const TOP = 1e-4; // 1 - value: the end of the stretched axis; nobody sees what is still closer
-const NARROW = 0.02; // least part of the quality axis that is shown
+const GROUPS = 8; // most values of an axis that get colours of their own
+const REFERENCES = 4; // most references that get a vertical line
+const TOP = 1e-4; // 1 - value at the end of the logarithmic axis; closer values look the same
+const NARROW = 0.02; // smallest range of the quality axis
 const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 const AGAINST = {
   seconds: {
@@ -15,7 +15,7 @@ const AGAINST = {
 const OPTIONS = {
   displaylogo: false,
   responsive: true,
-  // Named one by one: among plotly's own choice is one that sends the figures to a server.
+  // Listed one by one, because plotly's default buttons include one that uploads the data to a server.
   modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["resetScale2d"]],
   plotlyServerURL: "",
 };
@@ -36,13 +36,13 @@ function baseLayout() {
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
     font: { family: getComputedStyle(document.body).fontFamily, color: colour("ink"), size: 12 },
-    margin: { l: 56, r: 18, t: 12, b: 46 }, hovermode: "closest", dragmode: "zoom",
+    margin: { l: 56, r: 18, t: 34, b: 46 }, hovermode: "closest", dragmode: "zoom",
     legend: { orientation: "h", y: -0.17, x: 0, font: { size: 11, color: colour("quiet") } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("quiet"), activecolor: colour("accent") },
   };
 }
 
-/** Points of the plot: job, its place, x and y with their bounds. */
+/** The points of a plot: job, its place, x and y with their interval bounds. */
 function pointsOf(against, metric) {
   return JOBS.flatMap((job, place) => {
     const x = AGAINST[against].bounds(job);
@@ -68,26 +68,26 @@ function scatter(points, more) {
   };
 }
 
-/** Along the time those stand out that were not timed beside their reference. */
+/** Open circles on the time axis: jobs that were not timed in the same run as their reference. */
 const symbolOf = (point, against) => (against === "seconds" && point.job.text.speedup.startsWith("~") ? "circle-open" : "circle");
 
-/** The settings, a group for each value of the axis that gives the colours. */
+/** The settings as one trace for each value of the colour axis. */
 function groups(points, against) {
   const key = byId("colour").value;
-  const settings = points.filter((point) => !point.job.rival && seen.has(point.place));
+  const settings = points.filter((point) => !point.job.rival && visible.has(point.place));
   const values = key ? [...DATA.axes.find((axis) => axis.key === key).values] : [null];
-  if (key && settings.some((point) => !point.job.axes[key])) values.push(null); // jobs that leave it as it is
+  if (key && settings.some((point) => !point.job.axes[key])) values.push(null); // jobs that do not set this key
   return values.map((value, order) => {
     const own = settings.filter((point) => !key || (value === null ? !point.job.axes[key] : point.job.axes[key] === value));
     return scatter(own, {
-      name: value !== null ? plain(value) : key ? "as it is" : "settings",
+      name: value !== null ? plain(value) : key ? "default" : "settings",
       marker: { symbol: own.map((point) => symbolOf(point, against)), size: points.length > 200 ? 6 : 9, color: colour(value === null ? "accent" : `group${order}`), opacity: 0.9, line: { width: 1, color: colour("panel") } },
       error_x: whiskers(own, "x"), error_y: whiskers(own, "y"),
     });
   });
 }
 
-/** The colour of a group's front: that of its settings where they have one in common. */
+/** The colour of a group's Pareto front: the colour of its settings where they share one. */
 function frontColour(own) {
   const key = byId("colour").value;
   const values = new Set(own.filter((point) => !point.job.rival).map((point) => point.job.axes[key]));
@@ -95,19 +95,19 @@ function frontColour(own) {
   return colour(order < 0 ? "ink" : `group${order}`);
 }
 
-/** Seconds of the references that some jobs have, each once: the middle one where jobs have measured several. */
+/** The distinct reference times of some jobs, in seconds. */
 const referencesOfJobs = (jobs) => [...new Set(jobs.map((job) => job.reference.shown).filter((seconds) => seconds !== null))];
 
-/** x and y of a line through some of a group, which ends at the (fastest) reference itself: of PSNR it has none. */
+/** x and y of a line through some points of a group, ending at the fastest reference (not for PSNR, which is infinite there). */
 function toReference(own, through, against, metric) {
-  const ours = own.filter((point) => through(point.job)), places = ours.map((point) => [point.x[0], point.y[0]]);
-  const seconds = referencesOfJobs(ours.map((point) => point.job));
+  const chosenPoints = own.filter((point) => through(point.job)), places = chosenPoints.map((point) => [point.x[0], point.y[0]]);
+  const seconds = referencesOfJobs(chosenPoints.map((point) => point.job));
   if (seconds.length && metric !== "psnr") places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
   places.sort((a, b) => a[0] - b[0]);
   return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
 }
 
-/** Front and rivals, a pair for each group of jobs that are compared with the same reference. */
+/** Pareto front and fewer-steps line of each group of jobs with the same reference. */
 function lines(points, against, metric) {
   const ordered = points.filter((point) => point.job.group).toSorted((a, b) => a.x[0] - b.x[0]);
   const together = [...new Set(ordered.map((point) => point.job.group))].map((group) => ordered.filter((point) => point.job.group === group));
@@ -128,7 +128,7 @@ function lines(points, against, metric) {
   return [...dashed.map((trace) => ({ ...trace, showlegend: false })), ...named];
 }
 
-/** Where references are, along the time or the share; no line where there would be too many. */
+/** x of the references on the time or share axis; none where there would be too many lines. */
 function referencesOf(points, against) {
   const known = referencesOfJobs(points.map((point) => point.job).filter((job) => job.group));
   if (against === "share") return known.length ? [100] : [];
@@ -136,16 +136,16 @@ function referencesOf(points, against) {
   return places.length > REFERENCES ? [] : places;
 }
 
-/** Straight lines: the noise floor, and the times of the references. */
+/** Straight lines: the noise floor and the references. */
 function marks(points, against, metric) {
   const style = { type: "line", line: { color: colour("quiet"), width: 1, dash: "dot" }, layer: "below" };
-  const say = { showarrow: false, font: { size: 10.5, color: colour("quiet") } };
+  const label = { showarrow: false, font: { size: 10.5, color: colour("quiet") } };
   const shapes = [], annotations = [];
   const floors = points.map((point) => point.job.floor[metric]).filter((value) => value !== null && value !== undefined);
   if (floors.length) {
     const y = height(Math.min(...floors));
     shapes.push({ ...style, xref: "paper", x0: 0, x1: 1, y0: y, y1: y });
-    annotations.push({ ...say, xref: "paper", x: 0, xanchor: "left", y, yanchor: "bottom", text: "noise floor" });
+    annotations.push({ ...label, xref: "paper", x: 0, xanchor: "left", y, yanchor: "bottom", text: "noise floor" });
   }
   for (const x of referencesOf(points, against)) {
     shapes.push({ ...style, yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
@@ -153,25 +153,25 @@ function marks(points, against, metric) {
   return { shapes, annotations };
 }
 
-/** A star where each reference is; of PSNR, which has no end, the legend only says what the dotted lines are. */
+/** A star at each reference; for PSNR, which is infinite there, only the legend entry of the dotted lines. */
 function stars(points, against, metric) {
   const places = referencesOf(points, against);
   if (!places.length) return [];
-  const quiet = colour("quiet"), seen = metric !== "psnr";
+  const quiet = colour("quiet"), finite = metric !== "psnr";
   return [{
     type: "scatter", mode: "lines+markers", name: "reference", hoverinfo: "skip", cliponaxis: false,
-    // No line from one to the next, but one in the legend.
-    x: seen ? places.flatMap((x) => [x, null]) : [null], y: seen ? places.flatMap(() => [height(1), null]) : [null],
-    line: { color: quiet, width: 1, dash: "dot" }, marker: { symbol: "star", size: seen ? 12 : 0, color: colour("ink") },
+    // The nulls keep the stars unconnected; the line shows in the legend only.
+    x: finite ? places.flatMap((x) => [x, null]) : [null], y: finite ? places.flatMap(() => [height(1), null]) : [null],
+    line: { color: quiet, width: 1, dash: "dot" }, marker: { symbol: "star", size: finite ? 12 : 0, color: colour("ink") },
   }];
 }
 
-/** Bounds of the quality axis: up to what the reference has, and so far down that small differences stay small. */
+/** Range of the quality axis: up to the reference, and wide enough that small differences look small. */
 function heights(points, metric) {
   const floors = points.map((point) => point.job.floor[metric]).filter((value) => value !== null && value !== undefined);
-  const found = [...points.flatMap((point) => point.y), ...floors.map(height)];
-  if (!found.length) return {};
-  const lowest = Math.min(...found), highest = metric === "psnr" ? Math.max(...found) : height(1);
+  const values = [...points.flatMap((point) => point.y), ...floors.map(height)];
+  if (!values.length) return {};
+  const lowest = Math.min(...values), highest = metric === "psnr" ? Math.max(...values) : height(1);
   const least = metric === "psnr" ? 3 : stretched() ? 1 : NARROW;
   const span = Math.max(least, highest - lowest);
   return { range: [highest - 1.08 * span, highest + 0.06 * span] };
@@ -186,7 +186,7 @@ function draw(against) {
     ...baseLayout(), ...marks(points, against, metric), yaxis,
     xaxis: { ...axisStyle(AGAINST[against].title()), rangemode: "tozero" },
   };
-  // Of the share: it is not known of every strategy.
+  // The computed share is not known for every strategy.
   if (!points.length) Object.assign(layout, { xaxis: { visible: false }, yaxis: { visible: false }, shapes: [], annotations: [{ text: "not known", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("quiet") } }] });
   const drawn = [...lines(points, against, metric), ...groups(points, against), ...stars(points, against, metric)];
   Plotly.react(byId(`plot-${against}`), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
@@ -196,7 +196,7 @@ function drawPlots() {
   if (!byId("plots").hidden) Object.keys(AGAINST).forEach(draw);
 }
 
-/** Beside the pointer: the image of a point, and its figures. */
+/** Shows the image and figures of a point beside the pointer. */
 function showCard(job, event) {
   const card = byId("card");
   const sample = sampleOf(job);
@@ -215,7 +215,7 @@ function showCard(job, event) {
   card.style.top = `${Math.max(8, Math.min(event.clientY - tall / 2, innerHeight - tall - 8))}px`;
 }
 
-/** Most settings are so good that the worst ones would press them to one line. */
+/** Whether a linear axis would squeeze most settings together because of a few bad ones. */
 function crowded() {
   const values = JOBS.flatMap((job) => job.quality.ssim ? [job.quality.ssim[0]] : []).sort((a, b) => a - b);
   return values.length > 2 && values[Math.floor(values.length / 2)] > values.at(-1) - (values.at(-1) - values[0]) / 4;

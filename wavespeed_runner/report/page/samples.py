@@ -1,4 +1,4 @@
-"""The images of a job on the page, and what the cache strategy decided at each of their steps."""
+"""The samples of a job on the page: images, and the decisions of the cache strategy at each step."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from ...execution.trace_files import Row as Decision
-from ...execution.trace_files import rows as decisions
+from ...execution.trace_table import Row as Decision
+from ...execution.trace_table import rows as decisions
 from ...records.sample import SampleRecord
 from ..rows import Row, Sweep
 from .images import Album, still, within
 
 
 def samples_of(row: Row) -> list[SampleRecord]:
-    """The finished images of a job; none of a job that was cut off."""
+    """Returns the samples of a completed job; none of any other job."""
     return row.record.samples if row.record is not None and row.status == "completed" else []
 
 
 def describe_subject(sweep: Sweep, place: int) -> str:
-    """What the sample at this place shows, as far as all jobs agree."""
+    """Names the sample at this place by its prompt and seed, where all jobs have the same."""
     shown = [samples[place] for row in sweep.rows if len(samples := samples_of(row)) > place]
     prompts = {" ".join(sample.prompt.split()) for sample in shown}
     seeds = {sample.seed for sample in shown}
@@ -31,7 +31,7 @@ def describe_subject(sweep: Sweep, place: int) -> str:
 
 
 def sample_data(row: Row, sample: SampleRecord, album: Album, folder: Path) -> dict[str, Any]:
-    """Places in the album of image, reference and difference map, and where the files of the first two lie."""
+    """Returns a sample's entry: places of image, reference and difference map in the album, links to the first two."""
     name = PurePosixPath(sample.file).name
     files = (sample.file, f"reference/{name}", f"difference/{name}")
     ssim = sample.quality.ssim if sample.quality else None
@@ -46,26 +46,26 @@ def sample_data(row: Row, sample: SampleRecord, album: Album, folder: Path) -> d
 
 
 def _link(path: Path | None, start: Path) -> str | None:
-    """Relative, so that the folder may move; never a scheme such as `javascript:`."""
+    """A relative link, so that the folder can be moved; never a scheme such as `javascript:`."""
     return None if path is None else "./" + quote(Path(os.path.relpath(path.resolve(), start.resolve())).as_posix())
 
 
 def add_traces(row: Row, samples: list[dict[str, Any]]) -> None:
-    """What the strategies decided on each sample's steps: one entry a stage and guidance branch."""
+    """Adds the strategies' decisions to each sample: one trace per stage and guidance branch."""
     try:
-        found = _traces(decisions(row.record)) if row.record is not None and samples else {}
+        traces = _traces(decisions(row.record)) if row.record is not None and samples else {}
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        found = {}  # a damaged record loses its traces, not the page
+        traces = {}  # a damaged record loses its traces, but the page is still made
     for sample in samples:
-        sample["trace"] = found.get(sample.pop("file"), [])
+        sample["trace"] = traces.get(sample.pop("file"), [])
 
 
-def _traces(found: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
-    """File of a sample -> its traces."""
+def _traces(all_decisions: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
+    """The traces of each sample, by its file."""
     by_file: dict[str, dict[tuple[str, str], list[Decision]]] = {}
-    for decision in found:
+    for decision in all_decisions:
         by_file.setdefault(decision.file, {}).setdefault((decision.stage, decision.branch), []).append(decision)
-    stages = {decision.stage for decision in found}
+    stages = {decision.stage for decision in all_decisions}
     return {
         file: [_trace(line, stage if len(stages) > 1 else "", branch) for (stage, branch), line in lines.items()]
         for file, lines in by_file.items()
@@ -73,20 +73,20 @@ def _traces(found: Sequence[Decision]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _trace(line: Sequence[Decision], stage: str, branch: str) -> dict[str, Any]:
-    signal = [_short(one.signal) for one in line]
-    level = [_short(one.level) for one in line]
+    signal = [_short(step.signal) for step in line]
+    level = [_short(step.level) for step in line]
     return {
         "name": ", ".join(filter(None, [stage, branch])),
-        "computed": "".join("1" if one.computed else "0" for one in line),
+        "computed": "".join("1" if step.computed else "0" for step in line),
         "signal": signal,
-        # Where what is compared is the signal itself, one line is drawn.
+        # One curve is enough where the signal itself is compared with the threshold.
         "level": None if all(b is None or a == b for a, b in zip(signal, level, strict=True)) else level,
         "threshold": finite(line[0].threshold),
     }
 
 
 def finite(value: float | None) -> float | None:
-    """The number as JSON can have it; None for NaN and infinity."""
+    """Returns the number; None for NaN and infinity, which JSON does not have."""
     return value if value is not None and isfinite(value) else None
 
 

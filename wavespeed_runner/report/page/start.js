@@ -1,7 +1,7 @@
-// Puts everything in motion.
+// Starts everything once the other scripts have defined their functions.
 
 const PAPER = 660; // width of a plot in print, in pixels
-const PRINTED = [48, 110]; // of an image in the grid, from and to
+const PRINTED = [48, 110]; // smallest and largest width of a printed image in the grid, in pixels
 
 function turn(scheme) {
   document.documentElement.style.colorScheme = scheme;
@@ -15,14 +15,14 @@ function startTheme() {
   dark.addEventListener("change", drawPlots);
 }
 
-/** On paper: light, every image there, plots that fit the page. */
+/** Printing: light colours, all images loaded, plots as wide as the paper. */
 function startPrinting() {
   let before = "";
   addEventListener("beforeprint", () => {
     before = document.documentElement.style.colorScheme;
     turn("light");
     all(".plot.js-plotly-plot").forEach((plot) => Plotly.relayout(plot, { width: PAPER }));
-    // At once: what waits until it is decoded would be white on paper.
+    // Decode synchronously: an image that is still being decoded would be blank on paper.
     all("#grid img").forEach((image) => {
       image.decoding = "sync";
       if (!image.src) image.src = uri(image.place);
@@ -39,8 +39,8 @@ function startDialogs() {
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   }
   byId("job").addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
-  const named = JOBS.findIndex((job) => location.hash === jobHash(job));
-  if (named >= 0) openJob(named);
+  const linked = JOBS.findIndex((job) => location.hash === jobHash(job));
+  if (linked >= 0) openJob(linked);
 }
 
 document.documentElement.classList.add("scripted");

@@ -1,10 +1,10 @@
-// The table: sorting by a click on a head, filtering by words, limits and status. What is filtered out leaves the plots too.
+// The table: sorts by a click on a column head, filters by words, limits and status. Plots show only the rows that are left.
 
 const rows = all("#table tbody tr");
-const seen = new Set(JOBS.keys());
+const visible = new Set(JOBS.keys());
 const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase().replace(/\s+/g, " ")]));
 
-/** Numbers before texts, texts in the order of a reader, nothing last. */
+/** Order of two cells: numbers before texts, texts alphabetically, empty cells last. */
 function compare(a, b) {
   if (a === "" || b === "") return (a === "") - (b === "");
   const [x, y] = [Number(a), Number(b)];
@@ -29,30 +29,30 @@ function sortBy(head) {
 
 const LIMIT = /^([^<>]+)(<=?|>=?)(\d*\.?\d+)$/;
 
-/** Whether a row keeps a limit on a column, such as `ssim>=0.98`; a column is known by how its head begins. */
-function keeps(row, [, name, sign, limit]) {
+/** Whether a row meets a limit such as `ssim>=0.98`; the name is the beginning of a column's head. */
+function meetsLimit(row, [, name, sign, limit]) {
   const column = all("#table th").findIndex((head) => head.textContent.trim().toLowerCase().startsWith(name));
   const text = column < 0 ? "" : sortValue(row, column), value = Number(text), bound = Number(limit);
   if (text === "" || Number.isNaN(value)) return false;
   return sign.startsWith("<") ? value < bound || (sign === "<=" && value === bound) : value > bound || (sign === ">=" && value === bound);
 }
 
-const holds = (row, word) => (LIMIT.test(word) ? keeps(row, LIMIT.exec(word)) : words.get(row).includes(word));
+const matches = (row, word) => (LIMIT.test(word) ? meetsLimit(row, LIMIT.exec(word)) : words.get(row).includes(word));
 
 function applyFilter() {
   const wanted = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const statuses = new Set(all('input[name="status"]:checked').map((box) => box.value));
   const frontOnly = document.querySelector('input[name="front"]').checked;
-  seen.clear();
+  visible.clear();
   for (const row of rows) {
     const fits =
       statuses.has(row.dataset.status) &&
       (!frontOnly || row.classList.contains("front")) &&
-      wanted.every((word) => holds(row, word));
+      wanted.every((word) => matches(row, word));
     row.hidden = !fits;
-    if (fits) seen.add(Number(row.dataset.row));
+    if (fits) visible.add(Number(row.dataset.row));
   }
-  byId("shown").textContent = seen.size === rows.length ? "" : `${seen.size} of ${rows.length}`;
+  byId("shown").textContent = visible.size === rows.length ? "" : `${visible.size} of ${rows.length}`;
 }
 
 function startTable(onFilter) {

@@ -1,4 +1,4 @@
-"""The figures of a job as people read them, for the table and the plots of the page."""
+"""The figures of a job as text, for the table and the plots of the page."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from ...records.summary import Quality
 from ..rows import Row, Sweep
 
 METRICS = {"ssim": ("SSIM", 4), "mae_similarity": ("MAE similarity", 4), "psnr": ("PSNR in dB", 1)}
-"""Metric -> its name for people, digits. More is better for all of them."""
+"""Each metric's displayed name and number of digits; for all of them, higher is better."""
 NOTHING = "\N{EN DASH}"
+"""Shown where a value is unknown."""
 
 
 def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
-    """The figures of a job as people read them."""
+    """Formats the figures of a job.
+
+    Args:
+        row: the job.
+        time_unit: as `unit` returns it.
+
+    Returns:
+        Texts by name: `time`, `time_interval`, `speedup`, `share`, `verdict`, and of each metric its mean (`ssim`),
+        `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was measured.
+    """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
     text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
     if row.seconds is not None:
@@ -24,35 +34,36 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
     return text
 
 
-def _quality_texts(metric: str, found: Quality | None, digits: int) -> dict[str, str]:
-    if found is None:
+def _quality_texts(metric: str, quality: Quality | None, digits: int) -> dict[str, str]:
+    if quality is None:
         return {metric: NOTHING}
-    mean = found.mean
-    floor = {} if found.noise_floor is None else {f"{metric}_floor": f"{found.noise_floor:.{digits}f}"}
+    mean = quality.mean
+    floor = {} if quality.noise_floor is None else {f"{metric}_floor": f"{quality.noise_floor:.{digits}f}"}
     return {
         metric: f"{mean.value:.{digits}f}",
         f"{metric}_interval": _range(f"{mean.low:.{digits}f}", f"{mean.high:.{digits}f}"),
-        f"{metric}_worst": f"{found.worst:.{digits}f}",
-        f"{metric}_worst_at": f"{' '.join(found.worst_prompt.split())} (seed {found.worst_seed})",
+        f"{metric}_worst": f"{quality.worst:.{digits}f}",
+        f"{metric}_worst_at": f"{' '.join(quality.worst_prompt.split())} (seed {quality.worst_seed})",
         **floor,
     }
 
 
 def _range(low: str, high: str) -> str:
-    return f"{low}\N{EN DASH}{high}"
+    """An interval as text; empty where both bounds are the same, as with a single image."""
+    return "" if low == high else f"{low}\N{EN DASH}{high}"
 
 
 def verdict(row: Row) -> str:
-    """Against "fewer steps without cache"."""
+    """Says whether a job is better than fewer steps without a cache."""
     if row.rival:
-        return "is fewer steps"
+        return "fewer steps"
     if row.beaten_by_fewer_steps is None:
         return NOTHING
     return f"{'' if row.judged_same_run else '~'}{'no better' if row.beaten_by_fewer_steps else 'better'}"
 
 
 def unit(sweep: Sweep) -> tuple[float, str]:
-    """Factor and name of the unit in which all times of a report are written."""
+    """Returns factor and name of the unit for all times of a report: seconds, or milliseconds where all are short."""
     longest = max((row.seconds.value for row in sweep.rows if row.seconds is not None), default=0.0)
     return (1.0, "s") if longest >= 1 else (1000.0, "ms")
 
@@ -63,12 +74,12 @@ def _duration(seconds: float, time_unit: tuple[float, str]) -> str:
 
 
 def format_time(seconds: float | None, time_unit: tuple[float, str]) -> str:
-    """With its unit; empty where it is not known."""
+    """Formats a time with its unit; empty if it is unknown."""
     return "" if seconds is None else f"{_duration(seconds, time_unit)} {time_unit[1]}"
 
 
 def reference_text(sweep: Sweep) -> str:
-    """The middle of the times of the reference; empty where nothing was compared, or with more than one."""
-    found = sorted(row.reference_seconds for row in sweep.rows if row.reference_seconds and row.quality)
+    """Formats the median time of the reference; empty without a comparison, or with several references."""
+    times = sorted(row.reference_seconds for row in sweep.rows if row.reference_seconds and row.quality)
     several = len({row.compared_with for row in sweep.rows if row.compared_with}) > 1
-    return format_time(found[len(found) // 2], unit(sweep)) if found and not several else ""
+    return format_time(times[len(times) // 2], unit(sweep)) if times and not several else ""

@@ -1,21 +1,21 @@
-// The large view: a slider between reference and candidate, both side by side, or their difference.
+// The large view of an image: a slider over reference and result, both side by side, or their difference.
 
 const VIEWS = [["slide", "slider"], ["beside", "side by side"], ["difference", "difference"]];
 let view = "slide";
 
 function large(place, alt) {
-  const made = make("img", { src: uri(place), alt, draggable: false });
-  // Few pixels are shown as what they are.
-  made.addEventListener("load", () => made.classList.toggle("pixels", made.naturalWidth <= 160));
-  return made;
+  const image = make("img", { src: uri(place), alt, draggable: false });
+  // Small images are enlarged without smoothing.
+  image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth <= 160));
+  return image;
 }
 
-function slider(candidate, reference) {
+function slider(result, reference) {
   const above = large(reference, "reference");
   above.className = "above";
-  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "reference on the left, candidate on the right" });
-  const frame = make("div", { className: "compare" }, large(candidate, "candidate"), above, make("span", { className: "divider" }),
-    make("span", { className: "tag left" }, "reference"), make("span", { className: "tag right" }, "candidate"), range);
+  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "reference on the left, result on the right" });
+  const frame = make("div", { className: "compare" }, large(result, "result"), above, make("span", { className: "divider" }),
+    make("span", { className: "tag left" }, "reference"), make("span", { className: "tag right" }, "result"), range);
   const move = () => frame.style.setProperty("--at", `${range.value}%`);
   range.addEventListener("input", move);
   move();
@@ -28,10 +28,10 @@ function single(place, name) {
 }
 
 function stageOf(sample) {
-  const [candidate, reference, difference] = sample.images;
+  const [result, reference, difference] = sample.images;
   if (view === "difference") return [single(difference, "difference")];
-  if (candidate === null || reference === null) return [single(candidate ?? reference, candidate === null ? "reference" : "candidate")];
-  return view === "slide" ? [slider(candidate, reference)] : [single(reference, "reference"), single(candidate, "candidate")];
+  if (result === null || reference === null) return [single(result ?? reference, result === null ? "reference" : "result")];
+  return view === "slide" ? [slider(result, reference)] : [single(reference, "reference"), single(result, "result")];
 }
 
 function viewChoice(again) {
@@ -46,7 +46,7 @@ function viewChoice(again) {
   return make("div", { className: "choice" }, ...boxes);
 }
 
-/** A neighbour with images, in the sweep's order. */
+/** The next job with images in this direction, in the sweep's order. */
 function neighbour(place, step) {
   for (let next = place + step; next >= 0 && next < JOBS.length; next += step) if (JOBS[next].samples.length) return next;
   return null;
@@ -60,8 +60,8 @@ function stepButton(text, title, next, open) {
 
 function openViewer(place) {
   const job = JOBS[place], sample = sampleOf(job), dialog = byId("viewer");
-  const links = ["candidate", "reference"].map((name, which) => sample.links[which] && make("a", { href: sample.links[which], target: "_blank", rel: "noopener" }, `${name} file`));
-  const details = make("button", { type: "button" }, "All about this job");
+  const links = ["result", "reference"].map((name, which) => sample.links[which] && make("a", { href: sample.links[which], target: "_blank", rel: "noopener" }, `${name} file`));
+  const details = make("button", { type: "button" }, "Job details");
   details.addEventListener("click", () => {
     dialog.close();
     openJob(place);
@@ -72,7 +72,7 @@ function openViewer(place) {
     make("header", {}, make("div", {}, make("h2", {}, job.label), make("p", { className: "quiet" }, sample.prompt)),
       viewChoice(() => openViewer(place)), close),
     make("div", { className: "stage" }, ...stageOf(sample)),
-    make("footer", {}, stepButton("←", "the job before", neighbour(place, -1), openViewer), stepButton("→", "the next job", neighbour(place, 1), openViewer),
+    make("footer", {}, stepButton("←", "previous job", neighbour(place, -1), openViewer), stepButton("→", "next job", neighbour(place, 1), openViewer),
       make("span", { className: "figures" }, `${job.text.time}, ${job.text.speedup}, SSIM ${sample.ssim ?? "–"}`), ...links, details),
   );
   if (!dialog.open) dialog.showModal();

@@ -1,0 +1,219 @@
+"""The columns of `results.csv`: names, meanings, and how each value is read from a row of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..records.names import model_name, setting_name
+from ..records.record import Record, Timing
+from ..records.summary import METRICS, reference_steps
+from .rows import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of `results.csv`."""
+
+    name: str
+    meaning: str
+    value: Callable[[Row], Any]
+    """Returns the value for a row. None gives an empty cell, a bool 1 or 0."""
+
+
+def _record(row: Row) -> Record:
+    """The record of a row.
+
+    Raises:
+        LookupError: there is none, so the cell stays empty.
+    """
+    if row.record is None:
+        raise LookupError
+    return row.record
+
+
+def _timing(row: Row) -> Timing:
+    """The timing of a row; raises LookupError if there is none, so the cell stays empty."""
+    if (timing := _record(row).timing) is None:
+        raise LookupError
+    return timing
+
+
+def _count_identical_images(row: Row) -> int:
+    samples = _record(row).samples
+    if any(sample.quality is None for sample in samples):
+        raise LookupError
+    return sum(sample.quality is not None and sample.quality.mae == 0 for sample in samples)
+
+
+def _metric_columns(metric: str) -> list[Column]:
+    def mean(name: str) -> Callable[[Row], Any]:
+        return lambda row: getattr(row.quality[metric].mean, name)
+
+    worst = "greatest" if metric == "mae" else "smallest"
+    return [
+        Column(name=metric, meaning=f"{MEANINGS[metric]}, mean over the images", value=mean("value")),
+        Column(name=f"{metric}_low", meaning="lower bound of its interval", value=mean("low")),
+        Column(name=f"{metric}_high", meaning="upper bound of its interval", value=mean("high")),
+        Column(
+            name=f"{metric}_worst",
+            meaning=f"{worst} value, that of the worst image",
+            value=lambda row: row.quality[metric].worst,
+        ),
+        Column(
+            name=f"{metric}_noise_floor",
+            meaning="the reference compared with itself, run again or with other numerics: the worst measured value",
+            value=lambda row: row.quality[metric].noise_floor,
+        ),
+    ]
+
+
+MEANINGS = {
+    "mae": "mean absolute difference from the reference, 0 to 255",
+    "mae_similarity": "1 - MAE / 255",
+    "ssim": "structural similarity to the reference",
+    "psnr": "peak signal-to-noise ratio in dB, without images identical to their reference, for which it is infinite",
+}
+
+COLUMNS = (
+    Column(name="job", meaning="folder of the job, relative to the sweep's folder", value=lambda row: row.job),
+    Column(name="label", meaning="name of the job in plots; unique", value=lambda row: row.label),
+    Column(
+        name="status",
+        meaning="`completed`, `failed`, `interrupted` (by the user, or killed together with the sweep), `running`, "
+        "`lost` (its process died), `skipped` (refused by a rule) or `missing` (not run yet)",
+        value=lambda row: row.status,
+    ),
+    Column(name="reason", meaning="why the job failed or was skipped", value=lambda row: row.reason),
+    Column(name="model", meaning="the loaded model", value=lambda row: model_name(_record(row).config["model"])),
+    Column(name="setting", meaning="the lossy options", value=lambda row: setting_name(_record(row))),
+    Column(name="steps", meaning="denoising steps", value=lambda row: _record(row).config["steps"]),
+    Column(
+        name="reference_steps",
+        meaning="denoising steps of the reference",
+        value=lambda row: reference_steps(_record(row)),
+    ),
+    Column(name="pictures", meaning="number of images or videos", value=lambda row: len(_record(row).samples)),
+    Column(
+        name="prompts",
+        meaning="number of different prompts",
+        value=lambda row: len({sample.prompt for sample in _record(row).samples}),
+    ),
+    Column(
+        name="seconds",
+        meaning="time to denoise one image, median over images and repeats",
+        value=lambda row: row.seconds and row.seconds.value,
+    ),
+    Column(
+        name="seconds_low", meaning="lower bound of its interval", value=lambda row: row.seconds and row.seconds.low
+    ),
+    Column(
+        name="seconds_high", meaning="upper bound of its interval", value=lambda row: row.seconds and row.seconds.high
+    ),
+    Column(name="seconds_p90", meaning="90th percentile over images and repeats", value=lambda row: _timing(row).p90),
+    Column(
+        name="seconds_mad",
+        meaning="median absolute deviation over images and repeats, so it includes differences between images: the ± "
+        "in the console table, and `mad` in a claim",
+        value=lambda row: _timing(row).mad,
+    ),
+    Column(
+        name="first_call_seconds",
+        meaning="time of the first generation, which includes warm-up and is not part of `seconds`",
+        value=lambda row: _timing(row).first_call,
+    ),
+    Column(
+        name="reference_seconds",
+        meaning="median time to denoise one image of the reference",
+        value=lambda row: _timing(row).reference_median,
+    ),
+    Column(name="speedup", meaning="`reference_seconds` divided by `seconds`", value=lambda row: row.speedup),
+    Column(
+        name="same_run",
+        meaning="whether reference and job were timed in turn in one run. 0: they were timed in different processes, "
+        "more than 15 minutes apart, or (as the computed share shows) while the machine was busier, so the speedup is "
+        "only an estimate",
+        value=lambda row: row.same_run if row.speedup is not None else None,
+    ),
+    Column(
+        name="computed_share",
+        meaning="share of the reference's work that was computed: by FLOPs of the blocks where they were counted, "
+        "otherwise by steps; empty for strategies that skip attention inside a step (`pab`, `fastercache`), whose "
+        "share is not measured",
+        value=lambda row: row.computed_share,
+    ),
+    Column(
+        name="hit_rate",
+        meaning="share of the steps that were cached",
+        value=lambda row: getattr(_record(row).cache, "hit_rate", None),
+    ),
+    Column(
+        name="never_hit",
+        meaning="a cache was on but every step was computed: the cache did not cause any difference in time",
+        value=lambda row: row.never_hit if row.status == "completed" else None,
+    ),
+    *(column for metric in METRICS for column in _metric_columns(metric)),
+    Column(
+        name="worst_prompt",
+        meaning="prompt of the image with the lowest SSIM",
+        value=lambda row: row.quality["ssim"].worst_prompt,
+    ),
+    Column(name="worst_seed", meaning="seed of that image", value=lambda row: row.quality["ssim"].worst_seed),
+    Column(
+        name="identical_pictures",
+        meaning="number of images that are identical to their reference, pixel for pixel",
+        value=_count_identical_images,
+    ),
+    Column(
+        name="compared_with",
+        meaning="equal for jobs that can be compared: same model, prompts, reference and hardware",
+        value=lambda row: row.compared_with,
+    ),
+    Column(
+        name="rivals_with",
+        meaning="equal for jobs with the same rivals: comparable, and with the same batch size and memory options",
+        value=lambda row: row.rivals_with,
+    ),
+    Column(
+        name="rival",
+        meaning="the job only has fewer steps than the reference, with nothing lossy on",
+        value=lambda row: row.rival,
+    ),
+    Column(
+        name="front",
+        meaning="on the Pareto front: faster than the reference, and no other comparable job is both as fast and as "
+        "good. Times count relative to the reference where every comparable job was timed in the same run as one. "
+        "A job that computed as much as the reference is never on it",
+        value=lambda row: row.front,
+    ),
+    Column(
+        name="beaten_by_fewer_steps",
+        meaning="fewer steps without a cache have at least this SSIM in no more time (interpolated between rivals and "
+        "reference); empty without rivals",
+        value=lambda row: row.beaten_by_fewer_steps,
+    ),
+    Column(
+        name="judged_same_run",
+        meaning="whether that comparison uses times relative to a reference timed in the same run; if not, it is an "
+        "estimate",
+        value=lambda row: row.judged_same_run if row.beaten_by_fewer_steps is not None else None,
+    ),
+    Column(name="device", meaning="name of the CPU or GPU", value=lambda row: _record(row).environment.device_name),
+    Column(name="torch", meaning="version of torch", value=lambda row: _record(row).environment.versions["torch"]),
+    Column(
+        name="diffusers",
+        meaning="version of diffusers",
+        value=lambda row: _record(row).environment.versions["diffusers"],
+    ),
+    Column(
+        name="commit",
+        meaning="commit of wavespeed_runner; `+` marks uncommitted changes",
+        value=lambda row: _record(row).environment.commit,
+    ),
+    Column(
+        name="fingerprint",
+        meaning="identifies everything that determines the images",
+        value=lambda row: _record(row).fingerprint,
+    ),
+)
