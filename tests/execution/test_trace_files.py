@@ -93,7 +93,7 @@ def test_guidance_branches_have_a_line_each(planned: Callable[..., Plan], tmp_pa
     made = draw(record)
     assert len(panels(made)) == 2
     assert len(squares(panels(made)[0])) == 3, "two colours for what was computed, white for what was reused"
-    assert "threshold 9, above" in [text.get_text() for text in made.legends[0].get_texts()]
+    assert "threshold 9, off scale" in [text.get_text() for text in made.legends[0].get_texts()]
 
 
 def test_the_plot_opens_and_has_a_panel_for_each_image(finished: Finished) -> None:

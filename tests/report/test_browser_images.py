@@ -122,7 +122,7 @@ def test_the_slider_slides(opened: Callable[..., Any], sweep: Sweep) -> None:
     sources = [window.evaluate(f"document.querySelectorAll('#viewer img')[{n}].src") for n in (0, 1)]
     assert sources[0] != sources[1]
     window.locator("#viewer label", has_text="side by side").click()
-    assert window.locator("#viewer figcaption").all_inner_texts() == ["reference", "result"]
+    assert window.locator("#viewer figcaption").all_inner_texts() == ["reference", "candidate"]
     window.locator("#viewer button[title='next job']").click()
     assert window.locator("#viewer h2").inner_text() == sweep.rows[1].label
     assert (Path(sweep.folder) / window.get_attribute("#viewer footer a", "href")).is_file()

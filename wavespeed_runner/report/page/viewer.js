@@ -1,4 +1,4 @@
-// The large view of an image: a slider over reference and result, both side by side, or their difference.
+// The large view of an image: a slider over reference and candidate, both side by side, or their difference.
 
 const VIEWS = [["slide", "slider"], ["beside", "side by side"], ["difference", "difference"]];
 let view = "slide";
@@ -10,12 +10,12 @@ function large(place, alt) {
   return image;
 }
 
-function slider(result, reference) {
+function slider(candidate, reference) {
   const above = large(reference, "reference");
   above.className = "above";
-  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "reference on the left, result on the right" });
-  const frame = make("div", { className: "compare" }, large(result, "result"), above, make("span", { className: "divider" }),
-    make("span", { className: "tag left" }, "reference"), make("span", { className: "tag right" }, "result"), range);
+  const range = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "reference on the left, candidate on the right" });
+  const frame = make("div", { className: "compare" }, large(candidate, "candidate"), above, make("span", { className: "divider" }),
+    make("span", { className: "tag left" }, "reference"), make("span", { className: "tag right" }, "candidate"), range);
   const move = () => frame.style.setProperty("--at", `${range.value}%`);
   range.addEventListener("input", move);
   move();
@@ -28,10 +28,10 @@ function single(place, name) {
 }
 
 function stageOf(sample) {
-  const [result, reference, difference] = sample.images;
+  const [candidate, reference, difference] = sample.images;
   if (view === "difference") return [single(difference, "difference")];
-  if (result === null || reference === null) return [single(result ?? reference, result === null ? "reference" : "result")];
-  return view === "slide" ? [slider(result, reference)] : [single(reference, "reference"), single(result, "result")];
+  if (candidate === null || reference === null) return [single(candidate ?? reference, candidate === null ? "reference" : "candidate")];
+  return view === "slide" ? [slider(candidate, reference)] : [single(reference, "reference"), single(candidate, "candidate")];
 }
 
 function viewChoice(again) {
@@ -60,7 +60,7 @@ function stepButton(text, title, next, open) {
 
 function openViewer(place) {
   const job = JOBS[place], sample = sampleOf(job), dialog = byId("viewer");
-  const links = ["result", "reference"].map((name, which) => sample.links[which] && make("a", { href: sample.links[which], target: "_blank", rel: "noopener" }, `${name} file`));
+  const links = ["candidate", "reference"].map((name, which) => sample.links[which] && make("a", { href: sample.links[which], target: "_blank", rel: "noopener" }, `${name} file`));
   const details = make("button", { type: "button" }, "Job details");
   details.addEventListener("click", () => {
     dialog.close();
