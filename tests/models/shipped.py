@@ -25,3 +25,14 @@ def compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, An
 
 def config_of(name: str) -> Any:
     return resolve_config(compose_shipped()[0][name]).model
+
+
+@lru_cache(maxsize=1)
+def list_variants() -> list[str]:
+    """One shipped model for each family and kind of guidance: models that share both are the same tiny model, and run
+    the same code."""
+    variants: dict[tuple[str, str], str] = {}
+    for name in MODELS:
+        config = config_of(name)
+        variants.setdefault((config.name, config.guidance.value), name)
+    return list(variants.values())

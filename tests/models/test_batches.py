@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.test_every_model import MODELS, config_of, tiny
+from tests.models.shipped import list_variants
+from tests.models.test_every_model import config_of, tiny
 from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
 
-BATCHED = [name for name in MODELS if find_implementation("model", config_of(name)).supports_batches]
+BATCHED = [name for name in list_variants() if find_implementation("model", config_of(name)).supports_batches]
 SAMPLES = [
     Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=1),
     Sample(prompt="a photo of a large yellow triangle", negative_prompt="bright", seed=2),

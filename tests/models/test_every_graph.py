@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from tests.models.shipped import GRAPHS, MODELS, compose_shipped
+from tests.models.shipped import GRAPHS, compose_shipped, list_variants
 from tests.models.test_every_model import call_diffusers
 from tests.models.their_calls import CALLS, NEGATIVE
 from wavespeed_runner.artifacts import Images, Regions
@@ -62,11 +62,11 @@ def two_quarters(own_registry: Any) -> None:
 
 
 def cases() -> list[tuple[str, str]]:
-    """(model, graph) for every pair that the rules allow."""
+    """(model, graph) for every pair that the rules allow, of one model for each family and kind of guidance."""
     models, graphs = compose_shipped()
     nodes = {name: resolve_config({**models["demo"], "graph": node}).graph for name, node in graphs.items()}
     pairs = []
-    for name in MODELS:
+    for name in list_variants():
         config = resolve_config({**models[name], "num_frames": 1, "width": 64, "height": 64})
         for graph, node in nodes.items():
             if not UNFIT & {word.rule for word in apply_rules(replace(config, graph=node))}:
@@ -181,7 +181,8 @@ def test_every_graph_is_written_by_hand() -> None:
 
 
 def test_every_graph_has_a_model_and_every_model_a_graph() -> None:
-    assert {graph for _, graph in cases()} == set(GRAPHS) and {name for name, _ in cases()} == set(MODELS)
+    pairs = cases()
+    assert {graph for _, graph in pairs} == set(GRAPHS) and {name for name, _ in pairs} == set(list_variants())
 
 
 @pytest.mark.parametrize(("name", "graph"), cases())

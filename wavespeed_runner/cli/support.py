@@ -22,7 +22,8 @@ def build_parser() -> CommandParser:
 
 def main(args: Namespace) -> int:
     """Prints the table."""
+    from .support_check import Combinations
     from .support_table import table
 
-    print(table(args.models).rstrip())
+    print(table(Combinations(args.models)).rstrip())
     return DONE

@@ -7,7 +7,6 @@ model, graph and sampler do not fit. A test holds the rules to that, so these ta
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from ..config.paths import CONF
 from ..registry import lookup
@@ -22,9 +21,8 @@ FROM_IMAGE = "image_to_image"
 """Stands for all graphs that start from an image."""
 
 
-def table(models: Iterable[str] = ()) -> str:
-    """The whole text, for these models or for all."""
-    options = Combinations(models)
+def table(options: Combinations) -> str:
+    """The whole text, for the models of these combinations."""
     graphs, caches = options.names["graph"], options.names["cache"]
     by_graph = {(m, g): options.check(m, graph=g) for m in options.models for g in graphs}
     own = {model: options.find_graph(model) for model in options.models}
