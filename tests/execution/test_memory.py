@@ -14,7 +14,7 @@ from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.records.file import write_record
 from wavespeed_runner.records.labels import shorten_to_parts
 from wavespeed_runner.records.record import Failure
-from wavespeed_runner.sweeps import folder
+from wavespeed_runner.sweeps.folder_choice import open_sweep_folder
 
 
 @settings(max_examples=30, deadline=None)  # letting go of models takes a while
@@ -44,24 +44,24 @@ def test_the_newest_folder_with_the_same_jobs_is_found_and_a_busy_one_is_left_al
     about = {"identity": "one"}
 
     def begun(name: str, identity: str) -> Path:
-        with folder.opened(None, tmp_path / "d" / name, tmp_path, {"identity": identity}, anew=True) as made:
+        with open_sweep_folder(None, tmp_path / "d" / name, tmp_path, {"identity": identity}, anew=True) as made:
             return made.path
 
     begun("1", "one"), begun("2", "one"), begun("3", "two")
     (tmp_path / "d" / "4").mkdir()
     (tmp_path / "d" / "4" / "sweep.json").write_text('{"identity": "on')
-    with folder.opened(None, tmp_path / "d" / "5", tmp_path, about, anew=False) as mine:
+    with open_sweep_folder(None, tmp_path / "d" / "5", tmp_path, about, anew=False) as mine:
         assert mine.path.name == "2"
-        with folder.opened(None, tmp_path / "d" / "6", tmp_path, about, anew=False) as other:
+        with open_sweep_folder(None, tmp_path / "d" / "6", tmp_path, about, anew=False) as other:
             assert other.path.name == "1", "the newest is busy: the one before"
-            with folder.opened(None, tmp_path / "d" / "6", tmp_path, about, anew=False) as third:
+            with open_sweep_folder(None, tmp_path / "d" / "6", tmp_path, about, anew=False) as third:
                 assert third.path.name == "6", "both are busy: a new one"
-        with folder.opened(None, tmp_path / "d" / "6", tmp_path, about, anew=True) as fourth:
+        with open_sweep_folder(None, tmp_path / "d" / "6", tmp_path, about, anew=True) as fourth:
             assert fourth.path.name.startswith("6-"), "never a folder that is there already"
     strangers = tmp_path / "data"
     (strangers / "0" / "images").mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds other files than a sweep's"):
-        folder.opened(strangers, strangers, tmp_path, about, anew=False).__enter__()
+        open_sweep_folder(strangers, strangers, tmp_path, about, anew=False).__enter__()
     assert not (strangers / ".lock").exists()
 
 
