@@ -14,6 +14,7 @@ from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.records.file import write_record
 from wavespeed_runner.records.labels import shorten_to_parts
 from wavespeed_runner.records.record import Failure
+from wavespeed_runner.sweeps.folder import SweepFolder
 from wavespeed_runner.sweeps.folder_choice import open_sweep_folder
 
 
@@ -66,7 +67,7 @@ def test_the_newest_folder_with_the_same_jobs_is_found_and_a_busy_one_is_left_al
 
 
 def test_an_outcome_is_read_from_whatever_a_kill_has_left(tmp_path: Path) -> None:
-    sweep = folder.SweepFolder(path=tmp_path)
+    sweep = SweepFolder(path=tmp_path)
     assert sweep.outcome(0).status == "missing"
     (tmp_path / "0").mkdir()
     for text in ("", '{"status": "comp', "[]", '{"schema_version": 2, "status": "completed"}'):
