@@ -100,7 +100,8 @@ def test_image_and_page_are_written(folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["plot", "--results", str(folder), "--docs", str(folder)])
     plot.main()
     assert (folder / "cache_pareto_demo.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "cache_benchmark.md").read_text(encoding="utf-8").startswith("# The cache engine compared with its peers")
+    page = (folder / "cache_benchmark.md").read_text(encoding="utf-8")
+    assert page.startswith("# The cache engine compared with its peers")
 
 
 def test_without_results_it_says_what_to_do(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def test_an_interrupted_run_is_one_line_and_its_record_says_how_far_it_came(tmp_
     assert child.exitcode == 130
     assert record["status"] == "interrupted" and record["error"]["type"] == "KeyboardInterrupt"
     assert len(record["samples"]) == 1 and record["timing"]["median"] > 0
-    assert (tmp_path / "out").read_text().splitlines()[-1].startswith("error: interrupted; the same command goes on")
+    assert (tmp_path / "out").read_text().splitlines()[-1].startswith("error: interrupted; run the same command again")
 
 
 def test_two_runs_at_once_into_one_store_both_finish_with_the_same_images(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_the_plot_of_the_decisions_is_named(base: Record, folder: Path) -> None:
     [
         ("failed", "RunError", "error: stage denoise: first second (see "),
         ("failed", "ValueError", "error: stage denoise: ValueError: first second (see "),
-        ("interrupted", "KeyboardInterrupt", "error: stage denoise: interrupted; the same command"),
+        ("interrupted", "KeyboardInterrupt", "error: stage denoise: interrupted; run the same command again"),
     ],
 )
 def test_a_run_that_stopped_is_one_line(base: Record, folder: Path, status: Any, kind: str, wanted: str) -> None:
