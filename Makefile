@@ -2,7 +2,7 @@
 #
 #   make demo       accelerated images and how close they are to the unaccelerated ones
 #   make test       the whole test suite, one process a core        make test ARGS="tests/storage -x"
-#   make test-fast  what needs no large set of models, in under 90 seconds
+#   make test-fast  the part that needs no large set of models
 #   make lint       style, types, and that imports run downward only
 #   make install    the package alone               make install-dev    with what test and lint need
 #   make clean      removes .venv and caches; outputs/ stays
