@@ -25,14 +25,17 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 demo: install
 	$(BIN)/python -m wavespeed_runner cache=fbcache $(ARGS)
 
+# A whole file to one process, because its tests share models; one process more than cores, because some tests wait.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile --no-loadscope-reorder
+
 test: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # Rooms whose tests load no model, or only the smallest.
 FAST = cli config media metrics planning process records report rules storage
 
 test-fast: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(FAST:%=tests/%) $(ARGS)
+	$(PYTEST) -m "not slow" $(FAST:%=tests/%) $(ARGS)
 
 lint: install-dev
 	$(BIN)/ruff check .

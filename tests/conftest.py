@@ -124,6 +124,15 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         logger.handlers = handlers
 
 
+WAITING_FILES = ("test_slurm.py", "test_kills.py", "test_to_experiment.py", "test_every_strategy.py")
+"""Those that take longest; with Slurm, most of it waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files, so that no process is left alone with one at the end (`--dist loadfile`)."""
+    items.sort(key=lambda item: item.path.name not in WAITING_FILES)
+
+
 APART = {"Slurm": "test_slurm.py", "a browser": "test_browser", "kills at random moments": "test_kills.py"}
 """Kinds of tests that the log must show to have run, with the beginning of their files' names."""
 

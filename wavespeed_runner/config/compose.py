@@ -6,6 +6,7 @@ line what is wrong with it.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,13 +58,19 @@ class PluginConfigs(SearchPathPlugin):
 
 def register_with_hydra() -> None:
     """Makes our schemas and the plugins' configs known to Hydra, here and in its main."""
+    _store_schemas(tuple((e.group, e.name, e.options) for e in registry.list_entries() if e.group != "stage"))
+
+
+@lru_cache(maxsize=1)
+def _store_schemas(schemas: tuple[tuple[str, str, type], ...]) -> None:
+    # Remembered: turning all these classes into nodes takes a tenth of a second.
+    _compose_baseline.cache_clear()
     store = ConfigStore.instance()
     base = OmegaConf.structured(OpenConfig)
     base.graph = OmegaConf.structured(OpenGraph)
     store.store(name="base_config", node=base)
-    for entry in registry.list_entries():
-        if entry.group != "stage":
-            store.store(group=f"schema/{entry.group}", name=entry.name, node=entry.options)
+    for group, name, options in schemas:
+        store.store(group=f"schema/{group}", name=name, node=options)
     Plugins.instance().register(PluginConfigs)
 
 
@@ -79,7 +86,8 @@ def search_path(config_dir: str | None) -> Iterator[None]:
     register_with_hydra()
     _config_dir[:] = [config_dir] if config_dir is not None else []
     try:
-        yield
+        with fast.compose.share_config_store():
+            yield
     finally:
         _config_dir.clear()
 
@@ -92,7 +100,6 @@ def composer(config_dir: str | None) -> Iterator[None]:
             with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
                 yield
         finally:
-            _compose_baseline.cache_clear()
             fast.compose.clear()
 
 
@@ -140,7 +147,7 @@ def _refuse_name(override: str) -> None:
 
 def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _compose(overrides)
-    trust.check(composed, _compose_baseline(tuple(o for o in typed_here if trust.is_reserved(o))), overrides)
+    trust.check(composed, _find_baseline([o for o in typed_here if trust.is_reserved(o)]), overrides)
     trust.check_images({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
     return composed
 
@@ -173,10 +180,17 @@ def _hidden_environment() -> Iterator[None]:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
-@lru_cache(maxsize=16)
-def _compose_baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
+def _find_baseline(reserved: list[str]) -> dict[str, Any]:
     """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
-    return _compose(list(overrides))
+    if any(find_key(override).startswith("hydra") for override in reserved):
+        return _compose(reserved)  # these may choose files of the user's, which may change
+    return _compose_baseline(tuple(reserved), tuple(_config_dir), os.getcwd())
+
+
+@lru_cache(maxsize=16)
+def _compose_baseline(reserved: tuple[str, ...], config_dir: tuple[str, ...], cwd: str) -> dict[str, Any]:
+    """The baseline of plain values: shipped files alone, which no composer changes. Hydra's node names both folders."""
+    return _compose(list(reserved))
 
 
 def is_sweep(overrides: list[str]) -> bool:

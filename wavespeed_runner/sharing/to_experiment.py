@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import OmegaConf
@@ -35,6 +35,16 @@ ABSENT = object()
 """Stands for the value of a key that does not exist."""
 
 
+class Target(NamedTuple):
+    """What a document is to compose to."""
+
+    config: dict[str, Any]
+    prompts: list[str]
+    """Those of the run, in the place of a prompt file that another user may not have."""
+    folder: str
+    """An empty folder, in which documents are composed."""
+
+
 def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Finds the content of an experiment file that composes to a record's config.
 
@@ -51,15 +61,21 @@ def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tup
     # A config that a run wrote has no interpolations; one to a resolver would write this machine's secrets into the
     # file.
     trust.check_values(record.config)
-    target = copy_portable(to_data(resolve_config({**record.config, "claim": None})))
+    config = copy_portable(to_data(resolve_config({**record.config, "claim": None})))
     document = yaml.safe_load(experiment_yaml(record.overrides, config_dir)) or {}
     document["defaults"] = [entry for entry in document.get("defaults", ()) if isinstance(entry, dict)]
     make_portable(document)
-    prompts, given = record.plan.prompts, set(flatten(document))
+    with tempfile.TemporaryDirectory() as folder:
+        return _approach(document, Target(config, record.plan.prompts, folder)), config
+
+
+def _approach(document: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Adds to the document what it lacks until it composes to the target, then removes what is not needed."""
+    given = set(flatten(document))
     differences: dict[str, tuple[Any, Any]] = {}
     for _ in range(MAX_ROUNDS):
         try:
-            differences = _find_differences(document, target, prompts)
+            differences = _find_differences(document, target)
         except EXPLAINED:
             # Values of an option that only the user has, or a choice that no longer fits: start again with less.
             if document == {"defaults": []}:
@@ -67,8 +83,7 @@ def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tup
             document = {"defaults": [] if len(document) == 1 else document["defaults"]}
             continue
         if not differences:
-            document = _remove_defaults(document, target, prompts)
-            return _remove_derived_values(document, target, prompts, given), target
+            return _remove_derived_values(_remove_defaults(document, target), target, given)
         _add(document, differences)
     raise ConfigError(_explain_failure(differences))
 
@@ -82,13 +97,11 @@ def _explain_failure(differences: dict[str, tuple[Any, Any]]) -> str:
     )
 
 
-def _find_differences(
-    document: dict[str, Any], target: dict[str, Any], prompts: list[str]
-) -> dict[str, tuple[Any, Any]]:
+def _find_differences(document: dict[str, Any], target: Target) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> what the document composes to and what it should; `ABSENT` where there is no such key."""
-    composed, is_complete = _compose(document, prompts)
+    composed, is_complete = _compose(document, target)
     ignored = KEYS_NOT_IN_IMAGES if "device" in document else (*KEYS_NOT_IN_IMAGES, "device")
-    wanted = {key: value for key, value in flatten(target).items() if key.partition(".")[0] not in ignored}
+    wanted = {key: value for key, value in flatten(target.config).items() if key.partition(".")[0] not in ignored}
     if not is_complete:
         # Mandatory values come first: nothing composes without them.
         return {key: (None, wanted[key]) for key in composed if key in wanted}
@@ -98,25 +111,24 @@ def _find_differences(
     return {key: pair for key, pair in pairs.items() if pair[0] is ABSENT or pair[1] is ABSENT or pair[0] != pair[1]}
 
 
-def _compose(document: dict[str, Any], prompts: list[str]) -> tuple[FlatConfig, bool]:
+def _compose(document: dict[str, Any], target: Target) -> tuple[FlatConfig, bool]:
     """The config of a run with this experiment, and True; where mandatory values are missing, their keys and False."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "experiment" / f"{EXPERIMENT}.yaml"
-        file.parent.mkdir()
-        with composer(folder):
-            _remove_unknown_options(document)
-            file.write_text(format_yaml(document), encoding="utf-8")
-            composed = compose_job([f"experiment={EXPERIMENT}"], [f"experiment={EXPERIMENT}"])
-        missing = OmegaConf.missing_keys(OmegaConf.create(composed))
-        if missing:
-            return dict.fromkeys(sorted(missing)), False
-        # With an empty output folder: another user does not have this user's calibrations.
-        composed["outputs"] = folder
-        try:
-            return flatten(to_data(build_plan(composed, prompts).config)), True
-        except EXPLAINED:
-            # Something that this machine lacks, or that is still to be added.
-            return flatten(to_data(resolve_config(composed))), True
+    with composer(target.folder):
+        _remove_unknown_options(document)
+        file = Path(target.folder) / "experiment" / f"{EXPERIMENT}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(format_yaml(document), encoding="utf-8")
+        composed = compose_job([f"experiment={EXPERIMENT}"], [f"experiment={EXPERIMENT}"])
+    missing = OmegaConf.missing_keys(OmegaConf.create(composed))
+    if missing:
+        return dict.fromkeys(sorted(missing)), False
+    # With an output folder that is empty: another user does not have this user's calibrations.
+    composed["outputs"] = target.folder
+    try:
+        return flatten(to_data(build_plan(composed, target.prompts).config)), True
+    except EXPLAINED:
+        # Something that this machine lacks, or that is still to be added.
+        return flatten(to_data(resolve_config(composed))), True
 
 
 def _remove_unknown_options(document: dict[str, Any]) -> None:
@@ -162,37 +174,35 @@ def _find_option(group: str, name: str) -> str | None:
     return name if name in shipped else next(of_schema, None)
 
 
-def _remove_defaults(document: dict[str, Any], target: dict[str, Any], prompts: list[str]) -> dict[str, Any]:
+def _remove_defaults(document: dict[str, Any], target: Target) -> dict[str, Any]:
     """Removes options and values that are the defaults anyway."""
     for entry in document["defaults"]:
         shorter = {**document, "defaults": [other for other in document["defaults"] if other is not entry]}
-        document = shorter if _composes_to(shorter, target, prompts) else document
+        document = shorter if _composes_to(shorter, target) else document
     try:
-        defaults, is_complete = _compose({"defaults": document["defaults"]}, prompts)
+        defaults, is_complete = _compose({"defaults": document["defaults"]}, target)
     except EXPLAINED:
         return document
     shorter = {"defaults": document["defaults"]}
     for key, value in flatten(document).items():
         if key != "defaults" and (key == "device" or defaults.get(key, ABSENT) != value):
             merge(shorter, nest(key, value))
-    return shorter if is_complete and _composes_to(shorter, target, prompts) else document
+    return shorter if is_complete and _composes_to(shorter, target) else document
 
 
-def _remove_derived_values(
-    document: dict[str, Any], target: dict[str, Any], prompts: list[str], given: set[str]
-) -> dict[str, Any]:
+def _remove_derived_values(document: dict[str, Any], target: Target, given: set[str]) -> dict[str, Any]:
     """Removes values that were added but follow from others. Values that the user gave (`given`) stay."""
     for key in [key for key in flatten(document) if key not in given and key != "defaults"]:
         shorter: dict[str, Any] = {"defaults": document["defaults"]}
         for other, value in flatten(document).items():
             if other not in (key, "defaults"):
                 merge(shorter, nest(other, value))
-        document = shorter if _composes_to(shorter, target, prompts) else document
+        document = shorter if _composes_to(shorter, target) else document
     return document
 
 
-def _composes_to(document: dict[str, Any], target: dict[str, Any], prompts: list[str]) -> bool:
+def _composes_to(document: dict[str, Any], target: Target) -> bool:
     try:
-        return not _find_differences(document, target, prompts)
+        return not _find_differences(document, target)
     except EXPLAINED:
         return False

@@ -7,8 +7,8 @@ itself uses. Where the result could differ, or something fails, Hydra composes e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ from typing import Any
 
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -62,6 +63,23 @@ def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
                 _compose_base(tuple(structural)), overrides, [parse_override(override) for override in values]
             )
     return _compose_base(tuple(overrides)).data
+
+
+@contextmanager
+def share_config_store() -> Iterator[None]:
+    """Within it Hydra does not copy the store of all schemas each time it composes.
+
+    `CachingConfigRepository` deep-copies its sources, and with them the process's one `ConfigStore`: half of the time
+    of composing. The store itself hands out copies (`ConfigStore.load`), so nothing that is composed can change it.
+    """
+    if not is_enabled():
+        yield
+        return
+    ConfigStore.__deepcopy__ = lambda self, memo: self
+    try:
+        yield
+    finally:
+        del ConfigStore.__deepcopy__
 
 
 def clear() -> None:
