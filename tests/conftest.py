@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -131,6 +132,12 @@ WAITING_FILES = ("test_slurm.py", "test_kills.py", "test_to_experiment.py", "tes
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the longest files, so that no process is left alone with one at the end (`--dist loadfile`)."""
     items.sort(key=lambda item: item.path.name not in WAITING_FILES)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays until the end; each collection of garbage would look at all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 APART = {"Slurm": "test_slurm.py", "a browser": "test_browser", "kills at random moments": "test_kills.py"}

@@ -86,7 +86,7 @@ def search_path(config_dir: str | None) -> Iterator[None]:
     register_with_hydra()
     _config_dir[:] = [config_dir] if config_dir is not None else []
     try:
-        with fast.compose.share_config_store():
+        with fast.compose.spare_hydra_repetition():
             yield
     finally:
         _config_dir.clear()
