@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.caching.strategy_outcomes import build_config, compose_configs, needs_calibration, try_plan
-from tests.caching.strategy_runs import check_run
+from tests.caching.strategy_runs import check_clean, check_run
 from wavespeed_runner.caching.calibration.data import build_file_name, build_key
 from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.planning.plan import Plan, build_plan
@@ -56,6 +56,7 @@ def test_with_a_calibration_of_the_run_it_runs(
     else:
         assert all("published" in change.why for change in filled)
     check_run(family, "fbcache" if strategy == "fitted" else strategy, plan)
+    check_clean(family)
     if strategy == "planned":
         steps = plan.graph.nodes["denoise"].options.cache.criterion.schedule
         assert len(steps) == 3 and steps[0] == 1

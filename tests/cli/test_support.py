@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.caching.strategy_outcomes import ACTING, EVERY, STEP_RULES, choose_graph, expect_outcome
+from tests.caching.tiny_models import families
+from wavespeed_runner.caching.calibration.find import SHIPPED
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.cli.support_check import GROUPS, Combinations
+from wavespeed_runner.cli.support_check import CALIBRATION, GROUPS, Combinations
 from wavespeed_runner.cli.support_table import table
 from wavespeed_runner.config.paths import PACKAGE
+from wavespeed_runner.rules.check import apply_rules
 
 
 @lru_cache(maxsize=1)
@@ -49,6 +53,22 @@ def test_the_tables_say_all(data: st.DataObject) -> None:
     shown = [("graph",), ("cache",), ("graph", "cache"), ("sampler", "cache"), ("graph", "sampler")]
     parts = [neutral | {group: chosen[group] for group in groups} for groups in shown]
     assert whole == any(shipped().check(model, **part).mark == "no" for part in parts)
+
+
+def test_what_runs_and_what_is_refused_is_as_the_support_table_says() -> None:
+    """With the models' default numbers of steps and strategies as shipped; and no `yes` needs a calibration."""
+    models = {family: families()[family][0] if family in families() else family for family in EVERY}
+    options = shipped()
+    for family, model in models.items():
+        for strategy in ACTING:
+            chosen = {"graph": choose_graph(family), "cache": strategy}
+            word, outcome = options.check_calibration(model, **chosen), expect_outcome(family, strategy)
+            bad = {verdict.rule for verdict in apply_rules(options.config(model, **chosen)) if verdict.verdict == "bad"}
+            pair = (family, strategy, word, outcome)
+            assert (word.mark == "no") == (outcome == "refused" or (bool(bad) and bad <= STEP_RULES)), pair
+            is_shipped = (SHIPPED / f"{model}.yaml").exists()  # for the trained weights, not the tiny ones here
+            needs = outcome == "calibration" and word.mark != "no" and not is_shipped
+            assert (CALIBRATION in word.reasons) == needs, pair
 
 
 def test_the_docs_show_it() -> None:

@@ -82,7 +82,7 @@ def from_scratch(data: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.slow
 @given(st.integers(0, len(BASES) - 1), st.lists(CHANGES, min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_result_is_that_of_converting_from_scratch(
     bases: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, base: int, changes: list[dict[str, Any]]
 ) -> None:
