@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.models.shipped import name_shared_file
 from wavespeed_runner import registry
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.execution.runner import run_plan
@@ -125,13 +127,14 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         logger.handlers = handlers
 
 
-WAITING_FILES = ("test_slurm.py", "test_kills.py", "test_to_experiment.py", "test_every_strategy.py")
-"""Those that take longest; with Slurm, most of it waiting."""
+LONGEST_FILES = ("test_slurm.py", "test_kills.py", "test_every_strategy.py", "test_to_experiment.py")
+"""The longest first; with Slurm, most of the time is waiting."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the longest files, so that no process is left alone with one at the end (`--dist loadfile`)."""
-    items.sort(key=lambda item: item.path.name not in WAITING_FILES)
+    order = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 def pytest_collection_finish() -> None:
@@ -153,3 +156,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             parts += [f"{count} {outcome}"] if count else []
         if parts:
             terminalreporter.write_line(f"tests with {what} ({file}): {', '.join(parts)}")
+
+
+def pytest_sessionfinish() -> None:
+    """Removes what the processes of this run shared; each has read it long ago."""
+    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):
+        file = name_shared_file(run)
+        for path in (file, file.with_name(f"{file.name}.lock")):
+            path.unlink(missing_ok=True)

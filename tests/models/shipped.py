@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF
@@ -18,6 +24,24 @@ TINY = ("model.init=tiny", "measure=none", "device=cpu")
 @lru_cache(maxsize=1)
 def compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """Model -> its composed config, and graph -> its composed node. Read-only."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    if run is None:
+        return _compose_shipped()
+    # One of the test processes composes, for all; each removes the file at its end (tests/conftest.py).
+    file = name_shared_file(run)
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            file.write_bytes(pickle.dumps(_compose_shipped()))
+        models, graphs = pickle.loads(file.read_bytes())
+    return models, graphs
+
+
+def name_shared_file(run: str) -> Path:
+    """The file that the processes of one run of the tests share."""
+    return Path(tempfile.gettempdir()) / f"wavespeed-runner-tests-{run}.pickle"
+
+
+def _compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     with composer(None):
         models = {name: compose_job([f"model={name}", *TINY], [f"model={name}", *TINY]) for name in MODELS}
         return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.children import CONTEXT
 from tests.command_line import TINY
+from wavespeed_runner.process.exit_status import exit_with
 
 REPO = Path(__file__).resolve().parents[2]
 CODE = """
@@ -49,6 +51,24 @@ def status(folder: Path, *command: str, stderr: int = subprocess.PIPE) -> tuple[
     return done.returncode, done.stderr
 
 
+def run_unread(folder: Path, *arguments: str) -> int | None:
+    """Exit status of our command whose output nobody reads."""
+    process = CONTEXT.Process(target=_command_unread, args=(folder, arguments))
+    process.start()
+    process.join(240)
+    return process.exitcode
+
+
+def _command_unread(folder: Path, arguments: tuple[str, ...]) -> None:
+    from wavespeed_runner.cli.main import main
+
+    os.chdir(folder)
+    os.dup2(closed(), 1)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.argv[1:] = arguments
+    exit_with(main)
+
+
 @pytest.mark.parametrize("lines", [1, 10000], ids=["within the buffer", "beyond it"])
 @pytest.mark.parametrize(
     ("end", "wanted"), [("return 0", 0), ("return 1", 1), ("raise RunError('no')", 1), ("raise KeyboardInterrupt", 130)]
@@ -69,12 +89,12 @@ def test_where_nobody_reads_the_errors_either(tmp_path: Path, end: str, wanted: 
 @pytest.mark.slow
 @pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["a run", "a sweep"])
 def test_a_failed_job_is_a_failure_and_a_completed_one_is_none(tmp_path: Path, multirun: tuple[str, ...]) -> None:
-    given = ("-m", "wavespeed_runner", *multirun, *TINY, "steps=1", "width=32", "height=32", "measure=none")
-    assert status(tmp_path, *given, "prompt='a red circle'")[0] == 0
+    given = (*multirun, *TINY, "steps=1", "width=32", "height=32", "measure=none")
+    assert run_unread(tmp_path, *given, "prompt='a red circle'") == 0
     # A file where the store's folder should be.
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "store").touch()
-    assert status(tmp_path, *given, "prompt='a red circle'", "outputs=taken")[0] == 1
+    assert run_unread(tmp_path, *given, "prompt='a red circle'", "outputs=taken") == 1
 
 
 def test_the_store_s_table(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from ..caching.calibration.resolve import resolve_cache_numbers
 from ..config.compose import compose_job, composer
@@ -54,7 +56,7 @@ class Combinations:
         self.models = list(models) or self.names["model"]
         with composer(None):
             self._models = {name: _compose(f"model={name}", *_REPO.get(name, ())) for name in self.models}
-            self._options = {g: {n: getattr(_compose(f"{g}={n}"), g) for n in self.names[g]} for g in GROUPS}
+            self._options = _compose_options()
 
     def config(self, model: str, **options: str) -> Config:
         """The config of a model with options of other groups, by group; else the defaults."""
@@ -107,6 +109,12 @@ def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
     if "sampler" in options:
         reason = re.sub(rf"\b(sampler[ =])?{config.sampler.name}\b", "it", reason)
     return reason
+
+
+@lru_cache(maxsize=1)
+def _compose_options() -> dict[str, dict[str, Any]]:
+    """Group -> option -> its config, of every option but the models. Inside `composer` only."""
+    return {g: {name: getattr(_compose(f"{g}={name}"), g) for name in _list_options(g)} for g in GROUPS}
 
 
 def _list_options(group: str) -> list[str]:

@@ -7,6 +7,7 @@ stop here, also those added with `+group.key=`. Nothing above this module uses O
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -41,9 +42,10 @@ def resolve_config(composed: dict[str, Any]) -> Config:
 
 def _merge(composed: dict[str, Any]) -> DictConfig:
     """The config merged into its schema."""
-    for key in sorted(OmegaConf.missing_keys(OmegaConf.create(composed))):
+    node = OmegaConf.create(composed)
+    for key in sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
-    root = OmegaConf.merge(_build_schema(Config, composed), composed)
+    root = OmegaConf.merge(_build_schema(Config, tuple(_find_named_nodes(composed))), node)
     assert isinstance(root, DictConfig)
     return root
 
@@ -87,7 +89,8 @@ def _merge_stage_options(root: Any, name: str, options: type, given: dict[str, A
     """One stage's options by way of OmegaConf; `root` is the structured config that they follow."""
     key = f"graph.stages.{name}.options"
     try:
-        root.graph.stages[name].options = OmegaConf.merge(_build_schema(options, given), given)
+        schema = _build_schema(options, tuple(_find_named_nodes(given)))
+        root.graph.stages[name].options = OmegaConf.merge(schema, given)
         return OmegaConf.to_object(root.graph.stages[name].options)
     except ConfigError as error:
         raise type(error)(f"{key}: {error}") from None
@@ -97,10 +100,11 @@ def _merge_stage_options(root: Any, name: str, options: type, given: dict[str, A
         raise
 
 
-def _build_schema(base: type, given: dict[str, Any]) -> DictConfig:
-    """A structured config of `base` in which every node with a `name` has the dataclass registered for it."""
+@lru_cache(maxsize=256)
+def _build_schema(base: type, named: tuple[tuple[str, type], ...]) -> DictConfig:
+    """A structured config of `base` with these dataclasses at these paths. Shared; `OmegaConf.merge` copies it."""
     root = OmegaConf.structured(base)
-    for path, options in _find_named_nodes(given):
+    for path, options in named:
         OmegaConf.update(root, path, OmegaConf.structured(options), merge=False)
     return root
 
