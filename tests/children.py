@@ -23,6 +23,8 @@ CONTEXT.set_forkserver_preload(
         "diffusers.schedulers.scheduling_flow_match_euler_discrete",
         "transformers.models.clip.modeling_clip",
         "transformers.models.t5.modeling_t5",
+        "scipy.stats",
+        "tests.warm_process",
     ]
 )
 
