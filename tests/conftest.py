@@ -141,6 +141,7 @@ def pytest_collection_finish() -> None:
     """What was imported stays until the end; each collection of garbage would look at all of it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 APART = {"Slurm": "test_slurm.py", "a browser": "test_browser", "kills at random moments": "test_kills.py"}

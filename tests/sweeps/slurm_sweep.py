@@ -91,7 +91,7 @@ def until(condition: Callable[[], Any]) -> None:
     end = time.monotonic() + LONG
     while not condition():
         assert time.monotonic() < end, slurm("squeue", "-r", "-t", "all")
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def processes_of(folder: Path) -> list[str]:
