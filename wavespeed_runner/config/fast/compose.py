@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from hydra import compose
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
@@ -79,19 +80,25 @@ def spare_hydra_repetition() -> Iterator[None]:
     """Within it Hydra neither copies all schemas nor parses shipped files each time it composes: half of the time.
 
     `CachingConfigRepository` deep-copies its sources, and with them the process's one `ConfigStore`. The store itself
-    hands out copies (`ConfigStore.load`), as the sources here do, so nothing that is composed can change either.
+    hands out copies (`ConfigStore.load`), as the sources here do, so nothing that is composed can change either. And a
+    config of all choices is made for each defaults list, which only one with interpolations looks at.
     """
     if not is_enabled():
         yield
         return
     loaders = {source: source.load_config for source in (FileConfigSource, ImportlibResourcesConfigSource)}
     ConfigStore.__deepcopy__ = lambda self, memo: self
+    create_map = defaults_list._create_interpolation_map
+    defaults_list._create_interpolation_map = lambda overrides, defaults, self_added: (
+        create_map(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
+    )
     try:
         for source in loaders:
             source.load_config = _load_shipped_once(loaders[source])
         yield
     finally:
         del ConfigStore.__deepcopy__
+        defaults_list._create_interpolation_map = create_map
         for source, load in loaders.items():
             source.load_config = load
 
