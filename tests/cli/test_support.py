@@ -17,6 +17,8 @@ from wavespeed_runner.cli.support_table import table
 from wavespeed_runner.config.paths import PACKAGE
 from wavespeed_runner.rules.check import apply_rules
 
+pytestmark = pytest.mark.slow
+
 
 @lru_cache(maxsize=1)
 def shipped() -> Combinations:

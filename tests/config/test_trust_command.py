@@ -63,6 +63,7 @@ def test_every_job_of_a_sweep_is_checked(hostile: CommandLine, marker: Path) -> 
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_what_is_always_there_cannot_be_replaced(hostile: CommandLine, marker: Path) -> None:
     for shadowed in ("base_config", "schema/cache/none", "hydra/launcher/basic", "hydra/config"):
         hostile.config(shadowed, "defaults: [/cache@_global_: global]\n")

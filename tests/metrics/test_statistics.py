@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from wavespeed_runner.metrics.statistics import Point, bootstrap_interval, find_pareto_front, interpolate_quality
@@ -66,6 +66,7 @@ def test_the_interval_of_equal_values_has_no_width(values: list[tuple[str, float
 
 @pytest.mark.filterwarnings("error")
 @given(st.lists(st.tuples(st.sampled_from("abcd"), NUMBERS), min_size=1, max_size=12))
+@example([("a", 1.3259), ("a", 311135.284), ("b", 1.3259), ("b", 311135.284)])  # two clusters of the same mean
 def test_an_interval_is_finite_ordered_and_reproducible(values: list[tuple[str, float]]) -> None:
     interval = bootstrap_interval(values, "mean")
     numbers = [value for _, value in values]

@@ -24,6 +24,8 @@ from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.new import IMAGE_KEY
 from wavespeed_runner.report.console import show
 
+pytestmark = pytest.mark.slow
+
 Planned = Callable[..., Plan]
 FEWER = ("steps=2", "measure=default", "measure.reference_steps=5")
 REPEAT = ("measure=default", "steps=2", "measure.noise_floor=repeat")

@@ -76,6 +76,7 @@ def test_it_is_the_same_configuration(overrides: list[str], tmp_path: Path) -> N
     assert text.startswith("# @package _global_\n") and "outputs" not in text and "known_answer" not in text
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompt=st.text(st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\\$'\x85\u2028\u2029")))
 @example(prompt="\xa0")

@@ -14,12 +14,15 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.report.browser import pairs, until
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile
 from wavespeed_runner.media.images import write_png
 from wavespeed_runner.report.page.texts import NOTHING
 from wavespeed_runner.report.rows import Sweep
+
+pytestmark = pytest.mark.slow
 
 
 def column(window: Any, number: int) -> list[str]:

@@ -18,6 +18,8 @@ from wavespeed_runner.media.images import write_png
 from wavespeed_runner.report.page.texts import NOTHING, texts
 from wavespeed_runner.report.rows import Sweep
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_grid_follows_its_axes(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)

@@ -14,6 +14,8 @@ from wavespeed_runner.metrics.statistics import Interval
 from wavespeed_runner.report.ranking import rank_rows
 from wavespeed_runner.report.rows import Sweep
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_point_shows_its_image(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)

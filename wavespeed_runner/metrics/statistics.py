@@ -74,7 +74,9 @@ def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["me
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return Interval(value=value, low=float(bounds.low), high=float(bounds.high))
+    # Percentiles are interpolated: where all resamples agree, rounding may turn them round.
+    low, high = sorted((float(bounds.low), float(bounds.high)))
+    return Interval(value=value, low=low, high=high)
 
 
 def find_pareto_front(points: Sequence[Point]) -> list[bool]:
