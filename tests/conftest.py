@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -159,9 +158,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"tests with {what} ({file}): {', '.join(parts)}")
 
 
-def pytest_sessionfinish() -> None:
-    """Removes what the processes of this run shared; each has read it long ago."""
-    if run := os.environ.get("PYTEST_XDIST_TESTRUNUID"):
-        file = name_shared_file(run)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Removes what the processes of this run shared, once all have ended."""
+    if controller := session.config.pluginmanager.getplugin("dsession"):
+        file = name_shared_file(controller.nodemanager.testrunuid)
         for path in (file, file.with_name(f"{file.name}.lock")):
             path.unlink(missing_ok=True)

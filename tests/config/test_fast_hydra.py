@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra._internal import defaults_list
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_store import ConfigStore
 
 from tests.config.command_lines import outcome, write_experiments
 from wavespeed_runner.config import fast
-from wavespeed_runner.config.compose import composer
-from wavespeed_runner.config.fast.compose import compose_config
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.fast.compose import compose_config, spare_hydra_repetition
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.errors import ConfigError
 
 CHOSEN = """# @package _global_
 defaults:
@@ -59,10 +64,52 @@ def test_it_composes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, o
     )
 
 
-def test_what_a_job_does_to_a_config_is_not_in_the_next(tmp_path: Path) -> None:
-    for _ in range(2):
-        with composer(None):
-            config = compose_config(["cache=fbcache"])
-            assert config["graph"]["stages"] and config["cache"]["name"] == "fbcache"
-            config["graph"]["stages"].clear()
-            config["cache"]["name"] = "other"
+def test_each_reader_of_a_shipped_file_has_its_own_copy() -> None:
+    with composer(None):
+        results = [FileConfigSource("main", f"file://{CONF}").load_config("cache/fbcache") for _ in range(3)]
+    first, second, _ = results
+    assert first.config == second.config and first.header == second.header
+    first.config.clear()
+    first.header["package"] = "elsewhere"
+    with composer(None):
+        assert FileConfigSource("main", f"file://{CONF}").load_config("cache/fbcache").config == second.config
+    assert second.config and second.header != first.header
+
+
+def test_hydra_is_as_it_was_afterwards_also_after_an_error() -> None:
+    before = (
+        FileConfigSource.load_config,
+        defaults_list._create_interpolation_map,
+        "__deepcopy__" in vars(ConfigStore),
+    )
+    with pytest.raises(ZeroDivisionError), spare_hydra_repetition(), spare_hydra_repetition():
+        assert FileConfigSource.load_config is not before[0] and "__deepcopy__" in vars(ConfigStore)
+        raise ZeroDivisionError
+    assert find_replaced() == before
+
+
+def test_an_interpolated_group_with_a_list_of_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "experiment" / "list").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - optional /${experiment}/x: [a]\n  - _self_\n"
+    (tmp_path / "experiment" / "list.yaml").write_text(text)
+    results = []
+    for switch in ("1", "0"):
+        monkeypatch.setenv(fast.SWITCH, switch)
+        with composer(str(tmp_path)):
+            results.append(outcome(compose_config, ["experiment=list"]))
+    assert results[0] == results[1]
+
+
+def test_a_baseline_of_a_users_file_is_not_remembered(tmp_path: Path) -> None:
+    """What the command line chooses for Hydra may be a file that changes."""
+    (tmp_path / "outputs" / "foo").mkdir(parents=True)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "x.yaml").write_text("# @package _global_\nhydra: {job: {name: evil}}\n")
+    chosen = tmp_path / "outputs" / "foo" / "bar.yaml"
+    chosen.write_text("# @package hydra.job\nname: evil\n")
+    with composer(str(tmp_path)):
+        compose_job(["+outputs/foo=bar"], ["+outputs/foo=bar"])
+    chosen.write_text("# @package hydra.job\n{}\n")
+    overrides = ["+outputs/foo=bar", "experiment=x"]
+    with composer(str(tmp_path)), pytest.raises(ConfigError, match=r"hydra\.job\.name: a config file sets it"):
+        compose_job(overrides, overrides)

@@ -27,7 +27,7 @@ def compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, An
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
     if run is None:
         return _compose_shipped()
-    # One of the test processes composes, for all; each removes the file at its end (tests/conftest.py).
+    # One of the test processes composes, for all; the file is removed at the end (tests/conftest.py).
     file = name_shared_file(run)
     with FileLock(f"{file}.lock"):
         if not file.exists():

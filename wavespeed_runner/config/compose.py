@@ -7,6 +7,7 @@ line what is wrong with it.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ from .schema import NAMED_NODES
 
 VERSION_BASE = "1.3"
 
+PLAIN_RESERVED = re.compile(r"(outputs|dry_run|rerun|prompts\.path)=")
+"""Overrides that only the command line may give, and that choose no file."""
+
 _config_dir: list[str] = []
 """The folder given with `--config-dir`, while something composes."""
 
@@ -58,20 +62,20 @@ class PluginConfigs(SearchPathPlugin):
 
 def register_with_hydra() -> None:
     """Makes our schemas and the plugins' configs known to Hydra, here and in its main."""
-    _store_schemas(tuple((e.group, e.name, e.options) for e in registry.list_entries() if e.group != "stage"))
+    schemas = tuple((e.group, e.name, e.options) for e in registry.list_entries() if e.group != "stage")
+    _store_schemas(ConfigStore.instance(), schemas)
+    Plugins.instance().register(PluginConfigs)
 
 
 @lru_cache(maxsize=1)
-def _store_schemas(schemas: tuple[tuple[str, str, type], ...]) -> None:
+def _store_schemas(store: ConfigStore, schemas: tuple[tuple[str, str, type], ...]) -> None:
     # Remembered: turning all these classes into nodes takes a tenth of a second.
     _compose_baseline.cache_clear()
-    store = ConfigStore.instance()
     base = OmegaConf.structured(OpenConfig)
     base.graph = OmegaConf.structured(OpenGraph)
     store.store(name="base_config", node=base)
     for group, name, options in schemas:
         store.store(group=f"schema/{group}", name=name, node=options)
-    Plugins.instance().register(PluginConfigs)
 
 
 @contextmanager
@@ -182,15 +186,16 @@ def _hidden_environment() -> Iterator[None]:
 
 def _find_baseline(reserved: list[str]) -> dict[str, Any]:
     """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
-    if any(find_key(override).startswith("hydra") for override in reserved):
+    if not fast.is_enabled() or not all(PLAIN_RESERVED.match(override) for override in reserved):
         return _compose(reserved)  # these may choose files of the user's, which may change
-    return _compose_baseline(tuple(reserved), tuple(_config_dir), os.getcwd())
+    folders = tuple(str(Path(folder).resolve()) for folder in _config_dir)
+    return _compose_baseline(tuple(reserved), (*folders, os.getcwd()), registry.load_all())
 
 
 @lru_cache(maxsize=16)
-def _compose_baseline(reserved: tuple[str, ...], config_dir: tuple[str, ...], cwd: str) -> dict[str, Any]:
-    """The baseline of plain values: shipped files alone, which no composer changes. Hydra's node names both folders."""
-    return _compose(list(reserved))
+def _compose_baseline(reserved: tuple[str, ...], folders: tuple[str, ...], plugins: tuple[str, ...]) -> dict[str, Any]:
+    """The baseline of plain values, made of shipped files alone. Hydra's node names the folders and the plugins."""
+    return deepcopy(_compose(list(reserved)))
 
 
 def is_sweep(overrides: list[str]) -> bool:

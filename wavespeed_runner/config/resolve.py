@@ -45,7 +45,7 @@ def _merge(composed: dict[str, Any]) -> DictConfig:
     node = OmegaConf.create(composed)
     for key in sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
-    root = OmegaConf.merge(_build_schema(Config, tuple(_find_named_nodes(composed))), node)
+    root = OmegaConf.merge(_find_schema(Config, composed), node)
     assert isinstance(root, DictConfig)
     return root
 
@@ -89,8 +89,7 @@ def _merge_stage_options(root: Any, name: str, options: type, given: dict[str, A
     """One stage's options by way of OmegaConf; `root` is the structured config that they follow."""
     key = f"graph.stages.{name}.options"
     try:
-        schema = _build_schema(options, tuple(_find_named_nodes(given)))
-        root.graph.stages[name].options = OmegaConf.merge(schema, given)
+        root.graph.stages[name].options = OmegaConf.merge(_find_schema(options, given), given)
         return OmegaConf.to_object(root.graph.stages[name].options)
     except ConfigError as error:
         raise type(error)(f"{key}: {error}") from None
@@ -98,6 +97,12 @@ def _merge_stage_options(root: Any, name: str, options: type, given: dict[str, A
         if not str(error.full_key).startswith(key):
             error.full_key = f"{key}.{error.full_key}"
         raise
+
+
+def _find_schema(base: type, given: dict[str, Any]) -> DictConfig:
+    """The schema of `base` for this config; do not change it."""
+    named = tuple(_find_named_nodes(given))
+    return _build_schema(base, named) if fast.is_enabled() else _build_schema.__wrapped__(base, named)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ itself uses. Where the result could differ, or something fails, Hydra composes e
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -83,24 +83,31 @@ def spare_hydra_repetition() -> Iterator[None]:
     hands out copies (`ConfigStore.load`), as the sources here do, so nothing that is composed can change either. And a
     config of all choices is made for each defaults list, which only one with interpolations looks at.
     """
-    if not is_enabled():
-        yield
-        return
-    loaders = {source: source.load_config for source in (FileConfigSource, ImportlibResourcesConfigSource)}
-    ConfigStore.__deepcopy__ = lambda self, memo: self
     create_map = defaults_list._create_interpolation_map
-    defaults_list._create_interpolation_map = lambda overrides, defaults, self_added: (
-        create_map(overrides, defaults, self_added) if any(d.is_interpolation() for d in defaults) else None
-    )
-    try:
-        for source in loaders:
-            source.load_config = _load_shipped_once(loaders[source])
+    replaced: list[tuple[Any, str, Any]] = [
+        (ConfigStore, "__deepcopy__", lambda self, memo: self),
+        (
+            defaults_list,
+            "_create_interpolation_map",
+            lambda overrides, defaults, self_added: (
+                create_map(overrides, defaults, self_added) if any("${" in str(vars(d)) for d in defaults) else None
+            ),
+        ),
+    ]
+    for source in (FileConfigSource, ImportlibResourcesConfigSource):
+        replaced.append((source, "load_config", _load_shipped_once(source.load_config)))
+    with ExitStack() as undo:
+        for owner, name, function in replaced if is_enabled() else ():
+            undo.callback(_restore, owner, name, vars(owner).get(name))
+            setattr(owner, name, function)
         yield
-    finally:
-        del ConfigStore.__deepcopy__
-        defaults_list._create_interpolation_map = create_map
-        for source, load in loaders.items():
-            source.load_config = load
+
+
+def _restore(owner: Any, name: str, before: Any) -> None:
+    if before is None:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, before)
 
 
 def _load_shipped_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
