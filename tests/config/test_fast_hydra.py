@@ -76,12 +76,13 @@ def test_each_reader_of_a_shipped_file_has_its_own_copy() -> None:
     assert second.config and second.header != first.header
 
 
+def find_replaced() -> tuple[object, ...]:
+    create_map = defaults_list._create_interpolation_map
+    return FileConfigSource.load_config, create_map, "__deepcopy__" in vars(ConfigStore)
+
+
 def test_hydra_is_as_it_was_afterwards_also_after_an_error() -> None:
-    before = (
-        FileConfigSource.load_config,
-        defaults_list._create_interpolation_map,
-        "__deepcopy__" in vars(ConfigStore),
-    )
+    before = find_replaced()
     with pytest.raises(ZeroDivisionError), spare_hydra_repetition(), spare_hydra_repetition():
         assert FileConfigSource.load_config is not before[0] and "__deepcopy__" in vars(ConfigStore)
         raise ZeroDivisionError
