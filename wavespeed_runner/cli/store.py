@@ -46,7 +46,7 @@ def main(args: Namespace) -> int:
 
 def parse_size(text: str) -> int:
     """Bytes from `2GB`, `500 MB`, `1.5GiB`, `1000`; powers of 1000, with an `i` of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if not match or (match[3] and not match[2]):
         raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 500MB or 2GB")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
@@ -54,7 +54,7 @@ def parse_size(text: str) -> int:
 
 def parse_age(text: str) -> float:
     """Seconds from `30d`, `12h`, `45m`, `90s`, `2w`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", text.strip().lower())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([smhdw])", text.strip().lower())
     if not match:
         raise argparse.ArgumentTypeError(f"'{text}' is not an age such as 12h or 30d")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]

@@ -34,6 +34,8 @@ from . import fast, trust
 from .error_messages import EXPLAINED
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
+from .file_source import register_file_source
+from .limits import refuse_too_many_jobs
 from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF
 from .schema import NAMED_NODES
@@ -65,6 +67,7 @@ def register_with_hydra() -> None:
     schemas = tuple((e.group, e.name, e.options) for e in registry.list_entries() if e.group != "stage")
     _store_schemas(ConfigStore.instance(), schemas)
     Plugins.instance().register(PluginConfigs)
+    register_file_source()
 
 
 @lru_cache(maxsize=1)
@@ -151,8 +154,10 @@ def _refuse_name(override: str) -> None:
 
 def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _compose(overrides)
-    trust.check(composed, _find_baseline([o for o in typed_here if trust.is_reserved(o)]), overrides)
-    trust.check_images({key: value for key, value in composed.items() if key not in ("hydra", "points")}, typed_here)
+    baseline = _find_baseline([o for o in typed_here if trust.is_reserved(o)])
+    trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
+    ours = {key: value for key, value in composed.items() if key not in ("hydra", "points")}
+    trust.check_files(ours, typed_here, _config_dir)
     return composed
 
 
@@ -223,10 +228,12 @@ def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
     swept = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
     for override in swept:
         _refuse_without_values(override)
+    points = composed.get("points")
+    refuse_too_many_jobs(swept, len(points) if isinstance(points, list) else 1, composed.get("limits"))
     jobs = BasicSweeper.split_arguments([o for o in swept if o.key_or_group != "points"], None)[0]
     if not jobs:
         raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
-    return [str(key) for key in params], jobs, composed.get("points")
+    return [str(key) for key in params], jobs, points
 
 
 def _refuse_without_values(override: Override) -> None:

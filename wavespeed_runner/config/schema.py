@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import II, MISSING
 
 from .claim import ClaimConfig
+from .limits import LimitsConfig
 from .measure import MeasureConfig
 
 
@@ -211,6 +212,7 @@ class Config:
     dry_run: bool = False
     rerun: bool = False
     outputs: str = "outputs"
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
 
 NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
@@ -219,7 +221,7 @@ NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal"
 MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
 """Top-level values; where they are null, the model's own are used."""
 
-KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim")
+KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim", "limits")
 """Top-level keys that do not determine the images; left out of the config that an image carries."""
 
 

@@ -10,10 +10,11 @@ overrides, and those are checked like the rest. Nor may a value call a resolver,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
+from ..inputs.files import ADAPTER, CALIBRATION, IMAGE, PROMPTS, Kind, check_named_by_config
 
 LET_THROUGH = (
     "sweeper.params",  # overrides of our own keys, checked one by one
@@ -23,17 +24,27 @@ LET_THROUGH = (
 )
 """Parts of Hydra's node that may differ for legitimate reasons."""
 
-COMMAND_LINE_KEYS = ("outputs", "dry_run", "rerun")
+COMMAND_LINE_KEYS = ("outputs", "dry_run", "rerun", "limits")
 """Top-level keys that only the command line may set."""
 
 PROMPT_FILE = "prompts.path"
-"""Names a file whose text people will share with records and images: a config may name a packaged or relative .txt."""
+"""Names a file whose text people will share with records and images."""
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-"""Kinds of files that a config may name as an input image. Results show them, so they must not be private."""
+FILES = (
+    (re.compile(r"prompts\.path"), PROMPTS),
+    (re.compile(r"image|mask|graph\.stages\.[^.]+\.options\.(\w+_)?(path|file|image|mask)"), IMAGE),
+    (re.compile(r"(.+\.)?cache\.calibration"), CALIBRATION),
+    (re.compile(r"adapters\.path(\.\d+)?"), ADAPTER),
+)
+"""Keys that name a file, and what a config may name there: results show it, so it must not be private."""
 
-STAGE_PATH = re.compile(r"graph\.stages\.[^.]+\.options\.path")
-STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?")
+OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
+"""The name of an option of a config group."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+"""`owner/name` on the Hugging Face Hub."""
+
+STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?|prompts|adapters|cache")
 """Nodes that hold such a path and could be replaced as a whole by an interpolation."""
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
@@ -46,13 +57,16 @@ def is_reserved(override: str) -> bool:
     return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
 
 
-def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[str]) -> None:
+def check(
+    composed: dict[str, Any], baseline: dict[str, Any], overrides: list[str], has_group: Callable[[str], bool]
+) -> None:
     """Refuses a composed config in which a file set what only the command line may set.
 
     Args:
         composed: the whole composed config with Hydra's node, unresolved.
         baseline: the shipped config, composed only with the reserved overrides of the command line.
         overrides: those that `composed` was composed with.
+        has_group: whether there is a config group of this name.
 
     Raises:
         ConfigError: names the key that a config file set.
@@ -60,6 +74,7 @@ def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[st
     listed = composed["hydra"]["overrides"]
     if sorted([*listed["hydra"], *listed["task"]]) != sorted(overrides):
         raise ConfigError("hydra.overrides: a config file sets it, and a sweep would apply it to its jobs")
+    _check_choices(composed["hydra"]["runtime"]["choices"], has_group)
     leaves, expected = _leaves(composed["hydra"]), _leaves(baseline["hydra"])
     for key in sorted(leaves.keys() | expected.keys()):
         same = (key in leaves, leaves.get(key)) == (key in expected, expected.get(key))
@@ -71,8 +86,6 @@ def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[st
     for key in COMMAND_LINE_KEYS:
         if composed.get(key) != baseline.get(key):
             raise ConfigError(f"{key}={composed.get(key)}: a config file sets it, and only the command line may")
-    if composed["prompts"] != baseline["prompts"]:
-        check_prompt_file(composed)
     for override, value in (composed["hydra"].get("sweeper", {}).get("params") or {}).items():
         if is_reserved(str(override)):
             raise ConfigError(f"hydra.sweeper.params.{override}: a config file may not sweep over it")
@@ -82,45 +95,43 @@ def check(composed: dict[str, Any], baseline: dict[str, Any], overrides: list[st
     check_values({key: value for key, value in composed.items() if key != "hydra"})
 
 
-def check_prompt_file(config: dict[str, Any]) -> None:
-    """Refuses a prompt file, named by a config, that might be private."""
-    prompts = config.get("prompts")
-    path = str(prompts.get("path", "???") if isinstance(prompts, dict) else "???")
-    if path != "???" and not (_is_relative(path) and path.endswith(".txt")):
-        raise ConfigError(
-            f"{PROMPT_FILE}={path}: a config file may name a relative .txt file, or one in a package; give another on "
-            f"the command line, {PROMPT_FILE}=FILE"
-        )
+def find_kind(key: str) -> Kind | None:
+    """The kind of file that a key names; None for a key that names none."""
+    return next((kind for pattern, kind in FILES if pattern.fullmatch(key)), None)
 
 
-def check_images(config: dict[str, Any], typed: Iterable[str] = ()) -> None:
-    """Refuses an image or calibration file, named by a config, that might be private.
+def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
+    """Refuses anything but chosen options: a file that is composed into this node would be copied into `.hydra/`."""
+    for group, option in choices.items() if isinstance(choices, dict) else [("", choices)]:
+        options = option if isinstance(option, list) else [option]
+        names_options = all(o is None or (isinstance(o, str) and OPTION.fullmatch(o)) for o in options)
+        if option is not None and not (names_options and has_group(str(group).partition("@")[0].lstrip("/"))):
+            raise ConfigError(f"hydra.runtime.choices.{group}: a config file sets it, and only Hydra may")
+
+
+def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Refuses a file, named by a config, that might be private.
 
     Args:
         config: the application's part, unresolved.
         typed: overrides from the command line, which may name any file.
+        folders: that the command line gave, besides the one where the command runs.
     """
     keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
     _refuse_dots(config)
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
-        if key.endswith("cache.calibration") and key not in keys and value is not None:
-            if not (_is_relative(str(value)) and str(value).lower().endswith((".yaml", ".yml"))):
-                raise ConfigError(
-                    f"{key}={value}: a config file may name a relative .yaml file; give another on the command line, "
-                    f"{key}=FILE"
-                )
+        kind = find_kind(key)
+        is_typed = key in keys or (kind is ADAPTER and "adapters.path" in keys)
+        if kind is None or is_typed or value is None or value == "???":
             continue
-        named = key in ("image", "mask") or STAGE_PATH.fullmatch(key)
         # Left as it is, or following those two.
-        if not named or key in keys or value is None or value in ("${image}", "${mask}"):
+        if kind is IMAGE and value in ("${image}", "${mask}"):
             continue
-        if not (_is_relative(str(value)) and str(value).lower().endswith(IMAGES)):
-            raise ConfigError(
-                f"{key}={value}: a config file may name a relative {', '.join(IMAGES)} file, or one in a package; "
-                f"give another on the command line, {key}=FILE"
-            )
+        if kind is ADAPTER and HUB_ID.fullmatch(str(value)) and not str(value).endswith(".safetensors"):
+            continue
+        check_named_by_config(key, str(value), kind, folders)
 
 
 def _refuse_dots(node: Any) -> None:
@@ -129,12 +140,6 @@ def _refuse_dots(node: Any) -> None:
         if "." in str(name):
             raise ConfigError(f"{name}: no dots in the names of keys and stages; choose another name")
         _refuse_dots(value)
-
-
-def _is_relative(path: str) -> bool:
-    """True if a file lies below the current folder, or in a package."""
-    inside = path.removeprefix("pkg://")
-    return not inside.startswith(("/", "~", "\\")) and not any(part in inside for part in ("..", ":", "$"))
 
 
 def check_values(config: dict[str, Any]) -> None:

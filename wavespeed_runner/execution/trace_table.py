@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from io import StringIO
 from typing import Any
 
+from ..records.csv_cells import make_cell
 from ..records.record import Record
 from ..records.sample import BranchDecision, SampleRecord, Step
 
@@ -85,6 +86,5 @@ def as_csv(decisions: list[Row]) -> str:
     table = csv.writer(file, lineterminator="\n")
     table.writerow(names)
     for row in decisions:
-        values = [getattr(row, name) for name in names]
-        table.writerow([int(value) if isinstance(value, bool) else value for value in values])
+        table.writerow([make_cell(getattr(row, name)) for name in names])
     return file.getvalue()

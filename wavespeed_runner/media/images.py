@@ -13,6 +13,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..inputs.files import read_file
+from ..inputs.images import decode_image
+from ..inputs.limits import MAX_IMAGE_BYTES
 from ..storage.atomic import write_whole
 
 if TYPE_CHECKING:
@@ -70,16 +73,16 @@ def read_png(path: str | Path) -> tuple[ImageArray, dict[str, str]]:
     """Reads a PNG: the image as 8-bit RGB, and its text chunks, ours or another program's.
 
     Raises:
-        OSError: no such file, or not a complete PNG (PIL.UnidentifiedImageError is an OSError).
+        OSError: no such file.
+        InputError: not a complete PNG, or too large.
     """
     import numpy as np
-    from PIL import Image
 
     # PNG only, not everything that Pillow can decode.
-    with Image.open(path, formats=["PNG"]) as pil_image:
-        image = np.asarray(pil_image.convert("RGB"))
-        # After the pixels, because PNG allows text after them. str(), because PIL has its own subclass for iTXt.
-        texts: dict[str, str] = {key: str(text) for key, text in getattr(pil_image, "text", {}).items()}
+    pil_image = decode_image(read_file(Path(path), MAX_IMAGE_BYTES), ("PNG",))
+    image = np.asarray(pil_image.convert("RGB"))
+    # After the pixels, because PNG allows text after them. str(), because PIL has its own subclass for iTXt.
+    texts: dict[str, str] = {key: str(text) for key, text in getattr(pil_image, "text", {}).items()}
     return image, texts
 
 

@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..inputs.files import check_regular
 from ..storage.atomic import write_whole
 from .contact_sheet import INK, load_font, scale_to_cell
 from .images import write_png
@@ -98,6 +99,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     import av
 
+    check_regular(path)
     try:
         with av.open(str(path), format="mp4") as container:
             return dict(container.metadata)

@@ -17,6 +17,7 @@ from ..accelerate import adapters
 from ..artifacts import Sample
 from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config.environment import collect_key_parts, resolve_device
+from ..config.limits import check_limits
 from ..config.resolve import resolve_config
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError
@@ -108,6 +109,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
     config, changes = _decide_automatic(composed)
+    check_limits(config)
     _check_outputs(config.outputs)
     refuse_bad(apply_rules(config))
     config, values = resolve_cache_numbers(config, find_implementation("model", config.model))
@@ -120,6 +122,8 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
+    for node in graph.nodes.values():
+        check_limits(config, len(samples) // config.num_images_per_prompt, getattr(node.options, "steps", None))
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ..artifacts import Sample
-from ..config.paths import resolve_path
+from ..config.limits import check_limits
 from ..config.schema import Config
 from ..errors import ConfigError, Unfit
+from ..inputs.files import PROMPTS, InputError, read_text, resolve_path
+from ..inputs.limits import MAX_PROMPTS
 
 CHARACTERS_A_TOKEN = 20
 """No text encoder in use averages more characters a token than this: a longer prompt is certain to be cut off."""
@@ -25,6 +27,7 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
         raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
     if prompts is None:
         prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
+    check_limits(config, len(prompts))
     for prompt in (*prompts, config.negative_prompt):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))
     return [
@@ -47,16 +50,18 @@ def _check_length(prompt: str, limit: int | None) -> None:
 def _read_prompts(path: str) -> list[str]:
     """Reads a prompt file, one prompt a line; empty lines do not count."""
     try:
-        lines = resolve_path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(resolve_path(path), PROMPTS.max_bytes).splitlines()
     except ConfigError as error:
         raise ConfigError(f"prompts.path={error}") from None
     except OSError as error:
         raise ConfigError(
             f"prompts.path={path}: {error.strerror or error}; give a text file with one prompt a line, or prompt='...'"
         ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"prompts.path={path}: not UTF-8 text; give a text file with one prompt a line") from None
+    except InputError as error:
+        raise ConfigError(f"prompts.path={path}: {error}; give a text file with one prompt a line") from None
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ConfigError(f"prompts.path={path}: no prompt in it; one prompt a line is needed")
+    if len(prompts) > MAX_PROMPTS:
+        raise ConfigError(f"prompts.path={path}: {len(prompts)} prompts; at most {MAX_PROMPTS} are read from one file")
     return prompts

@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, format_error
+from ..inputs.documents import parse_json
+from ..inputs.files import read_file
+from ..inputs.limits import MAX_PROMPTS, MAX_RECORD_BYTES
 from ..storage.atomic import write_text
 from .record import SCHEMA_VERSION, Record
 
@@ -25,7 +28,7 @@ def read_record(path: Path) -> Record:
         ConfigError: it cannot be read, or is not a record of a known version; names the first field that is wrong.
     """
     try:
-        return parse_record(path.read_bytes())
+        return parse_record(read_file(path, MAX_RECORD_BYTES))
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path}: not a readable record: {format_error(error)}") from None
 
@@ -36,7 +39,7 @@ def parse_record(content: bytes) -> Record:
     Raises:
         ValueError, RecursionError, msgspec.MsgspecError: not JSON, or not a record of a known version.
     """
-    return record_from_data(msgspec.json.decode(content))
+    return record_from_data(parse_json(content))
 
 
 def record_from_data(data: Any) -> Record:
@@ -51,7 +54,10 @@ def record_from_data(data: Any) -> Record:
         data = _upgrade_from_1(data)
     elif version != SCHEMA_VERSION:
         raise ValueError(f"schema_version {version}; this release reads versions 1 to {SCHEMA_VERSION}")
-    return msgspec.convert(data, Record)
+    record = msgspec.convert(data, Record)
+    if max(len(record.plan.prompts or ()), len(record.samples)) > MAX_PROMPTS:
+        raise ValueError(f"more than {MAX_PROMPTS} prompts or images")
+    return record
 
 
 def record_data(record: Record) -> dict[str, Any]:

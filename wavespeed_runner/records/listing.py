@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, format_error, make_printable
+from ..inputs.documents import read_json
 from ..process.folder_lock import is_locked
 from .file import FILE, read_record
 from .names import describe_failure
@@ -100,7 +100,7 @@ def _sort_key(name: str) -> tuple[int, str]:
 def _read_sweep(place: Path) -> dict[str, Any] | None:
     """Reads `sweep.json`; None where there is none, or a damaged one."""
     try:
-        sweep = json.loads((place / "sweep.json").read_text(encoding="utf-8"))
+        sweep = read_json(place / "sweep.json")
         for job in sweep["jobs"]:
             int(job["number"])
             list(job["overrides"])
@@ -187,7 +187,7 @@ def _describe_interrupted(folder: Path, record: Record) -> tuple[str, str, Recor
 def _read_lost(folder: Path) -> str | None:
     """Why the controller of the sweep says that the job's process died; None where it says nothing."""
     try:
-        return str(json.loads((folder / "lost.json").read_text(encoding="utf-8"))["reason"])
+        return str(read_json(folder / "lost.json")["reason"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -15,6 +15,7 @@ from ..config import trust
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
 from ..errors import ConfigError, make_printable
+from ..inputs.documents import read_yaml
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
 """Keys of an experiment file that are not values: they define a sweep, choose group options (merged separately), or
@@ -133,7 +134,7 @@ def _read_experiment(name: str, config_dir: Path | None) -> dict[str, Any] | Non
 @lru_cache(maxsize=64)
 def _read_yaml(path: Path) -> dict[str, Any] | None:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, ValueError, yaml.YAMLError):
         return None
     # An untrusted record may name any YAML file: return only what looks like an experiment.
@@ -162,9 +163,7 @@ def merge(into: dict[str, Any], more: dict[str, Any]) -> None:
 def _is_allowed(values: dict[str, Any]) -> bool:
     """Whether a config file may set these values."""
     try:
-        if "prompts" in values:
-            trust.check_prompt_file(values)
-        trust.check_images(values)
+        trust.check_files(values)
         trust.check_values(values)
     except ConfigError:
         return False

@@ -6,6 +6,7 @@ import csv
 from io import StringIO
 from typing import Any
 
+from ..records.csv_cells import make_cell
 from .csv_columns import COLUMNS, Column
 from .rows import Row, Sweep
 
@@ -19,8 +20,8 @@ def results_csv(sweep: Sweep) -> str:
     table = csv.writer(file, lineterminator="\n")
     table.writerow([COLUMNS[0].name, *(AXIS + key for key in sweep.axes), *(column.name for column in COLUMNS[1:])])
     for row in sweep.rows:
-        axes = [row.axes.get(key, "") for key in sweep.axes]
-        table.writerow([COLUMNS[0].value(row), *axes, *(_cell(column, row) for column in COLUMNS[1:])])
+        axes = [make_cell(row.axes.get(key, "")) for key in sweep.axes]
+        table.writerow([_cell(COLUMNS[0], row), *axes, *(_cell(column, row) for column in COLUMNS[1:])])
     return file.getvalue()
 
 
@@ -36,8 +37,9 @@ HEAD = """\
 
 `python -m wavespeed_runner report DIR` writes this file with one row per job, including jobs that failed, were skipped
 or have not run. Format: UTF-8, separated by commas, decimal points, one header line. Unknown values are empty; 1 is yes
-and 0 is no. Intervals are 95 % percentile bootstrap intervals over prompts, with all images of a prompt resampled
-together; with one prompt, they are over seeds. Generated from `wavespeed_runner/report/csv_columns.py`.
+and 0 is no. Text that begins with `=`, `+`, `-` or `@` and is no number has an apostrophe before it, because a
+spreadsheet would take it for a formula. Intervals are 95 % percentile bootstrap intervals over prompts, with all images
+of a prompt resampled together; with one prompt, they are over seeds. Generated from `wavespeed_runner/report/csv_columns.py`.
 """
 
 
@@ -46,4 +48,4 @@ def _cell(column: Column, row: Row) -> Any:
         value = column.value(row)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return ""
-    return int(value) if isinstance(value, bool) else value
+    return make_cell(value)

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..config import trust
+from ..inputs.files import IMAGE
 from ..records.override_yaml import merge
 
 FlatConfig = dict[str, Any]
@@ -62,7 +63,7 @@ def make_portable(config: dict[str, Any]) -> None:
     because their numbers are in the config.
     """
     for key, value in flatten(config).items():
-        is_file = key in ("image", "mask", trust.PROMPT_FILE) or trust.STAGE_PATH.fullmatch(key)
+        is_file = key == trust.PROMPT_FILE or trust.find_kind(key) is IMAGE
         if is_file and isinstance(value, str) and not _is_portable(value):
             merge(config, nest(key, _file_name(key, value)))
         elif key.endswith("cache.calibration") and value is not None and not value.startswith("pkg://"):

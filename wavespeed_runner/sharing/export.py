@@ -5,12 +5,12 @@ The file holds only what differs from the defaults, and it is composed to check 
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from ..config.paths import CONF
 from ..errors import ConfigError, make_printable
+from ..inputs.documents import read_json
 from ..records.file import read_record
 from ..records.names import model_name, setting_name
 from ..records.record import Record
@@ -118,7 +118,7 @@ def _find_config_dir(path: Path, given: str | None) -> Path | None:
     if given is None:
         sweep = path.absolute().parent.parent / "sweep.json"
         try:
-            given = json.loads(sweep.read_text(encoding="utf-8")).get("config_dir")
+            given = read_json(sweep).get("config_dir")
         except (OSError, ValueError, AttributeError):
             return None
     if given is not None and not Path(given).is_dir():

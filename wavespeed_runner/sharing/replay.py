@@ -83,9 +83,9 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
                     f"prompts.path={values['prompts.path']}: {path} already has its prompts; leave prompts.path out"
                 )
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
-        elif not prompts and config.get("prompt") is None:
-            trust.check_prompt_file(config)
-        trust.check_images(config, (f"{key}=" for key in values))
+        # A prompt file that was read is named by the record as it was typed then; it is not read again.
+        checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
+        trust.check_files(checked, (f"{key}=" for key in values))
         given = {key: value for key, value in values.items() if key != "prompts.path"}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
         trust.check_values(config)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import ValidationError
 
 from ..config.claim import ClaimConfig
 from ..config.compose import compose_job, composer
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError
+from ..inputs.documents import parse_json, read_yaml
+from ..inputs.files import read_text
 from ..media.images import hash_image, read_png
 from ..media.videos import read_metadata
 from ..records.file import read_record
@@ -49,8 +48,7 @@ def read_source(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        config = yaml.safe_load(file)
+    config = read_yaml(path)
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: neither a resolved config of a run nor an exported experiment")
     # An experiment may change the graph too, but only a resolved config has a graph and no defaults.
@@ -76,13 +74,13 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
 
     A copy in an empty folder is composed, so that no other file beside it has an effect.
     """
-    first = next((line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()), "")
+    first = next((line for line in read_text(path).splitlines() if line.strip()), "")
     if first.lstrip("# ").split() != ["@package", "_global_"]:
         raise ConfigError(f"{path}: an experiment file begins with the line '# @package _global_'")
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "experiment" / f"{COPY_NAME}.yaml"
         copy.parent.mkdir()
-        shutil.copyfile(path, copy)
+        copy.write_text(read_text(path), encoding="utf-8")
         override = f"experiment={COPY_NAME}"
         try:
             with composer(folder):
@@ -100,7 +98,7 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
 def _read_image(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         metadata, pixels = _read_video(path) if path.suffix.lower() == ".mp4" else _read_png(path)
-        data = json.loads(metadata[IMAGE_KEY])
+        data = parse_json(metadata[IMAGE_KEY])
         config, fingerprint = data["config"], data["fingerprint"]
     except KeyError:
         raise ConfigError(

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from omegaconf import OmegaConf
 
 from ..config import trust
@@ -22,6 +21,7 @@ from ..config.paths import CONF
 from ..config.resolve import resolve_config
 from ..config.schema import KEYS_NOT_IN_IMAGES, NAMED_NODES, to_data
 from ..errors import ConfigError
+from ..inputs.documents import parse_yaml
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
 from ..records.record import Record
@@ -62,7 +62,7 @@ def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tup
     # file.
     trust.check_values(record.config)
     config = copy_portable(to_data(resolve_config({**record.config, "claim": None})))
-    document = yaml.safe_load(experiment_yaml(record.overrides, config_dir)) or {}
+    document = parse_yaml(experiment_yaml(record.overrides, config_dir)) or {}
     document["defaults"] = [entry for entry in document.get("defaults", ()) if isinstance(entry, dict)]
     make_portable(document)
     with tempfile.TemporaryDirectory() as folder:

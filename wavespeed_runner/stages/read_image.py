@@ -5,20 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..artifacts import Images
-from ..config.paths import resolve_path
 from ..config.schema import top_level
 from ..errors import ConfigError
+from ..inputs.files import IMAGE, InputError, read_file, resolve_path
+from ..inputs.images import decode_image
 from .interface import stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 @dataclass(kw_only=True)
@@ -77,23 +74,18 @@ def _check_file(key: str, path: str) -> str:
 def _hash_file(key: str, path: str, modified: int, size: int) -> str:
     """The file's sha256. `modified` and `size` are in the signature so that a changed file is read again."""
     _open_image(key, path)
-    return sha256(resolve_path(path).read_bytes()).hexdigest()
+    return sha256(read_file(resolve_path(path), IMAGE.max_bytes)).hexdigest()
 
 
 def _open_image(key: str, path: str) -> Image:
     """The decoded image, upright."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
-        # From bytes, so that the file is closed and Pillow cannot read it again later.
-        with Image.open(BytesIO(resolve_path(path).read_bytes()), formats=FORMATS) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow's own message names a memory address, or nothing.
-        message = "not an image that can be read" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        message = "a folder" if Path(resolve_path(path)).is_dir() else message
-        raise ConfigError(f"{key}={path}: {message}; give a PNG, JPEG or WebP file") from None
+        return ImageOps.exif_transpose(decode_image(read_file(resolve_path(path), IMAGE.max_bytes)))
+    except (OSError, InputError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ConfigError(f"{key}={path}: {reason}; give a PNG, JPEG or WebP file") from None
 
 
 def _flatten(image: Image, background: str, mode: str) -> Image:

@@ -166,11 +166,16 @@ class Store:
         return None
 
     def _files(self) -> Iterator[Path]:
-        """Paths of all entries, ordered by key; other files in the folder are ignored."""
-        for path in sorted(self.root.glob("??/*.entry")):
-            with suppress(ValueError):
-                if self.path(path.stem) == path:
-                    yield path
+        """Paths of all entries, ordered by key; other files in the folder are ignored.
+
+        Raises:
+            RunError: the store may not be looked into.
+        """
+        for shard in _list_folder(self.root):
+            for path in _list_folder(shard) if re.fullmatch(r"[0-9a-f]{2}", shard.name) else ():
+                with suppress(ValueError):
+                    if path.suffix == ".entry" and self.path(path.stem) == path:
+                        yield path
 
     @staticmethod
     def _status(paths: Iterator[Path]) -> Iterator[tuple[Path, os.stat_result]]:
@@ -178,6 +183,17 @@ class Store:
         for path in paths:
             with suppress(FileNotFoundError):
                 yield path, path.stat()
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted. Not by `glob`, which takes a folder that may not be read for an empty one."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / name for name in sorted(entry.name for entry in entries)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
 
 
 def _header(*, key: str, stage: str, payload: bytes, created: float) -> bytes:

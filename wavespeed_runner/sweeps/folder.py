@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.environment import digest_software
 from ..errors import ConfigError, RunError
+from ..inputs import documents
 from ..process.folder_lock import LOCK, wait_for_lock
 from ..records.file import FILE, read_record
 from ..records.record import Record
@@ -54,7 +55,7 @@ class SweepFolder:
 
     def description(self) -> dict[str, Any]:
         """The content of `sweep.json`."""
-        data = json.loads((self.path / SWEEP).read_text(encoding="utf-8"))
+        data = documents.read_json(self.path / SWEEP)
         assert isinstance(data, dict)
         return data
 
@@ -160,7 +161,7 @@ def _read_record(folder: Path) -> Record | None:
 def read_json(file: Path) -> dict[str, Any] | None:
     """The content of a JSON file of ours; None where there is none, or a damaged one."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = documents.read_json(file)
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None

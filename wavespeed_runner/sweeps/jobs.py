@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, is_sweep, read_sweep
 from ..config.error_messages import EXPLAINED, explain
+from ..config.limits import count_steps, refuse_more
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
 from .points import resolve_points, to_overrides
@@ -52,10 +53,19 @@ def plan_jobs(args: Namespace) -> list[Job]:
             return [Job(number=0, overrides=list(args.overrides), plan=_plan_single_run(list(args.overrides)))]
         lists, points = _read_job_overrides(args.overrides)
         jobs = [_plan_job(number, lists, args.overrides, points) for number in range(len(lists))]
+    _check_limits([job.plan for job in jobs if job.plan is not None])
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
+
+
+def _check_limits(plans: list[Plan]) -> None:
+    """Refuses jobs that ask for too much together; each alone was checked as it was planned."""
+    counts = [count_steps(plan.config, len(plan.samples) // plan.config.num_images_per_prompt) for plan in plans]
+    for limits in (plan.config.limits for plan in plans[:1]):
+        refuse_more("images", sum(images for images, _ in counts), limits.images, "images of all jobs")
+        refuse_more("steps", sum(steps for _, steps in counts), limits.steps, "denoising steps of all jobs")
 
 
 def is_sweep_command(args: Namespace) -> bool:

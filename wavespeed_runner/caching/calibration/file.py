@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from functools import lru_cache
-from itertools import takewhile
 from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,8 @@ from typing import Any, TypeVar
 import yaml
 
 from ...errors import ConfigError, format_error
+from ...inputs.documents import parse_yaml
+from ...inputs.files import CALIBRATION, InputError, read_text
 from ...storage.atomic import write_text
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 
@@ -94,18 +95,20 @@ def _read_text(path: Path, until: str | None = None) -> str:
     if not path.is_file():
         raise ConfigError(f"cache.calibration={path}: no such file; {WAY_OUT}")
     try:
-        with path.open(encoding="utf-8") as file:
-            return "".join(takewhile(lambda line: until is None or not line.startswith(until), file))
+        text = read_text(path, CALIBRATION.max_bytes)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or format_error(error)}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a calibration: not UTF-8 text; {WAY_OUT}") from None
+    except InputError as error:
+        raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
+    return text if until is None else text.partition(f"\n{until}")[0]
 
 
 def _parse_yaml(path: Path, text: str) -> Any:
     try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return parse_yaml(text)
+    except InputError as error:
+        raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else type(error).__name__
         raise ConfigError(f"{path}: not a calibration: broken YAML, {where}; {WAY_OUT}") from None

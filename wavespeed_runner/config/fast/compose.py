@@ -151,10 +151,20 @@ def _classify_overrides(overrides: list[str]) -> list[str]:
     """Says of each whether it is a `value`, a `group` (or a value of Hydra's node), or something `other`."""
     try:
         parsed = [parse_override(override) for override in overrides]
-        folders = tuple(o for o, p in zip(overrides, parsed, strict=True) if p.key_or_group == "hydra.searchpath")
-        return [_classify_override(override, _build_repository(folders)) for override in parsed]
+        repository = _build_repository(_list_search_paths(overrides))
+        return [_classify_override(override, repository) for override in parsed]
     except Exception:  # Hydra will say what is wrong
         return ["other"] * len(overrides)
+
+
+def has_group(overrides: Sequence[str]) -> Callable[[str], bool]:
+    """A function that says whether there is a config group of this name, for a command line with these overrides."""
+    exists: Callable[[str], bool] = _build_repository(_list_search_paths(overrides)).group_exists
+    return exists
+
+
+def _list_search_paths(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(o for o in overrides if o.lstrip("+~").partition("=")[0].strip() == "hydra.searchpath")
 
 
 def _classify_override(override: Override, repository: Any) -> str:

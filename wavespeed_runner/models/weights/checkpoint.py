@@ -6,14 +6,13 @@ in pickle files (which run code when opened, and are refused), files cut off by 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ...config.paths import resolve_path
 from ...errors import ConfigError
+from ...inputs.files import resolve_path
+from .folder_gate import list_components, read_config, refuse_code
 from .safetensors_file import find_damage
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -26,8 +25,6 @@ CONVERT_PICKLES = (
 )
 VARIANT = re.compile(r"\.([a-z]+\d+)(?:-\d+-of-\d+)?\.safetensors$")
 """`fp16` in `model.fp16.safetensors`, diffusers' `variant`."""
-LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
-"""Libraries that model_index.json may load classes from; the last two are pipeline folders of diffusers."""
 
 
 def find_local_path(repo: str) -> Path | None:
@@ -87,9 +84,10 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
         if _has_only_pickles(folder):
             raise ConfigError(f"{where}: {CONVERT_PICKLES}")
         raise ConfigError(f"{where}: not a diffusers folder, it has no model_index.json ({ALLOWED})")
-    for name in set(_read_components(where, index)) - set(without):
+    for name in sorted(list_components(where, folder).keys() - set(without)):
         if not (folder / name).is_dir():
             raise ConfigError(f"{where}: component '{name}' is named in model_index.json but has no folder")
+        refuse_code(where, folder / name)
         if _has_only_pickles(folder / name):
             raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT_PICKLES}")
         _refuse_variants_only(where, folder / name, weights)
@@ -117,33 +115,9 @@ def _has_only_pickles(folder: Path) -> bool:
     return bool(suffixes & set(PICKLE_SUFFIXES)) and ".safetensors" not in suffixes
 
 
-def _read_json(where: str, file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("not an object")
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{where}: {file.name} cannot be read as JSON: {error}") from error
-    return data
-
-
-def _read_components(where: str, index: Path) -> list[str]:
-    """Names of the components in a model_index.json, without those left out as [null, null].
-
-    Each entry names the library whose class loads the component. diffusers would import any library named there.
-    """
-    entries = {k: v for k, v in _read_json(where, index).items() if isinstance(v, list) and v and v[0] is not None}
-    for name, value in entries.items():
-        if value[0] not in LIBRARIES:
-            raise ConfigError(
-                f"{where}: component '{name}' asks for code from {value[0]!r}; allowed: {', '.join(LIBRARIES)}"
-            )
-    return sorted(entries)
-
-
 def _read_shards(where: str, index: Path) -> set[str]:
     """File names of the shards that an index lists; they must be in the same folder."""
-    weight_map = _read_json(where, index).get("weight_map")
+    weight_map = read_config(where, index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
         raise ConfigError(f"{where}: {index.name} has no weight_map")
     return set(weight_map.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from ...config.schema import Init, ModelConfig
 from ..family import Family
 from .checkpoint import find_local_path, inspect_checkpoint
 from .external_components import load_external_components, refuse_absent_components
+from .folder_gate import check_folder, list_components
 from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
 from .identity import find_cached_commit, find_downloaded_commit
 from .single_file import load_single_file
@@ -91,9 +91,10 @@ def _load_folder(
         if not Path(source).is_dir():
             options = {"revision": revision, "variant": model.weights, "use_safetensors": True}
             folder = pipeline_class.download(source, **options, **components)
+        check_folder(f"{key}={value}", Path(folder))
         refuse_absent_components(family, Path(folder), components, f"{key}={value}")
-        missing = _add_transformers_models(components, folder, model.weights, dtypes)
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
+        missing = _add_transformers_models(components, folder, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
@@ -120,6 +121,7 @@ def _add_transformers_models(
                 subfolder=name,
                 output_loading_info=True,
                 use_safetensors=True,
+                trust_remote_code=False,
                 variant=weights if _has_variant(Path(folder) / name, weights) else None,
                 dtype=dtypes.get(name, dtypes["default"]),
             )
@@ -134,9 +136,9 @@ def _has_variant(folder: Path, weights: str | None) -> bool:
 
 def _list_transformers_models(folder: Path) -> dict[str, str]:
     """Component -> class, for the components of a folder that transformers loads and that have weights."""
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    entries = {name: value for name, value in index.items() if isinstance(value, list) and value[0] == "transformers"}
-    return {name: value[1] for name, value in entries.items() if list((folder / name).glob("*.safetensors"))}
+    named = list_components(str(folder), folder).items()
+    entries = {name: class_name for name, (library, class_name) in named if library == "transformers"}
+    return {name: class_name for name, class_name in entries.items() if list((folder / name).glob("*.safetensors"))}
 
 
 def _complete_single_file(family: Family, model: ModelConfig, path: Path, dtype: torch.dtype) -> DiffusionPipeline:

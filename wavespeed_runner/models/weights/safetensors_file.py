@@ -6,14 +6,14 @@ Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes lit
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
 
-MAX_HEADER_BYTES = 100_000_000
-"""The limit of the safetensors library itself."""
+from ...inputs.documents import read_safetensors_header
+from ...inputs.files import InputError
+
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
@@ -28,18 +28,10 @@ def find_damage(file: Path) -> str | None:
 @lru_cache(maxsize=1024)
 def _find_damage(file: Path, size: int, version: tuple[int, ...]) -> str | None:
     """Version changes whenever the file does. It is only a cache key: the jobs of a sweep read each header once."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            return f"cut off inside its header ({size} bytes)"
-        if length > MAX_HEADER_BYTES:
-            return f"its header claims {length} bytes"
-        try:
-            header = json.loads(stream.read(length))
-        except ValueError:
-            return "its header is not JSON"
-    if not isinstance(header, dict):
-        return "its header is not an object"
+    try:
+        header, length, size = read_safetensors_header(file)
+    except InputError as error:
+        return str(error)
     return _find_offset_damage(header, size, length)
 
 
@@ -73,6 +65,4 @@ def _read_span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
 
 def read_tensor_names(file: Path) -> list[str]:
     """Names of the tensors in an undamaged safetensors file."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        return [name for name in json.loads(stream.read(length)) if name != "__metadata__"]
+    return [name for name in read_safetensors_header(file)[0] if name != "__metadata__"]

@@ -9,6 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from ...inputs.files import InputError, read_file
+from ...inputs.images import decode_image
+from ...inputs.limits import MAX_IMAGE_BYTES
+
 SIDES = ((300, 512), (1500, 320), (4000, 224))
 """(number of images, pixels): with up to this many images on the page, the most pixels of an image's longer side."""
 SMALLEST = 128
@@ -17,7 +21,6 @@ BUDGET = 24 * 2**20
 """Most characters of all data URIs together."""
 QUALITY, EFFORT = 85, {"quality": 30, "method": 2}
 """WebP options: quality of images that are scaled down, and effort of the lossless compression of the others."""
-FORMATS = ("PNG", "WEBP", "JPEG")
 
 
 @dataclass(kw_only=True)
@@ -45,21 +48,23 @@ class Album:
         """
         if path is None:
             return None
-        raw = path.read_bytes()
+        try:
+            raw = read_file(path, MAX_IMAGE_BYTES)
+        except (OSError, InputError):  # of another user, for example
+            self.unreadable += 1
+            return None
         digest = hashlib.sha256(raw).hexdigest()
         if digest not in self._places:
             self._places[digest] = self._place(raw)
         return self._places[digest]
 
     def _place(self, raw: bytes) -> int | None:
-        from PIL import Image
-
         if self._spent >= BUDGET:
             self.left_out += 1
             return None
         try:
             uri = self._encoded(raw)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow, if the file is no image
+        except (OSError, ValueError):
             self.unreadable += 1
             return None
         if self._spent + len(uri) > BUDGET:
@@ -74,8 +79,7 @@ class Album:
     def _encoded(self, raw: bytes) -> str:
         from PIL import Image
 
-        with Image.open(BytesIO(raw), formats=FORMATS) as file:
-            image = file.convert("RGB")
+        image = decode_image(raw).convert("RGB")
         options: dict[str, Any] = {"quality": QUALITY}
         if max(image.size) > self.side:
             image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from ....errors import ConfigError, did_you_mean, format_error
+from ....inputs.documents import read_yaml_as_text
+from ....inputs.files import InputError
 
 LOCAL = "slurm.local.yaml"
 """File of the site's own values, in the folder where the command runs."""
@@ -25,6 +27,11 @@ KEY = "hydra.launcher"
 
 OURS = ("array", "chdir", "error", "job-name", "no-requeue", "open-mode", "output", "signal", "wrap")
 """Options of sbatch that the runner sets itself, because it follows the jobs by them."""
+TYPED_ONLY = (
+    "bcast", "epilog", "export", "export-file", "get-user-env", "gid", "prolog", "task-epilog", "task-prolog", "uid",
+)  # fmt: skip
+"""Options that run other programs, or run as somebody else, or choose what the jobs' environment holds: only a person
+may ask for them, on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,9 @@ def resolve_options(typed: Mapping[str, Any]) -> Options:
             if value is None or value in ("", "null", "~"):
                 continue
             option = PARSERS[key](f"{where}{key}", value)
+            if local is given and key == "extra" and (risky := sorted(option.keys() & set(TYPED_ONLY))):
+                name = risky[0].replace("-", "_")
+                raise ConfigError(f"{where}extra.{risky[0]}: only on the command line, +{KEY}.extra.{name}=VALUE")
             values[key] = {**values.get(key, {}), **option} if isinstance(option, dict) else option
     return Options(**values)
 
@@ -80,8 +90,8 @@ def read_local() -> tuple[str, dict[str, Any]]:
     if not named and not path.is_file():
         return LOCAL, {}
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # builds text only
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = read_yaml_as_text(path)
+    except (OSError, InputError, yaml.YAMLError) as error:
         source = f"{VARIABLE}={path}" if named else str(path)
         raise ConfigError(f"{source}: cannot be read: {format_error(error)}") from None
     if data in (None, ""):
@@ -102,61 +112,70 @@ def parse_minutes(key: str, value: Any) -> int:
         ConfigError: the value is no time limit.
     """
     text = str(value).strip()
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"\d{1,9}", text):
         total = int(text)
-    elif parts := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", text):
+    elif parts := re.fullmatch(r"(?:(\d{1,9})-)?(\d{1,9}):([0-5]\d):([0-5]\d)", text):
         days, hours, mins, seconds = (int(part or 0) for part in parts.groups())
         total = (days * 24 + hours) * 60 + mins + (seconds > 0)
-    elif parts := re.fullmatch(r"(\d+)-(\d+)", text):
+    elif parts := re.fullmatch(r"(\d{1,9})-(\d{1,9})", text):
         total = (int(parts[1]) * 24 + int(parts[2])) * 60
     else:
         total = 0
     if not total:
-        raise ConfigError(f"{key}={text}: not a time limit; minutes (90), H:MM:SS (1:30:00) or D-HH:MM:SS (1-12:00:00)")
+        raise ConfigError(
+            f"{key}={_shorten(text)}: not a time limit; minutes (90), H:MM:SS (1:30:00) or D-HH:MM:SS (1-12:00:00)"
+        )
     return total
+
+
+def _shorten(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _parse_word(key: str, value: Any) -> str:
     text = str(value)
     if isinstance(value, (dict, list)) or not re.fullmatch(r"[\w.,:@+=/-]+", text):
-        raise ConfigError(f"{key}={' '.join(text.split())}: not a name")
+        raise ConfigError(f"{key}={_shorten(text)}: not a name")
     return text
 
 
 def _parse_count(key: str, value: Any) -> int:
-    if not re.fullmatch(r"0*[1-9]\d*", str(value)):
-        raise ConfigError(f"{key}={value}: not a whole number from 1")
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", str(value)):
+        raise ConfigError(f"{key}={_shorten(value)}: not a whole number from 1 to 999999999")
     return int(value)
 
 
 def _parse_gpus(key: str, value: Any) -> str:
-    if not re.fullmatch(r"([\w.-]+:)?\d+", str(value)):
-        raise ConfigError(f"{key}={value}: not a number of GPUs; a number (1) or TYPE:NUMBER (a100:2)")
+    if not re.fullmatch(r"([\w.-]+:)?\d{1,9}", str(value)):
+        raise ConfigError(f"{key}={_shorten(value)}: not a number of GPUs; a number (1) or TYPE:NUMBER (a100:2)")
     return str(value)
 
 
 def _parse_memory(key: str, value: Any) -> str:
-    if not re.fullmatch(r"0|[1-9]\d*[KMGT]B?", str(value), re.IGNORECASE):
-        raise ConfigError(f"{key}={value}: not an amount of memory; a whole number and its unit (32G), or 0 for all")
+    if not re.fullmatch(r"0|[1-9]\d{0,11}[KMGT]B?", str(value), re.IGNORECASE):
+        raise ConfigError(
+            f"{key}={_shorten(value)}: not an amount of memory; a whole number and its unit (32G), or 0 for all"
+        )
     return str(value)
 
 
 def _parse_seconds(key: str, value: Any) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", str(value)) or float(value) < 0.1:
-        raise ConfigError(f"{key}={value}: not a number of seconds from 0.1")
+        raise ConfigError(f"{key}={_shorten(value)}: not a number of seconds from 0.1")
     return float(value)
 
 
 def _parse_extra(key: str, value: Any) -> dict[str, str | bool]:
     """Options of sbatch by name; `true` for one that takes no value, `false` to leave one out that the file sets."""
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{key}={value}: not a mapping; for example {{constraint: a100}}")
+        raise ConfigError(f"{key}={_shorten(value)}: not a mapping; for example {{constraint: a100}}")
     options: dict[str, str | bool] = {}
     for name, given in value.items():
         option = str(name).replace("_", "-")
         text = str(given)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", option) or isinstance(given, (dict, list)) or not text.isprintable():
-            raise ConfigError(f"{key}.{name}={' '.join(text.split())}: not an option of sbatch with its value")
+            raise ConfigError(f"{key}.{name}={_shorten(text)}: not an option of sbatch with its value")
         if option in OURS:
             raise ConfigError(f"{key}.{name}: the runner sets it, and follows its jobs by it")
         if option in OWN_KEYS:

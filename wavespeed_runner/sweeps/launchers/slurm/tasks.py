@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....errors import RunError, format_error
+from ....inputs.documents import read_json
 from ....storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Tasks:
         """Reads `slurm.json`, where there is one. Raises RunError for one that cannot be read."""
         self.file = sweep.path / FILE
         try:
-            known = json.loads(self.file.read_text(encoding="utf-8"))
+            known = read_json(self.file)
         except FileNotFoundError:
             known = {"schema_version": 1, "name": _build_name(sweep.path), "tasks": {}}
         except (OSError, ValueError) as error:

@@ -1,0 +1,114 @@
+"""How much one command may ask for: counted before anything is made, so that a slip or a hostile file costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from .schema import Config
+
+
+@dataclass(kw_only=True)
+class LimitsConfig:
+    """Limits that only the command line can raise, as in `limits.jobs=50000`. They say nothing about the images."""
+
+    jobs: int = 10_000
+    """Jobs of a sweep."""
+    images: int = 100_000
+    """Images or videos of all jobs together."""
+    steps: int = 100_000_000
+    """Denoising steps of all jobs together, with repeats."""
+    pixels: int = 2**30
+    """Width x height x frames of one image or video."""
+
+
+def refuse_more(key: str, count: int, allowed: int, what: str) -> None:
+    """Raises ConfigError if there is more of something than `limits.KEY` allows.
+
+    Args:
+        key: of `LimitsConfig`.
+        count: how much there would be.
+        allowed: the limit.
+        what: for the message: what there would be that much of.
+    """
+    if count > allowed:
+        # A number of thousands of digits would be the whole message.
+        amount, raised = (str(count), f"limits.{key}={count}") if count < 10**18 else ("very many", f"limits.{key}=N")
+        raise ConfigError(
+            f"{what}: {amount}, and limits.{key}={allowed}; ask for less, or raise it on the command line, {raised}"
+        )
+
+
+def count_values(override: Override) -> int:
+    """Counts the values of an override, without listing them."""
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, RangeSweep):
+        start, stop, step = (float(n) if isinstance(n, float) else n for n in (value.start, value.stop, value.step))
+        if not step or start is None or stop is None:
+            return 1  # Hydra says what is wrong
+        try:
+            return max(0, ceil((stop - start) / step))
+        except (OverflowError, ValueError):
+            return 10**30
+    return 1
+
+
+def refuse_too_many_jobs(overrides: Iterable[Override], points: int, limits: Any) -> None:
+    """Refuses a sweep of too many jobs before Hydra lists them.
+
+    Args:
+        overrides: those that are swept over among them.
+        points: number of `points`.
+        limits: the composed node `limits`, plain data.
+
+    Raises:
+        ConfigError: says how many there would be.
+    """
+    allowed = limits.get("jobs") if isinstance(limits, dict) else None
+    if isinstance(allowed, int):
+        refuse_more("jobs", prod(map(count_values, overrides)) * points, allowed, "jobs of the sweep")
+
+
+def count_steps(config: Config, prompts: int, steps: int | None = None) -> tuple[int, int]:
+    """Counts the images of a run and their denoising steps, repeats and reference included.
+
+    Args:
+        config: of the run.
+        prompts: their number.
+        steps: of a stage that has its own; None: the run's.
+    """
+    images = prompts * max(config.num_images_per_prompt, 1)
+    own = max(steps or config.steps or 1, 1)
+    reference = max(config.measure.reference_steps or own, 1) if config.measure.reference else 0
+    repeats = max(config.measure.repeats, 1)
+    warmup = max(config.measure.warmup, 0)
+    return images, (images * repeats + warmup) * (own + reference)
+
+
+def check_limits(config: Config, prompts: int = 1, steps: int | None = None) -> None:
+    """Refuses a run of too many images, steps or pixels; before anything is listed or computed for each of them.
+
+    Args:
+        config: of the run.
+        prompts: their number, as far as it is known.
+        steps: of a stage that has its own.
+
+    Raises:
+        ConfigError: names the limit.
+    """
+    limits = config.limits
+    images, all_steps = count_steps(config, prompts, steps)
+    refuse_more("images", images, limits.images, f"images of {prompts} x num_images_per_prompt")
+    refuse_more("images", config.batch_size, limits.images, "batch_size")
+    refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x measure.repeats x steps")
+    size = (config.width, config.height, config.num_frames)
+    refuse_more("pixels", prod(max(n, 1) for n in size if n is not None), limits.pixels, "width x height x num_frames")

@@ -1,0 +1,152 @@
+"""Decides whether a path may be read, and reads it: regular files only, up to a size, and nothing of a stranger's.
+
+Who names a path decides. The command line may name any file. A config file, a record or an image may name a file that
+lies in the folder where the command runs, in the folders that the command line gave, or in an installed package; the
+place that counts is the one behind all symbolic links.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import ConfigError
+from . import limits
+
+PACKAGE = "pkg://"
+
+
+class Kind(NamedTuple):
+    """A kind of file that a config can name."""
+
+    what: str
+    """For messages: `a config file may name {what}`."""
+    suffixes: tuple[str, ...]
+    """Lower case. Private files of other kinds cannot end up in results."""
+    max_bytes: int
+
+
+PROMPTS = Kind("a relative .txt file", (".txt",), limits.MAX_TEXT_BYTES)
+IMAGE = Kind("a relative .png, .jpg, .jpeg, .webp file", (".png", ".jpg", ".jpeg", ".webp"), limits.MAX_IMAGE_BYTES)
+CALIBRATION = Kind("a relative .yaml file", (".yaml", ".yml"), limits.MAX_CALIBRATION_BYTES)
+ADAPTER = Kind("a hub id, a relative .safetensors file", (".safetensors",), 2**63)
+
+
+class InputError(ValueError):
+    """A file cannot be read or is not what it should be; one line without the file's name."""
+
+
+def resolve_path(path: str) -> Path:
+    """Resolves a path from a config: `pkg://package/inside` lies in an installed package, `~` is the home folder.
+
+    Raises:
+        ConfigError: the package is not installed, or the path leads out of it.
+    """
+    if not path.startswith(PACKAGE):
+        return Path(path).expanduser()
+    package, _, inside = path.removeprefix(PACKAGE).partition("/")
+    spec = find_spec(package) if package.isidentifier() else None
+    # Without an `__init__.py` any folder beside a module would be a "package".
+    if spec is None or not spec.submodule_search_locations or spec.origin is None:
+        raise ConfigError(f"{path}: package '{package}' is not installed")
+    home = Path(next(iter(spec.submodule_search_locations)))
+    file = home / inside
+    if Path(inside).is_absolute() or not _is_within(file, [home]):
+        raise ConfigError(f"{path}: it leads out of the package; give pkg://{package}/FILE")
+    return file
+
+
+def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Path | str] = ()) -> None:
+    """Refuses a path, named by a config file or a record, that might lead to a private file.
+
+    Args:
+        key: that holds it.
+        path: as written.
+        kind: what the key may name.
+        folders: that the command line gave, besides the one where the command runs.
+
+    Raises:
+        ConfigError: says what is allowed, and that the command line may name any file.
+    """
+    form = path.removeprefix(PACKAGE)
+    bad_form = form.startswith(("/", "~", "\\")) or any(part in form for part in ("..", ":", "$", "\\", "\0", "//"))
+    if bad_form or not path.lower().endswith(kind.suffixes):
+        raise ConfigError(
+            f"{key}={path}: a config file may name {kind.what}, or one in a package; give another on the command "
+            f"line, {key}=FILE"
+        )
+    try:
+        file = resolve_path(path)
+        is_inside = path.startswith(PACKAGE) or _is_within(file, [Path.cwd(), *folders])
+    except ConfigError as error:
+        raise ConfigError(f"{key}={error}") from None
+    except (OSError, ValueError):  # too long for a file system, or links in a circle
+        raise ConfigError(f"{key}={path}: not a path; give a file, {key}=FILE") from None
+    if not is_inside:
+        raise ConfigError(
+            f"{key}={path}: a link leads out of the folder, to {os.path.realpath(file)}; a config file may not follow "
+            f"it; give it on the command line, {key}=FILE"
+        )
+
+
+def _is_within(file: Path, folders: Iterable[Path | str]) -> bool:
+    """True if the place behind all links lies in one of the folders."""
+    place = Path(os.path.realpath(file))
+    return any(place.is_relative_to(os.path.realpath(folder)) for folder in folders)
+
+
+def read_file(file: Path, max_bytes: int) -> bytes:
+    """Reads a regular file that is not too large; never waits for a pipe or a device.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        InputError: it is a folder, pipe, device, or too large.
+    """
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    with os.fdopen(descriptor, "rb") as stream:
+        _refuse_irregular(os.fstat(descriptor), max_bytes)
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:  # it has grown
+        raise InputError(_describe_size(len(content), max_bytes))
+    return content
+
+
+def check_regular(file: Path, max_bytes: int = 2**63) -> None:
+    """As `read_file`, without reading it: for libraries that open files themselves.
+
+    Raises:
+        OSError: there is none.
+        InputError: it is a folder, pipe, device, or too large.
+    """
+    _refuse_irregular(file.stat(), max_bytes)
+
+
+def _refuse_irregular(status: os.stat_result, max_bytes: int) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError("a folder, not a file")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("not a regular file")
+    if status.st_size > max_bytes:
+        raise InputError(_describe_size(status.st_size, max_bytes))
+
+
+def _describe_size(size: int, max_bytes: int) -> str:
+    return f"{size} bytes, and at most {max_bytes} are read"
+
+
+def read_text(file: Path, max_bytes: int = limits.MAX_TEXT_BYTES) -> str:
+    """Reads a regular UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        InputError: as `read_file`, or it is not UTF-8 text.
+    """
+    try:
+        return read_file(file, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("not UTF-8 text") from None
