@@ -39,7 +39,8 @@ HEAD = """\
 or have not run. Format: UTF-8, separated by commas, decimal points, one header line. Unknown values are empty; 1 is yes
 and 0 is no. Text that begins with `=`, `+`, `-` or `@` and is no number has an apostrophe before it, because a
 spreadsheet would take it for a formula. Intervals are 95 % percentile bootstrap intervals over prompts, with all images
-of a prompt resampled together; with one prompt, they are over seeds. Generated from `wavespeed_runner/report/csv_columns.py`.
+of a prompt resampled together; with one prompt, they are over seeds. Generated from
+`wavespeed_runner/report/csv_columns.py`.
 """
 
 

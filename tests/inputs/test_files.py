@@ -1,0 +1,143 @@
+"""Which files a config may name, whatever the form of the path, and that nothing waits for a pipe or a device."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.inputs.files import (
+    ADAPTER,
+    CALIBRATION,
+    IMAGE,
+    PROMPTS,
+    InputError,
+    check_named_by_config,
+    check_regular,
+    read_file,
+    read_text,
+    resolve_path,
+)
+
+SECRET = "my private text"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`here`, where the command runs, with links of all kinds; beside it private files; `given`, a folder of the
+    command line's."""
+    top = tmp_path_factory.mktemp("home")
+    for folder in ("here/sub", "private", "given"):
+        (top / folder).mkdir(parents=True)
+    for suffix in ("txt", "png", "yaml", "safetensors"):
+        for folder in ("here", "here/sub", "private", "given"):
+            (top / folder / f"x.{suffix}").write_text(SECRET if folder == "private" else "open")
+        (top / "here" / f"link.{suffix}").symlink_to(top / "private" / f"x.{suffix}")
+        (top / "here" / f"chain.{suffix}").symlink_to(f"link.{suffix}")
+        (top / "here" / f"near.{suffix}").symlink_to(f"sub/x.{suffix}")
+        (top / "here" / f"given.{suffix}").symlink_to(top / "given" / f"x.{suffix}")
+        (top / "here" / f"device.{suffix}").symlink_to("/dev/zero")
+        os.mkfifo(top / "here" / f"pipe.{suffix}")
+    (top / "here" / "folder").symlink_to(top / "private")
+    (top / "here" / "loop.txt").symlink_to("loop.txt")
+    return top
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home / "here")
+    return home
+
+
+KINDS = {"txt": PROMPTS, "png": IMAGE, "yaml": CALIBRATION, "safetensors": ADAPTER}
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("path", ["x", "sub/x", "./x", "near", "given", "missing"])
+def test_a_config_may_name_what_lies_where_the_command_runs_or_where_it_said(here: Path, path: str, suffix: str) -> None:
+    check_named_by_config("image", f"{path}.{suffix}", KINDS[suffix], [here / "given"])
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../private/x", "sub/../../private/x", "{top}/private/x", "//{top}/private/x", "~/x", "link", "chain",
+        "folder/x", "./folder/x", "device", "sub//x", "C:/x", "\\\\host\\x", "file:///{top}/private/x", "${oc.env:HOME}",
+        "pkg://wavespeed_runner//{top}/private/x", "pkg://wavespeed_runner/../x", "pkg://{top}/private/x", "pkg://os/x",
+        "pkg://../x", "pkg://wavespeed_runner.conf/x", "pkg:///x", "x\0",
+    ],
+)  # fmt: skip
+def test_a_config_may_not_name_anything_else(here: Path, path: str, suffix: str) -> None:
+    with pytest.raises(ConfigError, match=r"^image="):
+        check_named_by_config("image", f"{path.format(top=here) if '{top}' in path else path}.{suffix}", KINDS[suffix])
+
+
+@pytest.mark.parametrize("path", ["x.txt", "x.png", "x", "x.txt.exe", "", "."])
+def test_a_config_may_not_name_a_file_of_another_kind(here: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match=r"a relative \.yaml file"):
+        check_named_by_config("cache.calibration", path, CALIBRATION)
+
+
+def test_links_in_a_circle_are_one_line(here: Path) -> None:
+    check_named_by_config("prompts.path", "loop.txt", PROMPTS)
+    with pytest.raises(OSError, match="symbolic links"):
+        read_text(Path("loop.txt"))
+
+
+PARTS = st.sampled_from(
+    ["..", ".", "/", "//", "\\", "~", "~root", "private", "folder", "link", "x", "sub", "pkg:", "wavespeed_runner",
+     "${image}", "\0", " ", "%2e%2e", "file:", "a" * 300, "é", "\u202e", "prompts", "demo", ".txt"]
+)  # fmt: skip
+
+
+@settings(max_examples=700, deadline=None)
+@given(parts=st.lists(PARTS, min_size=1, max_size=7), slash=st.sampled_from(["/", "", "//"]))
+def test_no_form_of_a_path_leads_to_a_private_file(home: Path, parts: list[str], slash: str) -> None:
+    """Whatever passes the check is a file of the folder where the command runs, or of a package."""
+    before = Path.cwd()
+    os.chdir(home / "here")
+    try:
+        path = f"{slash.join(parts)}.txt"
+        try:
+            check_named_by_config("prompts.path", path, PROMPTS)
+            text = read_text(resolve_path(path))
+        except (ConfigError, OSError, ValueError):
+            return
+        assert SECRET not in text
+        place = resolve_path(path).resolve()
+        assert place.is_relative_to(home / "here") or path.startswith("pkg://")
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("name", ["pipe.txt", "device.txt", "sub", "/dev/zero", "/dev/stdin"])
+def test_pipes_devices_and_folders_are_refused_at_once(here: Path, name: str) -> None:
+    began = time.monotonic()
+    for read in (lambda: read_file(Path(name), 10**9), lambda: check_regular(Path(name))):
+        with pytest.raises(InputError, match=r"a folder, not a file|not a regular file"):
+            read()
+    assert time.monotonic() - began < 1
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as stream:
+        stream.truncate(10**12)  # sparse
+    with pytest.raises(InputError, match=r"1000000000000 bytes, and at most 100 are read"):
+        read_file(file, 100)
+    (tmp_path / "exact").write_bytes(b"x" * 100)
+    assert read_file(tmp_path / "exact", 100) == b"x" * 100
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes("\ufeffé".encode())
+    (tmp_path / "other").write_bytes("é".encode("latin-1"))
+    assert read_text(tmp_path / "marked") == "é"
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        read_text(tmp_path / "other")

@@ -1,0 +1,314 @@
+"""Hostile configs, records and command lines through the command line: one line, exit status 2, within a second, and
+nothing private in what is printed or written."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.command_line import CommandLine
+from tests.inputs.test_documents import ALIASES
+
+SECRET = "correct horse battery staple"
+HEAD = "# @package _global_\n"
+DEEP = "[" * 100_000
+LONG = "9" * 5000
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    cli = CommandLine(tmp_path, monkeypatch, capsys)
+    cli("dry_run=true")  # what is imported once is not part of the times
+    private = tmp_path / "private"
+    private.mkdir()
+    for name in ("secret.txt", "secret.png"):
+        (private / name).write_text(SECRET)
+    (private / "secret.yaml").write_text(f"cache: {SECRET}\ntoken: {SECRET}\n")
+    for suffix in ("txt", "png", "yaml"):
+        Path(f"link.{suffix}").symlink_to(private / f"secret.{suffix}")
+        Path(f"zero.{suffix}").symlink_to("/dev/zero")
+        os.mkfifo(f"pipe.{suffix}")
+    (cli.configs / "experiment").mkdir()
+    (cli.configs / "experiment" / "link.yaml").symlink_to(private / "secret.yaml")
+    return cli
+
+
+def refuse(cli: CommandLine, *arguments: str) -> str:
+    began = time.monotonic()
+    said = cli(*arguments)
+    assert time.monotonic() - began < 2, "too slow"
+    assert said.status == 2, said
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("error: ") and len(said.err) < 2000
+    assert said.err.isprintable() or said.err[:-1].isprintable()
+    assert SECRET not in said.err
+    return said.err
+
+
+def refuse_experiment(cli: CommandLine, text: str, *arguments: str) -> str:
+    cli.experiment(text)
+    return refuse(cli, "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true", *arguments)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{key}: pkg://wavespeed_runner//{private}/secret.{suffix}",
+        "{key}: pkg://wavespeed_runner/../../../../../../../../../../{private}/secret.{suffix}",
+        "{key}: link.{suffix}",
+        "{key}: ./link.{suffix}",
+        "{key}: {private}/secret.{suffix}",
+        "{key}: ../private/secret.{suffix}",
+        "{key}: zero.{suffix}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "suffix", "more"),
+    [
+        ("prompts.path", "txt", "defaults: [{override /prompts: file}]\n"),
+        ("image", "png", "defaults: [{override /graph: image_to_image}]\n"),
+        ("mask", "png", "defaults: [{override /graph: inpaint}]\n"),
+        ("graph.stages.read.options.path", "png", "defaults: [{override /graph: image_to_image}]\n"),
+        ("cache.calibration", "yaml", "defaults: [{override /cache: teacache}]\n"),
+    ],
+)
+def test_a_config_reads_no_file_that_it_may_not(cli: CommandLine, line: str, key: str, suffix: str, more: str) -> None:
+    *above, last = key.split(".")
+    text = line.format(key=last, suffix=suffix, private=cli.folder.parent / "private")
+    for name in reversed(above):
+        text = f"{name}:\n" + "".join(f"  {part}\n" for part in text.rstrip("\n").split("\n"))
+    refuse_experiment(cli, f"{more}{text}\n")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "adapters.path: {private}/x.safetensors",
+        "adapters.path: ['owner/name', '{private}/x.safetensors']",
+        "adapters.path: ../private/x.safetensors",
+        "adapters.path: pkg://wavespeed_runner//{private}/x.safetensors",
+    ],
+)
+def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> None:
+    value = path.format(private=cli.folder.parent / "private").partition(": ")[2]
+    error = refuse_experiment(cli, f"defaults: [{{override /adapters: lora}}]\nadapters:\n  path: {value}\n")
+    assert "adapters.path" in error and "a config file may name a hub id" in error or "leads" in error
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "//{private}/secret@hydra.runtime.choices",
+        "/{private}/secret@hydra.runtime.choices",
+        "../../private/secret@hydra.runtime.choices",
+        "/../private/secret@_global_",
+        "optional //{private}/secret@cache",
+        "{{override /cache: //{private}/secret}}",
+        "{{override /cache: ../../private/secret}}",
+        "{{/experiment@hydra.runtime.choices: [known_answer]}}",
+        "{{experiment: //{private}/secret}}",
+        "link",
+        "link@hydra.runtime.choices",
+        "/schema/cache/fbcache@hydra.runtime.choices",
+    ],
+)
+def test_a_defaults_list_names_options_alone(cli: CommandLine, entry: str) -> None:
+    refuse_experiment(cli, f"defaults:\n  - {entry.format(private=cli.folder.parent / 'private')}\n  - _self_\n")
+
+
+def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> None:
+    error = refuse_experiment(cli, "hydra:\n  runtime:\n    choices:\n      note: text\n")
+    assert "hydra.runtime.choices.note: a config file sets it" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"prompt: {DEEP}", "nested too deep"),
+        (ALIASES, "with its aliases followed"),
+        ("a: &a [*a]", "with its aliases followed"),
+        ("steps: 99999999999", "limits.steps"),
+        (f"steps: {LONG}", "a number of 5000 characters"),
+        ("num_images_per_prompt: 1000000000", "limits.images"),
+        ("batch_size: 1000000000", "limits.images"),
+        ("measure:\n  repeats: 1000000000000", "limits.steps"),
+        ("measure:\n  warmup: 1000000000000", "limits.steps"),
+        ("width: 1000000000\nheight: 1000000000", "limits.pixels"),
+        ("limits:\n  steps: 1", "limits"),
+        ("graph:\n  stages:\n    denoise:\n      options: {steps: 99999999999}", "limits.steps"),
+    ],
+)
+def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words: str) -> None:
+    assert words in refuse_experiment(cli, f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hydra:\n  sweeper:\n    params:\n      seed: range(0,1000000000)", "jobs of the sweep: 1000000000"),
+        ("hydra:\n  sweeper:\n    params:\n      cache.start: range(0,1,1e-300)", "jobs of the sweep: very many"),
+        (
+            "hydra:\n  sweeper:\n    params:\n      seed: range(0,200)\n      steps: range(1,200)",
+            "jobs of the sweep: 39800",
+        ),
+        (f"points: [{', '.join(['{seed: 1}'] * 10_001)}]", "jobs of the sweep: 10001"),
+        ("num_images_per_prompt: 60000\nhydra:\n  sweeper:\n    params:\n      seed: 1,2", "images of all jobs"),
+    ],
+)
+def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> None:
+    cli.experiment(f"{text}\n")
+    began = time.monotonic()
+    said = cli("-m", "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true")
+    assert said.status == 2 and words in said.err, said
+    assert time.monotonic() - began < 12
+
+
+def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:
+    assert "limits.steps=100000000" in refuse(cli, "dry_run=true", "steps=200000000", "measure=none")
+    assert cli("dry_run=true", "steps=200000000", "measure=none", "limits.steps=1000000000").status in (0, 2)
+    assert "limits.jobs=12000" in refuse(cli, "-m", "dry_run=true", "seed=range(0,12000)")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (f"claim={LONG}",),
+        (f"device={LONG}",),
+        (f"model.init={LONG}",),
+        (f"seed={LONG}",),
+        (f"cache.start=0.{LONG}",),
+        (f"+x={LONG}",),
+        (f"steps=1,{LONG}", "-m"),
+        (f"seed=range(0,{LONG})", "-m"),
+        ("model=true",),
+        ("cache=fbcache", "++cache.criterion.threshold=[1"),
+        ("prompts=file", "prompts.path=pipe.txt"),
+        ("prompts=file", "prompts.path=zero.txt"),
+        ("prompts=file", "prompts.path=/dev/stdin"),
+        ("graph=image_to_image", "image=pipe.png"),
+        ("graph=image_to_image", "image=zero.png"),
+        ("cache=teacache", "cache.calibration=pipe.yaml"),
+        ("model.repo=pipe.safetensors",),
+        ("adapters=lora", "adapters.path=pipe.safetensors"),
+        ("prompt=\x1b[31mred",),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_a_command_line(cli: CommandLine, arguments: tuple[str, ...]) -> None:
+    os.mkfifo("pipe.safetensors")
+    if arguments[0].startswith("prompt="):
+        assert "\x1b" not in str(cli("dry_run=true", *arguments))
+    else:
+        refuse(cli, "dry_run=true", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [(("model=true",), "model=true"), (("cache=fbcache", "++cache.criterion.threshold=1"), "cache.criterion.threshold")],
+)
+def test_the_error_names_the_key(cli: CommandLine, command: tuple[str, ...], key: str) -> None:
+    assert key in refuse(cli, "dry_run=true", *command)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("store", ".", "--prune-to", f"{LONG}GB"),
+        ("store", ".", "--older-than", f"{LONG}d"),
+        ("store", "\x1b[31mnowhere"),
+        ("report", "\x1b[31mnowhere"),
+        ("replay", "pipe.txt"),
+        ("replay", "pipe.png"),
+        ("replay", "zero.png"),
+        ("replay", "zero.yaml"),
+        ("replay", "pipe.yaml"),
+        ("export", "pipe.txt"),
+        ("thresholds", "pipe.txt"),
+    ],
+    ids=" ".join,
+)
+def test_another_command(cli: CommandLine, arguments: tuple[str, ...]) -> None:
+    refuse(cli, *arguments)
+
+
+RECORDS: dict[str, str | bytes] = {
+    "deep": DEEP,
+    "closed": DEEP + "]" * 100_000,
+    "a long number": f'{{"schema_version": {LONG}}}',
+    "half a character": '{"schema_version": 2, "status": "\\ud800"}',
+    "not a number": '{"schema_version": NaN}',
+    "bytes": b"\xff\xfe\0\0",
+    "many prompts": '{"schema_version": 2, "plan": {"prompts": [' + ",".join(['"a"'] * 2_000_000) + "]}}",
+    "empty": "",
+    "a list": "[]",
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record(cli: CommandLine, name: str) -> None:
+    content = RECORDS[name]
+    Path("record.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    for command in ("replay", "export"):
+        refuse(cli, command, "record.json")
+
+
+@pytest.mark.parametrize("change", ["prompt", "path", "device"])
+def test_half_a_character_in_a_real_record(cli: CommandLine, finished: tuple[Path, dict[str, Any]], change: str) -> None:
+    record = json.loads((finished[0] / "record.json").read_text())
+    if change == "prompt":
+        record["plan"]["prompts"][0] = record["samples"][0]["prompt"] = "\ud800"
+    elif change == "path":
+        record["config"]["prompts"]["path"] = "\udcff.txt"
+    else:
+        record["environment"]["device_name"] = "\ud800"
+    Path("record.json").write_text(json.dumps(record))
+    for command in ("replay", "export"):
+        assert "not valid Unicode" in refuse(cli, command, "record.json")
+
+
+VALUES = st.sampled_from(
+    ["null", "true", "-1", "1e400", ".nan", LONG, "[1, [2]]", "{a: 1}", "x", "${seed}", "${oc.env:HOME}", "'\\ud800'",
+     '"\\ud800"', "!!python/name:os.system", "pkg://wavespeed_runner/../x", "../x.txt", "link.txt", "pipe.png",
+     "99999999999", "range(0,10)", "&a [*a]", "\\", "'", "2020-02-31", "0x", "~"]
+)  # fmt: skip
+KEYS = st.sampled_from(
+    ["steps", "seed", "prompt", "width", "image", "mask", "prompts", "cache", "graph", "model", "sampler", "points",
+     "limits", "hydra", "defaults", "measure", "adapters", "batch_size", "device", "claim", "outputs", "nope", "_target_",
+     "cache.start", "num_images_per_prompt", "strength", "? [a]"]
+)  # fmt: skip
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@given(lines=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3), multirun=st.booleans())
+def test_any_experiment_is_refused_or_planned(cli: CommandLine, lines: list[tuple[str, str]], multirun: bool) -> None:
+    cli.experiment("".join(f"{key}: {value}\n" for key, value in lines))
+    before, began = cli.left(), time.monotonic()
+    said = cli("--config-dir", str(cli.configs), "experiment=mine", "dry_run=true", *(["-m"] if multirun else []))
+    assert said.status in (0, 2), said
+    assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
+    assert SECRET not in said.out + said.err and "Traceback" not in said.err
+    assert cli.left() == before and time.monotonic() - began < 5
+
+
+ARGUMENTS = st.tuples(
+    st.sampled_from(["", "+", "++", "~", "-", "--"]),
+    st.one_of(KEYS, st.sampled_from(["experiment", "hydra.run.dir", "hydra/launcher", "", "=", "a@b", "graph.stages.x"])),
+    st.sampled_from(["", "=", "==", ":", " = "]),
+    st.one_of(VALUES, st.text(max_size=8), st.sampled_from(["[", "{", "(", "range(1,", "glob(*)", "choice()", "x,y"])),
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(arguments=st.lists(ARGUMENTS, min_size=1, max_size=2))
+def test_any_command_line_is_refused_or_planned(cli: CommandLine, arguments: list[str]) -> None:
+    before, began = cli.left(), time.monotonic()
+    said = cli("dry_run=true", "model.init=tiny", *arguments)
+    assert said.status in (0, 2), said
+    assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
+    assert cli.left() == before and time.monotonic() - began < 5
