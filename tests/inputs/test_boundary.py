@@ -11,11 +11,11 @@ import pytest
 from wavespeed_runner.config.paths import PACKAGE
 
 OPENERS = {
-    "open", "fdopen", "read_text", "read_bytes", "load", "loads", "safe_load", "load_all", "full_load", "unsafe_load",
+    "open", "fdopen", "read_text", "read_bytes", "load", "loads", "safe_load", "full_load", "unsafe_load",
     "decode_file", "parse", "safe_open", "load_file", "from_pretrained", "from_single_file", "load_lora_weights",
-    "load_textual_inversion", "load_config", "download", "hf_hub_download", "snapshot_download", "from_file", "fromfile",
-    "genfromtxt", "loadtxt", "memmap", "reader", "DictReader", "imread", "copyfile", "copytree", "exec", "eval",
-    "compile", "run_path", "import_module", "find_spec", "__import__", "Unpickler", "from_config",
+    "load_textual_inversion", "load_config", "download", "hf_hub_download", "snapshot_download", "from_file",
+    "fromfile", "genfromtxt", "loadtxt", "memmap", "reader", "DictReader", "imread", "copyfile", "copytree", "exec", "eval",
+    "compile", "run_path", "import_module", "find_spec", "__import__", "Unpickler",
 }  # fmt: skip
 """Names of functions that open, parse or load; also where they are called as a method."""
 
@@ -60,55 +60,53 @@ ALLOWED = {
     ("accelerate/textual_inversion.py", "load_textual_inversion"): "tensors that are loaded already",
     ("accelerate/adapter_options.py", "hf_hub_download"): "a .safetensors file, then find_damage",
     # Python modules: ours and the installed plugins'.
+    ("artifacts.py", "load"): "tensors of a store entry, after its checksum",
+    ("cli/main.py", "import_module"): "our own commands",
+    ("sweeps/sweep.py", "import_module"): "our own launchers",
+    ("sweeps/launchers/slurm/launcher.py", "find_spec"): "whether submitit is installed",
+    ("config/file_source.py", "load_config"): "Hydra's own, after check_yaml",
+    ("config/fast/compose.py", "load_config"): "the same, for shipped files",
     ("registry.py", "import_module"): "our own rooms",
     ("registry.py", "load"): "an installed plugin's entry point",
 }
 """(file, function) -> why it needs no other gate."""
 
 
-def calls(file: Path) -> Iterator[tuple[str, ast.Call]]:
+BUILT_IN = {"open", "exec", "eval", "compile", "__import__"}
+"""These count as a plain name only, besides `open`: `model.eval()` and `re.compile` are others."""
+OURS = {"load", "read_text"}
+"""As a plain name these are functions of ours, imported from a room."""
+
+
+def uses(file: Path) -> Iterator[str]:
+    """The names of all openers that a file uses, called at once or kept for later."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            module = getattr(getattr(node.func, "value", None), "id", "")
-            ours = (module, name) in {("re", "compile"), ("ast", "parse")} or (name == "parse" and module != "yaml")
-            if name in OPENERS and not ours and not (name == "compile" and module != ""):
-                yield name, node
+        if isinstance(node, ast.Attribute) and node.attr in OPENERS - BUILT_IN:
+            if not (node.attr == "parse" and getattr(node.value, "id", "") != "yaml"):
+                yield node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "open":
+            yield "open"
+        elif isinstance(node, ast.Name) and node.id in OPENERS - OURS and isinstance(node.ctx, ast.Load):
+            yield node.id
 
 
-def found() -> dict[tuple[str, str], list[ast.Call]]:
-    places: dict[tuple[str, str], list[ast.Call]] = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        name = file.relative_to(PACKAGE).as_posix()
-        if not name.startswith(f"{ROOM}/"):
-            for function, call in calls(file):
-                places.setdefault((name, function), []).append(call)
-    return places
-
-
-OWN = {("models/weights/pretrained.py", "load"), ("caching/calibration/file.py", "load")}
-"""Functions of ours that are called `load`."""
-
-
-def is_ours(place: tuple[str, str], call: ast.Call) -> bool:
-    """A plain call of `load` or `read_text` is one of ours, imported from a room."""
-    return isinstance(call.func, ast.Name) and place[1] in ("load", "read_text")
+def find_uses() -> set[tuple[str, str]]:
+    files = {file.relative_to(PACKAGE).as_posix(): file for file in PACKAGE.rglob("*.py")}
+    return {(name, use) for name, file in files.items() if not name.startswith(f"{ROOM}/") for use in uses(file)}
 
 
 def test_every_place_that_opens_a_file_is_known() -> None:
-    places = {place for place, of in found().items() if not all(is_ours(place, call) for call in of)}
-    unknown = sorted(places - ALLOWED.keys())
+    unknown = sorted(find_uses() - ALLOWED.keys())
     assert not unknown, "read it through wavespeed_runner.inputs, or say here why it needs no gate"
-    assert not sorted(ALLOWED.keys() - places), "no longer there"
+    assert not sorted(ALLOWED.keys() - find_uses()), "no longer there"
 
 
-@pytest.mark.parametrize("function", ["from_pretrained"])
-def test_libraries_never_run_code_of_a_folder(function: str) -> None:
-    for place, of in found().items():
-        if place[1] == function and place[0] != "models/weights/single_file.py":
-            text = (PACKAGE / place[0]).read_text(encoding="utf-8")
-            assert '"trust_remote_code": False' in text or "trust_remote_code=False" in text, place
-            assert of
+@pytest.mark.parametrize("name", ["pretrained", "external_components"])
+def test_libraries_never_run_code_of_a_folder(name: str) -> None:
+    """Each call that loads from a folder says so; the value cannot come from a config."""
+    text = (PACKAGE / "models" / "weights" / f"{name}.py").read_text(encoding="utf-8")
+    assert '"trust_remote_code": False' in text
+    assert "trust_remote_code=True" not in text and '"trust_remote_code": True' not in text
 
 
 def test_nothing_unpickles() -> None:

@@ -59,7 +59,7 @@ KINDS = {"txt": PROMPTS, "png": IMAGE, "yaml": CALIBRATION, "safetensors": ADAPT
 
 @pytest.mark.parametrize("suffix", KINDS)
 @pytest.mark.parametrize("path", ["x", "sub/x", "./x", "near", "given", "missing"])
-def test_a_config_may_name_what_lies_where_the_command_runs_or_where_it_said(here: Path, path: str, suffix: str) -> None:
+def test_a_config_may_name_what_lies_here_or_where_the_command_said(here: Path, path: str, suffix: str) -> None:
     check_named_by_config("image", f"{path}.{suffix}", KINDS[suffix], [here / "given"])
 
 
@@ -68,8 +68,8 @@ def test_a_config_may_name_what_lies_where_the_command_runs_or_where_it_said(her
     "path",
     [
         "../private/x", "sub/../../private/x", "{top}/private/x", "//{top}/private/x", "~/x", "link", "chain",
-        "folder/x", "./folder/x", "device", "sub//x", "C:/x", "\\\\host\\x", "file:///{top}/private/x", "${oc.env:HOME}",
-        "pkg://wavespeed_runner//{top}/private/x", "pkg://wavespeed_runner/../x", "pkg://{top}/private/x", "pkg://os/x",
+        "folder/x", "./folder/x", "device", "sub//x", "C:/x", "\\\\host\\x", "file:///{top}/private/x",
+        "${oc.env:HOME}", "pkg://wavespeed_runner//{top}/private/x", "pkg://wavespeed_runner/../x", "pkg://{top}/private/x", "pkg://os/x",
         "pkg://../x", "pkg://wavespeed_runner.conf/x", "pkg:///x", "x\0",
     ],
 )  # fmt: skip

@@ -98,7 +98,7 @@ def test_a_config_reads_no_file_that_it_may_not(cli: CommandLine, line: str, key
 def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> None:
     value = path.format(private=cli.folder.parent / "private").partition(": ")[2]
     error = refuse_experiment(cli, f"defaults: [{{override /adapters: lora}}]\nadapters:\n  path: {value}\n")
-    assert "adapters.path" in error and "a config file may name a hub id" in error or "leads" in error
+    assert ("adapters.path" in error and "a config file may name a hub id" in error) or "leads" in error
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,10 @@ def test_a_command_line(cli: CommandLine, arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("command", "key"),
-    [(("model=true",), "model=true"), (("cache=fbcache", "++cache.criterion.threshold=1"), "cache.criterion.threshold")],
+    [
+        (("model=true",), "model=true"),
+        (("cache=fbcache", "++cache.criterion.threshold=1"), "cache.criterion.threshold"),
+    ],
 )
 def test_the_error_names_the_key(cli: CommandLine, command: tuple[str, ...], key: str) -> None:
     assert key in refuse(cli, "dry_run=true", *command)
@@ -259,7 +262,9 @@ def test_a_record(cli: CommandLine, name: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["prompt", "path", "device"])
-def test_half_a_character_in_a_real_record(cli: CommandLine, finished: tuple[Path, dict[str, Any]], change: str) -> None:
+def test_half_a_character_in_a_real_record(
+    cli: CommandLine, finished: tuple[Path, dict[str, Any]], change: str
+) -> None:
     record = json.loads((finished[0] / "record.json").read_text())
     if change == "prompt":
         record["plan"]["prompts"][0] = record["samples"][0]["prompt"] = "\ud800"
@@ -279,8 +284,8 @@ VALUES = st.sampled_from(
 )  # fmt: skip
 KEYS = st.sampled_from(
     ["steps", "seed", "prompt", "width", "image", "mask", "prompts", "cache", "graph", "model", "sampler", "points",
-     "limits", "hydra", "defaults", "measure", "adapters", "batch_size", "device", "claim", "outputs", "nope", "_target_",
-     "cache.start", "num_images_per_prompt", "strength", "? [a]"]
+     "limits", "hydra", "defaults", "measure", "adapters", "batch_size", "device", "claim", "outputs", "nope",
+     "_target_", "cache.start", "num_images_per_prompt", "strength", "? [a]"]
 )  # fmt: skip
 
 
@@ -298,7 +303,9 @@ def test_any_experiment_is_refused_or_planned(cli: CommandLine, lines: list[tupl
 
 ARGUMENTS = st.tuples(
     st.sampled_from(["", "+", "++", "~", "-", "--"]),
-    st.one_of(KEYS, st.sampled_from(["experiment", "hydra.run.dir", "hydra/launcher", "", "=", "a@b", "graph.stages.x"])),
+    st.one_of(
+        KEYS, st.sampled_from(["experiment", "hydra.run.dir", "hydra/launcher", "", "=", "a@b", "graph.stages.x"])
+    ),
     st.sampled_from(["", "=", "==", ":", " = "]),
     st.one_of(VALUES, st.text(max_size=8), st.sampled_from(["[", "{", "(", "range(1,", "glob(*)", "choice()", "x,y"])),
 ).map("".join)

@@ -53,7 +53,7 @@ def test_known_formats_are_what_pillow_decodes(format_: str) -> None:
         assert np.array_equal(np.asarray(decode_image(buffer.getvalue())), np.asarray(theirs))
 
 
-@pytest.mark.parametrize("content", [b"", b"x", png(4, 4)[:40], png(4, 400), b"%PDF-1.7", b"<svg/>"])
+@pytest.mark.parametrize("content", [b"", b"x", png(4, 4)[:40], b"%PDF-1.7", b"<svg/>"])
 def test_what_is_no_whole_image_is_refused(content: bytes) -> None:
     with pytest.raises(InputError):
         decode_image(content)

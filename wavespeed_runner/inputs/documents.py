@@ -104,7 +104,9 @@ def parse_yaml(text: str) -> Any:
     check_yaml(text)
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (ValueError, OverflowError, RecursionError) as error:  # a date that does not exist, for example
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # PyYAML's constructors raise whatever they stumble over: a date that does not exist
         raise InputError(f"a value cannot be read: {error}") from None
 
 

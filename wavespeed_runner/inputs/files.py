@@ -106,7 +106,8 @@ def read_file(file: Path, max_bytes: int) -> bytes:
         OSError: there is none, or it may not be read.
         InputError: it is a folder, pipe, device, or too large.
     """
-    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    check_regular(file, max_bytes)
+    # O_NONBLOCK, and the check once more: it may have become a pipe, and opening one would wait for ever.
     descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with os.fdopen(descriptor, "rb") as stream:
         _refuse_irregular(os.fstat(descriptor), max_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image:
     from PIL import Image
 
     try:
-        # From bytes, so that the file is closed and Pillow cannot read it again later.
-        image = Image.open(BytesIO(content), formats=formats)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
+            # From bytes, so that the file is closed and Pillow cannot read it again later.
+            image = Image.open(BytesIO(content), formats=formats)
         width, height = image.size
         if width * height > limits.MAX_PIXELS:
             raise InputError(f"{width} x {height} pixels, and at most {limits.MAX_PIXELS} are decoded")
