@@ -154,7 +154,7 @@ def bare(pipeline: Any, embeddings: dict[str, Any], threshold: float | None) -> 
 
 def memory_ratio(rounds: int) -> dict[str, float]:
     """Peak resident megabytes of the bare script and of `python -m wavespeed_runner`, medians over rounds."""
-    from wavespeed_runner.config.paths import resolve_path
+    from wavespeed_runner.inputs.files import resolve_path
 
     weights, prompts = (
         resolve_path("pkg://wavespeed_runner/weights/demo"),

@@ -109,7 +109,7 @@ def one_round(prompts: int, number: int) -> dict[str, Any]:
 
 
 def plain(home: Path, prompts: Path) -> dict[str, Any]:
-    from wavespeed_runner.config.paths import resolve_path
+    from wavespeed_runner.inputs.files import resolve_path
 
     weights = str(resolve_path("pkg://wavespeed_runner/weights/demo"))
     said, began = [], usage()

@@ -12,10 +12,11 @@ from omegaconf.errors import ConfigKeyError, ValidationError
 
 import wavespeed_runner
 from wavespeed_runner.caching.strategies import FirstBlockCache
-from wavespeed_runner.config.paths import CONF, list_groups, resolve_path
+from wavespeed_runner.config.paths import CONF, list_groups
 from wavespeed_runner.config.resolve import resolve_config, resolve_stage_options
 from wavespeed_runner.config.schema import Config, Dtype, Init, to_data
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.inputs.files import resolve_path
 from wavespeed_runner.samplers import Sigmas
 
 Composed = Callable[..., dict[str, Any]]

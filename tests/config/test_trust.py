@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wavespeed_runner.config.compose import compose_job, composer, read_sweep
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.config.trust import check_images, check_values, is_reserved
+from wavespeed_runner.config.trust import check_files, check_values, is_reserved
 from wavespeed_runner.errors import ConfigError
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
@@ -135,12 +135,12 @@ def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -
 
 def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
     graph = {"stages": {"a": {"options": {"path": "${mask}"}}, "b": {"options": {"path": "in/photo.JPG"}}}}
-    check_images({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
-    check_images({"image": "/home/me/photo.png", "mask": None}, ["image=/home/me/photo.png"])
+    check_files({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
+    check_files({"image": "/home/me/photo.png", "mask": None}, ["image=/home/me/photo.png"])
     typed = ["graph=image_to_image", "image=/home/me/photo.png"]
     assert compose_job(typed, typed)["image"] == "/home/me/photo.png"
     with pytest.raises(ConfigError, match=r"mask=/home/me/photo\.png: a config file"):
-        check_images({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
+        check_files({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
 
 
 @pytest.mark.parametrize(
@@ -203,6 +203,6 @@ def test_what_passes_calls_no_resolver(text: str, other: str) -> None:
 @pytest.mark.parametrize("value", ["/etc/passwd", "/dev/zero", "../x.yaml", "~/x.yaml", "secret.txt"])
 def test_a_config_names_no_file_of_its_readers_as_a_calibration(value: str) -> None:
     with pytest.raises(ConfigError, match=r"cache\.calibration=.*relative \.yaml"):
-        check_images({"cache": {"calibration": value}})
-    check_images({"cache": {"calibration": value}}, ["cache.calibration=" + value])
-    check_images({"cache": {"calibration": "calibrations/mine.yaml"}})
+        check_files({"cache": {"calibration": value}})
+    check_files({"cache": {"calibration": value}}, ["cache.calibration=" + value])
+    check_files({"cache": {"calibration": "calibrations/mine.yaml"}})

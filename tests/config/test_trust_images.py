@@ -11,4 +11,4 @@ from wavespeed_runner.errors import ConfigError
 def test_a_dot_in_a_stage_name_does_not_hide_its_image() -> None:
     stages = {"a.b": {"stage": "read_image", "options": {"path": "/etc/secret.png"}}}
     with pytest.raises(ConfigError, match=r"a\.b: no dots in the names"):
-        trust.check_images({"graph": {"output": "a.b", "stages": stages}})
+        trust.check_files({"graph": {"output": "a.b", "stages": stages}})

@@ -20,6 +20,8 @@ SECRET = "correct horse battery staple"
 HEAD = "# @package _global_\n"
 DEEP = "[" * 100_000
 LONG = "9" * 5000
+SOON = 15
+"""Seconds. Each takes less than one on a machine with nothing else to do; what hangs or expands takes minutes."""
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def refuse(cli: CommandLine, *arguments: str) -> str:
     began = time.monotonic()
     said = cli(*arguments)
-    assert time.monotonic() - began < 2, "too slow"
+    assert time.monotonic() - began < SOON
     assert said.status == 2, said
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("error: ") and len(said.err) < 2000
     assert said.err.isprintable() or said.err[:-1].isprintable()
@@ -166,7 +168,7 @@ def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> No
     began = time.monotonic()
     said = cli("-m", "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true")
     assert said.status == 2 and words in said.err, said
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < SOON
 
 
 def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:
@@ -234,7 +236,7 @@ def test_the_error_names_the_key(cli: CommandLine, command: tuple[str, ...], key
         ("export", "pipe.txt"),
         ("thresholds", "pipe.txt"),
     ],
-    ids=" ".join,
+    ids=lambda arguments: " ".join(arguments)[:40],
 )
 def test_another_command(cli: CommandLine, arguments: tuple[str, ...]) -> None:
     refuse(cli, *arguments)
@@ -298,7 +300,7 @@ def test_any_experiment_is_refused_or_planned(cli: CommandLine, lines: list[tupl
     assert said.status in (0, 2), said
     assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
     assert SECRET not in said.out + said.err and "Traceback" not in said.err
-    assert cli.left() == before and time.monotonic() - began < 5
+    assert cli.left() == before and time.monotonic() - began < SOON
 
 
 ARGUMENTS = st.tuples(
@@ -318,4 +320,4 @@ def test_any_command_line_is_refused_or_planned(cli: CommandLine, arguments: lis
     said = cli("dry_run=true", "model.init=tiny", *arguments)
     assert said.status in (0, 2), said
     assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
-    assert cli.left() == before and time.monotonic() - began < 5
+    assert cli.left() == before and time.monotonic() - began < SOON

@@ -126,6 +126,7 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
 def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
     for override in overrides:
+        parse_override(override)
         _refuse_name(override)
     return _compose_checked(overrides, typed_here)
 
@@ -219,13 +220,15 @@ def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
         config's `points`.
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    for override in overrides:
+        parse_override(override)
     typed = parser.parse_overrides(overrides)
     first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
     composed = _compose_checked(first, first)
     params = composed["hydra"]["sweeper"].get("params") or {}
     if any(find_key(str(key)) == "points" for key in params):
         raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
-    swept = [*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *typed]
+    swept = [*parser.parse_overrides([parse_override(f"{k}={v}").input_line or "" for k, v in params.items()]), *typed]
     for override in swept:
         _refuse_without_values(override)
     points = composed.get("points")

@@ -17,6 +17,8 @@ from .interrupts import handle_stop_signals
 from .pipes import tolerate_closed_output
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+MESSAGE_LIMIT = 1500
+"""The most characters of an error message."""
 
 
 def exit_with(command: Callable[[list[str]], int]) -> NoReturn:
@@ -76,5 +78,8 @@ def _describe_failure(error: Exception) -> str:
 
 
 def _print_error(message: str, status: int) -> int:
-    print(f"error: {make_printable(message)}", file=sys.stderr)
+    text = make_printable(message)
+    if len(text) > MESSAGE_LIMIT:  # it quotes a value of thousands of characters; what to do stands at the end
+        text = f"{text[: MESSAGE_LIMIT // 2]} ... {text[-MESSAGE_LIMIT // 3 :]}"
+    print(f"error: {text}", file=sys.stderr)
     return status

@@ -27,6 +27,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import split_key
 
+from ...errors import ConfigError
 from ..paths import CONF
 from . import is_enabled
 
@@ -57,8 +58,12 @@ def parse_override(override: str) -> Override:
 
     Raises:
         hydra.errors.OverrideParseException: it is not an override.
+        ConfigError: a number in it has too many digits.
     """
-    return OverridesParser.create().parse_overrides([override])[0]
+    try:
+        return OverridesParser.create().parse_overrides([override])[0]
+    except ValueError as error:  # Python converts no number of thousands of digits
+        raise ConfigError(f"{override}: {error}".partition("; use sys.")[0]) from None
 
 
 def compose_config(overrides: Sequence[str]) -> dict[str, Any]:
