@@ -13,8 +13,8 @@ from PIL import Image
 
 from tests.conftest import run_as_data
 from training.oracle import judge
-from wavespeed_runner.inputs.files import resolve_path
 from wavespeed_runner.execution.executor import Executor
+from wavespeed_runner.inputs.files import resolve_path
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.storage.store import Store
 
