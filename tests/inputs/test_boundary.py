@@ -14,8 +14,8 @@ OPENERS = {
     "open", "fdopen", "read_text", "read_bytes", "load", "loads", "safe_load", "full_load", "unsafe_load",
     "decode_file", "parse", "safe_open", "load_file", "from_pretrained", "from_single_file", "load_lora_weights",
     "load_textual_inversion", "load_config", "download", "hf_hub_download", "snapshot_download", "from_file",
-    "fromfile", "genfromtxt", "loadtxt", "memmap", "reader", "DictReader", "imread", "copyfile", "copytree", "exec", "eval",
-    "compile", "run_path", "import_module", "find_spec", "__import__", "Unpickler",
+    "fromfile", "genfromtxt", "loadtxt", "memmap", "reader", "DictReader", "imread", "copyfile", "copytree", "exec",
+    "eval",     "compile", "run_path", "import_module", "find_spec", "__import__", "Unpickler",
 }  # fmt: skip
 """Names of functions that open, parse or load; also where they are called as a method."""
 

@@ -69,7 +69,8 @@ def test_a_config_may_name_what_lies_here_or_where_the_command_said(here: Path, 
     [
         "../private/x", "sub/../../private/x", "{top}/private/x", "//{top}/private/x", "~/x", "link", "chain",
         "folder/x", "./folder/x", "device", "sub//x", "C:/x", "\\\\host\\x", "file:///{top}/private/x",
-        "${oc.env:HOME}", "pkg://wavespeed_runner//{top}/private/x", "pkg://wavespeed_runner/../x", "pkg://{top}/private/x", "pkg://os/x",
+        "${oc.env:HOME}",
+        "pkg://wavespeed_runner//{top}/private/x", "pkg://wavespeed_runner/../x", "pkg://{top}/private/x", "pkg://os/x",
         "pkg://../x", "pkg://wavespeed_runner.conf/x", "pkg:///x", "x\0",
     ],
 )  # fmt: skip

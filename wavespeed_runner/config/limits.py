@@ -78,35 +78,35 @@ def refuse_too_many_jobs(overrides: Iterable[Override], points: int, limits: Any
         refuse_more("jobs", prod(map(count_values, overrides)) * points, allowed, "jobs of the sweep")
 
 
-def count_steps(config: Config, prompts: int, steps: int | None = None) -> tuple[int, int]:
+def count_steps(config: Config, prompts: int) -> tuple[int, int]:
     """Counts the images of a run and their denoising steps, repeats and reference included.
 
     Args:
         config: of the run.
         prompts: their number.
-        steps: of a stage that has its own; None: the run's.
     """
     images = prompts * max(config.num_images_per_prompt, 1)
-    own = max(steps or config.steps or 1, 1)
+    given = [stage.options for stage in config.graph.stages.values() if isinstance(stage.options, dict)]
+    of_stages = [options["steps"] for options in given if isinstance(options.get("steps"), int)]
+    own = max(config.steps or 1, 1, *of_stages)
     reference = max(config.measure.reference_steps or own, 1) if config.measure.reference else 0
     repeats = max(config.measure.repeats, 1)
     warmup = max(config.measure.warmup, 0)
     return images, (images * repeats + warmup) * (own + reference)
 
 
-def check_limits(config: Config, prompts: int = 1, steps: int | None = None) -> None:
+def check_limits(config: Config, prompts: int = 1) -> None:
     """Refuses a run of too many images, steps or pixels; before anything is listed or computed for each of them.
 
     Args:
         config: of the run.
         prompts: their number, as far as it is known.
-        steps: of a stage that has its own.
 
     Raises:
         ConfigError: names the limit.
     """
     limits = config.limits
-    images, all_steps = count_steps(config, prompts, steps)
+    images, all_steps = count_steps(config, prompts)
     refuse_more("images", images, limits.images, f"images of {prompts} x num_images_per_prompt")
     refuse_more("images", config.batch_size, limits.images, "batch_size")
     refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x measure.repeats x steps")

@@ -122,8 +122,6 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
-    for node in graph.nodes.values():
-        check_limits(config, len(samples) // config.num_images_per_prompt, getattr(node.options, "steps", None))
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)

@@ -21,7 +21,8 @@ LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
 LOADABLE = re.compile(
     r"(?!Auto(?!encoder))[A-Z]\w*(Model|ModelWithProjection|Encoder|ForConditionalGeneration|ForCausalLM|Tokenizer"
     r"|TokenizerFast|Processor|ProcessorFast|FeatureExtractor|Scheduler|SafetyChecker|Vocoder|VocoderWithBWE|Connectors"
-    r"|Upsampler|LatentUpsamplerModel|Transformer|VAE|Adapter)|Autoencoder\w+",
+    r"|Upsampler|LatentUpsamplerModel|Transformer|VAE|Adapter|(Tokenizers|SentencePiece|Python|MistralCommon)Backend)"
+    r"|Autoencoder\w+",
     re.ASCII,
 )
 """Names of classes that a component may have: models, tokenizers, processors and schedulers. Not the `Auto` classes,
