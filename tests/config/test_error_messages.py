@@ -105,7 +105,7 @@ USER_FILES = {
     "defaults that are no list": ("defaults: {a: b}\n", "defaults must be a list"),
     "no such default": ("defaults: [/nope/x]\n", "nope/x: no such config; in cache/mine.yaml"),
     "itself": ("defaults: [mine]\n", "without end"),
-    "an alias in itself": ("a: &a\n  b: *a\n", "without end"),
+    "an alias in itself": ("a: &a\n  b: *a\n", "with its aliases followed"),
     "a missing interpolation": ("defaults: [fbcache, _self_]\nstart: ${nope}\n", "cache.start: Interpolation key"),
     "a circle": ("defaults: [fbcache, _self_]\nstart: ${cache.end}\nend: ${cache.start}\n", "Recursive interpolation"),
 }
@@ -120,7 +120,7 @@ def test_a_wrong_option_of_the_users_is_one_line(command: CommandLine, text: str
 def test_an_option_that_is_not_text_is_one_line(command: CommandLine) -> None:
     command.config("cache/mine", "")
     (command.configs / "cache/mine.yaml").write_bytes(b"\x00\xff\xfe")
-    assert "cache=mine: cannot be composed" in command.refuses("cache=mine")
+    assert "cache/mine.yaml: not UTF-8 text" in command.refuses("cache=mine")
 
 
 USER_EXPERIMENTS = {

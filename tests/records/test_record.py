@@ -141,7 +141,7 @@ def test_a_wrong_field_is_named(finished: Finished, path: tuple[Any, ...], value
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(finished: Finished, number: str) -> None:
     text = json.dumps(finished[1]).replace('"speedup": ', f'"speedup": {number}, "was": ')
-    with pytest.raises(msgspec.DecodeError):
+    with pytest.raises(ValueError, match=r"is not a number|too large"):
         parse_record(text.encode())
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource as HydraFileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
@@ -36,6 +37,8 @@ class FileConfigSource(HydraFileConfigSource):
             raise ConfigError(f"{file}: it leads out of {self.path}; configs may only use files in their own folder")
         try:
             check_yaml(read_text(file))
+        except yaml.YAMLError:
+            pass  # OmegaConf's reader says the same, with the name of the file
         except (OSError, InputError) as error:
             raise ConfigError(f"{file}: {error}") from None
         result = super().load_config(config_path)

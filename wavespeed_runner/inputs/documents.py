@@ -22,8 +22,12 @@ NUMBER = re.compile(r"[-+]?[0-9.][0-9a-fA-FxXoO_:.eE+-]*")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def parse_json(content: bytes | str) -> Any:
+def parse_json(content: bytes | str, *, constants: bool = False) -> Any:
     """Parses JSON.
+
+    Args:
+        content: UTF-8 text.
+        constants: accept NaN and infinity, which are no JSON, but which diffusers writes.
 
     Raises:
         InputError: not JSON, nested too deep, a number with too many digits, NaN or infinity, or text that is not
@@ -31,7 +35,8 @@ def parse_json(content: bytes | str) -> Any:
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        data = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_constant)
+        constant = float if constants else _refuse_constant
+        data = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=constant)
         _refuse_depth(text)
         # Only an escape can stand for half a character; looking for it is quicker than looking at every text.
         if re.search(r"\\u[dD][89a-fA-F]", text):
@@ -47,14 +52,14 @@ def parse_json(content: bytes | str) -> Any:
     return data
 
 
-def read_json(file: Path, max_bytes: int = limits.MAX_JSON_BYTES) -> Any:
-    """Reads a JSON file.
+def read_json(file: Path, max_bytes: int = limits.MAX_JSON_BYTES, *, constants: bool = False) -> Any:
+    """Reads a JSON file; `constants` as in `parse_json`.
 
     Raises:
         OSError: there is none, or it may not be read.
         InputError: as `parse_json`, or not a regular file of an acceptable size.
     """
-    return parse_json(read_file(file, max_bytes))
+    return parse_json(read_file(file, max_bytes), constants=constants)
 
 
 def _refuse_depth(text: str) -> None:
@@ -90,7 +95,7 @@ def _refuse_digits(text: str) -> None:
         raise InputError(f"a number of {len(text)} characters; at most {limits.MAX_DIGITS} are read")
 
 
-def _refuse_constant(text: str) -> None:
+def _refuse_constant(text: str) -> float:
     raise InputError(f"{text} is not a number")
 
 

@@ -20,9 +20,9 @@ LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
 
 LOADABLE = re.compile(
     r"(?!Auto(?!encoder))[A-Z]\w*(Model|ModelWithProjection|Encoder|ForConditionalGeneration|ForCausalLM|Tokenizer"
-    r"|TokenizerFast|Processor|ProcessorFast|FeatureExtractor|Scheduler|SafetyChecker|Vocoder|VocoderWithBWE|Connectors"
-    r"|Upsampler|LatentUpsamplerModel|Transformer|VAE|Adapter|(Tokenizers|SentencePiece|Python|MistralCommon)Backend)"
-    r"|Autoencoder\w+",
+    r"|TokenizerFast|Processor|ProcessorFast|ProcessorPil|Guidance|FeatureExtractor|Scheduler|SafetyChecker|Vocoder|VocoderWithBWE|Connectors"
+    r"|Upsampler|LatentUpsamplerModel|Transformer|VAE|Adapter)"
+    r"|Autoencoder\w+|(Tokenizers|SentencePiece|Python|MistralCommon)Backend",
     re.ASCII,
 )
 """Names of classes that a component may have: models, tokenizers, processors and schedulers. Not the `Auto` classes,
@@ -40,7 +40,7 @@ def read_config(where: str, file: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is not an object.
     """
     try:
-        data = read_json(file)
+        data = read_json(file, constants=True)
         if not isinstance(data, dict):
             raise InputError("not an object")
     except (InputError, OSError) as error:
