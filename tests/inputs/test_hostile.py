@@ -160,7 +160,7 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "jobs of the sweep: 39800",
         ),
         (f"points: [{', '.join(['{seed: 1}'] * 10_001)}]", "jobs of the sweep: 10001"),
-        ("num_images_per_prompt: 60000\nhydra:\n  sweeper:\n    params:\n      seed: 1,2", "images of all jobs"),
+        ("num_images_per_prompt: 20000\nhydra:\n  sweeper:\n    params:\n      seed: 1,2", "images of all jobs"),
     ],
 )
 def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> None:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from .schema import Config
 
 
 @dataclass(kw_only=True)
@@ -78,11 +75,11 @@ def refuse_too_many_jobs(overrides: Iterable[Override], points: int, limits: Any
         refuse_more("jobs", prod(map(count_values, overrides)) * points, allowed, "jobs of the sweep")
 
 
-def count_steps(config: Config, prompts: int) -> tuple[int, int]:
+def count_steps(config: Any, prompts: int) -> tuple[int, int]:
     """Counts the images of a run and their denoising steps, repeats and reference included.
 
     Args:
-        config: of the run.
+        config: the typed `Config` of the run, of which this file knows a part.
         prompts: their number.
     """
     images = prompts * max(config.num_images_per_prompt, 1)
@@ -95,11 +92,11 @@ def count_steps(config: Config, prompts: int) -> tuple[int, int]:
     return images, (images * repeats + warmup) * (own + reference)
 
 
-def check_limits(config: Config, prompts: int = 1) -> None:
+def check_limits(config: Any, prompts: int = 1) -> None:
     """Refuses a run of too many images, steps or pixels; before anything is listed or computed for each of them.
 
     Args:
-        config: of the run.
+        config: the typed `Config` of the run, of which this file knows a part.
         prompts: their number, as far as it is known.
 
     Raises:

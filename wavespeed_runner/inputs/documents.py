@@ -172,7 +172,13 @@ def read_yaml(file: Path, max_bytes: int = limits.MAX_TEXT_BYTES) -> Any:
         InputError: as `parse_yaml`, or not a regular UTF-8 file of an acceptable size.
         yaml.YAMLError: not YAML.
     """
-    return parse_yaml(read_text(file, max_bytes))
+    try:
+        return parse_yaml(read_text(file, max_bytes))
+    except yaml.MarkedYAMLError as error:
+        if error.problem_mark is not None:
+            mark = error.problem_mark
+            error.problem_mark = yaml.Mark(str(file), 0, mark.line, mark.column, None, None)
+        raise
 
 
 def read_safetensors_header(file: Path) -> tuple[dict[str, Any], int, int]:
