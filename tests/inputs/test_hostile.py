@@ -10,36 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.command_line import CommandLine
+from tests.inputs.hostile_files import DEEP, LONG, SECRET, SOON
 from tests.inputs.test_documents import ALIASES
-
-SECRET = "correct horse battery staple"
-HEAD = "# @package _global_\n"
-DEEP = "[" * 100_000
-LONG = "9" * 5000
-SOON = 15
-"""Seconds. Each takes less than one on a machine with nothing else to do; what hangs or expands takes minutes."""
-
-
-@pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    cli = CommandLine(tmp_path, monkeypatch, capsys)
-    cli("dry_run=true")  # what is imported once is not part of the times
-    private = tmp_path / "private"
-    private.mkdir()
-    for name in ("secret.txt", "secret.png"):
-        (private / name).write_text(SECRET)
-    (private / "secret.yaml").write_text(f"cache: {SECRET}\ntoken: {SECRET}\n")
-    for suffix in ("txt", "png", "yaml"):
-        Path(f"link.{suffix}").symlink_to(private / f"secret.{suffix}")
-        Path(f"zero.{suffix}").symlink_to("/dev/zero")
-        os.mkfifo(f"pipe.{suffix}")
-    (cli.configs / "experiment").mkdir()
-    (cli.configs / "experiment" / "link.yaml").symlink_to(private / "secret.yaml")
-    return cli
 
 
 def refuse(cli: CommandLine, *arguments: str) -> str:
@@ -277,47 +251,3 @@ def test_half_a_character_in_a_real_record(
     Path("record.json").write_text(json.dumps(record))
     for command in ("replay", "export"):
         assert "not valid Unicode" in refuse(cli, command, "record.json")
-
-
-VALUES = st.sampled_from(
-    ["null", "true", "-1", "1e400", ".nan", LONG, "[1, [2]]", "{a: 1}", "x", "${seed}", "${oc.env:HOME}", "'\\ud800'",
-     '"\\ud800"', "!!python/name:os.system", "pkg://wavespeed_runner/../x", "../x.txt", "link.txt", "pipe.png",
-     "99999999999", "range(0,10)", "&a [*a]", "\\", "'", "2020-02-31", "0x", "~"]
-)  # fmt: skip
-KEYS = st.sampled_from(
-    ["steps", "seed", "prompt", "width", "image", "mask", "prompts", "cache", "graph", "model", "sampler", "points",
-     "limits", "hydra", "defaults", "measure", "adapters", "batch_size", "device", "claim", "outputs", "nope",
-     "_target_", "cache.start", "num_images_per_prompt", "strength", "? [a]"]
-)  # fmt: skip
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-@given(lines=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3), multirun=st.booleans())
-def test_any_experiment_is_refused_or_planned(cli: CommandLine, lines: list[tuple[str, str]], multirun: bool) -> None:
-    cli.experiment("".join(f"{key}: {value}\n" for key, value in lines))
-    before, began = cli.left(), time.monotonic()
-    said = cli("--config-dir", str(cli.configs), "experiment=mine", "dry_run=true", *(["-m"] if multirun else []))
-    assert said.status in (0, 2), said
-    assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
-    assert SECRET not in said.out + said.err and "Traceback" not in said.err
-    assert cli.left() == before and time.monotonic() - began < SOON
-
-
-ARGUMENTS = st.tuples(
-    st.sampled_from(["", "+", "++", "~", "-", "--"]),
-    st.one_of(
-        KEYS, st.sampled_from(["experiment", "hydra.run.dir", "hydra/launcher", "", "=", "a@b", "graph.stages.x"])
-    ),
-    st.sampled_from(["", "=", "==", ":", " = "]),
-    st.one_of(VALUES, st.text(max_size=8), st.sampled_from(["[", "{", "(", "range(1,", "glob(*)", "choice()", "x,y"])),
-).map("".join)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(arguments=st.lists(ARGUMENTS, min_size=1, max_size=2))
-def test_any_command_line_is_refused_or_planned(cli: CommandLine, arguments: list[str]) -> None:
-    before, began = cli.left(), time.monotonic()
-    said = cli("dry_run=true", "model.init=tiny", *arguments)
-    assert said.status in (0, 2), said
-    assert said.status == 0 or (said.err.count("\n") == 1 and said.err[:-1].isprintable())
-    assert cli.left() == before and time.monotonic() - began < SOON

@@ -126,7 +126,6 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
 def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
     for override in overrides:
-        parse_override(override)
         _refuse_name(override)
     return _compose_checked(overrides, typed_here)
 
@@ -143,6 +142,7 @@ def find_key(override: str) -> str:
 
 def _refuse_name(override: str) -> None:
     """Refuses `cache.name=...`: the name would meet the keys of another option. A wrong name is reported later."""
+    parse_override(override)
     key, _, name = override.lstrip("+").partition("=")
     path, _, last = key.rpartition(".")
     group = path.replace(".", "/")
@@ -157,8 +157,7 @@ def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, A
     composed = _compose(overrides)
     baseline = _find_baseline([o for o in typed_here if trust.is_reserved(o)])
     trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
-    ours = {key: value for key, value in composed.items() if key not in ("hydra", "points")}
-    trust.check_files(ours, typed_here, _config_dir)
+    trust.check_files({k: v for k, v in composed.items() if k not in ("hydra", "points")}, typed_here, _config_dir)
     return composed
 
 
@@ -220,8 +219,7 @@ def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
         config's `points`.
     """
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    for override in overrides:
-        parse_override(override)
+    list(map(parse_override, overrides))
     typed = parser.parse_overrides(overrides)
     first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
     composed = _compose_checked(first, first)

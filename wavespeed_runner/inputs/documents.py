@@ -177,7 +177,7 @@ def read_yaml(file: Path, max_bytes: int = limits.MAX_TEXT_BYTES) -> Any:
     except yaml.MarkedYAMLError as error:
         if error.problem_mark is not None:
             mark = error.problem_mark
-            error.problem_mark = yaml.Mark(str(file), 0, mark.line, mark.column, None, None)
+            error.problem_mark = yaml.Mark(str(file), 0, mark.line, mark.column, None, 0)
         raise
 
 

@@ -166,11 +166,7 @@ class Store:
         return None
 
     def _files(self) -> Iterator[Path]:
-        """Paths of all entries, ordered by key; other files in the folder are ignored.
-
-        Raises:
-            RunError: the store may not be looked into.
-        """
+        """Paths of all entries, ordered by key; other files are ignored. RunError: it may not be looked into."""
         for shard in _list_folder(self.root):
             for path in _list_folder(shard) if re.fullmatch(r"[0-9a-f]{2}", shard.name) else ():
                 with suppress(ValueError):
