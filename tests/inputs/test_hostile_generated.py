@@ -1,4 +1,4 @@
-"""Generated experiments and command lines, right and hostile: refused in one line or planned, and nothing left behind."""
+"""Generated experiments and command lines: refused in one line or planned, and nothing left behind."""
 
 from __future__ import annotations
 
