@@ -109,7 +109,7 @@ def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> No
         (f"prompt: {DEEP}", "nested too deep"),
         (ALIASES, "with its aliases followed"),
         ("a: &a [*a]", "with its aliases followed"),
-        ("steps: 99999999999", "limits.steps"),
+        ("steps: 99999999999", "at most 1000 steps"),
         (f"steps: {LONG}", "a number of 5000 characters"),
         ("num_images_per_prompt: 1000000000", "limits.images"),
         ("batch_size: 1000000000", "limits.images"),
@@ -117,7 +117,7 @@ def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> No
         ("measure:\n  warmup: 1000000000000", "limits.steps"),
         ("width: 1000000000\nheight: 1000000000", "limits.pixels"),
         ("limits:\n  steps: 1", "limits"),
-        ("graph:\n  stages:\n    denoise:\n      options: {steps: 99999999999}", "limits.steps"),
+        ("graph:\n  stages:\n    denoise:\n      options: {steps: 99999999999}", "at most 1000 steps"),
     ],
 )
 def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words: str) -> None:
@@ -134,7 +134,10 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "jobs of the sweep: 39800",
         ),
         (f"points: [{', '.join(['{seed: 1}'] * 10_001)}]", "jobs of the sweep: 10001"),
-        ("num_images_per_prompt: 20000\nhydra:\n  sweeper:\n    params:\n      seed: 1,2", "images of all jobs"),
+        (
+            "measure: {reference: false, repeats: 700000}\nhydra:\n  sweeper:\n    params:\n      seed: 1,2",
+            "denoising steps of the first jobs",
+        ),
     ],
 )
 def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> None:
@@ -146,8 +149,11 @@ def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> No
 
 
 def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:
-    assert "limits.steps=100000000" in refuse(cli, "dry_run=true", "steps=200000000", "measure=none")
-    assert cli("dry_run=true", "steps=200000000", "measure=none", "limits.steps=1000000000").status in (0, 2)
+    asked = ("dry_run=true", "measure.repeats=10000000")
+    assert "raise it on the command line, limits.steps=" in refuse(cli, *asked)
+    assert cli(*asked, "limits.steps=100000000000").status == 0
+    assert "steps=1001: at most 1000 steps" in refuse(cli, "dry_run=true", "steps=1001")
+    assert cli("dry_run=true", "steps=1000").status == 0
     assert "limits.jobs=12000" in refuse(cli, "-m", "dry_run=true", "seed=range(0,12000)")
 
 

@@ -20,7 +20,7 @@ CASES: Cases = {
         [{"steps": 1}, {"family.min_steps": 2, "steps": 2}, {"family.min_steps": 2, "steps": 0}],
     ),
     "size": ([{"width": 40}, {"height": 0}, {"height": -16}], [{"width": 16, "height": 1024}]),
-    "too-much": ([{"steps": 1001}, {"width": 16400}, {"height": 10**8}], [{"steps": 1000, "width": 16384}]),
+    "too-much": ([{"width": 16400}, {"height": 10**8}], [{"width": 16384}]),
     "seed": ([{"seed": -1}, {"seed": 2**63}], [{"seed": 0}, {"seed": 2**63 - 1}]),
     "repeats": ([{"measure.repeats": 0}, {"measure.warmup": -1}], [{"measure.repeats": 1, "measure.warmup": 0}]),
     "size-limit": ([{"family.max_pixels": 500, "width": 32, "height": 32}], [{"family.max_pixels": 1024}, {}]),

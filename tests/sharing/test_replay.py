@@ -16,7 +16,9 @@ from PIL import Image
 from tests.conftest import PROMPTS, run_as_data
 from tests.records.makers import record
 from tests.sharing.replay_helpers import Finished, Replay, check_refused, first_image, write_with_config
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.measure import MeasureConfig
+from wavespeed_runner.inputs.files import resolve_path
 from wavespeed_runner.media.images import read_png, write_png
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.records.file import write_record
@@ -158,6 +160,25 @@ def test_image_to_image_is_replayed_with_the_starting_image(
     check_refused(replay(image_file), "give another on the command line, image=FILE")
     status, out, _ = replay(image_file, f"image={image}")
     assert status == 0 and "identical, 1 of 1" in out
+
+
+def test_a_run_with_an_adapter_from_elsewhere_is_replayed_and_exported(
+    composed: Callable[..., dict[str, Any]], tmp_path: Path, replay: Replay
+) -> None:
+    """The command line may name any file; what others read from the result may not."""
+    lora = shutil.copy(resolve_path("pkg://wavespeed_runner/weights/demo_lora/night.safetensors"), tmp_path)
+    typed = ("adapters=lora", f"adapters.path={lora}", "model.init=pretrained", "steps=2", "width=64", "height=64")
+    config = {**composed(*typed, "measure=default"), "outputs": str(tmp_path / "outputs")}
+    record = run_as_data(build_plan(config), tmp_path / "run", [])
+    assert record["status"] == "completed", record["error"]
+    (image_file,) = (tmp_path / "run" / "images").iterdir()
+    check_refused(replay(image_file), "give another on the command line, adapters.path=FILE")
+    status, out, _ = replay(image_file, f"adapters.path={lora}")
+    assert status == 0 and "identical, 1 of 1" in out
+    assert main(["export", str(tmp_path / "run"), "name=mine"]) == 0
+    text = Path("experiment/mine.yaml").read_text()
+    assert "path: night.safetensors" in text and str(tmp_path) not in text
+    assert "adapters.path=night.safetensors: put this file in the folder where the command runs" in text
 
 
 def test_a_record_whose_figures_make_no_sense_is_replayed_without_them(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ ABOUT = """
 Writes a completed run as experiment/NAME.yaml: what differs from the defaults, with the measured figures as data.
 `--config-dir . experiment=NAME` then runs it, and `replay experiment/NAME.yaml` says whether the figures hold.
 
-Not in it: where results are written, the device unless it was asked for, and folders of images, prompts and
-calibrations (a config file may only name such files relative to the folder where the command runs). A local model or
-adapter keeps its path, with a comment.
+Not in it: where results are written, the device unless it was asked for, and folders of images, prompts, adapters and
+calibrations (a config file may only name such files relative to the folder where the command runs). A local model
+keeps its path, with a comment.
 """
 
 

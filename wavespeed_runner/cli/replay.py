@@ -24,13 +24,13 @@ KEYS = {
     "prompts.path": ("FILE", "prompts, where the file names some that are not here"),
     "image": ("FILE", "the starting image, where the file names one that is not here"),
     "mask": ("FILE", "the mask, likewise"),
+    "adapters.path": ("FILE[,FILE]", "the adapters, likewise; all of them, in their order"),
 }
 
 
 def build_parser() -> CommandParser:
     """The arguments of `replay`."""
-    usage = f"FILE {' '.join(f'[{key}={metavar}]' for key, (metavar, _) in KEYS.items())}"
-    parser = CommandParser("replay", usage, ABOUT)
+    parser = CommandParser("replay", "FILE [KEY=VALUE ...]", ABOUT)
     parser.add_argument(
         "file", metavar="FILE", type=Path, help="an image or video of a run, record.json, config.yaml, or an experiment"
     )

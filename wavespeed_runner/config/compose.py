@@ -42,9 +42,8 @@ from .schema import NAMED_NODES
 
 VERSION_BASE = "1.3"
 
-PLAIN_RESERVED = re.compile(r"(outputs|dry_run|rerun|prompts\.path)=")
+PLAIN_RESERVED = re.compile(r"(outputs|dry_run|rerun|prompts\.path|limits\.\w+)=")
 """Overrides that only the command line may give, and that choose no file."""
-
 _config_dir: list[str] = []
 """The folder given with `--config-dir`, while something composes."""
 

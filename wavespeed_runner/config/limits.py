@@ -9,7 +9,10 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
-from ..errors import ConfigError
+from ..errors import ConfigError, Unfit
+
+MAX_STEPS = 1000
+"""Denoising steps of one generation: models were trained on so many noise levels."""
 
 
 @dataclass(kw_only=True)
@@ -18,8 +21,8 @@ class LimitsConfig:
 
     jobs: int = 10_000
     """Jobs of a sweep."""
-    images: int = 100_000
-    """Images or videos of all jobs together."""
+    images: int = 10_000
+    """Images or videos of one job; planning so many takes a second."""
     steps: int = 100_000_000
     """Denoising steps of all jobs together, with repeats."""
     pixels: int = 2**30
@@ -83,13 +86,18 @@ def count_steps(config: Any, prompts: int) -> tuple[int, int]:
         prompts: their number.
     """
     images = prompts * max(config.num_images_per_prompt, 1)
-    given = [stage.options for stage in config.graph.stages.values() if isinstance(stage.options, dict)]
-    of_stages = [options["steps"] for options in given if isinstance(options.get("steps"), int)]
-    own = max(config.steps or 1, 1, *of_stages)
+    own = _find_longest(config)
     reference = max(config.measure.reference_steps or own, 1) if config.measure.reference else 0
     repeats = max(config.measure.repeats, 1)
     warmup = max(config.measure.warmup, 0)
     return images, (images * repeats + warmup) * (own + reference)
+
+
+def _find_longest(config: Any) -> int:
+    """The most steps of a generation: the run's own, or those that a stage has."""
+    given = [stage.options for stage in config.graph.stages.values() if isinstance(stage.options, dict)]
+    of_stages = [options["steps"] for options in given if isinstance(options.get("steps"), int)]
+    return max(config.steps or 1, 1, *of_stages)
 
 
 def check_limits(config: Any, prompts: int = 1) -> None:
@@ -106,6 +114,9 @@ def check_limits(config: Any, prompts: int = 1) -> None:
     images, all_steps = count_steps(config, prompts)
     refuse_more("images", images, limits.images, f"images of {prompts} x num_images_per_prompt")
     refuse_more("images", config.batch_size, limits.images, "batch_size")
+    longest = max(_find_longest(config), config.measure.reference_steps or 0)
+    if longest > MAX_STEPS:  # here, because the rules look at each step
+        raise Unfit(f"steps={longest}: at most {MAX_STEPS} steps; a mistyped zero?")
     refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x measure.repeats x steps")
     size = (config.width, config.height, config.num_frames)
     refuse_more("pixels", prod(max(n, 1) for n in size if n is not None), limits.pixels, "width x height x num_frames")

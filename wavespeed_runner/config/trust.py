@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import ConfigError
-from ..inputs.files import ADAPTER, CALIBRATION, IMAGE, PROMPTS, Kind, check_named_by_config
+from ..inputs.files import ADAPTER, CALIBRATION, HUB_ID, IMAGE, PROMPTS, Kind, check_named_by_config
 
 LET_THROUGH = (
     "sweeper.params",  # overrides of our own keys, checked one by one
@@ -40,9 +40,6 @@ FILES = (
 
 OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 """The name of an option of a config group."""
-
-HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
-"""`owner/name` on the Hugging Face Hub."""
 
 STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?|prompts|adapters|cache")
 """Nodes that hold such a path and could be replaced as a whole by an interpolation."""

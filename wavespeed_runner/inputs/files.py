@@ -8,6 +8,7 @@ place that counts is the one behind all symbolic links.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -18,6 +19,8 @@ from ..errors import ConfigError
 from . import limits
 
 PACKAGE = "pkg://"
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+"""`owner/name` on the Hugging Face Hub."""
 
 
 class Kind(NamedTuple):

@@ -95,16 +95,16 @@ def _list_needed_files(config: dict[str, Any]) -> list[str]:
     """One line for each file that the experiment needs and another user may not have."""
     model, adapters = config["model"], config["adapters"]
     weights = [(f"model.{key}", model.get(key)) for key in ("repo", "components") if model["init"] == "pretrained"]
-    weights += [("adapters.path", path) for path in as_list(adapters.get("path"))]
     lines = [
         f"{key}={path} is a local path: put the weights there, or change it to where the same weights are."
         for key, path in weights
         if path and not path.startswith("pkg://") and find_local_path(path) is not None
     ]
-    files = {"prompts.path": config["prompts"]["path"] if config["prompt"] is None else None}
-    files |= {key: config[key] for key in ("image", "mask")}
+    files = [("prompts.path", config["prompts"]["path"] if config["prompt"] is None else None)]
+    files += [(key, config[key]) for key in ("image", "mask")]
+    files += [("adapters.path", p) for p in as_list(adapters.get("path")) if p and find_local_path(p) is not None]
     return lines + [
         f"{key}={path}: put this file in the folder where the command runs, or give it with {key}=FILE."
-        for key, path in files.items()
+        for key, path in files
         if path and not path.startswith("pkg://") and not Path(path).is_absolute()
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ..config import trust
-from ..inputs.files import IMAGE
+from ..inputs.files import ADAPTER, IMAGE
 from ..records.override_yaml import merge
 
 FlatConfig = dict[str, Any]
@@ -59,13 +59,15 @@ def copy_portable(config: dict[str, Any]) -> dict[str, Any]:
 def make_portable(config: dict[str, Any]) -> None:
     """Removes what makes sense only on the machine of the run, in place.
 
-    Files of prompts and images keep only their name, as a config file may give them. Calibration files are left out,
-    because their numbers are in the config.
+    Files of prompts, images and adapters keep only their name, as a config file may give them. Calibration files are
+    left out, because their numbers are in the config.
     """
     for key, value in flatten(config).items():
-        is_file = key == trust.PROMPT_FILE or trust.find_kind(key) is IMAGE
-        if is_file and isinstance(value, str) and not _is_portable(value):
-            merge(config, nest(key, _file_name(key, value)))
+        paths = value if isinstance(value, list) else [value]
+        is_file = key == trust.PROMPT_FILE or trust.find_kind(key) in (IMAGE, ADAPTER)
+        if is_file and not all(_is_portable(path) for path in paths if isinstance(path, str)):
+            names = [_file_name(key, p) if isinstance(p, str) and not _is_portable(p) else p for p in paths]
+            merge(config, nest(key, names if isinstance(value, list) else names[0]))
         elif key.endswith("cache.calibration") and value is not None and not value.startswith("pkg://"):
             merge(config, nest(key, None))
 

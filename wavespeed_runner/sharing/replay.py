@@ -86,7 +86,10 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
         # A prompt file that was read is named by the record as it was typed then; it is not read again.
         checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
         trust.check_files(checked, (f"{key}=" for key in values))
-        given = {key: value for key, value in values.items() if key != "prompts.path"}
+        if "adapters.path" in values:
+            paths = values["adapters.path"].split(",")
+            config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
+        given = {key: value for key, value in values.items() if "." not in key}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
         trust.check_values(config)
         return build_plan(config, prompts), expected

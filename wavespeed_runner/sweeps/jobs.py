@@ -52,20 +52,24 @@ def plan_jobs(args: Namespace) -> list[Job]:
         if not is_sweep_command(args):
             return [Job(number=0, overrides=list(args.overrides), plan=_plan_single_run(list(args.overrides)))]
         lists, points = _read_job_overrides(args.overrides)
-        jobs = [_plan_job(number, lists, args.overrides, points) for number in range(len(lists))]
-    _check_limits([job.plan for job in jobs if job.plan is not None])
+        jobs: list[Job] = []
+        steps = 0
+        for number in range(len(lists)):
+            jobs.append(_plan_job(number, lists, args.overrides, points))
+            steps += _count_steps(jobs[-1].plan, steps)
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 
 
-def _check_limits(plans: list[Plan]) -> None:
-    """Refuses jobs that ask for too much together; each alone was checked as it was planned."""
-    counts = [count_steps(plan.config, len(plan.samples) // plan.config.num_images_per_prompt) for plan in plans]
-    for limits in (plan.config.limits for plan in plans[:1]):
-        refuse_more("images", sum(images for images, _ in counts), limits.images, "images of all jobs")
-        refuse_more("steps", sum(steps for _, steps in counts), limits.steps, "denoising steps of all jobs")
+def _count_steps(plan: Plan | None, before: int) -> int:
+    """The denoising steps of one more job. ConfigError: with those of the jobs before it they are too many."""
+    if plan is None:
+        return 0
+    _, steps = count_steps(plan.config, len(plan.samples) // plan.config.num_images_per_prompt)
+    refuse_more("steps", before + steps, plan.config.limits.steps, "denoising steps of the first jobs")
+    return steps
 
 
 def is_sweep_command(args: Namespace) -> bool:

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from ...inputs.files import resolve_path
+from ...inputs.files import HUB_ID, resolve_path
 from .folder_gate import list_components, read_config, refuse_code
 from .safetensors_file import find_damage
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 ALLOWED = "allowed: a hub id 'owner/name', a local diffusers folder, a .safetensors file, or pkg://package/folder"
 CONVERT_PICKLES = (
     "weights in pickle files are refused, because opening one can run any code; convert them on a machine where you "

@@ -30,7 +30,6 @@ which look up others by what a configuration says, and not pipelines inside a pi
 
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 """Keys of configurations that lead to code of the folder or of another repository."""
-CODE_SUFFIXES = (".py", ".pyc", ".so")
 
 
 def read_config(where: str, file: Path) -> dict[str, Any]:
