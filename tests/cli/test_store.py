@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,34 @@ def test_command_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1 and "damaged and removed: 1" in out and not path.exists()
     assert run(capsys, store.root, "--older-than", "30d")[1].startswith("removed: 0 entries")
     assert run(capsys, store.root, "--prune-to", "1kB")[1].startswith("removed: 1 entries, 5.2 kB")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--verify",), ("--prune-to", "1GB")])
+def test_a_store_that_may_not_be_read_is_an_error(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    """It is not an empty store without damage."""
+    store.write(key_of(1), payload_of(1, 5000), stage="encode")
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)  # for the folder above is closed to another user, too
+    with as_another_user(store.root):
+        code, out, err = run(capsys, store.root, *arguments)
+    assert code != 0 and "total" not in out and "verified" not in out
+    assert f"{store.root}: cannot be read: Permission denied; correct its permissions" in err and err.count("\n") == 1
+
+
+@contextmanager
+def as_another_user(folder: Path) -> Iterator[None]:
+    """The body may not read the folder. root may read anything, so it becomes somebody else for a while."""
+    root = os.geteuid() == 0
+    folder.chmod(0)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
 
 
 @pytest.mark.parametrize(

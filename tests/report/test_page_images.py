@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from copy import deepcopy
 from dataclasses import replace
@@ -88,3 +89,23 @@ def test_of_very_many_jobs_the_first_prompts_are_shown(sweep: Sweep, monkeypatch
     text = page(sweep)
     assert [len(job["samples"]) for job in data_of(text)["jobs"]] == [1, 1, 1, 1, 1, 0]
     assert "of the first 1 of 2 images of each job" in text
+
+
+def test_images_that_cannot_be_read_are_counted_and_the_rest_is_shown(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is no image, one that another user owns, and one that is a device: none of them fails the report."""
+    good, bad, closed = tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "closed.png"
+    write_png(good, np.zeros((8, 8, 3), np.uint8), metadata={})
+    bad.write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    os.mkfifo(closed)
+    album = images.album(3)
+    assert [album.add(path) for path in (bad, good, closed)] == [None, 0, None]
+    assert (album.unreadable, len(album.uris)) == (2, 1)
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(images, "read_file", refuse)
+    text = page(sweep)
+    assert data_of(text, "album") == [] and "files could not be read as images" in text

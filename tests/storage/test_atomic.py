@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,21 @@ def test_text_that_cannot_be_written_is_one_line_with_the_way_out(tmp_path: Path
         write_text(tmp_path / "file" / "x", "text")
     with pytest.raises(RunError, match=r"cannot be written: .*; give out=FILE$"):
         write_text(tmp_path / "file" / "x", "text", way_out="give out=FILE")
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_writer_s_part_is_not(tmp_path: Path) -> None:
+    """The system releases a dead process's lock. What was written just now may belong to one that has not locked it."""
+    dead, living, young, other = (tmp_path / f"{name}.tmp" for name in (".file.1", ".file.2", ".file.3", ".else.1"))
+    for part in (dead, living, young, other):
+        part.write_bytes(b"part")
+    for part in (dead, living, other):
+        os.utime(part, (0, 0))
+    with open(living, "rb") as open_part:
+        fcntl.flock(open_part.fileno(), fcntl.LOCK_EX)
+        write_whole(tmp_path / "file", b"whole")
+        assert files(tmp_path) == sorted([living, young, other, tmp_path / "file"])
+    write_whole(tmp_path / "file", b"whole")
+    assert files(tmp_path) == sorted([young, other, tmp_path / "file"])
 
 
 def test_no_other_module_puts_files_in_place() -> None:

@@ -128,6 +128,19 @@ def test_a_wrong_option_is_one_line_that_says_where(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("key", slurm_options.TYPED_ONLY)
+def test_what_runs_programs_or_as_somebody_else_is_only_taken_from_the_command_line(
+    command: CommandLine, key: str
+) -> None:
+    """The site's file is the user's own, but such a line is easily copied from somebody else's."""
+    typed = key.replace("-", "_")
+    assert resolve_options(shipped() | {"extra": {typed: "x"}}).extra == {key: "x"}
+    Path("slurm.local.yaml").write_text(yaml.safe_dump({"extra": {typed: "x", "comment": "fine"}}))
+    said = rf"^slurm\.local\.yaml: extra\.{key}: only on the command line, \+hydra\.launcher\.extra\.{typed}=VALUE"
+    with pytest.raises(ConfigError, match=said):
+        resolve_options(shipped())
+
+
 @pytest.mark.parametrize(
     ("text", "said"), [("- gpu\n", "holds no keys"), ("a: {", "cannot be read"), ("\udcff", "cannot be read")]
 )
