@@ -7,6 +7,8 @@ data, so one codec serves every stage; `storage` keeps the bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
@@ -41,6 +43,14 @@ class Pipeline:
     """Evidence of the options that took effect on it, for the record's `engaged`."""
     warmed: dict[str, Any] = field(default_factory=dict)
     """Settings that are warmed up in this process -> the `caching.flops.Flops` of one generation."""
+    running: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """To be entered whenever the pipeline computes: sets what of torch is process-wide, and undoes it."""
+    compiler: Any = None
+    """The `accelerate.compile_monitor.CompileMonitor` of what is compiled; None: nothing is."""
+    kernels: dict[str, Any] = field(default_factory=dict)
+    """Settings that are warmed up -> the kernels that one call of the denoiser ran, by kind."""
+    weights: Any = None
+    """Keeps the weights alive that this pipeline shares with others that were derived from the same ones."""
 
 
 class Value:

@@ -1,6 +1,7 @@
 """The order in which optimizations are applied to a loaded model: set by what the libraries support, not by YAML.
 
-The groups `quant` and `compile` do not exist yet; their place is known from tests with torchao and torch.compile.
+`stages/load.py` applies them. A cache strategy is attached to the result for one generation at a time
+(`caching/attach`), so it comes after all of them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,18 @@ ORDER = (
         source="tests/accelerate/test_order.py",
     ),
     AppliedGroup(
+        group="accelerate",
+        why="projections that are fused after quantization would be joined from 8-bit weights with different scales",
+        source="tests/accelerate/test_order.py",
+    ),
+    AppliedGroup(
         group="quant",
         why="changing the weights of compiled blocks recompiles them",
+        source="tests/accelerate/test_order.py",
+    ),
+    AppliedGroup(
+        group="attention",
+        why="another backend in a compiled block recompiles it",
         source="tests/accelerate/test_order.py",
     ),
     AppliedGroup(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
+from ..config.lossy import list_lossy
 from ..config.schema import Init, to_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
@@ -10,6 +12,10 @@ from ..planning.reference import Floor
 from ..registry import lookup
 from ..rules.check import STAGE_VALUES
 from ..sweeps.jobs import Job
+
+
+APPLIED = tuple(applied.group for applied in ORDER)
+"""Config groups that are applied to the loaded model, in that order."""
 
 
 def plans_text(jobs: list[Job]) -> str:
@@ -82,17 +88,16 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
 
 
 def _unusual_options(plan: Plan) -> list[str]:
-    """Adapters, memory settings and batches, where they differ from the defaults."""
+    """What is applied to the model, and batches, where they differ from the defaults."""
     c = plan.config
-    shown = {"adapters": c.adapters, "memory": c.memory}
-    default = {"adapters": lookup("adapters", "none").options(), "memory": lookup("memory", "settings").options()}
     lines = []
-    for group, options in shown.items():
-        plain = to_data(default[group])
-        keys = {k: v for k, v in to_data(options).items() if v != plain.get(k) and k != "name"}
-        if keys:
-            name = f"{c.adapters.name} " if group == "adapters" else ""
-            lines.append(f"{group:10} {name}{', '.join(f'{key}={value}' for key, value in keys.items())}")
+    for group in APPLIED:
+        options = getattr(c, group)
+        plain = to_data(lookup(group, options.name).options())
+        keys = [f"{k}={v}" for k, v in to_data(options).items() if v != plain.get(k) and k != "name"]
+        named = [] if options.name in ("none", "settings") else [options.name]
+        if named or keys:
+            lines.append(f"{group:10} {' '.join([*named, ', '.join(keys)]).rstrip()}")
     return lines + ([f"batches    of {c.batch_size}"] if c.batch_size > 1 else [])
 
 
@@ -117,10 +122,10 @@ def _reference(plan: Plan) -> str:
         return "this run itself: nothing lossy is on"
     if plan.reference_kind == "none":
         return "none (measure.reference=false)"
-    cache, steps = plan.config.cache.name, plan.config.measure.reference_steps
-    other = [f"cache=none instead of {cache}"] if cache != "none" or steps is None else []
+    steps = plan.config.measure.reference_steps
+    other = [f"{key}={value} instead of {given}" for key, value, given in list_lossy(to_data(plan.config))]
     other += [f"{steps} steps instead of {plan.config.steps}"] if steps is not None else []
-    return f"the same with {' and '.join(other)}: same prompts, noise and numerics"
+    return f"the same with {' and '.join(other)}: same prompts and noise"
 
 
 def _floor(plan: Plan, floor: Floor) -> str:

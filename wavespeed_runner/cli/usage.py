@@ -28,7 +28,8 @@ flags
 BLOCKS = (
     ("model", "graph", "adapters", "prompts"),
     ("sampler", "cache", "cache/signal", "cache/criterion", "cache/predictor"),
-    ("measure", "memory"),
+    ("quant", "attention", "compile", "accelerate", "memory"),
+    ("measure",),
     ("experiment", "hydra/launcher"),
 )
 """Groups that belong together stand together."""

@@ -18,7 +18,18 @@ from pathlib import Path
 
 from .. import __version__, registry
 
-PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "tokenizers", "numpy", "scipy", "accelerate", "peft")
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "accelerate",
+    "peft",
+    "torchao",
+)
 HARMLESS = (
     "__main__.py",
     "calibrations",

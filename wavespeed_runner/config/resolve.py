@@ -17,7 +17,7 @@ from .. import registry
 from ..errors import ConfigError
 from . import fast, trust
 from .fast import convert
-from .schema import MODEL_DEFAULT_KEYS, NAMED_NODES, Config, to_data
+from .schema import ADDED_GROUPS, MODEL_DEFAULT_KEYS, NAMED_NODES, Config, to_data
 
 
 def resolve_config(composed: dict[str, Any]) -> Config:
@@ -30,6 +30,7 @@ def resolve_config(composed: dict[str, Any]) -> Config:
         ConfigError: unregistered name, missing value.
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, broken interpolation.
     """
+    composed = {**{group: {"name": name} for group, name in ADDED_GROUPS.items()}, **composed}
     schemas = tuple(type_ for _, type_ in _find_named_nodes(composed))
     if fast.is_enabled():
         config = convert.convert(composed, schemas, merge=_merge, finish=_to_object, finish_sets=MODEL_DEFAULT_KEYS)

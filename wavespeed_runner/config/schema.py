@@ -147,6 +147,34 @@ class MemoryConfig:
 
 
 @dataclass(kw_only=True)
+class QuantConfig:
+    """Options of quantization: weights, and for some schemes activations, in 8 or 4 bits."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class AttentionConfig:
+    """Options of the attention backend: the kernel that computes scaled dot-product attention."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class CompileConfig:
+    """Options of compilation with torch.compile."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class AccelerateConfig:
+    """Switches of torch and diffusers that make a model faster without another algorithm."""
+
+    name: str = MISSING
+
+
+@dataclass(kw_only=True)
 class PromptsConfig:
     """Where the prompts come from, unless `prompt` is given."""
 
@@ -185,6 +213,10 @@ class Config:
     sampler: SamplerConfig = MISSING
     cache: CacheConfig = MISSING
     adapters: AdaptersConfig = MISSING
+    quant: QuantConfig = MISSING
+    attention: AttentionConfig = MISSING
+    compile: CompileConfig = MISSING
+    accelerate: AccelerateConfig = MISSING
     memory: MemoryConfig = MISSING
     prompts: PromptsConfig = MISSING
     graph: GraphConfig = MISSING
@@ -215,8 +247,24 @@ class Config:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
 
 
-NAMED_NODES = ("model", "sampler", "adapters", "memory", "cache", "cache.signal", "cache.criterion", "cache.predictor")
+NAMED_NODES = (
+    "model",
+    "sampler",
+    "adapters",
+    "quant",
+    "attention",
+    "compile",
+    "accelerate",
+    "memory",
+    "cache",
+    "cache.signal",
+    "cache.criterion",
+    "cache.predictor",
+)
 """Nodes whose dataclass is chosen by their `name`."""
+
+ADDED_GROUPS = {"quant": "none", "attention": "none", "compile": "none", "accelerate": "settings"}
+"""Groups that records of earlier versions do not have -> the name of what they ran with: nothing."""
 
 MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
 """Top-level values; where they are null, the model's own are used."""

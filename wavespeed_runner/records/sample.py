@@ -47,6 +47,10 @@ class Engaged(Struct, kw_only=True):
 
     cache: CacheEvidence | None = None
     adapters: dict[str, Any] | None = None
+    quant: dict[str, Any] | None = None
+    attention: dict[str, Any] | None = None
+    compile: dict[str, Any] | None = None
+    accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     plugins: dict[str, Any] | UnsetType = UNSET
     """What stages of plugins put into `Pipeline.engaged` under names of their own; left out without any."""

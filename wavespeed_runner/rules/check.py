@@ -26,6 +26,10 @@ STAGE_VALUES = (
     "sampler",
     "cache",
     "adapters",
+    "quant",
+    "attention",
+    "compile",
+    "accelerate",
     "memory",
 )
 """Values that the rules look at and that a graph may set for a single stage."""

@@ -76,7 +76,7 @@ def generate(
         clock.tick()
         trace.end_step()
 
-    with _use_sampler(pipeline.pipe, options.sampler):
+    with _use_sampler(pipeline.pipe, options.sampler), pipeline.running():
         _label_progress_bar(pipeline.pipe, options, note)
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
         denoisers = _find_denoisers(pipe, family)

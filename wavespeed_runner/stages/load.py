@@ -1,26 +1,43 @@
-"""The stage `load`: loads the model and applies adapters and memory savers to it.
+"""The stage `load`: loads the model and applies adapters, quantization, compilation and the other groups to it.
 
-Its output is not stored: a pipeline lives in the process, and is loaded only if something has to be computed.
+Its output is not stored: a pipeline lives in the process, and is loaded only if something has to be computed. Pipelines
+of one process that differ only in how they compute share their weights.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..accelerate import adapters, memory
-from ..accelerate.order import ORDER
+from ..accelerate import adapters, attention, compilation, memory, quant, switches
+from ..accelerate.compile_options import CompileOptions
+from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load
 from ..artifacts import Pipeline
 from ..config.environment import resolve_device
-from ..config.schema import MODEL_DEFAULT_KEYS, AdaptersConfig, Init, MemoryConfig, ModelConfig, top_level
+from ..config.schema import (
+    MODEL_DEFAULT_KEYS,
+    AccelerateConfig,
+    AdaptersConfig,
+    AttentionConfig,
+    CompileConfig,
+    Init,
+    MemoryConfig,
+    ModelConfig,
+    QuantConfig,
+    to_data,
+    top_level,
+)
 from ..errors import RunError
+from ..models.family import Family
 from ..models.weights.identity import identify_weights
 from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
 from ..process.logging_setup import quiet_libraries
 from ..registry import find_implementation
 from .interface import stage
-
 
 @dataclass(kw_only=True)
 class LoadOptions:
@@ -29,12 +46,20 @@ class LoadOptions:
     model: ModelConfig = top_level("model")
     device: str = top_level("device")
     adapters: AdaptersConfig = top_level("adapters")
+    quant: QuantConfig = top_level("quant")
+    attention: AttentionConfig = top_level("attention")
+    compile: CompileConfig = top_level("compile")
+    accelerate: AccelerateConfig = top_level("accelerate")
     memory: MemoryConfig = top_level("memory")
+    outputs: str = top_level("outputs")
+    """Where quantized weights and compiled kernels are kept."""
 
 
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
+_NOT_IN_RESULTS = ("adapters.path", "outputs", "compile.cache_dir")
+"""Where things lie."""
 
 
 def _identify_weights(options: LoadOptions) -> list[str]:
@@ -51,32 +76,96 @@ def _identify_weights(options: LoadOptions) -> list[str]:
 _identity = lru_cache(maxsize=8)(identify_weights)
 
 
-@stage("load", options=LoadOptions, pure=False, identity=_identify_weights, ignores=(*_NOT_IN_WEIGHTS, "adapters.path"))
+@stage(
+    "load",
+    options=LoadOptions,
+    pure=False,
+    identity=_identify_weights,
+    ignores=(*_NOT_IN_WEIGHTS, *_NOT_IN_RESULTS),
+)
 def load(options: LoadOptions) -> Pipeline:
-    """Loads a model's diffusers pipeline, applies adapters and memory settings, and moves it to the device.
+    """Loads a model's diffusers pipeline, applies everything of `accelerate.order`, and moves it to the device.
 
     Raises:
-        RunError: no such device, no network, no access, or broken weights.
+        RunError: no such device, no network, no access, broken weights, or an option that does not take effect.
     """
-    import torch
-
     quiet_libraries()
     device = resolve_device(options.device)
     _check_device(options.device, device)
     family = find_implementation("model", options.model)
-    dtype = getattr(torch, options.model.dtype.value)
-    pipe = load_pipeline(family, options.model, device)
-    assert isinstance(options.memory, memory.MemorySettings)
-    settings = options.memory
-    apply_group = {
-        "adapters": lambda pipe: adapters.apply_adapters(pipe, options.adapters),
-        "memory": lambda pipe: memory.apply_memory(pipe, settings, device, dtype),
+    weights = _load_weights(options, family, device)
+    pipe = copy_pipeline(weights.pipe) if weights.key and _changes_modules(options) else weights.pipe
+    engaged = dict(weights.engaged)
+    pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged, weights=weights)
+    attention.apply_attention(pipe, family, options.attention)
+    if isinstance(options.compile, CompileOptions):
+        pipeline.compiler = compilation.apply_compile(pipe, family, options.compile)
+    pipeline.pipe = memory.apply_memory(pipe, _get_memory(options), device, weights.dtype)
+    pipeline.running = lambda: _set_up(options, pipeline)
+    engaged |= {
+        "attention": attention.collect_evidence(pipe, options.attention),
+        "compile": compilation.collect_evidence(pipe, options.compile),
+        "memory": memory.collect_evidence(pipe),
     }
-    for applied in ORDER:
-        if applied.group in apply_group:
-            pipe = apply_group[applied.group](pipe)
-    engaged = {"adapters": adapters.collect_evidence(pipe, options.adapters), "memory": memory.collect_evidence(pipe)}
-    return Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged)
+    return pipeline
+
+
+def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWeights:
+    """The pipeline with everything that changes its weights, or one of this process that has the same weights."""
+    import torch
+
+    dtype = getattr(torch, options.model.dtype.value)
+
+    def build() -> LoadedWeights:
+        pipe = load_pipeline(family, options.model, device)
+        pipe = adapters.apply_adapters(pipe, options.adapters)
+        pipe = switches.apply_switches(pipe, family, _get_switches(options))
+        pipe = quant.apply_quant(pipe, family, options.quant, device)
+        engaged = {
+            "adapters": adapters.collect_evidence(pipe, options.adapters),
+            "accelerate": switches.collect_evidence(pipe, _get_switches(options)),
+            "quant": quant.collect_evidence(pipe, options.quant),
+        }
+        return LoadedWeights(pipe=pipe, engaged=engaged, dtype=dtype)
+
+    if not _can_share(options):
+        return build()
+    parts = (options.model, options.adapters, options.accelerate, options.quant)
+    key = json.dumps([_identify_weights(options), device, *map(to_data, parts)], sort_keys=True)
+    return find_or_load(key, build)
+
+
+def _can_share(options: LoadOptions) -> bool:
+    """False where weights are moved or cast while the pipeline runs."""
+    settings = _get_memory(options)
+    return settings.offload is memory.Offload.none and settings.layerwise_casting is None
+
+
+def _changes_modules(options: LoadOptions) -> bool:
+    """True if something is set on the modules that another pipeline with the same weights must not have."""
+    settings = _get_memory(options)
+    groups = (options.attention.name, options.compile.name)
+    return groups != ("none", "none") or settings.vae_tiling or settings.vae_slicing
+
+
+@contextmanager
+def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
+    """Sets what of torch is process-wide while the pipeline computes."""
+    with ExitStack() as stack:
+        stack.enter_context(switches.use_switches(_get_switches(options), pipeline.device))
+        if isinstance(options.compile, CompileOptions):
+            stack.enter_context(compilation.use_compiler(options.compile, options.outputs, pipeline.device))
+        yield
+
+
+def _get_memory(options: LoadOptions) -> memory.MemorySettings:
+    assert isinstance(options.memory, memory.MemorySettings)
+    return options.memory
+
+
+def _get_switches(options: LoadOptions) -> switches.SwitchSettings:
+    assert isinstance(options.accelerate, switches.SwitchSettings)
+    return options.accelerate
 
 
 def _check_device(requested: str, device: str) -> None:

@@ -1,0 +1,61 @@
+"""Pipelines of one process that differ only in how they compute share their weights.
+
+A run with `compile=regional` is compared with a reference that is not compiled: two pipelines, which patch their modules
+differently. Loading the weights twice would need twice the memory, so the second pipeline gets modules of its own around
+the same tensors.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+
+
+@dataclass(kw_only=True, eq=False)
+class LoadedWeights:
+    """A pipeline with everything that changes its weights; alive as long as a pipeline derived from it is."""
+
+    pipe: DiffusionPipeline
+    engaged: dict[str, Any] = field(default_factory=dict)
+    """Evidence of what changed the weights, for the record's `engaged`."""
+    dtype: torch.dtype
+    key: str = ""
+    """Identifies the weights; empty if they are not shared."""
+
+
+_loaded: WeakValueDictionary[str, LoadedWeights] = WeakValueDictionary()
+
+
+def find_or_load(key: str, build: Callable[[], LoadedWeights]) -> LoadedWeights:
+    """The weights of this key that are alive in this process, or else those that `build` loads."""
+    weights = _loaded.get(key)
+    if weights is None:
+        weights = build()
+        weights.key = key
+        _loaded[key] = weights
+    return weights
+
+
+def copy_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
+    """A pipeline with modules of its own around the same parameters and buffers; everything else is shared.
+
+    What is set on one of the two pipelines' modules (hooks, processors, a compiled `forward`) is not set on the other's.
+    Their weights must not be moved or cast.
+    """
+    import torch
+
+    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    shared = {
+        id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())
+    }
+    twin = copy.copy(pipe)
+    # Not by `setattr`, which diffusers has write into the configuration that both share.
+    twin.__dict__.update(copy.deepcopy(modules, shared))
+    return twin
