@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra._internal import defaults_list
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 
 from tests.config.command_lines import outcome, write_experiments
@@ -66,25 +67,30 @@ def test_it_composes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, o
 
 def test_each_reader_of_a_shipped_file_has_its_own_copy() -> None:
     with composer(None):
-        results = [FileConfigSource("main", f"file://{CONF}").load_config("cache/fbcache") for _ in range(3)]
+        results = [find_source()("main", f"file://{CONF}").load_config("cache/fbcache") for _ in range(3)]
     first, second, _ = results
     assert first.config == second.config and first.header == second.header
     first.config.clear()
     first.header["package"] = "elsewhere"
     with composer(None):
-        assert FileConfigSource("main", f"file://{CONF}").load_config("cache/fbcache").config == second.config
+        assert find_source()("main", f"file://{CONF}").load_config("cache/fbcache").config == second.config
     assert second.config and second.header != first.header
+
+
+def find_source() -> Any:
+    """The class that Hydra reads files with."""
+    return SourcesRegistry.instance().types["file"]
 
 
 def find_replaced() -> tuple[object, ...]:
     create_map = defaults_list._create_interpolation_map
-    return FileConfigSource.load_config, create_map, "__deepcopy__" in vars(ConfigStore)
+    return find_source().load_config, create_map, "__deepcopy__" in vars(ConfigStore)
 
 
 def test_hydra_is_as_it_was_afterwards_also_after_an_error() -> None:
     before = find_replaced()
     with pytest.raises(ZeroDivisionError), spare_hydra_repetition(), spare_hydra_repetition():
-        assert FileConfigSource.load_config is not before[0] and "__deepcopy__" in vars(ConfigStore)
+        assert find_source().load_config is not before[0] and "__deepcopy__" in vars(ConfigStore)
         raise ZeroDivisionError
     assert find_replaced() == before
 

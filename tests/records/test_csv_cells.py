@@ -12,7 +12,8 @@ from wavespeed_runner.records.csv_cells import FORMULA, make_cell
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "=HYPERLINK(\"http://x\")", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "+", "-a"]
+    "text",
+    ["=1+1", '=HYPERLINK("http://x")', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "+", "-a"],
 )
 def test_text_that_begins_like_a_formula_is_marked_as_text(text: str) -> None:
     assert make_cell(text) == f"'{text}"

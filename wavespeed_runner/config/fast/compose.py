@@ -17,8 +17,7 @@ from typing import Any
 from hydra import compose
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -99,7 +98,8 @@ def spare_hydra_repetition() -> Iterator[None]:
             ),
         ),
     ]
-    for source in (FileConfigSource, ImportlibResourcesConfigSource):
+    # The registered classes: Hydra imports its plugins again when it looks for them, which makes others of those names.
+    for source in (SourcesRegistry.instance().types[scheme] for scheme in ("file", "pkg")):
         replaced.append((source, "load_config", _load_shipped_once(source.load_config)))
     with ExitStack() as undo:
         for owner, name, function in replaced if is_enabled() else ():
