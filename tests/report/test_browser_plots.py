@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_point_shows_its_image(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)
-    for plot in ("#plot-seconds", "#plot-share"):
+    for plot in ("#plot-seconds", "#plot-cost"):
         assert not window.locator("#card").is_visible()
         box = window.locator(f"{plot} .points path").first.bounding_box()
         window.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -81,8 +81,8 @@ def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sw
         sample.engaged = {}
     rows = [replace(row, computed_share=None) for row in sweep.rows]
     window = opened(replace(sweep, rows=[replace(rows[0], record=record), *rows[1:]]))
-    assert window.locator("#plot-share .annotation-text").all_text_contents() == ["not known"]
-    assert window.locator("#plot-share .points path").count() == 0
+    assert window.locator("#plot-cost .annotation-text").all_text_contents() == ["not known"]
+    assert window.locator("#plot-cost .points path").count() == 0
     assert window.locator("#plot-seconds .points path").count() == 6, "five settings and the reference"
     window.locator("#table [data-job='0']").click()
     assert "every step was computed" not in window.inner_text("#job") and "whole steps" in window.inner_text("#job")

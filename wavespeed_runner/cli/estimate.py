@@ -6,9 +6,9 @@ from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE
 from .arguments import CommandParser
-from .store import format_size
 
 if TYPE_CHECKING:
     from ..execution.estimate import Estimate
@@ -54,17 +54,17 @@ def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
         available: bytes of memory that the device has; None if not known.
     """
     c = plan.config
-    parts = ", ".join(f"{name} {format_size(size)}" for name, size in estimate.components.items())
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in estimate.components.items())
     lines = [
         f"model      {c.model.name}, {c.model.dtype.value}; shapes: {estimate.shapes}",
-        f"weights    {format_size(sum(estimate.components.values()))}: {parts}",
+        f"weights    {format_bytes(sum(estimate.components.values()))}: {parts}",
         f"{'stage':12} {'weights':>9} {'activations':>12} {'together':>9}",
         *(
-            f"  {stage.name:10} {format_size(stage.weights):>9} {format_size(stage.activations):>12} "
-            f"{format_size(stage.total):>9}"
+            f"  {stage.name:10} {format_bytes(stage.weights):>9} {format_bytes(stage.activations):>12} "
+            f"{format_bytes(stage.total):>9}"
             for stage in estimate.stages
         ),
-        f"peak       {format_size(estimate.peak.total)}, in {estimate.peak.name}; besides, what driver and libraries take",
+        f"peak       {format_bytes(estimate.peak.total)}, in {estimate.peak.name}; driver and libraries take more",
     ]
     return "\n".join([*lines, _fit_text(plan, estimate, available)])
 
@@ -75,13 +75,13 @@ def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     if available is None:
         return f"device     {device}: its memory is not known here"
     if peak <= available:
-        return f"device     {device} has {format_size(available)}: it fits"
+        return f"device     {device} has {format_bytes(available)}: it fits"
     offloaded = max(stage.largest + stage.activations for stage in estimate.stages)
     ways = []
     if offloaded < peak:
         fits = "" if offloaded <= available else ", still too much"
-        ways.append(f"memory=model_offload ({format_size(offloaded)}{fits})")
+        ways.append(f"memory=model_offload ({format_bytes(offloaded)}{fits})")
     ways += ["memory=group_offload", "quant=int8_wo", "model.dtype=bfloat16", "a smaller size or batch_size"]
     if estimate.peak.activations > estimate.peak.weights:
         ways.insert(0, "memory=vae_tiling")
-    return f"device     {device} has {format_size(available)}: it does not fit; what saves memory: {', '.join(ways)}"
+    return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {', '.join(ways)}"

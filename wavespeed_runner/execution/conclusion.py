@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..metrics import timing
 from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
-from ..records.new import cache_summary, timing_summary
+from ..records.new import cache_summary, memory_summary, timing_summary
 from ..records.record import PredictedSteps, QualitySummary, Record
 from ..records.sample import CacheEvidence, Engaged, SampleRecord
 from ..records.summary import computed_share
@@ -37,6 +37,7 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.engaged = _all_engaged(samples)
     record.cache = cache_summary(samples)
     record.timing = timing_summary(samples)
+    record.memory = memory_summary(samples)
     record.warnings += _warn_if_too_fast(record)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]

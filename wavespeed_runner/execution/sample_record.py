@@ -43,6 +43,7 @@ def describe_sample(
             msgspec.convert({**step, "stage": node}, Step) for node, data in passes.items() for step in data["steps"]
         ],
         engaged={node: _engaged(data["engaged"]) for node, data in passes.items()},
+        peak_memory_bytes=max((peak for data in passes.values() if (peak := data.get("peak_memory"))), default=None),
         quality=None,
         source=_source(stages, index, "run", passes),
         file="",

@@ -19,6 +19,7 @@ from .record import (
     SCHEMA_VERSION,
     CacheSummary,
     Environment,
+    MemorySummary,
     PlanChange,
     PlanSummary,
     Record,
@@ -92,6 +93,14 @@ def timing_summary(samples: list[SampleRecord]) -> Timing:
         # Only then were both timed on a machine in the same state.
         same_run=all(bool(sample.timed_together) for sample in samples) if references else None,
     )
+
+
+def memory_summary(samples: list[SampleRecord]) -> MemorySummary:
+    """Bytes of the weights, and at the peak of denoising, over all images."""
+    passes = [engaged.weights for sample in samples for engaged in sample.engaged.values() if engaged.weights]
+    peaks = [sample.peak_memory_bytes for sample in samples if sample.peak_memory_bytes is not None]
+    weights = max((sum(components.values()) for components in passes), default=None)
+    return MemorySummary(weight_bytes=weights, peak_bytes=max(peaks, default=None))
 
 
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:

@@ -166,6 +166,15 @@ class NoiseFloor(Struct, kw_only=True):
     numerics: NumericsFloor | None
 
 
+class MemorySummary(Struct, kw_only=True):
+    """Memory of a setting."""
+
+    weight_bytes: int | None
+    """Of all components, as they are stored while the pipeline runs."""
+    peak_bytes: int | None
+    """The largest of the images' `peak_memory_bytes`."""
+
+
 class Record(Struct, kw_only=True, omit_defaults=True):
     """One run."""
 
@@ -192,5 +201,6 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     quality: QualitySummary | None
     noise_floor: NoiseFloor | None
     warnings: list[str]
+    memory: MemorySummary | None = None
     identity: str | None = None
     """Identifies everything that decides this record: images, timing, reference and machine."""

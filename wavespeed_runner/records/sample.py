@@ -52,6 +52,8 @@ class Engaged(Struct, kw_only=True):
     compile: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    weights: dict[str, int] | None = None
+    """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET
     """What stages of plugins put into `Pipeline.engaged` under names of their own; left out without any."""
 
@@ -149,5 +151,8 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     fps: int | None = None
     quality_worst_frame: Metrics | None = None
     """Each metric's worst value among the frames of a video."""
+    peak_memory_bytes: int | None = None
+    """At the peak of denoising, without the weights of other pipelines in the process. On CUDA what torch allocated on
+    the device; elsewhere the resident memory of the process."""
     noise_floor: dict[str, Metrics] | None = None
     """`repeat`, `numerics` -> the reference, generated again in this way, against itself."""

@@ -62,6 +62,9 @@ class Summary:
     """Equal for jobs with the same rivals: with the same batch size and memory options as well."""
     rival: bool
     """Nothing lossy is on, only fewer steps than in the reference."""
+    weight_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""
 
 
 NO_SUMMARY = Summary(
@@ -127,6 +130,8 @@ def summarize_record(record: Record) -> Summary:
         if is_compared
         else "",
         rival=is_compared and not is_lossy(record.config) and fewer_steps,
+        weight_bytes=record.memory.weight_bytes if record.memory else None,
+        peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import INTERRUPTED_MESSAGE
-from ..metrics.timing import summarize_timings
+from ..metrics.timing import format_bytes, summarize_timings
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
 from ..records.record import NumericsFloor, Record
@@ -96,7 +96,7 @@ def _table(console: Console, record: Record) -> None:
         table.add_column("reference", justify="right")
     table.add_column(setting_name(record), justify="right", style="bold")
     quality = _quality_rows(record) if is_compared else _floor_rows(record, *QUALITY)
-    for label, reference, result in [*_time_rows(record), *_work_rows(record), *quality]:
+    for label, reference, result in [*_time_rows(record), *_work_rows(record), *_memory_rows(record), *quality]:
         cells = [label, reference, result] if is_compared else [label, result]
         table.add_row(*(Text(encode_for(console, cell)) for cell in cells))
     console.print()
@@ -138,6 +138,15 @@ def _work_rows(record: Record) -> list[tuple[str, str, str]]:
         shares = f"{100 * blocks:.0f} % / {100 * denoiser:.0f} %"
         rows.append(("FLOPs of blocks / denoiser", "100 % / 100 %", shares))
     return rows
+
+
+def _memory_rows(record: Record) -> list[tuple[str, str, str]]:
+    figures = record.memory
+    if figures is None or figures.peak_bytes is None or figures.weight_bytes is None:
+        return []
+    return [
+        ("memory of weights / peak", "", f"{format_bytes(figures.weight_bytes)} / {format_bytes(figures.peak_bytes)}")
+    ]
 
 
 def _quality_rows(record: Record) -> list[tuple[str, str, str]]:

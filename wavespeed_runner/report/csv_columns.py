@@ -166,6 +166,17 @@ COLUMNS = (
         value=_count_identical_images,
     ),
     Column(
+        name="weight_bytes",
+        meaning="bytes of the weights of all components, as they are stored while the model runs",
+        value=lambda row: row.weight_bytes,
+    ),
+    Column(
+        name="peak_memory_bytes",
+        meaning="at the peak of denoising, without the weights of other models in the process; on CUDA what torch "
+        "allocated on the device, elsewhere the resident memory of the process",
+        value=lambda row: row.peak_memory_bytes,
+    ),
+    Column(
         name="compared_with",
         meaning="equal for jobs that can be compared: same model, prompts, reference and hardware",
         value=lambda row: row.compared_with,

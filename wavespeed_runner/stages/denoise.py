@@ -6,12 +6,14 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..accelerate.shared_weights import count_other_bytes
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merge_evidence
 from ..caching.engine import Observer
 from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
+from ..metrics.timing import peak_memory_bytes
 from .generate import Generation, generate
 from .image_request import ImageRequest, build_requests
 from .interface import stage
@@ -117,7 +119,9 @@ def _generate_batch(
             warmups.append(generate(options, pipeline, full_batch, "warm-up", count_flops=count, observer=observer))
         pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
     runs = [generate(options, pipeline, full_batch, observer=observer) for _ in range(options.repeats)]
-    timed = {"timed_by": PROCESS, "timed_at": [began, time()]}
+    peak = peak_memory_bytes(pipeline.device)
+    others = count_other_bytes(pipeline.weights, pipeline.device) if pipeline.weights else 0
+    timed = {"timed_by": PROCESS, "timed_at": [began, time()], "peak_memory": peak and max(peak - others, 0)}
     latents = [
         _build_latents(position, requests, warmups, runs, pipeline, setting) for position in range(len(requests))
     ]
@@ -190,6 +194,7 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         tensors={name: torch.cat([part.tensors[name] for part in parts]) for name in names},
         data={
             **data[0],
+            "peak_memory": max((part["peak_memory"] for part in data if part["peak_memory"]), default=None),
             "seconds": [sum(seconds) for seconds in zip(*(part["seconds"] for part in data), strict=True)],
             # From the start of the first to the end of the last.
             "timed_at": [data[0]["timed_at"][0], data[-1]["timed_at"][1]],

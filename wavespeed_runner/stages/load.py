@@ -35,9 +35,11 @@ from ..models.family import Family
 from ..models.weights.identity import identify_weights
 from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
+from ..models.weights.size import count_component_bytes
 from ..process.logging_setup import quiet_libraries
 from ..registry import find_implementation
 from .interface import stage
+
 
 @dataclass(kw_only=True)
 class LoadOptions:
@@ -106,6 +108,7 @@ def load(options: LoadOptions) -> Pipeline:
         "attention": attention.collect_evidence(pipe, options.attention),
         "compile": compilation.collect_evidence(pipe, options.compile),
         "memory": memory.collect_evidence(pipe),
+        "weights": count_component_bytes(pipe),
     }
     return pipeline
 

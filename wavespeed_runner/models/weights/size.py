@@ -18,18 +18,22 @@ def count_component_bytes(pipe: DiffusionPipeline) -> dict[str, int]:
     return {name: _count_new_bytes(module, known) for name, module in modules.items()}
 
 
-def count_bytes(module: torch.nn.Module) -> int:
-    """Bytes of a module's parameters and buffers; memory that several of them share is counted once."""
-    return _count_new_bytes(module, set())
+def count_pipeline_bytes(pipe: DiffusionPipeline, device: str) -> int:
+    """Bytes of a pipeline's parameters and buffers that are on a device."""
+    import torch
+
+    known: set[int] = set()
+    modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    return sum(_count_new_bytes(module, known, torch.device(device).type) for module in modules)
 
 
-def _count_new_bytes(module: torch.nn.Module, known: set[int]) -> int:
-    """Bytes of the storages that are not among the known ones, which they then are."""
+def _count_new_bytes(module: torch.nn.Module, known: set[int], kind: str | None = None) -> int:
+    """Bytes of the storages that are not among the known ones, which they then are; `kind` of device, None for all."""
     total = 0
     for tensor in (*module.parameters(), *module.buffers()):
         for part in list_plain_tensors(tensor):
             storage = part.untyped_storage()
-            if storage._cdata not in known:
+            if storage._cdata not in known and kind in (None, part.device.type):
                 known.add(storage._cdata)
                 total += storage.nbytes()
     return total
