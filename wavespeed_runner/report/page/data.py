@@ -52,8 +52,9 @@ def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str,
             for job, ok in zip(entries, are_faster(sweep.rows), strict=True)
         ],
         "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
-        "peak": [row.peak_memory_bytes for row in sweep.rows],
-        "weights": [row.weight_bytes for row in sweep.rows],
+        # What computed as much as the reference has no merit of its own.
+        "peak": [None if row.same_work else row.peak_memory_bytes for row in sweep.rows],
+        "weights": [None if row.same_work else row.weight_bytes for row in sweep.rows],
     }
     for against, cost in costs.items():
         for metric in METRICS:

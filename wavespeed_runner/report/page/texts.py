@@ -20,8 +20,9 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
         time_unit: as `unit` returns it.
 
     Returns:
-        Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric
-        its mean (`ssim`), `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was measured.
+        Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric its
+        mean (`ssim`), `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was
+        measured.
     """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
     text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
