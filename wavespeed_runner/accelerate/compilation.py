@@ -109,7 +109,8 @@ def _explain(error: Exception, options: CompileOptions) -> str:
             f"compile.dynamic={options.dynamic}: more than {GRAPHS_PER_CLASS} graphs of one class of module in this "
             "process; use compile.dynamic=true, one graph for all shapes"
         )
-    if isinstance(error, exc.Unsupported):
+    # A UserError is about code that depends on the values of tensors.
+    if isinstance(error, exc.Unsupported | exc.UserError):
         return (
             f"compile.fullgraph=true: a module cannot be compiled as one graph: {reason}; use compile.fullgraph=false, "
             "compile.regional=true, or compile=none"

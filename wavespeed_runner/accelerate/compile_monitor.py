@@ -79,6 +79,9 @@ class CompileMonitor:
         self.targets = targets
         self.total = CompileEvents()
         """Everything since the pipeline was loaded."""
+        self.shared = _count_graphs(targets)
+        """Graphs of these classes that the process had before, compiled for other pipelines: torch uses them where
+        their guards hold."""
         self._names = {
             place: type(module).__name__
             for modules in targets.values()
@@ -111,6 +114,7 @@ class CompileMonitor:
         total = self.total
         return {
             "graphs": total.graphs,
+            **({"shared_graphs": self.shared} if self.shared else {}),
             "graph_breaks": len(total.graph_breaks),
             "recompiles": len(total.recompiles),
             "fallbacks": len(total.fallbacks),
@@ -143,6 +147,15 @@ def _locate_forward(module: nn.Module) -> Iterator[tuple[str, int]]:
     for function in (type(module).forward, unwrap(type(module).forward)):
         if code := getattr(function, "__code__", None):
             yield code.co_filename, code.co_firstlineno
+
+
+def _count_graphs(targets: Mapping[str, Sequence[nn.Module]]) -> int:
+    """How many graphs torch holds for the `forward` of these modules, which all modules of a class share."""
+    from torch._dynamo.eval_frame import _debug_get_cache_entry_list
+
+    forwards = {type(module).forward for modules in targets.values() for module in modules}
+    codes = [function.__code__ for function in forwards if hasattr(function, "__code__")]
+    return sum(len(_debug_get_cache_entry_list(code)) for code in codes)
 
 
 def _name_place(metrics: Any) -> str:
