@@ -1,4 +1,4 @@
-"""Runs tiny models whose modules are compiled, and makes pipelines with compiled modules, for the tests of compilation."""
+"""For the tests of compilation: runs of tiny models with compiled modules, and pipelines with compiled modules."""
 
 from __future__ import annotations
 

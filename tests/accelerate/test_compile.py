@@ -72,7 +72,9 @@ def test_a_pipeline_without_the_target_is_refused(flux: Shrunk, monkeypatch: pyt
     assert GenericConfig is not None and generic.blocks is None
     assert list_blocks(flux.denoiser, generic) == list_targets(flux.pipe, flux.family, make_options())["transformer"]
     monkeypatch.setattr(type(flux.denoiser), "_repeated_blocks", None)
-    with pytest.raises(RunError, match=r"compile\.regional=true: the repeated blocks of FluxTransformer2DModel are not"):
+    with pytest.raises(
+        RunError, match=r"compile\.regional=true: the repeated blocks of FluxTransformer2DModel are not"
+    ):
         list_blocks(flux.denoiser, generic)
     with monkeypatch.context() as patched:
         patched.setattr(flux.pipe, "transformer", None)
@@ -130,7 +132,10 @@ def test_every_switch_reaches_torch(
     ("values", "message"),
     [
         ({"backend": "inducter"}, r"compile\.backend=inducter: unknown \(did you mean 'inductor'\?\)"),
-        ({"backend": "inductor", "options": {"no_such": 1}}, r"compile\.options=.*no_such.*leave it out, or correct it"),
+        (
+            {"backend": "inductor", "options": {"no_such": 1}},
+            r"compile\.options=.*no_such.*leave it out, or correct it",
+        ),
     ],
 )
 def test_what_torch_does_not_know_is_refused(flux: Shrunk, values: dict[str, Any], message: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,6 @@ import pytest
 from rich.console import Console
 
 from tests.accelerate.compile_runs import Run, run, without_rules
-from tests.conftest import run_as_data
-from wavespeed_runner.execution.conclusion import conclude_record
-from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import parse_record
 from wavespeed_runner.records.summary import summarize_record
 from wavespeed_runner.report import console

@@ -8,7 +8,7 @@ import pytest
 
 from tests.rules.cases import FBCACHE, Apply, Cases, check_rule
 from wavespeed_runner.accelerate.compile_options import CompileTarget
-from wavespeed_runner.rules import Rule, compile
+from wavespeed_runner.rules import Rule, compile, compile_needs
 from wavespeed_runner.rules.compile import COMPILING
 
 WARM = {"measure": "default"}
@@ -35,9 +35,15 @@ CASES: Cases = {
             OVERHEAD | {"compile.backend": "eager"},
             REGIONAL | {"compile.backend": "aot_eager", "compile.options": {"a": 1}},
         ],
-        [REGIONAL | {"compile.backend": "eager"}, REGIONAL | {"compile.backend": "openxla", "compile.options": {"a": 1}}],
+        [
+            REGIONAL | {"compile.backend": "eager"},
+            REGIONAL | {"compile.backend": "openxla", "compile.options": {"a": 1}},
+        ],
     ),
-    "compile-mps": ([REGIONAL | {"device": "mps"}], [REGIONAL, REGIONAL | {"device": "mps", "compile.backend": "eager"}]),
+    "compile-mps": (
+        [REGIONAL | {"device": "mps"}],
+        [REGIONAL, REGIONAL | {"device": "mps", "compile.backend": "eager"}],
+    ),
     "compile-warmup": (
         [REGIONAL | {"measure": "none"}, WHOLE | {"measure.warmup": 0}],
         [REGIONAL, {"measure": "none"}, REGIONAL | OFF | {"measure": "none"}],
@@ -51,7 +57,10 @@ CASES: Cases = {
         [OVERHEAD | CUDA | FBCACHE, REGIONAL | CUDA | FBCACHE | {"compile.mode": "max-autotune"}],
         [OVERHEAD | CUDA, REGIONAL | CUDA | FBCACHE],
     ),
-    "compile-cuda-graphs-regional": ([OVERHEAD | CUDA | {"compile.regional": True}], [OVERHEAD | CUDA, REGIONAL | CUDA]),
+    "compile-cuda-graphs-regional": (
+        [OVERHEAD | CUDA | {"compile.regional": True}],
+        [OVERHEAD | CUDA, REGIONAL | CUDA],
+    ),
     "compile-cuda-graphs-dynamic": ([OVERHEAD | CUDA | {"compile.dynamic": True}], [OVERHEAD | CUDA]),
     "compile-hooks": (
         [REGIONAL | {"cache": "pab"}, WHOLE | {"cache": "fastercache"}, REGIONAL | {"cache": "pab", **ALL}],
@@ -111,8 +120,8 @@ def test_inductor_on_a_cpu_needs_the_compiler_that_torch_would_call(
 ) -> None:
     installed = {"clang++"}
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(compile.sys, "platform", "linux")
-    monkeypatch.setattr(compile, "which", lambda name: name if name in installed else None)
+    monkeypatch.setattr(compile_needs.sys, "platform", "linux")
+    monkeypatch.setattr(compile_needs, "which", lambda name: name if name in installed else None)
     (finding,) = find(apply, "compile-compiler", REGIONAL)
     assert "there is no g++" in finding.message and "CXX=clang++ in the environment" in finding.fix
     for values in (REGIONAL | {"compile.backend": "eager"}, REGIONAL | CUDA, REGIONAL | OFF, {}):
@@ -134,23 +143,25 @@ def test_the_compiler_is_the_one_that_torch_finds(monkeypatch: pytest.MonkeyPatc
     """Against torch's own search."""
     cpp_builder = pytest.importorskip("torch._inductor.cpp_builder")
     monkeypatch.delenv("CXX", raising=False)
-    if compile.has_compiler():
-        assert cpp_builder.get_cpp_compiler() == compile.find_compiler()
+    if compile_needs.has_compiler():
+        assert cpp_builder.get_cpp_compiler() == compile_needs.find_compiler()
 
 
 def test_headers_and_triton(apply: Apply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile, "has_compiler", lambda: True)
-    monkeypatch.setattr(compile, "has_headers", lambda: False)
-    monkeypatch.setattr(compile, "has_triton", lambda: False)
+    monkeypatch.setattr(compile_needs, "has_compiler", lambda: True)
+    monkeypatch.setattr(compile_needs, "has_headers", lambda: False)
+    monkeypatch.setattr(compile_needs, "has_triton", lambda: False)
     assert "Python.h" in find(apply, "compile-headers", REGIONAL)[0].message
     assert not find(apply, "compile-headers", REGIONAL | CUDA) and not find(apply, "compile-triton", REGIONAL)
     assert "needs triton" in find(apply, "compile-triton", REGIONAL | CUDA)[0].message
-    monkeypatch.setattr(compile, "has_headers", lambda: True)
-    monkeypatch.setattr(compile, "has_triton", lambda: True)
+    monkeypatch.setattr(compile_needs, "has_headers", lambda: True)
+    monkeypatch.setattr(compile_needs, "has_triton", lambda: True)
     assert not find(apply, "compile-headers", REGIONAL) and not find(apply, "compile-triton", REGIONAL | CUDA)
 
 
 def test_torchs_own_backends_are_known() -> None:
     torch = pytest.importorskip("torch")
     names = set(torch.compiler.list_backends())
-    assert names <= set(compile.BACKENDS) and set(compile.BACKENDS) <= set(torch.compiler.list_backends(exclude_tags=()))
+    assert names <= set(compile_needs.BACKENDS) and set(compile_needs.BACKENDS) <= set(
+        torch.compiler.list_backends(exclude_tags=())
+    )

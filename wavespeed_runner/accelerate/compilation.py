@@ -88,7 +88,7 @@ def use_compiler(options: CompileOptions, outputs: str, device: str) -> Iterator
         "recompile_limit": max(config.recompile_limit, GRAPHS_PER_CLASS),
         "accumulated_recompile_limit": max(config.accumulated_recompile_limit, GRAPHS),
     }
-    kept = torch._dynamo.utils._compilation_metrics.maxlen
+    kept = torch._dynamo.utils._compilation_metrics.maxlen or KEPT_METRICS
     with use_folder(find_folder(options, outputs, device)), config.patch(limits):
         set_compilation_metrics_limit(KEPT_METRICS)
         try:

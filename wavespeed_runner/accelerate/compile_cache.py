@@ -60,7 +60,8 @@ def use_folder(folder: Path) -> Iterator[None]:
     except OSError as error:
         _restore(before)
         raise RunError(
-            f"compile.cache_dir: {folder} cannot be written to: {error.strerror}; name another folder on the command line"
+            f"compile.cache_dir: {folder} cannot be written to: {error.strerror}; name another folder on the command "
+            "line"
         ) from None
     try:
         yield

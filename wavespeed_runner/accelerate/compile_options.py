@@ -12,7 +12,6 @@ from ..inputs.documents import parse_json
 from ..inputs.files import InputError
 from ..registry import register
 
-
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 """What the compiler may spend on better kernels, as `torch.compile` names it. `reduce-overhead` replays CUDA graphs
 without launches from Python; `max-autotune` does too, and times several kernels for each operation."""

@@ -1,13 +1,13 @@
 """Which modules of a pipeline are compiled: the repeated blocks of its denoisers, its decoder, its text encoders.
 
-diffusers names the classes of repeated blocks in `_repeated_blocks`, but not for every denoiser (SD3, HiDream, CogVideoX,
-Lumina 2, PixArt and Sana have none), so the lists are those of `Family.blocks`, where cache strategies attach.
+diffusers names the classes of repeated blocks in `_repeated_blocks`, but not for every denoiser (SD3, HiDream,
+CogVideoX, Lumina 2, PixArt and Sana have none), so the lists are those of `Family.blocks`, where strategies attach.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
@@ -47,7 +47,7 @@ def list_targets(pipe: DiffusionPipeline, family: Family, options: CompileOption
     return chosen
 
 
-def count_classes(modules: list[nn.Module]) -> dict[str, int]:
+def count_classes(modules: Sequence[nn.Module]) -> dict[str, int]:
     """How many modules there are of each class."""
     return dict(Counter(type(module).__name__ for module in modules))
 

@@ -73,8 +73,8 @@ def _warn_if_void(record: Record) -> list[str]:
     if record.timing.void is None:
         return []
     return [
-        f"the timing is void: {record.timing.void}; rerun=true times it again, compile.dynamic=true makes one graph for "
-        "all shapes"
+        f"the timing is void: {record.timing.void}; rerun=true times it again, compile.dynamic=true makes one graph "
+        "for all shapes"
     ]
 
 
