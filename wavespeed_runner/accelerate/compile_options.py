@@ -61,6 +61,8 @@ class CompileOptions(CompileConfig):
             raise ConfigError(f"compile.mode={self.mode}: allowed: {', '.join(MODES)}{did_you_mean(self.mode, MODES)}")
         if not self.target:
             raise ConfigError("compile.target=[]: at least one is needed; use compile=none for none")
+        if self.cache_dir is not None and not self.cache_dir.strip():
+            raise ConfigError("compile.cache_dir=: a folder is needed; compile.cache_dir=null is one below outputs")
         self.options = _read_options(self.options)
 
 

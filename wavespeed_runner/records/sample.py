@@ -125,6 +125,10 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     """Of denoising, one value for each repetition."""
     first_call: Figure | None
     """Seconds of the first, untimed generation, with its warm-up costs; null without one."""
+    compile_seconds: Figure | None = None
+    """Seconds of compiling in the warm-up; null where nothing is compiled or was warmed up."""
+    timing_void: str | None = None
+    """Why the times mean nothing: code was compiled, or fell back to eager, while they were taken."""
     steps: list[Step]
     engaged: dict[str, Engaged]
     """Denoising node -> what was engaged in it."""

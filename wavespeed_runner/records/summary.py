@@ -45,7 +45,7 @@ class Summary:
     """What follows from a completed record alone."""
 
     seconds: Interval | None
-    """Median time of denoising an image."""
+    """Median time of denoising an image; None where the timing is void."""
     reference_seconds: float | None
     """The same of the reference."""
     speedup: float | None
@@ -117,7 +117,7 @@ def summarize_record(record: Record) -> Summary:
     reference = timing.reference_median if timing else None
     missed = never_hit(record)
     return Summary(
-        seconds=_median_seconds(record),
+        seconds=None if timing and timing.void else _median_seconds(record),
         reference_seconds=reference if is_compared and reference and reference > 0 else None,
         speedup=timing.speedup if timing and is_compared else None,
         same_run=bool(timing and timing.same_run),

@@ -124,6 +124,17 @@ COLUMNS = (
         value=lambda row: _timing(row).first_call,
     ),
     Column(
+        name="compile_seconds",
+        meaning="time of compiling in the warm-up; empty where nothing is compiled",
+        value=lambda row: _timing(row).compile_seconds,
+    ),
+    Column(
+        name="timing_void",
+        meaning="why the times mean nothing: code was compiled, or fell back to eager, while they were taken; "
+        "`seconds` and `speedup` are empty then",
+        value=lambda row: _timing(row).void,
+    ),
+    Column(
         name="reference_seconds",
         meaning="median time to denoise one image of the reference",
         value=lambda row: _timing(row).reference_median,

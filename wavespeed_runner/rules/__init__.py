@@ -9,6 +9,7 @@ from .attention_cache import ATTENTION
 from .basics import GUIDANCE, NUMERICS, VALUES
 from .cache import CACHES
 from .cache_window import WINDOWS
+from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
 from .rule import Rule, Text, Verdict
@@ -26,6 +27,7 @@ RULES = (
     *ATTENTION,
     *ADAPTERS,
     *MEMORY,
+    *COMPILING,
     *MEASURING,
     *NUMERICS,
 )

@@ -158,12 +158,28 @@ def _build_latents(
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
         "first_call": warmups[0].seconds / count if warmups else None,
+        "compile_seconds": _add_compile_seconds(warmups, count),
+        "timing_void": next((why for run in runs if run.compiled and (why := run.compiled.explain_void())), None),
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **pipeline.engaged},
+        "engaged": {"cache": cache, **_collect_evidence(pipeline)},
     }
     return Latents(tensors=tensors, data=data)
+
+
+def _add_compile_seconds(warmups: list[Generation], count: int) -> float | None:
+    """One image's share of the seconds of compiling in the warm-up; None where nothing is compiled."""
+    seconds = [run.compiled.seconds for run in warmups if run.compiled]
+    return sum(seconds) / count if seconds else None
+
+
+def _collect_evidence(pipeline: Pipeline) -> dict[str, Any]:
+    """The pipeline's evidence, with what the compiler has done since it was loaded."""
+    compiled = pipeline.engaged.get("compile")
+    if pipeline.compiler is None or compiled is None:
+        return pipeline.engaged
+    return {**pipeline.engaged, "compile": {**compiled, **pipeline.compiler.build_evidence()}}
 
 
 def _select_image(generation: Generation, position: int) -> dict[str, torch.Tensor]:
@@ -187,6 +203,7 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         return Latents(tensors={"latents": torch.empty(0)}, data={"size": size})
     data = [part.data for part in parts]
     first_calls = [part["first_call"] for part in data if part["first_call"] is not None]
+    compiling = [part["compile_seconds"] for part in data if part["compile_seconds"] is not None]
     spreads = [part["spread"] for part in data if part["spread"] is not None]
     steps = [step for part in data for step in part["steps"]]
     names = parts[0].tensors
@@ -199,6 +216,8 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
             # From the start of the first to the end of the last.
             "timed_at": [data[0]["timed_at"][0], data[-1]["timed_at"][1]],
             "first_call": sum(first_calls) if first_calls else None,
+            "compile_seconds": sum(compiling) if compiling else None,
+            "timing_void": next((part["timing_void"] for part in data if part["timing_void"]), None),
             "spread": max(spreads, default=None),
             "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
             "engaged": {**data[0]["engaged"], "cache": merge_evidence([part["engaged"]["cache"] for part in data])},

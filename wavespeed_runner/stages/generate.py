@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ..accelerate.compile_monitor import CompileEvents
 from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
 from ..caching.flops import Flops, count_generation_flops, record_calls
@@ -44,6 +45,8 @@ class Generation:
     step_seconds: list[float]
     flops: Flops | None = None
     """FLOPs of its denoiser calls; None: not counted."""
+    compiled: CompileEvents | None = None
+    """What the compiler did meanwhile; None: nothing of the pipeline is compiled."""
 
 
 def generate(
@@ -85,6 +88,7 @@ def generate(
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
+            pipeline.compiler.watch() if pipeline.compiler else nullcontext() as compiled,
         ):
             wait_for_device(device)
             began = perf_counter()
@@ -103,6 +107,7 @@ def generate(
         trace=trace,
         step_seconds=clock.seconds(),
         flops=flops,
+        compiled=compiled,
     )
 
 

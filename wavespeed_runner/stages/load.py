@@ -106,7 +106,7 @@ def load(options: LoadOptions) -> Pipeline:
     pipeline.running = lambda: _set_up(options, pipeline)
     engaged |= {
         "attention": attention.collect_evidence(pipe, options.attention),
-        "compile": compilation.collect_evidence(pipe, options.compile),
+        "compile": compilation.collect_evidence(pipeline.compiler, options.compile),
         "memory": memory.collect_evidence(pipe),
         "weights": count_component_bytes(pipe),
     }
