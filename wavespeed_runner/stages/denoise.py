@@ -6,6 +6,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..accelerate.kernels import add_kernels, needs_kernels
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merge_evidence
 from ..caching.engine import Observer
@@ -110,13 +111,20 @@ def _generate_batch(
     full_batch = requests + requests[-1:] * (options.batch_size - len(requests))
     setting = repr((options, requests[0].batch_key))
     warmups: list[Generation] = []
+    profile = needs_kernels(pipeline.engaged) and setting not in pipeline.kernels
     if setting not in pipeline.warmed:
         has_criterion = options.cache.criterion is not None
         for number in range(options.warmup):
             count = has_criterion and number == 0
-            warmups.append(generate(options, pipeline, full_batch, "warm-up", count_flops=count, observer=observer))
+            extra = {"count_flops": count, "profile": profile and number == 0}
+            warmups.append(generate(options, pipeline, full_batch, "warm-up", observer=observer, **extra))
         pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
-    runs = [generate(options, pipeline, full_batch, observer=observer) for _ in range(options.repeats)]
+    profile &= not warmups
+    runs = [
+        generate(options, pipeline, full_batch, observer=observer, profile=profile and number == 0)
+        for number in range(options.repeats)
+    ]
+    pipeline.kernels.update((setting, run.kernels) for run in (*warmups, *runs) if run.kernels is not None)
     timed = {"timed_by": PROCESS, "timed_at": [began, time()]}
     latents = [
         _build_latents(position, requests, warmups, runs, pipeline, setting) for position in range(len(requests))
@@ -157,7 +165,7 @@ def _build_latents(
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **pipeline.engaged},
+        "engaged": {"cache": cache, **add_kernels(pipeline.engaged, pipeline.kernels.get(setting))},
     }
     return Latents(tensors=tensors, data=data)
 
