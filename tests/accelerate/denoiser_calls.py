@@ -32,6 +32,8 @@ class Called:
     family: Family
     pipe: Any
     examples: list[Example]
+    latents: dict[str, torch.Tensor]
+    """What the pipeline returned."""
 
     def repeat(self, pipe: Any) -> list[torch.Tensor]:
         """What the same calls return on the denoisers of another pipeline of the same architecture."""
@@ -62,8 +64,8 @@ def call_family(name: str) -> Called:
         embeddings = {key: value[:, :64] for key, value in embeddings.items()}
     called = get_task_pipeline(pipe, family, task)
     with record_examples([getattr(called, part) for part in denoiser_names(called)]) as examples:
-        denoise_latents(family, pipe, config, embeddings, steps=2, **options)
-    return Called(family=family, pipe=pipe, examples=examples)
+        latents = denoise_latents(family, pipe, config, embeddings, steps=2, **options)
+    return Called(family=family, pipe=pipe, examples=examples, latents=latents)
 
 
 @contextmanager
