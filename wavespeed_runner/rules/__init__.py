@@ -4,7 +4,9 @@ A rule applies if `when(config, family)` is true. Its texts are formatted with `
 facts of the model family). Sources are papers, issues, or our own tests.
 """
 
+from .accelerate import SWITCHES
 from .adapters_memory import ADAPTERS, MEMORY
+from .attention import ATTENTION_BACKENDS
 from .attention_cache import ATTENTION
 from .basics import GUIDANCE, NUMERICS, VALUES
 from .cache import CACHES
@@ -26,6 +28,8 @@ RULES = (
     *WINDOWS,
     *ATTENTION,
     *ADAPTERS,
+    *SWITCHES,
+    *ATTENTION_BACKENDS,
     *MEMORY,
     *COMPILING,
     *MEASURING,

@@ -124,9 +124,17 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="device-present",
         verdict="bad",
-        when=lambda c, f: _is_cuda(c.device) and not has_cuda(),
+        when=lambda c, f: _is_cuda(c.device) and not has_cuda() and not c.dry_run,
         message="device={c.device}: no NVIDIA driver, or a torch built without CUDA",
         fix="device=cpu",
+    ),
+    Rule(
+        id="device-elsewhere",
+        verdict="unverified",
+        when=lambda c, f: _is_cuda(c.device) and not has_cuda() and c.dry_run,
+        message="device={c.device}: this machine has none, so this is a plan for another one: what its GPU can do and "
+        "what is installed there is not checked",
+        fix="plan it again on the machine that will run it",
     ),
     Rule(
         id="device-mps",

@@ -6,6 +6,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..accelerate.kernels import add_kernels, needs_kernels
 from ..accelerate.shared_weights import count_other_bytes
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merge_evidence
@@ -112,13 +113,20 @@ def _generate_batch(
     full_batch = requests + requests[-1:] * (options.batch_size - len(requests))
     setting = repr((options, requests[0].batch_key))
     warmups: list[Generation] = []
+    profile = needs_kernels(pipeline.engaged) and setting not in pipeline.kernels
     if setting not in pipeline.warmed:
         has_criterion = options.cache.criterion is not None
         for number in range(options.warmup):
             count = has_criterion and number == 0
-            warmups.append(generate(options, pipeline, full_batch, "warm-up", count_flops=count, observer=observer))
+            extra = {"count_flops": count, "profile": profile and number == 0}
+            warmups.append(generate(options, pipeline, full_batch, "warm-up", observer=observer, **extra))
         pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
-    runs = [generate(options, pipeline, full_batch, observer=observer) for _ in range(options.repeats)]
+    profile &= not warmups
+    runs = [
+        generate(options, pipeline, full_batch, observer=observer, profile=profile and number == 0)
+        for number in range(options.repeats)
+    ]
+    pipeline.kernels.update((setting, run.kernels) for run in (*warmups, *runs) if run.kernels is not None)
     peak = peak_memory_bytes(pipeline.device)
     others = count_other_bytes(pipeline.weights, pipeline.device) if pipeline.weights else 0
     timed = {"timed_by": PROCESS, "timed_at": [began, time()], "peak_memory": peak and max(peak - others, 0)}
@@ -163,7 +171,7 @@ def _build_latents(
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **_collect_evidence(pipeline)},
+        "engaged": {"cache": cache, **_collect_evidence(pipeline, setting)},
     }
     return Latents(tensors=tensors, data=data)
 
@@ -174,12 +182,13 @@ def _add_compile_seconds(warmups: list[Generation], count: int) -> float | None:
     return sum(seconds) / count if seconds else None
 
 
-def _collect_evidence(pipeline: Pipeline) -> dict[str, Any]:
-    """The pipeline's evidence, with what the compiler has done since it was loaded."""
-    compiled = pipeline.engaged.get("compile")
+def _collect_evidence(pipeline: Pipeline, setting: str) -> dict[str, Any]:
+    """The pipeline's evidence, with the kernels that ran and what the compiler has done since it was loaded."""
+    engaged = add_kernels(pipeline.engaged, pipeline.kernels.get(setting))
+    compiled = engaged.get("compile")
     if pipeline.compiler is None or compiled is None:
-        return pipeline.engaged
-    return {**pipeline.engaged, "compile": {**compiled, **pipeline.compiler.build_evidence()}}
+        return engaged
+    return {**engaged, "compile": {**compiled, **pipeline.compiler.build_evidence()}}
 
 
 def _select_image(generation: Generation, position: int) -> dict[str, torch.Tensor]:

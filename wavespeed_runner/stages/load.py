@@ -60,18 +60,24 @@ class LoadOptions:
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
-_NOT_IN_RESULTS = ("adapters.path", "outputs", "compile.cache_dir")
+_NOT_IN_RESULTS = ("adapters.path", "outputs", "compile.cache_dir", "accelerate.tiny_vae")
 """Where things lie."""
 
 
 def _identify_weights(options: LoadOptions) -> list[str]:
-    """Identifies all weights: the model's, those that complete a single-file checkpoint, and the adapters'."""
-    model, adapter_ids = options.model, adapters.identify_adapters(options.adapters)
+    """Identifies all weights: the model's, those that complete a single-file checkpoint, adapters', a tiny VAE's."""
+    model = options.model
+    added = [*adapters.identify_adapters(options.adapters), *switches.identify_switches(_get_switches(options))]
     if model.init is not Init.pretrained:
-        return [model.init.value, *adapter_ids]
+        return [model.init.value, *added]
     family = find_implementation("model", model)
     others = [find_component_source(family, model), *(getattr(model, key) for key in family.external_components)]
-    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *adapter_ids]
+    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *added]
+
+
+def _identify(options: LoadOptions) -> list[str]:
+    """Identifies what decides the results beside the options: all weights, and the package of attention kernels."""
+    return [*_identify_weights(options), *attention.identify_attention(options.attention)]
 
 
 # A plan asks for every image. Weights are not expected to change while a process runs.
@@ -82,7 +88,7 @@ _identity = lru_cache(maxsize=8)(identify_weights)
     "load",
     options=LoadOptions,
     pure=False,
-    identity=_identify_weights,
+    identity=_identify,
     ignores=(*_NOT_IN_WEIGHTS, *_NOT_IN_RESULTS),
 )
 def load(options: LoadOptions) -> Pipeline:
@@ -155,6 +161,7 @@ def _changes_modules(options: LoadOptions) -> bool:
 def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
     """Sets what of torch is process-wide while the pipeline computes."""
     with ExitStack() as stack:
+        stack.enter_context(attention.explain_attention_errors(options.attention))
         stack.enter_context(switches.use_switches(_get_switches(options), pipeline.device))
         if isinstance(options.compile, CompileOptions):
             stack.enter_context(compilation.use_compiler(options.compile, options.outputs, pipeline.device))
