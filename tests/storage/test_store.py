@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from tests.store_helpers import files, key_of, payload_of
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.storage.store import DAMAGED, Store
+from wavespeed_runner.storage.entry import DAMAGED
+from wavespeed_runner.storage.store import Store
 
 
 @pytest.fixture

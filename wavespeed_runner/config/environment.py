@@ -139,14 +139,19 @@ def _gpu_name(device: str) -> str:
 
     Cards are listed by PCI bus; `process/exit_status.py` makes CUDA number them in that order.
     """
+    card, cards = find_card(device), sorted(Path(CARDS).glob("*/information"))
+    if card.isdigit() and int(card) < len(cards):
+        return _field(cards[int(card)].read_text(), "Model")
+    return f"{device} {os.environ.get('CUDA_VISIBLE_DEVICES') or ''}".strip()
+
+
+def find_card(device: str) -> str:
+    """The card that torch uses for a CUDA device: its number among all cards, its UUID, or empty if there is none."""
     index, visible = device.partition(":")[2] or "0", os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible:
+    if visible and index.isdigit():
         chosen = visible.split(",")
         index = chosen[int(index)].strip() if int(index) < len(chosen) else ""
-    cards = sorted(Path(CARDS).glob("*/information"))
-    if index.isdigit() and int(index) < len(cards):
-        return _field(cards[int(index)].read_text(), "Model")
-    return f"{device} {visible or ''}".strip()
+    return index
 
 
 def count_threads() -> int:

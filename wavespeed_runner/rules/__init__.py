@@ -11,6 +11,7 @@ from .cache import CACHES
 from .cache_window import WINDOWS
 from .graph import GRAPHS
 from .measure import MEASURING
+from .quant import QUANT
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -26,6 +27,7 @@ RULES = (
     *ATTENTION,
     *ADAPTERS,
     *MEMORY,
+    *QUANT,
     *MEASURING,
     *NUMERICS,
 )

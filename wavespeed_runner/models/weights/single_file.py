@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_single_file(
-    family: Family, model: ModelConfig, path: Path, repo: str, source: str, commit: str | None, dtype: torch.dtype
+def load_single_file(  # noqa: PLR0913 (facts about a file)
+    family: Family,
+    model: ModelConfig,
+    path: Path,
+    repo: str,
+    source: str,
+    commit: str | None,
+    dtype: torch.dtype,
+    ready: dict[str, nn.Module],
 ) -> dict[str, nn.Module]:
-    """Component -> module, for every component that the file holds.
+    """Component -> module, for every component that the file holds, and those that are ready.
 
     Args:
         family: its `single_file_prefixes` tell which components the file holds.
@@ -32,6 +39,7 @@ def load_single_file(
         source: the same as diffusers opens it. Its configurations give the shapes of the modules.
         commit: revision of `source`.
         dtype: of the modules.
+        ready: components that are loaded already; they are not read from the file.
 
     Raises:
         RunError: the file holds no denoiser, a component of it is incomplete, or it cannot be read.
@@ -51,12 +59,14 @@ def load_single_file(
     held = {component for component in prefixes if any(name.startswith(prefixes[component]) for name in names)}
     if not held or held == {family.denoiser}:
         class_name = index[family.denoiser][1]
-        return {family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
+        if family.denoiser in ready:
+            return ready
+        return {**ready, family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
     if family.denoiser not in held:
         raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
-    pipe = _load_several(family, model, path, held, options)
+    pipe = _load_several(family, model, path, held, {**options, **ready})
     _check_prediction_type(model, pipe, repo, names)
-    modules = {name: getattr(pipe, name) for name in sorted(held)}
+    modules = {**ready, **{name: getattr(pipe, name) for name in sorted(held)}}
     missing = {
         name: [key for key, weight in module.named_parameters() if weight.is_meta] for name, module in modules.items()
     }
@@ -141,4 +151,4 @@ def _load_several(
     pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
     absent = dict.fromkeys(family.single_file_prefixes.keys() - held)
     with explain_loading_errors(model.repo), quiet_loading():
-        return pipeline_class.from_single_file(str(path), **family.pipeline_options, **absent, **options)
+        return pipeline_class.from_single_file(str(path), **{**family.pipeline_options, **absent, **options})
