@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.schema import QuantConfig
 from ..errors import RunError, format_error
 from ..models.family import Family
+from ..models.weights.quantized import read_method
 from .quant_options import SCHEMES
 from .quant_targets import Choice, choose_layers, compact_name, layers_of
 
@@ -35,6 +36,11 @@ def apply_quant(pipe: DiffusionPipeline, family: Family, quant: QuantConfig, dev
     if quant.name == "none":
         return pipe
     for component, choices in choose_layers(pipe, family, quant, device).items():
+        if method := _find_method(getattr(pipe, component)):
+            raise RunError(
+                f"quant={quant.name}: {component} is stored quantized already ({method}); use quant=none, or the "
+                "original checkpoint"
+            )
         layers = layers_of(pipe, component)
         for name, choice in choices.items():
             if choice.scheme is not None and not is_quantized(layers[name].weight):
@@ -102,7 +108,7 @@ def collect_evidence(
     kept: component -> what the store did for it.
     """
     if quant.name == "none":
-        return None
+        return _describe_checkpoint(pipe)
     return {
         "scheme": quant.name,
         "components": {
@@ -113,6 +119,28 @@ def collect_evidence(
             for component, choices in choose_layers(pipe, family, quant, device).items()
         },
     }
+
+
+def _find_method(module: Any) -> str:
+    """How a module was quantized before it was loaded; empty if it was not."""
+    quantizer = getattr(module, "hf_quantizer", None)
+    return read_method(quantizer.quantization_config.to_dict()) if quantizer is not None else ""
+
+
+def _describe_checkpoint(pipe: DiffusionPipeline) -> dict[str, Any] | None:
+    """What of the checkpoint is quantized as it is stored; None if nothing is."""
+    found = {}
+    for component, module in pipe.components.items():
+        if method := _find_method(module):
+            parameters = dict(module.named_parameters())
+            special = {n: type(p).__name__ for n, p in parameters.items() if type(p).__name__ != "Parameter"}
+            found[component] = {
+                "method": method,
+                "weights": len(special),
+                "names": _group({name.removesuffix(".weight"): kind for name, kind in special.items()}),
+                "bytes": sum(map(count_bytes, parameters.values())),
+            }
+    return {"scheme": "as stored", "components": found} if found else None
 
 
 def _describe(pipe: DiffusionPipeline, component: str, choices: dict[str, Choice]) -> dict[str, Any]:

@@ -114,6 +114,16 @@ def _is_quantized_already(c: Config, f: Family) -> bool:
     return _is_quantized(c) and bool(find_quantized(c.model, f))
 
 
+def _has_quantized_weights(c: Config, f: Family) -> bool:
+    """True if the options or the checkpoint quantize."""
+    return _is_quantized(c) or bool(find_quantized(c.model, f))
+
+
+def _name_source(c: Config, f: Family) -> str:
+    """Where quantized weights come from, as an override."""
+    return f"quant={c.quant.name}" if _is_quantized(c) else f"model.repo={c.model.repo}, which is stored quantized,"
+
+
 QUANT: tuple[Rule, ...] = (
     Rule(
         id="quant-empty",
@@ -223,12 +233,19 @@ QUANT: tuple[Rule, ...] = (
         source="tests/accelerate/test_order.py",
     ),
     Rule(
+        id="quant-fuse",
+        verdict="bad",
+        when=lambda c, f: isinstance(c.adapters, Lora) and c.adapters.fuse and bool(find_quantized(c.model, f)),
+        message="adapters.fuse=true: no LoRA can be fused into model.repo={c.model.repo}, which is stored quantized",
+        fix="adapters.fuse=false",
+        source="tests/accelerate/test_order.py",
+    ),
+    Rule(
         id="quant-casting",
         verdict="bad",
-        when=lambda c, f: _is_quantized(c) and _get_memory(c).layerwise_casting is not None,
-        message="quant={c.quant.name} and memory.layerwise_casting={c.memory.layerwise_casting.value} both store the "
-        "weights in 8 bits",
-        fix="memory.layerwise_casting=null, or quant=none",
+        when=lambda c, f: _get_memory(c).layerwise_casting is not None and _has_quantized_weights(c, f),
+        message=lambda c, f: f"{_name_source(c, f)} and memory.layerwise_casting: both decide how weights are stored",
+        fix="memory.layerwise_casting=null",
         source="tests/accelerate/test_quant_combinations.py",
     ),
     Rule(

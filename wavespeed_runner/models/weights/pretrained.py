@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.schema import Init, ModelConfig
 from ..family import Family
-from .checkpoint import find_local_path, inspect_checkpoint
+from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
 from .folder_gate import check_folder, list_components
 from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
@@ -49,7 +49,7 @@ def load(
 def find_component_source(family: Family, model: ModelConfig) -> str | None:
     """The repository of the components that a single-file checkpoint may lack; None for other models."""
     path = find_local_path(model.repo)
-    if path is None or path.suffix.lower() != ".safetensors":
+    if not is_single_file(path):
         return None
     return model.components or (family.published_repo(model) if family.published_repo else model.repo)
 

@@ -45,7 +45,8 @@ def read_method(config: Any) -> str:
         return "unknown"
     if config.get("load_in_4bit") or config.get("load_in_8bit"):
         return "bitsandbytes"
-    return str(config.get("quant_method", "unknown"))[:40]
+    method = config.get("quant_method", "unknown")
+    return str(getattr(method, "value", method))[:40]
 
 
 def refuse_unloadable(model: ModelConfig, family: Family) -> None:

@@ -1,4 +1,8 @@
-"""Reads a checkpoint that is one .safetensors file: a denoiser alone, or several components in the original layout."""
+"""Reads a checkpoint that is one file: a denoiser alone, or several components in the original layout.
+
+GGUF files hold a quantized denoiser, whose layers convert their weights back at each call:
+https://huggingface.co/docs/diffusers/quantization/gguf.
+"""
 
 from __future__ import annotations
 
@@ -80,9 +84,14 @@ def _select_hub_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files."""
+    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files.
+
+    None of a GGUF file: it holds the denoiser alone, see `_load_gguf`.
+    """
     from safetensors import safe_open
 
+    if path.suffix.lower() == ".gguf":
+        return []
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
 
@@ -114,12 +123,28 @@ def _load_denoiser(
     with explain_loading_errors(repo, key="model.components"):
         module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
     with explain_loading_errors(model.repo), quiet_loading():
+        if path.suffix.lower() == ".gguf":
+            return _load_gguf(module_class, name, model, path, options)
         if class_name not in SINGLE_FILE_LOADABLE_CLASSES:
             return _load_diffusers_layout(module_class, name, path, options)
         if not module_class._keep_in_fp32_modules:
             return module_class.from_single_file(str(path), subfolder=name, **options)
         module = module_class.from_single_file(str(path), subfolder=name, **{**options, "dtype": None})
         return _cast(module, options["dtype"])
+
+
+def _load_gguf(module_class: Any, name: str, model: ModelConfig, path: Path, options: dict[str, Any]) -> nn.Module:
+    """The denoiser from a GGUF file, as it is stored."""
+    from diffusers import GGUFQuantizationConfig
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    if module_class.__name__ not in SINGLE_FILE_LOADABLE_CLASSES:
+        raise RunError(
+            f"model.repo={model.repo}: diffusers reads no GGUF file of a {module_class.__name__}; give a diffusers "
+            "folder, and quant=int8_wo for small weights"
+        )
+    quantization = GGUFQuantizationConfig(compute_dtype=options["dtype"])
+    return module_class.from_single_file(str(path), subfolder=name, quantization_config=quantization, **options)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
