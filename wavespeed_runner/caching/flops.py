@@ -139,7 +139,7 @@ def _count_by_module(denoiser: torch.nn.Module, args: tuple[Any, ...], kwargs: d
     if shape not in counted:
         # Out of the box torch counts CUDA's fused attention only.
         on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention_flops}
-        with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
             denoiser(*args, **kwargs)
         by_operator = counter.get_flop_counts()
         counted[shape] = {name: sum(operators.values()) for name, operators in by_operator.items()}

@@ -130,7 +130,7 @@ QUANT: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: c.quant.name != "none" and not _is_quantized(c),
         message="quant.layers: no entry has a scheme, so nothing would be quantized",
-        fix="such as quant.layers=[{{pattern:'.*to_q',scheme:int8_dq}}], or quant=none",
+        fix="give an entry a scheme such as int8_dq, or quant=none",
     ),
     Rule(
         id="quant-cuda-only",

@@ -173,7 +173,13 @@ def _changes_modules(options: LoadOptions) -> bool:
 @contextmanager
 def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
     """Sets what of torch is process-wide while the pipeline computes."""
+    import torch
+
     with ExitStack() as stack:
+        if pipeline.engaged["quant"] and _get_memory(options).offload is not memory.Offload.none:
+            # torch cannot move quantized weights between devices in inference mode.
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
         stack.enter_context(switches.use_switches(_get_switches(options), pipeline.device))
         if isinstance(options.compile, CompileOptions):
             stack.enter_context(compilation.use_compiler(options.compile, options.outputs, pipeline.device))
