@@ -140,7 +140,7 @@ def _count_by_module(denoiser: torch.nn.Module, args: tuple[Any, ...], kwargs: d
         on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention_flops}
         # The counter sees no operators inside of compiled code: what is compiled runs eagerly this once.
         eagerly = torch.compiler.set_stance("force_eager")
-        with torch.inference_mode(), eagerly, FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        with torch.no_grad(), eagerly, FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
             denoiser(*args, **kwargs)
         by_operator = counter.get_flop_counts()
         counted[shape] = {name: sum(operators.values()) for name, operators in by_operator.items()}

@@ -14,6 +14,7 @@ from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
+from .quant import QUANT
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -31,6 +32,7 @@ RULES = (
     *SWITCHES,
     *ATTENTION_BACKENDS,
     *MEMORY,
+    *QUANT,
     *COMPILING,
     *MEASURING,
     *NUMERICS,
