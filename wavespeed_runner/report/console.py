@@ -16,14 +16,14 @@ from ..records.names import against_reference_steps, describe_failure, model_nam
 from ..records.record import NumericsFloor, Record
 from ..records.sample import Metrics
 from .console_text import LEGEND, encode_for, print_line
+from .engaged import describe_engaged
+from .strips import draw_strips
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""
-STRIPS, STRIP = 8, 60
-"""Most strips that are drawn, and most steps in one."""
 
 
 def show(record: Record, folder: Path, console: Console | None = None) -> None:
@@ -42,8 +42,10 @@ def show(record: Record, folder: Path, console: Console | None = None) -> None:
     console = console or Console()
     print_line(console, _headline(record), style="bold", before=True)
     _table(console, record)
-    for i, line in enumerate(_strips(record)):
+    for i, line in enumerate(draw_strips(record)):
         print_line(console, line, style="dim" if line == LEGEND else "", before=i == 0)
+    for i, (group, text) in enumerate(describe_engaged(record)):
+        print_line(console, f"{group:10} {text}", before=i == 0, wrap=True)
     for line in _remarks(record):
         print_line(console, line, before=True, wrap=True)
     for warning in record.warnings:
@@ -196,29 +198,6 @@ def _span(counts: Sequence[int]) -> str:
     """`17`, or `15-17` where images differ."""
     low, high = min(counts, default=0), max(counts, default=0)
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _strips(record: Record) -> list[str]:
-    """Draws which steps were computed and which were cached: one line if all images agree, else one for each image."""
-    strips = ["".join("■" if step.computed else "□" for step in sample.steps) for sample in record.samples]
-    if not any("□" in strip for strip in strips) or max(map(len, strips)) > STRIP:
-        return []
-    predicted = _predicted_strip(record, max(map(len, strips)))
-    if len(set(strips)) == 1:
-        return [strips[0], *predicted, LEGEND]
-    prompts = [" ".join(sample.prompt.split()) for sample in record.samples]
-    lines = [f"{strip}  {prompt}"[:79] for strip, prompt in zip(strips, prompts, strict=True)]
-    more = [f"... and {len(lines) - STRIPS} more images"] if len(lines) > STRIPS else []
-    return [*lines[:STRIPS], *more, *predicted, LEGEND]
-
-
-def _predicted_strip(record: Record, steps: int) -> list[str]:
-    """The same for what a calibration predicts; nothing without one."""
-    if record.cache is None or record.cache.predicted is None:
-        return []
-    computed = set(record.cache.predicted.computed_steps)
-    strip = "".join("■" if step in computed else "□" for step in range(1, steps + 1))
-    return [f"{strip}  predicted by the calibration"[:79]]
 
 
 def _remarks(record: Record) -> list[str]:
