@@ -115,9 +115,7 @@ def test_a_wrapped_processor_compiles_as_one_graph_and_only_once(name: str, back
     with torch.inference_mode():
         tokens = torch.randn(2, 10, 32)
         expected = layer(tokens)
-        layer.processor = route_processor(
-            layer.processor, name, attend_with_dispatcher(Name(BACKENDS[name].dispatch))
-        )
+        layer.processor = route_processor(layer.processor, name, attend_with_dispatcher(Name(BACKENDS[name].dispatch)))
         compiled = torch.compile(layer, fullgraph=True, backend=backend)
         assert distance([compiled(tokens)], [expected]) < 1e-5
         with torch._dynamo.config.patch(error_on_recompile=True):
@@ -180,9 +178,7 @@ def attend_without_padding(q: Any, k: Any, v: Any, cu_seqlens_k: Any, softmax_sc
 
 
 @pytest.mark.parametrize("family", ["z_image", "lumina2", "hunyuan_video", "hunyuan_video15"])
-def test_leaving_out_the_padding_of_these_families_gives_the_same(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leaving_out_the_padding_of_these_families_gives_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what the backends do that take masks of padding only; shown with an exact function in their place."""
     monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN", True)
     monkeypatch.setattr(attention_dispatch, "flash_attn_varlen_func", attend_without_padding)

@@ -38,8 +38,10 @@ def main(args: Namespace) -> int:
         raise ConfigError(f"{len(jobs)} jobs: the memory of one setting is estimated at a time")
     from ..execution.estimate import estimate_memory, read_device_memory
     from ..process.logging_setup import quiet_libraries
+    from ..process.torchao_import import postpone_torchao
 
     quiet_libraries()
+    postpone_torchao()
     estimate = estimate_memory(plan)
     print(estimate_text(plan, estimate, read_device_memory(plan.config.device)))
     return DONE

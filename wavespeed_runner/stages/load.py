@@ -38,6 +38,7 @@ from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
 from ..models.weights.size import count_component_bytes
 from ..process.logging_setup import quiet_libraries
+from ..process.torchao_import import postpone_torchao
 from ..registry import find_implementation
 from ..storage.store import Store
 from .interface import stage
@@ -100,6 +101,7 @@ def load(options: LoadOptions) -> Pipeline:
         RunError: no such device, no network, no access, broken weights, or an option that does not take effect.
     """
     quiet_libraries()
+    postpone_torchao()
     device = resolve_device(options.device)
     _check_device(options.device, device)
     family = find_implementation("model", options.model)
