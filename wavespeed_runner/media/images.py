@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..inputs.files import read_file
 from ..inputs.images import damage_as_input_error, decode_image
 from ..inputs.limits import MAX_IMAGE_BYTES
-from ..storage.atomic import write_whole
+from ..storage.atomic import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,10 @@ def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str
 
     Raises:
         ValueError: not an image, a key that is not a valid PNG keyword, or text that is not valid Unicode.
-        OSError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     raw = _encode(image, metadata)
-    write_whole(path, raw)
+    write_bytes(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 

@@ -109,18 +109,26 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def write_text(path: Path, text: str, *, way_out: str = "choose another folder with outputs=DIR") -> None:
-    """Writes a text file as UTF-8, like `write_whole`.
+OTHER_FOLDER = "choose another folder with outputs=DIR"
+
+
+def write_bytes(path: str | Path, *parts: bytes, way_out: str = OTHER_FOLDER) -> None:
+    """As `write_whole`, for what a user waits for.
 
     Args:
         path: of the file.
-        text: its content.
+        parts: its content.
         way_out: what the error message suggests.
 
     Raises:
         RunError: it cannot be written.
     """
     try:
-        write_whole(path, text.encode("utf-8"))
+        write_whole(path, *parts)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}; {way_out}") from error
+
+
+def write_text(path: Path, text: str, *, way_out: str = OTHER_FOLDER) -> None:
+    """Writes a text file as UTF-8, like `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"), way_out=way_out)
