@@ -36,6 +36,7 @@ from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
 from .limits import refuse_too_many_jobs
+from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF
 from .schema import NAMED_NODES
@@ -156,8 +157,7 @@ def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, A
     composed = _compose(overrides)
     baseline = _find_baseline([o for o in typed_here if trust.is_reserved(o)])
     trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
-    trust.check_files({k: v for k, v in composed.items() if k not in ("hydra", "points")}, typed_here, _config_dir)
-    return composed
+    return locate_files(composed, typed_here, _config_dir)
 
 
 def _compose(overrides: list[str]) -> dict[str, Any]:
