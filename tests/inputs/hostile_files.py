@@ -6,5 +6,5 @@ SECRET = "correct horse battery staple"
 HEAD = "# @package _global_\n"
 DEEP = "[" * 100_000
 LONG = "9" * 5000
-SOON = 15
-"""Seconds. Each takes less than one on a machine with nothing else to do; what hangs or expands takes minutes."""
+SOON = 3
+"""Seconds of the processor's time. Each takes about one; what expands takes minutes, and what waits never ends."""

@@ -17,9 +17,9 @@ from tests.inputs.test_documents import ALIASES
 
 
 def refuse(cli: CommandLine, *arguments: str) -> str:
-    began = time.monotonic()
+    began = time.process_time()
     said = cli(*arguments)
-    assert time.monotonic() - began < SOON
+    assert time.process_time() - began < SOON
     assert said.status == 2, said
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("error: ") and len(said.err) < 2000
     assert said.err.isprintable() or said.err[:-1].isprintable()
@@ -91,11 +91,40 @@ def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> Non
         "{{experiment: //{private}/secret}}",
         "link",
         "link@hydra.runtime.choices",
+        "/cache@_global_.claim.versions: \"${{oc.decode:'..'}}/${{oc.decode:'..'}}/private/secret\"",
+        "/${{oc.decode:'..'}}/private/secret@_global_.claim.versions",
+        "\"/${{oc.decode:'..'}}@claim\": private/secret",
+        "cache: ${{oc.env:HOME}}",
+        "/cache@_global_.hydra.sweeper.params: fbcache",
+        "/cache@_global_.hydra[sweeper].params: fbcache",
+        "/cache@_here_.hydra: fbcache",
+        "/cache@${{graph}}.x: fbcache",
+        "C:/private/secret@cache",
+        "~/secret@cache",
+        "/cache@x: 'C:\\private\\secret'",
         "/schema/cache/fbcache@hydra.runtime.choices",
     ],
 )
 def test_a_defaults_list_names_options_alone(cli: CommandLine, entry: str) -> None:
     refuse_experiment(cli, f"defaults:\n  - {entry.format(private=cli.folder.parent / 'private')}\n  - _self_\n")
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    ["${{oc.create:'[/../private/secret]'}}", "${{points}}", "{{a: /../private/secret}}", "/../private/secret"],
+)
+def test_defaults_are_a_list_as_it_stands(cli: CommandLine, defaults: str) -> None:
+    said = refuse_experiment(cli, f"defaults: {defaults.format()}\npoints: [/../private/secret]\n")
+    assert "defaults: a list is needed" in said
+
+
+def test_a_choice_that_is_known_late_leads_out_of_no_source(cli: CommandLine) -> None:
+    """The path is put together from another choice, which Hydra resolves after the text has been checked."""
+    cli.config("one/two", "{}")
+    cli.experiment("defaults:\n  - /one: two\n  - /cache@_global_.claim: ${one}/x\n")
+    command = ("--config-dir", str(cli.configs), "experiment=mine", "dry_run=true")
+    for path in ("../../private", "/etc", "..\\..\\private"):
+        refuse(cli, *command, f"one='{path}'")
 
 
 def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> None:
@@ -109,6 +138,10 @@ def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> No
         (f"prompt: {DEEP}", "nested too deep"),
         (ALIASES, "with its aliases followed"),
         ("a: &a [*a]", "with its aliases followed"),
+        (f"claim:\n  a: &a [{'x, ' * 90}]\n  b: [{'*a, ' * 120}]\n", "more than 10000 values, with its aliases"),
+        ("".join(f"a{i}: &a{i} {'[' * 98}{f'*a{i - 1}' if i else ''}{']' * 98}\n" for i in range(60)), "too deep"),
+        ("x: " + "y" * 300_000, "at most 262144 are read"),
+        ("x: !!int '" + "9" * 5000 + "'", "a number of 5000 characters"),
         ("steps: 99999999999", "at most 1000 steps"),
         (f"steps: {LONG}", "a number of 5000 characters"),
         ("num_images_per_prompt: 1000000000", "limits.images"),
@@ -133,7 +166,15 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "hydra:\n  sweeper:\n    params:\n      seed: range(0,200)\n      steps: range(1,200)",
             "jobs of the sweep: 39800",
         ),
-        (f"points: [{', '.join(['{seed: 1}'] * 10_001)}]", "jobs of the sweep: 10001"),
+        (
+            f"points: [{', '.join(['{steps: 1}'] * 101)}]\nhydra:\n  sweeper:\n    params:\n      seed: range(0,100)",
+            "jobs of the sweep: 10100",
+        ),
+        (
+            "prompt: x\nnum_images_per_prompt: 10000\nsteps: 1\nmeasure: {reference: false}\n"
+            "hydra:\n  sweeper:\n    params:\n      seed: range(0,9000)",
+            "images of 9000 jobs: 90000000, and limits.sweep_images=100000",
+        ),
         (
             "measure: {reference: false, repeats: 700000}\nhydra:\n  sweeper:\n    params:\n      seed: 1,2",
             "denoising steps of the first jobs",
@@ -142,10 +183,10 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
 )
 def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> None:
     cli.experiment(f"{text}\n")
-    began = time.monotonic()
+    began = time.process_time()
     said = cli("-m", "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true")
     assert said.status == 2 and words in said.err, said
-    assert time.monotonic() - began < SOON
+    assert time.process_time() - began < SOON
 
 
 def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:
