@@ -48,7 +48,7 @@ ENTRY = st.lists(ENTRY_PARTS, min_size=1, max_size=6).map("".join)
 ENTRIES = st.lists(ENTRY | st.tuples(ENTRY, ENTRY | st.lists(ENTRY, max_size=2)), min_size=1, max_size=3)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(ENTRY | st.tuples(ENTRY, ENTRY) | st.tuples(ENTRY, st.lists(ENTRY, max_size=2)), min_size=1, max_size=3)
 )
@@ -72,7 +72,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(PIECES, min_size=1, max_size=9).map("".join), st.booleans())
 def test_any_yaml_as_an_experiment_is_refused_or_planned_soon(cli: CommandLine, text: str, first: bool) -> None:
     (cli.configs / "experiment" / "mine.yaml").write_text(text if first else f"# @package _global_\n{text}")
@@ -90,7 +90,7 @@ REPOSITORIES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(REPOSITORIES, REPOSITORIES, st.sampled_from(["sd15", "flux", "hidream", "generic", "demo"]))
 def test_any_repository_is_planned_unloaded_or_refused(
     cli: CommandLine, repo: str, components: str, model: str

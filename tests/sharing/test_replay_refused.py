@@ -48,11 +48,12 @@ def test_a_prompt_file_elsewhere_is_not_read(finished: Finished, replay: Replay,
 
 def test_a_file_raises_no_limit_and_the_command_line_does(finished: Finished, replay: Replay, tmp_path: Path) -> None:
     def ask(config: dict[str, Any]) -> None:
-        config.update(limits={"images": 10**12, "steps": 10**15}, num_images_per_prompt=12_000, cache={"name": "x"})
+        config.update(limits={"images": 10**12, "steps": 10**15}, num_images_per_prompt=12_000)
+        config["model"].update(init="pretrained", repo="x.ckpt")
 
     evil = write_with_config(finished, tmp_path / "x.png", ask)
     check_refused(replay(evil), "raise it on the command line, limits.images=")
-    check_refused(replay(evil, "limits.images=30000"), "cache.name=x: nothing of that name is registered")
+    check_refused(replay(evil, "limits.images=30000"), "model.repo=x.ckpt: ")
     check_refused(replay(evil, "limits.images=many"), "limits.images=many: a whole number above 0")
 
 

@@ -1,7 +1,6 @@
 """Composes configs with Hydra: our schemas, our and the plugins' YAML, and one job's config from its overrides.
 
-Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say in one
-line what is wrong with it.
+Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), plan it and explain errors.
 """
 
 from __future__ import annotations
