@@ -14,7 +14,9 @@ from typing import Any
 from . import limits
 from .files import InputError, check_regular, read_file
 
-UNUSUAL_NUMBER = re.compile(rf"[0-9.eE+-]{{{limits.MAX_DIGITS + 1}}}|[eE]\+?[0-9]{{3}}")
+# Two, each with a set of characters at its beginning, which `re` looks for a hundred times faster than for a choice.
+LONG_NUMBER = re.compile(rf"[0-9][0-9]{{{limits.MAX_DIGITS}}}")
+LARGE_NUMBER = re.compile(r"[eE]\+?[0-9]{3}")
 """What a number looks like that has too many digits, or might be too large; a text may look so too."""
 
 
@@ -32,7 +34,8 @@ def parse_json(content: bytes | str, *, constants: bool = False) -> Any:
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
         # Without these, which are called for each number, it takes a quarter of the time.
-        checks: Any = {"parse_int": _parse_int, "parse_float": _parse_float} if UNUSUAL_NUMBER.search(text) else {}
+        is_usual = LONG_NUMBER.search(text) is None and LARGE_NUMBER.search(text) is None
+        checks: Any = {} if is_usual else {"parse_int": _parse_int, "parse_float": _parse_float}
         data = json.loads(text, parse_constant=float if constants else _refuse_constant, **checks)
         _refuse_depth(data)
         # Only an escape can stand for half a character; looking for it is quicker than looking at every text.
@@ -72,10 +75,10 @@ def refuse_many(data: Any, most: int = limits.MAX_CONFIG_NODES) -> None:
 
 def _refuse_depth(data: Any) -> None:
     """Raises `InputError` for more than `MAX_DEPTH` levels of lists and mappings."""
-    level = [data] if isinstance(data, list | dict) else []
+    kinds = {list, dict}
+    level = [data] if type(data) in kinds else []
     for _ in range(limits.MAX_DEPTH):
-        inner = (value for node in level for value in (node.values() if isinstance(node, dict) else node))
-        level = [value for value in inner if isinstance(value, list | dict)]
+        level = [v for node in level for v in (node.values() if type(node) is dict else node) if type(v) in kinds]
         if not level:
             return
     raise InputError("nested too deep")
