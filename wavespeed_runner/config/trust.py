@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
@@ -35,7 +36,9 @@ PROMPT_FILE = "prompts.path"
 
 FILES = (
     (re.compile(r"prompts\.path"), PROMPTS),
-    (re.compile(r"image|mask|graph\.stages\.[^.]+\.options\.(\w+_)?(path|file|image|mask)"), IMAGE),
+    (re.compile(r"image|mask"), IMAGE),
+    (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)"), IMAGE),
+    (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)s?\..+"), IMAGE),
     (re.compile(r"(.+\.)?cache\.calibration"), CALIBRATION),
     (re.compile(r"adapters\.path(\.\d+)?"), ADAPTER),
 )
@@ -129,15 +132,21 @@ def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
             raise ConfigError(f"hydra.runtime.choices.{group}: a config file sets it, and only Hydra may")
 
 
-def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+def check_files(
+    config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[Path | str] = ()
+) -> dict[str, str]:
     """Refuses a file, named by a config, that might be private, and a place that it has something written to.
 
     Args:
         config: the application's part, unresolved.
-        typed: overrides from the command line, which may name any file and any place.
+        typed: keys that the command line set, which may name any file and any place.
         folders: that the command line gave, besides the one where the command runs.
+
+    Returns:
+        Key -> the path to open, for the files that are in one of `folders` and not where the command runs.
     """
-    keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
+    keys, folders = set(typed), list(folders)
+    found: dict[str, str] = {}
     _refuse_dots(config)
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
@@ -146,14 +155,17 @@ def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iter
             raise ConfigError(f"{key}={value}: a config file sets it, and only the command line may")
         kind = find_kind(key)
         is_typed = key in keys or (kind is ADAPTER and "adapters.path" in keys)
-        if kind is None or is_typed or value is None or value == "???":
+        if kind is None or is_typed or value in (None, "???", [], {}):
             continue
-        # Left as it is, or following those two.
-        if kind is IMAGE and value in ("${image}", "${mask}"):
+        # Left as it is, or following those two; a number is no file.
+        if kind is IMAGE and (value in ("${image}", "${mask}") or isinstance(value, int | float)):
             continue
         if kind is ADAPTER and HUB_ID.fullmatch(str(value)) and not str(value).endswith(".safetensors"):
             continue
-        check_named_by_config(key, str(value), kind, folders)
+        place = check_named_by_config(key, str(value), kind, folders)
+        if place != str(value):
+            found[key] = place
+    return found
 
 
 def _refuse_dots(node: Any) -> None:
@@ -178,6 +190,11 @@ def check_resolved(config: dict[str, Any]) -> None:
     for key, value in _leaves(config).items():
         if isinstance(value, str) and "${" in value:
             raise ConfigError(f"{key}={value}: interpolations may not be put together from others")
+
+
+def list_keys(key: str, value: Any) -> list[str]:
+    """The keys that are set by giving `key` this value: those below it too, if it is a mapping or a list."""
+    return [key, *_leaves(value, key)]
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

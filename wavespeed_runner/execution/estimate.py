@@ -107,6 +107,8 @@ def _change_weights(pipe: Any, family: Any, options: LoadOptions) -> None:
     """What the load stage does to the size of weights and activations. Adapters add next to nothing."""
     import torch
 
+    assert isinstance(options.accelerate, switches.SwitchSettings)
+    assert isinstance(options.memory, memory.MemorySettings)
     switches.apply_switches(pipe, family, options.accelerate)
     quant.apply_quant(pipe, family, options.quant, "cpu")
     memory.cast_and_tile(pipe, options.memory, getattr(torch, options.model.dtype.value))

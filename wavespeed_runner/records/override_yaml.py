@@ -15,7 +15,7 @@ from ..config import trust
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
 from ..errors import ConfigError, make_printable
-from ..inputs.documents import read_yaml
+from ..inputs.yaml_documents import read_yaml
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
 """Keys of an experiment file that are not values: they define a sweep, choose group options (merged separately), or

@@ -6,6 +6,7 @@ from sys import platform
 
 from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config, Dtype, Init
+from ..inputs.limits import MAX_SIDE
 from ..models.family import Family, uses_cfg
 from ..models.weights.checkpoint import find_local_path, is_single_file
 from .rule import Rule
@@ -57,8 +58,8 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="too-much",
         verdict="bad",
-        when=lambda c, f: max(c.width or 0, c.height or 0) > 16384,
-        message="width={c.width} height={c.height}: at most 16384 pixels a side",
+        when=lambda c, f: max(c.width or 0, c.height or 0) > MAX_SIDE,
+        message=f"width={{c.width}} height={{c.height}}: at most {MAX_SIDE} pixels a side",
         fix="a mistyped zero?",
     ),
     Rule(

@@ -46,7 +46,7 @@ def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str,
     entries = [_job(row, unit(sweep)) for row in sweep.rows]
     _add_places(sweep.rows, entries)
     # The reference dominates every job that costs as much as it does, whatever its quality.
-    costs = {
+    costs: dict[str, list[float | None]] = {
         "seconds": [
             job["seconds"][0] if job["seconds"] and ok else None
             for job, ok in zip(entries, are_faster(sweep.rows), strict=True)
