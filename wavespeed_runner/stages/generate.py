@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ def generate(
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
-            pipeline.compiler.watch() if pipeline.compiler else nullcontext() as compiled,
+            pipeline.watch_compiler() as compiled,
         ):
             wait_for_device(device)
             began = perf_counter()
