@@ -13,6 +13,7 @@ from wavespeed_runner.records.file import parse_record
 from wavespeed_runner.records.summary import summarize_record
 from wavespeed_runner.report import console
 from wavespeed_runner.report.remarks import describe_compiling
+from wavespeed_runner.sweeps.status import as_outcome
 
 __all__ = ["run", "without_rules"]
 
@@ -45,6 +46,8 @@ def test_reports_leave_a_void_time_out_and_say_why(finished: tuple[Path, dict[st
     record = parse_record(json.dumps(data).encode())
     summary = summarize_record(record)
     assert summary.seconds is None and summary.speedup is None and summary.quality
+    outcome = as_outcome(record)
+    assert outcome.seconds is None and outcome.speedup is None
     text = Console(width=120, record=True)
     console.show(record, finished[0], text)
     shown = text.export_text()

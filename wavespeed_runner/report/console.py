@@ -121,7 +121,7 @@ def _time_rows(record: Record) -> list[tuple[str, str, str]]:
         guess = "~" if timing.same_run is False else ""
         rows.append(("speedup", "", f"{guess}{timing.speedup:.2f}×"))  # noqa: RUF001
     if timing.void is not None:
-        rows.append(("speedup", "", "void: compiled meanwhile"))
+        rows.append(("timing", "", "void: compiled meanwhile"))
     if timing.compile_seconds is not None and timing.first_call is not None:
         times = [_duration(seconds, None, timing.first_call) for seconds in (timing.first_call, timing.compile_seconds)]
         rows.append(("first call / of it compiling", "", " / ".join(times)))

@@ -153,7 +153,7 @@ NEEDS: tuple[Rule, ...] = (
         id="compile-warmup",
         verdict="bad",
         when=if_compiling(lambda o, c, f: c.measure.warmup == 0),
-        message="measure.warmup=0 with compile={c.compile.name}: compiling would be timed",
+        message="measure.warmup=0 with compilation: compiling would be timed",
         fix="measure.warmup=1 (measure=default)",
         source="tests/accelerate/test_compile_void.py",
     ),

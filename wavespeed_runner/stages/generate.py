@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ def generate(
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
-            pipeline.compiler.watch() if pipeline.compiler else nullcontext() as compiled,
+            pipeline.watch_compiler() as compiled,
         ):
             wait_for_device(device)
             began = perf_counter()
