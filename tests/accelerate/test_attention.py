@@ -115,9 +115,7 @@ def test_a_wrapped_processor_compiles_as_one_graph_and_only_once(name: str, back
     with torch.inference_mode():
         tokens = torch.randn(2, 10, 32)
         expected = layer(tokens)
-        layer.processor = route_processor(
-            layer.processor, name, attend_with_dispatcher(Name(BACKENDS[name].dispatch))
-        )
+        layer.processor = route_processor(layer.processor, name, attend_with_dispatcher(Name(BACKENDS[name].dispatch)))
         compiled = torch.compile(layer, fullgraph=True, backend=backend)
         assert distance([compiled(tokens)], [expected]) < 1e-5
         with torch._dynamo.config.patch(error_on_recompile=True):
@@ -150,9 +148,9 @@ def test_a_backend_that_takes_no_masks_fails_in_the_first_call_and_says_so(famil
     model, options = call_family(family), AttentionOptions(name="flash_native")
     pipe = copy_pipeline(model.pipe)
     apply_attention(pipe, model.family, options)
-    with pytest.raises(RunError, match=r"attention=flash_native does not fit .*`attn_mask` is not supported"):
-        with explain_attention_errors(options):
-            model.repeat(pipe)
+    text = r"attention=flash_native does not fit .*`attn_mask` is not supported"
+    with pytest.raises(RunError, match=text), explain_attention_errors(options):
+        model.repeat(pipe)
 
 
 def test_other_errors_stay_what_they_are() -> None:
@@ -180,9 +178,7 @@ def attend_without_padding(q: Any, k: Any, v: Any, cu_seqlens_k: Any, softmax_sc
 
 
 @pytest.mark.parametrize("family", ["z_image", "lumina2", "hunyuan_video", "hunyuan_video15"])
-def test_leaving_out_the_padding_of_these_families_gives_the_same(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leaving_out_the_padding_of_these_families_gives_the_same(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what the backends do that take masks of padding only; shown with an exact function in their place."""
     monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN", True)
     monkeypatch.setattr(attention_dispatch, "flash_attn_varlen_func", attend_without_padding)

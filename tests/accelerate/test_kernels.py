@@ -1,4 +1,4 @@
-"""Evidence of kernels: what the profiler sees of one call, also when it is compiled, and that nothing is left behind."""
+"""Evidence of kernels: what the profiler sees of one call, also when it is compiled, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def test_self_and_cross_attention_and_matrix_products_are_told_apart() -> None:
     blocks = len(model.pipe.transformer.blocks)
     assert seen["self"] == {FLASH: blocks} and seen["cross"] == {FLASH: blocks}
     linear = sum(isinstance(module, torch.nn.Linear) for module in model.pipe.transformer.modules())
-    assert sum(seen["matmul"].values()) >= linear - 2 and set(seen["matmul"]) <= {"aten::addmm", "aten::mm", "aten::bmm"}
+    assert sum(seen["matmul"].values()) >= linear - 2 and set(seen["matmul"]) <= {
+        "aten::addmm",
+        "aten::mm",
+        "aten::bmm",
+    }
     assert seen["attention_kernels"] == seen["matmul_kernels"] == {}  # no GPU here
 
 
@@ -131,7 +135,13 @@ def test_the_profiler_writes_nothing_to_the_console(capfd: pytest.CaptureFixture
 
 
 def test_evidence_gets_the_kernels_that_concern_it() -> None:
-    seen = {"self": {FLASH: 2}, "cross": {}, "matmul": {"aten::_int_mm": 4}, "attention_kernels": {}, "matmul_kernels": {}}
+    seen = {
+        "self": {FLASH: 2},
+        "cross": {},
+        "matmul": {"aten::_int_mm": 4},
+        "attention_kernels": {},
+        "matmul_kernels": {},
+    }
     engaged = {"attention": {"backend": "flash_native"}, "quant": {"layers": 4}, "memory": None}
     assert needs_kernels(engaged) and not needs_kernels({"attention": None, "quant": None})
     added = add_kernels(engaged, seen)

@@ -171,9 +171,7 @@ def test_the_weights_of_a_tiny_autoencoder_decide_the_store_key(planned: Planned
 
 
 @pytest.mark.parametrize("graph", ["text_to_image", "image_to_image"])
-def test_a_run_decodes_with_it_and_is_compared_with_the_real_one(
-    graph: str, planned: Planned, tmp_path: Path
-) -> None:
+def test_a_run_decodes_with_it_and_is_compared_with_the_real_one(graph: str, planned: Planned, tmp_path: Path) -> None:
     folder = save_tiny_vae(tmp_path / "tiny", call_family("flux").pipe.vae)
     plan = planned(f"graph={graph}", "accelerate=tiny_vae", f"accelerate.tiny_vae={folder}", "measure.reference=true")
     record = run_as_data(plan, tmp_path / "run", [])

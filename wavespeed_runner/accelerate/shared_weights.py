@@ -52,9 +52,7 @@ def copy_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
     import torch
 
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    shared = {
-        id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())
-    }
+    shared = {id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.copy(pipe)
     # Not by `setattr`, which diffusers has write into the configuration that both share.
     twin.__dict__.update(copy.deepcopy(modules, shared))

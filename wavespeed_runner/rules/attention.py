@@ -90,6 +90,11 @@ MISFITS: tuple[Callable[[Config, Backend], bool], ...] = (
 """What can keep a backend from computing a configuration."""
 
 
+def fits_model(c: Config, b: Backend) -> bool:
+    """True if a backend can compute the masks and heads of a configuration's model, whatever the device."""
+    return takes_masks(b.masks, c) and takes_heads(b, c)
+
+
 def find_misfits(c: Config, b: Backend) -> list[str]:
     """Names of the functions in `MISFITS` that are true of a backend; empty: it fits."""
     return [misfit.__name__ for misfit in MISFITS if misfit(c, b)]
