@@ -8,7 +8,7 @@ import pytest
 
 from tests.rules.cases import Apply, Cases, check_rule
 from wavespeed_runner.accelerate.attention_options import BACKENDS
-from wavespeed_runner.rules import Rule, attention
+from wavespeed_runner.rules import Rule, attention_needs
 from wavespeed_runner.rules.attention import ATTENTION_BACKENDS
 
 BF16 = {"model.dtype": "bfloat16"}
@@ -22,7 +22,7 @@ INSTALLED = ("flash_attn", "sageattention", "xformers", "kernels")
 
 @pytest.fixture(autouse=True)
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "find_spec", lambda name: name if name in INSTALLED else None)
+    monkeypatch.setattr(attention_needs, "find_spec", lambda name: name if name in INSTALLED else None)
 
 
 def use(backend: str, *values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..accelerate.attention_families import find_attention, is_shrunk
 from ..accelerate.attention_options import BACKENDS, Backend, Masks
 from ..config.paths import CONF
-from ..rules.attention import fits_model
+from ..rules.attention_needs import fits_model
 from .support_check import Combinations
 
 MASKS = {
@@ -15,9 +15,9 @@ MASKS = {
     Masks.padding: "padding",
     Masks.none: "none",
 }
-HEAD = """Which kernel computes the denoiser's attention, `attention=NAME` (docs/attention.md). A backend is set on the model's
-own processors where they use diffusers' dispatcher; others are wrapped. What is refused here is refused on every device:
-the backend cannot take the model's masks, or its heads.
+HEAD = """Which kernel computes the denoiser's attention, `attention=NAME` (docs/attention.md). A backend is set on the
+model's own processors where they use diffusers' dispatcher; others are wrapped. What is refused here is refused on
+every device: the backend cannot take the model's masks, or its heads.
 """
 
 
