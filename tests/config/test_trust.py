@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wavespeed_runner.config.compose import compose_job, composer, read_sweep
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.config.trust import check_files, check_values, is_reserved
+from wavespeed_runner.config.trust import check_files, check_values, is_reserved, remove_places
 from wavespeed_runner.errors import ConfigError
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
@@ -44,6 +44,28 @@ HYDRAS = {
     "a_package": ("defaults: [/cache@hydra.callbacks.x: evil]\n", "hydra.callbacks"),
     "an_option": ("defaults: [override /cache: global]\n", "hydra.callbacks"),
     "where_results_go": ("outputs: MARKER\n", "outputs="),
+    "where_kernels_go": (
+        "defaults: [override /compile: regional]\ncompile: {cache_dir: MARKER}\n",
+        "compile.cache_dir=",
+    ),
+    "where_kernels_go_by_an_option": ("defaults: [override /compile: mine]\n", "compile.cache_dir="),
+    "where_a_stages_kernels_go": (
+        "graph: {stages: {load: {options: {compile: {name: torch_compile, cache_dir: MARKER}}}}}\n",
+        "graph.stages.load.options.compile.cache_dir=",
+    ),
+    "where_a_stage_writes": (
+        "graph: {stages: {load: {options: {outputs: MARKER}}}}\n",
+        "graph.stages.load.options.outputs=",
+    ),
+    "where_kernels_go_put_together": (
+        "defaults: [override /compile: regional]\ncompile: {cache_dir: '${prompt}'}\n",
+        "compile.cache_dir=${prompt}",
+    ),
+    "a_stages_compile_from_elsewhere": (
+        "graph: {stages: {load: {options: {compile: '${graph.stages.x.inputs}'}}, "
+        "x: {inputs: {name: torch_compile, cache_dir: MARKER}}}}\n",
+        "graph.stages.load.options.compile=${graph.stages.x.inputs}: no interpolation here",
+    ),
     "whether_it_runs": ("dry_run: true\n", "dry_run=True"),
     "whether_it_runs_again": ("rerun: true\n", "rerun=True"),
 }
@@ -84,6 +106,11 @@ SWEPT = {
     "sweep_a_new_key_of_Hydras": ("+hydra.x: 1", "hydra.sweeper.params.+hydra.x"),
     "sweep_the_launcher": ("hydra/launcher: mine", "hydra.sweeper.params.hydra/launcher"),
     "sweep_where_results_go": ("outputs: MARKER", "hydra.sweeper.params.outputs"),
+    "sweep_where_kernels_go": ("compile.cache_dir: MARKER", "hydra.sweeper.params.compile.cache_dir"),
+    "sweep_where_a_stage_writes": (
+        "graph.stages.load.options.outputs: MARKER",
+        "hydra.sweeper.params.graph.stages.load.options.outputs",
+    ),
     "sweep_a_file": ("prompts.path: /etc/hostname", "hydra.sweeper.params.prompts.path"),
     "sweep_a_image": ("image: 'a.png,/home/me/passport.png'", "image=/home/me/passport.png: a config file"),
     "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
@@ -105,6 +132,7 @@ def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) ->
     texts = {name: text for name, (text, _) in (HYDRAS | VALUES).items()}
     texts |= {name: f"hydra: {{sweeper: {{params: {{{params}}}}}}}\n" for name, (params, _) in SWEPT.items()}
     files = {f"experiment/{name}": f"# @package _global_\n{text}" for name, text in texts.items()}
+    files["compile/mine"] = f"defaults: [regional, _self_]\ncache_dir: {marker}\n"
     files["cache/evil"] = files["hydra/launcher/mine"] = TOUCH
     files["cache/global"] = f"# @package _global_\n{CALLBACK}"
     folder = tmp_path_factory.mktemp("configs")
@@ -143,6 +171,25 @@ def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
         check_files({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
 
 
+def test_the_command_line_may_say_where_kernels_go() -> None:
+    typed = ["compile=regional", "compile.cache_dir=/mine", "+graph.stages.load.options.outputs=/there"]
+    config = compose_job(typed, typed)
+    assert config["compile"]["cache_dir"] == "/mine"
+    assert config["graph"]["stages"]["load"]["options"]["outputs"] == "/there"
+    with pytest.raises(ConfigError, match=r"compile\.cache_dir=/mine: a config file sets it"):
+        compose_job(typed, typed[:1])
+
+
+def test_places_are_left_out_of_what_is_shared() -> None:
+    config = {"compile": {"name": "torch_compile", "cache_dir": "/mine", "mode": "default"}, "outputs": "/home/me/o"}
+    stages = {"load": {"stage": "load", "options": {"outputs": "/there", "compile": {"cache_dir": "/here"}}}}
+    assert remove_places({**config, "graph": {"stages": stages}}) == {
+        "compile": {"name": "torch_compile", "cache_dir": None, "mode": "default"},
+        "outputs": "/home/me/o",
+        "graph": {"stages": {"load": {"stage": "load", "options": {"compile": {"cache_dir": None}}}}},
+    }
+
+
 @pytest.mark.parametrize(
     ("override", "reserved"),
     [
@@ -154,6 +201,10 @@ def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
         ("outputs=x", True),
         ("++dry_run=true", True),
         ("prompts.path=x", True),
+        ("compile.cache_dir=x", True),
+        ("++graph.stages.load.options.outputs=x", True),
+        ("graph.stages.load.options.compile.cache_dir=x", True),
+        ("compile.backend=x", False),
         ("cache=fbcache", False),
         ("outputs_of=x", False),
         ("prompt=hydra.run.dir", False),

@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from tests.store_helpers import files, key_of, payload_of
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.storage.store import DAMAGED, Store
+from wavespeed_runner.storage.entry import DAMAGED
+from wavespeed_runner.storage.store import Store
 
 
 @pytest.fixture
@@ -180,3 +182,24 @@ def test_prune_leaves_other_files_alone(store: Store) -> None:
     assert store.size()[0] == 1 and store.verify() == 0
     assert store.prune(max_bytes=0)[0] == 1
     assert sorted(files(store.root)) == sorted(others)
+
+
+def test_a_payload_in_parts_is_read_from_its_file(store: Store) -> None:
+    store.write(key_of(1), b"ab", memoryview(b"cd"), stage="quant")
+    assert store.read(key_of(1)) == b"abcd"
+    assert store.read_mapped(key_of(1), bytes) == b"abcd"
+    assert store.read_mapped(key_of(2), bytes) is None
+
+    def change(view: memoryview) -> str:
+        view[0] = 0
+        return "changed"
+
+    assert store.read_mapped(key_of(1), change) == "changed" and store.read(key_of(1)) == b"abcd"
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-1], lambda raw: raw[:-1] + b"x", lambda raw: b""])
+def test_a_damaged_entry_is_not_decoded(store: Store, damage: Callable[[bytes], bytes]) -> None:
+    store.write(key_of(1), b"abcd", stage="quant")
+    store.path(key_of(1)).write_bytes(damage(store.path(key_of(1)).read_bytes()))
+    assert store.read_mapped(key_of(1), bytes) is None
+    assert store.damaged == [key_of(1)] and key_of(1) not in store

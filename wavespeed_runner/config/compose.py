@@ -154,7 +154,9 @@ def _refuse_name(override: str) -> None:
 
 def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _compose(overrides)
-    baseline = _find_baseline([o for o in typed_here if trust.is_reserved(o)])
+    # Places belong to options that the baseline does not choose; `check_files` knows which of them were typed.
+    reserved = [o for o in typed_here if trust.is_reserved(o) and not trust.is_place(find_key(o))]
+    baseline = _find_baseline(reserved)
     trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
     trust.check_files({k: v for k, v in composed.items() if k not in ("hydra", "points")}, typed_here, _config_dir)
     return composed

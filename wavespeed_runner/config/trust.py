@@ -27,6 +27,9 @@ LET_THROUGH = (
 COMMAND_LINE_KEYS = ("outputs", "dry_run", "rerun", "limits")
 """Top-level keys that only the command line may set."""
 
+PLACES = re.compile(r"(graph\.stages\.[^.]+\.options\.)?(.+\.)?cache_dir|graph\.stages\.[^.]+\.options\.(.+\.)?outputs")
+"""Keys of options and of single stages that say where something is written; only the command line may set them too."""
+
 PROMPT_FILE = "prompts.path"
 """Names a file whose text people will share with records and images."""
 
@@ -41,8 +44,8 @@ FILES = (
 OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 """The name of an option of a config group."""
 
-STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?|prompts|adapters|cache")
-"""Nodes that hold such a path and could be replaced as a whole by an interpolation."""
+STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options(\.compile)?)?)?)?|prompts|adapters|cache|compile")
+"""Nodes that hold such a path, or a place, and could be replaced as a whole by an interpolation."""
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
@@ -51,7 +54,27 @@ PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 def is_reserved(override: str) -> bool:
     """True if an override sets what only the command line may: Hydra's node, where results go, the prompt file."""
     key = re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0].strip()
-    return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
+    return key == PROMPT_FILE or is_place(key) or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
+
+
+def is_place(key: str) -> bool:
+    """True if a key of an option, or of a single stage, says where something is written."""
+    return PLACES.fullmatch(key) is not None
+
+
+def remove_places(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a config without the places where something is written: they are of the machine that it ran on."""
+    return {key: _without_places(value, key) for key, value in config.items()}
+
+
+def _without_places(node: Any, key: str) -> Any:
+    if isinstance(node, list):
+        return [_without_places(item, f"{key}.{index}") for index, item in enumerate(node)]
+    if not isinstance(node, dict):
+        return None if is_place(key) else node
+    kept = {name: _without_places(value, f"{key}.{name}") for name, value in node.items()}
+    # A stage's `outputs` has no null: left out, it follows the top-level one.
+    return {name: value for name, value in kept.items() if name != "outputs" or not is_place(f"{key}.{name}")}
 
 
 def check(
@@ -107,11 +130,11 @@ def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
 
 
 def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
-    """Refuses a file, named by a config, that might be private.
+    """Refuses a file, named by a config, that might be private, and a place that it has something written to.
 
     Args:
         config: the application's part, unresolved.
-        typed: overrides from the command line, which may name any file.
+        typed: overrides from the command line, which may name any file and any place.
         folders: that the command line gave, besides the one where the command runs.
     """
     keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
@@ -119,6 +142,8 @@ def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iter
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
+        if is_place(key) and value not in (None, "${outputs}") and key not in keys:
+            raise ConfigError(f"{key}={value}: a config file sets it, and only the command line may")
         kind = find_kind(key)
         is_typed = key in keys or (kind is ADAPTER and "adapters.path" in keys)
         if kind is None or is_typed or value is None or value == "???":

@@ -24,6 +24,7 @@ from ..errors import ConfigError
 from ..models.weights.checkpoint import inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
+from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..storage.store import Store
@@ -195,6 +196,7 @@ def _inspect_weights(config: Config) -> None:
     inspect_checkpoint(
         config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
     )
+    refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
     if completing := find_component_source(family, config.model):
         inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -45,7 +49,7 @@ def log_to(folder: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Sends the messages of diffusers and transformers to the log file instead of the console.
+    """Sends the messages of torch, torchao, diffusers and transformers to the log file instead of the console.
 
     Their warnings are about our own calls (an optional package, a cast) and would hide the one line that matters. Call
     it before the libraries load.
@@ -58,3 +62,32 @@ def quiet_libraries() -> None:
         library.enable_propagation()
         if not sys.stderr.isatty():
             library.disable_progress_bar()
+    _quiet_torch()
+    # diffusers imports it at some point anyway. It warns of kernels for other machines, and in several ways.
+    with _log_warnings():
+        import torchao.quantization  # noqa: F401
+
+
+def _quiet_torch() -> None:
+    """Takes torch's messages off stderr, unless the user has chosen some with the environment variable TORCH_LOGS."""
+    import torch  # noqa: F401  # adds the handler
+
+    if "TORCH_LOGS" in os.environ:
+        return
+    logger = logging.getLogger("torch")
+    for handler in list(logger.handlers):
+        if type(handler) is logging.StreamHandler:
+            logger.removeHandler(handler)
+    logger.propagate = True
+
+
+@contextmanager
+def _log_warnings() -> Iterator[None]:
+    """Sends Python's own warnings to the log file."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        logging.getLogger("py.warnings").warning("%s:%d: %s: %s", filename, lineno, category.__name__, message)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

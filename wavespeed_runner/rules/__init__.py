@@ -11,8 +11,10 @@ from .attention_cache import ATTENTION
 from .basics import GUIDANCE, NUMERICS, VALUES
 from .cache import CACHES
 from .cache_window import WINDOWS
+from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
+from .quant import QUANT
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -30,6 +32,8 @@ RULES = (
     *SWITCHES,
     *ATTENTION_BACKENDS,
     *MEMORY,
+    *QUANT,
+    *COMPILING,
     *MEASURING,
     *NUMERICS,
 )

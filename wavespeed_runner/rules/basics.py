@@ -7,7 +7,7 @@ from sys import platform
 from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config, Dtype, Init
 from ..models.family import Family, uses_cfg
-from ..models.weights.checkpoint import find_local_path
+from ..models.weights.checkpoint import find_local_path, is_single_file
 from .rule import Rule
 
 
@@ -28,8 +28,7 @@ def _fits_frames(count: int, multiple: int) -> bool:
 
 
 def _is_single_file(c: Config) -> bool:
-    path = find_local_path(c.model.repo) if c.model.init is Init.pretrained else None
-    return path is not None and path.suffix.lower() == ".safetensors"
+    return c.model.init is Init.pretrained and is_single_file(find_local_path(c.model.repo))
 
 
 VALUES: tuple[Rule, ...] = (

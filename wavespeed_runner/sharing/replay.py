@@ -73,6 +73,7 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
     """
     try:
         config, expected = read_source(path)
+        config = trust.remove_places(config)
         prompts = expected.get("prompts")
         if prompts:
             # They are passed on as they are: what looks like an interpolation in a prompt is text.

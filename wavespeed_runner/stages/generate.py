@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ..accelerate.compile_monitor import CompileEvents
 from ..accelerate.kernels import profile_kernels, record_examples
 from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
@@ -45,6 +46,8 @@ class Generation:
     step_seconds: list[float]
     flops: Flops | None = None
     """FLOPs of its denoiser calls; None: not counted."""
+    compiled: CompileEvents | None = None
+    """What the compiler did meanwhile; None: nothing of the pipeline is compiled."""
     kernels: dict[str, dict[str, int]] | None = None
     """What `accelerate.kernels.profile_kernels` saw in one call of each denoiser; None: not profiled."""
 
@@ -91,6 +94,7 @@ def generate(
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
+            pipeline.compiler.watch() if pipeline.compiler else nullcontext() as compiled,
         ):
             wait_for_device(device)
             began = perf_counter()
@@ -109,6 +113,7 @@ def generate(
         trace=trace,
         step_seconds=clock.seconds(),
         flops=flops,
+        compiled=compiled,
         kernels=kernels,
     )
 

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
-from ..accelerate import adapters, attention, compilation, memory, quant, switches
+from ..accelerate import adapters, attention, compilation, memory, quant, quant_store, switches
 from ..accelerate.compile_options import CompileOptions
 from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load
 from ..artifacts import Pipeline
-from ..config.environment import resolve_device
+from ..config.environment import collect_key_parts, resolve_device
 from ..config.schema import (
     MODEL_DEFAULT_KEYS,
     AccelerateConfig,
@@ -35,8 +36,10 @@ from ..models.family import Family
 from ..models.weights.identity import identify_weights
 from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
+from ..models.weights.size import count_component_bytes
 from ..process.logging_setup import quiet_libraries
 from ..registry import find_implementation
+from ..storage.store import Store
 from .interface import stage
 
 
@@ -59,7 +62,7 @@ class LoadOptions:
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
-_NOT_IN_RESULTS = ("adapters.path", "outputs", "compile.cache_dir", "accelerate.tiny_vae")
+_NOT_IN_RESULTS = ("adapters.path", "outputs", "quant.keep", "compile.cache_dir", "accelerate.tiny_vae")
 """Where things lie."""
 
 
@@ -111,8 +114,9 @@ def load(options: LoadOptions) -> Pipeline:
     pipeline.running = lambda: _set_up(options, pipeline)
     engaged |= {
         "attention": attention.collect_evidence(pipe, options.attention),
-        "compile": compilation.collect_evidence(pipe, options.compile),
+        "compile": compilation.collect_evidence(pipeline.compiler, options.compile),
         "memory": memory.collect_evidence(pipe),
+        "weights": count_component_bytes(pipe),
     }
     return pipeline
 
@@ -124,14 +128,18 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
     dtype = getattr(torch, options.model.dtype.value)
 
     def build() -> LoadedWeights:
-        pipe = load_pipeline(family, options.model, device)
+        shelf = _make_shelf(options, family, device)
+        pipe = load_pipeline(family, options.model, device, quant_store.take(shelf))
         pipe = adapters.apply_adapters(pipe, options.adapters)
         pipe = switches.apply_switches(pipe, family, _get_switches(options))
         pipe = quant.apply_quant(pipe, family, options.quant, device)
+        quant_store.put(shelf, pipe)
+        if _can_share(options):  # here, where no copy has buffers of its own yet
+            pipe = pipe.to(device)
         engaged = {
             "adapters": adapters.collect_evidence(pipe, options.adapters),
             "accelerate": switches.collect_evidence(pipe, _get_switches(options)),
-            "quant": quant.collect_evidence(pipe, options.quant),
+            "quant": quant.collect_evidence(pipe, family, options.quant, device, shelf.outcomes),
         }
         return LoadedWeights(pipe=pipe, engaged=engaged, dtype=dtype)
 
@@ -140,6 +148,23 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
     parts = (options.model, options.adapters, options.accelerate, options.quant)
     key = json.dumps([_identify_weights(options), device, *map(to_data, parts)], sort_keys=True)
     return find_or_load(key, build)
+
+
+def _make_shelf(options: LoadOptions, family: Family, device: str) -> quant_store.Shelf:
+    """Where the quantized weights of this pipeline are kept between processes, or why they are not."""
+    store = Store(Path(options.outputs) / "store")
+    weights, model = _identify_weights(options), to_data(options.model)
+    reason = ""
+    if options.adapters.name != "none":
+        reason = "adapters are loaded"
+    elif changing := [key for key in switches.MODULE_SWITCHES if getattr(options.accelerate, key)]:
+        reason = f"accelerate.{changing[0]} changes modules"
+    elif any("not downloaded before" in identity for identity in weights):
+        reason = "downloaded in this run"
+    for key in _NOT_IN_WEIGHTS:
+        model.pop(key.partition(".")[2], None)
+    parts = {"weights": weights, "model": model, "matters": collect_key_parts(device)}
+    return quant_store.make_shelf(store, family, options.quant, parts, reason)
 
 
 def _can_share(options: LoadOptions) -> bool:
@@ -158,8 +183,14 @@ def _changes_modules(options: LoadOptions) -> bool:
 @contextmanager
 def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
     """Sets what of torch is process-wide while the pipeline computes."""
+    import torch
+
     with ExitStack() as stack:
         stack.enter_context(attention.explain_attention_errors(options.attention))
+        if pipeline.engaged["quant"] and _get_memory(options).offload is not memory.Offload.none:
+            # torch cannot move quantized weights between devices in inference mode.
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())
         stack.enter_context(switches.use_switches(_get_switches(options), pipeline.device))
         if isinstance(options.compile, CompileOptions):
             stack.enter_context(compilation.use_compiler(options.compile, options.outputs, pipeline.device))

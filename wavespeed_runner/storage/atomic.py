@@ -24,7 +24,7 @@ LOCKING_S = 2.0
 """Seconds after which a living writer has certainly locked its temporary file."""
 
 
-def write_whole(path: str | Path, *parts: bytes) -> None:
+def write_whole(path: str | Path, *parts: bytes | memoryview) -> None:
     """Writes a file that consists of these parts; makes its folder, replaces an existing file.
 
     Its permissions are those of any new file, by the umask.

@@ -1,8 +1,7 @@
 """Content-addressed store of stage outputs: one file for each entry, safe between processes and on a shared folder.
 
-Layout: `ROOT/<first two characters of the key>/<key>.entry`; one line of JSON (format, key, stage, bytes, sha256,
-created), then the payload. The sha256 covers the other header fields and the payload, so that any changed byte shows.
-An entry appears whole or not at all. An entry damaged later counts as absent, so the caller computes it again.
+Layout: `ROOT/<first two characters of the key>/<key>.entry`; `entry.py` says what is in a file. An entry appears whole
+or not at all. An entry damaged later counts as absent, so the caller computes it again.
 
 `python -m wavespeed_runner store --help`: looking into a store and pruning it.
 """
@@ -10,27 +9,24 @@ An entry appears whole or not at all. An entry damaged later counts as absent, s
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
+import mmap
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..errors import RunError
 from .atomic import write_whole
+from .entry import Damage, build_header, find_payload, read_payload, read_stage
 
-FORMAT = 1
-DAMAGED = "(damaged)"
-"""Stands in for the stage's name if an entry's header cannot be trusted."""
+T = TypeVar("T")
+
 STALE_S = 3600.0
 """A temporary file that has not been written to for so many seconds belongs to a dead writer."""
-HEADER_LIMIT = 65536
-"""Bytes. A first line longer than this is not a header."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -42,10 +38,6 @@ class StoredEntry(NamedTuple):
     stage: str
     bytes: int
     last_used: float
-
-
-class Damage(Exception):
-    """An entry is not what was written; the message says how it differs."""
 
 
 class Store:
@@ -85,16 +77,37 @@ class Store:
             self._checked(path.stem)
         return len(self.damaged) - before
 
-    def write(self, key: str, payload: bytes, *, stage: str) -> None:
-        """Adds or replaces an entry.
+    def read_mapped(self, key: str, decode: Callable[[memoryview], T]) -> T | None:
+        """What `decode` makes of a payload, which lies in the memory of its file; None where `read` gives None.
+
+        For large entries: the payload is never in the process's own memory. `decode` must copy what it keeps.
+        """
+        path, inode = self.path(key), 0
+        try:
+            with open(path, "rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                # A private copy: torch takes only buffers that it may write to.
+                whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+                payload = find_payload(whole, key)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, Damage) as damage:  # ValueError: the file is empty
+            self._discard(key, damage, inode)
+            return None
+        with suppress(OSError):  # pruned in the meantime, or a read-only store
+            os.utime(path)
+        return decode(payload)
+
+    def write(self, key: str, *payload: bytes | memoryview, stage: str) -> None:
+        """Adds or replaces an entry. payload: its parts, in order.
 
         Raises:
             RunError: the entry cannot be written (disk full, folder not writable). Nothing is left behind.
         """
         path = self.path(key)
-        header = _header(key=key, stage=stage, payload=payload, created=round(time.time(), 3))
+        header = build_header(key=key, stage=stage, payload=payload, created=round(time.time(), 3))
         try:
-            write_whole(path, header, payload)
+            write_whole(path, header, *payload)
         except OSError as error:
             raise RunError(_cannot_write(self.root, path, error)) from error
 
@@ -104,7 +117,7 @@ class Store:
             try:
                 with open(path, "rb") as file:
                     status = os.fstat(file.fileno())
-                    stage = _stage(file, path.stem, status.st_size)
+                    stage = read_stage(file, path.stem, status.st_size)
             except FileNotFoundError:  # pruned by another process
                 continue
             except OSError as error:
@@ -152,18 +165,25 @@ class Store:
         try:
             with open(path, "rb") as file:
                 inode = os.fstat(file.fileno()).st_ino
-                return _payload(file, key)
+                return read_payload(file, key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             log.warning("store: %s cannot be read (%s); computing it again", path, error.strerror)
         except Damage as damage:
-            log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)
-            with suppress(OSError):
-                if path.stat().st_ino == inode:  # otherwise another process has just written a good one
-                    path.unlink()
+            self._discard(key, damage, inode)
+            return None
         self.damaged.append(key)
         return None
+
+    def _discard(self, key: str, damage: Exception, inode: int) -> None:
+        """Removes and remembers a damaged entry, of which the file with this inode was read."""
+        path = self.path(key)
+        log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)
+        with suppress(OSError):
+            if path.stat().st_ino == inode:  # otherwise another process has just written a good one
+                path.unlink()
+        self.damaged.append(key)
 
     def _files(self) -> Iterator[Path]:
         """Paths of all entries, ordered by key; other files are ignored. RunError: it may not be looked into."""
@@ -190,51 +210,6 @@ def _list_folder(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
-
-
-def _header(*, key: str, stage: str, payload: bytes, created: float) -> bytes:
-    """The first line of an entry, with its newline."""
-    fields: dict[str, Any] = {"format": FORMAT, "key": key, "stage": stage, "bytes": len(payload)}
-    digest = hashlib.sha256(json.dumps({**fields, "created": created}).encode() + b"\n")
-    digest.update(payload)
-    return json.dumps({**fields, "sha256": digest.hexdigest(), "created": created}).encode() + b"\n"
-
-
-def _fields(line: bytes, key: str) -> dict[str, Any]:
-    """Reads the header's fields and checks what can be checked without the payload."""
-    try:
-        fields = json.loads(line)
-        created, stage = fields["created"], fields["stage"]
-        valid = line.endswith(b"\n") and fields["format"] == FORMAT and fields["key"] == key
-        valid = valid and type(created) is float and type(stage) is str and type(fields["bytes"]) is int
-    except (ValueError, TypeError, KeyError, RecursionError):
-        valid = False
-    if not valid:
-        raise Damage("header is not readable")
-    return dict(fields)
-
-
-def _payload(file: BinaryIO, key: str) -> bytes:
-    """Reads an open entry. Raises `Damage` if a single byte differs from what was written."""
-    line = file.readline(HEADER_LIMIT)
-    fields = _fields(line, key)
-    payload = file.read()
-    if len(payload) != fields["bytes"]:
-        raise Damage(f"{len(payload)} bytes instead of {fields['bytes']}")
-    # Building the header again also finds a changed byte that means the same in JSON.
-    if line != _header(key=key, stage=fields["stage"], payload=payload, created=fields["created"]):
-        raise Damage("checksum differs")
-    return payload
-
-
-def _stage(file: BinaryIO, key: str, size: int) -> str:
-    """The stage that an open entry names; `DAMAGED` if header or file size is wrong."""
-    line = file.readline(HEADER_LIMIT)
-    try:
-        fields = _fields(line, key)
-    except Damage:
-        return DAMAGED
-    return fields["stage"] if len(line) + fields["bytes"] == size else DAMAGED
 
 
 def _remove(path: Path, size: int) -> int:

@@ -16,7 +16,10 @@ from .folder_gate import list_components, read_config, refuse_code
 from .safetensors_file import find_damage
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-ALLOWED = "allowed: a hub id 'owner/name', a local diffusers folder, a .safetensors file, or pkg://package/folder"
+SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
+ALLOWED = (
+    "allowed: a hub id 'owner/name', a local diffusers folder, a .safetensors or .gguf file, or pkg://package/folder"
+)
 CONVERT_PICKLES = (
     "weights in pickle files are refused, because opening one can run any code; convert them on a machine where you "
     "trust them: load with diffusers and `save_pretrained(..., safe_serialization=True)`, or use a repository that has "
@@ -29,10 +32,15 @@ VARIANT = re.compile(r"\.([a-z]+\d+)(?:-\d+-of-\d+)?\.safetensors$")
 def find_local_path(repo: str) -> Path | None:
     """The local path that `repo` names, whether or not it exists; None for a hub id."""
     path = resolve_path(repo)
-    looks_local = path.suffix.lower() in (*PICKLE_SUFFIXES, ".safetensors", ".gguf")
+    looks_local = path.suffix.lower() in (*PICKLE_SUFFIXES, *SINGLE_FILE_SUFFIXES)
     if repo.startswith("pkg://") or path.exists() or looks_local or not HUB_ID.fullmatch(repo):
         return path
     return None
+
+
+def is_single_file(path: Path | None) -> bool:
+    """True for a path of a single file of weights."""
+    return path is not None and path.suffix.lower() in SINGLE_FILE_SUFFIXES
 
 
 def inspect_checkpoint(
@@ -71,6 +79,8 @@ def inspect_checkpoint(
         _inspect_folder(where, path, without, weights)
     elif path.suffix.lower() in PICKLE_SUFFIXES:
         raise ConfigError(f"{where}: {CONVERT_PICKLES}")
+    elif path.suffix.lower() == ".gguf":
+        _refuse_no_gguf(where, path)
     elif path.suffix.lower() != ".safetensors":
         raise ConfigError(f"{where}: not a .safetensors file ({ALLOWED})")
     else:
@@ -120,6 +130,13 @@ def _read_shards(where: str, index: Path) -> set[str]:
     if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
         raise ConfigError(f"{where}: {index.name} has no weight_map")
     return set(weight_map.values())
+
+
+def _refuse_no_gguf(where: str, file: Path) -> None:
+    """Raises if a file does not begin as GGUF files do: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ConfigError(f"{where}: it is not in the GGUF format, whatever its name says; download it again")
 
 
 def _refuse_damaged(where: str, file: Path) -> None:

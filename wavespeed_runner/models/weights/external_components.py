@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,10 @@ def inspect_external_components(family: Family, model: ModelConfig) -> None:
                 raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
 
 
-def load_external_components(family: Family, model: ModelConfig, dtype: torch.dtype) -> dict[str, Any]:
-    """Component -> model or tokenizer, for every key of the family that names a repository.
+def load_external_components(
+    family: Family, model: ModelConfig, dtype: torch.dtype, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Component -> model or tokenizer, for every key of the family that names a repository, except those in `without`.
 
     Raises:
         ConfigError: the key names a folder that holds no model, or only pickles.
@@ -53,7 +56,8 @@ def load_external_components(family: Family, model: ModelConfig, dtype: torch.dt
     for key, classes in family.external_components.items():
         repo = getattr(model, key)
         if repo is not None:
-            components |= _load_components(repo, f"model.{key}", classes, dtype)
+            wanted = {name: class_name for name, class_name in classes.items() if name not in without}
+            components |= _load_components(repo, f"model.{key}", wanted, dtype)
     return components
 
 

@@ -7,23 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.schema import Init, ModelConfig
 from ..family import Family
-from .checkpoint import find_local_path, inspect_checkpoint
+from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
 from .folder_gate import check_folder, list_components
 from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
 from .identity import find_cached_commit, find_downloaded_commit
+from .random_init import use_ready_modules
 from .single_file import load_single_file
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
+    from torch import nn
 
 
-def load(family: Family, model: ModelConfig, device: str) -> DiffusionPipeline:
+def load(
+    family: Family, model: ModelConfig, device: str, ready: dict[str, nn.Module] | None = None
+) -> DiffusionPipeline:
     """Loads the pipeline of the family's first task in `model.dtype`. Leaves the global random state unchanged.
 
     `init=tiny` is built on the CPU, for the same numbers on every machine; `init=random` on the device that will run
-    it.
+    it. Components that are `ready` are neither read nor built.
 
     Raises:
         RunError: it cannot be loaded or contradicts the configuration; the message says what to do.
@@ -32,9 +36,9 @@ def load(family: Family, model: ModelConfig, device: str) -> DiffusionPipeline:
     import torch
 
     dtype = getattr(torch, model.dtype.value)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), use_ready_modules(ready or {}):
         if model.init is Init.pretrained:
-            pipe = _load_pretrained(family, model, dtype)
+            pipe = _load_pretrained(family, model, dtype, ready or {})
         else:
             pipe = family.build(model, dtype, "cpu" if model.init is Init.tiny else device)
     if family.check:
@@ -45,7 +49,7 @@ def load(family: Family, model: ModelConfig, device: str) -> DiffusionPipeline:
 def find_component_source(family: Family, model: ModelConfig) -> str | None:
     """The repository of the components that a single-file checkpoint may lack; None for other models."""
     path = find_local_path(model.repo)
-    if path is None or path.suffix.lower() != ".safetensors":
+    if not is_single_file(path):
         return None
     return model.components or (family.published_repo(model) if family.published_repo else model.repo)
 
@@ -55,14 +59,16 @@ def list_unloaded_components(family: Family) -> list[str]:
     return [name for name, value in family.pipeline_options.items() if value is None]
 
 
-def _load_pretrained(family: Family, model: ModelConfig, dtype: torch.dtype) -> DiffusionPipeline:
+def _load_pretrained(
+    family: Family, model: ModelConfig, dtype: torch.dtype, ready: dict[str, nn.Module]
+) -> DiffusionPipeline:
     inspect_checkpoint(model.repo, model.revision, without=list_unloaded_components(family), weights=model.weights)
     path = find_local_path(model.repo)
     if path is not None and path.is_file():
-        return _complete_single_file(family, model, path, dtype)
+        return _complete_single_file(family, model, path, dtype, ready)
     # Store keys name the commit, so a branch stays at the commit that was downloaded first.
     commit = None if path else find_cached_commit(model.repo, model.revision or "main")
-    components = load_external_components(family, model, dtype)
+    components = {**load_external_components(family, model, dtype, without=ready), **ready}
     revision = commit or model.revision
     return _load_folder(family, model, str(path or model.repo), model.repo, revision, dtype, **components)
 
@@ -141,13 +147,15 @@ def _list_transformers_models(folder: Path) -> dict[str, str]:
     return {name: class_name for name, class_name in entries.items() if list((folder / name).glob("*.safetensors"))}
 
 
-def _complete_single_file(family: Family, model: ModelConfig, path: Path, dtype: torch.dtype) -> DiffusionPipeline:
+def _complete_single_file(
+    family: Family, model: ModelConfig, path: Path, dtype: torch.dtype, ready: dict[str, nn.Module]
+) -> DiffusionPipeline:
     """The components that a single file holds, in diffusers' or the original layout, and the rest from elsewhere."""
     repo = find_component_source(family, model) or model.repo
     inspect_checkpoint(repo, key="model.components", without=list_unloaded_components(family))
     folder = find_local_path(repo)
     source = str(folder or repo)
     commit = None if folder else find_downloaded_commit(repo)
-    components = load_single_file(family, model, path, repo, source, commit, dtype)
-    components |= load_external_components(family, model, dtype)
+    components = load_single_file(family, model, path, repo, source, commit, dtype, ready)
+    components |= load_external_components(family, model, dtype, without=ready)
     return _load_folder(family, model, source, repo, commit, dtype, "model.components", **components)

@@ -7,7 +7,9 @@ generators created here: the bits are the same every time, and the global random
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,19 @@ def override_configs(specs: ComponentSpecs, **changes: dict[str, Any]) -> Compon
     return {name: (class_name, config | changes.get(name, {})) for name, (class_name, config) in specs.items()}
 
 
+_ready: ContextVar[dict[str, nn.Module] | None] = ContextVar("ready", default=None)
+
+
+@contextmanager
+def use_ready_modules(modules: dict[str, nn.Module]) -> Iterator[None]:
+    """Random pipelines that are built inside have these modules, by component, instead of new ones."""
+    token = _ready.set(modules)
+    try:
+        yield
+    finally:
+        _ready.reset(token)
+
+
 def build_random_pipeline(
     class_name: str,
     specs: ComponentSpecs,
@@ -103,8 +118,11 @@ def build_random_pipeline(
     """
     import torch
 
+    ready = _ready.get() or {}
     modules = {
-        name: build_random_module(
+        name: ready[name]
+        if name in ready
+        else build_random_module(
             partial(_build_module, *spec),
             seed=seed,
             dtype=torch.float32 if name in float32 else dtype,

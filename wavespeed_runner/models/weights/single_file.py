@@ -1,4 +1,8 @@
-"""Reads a checkpoint that is one .safetensors file: a denoiser alone, or several components in the original layout."""
+"""Reads a checkpoint that is one file: a denoiser alone, or several components in the original layout.
+
+GGUF files hold a quantized denoiser, whose layers convert their weights back at each call:
+https://huggingface.co/docs/diffusers/quantization/gguf.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,17 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_single_file(
-    family: Family, model: ModelConfig, path: Path, repo: str, source: str, commit: str | None, dtype: torch.dtype
+def load_single_file(  # noqa: PLR0913 (facts about a file)
+    family: Family,
+    model: ModelConfig,
+    path: Path,
+    repo: str,
+    source: str,
+    commit: str | None,
+    dtype: torch.dtype,
+    ready: dict[str, nn.Module],
 ) -> dict[str, nn.Module]:
-    """Component -> module, for every component that the file holds.
+    """Component -> module, for every component that the file holds, and those that are ready.
 
     Args:
         family: its `single_file_prefixes` tell which components the file holds.
@@ -32,6 +43,7 @@ def load_single_file(
         source: the same as diffusers opens it. Its configurations give the shapes of the modules.
         commit: revision of `source`.
         dtype: of the modules.
+        ready: components that are loaded already; they are not read from the file.
 
     Raises:
         RunError: the file holds no denoiser, a component of it is incomplete, or it cannot be read.
@@ -51,12 +63,14 @@ def load_single_file(
     held = {component for component in prefixes if any(name.startswith(prefixes[component]) for name in names)}
     if not held or held == {family.denoiser}:
         class_name = index[family.denoiser][1]
-        return {family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
+        if family.denoiser in ready:
+            return ready
+        return {**ready, family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
     if family.denoiser not in held:
         raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
-    pipe = _load_several(family, model, path, held, options)
+    pipe = _load_several(family, model, path, held, {**options, **ready})
     _check_prediction_type(model, pipe, repo, names)
-    modules = {name: getattr(pipe, name) for name in sorted(held)}
+    modules = {**ready, **{name: getattr(pipe, name) for name in sorted(held)}}
     missing = {
         name: [key for key, weight in module.named_parameters() if weight.is_meta] for name, module in modules.items()
     }
@@ -70,9 +84,14 @@ def _select_hub_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files."""
+    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files.
+
+    None of a GGUF file: it holds the denoiser alone, see `_load_gguf`.
+    """
     from safetensors import safe_open
 
+    if path.suffix.lower() == ".gguf":
+        return []
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
 
@@ -104,12 +123,28 @@ def _load_denoiser(
     with explain_loading_errors(repo, key="model.components"):
         module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
     with explain_loading_errors(model.repo), quiet_loading():
+        if path.suffix.lower() == ".gguf":
+            return _load_gguf(module_class, name, model, path, options)
         if class_name not in SINGLE_FILE_LOADABLE_CLASSES:
             return _load_diffusers_layout(module_class, name, path, options)
         if not module_class._keep_in_fp32_modules:
             return module_class.from_single_file(str(path), subfolder=name, **options)
         module = module_class.from_single_file(str(path), subfolder=name, **{**options, "dtype": None})
         return _cast(module, options["dtype"])
+
+
+def _load_gguf(module_class: Any, name: str, model: ModelConfig, path: Path, options: dict[str, Any]) -> nn.Module:
+    """The denoiser from a GGUF file, as it is stored."""
+    from diffusers import GGUFQuantizationConfig
+    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
+
+    if module_class.__name__ not in SINGLE_FILE_LOADABLE_CLASSES:
+        raise RunError(
+            f"model.repo={model.repo}: diffusers reads no GGUF file of a {module_class.__name__}; give a diffusers "
+            "folder, and quant=int8_wo for small weights"
+        )
+    quantization = GGUFQuantizationConfig(compute_dtype=options["dtype"])
+    return module_class.from_single_file(str(path), subfolder=name, quantization_config=quantization, **options)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -141,4 +176,4 @@ def _load_several(
     pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
     absent = dict.fromkeys(family.single_file_prefixes.keys() - held)
     with explain_loading_errors(model.repo), quiet_loading():
-        return pipeline_class.from_single_file(str(path), **family.pipeline_options, **absent, **options)
+        return pipeline_class.from_single_file(str(path), **{**family.pipeline_options, **absent, **options})

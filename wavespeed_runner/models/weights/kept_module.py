@@ -1,0 +1,172 @@
+"""A module as bytes: its class, its configuration and all its tensors, those that torchao quantized among them.
+
+The bytes are a safetensors file, https://github.com/huggingface/safetensors#format. Neither writing nor reading makes a
+second copy of the whole: tensors are written from where they are, and read one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ...errors import RunError
+from .folder_gate import LOADABLE
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Buffer = bytes | memoryview
+
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""Number formats as torch and as safetensors name them."""
+ABOUT = "wavespeed_runner"
+"""Name in the file's metadata of what the module is."""
+
+
+def find_unkept(module: nn.Module) -> str:
+    """Why a module cannot be written by `to_parts`; empty if it can."""
+    plain = [(name, tensor) for name, tensor in _list_tensors(module) if not hasattr(tensor, "tensor_data_names")]
+    unknown = [name for name, tensor in plain if str(tensor.dtype).removeprefix("torch.") not in DTYPES]
+    if unknown:
+        return f"{unknown[0]} has a number format that safetensors lacks"
+    return "" if _find_library(module) else f"{type(module).__name__} is neither of diffusers nor of transformers"
+
+
+def to_parts(module: nn.Module) -> list[Buffer]:
+    """The file's bytes, in order: a header, then each tensor's memory where it is."""
+    from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
+
+    tensors = dict(_list_tensors(module))
+    quantized = {name: tensor for name, tensor in tensors.items() if hasattr(tensor, "tensor_data_names")}
+    flat, metadata = flatten_tensor_state_dict(quantized)
+    plain = {name: tensor for name, tensor in tensors.items() if name not in quantized}
+    about = {"library": _find_library(module), "class": type(module).__name__, "config": _read_config(module)}
+    return _write_tensors({**plain, **flat}, {**metadata, ABOUT: json.dumps(about)})
+
+
+def from_view(view: memoryview) -> nn.Module:
+    """The module, on the CPU and ready for inference. view: of the file's bytes; must be writable, is not changed.
+
+    Raises:
+        RunError: the bytes are not of a module that may be loaded.
+    """
+    from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
+
+    tensors, metadata = _read_tensors(view)
+    module = _build_empty(json.loads(metadata.pop(ABOUT)))
+    if json.loads(metadata["tensor_names"]):
+        quantized, tensors = unflatten_tensor_state_dict(tensors, metadata)
+        tensors |= quantized
+    _assign(module, tensors)
+    return module
+
+
+def _list_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter and buffer, also buffers that a state dict leaves out: how they came about need not be known."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        yield name, tensor.detach()
+
+
+def _find_library(module: nn.Module) -> str:
+    """`diffusers` or `transformers`, whichever has the module's class; empty if neither has."""
+    for library in ("diffusers", "transformers"):
+        if type(module) is getattr(__import__(library), type(module).__name__, None):
+            return library
+    return ""
+
+
+def _read_config(module: Any) -> dict[str, Any]:
+    """A module's configuration as JSON data."""
+    config: dict[str, Any] = json.loads(
+        module.to_json_string() if hasattr(module, "to_json_string") else module.config.to_json_string(use_diff=False)
+    )
+    return config
+
+
+def _build_empty(about: dict[str, Any]) -> nn.Module:
+    """A module of the class and configuration, with its parameters on the meta device."""
+    import torch
+    import transformers.initialization  # noqa: F401  # must be imported before `no_init_weights` replaces torch's own
+    from accelerate import init_empty_weights
+    from diffusers.models.modeling_utils import no_init_weights
+
+    library, name = about["library"], about["class"]
+    if library not in ("diffusers", "transformers") or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
+        raise RunError(f"store: an entry asks for {library}.{name}, which may not be loaded; remove the store")
+    module_class = getattr(__import__(library), name)
+    with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False), no_init_weights():
+        if library == "diffusers":
+            module: nn.Module = module_class.from_config(about["config"])
+        else:
+            module = module_class(module_class.config_class.from_dict(about["config"]))
+    return module.eval().requires_grad_(False)
+
+
+def _assign(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Puts tensors in the places that their names say; tied parameters are tied again."""
+    import torch
+
+    for name, tensor in tensors.items():
+        path, _, attribute = name.rpartition(".")
+        part = module.get_submodule(path)
+        if attribute in part._buffers:
+            part._buffers[attribute] = tensor
+        else:
+            part._parameters[attribute] = torch.nn.Parameter(tensor, requires_grad=False)
+    if hasattr(module, "tie_weights"):
+        module.tie_weights()
+    missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]
+    if missing:
+        raise RunError(f"store: an entry of a {type(module).__name__} lacks {missing[0]}; remove the store")
+
+
+def _write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> list[Buffer]:
+    header: dict[str, Any] = {"__metadata__": metadata}
+    views, end = [], 0
+    for name, tensor in tensors.items():
+        view = _view_bytes(tensor)
+        span = [end, end := end + len(view)]
+        dtype = DTYPES[str(tensor.dtype).removeprefix("torch.")]
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": span}
+        views.append(view)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *views]
+
+
+def _view_bytes(tensor: torch.Tensor) -> memoryview:
+    import torch
+
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).cast("B")
+
+
+def _read_tensors(view: memoryview) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    import torch
+
+    start = 8 + int.from_bytes(view[:8], "little")
+    header = json.loads(bytes(view[8:start]))
+    metadata = header.pop("__metadata__")
+    formats = {short: getattr(torch, name) for name, short in DTYPES.items()}
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        # Copied, because memory of the file need not lie as the number format demands.
+        flat = torch.frombuffer(view[begin:end], dtype=torch.uint8).clone() if end > begin else torch.empty(0)
+        tensors[name] = flat.view(formats[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata
