@@ -148,9 +148,9 @@ def test_a_backend_that_takes_no_masks_fails_in_the_first_call_and_says_so(famil
     model, options = call_family(family), AttentionOptions(name="flash_native")
     pipe = copy_pipeline(model.pipe)
     apply_attention(pipe, model.family, options)
-    with pytest.raises(RunError, match=r"attention=flash_native does not fit .*`attn_mask` is not supported"):
-        with explain_attention_errors(options):
-            model.repeat(pipe)
+    text = r"attention=flash_native does not fit .*`attn_mask` is not supported"
+    with pytest.raises(RunError, match=text), explain_attention_errors(options):
+        model.repeat(pipe)
 
 
 def test_other_errors_stay_what_they_are() -> None:

@@ -1,4 +1,4 @@
-"""Every family: its attention is as the table says, and takes a backend, whether it uses diffusers' dispatcher or not."""
+"""Every family: its attention is as the table says, and takes a backend, through diffusers' dispatcher or past it."""
 
 from __future__ import annotations
 

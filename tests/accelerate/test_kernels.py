@@ -1,4 +1,4 @@
-"""Evidence of kernels: what the profiler sees of one call, also when it is compiled, and that nothing is left behind."""
+"""Evidence of kernels: what the profiler sees of one call, also when it is compiled, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def count_calls(pipe: Any, model: Any) -> tuple[list[torch.Tensor], Counter[str]
     """What the denoisers return, and how often their projections ran, by name."""
     ran: Counter[str] = Counter()
     handles = [
-        module.register_forward_hook(lambda *_, part=path.rpartition(".")[2]: ran.update([part]))
+        module.register_forward_hook(lambda *_, path=path: ran.update([path.rpartition(".")[2]]))
         for name in denoiser_names(pipe)
         for path, module in getattr(pipe, name).named_modules()
         if isinstance(module, torch.nn.Linear)

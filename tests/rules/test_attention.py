@@ -8,12 +8,13 @@ import pytest
 
 from tests.rules.cases import Apply, Cases, check_rule
 from wavespeed_runner.accelerate.attention_options import BACKENDS
-from wavespeed_runner.rules import Rule, attention
+from wavespeed_runner.rules import Rule, attention_needs
 from wavespeed_runner.rules.attention import ATTENTION_BACKENDS
 
 BF16 = {"model.dtype": "bfloat16"}
 A100, H100, T4, B5090 = ({**BF16, "device": f"cuda:{capability}"} for capability in (80, 90, 75, 120))
 ELSEWHERE = {**BF16, "device": "cuda"}
+SD = {"name": "sd", "repo": "a/b", "steps": 4, "width": 64, "height": 64}
 NONE = {"attention": "none", "device": "cuda"}
 INSTALLED = ("flash_attn", "sageattention", "xformers", "kernels")
 """As if these packages were installed, and no others."""
@@ -21,7 +22,7 @@ INSTALLED = ("flash_attn", "sageattention", "xformers", "kernels")
 
 @pytest.fixture(autouse=True)
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "find_spec", lambda name: name if name in INSTALLED else None)
+    monkeypatch.setattr(attention_needs, "find_spec", lambda name: name if name in INSTALLED else None)
 
 
 def use(backend: str, *values: dict[str, Any]) -> dict[str, Any]:
@@ -71,14 +72,15 @@ CASES: Cases = {
     ),
     "attention-heads": (
         [
-            use("sage", A100, {"model": {"name": "sd", "repo": "a/b", "steps": 4, "width": 64, "height": 64}}),
+            use("sage", A100, {"model": SD}),
             use("sage_blackwell_hub", B5090),  # init=tiny
             use("sage_blackwell_hub", B5090, of("pixart_sigma"), {"model.init": "random"}),
         ],
         [
             use("sage", A100),
+            use("sage", A100, {"model": {**SD, "repo": "pkg://wavespeed_runner/weights/demo_unet"}}),
             use("sage_blackwell_hub", B5090, {"model.init": "random"}),
-            use("flash", A100, {"model": {"name": "sd", "repo": "a/b", "steps": 4, "width": 64, "height": 64}}),
+            use("flash", A100, {"model": SD}),
         ],
     ),
     "attention-replaced": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from ..errors import RunError, format_error
 from ..models.family import Family
 from ..registry import find_implementation, lookup
 from .attention_options import Backend
-from .attention_routing import ROUTED, attend_with_dispatcher, calls_torch, route_processor
+from .attention_routing import ROUTED, attend_with_dispatcher, calls_torch, route_processor, run_routed
 from .memory import denoiser_names
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def apply_attention(pipe: DiffusionPipeline, family: Family, attention: Attentio
     from diffusers.models.attention_dispatch import AttentionBackendName
 
     name = AttentionBackendName(backend.dispatch)
-    _prepare_backend(attention.name, name)
-    attend = backend.build(attention) if backend.build else attend_with_dispatcher(name)
+    attend = _prepare_backend(attention, backend, name)
     for module in _list_attention(pipe):
         processor = module.processor
         if hasattr(processor, "_attention_backend"):
@@ -70,15 +69,20 @@ def apply_attention(pipe: DiffusionPipeline, family: Family, attention: Attentio
         )
 
 
-def _prepare_backend(name: str, dispatch: Any) -> None:
-    """Checks a backend's package as diffusers does, and downloads kernels of the Hub."""
+def _prepare_backend(attention: AttentionConfig, backend: Backend, dispatch: Any) -> Callable[..., Any]:
+    """Checks a backend's package as diffusers does, and downloads kernels of the Hub.
+
+    Returns:
+        The function that computes the attention of processors that call torch.
+    """
     from diffusers.models import attention_dispatch
 
     try:
         attention_dispatch._check_attention_backend_requirements(dispatch)
         attention_dispatch._maybe_download_kernel_for_backend(dispatch)
+        return backend.build(attention) if backend.build else attend_with_dispatcher(dispatch)
     except Exception as error:
-        raise RunError(f"attention={name}: {format_error(error)}; {WAY_OUT}") from error
+        raise RunError(f"attention={attention.name}: {format_error(error)}; {WAY_OUT}") from error
 
 
 def _list_attention(pipe: DiffusionPipeline) -> list[torch.nn.Module]:
@@ -128,8 +132,9 @@ def explain_attention_errors(attention: AttentionConfig) -> Iterator[None]:
     except RunError:
         raise
     except Exception as error:
-        files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
-        if attention.name != "none" and any(file.endswith("attention_dispatch.py") for file in files):
+        functions = [frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)]
+        is_inside = any(name in functions for name in ("dispatch_attention_fn", run_routed.__name__))
+        if attention.name != "none" and is_inside and type(error).__name__ != "OutOfMemoryError":
             raise RunError(
                 f"attention={attention.name} does not fit this model or device: {format_error(error)}; {WAY_OUT}"
             ) from error

@@ -77,6 +77,11 @@ def find_attention(model: ModelConfig) -> FamilyAttention | None:
     return FAMILY_ATTENTION.get(f"{model.name}:{variant}") or FAMILY_ATTENTION.get(model.name)
 
 
+def is_shrunk(model: ModelConfig) -> bool:
+    """True for the weights that come with a package: a family's architecture with smaller heads of its own."""
+    return model.init is Init.pretrained and model.repo.startswith("pkg://")
+
+
 def takes_masks(masks: Masks, config: Config) -> bool:
     """True if a backend that takes such masks can compute the attention of a configuration's model."""
     family = find_attention(config.model)
@@ -88,7 +93,7 @@ def takes_masks(masks: Masks, config: Config) -> bool:
 def takes_heads(backend: Backend, config: Config) -> bool:
     """True if a backend can compute heads of the sizes that a configuration's model has."""
     family = find_attention(config.model)
-    if family is None:
+    if family is None or is_shrunk(config.model):
         return True
     if config.model.init is Init.tiny:  # a few channels a head, which every kernel pads but those made for two sizes
         return not backend.head_sizes

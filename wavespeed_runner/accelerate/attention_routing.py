@@ -60,10 +60,15 @@ def _mode_class() -> Any:
 
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function is scaled_dot_product_attention:
-                return self.attend(*args, **(kwargs or {}))
+                return run_routed(self.attend, args, kwargs or {})
             return function(*args, **(kwargs or {}))
 
     return RouteAttention
+
+
+def run_routed(attend: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """Calls the function that attention is routed to. In the traceback of an error, it shows where that came from."""
+    return attend(*args, **kwargs)
 
 
 def attend_with_dispatcher(backend: Any) -> Callable[..., Any]:

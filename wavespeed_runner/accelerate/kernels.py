@@ -142,19 +142,15 @@ def _classify(event: Any) -> list[str]:
     if event.device_type.name != "CPU":
         return [kind for kind, pattern in DEVICE_KERNELS.items() if pattern.search(event.name)]
     if ATTENTION.search(event.name) and not INSIDE.search(event.name):
-        return [_tell_attention(event.name, event.input_shapes)]
+        return [_tell_attention(event.input_shapes)]
     return ["matmul"] if MATMUL.search(event.name) else []
 
 
-def _tell_attention(name: str, shapes: list[list[int]]) -> str:
+def _tell_attention(shapes: list[list[int]]) -> str:
     """`self` or `cross`, by the lengths of queries and keys. Without shapes of both: `self`."""
+    # Whether the heads come before the tokens, as in torch's own operators, or after them: only the lengths differ.
     tensors = [shape for shape in shapes[:2] if len(shape) >= 3]
-    if len(tensors) < 2:
-        return "self"
-    # torch's own operators have the tokens after the heads, those of other packages before them.
-    tokens = -2 if name.startswith("aten::") else -3
-    queries, keys = (shape[tokens] for shape in tensors)
-    return "self" if queries == keys else "cross"
+    return "self" if len(tensors) < 2 or tensors[0] == tensors[1] else "cross"
 
 
 def needs_kernels(engaged: dict[str, Any]) -> bool:

@@ -157,6 +157,7 @@ SWITCHES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: bool(_get(c).tiny_vae is not None and _find_folder_error(c)),
         message=lambda c, f: _find_folder_error(c),
+        fix="a folder that AutoencoderTiny.save_pretrained wrote, or accelerate.tiny_vae=null",
         source=TESTS,
     ),
     Rule(

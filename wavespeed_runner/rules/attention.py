@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
-from ..accelerate.attention_families import find_attention, takes_heads, takes_masks
+from ..accelerate.attention_families import find_attention
 from ..accelerate.attention_options import BACKENDS, DISPATCHER, Backend, Masks
 from ..config.capability import read_capability
 from ..config.environment import resolve_device
 from ..config.schema import Config
 from ..models.family import Family
-from ..registry import find_implementation
+from .attention_needs import (
+    breaks_graph,
+    find_backend,
+    find_kind,
+    find_misfits,
+    is_planned_elsewhere,
+    is_replaced,
+    lacks_capability,
+    lacks_device,
+    lacks_dtype,
+    lacks_heads,
+    lacks_masks,
+    lacks_package,
+    needs_compile,
+)
 from .rule import Rule
 
 TESTS = "tests/accelerate/test_attention.py"
@@ -25,79 +38,9 @@ TAKES = {
 }
 
 
-def _find_backend(c: Config) -> Backend | None:
-    backend: Backend | None = find_implementation("attention", c.attention)
-    return backend
-
-
-def _find_kind(c: Config) -> str:
-    return resolve_device(c.device).partition(":")[0]
-
-
-def _is_planned_elsewhere(c: Config) -> bool:
-    """True if the plan is for a GPU that this machine does not have."""
-    return _find_kind(c) == "cuda" and read_capability(resolve_device(c.device)) is None
-
-
-def _is_compiled(c: Config) -> bool:
-    return c.compile.name != "none" and not getattr(c.compile, "disable", False)
-
-
-def _lacks_device(c: Config, b: Backend) -> bool:
-    return _find_kind(c) not in b.devices
-
-
-def _lacks_package(c: Config, b: Backend) -> bool:
-    # A plan for another machine cannot know what is installed there.
-    return bool(b.package) and not _is_planned_elsewhere(c) and find_spec(b.package) is None
-
-
-def _lacks_capability(c: Config, b: Backend) -> bool:
-    capability = read_capability(resolve_device(c.device)) if _find_kind(c) == "cuda" else None
-    if capability is None:
-        return False
-    return (b.capability is not None and capability < b.capability) or (b.newest is not None and capability > b.newest)
-
-
-def _lacks_dtype(c: Config, b: Backend) -> bool:
-    return _find_kind(c) != "cpu" and c.model.dtype.value not in b.dtypes
-
-
-def _lacks_masks(c: Config, b: Backend) -> bool:
-    return not takes_masks(b.masks, c)
-
-
-def _lacks_heads(c: Config, b: Backend) -> bool:
-    return not takes_heads(b, c)
-
-
-def _is_replaced(c: Config, b: Backend) -> bool:
-    return _is_compiled(c) and not b.survives_compile
-
-
-def _needs_compile(c: Config, b: Backend) -> bool:
-    return b.dispatch == "flex" and not _is_compiled(c)
-
-
-def _breaks_graph(c: Config, b: Backend) -> bool:
-    return b.package == "sageattention" and _is_compiled(c) and bool(getattr(c.compile, "fullgraph", False))
-
-
-MISFITS: tuple[Callable[[Config, Backend], bool], ...] = (
-    *(_lacks_device, _lacks_package, _lacks_capability, _lacks_dtype, _lacks_masks, _lacks_heads),
-    *(_is_replaced, _needs_compile, _breaks_graph),
-)
-"""What can keep a backend from computing a configuration."""
-
-
-def find_misfits(c: Config, b: Backend) -> list[str]:
-    """Names of the functions in `MISFITS` that are true of a backend; empty: it fits."""
-    return [misfit.__name__ for misfit in MISFITS if misfit(c, b)]
-
-
 def _applies(misfit: Callable[[Config, Backend], bool]) -> Callable[[Config, Family], bool]:
     def when(c: Config, f: Family) -> bool:
-        backend = _find_backend(c)
+        backend = find_backend(c)
         return backend is not None and misfit(c, backend)
 
     return when
@@ -109,7 +52,7 @@ def _suggest(c: Config, f: Family) -> str:
 
 
 def _get(c: Config) -> Backend:
-    backend = _find_backend(c)
+    backend = find_backend(c)
     assert backend is not None
     return backend
 
@@ -141,9 +84,9 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-device",
         verdict="bad",
-        when=_applies(_lacks_device),
+        when=_applies(lacks_device),
         message=lambda c, f: (
-            f"attention={c.attention.name} runs on {', '.join(_get(c).devices)}, and this run on {_find_kind(c)}"
+            f"attention={c.attention.name} runs on {', '.join(_get(c).devices)}, and this run on {find_kind(c)}"
         ),
         fix=lambda c, f: _suggest(c, f) + ("; or device=cuda" if "cuda" in _get(c).devices else ""),
         source=DISPATCHER,
@@ -151,7 +94,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-package",
         verdict="bad",
-        when=_applies(_lacks_package),
+        when=_applies(lacks_package),
         message=lambda c, f: (
             f"attention={c.attention.name} needs the package {_get(c).package}, which is not installed"
         ),
@@ -161,7 +104,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-capability",
         verdict="bad",
-        when=_applies(_lacks_capability),
+        when=_applies(lacks_capability),
         message=lambda c, f: (
             f"attention={c.attention.name} needs {_describe_capability(_get(c))}, and device={c.device} has "
             f"{'.'.join(map(str, read_capability(resolve_device(c.device)) or ()))}"
@@ -172,7 +115,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-dtype",
         verdict="bad",
-        when=_applies(_lacks_dtype),
+        when=_applies(lacks_dtype),
         message=lambda c, f: (
             f"attention={c.attention.name} computes in {' or '.join(_get(c).dtypes)}, and model.dtype is "
             f"{c.model.dtype.value}"
@@ -183,7 +126,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-masks",
         verdict="bad",
-        when=_applies(_lacks_masks),
+        when=_applies(lacks_masks),
         message=lambda c, f: (
             f"attention={c.attention.name} takes {TAKES[_get(c).masks]}, and this model's attention has other ones"
             + (" with batch_size above 1" if getattr(find_attention(c.model), "only_in_batches", False) else "")
@@ -194,7 +137,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-heads",
         verdict="bad",
-        when=_applies(_lacks_heads),
+        when=_applies(lacks_heads),
         message=lambda c, f: _describe_heads(c),
         fix=_suggest,
         source=FAMILIES,
@@ -202,7 +145,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-replaced",
         verdict="bad",
-        when=_applies(_is_replaced),
+        when=_applies(is_replaced),
         message="attention={c.attention.name}: torch.compile recognizes its operations and puts a fused kernel in "
         "their place",
         fix=_suggest,
@@ -211,7 +154,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-flex-eager",
         verdict="bad",
-        when=_applies(_needs_compile),
+        when=_applies(needs_compile),
         message="attention=flex: its kernel is made by torch.compile; without it, torch computes all scores one by one",
         fix="compile=regional, or another backend",
         source="https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html",
@@ -219,7 +162,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-sage-fullgraph",
         verdict="bad",
-        when=_applies(_breaks_graph),
+        when=_applies(breaks_graph),
         message="attention={c.attention.name} chooses the CUDA device at each call, which breaks a full graph",
         fix="compile.fullgraph=false",
         source="https://github.com/thu-ml/SageAttention sageattention/core.py",
@@ -227,7 +170,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-elsewhere",
         verdict="unverified",
-        when=lambda c, f: _find_backend(c) is not None and _is_planned_elsewhere(c),
+        when=lambda c, f: find_backend(c) is not None and is_planned_elsewhere(c),
         message=lambda c, f: (
             f"attention={c.attention.name} needs {_describe_needs(_get(c))}; this machine has no GPU to check that with"
         ),
@@ -237,7 +180,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-hub",
         verdict="unverified",
-        when=lambda c, f: bool(getattr(_find_backend(c), "hub", "")),
+        when=lambda c, f: bool(getattr(find_backend(c), "hub", "")),
         message=lambda c, f: (
             f"attention={c.attention.name} downloads compiled code from https://huggingface.co/{_get(c).hub} "
             "and runs it"
@@ -248,7 +191,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-linear",
         verdict="unverified",
-        when=lambda c, f: _find_backend(c) is not None and getattr(find_attention(c.model), "linear", False),
+        when=lambda c, f: find_backend(c) is not None and getattr(find_attention(c.model), "linear", False),
         message="attention={c.attention.name}: this model's self attention is linear and has no backends; only its "
         "cross attention uses it",
         fix="attention=none",
@@ -257,7 +200,7 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
     Rule(
         id="attention-unknown",
         verdict="unverified",
-        when=lambda c, f: _find_backend(c) is not None and find_attention(c.model) is None,
+        when=lambda c, f: find_backend(c) is not None and find_attention(c.model) is None,
         message="attention={c.attention.name}: nothing is known of the masks and heads of this model; what does not "
         "fit fails in the first step",
         fix="attention=none",
