@@ -129,8 +129,9 @@ def _assign(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             part._buffers[attribute] = tensor
         else:
             part._parameters[attribute] = torch.nn.Parameter(tensor, requires_grad=False)
-    if hasattr(module, "tie_weights"):
-        module.tie_weights()
+    tie_weights: Any = getattr(module, "tie_weights", None)
+    if tie_weights is not None:
+        tie_weights()
     missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]
     if missing:
         raise RunError(f"store: an entry of a {type(module).__name__} lacks {missing[0]}; remove the store")
@@ -153,7 +154,8 @@ def _write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -
 def _view_bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).cast("B")
+    flat: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)
 
 
 def _read_tensors(view: memoryview) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
