@@ -85,10 +85,18 @@ def _list_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _find_library(module: nn.Module) -> str:
     """`diffusers` or `transformers`, whichever has the module's class; empty if neither has."""
-    for library in ("diffusers", "transformers"):
-        if type(module) is getattr(__import__(library), type(module).__name__, None):
-            return library
+    for name, library in _import_libraries().items():
+        if type(module) is getattr(library, type(module).__name__, None):
+            return name
     return ""
+
+
+def _import_libraries() -> dict[str, Any]:
+    """The libraries whose models can be kept, by name."""
+    import diffusers
+    import transformers
+
+    return {"diffusers": diffusers, "transformers": transformers}
 
 
 def _read_config(module: Any) -> dict[str, Any]:
@@ -106,10 +114,10 @@ def _build_empty(about: dict[str, Any]) -> nn.Module:
     from accelerate import init_empty_weights
     from diffusers.models.modeling_utils import no_init_weights
 
-    library, name = about["library"], about["class"]
-    if library not in ("diffusers", "transformers") or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
+    library, name, libraries = about["library"], about["class"], _import_libraries()
+    if library not in libraries or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
         raise RunError(f"store: an entry asks for {library}.{name}, which may not be loaded; remove the store")
-    module_class = getattr(__import__(library), name)
+    module_class = getattr(libraries[library], name)
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False), no_init_weights():
         if library == "diffusers":
             module: nn.Module = module_class.from_config(about["config"])
