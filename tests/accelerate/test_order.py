@@ -107,8 +107,9 @@ def distance(actual: torch.Tensor, expected: torch.Tensor) -> float:
 def test_the_order_names_the_groups_that_exist() -> None:
     from wavespeed_runner.config.paths import list_groups
 
-    assert [applied.group for applied in ORDER] == ["adapters", "quant", "compile", "memory"]
-    assert {"adapters", "memory"} <= set(list_groups())
+    groups = ["adapters", "accelerate", "quant", "attention", "compile", "memory"]
+    assert [applied.group for applied in ORDER] == groups
+    assert set(groups) <= set(list_groups())
 
 
 def test_adapters_after_compile_recompile_all_blocks() -> None:

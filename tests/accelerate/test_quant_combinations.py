@@ -63,7 +63,19 @@ def test_a_cache_attaches_to_quantized_blocks(run: Callable[..., dict[str, Any]]
     (engaged,) = record["samples"][0]["engaged"].values()
     assert engaged["quant"]["scheme"] == "int8_dq" and engaged["cache"]["hits"] == record["cache"]["hits"]
     assert "quant-threshold" in [verdict["rule"] for verdict in record["plan"]["verdicts"]]
-    assert record["samples"][0]["engaged"] and record["reference"]["kind"] == "run"
+    assert record["reference"]["kind"] == "run"
+
+
+def test_quantized_products_count_as_much_as_others(run: Callable[..., dict[str, Any]]) -> None:
+    def count(*overrides: str) -> tuple[int, int]:
+        record = run("cache=fbcache", "cache.residual_diff_threshold=0.65", "steps=4", "measure.warmup=1", *overrides)
+        (engaged,) = record["samples"][0]["engaged"].values()
+        return engaged["cache"]["block_flops"], engaged["cache"]["denoiser_flops"]
+
+    plain = count()
+    assert plain[0] > 1_000_000
+    for scheme in ("int8_dq", "int8_wo", "fp8_wo"):
+        assert count(f"quant={scheme}") == plain
 
 
 def test_casting_after_quantization_fails() -> None:

@@ -17,6 +17,7 @@ from tests.conftest import run_as_data
 from tests.models.tiny_families import tiny
 from wavespeed_runner.accelerate.quant_options import CustomQuant, LayerScheme, QuantOptions
 from wavespeed_runner.accelerate.quant_store import STAGE
+from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.weights import kept_module, random_init
 from wavespeed_runner.models.weights.kept_module import find_unkept, from_view, to_parts
 from wavespeed_runner.planning.plan import Plan
@@ -80,6 +81,18 @@ def test_the_bytes_are_a_safetensors_file() -> None:
     assert torch.equal(tensors["x_embedder.weight"], module.x_embedder.weight)
     codes = module.transformer_blocks[0].attn.to_q.weight.qdata
     assert torch.equal(tensors["transformer_blocks.0.attn.to_q._weight_qdata"], codes)
+
+
+def test_nothing_in_full_precision_is_made_on_the_way() -> None:
+    module = quantize("flux", MIXED)[0].transformer
+    about = {"library": "diffusers", "class": "FluxTransformer2DModel", "config": kept_module._read_config(module)}
+    assert all(parameter.is_meta for parameter in kept_module._build_empty(about).parameters())
+
+
+@pytest.mark.parametrize(("library", "name"), [("os", "system"), ("diffusers", "FluxPipeline"), ("builtins", "eval")])
+def test_an_entry_may_ask_for_models_only(library: str, name: str) -> None:
+    with pytest.raises(RunError, match="may not be loaded"):
+        kept_module._build_empty({"library": library, "class": name, "config": {}})
 
 
 def test_what_cannot_be_kept_says_why() -> None:

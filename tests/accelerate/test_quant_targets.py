@@ -15,7 +15,7 @@ from tests.models.tiny_families import tiny
 from wavespeed_runner.accelerate.quant_options import CustomQuant, LayerScheme, QuantOptions
 from wavespeed_runner.accelerate.quant_targets import choose_layers, layers_of
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.registry import find_implementation, lookup
 
 
 def count(names: dict[str, int]) -> int:
@@ -157,3 +157,13 @@ def test_shapes_that_a_scheme_cannot_take_are_left_and_said() -> None:
     assert choose("int8_dq", "cpu")["proj_out"].scheme == "int8_dq"
     assert choose("fp8_dq_row", "cuda")["transformer_blocks.0.attn.to_q"].reason == "fp8_dq_row needs bfloat16 weights"
     assert choose("int4_wo", "cuda")["transformer_blocks.0.attn.to_q"].reason == "int4_wo needs bfloat16 weights"
+
+
+def test_pipelines_without_a_family_use_the_blocks_that_diffusers_names() -> None:
+    generic = lookup("model", "generic").implementation
+    pipe = tiny("flux")[2]
+    chosen = choose_layers(pipe, generic, QuantOptions(name="int8_wo"), "cpu")["transformer"]
+    expected = choose_layers(pipe, tiny("flux")[0], QuantOptions(name="int8_wo"), "cpu")["transformer"]
+    assert chosen == expected
+    with pytest.raises(RunError, match=r"which blocks of a PixArtTransformer2DModel are repeated; .*quant=custom"):
+        choose_layers(tiny("pixart_sigma")[2], generic, QuantOptions(name="int8_wo"), "cpu")

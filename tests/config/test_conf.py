@@ -13,6 +13,7 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import to_data
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
+from wavespeed_runner.rules import basics
 from wavespeed_runner.samplers import SAMPLERS
 
 FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
@@ -54,6 +55,10 @@ COMPANIONS = {
     "model/generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet", "model.init=pretrained"],
     "model/generic_video": ["model.repo=a/b", "model.init=pretrained"],
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
+    "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
+    "quant/fp8_dq": ["device=cuda"],
+    "quant/fp8_dq_row": ["device=cuda", "model.dtype=bfloat16"],
+    "quant/int4_wo": ["device=cuda", "model.dtype=bfloat16"],
 }
 """What an option makes no sense without."""
 REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
@@ -97,8 +102,10 @@ def test_a_backend_for_other_devices_is_refused(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if option not in OF_OTHER_DEVICES])
-def test_it_makes_a_plan(option: str) -> None:
+def test_it_makes_a_plan(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     typed_here = overrides(option)
+    if "device=cuda" in typed_here:
+        monkeypatch.setattr(basics, "has_cuda", lambda: True)
     plan = build_plan(compose_job(typed_here, typed_here))
     text = plan_text(plan)
     assert f"fingerprint {plan.fingerprint}" in text and all(f"  {stage} " in text for stage in plan.graph.nodes)

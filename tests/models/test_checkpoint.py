@@ -131,9 +131,9 @@ def test_pickles_are_refused_with_the_way_out(tmp_path, suffix):
 
 
 def test_other_files_and_local_revisions_are_refused(tmp_path, tiny_folder):
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"not a \.safetensors file"):
-        inspect_checkpoint(str(tmp_path / "model.gguf"))
+        inspect_checkpoint(str(tmp_path / "model.onnx"))
     with pytest.raises(ConfigError, match=r"model_index\.json"):
         inspect_checkpoint(str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.revision=main"):

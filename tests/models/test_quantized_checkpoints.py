@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,10 @@ def test_gguf_without_its_package_is_refused(
     file.write_bytes(b"PK" + bytes(20))
     monkeypatch.setattr(quantized, "find_spec", lambda name: name)
     with pytest.raises(ConfigError, match="not in the GGUF format"):
+        planned(*given)
+    file.unlink()
+    os.mkfifo(file)  # nobody writes to it, and opening it would wait forever
+    with pytest.raises(ConfigError, match=r"x\.gguf: .*file"):
         planned(*given)
 
 

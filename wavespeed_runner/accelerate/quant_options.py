@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from omegaconf import MISSING
 from ..config.schema import QuantConfig
 from ..errors import ConfigError, did_you_mean
 from ..registry import register
+from .layer_patterns import check_patterns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,8 @@ class QuantOptions(QuantConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError for no component, or a pattern that is no regular expression."""
         _check_components(self.components)
-        _check_patterns("quant.skip", self.skip)
-        _check_patterns("quant.also", self.also)
+        check_patterns("quant.skip", self.skip)
+        check_patterns("quant.also", self.also)
 
 
 @dataclass(kw_only=True)
@@ -126,7 +126,7 @@ class CustomQuant(QuantConfig):
     def __post_init__(self) -> None:
         """Raises ConfigError for an unknown scheme, or a pattern that is no regular expression."""
         for index, entry in enumerate(self.layers):
-            _check_patterns(f"quant.layers[{index}].pattern", [entry.pattern])
+            check_patterns(f"quant.layers[{index}].pattern", [entry.pattern])
             if entry.scheme is not None and entry.scheme not in SCHEMES:
                 raise ConfigError(
                     f"quant.layers[{index}].scheme={entry.scheme}: no such scheme; null or one of "
@@ -140,14 +140,6 @@ def _check_components(components: Iterable[str]) -> None:
             "quant.components=[]: nothing would be quantized; quant=none for none, quant.components=[denoiser] for the "
             "model that is called in each step"
         )
-
-
-def _check_patterns(key: str, patterns: Iterable[str]) -> None:
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(f"{key}={pattern}: not a regular expression: {error}; `.*to_q` is one") from None
 
 
 def list_schemes(quant: QuantConfig) -> dict[str, Scheme]:

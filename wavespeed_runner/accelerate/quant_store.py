@@ -16,6 +16,7 @@ from ..models.family import Family
 from ..models.weights.kept_module import find_unkept, from_view, to_parts
 from ..storage.store import Store
 from .quant_options import DENOISER, CustomQuant, QuantOptions
+from .quant_targets import list_denoisers
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -64,8 +65,7 @@ def make_shelf(store: Store, family: Family, quant: QuantConfig, parts: dict[str
 def _list_components(family: Family, quant: QuantOptions | CustomQuant) -> list[str]:
     """Every component that may get quantized weights."""
     named = quant.components if isinstance(quant, QuantOptions) else [entry.component for entry in quant.layers]
-    denoisers = [name for name in (family.denoiser, family.denoiser_2, "transformer", "unet") if name]
-    return list(dict.fromkeys(name for key in named for name in (denoisers if key == DENOISER else [key])))
+    return list(dict.fromkeys(name for key in named for name in (list_denoisers(family) if key == DENOISER else [key])))
 
 
 def take(shelf: Shelf) -> dict[str, nn.Module]:

@@ -68,6 +68,12 @@ def choose_layers(
     }
 
 
+def list_denoisers(family: Family) -> list[str]:
+    """Components that a pipeline of the family may call in every step; generic ones have them by the usual names."""
+    names = (family.denoiser, family.denoiser_2, "transformer", "transformer_2", "unet")
+    return list(dict.fromkeys(name for name in names if name))
+
+
 def layers_of(pipe: DiffusionPipeline, component: str) -> dict[str, nn.Linear]:
     """Name -> linear layer of a component."""
     return dict(list_layers(getattr(pipe, component)))
@@ -91,8 +97,7 @@ def compact_name(name: str) -> str:
 def _find_components(pipe: DiffusionPipeline, family: Family, key: str) -> list[str]:
     """The pipeline's components that a key of the options stands for."""
     if key == DENOISER:
-        names = (family.denoiser, family.denoiser_2, "transformer", "unet")
-        found = list(dict.fromkeys(name for name in names if name and getattr(pipe, name, None) is not None))
+        found = [name for name in list_denoisers(family) if getattr(pipe, name, None) is not None]
         if found:
             return found
     with_layers = [name for name, part in pipe.components.items() if _has_layers(part)]

@@ -136,11 +136,14 @@ def _count_by_module(denoiser: torch.nn.Module, args: tuple[Any, ...], kwargs: d
         f"{layers} {_describe_shapes(args)} {_describe_shapes(kwargs)}",
     )
     if shape not in counted:
-        # Out of the box torch counts CUDA's fused attention only.
-        on_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention_flops}
+        # Out of the box torch counts CUDA's fused attention only, and no products of integers.
+        more = {
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention_flops,
+            torch.ops.aten._int_mm: count_product_flops,
+        }
         # The counter sees no operators inside of compiled code: what is compiled runs eagerly this once.
         eagerly = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), eagerly, FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
+        with torch.no_grad(), eagerly, FlopCounterMode(display=False, custom_mapping=more) as counter:
             denoiser(*args, **kwargs)
         by_operator = counter.get_flop_counts()
         counted[shape] = {name: sum(operators.values()) for name, operators in by_operator.items()}
@@ -151,6 +154,12 @@ def count_attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shap
     """FLOPs of scaled dot-product attention, from shapes (batch, heads, tokens, width): Q K^T, then times V."""
     batch, heads, queries, width = query
     return int(2 * batch * heads * queries * key[2] * (width + value[3]))
+
+
+def count_product_flops(left: Any, right: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Operations of a matrix product, from the shapes of its factors; those on integers count as much as others."""
+    rows, inner = left
+    return int(2 * rows * inner * right[1])
 
 
 def find_blocks(

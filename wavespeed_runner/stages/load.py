@@ -159,13 +159,14 @@ def _make_shelf(options: LoadOptions, family: Family, device: str) -> quant_stor
     reason = ""
     if options.adapters.name != "none":
         reason = "adapters are loaded"
-    elif changing := [key for key in switches.MODULE_SWITCHES if getattr(options.accelerate, key)]:
-        reason = f"accelerate.{changing[0]} changes modules"
+    elif changing := [key for key in ("fuse_qkv", "channels_last") if getattr(options.accelerate, key)]:
+        reason = f"accelerate.{changing[0]} changes the modules"
     elif any("not downloaded before" in identity for identity in weights):
         reason = "downloaded in this run"
     for key in _NOT_IN_WEIGHTS:
         model.pop(key.partition(".")[2], None)
-    parts = {"weights": weights, "model": model, "matters": collect_key_parts(device)}
+    parts = {"weights": weights, "model": model, "switches": to_data(options.accelerate)}
+    parts["matters"] = collect_key_parts(device)
     return quant_store.make_shelf(store, family, options.quant, parts, reason)
 
 

@@ -92,7 +92,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, Damage) as damage:  # ValueError: the file is empty
-            self._discard(key, damage, inode)
+            self._discard(key, str(damage), inode)
             return None
         with suppress(OSError):  # pruned in the meantime, or a read-only store
             os.utime(path)
@@ -171,12 +171,12 @@ class Store:
         except OSError as error:
             log.warning("store: %s cannot be read (%s); computing it again", path, error.strerror)
         except Damage as damage:
-            self._discard(key, damage, inode)
+            self._discard(key, str(damage), inode)
             return None
         self.damaged.append(key)
         return None
 
-    def _discard(self, key: str, damage: Exception, inode: int) -> None:
+    def _discard(self, key: str, damage: str, inode: int) -> None:
         """Removes and remembers a damaged entry, of which the file with this inode was read."""
         path = self.path(key)
         log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)

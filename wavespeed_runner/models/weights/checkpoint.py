@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from ...inputs.files import HUB_ID, resolve_path
+from ...inputs.files import HUB_ID, InputError, check_regular, resolve_path
 from .folder_gate import list_components, read_config, refuse_code
 from .safetensors_file import find_damage
 
@@ -134,6 +134,10 @@ def _read_shards(where: str, index: Path) -> set[str]:
 
 def _refuse_no_gguf(where: str, file: Path) -> None:
     """Raises if a file does not begin as GGUF files do: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
+    try:
+        check_regular(file)
+    except InputError as error:
+        raise ConfigError(f"{where}: {error}") from None
     with file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise ConfigError(f"{where}: it is not in the GGUF format, whatever its name says; download it again")

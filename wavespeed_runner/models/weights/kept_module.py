@@ -87,10 +87,18 @@ def _list_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _find_library(module: nn.Module) -> str:
     """`diffusers` or `transformers`, whichever has the module's class; empty if neither has."""
-    for library in ("diffusers", "transformers"):
-        if type(module) is getattr(__import__(library), type(module).__name__, None):
-            return library
+    for name, library in _import_libraries().items():
+        if type(module) is getattr(library, type(module).__name__, None):
+            return name
     return ""
+
+
+def _import_libraries() -> dict[str, Any]:
+    """The libraries whose models can be kept, by name."""
+    import diffusers
+    import transformers
+
+    return {"diffusers": diffusers, "transformers": transformers}
 
 
 def _read_config(module: Any) -> dict[str, Any]:
@@ -108,10 +116,10 @@ def _build_empty(about: dict[str, Any]) -> nn.Module:
     from accelerate import init_empty_weights
     from diffusers.models.modeling_utils import no_init_weights
 
-    library, name = about["library"], about["class"]
-    if library not in ("diffusers", "transformers") or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
+    library, name, libraries = about["library"], about["class"], _import_libraries()
+    if library not in libraries or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
         raise RunError(f"store: an entry asks for {library}.{name}, which may not be loaded; remove the store")
-    module_class = getattr(__import__(library), name)
+    module_class = getattr(libraries[library], name)
     with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False), no_init_weights():
         if library == "diffusers":
             module: nn.Module = module_class.from_config(about["config"])
@@ -131,8 +139,9 @@ def _assign(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
             part._buffers[attribute] = tensor
         else:
             part._parameters[attribute] = torch.nn.Parameter(tensor, requires_grad=False)
-    if hasattr(module, "tie_weights"):
-        module.tie_weights()
+    tie_weights: Any = getattr(module, "tie_weights", None)
+    if tie_weights is not None:
+        tie_weights()
     missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]
     if missing:
         raise RunError(f"store: an entry of a {type(module).__name__} lacks {missing[0]}; remove the store")
@@ -155,7 +164,8 @@ def _write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -
 def _view_bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).cast("B")
+    flat: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)
 
 
 def _read_tensors(view: memoryview) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
