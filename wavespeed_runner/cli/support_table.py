@@ -12,6 +12,7 @@ from ..config.paths import CONF
 from ..registry import lookup
 from .support_attention import describe_models
 from .support_check import Combinations, Support
+from .support_pairs import describe_pairs
 
 HEAD = """# What fits with what
 
@@ -43,6 +44,8 @@ def table(options: Combinations) -> str:
         *_samplers_and_caches(options, own, by_cache),
         "\n## Models and attention backends\n",
         describe_models(options),
+        "\n## Accelerations in pairs\n",
+        describe_pairs(),
     ]
     return "\n".join(sections) + "\n"
 

@@ -1,0 +1,96 @@
+"""Every two accelerations on three models: refused by a rule, or they run, both engage, and the result is close enough.
+
+The slow path is the same with one of the two, and with none: together they may err as much as both alone, and a little
+more, since rounding in one changes what the other rounds.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wavespeed_runner.cli.support_pairs import ACCELERATIONS, MODELS, SHARED, Pair, list_pairs
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.planning.graph import SOURCE
+from wavespeed_runner.planning.plan import build_plan
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("prompt=a red circle", "model.dtype=float32", "measure=none", "measure.warmup=1")
+EVIDENCE = {"casting": "memory", "offload": "memory"}
+MARGIN = 0.01
+"""Relative error on top of both errors: far below what a wrong result differs by (about 1)."""
+ADAPTED = {"flux": "transformer", "sd15": "unet", "wan21": "transformer"}
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Model -> a random LoRA for one attention layer of each of its blocks."""
+    folder = tmp_path_factory.mktemp("lora")
+    files = {}
+    for model, component in ADAPTED.items():
+        pipe = run((*MODELS[model], *SHARED), str(folder))["load"].pipe
+        generator, tensors = torch.Generator().manual_seed(0), {}
+        for name, layer in getattr(pipe, component).named_modules():
+            if name.endswith("to_q"):
+                rows, columns = layer.weight.shape
+                tensors[f"{component}.{name}.lora_A.weight"] = torch.randn(2, columns, generator=generator)
+                tensors[f"{component}.{name}.lora_B.weight"] = torch.randn(rows, 2, generator=generator) * 0.3
+        files[model] = folder / f"{model}.safetensors"
+        save_file(tensors, files[model])
+    return files
+
+
+def run(overrides: tuple[str, ...], outputs: str) -> dict[str, Any]:
+    """Node -> output of the graph's stages, down to the latents; nothing from the store."""
+    typed = [*overrides, *QUICK, f"outputs={outputs}"]
+    if "compile=regional" in typed:
+        typed.append("compile.backend=eager")
+    with composer(None):
+        plan = build_plan(compose_job(typed, typed))
+    values: dict[str, Any] = {SOURCE: plan.samples[0]}
+    for name, node in plan.graph.nodes.items():
+        if name != "decode":
+            inputs = {key: values[source] for key, source in node.inputs.items()}
+            values[name] = node.stage.function(node.options, **inputs)
+    return values
+
+
+@lru_cache(maxsize=64)
+def latents_of(model: str, names: tuple[str, ...], adapter: str, outputs: str) -> tuple[torch.Tensor, dict[str, Any]]:
+    overrides = [*MODELS[model], *SHARED, *(o for name in names for o in ACCELERATIONS[name])]
+    overrides = [f"adapters.path={adapter}" if o == "adapters.path=a/b" else o for o in overrides]
+    result = run(tuple(overrides), outputs)["denoise"]
+    return result.tensors["latents"].float(), result.data["engaged"]
+
+
+def differ(result: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((result - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("pair", list_pairs(), ids=lambda pair: f"{pair.model}-{'+'.join(pair.names)}")
+def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_path_factory: Any) -> None:
+    if pair.refused:
+        return  # by a rule; that it would not work is shown by the rule's own test
+    outputs, adapter = str(tmp_path_factory.getbasetemp() / "pairs"), str(adapters[pair.model])
+
+    def latents(*names: str) -> torch.Tensor:
+        return latents_of(pair.model, names, adapter, outputs)[0]
+
+    # An adapter is no acceleration: what it changes is meant, and the slow path has it, too.
+    meant = ("adapters",) if "adapters" in pair.names else ()
+    others = [name for name in pair.names if name != "adapters"]
+    slow = latents(*meant)
+    allowed = sum(differ(latents(*meant, name), slow) for name in others) if len(others) > 1 else 0.0
+    allowed += sum(differ(latents(name), latents()) for name in others) if meant else 0.0
+    result, engaged = latents_of(pair.model, pair.names, adapter, outputs)
+    assert torch.isfinite(result).all() and differ(result, slow) <= 1.5 * allowed + MARGIN
+    for name in pair.names:
+        assert engaged[EVIDENCE.get(name, name)], f"{name} has left no evidence"
+    if meant:
+        assert differ(slow, latents()) > 10 * MARGIN, "the adapter has an effect"
