@@ -12,6 +12,7 @@ from .cache_window import WINDOWS
 from .graph import GRAPHS
 from .measure import MEASURING
 from .quant import QUANT
+from .quant_device import QUANT_DEVICES
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -27,6 +28,7 @@ RULES = (
     *ATTENTION,
     *ADAPTERS,
     *MEMORY,
+    *QUANT_DEVICES,
     *QUANT,
     *MEASURING,
     *NUMERICS,
