@@ -52,6 +52,10 @@ class Pipeline:
     weights: Any = None
     """Keeps the weights alive that this pipeline shares with others that were derived from the same ones."""
 
+    def watch_compiler(self) -> AbstractContextManager[Any]:
+        """Watches what is compiled: yields a `CompileEvents`, or None where nothing is to be compiled."""
+        return self.compiler.watch() if self.compiler else nullcontext()
+
 
 class Value:
     """Named tensors and JSON data, the form in which outputs of stages are stored. Subclasses say what they hold.

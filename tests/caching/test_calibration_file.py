@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace, Polynomial
 from wavespeed_runner.caching.calibration.file import load, load_key, save
 from wavespeed_runner.errors import ConfigError
+
+KEY = {"model": "x", "repo": "a/b", "init": "tiny", "sampler": "default", "steps": 1}
 
 numbers = st.floats(min_value=0, max_value=10, allow_nan=False).map(lambda x: float(f"{x:.6g}"))
 names = st.text("abcdefgh_", min_size=1, max_size=12)
@@ -150,3 +153,14 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, data):
 def test_a_missing_file_is_refused_in_one_line(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
         load(tmp_path / "none.yaml")
+
+
+def test_the_key_is_in_the_first_lines_and_no_more_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    save(Calibration(key=KEY, made={}, sigmas=[1.0]), path)
+    with path.open("ab") as file:
+        file.truncate(10**11)  # sparse; only its beginning is read
+    assert load_key(path) == KEY
+    path.write_text("schema_version: 1\nfor: {model: x}\n" + "#" * 10**6)
+    with pytest.raises(ConfigError, match="no 'made:' in its first 65536 bytes"):
+        load_key(path)

@@ -50,6 +50,25 @@ def test_a_complete_strategy_is_left_as_it_is():
     assert fill(given) == (given, [])
 
 
+def test_a_calibration_in_a_package_is_used_and_no_file_of_such_a_name(demo, tmp_path, monkeypatch):
+    """What is opened is what the check of the path has looked at."""
+    named = "pkg://wavespeed_runner/calibrations/demo.yaml"
+    right = config("cache=teacache", f"cache.calibration={named}")
+    wrong = [
+        config("cache=teacache", f"cache.calibration='{path}'")
+        for path in ("pkg://nope/x.yaml", "pkg://wavespeed_runner/../x.yaml", "~nobody.of.this.name/x.yaml")
+    ]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pkg:" / "wavespeed_runner" / "calibrations").mkdir(parents=True)
+    (tmp_path / "pkg:" / "wavespeed_runner" / "calibrations" / "demo.yaml").write_text("private")
+    given, resolved = fill(right)
+    assert given.cache.criterion.coefficients == demo.polynomial.coefficients
+    assert [entry.why for entry in resolved] == [f"calibration {named}"]
+    for given in wrong:
+        with pytest.raises(ConfigError, match=r"^cache\.calibration="):
+            fill(given)
+
+
 def test_a_calibration_of_the_same_run_is_used(demo):
     given, resolved = fill(config("cache=teacache"))
     assert given.cache.criterion.coefficients == demo.polynomial.coefficients

@@ -14,6 +14,7 @@ from tests.caching.generate_unet import deepcache, first_blocks, load_unet
 from wavespeed_runner.caching import Trace, flops
 from wavespeed_runner.caching.evidence import build_flops_evidence, merge_evidence
 from wavespeed_runner.caching.flops import CallFlops, Flops, count_generation_flops, record_calls
+from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.caching.trace import Decision
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.models.family import UNetBlocks
@@ -175,15 +176,35 @@ def test_counting_changes_no_bit_and_leaves_no_hook(guided: Generated) -> None:
     assert hooks() == before and torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_compiled_denoiser_is_left_alone(plain: Generated) -> None:
-    block = plain.denoiser.transformer_blocks[0]
-    block.compile(backend="eager")
+def test_a_denoiser_compiled_together_with_its_hooks_is_left_alone(plain: Generated) -> None:
+    plain.denoiser.compile(backend="eager")
     try:
         with record_calls([plain.denoiser]) as calls:
             assert not plain.denoiser._forward_pre_hooks, "a hook would have it compiled again"
-        assert count_generation_flops(calls, FLUX.blocks, fbcache(ALWAYS)) == Flops(missing="the denoiser is compiled")
+        missing = "the denoiser is compiled together with its hooks"
+        assert count_generation_flops(calls, FLUX.blocks, fbcache(ALWAYS)) == Flops(missing=missing)
     finally:
-        block._compiled_call_impl = None
+        plain.denoiser._compiled_call_impl = None
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_of_compiled_modules_as_many_are_counted_as_of_eager_ones(plain: Generated, whole: bool) -> None:
+    """And counting compiles nothing again."""
+    cache = NoCache() if whole else fbcache(0.6)
+    expected, _ = run_and_count(plain, cache, steps=4)
+    flops._COUNTED.clear()
+    modules = [plain.denoiser] if whole else [*plain.denoiser.transformer_blocks]
+    try:
+        for module in modules:
+            module.forward = torch.compile(module.forward, backend="eager", fullgraph=True)
+        counted, _ = run_and_count(plain, cache, steps=4)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            again, _ = run_and_count(plain, cache, steps=4)
+    finally:
+        for module in modules:
+            vars(module).pop("forward", None)
+        torch._dynamo.reset()
+    assert counted == again == expected and counted.calls
 
 
 def test_an_operator_that_cannot_be_counted_fails_no_run(plain: Generated) -> None:

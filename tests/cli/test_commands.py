@@ -41,7 +41,7 @@ def test_run_may_be_typed(command: CommandLine) -> None:
 
 def test_a_wrong_command_gets_the_nearest_one(command: CommandLine) -> None:
     assert command.refuses_command("reprot", "x").startswith("reprot: no such command (did you mean 'report'?)")
-    assert "allowed: calibrate, export, replay, " in command.refuses_command("xyz")
+    assert "allowed: calibrate, estimate, export, replay, " in command.refuses_command("xyz")
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -57,7 +57,11 @@ def test_help_lists_the_commands_in_one_block_and_kindred_groups_together(comman
     assert status == 0 and command("run", "-h").out == out
     blocks = [[line.split()[0] for line in block.splitlines()] for block in out.split("\n\n")]
     assert ["commands", *COMMANDS, "python"] in blocks
-    for block in (["model", "graph", "adapters", "prompts"], ["measure", "memory"], ["experiment", "hydra/launcher"]):
+    for block in (
+        ["model", "graph", "adapters", "prompts"],
+        ["quant", "attention", "compile", "accelerate", "memory"],
+        ["experiment", "hydra/launcher"],
+    ):
         assert block in blocks
 
 

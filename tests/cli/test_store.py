@@ -11,7 +11,8 @@ import pytest
 
 from tests.store_helpers import key_of, payload_of
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.cli.store import format_size, parse_age, parse_size
+from wavespeed_runner.cli.store import parse_age, parse_size
+from wavespeed_runner.metrics.timing import format_bytes
 from wavespeed_runner.storage.store import Store
 
 
@@ -80,7 +81,7 @@ def test_sizes_and_ages() -> None:
     sizes = {"0": 0, "1000": 1000, "2GB": 2 * 10**9, "1.5 kB": 1500, "1MiB": 2**20, "3g": 3 * 10**9}
     assert {text: parse_size(text) for text in sizes} == sizes
     assert [parse_age(text) for text in ("90s", "1.5m", "2h", "1d", "1w")] == [90, 90, 7200, 86400, 604800]
-    assert [format_size(n) for n in (0, 999, 1000, 999_950, 2 * 10**9)] == [
+    assert [format_bytes(n) for n in (0, 999, 1000, 999_950, 2 * 10**9)] == [
         "0 B",
         "999 B",
         "1.0 kB",

@@ -11,6 +11,7 @@ from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import to_data
+from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.rules import basics
 from wavespeed_runner.samplers import SAMPLERS
@@ -20,11 +21,26 @@ OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/
 EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
 CALIBRATED = ["model.init=pretrained"]
 """The shipped calibration is of the demo model's own weights."""
+ON_A_GPU = ["device=cuda", "dry_run=true", "model.dtype=bfloat16"]
+"""A plan for a machine that has one."""
+OF_GPUS = (
+    *("cudnn", "efficient", "flash", "flash_hub", "flash_varlen", "flash_varlen_hub", "flash3", "flash3_hub"),
+    *("flash3_varlen", "flash3_varlen_hub", "flash4_hub", "sage", "sage_hub", "sage_varlen", "sage_int8_fp16"),
+    *("sage_int8_fp16_triton", "sage_int8_fp8", "sage_int8_fp8_sm90", "xformers"),
+)
+OF_OTHER_DEVICES = tuple(f"attention/{name}" for name in ("aiter_hub", "npu", "xla"))
+"""Backends of diffusers for devices that the runner cannot be told to use: there is no plan, only a refusal."""
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS = {
     **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "predictor/fitted")},
     **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
     **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
+    **{f"attention/{name}": ON_A_GPU for name in OF_GPUS},
+    "attention/sage_blackwell_hub": [*ON_A_GPU, "model.init=random"],
+    "attention/flex": ["compile=regional"],
+    "accelerate/channels_last": ["model=demo_unet"],
+    "accelerate/tf32": ["device=cuda", "dry_run=true"],
+    "accelerate/fp16_accumulation": ["device=cuda", "dry_run=true", "model.dtype=float16"],
     "cache/step_mask": ["steps=28"],
     "cache/criterion/accumulated_polynomial": [*CALIBRATED, "cache/signal=modulated_input"],
     "cache/criterion/steps": ["cache.criterion.computed=[1,2,4]"],
@@ -79,7 +95,13 @@ def _model_of(option: str) -> list[str]:
     return ["model=sd15" if "diffusion" in sampler.classes else "model=cogvideox"]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", OF_OTHER_DEVICES)
+def test_a_backend_for_other_devices_is_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match=r"attention=\w+ runs on (rocm|npu|xla), and this run on cpu"):
+        build_plan(compose_job(overrides(option), overrides(option)))
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in OF_OTHER_DEVICES])
 def test_it_makes_a_plan(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     typed_here = overrides(option)
     if "device=cuda" in typed_here:

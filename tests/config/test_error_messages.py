@@ -102,7 +102,7 @@ USER_FILES = {
     "no name": ("start: 0.1\n", "cache.name: a value is needed"),
     "a wrong name": ("name: fbcach\n", "cache.name=fbcach: no"),
     "a wrong schema": ("defaults: [/schema/cache/fbcach@_here_]\n", "(did you mean 'fbcache'?); in cache/mine.yaml"),
-    "defaults that are no list": ("defaults: {a: b}\n", "defaults must be a list"),
+    "defaults that are no list": ("defaults: {a: b}\n", "defaults: a list is needed; a defaults list may name options"),
     "no such default": ("defaults: [/nope/x]\n", "nope/x: no such config; in cache/mine.yaml"),
     "itself": ("defaults: [mine]\n", "without end"),
     "an alias in itself": ("a: &a\n  b: *a\n", "with its aliases followed"),

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wavespeed_runner.config.compose import compose_job, composer, read_sweep
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.config.trust import check_files, check_values, is_reserved
+from wavespeed_runner.config.trust import check_files, check_values, is_reserved, remove_places
 from wavespeed_runner.errors import ConfigError
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
@@ -44,6 +44,28 @@ HYDRAS = {
     "a_package": ("defaults: [/cache@hydra.callbacks.x: evil]\n", "hydra.callbacks"),
     "an_option": ("defaults: [override /cache: global]\n", "hydra.callbacks"),
     "where_results_go": ("outputs: MARKER\n", "outputs="),
+    "where_kernels_go": (
+        "defaults: [override /compile: regional]\ncompile: {cache_dir: MARKER}\n",
+        "compile.cache_dir=",
+    ),
+    "where_kernels_go_by_an_option": ("defaults: [override /compile: mine]\n", "compile.cache_dir="),
+    "where_a_stages_kernels_go": (
+        "graph: {stages: {load: {options: {compile: {name: torch_compile, cache_dir: MARKER}}}}}\n",
+        "graph.stages.load.options.compile.cache_dir=",
+    ),
+    "where_a_stage_writes": (
+        "graph: {stages: {load: {options: {outputs: MARKER}}}}\n",
+        "graph.stages.load.options.outputs=",
+    ),
+    "where_kernels_go_put_together": (
+        "defaults: [override /compile: regional]\ncompile: {cache_dir: '${prompt}'}\n",
+        "compile.cache_dir=${prompt}",
+    ),
+    "a_stages_compile_from_elsewhere": (
+        "graph: {stages: {load: {options: {compile: '${graph.stages.x.inputs}'}}, "
+        "x: {inputs: {name: torch_compile, cache_dir: MARKER}}}}\n",
+        "graph.stages.load.options.compile=${graph.stages.x.inputs}: no interpolation here",
+    ),
     "whether_it_runs": ("dry_run: true\n", "dry_run=True"),
     "whether_it_runs_again": ("rerun: true\n", "rerun=True"),
 }
@@ -54,7 +76,10 @@ VALUES = {
     "a_secret_in_a_list": ("graph: {stages: {load: {options: {x: [1, '${oc.env:HOME}']}}}}\n", "load.options.x.1="),
     "a_nested_secret": ("prompt: ${oc.${negative_prompt}:HOME}\n", "prompt=${oc.${negative_prompt}:HOME}"),
     "a_secret_in_two_parts": ('negative_prompt: "$"\nprompt: "${negative_prompt}{oc.env:HOME}"\n', "put together"),
-    "a_secret_among_defaults": ("defaults: [optional /x: '${oc.env:HOME}']\n", "may not read the environment"),
+    "a_secret_among_defaults": (
+        "defaults: [optional /x: '${oc.env:HOME}']\n",
+        "a defaults list may name options of config groups alone",
+    ),
     "code": ("graph: {stages: {load: {options: {_target_: os.system}}}}\n", "options._target_: configs hold no code"),
     "code_at_depth": ("graph: {stages: {load: {options: {_args_: {a: 1}}}}}\n", "_args_.a: configs hold no code"),
     "a_file": ("prompts: {path: /etc/hostname}\n", "prompts.path=/etc/hostname"),
@@ -84,6 +109,11 @@ SWEPT = {
     "sweep_a_new_key_of_Hydras": ("+hydra.x: 1", "hydra.sweeper.params.+hydra.x"),
     "sweep_the_launcher": ("hydra/launcher: mine", "hydra.sweeper.params.hydra/launcher"),
     "sweep_where_results_go": ("outputs: MARKER", "hydra.sweeper.params.outputs"),
+    "sweep_where_kernels_go": ("compile.cache_dir: MARKER", "hydra.sweeper.params.compile.cache_dir"),
+    "sweep_where_a_stage_writes": (
+        "graph.stages.load.options.outputs: MARKER",
+        "hydra.sweeper.params.graph.stages.load.options.outputs",
+    ),
     "sweep_a_file": ("prompts.path: /etc/hostname", "hydra.sweeper.params.prompts.path"),
     "sweep_a_image": ("image: 'a.png,/home/me/passport.png'", "image=/home/me/passport.png: a config file"),
     "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
@@ -105,6 +135,7 @@ def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) ->
     texts = {name: text for name, (text, _) in (HYDRAS | VALUES).items()}
     texts |= {name: f"hydra: {{sweeper: {{params: {{{params}}}}}}}\n" for name, (params, _) in SWEPT.items()}
     files = {f"experiment/{name}": f"# @package _global_\n{text}" for name, text in texts.items()}
+    files["compile/mine"] = f"defaults: [regional, _self_]\ncache_dir: {marker}\n"
     files["cache/evil"] = files["hydra/launcher/mine"] = TOUCH
     files["cache/global"] = f"# @package _global_\n{CALLBACK}"
     folder = tmp_path_factory.mktemp("configs")
@@ -136,11 +167,30 @@ def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -
 def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
     graph = {"stages": {"a": {"options": {"path": "${mask}"}}, "b": {"options": {"path": "in/photo.JPG"}}}}
     check_files({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
-    check_files({"image": "/home/me/photo.png", "mask": None}, ["image=/home/me/photo.png"])
+    check_files({"image": "/home/me/photo.png", "mask": None}, ["image"])
     typed = ["graph=image_to_image", "image=/home/me/photo.png"]
     assert compose_job(typed, typed)["image"] == "/home/me/photo.png"
     with pytest.raises(ConfigError, match=r"mask=/home/me/photo\.png: a config file"):
-        check_files({"mask": "/home/me/photo.png"}, ["image=/home/me/photo.png", "graph=inpaint"])
+        check_files({"mask": "/home/me/photo.png"}, ["image", "graph"])
+
+
+def test_the_command_line_may_say_where_kernels_go() -> None:
+    typed = ["compile=regional", "compile.cache_dir=/mine", "+graph.stages.load.options.outputs=/there"]
+    config = compose_job(typed, typed)
+    assert config["compile"]["cache_dir"] == "/mine"
+    assert config["graph"]["stages"]["load"]["options"]["outputs"] == "/there"
+    with pytest.raises(ConfigError, match=r"compile\.cache_dir=/mine: a config file sets it"):
+        compose_job(typed, typed[:1])
+
+
+def test_places_are_left_out_of_what_is_shared() -> None:
+    config = {"compile": {"name": "torch_compile", "cache_dir": "/mine", "mode": "default"}, "outputs": "/home/me/o"}
+    stages = {"load": {"stage": "load", "options": {"outputs": "/there", "compile": {"cache_dir": "/here"}}}}
+    assert remove_places({**config, "graph": {"stages": stages}}) == {
+        "compile": {"name": "torch_compile", "cache_dir": None, "mode": "default"},
+        "outputs": "/home/me/o",
+        "graph": {"stages": {"load": {"stage": "load", "options": {"compile": {"cache_dir": None}}}}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,6 +204,10 @@ def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
         ("outputs=x", True),
         ("++dry_run=true", True),
         ("prompts.path=x", True),
+        ("compile.cache_dir=x", True),
+        ("++graph.stages.load.options.outputs=x", True),
+        ("graph.stages.load.options.compile.cache_dir=x", True),
+        ("compile.backend=x", False),
         ("cache=fbcache", False),
         ("outputs_of=x", False),
         ("prompt=hydra.run.dir", False),
@@ -204,5 +258,33 @@ def test_what_passes_calls_no_resolver(text: str, other: str) -> None:
 def test_a_config_names_no_file_of_its_readers_as_a_calibration(value: str) -> None:
     with pytest.raises(ConfigError, match=r"cache\.calibration=.*relative \.yaml"):
         check_files({"cache": {"calibration": value}})
-    check_files({"cache": {"calibration": value}}, ["cache.calibration=" + value])
+    check_files({"cache": {"calibration": value}}, ["cache.calibration"])
     check_files({"cache": {"calibration": "calibrations/mine.yaml"}})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": "/x.png"},
+        {"paths": ["a.png", "/x.png"]},
+        {"path": ["a.png", "../x.png"]},
+        {"first_images": {"a": "/x.png"}},
+        {"loader": {"mask": "~/x.png"}},
+        {"loader": [{"deep": {"init_files": ["/x.png"]}}]},
+    ],
+)
+def test_no_stage_s_option_names_a_private_image_however_it_is_nested(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^graph\.stages\.a\.options\..*x\.png: a config file may name a relative"):
+        check_files({"graph": {"stages": {"a": {"options": options}}}})
+    harmless = {"images": 4, "path": None, "files": [], "profile": "/x", "pathos": ["/x"], "masks": {"count": 2}}
+    check_files({"graph": {"stages": {"a": {"options": harmless}}}})
+
+
+@pytest.mark.parametrize("typed", ["prompts={path: PATH}", "+prompts={path: PATH}", "prompts.path=PATH"])
+def test_the_command_line_names_any_file_also_inside_of_a_mapping(tmp_path: Path, typed: str) -> None:
+    file = tmp_path / "list.txt"
+    file.write_text("a red circle\n")
+    overrides = ["prompts=file", typed.replace("PATH", str(file)).lstrip("+")]
+    assert compose_job(overrides, overrides)["prompts"]["path"] == str(file)
+    with pytest.raises(ConfigError, match=r"prompts\.path=.*: a config file"):
+        compose_job(overrides, ["prompts=file"])

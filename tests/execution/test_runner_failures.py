@@ -185,7 +185,7 @@ def no_space(name: str) -> Callable[[Any, Any], None]:
     [
         ("config.yaml", "start", "choose another folder with outputs=DIR"),
         (".entry", "encode", "free some space"),
-        (".png", "images", ""),
+        (".png", "images", "choose another folder with outputs=DIR"),
         ("record.json", "start", "choose another folder with outputs=DIR"),
     ],
 )

@@ -40,7 +40,7 @@ ALLOWED = {
     ("sweeps/progress.py", "open"): "/dev/null",
     ("sweeps/launchers/subprocess.py", "open"): "the log of a job's process, written",
     ("sweeps/launchers/subprocess.py", "read_text"): "the log of a job's process",
-    ("storage/atomic.py", "open"): "written; and locked, not read",
+    ("storage/atomic.py", "open"): "written",
     ("storage/store.py", "open"): "entries, whose checksum is compared",
     ("storage/entry.py", "loads"): "an entry's header, of limited length",
     ("models/weights/kept_module.py", "loads"): "what a store entry is, after its checksum",
@@ -53,6 +53,7 @@ ALLOWED = {
     ("models/weights/pretrained.py", "download"): "diffusers' own, which refuses code of the repository",
     ("models/weights/pretrained.py", "from_pretrained"): "after check_folder, with trust_remote_code=False",
     ("models/weights/external_components.py", "from_pretrained"): "after refuse_code, with trust_remote_code=False",
+    ("models/weights/hub.py", "snapshot_download"): "configurations, no weights, to be checked",
     ("models/weights/single_file.py", "from_pretrained"): "one module of diffusers, from a checked file",
     ("models/weights/single_file.py", "from_single_file"): "after find_damage; a GGUF file after its first bytes",
     ("models/weights/single_file.py", "load_config"): "JSON of a checked folder",
@@ -66,9 +67,9 @@ ALLOWED = {
     ("cli/main.py", "import_module"): "our own commands",
     ("sweeps/sweep.py", "import_module"): "our own launchers",
     ("sweeps/launchers/slurm/launcher.py", "find_spec"): "whether submitit is installed",
+    ("config/file_source.py", "load_config"): "Hydra's own, after check_yaml; in packages, within these",
     ("models/weights/quantized.py", "find_spec"): "whether a package is installed",
     ("rules/quant_device.py", "find_spec"): "whether a package is installed",
-    ("config/file_source.py", "load_config"): "Hydra's own, after check_yaml",
     ("config/fast/compose.py", "load_config"): "the same, for shipped files",
     ("registry.py", "import_module"): "our own rooms",
     ("registry.py", "load"): "an installed plugin's entry point",
@@ -111,6 +112,15 @@ def test_libraries_never_run_code_of_a_folder(name: str) -> None:
     text = (PACKAGE / "models" / "weights" / f"{name}.py").read_text(encoding="utf-8")
     assert '"trust_remote_code": False' in text
     assert "trust_remote_code=True" not in text and '"trust_remote_code": True' not in text
+
+
+def test_a_single_file_is_completed_from_a_checked_folder_alone() -> None:
+    """diffusers imports what the index names; so a folder is given to it, after check_folder, and no hub id."""
+    text = (PACKAGE / "models" / "weights" / "single_file.py").read_text(encoding="utf-8")
+    assert '"config": str(configs)' in text and '"local_files_only": True' in text and text.count('"config":') == 1
+    caller = (PACKAGE / "models" / "weights" / "pretrained.py").read_text(encoding="utf-8")
+    body = caller[caller.index("def _complete_single_file") :]
+    assert body.index("check_folder(") < body.index("load_single_file(")
 
 
 def test_nothing_unpickles() -> None:

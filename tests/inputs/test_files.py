@@ -20,6 +20,7 @@ from wavespeed_runner.inputs.files import (
     check_named_by_config,
     check_regular,
     read_file,
+    read_head,
     read_text,
     resolve_path,
 )
@@ -83,6 +84,68 @@ def test_a_config_may_not_name_anything_else(here: Path, path: str, suffix: str)
 def test_a_config_may_not_name_a_file_of_another_kind(here: Path, path: str) -> None:
     with pytest.raises(ConfigError, match=r"a relative \.yaml file"):
         check_named_by_config("cache.calibration", path, CALIBRATION)
+
+
+@pytest.mark.parametrize("name", ["my..photo", "Photo 10:30", "5$", "a~b", ".hidden", "..x", "x.."])
+def test_unusual_names_are_names(here: Path, name: str) -> None:
+    assert check_named_by_config("image", f"{name}.png", IMAGE) == f"{name}.png"
+    assert check_named_by_config("image", f"{name}/{name}.png", IMAGE) == f"{name}/{name}.png"
+
+
+def test_a_file_that_is_not_here_is_looked_for_where_the_command_said(here: Path) -> None:
+    (here / "given" / "only.png").write_text("open")
+    (here / "given" / "out.png").symlink_to(here / "private" / "x.png")
+    folders = [here / "nowhere", here / "given"]
+    assert check_named_by_config("image", "only.png", IMAGE, folders) == str(here / "given" / "only.png")
+    assert check_named_by_config("image", "./only.png", IMAGE, folders) == str(here / "given" / "only.png")
+    assert check_named_by_config("image", "x.png", IMAGE, folders) == "x.png", "the one here comes first"
+    assert check_named_by_config("image", "none.png", IMAGE, folders) == "none.png"
+    with pytest.raises(ConfigError, match="a link leads out of the folder"):
+        check_named_by_config("image", "out.png", IMAGE, folders)
+
+
+@pytest.mark.parametrize(
+    "path", ["pkg://__main__/x", "pkg://wavespeed_runner/a\0b", "pkg://sys/x", "pkg://wavespeed_runner/" + "a" * 5000]
+)
+def test_a_package_s_path_that_is_none_is_one_line(path: str) -> None:
+    try:
+        resolve_path(path)
+    except ConfigError as error:
+        assert str(error).isprintable() or "\0" in path
+
+
+def test_a_home_folder_of_nobody_is_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"^~nobody\.of\.this\.name/x: there is no such home folder"):
+        resolve_path("~nobody.of.this.name/x")
+
+
+def test_bytes_are_read_as_they_are_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows opens files as text unless it is told otherwise."""
+    (tmp_path / "x").write_bytes(b"a\r\n\x1ab")
+    real, given = os.open, []
+    monkeypatch.setattr(os, "O_BINARY", 0x8000_0000, raising=False)
+
+    def record(path: Path, flags: int) -> int:
+        given.append(flags)
+        return real(path, flags & ~os.O_BINARY)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(os, "open", record)
+    assert read_file(tmp_path / "x", 10) == b"a\r\n\x1ab"
+    assert len(given) == 1 and given[0] & 0x8000_0000
+
+
+def test_the_head_of_a_file_is_all_that_is_read(here: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    with file.open("wb") as stream:
+        stream.write(b"one\ntwo\nend\nrest")
+        stream.truncate(10**12)  # sparse
+    assert read_head(file, b"\nend", 100) == b"one\ntwo"
+    with pytest.raises(InputError, match="no 'other' in its first 100 bytes"):
+        read_head(file, b"\nother", 100)
+    file.write_bytes(b"short")
+    assert read_head(file, b"\nend", 5) == b"short"
+    with pytest.raises(InputError, match="not a regular file"):
+        read_head(Path("pipe.txt"), b"\nend", 100)
 
 
 def test_links_in_a_circle_are_one_line(here: Path) -> None:

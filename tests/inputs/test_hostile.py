@@ -12,24 +12,8 @@ from typing import Any
 import pytest
 
 from tests.command_line import CommandLine
-from tests.inputs.hostile_files import DEEP, LONG, SECRET, SOON
+from tests.inputs.hostile_files import DEEP, LONG, SOON, refuse, refuse_experiment
 from tests.inputs.test_documents import ALIASES
-
-
-def refuse(cli: CommandLine, *arguments: str) -> str:
-    began = time.monotonic()
-    said = cli(*arguments)
-    assert time.monotonic() - began < SOON
-    assert said.status == 2, said
-    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("error: ") and len(said.err) < 2000
-    assert said.err.isprintable() or said.err[:-1].isprintable()
-    assert SECRET not in said.err
-    return said.err
-
-
-def refuse_experiment(cli: CommandLine, text: str, *arguments: str) -> str:
-    cli.experiment(text)
-    return refuse(cli, "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -78,37 +62,15 @@ def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "entry",
-    [
-        "//{private}/secret@hydra.runtime.choices",
-        "/{private}/secret@hydra.runtime.choices",
-        "../../private/secret@hydra.runtime.choices",
-        "/../private/secret@_global_",
-        "optional //{private}/secret@cache",
-        "{{override /cache: //{private}/secret}}",
-        "{{override /cache: ../../private/secret}}",
-        "{{/experiment@hydra.runtime.choices: [known_answer]}}",
-        "{{experiment: //{private}/secret}}",
-        "link",
-        "link@hydra.runtime.choices",
-        "/schema/cache/fbcache@hydra.runtime.choices",
-    ],
-)
-def test_a_defaults_list_names_options_alone(cli: CommandLine, entry: str) -> None:
-    refuse_experiment(cli, f"defaults:\n  - {entry.format(private=cli.folder.parent / 'private')}\n  - _self_\n")
-
-
-def test_nothing_but_chosen_options_is_among_the_choices(cli: CommandLine) -> None:
-    error = refuse_experiment(cli, "hydra:\n  runtime:\n    choices:\n      note: text\n")
-    assert "hydra.runtime.choices.note: a config file sets it" in error
-
-
-@pytest.mark.parametrize(
     ("text", "words"),
     [
         (f"prompt: {DEEP}", "nested too deep"),
         (ALIASES, "with its aliases followed"),
         ("a: &a [*a]", "with its aliases followed"),
+        (f"claim:\n  a: &a [{'x, ' * 90}]\n  b: [{'*a, ' * 120}]\n", "more than 10000 values, with its aliases"),
+        ("".join(f"a{i}: &a{i} {'[' * 98}{f'*a{i - 1}' if i else ''}{']' * 98}\n" for i in range(60)), "too deep"),
+        ("x: " + "y" * 300_000, "at most 262144 are read"),
+        ("x: !!int '" + "9" * 5000 + "'", "a number of 5000 characters"),
         ("steps: 99999999999", "at most 1000 steps"),
         (f"steps: {LONG}", "a number of 5000 characters"),
         ("num_images_per_prompt: 1000000000", "limits.images"),
@@ -133,7 +95,15 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "hydra:\n  sweeper:\n    params:\n      seed: range(0,200)\n      steps: range(1,200)",
             "jobs of the sweep: 39800",
         ),
-        (f"points: [{', '.join(['{seed: 1}'] * 10_001)}]", "jobs of the sweep: 10001"),
+        (
+            f"points: [{', '.join(['{steps: 1}'] * 101)}]\nhydra:\n  sweeper:\n    params:\n      seed: range(0,100)",
+            "jobs of the sweep: 10100",
+        ),
+        (
+            "prompt: x\nnum_images_per_prompt: 10000\nsteps: 1\nmeasure: {reference: false}\n"
+            "hydra:\n  sweeper:\n    params:\n      seed: range(0,9000)",
+            "images of 9000 jobs: 90000000, and limits.sweep_images=100000",
+        ),
         (
             "measure: {reference: false, repeats: 700000}\nhydra:\n  sweeper:\n    params:\n      seed: 1,2",
             "denoising steps of the first jobs",
@@ -142,10 +112,10 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
 )
 def test_a_sweep_of_too_many_jobs(cli: CommandLine, text: str, words: str) -> None:
     cli.experiment(f"{text}\n")
-    began = time.monotonic()
+    began = time.process_time()
     said = cli("-m", "--config-dir", str(cli.configs), "experiment=mine", "dry_run=true")
     assert said.status == 2 and words in said.err, said
-    assert time.monotonic() - began < SOON
+    assert time.process_time() - began < SOON
 
 
 def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:

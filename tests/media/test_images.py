@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wavespeed_runner.errors import RunError
 from wavespeed_runner.media import images as images
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -62,7 +63,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
     (tmp_path / "a.png").write_bytes(b"old")
     monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError):
+    with pytest.raises(RunError, match=r"a\.png: cannot be written: disk full; choose another folder with outputs=DIR"):
         images.write_png(tmp_path / "a.png", noise(), metadata={})
     assert os.listdir(tmp_path) == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"old"
 

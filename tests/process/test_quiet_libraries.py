@@ -32,7 +32,7 @@ def test_a_process_that_quantizes_prints_nothing_of_the_libraries(tmp_path: Path
 
 def test_warnings_of_python_reach_the_log(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     shown = warnings.showwarning
-    with logging_setup._log_warnings():
+    with logging_setup.log_warnings():
         warnings.simplefilter("always")
         warnings.warn("invalid escape sequence", DeprecationWarning, stacklevel=1)
     assert [(record.name, "invalid escape" in record.getMessage()) for record in caplog.records] == [

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_point_shows_its_image(opened: Callable[..., Any], sweep: Sweep) -> None:
     window = opened(sweep)
-    for plot in ("#plot-seconds", "#plot-share"):
+    for plot in ("#plot-seconds", "#plot-cost"):
         assert not window.locator("#card").is_visible()
         box = window.locator(f"{plot} .points path").first.bounding_box()
         window.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -53,10 +53,10 @@ def test_the_rivals_line_ends_at_the_reference(opened: Callable[..., Any], sweep
     dashed = (
         "document.getElementById('plot-{}').data.filter((one) => one.line?.dash === 'dash').map((one) => one.x.at(-1))"
     )
-    assert window.evaluate(dashed.format("seconds")) == [800] and window.evaluate(dashed.format("share")) == [100]
+    assert window.evaluate(dashed.format("seconds")) == [800] and window.evaluate(dashed.format("cost")) == [100]
     stars = "document.getElementById('plot-{}').data.filter((one) => one.name === 'reference').map((one) => one.x)"
     assert window.evaluate(stars.format("seconds")) == [[800, None]], "one star, and one entry in the legend"
-    assert window.evaluate(stars.format("share")) == [[100, None]]
+    assert window.evaluate(stars.format("cost")) == [[100, None]]
 
 
 def test_lines_and_points_have_the_same_times(opened: Callable[..., Any], sweep: Sweep) -> None:
@@ -81,8 +81,8 @@ def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sw
         sample.engaged = {}
     rows = [replace(row, computed_share=None) for row in sweep.rows]
     window = opened(replace(sweep, rows=[replace(rows[0], record=record), *rows[1:]]))
-    assert window.locator("#plot-share .annotation-text").all_text_contents() == ["not known"]
-    assert window.locator("#plot-share .points path").count() == 0
+    assert window.locator("#plot-cost .annotation-text").all_text_contents() == ["not known"]
+    assert window.locator("#plot-cost .points path").count() == 0
     assert window.locator("#plot-seconds .points path").count() == 6, "five settings and the reference"
     window.locator("#table [data-job='0']").click()
     assert "every step was computed" not in window.inner_text("#job") and "whole steps" in window.inner_text("#job")
@@ -110,3 +110,21 @@ def test_the_quality_axis_fits_what_is_there(opened: Callable[..., Any], sweep: 
     window.check("#stretch")
     low, high = window.evaluate(shown)
     assert 2.5 < low < 3.5 and 4 < high < 4.5, "in powers of ten"
+
+
+def test_the_second_plot_shows_the_cost_that_is_chosen(opened: Callable[..., Any], sweep: Sweep) -> None:
+    """Memory has its own Pareto front; the reference's memory is not known, so no line leads to it."""
+    sizes = (40e6, 30e6, 20e6, 20e6, 10e6)
+    rows = [
+        replace(row, weight_bytes=int(size), peak_memory_bytes=int(2 * size))
+        for row, size in zip(sweep.rows, sizes, strict=False)
+    ]
+    window = opened(replace(sweep, rows=[*rows, *sweep.rows[len(rows) :]]))
+    plot = "document.getElementById('plot-cost')"
+    for cost, largest, title in (("peak", 80, "peak memory, MB"), ("weights", 40, "weights, MB")):
+        window.select_option("#cost", cost)
+        assert window.evaluate(f"{plot}.layout.xaxis.title.text") == title
+        shown = window.evaluate(f"{plot}.data.filter((one) => one.mode === 'markers').flatMap((one) => one.x)")
+        assert max(shown) == largest
+        assert window.evaluate(f"{plot}.data.some((one) => one.name === 'Pareto front')")
+        assert not window.evaluate(f"{plot}.data.some((one) => one.name === 'reference')")

@@ -125,7 +125,10 @@ def test_a_cache_that_never_hit_is_not_praised(tmp_path: Path, write: Write) -> 
     assert on_front(tmp_path) == ["fewer", "hit"]
     assert rows["never"].beaten_by_fewer_steps is True and rows["hit"].beaten_by_fewer_steps is False
     fronts = {job["job"]: job["fronts"] for job in shown(tmp_path)["jobs"]}
-    assert fronts["never"] == {"seconds": [], "share": []} and "ssim" in fronts["hit"]["seconds"]
+    assert (
+        fronts["never"] == {"seconds": [], "share": [], "peak": [], "weights": []}
+        and "ssim" in fronts["hit"]["seconds"]
+    )
 
 
 @pytest.mark.parametrize(

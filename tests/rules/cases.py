@@ -17,7 +17,7 @@ Apply = Callable[[Values], list[Finding]]
 Cases = dict[str, tuple[list[Values], list[Values]]]
 """Rule -> cases in which it applies, and others in which it does not."""
 
-GROUPS = ("adapters", "cache", "compile", "quant", "sampler", "memory", "graph", "measure")
+GROUPS = ("adapters", "accelerate", "attention", "quant", "compile", "cache", "sampler", "memory", "graph", "measure")
 
 FBCACHE = {"cache": "fbcache"}
 TEACACHE = {"cache": "teacache"}

@@ -10,10 +10,14 @@ import pytest
 
 from tests.rules.cases import GROUPS, Apply, Values
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.rules import basics
+from wavespeed_runner.rules import accelerate, attention, attention_needs, basics
 from wavespeed_runner.rules.check import Finding, apply_rules
 
 Composed = Callable[..., dict[str, Any]]
+
+
+CAPABILITIES = {"cuda:75": (7, 5), "cuda:80": (8, 0), "cuda:90": (9, 0), "cuda:120": (12, 0)}
+"""Device of a test -> its compute capability, as if this machine had it. Of any other nothing is known."""
 
 
 @pytest.fixture
@@ -21,7 +25,10 @@ def apply(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch
     """`apply(values)`: what the rules say of the tiny model with these values, on a Linux machine without a GPU."""
     monkeypatch.setattr(basics, "has_cuda", lambda: False)
     monkeypatch.setattr(basics, "platform", "linux")
-    monkeypatch.setattr(basics, "resolve_device", lambda device: "cpu" if device == "auto" else device)
+    for module in (accelerate, attention, attention_needs, basics):
+        monkeypatch.setattr(module, "resolve_device", lambda device: "cpu" if device == "auto" else device)
+    for module in (accelerate, attention, attention_needs):
+        monkeypatch.setattr(module, "read_capability", lambda device: CAPABILITIES.get(device))
     entry = own_registry["model", "flux"]
 
     def apply_to(values: Values) -> list[Finding]:

@@ -44,7 +44,14 @@ CASES: Cases = {
         [{"device": "gpu"}, {"device": "cuda:x"}, {"device": ""}, {"device": "CPU"}],
         [{"device": device} for device in ("auto", "cpu", "cuda", "cuda:1", "mps")],
     ),
-    "device-present": ([{"device": "cuda"}, {"device": "cuda:1"}], [{"device": "cpu"}, {"device": "auto"}]),
+    "device-present": (
+        [{"device": "cuda"}, {"device": "cuda:1"}],
+        [{"device": "cpu"}, {"device": "auto"}, {"device": "cuda", "dry_run": True}],
+    ),
+    "device-elsewhere": (
+        [{"device": "cuda", "dry_run": True}],
+        [{"device": "cuda"}, {"device": "cpu", "dry_run": True}],
+    ),
     "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
     "components": (
         [

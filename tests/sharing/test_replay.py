@@ -148,6 +148,18 @@ def test_only_the_command_line_chooses_the_output_folder(finished: Finished, rep
     assert replay(hostile, f"outputs={elsewhere}")[0] == 0 and elsewhere.exists()
 
 
+def test_where_a_stage_wrote_is_not_replayed(finished: Finished, replay: Replay, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+
+    def write_there(config: dict[str, Any]) -> None:
+        config["graph"]["stages"]["load"]["options"] = {"outputs": str(elsewhere)}
+
+    hostile = write_with_config(finished, tmp_path / "x.png", write_there)
+    assert replay(hostile)[0] == 0 and not elsewhere.exists()
+    (record,) = Path("outputs/runs").glob("*/*-replay/record.json")
+    assert "elsewhere" not in record.read_text(encoding="utf-8")
+
+
 def test_image_to_image_is_replayed_with_the_starting_image(
     composed: Callable[..., dict[str, Any]], tmp_path: Path, replay: Replay
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,33 @@ def test_a_prompt_file_elsewhere_is_not_read(finished: Finished, replay: Replay,
     config["prompts"]["path"] = str(tmp_path / "secret")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     check_refused(replay(tmp_path / "config.yaml"), "prompts.path=")
+
+
+def test_a_file_raises_no_limit_and_the_command_line_does(finished: Finished, replay: Replay, tmp_path: Path) -> None:
+    def ask(config: dict[str, Any]) -> None:
+        config.update(limits={"images": 10**12, "steps": 10**15}, num_images_per_prompt=12_000)
+        config["model"].update(init="pretrained", repo="x.ckpt")
+
+    evil = write_with_config(finished, tmp_path / "x.png", ask)
+    check_refused(replay(evil), "raise it on the command line, limits.images=")
+    check_refused(replay(evil, "limits.images=30000"), "model.repo=x.ckpt: ")
+    check_refused(replay(evil, "limits.images=many"), "limits.images=many: a whole number above 0")
+
+
+def test_a_config_of_very_many_values_is_refused_soon(finished: Finished, replay: Replay, tmp_path: Path) -> None:
+    def fill(config: dict[str, Any]) -> None:
+        config["graph"]["stages"]["load"]["options"] = {f"x{i}": [1] * 100 for i in range(1000)}
+
+    evil, began = write_with_config(finished, tmp_path / "x.png", fill), time.process_time()
+    check_refused(replay(evil), "x.png: its config: more than 10000 values")
+    record = json.loads((finished[0] / "record.json").read_text())
+    for change in (
+        {"config": {**record["config"], "graph": {"x": [1] * 100_000}}},
+        {"overrides": ["seed=1"] * 2000},
+    ):
+        (tmp_path / "record.json").write_text(json.dumps({**record, **change}))
+        check_refused(replay(tmp_path / "record.json"), "record.json: not a readable record: more than")
+    assert time.process_time() - began < 3
 
 
 UNREADABLE: dict[str, tuple[str, bytes]] = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-import fcntl
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,19 +110,83 @@ def test_text_that_cannot_be_written_is_one_line_with_the_way_out(tmp_path: Path
         write_text(tmp_path / "file" / "x", "text", way_out="give out=FILE")
 
 
+def leave(folder: Path, name: str, *, system: str = "", process: int = 0, age: float = 0) -> Path:
+    """A temporary file as a writer leaves it."""
+    part = folder / f".{name}.{system or atomic._identify_system()}.{process}.{'a' * 16}.tmp"
+    part.write_bytes(b"part")
+    os.utime(part, (time.time() - age, time.time() - age))
+    return part
+
+
+def find_dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def test_what_a_killed_writer_left_is_removed_by_the_next_and_a_living_writer_s_part_is_not(tmp_path: Path) -> None:
-    """The system releases a dead process's lock. What was written just now may belong to one that has not locked it."""
-    dead, living, young, other = (tmp_path / f"{name}.tmp" for name in (".file.1", ".file.2", ".file.3", ".else.1"))
-    for part in (dead, living, young, other):
-        part.write_bytes(b"part")
-    for part in (dead, living, other):
-        os.utime(part, (0, 0))
-    with open(living, "rb") as open_part:
-        fcntl.flock(open_part.fileno(), fcntl.LOCK_EX)
-        write_whole(tmp_path / "file", b"whole")
-        assert files(tmp_path) == sorted([living, young, other, tmp_path / "file"])
+    """Of another system's writers it cannot be told whether they live, so theirs are left until they are old."""
+    dead, living = find_dead_process(), os.getppid()
+    kept = [
+        leave(tmp_path, "file", process=living),
+        leave(tmp_path, "else", process=living, age=3000),
+        leave(tmp_path, "file", system="0" * 8, process=dead),
+        leave(tmp_path, "else", system="0" * 8, process=dead, age=3000),
+    ]
+    for name in ("file", "else", "new\nline"):
+        leave(tmp_path, name, process=dead)
+        leave(tmp_path, f"{name}2", process=living, age=4000)
+        leave(tmp_path, f"{name}3", system="0" * 8, process=living, age=4000)
+    for name in (".vimrc.tmp", ".file.1.tmp", "x.tmp", f".file.{'a' * 16}.tmp"):  # of other programs
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (0, 0))
+        kept.append(tmp_path / name)
     write_whole(tmp_path / "file", b"whole")
-    assert files(tmp_path) == sorted([young, other, tmp_path / "file"])
+    assert files(tmp_path) == sorted([*kept, tmp_path / "file"])
+
+
+def test_what_a_killed_writer_really_leaves_is_removed_at_once(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from wavespeed_runner.storage.atomic import write_whole\n"
+        "os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write_whole(sys.argv[1], b'x')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], check=False).returncode == -9
+    (left,) = files(tmp_path)
+    assert left.suffix == ".tmp"
+    write_whole(tmp_path / "other", b"whole")
+    assert files(tmp_path) == [tmp_path / "other"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda part: os.symlink("file", part)])
+def test_what_looks_like_a_temporary_file_and_is_none_is_left_alone(
+    tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    part = leave(tmp_path, "x", process=find_dead_process())
+    part.unlink()
+    make(part)
+    write_whole(tmp_path / "file2", b"whole")  # and does not wait for a pipe
+    assert part in list(tmp_path.iterdir()) and (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_folder_is_looked_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Any] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: (looked.append(folder), scan(folder))[1])
+    for number in range(5):
+        write_whole(tmp_path / f"file{number}", b"whole")
+    assert looked == [str(tmp_path)]
+    if (child := os.fork()) == 0:  # it may live in the place of one that was killed
+        write_whole(tmp_path / "file", b"whole")
+        os._exit(len(looked))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+def test_no_process_is_ended_by_asking_for_it_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("this would end it"))
+    assert atomic._is_running(find_dead_process.__code__.co_firstlineno)
 
 
 def test_no_other_module_puts_files_in_place() -> None:

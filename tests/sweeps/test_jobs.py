@@ -46,6 +46,30 @@ def test_axes_are_multiplied_in_hydras_order(command: CommandLine) -> None:
     assert [job.number for job in found] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "images"),
+    [
+        (("seed=range(0,40)", "num_images_per_prompt=8"), "images of 40 jobs: 320"),
+        (("seed=range(0,20)", "num_images_per_prompt=4,8"), "images of the first jobs: 1"),
+        (("seed=range(0,40)", "prompt=a,b"), ""),
+    ],
+)
+def test_the_images_of_all_jobs_are_counted_before_they_are_planned(
+    command: CommandLine, arguments: tuple[str, ...], images: str
+) -> None:
+    given = ("-m", "limits.sweep_images=100", *(("prompt=x",) if "prompt=a,b" not in arguments else ()), *arguments)
+    if not images:
+        assert len(jobs(command, *given)) == 80
+        return
+    with pytest.raises(ConfigError, match=f"{images}.*, and limits.sweep_images=100; .* limits.sweep_images="):
+        jobs(command, *given)
+
+
+def test_what_a_job_alone_may_have_is_no_sweep_s_limit(command: CommandLine) -> None:
+    (job,) = jobs(command, "limits.sweep_images=1", "prompt=x", "num_images_per_prompt=3")
+    assert job.plan and len(job.plan.samples) == 3
+
+
 def test_points_are_zipped_and_vary_slowest(command: CommandLine) -> None:
     found = jobs(command, "-m", "experiment=paired", "seed=1,2")
     plans = [job.plan for job in found if job.plan]

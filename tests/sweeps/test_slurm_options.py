@@ -65,6 +65,32 @@ def test_any_text_is_a_time_limit_of_minutes_from_one_or_one_line_of_error(text:
         assert str(error).startswith("time=")
 
 
+@pytest.mark.parametrize(
+    "name", ["export", "expor", "exp", "export-fil", "ui", "uid", "gi", "task_pro", "prolog", "bc"]
+)
+def test_the_site_s_file_asks_for_no_other_user_or_program_also_by_the_first_letters(
+    command: CommandLine, name: str
+) -> None:
+    """sbatch takes the first letters of an option for it."""
+    Path("slurm.local.yaml").write_text(f"extra: {{{name}: x}}\n")
+    with pytest.raises(ConfigError, match=rf"extra\.{name.replace('_', '-')}: only on the command line"):
+        resolve_options(shipped())
+    Path("slurm.local.yaml").unlink()
+    assert resolve_options(shipped() | {"extra": {name: "x"}}).extra == {name.replace("_", "-"): "x"}
+
+
+@pytest.mark.parametrize("name", ["output", "outp", "arr", "wra", "job_nam"])
+def test_what_the_runner_sets_is_refused_also_by_the_first_letters(command: CommandLine, name: str) -> None:
+    with pytest.raises(ConfigError, match="the runner sets it"):
+        resolve_options(shipped() | {"extra": {name: "x"}})
+
+
+@pytest.mark.parametrize("name", ["exclusive", "exclude", "gres", "gpus", "begin", "signal-x", "get-more"])
+def test_other_options_of_the_site_are_its_own(command: CommandLine, name: str) -> None:
+    Path("slurm.local.yaml").write_text(f"extra: {{{name}: x}}\n")
+    assert resolve_options(shipped()).extra == {name: "x"}
+
+
 def test_the_command_line_wins_over_the_site_s_file_key_by_key(command: CommandLine) -> None:
     """And YAML's sixty-based numbers are not taken for minutes: 4:00:00 would be 14400."""
     Path("slurm.local.yaml").write_text(

@@ -12,7 +12,6 @@ from ..inputs.documents import parse_json
 from ..inputs.files import InputError
 from ..registry import register
 
-
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 """What the compiler may spend on better kernels, as `torch.compile` names it. `reduce-overhead` replays CUDA graphs
 without launches from Python; `max-autotune` does too, and times several kernels for each operation."""
@@ -62,6 +61,8 @@ class CompileOptions(CompileConfig):
             raise ConfigError(f"compile.mode={self.mode}: allowed: {', '.join(MODES)}{did_you_mean(self.mode, MODES)}")
         if not self.target:
             raise ConfigError("compile.target=[]: at least one is needed; use compile=none for none")
+        if self.cache_dir is not None and not self.cache_dir.strip():
+            raise ConfigError("compile.cache_dir=: a folder is needed; compile.cache_dir=null is one below outputs")
         self.options = _read_options(self.options)
 
 

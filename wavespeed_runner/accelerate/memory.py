@@ -83,14 +83,7 @@ def apply_memory(pipe: DiffusionPipeline, memory: MemorySettings, device: str, d
     """
     import torch
 
-    if memory.layerwise_casting:
-        for name in denoiser_names(pipe):
-            getattr(pipe, name).enable_layerwise_casting(
-                storage_dtype=getattr(torch, memory.layerwise_casting.value), compute_dtype=dtype
-            )
-    for enabled, method in ((memory.vae_tiling, "enable_tiling"), (memory.vae_slicing, "enable_slicing")):
-        if enabled:
-            _enable(pipe.vae, method)
+    cast_and_tile(pipe, memory, dtype)
     if memory.offload is Offload.model:
         pipe.enable_model_cpu_offload(device=device)
         return pipe
@@ -104,6 +97,24 @@ def apply_memory(pipe: DiffusionPipeline, memory: MemorySettings, device: str, d
         )
         return pipe
     return pipe.to(device)
+
+
+def cast_and_tile(pipe: DiffusionPipeline, memory: MemorySettings, dtype: torch.dtype) -> None:
+    """Sets those of the memory savers that do not move anything: layerwise casting, tiled and sliced decoding.
+
+    Raises:
+        RunError: the pipeline's VAE does not support tiling or slicing.
+    """
+    import torch
+
+    if memory.layerwise_casting:
+        for name in denoiser_names(pipe):
+            getattr(pipe, name).enable_layerwise_casting(
+                storage_dtype=getattr(torch, memory.layerwise_casting.value), compute_dtype=dtype
+            )
+    for enabled, method in ((memory.vae_tiling, "enable_tiling"), (memory.vae_slicing, "enable_slicing")):
+        if enabled:
+            _enable(pipe.vae, method)
 
 
 def _enable(vae: torch.nn.Module, method: str) -> None:

@@ -15,6 +15,7 @@ from ..config.schema import QuantConfig
 from ..errors import RunError, format_error
 from ..models.family import Family
 from ..models.weights.quantized import read_method
+from ..process.torchao_import import import_torchao
 from .quant_options import SCHEMES
 from .quant_targets import Choice, choose_layers, compact_name, layers_of
 
@@ -35,6 +36,7 @@ def apply_quant(pipe: DiffusionPipeline, family: Family, quant: QuantConfig, dev
     """
     if quant.name == "none":
         return pipe
+    import_torchao()
     for component, choices in choose_layers(pipe, family, quant, device).items():
         if method := _find_method(getattr(pipe, component)):
             raise RunError(

@@ -1,8 +1,8 @@
 """Pipelines of one process that differ only in how they compute share their weights.
 
-A run with `compile=regional` is compared with a reference that is not compiled: two pipelines, which patch their modules
-differently. Loading the weights twice would need twice the memory, so the second pipeline gets modules of its own around
-the same tensors.
+A run with `compile=regional` is compared with a reference that is not compiled: two pipelines, which patch their
+modules differently. Loading the weights twice would need twice the memory, so the second pipeline gets modules of its
+own around the same tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
+
+from ..models.weights.size import count_pipeline_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +31,17 @@ class LoadedWeights:
     key: str = ""
     """Identifies the weights; empty if they are not shared."""
 
+    def __post_init__(self) -> None:
+        _alive.add(self)
 
+
+_alive: WeakSet[LoadedWeights] = WeakSet()
 _loaded: WeakValueDictionary[str, LoadedWeights] = WeakValueDictionary()
+
+
+def count_other_bytes(weights: LoadedWeights, device: str) -> int:
+    """Bytes on a device of all weights in this process but these: of a reference's model, for example."""
+    return sum(count_pipeline_bytes(other.pipe, device) for other in _alive if other is not weights)
 
 
 def find_or_load(key: str, build: Callable[[], LoadedWeights]) -> LoadedWeights:
@@ -46,15 +57,13 @@ def find_or_load(key: str, build: Callable[[], LoadedWeights]) -> LoadedWeights:
 def copy_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
     """A pipeline with modules of its own around the same parameters and buffers; everything else is shared.
 
-    What is set on one of the two pipelines' modules (hooks, processors, a compiled `forward`) is not set on the other's.
+    What is set on the modules of one (hooks, processors, a compiled `forward`) is not set on those of the other.
     Their weights must not be moved or cast.
     """
     import torch
 
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
-    shared = {
-        id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())
-    }
+    shared = {id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())}
     twin = copy.copy(pipe)
     # Not by `setattr`, which diffusers has write into the configuration that both share.
     twin.__dict__.update(copy.deepcopy(modules, shared))

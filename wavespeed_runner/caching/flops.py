@@ -71,8 +71,7 @@ def record_calls(denoisers: Sequence[torch.nn.Module]) -> Iterator[RecordedCalls
         calls.shapes.append(shape)
         calls.examples.setdefault(shape, (denoiser, args, kwargs))
 
-    # A hook on a compiled module would have it compiled again.
-    plain = [denoiser for denoiser in denoisers if not is_compiled(denoiser)]
+    plain = [denoiser for denoiser in denoisers if not is_compiled_with_hooks(denoiser)]
     handles = [denoiser.register_forward_pre_hook(record, with_kwargs=True) for denoiser in plain]
     try:
         yield calls
@@ -99,7 +98,7 @@ def count_generation_flops(calls: RecordedCalls, blocks: Blocks | UNetBlocks | N
     Call it when the strategy is off the denoisers again. Never fails: `Flops.missing` says why nothing was counted.
     """
     if not calls.shapes:
-        return Flops(missing="the denoiser is compiled")
+        return Flops(missing="the denoiser is compiled together with its hooks")
     try:
         counted = {shape: _count_call(*call, blocks, cache) for shape, call in calls.examples.items()}
     except Exception as error:  # operators of other packages that the counter cannot trace: no reason to fail a run
@@ -142,7 +141,9 @@ def _count_by_module(denoiser: torch.nn.Module, args: tuple[Any, ...], kwargs: d
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: count_attention_flops,
             torch.ops.aten._int_mm: count_product_flops,
         }
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=more) as counter:
+        # The counter sees no operators inside of compiled code: what is compiled runs eagerly this once.
+        eagerly = torch.compiler.set_stance("force_eager")
+        with torch.no_grad(), eagerly, FlopCounterMode(display=False, custom_mapping=more) as counter:
             denoiser(*args, **kwargs)
         by_operator = counter.get_flop_counts()
         counted[shape] = {name: sum(operators.values()) for name, operators in by_operator.items()}
@@ -182,9 +183,9 @@ def _flatten(groups: list[list[Any]]) -> list[torch.nn.Module]:
     return [module for group in groups for module in group if module is not None]
 
 
-def is_compiled(denoiser: torch.nn.Module) -> bool:
-    """True if the denoiser or a module in it goes through torch.compile, where the counter sees no operators."""
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
-        for module in denoiser.modules()
-    )
+def is_compiled_with_hooks(denoiser: torch.nn.Module) -> bool:
+    """True if the denoiser was compiled together with its hooks: another hook would have it compiled again.
+
+    `Module.compile()` and `torch.compile(module)` do that; the group `compile` replaces `forward` alone.
+    """
+    return hasattr(denoiser, "_orig_mod") or getattr(denoiser, "_compiled_call_impl", None) is not None

@@ -11,6 +11,7 @@ COMMANDS = {
     "calibrate": "measure a model once, for the cache strategies that need it",
     "search": "find the best steps to compute for cache=planned",
     "thresholds": "what each threshold of a cache strategy would compute; nothing is run",
+    "estimate": "how much memory a run would need; nothing is loaded",
     "support": "which models, graphs, samplers and caches fit together",
     "store": "size of the store of finished stages; verify it, free space",
 }

@@ -13,7 +13,6 @@ from ..registry import lookup
 from ..rules.check import STAGE_VALUES
 from ..sweeps.jobs import Job
 
-
 APPLIED = tuple(applied.group for applied in ORDER)
 """Config groups that are applied to the loaded model, in that order."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -26,6 +27,12 @@ KEYS = {
     "mask": ("FILE", "the mask, likewise"),
     "adapters.path": ("FILE[,FILE]", "the adapters, likewise; all of them, in their order"),
 }
+LIMITS = {
+    "limits.images": "the most images; default: 10000",
+    "limits.steps": "the most denoising steps of all images, with repeats; default: 100000000",
+    "limits.pixels": "the most pixels of an image, or of all frames of a video; default: 1073741824",
+}
+"""What the file itself says of these does not count."""
 
 
 def build_parser() -> CommandParser:
@@ -36,7 +43,15 @@ def build_parser() -> CommandParser:
     )
     for key, (metavar, about) in KEYS.items():
         parser.add_key(key, metavar, help=about)
+    for key, about in LIMITS.items():
+        parser.add_key(key, "N", help=about, read=_read_limit)
     return parser
+
+
+def _read_limit(text: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+        raise ValueError("a whole number above 0, of at most 18 digits")
+    return text
 
 
 def main(args: Namespace) -> int:
@@ -45,5 +60,5 @@ def main(args: Namespace) -> int:
         raise ConfigError(f"{args.file}: no such file; give an image, a record.json, a config.yaml or an experiment")
     from ..sharing.replay import replay
 
-    values = {key: value for key in KEYS if (value := vars(args)[key]) is not None}
+    values = {key: value for key in (*KEYS, *LIMITS) if (value := vars(args)[key]) is not None}
     return DONE if replay(args.file, values) else FAILED

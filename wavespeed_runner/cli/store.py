@@ -8,6 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE, FAILED
 from ..storage.store import Store
 from .arguments import CommandParser
@@ -37,7 +38,7 @@ def main(args: Namespace) -> int:
     damaged = store.verify() if args.verify else 0
     if args.prune_to is not None or args.older_than is not None:
         removed, freed = store.prune(args.prune_to, args.older_than)
-        print(f"removed: {removed} entries, {format_size(freed)}")
+        print(f"removed: {removed} entries, {format_bytes(freed)}")
     print(table(store))
     if args.verify:
         print(f"verified; damaged and removed: {damaged}")
@@ -60,22 +61,13 @@ def parse_age(text: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
 
 
-def format_size(count: int) -> str:
-    """`1.2 GB` from bytes: powers of 1000, as `parse_size` reads it."""
-    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while value >= 999.95 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
-
-
 def table(store: Store) -> str:
     """Entries and size of every stage, and the sum, as text."""
     stages: dict[str, list[int]] = {}
     for entry in store.entries():
         stages.setdefault(entry.stage, []).append(entry.bytes)
-    rows = [(stage, str(len(sizes)), format_size(sum(sizes))) for stage, sizes in sorted(stages.items())]
+    rows = [(stage, str(len(sizes)), format_bytes(sum(sizes))) for stage, sizes in sorted(stages.items())]
     everything = [size for sizes in stages.values() for size in sizes]
-    rows = [("stage", "entries", "size"), *rows, ("total", str(len(everything)), format_size(sum(everything)))]
+    rows = [("stage", "entries", "size"), *rows, ("total", str(len(everything)), format_bytes(sum(everything)))]
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name:<{width}}  {count:>7}  {size:>9}" for name, count, size in rows)

@@ -17,11 +17,17 @@ def build_parser() -> CommandParser:
     """The arguments of `support`."""
     parser = CommandParser("support", "[MODEL ...]", ABOUT)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="these models alone; default: all")
+    parser.add_argument("--backends", action="store_true", help="print the attention backends and what each needs")
     return parser
 
 
 def main(args: Namespace) -> int:
     """Prints the table."""
+    if args.backends:
+        from .support_attention import describe_backends
+
+        print(describe_backends())
+        return DONE
     from .support_check import Combinations
     from .support_table import table
 

@@ -1,4 +1,4 @@
-"""Writes what fits together as Markdown tables: model x graph x sampler x cache.
+"""Writes what fits together as Markdown tables: model x graph x sampler x cache, and model x attention backend.
 
 A combination is refused exactly when its model and graph, model and cache, graph and cache, sampler and cache, or
 model, graph and sampler do not fit. A test holds the rules to that, so these tables are complete.
@@ -10,6 +10,7 @@ import re
 
 from ..config.paths import CONF
 from ..registry import lookup
+from .support_attention import describe_models
 from .support_check import Combinations, Support
 
 HEAD = """# What fits with what
@@ -40,6 +41,8 @@ def table(options: Combinations) -> str:
         "\n## Models and samplers\n",
         _samplers(options),
         *_samplers_and_caches(options, own, by_cache),
+        "\n## Models and attention backends\n",
+        describe_models(options),
     ]
     return "\n".join(sections) + "\n"
 

@@ -1,7 +1,6 @@
 """Composes configs with Hydra: our schemas, our and the plugins' YAML, and one job's config from its overrides.
 
-Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), to plan it, and to say in one
-line what is wrong with it.
+Every job is composed here once before Hydra's own main sees it: to check it (`trust.py`), plan it and explain errors.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
 from .limits import refuse_too_many_jobs
+from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF
 from .schema import NAMED_NODES
@@ -154,10 +154,11 @@ def _refuse_name(override: str) -> None:
 
 def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     composed = _compose(overrides)
-    baseline = _find_baseline([o for o in typed_here if trust.is_reserved(o)])
+    # Places belong to options that the baseline does not choose; `check_files` knows which of them were typed.
+    reserved = [o for o in typed_here if trust.is_reserved(o) and not trust.is_place(find_key(o))]
+    baseline = _find_baseline(reserved)
     trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
-    trust.check_files({k: v for k, v in composed.items() if k not in ("hydra", "points")}, typed_here, _config_dir)
-    return composed
+    return locate_files(composed, typed_here, _config_dir)
 
 
 def _compose(overrides: list[str]) -> dict[str, Any]:

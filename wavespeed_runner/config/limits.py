@@ -23,6 +23,8 @@ class LimitsConfig:
     """Jobs of a sweep."""
     images: int = 10_000
     """Images or videos of one job; planning so many takes a second."""
+    sweep_images: int = 100_000
+    """Images or videos of all jobs of a sweep together."""
     steps: int = 100_000_000
     """Denoising steps of all jobs together, with repeats."""
     pixels: int = 2**30
@@ -44,6 +46,39 @@ def refuse_more(key: str, count: int, allowed: int, what: str) -> None:
         raise ConfigError(
             f"{what}: {amount}, and limits.{key}={allowed}; ask for less, or raise it on the command line, {raised}"
         )
+
+
+class Total:
+    """What the jobs of a command come to, while they are planned one by one."""
+
+    def __init__(self, jobs: int, *, equal: bool) -> None:
+        """Begins with nothing.
+
+        Args:
+            jobs: their number.
+            equal: each has as many images as the first.
+        """
+        self.jobs, self.equal = jobs, equal
+        self.images = self.steps = 0
+
+    def add(self, config: Any, images: int) -> None:
+        """Adds a job.
+
+        Args:
+            config: its typed `Config`, of which this file knows a part.
+            images: their number.
+
+        Raises:
+            ConfigError: with those before it, or as the first of as many jobs, it asks for too much.
+        """
+        limits, is_first = config.limits, not self.images
+        self.images += images
+        self.steps += count_steps(config, images // config.num_images_per_prompt)[1]
+        if self.jobs > 1:
+            if self.equal and is_first:
+                refuse_more("sweep_images", images * self.jobs, limits.sweep_images, f"images of {self.jobs} jobs")
+            refuse_more("sweep_images", self.images, limits.sweep_images, "images of the first jobs")
+        refuse_more("steps", self.steps, limits.steps, "denoising steps of the first jobs")
 
 
 def count_values(override: Override) -> int:

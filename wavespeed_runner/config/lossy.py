@@ -1,8 +1,9 @@
 """What is lossy: the settings that change images, and that the reference therefore runs without.
 
-This is the only place that knows. Lossy are a cache strategy, quantization, weights kept in 8 bits, and whatever computes
-with other kernels than the model's own: compilation, attention backends, the switches of `accelerate`. The last ones
-often change no more than the last bits, but only a comparison with the model's own kernels shows whether that is so.
+This is the only place that knows. Lossy are a cache strategy, quantization, weights kept in 8 bits, and whatever
+computes with other kernels than the model's own: compilation, attention backends, the switches of `accelerate`. The
+last ones often change no more than the last bits, but only a comparison with the model's own kernels shows whether that
+is so.
 Tiled decoding is not on the list although it changes pixels at the seams: without tiles a large image may not be
 decodable at all, and an image and its reference are decoded alike.
 """

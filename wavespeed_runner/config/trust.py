@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
@@ -27,12 +28,17 @@ LET_THROUGH = (
 COMMAND_LINE_KEYS = ("outputs", "dry_run", "rerun", "limits")
 """Top-level keys that only the command line may set."""
 
+PLACES = re.compile(r"(graph\.stages\.[^.]+\.options\.)?(.+\.)?cache_dir|graph\.stages\.[^.]+\.options\.(.+\.)?outputs")
+"""Keys of options and of single stages that say where something is written; only the command line may set them too."""
+
 PROMPT_FILE = "prompts.path"
 """Names a file whose text people will share with records and images."""
 
 FILES = (
     (re.compile(r"prompts\.path"), PROMPTS),
-    (re.compile(r"image|mask|graph\.stages\.[^.]+\.options\.(\w+_)?(path|file|image|mask)"), IMAGE),
+    (re.compile(r"image|mask"), IMAGE),
+    (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)"), IMAGE),
+    (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)s?\..+"), IMAGE),
     (re.compile(r"(.+\.)?cache\.calibration"), CALIBRATION),
     (re.compile(r"adapters\.path(\.\d+)?"), ADAPTER),
 )
@@ -41,8 +47,8 @@ FILES = (
 OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 """The name of an option of a config group."""
 
-STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options)?)?)?|prompts|adapters|cache")
-"""Nodes that hold such a path and could be replaced as a whole by an interpolation."""
+STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options(\.compile)?)?)?)?|prompts|adapters|cache|compile")
+"""Nodes that hold such a path, or a place, and could be replaced as a whole by an interpolation."""
 
 PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 """An interpolation that only names another key."""
@@ -51,7 +57,27 @@ PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
 def is_reserved(override: str) -> bool:
     """True if an override sets what only the command line may: Hydra's node, where results go, the prompt file."""
     key = re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0].strip()
-    return key == PROMPT_FILE or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
+    return key == PROMPT_FILE or is_place(key) or re.split(r"[./]", key, maxsplit=1)[0] in ("hydra", *COMMAND_LINE_KEYS)
+
+
+def is_place(key: str) -> bool:
+    """True if a key of an option, or of a single stage, says where something is written."""
+    return PLACES.fullmatch(key) is not None
+
+
+def remove_places(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a config without the places where something is written: they are of the machine that it ran on."""
+    return {key: _without_places(value, key) for key, value in config.items()}
+
+
+def _without_places(node: Any, key: str) -> Any:
+    if isinstance(node, list):
+        return [_without_places(item, f"{key}.{index}") for index, item in enumerate(node)]
+    if not isinstance(node, dict):
+        return None if is_place(key) else node
+    kept = {name: _without_places(value, f"{key}.{name}") for name, value in node.items()}
+    # A stage's `outputs` has no null: left out, it follows the top-level one.
+    return {name: value for name, value in kept.items() if name != "outputs" or not is_place(f"{key}.{name}")}
 
 
 def check(
@@ -106,29 +132,40 @@ def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
             raise ConfigError(f"hydra.runtime.choices.{group}: a config file sets it, and only Hydra may")
 
 
-def check_files(config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
-    """Refuses a file, named by a config, that might be private.
+def check_files(
+    config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[Path | str] = ()
+) -> dict[str, str]:
+    """Refuses a file, named by a config, that might be private, and a place that it has something written to.
 
     Args:
         config: the application's part, unresolved.
-        typed: overrides from the command line, which may name any file.
+        typed: keys that the command line set, which may name any file and any place.
         folders: that the command line gave, besides the one where the command runs.
+
+    Returns:
+        Key -> the path to open, for the files that are in one of `folders` and not where the command runs.
     """
-    keys = {override.lstrip("+").partition("=")[0].strip() for override in typed}
+    keys, folders = set(typed), list(folders)
+    found: dict[str, str] = {}
     _refuse_dots(config)
     for key, value in _leaves(config).items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
+        if is_place(key) and value not in (None, "${outputs}") and key not in keys:
+            raise ConfigError(f"{key}={value}: a config file sets it, and only the command line may")
         kind = find_kind(key)
         is_typed = key in keys or (kind is ADAPTER and "adapters.path" in keys)
-        if kind is None or is_typed or value is None or value == "???":
+        if kind is None or is_typed or value in (None, "???", [], {}):
             continue
-        # Left as it is, or following those two.
-        if kind is IMAGE and value in ("${image}", "${mask}"):
+        # Left as it is, or following those two; a number is no file.
+        if kind is IMAGE and (value in ("${image}", "${mask}") or isinstance(value, int | float)):
             continue
         if kind is ADAPTER and HUB_ID.fullmatch(str(value)) and not str(value).endswith(".safetensors"):
             continue
-        check_named_by_config(key, str(value), kind, folders)
+        place = check_named_by_config(key, str(value), kind, folders)
+        if place != str(value):
+            found[key] = place
+    return found
 
 
 def _refuse_dots(node: Any) -> None:
@@ -153,6 +190,11 @@ def check_resolved(config: dict[str, Any]) -> None:
     for key, value in _leaves(config).items():
         if isinstance(value, str) and "${" in value:
             raise ConfigError(f"{key}={value}: interpolations may not be put together from others")
+
+
+def list_keys(key: str, value: Any) -> list[str]:
+    """The keys that are set by giving `key` this value: those below it too, if it is a mapping or a list."""
+    return [key, *_leaves(value, key)]
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

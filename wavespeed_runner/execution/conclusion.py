@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..metrics import timing
 from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
-from ..records.new import cache_summary, timing_summary
+from ..records.new import cache_summary, memory_summary, timing_summary
 from ..records.record import PredictedSteps, QualitySummary, Record
 from ..records.sample import CacheEvidence, Engaged, SampleRecord
 from ..records.summary import computed_share
@@ -37,6 +37,8 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.engaged = _all_engaged(samples)
     record.cache = cache_summary(samples)
     record.timing = timing_summary(samples)
+    record.memory = memory_summary(samples)
+    record.warnings += _warn_if_void(record)
     record.warnings += _warn_if_too_fast(record)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
@@ -49,17 +51,32 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
 
 
 def _all_engaged(samples: Sequence[SampleRecord]) -> Engaged:
-    """What was engaged in all denoising passes together: the counts of the cache are added up."""
+    """What was engaged in all denoising passes together: the counts of the cache are added up.
+
+    The compiler counts from the loading of the pipeline on, so the last pass knows all.
+    """
     passes = [engaged for sample in samples for engaged in sample.engaged.values()]
     if not passes:
         return Engaged()
     cache = merge_evidence([msgspec.to_builtins(engaged.cache) for engaged in passes if engaged.cache])
-    return msgspec.structs.replace(passes[0], cache=msgspec.convert(cache, CacheEvidence | None))
+    cached = msgspec.convert(cache, CacheEvidence | None)
+    return msgspec.structs.replace(passes[0], cache=cached, compile=passes[-1].compile)
 
 
 def _compared_levels(samples: Sequence[SampleRecord]) -> list[tuple[float, bool]]:
     """(level, whether the step was computed) of every comparison with the threshold."""
     return collect_levels([msgspec.to_builtins(sample) for sample in samples])
+
+
+def _warn_if_void(record: Record) -> list[str]:
+    """Warns where the timing means nothing, because the compiler was at work."""
+    assert record.timing
+    if record.timing.void is None:
+        return []
+    return [
+        f"the timing is void: {record.timing.void}; rerun=true times it again, compile.dynamic=true makes one graph "
+        "for all shapes"
+    ]
 
 
 def _warn_if_too_fast(record: Record) -> list[str]:

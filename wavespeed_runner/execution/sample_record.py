@@ -39,10 +39,13 @@ def describe_sample(
         seconds=_median_seconds(passes.values()),
         raw_seconds=_raw_seconds(passes.values()),
         first_call=_total(data["first_call"] for data in passes.values()),
+        compile_seconds=_total(data.get("compile_seconds") for data in passes.values()),
+        timing_void=next((why for data in passes.values() if (why := data.get("timing_void"))), None),
         steps=[
             msgspec.convert({**step, "stage": node}, Step) for node, data in passes.items() for step in data["steps"]
         ],
         engaged={node: _engaged(data["engaged"]) for node, data in passes.items()},
+        peak_memory_bytes=max((peak for data in passes.values() if (peak := data.get("peak_memory"))), default=None),
         quality=None,
         source=_source(stages, index, "run", passes),
         file="",

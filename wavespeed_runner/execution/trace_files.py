@@ -12,7 +12,7 @@ from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..records.record import Record
-from ..storage.atomic import write_whole
+from ..storage.atomic import write_bytes
 from .trace_table import Row, as_csv, rows, strategy
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def write_trace(folder: Path, record: Record, *, plot: bool = True) -> None:
     """
     decisions = rows(record)
     if decisions:
-        write_whole(folder / "trace.csv", as_csv(decisions).encode())
+        write_bytes(folder / "trace.csv", as_csv(decisions).encode())
     if decisions and plot:
         buffer = BytesIO()
         figure(record, decisions).savefig(buffer, dpi=DPI, metadata={"Software": None})
-        write_whole(folder / "trace.png", buffer.getvalue())
+        write_bytes(folder / "trace.png", buffer.getvalue())
 
 
 def figure(record: Record, decisions: list[Row]) -> Figure:

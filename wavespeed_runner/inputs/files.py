@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ..errors import ConfigError
 from . import limits
@@ -47,23 +47,39 @@ def resolve_path(path: str) -> Path:
     """Resolves a path from a config: `pkg://package/inside` lies in an installed package, `~` is the home folder.
 
     Raises:
-        ConfigError: the package is not installed, or the path leads out of it.
+        ConfigError: the package is not installed, the path leads out of it, or there is no such home folder.
     """
     if not path.startswith(PACKAGE):
-        return Path(path).expanduser()
+        try:
+            return Path(path).expanduser()
+        except RuntimeError:  # ~name of nobody
+            raise ConfigError(f"{path}: there is no such home folder; write the whole path") from None
     package, _, inside = path.removeprefix(PACKAGE).partition("/")
-    spec = find_spec(package) if package.isidentifier() else None
+    home = _find_package(package)
+    if home is None:
+        raise ConfigError(f"{path}: package '{package}' is not installed")
+    try:
+        is_inside = not Path(inside).is_absolute() and _is_within(home / inside, [home])
+    except (OSError, ValueError):  # a zero byte, too long, or links in a circle
+        raise ConfigError(f"{path}: not a path; give pkg://{package}/FILE") from None
+    if not is_inside:
+        raise ConfigError(f"{path}: it leads out of the package; give pkg://{package}/FILE")
+    return home / inside
+
+
+def _find_package(name: str) -> Path | None:
+    """The folder of an installed package; None if there is none of this name."""
+    try:
+        spec = find_spec(name) if name.isidentifier() else None
+    except (ImportError, ValueError):  # a module without a spec, such as __main__
+        return None
     # Without an `__init__.py` any folder beside a module would be a "package".
     if spec is None or not spec.submodule_search_locations or spec.origin is None:
-        raise ConfigError(f"{path}: package '{package}' is not installed")
-    home = Path(next(iter(spec.submodule_search_locations)))
-    file = home / inside
-    if Path(inside).is_absolute() or not _is_within(file, [home]):
-        raise ConfigError(f"{path}: it leads out of the package; give pkg://{package}/FILE")
-    return file
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
-def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Path | str] = ()) -> None:
+def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Path | str] = ()) -> str:
     """Refuses a path, named by a config file or a record, that might lead to a private file.
 
     Args:
@@ -72,28 +88,45 @@ def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Pat
         kind: what the key may name.
         folders: that the command line gave, besides the one where the command runs.
 
+    Returns:
+        The path to open: as written, or below the first of `folders` that has such a file where this one has none.
+
     Raises:
         ConfigError: says what is allowed, and that the command line may name any file.
     """
-    form = path.removeprefix(PACKAGE)
-    bad_form = form.startswith(("/", "~", "\\")) or any(part in form for part in ("..", ":", "$", "\\", "\0", "//"))
-    if bad_form or not path.lower().endswith(kind.suffixes):
+    if has_bad_form(path) or not path.lower().endswith(kind.suffixes):
         raise ConfigError(
             f"{key}={path}: a config file may name {kind.what}, or one in a package; give another on the command "
             f"line, {key}=FILE"
         )
     try:
-        file = resolve_path(path)
-        is_inside = path.startswith(PACKAGE) or _is_within(file, [Path.cwd(), *folders])
+        place = resolve_path(path)
+        if path.startswith(PACKAGE):
+            return path
+        if not os.path.lexists(place):
+            place = next((file for folder in folders if os.path.lexists(file := Path(folder, path))), place)
+        is_inside = _is_within(place, [Path.cwd(), *folders])
     except ConfigError as error:
         raise ConfigError(f"{key}={error}") from None
     except (OSError, ValueError):  # too long for a file system, or links in a circle
         raise ConfigError(f"{key}={path}: not a path; give a file, {key}=FILE") from None
     if not is_inside:
         raise ConfigError(
-            f"{key}={path}: a link leads out of the folder, to {os.path.realpath(file)}; a config file may not follow "
+            f"{key}={path}: a link leads out of the folder, to {os.path.realpath(place)}; a config file may not follow "
             f"it; give it on the command line, {key}=FILE"
         )
+    return path if place == Path(path) else str(place)
+
+
+def has_bad_form(path: str) -> bool:
+    """True unless a path is relative, or one in a package, on every system: no parent folder, no drive, no address."""
+    form = path.removeprefix(PACKAGE)
+    return (
+        form.startswith(("/", "~"))
+        or any(part in form for part in ("\\", "\0", "//", "${"))
+        or re.match("[A-Za-z]:", form) is not None
+        or ".." in form.split("/")
+    )
 
 
 def _is_within(file: Path, folders: Iterable[Path | str]) -> bool:
@@ -109,15 +142,39 @@ def read_file(file: Path, max_bytes: int) -> bytes:
         OSError: there is none, or it may not be read.
         InputError: it is a folder, pipe, device, or too large.
     """
-    check_regular(file, max_bytes)
-    # O_NONBLOCK, and the check once more: it may have become a pipe, and opening one would wait for ever.
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    with os.fdopen(descriptor, "rb") as stream:
-        _refuse_irregular(os.fstat(descriptor), max_bytes)
+    with _open_regular(file, max_bytes) as stream:
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:  # it has grown
         raise InputError(_describe_size(len(content), max_bytes))
     return content
+
+
+def read_head(file: Path, end: bytes, max_bytes: int) -> bytes:
+    """Reads the beginning of a regular file of any size, up to the first `end`; all of a file that has none.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+        InputError: it is a folder, pipe or device, or its beginning is too large.
+    """
+    with _open_regular(file) as stream:
+        head, found, _ = stream.read(max_bytes + 1).partition(end)
+    if not found and len(head) > max_bytes:
+        raise InputError(f"no {end.decode().strip()!r} in its first {max_bytes} bytes")
+    return head
+
+
+def _open_regular(file: Path, max_bytes: int = 2**63) -> BinaryIO:
+    check_regular(file, max_bytes)
+    # O_NONBLOCK, and the check once more: it may have become a pipe, and opening one would wait for ever.
+    # O_BINARY: Windows would change line ends, and stop at byte 26.
+    flags = (getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+    stream = os.fdopen(os.open(file, os.O_RDONLY | sum(flags)), "rb")
+    try:
+        _refuse_irregular(os.fstat(stream.fileno()), max_bytes)
+    except InputError:
+        stream.close()
+        raise
+    return stream
 
 
 def check_regular(file: Path, max_bytes: int = 2**63) -> None:

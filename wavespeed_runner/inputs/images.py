@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -15,29 +17,56 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 
 
-def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS) -> Image:
+def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, *, upright: bool = False) -> Image:
     """Decodes an image from the bytes of its file.
+
+    Args:
+        content: of the file.
+        formats: of Pillow, that are accepted.
+        upright: turn it as its EXIF orientation says.
 
     Raises:
         InputError: not an image of these formats, damaged, or of more than `MAX_PIXELS`.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            # From bytes, so that the file is closed and Pillow cannot read it again later.
-            image = Image.open(BytesIO(content), formats=formats)
+    with damage_as_input_error(), _allow_our_pixels():
+        # From bytes, so that the file is closed and Pillow cannot read it again later.
+        image = Image.open(BytesIO(content), formats=formats)
         width, height = image.size
         if width * height > limits.MAX_PIXELS:
             raise InputError(f"{width} x {height} pixels, and at most {limits.MAX_PIXELS} are decoded")
         image.load()
+        return ImageOps.exif_transpose(image) if upright else image
+
+
+@contextmanager
+def damage_as_input_error() -> Iterator[None]:
+    """Within it whatever Pillow stumbles over in a damaged image is an `InputError` of one line, or goes unsaid."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InputError:
+        raise
     except Image.DecompressionBombError:
         raise InputError(f"more than the {limits.MAX_PIXELS} pixels that are decoded") from None
     except Image.UnidentifiedImageError:  # its own message names a memory address
         raise InputError("not an image that can be read") from None
-    except InputError:
-        raise
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
+    except Exception as error:  # Pillow's readers raise anything, struct.error and IndexError among it
         raise InputError(f"damaged: {error}" if str(error) else "damaged") from None
-    return image
+
+
+@contextmanager
+def _allow_our_pixels() -> Iterator[None]:
+    """Within it Pillow decodes images as large as ours may be; it would stop at fewer."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = limits.MAX_PIXELS
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before

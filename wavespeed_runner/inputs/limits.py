@@ -1,17 +1,28 @@
 """The bounds of what is read from files that someone else may have written.
 
-They are far above what runs of today need, and low enough that a hostile file is refused within a second.
+They are above what runs of today need, and low enough that a hostile file is refused within about a second.
 """
 
 from __future__ import annotations
 
 MIB = 1024 * 1024
 
+MAX_CONFIG_BYTES = MIB // 4
+"""A config, an experiment or a site's options: written by hand, or exported from such ones."""
+MAX_CONFIG_NODES = 10_000
+"""Keys and values of a config, with each alias of YAML counted as often as what it stands for. Hydra and OmegaConf take
+a tenth of a millisecond for each of them."""
 MAX_TEXT_BYTES = 16 * MIB
-"""A prompt file, or a config."""
+"""A prompt file."""
 MAX_PROMPTS = 100_000
 """Prompts of one file or record."""
-MAX_CALIBRATION_BYTES = 64 * MIB
+MAX_OVERRIDES = 1000
+"""Overrides of one record; Hydra takes a millisecond for each."""
+MAX_CALIBRATION_BYTES = 16 * MIB
+MAX_CALIBRATION_NODES = 500_000
+"""Numbers of a calibration: it grows with the square of its steps, and one of 200 steps has some 250,000."""
+MAX_CALIBRATION_HEAD_BYTES = MIB // 16
+"""The first part of a calibration, which says what it is for."""
 MAX_RECORD_BYTES = 256 * MIB
 """A record of 100,000 images has some 200 MB."""
 MAX_JSON_BYTES = 256 * MIB
@@ -19,12 +30,12 @@ MAX_JSON_BYTES = 256 * MIB
 MAX_HEADER_BYTES = 100_000_000
 """The header of a safetensors file; the limit of the safetensors library itself."""
 MAX_IMAGE_BYTES = 256 * MIB
-MAX_PIXELS = 8192 * 8192
-"""Width x height of an image that is decoded."""
+MAX_SIDE = 16384
+"""Width, and height, of an image that is made."""
+MAX_PIXELS = MAX_SIDE * MAX_SIDE
+"""Width x height of an image that is decoded: as large as the largest that is made."""
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other."""
-MAX_NODES = 2_000_000
-"""Keys and values of a YAML file, with each alias counted as often as what it stands for."""
 MAX_DIGITS = 100
 """Characters of one number. Longer ones take quadratic time to read, and overflow what comes later."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..inputs.files import read_file
-from ..inputs.images import decode_image
+from ..inputs.images import damage_as_input_error, decode_image
 from ..inputs.limits import MAX_IMAGE_BYTES
-from ..storage.atomic import write_whole
+from ..storage.atomic import write_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,10 @@ def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str
 
     Raises:
         ValueError: not an image, a key that is not a valid PNG keyword, or text that is not valid Unicode.
-        OSError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     raw = _encode(image, metadata)
-    write_whole(path, raw)
+    write_bytes(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -80,7 +80,8 @@ def read_png(path: str | Path) -> tuple[ImageArray, dict[str, str]]:
 
     # PNG only, not everything that Pillow can decode.
     pil_image = decode_image(read_file(Path(path), MAX_IMAGE_BYTES), ("PNG",))
-    image = np.asarray(pil_image.convert("RGB"))
+    with damage_as_input_error():
+        image = np.asarray(pil_image.convert("RGB"))
     # After the pixels, because PNG allows text after them. str(), because PIL has its own subclass for iTXt.
     texts: dict[str, str] = {key: str(text) for key, text in getattr(pil_image, "text", {}).items()}
     return image, texts

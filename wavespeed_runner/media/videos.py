@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..inputs.files import check_regular
-from ..storage.atomic import write_whole
+from ..storage.atomic import write_bytes
 from .contact_sheet import INK, load_font, scale_to_cell
 from .images import write_png
 
@@ -50,11 +50,11 @@ def write_mp4(path: Path, frames: NDArray[np.uint8], *, fps: int, metadata: Mapp
 
     Raises:
         ValueError: not a video.
-        OSError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     check_frames(frames)
     raw = _encode(frames, fps, metadata)
-    write_whole(path, raw)
+    write_bytes(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 

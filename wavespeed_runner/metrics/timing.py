@@ -115,6 +115,15 @@ def peak_memory_bytes(device: str) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def format_bytes(count: int) -> str:
+    """`1.2 GB` from bytes, in powers of 1000."""
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 999.95 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
 def reset_peak_memory(device: str) -> None:
     """Resets the peak to the memory in use now, where the system supports it."""
     if device.startswith("cuda"):

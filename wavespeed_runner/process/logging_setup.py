@@ -50,7 +50,7 @@ def log_to(folder: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Sends the messages of torch, torchao, diffusers and transformers to the log file instead of the console.
+    """Sends the messages of torch, diffusers and transformers to the log file instead of the console.
 
     Their warnings are about our own calls (an optional package, a cast) and would hide the one line that matters. Call
     it before the libraries load.
@@ -64,9 +64,6 @@ def quiet_libraries() -> None:
         if not sys.stderr.isatty():
             library.disable_progress_bar()
     _quiet_torch()
-    # diffusers imports it at some point anyway. It warns of kernels for other machines, and in several ways.
-    with _log_warnings():
-        import torchao.quantization  # noqa: F401
 
 
 def _quiet_torch() -> None:
@@ -83,7 +80,7 @@ def _quiet_torch() -> None:
 
 
 @contextmanager
-def _log_warnings() -> Iterator[None]:
+def log_warnings() -> Iterator[None]:
     """Sends Python's own warnings to the log file."""
 
     def show(

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigError, format_error
-from ..inputs.documents import parse_json
+from ..inputs.documents import parse_json, refuse_many
 from ..inputs.files import read_file
-from ..inputs.limits import MAX_PROMPTS, MAX_RECORD_BYTES
+from ..inputs.limits import MAX_OVERRIDES, MAX_PROMPTS, MAX_RECORD_BYTES
 from ..storage.atomic import write_text
 from .record import SCHEMA_VERSION, Record
 
@@ -57,6 +57,8 @@ def record_from_data(data: Any) -> Record:
     record = msgspec.convert(data, Record)
     if max(len(record.plan.prompts or ()), len(record.samples)) > MAX_PROMPTS:
         raise ValueError(f"more than {MAX_PROMPTS} prompts or images")
+    refuse_many(record.config)
+    refuse_many(record.overrides, MAX_OVERRIDES)
     return record
 
 

@@ -19,6 +19,7 @@ from .record import (
     SCHEMA_VERSION,
     CacheSummary,
     Environment,
+    MemorySummary,
     PlanChange,
     PlanSummary,
     Record,
@@ -83,15 +84,26 @@ def timing_summary(samples: list[SampleRecord]) -> Timing:
     times = summarize_timings([seconds for sample in samples for seconds in sample.raw_seconds])
     references = [seconds for sample in samples for seconds in sample.reference_raw_seconds or ()]
     reference_median = median(references) if references else None
+    void = next((sample.timing_void for sample in samples if sample.timing_void), None)
     return Timing(
         first_call=samples[0].first_call,
+        compile_seconds=samples[0].compile_seconds,
         **times,
         reference_raw=references or None,
         reference_median=reference_median,
-        speedup=reference_median / times["median"] if reference_median else None,
+        speedup=reference_median / times["median"] if reference_median and not void else None,
+        void=void,
         # Only then were both timed on a machine in the same state.
         same_run=all(bool(sample.timed_together) for sample in samples) if references else None,
     )
+
+
+def memory_summary(samples: list[SampleRecord]) -> MemorySummary:
+    """Bytes of the weights, and at the peak of denoising, over all images."""
+    passes = [engaged.weights for sample in samples for engaged in sample.engaged.values() if engaged.weights]
+    peaks = [sample.peak_memory_bytes for sample in samples if sample.peak_memory_bytes is not None]
+    weights = max((sum(components.values()) for components in passes), default=None)
+    return MemorySummary(weight_bytes=weights, peak_bytes=max(peaks, default=None))
 
 
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ..config import trust
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
 from ..errors import ConfigError, make_printable
-from ..inputs.documents import read_yaml
+from ..inputs.yaml_documents import read_yaml
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
 """Keys of an experiment file that are not values: they define a sweep, choose group options (merged separately), or
@@ -77,7 +77,7 @@ def _split_overrides(
         key = f"{parsed.key_or_group}@{parsed.package}" if parsed.package else parsed.key_or_group
         if key == EXPERIMENT and not parsed.is_delete():
             _add_experiments(parsed.value(), config_dir, groups, values)
-        elif key.startswith("hydra") or key in trust.COMMAND_LINE_KEYS:
+        elif key.startswith("hydra") or key in trust.COMMAND_LINE_KEYS or trust.is_place(key):
             continue
         elif parsed.is_delete() or "${" in override:
             command_line.append(override)

@@ -110,11 +110,13 @@ class CacheSummary(Struct, kw_only=True):
     """Null without a calibration of this run, and for schedules."""
 
 
-class Timing(Struct, kw_only=True):
+class Timing(Struct, kw_only=True, omit_defaults=True):
     """Seconds of denoising one image, over all images and repetitions."""
 
     first_call: Figure | None
     """Of the first, untimed generation of the first image."""
+    compile_seconds: Figure | None = None
+    """Of compiling, in the warm-up of the first image."""
     raw: list[Figure]
     median: Figure | None
     p90: Figure | None
@@ -124,7 +126,9 @@ class Timing(Struct, kw_only=True):
     reference_raw: list[Figure] | None
     reference_median: Figure | None
     speedup: Figure | None
-    """`reference_median` / `median`."""
+    """`reference_median` / `median`; null where the timing is void."""
+    void: str | None = None
+    """Why the timing means nothing: code was compiled, or fell back to eager, while it was taken."""
     same_run: bool | None
     """False where the speedup is a guess: reference and images were timed by different processes, more than 15 minutes
     apart, or while the machine was busy with something else."""
@@ -166,6 +170,15 @@ class NoiseFloor(Struct, kw_only=True):
     numerics: NumericsFloor | None
 
 
+class MemorySummary(Struct, kw_only=True):
+    """Memory of a setting."""
+
+    weight_bytes: int | None
+    """Of all components, as they are stored while the pipeline runs."""
+    peak_bytes: int | None
+    """The largest of the images' `peak_memory_bytes`."""
+
+
 class Record(Struct, kw_only=True, omit_defaults=True):
     """One run."""
 
@@ -192,5 +205,6 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     quality: QualitySummary | None
     noise_floor: NoiseFloor | None
     warnings: list[str]
+    memory: MemorySummary | None = None
     identity: str | None = None
     """Identifies everything that decides this record: images, timing, reference and machine."""

@@ -52,6 +52,8 @@ class Engaged(Struct, kw_only=True):
     compile: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    weights: dict[str, int] | None = None
+    """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET
     """What stages of plugins put into `Pipeline.engaged` under names of their own; left out without any."""
 
@@ -123,6 +125,10 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     """Of denoising, one value for each repetition."""
     first_call: Figure | None
     """Seconds of the first, untimed generation, with its warm-up costs; null without one."""
+    compile_seconds: Figure | None = None
+    """Seconds of compiling in the warm-up; null where nothing is compiled or was warmed up."""
+    timing_void: str | None = None
+    """Why the times mean nothing: code was compiled, or fell back to eager, while they were taken."""
     steps: list[Step]
     engaged: dict[str, Engaged]
     """Denoising node -> what was engaged in it."""
@@ -149,5 +155,8 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     fps: int | None = None
     quality_worst_frame: Metrics | None = None
     """Each metric's worst value among the frames of a video."""
+    peak_memory_bytes: int | None = None
+    """At the peak of denoising, without the weights of other pipelines in the process. On CUDA what torch allocated on
+    the device; elsewhere the resident memory of the process."""
     noise_floor: dict[str, Metrics] | None = None
     """`repeat`, `numerics` -> the reference, generated again in this way, against itself."""

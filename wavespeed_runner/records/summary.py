@@ -45,7 +45,7 @@ class Summary:
     """What follows from a completed record alone."""
 
     seconds: Interval | None
-    """Median time of denoising an image."""
+    """Median time of denoising an image; None where the timing is void."""
     reference_seconds: float | None
     """The same of the reference."""
     speedup: float | None
@@ -62,6 +62,9 @@ class Summary:
     """Equal for jobs with the same rivals: with the same batch size and memory options as well."""
     rival: bool
     """Nothing lossy is on, only fewer steps than in the reference."""
+    weight_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""
 
 
 NO_SUMMARY = Summary(
@@ -114,7 +117,7 @@ def summarize_record(record: Record) -> Summary:
     reference = timing.reference_median if timing else None
     missed = never_hit(record)
     return Summary(
-        seconds=_median_seconds(record),
+        seconds=None if timing and timing.void else _median_seconds(record),
         reference_seconds=reference if is_compared and reference and reference > 0 else None,
         speedup=timing.speedup if timing and is_compared else None,
         same_run=bool(timing and timing.same_run),
@@ -127,6 +130,8 @@ def summarize_record(record: Record) -> Summary:
         if is_compared
         else "",
         rival=is_compared and not is_lossy(record.config) and fewer_steps,
+        weight_bytes=record.memory.weight_bytes if record.memory else None,
+        peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
     )
 
 

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import INTERRUPTED_MESSAGE
-from ..metrics.timing import summarize_timings
+from ..metrics.timing import format_bytes, summarize_timings
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
 from ..records.record import NumericsFloor, Record
 from ..records.sample import Metrics
 from .console_text import LEGEND, encode_for, print_line
+from .engaged import describe_engaged
+from .strips import draw_strips
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""
-STRIPS, STRIP = 8, 60
-"""Most strips that are drawn, and most steps in one."""
 
 
 def show(record: Record, folder: Path, console: Console | None = None) -> None:
@@ -42,8 +42,10 @@ def show(record: Record, folder: Path, console: Console | None = None) -> None:
     console = console or Console()
     print_line(console, _headline(record), style="bold", before=True)
     _table(console, record)
-    for i, line in enumerate(_strips(record)):
+    for i, line in enumerate(draw_strips(record)):
         print_line(console, line, style="dim" if line == LEGEND else "", before=i == 0)
+    for i, (group, text) in enumerate(describe_engaged(record)):
+        print_line(console, f"{group:10} {text}", before=i == 0, wrap=True)
     for line in _remarks(record):
         print_line(console, line, before=True, wrap=True)
     for warning in record.warnings:
@@ -96,7 +98,7 @@ def _table(console: Console, record: Record) -> None:
         table.add_column("reference", justify="right")
     table.add_column(setting_name(record), justify="right", style="bold")
     quality = _quality_rows(record) if is_compared else _floor_rows(record, *QUALITY)
-    for label, reference, result in [*_time_rows(record), *_work_rows(record), *quality]:
+    for label, reference, result in [*_time_rows(record), *_work_rows(record), *_memory_rows(record), *quality]:
         cells = [label, reference, result] if is_compared else [label, result]
         table.add_row(*(Text(encode_for(console, cell)) for cell in cells))
     console.print()
@@ -118,6 +120,11 @@ def _time_rows(record: Record) -> list[tuple[str, str, str]]:
     if record.reference.kind == "run" and timing.speedup:
         guess = "~" if timing.same_run is False else ""
         rows.append(("speedup", "", f"{guess}{timing.speedup:.2f}×"))  # noqa: RUF001
+    if timing.void is not None:
+        rows.append(("timing", "", "void: compiled meanwhile"))
+    if timing.compile_seconds is not None and timing.first_call is not None:
+        times = [_duration(seconds, None, timing.first_call) for seconds in (timing.first_call, timing.compile_seconds)]
+        rows.append(("first call / of it compiling", "", " / ".join(times)))
     return rows
 
 
@@ -138,6 +145,15 @@ def _work_rows(record: Record) -> list[tuple[str, str, str]]:
         shares = f"{100 * blocks:.0f} % / {100 * denoiser:.0f} %"
         rows.append(("FLOPs of blocks / denoiser", "100 % / 100 %", shares))
     return rows
+
+
+def _memory_rows(record: Record) -> list[tuple[str, str, str]]:
+    figures = record.memory
+    if figures is None or figures.peak_bytes is None or figures.weight_bytes is None:
+        return []
+    return [
+        ("memory of weights / peak", "", f"{format_bytes(figures.weight_bytes)} / {format_bytes(figures.peak_bytes)}")
+    ]
 
 
 def _quality_rows(record: Record) -> list[tuple[str, str, str]]:
@@ -182,29 +198,6 @@ def _span(counts: Sequence[int]) -> str:
     """`17`, or `15-17` where images differ."""
     low, high = min(counts, default=0), max(counts, default=0)
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _strips(record: Record) -> list[str]:
-    """Draws which steps were computed and which were cached: one line if all images agree, else one for each image."""
-    strips = ["".join("■" if step.computed else "□" for step in sample.steps) for sample in record.samples]
-    if not any("□" in strip for strip in strips) or max(map(len, strips)) > STRIP:
-        return []
-    predicted = _predicted_strip(record, max(map(len, strips)))
-    if len(set(strips)) == 1:
-        return [strips[0], *predicted, LEGEND]
-    prompts = [" ".join(sample.prompt.split()) for sample in record.samples]
-    lines = [f"{strip}  {prompt}"[:79] for strip, prompt in zip(strips, prompts, strict=True)]
-    more = [f"... and {len(lines) - STRIPS} more images"] if len(lines) > STRIPS else []
-    return [*lines[:STRIPS], *more, *predicted, LEGEND]
-
-
-def _predicted_strip(record: Record, steps: int) -> list[str]:
-    """The same for what a calibration predicts; nothing without one."""
-    if record.cache is None or record.cache.predicted is None:
-        return []
-    computed = set(record.cache.predicted.computed_steps)
-    strip = "".join("■" if step in computed else "□" for step in range(1, steps + 1))
-    return [f"{strip}  predicted by the calibration"[:79]]
 
 
 def _remarks(record: Record) -> list[str]:

@@ -124,6 +124,17 @@ COLUMNS = (
         value=lambda row: _timing(row).first_call,
     ),
     Column(
+        name="compile_seconds",
+        meaning="time of compiling in the warm-up; empty where nothing is compiled",
+        value=lambda row: _timing(row).compile_seconds,
+    ),
+    Column(
+        name="timing_void",
+        meaning="why the times mean nothing: code was compiled, or fell back to eager, while they were taken; "
+        "`seconds` and `speedup` are empty then",
+        value=lambda row: _timing(row).void,
+    ),
+    Column(
         name="reference_seconds",
         meaning="median time to denoise one image of the reference",
         value=lambda row: _timing(row).reference_median,
@@ -164,6 +175,17 @@ COLUMNS = (
         name="identical_pictures",
         meaning="number of images that are identical to their reference, pixel for pixel",
         value=_count_identical_images,
+    ),
+    Column(
+        name="weight_bytes",
+        meaning="bytes of the weights of all components, as they are stored while the model runs",
+        value=lambda row: row.weight_bytes,
+    ),
+    Column(
+        name="peak_memory_bytes",
+        meaning="at the peak of denoising, without the weights of other models in the process; on CUDA what torch "
+        "allocated on the device, elsewhere the resident memory of the process",
+        value=lambda row: row.peak_memory_bytes,
     ),
     Column(
         name="compared_with",

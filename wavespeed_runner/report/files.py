@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import RunError
-from ..storage.atomic import write_whole
+from ..storage.atomic import write_bytes
 from .csv_file import results_csv
 from .markdown import report_md
 from .rows import Sweep
@@ -32,9 +31,5 @@ def write_files(sweep: Sweep, folder: Path) -> list[Path]:
 
 
 def _written(path: Path, content: bytes) -> Path:
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        # With out= or without: it is the way out.
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}; choose a folder with out=DIR") from error
+    write_bytes(path, content, way_out="choose a folder with out=DIR")  # with out= or without: it is the way out
     return path

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
 from .ranking import is_nothing_faster, time_factors
-from .remarks import APART, NOTHING_FASTER, SCALED, describe_never_hit, enumerate_names
+from .remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit, enumerate_names
 from .rows import Row, Sweep
 
 MOST_ROWS = 80
@@ -131,7 +131,7 @@ def _notes(done: Sequence[Row]) -> str:
         lines.append(NOTHING_FASTER)
     if any(factor != 1 for factor in time_factors(done)):
         lines.append(SCALED)
-    lines += map(_plain, describe_never_hit(done))
+    lines += map(_plain, [*describe_never_hit(done), *describe_compiling(done)])
     if any(row.speedup is not None and not row.same_run for row in done):
         lines.append(APART)
     if any(row.beaten_by_fewer_steps is not None for row in done):

@@ -32,6 +32,19 @@ def describe_never_hit(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def describe_compiling(rows: Sequence[Row]) -> list[str]:
+    """Returns sentences about the jobs that were compiled: whose timing is void, and what compiling took."""
+    timed = [(row.label, row.record.timing) for row in rows if row.record and row.record.timing]
+    void = [f"{label} ({timing.void})" for label, timing in timed if timing.void is not None]
+    took = [
+        f"{label} {timing.first_call:.1f} s, {timing.compile_seconds:.1f} s of it compiling"
+        for label, timing in timed
+        if timing.compile_seconds is not None and timing.first_call is not None
+    ]
+    sentences = [f"These timings are void: {enumerate_names(void)}."] if void else []
+    return [*sentences, *([f"First calls, which no time includes: {enumerate_names(took)}."] if took else [])]
+
+
 def enumerate_names(names: Sequence[str]) -> str:
     """`a; b; c and 7 more`: labels have commas of their own."""
     more = len(names) - NAMED

@@ -4,11 +4,14 @@ A rule applies if `when(config, family)` is true. Its texts are formatted with `
 facts of the model family). Sources are papers, issues, or our own tests.
 """
 
+from .accelerate import SWITCHES
 from .adapters_memory import ADAPTERS, MEMORY
+from .attention import ATTENTION_BACKENDS
 from .attention_cache import ATTENTION
 from .basics import GUIDANCE, NUMERICS, VALUES
 from .cache import CACHES
 from .cache_window import WINDOWS
+from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
 from .quant import QUANT
@@ -27,9 +30,12 @@ RULES = (
     *WINDOWS,
     *ATTENTION,
     *ADAPTERS,
+    *SWITCHES,
+    *ATTENTION_BACKENDS,
     *MEMORY,
     *QUANT_DEVICES,
     *QUANT,
+    *COMPILING,
     *MEASURING,
     *NUMERICS,
 )

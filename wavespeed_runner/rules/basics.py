@@ -6,6 +6,7 @@ from sys import platform
 
 from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config, Dtype, Init
+from ..inputs.limits import MAX_SIDE
 from ..models.family import Family, uses_cfg
 from ..models.weights.checkpoint import find_local_path, is_single_file
 from .rule import Rule
@@ -57,8 +58,8 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="too-much",
         verdict="bad",
-        when=lambda c, f: max(c.width or 0, c.height or 0) > 16384,
-        message="width={c.width} height={c.height}: at most 16384 pixels a side",
+        when=lambda c, f: max(c.width or 0, c.height or 0) > MAX_SIDE,
+        message=f"width={{c.width}} height={{c.height}}: at most {MAX_SIDE} pixels a side",
         fix="a mistyped zero?",
     ),
     Rule(
@@ -123,9 +124,17 @@ VALUES: tuple[Rule, ...] = (
     Rule(
         id="device-present",
         verdict="bad",
-        when=lambda c, f: _is_cuda(c.device) and not has_cuda(),
+        when=lambda c, f: _is_cuda(c.device) and not has_cuda() and not c.dry_run,
         message="device={c.device}: no NVIDIA driver, or a torch built without CUDA",
         fix="device=cpu",
+    ),
+    Rule(
+        id="device-elsewhere",
+        verdict="unverified",
+        when=lambda c, f: _is_cuda(c.device) and not has_cuda() and c.dry_run,
+        message="device={c.device}: this machine has none, so this is a plan for another one: what its GPU can do and "
+        "what is installed there is not checked",
+        fix="plan it again on the machine that will run it",
     ),
     Rule(
         id="device-mps",

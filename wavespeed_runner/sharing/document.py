@@ -51,7 +51,7 @@ def format_yaml(document: dict[str, Any]) -> str:
 def copy_portable(config: dict[str, Any]) -> dict[str, Any]:
     """A copy of a run's config without what makes sense only on its machine, see `make_portable`."""
     copy: dict[str, Any] = {}
-    merge(copy, config)
+    merge(copy, trust.remove_places(config))
     make_portable(copy)
     return copy
 

@@ -17,6 +17,8 @@ from ..config.claim import ClaimConfig
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, format_error, make_printable
 from ..execution.runner import run_plan
+from ..inputs.documents import refuse_many
+from ..inputs.files import InputError
 from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
 from ..records.record import Record
@@ -27,6 +29,7 @@ from .verdict_text import format_headline
 
 UNAVAILABLE_ADVICE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
 """Advice at the end of an error message that names a key which `replay` does not take."""
+LIMITS = "limits."
 CONFIG_OR_WEIGHTS = "different weights, or the config was edited"
 
 
@@ -73,6 +76,8 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
     """
     try:
         config, expected = read_source(path)
+        config = trust.remove_places(config)
+        refuse_many(config)
         prompts = expected.get("prompts")
         if prompts:
             # They are passed on as they are: what looks like an interpolation in a prompt is text.
@@ -85,16 +90,20 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
         # A prompt file that was read is named by the record as it was typed then; it is not read again.
         checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
-        trust.check_files(checked, (f"{key}=" for key in values))
+        trust.check_files(checked, values)
         if "adapters.path" in values:
             paths = values["adapters.path"].split(",")
             config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
         given = {key: value for key, value in values.items() if "." not in key}
-        config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True}
+        # Not those of the file: they are there to bound what a file asks for.
+        limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
+        config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
         trust.check_values(config)
         return build_plan(config, prompts), expected
     except EXPLAINED as error:
         raise ConfigError(_add_file(explain(error), path, values)) from None
+    except InputError as error:
+        raise ConfigError(f"{path}: its config: {error}") from None
     except Exception as error:
         message = f"{type(error).__name__}: {format_error(error)}"
         raise ConfigError(f"{path}: this is not the output of a run: {message}") from error

@@ -12,8 +12,9 @@ from ..config.claim import ClaimConfig
 from ..config.compose import compose_job, composer
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError
-from ..inputs.documents import parse_json, read_yaml
+from ..inputs.documents import parse_json
 from ..inputs.files import read_text
+from ..inputs.yaml_documents import read_yaml
 from ..media.images import hash_image, read_png
 from ..media.videos import read_metadata
 from ..records.file import read_record

@@ -21,7 +21,7 @@ from ..config.paths import CONF
 from ..config.resolve import resolve_config
 from ..config.schema import KEYS_NOT_IN_IMAGES, NAMED_NODES, to_data
 from ..errors import ConfigError
-from ..inputs.documents import parse_yaml
+from ..inputs.yaml_documents import parse_yaml
 from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
 from ..records.record import Record

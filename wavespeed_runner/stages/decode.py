@@ -59,7 +59,7 @@ def decode_latents(pipeline: Pipeline, latents: Latents) -> NDArray[np.uint8]:
     if not count:
         return np.empty((0, size["height"], size["width"], 3), np.uint8)
     images = []
-    with torch.inference_mode(), pipeline.running():
+    with torch.inference_mode(), pipeline.running(), pipeline.watch_compiler():
         for index in range(count):
             tensors = {name: tensor[index : index + 1].to(pipeline.device) for name, tensor in latents.tensors.items()}
             images.append(pipeline.family.decode(pipeline.pipe, tensors, **size))

@@ -6,12 +6,15 @@ from time import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ..accelerate.kernels import add_kernels, needs_kernels
+from ..accelerate.shared_weights import count_other_bytes
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merge_evidence
 from ..caching.engine import Observer
 from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
+from ..metrics.timing import peak_memory_bytes
 from .generate import Generation, generate
 from .image_request import ImageRequest, build_requests
 from .interface import stage
@@ -110,14 +113,23 @@ def _generate_batch(
     full_batch = requests + requests[-1:] * (options.batch_size - len(requests))
     setting = repr((options, requests[0].batch_key))
     warmups: list[Generation] = []
+    profile = needs_kernels(pipeline.engaged) and setting not in pipeline.kernels
     if setting not in pipeline.warmed:
         has_criterion = options.cache.criterion is not None
         for number in range(options.warmup):
             count = has_criterion and number == 0
-            warmups.append(generate(options, pipeline, full_batch, "warm-up", count_flops=count, observer=observer))
+            extra = {"count_flops": count, "profile": profile and number == 0}
+            warmups.append(generate(options, pipeline, full_batch, "warm-up", observer=observer, **extra))
         pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
-    runs = [generate(options, pipeline, full_batch, observer=observer) for _ in range(options.repeats)]
-    timed = {"timed_by": PROCESS, "timed_at": [began, time()]}
+    profile &= not warmups
+    runs = [
+        generate(options, pipeline, full_batch, observer=observer, profile=profile and number == 0)
+        for number in range(options.repeats)
+    ]
+    pipeline.kernels.update((setting, run.kernels) for run in (*warmups, *runs) if run.kernels is not None)
+    peak = peak_memory_bytes(pipeline.device)
+    others = count_other_bytes(pipeline.weights, pipeline.device) if pipeline.weights else 0
+    timed = {"timed_by": PROCESS, "timed_at": [began, time()], "peak_memory": peak and max(peak - others, 0)}
     latents = [
         _build_latents(position, requests, warmups, runs, pipeline, setting) for position in range(len(requests))
     ]
@@ -154,12 +166,29 @@ def _build_latents(
         "size": last.size,
         "seconds": [run.seconds / count for run in runs],
         "first_call": warmups[0].seconds / count if warmups else None,
+        "compile_seconds": _add_compile_seconds(warmups, count),
+        "timing_void": next((why for run in runs if run.compiled and (why := run.compiled.explain_void())), None),
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **pipeline.engaged},
+        "engaged": {"cache": cache, **_collect_evidence(pipeline, setting)},
     }
     return Latents(tensors=tensors, data=data)
+
+
+def _add_compile_seconds(warmups: list[Generation], count: int) -> float | None:
+    """One image's share of the seconds of compiling in the warm-up; None where nothing is compiled."""
+    seconds = [run.compiled.seconds for run in warmups if run.compiled]
+    return sum(seconds) / count if seconds else None
+
+
+def _collect_evidence(pipeline: Pipeline, setting: str) -> dict[str, Any]:
+    """The pipeline's evidence, with the kernels that ran and what the compiler has done since it was loaded."""
+    engaged = add_kernels(pipeline.engaged, pipeline.kernels.get(setting))
+    compiled = engaged.get("compile")
+    if pipeline.compiler is None or compiled is None:
+        return engaged
+    return {**engaged, "compile": {**compiled, **pipeline.compiler.build_evidence()}}
 
 
 def _select_image(generation: Generation, position: int) -> dict[str, torch.Tensor]:
@@ -183,6 +212,7 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         return Latents(tensors={"latents": torch.empty(0)}, data={"size": size})
     data = [part.data for part in parts]
     first_calls = [part["first_call"] for part in data if part["first_call"] is not None]
+    compiling = [part["compile_seconds"] for part in data if part["compile_seconds"] is not None]
     spreads = [part["spread"] for part in data if part["spread"] is not None]
     steps = [step for part in data for step in part["steps"]]
     names = parts[0].tensors
@@ -190,10 +220,13 @@ def _concatenate(options: DenoiseOptions, parts: list[Latents]) -> Latents:
         tensors={name: torch.cat([part.tensors[name] for part in parts]) for name in names},
         data={
             **data[0],
+            "peak_memory": max((part["peak_memory"] for part in data if part["peak_memory"]), default=None),
             "seconds": [sum(seconds) for seconds in zip(*(part["seconds"] for part in data), strict=True)],
             # From the start of the first to the end of the last.
             "timed_at": [data[0]["timed_at"][0], data[-1]["timed_at"][1]],
             "first_call": sum(first_calls) if first_calls else None,
+            "compile_seconds": sum(compiling) if compiling else None,
+            "timing_void": next((part["timing_void"] for part in data if part["timing_void"]), None),
             "spread": max(spreads, default=None),
             "steps": [{**step, "index": index} for index, step in enumerate(steps, 1)],
             "engaged": {**data[0]["engaged"], "cache": merge_evidence([part["engaged"]["cache"] for part in data])},

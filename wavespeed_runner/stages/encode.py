@@ -29,7 +29,7 @@ def encode(options: EncodeOptions, *, pipeline: Pipeline, sample: Sample, image:
     """
     import torch
 
-    with torch.inference_mode(), pipeline.running():
+    with torch.inference_mode(), pipeline.running(), pipeline.watch_compiler():
         images = {"image": image.as_pil()[0]} if image else {}
         tensors = pipeline.family.encode(pipeline.pipe, pipeline.model, sample, options.guidance_scale, **images)
         pipeline.pipe.maybe_free_model_hooks()

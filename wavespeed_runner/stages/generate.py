@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from ..accelerate.compile_monitor import CompileEvents
+from ..accelerate.kernels import profile_kernels, record_examples
 from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
 from ..caching.flops import Flops, count_generation_flops, record_calls
@@ -44,6 +46,10 @@ class Generation:
     step_seconds: list[float]
     flops: Flops | None = None
     """FLOPs of its denoiser calls; None: not counted."""
+    compiled: CompileEvents | None = None
+    """What the compiler did meanwhile; None: nothing of the pipeline is compiled."""
+    kernels: dict[str, dict[str, int]] | None = None
+    """What `accelerate.kernels.profile_kernels` saw in one call of each denoiser; None: not profiled."""
 
 
 def generate(
@@ -53,6 +59,7 @@ def generate(
     note: str = "",
     *,
     count_flops: bool = False,
+    profile: bool = False,
     observer: Observer | None = None,
 ) -> Generation:
     """Denoises a batch of images: puts the sampler in place, attaches the cache strategy, calls the pipeline.
@@ -65,6 +72,7 @@ def generate(
         requests: with equal `batch_key`.
         note: shown beside the progress bar.
         count_flops: also count FLOPs, with one more call of the denoiser afterwards; for a warm-up.
+        profile: also see which kernels run, with one more call of the denoiser afterwards.
         observer: sees every computed call of the denoiser; calibration records with it.
     """
     family, device = pipeline.family, pipeline.device
@@ -84,7 +92,9 @@ def generate(
         with (
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
+            record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
+            pipeline.watch_compiler() as compiled,
         ):
             wait_for_device(device)
             began = perf_counter()
@@ -92,10 +102,10 @@ def generate(
             tensors = denoise(family, pipe, pipeline.model, embeddings, wanted)
             wait_for_device(device)
             seconds = perf_counter() - began
-        flops = None
-        if count_flops:
-            flops = count_generation_flops(calls, family.blocks, options.cache)
-            pipe.maybe_free_model_hooks()  # counting has put offloaded models back on the device
+        flops = count_generation_flops(calls, family.blocks, options.cache) if count_flops else None
+        kernels = profile_kernels(examples) if profile else None
+        if count_flops or profile:
+            pipe.maybe_free_model_hooks()  # these calls have put offloaded models back on the device
     return Generation(
         tensors=tensors,
         size={name: getattr(wanted, name) for name in SIZE},
@@ -103,6 +113,8 @@ def generate(
         trace=trace,
         step_seconds=clock.seconds(),
         flops=flops,
+        compiled=compiled,
+        kernels=kernels,
     )
 
 

@@ -36,7 +36,9 @@ from ..models.family import Family
 from ..models.weights.identity import identify_weights
 from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
+from ..models.weights.size import count_component_bytes
 from ..process.logging_setup import quiet_libraries
+from ..process.torchao_import import postpone_torchao
 from ..registry import find_implementation
 from ..storage.store import Store
 from .interface import stage
@@ -61,18 +63,24 @@ class LoadOptions:
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
-_NOT_IN_RESULTS = ("adapters.path", "outputs", "quant.keep", "compile.cache_dir")
+_NOT_IN_RESULTS = ("adapters.path", "outputs", "quant.keep", "compile.cache_dir", "accelerate.tiny_vae")
 """Where things lie."""
 
 
 def _identify_weights(options: LoadOptions) -> list[str]:
-    """Identifies all weights: the model's, those that complete a single-file checkpoint, and the adapters'."""
-    model, adapter_ids = options.model, adapters.identify_adapters(options.adapters)
+    """Identifies all weights: the model's, those that complete a single-file checkpoint, adapters', a tiny VAE's."""
+    model = options.model
+    added = [*adapters.identify_adapters(options.adapters), *switches.identify_switches(_get_switches(options))]
     if model.init is not Init.pretrained:
-        return [model.init.value, *adapter_ids]
+        return [model.init.value, *added]
     family = find_implementation("model", model)
     others = [find_component_source(family, model), *(getattr(model, key) for key in family.external_components)]
-    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *adapter_ids]
+    return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *added]
+
+
+def _identify(options: LoadOptions) -> list[str]:
+    """Identifies what decides the results beside the options: all weights, and the package of attention kernels."""
+    return [*_identify_weights(options), *attention.identify_attention(options.attention)]
 
 
 # A plan asks for every image. Weights are not expected to change while a process runs.
@@ -83,7 +91,7 @@ _identity = lru_cache(maxsize=8)(identify_weights)
     "load",
     options=LoadOptions,
     pure=False,
-    identity=_identify_weights,
+    identity=_identify,
     ignores=(*_NOT_IN_WEIGHTS, *_NOT_IN_RESULTS),
 )
 def load(options: LoadOptions) -> Pipeline:
@@ -93,6 +101,7 @@ def load(options: LoadOptions) -> Pipeline:
         RunError: no such device, no network, no access, broken weights, or an option that does not take effect.
     """
     quiet_libraries()
+    postpone_torchao()
     device = resolve_device(options.device)
     _check_device(options.device, device)
     family = find_implementation("model", options.model)
@@ -107,8 +116,9 @@ def load(options: LoadOptions) -> Pipeline:
     pipeline.running = lambda: _set_up(options, pipeline)
     engaged |= {
         "attention": attention.collect_evidence(pipe, options.attention),
-        "compile": compilation.collect_evidence(pipe, options.compile),
+        "compile": compilation.collect_evidence(pipeline.compiler, options.compile),
         "memory": memory.collect_evidence(pipe),
+        "weights": count_component_bytes(pipe),
     }
     return pipeline
 
@@ -126,6 +136,8 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
         pipe = switches.apply_switches(pipe, family, _get_switches(options))
         pipe = quant.apply_quant(pipe, family, options.quant, device)
         quant_store.put(shelf, pipe)
+        if _can_share(options):  # here, where no copy has buffers of its own yet
+            pipe = pipe.to(device)
         engaged = {
             "adapters": adapters.collect_evidence(pipe, options.adapters),
             "accelerate": switches.collect_evidence(pipe, _get_switches(options)),
@@ -177,6 +189,7 @@ def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
     import torch
 
     with ExitStack() as stack:
+        stack.enter_context(attention.explain_attention_errors(options.attention))
         if pipeline.engaged["quant"] and _get_memory(options).offload is not memory.Offload.none:
             # torch cannot move quantized weights between devices in inference mode.
             stack.enter_context(torch.inference_mode(False))

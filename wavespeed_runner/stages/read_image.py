@@ -11,7 +11,7 @@ from ..artifacts import Images
 from ..config.schema import top_level
 from ..errors import ConfigError
 from ..inputs.files import IMAGE, InputError, read_file, resolve_path
-from ..inputs.images import decode_image
+from ..inputs.images import damage_as_input_error, decode_image
 from .interface import stage
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def read_image(options: ReadImageOptions) -> Images:
 
     EXIF orientation is applied; transparent parts become white.
     """
-    return _fit(options, _flatten(_open_image("image", options.path), "white", "RGB"))
+    return _fit(options, _open_image("image", options.path, "white", "RGB"))
 
 
 @stage("read_mask", options=ReadMaskOptions, identity=_identify_mask, ignores=("path",))
 def read_mask(options: ReadMaskOptions) -> Images:
     """Reads a mask file as a greyscale image, scaled and cropped as in `read_image`; transparent parts become black."""
-    return _fit(options, _flatten(_open_image("mask", options.path), "black", "L"))
+    return _fit(options, _open_image("mask", options.path, "black", "L"))
 
 
 def _check_file(key: str, path: str) -> str:
@@ -73,16 +73,16 @@ def _check_file(key: str, path: str) -> str:
 @lru_cache(maxsize=64)
 def _hash_file(key: str, path: str, modified: int, size: int) -> str:
     """The file's sha256. `modified` and `size` are in the signature so that a changed file is read again."""
-    _open_image(key, path)
+    _open_image(key, path, "white", "RGB")
     return sha256(read_file(resolve_path(path), IMAGE.max_bytes)).hexdigest()
 
 
-def _open_image(key: str, path: str) -> Image:
-    """The decoded image, upright."""
-    from PIL import ImageOps
-
+def _open_image(key: str, path: str, background: str, mode: str) -> Image:
+    """The decoded image, upright, in 8 bits per channel, over a background of one colour."""
     try:
-        return ImageOps.exif_transpose(decode_image(read_file(resolve_path(path), IMAGE.max_bytes)))
+        image = decode_image(read_file(resolve_path(path), IMAGE.max_bytes), upright=True)
+        with damage_as_input_error():
+            return _flatten(image, background, mode)
     except (OSError, InputError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{key}={path}: {reason}; give a PNG, JPEG or WebP file") from None

@@ -13,13 +13,16 @@ from typing import Any
 
 from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, is_sweep, read_sweep
 from ..config.error_messages import EXPLAINED, explain
-from ..config.limits import count_steps, refuse_more
+from ..config.limits import Total
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
 from .points import resolve_points, to_overrides
 
 SWEEPS_ONLY = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
 """Overrides without a meaning for a single run."""
+
+COUNTS = ("num_images_per_prompt", "prompt", "experiment")
+"""Beginnings of the overrides that may decide how many images a job has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,23 +56,20 @@ def plan_jobs(args: Namespace) -> list[Job]:
             return [Job(number=0, overrides=list(args.overrides), plan=_plan_single_run(list(args.overrides)))]
         lists, points = _read_job_overrides(args.overrides)
         jobs: list[Job] = []
-        steps = 0
+        total = Total(len(lists), equal=len(set(map(_keep_counts, lists))) == 1)
         for number in range(len(lists)):
             jobs.append(_plan_job(number, lists, args.overrides, points))
-            steps += _count_steps(jobs[-1].plan, steps)
+            if plan := jobs[-1].plan:
+                total.add(plan.config, len(plan.samples))
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 
 
-def _count_steps(plan: Plan | None, before: int) -> int:
-    """The denoising steps of one more job. ConfigError: with those of the jobs before it they are too many."""
-    if plan is None:
-        return 0
-    _, steps = count_steps(plan.config, len(plan.samples) // plan.config.num_images_per_prompt)
-    refuse_more("steps", before + steps, plan.config.limits.steps, "denoising steps of the first jobs")
-    return steps
+def _keep_counts(job: list[str]) -> tuple[str, ...]:
+    """The overrides of a job that may decide how many images it has."""
+    return tuple(override for override in job if find_key(override).startswith(COUNTS))
 
 
 def is_sweep_command(args: Namespace) -> bool:

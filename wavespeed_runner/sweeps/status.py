@@ -45,7 +45,7 @@ def as_outcome(record: Record) -> Outcome:
         status=status,
         identity=record.identity,
         reason=make_printable(describe_failure(record)),
-        seconds=timing.median if timing else None,
+        seconds=timing.median if timing and not timing.void else None,
         speedup=timing.speedup if timing else None,
         same_run=timing is None or timing.same_run is not False,
         ssim=record.quality.ssim.mean if record.quality else None,

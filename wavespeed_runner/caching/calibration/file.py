@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import yaml
 
 from ...errors import ConfigError, format_error
-from ...inputs.documents import parse_yaml
-from ...inputs.files import CALIBRATION, InputError, read_text
+from ...inputs.files import CALIBRATION, InputError, read_head, read_text
+from ...inputs.limits import MAX_CALIBRATION_HEAD_BYTES, MAX_CALIBRATION_NODES
+from ...inputs.yaml_documents import parse_yaml
 from ...storage.atomic import write_text
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 
@@ -51,7 +52,7 @@ def load_key(path: Path) -> Key:
 
 @lru_cache(maxsize=256)
 def _load_key(path: Path, version: FileVersion) -> Key:
-    data = _parse_yaml(path, _read_text(path, until="made:"))
+    data = _read(path, _read_first_lines)
     return _check(path, lambda: _read_key(data))
 
 
@@ -66,7 +67,7 @@ def load(path: Path) -> Calibration:
 
 @lru_cache(maxsize=16)
 def _load(path: Path, version: FileVersion) -> Calibration:
-    data = _parse_yaml(path, _read_text(path))
+    data = _read(path, _read_whole)
     return _check(path, lambda: _read_calibration(data))
 
 
@@ -90,28 +91,32 @@ def _check(path: Path, read: Callable[[], T]) -> T:
         raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
 
 
-def _read_text(path: Path, until: str | None = None) -> str:
-    """The file's text, or its lines up to the first one that starts with `until`."""
+def _read(path: Path, read: Callable[[Path], str]) -> Any:
+    """Reads a file, or a part of it, and parses it."""
     if not path.is_file():
         raise ConfigError(f"cache.calibration={path}: no such file; {WAY_OUT}")
     try:
-        text = read_text(path, CALIBRATION.max_bytes)
+        return parse_yaml(read(path), MAX_CALIBRATION_NODES)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or format_error(error)}") from None
-    except InputError as error:
-        raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
-    return text if until is None else text.partition(f"\n{until}")[0]
-
-
-def _parse_yaml(path: Path, text: str) -> Any:
-    try:
-        return parse_yaml(text)
     except InputError as error:
         raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else type(error).__name__
         raise ConfigError(f"{path}: not a calibration: broken YAML, {where}; {WAY_OUT}") from None
+
+
+def _read_whole(path: Path) -> str:
+    return read_text(path, CALIBRATION.max_bytes)
+
+
+def _read_first_lines(path: Path) -> str:
+    """The lines before `made:`, which are all that tells what a calibration is for."""
+    try:
+        return read_head(path, b"\nmade:", MAX_CALIBRATION_HEAD_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("not UTF-8 text") from None
 
 
 def _read_key(data: Any) -> Key:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ...config.paths import PACKAGE
 from ...config.schema import Config
 from ...errors import ConfigError, Unfit
+from ...inputs.files import resolve_path
 from .data import Calibration, Key, build_key, compare_keys, format_key, identify_model
 from .file import load, load_key
 
@@ -31,12 +32,7 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     """
     key = build_key(config)
     if config.cache.calibration is not None:
-        path = Path(config.cache.calibration)
-        if differences := compare_keys(key, load_key(path)):
-            raise Unfit(
-                f"cache.calibration={path}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}"
-            )
-        return str(path), load(path)
+        return _load_named(config.cache.calibration, key)
     near: list[tuple[Path, list[tuple[str, str, str]]]] = []
     for path, available in _list_calibrations(config):
         differences = compare_keys(key, available)
@@ -49,6 +45,18 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
         path, differences = min(near, key=lambda entry: len(entry[1]))
         nearest = f"the nearest one, {_format_path(path)}, does not fit: {_format_differences(differences)}"
     raise Unfit(f"{purpose} for {format_key(key)}; {nearest}; {WAY_OUT}")
+
+
+def _load_named(named: str, key: Key) -> tuple[str, Calibration]:
+    try:
+        path = resolve_path(named)
+    except ConfigError as error:
+        raise ConfigError(f"cache.calibration={error}") from None
+    if differences := compare_keys(key, load_key(path)):
+        raise Unfit(
+            f"cache.calibration={named}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}"
+        )
+    return named, load(path)
 
 
 def _list_calibrations(config: Config) -> list[tuple[Path, Key]]:

@@ -11,7 +11,7 @@ from ...errors import ConfigError, RunError
 from ..family import Family
 from .checkpoint import CONVERT_PICKLES, find_local_path
 from .folder_gate import refuse_code
-from .hub import explain_loading_errors, must_use_cache, quiet_loading, refuse_missing_weights
+from .hub import explain_loading_errors, fetch_configurations, must_use_cache, quiet_loading, refuse_missing_weights
 from .identity import find_downloaded_commit
 from .safetensors_file import find_damage
 
@@ -48,7 +48,7 @@ def load_external_components(
     """Component -> model or tokenizer, for every key of the family that names a repository, except those in `without`.
 
     Raises:
-        ConfigError: the key names a folder that holds no model, or only pickles.
+        ConfigError: the key names a folder that holds no model, or only pickles, or one that asks for code.
         RunError: the repository cannot be loaded or lacks weights; the message names the key.
     """
     inspect_external_components(family, model)
@@ -69,6 +69,8 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
     components: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
     with explain_loading_errors(repo, key=key), quiet_loading():
+        if folder is None:
+            refuse_code(f"{key}={repo}", fetch_configurations(repo, find_downloaded_commit(repo)))
         commit = None if folder else find_downloaded_commit(repo)
         options: dict[str, Any] = {"local_files_only": must_use_cache(repo, folder), "trust_remote_code": False}
         if commit:

@@ -10,6 +10,9 @@ from typing import Any
 
 from ...errors import ConfigError, RunError, format_error
 
+CONFIGURATIONS = ("*.json", "*.txt", "*.model", "*.jinja")
+"""Files of a repository that say what it is, and vocabularies: everything but weights, and no code."""
+
 UNREACHABLE = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
 """Names of exception classes that mean: the hub did not answer."""
 
@@ -107,6 +110,25 @@ def must_use_cache(repo: str, folder: Path | None) -> bool:
             raise
         return True
     return False
+
+
+def fetch_configurations(repo: str, commit: str | None) -> Path:
+    """Downloads what a hub repository says of itself, so that it can be checked before anything of it is loaded.
+
+    Args:
+        repo: a hub id.
+        commit: of the repository; None for the newest.
+
+    Returns:
+        The folder in the local cache, laid out like the repository; weights may be missing.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = list(CONFIGURATIONS)  # each also matches in the folders of the components
+    folder = snapshot_download(
+        repo, revision=commit, allow_patterns=patterns, local_files_only=must_use_cache(repo, None)
+    )
+    return Path(folder)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError
+from ...process.torchao_import import import_torchao
 from .folder_gate import LOADABLE
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def from_view(view: memoryview) -> nn.Module:
     Raises:
         RunError: the bytes are not of a module that may be loaded.
     """
+    import_torchao()
     from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
 
     tensors, metadata = _read_tensors(view)

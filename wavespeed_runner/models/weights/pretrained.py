@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import Init, ModelConfig
+from ...process.torchao_import import import_torchao
 from ..family import Family
 from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
 from .folder_gate import check_folder, list_components
-from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
+from .hub import (
+    explain_loading_errors,
+    fetch_configurations,
+    get_diffusers_class,
+    quiet_loading,
+    refuse_missing_weights,
+)
 from .identity import find_cached_commit, find_downloaded_commit
+from .quantized import read_methods
 from .random_init import use_ready_modules
 from .single_file import load_single_file
 
@@ -99,6 +107,8 @@ def _load_folder(
             folder = pipeline_class.download(source, **options, **components)
         check_folder(f"{key}={value}", Path(folder))
         refuse_absent_components(family, Path(folder), components, f"{key}={value}")
+        if "torchao" in read_methods(f"{key}={value}", Path(folder)).values():
+            import_torchao()
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
         missing = _add_transformers_models(components, folder, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
@@ -154,8 +164,10 @@ def _complete_single_file(
     repo = find_component_source(family, model) or model.repo
     inspect_checkpoint(repo, key="model.components", without=list_unloaded_components(family))
     folder = find_local_path(repo)
-    source = str(folder or repo)
-    commit = None if folder else find_downloaded_commit(repo)
-    components = load_single_file(family, model, path, repo, source, commit, dtype, ready)
+    with explain_loading_errors(repo, key="model.components"):
+        configs = folder or fetch_configurations(repo, find_downloaded_commit(repo))
+        check_folder(f"model.components={repo}", configs)  # its index decides what is imported
+    components = load_single_file(family, model, path, repo, configs, dtype, ready)
     components |= load_external_components(family, model, dtype, without=ready)
-    return _load_folder(family, model, source, repo, commit, dtype, "model.components", **components)
+    commit = None if folder else find_downloaded_commit(repo)
+    return _load_folder(family, model, str(folder or repo), repo, commit, dtype, "model.components", **components)

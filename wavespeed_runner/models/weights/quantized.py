@@ -26,10 +26,11 @@ def find_quantized(model: ModelConfig, family: Family) -> dict[str, str]:
         return {}
     if path.suffix.lower() == ".gguf":
         return {family.denoiser: "gguf"}
-    return _read_methods(f"model.repo={model.repo}", path) if (path / "model_index.json").is_file() else {}
+    return read_methods(f"model.repo={model.repo}", path) if (path / "model_index.json").is_file() else {}
 
 
-def _read_methods(where: str, folder: Path) -> dict[str, str]:
+def read_methods(where: str, folder: Path) -> dict[str, str]:
+    """Component -> method, for each component of a diffusers folder that is stored quantized."""
     methods = {}
     for name in list_components(where, folder):
         file = folder / name / "config.json"

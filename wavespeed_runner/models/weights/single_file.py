@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import ModelConfig
 from ...errors import RunError
 from ..family import Family
-from .hub import explain_loading_errors, get_diffusers_class, must_use_cache, quiet_loading, refuse_missing_weights
+from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
 from .random_init import list_float32_names
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load_single_file(  # noqa: PLR0913 (facts about a file)
+def load_single_file(
     family: Family,
     model: ModelConfig,
     path: Path,
     repo: str,
-    source: str,
-    commit: str | None,
+    configs: Path,
     dtype: torch.dtype,
     ready: dict[str, nn.Module],
 ) -> dict[str, nn.Module]:
@@ -40,8 +39,8 @@ def load_single_file(  # noqa: PLR0913 (facts about a file)
         model: its configuration.
         path: the file.
         repo: the repository that supplies the other components, as the user named it; for messages.
-        source: the same as diffusers opens it. Its configurations give the shapes of the modules.
-        commit: revision of `source`.
+        configs: the folder of its configurations, after `check_folder`. They give the shapes of the modules, and the
+            names of the classes that diffusers imports.
         dtype: of the modules.
         ready: components that are loaded already; they are not read from the file.
 
@@ -50,18 +49,18 @@ def load_single_file(  # noqa: PLR0913 (facts about a file)
     """
     from diffusers import DiffusionPipeline
 
-    options: dict[str, Any] = {"config": source, "dtype": dtype}
+    options: dict[str, Any] = {"config": str(configs), "dtype": dtype, "local_files_only": True}
     index: dict[str, Any] = {}
     with explain_loading_errors(repo, key="model.components"):
-        options["local_files_only"] = must_use_cache(repo, Path(source) if Path(source).is_dir() else None)
-        options |= {"revision": commit} if commit else {}
-        index = DiffusionPipeline.load_config(source, **_select_hub_options(options))
+        index = DiffusionPipeline.load_config(options["config"])
     names: list[str] = []
     with explain_loading_errors(model.repo):
         names = _read_names(path)
     prefixes = family.single_file_prefixes
     held = {component for component in prefixes if any(name.startswith(prefixes[component]) for name in names)}
     if not held or held == {family.denoiser}:
+        if family.denoiser not in index:
+            raise RunError(f"model.components={repo}: its model_index.json names no {family.denoiser}; give another")
         class_name = index[family.denoiser][1]
         if family.denoiser in ready:
             return ready
@@ -76,11 +75,6 @@ def load_single_file(  # noqa: PLR0913 (facts about a file)
     }
     refuse_missing_weights(missing, f"model.repo={model.repo}")
     return modules
-
-
-def _select_hub_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that say which of the repository's files are read."""
-    return {name: options[name] for name in ("local_files_only", "revision") if name in options}
 
 
 def _read_names(path: Path) -> list[str]:
@@ -121,7 +115,7 @@ def _load_denoiser(
             f"model.repo={model.repo}: diffusers reads no single file of a {class_name}; give a diffusers folder"
         )
     with explain_loading_errors(repo, key="model.components"):
-        module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
+        module_class.load_config(options["config"], subfolder=name)
     with explain_loading_errors(model.repo), quiet_loading():
         if path.suffix.lower() == ".gguf":
             return _load_gguf(module_class, name, model, path, options)
@@ -162,7 +156,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _load_diffusers_layout(module_class: Any, name: str, path: Path, options: dict[str, Any]) -> nn.Module:
     """The denoiser from a file in diffusers' layout, for classes whose original layout diffusers cannot convert."""
-    config = module_class.load_config(options["config"], subfolder=name, **_select_hub_options(options))
+    config = module_class.load_config(options["config"], subfolder=name)
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
         Path(folder, "diffusion_pytorch_model.safetensors").symlink_to(path.resolve())

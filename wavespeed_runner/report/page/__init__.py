@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ..ranking import is_nothing_faster
-from ..remarks import APART, NOTHING_FASTER, SCALED, describe_never_hit
+from ..remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit
 from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import MOST, page_data
@@ -78,7 +78,11 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         front=any(metrics for job in data["jobs"] for metrics in job["fronts"].values()),
         apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
         paced=SCALED if data["paced"] else "",
-        findings=[*([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []), *describe_never_hit(sweep.rows)],
+        findings=[
+            *([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []),
+            *describe_never_hit(sweep.rows),
+            *describe_compiling(sweep.rows),
+        ],
         statuses=_statuses(sweep),
         state=_state(sweep),
         facts=_facts(sweep),

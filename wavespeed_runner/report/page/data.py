@@ -46,12 +46,15 @@ def jobs(sweep: Sweep, album: Album, count: int, folder: Path) -> list[dict[str,
     entries = [_job(row, unit(sweep)) for row in sweep.rows]
     _add_places(sweep.rows, entries)
     # The reference dominates every job that costs as much as it does, whatever its quality.
-    costs = {
+    costs: dict[str, list[float | None]] = {
         "seconds": [
             job["seconds"][0] if job["seconds"] and ok else None
             for job, ok in zip(entries, are_faster(sweep.rows), strict=True)
         ],
         "share": [share if (share := row.computed_share) is not None and share < 1 else None for row in sweep.rows],
+        # What computed as much as the reference has no merit of its own.
+        "peak": [None if row.same_work else row.peak_memory_bytes for row in sweep.rows],
+        "weights": [None if row.same_work else row.weight_bytes for row in sweep.rows],
     }
     for against, cost in costs.items():
         for metric in METRICS:
@@ -82,10 +85,12 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
         "never_hit": row.never_hit,
         "reference": {"seconds": row.reference_seconds, "text": format_time(row.reference_seconds, time_unit)},
         "share": finite(row.computed_share),
+        "peak": row.peak_memory_bytes,
+        "weights": row.weight_bytes,
         "quality": {metric: _bounds(row.quality[metric].mean) for metric in METRICS if metric in row.quality},
         "floor": {metric: finite(row.quality[metric].noise_floor) for metric in METRICS if metric in row.quality},
         "text": texts(row, time_unit),
-        "fronts": {"seconds": [], "share": []},
+        "fronts": {"seconds": [], "share": [], "peak": [], "weights": []},
         "samples": [],
         "config": row.config_yaml,
     }

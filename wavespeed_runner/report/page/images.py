@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs.files import InputError, read_file
-from ...inputs.images import decode_image
+from ...inputs.images import damage_as_input_error, decode_image
 from ...inputs.limits import MAX_IMAGE_BYTES
 
 SIDES = ((300, 512), (1500, 320), (4000, 224))
@@ -64,7 +64,7 @@ class Album:
             return None
         try:
             uri = self._encoded(raw)
-        except (OSError, ValueError):
+        except InputError:
             self.unreadable += 1
             return None
         if self._spent + len(uri) > BUDGET:
@@ -79,15 +79,16 @@ class Album:
     def _encoded(self, raw: bytes) -> str:
         from PIL import Image
 
-        image = decode_image(raw).convert("RGB")
         options: dict[str, Any] = {"quality": QUALITY}
-        if max(image.size) > self.side:
-            image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
-            self.shrunk += 1
-        elif self.lossless:
-            options = {"lossless": True, **EFFORT}
-        buffer = BytesIO()
-        image.save(buffer, "WEBP", **options)
+        with damage_as_input_error():
+            image = decode_image(raw).convert("RGB")
+            if max(image.size) > self.side:
+                image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
+                self.shrunk += 1
+            elif self.lossless:
+                options = {"lossless": True, **EFFORT}
+            buffer = BytesIO()
+            image.save(buffer, "WEBP", **options)
         return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

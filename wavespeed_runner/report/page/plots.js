@@ -1,4 +1,4 @@
-// Plots of quality against time and against the computed share, and the card that shows the image of a point.
+// Plots of quality against time and against another cost (computed share, memory), and the card that shows the image of a point.
 
 const GROUPS = 8; // most values of an axis that get colours of their own
 const REFERENCES = 4; // most references that get a vertical line
@@ -10,8 +10,11 @@ const AGAINST = {
     title: () => `time per image, ${DATA.seconds_unit}${DATA.paced ? ", scaled to the median reference" : ""}`,
     bounds: (job) => job.seconds?.map((value) => value * DATA.seconds_factor),
   },
-  share: { title: () => "computed, %", bounds: (job) => job.share === null ? null : [100 * job.share, 100 * job.share, 100 * job.share] },
+  share: { title: () => "computed, %", bounds: (job) => same(job.share, 100) },
+  peak: { title: () => "peak memory, MB", bounds: (job) => same(job.peak, 1e-6) },
+  weights: { title: () => "weights, MB", bounds: (job) => same(job.weights, 1e-6) },
 };
+const same = (value, factor) => (value === null ? null : Array(3).fill(factor * value)); // a figure without an interval
 const OPTIONS = {
   displaylogo: false,
   responsive: true,
@@ -102,7 +105,7 @@ const referencesOfJobs = (jobs) => [...new Set(jobs.map((job) => job.reference.s
 function toReference(own, through, against, metric) {
   const chosenPoints = own.filter((point) => through(point.job)), places = chosenPoints.map((point) => [point.x[0], point.y[0]]);
   const seconds = referencesOfJobs(chosenPoints.map((point) => point.job));
-  if (seconds.length && metric !== "psnr") places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
+  if (seconds.length && metric !== "psnr" && (against === "seconds" || against === "share")) places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
   places.sort((a, b) => a[0] - b[0]);
   return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
 }
@@ -128,10 +131,11 @@ function lines(points, against, metric) {
   return [...dashed.map((trace) => ({ ...trace, showlegend: false })), ...named];
 }
 
-/** x of the references on the time or share axis; none where there would be too many lines. */
+/** x of the references on the time or share axis; none where there would be too many lines, and for memory. */
 function referencesOf(points, against) {
   const known = referencesOfJobs(points.map((point) => point.job).filter((job) => job.group));
   if (against === "share") return known.length ? [100] : [];
+  if (against !== "seconds") return [];
   const places = known.map((seconds) => seconds * DATA.seconds_factor);
   return places.length > REFERENCES ? [] : places;
 }
@@ -189,11 +193,11 @@ function draw(against) {
   // The computed share is not known for every strategy.
   if (!points.length) Object.assign(layout, { xaxis: { visible: false }, yaxis: { visible: false }, shapes: [], annotations: [{ text: "not known", showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5, font: { color: colour("quiet") } }] });
   const drawn = [...lines(points, against, metric), ...groups(points, against), ...stars(points, against, metric)];
-  Plotly.react(byId(`plot-${against}`), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
+  Plotly.react(byId(against === "seconds" ? "plot-seconds" : "plot-cost"), drawn, layout, { ...OPTIONS, toImageButtonOptions: { format: "svg", filename: against } });
 }
 
 function drawPlots() {
-  if (!byId("plots").hidden) Object.keys(AGAINST).forEach(draw);
+  if (!byId("plots").hidden) ["seconds", byId("cost").value].forEach(draw);
 }
 
 /** Shows the image and figures of a point beside the pointer. */
@@ -234,8 +238,7 @@ function startPlots() {
     byId("stretch").disabled = chosen("metric") === "psnr";
     drawPlots();
   }));
-  for (const against of Object.keys(AGAINST)) {
-    const plot = byId(`plot-${against}`);
+  for (const plot of [byId("plot-seconds"), byId("plot-cost")]) {
     plot.on("plotly_hover", ({ points, event }) => showCard(JOBS[points[0].customdata], event));
     plot.on("plotly_unhover", () => (byId("card").hidden = true));
     plot.on("plotly_click", ({ points }) => openJob(points[0].customdata));

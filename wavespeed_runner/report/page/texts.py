@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...metrics.timing import format_bytes
 from ...records.summary import Quality
 from ..rows import Row, Sweep
 
@@ -19,11 +20,14 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
         time_unit: as `unit` returns it.
 
     Returns:
-        Texts by name: `time`, `time_interval`, `speedup`, `share`, `verdict`, and of each metric its mean (`ssim`),
-        `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was measured.
+        Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric its
+        mean (`ssim`), `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was
+        measured.
     """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
     text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
+    text["peak"] = NOTHING if row.peak_memory_bytes is None else format_bytes(row.peak_memory_bytes)
+    text["weights"] = "" if row.weight_bytes is None else f"weights {format_bytes(row.weight_bytes)}"
     if row.seconds is not None:
         value, low, high = (_duration(s, time_unit) for s in (row.seconds.value, row.seconds.low, row.seconds.high))
         text |= {"time": f"{value} {time_unit[1]}", "time_interval": _range(low, high)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 
 from ....errors import ConfigError, did_you_mean, format_error
-from ....inputs.documents import read_yaml_as_text
 from ....inputs.files import InputError
+from ....inputs.yaml_documents import read_yaml_as_text
 
 LOCAL = "slurm.local.yaml"
 """File of the site's own values, in the folder where the command runs."""
@@ -76,11 +76,22 @@ def resolve_options(typed: Mapping[str, Any]) -> Options:
             if value is None or value in ("", "null", "~"):
                 continue
             option = PARSERS[key](f"{where}{key}", value)
-            if local is given and key == "extra" and (risky := sorted(option.keys() & set(TYPED_ONLY))):
-                name = risky[0].replace("-", "_")
-                raise ConfigError(f"{where}extra.{risky[0]}: only on the command line, +{KEY}.extra.{name}=VALUE")
+            if local is given and key == "extra":
+                _refuse_risky(where, option)
             values[key] = {**values.get(key, {}), **option} if isinstance(option, dict) else option
     return Options(**values)
+
+
+def _refuse_risky(where: str, extra: Mapping[str, Any]) -> None:
+    for name in sorted(extra):
+        if meant := _find_meant(name, TYPED_ONLY):
+            typed = meant.replace("-", "_")
+            raise ConfigError(f"{where}extra.{name}: only on the command line, +{KEY}.extra.{typed}=VALUE")
+
+
+def _find_meant(name: str, options: Iterable[str]) -> str | None:
+    """The option that sbatch takes a name for: it also accepts the first letters of one (`expor` for `export`)."""
+    return next((option for option in sorted(options) if option.startswith(name)), None)
 
 
 def read_local() -> tuple[str, dict[str, Any]]:
@@ -176,7 +187,7 @@ def _parse_extra(key: str, value: Any) -> dict[str, str | bool]:
         text = str(given)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", option) or isinstance(given, (dict, list)) or not text.isprintable():
             raise ConfigError(f"{key}.{name}={_shorten(text)}: not an option of sbatch with its value")
-        if option in OURS:
+        if _find_meant(option, OURS):
             raise ConfigError(f"{key}.{name}: the runner sets it, and follows its jobs by it")
         if option in OWN_KEYS:
             raise ConfigError(f"{key}.{name}: write {KEY}.{OWN_KEYS[option]}")

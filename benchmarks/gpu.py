@@ -1,0 +1,236 @@
+"""FLUX, SDXL and Wan 1.3B at full size on one GPU: eager, and each acceleration on top of the last.
+
+    python -m benchmarks.gpu                                    at most 8 minutes on an H100 or H200
+    python -m benchmarks.gpu --tiny --device cpu                tiny models, to try the command anywhere
+
+Weights are random (`model.init=random`): times and memory are those of the published architecture, images are noise. So
+the cache has a fixed pattern, every second step, instead of a threshold. All settings run in one process, one after the
+other; `eager` runs again at the end, and `drift` says how much slower or faster it was then.
+
+TFLOP/s are the FLOPs of the denoiser as torch counts them, of the steps that were computed, divided by the time.
+`matmul_tflops` is what one large bfloat16 matrix product reaches on the same card, the peak that can be had. Energy is
+the difference of NVML's counter over the timed images. Times are of denoising one image or video: median, all values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+import tempfile
+from argparse import Namespace
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+FASTEST = (("flash3", "flash_attn_interface"), ("flash", "flash_attn"), ("cudnn", ""))
+"""Attention backends, fastest first, and the package of each."""
+MODELS: dict[str, list[str]] = {
+    "flux": ["model=flux", "steps=28"],
+    "sdxl": ["model=sdxl", "model.dtype=bfloat16", "steps=28"],
+    "wan21": ["model=wan21", "steps=20", "num_frames=33"],
+}
+SHORT = ("eager", "compile", "all")
+"""The settings of the models after the first."""
+SECONDS = 480.0
+"""No setting is begun after so many seconds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="tiny models and few steps")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--models", default=",".join(MODELS), help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_CARD.json")
+    args = parser.parse_args()
+    from wavespeed_runner.config.environment import describe_environment
+
+    began = perf_counter()
+    results: dict[str, Any] = {
+        "command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]),
+        "environment": describe_environment(args.device),
+        "card": describe_card(args.device),
+        "matmul_tflops": measure_matmul(args.device),
+        "models": {},
+    }
+    with tempfile.TemporaryDirectory() as outputs:
+        for name in args.models.split(","):
+            results["models"][name] = measure_model(name, args, outputs, began)
+    out = args.out or RESULTS / f"gpu_{results['environment']['device_name'].replace(' ', '_')}.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results))
+
+
+def list_settings(name: str, args: Namespace, steps: int) -> dict[str, list[str]]:
+    """Name of a setting -> overrides, each on top of the one before."""
+    attention = next(backend for backend, package in FASTEST if not package or find_spec(package))
+    attention = "native" if args.device == "cpu" else attention
+    quant = "int8_dq" if args.device == "cpu" else "fp8_dq"
+    computed = f"[{','.join(str(step) for step in range(1, steps + 1, 2))}]"
+    cache = ["cache=step_mask", "cache.criterion.mask=null", f"cache.criterion.computed={computed}"]
+    compiled = ["compile=regional"]
+    faster = [*compiled, f"attention={attention}"]
+    settings = {
+        "eager": [],
+        "compile": compiled,
+        "attention": faster,
+        "quantization": [*faster, f"quant={quant}"],
+        "cache": cache,
+        "all": [*faster, f"quant={quant}", *cache],
+    }
+    chosen = settings if name == next(iter(MODELS)) else {key: settings[key] for key in SHORT}
+    return {**chosen, "eager again": []}
+
+
+def measure_model(name: str, args: Namespace, outputs: str, began: float) -> dict[str, Any]:
+    """Every setting of one model, in this process."""
+    from wavespeed_runner.execution.process_cache import ProcessCache
+
+    shared = [*MODELS[name], f"model.init={'tiny' if args.tiny else 'random'}", f"device={args.device}"]
+    shared += ["prompt=a photo of a cat", "measure=none", f"measure.repeats={args.repeats}", f"outputs={outputs}"]
+    shared += ["steps=4"] if args.tiny else []
+    steps = 4 if args.tiny else int(next(o for o in shared if o.startswith("steps=")).partition("=")[2])
+    found: dict[str, Any] = {}
+    cache = ProcessCache()
+    for setting, overrides in list_settings(name, args, steps).items():
+        if perf_counter() - began > SECONDS:
+            found[setting] = {"error": f"not begun: {SECONDS:.0f} s are over"}
+            continue
+        found[setting] = measure_setting([*shared, *overrides], Path(outputs), cache)
+        print(f"{name:6} {setting:14} {found[setting].get('seconds') or found[setting]['error']}", flush=True)
+    cache.clear()
+    eager = found["eager"].get("seconds")
+    for result in found.values():
+        if eager and result.get("seconds"):
+            result["speedup"] = eager / result["seconds"]
+    add_flops(found)
+    return found
+
+
+def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str, Any]:
+    """One setting: warm-up, compilation, and the timed images; then as many again for the energy."""
+    from wavespeed_runner.execution.runner import run_plan
+    from wavespeed_runner.sweeps.jobs import plan_jobs
+
+    plan = plan_jobs(Namespace(overrides=[*overrides, "rerun=true"], config_dir=None, multirun=False))[0].plan
+    if plan is None:
+        return {"error": "refused by a rule"}
+    start = perf_counter()
+    record = run_plan(plan, outputs / f"runs/{start}", overrides, cache=cache)
+    if record.status != "completed" or record.timing is None:
+        return {"error": record.error.message if record.error else record.status}
+    evidence, compiled = record.engaged.cache, record.engaged.compile or {}
+    return {
+        "overrides": overrides,
+        "seconds": record.timing.median,
+        "raw": record.timing.raw,
+        "first_call": record.timing.first_call,
+        "compile_seconds": compiled.get("seconds"),
+        "graph_breaks": compiled.get("graph_breaks"),
+        "weight_bytes": record.memory.weight_bytes if record.memory else None,
+        "peak_bytes": record.memory.peak_bytes if record.memory else None,
+        "wall_seconds": perf_counter() - start,
+        "energy_joules": measure_energy(plan, outputs, overrides, cache),
+        "denoiser_flops": evidence.denoiser_flops if evidence else None,
+        "flop_share": evidence.denoiser_flop_share if evidence else None,
+        "warnings": record.warnings,
+    }
+
+
+def measure_energy(plan: Any, outputs: Path, overrides: list[str], cache: Any) -> float | None:
+    """Joules of one image, over the timed repetitions of a second, warm run; None where NVML has no counter."""
+    from wavespeed_runner.execution.runner import run_plan
+
+    before = read_energy(plan.config.device)
+    if before is None:
+        return None
+    cache.fresh.clear()
+    record = run_plan(plan, outputs / f"runs/{perf_counter()}", overrides, cache=cache)
+    after = read_energy(plan.config.device)
+    images = plan.config.measure.repeats * len(record.samples)
+    return (after - before) / images if after is not None and images else None
+
+
+def add_flops(found: dict[str, Any]) -> None:
+    """TFLOP/s of every setting: the whole denoiser's FLOPs are counted where a cache is on, and hold for all."""
+    total = next((r["denoiser_flops"] for r in found.values() if r.get("denoiser_flops")), None)
+    for result in found.values():
+        if total and result.get("seconds"):
+            share = result["flop_share"] if result["flop_share"] is not None else 1.0
+            result["tflops"] = total * share / result["seconds"] / 1e12
+
+
+def measure_matmul(device: str) -> float | None:
+    """TFLOP/s of a large product of bfloat16 matrices; None on a CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
+    times = []
+    for _ in range(20):
+        torch.cuda.synchronize(device)
+        start = perf_counter()
+        a @ a
+        torch.cuda.synchronize(device)
+        times.append(perf_counter() - start)
+    return 2 * 8192**3 / sorted(times)[len(times) // 2] / 1e12
+
+
+def describe_card(device: str) -> dict[str, Any] | None:
+    """Name, memory, capability and clocks of the GPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    facts = torch.cuda.get_device_properties(device)
+    return {
+        "name": facts.name,
+        "memory_bytes": facts.total_memory,
+        "capability": f"{facts.major}.{facts.minor}",
+        "clock_mhz": torch.cuda.clock_rate(device) if find_spec("pynvml") else None,
+        "cuda": torch.version.cuda,
+    }
+
+
+def read_energy(device: str) -> float | None:
+    """Joules that the card has used since the driver was loaded, by NVML; None where that is not known."""
+    if not device.startswith("cuda"):
+        return None
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+        index = int(device.partition(":")[2] or 0)
+        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+        failed = failed or nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else millijoules.value / 1000
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = ["| model | setting | s | speedup | TFLOP/s | peak GB | compile s | J |", "|---" * 8 + "|"]
+    for model, settings in results["models"].items():
+        for name, r in settings.items():
+            if "error" in r:
+                lines.append(f"| {model} | {name} | {r['error']} |||||| ".rstrip())
+                continue
+            peak = f"{r['peak_bytes'] / 1e9:.1f}" if r["peak_bytes"] else ""
+            figures = [f"{r['seconds']:.3f}", f"{r.get('speedup', 1):.2f}", _format(r.get("tflops"), 0), peak]
+            figures += [_format(r["compile_seconds"], 0), _format(r["energy_joules"], 0)]
+            lines.append(f"| {model} | {name} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def _format(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The compiler's cache: where it is, that a second process finds it, and that two may use it at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.accelerate.compile_runs import make_options
+from wavespeed_runner.accelerate import compile_cache
+from wavespeed_runner.accelerate.compile_cache import find_folder, use_folder
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.rules.compile_needs import has_compiler, has_headers
+
+CHILD = """
+import json, sys
+from dataclasses import asdict
+import torch
+from wavespeed_runner.accelerate.compilation import use_compiler
+from wavespeed_runner.accelerate.compile_monitor import CompileMonitor
+from wavespeed_runner.accelerate.compile_options import CompileOptions
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+    def forward(self, x):
+        return torch.nn.functional.gelu(self.linear(x)).softmax(-1) + x
+
+torch.manual_seed(0)
+block, options = Block(), CompileOptions(regional=True)
+x = torch.randn(4, 8)
+with torch.inference_mode():
+    plain = block(x)
+    block.forward = torch.compile(block.forward, fullgraph=True)
+    monitor = CompileMonitor({"block": [block]})
+    with use_compiler(options, sys.argv[1], "cpu"), monitor.watch() as events:
+        result = block(x)
+print(json.dumps({**asdict(events), "difference": float((result - plain).abs().max())}))
+"""
+
+
+def start(outputs: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(outputs)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (has_compiler() and has_headers()), reason="inductor needs a C++ compiler and Python's headers")
+def test_a_second_process_finds_what_the_first_has_compiled(tmp_path: Path) -> None:
+    """The first two at once, into the same empty folder."""
+    for events in [finish(process) for process in (start(tmp_path), start(tmp_path))]:
+        assert events["graphs"] == 1 and events["difference"] < 1e-6
+        assert events["cache_hits"] + events["cache_misses"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [compile_cache.FOLDER]
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.so")}
+    assert kept
+    events = finish(start(tmp_path))
+    assert (events["cache_hits"], events["cache_misses"], events["recompiles"]) == (1, 0, [])
+    assert events["difference"] < 1e-6 and events["seconds"] > 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.so")} == kept, "nothing was built again"
+
+
+def test_the_folder_is_one_for_each_set_of_versions_and_each_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, outputs = make_options(), str(tmp_path)
+    folder = find_folder(options, outputs, "cpu")
+    assert folder.parent == tmp_path / "compile_cache" and folder == find_folder(options, outputs, "cpu")
+    elsewhere = find_folder(make_options(cache_dir=str(tmp_path / "mine")), outputs, "cpu")
+    assert elsewhere == tmp_path / "mine" / folder.name
+    others = []
+    for name, value in (
+        ("read_versions", lambda: {"torch": "9.9", "python": "3.12"}),
+        ("read_device_name", lambda device: "Another CPU"),
+        ("_read_cpu_flags", lambda: "flags: avx512f"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(compile_cache, name, value)
+            others.append(find_folder(options, outputs, "cpu"))
+    assert len({folder, *others}) == 4
+
+
+def test_the_variables_are_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/before")
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    with pytest.raises(ValueError, match="x"), use_folder(tmp_path / "a"):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "a" / "inductor")
+        assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "a" / "triton")
+        raise ValueError("x")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/before" and "TRITON_CACHE_DIR" not in os.environ
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/before")
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(RunError, match=r"compile\.cache_dir: .*file.* cannot be written to"),
+        use_folder(tmp_path / "file"),
+    ):
+        pass
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/before"
+    with pytest.raises(ConfigError, match=r"compile\.cache_dir=: a folder is needed"):
+        make_options(cache_dir=" ")

@@ -1,0 +1,65 @@
+"""The estimate of memory against what torch's profiler sees of the real run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from wavespeed_runner.config.denoise_options import DenoiseOptions
+from wavespeed_runner.execution.estimate import StageEstimate, estimate_memory
+from wavespeed_runner.models.weights.size import count_component_bytes
+from wavespeed_runner.planning.graph import SOURCE
+from wavespeed_runner.planning.plan import Plan
+
+RUNS = (
+    ("cache=fbcache", "steps=6"),
+    ("cache=taylorseer", "steps=12", "batch_size=2", "num_images_per_prompt=2"),
+    ("model=demo_unet", "cache=deepcache", "steps=6"),
+    ("model=wan21", "model.init=tiny", "steps=2", "graph=text_to_video"),
+    ("model=sdxl", "model.init=tiny", "steps=2", "model.dtype=bfloat16"),
+)
+
+
+def measure(plan: Plan) -> dict[str, int]:
+    """Node -> bytes of weights and of what torch allocates, at the peak of the real run."""
+    from torch.profiler import ProfilerActivity, profile
+
+    values: dict[str, Any] = {SOURCE: plan.samples[0]}
+    peaks: dict[str, int] = {}
+    weights = 0
+    for name, node in plan.graph.nodes.items():
+        inputs = {key: values[source] for key, source in node.inputs.items()}
+        options = node.options
+        if isinstance(options, DenoiseOptions):
+            options = replace(options, warmup=0, repeats=1)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            values[name] = node.stage.function(options, **inputs)
+        if node.stage.name == "load":
+            weights = sum(count_component_bytes(values[name].pipe).values())
+        else:
+            peaks[name] = weights + find_peak(profiler)
+    return peaks
+
+
+def find_peak(profiler: Any) -> int:
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
+def test_within_a_tenth_of_what_is_measured(planned: Callable[..., Plan], overrides: tuple[str, ...]) -> None:
+    plan = planned(*overrides, "prompt=a red circle")
+    estimate = estimate_memory(plan)
+    measured = measure(plan)
+    stages: dict[str, StageEstimate] = {stage.name: stage for stage in estimate.stages}
+    assert stages.keys() == measured.keys()
+    assert {name: stage.total for name, stage in stages.items()} == pytest.approx(measured, rel=0.1)
+    assert estimate.peak.total == max(stage.total for stage in stages.values())

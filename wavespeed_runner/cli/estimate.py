@@ -1,0 +1,89 @@
+"""`estimate`: the memory that a run would need, from shapes alone."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from ..metrics.timing import format_bytes
+from ..process.exit_status import DONE
+from .arguments import CommandParser
+
+if TYPE_CHECKING:
+    from ..execution.estimate import Estimate
+    from ..planning.plan import Plan
+
+ABOUT = """
+A slower dry run that tells how much memory a run would need: weights, activations, and the features that a cache
+strategy keeps, at the peak of each stage. It imports torch and runs the graph on shapes alone; no weights are read or
+downloaded. Takes the overrides of the run.
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `estimate`."""
+    parser = CommandParser("estimate", "[OVERRIDE ...]", ABOUT)
+    parser.add_overrides()
+    return parser
+
+
+def main(args: Namespace) -> int:
+    """Prints the estimate."""
+    from ..sweeps.jobs import plan_jobs
+
+    jobs = plan_jobs(args)
+    plan = jobs[0].plan
+    if len(jobs) > 1 or plan is None:
+        raise ConfigError(f"{len(jobs)} jobs: the memory of one setting is estimated at a time")
+    from ..execution.estimate import estimate_memory, read_device_memory
+    from ..process.logging_setup import quiet_libraries
+    from ..process.torchao_import import postpone_torchao
+
+    quiet_libraries()
+    postpone_torchao()
+    estimate = estimate_memory(plan)
+    print(estimate_text(plan, estimate, read_device_memory(plan.config.device)))
+    return DONE
+
+
+def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
+    """The estimate as text.
+
+    Args:
+        plan: of the run.
+        estimate: of its memory.
+        available: bytes of memory that the device has; None if not known.
+    """
+    c = plan.config
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in estimate.components.items())
+    lines = [
+        f"model      {c.model.name}, {c.model.dtype.value}; shapes: {estimate.shapes}",
+        f"weights    {format_bytes(sum(estimate.components.values()))}: {parts}",
+        f"{'stage':12} {'weights':>9} {'activations':>12} {'together':>9}",
+        *(
+            f"  {stage.name:10} {format_bytes(stage.weights):>9} {format_bytes(stage.activations):>12} "
+            f"{format_bytes(stage.total):>9}"
+            for stage in estimate.stages
+        ),
+        f"peak       {format_bytes(estimate.peak.total)}, in {estimate.peak.name}; driver and libraries take more",
+    ]
+    return "\n".join([*lines, _fit_text(plan, estimate, available)])
+
+
+def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
+    """Whether the run fits its device, and what would make it fit."""
+    device, peak = plan.config.device, estimate.peak.total
+    if available is None:
+        return f"device     {device}: its memory is not known here"
+    if peak <= available:
+        return f"device     {device} has {format_bytes(available)}: it fits"
+    offloaded = max(stage.largest + stage.activations for stage in estimate.stages)
+    ways = []
+    if offloaded < peak:
+        fits = "" if offloaded <= available else ", still too much"
+        ways.append(f"memory=model_offload ({format_bytes(offloaded)}{fits})")
+    ways += ["memory=group_offload", "quant=int8_wo", "model.dtype=bfloat16", "a smaller size or batch_size"]
+    if estimate.peak.activations > estimate.peak.weights:
+        ways.insert(0, "memory=vae_tiling")
+    return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {', '.join(ways)}"

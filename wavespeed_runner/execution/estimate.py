@@ -1,0 +1,157 @@
+"""Estimates the memory of a run before it: the graph runs once on shapes alone, and nothing is loaded.
+
+Counted are weights, what operations create and still use, and the features that a cache strategy keeps. Not counted are
+workspaces inside kernels, and what the driver and the libraries take for themselves (on CUDA some hundred megabytes).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..accelerate import memory, quant, switches
+from ..artifacts import Pipeline
+from ..config.denoise_options import DenoiseOptions
+from ..errors import RunError
+from ..metrics.allocations import Allocations, count_allocations
+from ..models.weights.fake_pipeline import build_shapes, run_fake
+from ..models.weights.size import count_component_bytes
+from ..planning.graph import SOURCE, Node
+from ..planning.plan import Plan
+from ..registry import find_implementation
+from ..stages.load import LoadOptions
+
+MOST_CALLS = 6
+"""Calls of each module that are followed. A cache strategy has collected all that it keeps by then."""
+
+
+@dataclass(kw_only=True)
+class StageEstimate:
+    """What one node of the graph needs."""
+
+    name: str
+    weights: int
+    """Bytes of the weights on the device meanwhile."""
+    activations: int
+    """Bytes at the peak, on top of the weights: activations, and features that a cache strategy keeps."""
+    largest: int
+    """Bytes of the largest component that it calls: the weights that are needed with `memory.offload=model`."""
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return self.weights + self.activations
+
+
+@dataclass(kw_only=True)
+class Estimate:
+    """The memory of a run on its device."""
+
+    shapes: str
+    """Where the shapes come from."""
+    components: dict[str, int]
+    """Component -> bytes of its weights."""
+    stages: list[StageEstimate]
+
+    @property
+    def peak(self) -> StageEstimate:
+        """The stage that needs most."""
+        return max(self.stages, key=lambda stage: stage.total)
+
+
+@dataclass(kw_only=True)
+class _Followed:
+    """What is seen while the graph runs."""
+
+    allocations: Allocations
+    called: set[str] = field(default_factory=set)
+    """Components that the stage has called."""
+
+    @contextmanager
+    def inside(self, component: str) -> Iterator[None]:
+        """In a call of a component."""
+        self.called.add(component)
+        with count_allocations(self.allocations):
+            yield
+
+
+def estimate_memory(plan: Plan) -> Estimate:
+    """Runs the first image's graph on shapes alone.
+
+    Raises:
+        RunError: group offloading, whose groups are made only when it runs; or more than one loaded model.
+    """
+    loads = [node for node in plan.graph.nodes.values() if isinstance(node.options, LoadOptions)]
+    if len(loads) != 1:
+        raise RunError(f"the graph loads {len(loads)} models; the memory of graphs with one is estimated")
+    options = loads[0].options
+    settings = options.memory
+    if settings.offload is memory.Offload.group:
+        raise RunError("memory.offload=group: not estimated; what is on the device depends on what was called before")
+    family = find_implementation("model", options.model)
+    followed = _Followed(allocations=Allocations(on_cpu=plan.config.device == "cpu"))
+    pipe, shapes = build_shapes(family, options.model)
+    with run_fake(pipe, followed.inside, MOST_CALLS) as fake_mode:
+        with fake_mode:
+            _change_weights(pipe, family, options)
+        components = count_component_bytes(pipe)
+        pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device="cpu")
+        stages = list(_run_stages(plan, loads[0].name, pipeline, components, followed, settings))
+    return Estimate(shapes=shapes, components=components, stages=stages)
+
+
+def _change_weights(pipe: Any, family: Any, options: LoadOptions) -> None:
+    """What the load stage does to the size of weights and activations. Adapters add next to nothing."""
+    import torch
+
+    assert isinstance(options.accelerate, switches.SwitchSettings)
+    assert isinstance(options.memory, memory.MemorySettings)
+    switches.apply_switches(pipe, family, options.accelerate)
+    quant.apply_quant(pipe, family, options.quant, "cpu")
+    memory.cast_and_tile(pipe, options.memory, getattr(torch, options.model.dtype.value))
+
+
+def _run_stages(
+    plan: Plan,
+    load: str,
+    pipeline: Pipeline,
+    components: dict[str, int],
+    followed: _Followed,
+    settings: memory.MemorySettings,
+) -> Iterator[StageEstimate]:
+    values: dict[str, Any] = {SOURCE: plan.samples[0], load: pipeline}
+    for name, node in plan.graph.nodes.items():
+        if name == load:
+            continue
+        followed.called.clear()
+        followed.allocations.restart()
+        values[name] = _run_node(node, values)
+        if followed.called:
+            largest = max(components[component] for component in followed.called)
+            weights = largest if settings.offload is memory.Offload.model else sum(components.values())
+            activations = followed.allocations.peak
+            yield StageEstimate(name=name, weights=weights, activations=activations, largest=largest)
+
+
+def _run_node(node: Node, values: dict[str, Any]) -> Any:
+    """Runs one stage; a denoising one once, for a full batch."""
+    inputs = {name: values[source] for name, source in node.inputs.items()}
+    options = node.options
+    if isinstance(options, DenoiseOptions):
+        options = replace(options, warmup=0, repeats=1)
+    return node.stage.function(options, **inputs)
+
+
+def read_device_memory(device: str) -> int | None:
+    """Bytes of memory that a device has in all; None where that is not known."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory if torch.cuda.is_available() else None
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return None
