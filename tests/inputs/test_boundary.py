@@ -69,7 +69,7 @@ ALLOWED = {
     ("sweeps/launchers/slurm/launcher.py", "find_spec"): "whether submitit is installed",
     ("config/file_source.py", "load_config"): "Hydra's own, after check_yaml; in packages, within these",
     ("models/weights/quantized.py", "find_spec"): "whether a package is installed",
-    ("rules/quant.py", "find_spec"): "whether a package is installed",
+    ("rules/quant_device.py", "find_spec"): "whether a package is installed",
     ("config/fast/compose.py", "load_config"): "the same, for shipped files",
     ("registry.py", "import_module"): "our own rooms",
     ("registry.py", "load"): "an installed plugin's entry point",

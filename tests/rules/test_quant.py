@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.rules.cases import FBCACHE, LORA, TEACACHE, Apply, Cases, Values, check_rule
-from wavespeed_runner.rules import Rule, quant
+from wavespeed_runner.rules import Rule, quant_device
 from wavespeed_runner.rules.check import Finding
 from wavespeed_runner.rules.quant import QUANT
+from wavespeed_runner.rules.quant_device import QUANT_DEVICES
+
+RULES = (*QUANT_DEVICES, *QUANT)
 
 BF16 = {"model.dtype": "bfloat16"}
 TURING = {"device": "cuda:1", "capability": (7, 5)}
@@ -103,18 +106,18 @@ def apply_stated(apply: Apply, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     def apply_to(values: Values) -> list[Finding]:
         values = dict(values)
         capability, packages = values.pop("capability", None), values.pop("packages", False)
-        monkeypatch.setattr(quant, "read_capability", lambda device: capability)
-        monkeypatch.setattr(quant, "find_spec", lambda name: packages or None)
+        monkeypatch.setattr(quant_device, "read_capability", lambda device: capability)
+        monkeypatch.setattr(quant_device, "find_spec", lambda name: packages or None)
         return apply(values)
 
     return apply_to
 
 
 def test_every_rule_has_cases() -> None:
-    assert list(CASES) == [rule.id for rule in QUANT]
+    assert sorted(CASES) == sorted(rule.id for rule in RULES)
 
 
-@pytest.mark.parametrize("rule", QUANT, ids=lambda rule: rule.id)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_applies_where_it_should_and_only_there(apply_stated: Apply, rule: Rule) -> None:
     check_rule(apply_stated, rule, CASES[rule.id])
 

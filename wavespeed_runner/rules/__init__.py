@@ -15,6 +15,7 @@ from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
 from .quant import QUANT
+from .quant_device import QUANT_DEVICES
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -32,6 +33,7 @@ RULES = (
     *SWITCHES,
     *ATTENTION_BACKENDS,
     *MEMORY,
+    *QUANT_DEVICES,
     *QUANT,
     *COMPILING,
     *MEASURING,
