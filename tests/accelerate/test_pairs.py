@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 QUICK = ("prompt=a red circle", "model.dtype=float32", "measure=none", "measure.warmup=1")
 EVIDENCE = {"casting": "memory", "offload": "memory"}
-MARGIN = 0.01
-"""Relative error on top of both errors: far below what a wrong result differs by (about 1)."""
+FACTOR, MARGIN = 3.0, 0.01
+"""Of the sum of both errors, and on top of it; relative. A wrong result differs by about 1."""
 ADAPTED = {"flux": "transformer", "sd15": "unet", "wan21": "transformer"}
 
 
@@ -37,10 +37,10 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         pipe = run((*MODELS[model], *SHARED), str(folder))["load"].pipe
         generator, tensors = torch.Generator().manual_seed(0), {}
         for name, layer in getattr(pipe, component).named_modules():
-            if name.endswith("to_q"):
+            if name.endswith(("to_v", "to_out.0")):
                 rows, columns = layer.weight.shape
                 tensors[f"{component}.{name}.lora_A.weight"] = torch.randn(2, columns, generator=generator)
-                tensors[f"{component}.{name}.lora_B.weight"] = torch.randn(rows, 2, generator=generator) * 0.3
+                tensors[f"{component}.{name}.lora_B.weight"] = torch.randn(rows, 2, generator=generator) * 0.15
         files[model] = folder / f"{model}.safetensors"
         save_file(tensors, files[model])
     return files
@@ -89,7 +89,7 @@ def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_p
     allowed = sum(differ(latents(*meant, name), slow) for name in others) if len(others) > 1 else 0.0
     allowed += sum(differ(latents(name), latents()) for name in others) if meant else 0.0
     result, engaged = latents_of(pair.model, pair.names, adapter, outputs)
-    assert torch.isfinite(result).all() and differ(result, slow) <= 1.5 * allowed + MARGIN
+    assert torch.isfinite(result).all() and differ(result, slow) <= FACTOR * allowed + MARGIN
     for name in pair.names:
         assert engaged[EVIDENCE.get(name, name)], f"{name} has left no evidence"
     if meant:

@@ -154,8 +154,13 @@ def _tell_attention(shapes: list[list[int]]) -> str:
 
 
 def needs_kernels(engaged: dict[str, Any]) -> bool:
-    """True if a pipeline's evidence needs the kernels that ran: with an attention backend, or quantized."""
-    return bool(engaged.get("attention") or engaged.get("quant"))
+    """True if a pipeline's evidence needs the kernels that ran: with an attention backend, or quantized.
+
+    Not where groups of quantized weights are offloaded: torch moves them only while nothing else refers to them, and
+    its profiler does.
+    """
+    moves = (engaged.get("memory") or {}).get("group_offload")
+    return bool(engaged.get("attention") or engaged.get("quant")) and not (engaged.get("quant") and moves)
 
 
 def add_kernels(engaged: dict[str, Any], kernels: dict[str, dict[str, int]] | None) -> dict[str, Any]:
