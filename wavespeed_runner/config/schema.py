@@ -12,6 +12,12 @@ from typing import Any
 
 from omegaconf import II, MISSING
 
+from .applied import AccelerateConfig as AccelerateConfig
+from .applied import AdaptersConfig as AdaptersConfig
+from .applied import AttentionConfig as AttentionConfig
+from .applied import CompileConfig as CompileConfig
+from .applied import MemoryConfig as MemoryConfig
+from .applied import QuantConfig as QuantConfig
 from .claim import ClaimConfig
 from .limits import LimitsConfig
 from .measure import MeasureConfig
@@ -128,50 +134,6 @@ class CacheConfig:
     """A file that `python -m wavespeed_runner calibrate` wrote. Null: one that fits, if a part needs it."""
     calibrated_for: str | None = None
     """Set automatically: the run that the strategy's calibrated numbers belong to. Any other run is refused."""
-
-
-@dataclass(kw_only=True)
-class AdaptersConfig:
-    """Options of every kind of adapter: small weights loaded on top of the model's, such as LoRA."""
-
-    name: str = MISSING
-    path: Any = MISSING
-    """A .safetensors file, `pkg://package/file`, or a hub id; or a list of them."""
-
-
-@dataclass(kw_only=True)
-class MemoryConfig:
-    """Options that save memory: where weights are kept, and how images are decoded."""
-
-    name: str = MISSING
-
-
-@dataclass(kw_only=True)
-class QuantConfig:
-    """Options of quantization: weights, and for some schemes activations, in 8 or 4 bits."""
-
-    name: str = MISSING
-
-
-@dataclass(kw_only=True)
-class AttentionConfig:
-    """Options of the attention backend: the kernel that computes scaled dot-product attention."""
-
-    name: str = MISSING
-
-
-@dataclass(kw_only=True)
-class CompileConfig:
-    """Options of compilation with torch.compile."""
-
-    name: str = MISSING
-
-
-@dataclass(kw_only=True)
-class AccelerateConfig:
-    """Switches of torch and diffusers that make a model faster without another algorithm."""
-
-    name: str = MISSING
 
 
 @dataclass(kw_only=True)
