@@ -1,8 +1,8 @@
-"""Makes the README's image and table: runs the main job and puts its table between the README's markers.
+"""Makes the README's image and tables: runs its two main commands and puts what they print between its markers.
 
     python -m benchmarks.readme
 
-The table is what the command printed on the machine that it names; the image goes to docs/demo.png.
+The tables are what the commands printed on the machine that they name; the image goes to docs/demo.png.
 """
 
 from __future__ import annotations
@@ -15,21 +15,34 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"(<!-- demo -->\n).*?(<!-- /demo -->)", re.DOTALL)
+COMMANDS = {
+    "demo": ["cache=fbcache"],
+    "accelerated": ["cache=fbcache", "quant=int8_dq", "compile=regional"],
+}
+"""Name of the markers -> overrides."""
 
 
 def main() -> None:
     from wavespeed_runner.config.environment import read_device_name
 
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "wavespeed_runner", "cache=fbcache", f"outputs={folder}"]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-        (ROOT / "docs").mkdir(exist_ok=True)
-        shutil.copy(next(Path(folder).glob("runs/*/*/overview.png")), ROOT / "docs" / "demo.png")
-    table = printed.partition("images and record")[0].strip()
-    text = f"On {read_device_name('cpu')}, `python -m wavespeed_runner cache=fbcache` printed:\n\n```\n{table}\n```\n"
     readme = ROOT / "README.md"
-    readme.write_text(BLOCK.sub(lambda m: m[1] + text + m[2], readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, overrides in COMMANDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "wavespeed_runner", *overrides, f"outputs={folder}"]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+            if name == "demo":
+                (ROOT / "docs").mkdir(exist_ok=True)
+                shutil.copy(next(Path(folder).glob("runs/*/*/overview.png")), ROOT / "docs" / "demo.png")
+        table = printed.partition("images and record")[0].strip()
+        typed = f"python -m wavespeed_runner {' '.join(overrides)}"
+        text = f"On {read_device_name('cpu')}, `{typed}` printed:\n\n```\n{table}\n```\n"
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        readme.write_text(put_between(block, text, readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def put_between(block: re.Pattern[str], text: str, document: str) -> str:
+    """The document with the text between the markers."""
+    return block.sub(lambda match: match[1] + text + match[2], document)
 
 
 if __name__ == "__main__":
