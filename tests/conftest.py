@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.metrics import timing
 from wavespeed_runner.planning.plan import Plan, build_plan
+from wavespeed_runner.process.torchao_import import postpone_torchao
 from wavespeed_runner.records.file import record_data
 from wavespeed_runner.stages import generate as generation
 from wavespeed_runner.stages import load
@@ -128,6 +131,19 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 LONGEST_FILES = ("test_slurm.py", "test_kills.py", "test_every_strategy.py", "test_to_experiment.py")
 """The longest first; with Slurm, most of the time is waiting."""
+
+
+class PostponeTorchao(MetaPathFinder):
+    """Does what the load stage does, for tests that import diffusers themselves: else each process takes longer."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        """Finds nothing; acts when one of the two libraries is about to import its quantizers."""
+        if name in ("diffusers.quantizers", "transformers.quantizers") and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            postpone_torchao()
+
+
+sys.meta_path.insert(0, PostponeTorchao())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
