@@ -5,7 +5,7 @@
 
 Weights are random (`model.init=random`): times and memory are those of the published architecture, images are noise. So
 the cache has a fixed pattern, every second step, instead of a threshold. All settings run in one process, one after the
-other; `eager` runs again at the end, and `drift` says how much slower or faster it was then.
+other; `eager` runs again at the end, and `drift` says how many times as fast it was then.
 
 TFLOP/s are the FLOPs of the denoiser as torch counts them, of the steps that were computed, divided by the time.
 `matmul_tflops` is what one large bfloat16 matrix product reaches on the same card, the peak that can be had. Energy is
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import os
 import sys
 import tempfile
 from argparse import Namespace
@@ -33,7 +34,7 @@ MODELS: dict[str, list[str]] = {
     "sdxl": ["model=sdxl", "model.dtype=bfloat16", "steps=28"],
     "wan21": ["model=wan21", "steps=20", "num_frames=33"],
 }
-SHORT = ("eager", "compile", "all")
+SHORT = ("eager", "compile", "cache", "all")
 """The settings of the models after the first."""
 SECONDS = 480.0
 """No setting is begun after so many seconds."""
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_CARD.json")
     args = parser.parse_args()
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers the cards
     from wavespeed_runner.config.environment import describe_environment
 
     began = perf_counter()
@@ -57,50 +59,72 @@ def main() -> None:
         "matmul_tflops": measure_matmul(args.device),
         "models": {},
     }
-    with tempfile.TemporaryDirectory() as outputs:
-        for name in args.models.split(","):
-            results["models"][name] = measure_model(name, args, outputs, began)
     out = args.out or RESULTS / f"gpu_{results['environment']['device_name'].replace(' ', '_')}.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as outputs:
+        for name in args.models.split(","):
+            results["models"][name] = {}
+            measure_model(name, args, outputs, began, results["models"][name])
+            out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")  # what is there stays there
     print(table(results))
 
 
-def list_settings(name: str, args: Namespace, steps: int) -> dict[str, list[str]]:
+def list_settings(name: str, attention: str, quant: str, steps: int) -> dict[str, list[str]]:
     """Name of a setting -> overrides, each on top of the one before."""
-    attention = next(backend for backend, package in FASTEST if not package or find_spec(package))
-    attention = "native" if args.device == "cpu" else attention
-    quant = "int8_dq" if args.device == "cpu" else "fp8_dq"
     computed = f"[{','.join(str(step) for step in range(1, steps + 1, 2))}]"
     cache = ["cache=step_mask", "cache.criterion.mask=null", f"cache.criterion.computed={computed}"]
     compiled = ["compile=regional"]
     faster = [*compiled, f"attention={attention}"]
+    quantized = [f"quant={quant}", "quant.keep=false"]
     settings = {
         "eager": [],
         "compile": compiled,
         "attention": faster,
-        "quantization": [*faster, f"quant={quant}"],
+        "quantization": [*faster, *quantized],
         "cache": cache,
-        "all": [*faster, f"quant={quant}", *cache],
+        "all": [*faster, *quantized, *cache],
     }
     chosen = settings if name == next(iter(MODELS)) else {key: settings[key] for key in SHORT}
     return {**chosen, "eager again": []}
 
 
-def measure_model(name: str, args: Namespace, outputs: str, began: float) -> dict[str, Any]:
-    """Every setting of one model, in this process."""
+def find_attention(shared: list[str], device: str) -> str:
+    """The fastest attention backend that is installed and that the rules let run."""
+    if device == "cpu":
+        return "native"
+    for backend, package in FASTEST:
+        if (not package or find_spec(package)) and not isinstance(make_plan([*shared, f"attention={backend}"]), str):
+            return backend
+    return "native"
+
+
+def make_plan(overrides: list[str]) -> Any:
+    """The plan of a run, or as text why there is none."""
+    from wavespeed_runner.errors import ConfigError
+    from wavespeed_runner.sweeps.jobs import plan_jobs
+
+    try:
+        job = plan_jobs(Namespace(overrides=[*overrides, "rerun=true"], config_dir=None, multirun=False))[0]
+    except ConfigError as error:
+        return str(error)
+    return job.plan or job.skipped
+
+
+def measure_model(name: str, args: Namespace, outputs: str, began: float, found: dict[str, Any]) -> None:
+    """Every setting of one model, in this process, into `found`."""
     from wavespeed_runner.execution.process_cache import ProcessCache
 
     shared = [*MODELS[name], f"model.init={'tiny' if args.tiny else 'random'}", f"device={args.device}"]
-    shared += ["prompt=a photo of a cat", "measure=none", f"measure.repeats={args.repeats}", f"outputs={outputs}"]
-    shared += ["steps=4"] if args.tiny else []
-    steps = 4 if args.tiny else int(next(o for o in shared if o.startswith("steps=")).partition("=")[2])
-    found: dict[str, Any] = {}
+    shared += ["prompt=a photo of a cat", "measure=none", "measure.warmup=1", f"measure.repeats={args.repeats}"]
+    shared += [f"outputs={outputs}", *(["steps=4"] if args.tiny else [])]
+    steps = [int(override[6:]) for override in shared if override.startswith("steps=")][-1]
+    attention, quant = find_attention(shared, args.device), "int8_dq" if args.device == "cpu" else "fp8_dq"
     cache = ProcessCache()
-    for setting, overrides in list_settings(name, args, steps).items():
+    for setting, overrides in list_settings(name, attention, quant, steps).items():
         if perf_counter() - began > SECONDS:
             found[setting] = {"error": f"not begun: {SECONDS:.0f} s are over"}
             continue
+        cache.fresh.clear()  # what this process has computed is computed again
         found[setting] = measure_setting([*shared, *overrides], Path(outputs), cache)
         print(f"{name:6} {setting:14} {found[setting].get('seconds') or found[setting]['error']}", flush=True)
     cache.clear()
@@ -108,18 +132,17 @@ def measure_model(name: str, args: Namespace, outputs: str, began: float) -> dic
     for result in found.values():
         if eager and result.get("seconds"):
             result["speedup"] = eager / result["seconds"]
+    found["eager again"]["drift"] = found["eager again"].get("speedup")
     add_flops(found)
-    return found
 
 
 def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str, Any]:
     """One setting: warm-up, compilation, and the timed images; then as many again for the energy."""
     from wavespeed_runner.execution.runner import run_plan
-    from wavespeed_runner.sweeps.jobs import plan_jobs
 
-    plan = plan_jobs(Namespace(overrides=[*overrides, "rerun=true"], config_dir=None, multirun=False))[0].plan
-    if plan is None:
-        return {"error": "refused by a rule"}
+    plan = make_plan(overrides)
+    if isinstance(plan, str):
+        return {"error": plan}
     start = perf_counter()
     record = run_plan(plan, outputs / f"runs/{start}", overrides, cache=cache)
     if record.status != "completed" or record.timing is None:
@@ -129,6 +152,7 @@ def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str
         "overrides": overrides,
         "seconds": record.timing.median,
         "raw": record.timing.raw,
+        "void": record.timing.void,
         "first_call": record.timing.first_call,
         "compile_seconds": compiled.get("seconds"),
         "graph_breaks": compiled.get("graph_breaks"),
@@ -143,7 +167,7 @@ def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str
 
 
 def measure_energy(plan: Any, outputs: Path, overrides: list[str], cache: Any) -> float | None:
-    """Joules of one image, over the timed repetitions of a second, warm run; None where NVML has no counter."""
+    """Joules of one image with its share of encoding and decoding, over a second, warm run; None without a counter."""
     from wavespeed_runner.execution.runner import run_plan
 
     before = read_energy(plan.config.device)
@@ -193,7 +217,6 @@ def describe_card(device: str) -> dict[str, Any] | None:
         "name": facts.name,
         "memory_bytes": facts.total_memory,
         "capability": f"{facts.major}.{facts.minor}",
-        "clock_mhz": torch.cuda.clock_rate(device) if find_spec("pynvml") else None,
         "cuda": torch.version.cuda,
     }
 
@@ -202,11 +225,15 @@ def read_energy(device: str) -> float | None:
     """Joules that the card has used since the driver was loaded, by NVML; None where that is not known."""
     if not device.startswith("cuda"):
         return None
+    from wavespeed_runner.config.environment import find_card
+
+    card = find_card(device)  # by CUDA_VISIBLE_DEVICES, too
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-        index = int(device.partition(":")[2] or 0)
-        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+        if not card.isdigit():
+            return None
+        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(int(card), ctypes.byref(handle))
         failed = failed or nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
     except (OSError, AttributeError):
         return None

@@ -61,6 +61,10 @@ CASES: Cases = {
         [OVERHEAD | CUDA | {"compile.regional": True}],
         [OVERHEAD | CUDA, REGIONAL | CUDA],
     ),
+    "compile-cuda-graphs-offload": (
+        [OVERHEAD | CUDA | {"memory": "model_offload"}],
+        [OVERHEAD | CUDA, WHOLE | CUDA | {"memory": "model_offload"}],
+    ),
     "compile-cuda-graphs-dynamic": ([OVERHEAD | CUDA | {"compile.dynamic": True}], [OVERHEAD | CUDA]),
     "compile-hooks": (
         [REGIONAL | {"cache": "pab"}, WHOLE | {"cache": "fastercache"}, REGIONAL | {"cache": "pab", **ALL}],
@@ -151,6 +155,8 @@ def test_headers_and_triton(apply: Apply, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(compile_needs, "has_compiler", lambda: True)
     monkeypatch.setattr(compile_needs, "has_headers", lambda: False)
     monkeypatch.setattr(compile_needs, "has_triton", lambda: False)
+    assert not find(apply, "compile-triton", REGIONAL | CUDA), "on a machine without a GPU that says nothing"
+    monkeypatch.setattr(compile_needs, "has_cuda", lambda: True)
     assert "Python.h" in find(apply, "compile-headers", REGIONAL)[0].message
     assert not find(apply, "compile-headers", REGIONAL | CUDA) and not find(apply, "compile-triton", REGIONAL)
     assert "needs triton" in find(apply, "compile-triton", REGIONAL | CUDA)[0].message

@@ -17,7 +17,7 @@ from wavespeed_runner.rules.quant_device import QUANT_DEVICES
 RULES = (*QUANT_DEVICES, *QUANT)
 
 BF16 = {"model.dtype": "bfloat16"}
-TURING = {"device": "cuda:1", "capability": (7, 5)}
+
 AMPERE, ADA, HOPPER = ({"device": "cuda", "capability": c} for c in ((8, 0), (8, 9), (9, 0)))
 KERNELS = {"packages": True}
 COMPILED = {"compile": "regional"}
@@ -40,16 +40,17 @@ CASES: Cases = {
         [scheme("fp8_dq") | ADA, scheme("int8_dq"), scheme("fp8_wo"), {}, scheme("fp8_dq") | {"device": "cuda"}],
     ),
     "quant-capability": (
-        [scheme("fp8_dq") | AMPERE, scheme("fp8_dq_row") | ADA, CUSTOM | AMPERE, scheme("int4_wo") | TURING],
+        [scheme("fp8_dq") | AMPERE, scheme("fp8_dq_row") | AMPERE, CUSTOM | AMPERE, scheme("int4_wo") | ADA],
         [
             *(scheme("fp8_dq") | device for device in (ADA, {"device": "cuda"}, {})),
-            *(scheme(name) | AMPERE for name in ("int4_wo", "int8_dq", "fp8_wo")),
-            scheme("fp8_dq_row") | HOPPER,
+            *(scheme(name) | AMPERE for name in ("int8_dq", "fp8_wo")),
+            scheme("int4_wo") | HOPPER,
+            scheme("fp8_dq_row") | ADA,
         ],
     ),
     "quant-kernels": (
-        [scheme("int4_wo") | AMPERE],
-        [scheme("int4_wo") | AMPERE | KERNELS, scheme("fp8_dq") | ADA, scheme("int4_wo") | {"device": "cuda"}],
+        [scheme("int4_wo") | HOPPER],
+        [scheme("int4_wo") | HOPPER | KERNELS, scheme("fp8_dq") | ADA, scheme("int4_wo") | {"device": "cuda"}],
     ),
     "quant-unknown-device": (
         [scheme("fp8_dq") | {"device": "cuda"}, scheme("int4_wo") | {"device": "cuda:3"}],
@@ -57,7 +58,7 @@ CASES: Cases = {
     ),
     "quant-mps": ([scheme("int8_wo") | {"device": "mps"}], [{"device": "mps"}, scheme("int8_wo")]),
     "quant-dtype": (
-        [scheme("fp8_dq_row") | HOPPER, scheme("int4_wo") | AMPERE | {"model.dtype": "float16"}],
+        [scheme("fp8_dq_row") | HOPPER, scheme("int4_wo") | HOPPER | {"model.dtype": "float16"}],
         [scheme("fp8_dq_row") | HOPPER | BF16, scheme("fp8_dq") | ADA, scheme("int8_dq")],
     ),
     "quant-float16": (
@@ -138,7 +139,8 @@ def test_the_way_out_is_what_the_device_can_do(apply_stated: Apply) -> None:
         "quant=fp8_dq on device=cuda: it has compute capability 8.0, and fp8_dq needs compute capability 8.9"
     )
     assert too_old.fix == f"works here: {here}, quant=fp8_wo"
-    assert find(apply_stated, scheme("fp8_dq_row") | ADA, "quant-capability").fix.endswith("quant=fp8_dq, quant=fp8_wo")
+    row = find(apply_stated, scheme("int4_wo") | ADA, "quant-capability")
+    assert row.fix.endswith("quant=fp8_dq, quant=fp8_dq_row, quant=fp8_wo")
     kernels = find(apply_stated, scheme("int4_wo") | HOPPER, "quant-kernels")
     assert "the package mslk, which is not installed" in kernels.message
     assert "quant=int4_wo" not in kernels.fix and "quant=fp8_dq_row" in kernels.fix

@@ -7,13 +7,16 @@ Nothing is compiled before the first call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from ..config.schema import CompileConfig
 from ..errors import RunError, did_you_mean, format_error
 from ..models.family import Family
+from ..process.logging_setup import log_warnings
 from .compile_cache import find_folder, use_folder
 from .compile_monitor import CompileMonitor
 from .compile_options import CompileOptions
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 GRAPHS_PER_CLASS, GRAPHS = 64, 1024
 """Most graphs of one class of module, and of all. torch's own limit of 8 is too low for a U-Net, whose resnets have a
 dozen shapes, and for a sweep over sizes in one process."""
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes that replay CUDA graphs."""
 KEPT_METRICS = 100_000
 """Most entries in torch's list of what it compiled; its own limit of 64 would drop those of a U-Net."""
+
+_monitors: WeakSet[CompileMonitor] = WeakSet()
+"""Of the compiled pipelines that are alive."""
 
 
 def apply_compile(pipe: DiffusionPipeline, family: Family, options: CompileOptions) -> CompileMonitor:
@@ -41,13 +49,36 @@ def apply_compile(pipe: DiffusionPipeline, family: Family, options: CompileOptio
     import torch
 
     targets = list_targets(pipe, family, options)
+    if not _monitors:
+        # What earlier jobs of the process compiled would decide which shapes are taken for variable.
+        torch.compiler.reset()
     backends = torch.compiler.list_backends(exclude_tags=())
     if options.backend not in backends:
         raise RunError(f"compile.backend={options.backend}: unknown{did_you_mean(options.backend, backends)}")
     for modules in targets.values():
         for module in modules:
-            module.forward = _compile(module.forward, options)
-    return CompileMonitor(targets)
+            compiled = _compile(module.forward, options)
+            module.forward = _keep_outputs(compiled) if options.mode in CUDA_GRAPHS else compiled
+    monitor = CompileMonitor(targets)
+    _monitors.add(monitor)
+    return monitor
+
+
+def _keep_outputs(compiled: Callable[..., Any]) -> Callable[..., Any]:
+    """Copies the outputs of a compiled module, whose CUDA graph writes the next ones to the same memory.
+
+    A pipeline with two guidance branches still has the first output when it calls the module for the second.
+    https://docs.pytorch.org/docs/stable/torch.compiler_cudagraph_trees.html
+    """
+    import torch
+    from torch.utils._pytree import tree_map_only
+
+    @wraps(compiled)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return tree_map_only(torch.Tensor, torch.clone, compiled(*args, **kwargs))
+
+    return forward
 
 
 def _compile(function: Any, options: CompileOptions) -> Any:
@@ -89,7 +120,7 @@ def use_compiler(options: CompileOptions, outputs: str, device: str) -> Iterator
         "accumulated_recompile_limit": max(config.accumulated_recompile_limit, GRAPHS),
     }
     kept = torch._dynamo.utils._compilation_metrics.maxlen or KEPT_METRICS
-    with use_folder(find_folder(options, outputs, device)), config.patch(limits):
+    with use_folder(find_folder(options, outputs, device)), config.patch(limits), log_warnings():
         set_compilation_metrics_limit(KEPT_METRICS)
         try:
             yield

@@ -15,6 +15,8 @@ from inspect import unwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RunError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -108,6 +110,17 @@ class CompileMonitor:
             breaks = Counter(counters["graph_break"]) - Counter(before.get("graph_break", {}))
             events.graph_breaks = [_shorten(reason) for reason in breaks.elements()]
             self.total.add(events)
+
+    def refuse_eager(self, components: Sequence[str]) -> None:
+        """Raises RunError if nothing of these components has been compiled although they have been called.
+
+        torch compiles nothing, without a word, where an environment variable says so.
+        """
+        if self.targets.keys() & set(components) and not (self.total.graphs or self.shared or self.total.fallbacks):
+            raise RunError(
+                f"compile: nothing of {', '.join(components)} was compiled; unset TORCH_COMPILE_DISABLE and "
+                "TORCHDYNAMO_DISABLE, or use compile=none"
+            )
 
     def build_evidence(self) -> dict[str, Any]:
         """For the record's `engaged.compile`: everything since the pipeline was loaded."""

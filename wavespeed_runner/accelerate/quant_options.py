@@ -42,7 +42,7 @@ SCHEMES = {
     "int8_wo": Scheme(config="Int8WeightOnlyConfig"),
     "int4_wo": Scheme(
         config="Int4WeightOnlyConfig",
-        capability=(8, 0),
+        capability=(9, 0),
         cpu=False,
         packages=("mslk",),
         multiples=(128, 1),
@@ -60,7 +60,7 @@ SCHEMES = {
         config="Float8DynamicActivationFloat8WeightConfig",
         granularity="PerRow",
         activations=True,
-        capability=(9, 0),
+        capability=(8, 9),
         cpu=False,
         multiples=(16, 16),
         dtypes=("bfloat16",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ def main(args: Namespace) -> int:
     from ..process.torchao_import import postpone_torchao
 
     quiet_libraries()
+    logging.getLogger().addHandler(logging.NullHandler())  # there is no log file; the libraries' messages go nowhere
     postpone_torchao()
     estimate = estimate_memory(plan)
     print(estimate_text(plan, estimate, read_device_memory(plan.config.device)))

@@ -49,7 +49,14 @@ refuses or starts jobs, and data whose content is part of the keys (weights, ima
 file counts, so new code does until it is named here. `process` counts: it decides how CUDA numbers the cards."""
 INSTALLED = "conf"
 """In the package only where it was installed, and just as harmless: config values are part of the keys."""
-VARIABLES = ("DIFFUSERS_ATTN_BACKEND", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+VARIABLES = (
+    "DIFFUSERS_ATTN_BACKEND",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_COMPILE_DISABLE",
+    "TORCHDYNAMO_DISABLE",
+    "CXX",
+)
 """Environment variables that choose kernels."""
 DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg")
 """If one of these exists there may be an NVIDIA GPU; the last is WSL's."""

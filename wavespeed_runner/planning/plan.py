@@ -16,6 +16,7 @@ from typing import Any
 from ..accelerate import adapters
 from ..artifacts import Sample
 from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
+from ..config import trust
 from ..config.environment import collect_key_parts, resolve_device
 from ..config.limits import check_limits
 from ..config.resolve import resolve_config
@@ -76,7 +77,7 @@ class Plan:
         """Identifies everything that determines the record: images, timing, reference, and what is compared how."""
         if self.planned_as:
             return self.planned_as
-        given = {key: value for key, value in to_data(self.config).items() if key not in KEYS_NOT_IN_IMAGES}
+        given = {k: v for k, v in trust.remove_places(to_data(self.config)).items() if k not in KEYS_NOT_IN_IMAGES}
         text = json.dumps([given, self.keys, self.reference_keys], sort_keys=True)
         return sha256(text.encode()).hexdigest()
 
@@ -84,7 +85,7 @@ class Plan:
     def asked(self) -> str:
         """Identifies what was asked for, the same on every machine; `identity` also depends on the machine."""
         ignored = (*KEYS_NOT_IN_IMAGES, "device")
-        given = {key: value for key, value in to_data(self.config).items() if key not in ignored}
+        given = {k: v for k, v in trust.remove_places(to_data(self.config)).items() if k not in ignored}
         stages = {
             node.name: node.stage.identity(node.options) if node.stage.identity else None
             for node in self.graph.nodes.values()

@@ -10,6 +10,7 @@ from statistics import median
 import msgspec
 import yaml
 
+from ..config import trust
 from ..config.environment import describe_environment
 from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
 from ..metrics.timing import summarize_timings
@@ -108,7 +109,7 @@ def memory_summary(samples: list[SampleRecord]) -> MemorySummary:
 
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
     """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
-    data = {key: value for key, value in to_data(config).items() if key not in KEYS_NOT_IN_IMAGES}
+    data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in KEYS_NOT_IN_IMAGES}
     data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
     return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
 

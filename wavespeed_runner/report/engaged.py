@@ -56,7 +56,7 @@ def _describe_compile(evidence: dict[str, Any]) -> str:
         return "switched off by compile.disable=true: everything ran eagerly"
     modules = ", ".join(f"{sum(classes.values())} modules of {name}" for name, classes in evidence["modules"].items())
     counts = [
-        _count(evidence["graphs"] + evidence.get("shared_graphs", 0), "graph"),
+        _count(evidence["graphs"], "graph"),
         _count(evidence["graph_breaks"], "graph break"),
         _count(evidence["recompiles"], "recompile"),
         *([_count(evidence["fallbacks"], "fallback")] if evidence["fallbacks"] else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..accelerate.compilation import CUDA_GRAPHS
 from ..accelerate.compile_options import CompileOptions, CompileTarget
 from ..accelerate.memory import GroupType, MemorySettings, Offload
 from ..caching.attach.diffusers_options import DiffusersHookOptions
@@ -11,8 +12,6 @@ from .cache import is_cached, uses_engine
 from .compile_needs import NEEDS, get_compile, if_compiling
 from .rule import Rule
 
-CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
-"""Modes that replay CUDA graphs."""
 BREAKING = {
     CompileTarget.denoiser: ("hidream",),
     CompileTarget.vae: ("hunyuan_video15", "hunyuan_video15_i2v"),
@@ -73,12 +72,21 @@ FITS: tuple[Rule, ...] = (
     ),
     Rule(
         id="compile-cuda-graphs-regional",
-        verdict="unverified",
+        verdict="bad",
         when=if_compiling(lambda o, c, f: _uses_cuda_graphs(o) and o.regional),
-        message="compile.mode={c.compile.mode} with compile.regional=true: all blocks of a class share one compiled "
-        "graph, but a CUDA graph holds addresses of weights, so one is recorded for each block",
+        message="compile.mode={c.compile.mode} with compile.regional=true: the output of a block is the input of the "
+        "next one, and a CUDA graph writes its outputs to the same memory at every replay",
         fix="compile=reduce_overhead for the whole denoiser, or compile=regional without CUDA graphs",
-        source="torch._inductor.cudagraph_trees (torch 2.13)",
+        source="https://docs.pytorch.org/docs/stable/torch.compiler_cudagraph_trees.html",
+    ),
+    Rule(
+        id="compile-cuda-graphs-offload",
+        verdict="bad",
+        when=if_compiling(lambda o, c, f: _uses_cuda_graphs(o) and _get_memory(c).offload is not Offload.none),
+        message="compile.mode={c.compile.mode} with memory.offload={c.memory.offload.value}: weights that come back to "
+        "the device have other addresses, and a CUDA graph is recorded again for them",
+        fix="memory=none, or compile=regional without CUDA graphs",
+        source="https://docs.pytorch.org/docs/stable/torch.compiler_cudagraph_trees.html",
     ),
     Rule(
         id="compile-cuda-graphs-dynamic",

@@ -13,7 +13,7 @@ from pathlib import Path
 from shutil import which
 
 from ..accelerate.compile_options import CompileOptions
-from ..config.environment import resolve_device
+from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config
 from ..errors import did_you_mean
 from ..models.family import Family
@@ -136,7 +136,8 @@ NEEDS: tuple[Rule, ...] = (
     Rule(
         id="compile-triton",
         verdict="bad",
-        when=if_compiling(lambda o, c, f: _is_inductor_on(o, c, "cuda") and not has_triton()),
+        # Planning for another machine, what is installed here says nothing (rule device-elsewhere).
+        when=if_compiling(lambda o, c, f: _is_inductor_on(o, c, "cuda") and has_cuda() and not has_triton()),
         message="compile.backend=inductor on {c.device} needs triton, which is not installed",
         fix="install the torch for this device, which brings it; or compile=none",
         source="torch._inductor.scheduler",

@@ -97,7 +97,7 @@ QUANT_DEVICES: tuple[Rule, ...] = (
         when=lambda c, f: bool(_list_too_new(c)),
         message=lambda c, f: _describe_capability(c) + _describe_needs(_list_too_new(c)),
         fix=lambda c, f: _suggest(c),
-        source="torchao.quantization.utils._check_hardware_support, torchao.utils.is_sm_at_least_89",
+        source="torchao.float8.inference._check_hardware_support, torchao.utils.is_sm_at_least_89 (torchao 0.18)",
     ),
     Rule(
         id="quant-kernels",
