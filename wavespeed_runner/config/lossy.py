@@ -71,7 +71,11 @@ def lossy_names(config: dict[str, Any]) -> list[str]:
 
 def list_lossy(config: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(key, what the reference has, what a config has) of every lossy setting of a config (plain data)."""
-    groups = [(group, "none", str(config[group]["name"])) for group in LOSSY_GROUPS if is_option_on(config.get(group))]
+    groups = [
+        (group, "none", _name_option(group, config[group]).removeprefix("compile ").removesuffix(" attention"))
+        for group in LOSSY_GROUPS
+        if is_option_on(config.get(group))
+    ]
     off = lookup(LOSSY_SWITCHES, "settings").options()
     switches = [(key, getattr(off, key), config[LOSSY_SWITCHES][key]) for key in _switches_on(config)]
     memory = [(key, None, config["memory"][key]) for key in LOSSY_MEMORY_KEYS if (config.get("memory") or {}).get(key)]
