@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..errors import RunError
+from ..inputs.files import InputError, open_regular
 from .atomic import write_whole
 
 FORMAT = 1
@@ -102,13 +103,15 @@ class Store:
         """Lists every entry, ordered by key. Checks headers and sizes, does not read payloads."""
         for path in self._files():
             try:
-                with open(path, "rb") as file:
+                with open_regular(path) as file:
                     status = os.fstat(file.fileno())
                     stage = _stage(file, path.stem, status.st_size)
             except FileNotFoundError:  # pruned by another process
                 continue
             except OSError as error:
                 raise RunError(f"{path}: cannot be read: {error.strerror}; remove it") from error
+            except InputError as error:
+                raise RunError(f"{path}: cannot be read: {error}; remove it") from error
             yield StoredEntry(path.stem, stage, status.st_size, status.st_mtime)
 
     def size(self) -> tuple[int, int]:
@@ -150,13 +153,15 @@ class Store:
         """Reads and checks a payload; removes and remembers a damaged entry."""
         path = self.path(key)
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
                 return _payload(file, key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             log.warning("store: %s cannot be read (%s); computing it again", path, error.strerror)
+        except InputError as error:  # a pipe or a device, which nobody waits for, or a folder
+            log.warning("store: %s cannot be read (%s); computing it again", path, error)
         except Damage as damage:
             log.warning("store: %s is damaged (%s); removed, to be computed again", path, damage)
             with suppress(OSError):
