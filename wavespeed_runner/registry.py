@@ -70,8 +70,10 @@ def lookup(group: str, name: str, key: str | None = None) -> Entry:
         ConfigError: no such entry; names the nearest ones.
     """
     load_all()
+    where = key or f"{group}.name"
+    if not isinstance(name, str):  # a file that somebody else wrote may hold anything
+        raise ConfigError(f"{where}={name}: a name is needed{did_you_mean(str(name), list_names(group))}")
     if (group, name) not in _entries:
-        where = key or f"{group}.name"
         raise ConfigError(f"{where}={name}: nothing of that name is registered{did_you_mean(name, list_names(group))}")
     return _entries[group, name]
 

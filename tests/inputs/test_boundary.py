@@ -41,7 +41,6 @@ ALLOWED = {
     ("sweeps/launchers/subprocess.py", "open"): "the log of a job's process, written",
     ("sweeps/launchers/subprocess.py", "read_text"): "the log of a job's process",
     ("storage/atomic.py", "open"): "written",
-    ("storage/store.py", "open"): "entries, whose checksum is compared",
     ("storage/entry.py", "loads"): "an entry's header, of limited length",
     ("models/weights/kept_module.py", "loads"): "what a store entry is, after its checksum",
     ("artifacts.py", "loads"): "the header of a store entry, after its checksum",

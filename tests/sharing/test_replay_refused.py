@@ -21,7 +21,12 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "hydra": (lambda c: c.update(hydra={"run": {"dir": "/tmp/x"}}), "hydra"),
     "a pickle": (lambda c: c["model"].update(init="pretrained", repo="x.ckpt"), "model.repo=x.ckpt"),
     "an unknown name": (lambda c: c["cache"].update(name="os.system"), "nothing of that name is registered"),
-    "a name that is not text": (lambda c: c["cache"].update(name=["x"]), "this is not the output of a run"),
+    "a name that is not text": (lambda c: c["cache"].update(name=["x"]), "cache.name=['x']: a name is needed"),
+    "a name that is a mapping": (lambda c: c["model"].update(name={"a": 1}), "model.name={'a': 1}: a name is needed"),
+    "very many stages": (
+        lambda c: c["graph"]["stages"].update({f"load{n}": {"stage": "load"} for n in range(3000)}),
+        "stages, and a graph has at most 200",
+    ),
     "a prompt that is not text": (lambda c: c.update(prompt=["x"]), "this is not the output of a run"),
     "text for a group": (lambda c: c.update(model="${device}"), "this is not the output of a run"),
     "a missing key": (lambda c: c.pop("measure"), "this is not the output of a run"),

@@ -52,6 +52,12 @@ def test_a_scale_that_rounds_to_the_same_size_is_an_error() -> None:
         upscale(UpscaleOptions(scale=1.1), pipeline=pipeline(), images=images)
 
 
+def test_nothing_larger_than_an_image_may_be_is_made() -> None:
+    images = Images(tensors={"images": np.zeros((1, 16, 4096, 3), np.uint8)})
+    with pytest.raises(RunError, match=r"scale=5.0 of 4096x16 gives 20480x80; at most 16384 pixels a side"):
+        upscale(UpscaleOptions(scale=5.0), pipeline=pipeline(), images=images)
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.0, -2.0, 9.0])
 @pytest.mark.parametrize("options", [UpscaleOptions, UpscaleLatentsOptions])
 def test_scales_out_of_range_are_refused(options: Any, scale: float) -> None:

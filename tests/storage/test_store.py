@@ -115,6 +115,16 @@ def test_an_unreadable_entry_counts_as_damaged(store: Store) -> None:
     assert store.read(key_of(1)) is None and store.damaged == [key_of(1)]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_nobody_waits_for_a_pipe_in_an_entry_s_place(store: Store) -> None:
+    path = store.path(key_of(1))
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with pytest.raises(RunError, match="cannot be read: not a regular file; remove it"):
+        list(store.entries())
+    assert store.read(key_of(1)) is None and store.verify() == 1 and store.damaged == [key_of(1)] * 2
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError
 from ..models.weights.checkpoint import CONVERT_PICKLES, find_local_path
-from ..models.weights.folder_gate import read_config, refuse_code
+from ..models.weights.folder_gate import check_component, read_config
 from ..models.weights.hub import explain_loading_errors, must_use_cache, quiet_loading, refuse_missing_weights
 from ..models.weights.identity import find_downloaded_commit
 from ..models.weights.safetensors_file import find_damage
@@ -52,7 +52,7 @@ def inspect_tiny_vae(repo: str) -> dict[str, Any] | None:
     where = f"{KEY}={repo}"
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{where}: it has no config.json; give a hub id, or a folder saved by diffusers")
-    refuse_code(where, folder)
+    check_component(where, folder)
     config = read_config(where, folder / "config.json")
     if config.get("_class_name") != "AutoencoderTiny":
         raise ConfigError(f"{where}: it holds {config.get('_class_name')}, and an AutoencoderTiny is needed")

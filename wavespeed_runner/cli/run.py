@@ -113,6 +113,11 @@ def _run_by_hydra(args: Namespace) -> bool:
 
 def _show_by_hydra(args: Namespace) -> int:
     """Lets Hydra print what a flag such as `--cfg` asks for; its complaints become our one line."""
+    from ..config.compose import check_shown, composer
+
+    if not args.shell_completion:  # Hydra resolves values, and sets up its logging, without asking
+        with composer(args.config_dir):
+            check_shown(list(args.overrides), resolve=bool(args.resolve))
     complaint = StringIO()
     try:
         with redirect_stderr(complaint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.paths import CONF, list_groups
+from ..errors import make_printable
 from .arguments import PROGRAM
 from .commands import COMMANDS
 
@@ -45,7 +46,7 @@ def usage(config_dir: str | None) -> str:
         names = {group: ", ".join(list_options(group)) for group in list_groups() if group not in HIDDEN}
     others = tuple(name for name in names if not any(name in block for block in BLOCKS))
     blocks = [[name for name in block if name in names] for block in (*BLOCKS, others)]
-    lists = ["\n".join(f"  {name:18} {names[name]}" for name in block) for block in blocks if block]
+    lists = ["\n".join(f"  {name:18} {make_printable(names[name])}" for name in block) for block in blocks if block]
     commands = [f"  {name:18} {about}" for name, about in COMMANDS.items()]
     commands += [f"  {PROGRAM} COMMAND --help tells the arguments of each"]
     sections = [

@@ -203,6 +203,19 @@ def _compose_baseline(reserved: tuple[str, ...], folders: tuple[str, ...], plugi
     return deepcopy(_compose(list(reserved)))
 
 
+def check_shown(overrides: list[str], *, resolve: bool) -> None:
+    """Checks the config that Hydra is to print; `resolve`: with its values in place of interpolations.
+
+    Raises:
+        ConfigError: a file set what only the command line may, or values are put together to an interpolation.
+        omegaconf.errors.OmegaConfBaseException: an interpolation names nothing.
+    """
+    config = compose_job(overrides, overrides)
+    if resolve:
+        resolved: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+        trust.check_resolved(resolved)
+
+
 def is_sweep(overrides: list[str]) -> bool:
     """True if the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
     return "MULTIRUN" in str(_compose(overrides)["hydra"]["mode"])
@@ -231,10 +244,21 @@ def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
         _refuse_without_values(override)
     points = composed.get("points")
     refuse_too_many_jobs(swept, len(points) if isinstance(points, list) else 1, composed.get("limits"))
-    jobs = BasicSweeper.split_arguments([o for o in swept if o.key_or_group != "points"], None)[0]
+    jobs = _list_jobs([o for o in swept if o.key_or_group != "points"])
     if not jobs:
         raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
     return [str(key) for key in params], jobs, points
+
+
+def _list_jobs(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job. ConfigError: names the one whose values Hydra cannot list."""
+    for override in overrides:
+        try:
+            BasicSweeper.split_arguments([override], None)
+        except Exception as error:  # a step of zero
+            raise ConfigError(f"{override.input_line}: its values cannot be listed: {format_error(error)}") from None
+    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
+    return jobs
 
 
 def _refuse_without_values(override: Override) -> None:

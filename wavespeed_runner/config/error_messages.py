@@ -28,6 +28,8 @@ from .schema import Config
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Exceptions that a wrong configuration can raise before anything runs."""
 
+HYDRA_ALONE = "options of Hydra's own groups come from this package, Hydra and installed plugins, never from a folder"
+
 SHIPPED = ("config", "hydra/config")
 """Our own files: an error in one is caused by the command line, so the file is not named."""
 
@@ -83,7 +85,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     match = re.search(r"Available options in '([^']+)'", str(error))
     group = match[1] if match else path.rpartition("/")[0]
     option = path.removeprefix(f"{group}/")
-    return f"{group}={option}: no option '{option}' in config group '{group}'{did_you_mean(option, error.options)}"
+    why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
+    return f"{group}={option}: no option '{option}' in config group '{group}'{did_you_mean(option, error.options)}{why}"
 
 
 def _explain_unreadable(error: OverrideParseException) -> str:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..inputs.files import ADAPTER, CALIBRATION, HUB_ID, IMAGE, PROMPTS, Kind, check_named_by_config
+from ..inputs.documents import refuse_interpolations
+from ..inputs.files import ADAPTER, CALIBRATION, HUB_ID, IMAGE, PROMPTS, InputError, Kind, check_named_by_config
+from .interpolations import PLAIN, refuse_expansion
 
 LET_THROUGH = (
     "sweeper.params",  # overrides of our own keys, checked one by one
@@ -49,9 +51,6 @@ OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 
 STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options(\.compile)?)?)?)?|prompts|adapters|cache|compile")
 """Nodes that hold such a path, or a place, and could be replaced as a whole by an interpolation."""
-
-PLAIN = re.compile(r"\$\{\.*[\w.\[\]]+\}")
-"""An interpolation that only names another key."""
 
 
 def is_reserved(override: str) -> bool:
@@ -177,12 +176,22 @@ def _refuse_dots(node: Any) -> None:
 
 
 def check_values(config: dict[str, Any]) -> None:
-    """Refuses code and resolver calls in the application's part of a config."""
+    """Refuses code, resolver calls and too many interpolations in the application's part of a config."""
     for key, value in _leaves(config).items():
         if any(name.startswith("_") and name.endswith("_") for name in key.split(".")):
             raise ConfigError(f"{key}: configs hold no code; select something registered by its name")
-        if isinstance(value, str) and "${" in PLAIN.sub("", value):
-            raise ConfigError(f"{key}={value}: only plain interpolations such as ${{cache.start}} are allowed")
+        if isinstance(value, str) and "${" in value:
+            _check_interpolations(key, value)
+    refuse_expansion(config)
+
+
+def _check_interpolations(key: str, value: str) -> None:
+    try:
+        refuse_interpolations(value)
+    except InputError as error:
+        raise ConfigError(f"{key}: {error}") from None
+    if "${" in PLAIN.sub("", value):
+        raise ConfigError(f"{key}={value}: only plain interpolations such as ${{cache.start}} are allowed")
 
 
 def check_resolved(config: dict[str, Any]) -> None:

@@ -63,14 +63,33 @@ def read_json(file: Path, max_bytes: int = limits.MAX_JSON_BYTES, *, constants: 
 
 
 def refuse_many(data: Any, most: int = limits.MAX_CONFIG_NODES) -> None:
-    """Raises `InputError` for more than so many values in lists and mappings, each of which takes its time later."""
-    count, level = 0, [data]
+    """Raises `InputError` for more than so many values in lists and mappings, or for too many interpolations.
+
+    Each of them takes its time later.
+    """
+    count, interpolations, level = 0, 0, [data]
     while level:
         count += len(level)
         if count > most:
             raise InputError(f"more than {most} values")
+        interpolations += sum(refuse_interpolations(value) for value in level if isinstance(value, str))
+        refuse_all_interpolations(interpolations)
         nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
         level = [value for node in nodes for value in node]
+
+
+def refuse_interpolations(text: str) -> int:
+    """Counts the interpolations of a text. Raises `InputError` for more than `MAX_INTERPOLATIONS`."""
+    count = text.count("${")
+    if count > limits.MAX_INTERPOLATIONS:
+        raise InputError(f"{count} times '${{' in one value; at most {limits.MAX_INTERPOLATIONS} interpolations")
+    return count
+
+
+def refuse_all_interpolations(count: int) -> None:
+    """Raises `InputError` for more than `MAX_ALL_INTERPOLATIONS`."""
+    if count > limits.MAX_ALL_INTERPOLATIONS:
+        raise InputError(f"more than {limits.MAX_ALL_INTERPOLATIONS} interpolations, '${{'")
 
 
 def _refuse_depth(data: Any) -> None:

@@ -142,7 +142,7 @@ def read_file(file: Path, max_bytes: int) -> bytes:
         OSError: there is none, or it may not be read.
         InputError: it is a folder, pipe, device, or too large.
     """
-    with _open_regular(file, max_bytes) as stream:
+    with open_regular(file, max_bytes) as stream:
         content = stream.read(max_bytes + 1)
     if len(content) > max_bytes:  # it has grown
         raise InputError(_describe_size(len(content), max_bytes))
@@ -156,14 +156,15 @@ def read_head(file: Path, end: bytes, max_bytes: int) -> bytes:
         OSError: there is none, or it may not be read.
         InputError: it is a folder, pipe or device, or its beginning is too large.
     """
-    with _open_regular(file) as stream:
+    with open_regular(file) as stream:
         head, found, _ = stream.read(max_bytes + 1).partition(end)
     if not found and len(head) > max_bytes:
         raise InputError(f"no {end.decode().strip()!r} in its first {max_bytes} bytes")
     return head
 
 
-def _open_regular(file: Path, max_bytes: int = 2**63) -> BinaryIO:
+def open_regular(file: Path, max_bytes: int = 2**63) -> BinaryIO:
+    """Opens a regular file that is not too large; raises as `read_file`, and never waits for a pipe or a device."""
     check_regular(file, max_bytes)
     # O_NONBLOCK, and the check once more: it may have become a pipe, and opening one would wait for ever.
     # O_BINARY: Windows would change line ends, and stop at byte 26.

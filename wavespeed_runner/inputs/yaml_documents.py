@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from . import limits
-from .documents import refuse_digits
+from .documents import refuse_all_interpolations, refuse_digits, refuse_interpolations
 from .files import InputError, read_text
 
 NUMBER = re.compile(r"[-+]?[0-9.][0-9a-fA-FxXoO_:.eE+-]*")
@@ -49,8 +49,8 @@ def check_yaml(text: str, max_nodes: int = limits.MAX_CONFIG_NODES, loader: Any 
         loader: the PyYAML loader that will build it. Another one may see other lists and aliases in the same text.
 
     Raises:
-        InputError: nested too deep, too large when its aliases are followed, a number with too many digits, or text
-            that is not valid Unicode.
+        InputError: nested too deep, too large or with too many interpolations when its aliases are followed, a number
+            with too many digits, or text that is not valid Unicode.
         yaml.YAMLError: not YAML.
     """
     count = _YamlCount(max_nodes)
@@ -63,7 +63,7 @@ def check_yaml(text: str, max_nodes: int = limits.MAX_CONFIG_NODES, loader: Any 
             count.close()
         elif isinstance(event, yaml.ScalarEvent):
             _check_scalar(event)
-            count.open(event.anchor, levels=0)
+            count.open(event.anchor, levels=0, interpolations=refuse_interpolations(event.value))
             count.close()
 
 
@@ -76,6 +76,8 @@ class _Node:
     """Lists and mappings inside each other, itself included, aliases followed; 0 for a plain value."""
     size: int = 1
     """Its keys and values and itself, aliases followed."""
+    interpolations: int = 0
+    """`${` in it, aliases followed."""
 
 
 class _YamlCount:
@@ -83,16 +85,16 @@ class _YamlCount:
 
     def __init__(self, max_nodes: int) -> None:
         self.max_nodes = max_nodes
-        self.total = 0
+        self.total = self.interpolations = 0
         self.open_nodes: list[_Node] = []
         self.known: dict[str, _Node] = {}
 
-    def open(self, anchor: str | None, levels: int) -> None:
+    def open(self, anchor: str | None, levels: int, interpolations: int = 0) -> None:
         """A value begins."""
         if anchor is not None:
             self.known.pop(anchor, None)  # a later one of the same name
-        self._refuse_more(1, levels)
-        self.open_nodes.append(_Node(anchor, levels))
+        self._refuse_more(1, levels, interpolations)
+        self.open_nodes.append(_Node(anchor, levels, interpolations=interpolations))
 
     def close(self) -> None:
         """The innermost value ends."""
@@ -104,17 +106,20 @@ class _YamlCount:
     def follow(self, anchor: str) -> None:
         """An alias stands here. One for a value that has not ended stands inside of it, without end."""
         node = self.known.get(anchor, _Node(anchor, 0, size=self.max_nodes + 1))
-        self._refuse_more(node.size, node.levels)
+        self._refuse_more(node.size, node.levels, node.interpolations)
         self._add(node)
 
     def _add(self, node: _Node) -> None:
         if self.open_nodes:
             above = self.open_nodes[-1]
             above.size += node.size
+            above.interpolations += node.interpolations
             above.levels = max(above.levels, node.levels + 1)
 
-    def _refuse_more(self, size: int, levels: int) -> None:
+    def _refuse_more(self, size: int, levels: int, interpolations: int) -> None:
         self.total += size
+        self.interpolations += interpolations
+        refuse_all_interpolations(self.interpolations)
         if self.total > self.max_nodes:
             raise InputError(f"more than {self.max_nodes} values, with its aliases followed")
         if len(self.open_nodes) + levels > limits.MAX_DEPTH:

@@ -17,6 +17,10 @@ SOURCE = "sample"
 """The node that every graph has: the image that is asked for."""
 
 
+MAX_STAGES = 200
+"""Of one graph; those that are shipped have at most ten. Every rule is applied once more for each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One stage of the graph, with its options and the nodes that its inputs come from."""
@@ -57,6 +61,21 @@ def build_graph(config: Config) -> Graph:
         return Graph(nodes=mark_lasting([nodes[name] for name in order]), output=output)
     except CycleError as error:
         raise ConfigError(f"graph.stages: a cycle: {' -> '.join(error.args[1])}") from None
+
+
+def refuse_many_stages(composed: dict[str, Any]) -> None:
+    """Refuses a graph of very many stages, before anything is computed for each of them.
+
+    Args:
+        composed: the application's part of the composed config, plain data.
+
+    Raises:
+        ConfigError: says how many there are.
+    """
+    graph = composed.get("graph")
+    stages = graph.get("stages") if isinstance(graph, dict) else None
+    if isinstance(stages, dict) and len(stages) > MAX_STAGES:
+        raise ConfigError(f"graph.stages: {len(stages)} stages, and a graph has at most {MAX_STAGES}; remove some")
 
 
 def _build_nodes(config: Config) -> dict[str, Node]:

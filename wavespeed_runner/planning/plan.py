@@ -29,9 +29,10 @@ from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..storage.store import Store
-from .graph import Graph, build_graph
+from .graph import Graph, build_graph, refuse_many_stages
 from .prompts import build_samples
 from .reference import Floor, build_reference_graph, plan_noise_floors
+from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
 
 
@@ -110,6 +111,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         ConfigError: a bad value, a combination that does not fit, a missing file, a broken graph or checkpoint.
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
+    refuse_many_stages(composed)
     config, changes = _decide_automatic(composed)
     check_limits(config)
     _check_outputs(config.outputs)
@@ -124,6 +126,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
+    refuse_large(config, graph)
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)

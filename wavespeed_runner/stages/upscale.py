@@ -7,6 +7,7 @@ from enum import Enum
 
 from ..artifacts import Images, LatentGrid, Latents, Pipeline
 from ..errors import ConfigError, RunError
+from ..inputs.limits import MAX_SIDE
 from .interface import stage
 
 MAX_SCALE = 8
@@ -99,12 +100,22 @@ def _find_target_size(pipeline: Pipeline, scale: float, width: int, height: int)
     """The enlarged (width, height), rounded to multiples of what the model can generate.
 
     Raises:
-        RunError: after rounding it is the old size.
+        RunError: after rounding it is the old size, or larger than images may be.
     """
     multiple = pipeline.family.size_multiple
-    size = round(width * scale / multiple) * multiple, round(height * scale / multiple) * multiple
+    size = round_size(scale, width, height, multiple)
     if size == (width, height):
         raise RunError(
             f"scale={scale} of {width}x{height}, in multiples of {multiple}, is the same size; give a larger scale"
         )
+    if max(size) > MAX_SIDE:
+        raise RunError(
+            f"scale={scale} of {width}x{height} gives {size[0]}x{size[1]}; at most {MAX_SIDE} pixels a side; give a "
+            "smaller scale"
+        )
     return size
+
+
+def round_size(scale: float, width: int, height: int, multiple: int) -> tuple[int, int]:
+    """The enlarged (width, height), each rounded to a multiple of this many pixels."""
+    return round(width * scale / multiple) * multiple, round(height * scale / multiple) * multiple

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..errors import RunError
+from ..inputs.files import InputError, open_regular
 from .atomic import write_whole
 from .entry import Damage, build_header, find_payload, read_payload, read_stage
 
@@ -84,7 +85,7 @@ class Store:
         """
         path, inode = self.path(key), 0
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
                 # A private copy: torch takes only buffers that it may write to.
                 whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
@@ -115,13 +116,15 @@ class Store:
         """Lists every entry, ordered by key. Checks headers and sizes, does not read payloads."""
         for path in self._files():
             try:
-                with open(path, "rb") as file:
+                with open_regular(path) as file:
                     status = os.fstat(file.fileno())
                     stage = read_stage(file, path.stem, status.st_size)
             except FileNotFoundError:  # pruned by another process
                 continue
             except OSError as error:
                 raise RunError(f"{path}: cannot be read: {error.strerror}; remove it") from error
+            except InputError as error:
+                raise RunError(f"{path}: cannot be read: {error}; remove it") from error
             yield StoredEntry(path.stem, stage, status.st_size, status.st_mtime)
 
     def size(self) -> tuple[int, int]:
@@ -163,13 +166,15 @@ class Store:
         """Reads and checks a payload; removes and remembers a damaged entry."""
         path = self.path(key)
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
                 return read_payload(file, key)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             log.warning("store: %s cannot be read (%s); computing it again", path, error.strerror)
+        except InputError as error:  # a pipe or a device, which nobody waits for, or a folder
+            log.warning("store: %s cannot be read (%s); computing it again", path, error)
         except Damage as damage:
             self._discard(key, str(damage), inode)
             return None

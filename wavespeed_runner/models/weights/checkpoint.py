@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import ConfigError
 from ...inputs.files import HUB_ID, InputError, check_regular, resolve_path
-from .folder_gate import list_components, read_config, refuse_code
+from .folder_gate import check_component, check_root, list_components, read_config
 from .safetensors_file import find_damage
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -93,10 +93,11 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
         if _has_only_pickles(folder):
             raise ConfigError(f"{where}: {CONVERT_PICKLES}")
         raise ConfigError(f"{where}: not a diffusers folder, it has no model_index.json ({ALLOWED})")
+    check_root(where, folder)
     for name in sorted(list_components(where, folder).keys() - set(without)):
         if not (folder / name).is_dir():
             raise ConfigError(f"{where}: component '{name}' is named in model_index.json but has no folder")
-        refuse_code(where, folder / name)
+        check_component(where, folder / name)
         if _has_only_pickles(folder / name):
             raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT_PICKLES}")
         _refuse_variants_only(where, folder / name, weights)

@@ -10,7 +10,7 @@ from ...config.schema import ModelConfig
 from ...errors import ConfigError, RunError
 from ..family import Family
 from .checkpoint import CONVERT_PICKLES, find_local_path
-from .folder_gate import refuse_code
+from .folder_gate import check_component
 from .hub import explain_loading_errors, fetch_configurations, must_use_cache, quiet_loading, refuse_missing_weights
 from .identity import find_downloaded_commit
 from .safetensors_file import find_damage
@@ -33,7 +33,7 @@ def inspect_external_components(family: Family, model: ModelConfig) -> None:
         where = f"model.{key}={repo}"
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{where}: it has no config.json; give a hub id or a folder saved by transformers")
-        refuse_code(where, folder)
+        check_component(where, folder)
         weights = sorted(folder.glob("*.safetensors"))
         if not weights:
             raise ConfigError(f"{where}: it has no .safetensors file; {CONVERT_PICKLES}")
@@ -70,7 +70,7 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
     missing: dict[str, list[str]] = {}
     with explain_loading_errors(repo, key=key), quiet_loading():
         if folder is None:
-            refuse_code(f"{key}={repo}", fetch_configurations(repo, find_downloaded_commit(repo)))
+            check_component(f"{key}={repo}", fetch_configurations(repo, find_downloaded_commit(repo)))
         commit = None if folder else find_downloaded_commit(repo)
         options: dict[str, Any] = {"local_files_only": must_use_cache(repo, folder), "trust_remote_code": False}
         if commit:

@@ -8,13 +8,14 @@ classes of known libraries pass. https://huggingface.co/docs/transformers/custom
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
+from .config_gate import is_inside, list_mappings, refuse_lengths, refuse_values
 
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
 """Libraries that model_index.json may load classes from; the last two are pipeline folders of diffusers."""
@@ -27,12 +28,20 @@ ENDINGS = (
     "Extractor", "Scheduler",
 )  # fmt: skip
 LOADABLE = re.compile(
-    rf"(?!Auto(?!encoder)|\w*Pipeline)[A-Z]\w*({'|'.join(ENDINGS)}|(Model|UNet)\w+|For[A-Z]\w+)"
+    rf"(?!Auto(?!encoder)|\w*Pipeline|\w*(PreTrainedModel|Mixin|Output|Config)\Z)[A-Z]\w*({'|'.join(ENDINGS)}|(Model|UNet)\w+|For[A-Z]\w+)"
     r"|([A-Z]\w*)?Autoencoder\w+|(Tokenizers|SentencePiece|Python|MistralCommon)Backend",
     re.ASCII,
 )
 """Names of classes that a component may have: models, tokenizers, processors and schedulers. Not the `Auto` classes,
-which look up others by what a configuration says, not pipelines inside a pipeline, and not functions."""
+which look up others by what a configuration says, not pipelines inside a pipeline, not base classes, which nothing can
+be built of, and not functions."""
+PARTS = re.compile(
+    r"(?!(requires|enable|add|use|is)_)(\w+_)?(scheduler|solver|tokenizer|encoder|decoder|vae|vqgan|unet|transformer|prior|extractor|processor|checker|"
+    r"controlnet|adapter|connectors|vocoder|detector|guider|normalizer|watermarker)(_\d+|_image|_noise)?"
+)
+"""Names of components: what they are can only be said by a library and a class."""
+TEXTS = ("prediction_type", "hdr_transform", "pag_applied_layers", "id2label", "target_properties")
+"""Options of diffusers' pipelines that are texts or objects; all others are numbers, yes or no, or lists of numbers."""
 
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 """Keys of configurations that lead to code of the folder or of another repository."""
@@ -40,8 +49,6 @@ CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 
 CONFIGURATION = re.compile(r"(\w+_)?config\.json|special_tokens_map\.json|added_tokens\.json")
 """Files that the loaders of diffusers and transformers read as objects."""
-
-DATA_FILES = ("vocab.json", "tokenizer.json")
 
 
 def read_config(where: str, file: Path) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
         raise ConfigError(f"{where}: model_index.json asks for a pipeline of its own, and no code of a folder is run")
     components = {}
     for name, value in index.items():
-        if not isinstance(value, list) or not value or value[0] is None:
+        if not _is_component(where, name, value):
             continue
         if value[0] not in LIBRARIES:
             raise ConfigError(
@@ -92,27 +99,88 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
     return components
 
 
-def refuse_code(where: str, folder: Path) -> None:
-    """Refuses a component's folder whose configurations ask for code.
+def _is_component(where: str, name: str, value: Any) -> bool:
+    """False for an option of the pipeline, a component that is left out, and what diffusers writes for itself."""
+    if name.startswith("_") or value is None or (isinstance(value, list) and value and value[0] is None):
+        return False
+    if isinstance(value, list):
+        is_option = value and not PARTS.fullmatch(name) and all(isinstance(number, int | float) for number in value)
+        return not is_option
+    if PARTS.fullmatch(name) or not (isinstance(value, int | float) or name in TEXTS):
+        raise ConfigError(
+            f"{where}: '{name}' in model_index.json is {str(value)[:80]!r}; a component is [library, class]"
+        )
+    return False
+
+
+def check_component(where: str, folder: Path) -> None:
+    """Refuses a component's folder whose files ask for code, lead out of it, or hold numbers nothing can be built of.
 
     Raises:
         ConfigError: names the file and the key; or a configuration that loaders read cannot be read.
     """
     for file in sorted(folder.glob("*.json")):
-        # Hidden ones are notes of a file manager. The others are large, and never asked for classes.
-        if file.name.startswith(".") or file.name.endswith(".index.json") or file.name in DATA_FILES:
-            continue
-        for node in _list_mappings(_read_any(where, file)):
-            if key := next((key for key in CODE_KEYS if node.get(key)), None):
-                raise ConfigError(
-                    f"{where}: {folder.name}/{file.name} asks for code ({key}), and no code of a folder is run; remove "
-                    f"{key} if the installed transformers knows the model itself"
-                )
-            if re.match("Auto(?!encoder)", str(node.get("_class_name", ""))):
-                raise ConfigError(
-                    f"{where}: {folder.name}/{file.name} asks for {node['_class_name']}, a class that "
-                    "looks up others; name the class itself"
-                )
+        if file.name == "adapter_config.json":  # transformers loads the model that it names instead of this one
+            raise ConfigError(
+                f"{where}: {folder.name}/{file.name} leads to another model, which nobody has checked; merge the "
+                "adapter into the model and save that, or give it as adapters.path"
+            )
+        if ".index." in file.name and not file.name.startswith("."):
+            _check_shards(where, file)
+        elif "tokenizer" in file.name and "config" not in file.name and not file.name.startswith("."):
+            version = file.stat()
+            _check_tokenizer(where, file, (version.st_size, version.st_mtime_ns, version.st_ctime_ns, version.st_ino))
+        # Hidden ones are notes of a file manager. The other is large, and only holds words.
+        elif not file.name.startswith(".") and file.name != "vocab.json":
+            _check_configuration(where, file)
+
+
+def check_root(where: str, folder: Path) -> None:
+    """Checks configurations beside the model_index.json, which stand in for those that a component's folder lacks.
+
+    Raises:
+        ConfigError: as `check_component`.
+    """
+    for file in sorted(folder.glob("*.json")):
+        if CONFIGURATION.fullmatch(file.name):
+            _check_configuration(where, file)
+
+
+def _check_configuration(where: str, file: Path) -> None:
+    data, place = _read_any(where, file), f"{file.parent.name}/{file.name}"
+    for node in list_mappings(data):
+        if key := next((key for key in CODE_KEYS if node.get(key)), None):
+            raise ConfigError(
+                f"{where}: {place} asks for code ({key}), and no code of a folder is run; remove {key} if the "
+                "installed transformers knows the model itself"
+            )
+        if re.match("Auto(?!encoder)", str(node.get("_class_name", ""))):
+            raise ConfigError(
+                f"{where}: {place} asks for {node['_class_name']}, a class that looks up others; name the class itself"
+            )
+    if "config" in file.name:  # others, such as a training log, may hold any number
+        refuse_values(f"{where}: {place}", data)
+
+
+@lru_cache(maxsize=256)
+def _check_tokenizer(where: str, file: Path, version: tuple[int, ...]) -> None:
+    """Checks a tokenizer.json. The version changes whenever the file does: the jobs of a sweep read it once."""
+    refuse_lengths(f"{where}: {file.parent.name}/{file.name}", _read_any(where, file))
+
+
+def _check_shards(where: str, index: Path) -> None:
+    """Refuses an index of weight files that names any but those beside it, which alone are checked and identified."""
+    weight_map = read_config(where, index).get("weight_map")
+    names = weight_map.values() if isinstance(weight_map, dict) else [None]
+    suffix = ".safetensors" if ".safetensors." in index.name else ""
+    wrong = next((n for n in names if not (isinstance(n, str) and is_inside(n) and n.endswith(suffix))), "")
+    if wrong is None:
+        raise ConfigError(f"{where}: {index.name} has no weight_map")
+    if wrong:
+        raise ConfigError(
+            f"{where}: {index.parent.name}/{index.name} names {str(wrong)[:80]!r}, which leads out of the folder or "
+            "is no safetensors file; weights lie beside their index"
+        )
 
 
 def _read_any(where: str, file: Path) -> Any:
@@ -125,21 +193,13 @@ def _read_any(where: str, file: Path) -> Any:
         return None  # nobody else will read it either
 
 
-def _list_mappings(data: Any) -> Iterator[dict[str, Any]]:
-    """All objects in JSON data: a text model inside of a larger one has a configuration inside of it."""
-    level = [data]
-    while level:
-        yield from (node for node in level if isinstance(node, dict))
-        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
-        level = [value for node in nodes for value in node]
-
-
 def check_folder(where: str, folder: Path) -> None:
     """Checks a whole diffusers folder: its model_index.json and the configurations of all components.
 
     Raises:
         ConfigError: it asks for something that may not be loaded.
     """
+    check_root(where, folder)
     for name in list_components(where, folder):
         if (folder / name).is_dir():
-            refuse_code(where, folder / name)
+            check_component(where, folder / name)

@@ -1,0 +1,136 @@
+"""What a configuration in a model folder may not hold: other places to load from, and numbers without bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models.test_folder_gate import make_folder
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
+from wavespeed_runner.models.weights.folder_gate import check_component, check_folder
+
+USUAL: dict[str, Any] = {
+    "_name_or_path": "openai/clip-vit-large-patch14",
+    "name_or_path": "/home/someone/model",
+    "special_tokens_map_file": "/home/someone/special_tokens_map.json",
+    "tokenizer_file": None,
+    "fast_tokenizer_files": ["tokenizer.json"],
+    "transformers_weights": "model.safetensors",
+    "model_max_length": int(1e30),
+    "max_position_embeddings": 10_485_760,
+    "rope_theta": 1_000_000_000,
+    "initial": float("inf"),
+    "num_train_timesteps": 1000,
+    "num_hidden_layers": 80,
+    "transformer_layers_per_block": [1, [2, 10]],
+    "layer_types": ["full_attention"] * 80,
+    "down_block_types": ["DownBlock2D"] * 4,
+    "_attn_implementation": {"text_config": "sdpa", "vision_config": "flash_attention_2"},
+    "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True},
+}
+
+
+def refuse(folder: Path, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^model\.repo=x: .*{re.escape(words)}"):
+        check_folder("model.repo=x", folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_what_published_models_hold_passes(tmp_path: Path, file: str) -> None:
+    folder = make_folder(tmp_path)
+    (folder / "text_encoder" / file).write_text(json.dumps({**USUAL, "text_config": USUAL}))
+    check_folder("model.repo=x", folder)
+
+
+def test_an_adapter_that_names_another_model_is_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    adapter = {"peft_type": "LORA", "base_model_name_or_path": "/elsewhere/othermodel"}
+    (folder / "text_encoder" / "adapter_config.json").write_text(json.dumps(adapter))
+    refuse(folder, "text_encoder/adapter_config.json leads to another model")
+    with pytest.raises(ConfigError, match=r"adapter_config\.json leads to another model"):
+        check_component("model.text_encoder=x", folder / "text_encoder")
+    with pytest.raises(ConfigError, match=r"adapter_config\.json leads to another model"):
+        inspect_checkpoint(str(folder), without=["scheduler", "tokenizer", "transformer", "vae"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"base_model_name_or_path": "/elsewhere"},
+        {"compression_config": {"quant_method": "x"}},
+        {"gguf_file": "x.gguf"},
+        {"tokenizer_file": "/etc/passwd"},
+        {"vocab_file": "../../vocab.json"},
+        {"configuration_files": ["/elsewhere/config.4.0.0.json"]},
+        {"fast_tokenizer_files": ["../tokenizer.4.0.json"]},
+        {"transformers_weights": ".hidden.safetensors"},
+        {"transformers_weights": "adapter_model.bin"},
+        {"transformers_weights": "sub/model.safetensors"},
+        {"_attn_implementation": "evil/kernels"},
+        {"attn_implementation": {"text_config": "evil/kernels"}},
+        {"quantization_config": {"quant_method": "evil"}},
+        {"quantization_config": "evil"},
+        {"quantization_config": {}},
+        {"model_max_length": 10**12},
+        {"max_position_embeddings": 2**31},
+        {"num_train_timesteps": 10**9},
+        {"num_hidden_layers": 10**6},
+        {"num_layers": 1e6},
+        {"num_single_layers": 1001},
+        {"depths": [1, 2, 10**6]},
+        {"transformer_layers_per_block": [1, [10**6]]},
+        {"layers_per_block": 10**6},
+        {"down_block_types": ["DownBlock2D"] * 1001},
+        {"hidden_size": 2**31 + 1},
+        {"hidden_size": 10**90},
+    ],
+)
+def test_other_places_and_huge_numbers_are_refused_by_file_and_key(tmp_path: Path, change: dict[str, Any]) -> None:
+    ((key, _),) = change.items()
+    for number, config in enumerate((change, {"text_config": change})):
+        refuse(make_folder(tmp_path / str(number), config), f"text_encoder/config.json: {key} ")
+    folder = make_folder(tmp_path / "root")
+    (folder / "scheduler_config.json").write_text(json.dumps(change))  # read where the component's folder has none
+    refuse(folder, f"root/scheduler_config.json: {key} ")
+
+
+@pytest.mark.parametrize("part", [{"truncation": {"max_length": 10**12}}, {"padding": {"strategy": {"Fixed": 10**12}}}])
+def test_a_tokenizer_fills_no_text_to_a_huge_length(tmp_path: Path, part: dict[str, Any]) -> None:
+    folder = make_folder(tmp_path)
+    (folder / "text_encoder" / "tokenizer.json").write_text(
+        json.dumps({"model": {"vocab": {"length": 10**12}}, **part})
+    )
+    refuse(folder, "text_encoder/tokenizer.json: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.safetensors", "/etc/x.safetensors", "sub/x.safetensors", ".x.safetensors", "x.bin", 3]
+)
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "model.safetensors.index.fp16.json"])
+def test_an_index_names_weights_beside_it_alone(tmp_path: Path, index: str, name: Any) -> None:
+    folder = make_folder(tmp_path)
+    (folder / "text_encoder" / index).write_text(json.dumps({"weight_map": {"a": "x.safetensors"}}))
+    check_folder("model.repo=x", folder)
+    (folder / "text_encoder" / index).write_text(json.dumps({"weight_map": {"a": "x.safetensors", "b": name}}))
+    refuse(folder, f"text_encoder/{index} names {str(name)!r}, which leads out of the folder")
+
+
+@pytest.mark.parametrize(("name", "value"), [("scheduler", "evil"), ("vae", {"a": 1}), ("mine", "evil"), ("unet", 3)])
+def test_an_entry_of_the_index_is_a_component_or_an_option(tmp_path: Path, name: str, value: Any) -> None:
+    refuse(make_folder(tmp_path, **{name: value}), f"'{name}' in model_index.json is {str(value)!r}; a component is [")
+
+
+@pytest.mark.parametrize("name", ["scheduler", "unet"])
+def test_a_list_of_numbers_is_no_component(tmp_path: Path, name: str) -> None:
+    refuse(make_folder(tmp_path, **{name: [1, 2]}), f"component '{name}' asks for code from 1")
+
+
+def test_options_of_pipelines_pass(tmp_path: Path) -> None:
+    options = {"requires_safety_checker": False, "boundary_ratio": 0.9, "resolution": 512, "hdr_transform": "x"}
+    options |= {"text_encoder_select_layers": [2, 5], "prediction_type": "depth", "sample_sigmas": None}
+    check_folder("model.repo=x", make_folder(tmp_path, **options))

@@ -1,0 +1,122 @@
+"""Decides which values a configuration inside a model folder may hold: nothing leads elsewhere, no number is huge.
+
+The loaders of transformers and diffusers follow names of other folders, repositories and files that a configuration
+gives, and allocate by its numbers before anything can be compared with the weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import ConfigError
+
+SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
+"""Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
+FILE_KEYS = re.compile(r"\w+_files?|transformers_weights", re.ASCII)
+"""Keys that name files to open, or lists of them."""
+KERNEL_KEYS = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
+"""transformers downloads and runs kernels from the hub where such a value is the name of a repository."""
+QUANTIZATIONS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "gguf", "quanto", "torchao")
+
+MAX_NUMBER = 2**31
+MAX_POSITIONS = 2**24
+"""Tokens of a text; one of these models reads 10 million. A tokenizer allocates some 60 bytes for each."""
+NO_LENGTH = 10**20
+"""transformers takes a `model_max_length` above this one for none, and writes int(1e30) itself."""
+BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
+    (re.compile(r"num_train_timesteps"), 1_000_000),
+    (re.compile(r"(\w+_)?max_position_embeddings|(\w+_)?(max_)?length|max_len|stride|Fixed"), MAX_POSITIONS),
+    (re.compile(r"(\w*_)?(layers?|blocks?|layers_per_block|block_types|depths?|repeats)"), 1000),
+    (re.compile(r"pad_to_multiple_of"), MAX_POSITIONS),
+)
+"""Key -> the largest number that it may have, and the most entries of a list; the first pattern that fits counts."""
+
+
+def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
+    """All objects in JSON data: a text model inside of a larger one has a configuration inside of it."""
+    level = [data]
+    while level:
+        yield from (node for node in level if isinstance(node, dict))
+        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
+        level = [value for node in nodes for value in node]
+
+
+def refuse_values(where: str, data: Any) -> None:
+    """Refuses values of a configuration that lead out of its folder, or that nothing could be built of.
+
+    Args:
+        where: `key=value` of the folder and the name of the file, for messages.
+        data: what the file holds.
+
+    Raises:
+        ConfigError: names the key.
+    """
+    for node in list_mappings(data):
+        for key, value in node.items():
+            if value is not None and (reason := _find_reason(key, value)):
+                raise ConfigError(f"{where}: {key} {reason}")
+
+
+def refuse_lengths(where: str, data: Any) -> None:
+    """Refuses lengths that a tokenizer.json cuts or fills texts to; its vocabulary is not looked at. As above."""
+    if isinstance(data, dict):
+        refuse_values(where, {key: data.get(key) for key in ("truncation", "padding")})
+
+
+def _find_reason(key: str, value: Any) -> str:
+    """Why a key may not have this value; empty if it may."""
+    if SOURCE_KEYS.fullmatch(key) and value not in ("", {}):
+        return f"= {str(value)[:80]!r} leads to another model, which nobody has checked; give a folder that has its own"
+    if FILE_KEYS.fullmatch(key) and key != "special_tokens_map_file":
+        for name in _list_leaves(value):
+            if isinstance(name, str) and not is_inside(name):
+                return f"= {name[:80]!r} leads out of the folder; remove {key}"
+    if key == "transformers_weights" and ".safetensors" not in str(value):
+        return f"= {str(value)[:80]!r} is no safetensors file; remove {key}"
+    if KERNEL_KEYS.fullmatch(key) and any("/" in str(name) for name in _list_leaves(value)):
+        return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
+    if key == "quantization_config":
+        return _judge_quantization(value)
+    return _judge_number(key, value)
+
+
+def is_inside(name: str) -> bool:
+    """True for the name of a file that lies in the folder itself, and is not hidden: those count nowhere."""
+    plain = name.removeprefix("./")
+    return bool(plain) and not plain.startswith((".", "~")) and not re.search(r"[/\\:\0]", plain)
+
+
+def _judge_quantization(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "is no object"
+    legacy = "bitsandbytes" if value.get("load_in_4bit") or value.get("load_in_8bit") else None
+    method = value.get("quant_method", legacy)
+    if method in QUANTIZATIONS:
+        return ""
+    return f"asks for the method {str(method)[:80]!r}; allowed: {', '.join(QUANTIZATIONS)}"
+
+
+def _judge_number(key: str, value: Any) -> str:
+    most = next((bound for pattern, bound in BOUNDS if pattern.fullmatch(key)), MAX_NUMBER)
+    if isinstance(value, list) and most <= 1000 < len(value):
+        return f"has {len(value)} entries; at most {most} are built"
+    if isinstance(value, dict):  # looked at by itself
+        return ""
+    for number in _list_leaves(value):
+        # Without a bound of its own a float counts nothing: infinity and the smallest logit are usual.
+        counts = type(number) is int or (type(number) is float and most < MAX_NUMBER)
+        if counts and number > most and not (key == "model_max_length" and number >= NO_LENGTH):
+            amount = str(number) if number < 10**40 else "a number of more than 40 digits"
+            return f"= {amount} is too large; at most {most}"
+    return ""
+
+
+def _list_leaves(value: Any) -> Iterator[Any]:
+    """The value, or those in a list or an object of them, at any depth."""
+    level = [value]
+    while level:
+        yield from (node for node in level if not isinstance(node, list | dict))
+        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
+        level = [inner for node in nodes for inner in node]
