@@ -12,11 +12,13 @@ from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 
 from tests.models.shipped import name_shared_file
 from wavespeed_runner import registry
+from wavespeed_runner.accelerate import shared_weights
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.metrics import timing
@@ -118,6 +120,8 @@ def family(
 def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands called in this process leave logging and environment as they found them."""
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    # What another test has loaded and still refers to does not stand in for what this one loads.
+    monkeypatch.setattr(shared_weights, "_loaded", WeakValueDictionary())
     root, ours = logging.getLogger(), logging.getLogger("wavespeed_runner")
     before = [(logger, logger.level, list(logger.handlers)) for logger in (root, ours)]
     yield

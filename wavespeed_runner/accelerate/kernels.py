@@ -156,10 +156,11 @@ def _tell_attention(shapes: list[list[int]]) -> str:
 def needs_kernels(engaged: dict[str, Any]) -> bool:
     """True if a pipeline's evidence needs the kernels that ran: with an attention backend, or quantized.
 
-    Not where groups of quantized weights are offloaded: torch moves them only while nothing else refers to them, and
-    its profiler does.
+    Not where quantized weights are offloaded: torch moves them only while nothing else refers to them, and its profiler
+    does.
     """
-    moves = (engaged.get("memory") or {}).get("group_offload")
+    memory = engaged.get("memory") or {}
+    moves = memory.get("group_offload") or memory.get("model_offload")
     return bool(engaged.get("attention") or engaged.get("quant")) and not (engaged.get("quant") and moves)
 
 
