@@ -100,6 +100,9 @@ def family(
     def change(**functions: Callable[..., Any]) -> list[str]:
         calls: list[str] = []
 
+        # The command that follows stands for a new process: what a kept traceback refers to is not shared with it.
+        shared_weights._loaded.clear()
+
         def listed(name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **options: Any) -> Any:
                 calls.append(name)

@@ -14,6 +14,7 @@ import torch
 
 from tests.models.staged import denoise_latents, run_stages
 from tests.models.tiny_families import SAMPLE, SIZE, composed, config_of, tiny
+from wavespeed_runner.accelerate.switches import SwitchSettings
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.hidream import HIDREAM
@@ -144,7 +145,9 @@ def test_another_llama_is_another_model(published_like: tuple[Path, Path], tmp_p
 
     def identity(folder: Path) -> Any:
         model = replace(config, text_encoder_4=str(folder))
-        return _identify_weights(LoadOptions(model=model, device="cpu", adapters=config_of().adapters))
+        return _identify_weights(
+            LoadOptions(model=model, device="cpu", adapters=config_of().adapters, accelerate=SwitchSettings())
+        )
 
     assert identity(llama) == identity(tmp_path / "other")
     shutil.copytree(tmp_path / "other", tmp_path / "changed")
