@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from wavespeed_runner.cli.support_pairs import ACCELERATIONS, MODELS, SHARED, Pair, list_pairs
 from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.errors import Unfit
 from wavespeed_runner.planning.graph import SOURCE
 from wavespeed_runner.planning.plan import build_plan
 
@@ -76,7 +77,10 @@ def differ(result: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("pair", list_pairs(), ids=lambda pair: f"{pair.model}-{'+'.join(pair.names)}")
 def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_path_factory: Any) -> None:
     if pair.refused:
-        return  # by a rule; that it would not work is shown by the rule's own test
+        with pytest.raises(Unfit) as caught:
+            run(pair.overrides, str(tmp_path_factory.getbasetemp() / "pairs"))
+        assert str(caught.value).startswith(pair.refused[0])
+        return
     outputs, adapter = str(tmp_path_factory.getbasetemp() / "pairs"), str(adapters[pair.model])
 
     def latents(*names: str) -> torch.Tensor:

@@ -15,6 +15,7 @@ from ..config.schema import QuantConfig
 from ..errors import RunError, format_error
 from ..models.family import Family
 from ..models.weights.quantized import read_method
+from ..models.weights.size import list_plain_tensors
 from ..process.torchao_import import import_torchao
 from .quant_options import SCHEMES
 from .quant_targets import Choice, choose_layers, compact_name, layers_of
@@ -95,11 +96,7 @@ def is_quantized(tensor: torch.Tensor) -> bool:
 
 def count_bytes(tensor: torch.Tensor) -> int:
     """Bytes of a weight as it is kept, with the scales of a quantized one."""
-    if not is_quantized(tensor):
-        return tensor.numel() * tensor.element_size()
-    names = (*tensor.tensor_data_names, *getattr(tensor, "optional_tensor_data_names", ()))  # type: ignore[attr-defined]
-    parts = [part for name in names if (part := getattr(tensor, name)) is not None]
-    return sum(count_bytes(part) for part in parts)
+    return sum(part.numel() * part.element_size() for part in list_plain_tensors(tensor))
 
 
 def collect_evidence(
