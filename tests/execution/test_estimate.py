@@ -16,6 +16,7 @@ from wavespeed_runner.planning.plan import Plan
 
 RUNS = (
     ("cache=fbcache", "steps=6"),
+    ("model.init=pretrained", "quant=int8_wo", "steps=3", "width=64", "height=64"),
     ("cache=taylorseer", "steps=12", "batch_size=2", "num_images_per_prompt=2"),
     ("model=demo_unet", "cache=deepcache", "steps=6"),
     ("model=wan21", "model.init=tiny", "steps=2", "graph=text_to_video"),
@@ -55,7 +56,11 @@ def find_peak(profiler: Any) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
-def test_within_a_tenth_of_what_is_measured(planned: Callable[..., Plan], overrides: tuple[str, ...]) -> None:
+def test_within_a_tenth_of_what_is_measured(
+    planned: Callable[..., Plan], overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Which kernels run is seen by a profiler of its own, and torch has one at a time.
+    monkeypatch.setattr("wavespeed_runner.stages.denoise.needs_kernels", lambda engaged: False)
     plan = planned(*overrides, "prompt=a red circle")
     estimate = estimate_memory(plan)
     measured = measure(plan)

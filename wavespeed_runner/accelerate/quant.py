@@ -57,15 +57,19 @@ def _quantize_layer(layer: nn.Linear, scheme: str, where: str, device: str) -> N
     from torchao.quantization import quantize_
 
     home = layer.weight.device
+    # Not moved where it is there: the fake weights of an estimate cannot be.
+    moves = home.type != device.partition(":")[0]
     try:
-        layer.to(device)
+        if moves:
+            layer.to(device)
         quantize_(layer, build_config(scheme), filter_fn=lambda *_: True)
     except (AssertionError, ValueError, NotImplementedError, ImportError, RuntimeError) as error:
         raise RunError(
             f"quant={scheme}: torchao cannot quantize {where}: {format_error(error)}; choose another"
         ) from error
     finally:
-        layer.to(home)
+        if moves:
+            layer.to(home)
 
 
 def build_config(name: str) -> Any:

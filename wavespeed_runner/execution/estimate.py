@@ -18,7 +18,7 @@ from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..metrics.allocations import Allocations, count_allocations
 from ..models.weights.fake_pipeline import build_shapes, run_fake
-from ..models.weights.size import count_component_bytes
+from ..models.weights.size import count_component_bytes, list_weights
 from ..planning.graph import SOURCE, Node
 from ..planning.plan import Plan
 from ..registry import find_implementation
@@ -97,6 +97,8 @@ def estimate_memory(plan: Plan) -> Estimate:
     with run_fake(pipe, followed.inside, MOST_CALLS) as fake_mode:
         with fake_mode:
             _change_weights(pipe, family, options)
+        for tensor in list_weights(pipe):
+            followed.allocations.leave_out(tensor)
         components = count_component_bytes(pipe)
         pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device="cpu")
         stages = list(_run_stages(plan, loads[0].name, pipeline, components, followed, settings))

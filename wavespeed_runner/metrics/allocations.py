@@ -28,14 +28,20 @@ class Allocations:
     """The most of them since `restart`."""
     alive: dict[int, int] = field(default_factory=dict)
 
+    left_out: set[int] = field(default_factory=set)
+
     def restart(self) -> None:
         """Forgets the peak; tensors that are alive still count."""
         self.peak = self.now
 
+    def leave_out(self, tensor: Any) -> None:
+        """Never counts this tensor's memory: a weight, of which operations return views."""
+        self.left_out.add(tensor.untyped_storage()._cdata)
+
     def add(self, storage: Any) -> None:
         """Counts the memory of a tensor, once."""
         key = storage._cdata
-        if key in self.alive:
+        if key in self.alive or key in self.left_out:
             return
         self.alive[key] = storage.nbytes()
         self.now += storage.nbytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,16 @@ def _count_new_bytes(module: torch.nn.Module, known: set[int], kind: str | None 
                 known.add(storage._cdata)
                 total += storage.nbytes()
     return total
+
+
+def list_weights(pipe: DiffusionPipeline) -> Iterator[torch.Tensor]:
+    """The tensors that hold the numbers of a pipeline's parameters and buffers."""
+    import torch
+
+    for module in pipe.components.values():
+        if isinstance(module, torch.nn.Module):
+            for tensor in (*module.parameters(), *module.buffers()):
+                yield from list_plain_tensors(tensor)
 
 
 def list_plain_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
