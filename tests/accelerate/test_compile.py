@@ -198,7 +198,8 @@ def test_what_an_earlier_job_compiled_decides_nothing(run: Run) -> None:
         assert compiled["recompiles"] == first["engaged"]["compile"]["recompiles"]
 
 
-def test_where_the_environment_switches_compiling_off_the_run_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch._dynamo.config.disable", True)
-    record = run("steps=2", "compile.fullgraph=false")
+def test_where_the_environment_switches_compiling_off_the_run_fails(run: Run) -> None:
+    # Not by monkeypatch: torch hides a setting of its config for good when it is deleted, as undoing does.
+    with torch._dynamo.config.patch(disable=True):
+        record = run("steps=2", "compile.fullgraph=false")
     assert "nothing of transformer was compiled; unset TORCH_COMPILE_DISABLE" in record["error"]["message"]

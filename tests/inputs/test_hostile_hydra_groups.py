@@ -69,7 +69,7 @@ def test_no_header_puts_a_file_into_hydras_node(cli: CommandLine, header: str) -
 def test_a_defaults_list_chooses_nothing_of_hydras(cli: CommandLine, group: str) -> None:
     for entry in (f"override /hydra/{group}: none", f"override hydra/{group}: none", f"/hydra/{group}: default"):
         said = refuse_experiment(cli, f"defaults:\n  - {entry}\n")
-        assert "mine.yaml: defaults: " in said and "may name options of config groups alone" in said
+        assert "mine.yaml: defaults: " in said and "only the command line may choose what Hydra itself does" in said
 
 
 @pytest.mark.parametrize("value", ["null", "5", "[]", "x", "${graph}"])

@@ -188,4 +188,4 @@ def test_an_experiment_cannot_set_any_of_it(command: CommandLine, line: str) -> 
 def test_an_experiment_cannot_choose_it(command: CommandLine) -> None:
     command.experiment("defaults:\n  - override /hydra/launcher: slurm\n")
     said = command.refuses("-m", "experiment=mine", *TINY, "steps=1,2")
-    assert said.startswith("hydra.launcher.") and "only the command line may" in said
+    assert "mine.yaml: defaults: " in said and "only the command line may choose what Hydra itself does" in said

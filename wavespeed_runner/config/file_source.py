@@ -31,6 +31,7 @@ from .trust import is_reserved
 MAX_QUOTED = 200
 """Characters of an error of OmegaConf, which may quote the whole value."""
 ONLY_OPTIONS = "a defaults list may name options of config groups alone, as in 'override /cache: fbcache'"
+ONLY_TYPED = "only the command line may choose what Hydra itself does; choose it there, as in hydra/launcher=slurm"
 
 
 # Hydra replaces a source for `file://` only by one of the same name.
@@ -144,7 +145,9 @@ def _refuse_paths_in_defaults(file: Path, config: Any) -> None:
         calls = any("$" in PLAIN.sub("", text) for text in paths) or "$" in place
         # Hydra's groups too: it drops in silence what the command line's own defaults choose for them.
         of_hydra = _names_hydra(place) or _names_hydra(group.removeprefix("/").partition("/")[0])
-        if calls or of_hydra or any(_is_outside(path) for path in paths):
+        if of_hydra:
+            raise ConfigError(f"{file}: defaults: {entry}: {ONLY_TYPED}")
+        if calls or any(_is_outside(path) for path in paths):
             raise ConfigError(f"{file}: defaults: {entry}: {ONLY_OPTIONS}")
 
 
