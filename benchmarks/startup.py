@@ -1,14 +1,16 @@
 """How long a command takes from the shell: what answers without torch, and a one-image run with a warm store.
 
-    python -m benchmarks.startup [--rounds 7]
+    python -m benchmarks.startup [--rounds 7] [--before CHECKOUT]
 
 Goal: help, an error and a dry run under 1.5 s; the run under 10 s. Medians with the range; the commands take turns.
+With `--before`, a checkout of another state takes turns with this one, in the same environment.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,31 +32,55 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--before", type=Path, help="a checkout of the state to compare with", metavar="CHECKOUT")
+    arguments = parser.parse_args()
     from wavespeed_runner.config.environment import describe_environment
 
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    with tempfile.TemporaryDirectory() as folder:
-        run([*ONE, f"outputs={folder}"], 0)
-        for index in range(rounds):
-            for name, (arguments, status) in COMMANDS.items():
-                given = [a.format(fresh=0.05 + 0.001 * index) for a in arguments]
-                seconds[name].append(run([*given, f"outputs={folder}"] if name != "help" else given, status))
+    checkouts = {"now": Path.cwd()} | ({"before": arguments.before} if arguments.before else {})
+    seconds = measure(checkouts, arguments.rounds)
     figures = {
-        "command": "python -m benchmarks.startup",
+        "command": "python -m benchmarks.startup" + " --before CHECKOUT" * bool(arguments.before),
+        "states": {state: read_revision(checkout) for state, checkout in checkouts.items()},
         "environment": describe_environment("cpu"),
         "seconds": seconds,
     }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
-    for name, values in seconds.items():
-        print(f"{name:36} {median(values):5.2f} s  ({min(values):.2f} to {max(values):.2f})")
+    for state, by_command in seconds.items():
+        for name, values in by_command.items():
+            print(f"{state:7} {name:36} {median(values):5.2f} s  ({min(values):.2f} to {max(values):.2f})")
+    for name in COMMANDS if arguments.before else ():
+        ratios = [now / before for now, before in zip(seconds["now"][name], seconds["before"][name], strict=True)]
+        print(f"now / before {name:36} {median(ratios):5.2f}  ({min(ratios):.2f} to {max(ratios):.2f})")
 
 
-def run(arguments: list[str], status: int) -> float:
-    """Wall seconds of the command; it must end with `status`."""
+def measure(checkouts: dict[str, Path], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each command, by state and round; each state has a store of its own."""
+    seconds: dict[str, dict[str, list[float]]] = {state: {name: [] for name in COMMANDS} for state in checkouts}
+    with tempfile.TemporaryDirectory() as folder:
+        for state, checkout in checkouts.items():
+            run([*ONE, f"outputs={folder}/{state}"], 0, checkout)
+        for index in range(rounds):
+            for name, (words, status) in COMMANDS.items():
+                for state, checkout in checkouts.items():
+                    given = [word.format(fresh=0.05 + 0.001 * index) for word in words]
+                    given += [f"outputs={folder}/{state}"] if name != "help" else []
+                    seconds[state][name].append(run(given, status, checkout))
+    return seconds
+
+
+def read_revision(checkout: Path) -> str:
+    """The commit that a checkout is at, with `-dirty` where files differ from it."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--match", ""]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run(arguments: list[str], status: int, checkout: Path) -> float:
+    """Wall seconds of the command in a checkout; it must end with `status`."""
     began = perf_counter()
-    done = subprocess.run([sys.executable, "-m", "wavespeed_runner", *arguments], capture_output=True, text=True)
+    command = [sys.executable, "-m", "wavespeed_runner", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=checkout, env=environment)
     seconds = perf_counter() - began
     if done.returncode != status:
         raise SystemExit(f"{arguments}: exit status {done.returncode}, {status} expected\n{done.stderr}")
