@@ -105,7 +105,7 @@ def test_disabled_everything_is_prepared_and_runs_eagerly(flux: Shrunk, tmp_path
 @pytest.mark.parametrize(
     ("values", "passed"),
     [
-        ({}, {"fullgraph": True, "dynamic": None, "mode": None, "options": None, "disable": False}),
+        ({}, {"fullgraph": True, "dynamic": False, "mode": None, "options": None, "disable": False}),
         ({"fullgraph": False, "dynamic": True}, {"fullgraph": False, "dynamic": True}),
         ({"backend": "inductor", "mode": "max-autotune-no-cudagraphs"}, {"mode": "max-autotune-no-cudagraphs"}),
         ({"backend": "inductor", "options": '{"epilogue_fusion": false}'}, {"options": {"epilogue_fusion": False}}),
@@ -165,7 +165,7 @@ def test_the_record_says_what_was_compiled_and_for_how_long(run: Run) -> None:
     record = run("steps=3")
     assert record["status"] == "completed", record["error"]
     evidence, timing = record["engaged"]["compile"], record["timing"]
-    expected = {"backend": "eager", "mode": "default", "fullgraph": True, "dynamic": None}
+    expected = {"backend": "eager", "mode": "default", "fullgraph": True, "dynamic": False}
     assert evidence.items() >= expected.items() and "disabled" not in evidence
     assert evidence["modules"] == {"transformer": {"FluxTransformerBlock": 2, "FluxSingleTransformerBlock": 4}}
     # Hidden states come to the first single block from another place in memory than to the others.

@@ -10,7 +10,7 @@ __all__ = ["run"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dynamic", ["null", "true", "false"])
+@pytest.mark.parametrize("dynamic", ["true", "false"])
 def test_no_pass_of_a_graph_is_compiled_while_it_is_timed(run: Run, dynamic: str) -> None:
     """The second pass of `hires_fix` has a size of its own."""
     record = run("graph=hires_fix", f"compile.dynamic={dynamic}", "steps=3")

@@ -91,8 +91,8 @@ CASES: Cases = {
         [REGIONAL | {"memory": "vae_tiling"}, REGIONAL | ALL],
     ),
     "compile-static-shapes": (
-        [REGIONAL | {"graph": "hires_fix", "compile.dynamic": False}],
-        [REGIONAL | {"compile.dynamic": False}, REGIONAL | {"graph": "hires_fix"}],
+        [REGIONAL | {"graph": "hires_fix"}],
+        [REGIONAL, REGIONAL | {"graph": "hires_fix", "compile.dynamic": True}],
     ),
 }
 MACHINE = ("compile-compiler", "compile-headers", "compile-triton")

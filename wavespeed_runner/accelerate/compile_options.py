@@ -45,8 +45,9 @@ class CompileOptions(CompileConfig):
     """One of `MODES`."""
     fullgraph: bool = True
     """True: what cannot be compiled whole is an error instead of a graph break."""
-    dynamic: bool | None = None
-    """True: one graph for all shapes; false: one for each; null: torch's way, the second shape makes it dynamic."""
+    dynamic: bool = False
+    """True: one graph for all shapes; false: one for each. torch's third way, to make what is compiled a second time
+    dynamic, is not offered: a result would depend on the jobs before it."""
     options: Any = None
     """Options of the backend, a mapping or JSON text: `'{"epilogue_fusion": true}'`. They exclude `mode`."""
     target: list[CompileTarget] = field(default_factory=lambda: [CompileTarget.denoiser])

@@ -91,7 +91,7 @@ FITS: tuple[Rule, ...] = (
     Rule(
         id="compile-cuda-graphs-dynamic",
         verdict="unverified",
-        when=if_compiling(lambda o, c, f: _uses_cuda_graphs(o) and o.dynamic is True),
+        when=if_compiling(lambda o, c, f: _uses_cuda_graphs(o) and o.dynamic),
         message="compile.mode={c.compile.mode} with compile.dynamic=true: a CUDA graph has fixed shapes, so one is "
         "recorded for each shape",
         fix="compile.dynamic=false, or a mode without CUDA graphs",
@@ -160,7 +160,7 @@ FITS: tuple[Rule, ...] = (
     Rule(
         id="compile-static-shapes",
         verdict="unverified",
-        when=if_compiling(lambda o, c, f: o.dynamic is False and _denoises_twice(c)),
+        when=if_compiling(lambda o, c, f: not o.dynamic and _denoises_twice(c)),
         message="compile.dynamic=false: the passes of this graph may have several shapes, and each is compiled for "
         "itself, in a warm-up of its own",
         fix="compile.dynamic=true, one graph for all shapes",
