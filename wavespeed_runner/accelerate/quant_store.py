@@ -52,14 +52,25 @@ def make_shelf(store: Store, family: Family, quant: QuantConfig, parts: dict[str
     """
     if not isinstance(quant, QuantOptions | CustomQuant):
         return Shelf(store=store, keys={}, reason="nothing is quantized")
-    data = to_data(quant)
-    if not data.pop("keep"):
-        reason = reason or "quant.keep=false"
     keys = {
-        component: sha256(json.dumps({**parts, "quant": data, "component": component}, sort_keys=True).encode())
+        component: sha256(json.dumps({**parts, **_select_options(component, family, quant)}, sort_keys=True).encode())
         for component in _list_components(family, quant)
     }
+    reason = reason or ("" if quant.keep else "quant.keep=false")
     return Shelf(store=store, keys={name: key.hexdigest() for name, key in keys.items()}, reason=reason)
+
+
+def _select_options(component: str, family: Family, quant: QuantOptions | CustomQuant) -> dict[str, Any]:
+    """What of the options decides one component's weights."""
+    data = to_data(quant)
+    data.pop("keep")
+    data.pop("components", None)
+    names = (component, DENOISER) if component in list_denoisers(family) else (component,)
+    if isinstance(quant, CustomQuant):
+        data["layers"] = [
+            {"pattern": entry.pattern, "scheme": entry.scheme} for entry in quant.layers if entry.component in names
+        ]
+    return {"quant": data, "component": component}
 
 
 def _list_components(family: Family, quant: QuantOptions | CustomQuant) -> list[str]:

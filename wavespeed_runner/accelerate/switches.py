@@ -58,6 +58,11 @@ def identify_switches(switches: SwitchSettings) -> list[str]:
     return [f"tiny VAE {identify_weights(switches.tiny_vae, None)}"] if switches.tiny_vae else []
 
 
+def list_module_changes(switches: SwitchSettings) -> dict[str, Any]:
+    """The switches that change modules or weights and are on, with their values."""
+    return {name: value for name in MODULE_SWITCHES if (value := getattr(switches, name))}
+
+
 def apply_switches(pipe: DiffusionPipeline, family: Family, switches: SwitchSettings) -> DiffusionPipeline:
     """Changes the modules of a pipeline as the switches say.
 

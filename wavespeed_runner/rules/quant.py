@@ -134,7 +134,7 @@ QUANT: tuple[Rule, ...] = (
         id="quant-reference",
         verdict="unverified",
         when=lambda c, f: _is_quantized(c) and c.measure.reference,
-        message="quant={c.quant.name} is lossy, so the reference runs without it: the model is loaded twice",
+        message="quant={c.quant.name} is lossy, so the reference runs without it: what is quantized is in memory twice",
         fix="measure.reference=false where memory does not suffice for both",
     ),
 )

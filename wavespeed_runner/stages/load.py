@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..accelerate import adapters, attention, compilation, memory, quant, quant_store, switches
 from ..accelerate.compile_options import CompileOptions
-from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load
+from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load, share_components
 from ..artifacts import Pipeline
 from ..config.environment import collect_key_parts, resolve_device
 from ..config.schema import (
@@ -107,7 +107,7 @@ def load(options: LoadOptions) -> Pipeline:
     family = find_implementation("model", options.model)
     weights = _load_weights(options, family, device)
     pipe = copy_pipeline(weights.pipe) if weights.key and _changes_modules(options) else weights.pipe
-    engaged = dict(weights.engaged)
+    engaged = {**weights.engaged, "accelerate": switches.collect_evidence(weights.pipe, _get_switches(options))}
     pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged, weights=weights)
     attention.apply_attention(pipe, family, options.attention)
     if isinstance(options.compile, CompileOptions):
@@ -128,10 +128,16 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
     import torch
 
     dtype = getattr(torch, options.model.dtype.value)
+    identity = [_identify_weights(options), device, to_data(options.model)]
+    # What adapters and switches change lies in any component, and is not done to one that is changed already.
+    switched = switches.list_module_changes(_get_switches(options))
+    may_share_parts = _can_share(options) and options.adapters.name == "none" and not switched
+    unquantized = json.dumps(identity, sort_keys=True) if may_share_parts else ""
 
     def build() -> LoadedWeights:
         shelf = _make_shelf(options, family, device)
-        pipe = load_pipeline(family, options.model, device, quant_store.take(shelf))
+        ready = {**share_components(unquantized), **quant_store.take(shelf)}
+        pipe = load_pipeline(family, options.model, device, ready)
         pipe = adapters.apply_adapters(pipe, options.adapters)
         pipe = switches.apply_switches(pipe, family, _get_switches(options))
         pipe = quant.apply_quant(pipe, family, options.quant, device)
@@ -140,16 +146,16 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
             pipe = pipe.to(device)
         engaged = {
             "adapters": adapters.collect_evidence(pipe, options.adapters),
-            "accelerate": switches.collect_evidence(pipe, _get_switches(options)),
             "quant": quant.collect_evidence(pipe, family, options.quant, device, shelf.outcomes),
         }
-        return LoadedWeights(pipe=pipe, engaged=engaged, dtype=dtype)
+        return LoadedWeights(
+            pipe=pipe, engaged=engaged, dtype=dtype, unquantized=unquantized, quantized=tuple(shelf.keys)
+        )
 
     if not _can_share(options):
         return build()
-    parts = (options.model, options.adapters, options.accelerate, options.quant)
-    key = json.dumps([_identify_weights(options), device, *map(to_data, parts)], sort_keys=True)
-    return find_or_load(key, build)
+    changes = [switched, to_data(options.adapters), to_data(options.quant)]
+    return find_or_load(json.dumps([*identity, *changes], sort_keys=True), build)
 
 
 def _make_shelf(options: LoadOptions, family: Family, device: str) -> quant_store.Shelf:
@@ -159,13 +165,13 @@ def _make_shelf(options: LoadOptions, family: Family, device: str) -> quant_stor
     reason = ""
     if options.adapters.name != "none":
         reason = "adapters are loaded"
-    elif changing := [key for key in ("fuse_qkv", "channels_last") if getattr(options.accelerate, key)]:
-        reason = f"accelerate.{changing[0]} changes the modules"
+    elif changes := [key for key in switches.list_module_changes(_get_switches(options)) if key != "tiny_vae"]:
+        reason = f"accelerate.{changes[0]} changes the modules"
     elif any("not downloaded before" in identity for identity in weights):
         reason = "downloaded in this run"
     for key in _NOT_IN_WEIGHTS:
         model.pop(key.partition(".")[2], None)
-    parts = {"weights": weights, "model": model, "switches": to_data(options.accelerate)}
+    parts = {"weights": weights, "model": model, "switches": switches.list_module_changes(_get_switches(options))}
     parts["matters"] = collect_key_parts(device)
     return quant_store.make_shelf(store, family, options.quant, parts, reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,13 +19,18 @@ def count_component_bytes(pipe: DiffusionPipeline) -> dict[str, int]:
     return {name: _count_new_bytes(module, known) for name, module in modules.items()}
 
 
-def count_pipeline_bytes(pipe: DiffusionPipeline, device: str) -> int:
-    """Bytes of a pipeline's parameters and buffers that are on a device."""
+def count_pipeline_bytes(pipes: Iterable[DiffusionPipeline], device: str, without: DiffusionPipeline) -> int:
+    """Bytes on a device of the parameters and buffers of pipelines, less what they share with one more."""
     import torch
 
-    known: set[int] = set()
-    modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-    return sum(_count_new_bytes(module, known, torch.device(device).type) for module in modules)
+    kind, known = torch.device(device).type, set[int]()
+
+    def count(pipe: DiffusionPipeline) -> int:
+        modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+        return sum(_count_new_bytes(module, known, kind) for module in modules)
+
+    count(without)
+    return sum(map(count, pipes))
 
 
 def _count_new_bytes(module: torch.nn.Module, known: set[int], kind: str | None = None) -> int:
