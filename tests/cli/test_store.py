@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.store_helpers import key_of, payload_of
+from wavespeed_runner.cli.arguments import parse_size
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.cli.store import parse_age, parse_size
+from wavespeed_runner.cli.store import parse_age
 from wavespeed_runner.metrics.timing import format_bytes
 from wavespeed_runner.storage.store import Store
 

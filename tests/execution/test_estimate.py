@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.accelerate.quant import count_bytes
+from wavespeed_runner.accelerate.quant_sizes import count_quantized_bytes
 from wavespeed_runner.config.denoise_options import DenoiseOptions
 from wavespeed_runner.execution.estimate import StageEstimate, estimate_memory
 from wavespeed_runner.models.weights.size import count_component_bytes
 from wavespeed_runner.planning.graph import SOURCE
 from wavespeed_runner.planning.plan import Plan
+from wavespeed_runner.process.torchao_import import import_torchao
 
+CUDA = ("device=cuda", "model.dtype=bfloat16", "dry_run=true", "prompt=a red circle")
 RUNS = (
     ("cache=fbcache", "steps=6"),
     ("model.init=pretrained", "quant=int8_wo", "steps=3", "width=64", "height=64"),
@@ -68,3 +72,32 @@ def test_within_a_tenth_of_what_is_measured(
     assert stages.keys() == measured.keys()
     assert {name: stage.total for name, stage in stages.items()} == pytest.approx(measured, rel=0.1)
     assert estimate.peak.total == max(stage.total for stage in stages.values())
+
+
+@pytest.mark.parametrize(("scheme", "granularity"), [("fp8_dq", "PerTensor"), ("fp8_dq_row", "PerRow")])
+def test_weights_for_other_devices_have_the_size_that_torchao_gives_them(scheme: str, granularity: str) -> None:
+    import torch
+
+    import_torchao()
+    import torchao.quantization as quantization
+
+    tensor_class = quantization.Float8Tensor
+    weight = tensor_class.from_hp(torch.randn(64, 32), granularity=getattr(quantization, granularity)())
+    assert count_quantized_bytes(scheme, 64, 32, 4) == count_bytes(weight)
+
+
+def test_four_bits_have_scales_and_zero_points_for_groups() -> None:
+    assert count_quantized_bytes("int4_wo", 256, 512, 2) == 256 * 512 // 2 + 2 * (2 * 256 * 512 // 128)
+
+
+@pytest.mark.slow
+def test_what_only_a_gpu_can_compute_is_estimated_anywhere(planned: Callable[..., Plan]) -> None:
+    """With 8-bit floats as with 8-bit integers, whose weights have the same size."""
+    plain, floats, integers, rows = (
+        estimate_memory(planned("model=demo", *CUDA, f"quant={scheme}"))
+        for scheme in ("none", "fp8_dq", "int8_wo", "fp8_dq_row")
+    )
+    assert floats.components["transformer"] < 0.8 * plain.components["transformer"]
+    for other in (floats, rows):
+        assert other.components == pytest.approx(integers.components, rel=0.05)
+        assert other.peak.total == pytest.approx(integers.peak.total, rel=0.1)

@@ -19,6 +19,7 @@ from wavespeed_runner.accelerate.quant_options import NoQuant, QuantOptions
 from wavespeed_runner.accelerate.quant_targets import layers_of
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.execution.estimate import estimate_memory
 from wavespeed_runner.models.weights import quantized
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan
@@ -43,7 +44,7 @@ def torchao_folder(folder: Path) -> Path:
     import_torchao()
     from torchao.quantization import Int8WeightOnlyConfig
 
-    config = TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=["proj_out", "x_embedder"])
+    config = TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False), modules_to_not_convert=["proj_out", "x_embedder"])
     stored = folder.parent / "torchao"
     shutil.copytree(folder, stored)
     transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer", quantization_config=config)
@@ -121,9 +122,13 @@ def test_they_run(stored: str, request: pytest.FixtureRequest, folder: Path, pla
         where = [f"model.repo={request.getfixturevalue('gguf_file')}", f"model.components={folder}"]
     else:
         where = [f"model.repo={request.getfixturevalue('torchao_folder')}"]
-    record = run_as_data(planned("model.init=pretrained", *where), tmp_path / "run", [])
+    plan = planned("model.init=pretrained", *where)
+    estimate = estimate_memory(plan)
+    record = run_as_data(plan, tmp_path / "run", [])
     assert record["status"] == "completed", record["error"]
     assert record["engaged"]["quant"]["components"]["transformer"]["method"] == stored
+    assert estimate.components == pytest.approx(record["engaged"]["weights"], rel=0.1)
+    assert f"stored quantized, so weights as on the disk: transformer ({stored})" in estimate.shapes
     with pytest.raises(ConfigError, match=rf"quant=int8_wo: model\.repo=.* quantized already: transformer \({stored}"):
         planned("model.init=pretrained", "quant=int8_wo", *where)
 

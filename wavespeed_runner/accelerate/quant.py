@@ -8,7 +8,7 @@ unset.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import QuantConfig
@@ -26,34 +26,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def apply_quant(pipe: DiffusionPipeline, family: Family, quant: QuantConfig, device: str) -> DiffusionPipeline:
-    """Quantizes the layers that the options name, one after the other; those that are quantized already stay.
+def quantize_layer(layer: nn.Linear, scheme: str, where: str, device: str) -> None:
+    """Quantizes one layer on the device that will run it, because some kernels prepare their weights only there.
 
-    Each is quantized on the device that will run it, because some kernels prepare their weights only there, and goes
-    back to where it was.
+    Args:
+        layer: goes back to where it was.
+        scheme: a name in `SCHEMES`.
+        where: the layer's name, for messages.
+        device: that will run it.
 
     Raises:
-        RunError: nothing was quantized, a pattern matches no layer, or torchao cannot quantize a layer.
+        RunError: torchao cannot quantize it.
     """
-    if quant.name == "none":
-        return pipe
-    import_torchao()
-    for component, choices in choose_layers(pipe, family, quant, device).items():
-        if method := _find_method(getattr(pipe, component)):
-            raise RunError(
-                f"quant={quant.name}: {component} is stored quantized already ({method}); use quant=none, or the "
-                "original checkpoint"
-            )
-        layers = layers_of(pipe, component)
-        for name, choice in choices.items():
-            if choice.scheme is not None and not is_quantized(layers[name].weight):
-                _quantize_layer(layers[name], choice.scheme, f"{component}.{name}", device)
-        if not any(is_quantized(layer.weight) for layer in layers.values()):
-            raise RunError(_explain_nothing(quant, component, choices))
-    return pipe
-
-
-def _quantize_layer(layer: nn.Linear, scheme: str, where: str, device: str) -> None:
     from torchao.quantization import quantize_
 
     home = layer.weight.device
@@ -70,6 +54,43 @@ def _quantize_layer(layer: nn.Linear, scheme: str, where: str, device: str) -> N
     finally:
         if moves:
             layer.to(home)
+
+
+def apply_quant(
+    pipe: DiffusionPipeline,
+    family: Family,
+    quant: QuantConfig,
+    device: str,
+    quantize: Callable[[nn.Linear, str, str, str], None] = quantize_layer,
+) -> DiffusionPipeline:
+    """Quantizes the layers that the options name, one after the other; those that are quantized already stay.
+
+    Args:
+        pipe: has the layers.
+        family: of the model.
+        quant: the options.
+        device: that will run it.
+        quantize: as `quantize_layer`.
+
+    Raises:
+        RunError: nothing was quantized, a pattern matches no layer, or torchao cannot quantize a layer.
+    """
+    if quant.name == "none":
+        return pipe
+    import_torchao()
+    for component, choices in choose_layers(pipe, family, quant, device).items():
+        if method := _find_method(getattr(pipe, component)):
+            raise RunError(
+                f"quant={quant.name}: {component} is stored quantized already ({method}); use quant=none, or the "
+                "original checkpoint"
+            )
+        layers = layers_of(pipe, component)
+        for name, choice in choices.items():
+            if choice.scheme is not None and not is_quantized(layers[name].weight):
+                quantize(layers[name], choice.scheme, f"{component}.{name}", device)
+        if not any(is_quantized(layer.weight) for layer in layers.values()):
+            raise RunError(_explain_nothing(quant, component, choices))
+    return pipe
 
 
 def build_config(name: str) -> Any:
@@ -94,8 +115,10 @@ def _explain_nothing(quant: QuantConfig, component: str, choices: dict[str, Choi
 
 
 def is_quantized(tensor: torch.Tensor) -> bool:
-    """True for a weight of torchao: integers or 8-bit floats with their scales."""
-    return hasattr(tensor, "tensor_data_names")
+    """True for a weight of torchao, integers or 8-bit floats with their scales, or packed ones of an estimate."""
+    import torch
+
+    return hasattr(tensor, "tensor_data_names") or getattr(tensor, "dtype", None) == torch.uint8
 
 
 def count_bytes(tensor: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -154,3 +155,11 @@ def _read(key: Key, text: str) -> Any:
         return key.read(text)
     except ValueError as error:
         raise ConfigError(f"{key.name}={text}: {error}") from None
+
+
+def parse_size(text: str) -> int:
+    """Bytes from `2GB`, `500 MB`, `1.5GiB`, `1000`; powers of 1000, with an `i` of 1024."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if not match or (match[3] and not match[2]):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 500MB or 2GB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE
-from .arguments import CommandParser
+from .arguments import CommandParser, parse_size
 
 if TYPE_CHECKING:
     from ..execution.estimate import Estimate
@@ -24,8 +24,11 @@ downloaded. Takes the overrides of the run.
 
 def build_parser() -> CommandParser:
     """The arguments of `estimate`."""
-    parser = CommandParser("estimate", "[OVERRIDE ...]", ABOUT)
+    parser = CommandParser("estimate", "[OVERRIDE ...] [--memory SIZE]", ABOUT)
     parser.add_overrides()
+    parser.add_argument(
+        "--memory", type=parse_size, metavar="SIZE", help="what the device has, e.g. 24GB; this machine's if left out"
+    )
     return parser
 
 
@@ -33,6 +36,8 @@ def main(args: Namespace) -> int:
     """Prints the estimate."""
     from ..sweeps.jobs import plan_jobs
 
+    # As a dry run: also for a device that this machine has not.
+    args.overrides = ["dry_run=true", *args.overrides]
     jobs = plan_jobs(args)
     plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:
@@ -45,7 +50,8 @@ def main(args: Namespace) -> int:
     logging.getLogger().addHandler(logging.NullHandler())  # there is no log file; the libraries' messages go nowhere
     postpone_torchao()
     estimate = estimate_memory(plan)
-    print(estimate_text(plan, estimate, read_device_memory(plan.config.device)))
+    available = args.memory if args.memory is not None else read_device_memory(plan.config.device)
+    print(estimate_text(plan, estimate, available))
     return DONE
 
 
@@ -77,7 +83,7 @@ def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     """Whether the run fits its device, and what would make it fit."""
     device, peak = plan.config.device, estimate.peak.total
     if available is None:
-        return f"device     {device}: its memory is not known here"
+        return f"device     {device}: its memory is not known here; give it with --memory, such as --memory 24GB"
     if peak <= available:
         return f"device     {device} has {format_bytes(available)}: it fits"
     offloaded = max(stage.largest + stage.activations for stage in estimate.stages)

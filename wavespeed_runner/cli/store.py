@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE, FAILED
 from ..storage.store import Store
-from .arguments import CommandParser
+from .arguments import CommandParser, parse_size
 
 ABOUT = """
 Prints how many entries a store has for each stage, and their size. A store is a cache: whatever is removed is computed
@@ -43,14 +43,6 @@ def main(args: Namespace) -> int:
     if args.verify:
         print(f"verified; damaged and removed: {damaged}")
     return FAILED if damaged else DONE
-
-
-def parse_size(text: str) -> int:
-    """Bytes from `2GB`, `500 MB`, `1.5GiB`, `1000`; powers of 1000, with an `i` of 1024."""
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    if not match or (match[3] and not match[2]):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size such as 500MB or 2GB")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
 
 
 def parse_age(text: str) -> float:

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..accelerate import memory, quant, switches
+from ..accelerate import memory, quant, quant_sizes, switches
 from ..artifacts import Pipeline
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..metrics.allocations import Allocations, count_allocations
 from ..models.weights.fake_pipeline import build_shapes, run_fake
+from ..models.weights.quantized import count_stored_bytes, find_quantized
 from ..models.weights.size import count_component_bytes, list_weights
 from ..planning.graph import SOURCE, Node
 from ..planning.plan import Plan
@@ -99,9 +100,13 @@ def estimate_memory(plan: Plan) -> Estimate:
             _change_weights(pipe, family, options)
         for tensor in list_weights(pipe):
             followed.allocations.leave_out(tensor)
-        components = count_component_bytes(pipe)
+        methods, stored = find_quantized(options.model, family), count_stored_bytes(options.model, family)
+        components = count_component_bytes(pipe) | stored
         pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device="cpu")
         stages = list(_run_stages(plan, loads[0].name, pipeline, components, followed, settings))
+    if stored:
+        named = ", ".join(f"{name} ({methods[name]})" for name in stored)
+        shapes += f"; stored quantized, so weights as on the disk: {named}"
     return Estimate(shapes=shapes, components=components, stages=stages)
 
 
@@ -112,7 +117,7 @@ def _change_weights(pipe: Any, family: Any, options: LoadOptions) -> None:
     assert isinstance(options.accelerate, switches.SwitchSettings)
     assert isinstance(options.memory, memory.MemorySettings)
     switches.apply_switches(pipe, family, options.accelerate)
-    quant.apply_quant(pipe, family, options.quant, "cpu")
+    quant.apply_quant(pipe, family, options.quant, "cpu", quant_sizes.quantize_or_resize)
     memory.cast_and_tile(pipe, options.memory, getattr(torch, options.model.dtype.value))
 
 

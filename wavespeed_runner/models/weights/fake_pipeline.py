@@ -19,6 +19,7 @@ from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import check_folder, list_components
 from .hub import get_diffusers_class, quiet_loading
+from .pretrained import find_component_source
 from .random_init import build_random_module
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def build_shapes(family: Family, model: ModelConfig) -> tuple[DiffusionPipeline,
     import torch
 
     dtype = getattr(torch, model.dtype.value)
-    folder = find_local_path(model.repo) if model.init is Init.pretrained else None
+    source = find_component_source(family, model) or model.repo if model.init is Init.pretrained else ""
+    folder = find_local_path(source) if source else None
     if folder is not None and (folder / "model_index.json").is_file():
-        return _build_from_folder(family, folder, dtype), f"the configurations in {model.repo}"
+        return _build_from_folder(family, folder, dtype), f"the configurations in {source}"
     init = Init.random if model.init is Init.pretrained else model.init
     pipe = family.build(replace(model, init=init), dtype, "meta")
     return pipe, f"init={init.value}" if model.init is init else f"the published {model.name}, not {model.repo} itself"

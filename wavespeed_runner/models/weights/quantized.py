@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ...config.schema import Init, ModelConfig
+from ...config.schema import Dtype, Init, ModelConfig
 from ...errors import ConfigError
 from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import list_components, read_config
+from .safetensors_file import count_loaded_bytes
 
 PACKAGES = {"torchao": "torchao", "bitsandbytes": "bitsandbytes", "gguf": "gguf", "quanto": "optimum.quanto"}
 """Method of quantization -> the module that loads it. Other methods are refused: nobody has tried them here."""
@@ -38,6 +39,19 @@ def read_methods(where: str, folder: Path) -> dict[str, str]:
         if config:
             methods[name] = read_method(config)
     return methods
+
+
+def count_stored_bytes(model: ModelConfig, family: Family) -> dict[str, int]:
+    """Component -> bytes of its weights once loaded, for each component of a local model that is stored quantized."""
+    path, element_size = find_local_path(model.repo), 4 if model.dtype is Dtype.float32 else 2
+    sizes = {}
+    for name in find_quantized(model, family):
+        assert path is not None
+        files = (path / name).glob("*.safetensors")
+        sizes[name] = (
+            path.stat().st_size if path.is_file() else sum(count_loaded_bytes(file, element_size) for file in files)
+        )
+    return sizes
 
 
 def read_method(config: Any) -> str:

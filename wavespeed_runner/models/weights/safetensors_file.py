@@ -14,6 +14,8 @@ from typing import Any
 from ...inputs.documents import read_safetensors_header
 from ...inputs.files import InputError
 
+PLAIN = ("F16", "BF16", "F32", "F64")
+"""Number formats of weights that are not quantized: they are cast to the format of the model."""
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
@@ -61,6 +63,22 @@ def _read_span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
     if bits is not None and (end - begin) * 8 != prod(shape) * bits:
         raise ValueError(f"'{name}': {end - begin} bytes for shape {shape} of {tensor['dtype']}")
     return begin, end
+
+
+def count_loaded_bytes(file: Path, element_size: int) -> int:
+    """Bytes that the tensors of an undamaged safetensors file take once they are loaded.
+
+    Args:
+        file: holds the tensors.
+        element_size: bytes of a value of the number format that plain floating-point tensors are cast to.
+    """
+    total = 0
+    for name, tensor in read_safetensors_header(file)[0].items():
+        if name != "__metadata__":
+            begin, end = _read_span(name, tensor)
+            is_plain = tensor["dtype"] in PLAIN
+            total += prod(tensor["shape"]) * element_size if is_plain else end - begin
+    return total
 
 
 def read_tensor_names(file: Path) -> list[str]:
