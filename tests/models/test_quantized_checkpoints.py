@@ -44,7 +44,9 @@ def torchao_folder(folder: Path) -> Path:
     import_torchao()
     from torchao.quantization import Int8WeightOnlyConfig
 
-    config = TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False), modules_to_not_convert=["proj_out", "x_embedder"])
+    config = TorchAoConfig(
+        Int8WeightOnlyConfig(set_inductor_config=False), modules_to_not_convert=["proj_out", "x_embedder"]
+    )
     stored = folder.parent / "torchao"
     shutil.copytree(folder, stored)
     transformer = FluxTransformer2DModel.from_pretrained(folder / "transformer", quantization_config=config)

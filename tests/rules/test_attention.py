@@ -50,8 +50,11 @@ CASES: Cases = {
         [use("flash", A100), use("flash3", H100), use("flash4_hub", B5090), use("efficient", T4), use("math")],
     ),
     "attention-dtype": (
-        [use("flash", {"device": "cuda:90"}), use("flash_native", {"device": "cuda"})],
-        [use("flash", H100), use("flash_native"), use("efficient", {"device": "cuda:90"})],
+        [use("flash", {"device": "cuda:90"}), use("flash_native", {"device": "cuda"}), use("efficient", T4)],
+        [
+            *(use("flash", H100), use("flash_native"), use("efficient", {"device": "cuda:90"})),
+            *(use("efficient", A100), use("efficient", T4, {"model.dtype": "float16"})),
+        ],
     ),
     "attention-masks": (
         [
@@ -73,6 +76,7 @@ CASES: Cases = {
     "attention-heads": (
         [
             use("sage", A100, {"model": SD}),
+            use("cudnn", A100, {"model": SD}),
             use("sage_blackwell_hub", B5090),  # init=tiny
             use("sage_blackwell_hub", B5090, of("pixart_sigma"), {"model.init": "random"}),
         ],
@@ -81,6 +85,8 @@ CASES: Cases = {
             use("sage", A100, {"model": {**SD, "repo": "pkg://wavespeed_runner/weights/demo_unet"}}),
             use("sage_blackwell_hub", B5090, {"model.init": "random"}),
             use("flash", A100, {"model": SD}),
+            use("cudnn", H100, {"model": SD}),
+            use("cudnn", ELSEWHERE, {"model": SD}),
         ],
     ),
     "attention-replaced": (

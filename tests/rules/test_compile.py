@@ -46,7 +46,10 @@ CASES: Cases = {
     ),
     "compile-warmup": (
         [REGIONAL | {"measure": "none"}, WHOLE | {"measure.warmup": 0}],
-        [REGIONAL, {"measure": "none"}, REGIONAL | OFF | {"measure": "none"}],
+        [
+            *(REGIONAL, {"measure": "none"}, REGIONAL | OFF | {"measure": "none"}),
+            REGIONAL | {"measure": "none", "compile.target": ["vae"]},
+        ],
     ),
     "compile-disabled": ([REGIONAL | OFF], [REGIONAL, {}]),
     "compile-cuda-graphs-device": (

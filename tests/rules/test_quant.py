@@ -67,7 +67,10 @@ CASES: Cases = {
     ),
     "quant-checkpoint": ([scheme("int8_wo") | GGUF], [GGUF, scheme("int8_wo")]),
     "quant-eager": (
-        [scheme("int8_dq"), scheme("int8_dq") | COMPILED | {"compile.disable": True}, CUSTOM],
+        [
+            *(scheme("int8_dq"), scheme("int8_dq") | COMPILED | {"compile.disable": True}, CUSTOM),
+            scheme("int8_dq") | COMPILED | {"compile.target": ["vae"]},
+        ],
         [scheme("int8_dq") | COMPILED, scheme("int8_wo"), {}],
     ),
     "quant-weight-only": ([scheme("int8_wo"), scheme("fp8_wo") | COMPILED], [scheme("int8_dq"), {}, CUSTOM]),

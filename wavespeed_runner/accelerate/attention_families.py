@@ -90,12 +90,22 @@ def takes_masks(masks: Masks, config: Config) -> bool:
     return masks in _TAKEN_BY[family.masks]
 
 
-def takes_heads(backend: Backend, config: Config) -> bool:
-    """True if a backend can compute heads of the sizes that a configuration's model has."""
+def find_largest_head(backend: Backend, capability: tuple[int, int] | None) -> int | None:
+    """The largest size of a head that a backend computes; None: any.
+
+    capability: of the GPU; None: any GPU that takes the largest.
+    """
+    larger = [size for place, size in backend.largest_heads if capability in (None, place)]
+    return max(larger, default=backend.largest_head)
+
+
+def takes_heads(backend: Backend, config: Config, capability: tuple[int, int] | None = None) -> bool:
+    """True if a backend can compute heads of the sizes that a configuration's model has, on such a GPU."""
     family = find_attention(config.model)
     if family is None or is_shrunk(config.model):
         return True
     if config.model.init is Init.tiny:  # a few channels a head, which every kernel pads but those made for two sizes
         return not backend.head_sizes
-    too_large = backend.largest_head is not None and max(family.heads) > backend.largest_head
+    largest = find_largest_head(backend, capability)
+    too_large = largest is not None and max(family.heads) > largest
     return not too_large and (not backend.head_sizes or set(family.heads) <= set(backend.head_sizes))

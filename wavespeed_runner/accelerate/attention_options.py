@@ -65,9 +65,13 @@ class Backend:
     """Highest CUDA compute capability, where kernels are made for one generation of GPUs."""
     dtypes: tuple[str, ...] = HALF
     """On a GPU; torch's kernels for CPUs take all."""
+    bfloat16: tuple[int, int] | None = None
+    """Lowest CUDA compute capability for bfloat16, where others take the other number formats."""
     masks: Masks = Masks.none
     largest_head: int | None = None
     """The largest size of a head."""
+    largest_heads: tuple[tuple[tuple[int, int], int], ...] = ()
+    """(CUDA compute capability, largest size) for GPUs that take larger ones."""
     head_sizes: tuple[int, ...] = ()
     """The only sizes of a head; empty: any up to `largest_head`."""
     operators: str = r"^(?!aten::_scaled_dot_product)"
@@ -123,8 +127,22 @@ BACKENDS = {
     "native": Backend(
         devices=("cpu", "cuda", "mps"), dtypes=ALL_DTYPES, masks=Masks.any, operators=r"^aten::_scaled_dot_product"
     ),
-    "cudnn": _torch_kernel("_native_cudnn", "cudnn", capability=(8, 0), masks=Masks.any),
-    "efficient": _torch_kernel("_native_efficient", "efficient", capability=(5, 0), dtypes=ALL_DTYPES, masks=Masks.any),
+    "cudnn": _torch_kernel(
+        "_native_cudnn",
+        "cudnn",
+        capability=(8, 0),
+        masks=Masks.any,
+        largest_head=128,
+        largest_heads=(((9, 0), 256),),
+    ),
+    "efficient": _torch_kernel(
+        "_native_efficient",
+        "efficient",
+        capability=(5, 0),
+        dtypes=ALL_DTYPES,
+        bfloat16=(8, 0),
+        masks=Masks.any,
+    ),
     "flash_native": _torch_kernel(
         "_native_flash", "flash", devices=("cpu", "cuda"), capability=(8, 0), largest_head=256
     ),

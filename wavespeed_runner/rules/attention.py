@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..accelerate.attention_families import find_attention
+from ..accelerate.attention_families import find_attention, find_largest_head
 from ..accelerate.attention_options import BACKENDS, DISPATCHER, Backend, Masks
 from ..config.capability import read_capability
 from ..config.environment import resolve_device
@@ -13,10 +13,12 @@ from ..models.family import Family
 from .attention_needs import (
     breaks_graph,
     find_backend,
+    find_capability,
     find_kind,
     find_misfits,
     is_planned_elsewhere,
     is_replaced,
+    lacks_bfloat16,
     lacks_capability,
     lacks_device,
     lacks_dtype,
@@ -73,9 +75,14 @@ def _describe_needs(b: Backend) -> str:
     return _describe_capability(b) + package
 
 
+def _list_dtypes(c: Config) -> list[str]:
+    """The number formats that the backend computes in on this GPU."""
+    return [name for name in _get(c).dtypes if not (name == "bfloat16" and lacks_bfloat16(c, _get(c)))]
+
+
 def _describe_heads(c: Config) -> str:
     family, backend = find_attention(c.model), _get(c)
-    sizes = " or ".join(map(str, backend.head_sizes)) or f"up to {backend.largest_head}"
+    sizes = " or ".join(map(str, backend.head_sizes)) or f"up to {find_largest_head(backend, find_capability(c))}"
     heads = ", ".join(map(str, family.heads)) if family else ""
     return f"attention={c.attention.name} computes heads of size {sizes}, and this model's are of size {heads}"
 
@@ -117,10 +124,10 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
         verdict="bad",
         when=_applies(lacks_dtype),
         message=lambda c, f: (
-            f"attention={c.attention.name} computes in {' or '.join(_get(c).dtypes)}, and model.dtype is "
+            f"attention={c.attention.name} computes in {' or '.join(_list_dtypes(c))}, and model.dtype is "
             f"{c.model.dtype.value}"
         ),
-        fix=lambda c, f: f"model.dtype=bfloat16, or {_suggest(c, f)}",
+        fix=lambda c, f: f"model.dtype={_list_dtypes(c)[-1]}, or {_suggest(c, f)}",
         source=DISPATCHER,
     ),
     Rule(

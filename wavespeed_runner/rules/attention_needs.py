@@ -9,7 +9,7 @@ from ..accelerate.attention_families import takes_heads, takes_masks
 from ..accelerate.attention_options import Backend
 from ..config.capability import read_capability
 from ..config.environment import resolve_device
-from ..config.schema import Config
+from ..config.schema import Config, Dtype
 from ..registry import find_implementation
 
 
@@ -22,6 +22,11 @@ def find_backend(c: Config) -> Backend | None:
 def find_kind(c: Config) -> str:
     """The kind of device that the run computes on: cpu, cuda or mps."""
     return resolve_device(c.device).partition(":")[0]
+
+
+def find_capability(c: Config) -> tuple[int, int] | None:
+    """The compute capability of the GPU; None without one, or if it is not known."""
+    return read_capability(resolve_device(c.device)) if find_kind(c) == "cuda" else None
 
 
 def is_planned_elsewhere(c: Config) -> bool:
@@ -46,7 +51,7 @@ def lacks_package(c: Config, b: Backend) -> bool:
 
 def lacks_capability(c: Config, b: Backend) -> bool:
     """The GPU is too old or too new for it."""
-    capability = read_capability(resolve_device(c.device)) if find_kind(c) == "cuda" else None
+    capability = find_capability(c)
     if capability is None:
         return False
     return (b.capability is not None and capability < b.capability) or (b.newest is not None and capability > b.newest)
@@ -54,7 +59,14 @@ def lacks_capability(c: Config, b: Backend) -> bool:
 
 def lacks_dtype(c: Config, b: Backend) -> bool:
     """It does not compute in this number format."""
-    return find_kind(c) != "cpu" and c.model.dtype.value not in b.dtypes
+    return find_kind(c) != "cpu" and (c.model.dtype.value not in b.dtypes or lacks_bfloat16(c, b))
+
+
+def lacks_bfloat16(c: Config, b: Backend) -> bool:
+    """It does not compute in bfloat16 on a GPU that is this old."""
+    capability = find_capability(c)
+    is_old = b.bfloat16 is not None and capability is not None and capability < b.bfloat16
+    return is_old and c.model.dtype is Dtype.bfloat16
 
 
 def lacks_masks(c: Config, b: Backend) -> bool:
@@ -64,7 +76,7 @@ def lacks_masks(c: Config, b: Backend) -> bool:
 
 def lacks_heads(c: Config, b: Backend) -> bool:
     """It does not compute heads of the model's sizes."""
-    return not takes_heads(b, c)
+    return not takes_heads(b, c, find_capability(c))
 
 
 def is_replaced(c: Config, b: Backend) -> bool:

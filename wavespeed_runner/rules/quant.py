@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..accelerate.adapter_options import Lora
+from ..accelerate.compile_options import CompileTarget
 from ..accelerate.memory import MemorySettings, Offload
 from ..accelerate.quant_options import list_schemes
 from ..caching.criteria import thresholds
@@ -11,6 +12,7 @@ from ..models.family import Family
 from ..models.weights.quantized import find_quantized
 from ..registry import find_implementation
 from .cache import has_all_parts
+from .compile_needs import get_compile
 from .rule import Rule
 
 TABLE = "https://github.com/sayakpaul/diffusers-torchao, CogVideoX benchmarks"
@@ -26,7 +28,9 @@ def _is_quantized(c: Config) -> bool:
 
 
 def _runs_eagerly(c: Config) -> bool:
-    return c.compile.name == "none" or bool(getattr(c.compile, "disable", False))
+    """True if the denoiser is not compiled."""
+    options = get_compile(c)
+    return options is None or options.disable or CompileTarget.denoiser not in options.target
 
 
 def _watches_change(c: Config) -> bool:
