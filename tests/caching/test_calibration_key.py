@@ -59,6 +59,12 @@ def test_what_changes_the_numbers_changes_the_key(override):
     assert key_text(override) != key_text()
 
 
+def test_a_scheme_of_quantization_and_what_it_leaves_out_are_in_the_key():
+    texts = [key_text(), *(key_text("quant=int8_wo", *more) for more in ((), ("quant.skip=['.*ff.*']",)))]
+    assert len(set(texts)) == 3 and "quant" not in texts[0]
+    assert key_text("quant=int8_wo", "quant.keep=false") == texts[1]
+
+
 def test_options_of_a_sampler_and_an_adapters_weight_are_in_the_key():
     assert key_text("sampler=euler", "sampler.shift=3") != key_text("sampler=euler")
     night = ["adapters=lora", "adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"]

@@ -102,6 +102,8 @@ def build_key(config: Config) -> Key:
     key |= _list_non_defaults(model, "model", leave_out=NOT_IN_KEY)
     if adapters.name not in ("none", "textual_inversion"):
         key |= {"adapters": adapters.name, **_list_non_defaults(adapters, "adapters", leave_out=("name",))}
+    if config.quant.name != "none":
+        key |= {"quant": config.quant.name, **_list_non_defaults(config.quant, "quant", leave_out=("name", "keep"))}
     key |= {"sampler": options.sampler.name, **_list_non_defaults(options.sampler, "sampler", leave_out=("name",))}
     key |= {at: getattr(options, at) for at in ("steps", "guidance_scale", "width", "height", "num_frames")}
     inputs = config.graph.stages[name].inputs

@@ -13,6 +13,9 @@ from .data import Calibration, Key, build_key, compare_keys, format_key, identif
 from .file import load, load_key
 
 SHIPPED = PACKAGE / "calibrations"
+UNQUANTIZED = "made without quantization"
+Difference = tuple[str, str, str]
+"""Name, available value, wanted value."""
 WAY_OUT = "python -m wavespeed_runner calibrate with this run's overrides, without those of cache, makes one"
 
 
@@ -20,7 +23,8 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     """The calibration of this run, and where it comes from.
 
     A file that `cache.calibration` names is the only one considered. Otherwise the user's own calibrations
-    (`<outputs>/calibrations/`) come before the shipped ones.
+    (`<outputs>/calibrations/`) come before the shipped ones. Quantization rounds what a calibration has recorded, so
+    a quantized run may use one that was made without, if there is none of its own; that is said.
 
     Args:
         config: of the run.
@@ -33,13 +37,18 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     key = build_key(config)
     if config.cache.calibration is not None:
         return _load_named(config.cache.calibration, key)
-    near: list[tuple[Path, list[tuple[str, str, str]]]] = []
+    near: list[tuple[Path, list[Difference]]] = []
+    unquantized: Path | None = None
     for path, available in _list_calibrations(config):
         differences = compare_keys(key, available)
         if not differences:
             return _format_path(path), load(path)
-        if identify_model(available) == identify_model(key):
+        if _is_unquantized(differences, available):
+            unquantized = unquantized or path
+        elif identify_model(available) == identify_model(key):
             near.append((path, differences))
+    if unquantized:
+        return f"{_format_path(unquantized)}, {UNQUANTIZED}", load(unquantized)
     nearest = "there is none for this model"
     if near:
         path, differences = min(near, key=lambda entry: len(entry[1]))
@@ -52,11 +61,22 @@ def _load_named(named: str, key: Key) -> tuple[str, Calibration]:
         path = resolve_path(named)
     except ConfigError as error:
         raise ConfigError(f"cache.calibration={error}") from None
-    if differences := compare_keys(key, load_key(path)):
+    available = load_key(path)
+    differences = compare_keys(key, available)
+    if _is_unquantized(differences, available):
+        return f"{named}, {UNQUANTIZED}", load(path)
+    if differences:
         raise Unfit(
             f"cache.calibration={named}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}"
         )
     return named, load(path)
+
+
+def _is_unquantized(differences: Sequence[Difference], available: Key) -> bool:
+    """True if a calibration differs from a quantized run only in being made without quantization."""
+    return (
+        bool(differences) and "quant" not in available and all(name.startswith("quant") for name, _, _ in differences)
+    )
 
 
 def _list_calibrations(config: Config) -> list[tuple[Path, Key]]:
@@ -76,5 +96,5 @@ def _format_path(path: Path) -> str:
     return f"{path.stem} (shipped)" if path.parent == SHIPPED else str(path)
 
 
-def _format_differences(differences: Sequence[tuple[str, str, str]]) -> str:
+def _format_differences(differences: Sequence[Difference]) -> str:
     return ", ".join(f"it is for {name}={available}, this run has {wanted}" for name, available, wanted in differences)
