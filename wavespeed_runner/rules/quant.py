@@ -131,7 +131,7 @@ QUANT: tuple[Rule, ...] = (
         message="cache={c.cache.name} with quant={c.quant.name}: rounding adds to the changes that its threshold is "
         "compared with, so a threshold that was found without it computes more steps; ParaAttention has 0.08 for "
         "FLUX.1-dev, and 0.12 with 8-bit floats",
-        fix="compare some thresholds with quantization on",
+        fix="`calibrate` with quant={c.quant.name}, then `thresholds` with it, or compare some thresholds",
         source="https://huggingface.co/docs/diffusers/optimization/para_attn",
     ),
     Rule(
