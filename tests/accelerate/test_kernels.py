@@ -58,7 +58,8 @@ class Event:
     """As the profiler gives them."""
 
     def __init__(self, name: str, shapes: Any = (), device: str = "CPU", start: int = 0, end: int = 1) -> None:
-        self.name, self.shapes, self.start_ns, self.end_ns = (lambda: name), (lambda: shapes), lambda: start, lambda: end
+        self.name, self.shapes = (lambda: name), (lambda: shapes)
+        self.start_ns, self.end_ns = (lambda: start), (lambda: end)
         self.device_type = lambda: type("Type", (), {"name": device})
         self.start_thread_id = lambda: 1
 
@@ -90,7 +91,7 @@ def test_events_of_other_devices_and_packages(event: Event, kinds: list[str]) ->
 
 def test_an_operator_that_passes_on_to_itself_counts_once() -> None:
     """As one of a subclass of tensors does; on a GPU, kernels of one name run side by side."""
-    outer, inner, later = Event("aten::mm", start=1, end=9), Event("aten::mm", start=2, end=8), Event("aten::mm", start=9)
+    outer, inner, later = (Event("aten::mm", start=start, end=end) for start, end in ((1, 9), (2, 8), (9, 10)))
     other = Event("aten::_int_mm", start=3, end=4)
     kernels = [Event("gemm", device="CUDA", start=1, end=9) for _ in range(2)]
     assert Counter(_list_kernels([later, inner, outer, other, *kernels])) == {

@@ -56,7 +56,9 @@ def list_pairs() -> list[Pair]:
     with composer(None):
         shipped = [_compose(*own, *SHARED) for own in MODELS.values()]
         # No group decides about another: what an acceleration sets is the same with every model.
-        nodes = {name: _compose(*SHARED, *overrides)[GROUPS.get(name, name)] for name, overrides in ACCELERATIONS.items()}
+        nodes = {
+            name: _compose(*SHARED, *overrides)[GROUPS.get(name, name)] for name, overrides in ACCELERATIONS.items()
+        }
         for data, (model, own) in zip(shipped, MODELS.items(), strict=True):
             base = resolve_config(data)
             chosen = {name: resolve_config({**data, GROUPS.get(name, name): node}) for name, node in nodes.items()}
