@@ -32,7 +32,8 @@ def route_processor(processor: Any, backend: str, attend: Callable[..., Any]) ->
         attend: takes the arguments of `torch.nn.functional.scaled_dot_product_attention`.
     """
     routed = copy.copy(processor)
-    routed.__class__ = _route_class(type(processor), attend)
+    original: Any = type(processor)
+    routed.__class__ = _route_class(original, attend)
     setattr(routed, ROUTED, backend)
     return routed
 
