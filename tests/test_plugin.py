@@ -61,14 +61,6 @@ def test_wrong_options_are_one_line(installed: Path, tmp_path: Path, option: str
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_leaves_gray_images(installed: Path, tmp_path: Path) -> None:
-    done = run(tmp_path, "steps=2", "prompt=a red circle", plugin=installed)
-    assert done.returncode == 0, done.stderr
-    (image,) = tmp_path.glob("outputs/runs/*/*/images/*.png")
-    pixels = np.asarray(Image.open(image))
-    assert pixels.ndim == 3 and np.ptp(pixels, axis=-1).max() == 0
-
-
 def test_strength_mixes(installed: Path) -> None:
     code = (
         "import numpy as np\nfrom wavespeed_example.grayscale import GrayscaleOptions, grayscale\n"
@@ -109,14 +101,18 @@ def test_its_detector_finds_the_brightest_window(installed: Path) -> None:
     assert done.stdout.strip() == "[[7, 5, 13, 9], [18, 12, 24, 16]] [0.784, 1.0]"
 
 
-def test_its_cache_strategy_decides_and_predicts(installed: Path, tmp_path: Path) -> None:
+def test_its_stage_makes_gray_images_and_its_cache_strategy_decides_and_predicts(
+    installed: Path, tmp_path: Path
+) -> None:
     done = run(
         tmp_path,
         *("steps=12", "prompt=a red circle", "cache=patient", "cache.criterion.first=0.5", "cache.criterion.last=3"),
         plugin=installed,
-        graph="text_to_image",
     )
     assert done.returncode == 0, done.stderr
+    (image,) = tmp_path.glob("outputs/runs/*/*/images/*.png")
+    pixels = np.asarray(Image.open(image))
+    assert pixels.ndim == 3 and np.ptp(pixels, axis=-1).max() == 0
     record = json.loads(next(tmp_path.glob("outputs/runs/*/*/record.json")).read_text())
     assert record["cache"]["hits"] > 0, "or the thresholds are too low for random weights"
     for step in record["samples"][0]["steps"][1:]:

@@ -6,6 +6,7 @@ more, since rounding in one changes what the other rounds.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wavespeed_runner.cli.support_pairs import ACCELERATIONS, MODELS, SHARED, Pair, list_pairs
+from wavespeed_runner.cli.support_pairs import ACCELERATIONS, GROUPS, MODELS, SHARED, Pair, list_pairs
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.errors import Unfit
 from wavespeed_runner.planning.graph import SOURCE
@@ -26,6 +27,7 @@ QUICK = ("prompt=a red circle", "model.dtype=float32", "measure=none", "measure.
 EVIDENCE = {"casting": "memory", "offload": "memory"}
 FACTOR, MARGIN = 3.0, 0.01
 """Of the sum of both errors, and on top of it; relative. A wrong result differs by about 1."""
+PAIRS = list_pairs()
 ADAPTED = {"flux": "transformer", "sd15": "unet", "wan21": "transformer"}
 
 
@@ -35,7 +37,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("lora")
     files = {}
     for model, component in ADAPTED.items():
-        pipe = run((*MODELS[model], *SHARED), str(folder))["load"].pipe
+        pipe = run(build_config(model, (), str(folder)))["load"].pipe
         generator, tensors = torch.Generator().manual_seed(0), {}
         for name, layer in getattr(pipe, component).named_modules():
             if name.endswith(("to_v", "to_out.0")):
@@ -47,13 +49,30 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-def run(overrides: tuple[str, ...], outputs: str) -> dict[str, Any]:
-    """Node -> output of the graph's stages, down to the latents; nothing from the store."""
-    typed = [*overrides, *QUICK, f"outputs={outputs}"]
-    if "compile=regional" in typed:
-        typed.append("compile.backend=eager")
+@lru_cache(maxsize=1)
+def compose_parts() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Composed configs: that of each model, and what each acceleration puts in its group. Copy before changing."""
     with composer(None):
-        plan = build_plan(compose_job(typed, typed))
+        models = {name: compose(*own, *SHARED, *QUICK) for name, own in MODELS.items()}
+        nodes = {name: compose(*own)[GROUPS.get(name, name)] for name, own in ACCELERATIONS.items()}
+    nodes["compile"]["backend"] = "eager"
+    return models, nodes
+
+
+def compose(*overrides: str) -> dict[str, Any]:
+    return compose_job(list(overrides), list(overrides))
+
+
+def build_config(model: str, names: tuple[str, ...], outputs: str, adapter: str = "a/b") -> dict[str, Any]:
+    """The config of a model with these accelerations, as Hydra composes it."""
+    models, nodes = deepcopy(compose_parts())
+    nodes["adapters"]["path"] = adapter
+    return {**models[model], **{GROUPS.get(name, name): nodes[name] for name in names}, "outputs": outputs}
+
+
+def run(config: dict[str, Any]) -> dict[str, Any]:
+    """Node -> output of the graph's stages, down to the latents; nothing from the store."""
+    plan = build_plan(config)
     values: dict[str, Any] = {SOURCE: plan.samples[0]}
     for name, node in plan.graph.nodes.items():
         if name != "decode":
@@ -64,9 +83,7 @@ def run(overrides: tuple[str, ...], outputs: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def latents_of(model: str, names: tuple[str, ...], adapter: str, outputs: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    overrides = [*MODELS[model], *SHARED, *(o for name in names for o in ACCELERATIONS[name])]
-    overrides = [f"adapters.path={adapter}" if o == "adapters.path=a/b" else o for o in overrides]
-    result = run(tuple(overrides), outputs)["denoise"]
+    result = run(build_config(model, names, outputs, adapter))["denoise"]
     return result.tensors["latents"].float(), result.data["engaged"]
 
 
@@ -74,11 +91,11 @@ def differ(result: torch.Tensor, expected: torch.Tensor) -> float:
     return float((result - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("pair", list_pairs(), ids=lambda pair: f"{pair.model}-{'+'.join(pair.names)}")
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair.model}-{'+'.join(pair.names)}")
 def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_path_factory: Any) -> None:
     if pair.refused:
         with pytest.raises(Unfit) as caught:
-            run(pair.overrides, str(tmp_path_factory.getbasetemp() / "pairs"))
+            run(build_config(pair.model, pair.names, str(tmp_path_factory.getbasetemp() / "pairs")))
         assert str(caught.value).startswith(pair.refused[0])
         return
     outputs, adapter = str(tmp_path_factory.getbasetemp() / "pairs"), str(adapters[pair.model])
@@ -98,3 +115,11 @@ def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_p
         assert engaged[EVIDENCE.get(name, name)], f"{name} has left no evidence"
     if meant:
         assert differ(slow, latents()) > 10 * MARGIN, "the adapter has an effect"
+
+
+def test_configs_put_together_are_what_hydra_composes(tmp_path: Path) -> None:
+    for pair in PAIRS[::9]:
+        backend = ("compile.backend=eager",) if "compile" in pair.names else ()
+        with composer(None):
+            expected = compose(*pair.overrides, *QUICK, *backend, f"outputs={tmp_path}")
+        assert build_config(pair.model, pair.names, str(tmp_path)) == expected

@@ -112,7 +112,7 @@ def run(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     def run_with(*overrides: str) -> dict[str, Any]:
         gc.collect()  # pipelines of this process share their weights while one is alive
         folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        plan = planned("quant=int8_dq", "rerun=true", *overrides, outputs=str(tmp_path / "outputs"))
+        plan = planned("quant=int8_dq", "rerun=true", "steps=2", *overrides, outputs=str(tmp_path / "outputs"))
         record = run_as_data(plan, folder, [])
         assert record["status"] == "completed", record["error"]
         return record

@@ -31,7 +31,16 @@ def route_processor(processor: Any, backend: str, attend: Callable[..., Any]) ->
         backend: name of the backend, kept in `ROUTED`.
         attend: takes the arguments of `torch.nn.functional.scaled_dot_product_attention`.
     """
-    original = type(processor)
+    routed = copy.copy(processor)
+    original: Any = type(processor)
+    routed.__class__ = _route_class(original, attend)
+    setattr(routed, ROUTED, backend)
+    return routed
+
+
+@lru_cache(maxsize=64)
+def _route_class(original: type[Any], attend: Callable[..., Any]) -> type[Any]:
+    """The subclass of a processor's class. One for all processors: torch.compile makes a graph for each class."""
     mode = _mode_class()
     run = original.__call__
 
@@ -41,10 +50,7 @@ def route_processor(processor: Any, backend: str, attend: Callable[..., Any]) ->
         with mode(attend):
             return run(self, *args, **kwargs)
 
-    routed = copy.copy(processor)
-    routed.__class__ = type(f"Routed{original.__name__}", (original,), {"__call__": call})
-    setattr(routed, ROUTED, backend)
-    return routed
+    return type(f"Routed{original.__name__}", (original,), {"__call__": call})
 
 
 @lru_cache(maxsize=1)
@@ -71,6 +77,7 @@ def run_routed(attend: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return attend(*args, **kwargs)
 
 
+@lru_cache(maxsize=64)
 def attend_with_dispatcher(backend: Any) -> Callable[..., Any]:
     """A function with the parameters of torch's attention that diffusers' dispatcher computes with a backend.
 

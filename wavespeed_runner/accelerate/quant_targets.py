@@ -62,8 +62,9 @@ def choose_layers(
             name: {layer: _choose_by_lists(layer, quant, repeated[name]) for layer in found}
             for name, found in layers.items()
         }
+    linear = {name: layers_of(pipe, name) for name in chosen}
     return {
-        name: {layer: _check_shape(choice, layers_of(pipe, name)[layer], device) for layer, choice in choices.items()}
+        name: {layer: _check_shape(choice, linear[name][layer], device) for layer, choice in choices.items()}
         for name, choices in chosen.items()
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 from ..config.compose import compose_job, composer
 from ..config.resolve import resolve_config
@@ -53,9 +54,14 @@ def list_pairs() -> list[Pair]:
     """Every two accelerations on every model. Both of the group `memory` are never chosen at once."""
     pairs = []
     with composer(None):
-        for model, own in MODELS.items():
-            base = _compose(*own, *SHARED)
-            chosen = {name: _compose(*own, *SHARED, *overrides) for name, overrides in ACCELERATIONS.items()}
+        shipped = [_compose(*own, *SHARED) for own in MODELS.values()]
+        # No group decides about another: what an acceleration sets is the same with every model.
+        nodes = {
+            name: _compose(*SHARED, *overrides)[GROUPS.get(name, name)] for name, overrides in ACCELERATIONS.items()
+        }
+        for data, (model, own) in zip(shipped, MODELS.items(), strict=True):
+            base = resolve_config(data)
+            chosen = {name: resolve_config({**data, GROUPS.get(name, name): node}) for name, node in nodes.items()}
             alone = {name: _judge(config)[1] for name, config in chosen.items()}
             for names in combinations(ACCELERATIONS, 2):
                 groups = {GROUPS.get(name, name): name for name in names}
@@ -75,8 +81,8 @@ def list_pairs() -> list[Pair]:
     return pairs
 
 
-def _compose(*overrides: str) -> Config:
-    return resolve_config(compose_job(list(overrides), list(overrides)))
+def _compose(*overrides: str) -> dict[str, Any]:
+    return compose_job(list(overrides), list(overrides))
 
 
 def _judge(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
