@@ -160,11 +160,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays until the end; each collection of garbage would look at all of it again."""
-    gc.collect()
-    gc.freeze()
+    """Most automatic collections of garbage look only at what is young."""
+    set_aside()
     gc.set_threshold(50_000, 20, 20)
 
+
+def set_aside() -> None:
+    """No later collection of garbage looks at what there is now: mostly modules, which stay until the end.
+
+    Each run lets go of its models and collects garbage for that, which takes half a second once torch, diffusers and
+    transformers are there: more than the runs of tiny models themselves.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imports_of_other_files_set_aside() -> Iterator[None]:
+    """Garbage of a file's tests is looked for among what these tests have made, not among what was there before."""
+    yield
+    set_aside()  # after the file's other fixtures, so that no model of theirs is kept
+
+
+@pytest.fixture(autouse=True)
+def many_imports_set_aside() -> Iterator[None]:
+    """As above, at once where a test has imported a library."""
+    before = len(sys.modules)
+    yield
+    if len(sys.modules) > before + A_LIBRARY:
+        set_aside()
+
+
+A_LIBRARY = 100
+"""Modules; diffusers or transformers are hundreds."""
 
 APART = {"Slurm": "test_slurm.py", "a browser": "test_browser", "kills at random moments": "test_kills.py"}
 """Kinds of tests that the log must show to have run, with the beginning of their files' names."""

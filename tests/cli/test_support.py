@@ -41,6 +41,7 @@ def test_what_is_known_of_some() -> None:
 
 def test_every_model_has_a_graph_and_takes_its_own_sampler() -> None:
     for model in shipped().models:
+        assert shipped().config(model, sampler="default", cache="none") == shipped().config(model)
         assert shipped().check(model, graph=shipped().find_graph(model)).mark != "no"
 
 

@@ -56,16 +56,14 @@ class Combinations:
         self.models = list(models) or self.names["model"]
         with composer(None):
             self._models = {name: _compose(f"model={name}", *_REPO.get(name, ())) for name in self.models}
-            self._options = _compose_options()
 
     def config(self, model: str, **options: str) -> Config:
         """The config of a model with options of other groups, by group; else the defaults."""
-        options = {"sampler": "default", "cache": "none", **options}
-        return replace(self._models[model], **{group: self._options[group][name] for group, name in options.items()})
+        return replace(self._models[model], **{group: _compose_options(group)[name] for group, name in options.items()})
 
     def cache(self, name: str) -> CacheConfig:
         """The config of a cache option."""
-        config: CacheConfig = self._options["cache"][name]
+        config: CacheConfig = _compose_options("cache")[name]
         return config
 
     def check(self, model: str, **options: str) -> Support:
@@ -111,10 +109,11 @@ def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
     return reason
 
 
-@lru_cache(maxsize=1)
-def _compose_options() -> dict[str, dict[str, Any]]:
-    """Group -> option -> its config, of every option but the models. Inside `composer` only."""
-    return {g: {name: getattr(_compose(f"{g}={name}"), g) for name in _list_options(g)} for g in GROUPS}
+@lru_cache(maxsize=len(GROUPS))
+def _compose_options(group: str) -> dict[str, Any]:
+    """The config of every option of a group, by its name."""
+    with composer(None):
+        return {name: getattr(_compose(f"{group}={name}"), group) for name in _list_options(group)}
 
 
 def _list_options(group: str) -> list[str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -93,6 +94,7 @@ def _judge(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return bad, tuple(doubt.message for doubt in doubts)
 
 
+@lru_cache(maxsize=1)
 def describe_pairs() -> str:
     """The table as Markdown: a row for two accelerations, a column for each model."""
     numbers: dict[str, int] = {}

@@ -29,7 +29,8 @@ def table(options: Combinations) -> str:
     by_graph = {(m, g): options.check(m, graph=g) for m in options.models for g in graphs}
     own = {model: options.find_graph(model) for model in options.models}
     by_cache = {(m, c): options.check_calibration(m, graph=own[m], cache=c) for m in options.models for c in caches}
-    by_both = {(m, g, c): options.check(m, graph=g, cache=c) for m in options.models for g in graphs for c in caches}
+    fitting = [(m, g, c) for (m, g), fits in by_graph.items() if fits.mark != "no" for c in caches]
+    by_both = {(m, g, c): options.check(m, graph=g, cache=c) for m, g, c in fitting if by_cache[m, c].mark != "no"}
     sections = [
         HEAD,
         "## Models and graphs\n",
@@ -38,7 +39,7 @@ def table(options: Combinations) -> str:
         _strategies(options),
         "\n## Models and caches\n",
         _matrix("model", options.models, caches, by_cache),
-        *_graphs_and_caches(by_graph, by_cache, by_both),
+        *_graphs_and_caches(by_both),
         "\n## Models and samplers\n",
         _samplers(options),
         *_samplers_and_caches(options, own, by_cache),
@@ -86,15 +87,11 @@ def _join_equal_columns(
     return list(joined), {(row, title): support[row, first] for title, first in joined.items() for row in rows}
 
 
-def _graphs_and_caches(
-    by_graph: dict[tuple[str, str], Support],
-    by_cache: dict[tuple[str, str], Support],
-    by_both: dict[tuple[str, str, str], Support],
-) -> list[str]:
-    """Graphs and caches that each fit a model but do not fit together, as a list of the caches."""
+def _graphs_and_caches(by_both: dict[tuple[str, str, str], Support]) -> list[str]:
+    """A list of the caches that do not fit a graph, of those (`by_both`) that each fit the model."""
     conflicts: dict[str, tuple[dict[str, None], dict[str, None], str]] = {}
     for (model, graph, cache), support in by_both.items():
-        if support.mark == "no" != by_graph[model, graph].mark and by_cache[model, cache].mark != "no":
+        if support.mark == "no":
             models, graphs, _ = conflicts.setdefault(cache, ({}, {}, support.reasons[0]))
             models[model] = graphs[graph] = None
     lines = [
