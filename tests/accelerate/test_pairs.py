@@ -6,14 +6,15 @@ more, since rounding in one changes what the other rounds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from wavespeed_runner.cli.support_pairs import ACCELERATIONS, GROUPS, MODELS, SHARED, Pair, list_pairs
 from wavespeed_runner.config.compose import compose_job, composer
@@ -70,14 +71,19 @@ def build_config(model: str, names: tuple[str, ...], outputs: str, adapter: str 
     return {**models[model], **{GROUPS.get(name, name): nodes[name] for name in names}, "outputs": outputs}
 
 
-def run(config: dict[str, Any]) -> dict[str, Any]:
-    """Node -> output of the graph's stages, down to the latents; nothing from the store."""
+def run(config: dict[str, Any], change: Callable[[Any], None] = lambda pipeline: None) -> dict[str, Any]:
+    """Node -> output of the graph's stages, down to the latents; nothing from the store.
+
+    change: what to do to the loaded pipeline.
+    """
     plan = build_plan(config)
     values: dict[str, Any] = {SOURCE: plan.samples[0]}
     for name, node in plan.graph.nodes.items():
         if name != "decode":
             inputs = {key: values[source] for key, source in node.inputs.items()}
             values[name] = node.stage.function(node.options, **inputs)
+        if name == "load":
+            change(values[name])
     return values
 
 
@@ -115,6 +121,27 @@ def test_a_pair_is_refused_or_works(pair: Pair, adapters: dict[str, Path], tmp_p
         assert engaged[EVIDENCE.get(name, name)], f"{name} has left no evidence"
     if meant:
         assert differ(slow, latents()) > 10 * MARGIN, "the adapter has an effect"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_cache_errs_with_an_adapter_as_on_a_model_with_such_weights(
+    model: str, adapters: dict[str, Path], tmp_path_factory: Any
+) -> None:
+    """How much that is depends on the model: on one that an adapter has changed it is more, or less."""
+    outputs, adapter = str(tmp_path_factory.getbasetemp() / "pairs"), str(adapters[model])
+    result, _ = latents_of(model, ("adapters", "cache"), adapter, outputs)
+    changed = run(build_config(model, ("cache",), outputs), partial(add_products, load_file(adapter)))
+    assert differ(result, changed["denoise"].tensors["latents"].float()) < 1e-4
+
+
+def add_products(tensors: dict[str, torch.Tensor], pipeline: Any) -> None:
+    """Adds a LoRA's products to copies of a pipeline's weights."""
+    for key, down in tensors.items():
+        component, _, name = key.removesuffix(".lora_A.weight").partition(".")
+        if key.endswith(".lora_A.weight"):
+            layer = getattr(pipeline.pipe, component).get_submodule(name)
+            changed = layer.weight.detach() + tensors[key.replace("lora_A", "lora_B")] @ down
+            layer.weight = torch.nn.Parameter(changed, requires_grad=False)
 
 
 def test_configs_put_together_are_what_hydra_composes(tmp_path: Path) -> None:
