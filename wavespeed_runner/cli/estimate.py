@@ -6,6 +6,7 @@ import logging
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from ..config.schema import Config, Dtype
 from ..errors import ConfigError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE
@@ -86,12 +87,20 @@ def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
         return f"device     {device}: its memory is not known here; give it with --memory, such as --memory 24GB"
     if peak <= available:
         return f"device     {device} has {format_bytes(available)}: it fits"
+    ways = ", ".join(_list_savers(plan.config, estimate, available))
+    return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {ways}"
+
+
+def _list_savers(c: Config, estimate: Estimate, available: int) -> list[str]:
+    """What of the configuration would save memory, and is not chosen yet; model offload with the peak that it gives."""
     offloaded = max(stage.largest + stage.activations for stage in estimate.stages)
-    ways = []
-    if offloaded < peak:
-        fits = "" if offloaded <= available else ", still too much"
-        ways.append(f"memory=model_offload ({format_bytes(offloaded)}{fits})")
-    ways += ["memory=group_offload", "quant=int8_wo", "model.dtype=bfloat16", "a smaller size or batch_size"]
-    if estimate.peak.activations > estimate.peak.weights:
-        ways.insert(0, "memory=vae_tiling")
-    return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {', '.join(ways)}"
+    fits = "" if offloaded <= available else ", still too much"
+    savers = {
+        "memory=vae_tiling": estimate.peak.activations > estimate.peak.weights,
+        f"memory=model_offload ({format_bytes(offloaded)}{fits})": offloaded < estimate.peak.total,
+        "memory=group_offload": True,
+        "quant=int8_wo": c.quant.name == "none",
+        "model.dtype=bfloat16": c.model.dtype is Dtype.float32,
+        "a smaller size or batch_size": True,
+    }
+    return [saver for saver, applies in savers.items() if applies]

@@ -1,0 +1,42 @@
+"""`estimate` on the command line: for a device elsewhere, and what it advises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CommandLine
+
+FLUX = ("model=flux", "device=cuda", "model.dtype=bfloat16", "prompt=x")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def estimate(command: CommandLine, *arguments: str) -> str:
+    status, out, err = command("estimate", *arguments)
+    assert status == 0, err
+    return out
+
+
+def last_line(text: str) -> str:
+    return text.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_model_of_any_size_is_estimated_for_a_device_that_is_not_here(command: CommandLine) -> None:
+    text = estimate(command, *FLUX, "quant=fp8_dq")
+    assert "transformer 15.2 GB" in text
+    assert "its memory is not known here; give it with --memory" in last_line(text)
+    text = estimate(command, *FLUX, "quant=fp8_dq", "--memory", "24GB")
+    advice = last_line(text)
+    assert "it does not fit; what saves memory: memory=model_offload (15.7 GB), memory=group_offload" in advice
+    assert "quant=" not in advice and "model.dtype" not in advice
+    assert last_line(estimate(command, *FLUX, "--memory=80GB")).endswith("80.0 GB: it fits")
+
+
+def test_a_size_that_is_none_is_refused(command: CommandLine) -> None:
+    assert "--memory" in command.refuses_command("estimate", "--memory", "much")
