@@ -15,16 +15,18 @@ the difference of NVML's counter over the timed images. Times are of denoising o
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import sys
 import tempfile
+import threading
 from argparse import Namespace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from .card import describe_card, measure_matmul, read_energy
 
 RESULTS = Path(__file__).parent / "results"
 FASTEST = (("flash3", "flash_attn_interface"), ("flash", "flash_attn"), ("cudnn", ""))
@@ -37,7 +39,7 @@ MODELS: dict[str, list[str]] = {
 SHORT = ("eager", "compile", "cache", "all")
 """The settings of the models after the first."""
 SECONDS = 480.0
-"""No setting is begun after so many seconds."""
+"""After so many seconds, what is being measured is given up; what was measured before is kept."""
 
 
 def main() -> None:
@@ -61,12 +63,29 @@ def main() -> None:
     }
     out = args.out or RESULTS / f"gpu_{results['environment']['device_name'].replace(' ', '_')}.json"
     out.parent.mkdir(exist_ok=True)
+    watch = threading.Timer(SECONDS - (perf_counter() - began), give_up, [results, out])
+    watch.daemon = True
+    watch.start()
     with tempfile.TemporaryDirectory() as outputs:
         for name in args.models.split(","):
             results["models"][name] = {}
-            measure_model(name, args, outputs, began, results["models"][name])
-            out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")  # what is there stays there
-    print(table(results))
+            measure_model(name, args, outputs, results["models"][name])
+    watch.cancel()
+    write(results, out)
+
+
+def write(results: dict[str, Any], out: Path) -> None:
+    """Writes the results, and prints them as a table."""
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(table(results), flush=True)
+
+
+def give_up(results: dict[str, Any], out: Path) -> None:
+    """Writes what was measured, and ends the process in the midst of what it measures."""
+    results["error"] = f"{SECONDS:.0f} s were over before everything was measured"
+    write(results, out)
+    print(results["error"], file=sys.stderr)
+    os._exit(1)
 
 
 def list_settings(name: str, attention: str, quant: str, steps: int) -> dict[str, list[str]]:
@@ -110,8 +129,8 @@ def make_plan(overrides: list[str]) -> Any:
     return job.plan or job.skipped
 
 
-def measure_model(name: str, args: Namespace, outputs: str, began: float, found: dict[str, Any]) -> None:
-    """Every setting of one model, in this process, into `found`."""
+def measure_model(name: str, args: Namespace, outputs: str, found: dict[str, Any]) -> None:
+    """Every setting of one model, in this process, into `found`, with its speedup as soon as it is known."""
     from wavespeed_runner.execution.process_cache import ProcessCache
 
     shared = [*MODELS[name], f"model.init={'tiny' if args.tiny else 'random'}", f"device={args.device}"]
@@ -121,17 +140,12 @@ def measure_model(name: str, args: Namespace, outputs: str, began: float, found:
     attention, quant = find_attention(shared, args.device), "int8_dq" if args.device == "cpu" else "fp8_dq"
     cache = ProcessCache()
     for setting, overrides in list_settings(name, attention, quant, steps).items():
-        if perf_counter() - began > SECONDS:
-            found[setting] = {"error": f"not begun: {SECONDS:.0f} s are over"}
-            continue
         cache.fresh.clear()  # what this process has computed is computed again
-        found[setting] = measure_setting([*shared, *overrides], Path(outputs), cache)
+        found[setting] = result = measure_setting([*shared, *overrides], Path(outputs), cache)
+        if found["eager"].get("seconds") and result.get("seconds"):
+            result["speedup"] = found["eager"]["seconds"] / result["seconds"]
         print(f"{name:6} {setting:14} {found[setting].get('seconds') or found[setting]['error']}", flush=True)
     cache.clear()
-    eager = found["eager"].get("seconds")
-    for result in found.values():
-        if eager and result.get("seconds"):
-            result["speedup"] = eager / result["seconds"]
     found["eager again"]["drift"] = found["eager again"].get("speedup")
     add_flops(found)
 
@@ -187,57 +201,6 @@ def add_flops(found: dict[str, Any]) -> None:
         if total and result.get("seconds"):
             share = result["flop_share"] if result["flop_share"] is not None else 1.0
             result["tflops"] = total * share / result["seconds"] / 1e12
-
-
-def measure_matmul(device: str) -> float | None:
-    """TFLOP/s of a large product of bfloat16 matrices; None on a CPU."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    a = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)
-    times = []
-    for _ in range(20):
-        torch.cuda.synchronize(device)
-        start = perf_counter()
-        a @ a
-        torch.cuda.synchronize(device)
-        times.append(perf_counter() - start)
-    return 2 * 8192**3 / sorted(times)[len(times) // 2] / 1e12
-
-
-def describe_card(device: str) -> dict[str, Any] | None:
-    """Name, memory, capability and clocks of the GPU."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    facts = torch.cuda.get_device_properties(device)
-    return {
-        "name": facts.name,
-        "memory_bytes": facts.total_memory,
-        "capability": f"{facts.major}.{facts.minor}",
-        "cuda": torch.version.cuda,
-    }
-
-
-def read_energy(device: str) -> float | None:
-    """Joules that the card has used since the driver was loaded, by NVML; None where that is not known."""
-    if not device.startswith("cuda"):
-        return None
-    from wavespeed_runner.config.environment import find_card
-
-    card = find_card(device)  # by CUDA_VISIBLE_DEVICES, too
-    try:
-        nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
-        if not card.isdigit():
-            return None
-        failed = nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByIndex_v2(int(card), ctypes.byref(handle))
-        failed = failed or nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules))
-    except (OSError, AttributeError):
-        return None
-    return None if failed else millijoules.value / 1000
 
 
 def table(results: dict[str, Any]) -> str:
