@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from wavespeed_runner.accelerate.shared_weights import copy_pipeline
 from wavespeed_runner.cli.support_pairs import ACCELERATIONS, GROUPS, MODELS, SHARED, Pair, list_pairs
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.errors import Unfit
@@ -135,7 +136,8 @@ def test_a_cache_errs_with_an_adapter_as_on_a_model_with_such_weights(
 
 
 def add_products(tensors: dict[str, torch.Tensor], pipeline: Any) -> None:
-    """Adds a LoRA's products to copies of a pipeline's weights."""
+    """Adds a LoRA's products to copies of a pipeline's weights, which other pipelines may share."""
+    pipeline.pipe = copy_pipeline(pipeline.pipe)
     for key, down in tensors.items():
         component, _, name = key.removesuffix(".lora_A.weight").partition(".")
         if key.endswith(".lora_A.weight"):

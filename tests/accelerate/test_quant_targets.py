@@ -105,6 +105,19 @@ def test_the_first_pattern_decides() -> None:
     assert evidence["text_encoder_2"]["swapped"]["layers"] == 2
 
 
+def test_entries_for_the_denoiser_and_for_it_by_name_count_in_their_order() -> None:
+    entries = [
+        LayerScheme(component="denoiser", pattern=r".*\.to_q", scheme="int8_wo"),
+        LayerScheme(component="transformer", pattern=r".*\.to_[qk]", scheme="fp8_wo"),
+    ]
+    pipe, _ = quantize("flux", CustomQuant(layers=entries))
+    kinds = {name: type(layers_of(pipe, "transformer")[name].weight).__name__ for name in swapped(pipe)}
+    assert {name.rpartition(".")[2]: kind for name, kind in kinds.items()} == {
+        "to_q": "Int8Tensor",
+        "to_k": "Float8Tensor",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -79,28 +79,6 @@ def test_a_calibration_of_the_same_run_is_used(demo):
     ]
 
 
-def test_a_quantized_run_takes_its_own_calibration_or_says_that_it_has_none(demo, tmp_path):
-    overrides = ("cache=teacache", "quant=int8_wo", f"outputs={tmp_path}")
-    given, resolved = fill(config(*overrides))
-    assert given.cache.criterion.coefficients == demo.polynomial.coefficients
-    assert resolved[0].why == "calibration demo (shipped), made without quantization"
-    assert "quant=int8_wo" in given.cache.calibrated_for
-    (tmp_path / "calibrations").mkdir()
-    own = replace(demo, key=build_key(given), polynomial=replace(demo.polynomial, coefficients=[1.0] * 5))
-    save(own, tmp_path / "calibrations" / "own.yaml")
-    given, resolved = fill(config(*overrides))
-    assert given.cache.criterion.coefficients == [1.0] * 5 and "without" not in resolved[0].why
-    for other in ("quant=none", "quant=int8_dq"):  # never that of another scheme
-        assert fill(config(*overrides, other))[0].cache.criterion.coefficients == demo.polynomial.coefficients
-
-
-def test_a_named_calibration_may_be_made_without_quantization():
-    named = ("cache=teacache", "cache.calibration=pkg://wavespeed_runner/calibrations/demo.yaml")
-    assert fill(config(*named, "quant=int8_wo"))[1][0].why.endswith("demo.yaml, made without quantization")
-    with pytest.raises(ConfigError, match="steps=28, this run has 20"):
-        fill(config(*named, "quant=int8_wo", "steps=20"))
-
-
 def test_magcache_and_planned_are_filled_in(demo):
     given, _ = fill(config("cache=magcache"))
     assert given.cache.criterion.ratios == demo.ratios

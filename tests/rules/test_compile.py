@@ -21,6 +21,7 @@ LEAVES = GROUP | {"memory.group_type": "leaf_level"}
 ALL = {"compile.target": [target.value for target in CompileTarget]}
 OFF = {"compile.disable": True}
 
+GENERIC = {"name": "generic", "repo": "a/b", "steps": 4, "width": 64, "height": 64}
 CASES: Cases = {
     "compile-backend": (
         [REGIONAL | {"compile.backend": "inducter"}],
@@ -45,7 +46,10 @@ CASES: Cases = {
         [REGIONAL, REGIONAL | {"device": "mps", "compile.backend": "eager"}],
     ),
     "compile-warmup": (
-        [REGIONAL | {"measure": "none"}, WHOLE | {"measure.warmup": 0}],
+        [
+            *(REGIONAL | {"measure": "none"}, WHOLE | {"measure.warmup": 0}),
+            REGIONAL | {"measure": "none", "compile.target": ["vae"], "model": GENERIC},
+        ],
         [
             *(REGIONAL, {"measure": "none"}, REGIONAL | OFF | {"measure": "none"}),
             REGIONAL | {"measure": "none", "compile.target": ["vae"]},

@@ -46,13 +46,7 @@ def choose_layers(
     """
     chosen: dict[str, dict[str, Choice]] = {}
     if isinstance(quant, CustomQuant):
-        for key in dict.fromkeys(entry.component for entry in quant.layers):
-            entries = [entry for entry in quant.layers if entry.component == key]
-            layers = {name: layers_of(pipe, name) for name in _find_components(pipe, family, key)}
-            _check_entries(entries, layers)
-            chosen |= {
-                name: {layer: _choose_first(layer, entries) for layer in found} for name, found in layers.items()
-            }
+        chosen = _choose_by_entries(pipe, family, quant.layers)
     elif isinstance(quant, QuantOptions):
         names = [name for key in quant.components for name in _find_components(pipe, family, key)]
         layers = {name: layers_of(pipe, name) for name in names}
@@ -159,11 +153,34 @@ def _explain_default(layer: str, repeated: re.Pattern[str]) -> str:
     return "modulation" if any(MODULATION.fullmatch(part) for part in layer.split(".")) else ""
 
 
-def _choose_first(layer: str, entries: list[LayerScheme]) -> Choice:
-    for entry in entries:
-        if _matches(entry.pattern, layer):
-            return Choice(scheme=entry.scheme, reason="" if entry.scheme else f"null for {entry.pattern}")
-    return Choice(scheme=None, reason="no pattern matches")
+def _choose_by_entries(
+    pipe: DiffusionPipeline, family: Family, entries: list[LayerScheme]
+) -> dict[str, dict[str, Choice]]:
+    """The choices of `quant=custom`. A component may have entries by its own name and as `denoiser`: in their order.
+
+    Raises:
+        RunError: no such component, or an entry is the first to match for no layer.
+    """
+    components = {key: _find_components(pipe, family, key) for key in dict.fromkeys(e.component for e in entries)}
+    linear = {name: layers_of(pipe, name) for names in components.values() for name in names}
+    first = {
+        name: {
+            layer: next((e for e in entries if name in components[e.component] and _matches(e.pattern, layer)), None)
+            for layer in layers
+        }
+        for name, layers in linear.items()
+    }
+    for key, names in components.items():
+        used = {e.pattern for name in names for e in first[name].values() if e is not None and e.component == key}
+        patterns = [e.pattern for e in entries if e.component == key]
+        _refuse_unused("quant.layers", patterns, {name: linear[name] for name in names}, used)
+    return {name: {layer: _apply_entry(e) for layer, e in by_layer.items()} for name, by_layer in first.items()}
+
+
+def _apply_entry(entry: LayerScheme | None) -> Choice:
+    if entry is None:
+        return Choice(scheme=None, reason="no pattern matches")
+    return Choice(scheme=entry.scheme, reason="" if entry.scheme else f"null for {entry.pattern}")
 
 
 def _matches(pattern: str, layer: str) -> bool:
@@ -177,14 +194,6 @@ def _check_shape(choice: Choice, layer: nn.Linear, device: str) -> Choice:
     dtype = str(layer.weight.dtype).removeprefix("torch.")
     misfit = find_misfit(choice.scheme, layer.in_features, layer.out_features, dtype, device)
     return Choice(scheme=None, reason=misfit) if misfit else choice
-
-
-def _check_entries(entries: list[LayerScheme], layers: dict[str, dict[str, nn.Linear]]) -> None:
-    """Raises RunError if an entry is the first to match for no layer."""
-    names = [name for found in layers.values() for name in found]
-    patterns = [entry.pattern for entry in entries]
-    first = {next((pattern for pattern in patterns if _matches(pattern, name)), None) for name in names}
-    _refuse_unused("quant.layers", patterns, layers, {pattern for pattern in first if pattern is not None})
 
 
 def _check_lists(

@@ -78,7 +78,7 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
     from ..tuning.calibrate import summary, write_calibration
 
     try:
-        where, calibration = find_calibration(plan.config, "a search needs a calibration")
+        where, calibration = find_calibration(plan.config, "a search needs a calibration", exact=True)
     except Unfit:
         if plan.config.cache.calibration is not None:
             raise

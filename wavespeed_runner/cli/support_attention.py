@@ -30,7 +30,7 @@ def describe_backends() -> str:
         needs = backend.install + (f"; downloads {backend.hub}" if backend.hub else "")
         cells = [
             *(f"`{name}`", what, ", ".join(backend.devices), _describe_capability(backend)),
-            *(", ".join(backend.dtypes), _describe_heads(backend), MASKS[backend.masks], needs, backend.source),
+            *(_describe_dtypes(backend), _describe_heads(backend), MASKS[backend.masks], needs, backend.source),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -47,7 +47,13 @@ def _describe_capability(backend: Backend) -> str:
 def _describe_heads(backend: Backend) -> str:
     if backend.head_sizes:
         return " or ".join(map(str, backend.head_sizes))
-    return f"up to {backend.largest_head}" if backend.largest_head else ""
+    larger = "".join(f"; {size} on {'.'.join(map(str, place))}" for place, size in backend.largest_heads)
+    return f"up to {backend.largest_head}{larger}" if backend.largest_head else ""
+
+
+def _describe_dtypes(backend: Backend) -> str:
+    since = f" ({'.'.join(map(str, backend.bfloat16))} and up)" if backend.bfloat16 else ""
+    return ", ".join(f"{name}{since}" if name == "bfloat16" else name for name in backend.dtypes)
 
 
 def describe_models(options: Combinations) -> str:

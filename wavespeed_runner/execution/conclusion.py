@@ -107,7 +107,7 @@ def _threshold_warnings(cache: CacheConfig, levels: list[tuple[float, bool]], hi
 
 
 def _predict_steps(plan: Plan, levels: list[Any]) -> PredictedSteps | None:
-    """What a calibration of this very run predicts; None without one, and for schedules, whose steps are known."""
+    """What a calibration of this run predicts; None without one, and for schedules, whose steps are known."""
     caches = [
         options
         for node in plan.graph.nodes.values()

@@ -153,8 +153,10 @@ NEEDS: tuple[Rule, ...] = (
     Rule(
         id="compile-warmup",
         verdict="bad",
-        # Of the stages, only denoising is timed.
-        when=if_compiling(lambda o, c, f: c.measure.warmup == 0 and CompileTarget.denoiser in o.target),
+        # What is timed is denoising; where the pipeline is one call, all of it.
+        when=if_compiling(
+            lambda o, c, f: c.measure.warmup == 0 and (CompileTarget.denoiser in o.target or f.single_call)
+        ),
         message="measure.warmup=0 with compilation: compiling would be timed",
         fix="measure.warmup=1 (measure=default)",
         source="tests/accelerate/test_compile_void.py",

@@ -1,7 +1,7 @@
 """The stage `load`: loads the model and applies adapters, quantization, compilation and the other groups to it.
 
 Its output is not stored: a pipeline lives in the process, and is loaded only if something has to be computed. Pipelines
-of one process that differ only in how they compute share their weights.
+of one process share what weights they have alike (`accelerate.shared_weights`).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ one number longer than the row before.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -112,6 +112,11 @@ def build_key(config: Config) -> Key:
     return {at: value for at, value in key.items() if value is not None}
 
 
+def drop_quantization(key: Key) -> Key:
+    """The key of the same run without quantization."""
+    return {at: value for at, value in key.items() if at.partition(".")[0] != "quant"}
+
+
 def _list_non_defaults(options: Any, prefix: str, *, leave_out: Iterable[str]) -> Key:
     """Values that differ from the defaults of their class, so that an option added later leaves old keys unchanged."""
     key: Key = {}
@@ -120,6 +125,8 @@ def _list_non_defaults(options: Any, prefix: str, *, leave_out: Iterable[str]) -
         default = option.default_factory() if callable(option.default_factory) else option.default
         if option.name not in leave_out and value != default:
             plain = value.value if isinstance(value, Enum) else value
+            if isinstance(value, list):
+                plain = [_list_non_defaults(e, "", leave_out=()) if is_dataclass(e) else e for e in value]
             key[f"{prefix}.{option.name}"] = plain if isinstance(plain, str | int | float | bool) else str(plain)
     return key
 

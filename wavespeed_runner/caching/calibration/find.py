@@ -19,7 +19,7 @@ Difference = tuple[str, str, str]
 WAY_OUT = "python -m wavespeed_runner calibrate with this run's overrides, without those of cache, makes one"
 
 
-def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
+def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tuple[str, Calibration]:
     """The calibration of this run, and where it comes from.
 
     A file that `cache.calibration` names is the only one considered. Otherwise the user's own calibrations
@@ -29,6 +29,7 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     Args:
         config: of the run.
         purpose: what needs the calibration: how the error message begins.
+        exact: take none that was made without quantization for a quantized run.
 
     Raises:
         Unfit: none fits; the message says how the nearest one differs.
@@ -36,14 +37,14 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     """
     key = build_key(config)
     if config.cache.calibration is not None:
-        return _load_named(config.cache.calibration, key)
+        return _load_named(config.cache.calibration, key, exact)
     near: list[tuple[Path, list[Difference]]] = []
     unquantized: Path | None = None
     for path, available in _list_calibrations(config):
         differences = compare_keys(key, available)
         if not differences:
             return _format_path(path), load(path)
-        if _is_unquantized(differences, available):
+        if not exact and _is_unquantized(differences, available):
             unquantized = unquantized or path
         elif identify_model(available) == identify_model(key):
             near.append((path, differences))
@@ -56,14 +57,14 @@ def find_calibration(config: Config, purpose: str) -> tuple[str, Calibration]:
     raise Unfit(f"{purpose} for {format_key(key)}; {nearest}; {WAY_OUT}")
 
 
-def _load_named(named: str, key: Key) -> tuple[str, Calibration]:
+def _load_named(named: str, key: Key, exact: bool) -> tuple[str, Calibration]:
     try:
         path = resolve_path(named)
     except ConfigError as error:
         raise ConfigError(f"cache.calibration={error}") from None
     available = load_key(path)
     differences = compare_keys(key, available)
-    if _is_unquantized(differences, available):
+    if not exact and _is_unquantized(differences, available):
         return f"{named}, {UNQUANTIZED}", load(path)
     if differences:
         raise Unfit(
@@ -74,9 +75,8 @@ def _load_named(named: str, key: Key) -> tuple[str, Calibration]:
 
 def _is_unquantized(differences: Sequence[Difference], available: Key) -> bool:
     """True if a calibration differs from a quantized run only in being made without quantization."""
-    return (
-        bool(differences) and "quant" not in available and all(name.startswith("quant") for name, _, _ in differences)
-    )
+    names = [name.partition(".")[0] for name, _, _ in differences]
+    return "quant" not in available and set(names) == {"quant"}
 
 
 def _list_calibrations(config: Config) -> list[tuple[Path, Key]]:

@@ -17,7 +17,7 @@ from ...errors import Unfit
 from ...models.family import Family
 from ..window import count_head_blocks
 from .best_schedule import find_best_schedule
-from .data import Calibration, build_key, format_key
+from .data import Calibration, build_key, drop_quantization, format_key
 from .find import find_calibration
 from .find_published import find_published, get_variant
 
@@ -107,8 +107,10 @@ def _refuse_numbers_of_another_run(config: Config) -> None:
     cache = config.cache
     if cache.calibrated_for == _format_published_for(config):
         return
-    wanted = format_key(build_key(config))
-    if cache.calibrated_for == wanted:
+    key = build_key(config)
+    wanted = format_key(key)
+    # Numbers of a run without quantization fit one with it, as calibrations do.
+    if cache.calibrated_for in (wanted, format_key(drop_quantization(key))):
         return
     keys = [f"cache.{group}.{key}=null" for (group, name), key in OPEN_KEYS.items() if _get_name(cache, group) == name]
     raise Unfit(

@@ -1,7 +1,8 @@
 """A module as bytes: its class, its configuration and all its tensors, those that torchao quantized among them.
 
 The bytes are a safetensors file, https://github.com/huggingface/safetensors#format. Neither writing nor reading makes a
-second copy of the whole: tensors are written from where they are, and read one by one.
+second copy of the whole: tensors are written from where they are, and read one by one. Those of a GPU are copied to
+main memory to be written.
 """
 
 from __future__ import annotations

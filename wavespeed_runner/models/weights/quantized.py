@@ -47,11 +47,18 @@ def count_stored_bytes(model: ModelConfig, family: Family) -> dict[str, int]:
     sizes = {}
     for name in find_quantized(model, family):
         assert path is not None
-        files = (path / name).glob("*.safetensors")
+        files = _list_weight_files(path / name, model.weights)
         sizes[name] = (
             path.stat().st_size if path.is_file() else sum(count_loaded_bytes(file, element_size) for file in files)
         )
     return sizes
+
+
+def _list_weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """The files that loading reads: those of the variant where there are some, `NAME.VARIANT.safetensors`."""
+    files = list(folder.glob("*.safetensors"))
+    of_variant = [file for file in files if variant and f".{variant}" in file.name]
+    return of_variant or [file for file in files if file.name.count(".") == 1]
 
 
 def read_method(config: Any) -> str:

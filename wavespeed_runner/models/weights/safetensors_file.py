@@ -73,10 +73,12 @@ def count_loaded_bytes(file: Path, element_size: int) -> int:
         element_size: bytes of a value of the number format that plain floating-point tensors are cast to.
     """
     total = 0
-    for name, tensor in read_safetensors_header(file)[0].items():
+    tensors = read_safetensors_header(file)[0]
+    for name, tensor in tensors.items():
         if name != "__metadata__":
             begin, end = _read_span(name, tensor)
-            is_plain = tensor["dtype"] in PLAIN
+            # Scales of a quantized weight, named `WEIGHT.absmax`, stay as they are.
+            is_plain = tensor["dtype"] in PLAIN and name.rpartition(".")[0] not in tensors
             total += prod(tensor["shape"]) * element_size if is_plain else end - begin
     return total
 
