@@ -51,8 +51,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_CARD.json")
     args = parser.parse_args()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers the cards
+    import torch
+
     from wavespeed_runner.config.environment import describe_environment
 
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch finds no CUDA device; --tiny --device cpu tries the command out")
     began = perf_counter()
     results: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.gpu", *sys.argv[1:]]),

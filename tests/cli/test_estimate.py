@@ -32,11 +32,17 @@ def test_a_model_of_any_size_is_estimated_for_a_device_that_is_not_here(command:
     assert "transformer 15.2 GB" in text
     assert "its memory is not known here; give it with --memory" in last_line(text)
     text = estimate(command, *FLUX, "quant=fp8_dq", "--memory", "24GB")
+    assert "reference  23.8 GB more: it computes without quantization" in text
     advice = last_line(text)
-    assert "it does not fit; what saves memory: memory=model_offload (15.7 GB), memory=group_offload" in advice
-    assert "quant=" not in advice and "model.dtype" not in advice
+    assert "it does not fit; what saves memory: measure.reference=false, memory=model_offload (24.3 GB" in advice
+    text = estimate(command, *FLUX, "quant=fp8_dq", "measure.reference=false", "--memory", "24GB")
+    advice = last_line(text)
+    assert "reference" not in text and "memory=model_offload (15.7 GB), memory=group_offload" in advice
+    assert "quant.components=[denoiser,text_encoder_2]" in advice
+    assert "quant=int8" not in advice and "model.dtype" not in advice
     assert last_line(estimate(command, *FLUX, "--memory=80GB")).endswith("80.0 GB: it fits")
 
 
 def test_a_size_that_is_none_is_refused(command: CommandLine) -> None:
-    assert "--memory" in command.refuses_command("estimate", "--memory", "much")
+    for size in ("much", "24"):
+        assert "--memory" in command.refuses_command("estimate", "--memory", size)

@@ -62,6 +62,7 @@ def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
         (2.35, 0.5, None, False),
         (1.2, 1.0, None, False),
         (4.0, 0.5, "float8_e4m3fn", True),
+        (14.6, 1.0, "float8_e4m3fn", False),
         (0.5, 0.5, None, True),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from tests.report.html_parts import Parts, data_of
 from tests.report.small_sweep import HOSTILE, SAMPLERS, THRESHOLDS, hostile
+from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import images as images
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.texts import texts
@@ -55,6 +56,21 @@ def test_every_job_has_its_figures_trace_and_config(sweep: Sweep) -> None:
             assert line["threshold"] == row.record.config["cache"]["criterion"]["threshold"]
     front = [job["job"] for job in found["jobs"] if "ssim" in job["fronts"]["seconds"]]
     assert front == [row.job for row in sweep.rows if row.front]
+
+
+def test_a_job_says_what_took_effect(sweep: Sweep) -> None:
+    row = next(row for row in sweep.rows if row.record)
+    assert row.record
+    record = deepcopy(row.record)
+    modules = {"transformer": {"Block<b>": 8}}
+    counts = {"graphs": 3, "graph_breaks": 0, "recompiles": 1, "fallbacks": 0, "cache_hits": 0, "cache_misses": 3}
+    record.engaged.compile = {"backend": "inductor", "modules": modules, "seconds": 2.0, **counts}
+    changed = replace(sweep, rows=[replace(row, record=record)])
+    (job,) = data_of(page(changed))["jobs"]
+    what = "inductor: 8 modules of transformer: 3 graphs, 0 graph breaks, 1 recompile, 2.0 s of compiling"
+    assert job["engaged"] == [["compile", what]]
+    assert f"## What took effect\n\n- `{row.job}` {row.label}, compile: {what}\n" in report_md(changed)
+    assert "took effect" not in report_md(sweep)
 
 
 def test_axes_are_called_as_in_the_console(sweep: Sweep) -> None:

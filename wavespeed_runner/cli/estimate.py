@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
 from ..config.schema import Config, Dtype
@@ -22,13 +22,19 @@ strategy keeps, at the peak of each stage. It imports torch and runs the graph o
 downloaded. Takes the overrides of the run.
 """
 
+TIGHT = 0.95
+"""Share of a device's memory above which there may be too little left for driver and libraries."""
+
 
 def build_parser() -> CommandParser:
     """The arguments of `estimate`."""
     parser = CommandParser("estimate", "[OVERRIDE ...] [--memory SIZE]", ABOUT)
     parser.add_overrides()
     parser.add_argument(
-        "--memory", type=parse_size, metavar="SIZE", help="what the device has, e.g. 24GB; this machine's if left out"
+        "--memory",
+        type=_parse_memory,
+        metavar="SIZE",
+        help="of the device, e.g. 24GB; this machine's if left out",
     )
     return parser
 
@@ -56,6 +62,13 @@ def main(args: Namespace) -> int:
     return DONE
 
 
+def _parse_memory(text: str) -> int:
+    """Bytes; a number without a unit is a slip."""
+    if text.strip().replace(".", "").isdigit():
+        raise ArgumentTypeError(f"'{text}' has no unit; {text}GB, for example")
+    return parse_size(text)
+
+
 def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     """The estimate as text.
 
@@ -75,18 +88,28 @@ def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
             f"{format_bytes(stage.total):>9}"
             for stage in estimate.stages
         ),
-        f"peak       {format_bytes(estimate.peak.total)}, in {estimate.peak.name}; driver and libraries take more",
+        *_reference_lines(estimate),
+        f"peak       {format_bytes(estimate.peak.with_reference)}, in {estimate.peak.name}; driver and libraries take "
+        "more",
     ]
     return "\n".join([*lines, _fit_text(plan, estimate, available)])
 
 
+def _reference_lines(estimate: Estimate) -> list[str]:
+    """What the reference needs on top, where it needs anything."""
+    more = max(stage.reference for stage in estimate.stages)
+    why = "it computes without quantization; measure.reference=false leaves it out"
+    return [f"reference  {format_bytes(more)} more: {why}"] if more else []
+
+
 def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     """Whether the run fits its device, and what would make it fit."""
-    device, peak = plan.config.device, estimate.peak.total
+    device, peak = plan.config.device, estimate.peak.with_reference
     if available is None:
         return f"device     {device}: its memory is not known here; give it with --memory, such as --memory 24GB"
     if peak <= available:
-        return f"device     {device} has {format_bytes(available)}: it fits"
+        tight = "; driver and libraries may need what is left" if peak > TIGHT * available else ""
+        return f"device     {device} has {format_bytes(available)}: it fits{tight}"
     ways = ", ".join(_list_savers(plan.config, estimate, available))
     return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {ways}"
 
@@ -94,13 +117,27 @@ def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
 def _list_savers(c: Config, estimate: Estimate, available: int) -> list[str]:
     """What of the configuration would save memory, and is not chosen yet; model offload with the peak that it gives."""
     offloaded = max(stage.largest + stage.activations for stage in estimate.stages)
+    encoder = _find_large_encoder(c, estimate)
     fits = "" if offloaded <= available else ", still too much"
     savers = {
-        "memory=vae_tiling": estimate.peak.activations > estimate.peak.weights,
-        f"memory=model_offload ({format_bytes(offloaded)}{fits})": offloaded < estimate.peak.total,
+        "measure.reference=false": any(stage.reference for stage in estimate.stages),
+        "memory=vae_tiling": estimate.peak.name == "decode" and estimate.peak.activations > estimate.peak.weights / 4,
+        f"memory=model_offload ({format_bytes(offloaded)}{fits})": offloaded < estimate.peak.with_reference,
         "memory=group_offload": True,
         "quant=int8_wo": c.quant.name == "none",
+        f"quant.components=[denoiser,{encoder}]": bool(encoder),
         "model.dtype=bfloat16": c.model.dtype is Dtype.float32,
         "a smaller size or batch_size": True,
     }
     return [saver for saver, applies in savers.items() if applies]
+
+
+def _find_large_encoder(c: Config, estimate: Estimate) -> str:
+    """A text encoder that takes a quarter of all weights beside a quantized denoiser; empty if there is none."""
+    total, named = sum(estimate.components.values()), getattr(c.quant, "components", None)
+    large = [
+        name
+        for name, size in estimate.components.items()
+        if name.startswith("text_encoder") and size > total / 4 and named is not None and name not in named
+    ]
+    return large[0] if large else ""

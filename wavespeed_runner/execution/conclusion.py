@@ -87,7 +87,8 @@ def _warn_if_too_fast(record: Record) -> list[str]:
     """
     assert record.timing
     share, speedup = computed_share(record), record.timing.speedup
-    if not timing.is_too_fast(speedup, share) or is_lossy_beside_caches(record.config):
+    gain = timing.MOST_GAIN if is_lossy_beside_caches(record.config) else 1.0
+    if not timing.is_too_fast(speedup, share, gain=gain):
         return []
     record.timing.same_run = False
     return [

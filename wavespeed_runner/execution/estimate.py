@@ -39,12 +39,20 @@ class StageEstimate:
     activations: int
     """Bytes at the peak, on top of the weights: activations, and features that a cache strategy keeps."""
     largest: int
-    """Bytes of the largest component that it calls: the weights that are needed with `memory.offload=model`."""
+    """Bytes of the largest component that it or its reference calls: the weights that are needed with
+    `memory.offload=model`."""
+    reference: int
+    """Bytes more that the reference needs, which computes without quantization in the same process; 0 without one."""
 
     @property
     def total(self) -> int:
         """Bytes at the peak."""
         return self.weights + self.activations
+
+    @property
+    def with_reference(self) -> int:
+        """Bytes at the peak of a run with its reference."""
+        return self.total + self.reference
 
 
 @dataclass(kw_only=True)
@@ -60,7 +68,7 @@ class Estimate:
     @property
     def peak(self) -> StageEstimate:
         """The stage that needs most."""
-        return max(self.stages, key=lambda stage: stage.total)
+        return max(self.stages, key=lambda stage: stage.with_reference)
 
 
 @dataclass(kw_only=True)
@@ -96,6 +104,7 @@ def estimate_memory(plan: Plan) -> Estimate:
     followed = _Followed(allocations=Allocations(on_cpu=plan.config.device == "cpu"))
     pipe, shapes = build_shapes(family, options.model)
     with run_fake(pipe, followed.inside, MOST_CALLS) as fake_mode:
+        plain = count_component_bytes(pipe)
         with fake_mode:
             _change_weights(pipe, family, options)
         for tensor in list_weights(pipe):
@@ -103,7 +112,12 @@ def estimate_memory(plan: Plan) -> Estimate:
         methods, stored = find_quantized(options.model, family), count_stored_bytes(options.model, family)
         components = count_component_bytes(pipe) | stored
         pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device="cpu")
-        stages = list(_run_stages(plan, loads[0].name, pipeline, components, followed, settings))
+        quantized = {name: size for name, size in plain.items() if size != components[name]}
+        beside = quantized if plan.config.measure.reference and options.quant.name != "none" else {}
+        stages = [
+            _add_reference(stage, {name: size for name, size in beside.items() if name in called}, beside, settings)
+            for stage, called in _run_stages(plan, loads[0].name, pipeline, components, followed, settings)
+        ]
     if stored:
         named = ", ".join(f"{name} ({methods[name]})" for name in stored)
         shapes += f"; stored quantized, so weights as on the disk: {named}"
@@ -121,6 +135,16 @@ def _change_weights(pipe: Any, family: Any, options: LoadOptions) -> None:
     memory.cast_and_tile(pipe, options.memory, getattr(torch, options.model.dtype.value))
 
 
+def _add_reference(
+    stage: StageEstimate, called: dict[str, int], beside: dict[str, int], settings: memory.MemorySettings
+) -> StageEstimate:
+    """The stage with what the reference needs. beside: the components that it has for itself; called: in this stage."""
+    largest = max(stage.largest, *called.values(), 0)
+    # With model offload one component at a time is on the device, of one of both pipelines.
+    more = largest - stage.largest if settings.offload is memory.Offload.model else sum(beside.values())
+    return replace(stage, largest=largest, reference=more)
+
+
 def _run_stages(
     plan: Plan,
     load: str,
@@ -128,7 +152,8 @@ def _run_stages(
     components: dict[str, int],
     followed: _Followed,
     settings: memory.MemorySettings,
-) -> Iterator[StageEstimate]:
+) -> Iterator[tuple[StageEstimate, set[str]]]:
+    """Each stage that calls components, with their names; nothing is known of the reference."""
     values: dict[str, Any] = {SOURCE: plan.samples[0], load: pipeline}
     for name, node in plan.graph.nodes.items():
         if name == load:
@@ -140,7 +165,8 @@ def _run_stages(
             largest = max(components[component] for component in followed.called)
             weights = largest if settings.offload is memory.Offload.model else sum(components.values())
             activations = followed.allocations.peak
-            yield StageEstimate(name=name, weights=weights, activations=activations, largest=largest)
+            stage = StageEstimate(name=name, weights=weights, activations=activations, largest=largest, reference=0)
+            yield stage, set(followed.called)
 
 
 def _run_node(node: Node, values: dict[str, Any]) -> Any:

@@ -206,7 +206,7 @@ COLUMNS = (
         name="front",
         meaning="on the Pareto front: faster than the reference, and no other comparable job is both as fast and as "
         "good. Times count relative to the reference where every comparable job was timed in the same run as one. "
-        "A job that computed as much as the reference is never on it",
+        "A job that computed as much as the reference in the same way is never on it",
         value=lambda row: row.front,
     ),
     Column(

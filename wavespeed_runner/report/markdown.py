@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
+from .engaged import describe_engaged
 from .ranking import is_nothing_faster, time_factors
 from .remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit, enumerate_names
 from .rows import Row, Sweep
@@ -46,6 +47,7 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
                 f"{len(done) - len(shown)} of {len(done)} jobs are not shown here; `{table}` lists all of them."
             )
         parts.append(_notes(done))
+    parts += _engaged(done)
     parts += _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
     return "\n\n".join(parts) + "\n"
 
@@ -151,6 +153,16 @@ def _notes(done: Sequence[Row]) -> str:
     if len({row.compared_with for row in done if row.compared_with}) > 1:
         lines.append("Jobs with different references, prompts or hardware are not compared with each other.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _engaged(done: Sequence[Row]) -> list[str]:
+    """What quantization, compilation and the other groups did, of the jobs that have any of them."""
+    lines = [
+        f"- `{row.job}` {_plain(row.label)}, {group}: {_plain(what)}"
+        for row in _shown(done)
+        for group, what in (describe_engaged(row.record) if row.record else [])
+    ]
+    return ["## What took effect", "\n".join(lines)] if lines else []
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

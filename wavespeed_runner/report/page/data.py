@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...metrics.statistics import Interval, Point, find_pareto_front
+from ..engaged import describe_engaged
 from ..ranking import are_faster, reference_times, time_factors
 from ..rows import Row, Sweep
 from .axes import axes_data, paired
@@ -92,6 +93,7 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
         "text": texts(row, time_unit),
         "fronts": {"seconds": [], "share": [], "peak": [], "weights": []},
         "samples": [],
+        "engaged": describe_engaged(row.record) if row.record else [],
         "config": row.config_yaml,
     }
 

@@ -3,6 +3,7 @@
 function jobFigures(job) {
   const text = job.text;
   const figures = [["time per image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
+    ["peak memory", text.peak, text.weights],
     ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
   const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
   const cells = (kind, texts) => texts.map((text) => make(kind, {}, text));
@@ -99,6 +100,13 @@ function jobTrace(job) {
   return { parts: [head, plot], start: () => drawTrace(plot, job, first) };
 }
 
+/** What quantization, compilation and the other groups did, a line each. */
+function jobEngaged(job) {
+  if (!job.engaged.length) return [];
+  const lines = job.engaged.flatMap(([group, what]) => [make("dt", {}, group), make("dd", {}, what)]);
+  return [make("h3", {}, "What took effect"), make("dl", { className: "engaged" }, ...lines)];
+}
+
 const jobHash = (job) => `#job-${encodeURIComponent(job.job)}`;
 
 function openJob(place) {
@@ -112,7 +120,7 @@ function openJob(place) {
     make("header", {}, make("div", {}, make("p", { className: "quiet" }, `job ${job.job} `, make("span", { className: `pill ${job.status}` }, job.status)), make("h2", {}, job.label)),
       make("div", { className: "controls" }, stepButton("←", "previous job", before, openJob), stepButton("→", "next job", after, openJob), close)),
     ...(job.reason ? [make("p", { className: "reason" }, job.reason)] : []),
-    ...jobFigures(job), ...jobImages(job, place), ...trace.parts,
+    ...jobFigures(job), ...jobEngaged(job), ...jobImages(job, place), ...trace.parts,
     ...(job.config ? [make("div", { className: "section-head" }, make("h3", {}, "Config"), copyButton(config)), config] : []),
   );
   byId("card").hidden = true;
