@@ -22,6 +22,7 @@ AMPERE, ADA, HOPPER = ({"device": "cuda", "capability": c} for c in ((8, 0), (8,
 KERNELS = {"packages": True}
 COMPILED = {"compile": "regional"}
 CUSTOM = {"quant": "custom", "quant.layers": [{"pattern": ".*to_q", "scheme": "fp8_dq"}]}
+DEMO = {"model.init": "pretrained", "model.repo": "pkg://wavespeed_runner/weights/demo"}
 GGUF = {"model.init": "pretrained", "model.repo": "flux.gguf"}
 """A file that is there, see `apply_stated`."""
 
@@ -34,6 +35,19 @@ CASES: Cases = {
     "quant-empty": (
         [{"quant": "custom"}, {"quant": "custom", "quant.layers": [{"pattern": "x"}]}],
         [{}, CUSTOM, scheme("int8_dq")],
+    ),
+    "quant-component": (
+        [
+            scheme("int8_wo") | {"quant.components": ["unet"]},
+            scheme("int8_wo") | {"quant.components": ["denoiser", "transformer_2"]},
+            {"quant": "custom", "quant.layers": [{"pattern": "x", "scheme": "int8_wo", "component": "unet"}]},
+            scheme("int8_wo") | DEMO | {"quant.components": ["text_encoder_9"]},
+        ],
+        [
+            scheme("int8_wo") | {"quant.components": ["transformer", "text_encoder_2"]},
+            scheme("int8_wo") | DEMO | {"quant.components": ["denoiser", "text_encoder_2"]},
+            {},
+        ],
     ),
     "quant-cuda-only": (
         [scheme("fp8_dq"), scheme("int4_wo"), scheme("fp8_dq_row") | {"device": "mps"}, CUSTOM],

@@ -5,16 +5,21 @@ from __future__ import annotations
 from ..accelerate.adapter_options import Lora
 from ..accelerate.compile_options import CompileTarget
 from ..accelerate.memory import MemorySettings, Offload
-from ..accelerate.quant_options import list_schemes
+from ..accelerate.quant_options import DENOISER, CustomQuant, QuantOptions, list_schemes
 from ..caching.criteria import thresholds
-from ..config.schema import Config
+from ..config.schema import Config, Init
+from ..errors import did_you_mean
 from ..models.family import Family
+from ..models.weights.checkpoint import find_local_path
+from ..models.weights.folder_gate import list_components
 from ..models.weights.quantized import find_quantized
 from ..registry import find_implementation
 from .cache import has_all_parts
 from .compile_needs import get_compile
 from .rule import Rule
 
+NO_LAYERS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "Extractor")
+"""Ends of the names of classes that have no layers."""
 TABLE = "https://github.com/sayakpaul/diffusers-torchao, CogVideoX benchmarks"
 
 
@@ -55,7 +60,36 @@ def _name_source(c: Config, f: Family) -> str:
     return f"quant={c.quant.name}" if _is_quantized(c) else f"model.repo={c.model.repo}, which is stored quantized,"
 
 
+def _list_components(c: Config, f: Family) -> list[str]:
+    """What `quant.components` may name, as far as it is known without loading: all, or nothing of a model elsewhere."""
+    folder = find_local_path(c.model.repo) if c.model.init is Init.pretrained else None
+    if folder is None or not (folder / "model_index.json").is_file():
+        return []
+    components = list_components(f"model.repo={c.model.repo}", folder)
+    return [DENOISER, *(name for name, (_, class_name) in components.items() if not class_name.endswith(NO_LAYERS))]
+
+
+def _find_unknown_component(c: Config, f: Family) -> str:
+    """A component that options name and the model does not have; empty if there is none, or it is not known."""
+    named = [entry.component for entry in c.quant.layers] if isinstance(c.quant, CustomQuant) else []
+    named += c.quant.components if isinstance(c.quant, QuantOptions) else []
+    known = _list_components(c, f)
+    # The other names of denoisers, where the family's own are known.
+    others = set() if f.single_call else {"transformer", "transformer_2", "unet"} - {f.denoiser, f.denoiser_2}
+    return next((name for name in named if name in others or (known and name not in known)), "")
+
+
 QUANT: tuple[Rule, ...] = (
+    Rule(
+        id="quant-component",
+        verdict="bad",
+        when=lambda c, f: bool(_find_unknown_component(c, f)),
+        message=lambda c, f: (
+            f"quant={c.quant.name}: this model has no component {_find_unknown_component(c, f)}"
+            + did_you_mean(_find_unknown_component(c, f), [DENOISER, f.denoiser, *_list_components(c, f)])
+        ),
+        fix="quant.components=[denoiser], or names of other components with linear layers, such as text_encoder",
+    ),
     Rule(
         id="quant-empty",
         verdict="bad",
