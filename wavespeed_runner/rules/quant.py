@@ -18,8 +18,8 @@ from .cache import has_all_parts
 from .compile_needs import get_compile
 from .rule import Rule
 
-NO_LAYERS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "Extractor")
-"""Ends of the names of classes that have no layers."""
+NO_LAYERS = ("Scheduler", "Token", "Processor", "Extractor")
+"""Parts of the names of classes that have no layers."""
 TABLE = "https://github.com/sayakpaul/diffusers-torchao, CogVideoX benchmarks"
 
 
@@ -66,7 +66,7 @@ def _list_components(c: Config, f: Family) -> list[str]:
     if folder is None or not (folder / "model_index.json").is_file():
         return []
     components = list_components(f"model.repo={c.model.repo}", folder)
-    return [DENOISER, *(name for name, (_, class_name) in components.items() if not class_name.endswith(NO_LAYERS))]
+    return [DENOISER, *(name for name, (_, kind) in components.items() if not any(word in kind for word in NO_LAYERS))]
 
 
 def _find_unknown_component(c: Config, f: Family) -> str:
