@@ -14,6 +14,7 @@ from tests.accelerate.compile_runs import Run, compiled, make_options, run
 from tests.caching.shrunk import Shrunk
 from wavespeed_runner.accelerate.compilation import GRAPHS_PER_CLASS, apply_compile, use_compiler
 from wavespeed_runner.accelerate.compile_targets import list_blocks, list_targets
+from wavespeed_runner.config.code_keys import SWITCHES
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.families.generic import GenericConfig
 from wavespeed_runner.registry import lookup
@@ -203,3 +204,9 @@ def test_where_the_environment_switches_compiling_off_the_run_fails(run: Run) ->
     with torch._dynamo.config.patch(disable=True):
         record = run("steps=2", "compile.fullgraph=false")
     assert "nothing of transformer was compiled; unset TORCH_COMPILE_DISABLE" in record["error"]["message"]
+
+
+def test_what_a_config_file_may_switch_are_switches_of_inductor() -> None:
+    from torch._inductor import config
+
+    assert all(isinstance(getattr(config, name), bool | None) for name in SWITCHES)

@@ -135,3 +135,11 @@ def test_a_file_that_is_no_experiment_is_not_written_out(tmp_path: Path) -> None
 
 def test_a_replay_says_how_it_is_replayed() -> None:
     assert "wavespeed_runner replay record.json" in experiment_yaml(["replay=/x/record.json"])
+
+
+def test_what_only_the_command_line_may_choose_stays_on_it() -> None:
+    text = experiment_yaml(
+        ["attention=flash_hub", "steps=2", "compile=regional", "compile.options={compile_threads: 2}"]
+    )
+    assert "attention=flash_hub" in text.splitlines()[1] and "compile_threads" in text.splitlines()[1]
+    assert yaml.safe_load(text) == {"defaults": [{"override /compile": "regional"}], "steps": 2}

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from tests.sharing.replay_helpers import Finished, Replay, check_refused, first_image, write_with_config
+from wavespeed_runner.sharing.replay import build_replay_plan
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "code": (lambda c: c["model"].update(_target_="os.system"), "model._target_: configs hold no code"),
@@ -135,3 +136,35 @@ def test_an_image_of_a_stranger_cannot_have_another_file_read(
     check_refused(replay(evil), f"image={image}: a config file may name a relative")
     evil = write_with_config(finished, tmp_path / "b.png", by_stage)
     check_refused(replay(evil), f"graph.stages.image.options.path={image}: a config file may name a relative")
+
+
+COMPILED = {"compile": {"name": "torch_compile", "regional": True, "options": {"cpp.cxx": ["sh"]}}}
+
+
+@pytest.mark.parametrize(
+    ("part", "words", "typed"),
+    [
+        (COMPILED, "compile.options.cpp.cxx.0=sh: a config file may", 'compile.options={"cpp.cxx": ["sh"]}'),
+        (
+            {"compile": {"name": "torch_compile", "regional": True, "options": '{"cpp.cxx": ["sh"]}'}},
+            "compile.options.cpp.cxx=['sh']: a config file may",
+            "compile.options=null",
+        ),
+        ({"attention": {"name": "flash_hub"}}, "attention.name=flash_hub: it downloads", "attention=none"),
+        (
+            {"graph": {"output": "x", "stages": {"x": {"stage": "load", "options": COMPILED}}}},
+            "graph.stages.x.options.compile.options.cpp.cxx.0=sh: a config file may",
+            None,
+        ),
+    ],
+)
+def test_an_image_or_a_record_of_a_stranger_chooses_no_code(
+    finished: Finished, tmp_path: Path, replay: Replay, part: dict[str, Any], words: str, typed: str | None
+) -> None:
+    evil = write_with_config(finished, tmp_path / "a.png", lambda config: config.update(part))
+    check_refused(replay(evil), words)
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({**finished[1], "config": finished[1]["config"] | part}))
+    check_refused(replay(record), words)
+    if typed is not None:
+        build_replay_plan(evil, dict([typed.split("=", 1)]))

@@ -49,7 +49,8 @@ class CompileOptions(CompileConfig):
     """True: one graph for all shapes; false: one for each. torch's third way, to make what is compiled a second time
     dynamic, is not offered: a result would depend on the jobs before it."""
     options: Any = None
-    """Options of the backend, a mapping or JSON text: `'{"epilogue_fusion": true}'`. They exclude `mode`."""
+    """Options of the backend, a mapping or JSON text: `'{"epilogue_fusion": true}'`. They exclude `mode`.
+    A config file may set those of `config/code_keys.py` alone."""
     target: list[CompileTarget] = field(default_factory=lambda: [CompileTarget.denoiser])
     disable: bool = False
     """True: everything is prepared as for compiling, and runs eagerly: for comparison."""

@@ -26,6 +26,9 @@ KEYS = {
     "image": ("FILE", "the starting image, where the file names one that is not here"),
     "mask": ("FILE", "the mask, likewise"),
     "adapters.path": ("FILE[,FILE]", "the adapters, likewise; all of them, in their order"),
+    "attention": ("NAME", "the attention backend, where the file names one that downloads code"),
+    "compile.backend": ("NAME", "the compiler's backend, where the file names one of a package"),
+    "compile.options": ("JSON", "the compiler's options, where the file has some that no file may set"),
 }
 LIMITS = {
     "limits.images": "the most images; default: 10000",

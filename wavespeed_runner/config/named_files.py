@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,17 @@ def locate_files(composed: dict[str, Any], typed: Iterable[str], folders: Sequen
         ConfigError: a config file names a file that might be private.
     """
     ours = {key: value for key, value in composed.items() if key not in ("hydra", "points")}
-    found = trust.check_files(ours, _list_typed_keys(typed), folders)
+    found = trust.check_files(ours, _list_typed_values(typed), folders)
     return {**composed, **_set_leaves(ours, found)} if found else composed
 
 
-def _list_typed_keys(overrides: Iterable[str]) -> Iterator[str]:
-    """The keys that overrides set, also inside of a value that is a mapping."""
+def _list_typed_values(overrides: Iterable[str]) -> dict[str, Any]:
+    """Key -> value that overrides set, also inside of a value that is a mapping."""
+    values: dict[str, Any] = {}
     for override in overrides:
         parsed = parse_override(override)
-        yield from trust.list_keys(parsed.key_or_group, None if parsed.is_delete() else parsed.value())
+        values |= trust.list_values(parsed.key_or_group, None if parsed.is_delete() else parsed.value())
+    return values
 
 
 def _set_leaves(data: Any, values: dict[str, str], above: str = "") -> Any:

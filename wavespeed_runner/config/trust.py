@@ -10,13 +10,14 @@ overrides, and those are checked like the rest. Nor may a value call a resolver,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from ..inputs.documents import refuse_interpolations
 from ..inputs.files import ADAPTER, CALIBRATION, HUB_ID, IMAGE, PROMPTS, InputError, Kind, check_named_by_config
+from .code_keys import refuse_code
 from .interpolations import PLAIN, refuse_expansion
 
 LET_THROUGH = (
@@ -49,8 +50,10 @@ FILES = (
 OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 """The name of an option of a config group."""
 
-STAGE_NODE = re.compile(r"graph(\.stages(\.[^.]+(\.options(\.compile)?)?)?)?|prompts|adapters|cache|compile")
-"""Nodes that hold such a path, or a place, and could be replaced as a whole by an interpolation."""
+STAGE_NODE = re.compile(
+    r"graph(\.stages(\.[^.]+(\.options(\.(compile|attention))?)?)?)?|prompts|adapters|cache|compile|attention"
+)
+"""Nodes that hold such a path, a place, or what runs code, and could be replaced as a whole by an interpolation."""
 
 
 def is_reserved(override: str) -> bool:
@@ -132,22 +135,24 @@ def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
 
 
 def check_files(
-    config: dict[str, Any], typed: Iterable[str] = (), folders: Iterable[Path | str] = ()
+    config: dict[str, Any], typed: Mapping[str, Any] | None = None, folders: Iterable[Path | str] = ()
 ) -> dict[str, str]:
-    """Refuses a file, named by a config, that might be private, and a place that it has something written to.
+    """Refuses what a config names of private files, places that it has something written to, and code to run.
 
     Args:
         config: the application's part, unresolved.
-        typed: keys that the command line set, which may name any file and any place.
+        typed: dotted key -> value that the command line set, which may name any file, any place and any code.
         folders: that the command line gave, besides the one where the command runs.
 
     Returns:
         Key -> the path to open, for the files that are in one of `folders` and not where the command runs.
     """
-    keys, folders = set(typed), list(folders)
+    keys, folders = typed or {}, list(folders)
     found: dict[str, str] = {}
+    leaves = _leaves(config)
+    refuse_code(leaves, keys)
     _refuse_dots(config)
-    for key, value in _leaves(config).items():
+    for key, value in leaves.items():
         if STAGE_NODE.fullmatch(key) and "${" in str(value):
             raise ConfigError(f"{key}={value}: no interpolation here; write it out")
         if is_place(key) and value not in (None, "${outputs}") and key not in keys:
@@ -201,9 +206,9 @@ def check_resolved(config: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={value}: interpolations may not be put together from others")
 
 
-def list_keys(key: str, value: Any) -> list[str]:
-    """The keys that are set by giving `key` this value: those below it too, if it is a mapping or a list."""
-    return [key, *_leaves(value, key)]
+def list_values(key: str, value: Any) -> dict[str, Any]:
+    """What is set by giving `key` this value: keys below it too, if it is a mapping or a list."""
+    return {key: value, **_leaves(value, key)}
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..config import trust
+from ..config.code_keys import chooses_code
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
 from ..errors import ConfigError, make_printable
@@ -79,7 +80,7 @@ def _split_overrides(
             _add_experiments(parsed.value(), config_dir, groups, values)
         elif key.startswith("hydra") or key in trust.COMMAND_LINE_KEYS or trust.is_place(key):
             continue
-        elif parsed.is_delete() or "${" in override:
+        elif parsed.is_delete() or "${" in override or chooses_code(key, parsed.value()):
             command_line.append(override)
         elif is_group(key):
             entry = f"/{key}" if parsed.is_add() else f"override /{key}"

@@ -88,13 +88,14 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
                     f"prompts.path={values['prompts.path']}: {path} already has its prompts; leave prompts.path out"
                 )
             config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
+        config = _take_typed_code(config, values)
         # A prompt file that was read is named by the record as it was typed then; it is not read again.
         checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
         trust.check_files(checked, values)
         if "adapters.path" in values:
             paths = values["adapters.path"].split(",")
             config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
-        given = {key: value for key, value in values.items() if "." not in key}
+        given = {key: value for key, value in values.items() if "." not in key and key != "attention"}
         # Not those of the file: they are there to bound what a file asks for.
         limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
@@ -107,6 +108,17 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
     except Exception as error:
         message = f"{type(error).__name__}: {format_error(error)}"
         raise ConfigError(f"{path}: this is not the output of a run: {message}") from error
+
+
+def _take_typed_code(config: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """The config with what was typed of options that run code, in the place of what the file says."""
+    typed = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("compile.")}
+    if typed:
+        config = {**config, "compile": {**config["compile"], **typed}}
+    name = values.get("attention")
+    if name is not None and config["attention"]["name"] != name:
+        config = {**config, "attention": {"name": name}}
+    return config
 
 
 def _add_file(message: str, path: Path, values: dict[str, str]) -> str:

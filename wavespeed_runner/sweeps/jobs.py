@@ -7,6 +7,7 @@ anything runs. A combination that a rule refuses is skipped, and the others run.
 from __future__ import annotations
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -90,15 +91,23 @@ def plan_job_again(number: int, config_dir: str | None, overrides: list[str], co
         ConfigError, HydraException, OmegaConfBaseException, YAMLError: as `plan_jobs`.
     """
     with composer(config_dir):
-        whole = compose_whole(overrides, _keep_typed(overrides, command))
+        whole = compose_whole(overrides, keep_typed(overrides, command))
         plan = build_plan(drop_hydra_keys(whole))
     return Job(number=number, overrides=overrides, plan=plan, composed=whole)
 
 
-def _keep_typed(job: list[str], command: Iterable[str]) -> list[str]:
-    """The overrides of a job whose key was typed on the command line; the others come from a file."""
-    keys = {find_key(override) for override in command}
-    return [override for override in job if find_key(override) in keys]
+def keep_typed(job: list[str], command: Iterable[str]) -> list[str]:
+    """The overrides of a job that were typed on the command line; the others come from a file.
+
+    A file may sweep over a key that was typed too. What was typed comes after it.
+    """
+    left = Counter(find_key(override) for override in command)
+    kept = []
+    for override in reversed(job):
+        if left[find_key(override)] > 0:
+            left[find_key(override)] -= 1
+            kept.append(override)
+    return kept[::-1]
 
 
 def _read_job_overrides(command: list[str]) -> tuple[list[list[str]], Any]:
@@ -127,7 +136,7 @@ def _plan_single_run(overrides: list[str]) -> Plan:
 def _plan_job(number: int, lists: list[list[str]], command: list[str], points: Any) -> Job:
     overrides = lists[number]
     try:
-        whole = compose_whole(overrides, _keep_typed(overrides, command))
+        whole = compose_whole(overrides, keep_typed(overrides, command))
         if whole.get("points") not in (None, points) and not any(find_key(o) == "points" for o in command):
             raise ConfigError("points: they cannot come from an option that is swept over; sweep without it, or alone")
         return Job(number=number, overrides=overrides, plan=build_plan(drop_hydra_keys(whole)), composed=whole)
