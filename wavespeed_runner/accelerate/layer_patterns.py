@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import comb
 from typing import Any
 
 from ..errors import ConfigError
 
 LONGEST = 200
 """Characters of a pattern."""
+NAME_LENGTH = 64
+"""Characters of a long layer name; the time to match is estimated for it."""
 MOST_REPEATS = 4
-"""`*`, `+` and the like in a row. The time to match grows with the name's length to this power."""
+"""`*`, `+` and the like in a row."""
+MOST_STEPS = 800_000
+"""Of matching all patterns of a key with one such name, which takes a few hundredths of a second. Four repetitions in
+a row need 766,480, two need 2,080."""
 
 
 def check_patterns(key: str, patterns: Iterable[str]) -> None:
-    """Refuses what is no regular expression, or could take forever to match.
+    """Refuses what is no regular expression, or could take forever to match; also all patterns of a key together.
 
     Raises:
         ConfigError: names the key and the pattern.
     """
+    total = 0
     for pattern in patterns:
         if len(pattern) > LONGEST:
             raise ConfigError(f"{key}={pattern[:40]}...: {len(pattern)} characters; at most {LONGEST}; use several")
         try:
             re.compile(pattern)
-            repeats = _count_repeats(_parse(pattern))
+            total += _count_steps(*_measure(_parse(pattern)))
         except (re.error, RecursionError, OverflowError) as error:
             raise ConfigError(f"{key}={pattern}: not a regular expression: {error}; `.*to_q` is one") from None
-        if repeats > MOST_REPEATS:
+        if total > MOST_STEPS:
             raise ConfigError(
-                f"{key}={pattern}: more than {MOST_REPEATS} repetitions in a row, or one inside of another, can take "
-                "forever to match; use several patterns"
+                f"{key}={pattern}: more than 4 repetitions in a row, one inside of another, alternatives inside of one, "
+                "or many alternatives in a row can take forever to match; use fewer, or simpler patterns"
             )
 
 
@@ -42,19 +49,35 @@ def _parse(pattern: str) -> Any:
     return parser.parse(pattern)
 
 
-def _count_repeats(node: Any) -> int:
-    """The most repetitions that follow each other in a tree; a repetition around another counts as too many."""
-    total = 0
+def _count_steps(repeats: int, ways: int) -> int:
+    """Steps of matching a name in vain: every choice of where each repetition ends, in each way through alternatives."""
+    return ways * comb(NAME_LENGTH + repeats - 1, repeats) if repeats <= MOST_REPEATS else MOST_STEPS + 1
+
+
+def _measure(node: Any) -> tuple[int, int]:
+    """The most repetitions that follow each other in a tree, and the number of ways through its alternatives."""
+    total, ways = 0, 1
     for operation, argument in node:
-        name = str(operation)
+        name, repeats, more = str(operation), 0, 1
         if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
-            total += MOST_REPEATS + 1 if _count_repeats(argument[2]) else 1
+            repeats, more = _measure_repetition(*argument)
         elif name == "BRANCH":
-            total += max(_count_repeats(branch) for branch in argument[1])
+            branches = [_measure(branch) for branch in argument[1]]
+            repeats, more = max(count for count, _ in branches), sum(count for _, count in branches)
         elif name in ("SUBPATTERN", "ASSERT", "ASSERT_NOT"):
-            total += _count_repeats(argument[-1])
+            repeats, more = _measure(argument[-1])
         elif name in ("ATOMIC_GROUP",):
-            total += _count_repeats(argument)
+            repeats, more = _measure(argument)
         elif name in ("GROUPREF", "GROUPREF_EXISTS"):
-            total += MOST_REPEATS + 1
-    return total
+            repeats = MOST_REPEATS + 1
+        total, ways = total + repeats, ways * more
+    return total, ways
+
+
+def _measure_repetition(least: int, most: int, node: Any) -> tuple[int, int]:
+    """As `_measure`; what repeats something that can itself match in several ways counts as too many."""
+    repeats, ways = _measure(node)
+    if most <= 1:
+        return repeats, ways + 1
+    # What matches nothing at all can be repeated a billion times.
+    return (MOST_REPEATS + 1 if repeats or ways > 1 or least > LONGEST else 1), 1

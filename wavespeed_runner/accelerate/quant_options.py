@@ -127,6 +127,8 @@ class CustomQuant(QuantConfig):
         """Raises ConfigError for an unknown scheme, or a pattern that is no regular expression."""
         for index, entry in enumerate(self.layers):
             check_patterns(f"quant.layers[{index}].pattern", [entry.pattern])
+        check_patterns("quant.layers", [entry.pattern for entry in self.layers])
+        for index, entry in enumerate(self.layers):
             if entry.scheme is not None and entry.scheme not in SCHEMES:
                 raise ConfigError(
                     f"quant.layers[{index}].scheme={entry.scheme}: no such scheme; null or one of "
