@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from wavespeed_runner.metrics import statistics
 from wavespeed_runner.metrics.statistics import Point, bootstrap_interval, find_pareto_front, interpolate_quality
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False).map(lambda x: round(x, 4))
@@ -65,6 +66,13 @@ def test_the_interval_of_equal_values_has_no_width(values: list[tuple[str, float
 
 
 @pytest.mark.filterwarnings("error")
+def test_many_values_are_resampled_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [(str(i), float(i % 17)) for i in range(300)]
+    at_once = bootstrap_interval(values, "median")
+    monkeypatch.setattr(statistics, "MOST_AT_ONCE", 40_000)
+    assert bootstrap_interval(values, "median") == at_once
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), NUMBERS), min_size=1, max_size=12))
 @example([("a", 1.3259), ("a", 311135.284), ("b", 1.3259), ("b", 311135.284)])  # two clusters of the same mean
 def test_an_interval_is_finite_ordered_and_reproducible(values: list[tuple[str, float]]) -> None:

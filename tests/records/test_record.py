@@ -13,6 +13,7 @@ import pytest
 
 from tests.records.makers import sample_record
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.inputs.limits import MAX_STEP_RECORDS, MAX_TIMINGS
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import (
     parse_record,
@@ -206,3 +207,20 @@ def test_without_a_reference_there_is_no_speedup() -> None:
 def test_the_speedup_is_the_ratio_of_the_medians() -> None:
     sample = sample_record(raw_seconds=[1.0, 2.0, 9.0], reference_raw_seconds=[3.0, 4.0, 5.0])
     assert timing_summary([sample]).speedup == 2.0
+
+
+@pytest.mark.parametrize(
+    ("key", "most", "words"),
+    [
+        ("raw_seconds", MAX_TIMINGS, "repetitions"),
+        ("reference_raw_seconds", MAX_TIMINGS, "repetitions"),
+        ("steps", MAX_STEP_RECORDS, "steps"),
+    ],
+)
+def test_an_image_with_very_many_repetitions_or_steps_is_refused(
+    finished: Finished, key: str, most: int, words: str
+) -> None:
+    data = deepcopy(finished[1])
+    data["samples"][0][key] = [1.0] * (most + 1) if key != "steps" else data["samples"][0]["steps"][:1] * (most + 1)
+    with pytest.raises(ValueError, match=rf"samples\[0\]: more than {most} {words}"):
+        record_from_data(data)

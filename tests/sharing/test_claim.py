@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from copy import deepcopy
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +26,7 @@ from wavespeed_runner.metrics.quality import summarize_metrics
 from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.records.file import record_from_data
 from wavespeed_runner.records.summary import summarize_record
-from wavespeed_runner.sharing.claim import CONFIG_DIFFERS, find_contradictions
+from wavespeed_runner.sharing.claim import CONFIG_DIFFERS, compute_time_deviation, find_contradictions
 from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED
 
 
@@ -159,3 +162,11 @@ def test_a_speedup_that_the_claimed_share_does_not_allow_contradicts_it(
     texts = [part.text for part in verify_claim(claim, measured) if part.name == "claim"]
     assert bool(texts) is wrong
     assert not wrong or f"speedup {speedup:g} is impossible when a share of {share:g} is computed" in texts[0]
+
+
+def test_the_deviation_of_many_repetitions_is_found_soon() -> None:
+    raw = [1.0 + (i * 7919 % 1000) / 1000 for i in range(20_000)]
+    record: Any = SimpleNamespace(samples=[SimpleNamespace(raw_seconds=raw, reference_raw_seconds=None)] * 2)
+    began = time.process_time()
+    assert compute_time_deviation(record) == pytest.approx(1 / 6, rel=0.01)
+    assert time.process_time() - began < 1

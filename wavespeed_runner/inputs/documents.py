@@ -1,4 +1,4 @@
-"""Reads JSON and safetensors headers within bounds: depth, digits, valid Unicode.
+"""Reads JSON and safetensors headers within bounds: values, depth, digits, valid Unicode.
 
 Python's own reader follows a hostile file into the C stack, or into minutes of converting a number. Everything that
 others would stumble over later is refused here. YAML is read by `yaml_documents.py`.
@@ -18,21 +18,29 @@ from .files import InputError, check_regular, read_file
 LONG_NUMBER = re.compile(rf"[0-9][0-9]{{{limits.MAX_DIGITS}}}")
 LARGE_NUMBER = re.compile(r"[eE]\+?[0-9]{3}")
 """What a number looks like that has too many digits, or might be too large; a text may look so too."""
+VALUES_PER_TENSOR = 16
+"""In a header: number format, two offsets, a shape of some numbers, and the lists that hold them."""
+TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{,]', re.DOTALL)
+"""A text, or what stands before a value. The quantifiers give nothing back: no text takes longer than once through."""
+SMALL = re.compile(r"(model_index|(?!tokenizer_)(.+_)?config)\.json")
+"""Names of files that describe a model; those of tokenizers (`tokenizer_config.json`) may list many tokens."""
 
 
-def parse_json(content: bytes | str, *, constants: bool = False) -> Any:
+def parse_json(content: bytes | str, *, constants: bool = False, most: int = limits.MAX_JSON_VALUES) -> Any:
     """Parses JSON.
 
     Args:
         content: UTF-8 text.
         constants: accept NaN and infinity, which are no JSON, but which diffusers writes.
+        most: values in lists and mappings that are accepted; they are counted before anything is made of them.
 
     Raises:
-        InputError: not JSON, nested too deep, a number with too many digits, NaN or infinity, or text that is not
+        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, or text that is not
             valid Unicode.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
+        _refuse_values(text, most)
         # Without these, which are called for each number, it takes a quarter of the time.
         is_usual = LONG_NUMBER.search(text) is None and LARGE_NUMBER.search(text) is None
         checks: Any = {} if is_usual else {"parse_int": _parse_int, "parse_float": _parse_float}
@@ -52,14 +60,30 @@ def parse_json(content: bytes | str, *, constants: bool = False) -> Any:
     return data
 
 
-def read_json(file: Path, max_bytes: int = limits.MAX_JSON_BYTES, *, constants: bool = False) -> Any:
-    """Reads a JSON file; `constants` as in `parse_json`.
+def _refuse_values(text: str, most: int) -> None:
+    """Raises `InputError` for JSON of more than so many values: `[],` takes 3 bytes, and a hundred times as much later."""
+    # Quick, and enough for nearly all: texts may hold commas and brackets too.
+    if text.count(",") + text.count("[") + text.count("{") <= most:
+        return
+    count = texts = 0
+    for token in TOKEN.finditer(text):
+        is_text = token[0][0] == '"'
+        texts, count = texts + is_text, count + (not is_text)
+        if count > most or texts > 2 * most + 2:  # a key and a value each
+            raise InputError(f"more than {most} values")
+
+
+def read_json(file: Path, *, constants: bool = False) -> Any:
+    """Reads a JSON file, within bounds that go by its name; `constants` as in `parse_json`.
 
     Raises:
         OSError: there is none, or it may not be read.
         InputError: as `parse_json`, or not a regular file of an acceptable size.
     """
-    return parse_json(read_file(file, max_bytes), constants=constants)
+    max_bytes, most = limits.MAX_JSON_BYTES, limits.MAX_JSON_VALUES
+    if SMALL.fullmatch(file.name):
+        max_bytes, most = limits.MAX_MODEL_CONFIG_BYTES, limits.MAX_MODEL_CONFIG_VALUES
+    return parse_json(read_file(file, max_bytes), constants=constants, most=most)
 
 
 def refuse_many(data: Any, most: int = limits.MAX_CONFIG_NODES) -> None:
@@ -147,9 +171,11 @@ def read_safetensors_header(file: Path) -> tuple[dict[str, Any], int, int]:
             raise InputError(f"its header claims {length} bytes")
         content = stream.read(length)
     try:
-        header = parse_json(content)
+        header = parse_json(content, most=VALUES_PER_TENSOR * limits.MAX_TENSORS)
     except InputError as error:
         raise InputError(f"its header is not JSON that can be read: {error}") from None
     if not isinstance(header, dict):
         raise InputError("its header is not an object")
+    if len(header) > limits.MAX_TENSORS:
+        raise InputError(f"its header describes {len(header)} tensors; at most {limits.MAX_TENSORS} are read")
     return header, length, size

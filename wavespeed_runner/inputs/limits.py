@@ -25,10 +25,24 @@ MAX_CALIBRATION_HEAD_BYTES = MIB // 16
 """The first part of a calibration, which says what it is for."""
 MAX_RECORD_BYTES = 256 * MIB
 """A record of 100,000 images has some 200 MB."""
+MAX_RECORD_VALUES = 12_000_000
+"""The largest record has about one value for each 25 bytes. Python takes half a second for a million of them."""
+MAX_TIMINGS = 100_000
+"""Repetitions of one image."""
+MAX_STEP_RECORDS = 200_000
+"""Steps of one image: 1000 in each of 200 stages."""
 MAX_JSON_BYTES = 256 * MIB
-"""Any other JSON: a model's configuration, a tokenizer's vocabulary."""
+"""Any other JSON: a tokenizer's vocabulary, an index of weights."""
+MAX_JSON_VALUES = 4_000_000
+"""Tokenizers of large vocabularies have some 30 MB and up to 1.5 million values."""
+MAX_MODEL_CONFIG_BYTES = 4 * MIB
+MAX_MODEL_CONFIG_VALUES = 100_000
+"""`model_index.json`, and a model's or scheduler's configuration: a few kilobytes; with a name for each of 20,000
+classes, as large classifiers have, some 2 MB and 40,000 values."""
 MAX_HEADER_BYTES = 100_000_000
 """The header of a safetensors file; the limit of the safetensors library itself."""
+MAX_TENSORS = 50_000
+"""Of one safetensors file: mixtures of hundreds of experts have fewer than 20,000, others below 10,000."""
 MAX_IMAGE_BYTES = 256 * MIB
 MAX_SIDE = 16384
 """Width, and height, of an image that is made."""

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 RESAMPLES = 2000
 """Bootstrap samples for a 95 % interval."""
+MOST_AT_ONCE = 20_000_000
+"""Values that are resampled together: 2000 times 100,000 would take gigabytes."""
 SEED = 0
 """Of the bootstrap, so that a report is reproducible."""
 
@@ -71,6 +73,7 @@ def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["me
         resampled_statistic,
         vectorized=True,
         n_resamples=RESAMPLES,
+        batch=min(RESAMPLES, max(1, MOST_AT_ONCE // table.size)),
         method="percentile",
         rng=np.random.default_rng(SEED),
     ).confidence_interval

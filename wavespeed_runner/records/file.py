@@ -14,7 +14,14 @@ import msgspec
 from ..errors import ConfigError, format_error
 from ..inputs.documents import parse_json, refuse_many
 from ..inputs.files import read_file
-from ..inputs.limits import MAX_OVERRIDES, MAX_PROMPTS, MAX_RECORD_BYTES
+from ..inputs.limits import (
+    MAX_OVERRIDES,
+    MAX_PROMPTS,
+    MAX_RECORD_BYTES,
+    MAX_RECORD_VALUES,
+    MAX_STEP_RECORDS,
+    MAX_TIMINGS,
+)
 from ..storage.atomic import write_text
 from .record import SCHEMA_VERSION, Record
 
@@ -39,7 +46,7 @@ def parse_record(content: bytes) -> Record:
     Raises:
         ValueError, RecursionError, msgspec.MsgspecError: not JSON, or not a record of a known version.
     """
-    return record_from_data(parse_json(content))
+    return record_from_data(parse_json(content, most=MAX_RECORD_VALUES))
 
 
 def record_from_data(data: Any) -> Record:
@@ -57,6 +64,11 @@ def record_from_data(data: Any) -> Record:
     record = msgspec.convert(data, Record)
     if max(len(record.plan.prompts or ()), len(record.samples)) > MAX_PROMPTS:
         raise ValueError(f"more than {MAX_PROMPTS} prompts or images")
+    for index, sample in enumerate(record.samples):
+        if max(len(sample.raw_seconds), len(sample.reference_raw_seconds or ())) > MAX_TIMINGS:
+            raise ValueError(f"samples[{index}]: more than {MAX_TIMINGS} repetitions")
+        if len(sample.steps) > MAX_STEP_RECORDS:
+            raise ValueError(f"samples[{index}]: more than {MAX_STEP_RECORDS} steps")
     refuse_many(record.config)
     refuse_many(record.overrides, MAX_OVERRIDES)
     return record

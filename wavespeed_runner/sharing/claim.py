@@ -196,7 +196,8 @@ def compute_time_deviation(record: Record) -> float | None:
     repeated = [sample.raw_seconds for sample in record.samples if len(sample.raw_seconds) > 1]
     references = [seconds for sample in record.samples for seconds in sample.reference_raw_seconds or ()]
     groups = repeated or ([references] if len(references) > 1 else [])
-    deviations = [abs(seconds / median(group) - 1) for group in groups if median(group) for seconds in group]
+    medians = [(group, median(group)) for group in groups]
+    deviations = [abs(seconds / middle - 1) for group, middle in medians if middle for seconds in group]
     return median(deviations) if deviations else None
 
 
