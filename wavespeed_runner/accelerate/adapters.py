@@ -16,6 +16,7 @@ from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_l
 from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage
 from . import lora, textual_inversion
+from .adapter_file import find_hostile
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None)
     if adapters.name == "none":
         return
     for path, file_name in zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True):
-        _check_file(path, file_name)
+        _check_file(adapters, path, file_name)
     if isinstance(adapters, TextualInversion):
         textual_inversion.check_tokens(adapters, texts)
 
 
-def _check_file(path: Any, file_name: Any) -> None:
+def _check_file(adapters: AdaptersConfig, path: Any, file_name: Any) -> None:
     """Checks one path and the file name that goes with it."""
     where = f"adapters.path={path}"
     if not isinstance(path, str):
@@ -60,6 +61,8 @@ def _check_file(path: Any, file_name: Any) -> None:
         raise ConfigError(f"{where}: no such file; {ALLOWED}")
     if flaw := find_damage(file):
         raise ConfigError(f"{where}: damaged: {flaw}; download or copy it again")
+    if isinstance(adapters, Lora) and (flaw := find_hostile(file)):
+        raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
 
 
 def identify_adapters(adapters: AdaptersConfig) -> list[str]:

@@ -37,8 +37,8 @@ def check_patterns(key: str, patterns: Iterable[str]) -> None:
             raise ConfigError(f"{key}={pattern}: not a regular expression: {error}; `.*to_q` is one") from None
         if total > MOST_STEPS:
             raise ConfigError(
-                f"{key}={pattern}: more than 4 repetitions in a row, one inside of another, alternatives inside of one, "
-                "or many alternatives in a row can take forever to match; use fewer, or simpler patterns"
+                f"{key}={pattern}: more than 4 repetitions in a row, one inside of another, alternatives inside of "
+                "one, or many alternatives in a row can take forever to match; use fewer, or simpler patterns"
             )
 
 
@@ -50,7 +50,7 @@ def _parse(pattern: str) -> Any:
 
 
 def _count_steps(repeats: int, ways: int) -> int:
-    """Steps of matching a name in vain: every choice of where each repetition ends, in each way through alternatives."""
+    """Steps of matching a name in vain: all places where repetitions may end, in each way through alternatives."""
     return ways * comb(NAME_LENGTH + repeats - 1, repeats) if repeats <= MOST_REPEATS else MOST_STEPS + 1
 
 

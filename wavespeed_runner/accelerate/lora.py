@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
 from ..models.weights.safetensors_file import read_tensor_names
+from .adapter_file import find_hostile
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
     for name, path, file, component in zip(names, paths, values_per_path(adapters, "file"), components, strict=True):
         options = {"load_into_transformer_2": True} if component == "transformer_2" else {}
         local_file = fetch_file(path, file or "pytorch_lora_weights.safetensors")
+        if flaw := find_hostile(local_file):
+            raise RunError(f"adapters.path={path}: not a file that can be loaded: {flaw}; use another one")
         try:
             with warnings.catch_warnings():  # PEFT warns for every LoRA after the first
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
