@@ -95,6 +95,14 @@ def test_a_range_without_end_names_its_key(cli: CommandLine, values: str) -> Non
     assert f"seed={values}" in refuse(cli, "-m", f"seed={values}", "dry_run=true")
 
 
+@pytest.mark.parametrize("flags", [("--cfg", "job"), ("--cfg", "all"), ("--cfg", "job", "--resolve")])
+def test_what_hydra_shows_turns_no_writing_round(cli: CommandLine, flags: tuple[str, ...]) -> None:
+    cli.experiment('prompt: "a\\u2066b\\u202ec\\u200ed\\x9b31m"\n')
+    said = cli(*flags, "--config-dir", str(cli.configs), "experiment=mine")
+    assert said.status == 0 and "a?b?c?d" in said.out
+    assert said.out.replace("\n", "").isprintable()
+
+
 @pytest.mark.parametrize("what", ["job", "all"])
 def test_nothing_secret_is_printed_with_the_config(
     cli: CommandLine, what: str, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.records.override_yaml import experiment_yaml
 
 BASE = """\
@@ -143,3 +145,12 @@ def test_what_only_the_command_line_may_choose_stays_on_it() -> None:
     )
     assert "attention=flash_hub" in text.splitlines()[1] and "compile_threads" in text.splitlines()[1]
     assert yaml.safe_load(text) == {"defaults": [{"override /compile": "regional"}], "steps": 2}
+
+
+@pytest.mark.parametrize("bracket", ["[]", "[", "{a:", "choice("])
+def test_an_override_that_is_nested_too_deep_is_refused(bracket: str) -> None:
+    closed = "]" * 3000 if bracket == "[]" else ""
+    with pytest.raises(ConfigError, match=rf"^a={re.escape(bracket[0])}.*\.\.\.: more than 100 levels"):
+        experiment_yaml([f"a={bracket[0] * 3000 if closed else bracket * 3000}{closed}"])
+    prompt = "('" + "(" * 200 + "')"
+    assert yaml.safe_load(experiment_yaml([f'prompt="{prompt}"'])) == {"prompt": prompt}

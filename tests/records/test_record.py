@@ -13,7 +13,7 @@ import pytest
 
 from tests.records.makers import sample_record
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.inputs.limits import MAX_STEP_RECORDS, MAX_TIMINGS
+from wavespeed_runner.inputs.limits import MAX_CONFIG_BYTES, MAX_STEP_RECORDS, MAX_TIMINGS
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import (
     parse_record,
@@ -123,6 +123,11 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, text: str) -> 
 def test_the_versions_that_are_read_are_named() -> None:
     with pytest.raises(ValueError, match="schema_version 3; this release reads versions 1 to 2"):
         parse_record(b'{"schema_version": 3}')
+
+
+def test_very_long_overrides_are_refused(finished: Finished) -> None:
+    with pytest.raises(ValueError, match="characters of overrides"):
+        record_from_data({**finished[1], "overrides": ["prompt=" + "x" * MAX_CONFIG_BYTES]})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
 from ..config.schema import Config, Dtype
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE
 from .arguments import CommandParser, parse_size
@@ -56,7 +56,12 @@ def main(args: Namespace) -> int:
     quiet_libraries()
     logging.getLogger().addHandler(logging.NullHandler())  # there is no log file; the libraries' messages go nowhere
     postpone_torchao()
-    estimate = estimate_memory(plan)
+    try:
+        estimate = estimate_memory(plan)
+    except RunError as error:
+        if isinstance(error.__cause__, OverflowError):  # nothing failed: the size is wrong
+            raise ConfigError(str(error)) from error
+        raise
     available = args.memory if args.memory is not None else read_device_memory(plan.config.device)
     print(estimate_text(plan, estimate, available))
     return DONE

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,15 +118,17 @@ def _show_by_hydra(args: Namespace) -> int:
     if not args.shell_completion:  # Hydra resolves values, and sets up its logging, without asking
         with composer(args.config_dir):
             check_shown(list(args.overrides), resolve=bool(args.resolve))
-    complaint = StringIO()
+    shown, complaint = StringIO(), StringIO()
     try:
-        with redirect_stderr(complaint):
+        with redirect_stdout(shown), redirect_stderr(complaint):
             _call_hydra(args, lambda composed: None)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"--shell-completion: {format_error(error)}") from error
     except SystemExit as stop:
         if stop.code:
             raise ConfigError(complaint.getvalue()) from None
+    # YAML escapes what would move the terminal's cursor, but not what turns the direction of writing round.
+    print("".join(c if c.isprintable() or c in "\n\t" else "?" for c in shown.getvalue()), end="")
     return DONE
 
 

@@ -35,8 +35,8 @@ def parse_json(content: bytes | str, *, constants: bool = False, most: int = lim
         most: values in lists and mappings that are accepted; they are counted before anything is made of them.
 
     Raises:
-        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, or text that is not
-            valid Unicode.
+        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, or text
+            that is not valid Unicode.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
@@ -61,7 +61,7 @@ def parse_json(content: bytes | str, *, constants: bool = False, most: int = lim
 
 
 def _refuse_values(text: str, most: int) -> None:
-    """Raises `InputError` for JSON of more than so many values: `[],` takes 3 bytes, and a hundred times as much later."""
+    """Raises `InputError` for JSON of more than so many values: `[],` is 3 bytes, and later a hundred times as many."""
     # Quick, and enough for nearly all: texts may hold commas and brackets too.
     if text.count(",") + text.count("[") + text.count("{") <= most:
         return

@@ -50,6 +50,9 @@ def denoise(
     """Calls the pipeline and returns its latents, as it leaves them with `output_type="latent"`.
 
     pipe: of the task's class, see `get_task_pipeline`. embeddings: from `Family.encode`, on the pipeline's device.
+
+    Raises:
+        RunError: the model's sampler overflows at this size.
     """
     options: dict[str, Any] = {"width": inputs.width, "height": inputs.height, "num_frames": inputs.num_frames}
     options |= {"image": inputs.image, "mask_image": inputs.mask, "strength": inputs.strength}
@@ -66,7 +69,13 @@ def denoise(
         "generator": inputs.generator,
         "output_type": "latent",
     }
-    return family.run(pipe, call) if family.run else family.read_outputs(pipe(**call))
+    try:
+        return family.run(pipe, call) if family.run else family.read_outputs(pipe(**call))
+    except OverflowError as error:  # a shift of the noise levels that goes by the number of tokens
+        size = " ".join(f"{key}={options[key]}" for key in ("width", "height", "num_frames") if key in options)
+        raise RunError(
+            f"{size or 'image'}: the sampler of this model cannot compute at this size ({error}); choose a smaller one"
+        ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ..errors import ConfigError, format_error
 from ..inputs.documents import parse_json, refuse_many
 from ..inputs.files import read_file
 from ..inputs.limits import (
+    MAX_CONFIG_BYTES,
     MAX_OVERRIDES,
     MAX_PROMPTS,
     MAX_RECORD_BYTES,
@@ -71,6 +72,8 @@ def record_from_data(data: Any) -> Record:
             raise ValueError(f"samples[{index}]: more than {MAX_STEP_RECORDS} steps")
     refuse_many(record.config)
     refuse_many(record.overrides, MAX_OVERRIDES)
+    if sum(map(len, record.overrides)) > MAX_CONFIG_BYTES:  # Hydra takes long for each character
+        raise ValueError(f"more than {MAX_CONFIG_BYTES} characters of overrides")
     return record
 
 

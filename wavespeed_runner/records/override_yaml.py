@@ -96,9 +96,9 @@ def _split_overrides(
 @lru_cache(maxsize=4096)
 def _parse_override(override: str) -> Any:
     """Parses an override as Hydra does; cached, because the jobs of a sweep share most overrides."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from ..config.fast.compose import parse_override
 
-    return OverridesParser.create().parse_override(override)
+    return parse_override(override)
 
 
 def _add_experiments(names: Any, config_dir: Path | None, groups: dict[str, Any], values: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from omegaconf._utils import split_key
 from ...errors import ConfigError
 from ..paths import CONF
 from . import is_enabled
+from .nesting import refuse_depth
 
 CONFIG_NAME = "config"
 
@@ -57,8 +58,9 @@ def parse_override(override: str) -> Override:
 
     Raises:
         hydra.errors.OverrideParseException: it is not an override.
-        ConfigError: a number in it has too many digits.
+        ConfigError: a number in it has too many digits, or it is nested too deep.
     """
+    refuse_depth(override)
     try:
         return OverridesParser.create().parse_overrides([override])[0]
     except ValueError as error:  # Python converts no number of thousands of digits
