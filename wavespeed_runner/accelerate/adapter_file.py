@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..inputs.documents import parse_json, read_safetensors_header, refuse_many
-from ..inputs.files import InputError
+from ..inputs.files import InputError, open_regular
 
 NAME = re.compile(r"[\w.:/-]{1,300}", re.ASCII)
 """Of a tensor or a layer: no regular expression but `.`."""
@@ -34,7 +34,7 @@ def find_hostile(file: Path) -> str | None:
     metadata = header.pop("__metadata__", None) or {}
     if name := next((name for name in header if not NAME.fullmatch(name)), None):
         return f"'{name[:60]}' is no name of a layer"
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         for name, tensor in header.items():
             if name.endswith("alpha") and (flaw := _find_bad_scale(stream, 8 + length, tensor)):
                 return f"{name}: {flaw}; a finite number above 0 is needed"
