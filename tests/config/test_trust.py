@@ -17,7 +17,6 @@ from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.trust import check_files, check_values, is_reserved, remove_places
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.sweeps.jobs import keep_typed
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
 """What Hydra would instantiate: it leaves a file."""
@@ -66,50 +65,6 @@ HYDRAS = {
         "graph: {stages: {load: {options: {compile: '${graph.stages.x.inputs}'}}, "
         "x: {inputs: {name: torch_compile, cache_dir: MARKER}}}}\n",
         "graph.stages.load.options.compile=${graph.stages.x.inputs}: no interpolation here",
-    ),
-    "a_compiler_as_text": (
-        'defaults: [override /compile: regional]\ncompile: {options: \'{"cpp.cxx": ["sh"]}\'}\n',
-        "compile.options.cpp.cxx=['sh']: a config file may switch",
-    ),
-    "a_compiler_as_a_mapping": (
-        "defaults: [override /compile: regional]\ncompile: {options: {cpp.cxx: [sh]}}\n",
-        "compile.options.cpp.cxx.0=sh: a config file may switch",
-    ),
-    "a_folder_of_traces": (
-        'defaults: [override /compile: regional]\ncompile: {options: \'{"trace.debug_dir": "MARKER"}\'}\n',
-        "compile.options.trace.debug_dir=",
-    ),
-    "an_option_without_a_dot": (
-        "defaults: [override /compile: regional]\ncompile: {options: {compile_threads: 100000}}\n",
-        "compile.options.compile_threads=100000: a config file may switch",
-    ),
-    "a_switch_with_another_value": (
-        "defaults: [override /compile: regional]\ncompile: {options: {dce: sh}}\n",
-        "compile.options.dce=sh: true or false",
-    ),
-    "options_put_together": (
-        "defaults: [override /compile: regional]\ncompile: {options: '${prompt}'}\n",
-        "compile.options=${prompt}: a config file may give a mapping",
-    ),
-    "options_of_the_compiler_by_an_option": ("defaults: [override /compile: code]\n", "compile.options.cpp.cxx="),
-    "a_stages_options_of_the_compiler": (
-        "graph: {stages: {load: {options: {compile: {name: torch_compile, options: '{\"cpp.cxx\": 1}'}}}}}\n",
-        "graph.stages.load.options.compile.options.cpp.cxx=1",
-    ),
-    "a_backend_of_a_package": (
-        "defaults: [override /compile: regional]\ncompile: {backend: tvm}\n",
-        "compile.backend=tvm: a config file may name inductor,",
-    ),
-    "kernels_from_the_hub": ("defaults: [override /attention: flash_hub]\n", "attention.name=flash_hub: it downloads"),
-    "kernels_from_the_hub_by_name": ("attention: {name: sage_hub}\n", "attention.name=sage_hub: it downloads"),
-    "kernels_from_the_hub_by_an_option": ("defaults: [override /attention: code]\n", "attention.name=flash3_hub"),
-    "a_stages_kernels_from_the_hub": (
-        "graph: {stages: {load: {options: {attention: {name: flash_hub}}}}}\n",
-        "graph.stages.load.options.attention.name=flash_hub",
-    ),
-    "a_stages_attention_from_elsewhere": (
-        "graph: {stages: {load: {options: {attention: '${graph.stages.x.inputs}'}}, x: {inputs: {name: flash_hub}}}}\n",
-        "no interpolation here",
     ),
     "whether_it_runs": ("dry_run: true\n", "dry_run=True"),
     "whether_it_runs_again": ("rerun: true\n", "rerun=True"),
@@ -164,11 +119,6 @@ SWEPT = {
     "sweep_a_secret": ("prompt: '${oc.env:HOME}'", "hydra.sweeper.params.prompt=${oc.env:HOME}"),
     "sweep_two_overrides_in_one": ("seed: 1 hydra.run.dir=MARKER", "cannot be read as KEY=VALUE"),
     "sweep_an_option": ("cache: 'none,global'", "hydra.callbacks"),
-    "sweep_the_compiler": (
-        """compile: regional, compile.options: "'{\\"cpp.cxx\\": 1}'" """,
-        "compile.options.cpp.cxx=1",
-    ),
-    "sweep_kernels_from_the_hub": ("attention: 'none,flash_hub'", "attention.name=flash_hub: it downloads"),
     "sweep_a_package": ("+cache@hydra.callbacks.x: evil", "hydra.callbacks"),
 }
 
@@ -186,8 +136,6 @@ def strangers_configs(tmp_path_factory: pytest.TempPathFactory, marker: Path) ->
     texts |= {name: f"hydra: {{sweeper: {{params: {{{params}}}}}}}\n" for name, (params, _) in SWEPT.items()}
     files = {f"experiment/{name}": f"# @package _global_\n{text}" for name, text in texts.items()}
     files["compile/mine"] = f"defaults: [regional, _self_]\ncache_dir: {marker}\n"
-    files["compile/code"] = """defaults: [regional, _self_]\noptions: '{"cpp.cxx": "sh"}'\n"""
-    files["attention/code"] = "name: flash3_hub\n"
     files["cache/evil"] = files["hydra/launcher/mine"] = TOUCH
     files["cache/global"] = f"# @package _global_\n{CALLBACK}"
     folder = tmp_path_factory.mktemp("configs")
@@ -233,40 +181,6 @@ def test_the_command_line_may_say_where_kernels_go() -> None:
     assert config["graph"]["stages"]["load"]["options"]["outputs"] == "/there"
     with pytest.raises(ConfigError, match=r"compile\.cache_dir=/mine: a config file sets it"):
         compose_job(typed, typed[:1])
-
-
-@pytest.mark.parametrize(
-    "typed",
-    [
-        ["compile=regional", """compile.options='{"cpp.cxx": ["sh"]}'"""],
-        ["compile=regional", "compile.options={compile_threads: 2}"],
-        ["compile=regional", "compile.backend=tvm"],
-        ["attention=flash_hub"],
-        ["+graph.stages.load.options.attention={name: flash_hub}"],
-    ],
-)
-def test_the_command_line_alone_may_choose_code(typed: list[str]) -> None:
-    compose_job(typed, typed)
-    with pytest.raises(ConfigError, match="command line"):
-        compose_job(typed, typed[:-1])
-
-
-def test_what_was_typed_of_another_option_lets_no_file_choose_code() -> None:
-    for typed in (["attention=sage", "experiment=kernels_from_the_hub_by_name"], ["attention=code"]):
-        with pytest.raises(ConfigError, match=r"attention\.name=\w+_hub: it downloads"):
-            compose_job(typed, typed)
-    typed = ["++compile.options={epilogue_fusion: false}", "experiment=an_option_without_a_dot"]
-    with pytest.raises(ConfigError, match=r"compile\.options\.compile_threads"):
-        compose_job(typed, typed)
-    # A file's override of the same key comes before the one that was typed, and is not taken for it.
-    job = ["compile=regional", "compile.options={compile_threads: 9}", "compile.options={epilogue_fusion: false}"]
-    assert keep_typed(job, [job[0], job[2]]) == [job[0], job[2]]
-
-
-def test_what_a_config_may_choose_of_the_compiler() -> None:
-    for options in ({"epilogue_fusion": False}, '{"dce": true, "max_autotune": false}', None, {}):
-        stages = {"load": {"options": {"compile": {"options": options, "backend": "eager"}}}}
-        check_files({"compile": {"options": options, "backend": "inductor"}, "graph": {"stages": stages}})
 
 
 def test_places_are_left_out_of_what_is_shared() -> None:
