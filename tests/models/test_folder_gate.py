@@ -218,6 +218,7 @@ def test_an_empty_list_is_neither_a_component_nor_an_option(tmp_path: Path, name
     [
         ("other.json", '{"auto_map": {"AutoModel": "mine.Mine"}}'),
         ("other.json", '[[{"auto_map": {"AutoModel": "mine.Mine"}}]]'),
+        ("config.json", '{"model": {}, "decoder": null, "auto_map": {"AutoModel": "mine.Mine"}}'),
         ("config.json", '{"a": {"b": [{"c": {"auto_map": {"AutoModel": "mine.Mine"}}}]}}'),
     ],
 )

@@ -48,6 +48,13 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
 """Key -> the largest number that it may have, also in a list; the first pattern that fits counts."""
 
 
+CLASS_KEYS = re.compile(
+    r"(\w+_)?(tokenizer|processor|feature_extractor)_class|(\w+_)?(image_processor|video_processor|feature_extractor)_type"
+)
+"""Keys that name classes of transformers, which builds some of them by that name, whatever they are."""
+CLASSES = re.compile(
+    r"(?!Auto)[A-Z]\w*((Tokenizer|Processor|Extractor)(Fast|Pil)?|Backend)|", re.ASCII
+)  # fmt: skip
 EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
 REAL_KEYS = re.compile(r"scaling_factor|shift_factor|(base|max)_shift|shift|(base|max)_image_seq_len")
 
@@ -93,7 +100,18 @@ def _find_reason(key: str, value: Any) -> str:
         return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
     if key == "quantization_config":
         return _judge_quantization(value)
-    return judge_added(key, value) or _judge_kind(key, value) or _judge_number(key, value)
+    return _judge_class(key, value) or judge_added(key, value) or _judge_kind(key, value) or _judge_number(key, value)
+
+
+def _judge_class(key: str, value: Any) -> str:
+    """Why a model or a part of it may not be built by this name."""
+    if key == "backbone" and "/" in str(value):
+        return f"= {str(value)[:80]!r} leads to another model; give a backbone_config instead"
+    if key == "model_type" and str(value).startswith("timm"):
+        return f"= {str(value)[:80]!r} builds a model of another library, which reads files that nobody has checked"
+    if CLASS_KEYS.fullmatch(key) and not all(CLASSES.fullmatch(str(name)) for name in _list_leaves(value) if name):
+        return f"= {str(value)[:80]!r} is no class of a tokenizer or processor"
+    return ""
 
 
 def judge_added(key: str, value: Any) -> str:

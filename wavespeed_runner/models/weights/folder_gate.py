@@ -174,10 +174,11 @@ def _check_file(where: str, file: Path, version: tuple[int, ...]) -> None:
         _check_shards(where, file, data)
     if name == "vocab.json":  # large, and only holds words
         return
-    if is_tokenizer(name, data):
-        refuse_tokenizer(place, data)
-    else:
+    has_words = "tokenizer" in name and "config" not in name
+    if not has_words:
         _refuse_code(place, data)
+    if has_words or is_tokenizer(data):
+        refuse_tokenizer(place, data)
     if name == "added_tokens.json":
         refuse_added_tokens(place, {"added_tokens": data})
     if name == "tekken.json" and isinstance(data, dict):  # a tokenizer of Mistral's, with a configuration in it

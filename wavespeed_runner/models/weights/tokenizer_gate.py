@@ -29,10 +29,9 @@ GROWTH = {
 UNKNOWN_GROWTH = 4
 
 
-def is_tokenizer(name: str, data: Any) -> bool:
-    """True for what the tokenizers library reads, whatever the file's name."""
-    parts = isinstance(data, dict) and "model" in data and any(part in data for part in (*PARTS, "added_tokens"))
-    return parts or ("tokenizer" in name and "config" not in name)
+def is_tokenizer(data: Any) -> bool:
+    """True for what the tokenizers library could read, whatever the file's name."""
+    return isinstance(data, dict) and "model" in data and any(part in data for part in (*PARTS, "added_tokens"))
 
 
 def refuse_tokenizer(place: str, data: Any) -> None:
