@@ -103,7 +103,7 @@ def test_an_adapter_that_names_another_model_is_refused(tmp_path: Path) -> None:
         {"down_block_types": ["DownBlock2D"] * 1001},
         {"vocab_size": 30_000_000},
         {"num_labels": 10**7},
-        {"upsampling_scaling_factor": 512},
+        {"upsampling_scaling_factor": 5},
         {"downsample_factor": 512},
         {"upsample_rates": [8, 512]},
         {"model_max_length": -5},
@@ -161,6 +161,13 @@ def test_an_entry_of_the_index_is_a_component_or_an_option(tmp_path: Path, name:
 @pytest.mark.parametrize("name", ["scheduler", "unet"])
 def test_a_list_of_numbers_is_no_component(tmp_path: Path, name: str) -> None:
     refuse(make_folder(tmp_path, **{name: [1, 2]}), f"component '{name}' asks for code from 1")
+
+
+def test_a_shift_that_depends_on_the_size_needs_its_numbers(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"use_dynamic_shifting": False, "base_shift": None})
+    check_folder("model.repo=x", folder)
+    (folder / "text_encoder" / "config.json").write_text('{"use_dynamic_shifting": true, "max_image_seq_len": null}')
+    refuse(folder, "text_encoder/config.json: max_image_seq_len is null, and use_dynamic_shifting needs a number")
 
 
 def test_a_tokenizer_of_mistral_s_has_a_configuration_too(tmp_path: Path) -> None:

@@ -42,11 +42,10 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"pad_to_multiple_of|max_input_chars_per_word"), MAX_POSITIONS),
     (re.compile(r"(\w+_)?(vocab|vocabulary|codebook)_size|size_of_vocab"), 2_000_000),
     (re.compile(r"(\w+_)?num_(classes|labels|special_tokens)"), 100_000),
+    (re.compile(r"upsampling_scaling_factor"), 4),  # of each of a tiny autoencoder's blocks
     (re.compile(r"(up|down)sampl\w+_(factors?|scales?|ratios?|rates?)|(up|down)sample_factors?"), 16),
-    (re.compile(r"upsampling_scaling_factor|num_upsamplers"), 4),
 )
 """Key -> the largest number that it may have, also in a list; the first pattern that fits counts."""
-
 
 CLASS_KEYS = re.compile(
     r"(\w+_)?(tokenizer|processor|feature_extractor)_class|(\w+_)?(image_processor|video_processor|feature_extractor)_type"
@@ -56,7 +55,9 @@ CLASSES = re.compile(
     r"(?!Auto)[A-Z]\w*((Tokenizer|Processor|Extractor)(Fast|Pil)?|Backend)|", re.ASCII
 )  # fmt: skip
 EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
-REAL_KEYS = re.compile(r"scaling_factor|shift_factor|(base|max)_shift|shift|(base|max)_image_seq_len")
+SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
+REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|{SHIFT_KEYS.pattern}")
+"""Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
 
 
 def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
@@ -82,6 +83,8 @@ def refuse_values(where: str, data: Any) -> None:
         for key, value in node.items():
             if value is not None and (reason := _find_reason(key, value)):
                 raise ConfigError(f"{where}: {key} {reason}")
+            if value is None and node.get("use_dynamic_shifting") and SHIFT_KEYS.fullmatch(key):
+                raise ConfigError(f"{where}: {key} is null, and use_dynamic_shifting needs a number")
 
 
 def _find_reason(key: str, value: Any) -> str:
