@@ -21,7 +21,6 @@ from wavespeed_runner.models import pipeline_call as call
 from wavespeed_runner.models.weights import pretrained
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.process import interrupts
-from wavespeed_runner.process.exit_status import run_command
 from wavespeed_runner.process.logging_setup import LogFile, log_to
 
 Planned = Callable[..., Plan]
@@ -70,28 +69,6 @@ def test_the_command_says_it_in_one_line_and_the_log_has_the_traceback(
     assert err.startswith("error: stage decode: ValueError: no colours (see ")
     (log,) = tmp_path.glob("outputs/runs/*/*/run.log")
     assert "Traceback" in log.read_text() and "no colours" in log.read_text()
-
-
-class PanicException(BaseException):
-    """What a library in Rust raises: no `Exception`, and not to be imported."""
-
-
-def test_a_panic_of_a_library_in_rust_is_one_line(
-    family: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    family(decode=fail(PanicException, "Onig: Regex search error"))
-    assert main(command(tmp_path)) == 1
-    out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1
-    assert err.startswith("error: stage decode: PanicException: Onig: Regex search error (see ")
-    assert on_disk(tmp_path / "outputs")["status"] == "failed"
-
-
-def test_a_panic_outside_of_a_run_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(fail(PanicException, "no\nregex"), lambda error: None) == 1
-    assert capsys.readouterr().err == "error: PanicException: no regex; set HYDRA_FULL_ERROR=1 for the traceback\n"
-    with pytest.raises(SystemExit):
-        run_command(fail(SystemExit, 3), lambda error: None)
 
 
 def test_images_finished_before_a_failure_keep_their_files_and_figures(family: Any, tmp_path: Path) -> None:
