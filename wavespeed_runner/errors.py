@@ -28,6 +28,14 @@ class RunError(Exception):
     """Something failed while running for a reason that the user can fix; the message says how."""
 
 
+def is_panic(error: BaseException) -> bool:
+    """True for a panic of a library in Rust, such as tokenizers, which is no `Exception`.
+
+    https://docs.rs/pyo3/latest/pyo3/panic/struct.PanicException.html
+    """
+    return not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """Suggests the nearest valid name: ` (did you mean 'x'?)`; lists all valid names if none is near."""
     names = sorted(set(valid))

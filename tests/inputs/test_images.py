@@ -18,7 +18,7 @@ from PIL import Image
 
 from wavespeed_runner.inputs import limits
 from wavespeed_runner.inputs.files import InputError
-from wavespeed_runner.inputs.images import damage_as_input_error, decode_image
+from wavespeed_runner.inputs.images import count_pixels, damage_as_input_error, decode_image, has_png_text
 from wavespeed_runner.media.images import read_png
 
 
@@ -117,3 +117,28 @@ def test_text_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         read_png(tmp_path / "x.png")
     assert time.monotonic() - began < 2
+
+
+def test_the_caller_may_have_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode_image(png(4, 4), most=16)
+    monkeypatch.setattr(Image.Image, "load", no_decoding)
+    with pytest.raises(InputError, match="5 x 4 pixels, and at most 16 are decoded, as of 4 x 4; scale it down first"):
+        decode_image(png(5, 4), most=16)
+
+
+def no_decoding(*_: Any) -> Any:
+    raise AssertionError("decoded")
+
+
+def test_pixels_are_counted_without_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "load", no_decoding)
+    assert count_pixels(png(16384, 16384)) == limits.MAX_PIXELS
+    with pytest.raises(InputError):
+        count_pixels(b"x")
+
+
+def test_a_text_is_found_before_and_behind_the_pixels() -> None:
+    text = chunk(b"iTXt", b"mine\0\0\0\0\0{}")
+    assert has_png_text(png(4, 4, text=text), "mine") and has_png_text(png(4, 4)[:-12] + text + png(4, 4)[-12:], "mine")
+    assert not has_png_text(png(4, 4, text=text), "min") and not has_png_text(png(4, 4), "mine")
+    assert not has_png_text(png(4, 4)[:20] + b"\xff" * 20, "mine") and has_png_text(b"no PNG", "mine")

@@ -27,6 +27,21 @@ USUAL: dict[str, Any] = {
     "initial": float("inf"),
     "num_train_timesteps": 1000,
     "num_hidden_layers": 80,
+    "vocab_size": 901_629,
+    "backbone": "resnet50",
+    "tokenizer_class": "Qwen2Tokenizer",
+    "slow_tokenizer_class": ["LlamaTokenizer", None],
+    "processor_class": "Qwen2_5_VLProcessor",
+    "image_processor_type": "Qwen2VLImageProcessorFast",
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "axes_dims_rope": [16, 56, 56],
+    "shift_factor": None,
+    "scaling_factor": 0.3611,
+    "max_shift": 1,
+    "num_labels": 21_843,
+    "upsampling_scaling_factor": 2,
+    "upsample_rates": [8, 8, 2, 2],
+    "added_tokens_decoder": {str(i): {"content": f"<{i}>"} for i in range(6500)},
     "transformer_layers_per_block": [1, [2, 10]],
     "layer_types": ["full_attention"] * 80,
     "down_block_types": ["DownBlock2D"] * 4,
@@ -86,6 +101,24 @@ def test_an_adapter_that_names_another_model_is_refused(tmp_path: Path) -> None:
         {"transformer_layers_per_block": [1, [10**6]]},
         {"layers_per_block": 10**6},
         {"down_block_types": ["DownBlock2D"] * 1001},
+        {"vocab_size": 30_000_000},
+        {"num_labels": 10**7},
+        {"upsampling_scaling_factor": 5},
+        {"downsample_factor": 512},
+        {"upsample_rates": [8, 512]},
+        {"model_max_length": -5},
+        {"backbone": "evil/backbone"},
+        {"model_type": "timm_wrapper"},
+        {"image_processor_type": "pipeline"},
+        {"qformer_tokenizer_class": "AutoTokenizer"},
+        {"tokenizer_class": ["LlamaTokenizer", "Trainer"]},
+        {"axes_dims_rope": [7, 12, 12]},
+        {"rope_axes_dim": [16, -2]},
+        {"shift_factor": "x"},
+        {"base_shift": [1]},
+        {"model_max_length": "77"},
+        {"extra_special_tokens": ["x"] * 20_001},
+        {"added_tokens_decoder": dict.fromkeys(range(20_001), "x")},
         {"hidden_size": 2**31 + 1},
         {"hidden_size": 10**90},
     ],
@@ -128,6 +161,23 @@ def test_an_entry_of_the_index_is_a_component_or_an_option(tmp_path: Path, name:
 @pytest.mark.parametrize("name", ["scheduler", "unet"])
 def test_a_list_of_numbers_is_no_component(tmp_path: Path, name: str) -> None:
     refuse(make_folder(tmp_path, **{name: [1, 2]}), f"component '{name}' asks for code from 1")
+
+
+def test_a_shift_that_depends_on_the_size_needs_its_numbers(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"use_dynamic_shifting": False, "base_shift": None})
+    check_folder("model.repo=x", folder)
+    (folder / "text_encoder" / "config.json").write_text('{"use_dynamic_shifting": true, "max_image_seq_len": null}')
+    refuse(folder, "text_encoder/config.json: max_image_seq_len is null, and use_dynamic_shifting needs a number")
+
+
+def test_a_tokenizer_of_mistral_s_has_a_configuration_too(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    held = {"config": {"default_vocab_size": 131_072, "default_num_special_tokens": 1000}, "vocab": [{"rank": 10**12}]}
+    (folder / "text_encoder" / "tekken.json").write_text(json.dumps(held))
+    check_folder("model.repo=x", folder)
+    held["config"] = {"default_num_special_tokens": 10**9}
+    (folder / "text_encoder" / "tekken.json").write_text(json.dumps(held))
+    refuse(folder, "text_encoder/tekken.json: default_num_special_tokens = 1000000000 is too large; at most 100000")
 
 
 def test_options_of_pipelines_pass(tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def test_a_configuration_that_is_none_is_refused(tmp_path: Path, text: str) -> N
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("._config.json", "\0\5\26\7\0"), ("log_history.json", "[1, 2]"), ("empty.json", ""), ("broken.json", "{"),
-        ("config.json.json", "[]"), (".hidden.json", '{"auto_map": 1}'), ("vocab.json", "[]"),
+        ("._config.json", "\0\5\26\7\0"), ("log_history.json", "[1, 2]"), (".hidden.json", '{"auto_map": 1}'),
+        ("vocab.json", "[]"), ("vocab.json", '{"auto_map": 1}'), ("README.md", "{"), ("merges.txt", "\xff"),
     ],
 )  # fmt: skip
 def test_a_file_that_no_loader_reads_as_a_configuration_may_hold_anything(tmp_path: Path, name: str, text: str) -> None:
@@ -144,11 +144,19 @@ def test_a_file_that_no_loader_reads_as_a_configuration_may_hold_anything(tmp_pa
     check_folder("model.repo=x", folder)
 
 
+@pytest.mark.parametrize("name", ["foo", "transformer"])
+def test_an_empty_list_is_neither_a_component_nor_an_option(tmp_path: Path, name: str) -> None:
+    folder = make_folder(tmp_path, **{name: []})
+    with pytest.raises(ConfigError, match=rf"'{name}' in model_index\.json is \[\]; a component is \[library, class\]"):
+        check_folder("model.repo=x", folder)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("other.json", '{"auto_map": {"AutoModel": "mine.Mine"}}'),
         ("other.json", '[[{"auto_map": {"AutoModel": "mine.Mine"}}]]'),
+        ("config.json", '{"model": {}, "decoder": null, "auto_map": {"AutoModel": "mine.Mine"}}'),
         ("config.json", '{"a": {"b": [{"c": {"auto_map": {"AutoModel": "mine.Mine"}}}]}}'),
     ],
 )
@@ -195,6 +203,8 @@ def test_unusual_parts_may_be_loaded(name: str) -> None:
     "name",
     ["AutoModelForCausalLM", "AutoPipelineForText2Image", "FluxPipeline", "FluxPipelineModel", "pipeline", "Trainer",
      "PreTrainedModel", "CLIPPreTrainedModel", "ModelMixin",
+     "RagModel", "RagSequenceForGeneration", "EncoderDecoderModel", "VisionEncoderDecoderModel", "BarkModel",
+     "SpeechEncoderDecoderModel", "VisionTextDualEncoderModel", "MusicgenForConditionalGeneration", "TimmWrapperModel",
      "load_model", "_Model", "ComponentsManager", "TrainingArguments", "AutoImageProcessor", "FluxAutoBlocks"],
 )  # fmt: skip
 def test_what_looks_up_others_or_is_no_part_of_a_model_may_not(name: str) -> None:

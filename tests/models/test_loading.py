@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny_flux import generate_staged, tiny_config
@@ -16,6 +18,7 @@ from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.models.weights.hub import explain_loading_error, explain_loading_errors
 from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.weights.size_gate import refuse_unfilled
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -64,6 +67,49 @@ def test_missing_weights_are_not_made_up(tiny_folder, tmp_path, file, weight):
     config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "flux"))
     with pytest.raises(RunError, match=rf"model\.repo=.*'{file.split('/')[0]}' is incomplete, 1 .* {weight}"):
         load(FLUX, config, "cpu")
+
+
+@pytest.mark.parametrize("class_name", ["CLIPTextModel", "T5EncoderModel"])
+def test_a_configuration_asks_for_no_more_than_the_weights_beside_it(tmp_path, class_name):
+    """An empty one is a whole published model: transformers would fill it with random numbers."""
+    (tmp_path / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RunError, match=rf"^model\.repo=x: .*/config\.json asks for \d+ weights.* {class_name}$"):
+        refuse_unfilled("model.repo=x", tmp_path, getattr(transformers, class_name))
+
+
+def test_a_model_is_compared_with_its_weights_before_it_is_loaded(tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "flux")
+    config = json.loads((tmp_path / "flux/text_encoder/config.json").read_text())
+    config |= {"hidden_size": 8192, "intermediate_size": 65536}
+    (tmp_path / "flux/text_encoder/config.json").write_text(json.dumps(config))
+    model = tiny_config(init=Init.pretrained, repo=str(tmp_path / "flux"))
+    with pytest.raises(RunError, match=r"^model\.repo=.*: text_encoder/config\.json asks for \d+ weights"):
+        load(FLUX, model, "cpu")
+
+
+def test_what_cannot_be_loaded_is_named_by_its_component(tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "flux")
+    for name, change in (("vae", {"block_out_channels": 3}), ("text_encoder", {"num_attention_heads": 0})):
+        file = tmp_path / "flux" / name / "config.json"
+        before = file.read_text()
+        file.write_text(json.dumps(json.loads(before) | change))
+        model = tiny_config(init=Init.pretrained, repo=str(tmp_path / "flux"))
+        with pytest.raises(
+            RunError, match=rf"^model\.repo=.*: component '{name}' \({name}/\*\.json\) cannot be loaded"
+        ):
+            load(FLUX, model, "cpu")
+        file.write_text(before)
+
+
+def test_a_panic_in_rust_is_a_loading_error():
+    class PanicException(BaseException):
+        pass
+
+    with pytest.raises(RunError, match=r"^model\.repo=a/b: cannot be loaded: a regex"), explain_loading_errors("a/b"):
+        raise PanicException("a regex")
+    with pytest.raises(KeyboardInterrupt), explain_loading_errors("a/b"):
+        raise KeyboardInterrupt
 
 
 def test_single_file_of_something_else(tiny_folder, tmp_path):

@@ -168,7 +168,7 @@ def test_gguf_without_its_package_is_refused(
     folder: Path, tmp_path: Path, planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "x.gguf"
-    file.write_bytes(b"GGUF" + bytes(20))
+    file.write_bytes(b"GGUF\3\0\0\0" + bytes(16))
     given = ["model.init=pretrained", f"model.repo={file}", f"model.components={folder}"]
     monkeypatch.setattr(quantized, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="gguf is missing: pip install gguf"):
@@ -186,5 +186,8 @@ def test_gguf_without_its_package_is_refused(
 def test_a_gguf_file_that_is_cut_off_says_so(gguf_file: Path, folder: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(gguf_file.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"model\.repo=.*cut\.gguf: cut off inside its header; download it again"):
+        load_from(cut, folder)
+    cut.write_bytes(gguf_file.read_bytes()[:-1000])
     with pytest.raises(RunError, match=r"model\.repo=.*cut\.gguf: cannot be loaded"):
         load_from(cut, folder)

@@ -109,3 +109,21 @@ def test_images_that_cannot_be_read_are_counted_and_the_rest_is_shown(
     monkeypatch.setattr(images, "read_file", refuse)
     text = page(sweep)
     assert data_of(text, "album") == [] and "files could not be read as images" in text
+
+
+def test_images_beyond_the_pixels_of_a_page_are_named_and_not_decoded(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_png(tmp_path / f"{number}.png", np.full((8, 8, 3), number, np.uint8), metadata={})
+    write_png(tmp_path / "small.png", np.full((2, 2, 3), 9, np.uint8), metadata={})
+    monkeypatch.setattr(images, "MAX_PAGE_PIXELS", 140)
+    album = images.album(4)
+    names = ("0.png", "1.png", "2.png", "2.png", "small.png")
+    assert [album.add(tmp_path / name) for name in names] == [0, 1, None, None, 2]
+    assert album.too_large == ["2.png"] and album.unreadable == 0
+    monkeypatch.setattr(images, "MAX_PAGE_PIXELS", 1)
+    monkeypatch.setattr(images, "decode_image", lambda _: pytest.fail("decoded"))
+    text = page(sweep)
+    assert data_of(text, "album") == [] and "Left out, because a page decodes at most" in text
+    assert Path(sweep.rows[0].record.samples[0].file).name in text.split("Left out, because")[1]  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.inputs.limits import MAX_INPUT_PIXELS
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.stages.read_image import ReadImageOptions, ReadMaskOptions, read_image, read_mask
 
@@ -100,6 +101,18 @@ def test_a_file_that_is_no_image_is_refused_by_the_plan(planned: Planned, tmp_pa
     path.write_bytes(raw)
     with pytest.raises(ConfigError, match=rf"^{key}={path}: {message}.*; give a PNG, JPEG or WebP file$"):
         planned("graph=inpaint", **{key: str(path)})
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_the_plan(
+    planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stripes(RED, BLUE).save(tmp_path / "x.png")
+    monkeypatch.setattr("wavespeed_runner.stages.read_image.MAX_INPUT_PIXELS", 32 * 32 - 1)
+    with pytest.raises(
+        ConfigError, match=r"^image=.*x\.png: 32 x 32 pixels, and at most 1023 are .*; scale it down first"
+    ):
+        planned("graph=image_to_image", f"image={tmp_path / 'x.png'}")
+    assert MAX_INPUT_PIXELS == 8192**2
 
 
 def test_a_truncated_image_is_refused_by_the_plan(planned: Planned, tmp_path: Path) -> None:

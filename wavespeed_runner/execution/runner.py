@@ -64,7 +64,7 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, cache: ProcessCa
     except KeyboardInterrupt:
         record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")
         raise
-    except (Exception, SystemExit) as error:  # a library's exit() must not end a sweep
+    except BaseException as error:  # a library's exit(), or its panic in Rust, must not end a sweep
         if interrupts.was_interrupted():
             record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")
             raise KeyboardInterrupt from None

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from math import isqrt
 from typing import TYPE_CHECKING
 
 from . import limits
@@ -15,18 +16,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, *, upright: bool = False) -> Image:
+def decode_image(
+    content: bytes, formats: tuple[str, ...] = FORMATS, *, upright: bool = False, most: int = limits.MAX_PIXELS
+) -> Image:
     """Decodes an image from the bytes of its file.
 
     Args:
         content: of the file.
         formats: of Pillow, that are accepted.
         upright: turn it as its EXIF orientation says.
+        most: pixels that are decoded.
 
     Raises:
-        InputError: not an image of these formats, damaged, or of more than `MAX_PIXELS`.
+        InputError: not an image of these formats, damaged, or of more than `most` pixels.
     """
     from PIL import Image, ImageOps
 
@@ -34,10 +39,41 @@ def decode_image(content: bytes, formats: tuple[str, ...] = FORMATS, *, upright:
         # From bytes, so that the file is closed and Pillow cannot read it again later.
         image = Image.open(BytesIO(content), formats=formats)
         width, height = image.size
-        if width * height > limits.MAX_PIXELS:
-            raise InputError(f"{width} x {height} pixels, and at most {limits.MAX_PIXELS} are decoded")
+        if width * height > most:
+            raise InputError(
+                f"{width} x {height} pixels, and at most {most} are decoded, as of {isqrt(most)} x {isqrt(most)}; "
+                "scale it down first"
+            )
         image.load()
         return ImageOps.exif_transpose(image) if upright else image
+
+
+def count_pixels(content: bytes) -> int:
+    """Width x height of an image, from the bytes of its file; nothing is decoded.
+
+    Raises:
+        InputError: not an image, or its header is damaged.
+    """
+    from PIL import Image
+
+    with damage_as_input_error(), _allow_our_pixels(), Image.open(BytesIO(content), formats=FORMATS) as image:
+        return int(image.width * image.height)
+
+
+def has_png_text(content: bytes, key: str) -> bool:
+    """True for a PNG with a text under this key, before its pixels or after them; nothing is decoded.
+
+    Also true for what is no PNG: whoever decodes it says so. https://www.w3.org/TR/png-3/#11textinfo
+    """
+    place = len(PNG_SIGNATURE)
+    if not content.startswith(PNG_SIGNATURE):
+        return True
+    while place + 8 <= len(content):
+        kind = content[place + 4 : place + 8]
+        if kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(key.encode("latin-1") + b"\0", place + 8):
+            return True
+        place += 12 + int.from_bytes(content[place : place + 4], "big")
+    return False
 
 
 @contextmanager

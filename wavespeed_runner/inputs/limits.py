@@ -57,3 +57,31 @@ MAX_ALL_INTERPOLATIONS = 1000
 """In all texts of one file."""
 MAX_DIGITS = 100
 """Characters of one number. Longer ones take quadratic time to read, and overflow what comes later."""
+
+MAX_ADDED_TOKENS = 20_000
+"""Words of a tokenizer that are added to its vocabulary; transformers takes some 20 microseconds for each. Published
+ones have up to 6,500."""
+MAX_TOKENIZER_PARTS = 1000
+"""Normalizers, rules that split a text and the like of one tokenizer, with all that they consist of."""
+MAX_TEXT_GROWTH = 5000
+"""How many times longer a tokenizer may make a text before it has tokens, if each part does its worst. ALBERT's may
+make it 2,400 times longer: NFKD 18 times, and a table of characters after it 16 times."""
+MAX_TEMPLATE_TOKENS = 100
+"""Tokens that a tokenizer puts around a text."""
+MAX_EXPANSION_BYTES = 64
+"""What one character may stand for in a tokenizer's table of characters; the longest of Unicode's own has 33."""
+MAX_GGUF_KEYS = 10_000
+MAX_GGUF_TENSORS = 20_000
+"""Keys and tensors of a GGUF file. Published ones have up to 100 and 2,000."""
+MAX_GGUF_ENTRIES = 200_000
+"""Entries of all arrays in the header of a GGUF file; its reader takes some 10 microseconds for each."""
+MAX_GGUF_TEXT_BYTES = MIB
+"""One text in the header of a GGUF file."""
+MAX_GGUF_HEADER_BYTES = 16 * MIB
+MAX_GGUF_DEPTH = 4
+"""Arrays inside each other in the header of a GGUF file."""
+MAX_GGUF_DIMENSIONS = 8
+MAX_INPUT_PIXELS = 2**26
+"""Width x height of an image that a run begins with: 8192 x 8192. A larger one takes gigabytes to decode."""
+MAX_PAGE_PIXELS = 2**31
+"""Width x height of all images together that are decoded for one page of a report: 2,000 of 1024 x 1024."""

@@ -81,7 +81,7 @@ def read_png(path: str | Path) -> tuple[ImageArray, dict[str, str]]:
     # PNG only, not everything that Pillow can decode.
     pil_image = decode_image(read_file(Path(path), MAX_IMAGE_BYTES), ("PNG",))
     with damage_as_input_error():
-        image = np.asarray(pil_image.convert("RGB"))
+        image = np.asarray(pil_image if pil_image.mode == "RGB" else pil_image.convert("RGB"))
     # After the pixels, because PNG allows text after them. str(), because PIL has its own subclass for iTXt.
     texts: dict[str, str] = {key: str(text) for key, text in getattr(pil_image, "text", {}).items()}
     return image, texts
@@ -93,7 +93,7 @@ def hash_image(image: ImageArray) -> str:
 
     check_image(image)
     digest = hashlib.sha256("x".join(map(str, image.shape)).encode())
-    digest.update(np.ascontiguousarray(image).tobytes())
+    digest.update(np.ascontiguousarray(image).data)  # no copy
     return digest.hexdigest()
 
 

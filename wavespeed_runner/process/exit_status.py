@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..errors import INTERRUPTED_MESSAGE, RunError, format_error, make_printable
+from ..errors import INTERRUPTED_MESSAGE, RunError, format_error, is_panic, make_printable
 from .interrupts import handle_stop_signals
 from .pipes import tolerate_closed_output
 
@@ -56,7 +56,11 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
             return status
     except KeyboardInterrupt:
         return _print_error(INTERRUPTED_MESSAGE, INTERRUPTED)
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            if traceback_wanted or not is_panic(error):
+                raise
+            return _print_error(_describe_failure(error), FAILED)
         message = explain(error)
         if traceback_wanted and not (message is None and isinstance(error, RunError | OSError)):
             raise
@@ -68,7 +72,7 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
             os.environ["HYDRA_FULL_ERROR"] = users_choice
 
 
-def _describe_failure(error: Exception) -> str:
+def _describe_failure(error: BaseException) -> str:
     """The line for an error that is not the configuration's fault."""
     if isinstance(error, RunError):
         return str(error)

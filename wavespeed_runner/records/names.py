@@ -37,5 +37,5 @@ def describe_failure(record: Record) -> str:
         return "failed without a reason" if record.status == "failed" else ""
     where = f"stage {error.stage}: " if error.stage else ""
     # The message of a RunError was written for people; of anything else, the type says more than the message.
-    kind = "" if error.type in ("RunError", "KeyboardInterrupt") else f"{error.type}: "
+    kind = "" if error.type in ("RunError", "KeyboardInterrupt", error.message) else f"{error.type}: "
     return f"{where}{kind}{' '.join(error.message.split())}"

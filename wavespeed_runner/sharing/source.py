@@ -13,7 +13,9 @@ from ..config.compose import compose_job, composer
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError
 from ..inputs.documents import parse_json
-from ..inputs.files import read_text
+from ..inputs.files import read_file, read_text
+from ..inputs.images import has_png_text
+from ..inputs.limits import MAX_IMAGE_BYTES
 from ..inputs.yaml_documents import read_yaml
 from ..media.images import hash_image, read_png
 from ..media.videos import read_metadata
@@ -117,7 +119,9 @@ def _read_image(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _read_png(path: Path) -> tuple[dict[str, str], str]:
-    """The metadata of an image, and the hash of its pixels."""
+    """The metadata of an image, and the hash of its pixels. Without our metadata nothing is decoded."""
+    if not has_png_text(read_file(path, MAX_IMAGE_BYTES), IMAGE_KEY):
+        raise KeyError(IMAGE_KEY)
     pixels, metadata = read_png(path)
     return metadata, hash_image(pixels)
 

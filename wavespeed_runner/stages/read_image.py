@@ -12,6 +12,7 @@ from ..config.schema import top_level
 from ..errors import ConfigError
 from ..inputs.files import IMAGE, InputError, read_file, resolve_path
 from ..inputs.images import damage_as_input_error, decode_image
+from ..inputs.limits import MAX_INPUT_PIXELS
 from .interface import stage
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def _hash_file(key: str, path: str, modified: int, size: int) -> str:
 def _open_image(key: str, path: str, background: str, mode: str) -> Image:
     """The decoded image, upright, in 8 bits per channel, over a background of one colour."""
     try:
-        image = decode_image(read_file(resolve_path(path), IMAGE.max_bytes), upright=True)
+        content = read_file(resolve_path(path), IMAGE.max_bytes)
+        image = decode_image(content, upright=True, most=MAX_INPUT_PIXELS)
         with damage_as_input_error():
             return _flatten(image, background, mode)
     except (OSError, InputError) as error:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from ...inputs.files import HUB_ID, InputError, check_regular, resolve_path
+from ...inputs.files import HUB_ID, InputError, resolve_path
+from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
 from .safetensors_file import find_damage
 
@@ -134,14 +135,11 @@ def _read_shards(where: str, index: Path) -> set[str]:
 
 
 def _refuse_no_gguf(where: str, file: Path) -> None:
-    """Raises if a file does not begin as GGUF files do: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md."""
+    """Raises if a file does not begin as GGUF files do, or claims more than any holds."""
     try:
-        check_regular(file)
-    except InputError as error:
-        raise ConfigError(f"{where}: {error}") from None
-    with file.open("rb") as stream:
-        if stream.read(4) != b"GGUF":
-            raise ConfigError(f"{where}: it is not in the GGUF format, whatever its name says; download it again")
+        check_gguf_header(file)
+    except (InputError, OSError) as error:
+        raise ConfigError(f"{where}: {error}; download it again") from None
 
 
 def _refuse_damaged(where: str, file: Path) -> None:

@@ -11,11 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import ConfigError
+from ...inputs.limits import MAX_ADDED_TOKENS
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
 FILE_KEYS = re.compile(r"\w+_files?|transformers_weights", re.ASCII)
 """Keys that name files to open, or lists of them."""
+VERSION_KEYS = {"configuration_files": "config.json", "fast_tokenizer_files": "tokenizer.json"}
+"""Keys of lists of files, of which transformers reads the newest instead of the usual one, and the usual one."""
+ADDED_KEYS = (
+    "added_tokens", "added_tokens_decoder", "extra_special_tokens", "additional_special_tokens",
+    "model_specific_special_tokens",
+)  # fmt: skip
+"""Keys of lists or objects of words that are added to a vocabulary."""
 KERNEL_KEYS = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
 """transformers downloads and runs kernels from the hub where such a value is the name of a repository."""
 QUANTIZATIONS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "gguf", "quanto", "torchao")
@@ -23,15 +31,33 @@ QUANTIZATIONS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "gguf
 MAX_NUMBER = 2**31
 MAX_POSITIONS = 2**24
 """Tokens of a text; one of these models reads 10 million. A tokenizer allocates some 60 bytes for each."""
+MAX_LIST = 1000
+"""Entries of a list under a key whose numbers are not larger either."""
 NO_LENGTH = 10**20
 """transformers takes a `model_max_length` above this one for none, and writes int(1e30) itself."""
 BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"num_train_timesteps"), 1_000_000),
     (re.compile(r"(\w+_)?max_position_embeddings|(\w+_)?(max_)?length|max_len|stride|Fixed"), MAX_POSITIONS),
     (re.compile(r"(\w*_)?(layers?|blocks?|layers_per_block|block_types|depths?|repeats)"), 1000),
-    (re.compile(r"pad_to_multiple_of"), MAX_POSITIONS),
+    (re.compile(r"pad_to_multiple_of|max_input_chars_per_word"), MAX_POSITIONS),
+    (re.compile(r"(\w+_)?(vocab|vocabulary|codebook)_size|size_of_vocab"), 2_000_000),
+    (re.compile(r"(\w+_)?num_(classes|labels|special_tokens)"), 100_000),
+    (re.compile(r"upsampling_scaling_factor"), 4),  # of each of a tiny autoencoder's blocks
+    (re.compile(r"(up|down)sampl\w+_(factors?|scales?|ratios?|rates?)|(up|down)sample_factors?"), 16),
 )
-"""Key -> the largest number that it may have, and the most entries of a list; the first pattern that fits counts."""
+"""Key -> the largest number that it may have, also in a list; the first pattern that fits counts."""
+
+CLASS_KEYS = re.compile(
+    r"(\w+_)?(tokenizer|processor|feature_extractor)_class|(\w+_)?(image_processor|video_processor|feature_extractor)_type"
+)
+"""Keys that name classes of transformers, which builds some of them by that name, whatever they are."""
+CLASSES = re.compile(
+    r"(?!Auto)[A-Z]\w*((Tokenizer|Processor|Extractor)(Fast|Pil)?|Backend)|", re.ASCII
+)  # fmt: skip
+EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
+SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
+REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|{SHIFT_KEYS.pattern}")
+"""Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
 
 
 def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
@@ -57,16 +83,14 @@ def refuse_values(where: str, data: Any) -> None:
         for key, value in node.items():
             if value is not None and (reason := _find_reason(key, value)):
                 raise ConfigError(f"{where}: {key} {reason}")
-
-
-def refuse_lengths(where: str, data: Any) -> None:
-    """Refuses lengths that a tokenizer.json cuts or fills texts to; its vocabulary is not looked at. As above."""
-    if isinstance(data, dict):
-        refuse_values(where, {key: data.get(key) for key in ("truncation", "padding")})
+            if value is None and node.get("use_dynamic_shifting") and SHIFT_KEYS.fullmatch(key):
+                raise ConfigError(f"{where}: {key} is null, and use_dynamic_shifting needs a number")
 
 
 def _find_reason(key: str, value: Any) -> str:
     """Why a key may not have this value; empty if it may."""
+    if key in VERSION_KEYS and any(name != VERSION_KEYS[key] for name in _list_leaves(value)):
+        return f"= {str(value)[:80]!r} has another file stand in for {VERSION_KEYS[key]}; remove {key}"
     if SOURCE_KEYS.fullmatch(key) and value not in ("", {}):
         return f"= {str(value)[:80]!r} leads to another model, which nobody has checked; give a folder that has its own"
     if FILE_KEYS.fullmatch(key) and key != "special_tokens_map_file":
@@ -79,13 +103,42 @@ def _find_reason(key: str, value: Any) -> str:
         return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
     if key == "quantization_config":
         return _judge_quantization(value)
-    return _judge_number(key, value)
+    return _judge_class(key, value) or judge_added(key, value) or _judge_kind(key, value) or _judge_number(key, value)
+
+
+def _judge_class(key: str, value: Any) -> str:
+    """Why a model or a part of it may not be built by this name."""
+    if key == "backbone" and "/" in str(value):
+        return f"= {str(value)[:80]!r} leads to another model; give a backbone_config instead"
+    if key == "model_type" and str(value).startswith("timm"):
+        return f"= {str(value)[:80]!r} builds a model of another library, which reads files that nobody has checked"
+    if CLASS_KEYS.fullmatch(key) and not all(CLASSES.fullmatch(str(name)) for name in _list_leaves(value) if name):
+        return f"= {str(value)[:80]!r} is no class of a tokenizer or processor"
+    return ""
+
+
+def judge_added(key: str, value: Any) -> str:
+    """Why these are too many words to add to a vocabulary; empty if they are not."""
+    if key in ADDED_KEYS and isinstance(value, list | dict) and len(value) > MAX_ADDED_TOKENS:
+        return f"has {len(value)} entries; at most {MAX_ADDED_TOKENS} are read"
+    return ""
 
 
 def is_inside(name: str) -> bool:
     """True for the name of a file that lies in the folder itself, and is not hidden: those count nowhere."""
     plain = name.removeprefix("./")
     return bool(plain) and not plain.startswith((".", "~")) and not re.search(r"[/\\:\0]", plain)
+
+
+def _judge_kind(key: str, value: Any) -> str:
+    """Why a value is of no use to the models; what they say themselves is an AssertionError without a word."""
+    if EVEN_KEYS.fullmatch(key) and not all(type(n) is int and n > 0 and n % 2 == 0 for n in _list_leaves(value)):
+        return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
+    if REAL_KEYS.fullmatch(key) and type(value) not in (int, float):
+        return f"= {str(value)[:80]!r} is no number"
+    if key == "model_max_length" and (type(value) not in (int, float) or not value >= 1):
+        return f"= {str(value)[:80]} is no length; it has to be 1 or more"
+    return ""
 
 
 def _judge_quantization(value: Any) -> str:
@@ -100,8 +153,8 @@ def _judge_quantization(value: Any) -> str:
 
 def _judge_number(key: str, value: Any) -> str:
     most = next((bound for pattern, bound in BOUNDS if pattern.fullmatch(key)), MAX_NUMBER)
-    if isinstance(value, list) and most <= 1000 < len(value):
-        return f"has {len(value)} entries; at most {most} are built"
+    if isinstance(value, list) and most <= MAX_LIST < len(value):
+        return f"has {len(value)} entries; at most {MAX_LIST} are built"
     if isinstance(value, dict):  # looked at by itself
         return ""
     for number in _list_leaves(value):

@@ -14,6 +14,7 @@ from .folder_gate import check_component
 from .hub import explain_loading_errors, fetch_configurations, must_use_cache, quiet_loading, refuse_missing_weights
 from .identity import find_downloaded_commit
 from .safetensors_file import find_damage
+from .size_gate import refuse_unfilled
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,8 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             if name.startswith("tokenizer"):
                 components[name] = load(str(folder or repo), **options)
                 continue
+            if folder is not None:
+                refuse_unfilled(f"{key}={repo}", folder, getattr(transformers, class_name))
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])

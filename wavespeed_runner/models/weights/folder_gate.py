@@ -15,7 +15,8 @@ from typing import Any
 from ...errors import ConfigError
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
-from .config_gate import is_inside, list_mappings, refuse_lengths, refuse_values
+from .config_gate import is_inside, list_mappings, refuse_values
+from .tokenizer_gate import is_tokenizer, refuse_added_tokens, refuse_tokenizer
 
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
 """Libraries that model_index.json may load classes from; the last two are pipeline folders of diffusers."""
@@ -28,13 +29,14 @@ ENDINGS = (
     "Extractor", "Scheduler",
 )  # fmt: skip
 LOADABLE = re.compile(
-    rf"(?!Auto(?!encoder)|\w*Pipeline|\w*(PreTrainedModel|Mixin|Output|Config)\Z)[A-Z]\w*({'|'.join(ENDINGS)}|(Model|UNet)\w+|For[A-Z]\w+)"
+    rf"(?!Auto(?!encoder)|Rag|Bark|Musicgen|\w*EncoderDecoderModel|\w*DualEncoder|Timm|\w*Pipeline|\w*(PreTrainedModel|Mixin|Output|Config)\Z)[A-Z]\w*({'|'.join(ENDINGS)}|(Model|UNet)\w+|For[A-Z]\w+)"
     r"|([A-Z]\w*)?Autoencoder\w+|(Tokenizers|SentencePiece|Python|MistralCommon)Backend",
     re.ASCII,
 )
 """Names of classes that a component may have: models, tokenizers, processors and schedulers. Not the `Auto` classes,
-which look up others by what a configuration says, not pipelines inside a pipeline, not base classes, which nothing can
-be built of, and not functions."""
+which look up others by what a configuration says, nor those that are put together of any two or three others or come
+from another library, not pipelines inside a pipeline, not base classes, which nothing can be built of, and not
+functions."""
 PARTS = re.compile(
     r"(?!(requires|enable|add|use|is)_)(\w+_)?(scheduler|solver|tokenizer|encoder|decoder|vae|vqgan|unet|transformer|prior|extractor|processor|checker|"
     r"controlnet|adapter|connectors|vocoder|detector|guider|normalizer|watermarker)(_\d+|_image|_noise)?"
@@ -47,7 +49,7 @@ CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 """Keys of configurations that lead to code of the folder or of another repository."""
 
 
-CONFIGURATION = re.compile(r"(\w+_)?config\.json|special_tokens_map\.json|added_tokens\.json")
+CONFIGURATION = re.compile(r"(\w+_)?config(\..+)?\.json|special_tokens_map\.json|added_tokens\.json")
 """Files that the loaders of diffusers and transformers read as objects."""
 
 
@@ -83,6 +85,8 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
     for name, value in index.items():
         if not _is_component(where, name, value):
             continue
+        if not value:
+            raise ConfigError(f"{where}: '{name}' in model_index.json is []; a component is [library, class]")
         if value[0] not in LIBRARIES:
             raise ConfigError(
                 f"{where}: component '{name}' asks for code from {value[0]!r}; allowed: {', '.join(LIBRARIES)}"
@@ -116,23 +120,29 @@ def _is_component(where: str, name: str, value: Any) -> bool:
 def check_component(where: str, folder: Path) -> None:
     """Refuses a component's folder whose files ask for code, lead out of it, or hold numbers nothing can be built of.
 
+    Every file that could be read as JSON is, also those in its folders: a processor has tokenizers there.
+
     Raises:
-        ConfigError: names the file and the key; or a configuration that loaders read cannot be read.
+        ConfigError: names the file and the key; or a file cannot be read as JSON.
     """
-    for file in sorted(folder.glob("*.json")):
-        if file.name == "adapter_config.json":  # transformers loads the model that it names instead of this one
+    for file in _list_json(folder):
+        if file.name.lower() == "adapter_config.json":  # transformers loads the model that it names instead of this one
             raise ConfigError(
                 f"{where}: {folder.name}/{file.name} leads to another model, which nobody has checked; merge the "
                 "adapter into the model and save that, or give it as adapters.path"
             )
-        if ".index." in file.name and not file.name.startswith("."):
-            _check_shards(where, file)
-        elif "tokenizer" in file.name and "config" not in file.name and not file.name.startswith("."):
-            version = file.stat()
-            _check_tokenizer(where, file, (version.st_size, version.st_mtime_ns, version.st_ctime_ns, version.st_ino))
-        # Hidden ones are notes of a file manager. The other is large, and only holds words.
-        elif not file.name.startswith(".") and file.name != "vocab.json":
-            _check_configuration(where, file)
+        _check_file(where, file, _find_version(file))
+
+
+def _list_json(folder: Path) -> list[Path]:
+    """Files of a folder, and of the folders in it, that a loader could take for JSON, whatever follows in their names.
+
+    Not the hidden ones, which are notes of a file manager, and which no configuration may name.
+    """
+    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    inside = [entry for part in visible if part.is_dir() for entry in sorted(part.iterdir())]
+    files = [*(entry for entry in visible if not entry.is_dir()), *(entry for entry in inside if not entry.is_dir())]
+    return [file for file in files if ".json" in file.name.lower() and not file.name.startswith(".")]
 
 
 def check_root(where: str, folder: Path) -> None:
@@ -143,34 +153,56 @@ def check_root(where: str, folder: Path) -> None:
     """
     for file in sorted(folder.glob("*.json")):
         if CONFIGURATION.fullmatch(file.name):
-            _check_configuration(where, file)
+            _check_file(where, file, _find_version(file))
 
 
-def _check_configuration(where: str, file: Path) -> None:
-    data, place = _read_any(where, file), f"{file.parent.name}/{file.name}"
+def _find_version(file: Path) -> tuple[int, ...]:
+    """Changes whenever the file does."""
+    try:
+        version = file.stat()
+    except OSError:  # a link to nowhere
+        return ()
+    return version.st_size, version.st_mtime_ns, version.st_ctime_ns, version.st_ino
+
+
+@lru_cache(maxsize=1024)
+def _check_file(where: str, file: Path, version: tuple[int, ...]) -> None:
+    """Checks one file. The version changes whenever the file does: the jobs of a sweep read it once."""
+    data, name = _read_any(where, file), file.name.lower()
+    place = f"{where}: {file.parent.name}/{file.name}"
+    if re.search(r"\.(safetensors|bin)\.index(\.\w+)?\.json", name):
+        _check_shards(where, file, data)
+    if name == "vocab.json":  # large, and only holds words
+        return
+    has_words = "tokenizer" in name and "config" not in name
+    if not has_words:
+        _refuse_code(place, data)
+    if has_words or is_tokenizer(data):
+        refuse_tokenizer(place, data)
+    if name == "added_tokens.json":
+        refuse_added_tokens(place, {"added_tokens": data})
+    if name == "tekken.json" and isinstance(data, dict):  # a tokenizer of Mistral's, with a configuration in it
+        refuse_values(place, data.get("config"))
+    if "config" in name or name == "special_tokens_map.json":  # others, such as a training log, may hold any number
+        refuse_values(place, data)
+
+
+def _refuse_code(place: str, data: Any) -> None:
     for node in list_mappings(data):
         if key := next((key for key in CODE_KEYS if node.get(key)), None):
             raise ConfigError(
-                f"{where}: {place} asks for code ({key}), and no code of a folder is run; remove {key} if the "
+                f"{place} asks for code ({key}), and no code of a folder is run; remove {key} if the "
                 "installed transformers knows the model itself"
             )
         if re.match("Auto(?!encoder)", str(node.get("_class_name", ""))):
             raise ConfigError(
-                f"{where}: {place} asks for {node['_class_name']}, a class that looks up others; name the class itself"
+                f"{place} asks for {node['_class_name']}, a class that looks up others; name the class itself"
             )
-    if "config" in file.name:  # others, such as a training log, may hold any number
-        refuse_values(f"{where}: {place}", data)
 
 
-@lru_cache(maxsize=256)
-def _check_tokenizer(where: str, file: Path, version: tuple[int, ...]) -> None:
-    """Checks a tokenizer.json. The version changes whenever the file does: the jobs of a sweep read it once."""
-    refuse_lengths(f"{where}: {file.parent.name}/{file.name}", _read_any(where, file))
-
-
-def _check_shards(where: str, index: Path) -> None:
+def _check_shards(where: str, index: Path, data: Any) -> None:
     """Refuses an index of weight files that names any but those beside it, which alone are checked and identified."""
-    weight_map = read_config(where, index).get("weight_map")
+    weight_map = data.get("weight_map") if isinstance(data, dict) else None
     names = weight_map.values() if isinstance(weight_map, dict) else [None]
     suffix = ".safetensors" if ".safetensors." in index.name else ""
     wrong = next((n for n in names if not (isinstance(n, str) and is_inside(n) and n.endswith(suffix))), "")
@@ -184,13 +216,19 @@ def _check_shards(where: str, index: Path) -> None:
 
 
 def _read_any(where: str, file: Path) -> Any:
-    """What a JSON file holds: an object where loaders read one, otherwise anything, or None if nothing can be read."""
+    """What a JSON file holds: an object where loaders read one, otherwise anything.
+
+    A file that cannot be read within our bounds may still be one that a loader reads.
+    """
     if CONFIGURATION.fullmatch(file.name):
         return read_config(where, file)
     try:
         return read_json(file, constants=True)
-    except (InputError, OSError):
-        return None  # nobody else will read it either
+    except (InputError, OSError) as error:
+        raise ConfigError(
+            f"{where}: {file.parent.name}/{file.name} cannot be read as JSON: {error}; remove the file if the model "
+            "does not need it"
+        ) from error
 
 
 def check_folder(where: str, folder: Path) -> None:

@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, RunError, format_error
+from ...errors import ConfigError, RunError, format_error, is_panic
 
 CONFIGURATIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 """Files of a repository that say what it is, and vocabularies: everything but weights, and no code."""
+
+LOADERS = ("load_sub_model", "_add_transformers_models", "_load_components")
+"""Functions, one of diffusers' and two of ours, that load one component, whose name they hold in `name`."""
 
 UNREACHABLE = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
 """Names of exception classes that mean: the hub did not answer."""
@@ -47,8 +50,27 @@ def explain_loading_error(
     elif "SafetensorError" in names:
         text = f"a file is damaged ({format_error(error)}); download it again, {other}"
     else:
-        text = f"cannot be loaded: {format_error(error)}; check that it is complete and of this family, {other}"
+        what = f"{_find_component(chain)}cannot be loaded: {_describe(error)}"
+        text = f"{what}; check that it is complete and of this family, {other}"
     return RunError(f"{where}: {text}")
+
+
+def _describe(error: BaseException) -> str:
+    """The message, with the class where it says little without: `KeyError: 'x'`."""
+    text, name = format_error(error), type(error).__name__
+    return text if text == name or len(text.split()) > 1 else f"{name}: {text}"
+
+
+def _find_component(chain: list[BaseException]) -> str:
+    """`component 'vae' (vae/config.json) `, from where the errors were raised; empty if that says nothing."""
+    for error in chain:
+        frame = error.__traceback__
+        while frame is not None:
+            name = frame.tb_frame.f_locals.get("name")
+            if frame.tb_frame.f_code.co_name in LOADERS and isinstance(name, str):
+                return f"component '{name}' ({name}/*.json) "
+            frame = frame.tb_next
+    return ""
 
 
 def _list_causes(error: BaseException) -> list[BaseException]:
@@ -88,8 +110,8 @@ def explain_loading_errors(repo: str, revision: str | None = None, key: str = "m
         yield
     except (ConfigError, RunError, MemoryError):
         raise
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError":
+    except BaseException as error:
+        if type(error).__name__ == "OutOfMemoryError" or not (isinstance(error, Exception) or is_panic(error)):
             raise
         raise explain_loading_error(error, repo, revision, key) from error
 

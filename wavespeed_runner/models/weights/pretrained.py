@@ -22,6 +22,7 @@ from .identity import find_cached_commit, find_downloaded_commit
 from .quantized import read_methods
 from .random_init import use_ready_modules
 from .single_file import load_single_file
+from .size_gate import refuse_unfilled
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,7 @@ def _load_folder(
         if "torchao" in read_methods(f"{key}={value}", Path(folder)).values():
             import_torchao()
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
-        missing = _add_transformers_models(components, folder, model.weights, dtypes)
+        missing = _add_transformers_models(f"{key}={value}", components, folder, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
@@ -120,18 +121,19 @@ def _load_folder(
 
 
 def _add_transformers_models(
-    components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
+    where: str, components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
 ) -> dict[str, list[str]]:
     """Loads the transformers models of a folder into `components` and returns the weights that each of them lacks.
 
     diffusers could load them too. But transformers fills missing weights with random numbers and only logs that, so
-    they are loaded here, where its report is read.
+    they are loaded here, where its report is read. where: `key=value` of the folder, for messages.
     """
     import transformers
 
     missing = {}
     for name, class_name in _list_transformers_models(Path(folder)).items():
         if name not in components:
+            refuse_unfilled(where, Path(folder) / name, getattr(transformers, class_name))
             components[name], info = getattr(transformers, class_name).from_pretrained(
                 folder,
                 subfolder=name,

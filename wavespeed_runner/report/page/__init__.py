@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
+from ...inputs.limits import MAX_PAGE_PIXELS
 from ..ranking import is_nothing_faster
-from ..remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit
+from ..remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit, enumerate_names
 from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import MOST, page_data
@@ -224,6 +225,9 @@ def _remarks(sweep: Sweep, images: Album, count: int) -> list[str]:
         sentences.append(f"Larger images are shown at up to {images.side} pixels; the enlarged view links to files.")
     if images.left_out:
         sentences.append(f"{images.left_out} images were left out: the page would be too large for a browser.")
+    if images.too_large:
+        names = enumerate_names(images.too_large)
+        sentences.append(f"Left out, because a page decodes at most {MAX_PAGE_PIXELS} pixels: {names}.")
     if images.unreadable:
         sentences.append(f"{images.unreadable} files could not be read as images.")
     return sentences

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs.files import InputError, read_file
-from ...inputs.images import damage_as_input_error, decode_image
-from ...inputs.limits import MAX_IMAGE_BYTES
+from ...inputs.images import count_pixels, damage_as_input_error, decode_image
+from ...inputs.limits import MAX_IMAGE_BYTES, MAX_PAGE_PIXELS
 
 SIDES = ((300, 512), (1500, 320), (4000, 224))
 """(number of images, pixels): with up to this many images on the page, the most pixels of an image's longer side."""
@@ -38,6 +38,9 @@ class Album:
     """Number of images that are smaller on the page than in their file."""
     unreadable: int = 0
     """Number of files that are not readable images."""
+    too_large: list[str] = field(default_factory=list)
+    """Names of files that were not decoded, as those before them have all the pixels that are decoded for a page."""
+    _pixels: int = 0
     _places: dict[str, int | None] = field(default_factory=dict)
     _spent: int = 0
 
@@ -55,14 +58,19 @@ class Album:
             return None
         digest = hashlib.sha256(raw).hexdigest()
         if digest not in self._places:
-            self._places[digest] = self._place(raw)
+            self._places[digest] = self._place(raw, path.name)
         return self._places[digest]
 
-    def _place(self, raw: bytes) -> int | None:
+    def _place(self, raw: bytes, name: str) -> int | None:
         if self._spent >= BUDGET:
             self.left_out += 1
             return None
         try:
+            pixels = count_pixels(raw)
+            if self._pixels + pixels > MAX_PAGE_PIXELS:
+                self.too_large.append(name)
+                return None
+            self._pixels += pixels
             uri = self._encoded(raw)
         except InputError:
             self.unreadable += 1
@@ -81,7 +89,8 @@ class Album:
 
         options: dict[str, Any] = {"quality": QUALITY}
         with damage_as_input_error():
-            image = decode_image(raw).convert("RGB")
+            image = decode_image(raw)
+            image = image if image.mode == "RGB" else image.convert("RGB")
             if max(image.size) > self.side:
                 image.thumbnail((self.side, self.side), Image.Resampling.LANCZOS)
                 self.shrunk += 1

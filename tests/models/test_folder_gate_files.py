@@ -1,0 +1,75 @@
+"""Which files of a model folder are checked: all that a loader could read, or the folder is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.models.test_folder_gate import make_folder
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.folder_gate import check_folder
+
+UNREAD = {
+    "digits": '{"a": ' + "9" * 101 + "}",
+    "deep": "[" * 105 + "]" * 105,
+    "cut off": '{"a": ',
+    "empty": "",
+    "zero": "\0",
+}
+
+
+@pytest.mark.parametrize("text", UNREAD.values(), ids=UNREAD.keys())
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.4.0.0.json", "config.4.0+x.index.0.json", "tokenizer.json", "tokenizer.4.0.0.json.txt", "other.json",
+        "Config.JSON", "vocab.json", "chat_template.json", "model.safetensors.index.json", "qformer_tokenizer/a.json",
+    ],
+)  # fmt: skip
+def test_what_a_loader_may_read_and_our_bounds_do_not_let_us_read_is_refused(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    file = make_folder(tmp_path) / "text_encoder" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(f"{file.name} cannot be read as JSON: ")):
+        check_folder("model.repo=x", tmp_path)
+
+
+def test_a_link_to_nowhere_is_refused(tmp_path: Path) -> None:
+    (make_folder(tmp_path) / "text_encoder" / "generation_config.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match=r"generation_config\.json cannot be read as JSON: "):
+        check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.4.0+x.index.0.json", "config.index.json", "x.safetensors.index.json", "x.bin.index.json",
+        "config.safetensors.index.json", "tokenizer_config.4.json.bak", "qformer_tokenizer/tokenizer_config.json",
+        "CONFIG.JSON", "config.4.0.0.json.old",
+    ],
+)  # fmt: skip
+def test_every_file_is_checked_whatever_its_name_is_said_to_mean(tmp_path: Path, name: str) -> None:
+    file = make_folder(tmp_path) / "text_encoder" / name
+    file.parent.mkdir(exist_ok=True)
+    asks: list[dict[str, Any]] = [{"auto_map": {"AutoModel": "a.B"}}]
+    asks += [{"_attn_implementation": "evil/kernels"}] if "config" in name.lower() else []
+    for asked in asks:
+        file.write_text(json.dumps({"weight_map": {}, **asked}))
+        with pytest.raises(ConfigError, match=rf"{re.escape(file.name)}:? .*asks for code"):
+            check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize("key", ["configuration_files", "fast_tokenizer_files"])
+def test_no_other_file_stands_in_for_the_usual_one(tmp_path: Path, key: str) -> None:
+    usual = {"configuration_files": "config.json", "fast_tokenizer_files": "tokenizer.json"}[key]
+    check_folder("model.repo=x", make_folder(tmp_path / "usual", {key: [usual]}))
+    for value in ([usual, usual.replace(".", ".4.0.0.")], "x.json", [["config.4.0.0.json"]]):
+        name = str(value).replace("/", "")
+        with pytest.raises(ConfigError, match=rf"{key} = .* has another file stand in for {usual}; remove {key}"):
+            check_folder("model.repo=x", make_folder(tmp_path / name, {key: value}))

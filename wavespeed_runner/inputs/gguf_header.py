@@ -1,0 +1,114 @@
+"""Walks the header of a GGUF file within bounds, before the gguf package does, which believes every count in it.
+
+Nothing is kept: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from . import limits
+from .files import InputError, check_regular
+
+MAGIC, VERSIONS = b"GGUF", (2, 3)
+SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Type of a value -> its bytes."""
+TEXT, ARRAY = 8, 9
+PACKED = 8
+"""The most numbers that a byte holds in any type of tensor."""
+
+
+class _Walk:
+    """Reads forward through a header; every count is compared with its bound and with what is left of the file."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.stream = stream
+        self.size = size
+        self.entries = 0
+
+    def take(self, count: int) -> bytes:
+        if self.stream.tell() + count > min(self.size, limits.MAX_GGUF_HEADER_BYTES):
+            large = self.stream.tell() + count <= self.size
+            raise InputError(
+                f"a header of more than {limits.MAX_GGUF_HEADER_BYTES} bytes" if large else "cut off inside its header"
+            )
+        return self.stream.read(count)
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "little")
+
+    def text(self) -> bytes:
+        length = self.number(8)
+        if length > limits.MAX_GGUF_TEXT_BYTES:
+            raise InputError(f"a text of {length} bytes in its header; at most {limits.MAX_GGUF_TEXT_BYTES} are read")
+        return self.take(length)
+
+    def skip_value(self, kind: int, depth: int = 0) -> None:
+        if kind in SIZES:
+            self.take(SIZES[kind])
+        elif kind == TEXT:
+            self.text()
+        elif kind == ARRAY:
+            self.skip_array(depth)
+        else:
+            raise InputError(f"a value of the unknown type {kind} in its header")
+
+    def skip_array(self, depth: int) -> None:
+        kind, count = self.number(4), self.number(8)
+        self.entries += count
+        if depth >= limits.MAX_GGUF_DEPTH:
+            raise InputError(f"arrays inside each other; at most {limits.MAX_GGUF_DEPTH} levels are read")
+        if self.entries > limits.MAX_GGUF_ENTRIES:
+            raise InputError(
+                f"arrays of {self.entries} entries in its header; at most {limits.MAX_GGUF_ENTRIES} are read"
+            )
+        if kind in SIZES:
+            self.take(SIZES[kind] * count)
+            return
+        for _ in range(count):
+            self.skip_value(kind, depth + 1)
+
+    def count_elements(self) -> int:
+        """Numbers of one tensor, whose place in the file follows."""
+        self.text()
+        dimensions = self.number(4)
+        if dimensions > limits.MAX_GGUF_DIMENSIONS:
+            raise InputError(f"a tensor of {dimensions} dimensions; at most {limits.MAX_GGUF_DIMENSIONS} are read")
+        elements = 1
+        for _ in range(dimensions):
+            elements *= self.number(8)
+        self.take(4 + 8)
+        return elements
+
+
+def check_gguf_header(file: Path) -> None:
+    """Walks the header of a GGUF file.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        InputError: not a regular file, not GGUF, cut off, or it claims more than is read.
+    """
+    check_regular(file)
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        stream.seek(0)
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise InputError("it is not in the GGUF format, whatever its name says")
+        walk = _Walk(stream, size)
+        version, tensors, keys = walk.number(4), walk.number(8), walk.number(8)
+        if version not in VERSIONS:
+            raise InputError(f"its version is {version}; read are {' and '.join(map(str, VERSIONS))}, little-endian")
+        for name, count, most in (
+            ("tensors", tensors, limits.MAX_GGUF_TENSORS),
+            ("keys", keys, limits.MAX_GGUF_KEYS),
+        ):
+            if count > most:
+                raise InputError(f"its header claims {count} {name}; at most {most} are read")
+        for _ in range(keys):
+            walk.text()
+            walk.skip_value(walk.number(4))
+        # All together: tensors may lie in the same place, and each is copied.
+        elements = sum(walk.count_elements() for _ in range(tensors))
+        if elements > PACKED * size:
+            raise InputError(f"its tensors have {elements} numbers, more than {size} bytes hold")
