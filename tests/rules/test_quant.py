@@ -11,7 +11,7 @@ import pytest
 from tests.rules.cases import FBCACHE, LORA, TEACACHE, Apply, Cases, Values, check_rule
 from wavespeed_runner.rules import Rule, quant_device
 from wavespeed_runner.rules.check import Finding
-from wavespeed_runner.rules.quant import QUANT
+from wavespeed_runner.rules.quant import EAGER_ON_CPU, QUANT
 from wavespeed_runner.rules.quant_device import QUANT_DEVICES
 
 RULES = (*QUANT_DEVICES, *QUANT)
@@ -87,7 +87,14 @@ CASES: Cases = {
         ],
         [scheme("int8_dq") | COMPILED, scheme("int8_wo"), {}],
     ),
-    "quant-weight-only": ([scheme("int8_wo"), scheme("fp8_wo") | COMPILED], [scheme("int8_dq"), {}, CUSTOM]),
+    "quant-weight-only": (
+        [scheme("int8_wo") | ADA, scheme("fp8_wo") | COMPILED],
+        [scheme("int8_dq"), {}, CUSTOM, scheme("int8_wo")],
+    ),
+    "quant-weight-only-cpu": (
+        [scheme("int8_wo"), scheme("fp8_wo")],
+        [scheme("int8_wo") | ADA, scheme("fp8_wo") | COMPILED, scheme("int8_dq"), {}],
+    ),
     "quant-lora": (
         [LORA | scheme("int8_wo")],
         [LORA, LORA | scheme("int8_wo") | {"adapters.fuse": True}, scheme("int8_wo")],
@@ -178,3 +185,14 @@ def test_a_folder_that_is_stored_quantized_is_recognised(
     file.write_text(json.dumps({"quantization_config": config}))
     method = {"torchao": "torchao", "odd": "odd"}.get(str(config.get("quant_method")), "bitsandbytes")
     assert f"transformer ({method})" in find(apply_stated, values, "quant-checkpoint").message
+
+
+def test_rules_quote_what_was_measured() -> None:
+    """`python -m benchmarks.compile_cpu` on the demo models, at batch 1 and 8."""
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    measured = [json.loads(file.read_text(encoding="utf-8")) for file in results.glob("compile_cpu*.json")]
+    settings = [run[model]["settings"] for run in measured for model in ("demo", "demo_unet") if model in run]
+    assert len(settings) == 3
+    for scheme_name, quoted in EAGER_ON_CPU.items():
+        speedups = [setting[scheme_name]["speedup"] for setting in settings]
+        assert quoted == f"{min(speedups):.2f} to {max(speedups):.2f}"
