@@ -29,5 +29,5 @@ def _predicted_strip(record: Record, steps: int) -> list[str]:
         return []
     computed = set(record.cache.predicted.computed_steps)
     strip = "".join("■" if step in computed else "□" for step in range(1, steps + 1))
-    remark = record.cache.predicted.calibration.partition(", ")[2]
+    remark = record.cache.predicted.calibration.partition(", made ")[2]
     return [f"{strip}  predicted by {f'a calibration {remark}' if remark else 'the calibration'}"[:79]]
