@@ -20,12 +20,13 @@ from time import thread_time
 from typing import Any
 
 from .__main__ import RESULTS, environment
+from .deep_cache import deepcache
 from .measure import references, weights
 from .models import MODELS, Model, tiny_flux
 from .ours import engine
 from .prompts import judged
 from .settings import Setting, reference
-from .theirs import cache_dit, deepcache, diffusers_cache, para_attn
+from .theirs import cache_dit, diffusers_cache, para_attn
 
 NEVER, ALWAYS = 1e-9, 1e9
 FLUX_BLOCKS = (19, 38)

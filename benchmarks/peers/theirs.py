@@ -20,6 +20,7 @@ from json import loads
 from typing import Any
 from unittest.mock import patch
 
+from .deep_cache import deep_cache
 from .models import Model
 from .prompts import calibration
 from .settings import Setting
@@ -236,30 +237,3 @@ def para_attn(pipe: Any, model: Model, **options: Any) -> Iterator[None]:
     with patch.object(utils.CachedTransformerBlocks, "call_remaining_transformer_blocks", remaining):
         apply_cache_on_pipe(pipe, **options)
         yield
-
-
-def deep_cache() -> list[Setting]:
-    """Published: interval 2 to 5 and more, branch 0 (the shallowest)."""
-    return [
-        Setting(
-            name=f"DeepCache interval {interval} branch {branch}",
-            group="DeepCache",
-            by="theirs",
-            on=deepcache,
-            parameters={"cache_interval": interval, "cache_branch_id": branch},
-        )
-        for branch, interval in product(range(5), (2, 3, 5))
-    ]
-
-
-@contextmanager
-def deepcache(pipe: Any, model: Model, **options: Any) -> Iterator[None]:
-    from DeepCache import DeepCacheSDHelper
-
-    helper = DeepCacheSDHelper(pipe=pipe)
-    helper.set_params(**options)
-    helper.enable()
-    try:
-        yield
-    finally:
-        helper.disable()

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from tests.config.command_lines import COMMAND_LINES, outcome, write_experiments
 from wavespeed_runner.config import fast
-from wavespeed_runner.config.compose import compose_job, composer, read_sweep
+from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.fast import compose, convert
 from wavespeed_runner.config.resolve import resolve_config, resolve_stage_options
+from wavespeed_runner.config.sweep_overrides import read_sweep
 
 SWEPT = (
     "seed=1,2", "steps=range(2,5)", "cache=none,fbcache", "cache.start=0.1,0.3", "prompt='a, b',c", "steps=4,abc",

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wavespeed_runner.config.compose import compose_job, composer, read_sweep
+from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
-from wavespeed_runner.config.trust import check_files, check_values, is_reserved, remove_places
+from wavespeed_runner.config.sweep_overrides import read_sweep
+from wavespeed_runner.config.trust import check_values, is_reserved, remove_places
 from wavespeed_runner.errors import ConfigError
 
 TOUCH = "{_target_: builtins.open, file: MARKER, mode: w}"
@@ -164,16 +165,6 @@ def test_an_experiment_may_not_sweep_over(marker: Path, name: str, words: str) -
     assert not marker.exists()
 
 
-def test_a_config_may_name_a_image_beside_it_and_the_command_line_any() -> None:
-    graph = {"stages": {"a": {"options": {"path": "${mask}"}}, "b": {"options": {"path": "in/photo.JPG"}}}}
-    check_files({"image": "in/photo.webp", "mask": "pkg://wavespeed_runner/samples/mask.png", "graph": graph})
-    check_files({"image": "/home/me/photo.png", "mask": None}, {"image": "/home/me/photo.png"})
-    typed = ["graph=image_to_image", "image=/home/me/photo.png"]
-    assert compose_job(typed, typed)["image"] == "/home/me/photo.png"
-    with pytest.raises(ConfigError, match=r"mask=/home/me/photo\.png: a config file"):
-        check_files({"mask": "/home/me/photo.png"}, {"image": "x.png", "graph": "x"})
-
-
 def test_the_command_line_may_say_where_kernels_go() -> None:
     typed = ["compile=regional", "compile.cache_dir=/mine", "+graph.stages.load.options.outputs=/there"]
     config = compose_job(typed, typed)
@@ -252,39 +243,3 @@ def test_what_passes_calls_no_resolver(text: str, other: str) -> None:
     finally:
         OmegaConf.clear_resolver("a")
     assert called == []
-
-
-@pytest.mark.parametrize("value", ["/etc/passwd", "/dev/zero", "../x.yaml", "~/x.yaml", "secret.txt"])
-def test_a_config_names_no_file_of_its_readers_as_a_calibration(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"cache\.calibration=.*relative \.yaml"):
-        check_files({"cache": {"calibration": value}})
-    check_files({"cache": {"calibration": value}}, {"cache.calibration": value})
-    check_files({"cache": {"calibration": "calibrations/mine.yaml"}})
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"path": "/x.png"},
-        {"paths": ["a.png", "/x.png"]},
-        {"path": ["a.png", "../x.png"]},
-        {"first_images": {"a": "/x.png"}},
-        {"loader": {"mask": "~/x.png"}},
-        {"loader": [{"deep": {"init_files": ["/x.png"]}}]},
-    ],
-)
-def test_no_stage_s_option_names_a_private_image_however_it_is_nested(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"^graph\.stages\.a\.options\..*x\.png: a config file may name a relative"):
-        check_files({"graph": {"stages": {"a": {"options": options}}}})
-    harmless = {"images": 4, "path": None, "files": [], "profile": "/x", "pathos": ["/x"], "masks": {"count": 2}}
-    check_files({"graph": {"stages": {"a": {"options": harmless}}}})
-
-
-@pytest.mark.parametrize("typed", ["prompts={path: PATH}", "+prompts={path: PATH}", "prompts.path=PATH"])
-def test_the_command_line_names_any_file_also_inside_of_a_mapping(tmp_path: Path, typed: str) -> None:
-    file = tmp_path / "list.txt"
-    file.write_text("a red circle\n")
-    overrides = ["prompts=file", typed.replace("PATH", str(file)).lstrip("+")]
-    assert compose_job(overrides, overrides)["prompts"]["path"] == str(file)
-    with pytest.raises(ConfigError, match=r"prompts\.path=.*: a config file"):
-        compose_job(overrides, ["prompts=file"])

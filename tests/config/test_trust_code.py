@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from wavespeed_runner.config.compose import compose_job, composer, read_sweep
+from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.error_messages import EXPLAINED, explain
 from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.config.sweep_overrides import read_sweep
 from wavespeed_runner.config.trust import check_files
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.sweeps.jobs import keep_typed

@@ -18,7 +18,7 @@ from wavespeed_runner.config.schema import Dtype, Guidance, Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.families import sd, sdxl
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
-from wavespeed_runner.models.weights import random_init
+from wavespeed_runner.models.weights import byte_tokenizer, random_init
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 
@@ -212,7 +212,7 @@ def demo_like() -> tuple[Any, Any]:
             scaling_factor=0.7,
         ).eval()
     scheduler = DPMSolverMultistepScheduler(**sd.NOISE, prediction_type="v_prediction", timestep_spacing="trailing")
-    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": random_init.build_clip_tokenizer(20)}
+    parts = pipe.components | {"vae": vae, "scheduler": scheduler, "tokenizer": byte_tokenizer.build_clip_tokenizer(20)}
     return config, StableDiffusionPipeline(**parts, requires_safety_checker=False)
 
 

@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, Sweep
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
@@ -34,7 +31,6 @@ from .error_messages import EXPLAINED
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
-from .limits import refuse_too_many_jobs
 from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF
@@ -126,7 +122,7 @@ def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]
     """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
     for override in overrides:
         _refuse_name(override)
-    return _compose_checked(overrides, typed_here)
+    return compose_checked(overrides, typed_here)
 
 
 def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +148,9 @@ def _refuse_name(override: str) -> None:
         )
 
 
-def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    composed = _compose(overrides)
+def compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
+    """The config of these overrides, after the checks of `trust`. typed_here: those of the command line itself."""
+    composed = compose_unchecked(overrides)
     # Places belong to options that the baseline does not choose; `check_files` knows which of them were typed.
     reserved = [o for o in typed_here if trust.is_reserved(o) and not trust.is_place(find_key(o))]
     baseline = _find_baseline(reserved)
@@ -161,7 +158,8 @@ def _compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, A
     return locate_files(composed, typed_here, _config_dir)
 
 
-def _compose(overrides: list[str]) -> dict[str, Any]:
+def compose_unchecked(overrides: list[str]) -> dict[str, Any]:
+    """The config of these overrides as Hydra composes it: nothing of it may be acted on yet."""
     try:
         with _hidden_environment(), warnings.catch_warnings():
             warnings.filterwarnings("error", message="provider=hydra.searchpath")  # a folder that does not exist
@@ -192,7 +190,7 @@ def _hidden_environment() -> Iterator[None]:
 def _find_baseline(reserved: list[str]) -> dict[str, Any]:
     """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
     if not fast.is_enabled() or not all(PLAIN_RESERVED.match(override) for override in reserved):
-        return _compose(reserved)  # these may choose files of the user's, which may change
+        return compose_unchecked(reserved)  # these may choose files of the user's, which may change
     folders = tuple(str(Path(folder).resolve()) for folder in _config_dir)
     return _compose_baseline(tuple(reserved), (*folders, os.getcwd()), registry.load_all())
 
@@ -200,7 +198,7 @@ def _find_baseline(reserved: list[str]) -> dict[str, Any]:
 @lru_cache(maxsize=16)
 def _compose_baseline(reserved: tuple[str, ...], folders: tuple[str, ...], plugins: tuple[str, ...]) -> dict[str, Any]:
     """The baseline of plain values, made of shipped files alone. Hydra's node names the folders and the plugins."""
-    return deepcopy(_compose(list(reserved)))
+    return deepcopy(compose_unchecked(list(reserved)))
 
 
 def check_shown(overrides: list[str], *, resolve: bool) -> None:
@@ -214,61 +212,6 @@ def check_shown(overrides: list[str], *, resolve: bool) -> None:
     if resolve:
         resolved: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         trust.check_resolved(resolved)
-
-
-def is_sweep(overrides: list[str]) -> bool:
-    """True if the config itself asks for a sweep (`hydra.mode=MULTIRUN`)."""
-    return "MULTIRUN" in str(_compose(overrides)["hydra"]["mode"])
-
-
-def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
-    """Reads what a sweep consists of.
-
-    The sweep's own config, from which Hydra takes launcher and callbacks, is checked here; its jobs are composed and
-    checked one by one later.
-
-    Returns:
-        The keys that a config file sweeps over, the overrides of each job as Hydra's basic sweeper makes them, and the
-        config's `points`.
-    """
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    list(map(parse_override, overrides))
-    typed = parser.parse_overrides(overrides)
-    first = [o.input_line or "" for o in typed if not o.is_sweep_override()]
-    composed = _compose_checked(first, first)
-    params = composed["hydra"]["sweeper"].get("params") or {}
-    if any(find_key(str(key)) == "points" for key in params):
-        raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
-    swept = [*parser.parse_overrides([parse_override(f"{k}={v}").input_line or "" for k, v in params.items()]), *typed]
-    for override in swept:
-        _refuse_without_values(override)
-    points = composed.get("points")
-    refuse_too_many_jobs(swept, len(points) if isinstance(points, list) else 1, composed.get("limits"))
-    jobs = _list_jobs([o for o in swept if o.key_or_group != "points"])
-    if not jobs:
-        raise ConfigError(f"{' '.join(overrides)}: nothing to run, a range or choice holds no value")
-    return [str(key) for key in params], jobs, points
-
-
-def _list_jobs(overrides: list[Override]) -> list[list[str]]:
-    """The overrides of each job. ConfigError: names the one whose values Hydra cannot list."""
-    for override in overrides:
-        try:
-            BasicSweeper.split_arguments([override], None)
-        except Exception as error:  # a step of zero
-            raise ConfigError(f"{override.input_line}: its values cannot be listed: {format_error(error)}") from None
-    jobs: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
-    return jobs
-
-
-def _refuse_without_values(override: Override) -> None:
-    value = override.value()
-    if override.key_or_group == "points" and isinstance(value, Sweep):
-        raise ConfigError(f"{override.input_line}: one list is needed, points=[{{...}}, {{...}}]")
-    if isinstance(value, IntervalSweep):
-        raise ConfigError(f"{override.input_line}: an interval lists no values; write KEY=a,b,c or KEY=range(a,b,step)")
-    if isinstance(value, ChoiceSweep) and any(isinstance(v, Sweep) for v in value.list):
-        raise ConfigError(f"{override.input_line}: a sweep inside a sweep; write all values in one: KEY=a,b,c")
 
 
 def list_options(group: str) -> list[str]:

@@ -76,9 +76,8 @@ def generate(
         observer: sees every computed call of the denoiser; calibration records with it.
     """
     family, device = pipeline.family, pipeline.device
-    wanted = _build_call(options, pipeline, requests)
+    wanted, clock = _build_call(options, pipeline, requests), StepClock(device)
     embeddings = _concatenate([request.embeddings for request in requests])
-    clock = StepClock(device)
 
     def on_step() -> None:
         clock.tick()

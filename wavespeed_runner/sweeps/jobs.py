@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, is_sweep, read_sweep
+from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key
 from ..config.error_messages import EXPLAINED, explain
 from ..config.limits import Total
+from ..config.sweep_overrides import is_sweep, read_sweep
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Plan, build_plan
 from .points import resolve_points, to_overrides

@@ -15,7 +15,7 @@ from ..block_layouts import text_first
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
 from ..pipeline_call import decode_scaled_latents
 from ..text.prompt_length import allow_length, refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .flux import TINY_VAE, VAE, unpack_latents
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def build_pipeline(model: ChromaConfig, dtype: torch.dtype, device: torch.device
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        tokenizer=random_init.build_t5_tokenizer(512),
+        tokenizer=byte_tokenizer.build_t5_tokenizer(512),
     )
 
 

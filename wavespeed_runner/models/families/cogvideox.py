@@ -17,7 +17,7 @@ from ..block_layouts import image_first
 from ..family import Blocks, Family, allow_guidance, uses_cfg
 from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +156,7 @@ def build_pipeline(model: CogVideoXConfig, dtype: torch.dtype, device: torch.dev
             snr_shift_scale=3.0 if small else 1.0,
             timestep_spacing="trailing",
         ),
-        tokenizer=random_init.build_t5_tokenizer(TOKENS),
+        tokenizer=byte_tokenizer.build_t5_tokenizer(TOKENS),
     )
 
 

@@ -16,7 +16,7 @@ from ..block_layouts import modulate_with_norm1, text_first
 from ..family import Blocks, CallInputs, Family, uses_cfg
 from ..pipeline_call import decode_scaled_latents
 from ..text.prompt_length import allow_length, refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,8 +114,8 @@ def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device |
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if shifted else 1.0, use_dynamic_shifting=shifted),
-        tokenizer=random_init.build_clip_tokenizer(),
-        tokenizer_2=random_init.build_t5_tokenizer(512),
+        tokenizer=byte_tokenizer.build_clip_tokenizer(),
+        tokenizer_2=byte_tokenizer.build_t5_tokenizer(512),
     )
 
 

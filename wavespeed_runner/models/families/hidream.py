@@ -27,7 +27,7 @@ from ..family import (
 from ..pipeline_call import decode_scaled_latents
 from ..text import encoders
 from ..text.prompt_length import allow_length, refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .hidream_architectures import FULL, TINY
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def build_pipeline(model: HiDreamConfig, dtype: torch.dtype, device: torch.devic
         dtype=dtype,
         device=device,
         scheduler=_build_scheduler(model.variant),
-        tokenizer=random_init.build_clip_tokenizer(248),
-        tokenizer_2=random_init.build_clip_tokenizer(248, pad="!"),
-        tokenizer_3=random_init.build_t5_tokenizer(512),
+        tokenizer=byte_tokenizer.build_clip_tokenizer(248),
+        tokenizer_2=byte_tokenizer.build_clip_tokenizer(248, pad="!"),
+        tokenizer_3=byte_tokenizer.build_t5_tokenizer(512),
         tokenizer_4=encoders.build_llama_tokenizer(131072),
     )
 

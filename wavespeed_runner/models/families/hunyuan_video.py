@@ -14,7 +14,7 @@ from ..family import Blocks, CallInputs, Family, allow_guidance, uses_cfg
 from ..pipeline_call import to_uint8_videos
 from ..text.llama import LLAMA3, TINY_LLAMA, build_template_tokenizer
 from ..text.prompt_length import refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +113,7 @@ def build_pipeline(model: HunyuanVideoConfig, dtype: torch.dtype, device: torch.
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         tokenizer=build_template_tokenizer(PROMPT["template"], PROMPT["crop_start"]),
-        tokenizer_2=random_init.build_clip_tokenizer(),
+        tokenizer_2=byte_tokenizer.build_clip_tokenizer(),
     )
 
 

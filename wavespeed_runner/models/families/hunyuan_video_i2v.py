@@ -15,7 +15,7 @@ from ...errors import RunError
 from ...registry import register
 from ..family import Family, uses_cfg
 from ..text.llama import LLAMA3, PAD, TINY_LLAMA, build_template_tokenizer
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .hunyuan_video import (
     BLOCKS,
     FULL,
@@ -104,7 +104,7 @@ def build_pipeline(model: HunyuanVideoImageConfig, dtype: torch.dtype, device: t
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         tokenizer=tokenizer,
-        tokenizer_2=random_init.build_clip_tokenizer(),
+        tokenizer_2=byte_tokenizer.build_clip_tokenizer(),
         image_processor=CLIPImageProcessorPil(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}),
     )
 

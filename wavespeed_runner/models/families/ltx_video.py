@@ -17,7 +17,7 @@ from ..block_layouts import modulate_with_token_table
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
 from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from ..weights.rng_state import read_generator_states, restore_generators
 from .ltx_video_architectures import FULL, NOISY_VAE, TINY, TINY_NOISY_VAE
 
@@ -79,7 +79,7 @@ def build_pipeline(model: LTXVideoConfig, dtype: torch.dtype, device: torch.devi
             max_image_seq_len=4096,
             shift_terminal=0.1,
         ),
-        tokenizer=random_init.build_t5_tokenizer(128),
+        tokenizer=byte_tokenizer.build_t5_tokenizer(128),
     )
     randomize_latent_statistics(pipe.vae)
     return pipe

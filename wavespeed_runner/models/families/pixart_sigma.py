@@ -12,7 +12,7 @@ from ..block_layouts import modulate_with_table
 from ..family import BlockList, Blocks, Family, allow_guidance
 from ..pipeline_call import to_uint8_images
 from ..text.prompt_length import allow_length, build_masked_arguments, encode_with_mask, list_prompts, refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .sd import TINY_VAE, vae
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def build_pipeline(model: PixArtSigmaConfig, dtype: torch.dtype, device: torch.d
         dtype=dtype,
         device=device,
         scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02, beta_schedule="linear"),
-        tokenizer=random_init.build_t5_tokenizer(300),
+        tokenizer=byte_tokenizer.build_t5_tokenizer(300),
     )
 
 

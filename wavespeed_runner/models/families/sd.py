@@ -16,7 +16,7 @@ from ...registry import register
 from ..family import Family, UNetBlocks, uses_cfg
 from ..pipeline_call import to_uint8_images
 from ..text.prompt_length import refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,10 +129,10 @@ def build_pipeline(model: SDConfig, dtype: torch.dtype, device: torch.device | s
     options = NOISE | {"set_alpha_to_one": False}
     if model.variant is Variant.sd15:
         scheduler = PNDMScheduler(**options, skip_prk_steps=True)
-        tokenizer = random_init.build_clip_tokenizer()
+        tokenizer = byte_tokenizer.build_clip_tokenizer()
     else:
         scheduler = DDIMScheduler(**options, clip_sample=False, prediction_type="v_prediction")
-        tokenizer = random_init.build_clip_tokenizer(pad="!")
+        tokenizer = byte_tokenizer.build_clip_tokenizer(pad="!")
     return random_init.build_random_pipeline(
         "StableDiffusionPipeline",
         (TINY if model.init is Init.tiny else FULL)[model.variant],

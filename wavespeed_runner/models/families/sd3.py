@@ -17,7 +17,7 @@ from ..block_layouts import modulate_with_norm1, text_first
 from ..family import Blocks, Family, allow_guidance, keep_layout, uses_cfg
 from ..pipeline_call import decode_scaled_latents
 from ..text.prompt_length import allow_length, refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .flux import TINY_VAE, VAE
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def build_pipeline(model: SD3Config, dtype: torch.dtype, device: torch.device | 
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        tokenizer=random_init.build_clip_tokenizer(),
-        tokenizer_2=random_init.build_clip_tokenizer(pad="!"),
-        tokenizer_3=random_init.build_t5_tokenizer(512),
+        tokenizer=byte_tokenizer.build_clip_tokenizer(),
+        tokenizer_2=byte_tokenizer.build_clip_tokenizer(pad="!"),
+        tokenizer_3=byte_tokenizer.build_t5_tokenizer(512),
     )
 
 

@@ -13,7 +13,7 @@ from ...config.schema import Init, ModelConfig
 from ...registry import register
 from ..family import Family, UNetBlocks, uses_cfg
 from ..pipeline_call import to_uint8_images
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long_prompt, unpack_latents, vae
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device |
         dtype=dtype,
         device=device,
         scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading"),
-        tokenizer=random_init.build_clip_tokenizer(),
-        tokenizer_2=random_init.build_clip_tokenizer(pad="!"),
+        tokenizer=byte_tokenizer.build_clip_tokenizer(),
+        tokenizer_2=byte_tokenizer.build_clip_tokenizer(pad="!"),
         **OPTIONS,
     )
 

@@ -17,7 +17,7 @@ from ...registry import register
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, build_plain_arguments, uses_cfg
 from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
-from ..weights import random_init
+from ..weights import byte_tokenizer, random_init
 from .wan_architectures import VARIANTS, WanVariant
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def build_pipeline(model: WanConfig, dtype: torch.dtype, device: torch.device | 
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shapes.flow_shift
         ),
-        tokenizer=random_init.build_t5_tokenizer(512),
+        tokenizer=byte_tokenizer.build_t5_tokenizer(512),
         **processor,
         **shapes.options,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..weights.random_init import BYTES, build_byte_tokenizer
+from ..weights.byte_tokenizer import BYTES, build_byte_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
