@@ -142,3 +142,19 @@ def test_a_wrong_experiment_of_the_users_is_one_line(command: CommandLine, text:
 def test_an_experiment_without_its_header_is_told_so(command: CommandLine) -> None:
     command.config("experiment/mine", "steps: 3\n")
     assert "begins with the line '# @package _global_'" in command.refuses("experiment=mine")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            "compile.mode=max-autotune",
+            "option of compile has no keys; choose another first: compile=default|",
+        ),
+        ("quant.components=[x]", "the chosen option of quant has no keys; choose another first: quant=custom|fp8_dq|"),
+        ("quant.skip=x quant=int8_wo", "quant.skip: a list is needed, not str: quant.skip=[...]"),
+        ("compile=true", "compile=true: cannot be composed: an option of a config group is a name"),
+    ],
+)
+def test_what_is_meant_by_an_option_that_has_no_such_key(command: CommandLine, override: str, words: str) -> None:
+    assert words in command.refuses(*override.split())

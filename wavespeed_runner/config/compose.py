@@ -170,7 +170,10 @@ def compose_unchecked(overrides: list[str]) -> dict[str, Any]:
         raise ConfigError(f"{' '.join(overrides)}: a config file includes or refers to itself without end") from None
     except Exception as error:
         # What Hydra does not expect: a group set to null, a file that is not text, defaults that are not a list.
-        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {format_error(error)}") from None
+        text = format_error(error)
+        if "Config group override must be" in text:  # `compile=true`, which Hydra reads as a value
+            text = "an option of a config group is a name, and true, null and numbers are none"
+        raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {text}") from None
 
 
 @contextmanager

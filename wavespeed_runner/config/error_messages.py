@@ -22,7 +22,7 @@ from omegaconf.errors import (
 
 from .. import registry
 from ..errors import ConfigError, did_you_mean
-from .paths import list_groups
+from .paths import CONF, list_groups
 from .schema import Config
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -148,6 +148,8 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     if match := NOT_THIS_CLASS.match(str(error)):
         return _explain_wrong_class(key, match[1])
     problem = _read_first_line(error)
+    if match := re.match(r"Invalid value assigned: (\w+) is not a ListConfig", problem):
+        problem = f"a list is needed, not {match[1]}: {key}=[...]"
     if "is not Optional" in problem:
         problem = "null is not allowed"
     elif problem == "Cannot merge DictConfig with ListConfig":
@@ -160,7 +162,11 @@ def _explain_unknown_key(key: str, error: Any) -> str:
         return _explain_unknown_group(key)
     if key == "experiment":
         return "experiment: an experiment file begins with the line '# @package _global_'"
-    near = did_you_mean(key.rpartition(".")[2], _list_valid_keys(error))
+    valid, group = _list_valid_keys(error), key.partition(".")[0]
+    if valid == ["name"] and group in list_groups():
+        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "none"]
+        return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
+    near = did_you_mean(key.rpartition(".")[2], valid)
     add = "" if is_dataclass(error.object_type) or "did you mean" in near else f"; to add one: +{key}=VALUE"
     return f"{key}: no such key{near}{add}"
 
