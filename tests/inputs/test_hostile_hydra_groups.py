@@ -136,3 +136,12 @@ def test_interpolations_of_a_file_are_counted_first(cli: CommandLine) -> None:
     for values in (str([text] * 11), f"{{a: &a '{text}', b: [{', '.join(['*a'] * 10)}]}}"):
         said = refuse_experiment(cli, f"claim: {values}\n")
         assert "mine.yaml: " in said and "more than 1000 interpolations" in said
+
+
+def test_defaults_lists_do_not_multiply(cli: CommandLine) -> None:
+    for number in range(14):
+        entries = [f"/mine/e{number + 1}@{place}{number}" for place in "ab"]
+        cli.config(f"mine/e{number}", f"# @package _global_\ndefaults: [{', '.join(entries)}]\n")
+    cli.config("mine/e14", "seed: 1\n")
+    said = refuse_experiment(cli, "defaults: [/mine/e0]\n")
+    assert "more than 1,000 files in one config: defaults lists that name each other multiply" in said

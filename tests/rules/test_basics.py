@@ -53,6 +53,7 @@ CASES: Cases = {
         [{"device": "cuda"}, {"device": "cpu", "dry_run": True}],
     ),
     "device-mps": ([{"device": "mps"}], [{"device": "cpu"}]),
+    "weights": ([{"model.weights": "../../x"}, {"model.weights": "a.b"}], [{"model.weights": "fp16"}, {}]),
     "components": (
         [
             {"model.components": "a/b", "model.repo": "c/d", "model.init": "pretrained"},

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal import config_loader_impl
+from hydra._internal.config_repository import CachingConfigRepository as HydraRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource as HydraFileConfigSource
 from hydra._internal.core_plugins.importlib_resources_config_source import (
     ImportlibResourcesConfigSource as HydraPackageConfigSource,
@@ -21,7 +23,7 @@ from omegaconf.errors import KeyValidationError
 
 from ..errors import ConfigError, format_error
 from ..inputs.files import InputError, read_text
-from ..inputs.limits import MAX_CONFIG_BYTES
+from ..inputs.limits import MAX_CONFIG_BYTES, MAX_CONFIG_FILES
 from ..inputs.yaml_documents import check_yaml, naming_yaml_file
 from .error_messages import HYDRA_ALONE
 from .interpolations import PLAIN
@@ -171,7 +173,23 @@ def _list_defaults(file: Path, config: Any) -> Iterator[tuple[Any, str, str, lis
             yield entry, group.split(" ")[-1], place, options
 
 
+class _CountingRepository(HydraRepository):
+    """Hydra's repository of one composition, which would load all that defaults lists multiply by naming each other."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Loads one file, or again what it has loaded. ConfigError: it is one of too many."""
+        self.loads = getattr(self, "loads", 0) + 1
+        if self.loads > MAX_CONFIG_FILES:
+            raise ConfigError(
+                f"{config_path}: more than {MAX_CONFIG_FILES:,} files in one config: defaults lists that name each "
+                "other multiply; leave some out"
+            )
+        result: ConfigResult | None = super().load_config(config_path)
+        return result
+
+
 def register_file_source() -> None:
-    """Makes Hydra read every config by the sources above."""
+    """Makes Hydra read every config by the sources above, and no more of them than a config may have."""
+    config_loader_impl.CachingConfigRepository = _CountingRepository
     types = SourcesRegistry.instance().types
     types["file"], types["pkg"] = FileConfigSource, ImportlibResourcesConfigSource

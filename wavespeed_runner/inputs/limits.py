@@ -9,6 +9,8 @@ MIB = 1024 * 1024
 
 MAX_CONFIG_BYTES = MIB // 4
 """A config, an experiment or a site's options: written by hand, or exported from such ones."""
+MAX_CONFIG_FILES = 1000
+"""Of one composed config, each counted as often as defaults lists name it; ours has some forty."""
 MAX_CONFIG_NODES = 10_000
 """Keys and values of a config, with each alias of YAML counted as often as what it stands for. Hydra and OmegaConf take
 a tenth of a millisecond for each of them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from sys import platform
 
 from ..config.environment import has_cuda, resolve_device
@@ -142,6 +143,13 @@ VALUES: tuple[Rule, ...] = (
         when=lambda c, f: c.device == "mps" and platform != "darwin",
         message="device=mps: only macOS has it",
         fix="device=auto",
+    ),
+    Rule(
+        id="weights",
+        verdict="bad",
+        when=lambda c, f: c.model.weights is not None and re.fullmatch(r"[A-Za-z0-9_-]{1,40}", c.model.weights) is None,
+        message="model.weights={c.model.weights}: it is a part of the names of files, such as fp16",
+        fix="model.weights=null for files without such a part",
     ),
     Rule(
         id="components",

@@ -62,6 +62,8 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
     scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
     html = _template().render(
         sweep=sweep,
+        # It is copied into a terminal, which would act on control characters.
+        command="".join(c if c.isprintable() else "?" for c in sweep.command),
         version=__version__,
         scripts=scripts,
         hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
