@@ -124,13 +124,17 @@ def test_entries_for_the_denoiser_and_for_it_by_name_count_in_their_order() -> N
         (QuantOptions(name="int8_wo", skip=["attn.to_q"]), r"quant\.skip=attn\.to_q: it matches no .*attn\.to_q"),
         (QuantOptions(name="int8_wo", skip=["x_embedder"]), r"quant\.skip=x_embedder: .* leave it out"),
         (QuantOptions(name="int8_wo", also=[".*to_q"]), r"quant\.also=\.\*to_q: .* leave it out"),
+        (
+            QuantOptions(name="int8_wo", also=["x_embedder"], skip=["x_embedder"]),
+            r"quant\.also=x_embedder: .* another pattern decides about them",
+        ),
         (QuantOptions(name="int8_wo", also=["x_embeder"]), r"quant\.also=x_embeder: .* nearest: x_embedder"),
         (QuantOptions(name="int8_wo", components=["text_encoder_3"]), r"allowed: denoiser, .*text_encoder_2"),
         (QuantOptions(name="int8_wo", components=["vae"]), r"components=vae: it is not known which .*quant=custom"),
         (QuantOptions(name="int8_wo", skip=[".*"]), "none of the 62 linear layers"),
         (
             CustomQuant(layers=[LayerScheme(pattern=p, scheme="int8_wo") for p in (".*to_q", r".*attn\.to_q")]),
-            r"quant\.layers=\.\*attn.*an earlier pattern decides",
+            r"quant\.layers=\.\*attn.*another pattern decides",
         ),
     ],
 )

@@ -203,7 +203,8 @@ def _check_lists(
     left = {(c, name) for c, found in layers.items() for name in found if _explain_default(name, repeated[c])}
     also = {(c, name) for c, name in left if any(_matches(pattern, name) for pattern in quant.also)}
     meant = {(c, name) for c, found in layers.items() for name in found} - left | also
-    effective = {pattern for pattern in quant.also if any(_matches(pattern, name) for _, name in left)}
+    added = {name for _, name in left if not any(_matches(pattern, name) for pattern in quant.skip)}
+    effective = {pattern for pattern in quant.also if any(_matches(pattern, name) for name in added)}
     _refuse_unused("quant.also", quant.also, layers, effective)
     effective = {pattern for pattern in quant.skip if any(_matches(pattern, name) for _, name in meant)}
     _refuse_unused("quant.skip", quant.skip, layers, effective)
@@ -217,7 +218,7 @@ def _refuse_unused(key: str, patterns: list[str], layers: dict[str, dict[str, nn
             continue
         if any(_matches(pattern, name) for name in names):
             raise RunError(
-                f"{key}={pattern}: the layers that it matches are treated like this without it, or an earlier pattern "
+                f"{key}={pattern}: the layers that it matches are treated like this without it, or another pattern "
                 "decides about them; leave it out"
             )
         plain = pattern.replace("\\", "").replace(".*", "")

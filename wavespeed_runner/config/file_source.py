@@ -178,8 +178,8 @@ class _CountingRepository(HydraRepository):
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Loads one file, or again what it has loaded. ConfigError: it is one of too many."""
-        self.loads = getattr(self, "loads", 0) + 1
-        if self.loads > MAX_CONFIG_FILES:
+        self.count = getattr(self, "count", 0) + 1
+        if self.count > MAX_CONFIG_FILES:
             raise ConfigError(
                 f"{config_path}: more than {MAX_CONFIG_FILES:,} files in one config: defaults lists that name each "
                 "other multiply; leave some out"

@@ -13,8 +13,8 @@ from typing import Any
 TOO_FAST = 1.15
 """A speed-up above the bound from the computed share, times this, was not measured fairly."""
 MOST_GAIN = 4.0
-"""No quantization, compilation and attention kernel together make the same work faster than so many times: 8-bit tensor
-cores have twice the throughput of 16-bit ones, and the best that is published for FLUX is 2.3 (docs/flux_ladder.md)."""
+"""No quantization, compilation and attention kernel together make the same work faster than so many times: 8-bit floats
+and compilation are published with 1.96 for FLUX (docs/flux_ladder.md), and this leaves twice that."""
 
 
 class StepClock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..caching.calibration.find import UNQUANTIZED
 from ..records.record import Record
 from .console_text import LEGEND
 
@@ -29,5 +30,5 @@ def _predicted_strip(record: Record, steps: int) -> list[str]:
         return []
     computed = set(record.cache.predicted.computed_steps)
     strip = "".join("■" if step in computed else "□" for step in range(1, steps + 1))
-    remark = record.cache.predicted.calibration.partition(", made ")[2]
-    return [f"{strip}  predicted by {f'a calibration {remark}' if remark else 'the calibration'}"[:79]]
+    has_its_own = not record.cache.predicted.calibration.endswith(UNQUANTIZED)
+    return [f"{strip}  predicted by {'the calibration' if has_its_own else 'a calibration without quantization'}"[:79]]

@@ -60,13 +60,18 @@ REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|{SHIFT_KEYS.pattern}
 """Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
 
 
-def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
-    """All objects in JSON data: a text model inside of a larger one has a configuration inside of it."""
+def walk(data: Any) -> Iterator[Any]:
+    """All values in JSON data, at any depth, level by level; the data itself first."""
     level = [data]
     while level:
-        yield from (node for node in level if isinstance(node, dict))
+        yield from level
         nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
         level = [value for node in nodes for value in node]
+
+
+def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
+    """All objects in JSON data: a text model inside of a larger one has a configuration inside of it."""
+    return (node for node in walk(data) if isinstance(node, dict))
 
 
 def refuse_values(where: str, data: Any) -> None:
@@ -102,11 +107,16 @@ def _find_reason(key: str, value: Any) -> str:
     if KERNEL_KEYS.fullmatch(key) and any("/" in str(name) for name in _list_leaves(value)):
         return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
     if key == "quantization_config":
-        return _judge_quantization(value)
-    return _judge_class(key, value) or judge_added(key, value) or _judge_kind(key, value) or _judge_number(key, value)
+        return _explain_quantization(value)
+    return (
+        _explain_class(key, value)
+        or explain_added(key, value)
+        or _explain_kind(key, value)
+        or _explain_number(key, value)
+    )
 
 
-def _judge_class(key: str, value: Any) -> str:
+def _explain_class(key: str, value: Any) -> str:
     """Why a model or a part of it may not be built by this name."""
     if key == "backbone" and "/" in str(value):
         return f"= {str(value)[:80]!r} leads to another model; give a backbone_config instead"
@@ -117,7 +127,7 @@ def _judge_class(key: str, value: Any) -> str:
     return ""
 
 
-def judge_added(key: str, value: Any) -> str:
+def explain_added(key: str, value: Any) -> str:
     """Why these are too many words to add to a vocabulary; empty if they are not."""
     if key in ADDED_KEYS and isinstance(value, list | dict) and len(value) > MAX_ADDED_TOKENS:
         return f"has {len(value)} entries; at most {MAX_ADDED_TOKENS} are read"
@@ -130,7 +140,7 @@ def is_inside(name: str) -> bool:
     return bool(plain) and not plain.startswith((".", "~")) and not re.search(r"[/\\:\0]", plain)
 
 
-def _judge_kind(key: str, value: Any) -> str:
+def _explain_kind(key: str, value: Any) -> str:
     """Why a value is of no use to the models; what they say themselves is an AssertionError without a word."""
     if EVEN_KEYS.fullmatch(key) and not all(type(n) is int and n > 0 and n % 2 == 0 for n in _list_leaves(value)):
         return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
@@ -141,7 +151,7 @@ def _judge_kind(key: str, value: Any) -> str:
     return ""
 
 
-def _judge_quantization(value: Any) -> str:
+def _explain_quantization(value: Any) -> str:
     if not isinstance(value, dict):
         return "is no object"
     legacy = "bitsandbytes" if value.get("load_in_4bit") or value.get("load_in_8bit") else None
@@ -151,7 +161,7 @@ def _judge_quantization(value: Any) -> str:
     return f"asks for the method {str(method)[:80]!r}; allowed: {', '.join(QUANTIZATIONS)}"
 
 
-def _judge_number(key: str, value: Any) -> str:
+def _explain_number(key: str, value: Any) -> str:
     most = next((bound for pattern, bound in BOUNDS if pattern.fullmatch(key)), MAX_NUMBER)
     if isinstance(value, list) and most <= MAX_LIST < len(value):
         return f"has {len(value)} entries; at most {MAX_LIST} are built"
@@ -168,8 +178,4 @@ def _judge_number(key: str, value: Any) -> str:
 
 def _list_leaves(value: Any) -> Iterator[Any]:
     """The value, or those in a list or an object of them, at any depth."""
-    level = [value]
-    while level:
-        yield from (node for node in level if not isinstance(node, list | dict))
-        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
-        level = [inner for node in nodes for inner in node]
+    return (node for node in walk(value) if not isinstance(node, list | dict))

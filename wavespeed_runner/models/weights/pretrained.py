@@ -21,6 +21,7 @@ from .hub import (
 from .identity import find_cached_commit, find_downloaded_commit
 from .quantized import read_methods
 from .random_init import use_ready_modules
+from .safetensors_file import list_variant_files
 from .single_file import load_single_file
 from .size_gate import refuse_unfilled
 
@@ -140,16 +141,11 @@ def _add_transformers_models(
                 output_loading_info=True,
                 use_safetensors=True,
                 trust_remote_code=False,
-                variant=weights if _has_variant(Path(folder) / name, weights) else None,
+                variant=weights if list_variant_files(Path(folder) / name, weights) else None,
                 dtype=dtypes.get(name, dtypes["default"]),
             )
             missing[name] = sorted(info["missing_keys"])
     return missing
-
-
-def _has_variant(folder: Path, weights: str | None) -> bool:
-    """True if a component has weight files of this variant; otherwise its plain files are loaded."""
-    return weights is not None and any(f".{weights}." in file.name for file in folder.glob("*.safetensors"))
 
 
 def _list_transformers_models(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import list_components, read_config
-from .safetensors_file import count_loaded_bytes
+from .safetensors_file import count_loaded_bytes, list_variant_files
 
 PACKAGES = {"torchao": "torchao", "bitsandbytes": "bitsandbytes", "gguf": "gguf", "quanto": "optimum.quanto"}
 """Method of quantization -> the module that loads it. Other methods are refused: nobody has tried them here."""
@@ -55,10 +55,9 @@ def count_stored_bytes(model: ModelConfig, family: Family) -> dict[str, int]:
 
 
 def _list_weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """The files that loading reads: those of the variant where there are some, `NAME.VARIANT.safetensors`."""
-    files = list(folder.glob("*.safetensors"))
-    of_variant = [file for file in files if variant and f".{variant}" in file.name]
-    return of_variant or [file for file in files if file.name.count(".") == 1]
+    """The files that loading reads: those of the variant where there are some."""
+    plain = [file for file in folder.glob("*.safetensors") if file.name.count(".") == 1]
+    return list_variant_files(folder, variant) or plain
 
 
 def read_method(config: Any) -> str:

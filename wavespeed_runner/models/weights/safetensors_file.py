@@ -6,6 +6,7 @@ Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes lit
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -81,6 +82,15 @@ def count_loaded_bytes(file: Path, element_size: int) -> int:
             is_plain = tensor["dtype"] in PLAIN and name.rpartition(".")[0] not in tensors
             total += prod(tensor["shape"]) * element_size if is_plain else end - begin
     return total
+
+
+def list_variant_files(folder: Path, variant: str | None) -> list[Path]:
+    """Weight files of a variant such as fp16, in one piece or in shards; none for no variant.
+
+    `NAME.fp16.safetensors`, `NAME.fp16-00001-of-00002.safetensors`, and `NAME-00001-of-00002.fp16.safetensors` of older
+    releases of diffusers.
+    """
+    return [file for file in folder.glob("*.safetensors") if variant and re.search(rf"\.{variant}[.-]", file.name)]
 
 
 def read_tensor_names(file: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...inputs import limits
-from .config_gate import judge_added, refuse_values
+from .config_gate import explain_added, refuse_values, walk
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """Parts of a tokenizer.json that a text passes; the other one is the vocabulary."""
@@ -65,20 +65,17 @@ def refuse_tokenizer(place: str, data: Any) -> None:
 def refuse_added_tokens(place: str, data: dict[str, Any]) -> None:
     """Raises `ConfigError` for more words than are added to any vocabulary."""
     for key, value in data.items():
-        if reason := judge_added(key, value):
+        if reason := explain_added(key, value):
             raise ConfigError(f"{place}: {key} {reason}")
 
 
 def _list_parts(place: str, key: str, data: Any) -> Iterator[dict[str, Any]]:
     """Objects with a type inside a part, in no order: those of a sequence, and of sequences in it."""
-    count, level = 0, [data]
-    while level:
-        count += len(level)
+    for count, node in enumerate(walk(data), start=1):
         if count > limits.MAX_TOKENIZER_PARTS:
             raise ConfigError(f"{place}: {key} has more than {limits.MAX_TOKENIZER_PARTS} values; that is the most")
-        yield from (node for node in level if isinstance(node, dict) and isinstance(node.get("type"), str))
-        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
-        level = [value for node in nodes for value in node]
+        if isinstance(node, dict) and isinstance(node.get("type"), str):
+            yield node
 
 
 def _measure_growth(where: str, node: dict[str, Any]) -> float:
