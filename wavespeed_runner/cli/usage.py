@@ -29,7 +29,7 @@ flags
 BLOCKS = (
     ("model", "graph", "adapters", "prompts"),
     ("sampler", "cache", "cache/signal", "cache/criterion", "cache/predictor"),
-    ("quant", "attention", "compile", "accelerate", "memory"),
+    ("quant", "attention", "compile", "accelerate", "memory", "parallel"),
     ("measure",),
     ("experiment", "hydra/launcher"),
 )

@@ -53,3 +53,10 @@ class AccelerateConfig:
     """Switches of torch and diffusers that make a model faster without another algorithm."""
 
     name: str = MISSING
+
+
+@dataclass(kw_only=True)
+class ParallelConfig:
+    """Options of parallelism: how many ranks, and what is divided among them."""
+
+    name: str = MISSING

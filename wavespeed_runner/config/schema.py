@@ -17,6 +17,7 @@ from .applied import AdaptersConfig as AdaptersConfig
 from .applied import AttentionConfig as AttentionConfig
 from .applied import CompileConfig as CompileConfig
 from .applied import MemoryConfig as MemoryConfig
+from .applied import ParallelConfig as ParallelConfig
 from .applied import QuantConfig as QuantConfig
 from .cache_schema import CacheConfig as CacheConfig
 from .cache_schema import GuidanceBranches as GuidanceBranches
@@ -136,6 +137,7 @@ class Config:
     compile: CompileConfig = MISSING
     accelerate: AccelerateConfig = MISSING
     memory: MemoryConfig = MISSING
+    parallel: ParallelConfig = MISSING
     prompts: PromptsConfig = MISSING
     graph: GraphConfig = MISSING
     measure: MeasureConfig = MISSING
@@ -174,6 +176,7 @@ NAMED_NODES = (
     "compile",
     "accelerate",
     "memory",
+    "parallel",
     "cache",
     "cache.signal",
     "cache.criterion",
@@ -181,7 +184,7 @@ NAMED_NODES = (
 )
 """Nodes whose dataclass is chosen by their `name`."""
 
-ADDED_GROUPS = {"quant": "none", "attention": "none", "compile": "none", "accelerate": "settings"}
+ADDED_GROUPS = {"quant": "none", "attention": "none", "compile": "none", "accelerate": "settings", "parallel": "none"}
 """Groups that records of earlier versions do not have -> the name of what they ran with: nothing."""
 
 MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")

@@ -22,7 +22,18 @@ from ..metrics.statistics import Interval, bootstrap_interval
 from .record import Record
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
-SETTINGS = ("cache", "quant", "attention", "compile", "accelerate", "memory", "batch_size", "measure", "steps")
+SETTINGS = (
+    "cache",
+    "quant",
+    "attention",
+    "compile",
+    "accelerate",
+    "memory",
+    "parallel",
+    "batch_size",
+    "measure",
+    "steps",
+)
 """Top-level keys of a config in which two jobs may differ and still be compared with each other."""
 NO_PART = ("claim", "outputs", "dry_run", "rerun")
 """Top-level keys that have no influence on a run."""

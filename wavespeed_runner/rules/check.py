@@ -31,6 +31,7 @@ STAGE_VALUES = (
     "compile",
     "accelerate",
     "memory",
+    "parallel",
 )
 """Values that the rules look at and that a graph may set for a single stage."""
 

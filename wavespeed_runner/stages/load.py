@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..accelerate import adapters, attention, compilation, memory, quant, quant_store, switches
 from ..accelerate.compile_options import CompileOptions
+from ..accelerate.parallel.options import DataOptions, NoParallel
 from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load, share_components
 from ..artifacts import Pipeline
 from ..config.environment import collect_key_parts, resolve_device
@@ -27,6 +28,7 @@ from ..config.schema import (
     Init,
     MemoryConfig,
     ModelConfig,
+    ParallelConfig,
     QuantConfig,
     to_data,
     top_level,
@@ -56,14 +58,27 @@ class LoadOptions:
     compile: CompileConfig = top_level("compile")
     accelerate: AccelerateConfig = top_level("accelerate")
     memory: MemoryConfig = top_level("memory")
+    parallel: ParallelConfig = top_level("parallel")
     outputs: str = top_level("outputs")
     """Where quantized weights and compiled kernels are kept."""
+
+    def __post_init__(self) -> None:
+        """Drops `parallel=data`: its ranks do what one process does, and have the same store keys."""
+        if isinstance(self.parallel, DataOptions):
+            self.parallel = NoParallel()
 
 
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
-_NOT_IN_RESULTS = ("adapters.path", "outputs", "quant.keep", "compile.cache_dir", "accelerate.tiny_vae")
+_NOT_IN_RESULTS = (
+    "adapters.path",
+    "outputs",
+    "quant.keep",
+    "compile.cache_dir",
+    "accelerate.tiny_vae",
+    "parallel.timeout",
+)
 """Where things lie."""
 
 
@@ -185,8 +200,8 @@ def _can_share(options: LoadOptions) -> bool:
 def _changes_modules(options: LoadOptions) -> bool:
     """True if something is set on the modules that another pipeline with the same weights must not have."""
     settings = _get_memory(options)
-    groups = (options.attention.name, options.compile.name)
-    return groups != ("none", "none") or settings.vae_tiling or settings.vae_slicing
+    groups = (options.attention.name, options.compile.name, options.parallel.name)
+    return groups != ("none", "none", "none") or settings.vae_tiling or settings.vae_slicing
 
 
 @contextmanager
