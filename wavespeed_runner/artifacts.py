@@ -49,6 +49,8 @@ class Pipeline:
     """The `accelerate.compile_monitor.CompileMonitor` of what is compiled; None: nothing is."""
     kernels: dict[str, Any] = field(default_factory=dict)
     """Settings that are warmed up -> the kernels that one call of the denoiser ran, by kind."""
+    parallel: Any = None
+    """The `accelerate.parallel.apply.ContextParallel` that divides its tokens among ranks; None: one rank has them."""
     weights: Any = None
     """Keeps the weights alive that this pipeline shares with others that were derived from the same ones."""
 

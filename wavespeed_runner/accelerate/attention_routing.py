@@ -35,6 +35,7 @@ def route_processor(processor: Any, backend: str, attend: Callable[..., Any]) ->
     original: Any = type(processor)
     routed.__class__ = _route_class(original, attend)
     setattr(routed, ROUTED, backend)
+    routed.original, routed.attend = processor, attend
     return routed
 
 

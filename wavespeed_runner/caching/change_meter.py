@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .means import mean
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -39,8 +41,8 @@ class ChangeMeter:
         if signal is None or self._signal is None or self._signal.shape != signal.shape:
             return None
         if self._signal_size is None:
-            self._signal_size = self._signal.abs().mean()
-        return (mean_change(signal, self._signal) / self._signal_size,)
+            self._signal_size = mean(self._signal.abs())
+        return (mean((signal - self._signal).abs()) / self._signal_size,)
 
     def record_decision(self, signal: Tensor | None, latents: Tensor | None, *, computed: bool) -> None:
         """Called after each decision, before the call's output is known."""
@@ -59,7 +61,7 @@ class ChangeMeter:
 
 
 def mean_change(now: Tensor, then: Tensor) -> Tensor:
-    """mean|now - then|, of shape ().
+    """mean|now - then|, of shape (), of what every rank has whole.
 
     In the order and precision of diffusers' `FBCHeadBlockHook`, so that decisions agree to the last bit.
     """

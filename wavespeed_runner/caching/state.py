@@ -10,6 +10,7 @@ from ..config.schema import CacheConfig
 from ..registry import find_implementation
 from .change_meter import ChangeMeter
 from .interfaces import Criterion, DenoiserCall, Predictor
+from .means import AddUp
 from .rows import Streams
 from .window import CacheHits
 
@@ -35,6 +36,8 @@ class GenerationInfo:
     """True if sigmas are flow-matching noise levels."""
     channel_axis: int = 1
     """Axis of the channels in the denoiser's input."""
+    add_up: AddUp | None = None
+    """Where the tokens are divided among ranks: adds up over all of them. None: one process has them all."""
     grid: Callable[[int], tuple[int, ...] | None] = lambda tokens: None
     """Number of latent tokens -> their (height, width) or (frames, height, width)."""
 

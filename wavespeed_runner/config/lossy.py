@@ -128,7 +128,8 @@ def find_caches(config: dict[str, Any]) -> list[Any]:
 
 def is_option_on(options: Any) -> bool:
     """True if the options of a config group (plain data) are another option than `none`, and not `parallel=data`, which
-    computes the same bits."""
+    computes the same bits.
+    """
     return (options or {}).get("name", "none") not in ("none", "data")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +88,11 @@ def generate(
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
         denoisers = _find_denoisers(pipe, family)
         info = build_generation_info(pipe, family, wanted, len(requests))
+        if pipeline.parallel:
+            info = replace(info, add_up=pipeline.parallel.add_up)
         with (
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
+            pipeline.parallel.divide(denoisers) if pipeline.parallel else nullcontext(),
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),

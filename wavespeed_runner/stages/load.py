@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ..accelerate import adapters, attention, compilation, memory, quant, quant_store, switches
 from ..accelerate.compile_options import CompileOptions
+from ..accelerate.parallel.apply import apply_parallel
+from ..accelerate.parallel.apply import collect_evidence as collect_parallel_evidence
 from ..accelerate.parallel.options import DataOptions, NoParallel
 from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load, share_components
 from ..artifacts import Pipeline
@@ -125,6 +127,7 @@ def load(options: LoadOptions) -> Pipeline:
     engaged = {**weights.engaged, "accelerate": switches.collect_evidence(weights.pipe, _get_switches(options))}
     pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged, weights=weights)
     attention.apply_attention(pipe, family, options.attention)
+    pipeline.parallel = apply_parallel(pipe, family, options.parallel)
     if isinstance(options.compile, CompileOptions):
         pipeline.compiler = compilation.apply_compile(pipe, family, options.compile)
     pipeline.pipe = memory.apply_memory(pipe, _get_memory(options), device, weights.dtype)
@@ -133,6 +136,7 @@ def load(options: LoadOptions) -> Pipeline:
         "attention": attention.collect_evidence(pipe, options.attention),
         "compile": compilation.collect_evidence(pipeline.compiler, options.compile),
         "memory": memory.collect_evidence(pipe),
+        "parallel": collect_parallel_evidence(pipe, family, options.parallel),
         "weights": count_component_bytes(pipe),
     }
     return pipeline

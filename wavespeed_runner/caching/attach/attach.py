@@ -11,6 +11,7 @@ from ...errors import RunError
 from ...models.family import Blocks, UNetBlocks
 from ...registry import find_implementation
 from ..engine import Engine
+from ..means import add_up_over_ranks
 from ..state import GenerationInfo, Observer
 from ..trace import Trace
 from ..window import count_head_blocks
@@ -61,6 +62,7 @@ def attach_strategy(
     engine = Engine(cache=cache, generation=generation, trace=trace, observer=observer)
     with ExitStack() as stack:
         stack.callback(engine.release_tensors)
+        stack.enter_context(add_up_over_ranks(generation.add_up))
         for denoiser in denoisers:
             stack.enter_context(_attach_engine(engine, denoiser, blocks))
             if engine.needs_model_io:

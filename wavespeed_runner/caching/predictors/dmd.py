@@ -16,6 +16,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError
 from ...registry import register
 from ..interfaces import StepInfo
+from ..means import total
 from .history import History, Residual, combine
 from .taylor import expansion_weights, monomial
 
@@ -110,10 +111,10 @@ def _inner_product(a: Residual, b: Residual) -> Tensor:
 
     first = next(iter(a.values()))
     dtype = torch.float32 if first.device.type == "mps" else torch.float64
-    total = first.new_zeros((), dtype=dtype)
+    product = first.new_zeros((), dtype=dtype)
     for name in a:
-        total += torch.dot(a[name].flatten().to(dtype), b[name].flatten().to(dtype))
-    return total
+        product += torch.dot(a[name].flatten().to(dtype), b[name].flatten().to(dtype))
+    return total(product)
 
 
 def count_evenly_spaced(positions: Sequence[float]) -> tuple[float, int]:

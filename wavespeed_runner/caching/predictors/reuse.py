@@ -10,6 +10,7 @@ from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..interfaces import StepInfo
+from ..means import mean
 from .history import History, Residual, to_float32
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class GammaPredictor:
         if len(residuals) < 2:
             return dict(residuals[-1])
         before, last = (to_float32(stored) for stored in self.signals)
-        way = (to_float32(_require_signal(signal)) - before).abs().mean() / (last - before).abs().mean()
+        way = mean((to_float32(_require_signal(signal)) - before).abs()) / mean((last - before).abs())
         g = way.nan_to_num(nan=1.0, posinf=1.0).clamp(1.0, self.limit)
         older, newer = residuals
         return {name: _extrapolate(older[name], newer[name], g) for name in newer}
