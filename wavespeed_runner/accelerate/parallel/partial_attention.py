@@ -50,7 +50,11 @@ def attend_with_lse(
     else:
         raise RunError(f"parallel=ring: no operator for device {query.device.type}; use parallel=ulysses")
     exact = torch.promote_types(query.dtype, torch.float32)
-    return out.to(exact), lse.to(exact)
+    out, lse = out.to(exact), lse.to(exact)
+    if bias is not None:  # of a query without a key in this part, operators return numbers of their own
+        empty = (bias == float("-inf")).all(-1).expand(lse.shape)
+        out, lse = out.masked_fill(empty[..., None], 0.0), lse.masked_fill(empty, float("-inf"))
+    return out, lse
 
 
 def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
