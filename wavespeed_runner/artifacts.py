@@ -50,7 +50,7 @@ class Pipeline:
     kernels: dict[str, Any] = field(default_factory=dict)
     """Settings that are warmed up -> the kernels that one call of the denoiser ran, by kind."""
     parallel: Any = None
-    """The `accelerate.parallel.apply.ContextParallel` that divides its tokens among ranks; None: one rank has them."""
+    """The `accelerate.parallel.apply.Parallel` that divides its work among ranks; None: one process does it all."""
     weights: Any = None
     """Keeps the weights alive that this pipeline shares with others that were derived from the same ones."""
 

@@ -37,12 +37,12 @@ class ChangeMeter:
         if self.watches == "model":
             if latents is None or self._latents is None or self._output is None or self._rate is None:
                 return None
-            return mean_change(latents, self._latents) / self._output.abs().mean(), self._rate
+            return mean_change(latents, self._latents) / mean(self._output.abs()), self._rate
         if signal is None or self._signal is None or self._signal.shape != signal.shape:
             return None
         if self._signal_size is None:
             self._signal_size = mean(self._signal.abs())
-        return (mean((signal - self._signal).abs()) / self._signal_size,)
+        return (mean_change(signal, self._signal) / self._signal_size,)
 
     def record_decision(self, signal: Tensor | None, latents: Tensor | None, *, computed: bool) -> None:
         """Called after each decision, before the call's output is known."""
@@ -61,8 +61,8 @@ class ChangeMeter:
 
 
 def mean_change(now: Tensor, then: Tensor) -> Tensor:
-    """mean|now - then|, of shape (), of what every rank has whole.
+    """mean|now - then|, of shape (), over all ranks.
 
     In the order and precision of diffusers' `FBCHeadBlockHook`, so that decisions agree to the last bit.
     """
-    return (now - then).abs().mean()
+    return mean((now - then).abs())

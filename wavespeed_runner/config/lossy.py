@@ -1,9 +1,9 @@
 """What is lossy: the settings that change images, and that the reference therefore runs without.
 
 This is the only place that knows. Lossy are a cache strategy, quantization, weights kept in 8 bits, and whatever
-computes with other kernels than the model's own, or adds up in another order: compilation, attention backends, several
-ranks, the switches of `accelerate`. The last ones often change no more than the last bits, but only a comparison with the model's own kernels shows whether that
-is so.
+computes with other kernels than the model's own or adds up in another order: compilation, attention backends, several
+ranks, the switches of `accelerate`. The last ones often change no more than the last bits, but only a comparison with
+the model's own kernels shows whether that is so.
 Tiled decoding is not on the list although it changes pixels at the seams: without tiles a large image may not be
 decodable at all, and an image and its reference are decoded alike.
 """
@@ -127,8 +127,9 @@ def find_caches(config: dict[str, Any]) -> list[Any]:
 
 
 def is_option_on(options: Any) -> bool:
-    """True if the options of a config group (plain data) are another option than `none`, and not `parallel=data`, which
-    computes the same bits.
+    """True if the options of a config group (plain data) are those of another option than `none`.
+
+    `parallel=data` does not count: it computes the same bits.
     """
     return (options or {}).get("name", "none") not in ("none", "data")
 

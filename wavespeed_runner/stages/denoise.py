@@ -19,6 +19,7 @@ from ..metrics.timing import peak_memory_bytes, reset_peak_memory
 from .generate import Generation, generate
 from .image_request import ImageRequest, build_requests
 from .interface import stage
+from .ranks_check import check_ranks
 
 if TYPE_CHECKING:
     import torch
@@ -115,6 +116,8 @@ def _generate_batch(
     setting = repr((options, requests[0].batch_key))
     warmups: list[Generation] = []
     profile = needs_kernels(pipeline.engaged) and setting not in pipeline.kernels
+    if pipeline.parallel and pipeline.parallel.check and setting not in pipeline.warmed:
+        pipeline.engaged["parallel"]["difference"] = check_ranks(options, pipeline, full_batch)
     if setting not in pipeline.warmed:
         has_criterion = options.cache.criterion is not None
         for number in range(options.warmup):

@@ -76,23 +76,25 @@ def generate(
         observer: sees every computed call of the denoiser; calibration records with it.
     """
     family, device = pipeline.family, pipeline.device
-    wanted, clock = _build_call(options, pipeline, requests), StepClock(device)
-    embeddings = _concatenate([request.embeddings for request in requests])
+    wanted, clock = build_call(options, pipeline, requests), StepClock(device)
+    embeddings = concatenate([request.embeddings for request in requests])
 
     def on_step() -> None:
         clock.tick()
         trace.end_step()
+        if pipeline.parallel:
+            pipeline.parallel.end_step()
 
-    with _use_sampler(pipeline.pipe, options.sampler), pipeline.running():
+    with use_sampler(pipeline.pipe, options.sampler), pipeline.running():
         _label_progress_bar(pipeline.pipe, options, note)
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
-        denoisers = _find_denoisers(pipe, family)
+        denoisers = find_denoisers(pipe, family)
         info = build_generation_info(pipe, family, wanted, len(requests))
         if pipeline.parallel:
             info = replace(info, add_up=pipeline.parallel.add_up)
         with (
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
-            pipeline.parallel.divide(denoisers) if pipeline.parallel else nullcontext(),
+            pipeline.parallel.divide(denoisers, len(requests)) if pipeline.parallel else nullcontext(),
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
@@ -121,7 +123,7 @@ def generate(
 
 
 @contextmanager
-def _use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[None]:
+def use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[None]:
     """Gives the pipeline the chosen sampler's scheduler, and its own one back at the end."""
     own_scheduler = pipe.scheduler
     pipe.scheduler = find_implementation("sampler", options)(pipe, options)
@@ -136,7 +138,8 @@ def _label_progress_bar(pipe: DiffusionPipeline, options: DenoiseOptions, note: 
     pipe.set_progress_bar_config(disable=None, desc=f"{cache} ({note})" if note else cache, leave=False)
 
 
-def _find_denoisers(pipe: DiffusionPipeline, family: Family) -> list[torch.nn.Module]:
+def find_denoisers(pipe: DiffusionPipeline, family: Family) -> list[torch.nn.Module]:
+    """The denoisers of a pipeline, as far as they are known."""
     names = [name for name in (family.denoiser, family.denoiser_2) if name]
     return [module for name in names if (module := getattr(pipe, name, None))]
 
@@ -158,7 +161,7 @@ def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: CallI
     )
 
 
-def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> CallInputs:
+def build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> CallInputs:
     """What the pipeline is called with: plain values for one request, lists for several."""
     import torch
 
@@ -179,7 +182,7 @@ def _build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[Imag
     )
 
 
-def _concatenate(embeddings: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def concatenate(embeddings: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Joins the embeddings of several images to one batch."""
     import torch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -41,7 +42,10 @@ def run_on_ranks(ranks: int, function: Callable[[], Any], *, timeout: float = 60
 
 
 def _receive(reader: Connection, seconds: float) -> tuple[str, Any]:
-    return reader.recv() if reader.poll(seconds) else ("failed", f"no answer in {seconds} s")
+    if not reader.poll(seconds):
+        return "failed", f"no answer in {seconds} s"
+    answer: tuple[str, Any] = pickle.loads(reader.recv_bytes())
+    return answer
 
 
 def _run(rank: int, ranks: int, folder: str, function: Callable[[], Any], writer: Connection, timeout: float) -> None:
@@ -50,9 +54,9 @@ def _run(rank: int, ranks: int, folder: str, function: Callable[[], Any], writer
     try:
         store = dist.FileStore(str(Path(folder) / "rendezvous"), ranks)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=timeout))
-        writer.send(("returned", function()))
+        writer.send_bytes(pickle.dumps(("returned", function())))  # not as multiprocessing does: by shared memory
     except BaseException:
-        writer.send(("failed", traceback.format_exc()))
+        writer.send_bytes(pickle.dumps(("failed", traceback.format_exc())))
     finally:
         writer.close()
         os._exit(0)  # without the parent's clean-up

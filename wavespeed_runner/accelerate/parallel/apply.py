@@ -9,7 +9,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import ParallelConfig
@@ -20,7 +20,8 @@ from ..memory import denoiser_names
 from .attention import ParallelAttention, get_plain_attention
 from .collectives import add_up
 from .groups import Place, find_place
-from .options import find_layout
+from .guidance import BranchDivider, divide_branches
+from .options import ParallelOptions, find_layout
 from .plans import PLANS, Attention, Plan
 from .sharding import divide_tokens
 from .shares import Shares
@@ -34,55 +35,88 @@ ROUTED_TO = "ranks"
 """Marks processors whose attention goes to all ranks."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContextParallel:
-    """The context parallelism of a pipeline, on this rank."""
+@dataclass(kw_only=True)
+class Parallel:
+    """The parallelism of a pipeline, on this rank."""
 
     place: Place
-    shares: Shares
-    plans: dict[str, Plan]
+    blocks: Any
+    """`Family.blocks`."""
+    check: bool
+    """`parallel.check`."""
+    shares: Shares | None = None
+    """None where tokens are not divided."""
+    plans: dict[str, Plan] = field(default_factory=dict)
     """Class of denoiser -> its plan."""
-    blocks: Blocks
+    _branches: list[BranchDivider] = field(default_factory=list)
 
     @contextmanager
-    def divide(self, denoisers: Sequence[torch.nn.Module]) -> Iterator[None]:
-        """Keeps the tokens of these denoisers divided."""
+    def divide(self, denoisers: Sequence[torch.nn.Module], images: int) -> Iterator[None]:
+        """Keeps these denoisers divided for one generation of so many images."""
         with ExitStack() as stack:
+            stack.callback(self._branches.clear)
             for denoiser in denoisers:
-                plan = self.plans[_name_class(denoiser)]
-                stack.enter_context(divide_tokens(denoiser, self.blocks, plan, self.shares, self.place))
+                if self.shares:
+                    plan = self.plans[_name_class(denoiser)]
+                    stack.enter_context(divide_tokens(denoiser, self.blocks, plan, self.shares, self.place))
+                if self.place.layout.cfg > 1:
+                    self._branches.append(stack.enter_context(divide_branches(denoiser, self.place, images)))
             yield
 
+    @property
+    def has_separate_branches(self) -> bool:
+        """True if the pipeline has made one call for each guidance branch, which are on two ranks."""
+        return any(branch.stacked is False for branch in self._branches)
+
+    def compare(self, values: Tensor) -> float:
+        """How much a tensor that should be the same on all ranks differs between them, relative (L2)."""
+        import torch
+
+        mean = add_up(values.float(), self.place.name_group("all"), "check") / self.place.layout.ranks
+        apart = (values.float() - mean).square().sum() / mean.square().sum().clamp_min(1e-24)
+        return float(add_up(torch.stack([apart]), self.place.name_group("all"), "check").sqrt())
+
+    def end_step(self) -> None:
+        """Called when the sampler has made a step. Raises RunError if the step had one guidance branch alone."""
+        for branch in self._branches:
+            branch.end()
+
     def add_up(self, values: Tensor) -> Tensor:
-        """Adds up a small tensor over the ranks that share the tokens."""
-        return add_up(values, self.place.name_group("sequence"), "decision")
+        """Adds up a small tensor over the ranks that share the tokens, and the guidance branches if they are one batch.
+
+        A strategy decides for a batch as a whole, and for calls of their own each by itself.
+        """
+        group = "all" if any(branch.stacked for branch in self._branches) else "sequence"
+        return add_up(values, self.place.name_group(group), "decision")
 
 
-def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelConfig) -> ContextParallel | None:
-    """Routes every attention of the denoisers' blocks whose tokens will be divided; None where tokens are not.
+def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelConfig) -> Parallel | None:
+    """Routes every attention of the denoisers' blocks whose tokens will be divided; None for one process.
 
     Raises:
         RunError: a denoiser without a plan, or with an attention that its plan does not know: it would compute with
             this rank's tokens alone, without an error.
     """
     layout = find_layout(parallel)
-    if layout.sequence == 1:
+    if layout.ranks == 1 or layout.data > 1:
         return None
-    blocks = family.blocks
+    assert isinstance(parallel, ParallelOptions)
+    place, check = find_place(layout), parallel.check
+    if layout.sequence == 1:
+        return Parallel(place=place, blocks=family.blocks, check=check)
     denoisers = [getattr(pipe, name) for name in denoiser_names(pipe)]
     plans = {_name_class(denoiser): PLANS.get(_name_class(denoiser)) for denoiser in denoisers}
     missing = next((name for name, plan in plans.items() if plan is None), None)
-    if missing or not isinstance(blocks, Blocks):
+    if missing or not isinstance(family.blocks, Blocks):
         raise RunError(
             f"parallel={parallel.name}: it is not known how the tokens of {missing or _name_class(denoisers[0])} are "
             "divided; use parallel=cfg or parallel=data"
         )
-    place = find_place(layout)
     shares = Shares(ranks=layout.sequence, rank=place.sequence_rank)
     known: dict[str, Plan] = {name: plan for name, plan in plans.items() if plan is not None}
     for denoiser in denoisers:
-        _route_attention(denoiser, blocks, known[_name_class(denoiser)], place, shares, parallel.name)
-    return ContextParallel(place=place, shares=shares, plans=known, blocks=blocks)
+        _route_attention(denoiser, family.blocks, known[_name_class(denoiser)], place, shares, parallel.name)
+    return Parallel(place=place, blocks=family.blocks, check=check, shares=shares, plans=known)
 
 
 def _route_attention(
@@ -114,7 +148,7 @@ def _build_attention(
 
 
 def _free_processor(processor: Any, name: str) -> tuple[Any, Callable[..., Any]]:
-    """A processor that calls torch's attention, and what should compute that on one rank: its backend, if it has one."""
+    """A processor that calls torch's attention, and what computes that on one rank: its backend, if it has one."""
     from diffusers.models.attention_dispatch import AttentionBackendName
 
     if hasattr(processor, ROUTED):  # an attention backend has routed it already

@@ -79,7 +79,7 @@ class ParallelAttention:
         keys: Sequence[Segment],
         heads: Sequence[int],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Some heads of the tokens of the whole Ulysses group. Queries, keys and values go in one message if they can."""
+        """Some heads of the whole Ulysses group's tokens. Queries, keys and values go in one message if they can."""
         if self.place.layout.ulysses == 1:
             return query, key, value
         import torch

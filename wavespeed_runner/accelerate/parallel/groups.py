@@ -39,7 +39,7 @@ class Place:
         return self.rank // self.layout.sequence
 
     def name_group(self, name: str) -> str:
-        """The key of `collectives.GROUPS`; name: `sequence`, `ulysses`, `ring` or `cfg`."""
+        """The key of `collectives.GROUPS`; name: `sequence`, `ulysses`, `ring`, `cfg` or `all`."""
         layout = self.layout
         return f"{name} of {layout.ulysses}x{layout.ring}x{layout.cfg}"
 
@@ -84,6 +84,7 @@ def _make_groups(layout: Layout, rank: int) -> Place:
         "ulysses": [[b * u * r + j * u + i for i in range(u)] for b in range(c) for j in range(r)],
         "ring": [[b * u * r + j * u + i for j in range(r)] for b in range(c) for i in range(u)],
         "cfg": [[b * u * r + i for b in range(c)] for i in range(u * r)],
+        "all": [list(range(u * r * c))],
     }
     mine = next(ranks for ranks in members["sequence"] if rank in ranks)
     place = Place(layout=layout, rank=rank, sequence_ranks=tuple(mine))

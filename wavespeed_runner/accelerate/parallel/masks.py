@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def widen_mask(
     mask: Tensor, queries: Sequence[Segment], keys: Sequence[Segment], place: Place, *, pairs: bool
 ) -> Tensor:
-    """The mask over the tokens of all ranks, with four dimensions: (batch, heads, queries, keys), each of them 1 or all.
+    """The mask over the tokens of all ranks: (batch, heads, queries, keys), each of them 1 or all.
 
     Args:
         mask: over all keys, or over this rank's; of one row, or of all queries.

@@ -50,6 +50,9 @@ class ParallelOptions(ParallelConfig):
 
     timeout: float = 600.0
     """Seconds after which a rank that does not answer the others is given up. Compiling counts, on every rank."""
+    check: bool = True
+    """Compare the denoiser's first result with that of one rank alone, before anything is timed. It takes one call of
+    the undivided denoiser, and its memory."""
     vae: bool = False
     """Decode the tiles of an image on all ranks; needs memory.vae_tiling=true."""
 

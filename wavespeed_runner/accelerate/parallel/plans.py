@@ -9,6 +9,7 @@ Held to the models by tests/accelerate/parallel, which compare each with one pro
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .shares import REST
@@ -47,11 +48,11 @@ def attend_to(*streams: str) -> Attention:
 class Plan:
     """Where a transformer's tokens are divided and joined."""
 
-    inputs: dict[str, Cuts] = field(default_factory=dict)
+    inputs: Mapping[str, Cuts] = field(default_factory=dict)
     """Arguments of the denoiser."""
-    first: dict[str, Cuts] = field(default_factory=dict)
+    first: Mapping[str, Cuts] = field(default_factory=dict)
     """Arguments of the first block: the streams, where they are no arguments of the denoiser."""
-    each: dict[str, Cuts] = field(default_factory=dict)
+    each: Mapping[str, Cuts] = field(default_factory=dict)
     """Arguments of every block that has them: rotary embeddings, masks."""
     counts: tuple[str, ...] = ()
     """Arguments of blocks that say to how many first image tokens something applies."""

@@ -6,7 +6,7 @@ a hook joins the result of the last projection. A cache strategy is attached fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ class Divider:
         parts = gather(out.reshape(-1), sizes, self.place.name_group("sequence"), "gather").split(sizes)
         return torch.cat([part.view(rows, -1, channels) for part in parts], 1)
 
-    def _cut_all(self, arguments: dict[str, Any], cuts: dict[str, Cuts]) -> dict[str, Any]:
+    def _cut_all(self, arguments: dict[str, Any], cuts: Mapping[str, Cuts]) -> dict[str, Any]:
         return {name: self._cut(arguments[name], cut) for name, cut in cuts.items() if name in arguments}
 
     def _cut(self, value: Any, cuts: Cuts) -> Any:
