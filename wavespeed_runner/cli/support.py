@@ -18,6 +18,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser("support", "[MODEL ...]", ABOUT)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="these models alone; default: all")
     parser.add_argument("--backends", action="store_true", help="print the attention backends and what each needs")
+    parser.add_argument("--parallel", action="store_true", help="print what context parallelism is predicted to cost")
     return parser
 
 
@@ -27,6 +28,11 @@ def main(args: Namespace) -> int:
         from .support_attention import describe_backends
 
         print(describe_backends())
+        return DONE
+    if args.parallel:
+        from .support_parallel import describe_cost
+
+        print(describe_cost())
         return DONE
     from .support_check import Combinations
     from .support_table import table
