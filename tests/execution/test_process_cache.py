@@ -9,7 +9,8 @@ import pytest
 
 from tests.execution.toy_stages import SAMPLE, Work
 from wavespeed_runner.execution.executor import Executor
-from wavespeed_runner.execution.process_cache import ProcessCache, release
+from wavespeed_runner.execution.process_cache import ProcessCache
+from wavespeed_runner.execution.resources import release
 
 
 def test_a_model_is_kept_between_runs_and_let_go_on_close(work: Work) -> None:

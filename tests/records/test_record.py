@@ -38,7 +38,7 @@ KEYS = {
     "plan": "stages prompts verdicts changes",
     "plan.verdicts": "rule verdict message fix source",
     "reference": "kind",
-    "engaged": "cache adapters quant attention compile accelerate memory weights",
+    "engaged": "cache adapters quant attention compile accelerate memory parallel weights",
     "engaged.cache": "strategy attached_to blocks calls hits block_share block_flops flop_share denoiser_flops "
     "denoiser_flop_share",
     "stages": "name sample seconds source peak_memory_bytes of",
@@ -55,7 +55,7 @@ KEYS = {
     "noise_floor": "latents_max_abs repeat numerics",
 }
 """Where in the file -> the keys there. People's scripts rely on these names."""
-ADDED = dict.fromkeys(("quant", "attention", "compile", "accelerate", "weights"))
+ADDED = dict.fromkeys(("quant", "attention", "compile", "accelerate", "parallel", "weights"))
 """Evidence that records have since."""
 
 

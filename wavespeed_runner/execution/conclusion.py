@@ -35,6 +35,8 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     if not samples:
         return
     record.engaged = _all_engaged(samples)
+    if record.engaged.parallel and (ranks := record.engaged.parallel.get("ranks")):
+        record.environment.devices = [rank["device_name"] for rank in ranks]
     record.cache = cache_summary(samples)
     record.timing = timing_summary(samples)
     record.memory = memory_summary(samples)

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from ..artifacts import Latents, Sample
+from ..artifacts import Latents, Pipeline, Sample
 from ..errors import RunError
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory, wait_for_device
 from ..planning.graph import SOURCE, Graph, Node
 from ..records.sample import Source, StageRun
 from ..storage.store import Store
-from .process_cache import ProcessCache, release
+from .process_cache import ProcessCache
+from .ranks.group import RankGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Executor:
         on_stage: called with a node's name before it is computed, so that a failure can say where it happened.
         device: where stages work; it is waited for, and asked for its peak memory.
         cache: what outlives this executor; without one, nothing does.
+        rank_logs: folder for the logs of other ranks, where stages need some.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class Executor:
         on_stage: Callable[[str], None],
         device: str = "cpu",
         cache: ProcessCache | None = None,
+        rank_logs: Path | None = None,
     ) -> None:
         self.store, self.rerun, self.on_stage, self.device, self.cache = store, rerun, on_stage, device, cache
-        kept = cache or ProcessCache(limit=0)
-        self.resources, self.fresh = kept.resources, kept.fresh
+        self.kept = cache or ProcessCache(limit=0)
+        self.kept.rank_logs = rank_logs
+        self.resources, self.fresh = self.kept.resources, self.kept.fresh
 
     def run(
         self,
@@ -161,10 +166,20 @@ class Executor:
         """Calls a stage once and lists the time and memory that it took; each image has its share of the time."""
         inputs = [{key: batch.values[index][source] for key, source in node.inputs.items()} for index in indices]
         self.on_stage(node.name)
+        ranks = self.kept.find_ranks(node, inputs[0].values())
         reset_peak_memory(self.device)
         start = perf_counter()
-        run_batch = node.stage.batch
-        values = run_batch(node.options, inputs) if run_batch else [node.stage.function(node.options, **inputs[0])]
+
+        def compute() -> list[Any]:
+            run_batch = node.stage.batch
+            return run_batch(node.options, inputs) if run_batch else [node.stage.function(node.options, **inputs[0])]
+
+        if ranks is None:
+            values = compute()
+        else:
+            keep = [batch.keys[i][node.name] if node.lasting and not node.stage.pure else None for i in indices]
+            values = ranks.call(node.stage.name, node.options, inputs, keep, compute)
+            _note_ranks(values, ranks)
         wait_for_device(self.device)
         seconds = (perf_counter() - start) / len(indices)
         peak = peak_memory_bytes(self.device)
@@ -189,7 +204,14 @@ class Executor:
     def close(self) -> None:
         """Drops loaded models, unless they are in a cache that outlives this executor."""
         if self.cache is None:
-            release(self.resources)
+            self.kept.clear()
+
+
+def _note_ranks(values: list[Any], ranks: RankGroup) -> None:
+    """Adds what is known of the ranks to the evidence of what they have loaded."""
+    for value in values:
+        if isinstance(value, Pipeline):
+            value.engaged["parallel"] = {**(value.engaged.get("parallel") or {}), **ranks.evidence}
 
 
 def _stage_run(batch: _Batch, node: Node, index: int, seconds: float, peak: int | None, source: Source) -> StageRun:

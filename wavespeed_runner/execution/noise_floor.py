@@ -21,7 +21,6 @@ from ..records.record import NoiseFloor, NumericsFloor, Record
 from ..records.sample import Metrics, SampleRecord
 from .executor import Executor
 from .outputs import compare_values
-from .process_cache import release
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -41,7 +40,7 @@ def measure(plan: Plan, executor: Executor, record: Record) -> None:
             log.debug("noise floor '%s' failed", floor.kind, exc_info=True)
             failure = f"{type(error).__name__}: {format_error(error)}"
         if failure:  # here, where the exception no longer refers to the model
-            release(executor.resources)
+            executor.kept.release()
             record.warnings.append(f"the noise floor ({floor.what}) could not be measured: {failure}")
 
 
@@ -68,7 +67,7 @@ def _measure(plan: Plan, floor: Floor, executor: Executor, record: Record) -> No
     # With `rerun=true`, what an earlier job of this sweep has computed counts as stored, as it does in the executor.
     if not all(key in plan.store and (not executor.rerun or key in executor.fresh) for key in outputs):
         # Two models at once may not fit.
-        release(executor.resources, keep={key for keys in floor.keys for key in keys.values()})
+        executor.kept.release({key for keys in floor.keys for key in keys.values()})
     size = plan.config.batch_size
     for first in range(0, len(plan.samples), size):
         batch = range(first, min(first + size, len(plan.samples)))

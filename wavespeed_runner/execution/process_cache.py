@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections import OrderedDict
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from pathlib import Path
 from typing import Any
+
+from ..planning.graph import Node
+from .ranks.group import RankGroup
+from .ranks.local import start
+from .ranks.need import find_need
+from .resources import release
 
 STORED_BYTES = 2**30
 """Most bytes of stored values that a process keeps."""
@@ -24,6 +29,10 @@ class ProcessCache:
         """Outputs that cannot be stored (loaded models), by key."""
         self.fresh: set[str] = set()
         """Keys that this process has computed: with `rerun=true` each is computed once."""
+        self.ranks: RankGroup | None = None
+        """The other ranks, while there are some: they stay for the next job that needs as many."""
+        self.rank_logs: Path | None = None
+        """Folder for the logs of the other ranks."""
         self.limit = limit
         self._stored: OrderedDict[str, bytes] = OrderedDict()
         self._bytes = 0
@@ -50,28 +59,46 @@ class ProcessCache:
         """Drops everything but these keys, so that what the next run loads has room."""
         for key in self._stored.keys() - keys:
             self._bytes -= len(self._stored.pop(key))
-        release(self.resources, keep=keys)
+        self.release(keys)
 
     def clear(self) -> None:
-        """Drops everything."""
+        """Drops everything, and ends the other ranks."""
         self._stored.clear()
         self._bytes = 0
+        self.end_ranks()
         release(self.resources)
 
+    def release(self, keep: Set[str] = frozenset()) -> None:
+        """Drops loaded models, except those with keys in `keep`, here and on the other ranks."""
+        if self.ranks:
+            self.ranks.release(keep)
+        release(self.resources, keep)
 
-def release(resources: dict[str, Any], keep: Set[str] = frozenset()) -> None:
-    """Drops loaded models, except those with keys in `keep`, and gives their memory back to the device."""
-    dropped = resources.keys() - keep
-    for key in dropped:
-        del resources[key]
-    # With nothing to keep also the memory of a model that failed to load, which was never among the resources.
-    if dropped or not keep:
-        _free_memory()
+    def find_ranks(self, node: Node, inputs: Iterable[Any]) -> RankGroup | None:
+        """The ranks that call a stage together, started if need be; None where it is this process alone.
 
+        Args:
+            node: the stage with its options.
+            inputs: values that it takes. One that all ranks keep makes it a call of all.
 
-def _free_memory() -> None:
-    # Models contain reference cycles; and torch caches freed GPU memory, which another process cannot use then.
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        Raises:
+            RunError: a rank failed to start.
+        """
+        if not node.stage.collective:
+            return None
+        if spec := find_need(node.options):
+            if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
+                self.end_ranks()
+            self.ranks = self.ranks or start(spec, self.rank_logs)
+        elif not self.ranks or not any(map(self.ranks.keeps, inputs)):
+            return None
+        self.ranks.log_to(self.rank_logs)
+        return self.ranks
+
+    def end_ranks(self) -> None:
+        """Ends the other ranks and drops the models that were theirs too."""
+        if self.ranks:
+            for key in self.ranks.keys.values():
+                self.resources.pop(key, None)
+            ranks, self.ranks = self.ranks, None
+            ranks.close()

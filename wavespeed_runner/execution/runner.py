@@ -57,7 +57,14 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, cache: ProcessCa
         nonlocal stage
         stage = name
 
-    executor = Executor(plan.store, rerun=plan.config.rerun, on_stage=on_stage, device=plan.config.device, cache=cache)
+    executor = Executor(
+        plan.store,
+        rerun=plan.config.rerun,
+        on_stage=on_stage,
+        device=plan.config.device,
+        cache=cache,
+        rank_logs=folder / "ranks",
+    )
     try:
         _execute(plan, folder, executor, record)
         record.status = "completed"

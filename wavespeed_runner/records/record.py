@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .sample import Engaged, Figure, Metrics, SampleRecord, StageRun
 
@@ -50,6 +50,8 @@ class Environment(Struct, kw_only=True):
     """Installed plugin -> digest of its code."""
     commit: str | None
     """Git commit of wavespeed_runner, with `+` for uncommitted changes; null for an installed package."""
+    devices: list[str] | UnsetType = UNSET
+    """The model of each rank's CPU or GPU, by rank; left out where one process computed everything."""
 
 
 class RuleVerdict(Struct, kw_only=True):

@@ -52,6 +52,8 @@ class Engaged(Struct, kw_only=True):
     compile: dict[str, Any] | None = None
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
+    parallel: dict[str, Any] | None = None
+    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each."""
     weights: dict[str, int] | None = None
     """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET

@@ -69,6 +69,7 @@ def denoise_batch(
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,
+    collective=True,
 )
 def denoise(  # noqa: PLR0913 (the inputs of the stage, as graphs wire them)
     options: DenoiseOptions,

@@ -36,6 +36,7 @@ class Stage:
     timing: tuple[str, ...]
     needs: dict[str, tuple[str, ...]]
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None
+    collective: bool
 
 
 def stage(  # noqa: PLR0913 (facts about a stage, given by name)
@@ -48,6 +49,7 @@ def stage(  # noqa: PLR0913 (facts about a stage, given by name)
     timing: tuple[str, ...] = (),
     needs: dict[str, tuple[str, ...]] | None = None,
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None = None,
+    collective: bool = False,
 ) -> Callable[[F], F]:
     """Decorator that registers a function as a stage.
 
@@ -64,6 +66,9 @@ def stage(  # noqa: PLR0913 (facts about a stage, given by name)
         needs: option -> inputs; the option decides the output only if one of these inputs is wired.
         batch: (options, inputs by name of several samples) -> their outputs. For each sample it must return what the
             function returns for it alone.
+        collective: with several ranks (`parallel`), all of them call it, with the same options and inputs: if it has an
+            option `parallel` with more than one rank, or takes what such a call has loaded. What the others return is
+            dropped, or stays with them if the stage is not pure.
     """
 
     def register_stage(function: F) -> F:
@@ -83,6 +88,7 @@ def stage(  # noqa: PLR0913 (facts about a stage, given by name)
             timing=timing,
             needs=needs or {},
             batch=batch,
+            collective=collective,
         )
         register("stage", name, options)(entry)
         return function

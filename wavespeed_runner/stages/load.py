@@ -110,6 +110,7 @@ _identity = lru_cache(maxsize=8)(identify_weights)
     pure=False,
     identity=_identify,
     ignores=(*_NOT_IN_WEIGHTS, *_NOT_IN_RESULTS),
+    collective=True,
 )
 def load(options: LoadOptions) -> Pipeline:
     """Loads a model's diffusers pipeline, applies everything of `accelerate.order`, and moves it to the device.

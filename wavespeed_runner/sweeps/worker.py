@@ -9,10 +9,7 @@ The exit status is that of a run. A finished job is left as it is.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from ..config.environment import digest_software
 from ..errors import ConfigError, format_error
 from ..execution.process_cache import ProcessCache
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
+from ..process.parent import end_with_parent
 from .folder import SweepFolder
 from .jobs import Job, plan_job_again
 
@@ -164,10 +162,8 @@ def _run_listed_job(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str,
 def _end_with_parent() -> None:
     """On Linux, ends this process when its launcher is killed. Elsewhere the next worker waits for this one."""
     parent = os.environ.pop(PARENT, "")
-    if parent and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != int(parent):  # it ended before the call above
-            sys.exit(FAILED)
+    if parent:
+        end_with_parent(int(parent))
 
 
 if __name__ == "__main__":

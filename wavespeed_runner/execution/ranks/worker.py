@@ -1,0 +1,146 @@
+"""What the ranks other than 0 do: they repeat calls of stages until rank 0 ends.
+
+    python -m wavespeed_runner.execution.ranks.worker FD RANK PARENT
+
+FD is an open socket to rank 0. A rank that fails tells why and ends at once: its sockets close, so that what the others
+wait for from it fails too. It ends likewise when rank 0 has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any, NoReturn
+
+from ...errors import RunError
+from ...process.parent import end_with_parent
+from ...registry import lookup
+from ..resources import release
+from .failures import describe_error
+from .messages import decode, encode
+from .torch_group import Place, divide_threads, join, leave
+
+log = logging.getLogger("wavespeed_runner")
+
+
+def main() -> NoReturn:
+    """Serves rank 0 over an inherited socket."""
+    descriptor, rank, parent = map(int, sys.argv[1:4])
+    end_with_parent(parent)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    serve(Connection(descriptor), rank)
+
+
+def serve(connection: Connection, rank: int, store: Any = None) -> NoReturn:
+    """Does what rank 0 says until it says `leave`; then ends the process.
+
+    Args:
+        connection: to rank 0.
+        rank: of this process.
+        store: the `torch.distributed.Store` that the ranks share, where they have one before rank 0 names it.
+    """
+    # Rank 0 gets these as well, and ends the others after it has written the record.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    worker = Worker(connection, store)
+    threading.Thread(target=worker.read, daemon=True).start()
+    try:
+        import torch  # noqa: F401  # slow to import; rank 0 waits for all
+
+        worker.answer()
+        while worker.do(worker.inbox.get()):
+            pass
+    except BaseException as error:
+        log.exception("rank %d failed", rank)
+        connection.send_bytes(encode({"failed": describe_error(error)}))
+        worker.end(1)
+    worker.end(0)
+
+
+class Worker:
+    """A rank's values and its connection to rank 0."""
+
+    def __init__(self, connection: Connection, store: Any) -> None:
+        self.connection, self.store = connection, store
+        self.kept: dict[str, Any] = {}
+        """Loaded models, by key."""
+        self.inbox: SimpleQueue[bytes] = SimpleQueue()
+        self.place: Place | None = None
+        self.folder: str | None = None
+        """Holds the file through which the ranks find each other; removed at the end."""
+
+    def read(self) -> None:
+        """Puts messages into the inbox; ends the process when rank 0 has ended, also while a stage computes."""
+        while True:
+            try:
+                self.inbox.put(self.connection.recv_bytes())
+            except (EOFError, OSError):
+                self.end(1)
+
+    def end(self, status: int) -> NoReturn:
+        """Ends the process at once, whatever its threads are doing."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    def answer(self, **told: Any) -> None:
+        """Tells rank 0 that what it said is done."""
+        self.connection.send_bytes(encode(told))
+
+    def do(self, raw: bytes) -> bool:
+        """Does what a message says; False at the end."""
+        message = decode(raw, self.kept.__getitem__)
+        match message["do"]:
+            case "join":
+                self.place, self.folder = message["place"], message["folder"]
+                self.answer(rank=join(message["place"], self.store or _open_store(message)))
+            case "call":
+                self.call(message)
+                del message
+                self.answer()
+            case "release":
+                release(self.kept, keep=set(message["keep"]))
+            case "log":
+                _write_to(message["file"])
+            case "leave":
+                leave()
+                return False
+        return True
+
+    def call(self, message: dict[str, Any]) -> None:
+        """Calls a stage as rank 0 does; keeps what cannot be stored, and throws the rest away."""
+        stage, options, inputs = lookup("stage", message["stage"]).implementation, message["options"], message["inputs"]
+        if stage.identity and message["identity"] not in (None, stage.identity(options)):
+            raise RunError(f"the weights of stage '{stage.name}' are not those of rank 0; copy them to every machine")
+        assert self.place is not None
+        with divide_threads(self.place.local_world):
+            values = stage.batch(options, inputs) if stage.batch else [stage.function(options, **inputs[0])]
+        for key, value in zip(message["keep"], values, strict=True):
+            if key is not None:
+                self.kept[key] = value
+
+
+def _open_store(message: dict[str, Any]) -> Any:
+    import torch.distributed as dist
+
+    return dist.FileStore(message["meeting"], message["place"].world)
+
+
+def _write_to(file: str) -> None:
+    """Sends what this process prints to another file."""
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    with open(file, "ab") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+
+
+if __name__ == "__main__":
+    main()
