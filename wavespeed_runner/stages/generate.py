@@ -94,11 +94,12 @@ def generate(
             info = replace(info, add_up=pipeline.parallel.add_up)
         with (
             attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
-            pipeline.parallel.divide(denoisers, len(requests)) if pipeline.parallel else nullcontext(),
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
             watch_steps(pipe.scheduler, wanted.generator, on_step),
             pipeline.watch_compiler() as compiled,
+            # Last, so that the calls which are recorded for one process are whole.
+            pipeline.parallel.divide(denoisers, len(requests)) if pipeline.parallel else nullcontext(),
         ):
             wait_for_device(device)
             began = perf_counter()

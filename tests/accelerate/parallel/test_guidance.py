@@ -49,7 +49,7 @@ def test_two_ranks_generate_what_one_process_generates(name: str) -> None:
     for errors, messages in run_on_ranks(2, lambda: generate(name, CFG)):
         assert max(errors.values()) < 1e-5
         assert name in STACKED or max(errors.values()) == 0.0, "the same calls, made by another rank"
-        assert set(messages) == {"guidance"}
+        assert set(messages) == {"branches"}
 
 
 @pytest.mark.parametrize("name", ["sd3", "wan_i2v"])
@@ -58,7 +58,7 @@ def test_branches_and_tokens_are_divided_together(name: str) -> None:
     parallel = ContextParallelOptions(name="ulysses", degree=2, cfg=True)
     for errors, messages in run_on_ranks(4, lambda: generate(name, parallel)):
         assert max(errors.values()) < 1e-5
-        assert {"guidance", "ulysses", "gather"} <= set(messages)
+        assert {"branches", "all_to_all", "gather"} <= set(messages)
 
 
 @pytest.mark.parametrize("name", UNSPLIT)

@@ -109,7 +109,7 @@ class ParallelAttention:
             [count * tokens[mine] * row for count in heads],
             [heads[mine] * count * row for count in tokens],
             self.place.name_group("ulysses"),
-            "ulysses",
+            "all_to_all",
         )
         parts = received.split([heads[mine] * count * row for count in tokens])
         by_rank = [
@@ -154,7 +154,7 @@ class ParallelAttention:
             [heads[mine] * count * row for count in counts],
             [count * counts[mine] * row for count in heads],
             self.place.name_group("ulysses"),
-            "ulysses",
+            "all_to_all",
         )
         return received.view(sum(heads), batch, counts[mine], width).transpose(0, 1)
 

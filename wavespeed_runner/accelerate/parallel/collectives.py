@@ -98,7 +98,9 @@ def _operators() -> dict[str, Any]:
         # Not every backend gathers different sizes, so the shorter ones are filled up.
         padded = flat if flat.numel() == largest else torch.nn.functional.pad(flat, (0, largest - flat.numel()))
         gathered = flat.new_empty(largest * len(sizes))
-        dist.all_gather_into_tensor(gathered, padded.contiguous(), group=members)
+        # The second is the same under its name before torch 2.13.
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        all_gather(gathered, padded.contiguous(), group=members)
         if min(sizes) == largest:
             return gathered
         return torch.cat([part[:size] for part, size in zip(gathered.chunk(len(sizes)), sizes, strict=True)])

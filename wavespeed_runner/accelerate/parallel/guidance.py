@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BRANCHES = 2
 ROWS = {"encoder_hidden_states_llama3": 1}
 """Arguments of denoisers whose rows are not in the first dimension."""
-KIND = "guidance"
+KIND = "branches"
 
 
 class BranchDivider:
