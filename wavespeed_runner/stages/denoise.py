@@ -179,7 +179,7 @@ def _build_latents(
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **_collect_evidence(pipeline, setting)},
+        "engaged": {"cache": cache, **_collect_evidence(pipeline, setting, last)},
     }
     return Latents(tensors=tensors, data=data)
 
@@ -190,9 +190,11 @@ def _add_compile_seconds(warmups: list[Generation], count: int) -> float | None:
     return sum(seconds) / count if seconds else None
 
 
-def _collect_evidence(pipeline: Pipeline, setting: str) -> dict[str, Any]:
-    """The pipeline's evidence, with the kernels that ran and what the compiler has done since it was loaded."""
+def _collect_evidence(pipeline: Pipeline, setting: str, last: Generation) -> dict[str, Any]:
+    """The pipeline's evidence, with the kernels that ran, what was sent, and what the compiler has done so far."""
     engaged = add_kernels(pipeline.engaged, pipeline.kernels.get(setting))
+    if last.messages is not None:
+        engaged = {**engaged, "parallel": {**engaged["parallel"], "messages": last.messages}}
     compiled = engaged.get("compile")
     if pipeline.compiler is None or compiled is None:
         return engaged

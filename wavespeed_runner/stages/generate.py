@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accelerate.compile_monitor import CompileEvents
 from ..accelerate.kernels import profile_kernels, record_examples
+from ..accelerate.parallel.collectives import average_counts, take_counts
 from ..artifacts import Pipeline
 from ..caching import GenerationInfo, Trace, attach_strategy
 from ..caching.flops import Flops, count_generation_flops, record_calls
@@ -48,6 +49,8 @@ class Generation:
     """FLOPs of its denoiser calls; None: not counted."""
     compiled: CompileEvents | None = None
     """What the compiler did meanwhile; None: nothing of the pipeline is compiled."""
+    messages: dict[str, dict[str, float]] | None = None
+    """Kind -> calls and bytes that this rank sent in a step, on average; None: there is one rank."""
     kernels: dict[str, dict[str, int]] | None = None
     """What `accelerate.kernels.profile_kernels` saw in one call of each denoiser; None: not profiled."""
 
@@ -101,12 +104,17 @@ def generate(
             # Last, so that the calls which are recorded for one process are whole.
             pipeline.parallel.divide(denoisers, len(requests)) if pipeline.parallel else nullcontext(),
         ):
+            if pipeline.parallel:
+                take_counts()  # starts anew
             wait_for_device(device)
             began = perf_counter()
             clock.start()
             tensors = denoise(family, pipe, pipeline.model, embeddings, wanted)
             wait_for_device(device)
             seconds = perf_counter() - began
+            messages = average_counts(take_counts(), options.steps) if pipeline.parallel else None
+            if pipeline.parallel:
+                trace.decisions = pipeline.parallel.join_decisions(trace.decisions)
         flops = count_generation_flops(calls, family.blocks, options.cache) if count_flops else None
         kernels = profile_kernels(examples) if profile else None
         if count_flops or profile:
@@ -119,6 +127,7 @@ def generate(
         step_seconds=clock.seconds(),
         flops=flops,
         compiled=compiled,
+        messages=messages,
         kernels=kernels,
     )
 

@@ -16,10 +16,10 @@ from wavespeed_runner.errors import RunError
 
 pytestmark = pytest.mark.slow
 STACKED = ("cogvideox_i2v", "hidream", "ltx2", "ltx_video", "pixart_sigma", "sd3", "z_image")
-SEPARATE = ("chroma", "hunyuan_video15_i2v", "lumina2", "qwen_image", "wan22", "wan_i2v")
+SEPARATE = ("chroma", "hunyuan_video15_i2v", "qwen_image", "wan22", "wan_i2v")
 """Families by how their pipelines call the denoiser for the two branches."""
-UNSPLIT = ("flux", "hunyuan_video")
-"""Families without branches: their guidance is an input of the denoiser."""
+UNSPLIT = ("flux", "hunyuan_video", "lumina2")
+"""Families without branches, because their guidance is an input of the denoiser, or without them in some steps."""
 CFG = CfgOptions(name="cfg")
 
 

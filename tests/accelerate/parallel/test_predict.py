@@ -12,6 +12,7 @@ from wavespeed_runner.accelerate.parallel.geometry import Geometry
 from wavespeed_runner.accelerate.parallel.links import GIGABITS_400, H100, LATENCY, NODES, NVLINK, UNIFORM
 from wavespeed_runner.accelerate.parallel.options import Layout
 from wavespeed_runner.accelerate.parallel.predict import Messages, count_attention, count_step, hold_tokens
+from wavespeed_runner.accelerate.parallel.shares import divide
 
 JOINT = Geometry(
     heads=8,
@@ -84,7 +85,7 @@ def test_ulysses_nears_what_its_authors_count() -> None:
 @pytest.mark.parametrize(("length", "parts"), [(10, 4), (3, 5), (0, 2), (8, 2)])
 def test_lengths_are_those_of_tensor_split(length: int, parts: int) -> None:
     expected = [len(part) for part in torch.empty(length).tensor_split(parts)]
-    assert predict.split_length(length, parts) == expected
+    assert list(divide(length, parts)) == expected
 
 
 def test_a_call_has_its_layers_and_one_gather() -> None:

@@ -9,8 +9,8 @@ import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
 
 from ...config.schema import ParallelConfig
 from ...errors import RunError
@@ -18,7 +18,7 @@ from ...models.family import Blocks, Family
 from ..attention_routing import ROUTED, attend_with_dispatcher, calls_torch, route_processor
 from ..memory import denoiser_names
 from .attention import ParallelAttention, get_plain_attention
-from .collectives import add_up
+from .collectives import GROUPS, add_up
 from .groups import Place, find_place
 from .guidance import BranchDivider, divide_branches
 from .options import ParallelOptions, find_layout
@@ -75,6 +75,20 @@ class Parallel:
         mean = add_up(values.float(), self.place.name_group("all"), "check") / self.place.layout.ranks
         apart = (values.float() - mean).square().sum() / mean.square().sum().clamp_min(1e-24)
         return float(add_up(torch.stack([apart]), self.place.name_group("all"), "check").sqrt())
+
+    def join_decisions(self, decisions: list[Any]) -> list[Any]:
+        """The decisions of both guidance branches, where each rank has made those of one; by step."""
+        from torch import distributed as dist
+
+        if not self.has_separate_branches:
+            return decisions
+        group, parts = GROUPS[self.place.name_group("cfg")], [None] * self.place.layout.cfg
+        dist.all_gather_object(parts, decisions, group=group)
+        first, second = cast(list[list[Any]], parts)
+        if {decision.branch for decision in first} & {decision.branch for decision in second}:
+            # Pipelines that do not name their branches: each rank counts its own call as the first one of the step.
+            second = [replace(decision, branch="call 1") for decision in second]
+        return sorted([*first, *second], key=lambda decision: decision.step)
 
     def end_step(self) -> None:
         """Called when the sampler has made a step. Raises RunError if the step had one guidance branch alone."""
@@ -179,7 +193,7 @@ def collect_evidence(pipe: DiffusionPipeline, family: Family, parallel: Parallel
     layout = find_layout(parallel)
     if layout.ranks == 1:
         return None
-    evidence: dict[str, Any] = {"kind": parallel.name, "ranks": layout.ranks}
+    evidence: dict[str, Any] = {"kind": parallel.name}
     evidence |= {name: degree for name in ("ulysses", "ring", "cfg") if (degree := getattr(layout, name)) > 1}
     if layout.sequence > 1 and isinstance(family.blocks, Blocks):
         divided: Counter[str] = Counter()

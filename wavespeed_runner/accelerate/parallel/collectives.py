@@ -33,6 +33,11 @@ def take_counts() -> dict[str, dict[str, int]]:
     return taken
 
 
+def average_counts(counts: dict[str, dict[str, int]], steps: int) -> dict[str, dict[str, float]]:
+    """Kind of message -> its calls and bytes in a step, for the record."""
+    return {kind: {f"{what}_per_step": n / steps for what, n in of.items()} for kind, of in counts.items()}
+
+
 def exchange(flat: Tensor, send: list[int], receive: list[int], group: str, kind: str) -> Tensor:
     """Sends each rank of a group its part and receives one from each.
 

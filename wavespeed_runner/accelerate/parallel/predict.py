@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from .geometry import Geometry
 from .links import LATENCY, NODE, Gpu, Wiring
 from .options import Layout
+from .shares import divide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +44,9 @@ class Messages:
     """Numbers that leave the rank."""
 
 
-def split_length(length: int, parts: int) -> list[int]:
-    """Lengths of the parts, as `torch.tensor_split(torch.empty(length), parts)` makes them."""
-    shorter, longer = divmod(length, parts)
-    return [shorter + 1] * longer + [shorter] * (parts - longer)
-
-
 def hold_tokens(layout: Layout, *lengths: int) -> list[int]:
     """Tokens that each rank of a sequence holds, where each of these sequences is split by itself."""
-    return [sum(parts) for parts in zip(*(split_length(length, layout.sequence) for length in lengths), strict=True)]
+    return [sum(parts) for parts in zip(*(divide(length, layout.sequence) for length in lengths), strict=True)]
 
 
 def count_attention(held: Sequence[int], heads: int, head_size: int, layout: Layout, rank: int) -> tuple[int, int]:
@@ -65,7 +60,7 @@ def count_attention(held: Sequence[int], heads: int, head_size: int, layout: Lay
         rank: from 0 to `layout.sequence` - 1.
     """
     group, place = divmod(rank, layout.ulysses)
-    width = split_length(heads, layout.ulysses)[place] * head_size
+    width = divide(heads, layout.ulysses)[place] * head_size
     groups = [sum(held[first : first + layout.ulysses]) for first in range(0, len(held), layout.ulysses)]
     inputs, outputs = 3 * held[rank] * (heads * head_size - width), (groups[group] - held[rank]) * width
     # A group's keys and values end their way one rank before their own: each rank passes on all but the next one's.
@@ -107,7 +102,7 @@ def _count_rank(geometry: Geometry, layout: Layout, held: list[tuple[int, list[i
     for layers, tokens in held:
         counted = count_attention(tokens, geometry.heads, geometry.head_size, layout, rank)
         exchanged, passed = exchanged + layers * counted[0], passed + layers * counted[1]
-    gathered = split_length(geometry.image_tokens, layout.sequence)[rank] * geometry.channels * (layout.sequence - 1)
+    gathered = divide(geometry.image_tokens, layout.sequence)[rank] * geometry.channels * (layout.sequence - 1)
     messages = [
         Messages(kind="all_to_all", calls=2 * geometry.layers * (layout.ulysses > 1), elements=exchanged),
         Messages(kind="ring", calls=geometry.layers * (layout.ring - 1), elements=passed),
