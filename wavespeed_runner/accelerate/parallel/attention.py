@@ -45,12 +45,19 @@ class ParallelAttention:
     """True if masks on this rank are of pairs of its own tokens: a pair counts where both tokens do."""
 
     def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *args: Any, **options: Any
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        **options: Any,
     ) -> Tensor:
         """Attention over the tokens of all ranks; (batch, heads, this rank's queries, head size)."""
         if not self.shares.active:
-            return self.attend(query, key, value, attn_mask, *args, **options)
-        if options.pop("is_causal", False) or options.pop("dropout_p", 0.0) or any(args):
+            return self.attend(query, key, value, attn_mask, dropout_p, is_causal, **options)
+        if is_causal or dropout_p:
             raise RunError("parallel: this model's attention is causal or drops values, which ranks cannot divide")
         if options.pop("enable_gqa", False) and key.shape[1] != query.shape[1]:
             repeats = query.shape[1] // key.shape[1]

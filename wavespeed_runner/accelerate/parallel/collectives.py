@@ -51,19 +51,25 @@ def exchange(flat: Tensor, send: list[int], receive: list[int], group: str, kind
     Returns:
         Shape (sum(receive),).
     """
-    result: Tensor = _operators()["exchange"](flat, send, receive, group, kind)
+    import torch
+
+    result: Tensor = torch.ops.wavespeed_runner.exchange(flat, send, receive, group, kind)
     return result
 
 
 def gather(flat: Tensor, sizes: list[int], group: str, kind: str) -> Tensor:
     """All ranks' tensors, one after the other: shape (sum(sizes),). sizes: elements of each rank."""
-    result: Tensor = _operators()["gather"](flat, sizes, group, kind)
+    import torch
+
+    result: Tensor = torch.ops.wavespeed_runner.gather(flat, sizes, group, kind)
     return result
 
 
 def add_up(values: Tensor, group: str, kind: str) -> Tensor:
     """The sum of a small tensor over the ranks of a group; the same bits on all of them."""
-    result: Tensor = _operators()["add_up"](values, group, kind)
+    import torch
+
+    result: Tensor = torch.ops.wavespeed_runner.add_up(values, group, kind)
     return result
 
 
@@ -73,51 +79,64 @@ def _count(kind: str, elements: int, tensor: Tensor) -> None:
 
 
 @lru_cache(maxsize=1)
-def _operators() -> dict[str, Any]:
-    """The operators; defined when first used, because torch is imported late."""
+def define_operators() -> None:
+    """Defines the operators; called before any rank computes, because torch is imported late."""
+    import torch
+
+    definitions: dict[str, tuple[str, Any, Any]] = {
+        "exchange": (
+            "(Tensor flat, int[] send, int[] receive, str group, str kind) -> Tensor",
+            _run_exchange,
+            lambda flat, send, receive, *_: flat.new_empty(sum(receive)),
+        ),
+        "gather": (
+            "(Tensor flat, int[] sizes, str group, str kind) -> Tensor",
+            _run_gather,
+            lambda flat, sizes, *_: flat.new_empty(sum(sizes)),
+        ),
+        "add_up": (
+            "(Tensor values, str group, str kind) -> Tensor",
+            _run_add_up,
+            lambda values, *_: torch.empty_like(values),
+        ),
+    }
+    for name, (schema, function, shape) in definitions.items():
+        # A schema, because the annotations are texts here.
+        operator = torch.library.custom_op(f"wavespeed_runner::{name}", function, mutates_args=(), schema=schema)
+        operator.register_fake(shape)
+
+
+def _run_exchange(flat: Tensor, send: list[int], receive: list[int], group: str, kind: str) -> Tensor:
+    from torch import distributed as dist
+
+    members = GROUPS[group]
+    _count(kind, flat.numel() - send[dist.get_rank(members)], flat)
+    received = flat.new_empty(sum(receive))
+    dist.all_to_all_single(received, flat.contiguous(), list(receive), list(send), group=members)
+    return received
+
+
+def _run_gather(flat: Tensor, sizes: list[int], group: str, kind: str) -> Tensor:
     import torch
     from torch import distributed as dist
 
-    def define(name: str, function: Any, shape: Any) -> Any:
-        # Written-out types: annotations are texts here, which torch would look up in this module.
-        operator = torch.library.custom_op(f"wavespeed_runner::{name}", mutates_args=(), schema=schema[name])(function)
-        operator.register_fake(shape)
-        return operator
+    largest = max(sizes)
+    _count(kind, largest * (len(sizes) - 1), flat)
+    # Not every backend gathers different sizes, so the shorter ones are filled up.
+    padded = flat if flat.numel() == largest else torch.nn.functional.pad(flat, (0, largest - flat.numel()))
+    gathered = flat.new_empty(largest * len(sizes))
+    # The second is the same under its name before torch 2.13.
+    all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    all_gather(gathered, padded.contiguous(), group=GROUPS[group])
+    if min(sizes) == largest:
+        return gathered
+    return torch.cat([part[:size] for part, size in zip(gathered.chunk(len(sizes)), sizes, strict=True)])
 
-    schema = {
-        "exchange": "(Tensor flat, int[] send, int[] receive, str group, str kind) -> Tensor",
-        "gather": "(Tensor flat, int[] sizes, str group, str kind) -> Tensor",
-        "add_up": "(Tensor values, str group, str kind) -> Tensor",
-    }
 
-    def run_exchange(flat: Any, send: Any, receive: Any, group: str, kind: str) -> Any:
-        members = GROUPS[group]
-        _count(kind, flat.numel() - send[dist.get_rank(members)], flat)
-        received = flat.new_empty(sum(receive))
-        dist.all_to_all_single(received, flat, list(receive), list(send), group=members)
-        return received
+def _run_add_up(values: Tensor, group: str, kind: str) -> Tensor:
+    from torch import distributed as dist
 
-    def run_gather(flat: Any, sizes: Any, group: str, kind: str) -> Any:
-        members, largest = GROUPS[group], max(sizes)
-        _count(kind, largest * (len(sizes) - 1), flat)
-        # Not every backend gathers different sizes, so the shorter ones are filled up.
-        padded = flat if flat.numel() == largest else torch.nn.functional.pad(flat, (0, largest - flat.numel()))
-        gathered = flat.new_empty(largest * len(sizes))
-        # The second is the same under its name before torch 2.13.
-        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-        all_gather(gathered, padded.contiguous(), group=members)
-        if min(sizes) == largest:
-            return gathered
-        return torch.cat([part[:size] for part, size in zip(gathered.chunk(len(sizes)), sizes, strict=True)])
-
-    def run_add_up(values: Any, group: str, kind: str) -> Any:
-        total = values.clone()
-        _count(kind, values.numel(), values)
-        dist.all_reduce(total, group=GROUPS[group])
-        return total
-
-    return {
-        "exchange": define("exchange", run_exchange, lambda flat, send, receive, *_: flat.new_empty(sum(receive))),
-        "gather": define("gather", run_gather, lambda flat, sizes, *_: flat.new_empty(sum(sizes))),
-        "add_up": define("add_up", run_add_up, lambda values, *_: torch.empty_like(values)),
-    }
+    total = values.clone()
+    _count(kind, values.numel(), values)
+    dist.all_reduce(total, group=GROUPS[group])
+    return total

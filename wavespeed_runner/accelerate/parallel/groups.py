@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import RunError
-from .collectives import GROUPS
+from .collectives import GROUPS, define_operators
 from .options import Layout
 
 
@@ -63,6 +63,7 @@ def find_place(layout: Layout) -> Place:
         raise RunError(f"parallel: {layout.ranks} ranks are needed, and this process is alone")
     if dist.get_world_size() != layout.ranks:
         raise RunError(f"parallel: {layout.ranks} ranks are needed, and there are {dist.get_world_size()}")
+    define_operators()
     if layout not in _PLACES:
         _PLACES[layout] = _make_groups(layout, dist.get_rank())
     return _PLACES[layout]
