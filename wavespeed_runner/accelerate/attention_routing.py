@@ -12,11 +12,8 @@ import copy
 import functools
 from collections.abc import Callable
 from functools import lru_cache
-from types import FunctionType
 from typing import Any
 
-DISPATCHER = "dispatch_attention_fn"
-"""diffusers' function that chooses a backend."""
 ROUTED = "_routed_attention"
 """Attribute of a wrapped processor: the name of the backend that its attention goes to."""
 
@@ -45,10 +42,8 @@ def route_processor(processor: Any, backend: str, attend: Callable[..., Any]) ->
 @lru_cache(maxsize=64)
 def _route_class(original: type[Any], attend: Callable[..., Any]) -> type[Any]:
     """The subclass of a processor's class. One for all processors: torch.compile makes a graph for each class."""
-    run = original.__call__
-    if DISPATCHER in run.__code__.co_names:
-        return type(f"Routed{original.__name__}", (original,), {"__call__": _replace_dispatcher(run, attend)})
     mode = _mode_class()
+    run = original.__call__
 
     # The signature counts: diffusers passes only the keyword arguments that it finds there.
     @functools.wraps(run)
@@ -57,43 +52,6 @@ def _route_class(original: type[Any], attend: Callable[..., Any]) -> type[Any]:
             return run(self, *args, **kwargs)
 
     return type(f"Routed{original.__name__}", (original,), {"__call__": call})
-
-
-def _replace_dispatcher(run: Any, attend: Callable[..., Any]) -> Any:
-    """The same function with another one in the place of diffusers' dispatcher, which it finds among its globals.
-
-    Under a torch function mode, torch.compile cannot trace these processors: they call methods of tensors that call
-    their superclass.
-    """
-
-    def dispatch(  # noqa: PLR0913 (the dispatcher's parameters)
-        query: Any,
-        key: Any,
-        value: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-        attention_kwargs: Any = None,
-        *,
-        backend: Any = None,
-        parallel_config: Any = None,
-    ) -> Any:
-        if attn_mask is not None and attn_mask.ndim == 2:
-            attn_mask = attn_mask[:, None, None, :]  # the dispatcher's masks of two dimensions are of batch and keys
-        # The dispatcher has the tokens before the heads, torch has them after.
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        options: dict[str, Any] = {"enable_gqa": True} if enable_gqa else {}
-        options |= {} if scale is None else {"scale": scale}
-        given = (query, key, value, attn_mask, dropout_p, is_causal)
-        return run_routed(attend, given, options).transpose(1, 2)
-
-    copied = FunctionType(
-        run.__code__, {**run.__globals__, DISPATCHER: dispatch}, run.__name__, run.__defaults__, run.__closure__
-    )
-    copied.__kwdefaults__ = run.__kwdefaults__
-    return functools.wraps(run)(copied)
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,6 @@ The tokens themselves are divided for one generation at a time (`sharding`).
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +18,7 @@ from ..attention_routing import ROUTED, attend_with_dispatcher, calls_torch, rou
 from ..memory import denoiser_names
 from .attention import ParallelAttention, get_plain_attention
 from .collectives import GROUPS, add_up
+from .dispatch import divide_processor
 from .groups import Place, find_place
 from .guidance import BranchDivider, divide_branches
 from .options import ParallelOptions, find_layout
@@ -150,7 +150,10 @@ def _route_attention(
         spec = plan.attention[last]
         if (spec, attend) not in kinds:
             kinds[spec, attend] = _build_attention(spec, plan, place, shares, attend)
-        module.processor = route_processor(processor, ROUTED_TO, kinds[spec, attend])
+        if hasattr(processor, "_parallel_config"):
+            module.processor = divide_processor(processor, kinds[spec, attend])
+        else:
+            module.processor = route_processor(processor, ROUTED_TO, kinds[spec, attend])
 
 
 def _build_attention(
@@ -166,13 +169,11 @@ def _free_processor(processor: Any, name: str) -> tuple[Any, Callable[..., Any]]
     from diffusers.models.attention_dispatch import AttentionBackendName
 
     if hasattr(processor, ROUTED):  # an attention backend has routed it already
-        return copy.copy(processor.original), processor.attend
+        return processor.original, processor.attend
     if hasattr(processor, "_attention_backend"):
         backend = processor._attention_backend
-        free = copy.copy(processor)
-        free._attention_backend = AttentionBackendName.NATIVE
         plain = backend in (None, AttentionBackendName.NATIVE)
-        return free, get_plain_attention() if plain else attend_with_dispatcher(backend)
+        return processor, get_plain_attention() if plain else attend_with_dispatcher(backend)
     if calls_torch(processor):
         return processor, get_plain_attention()
     raise RunError(f"parallel: the attention {name} ({type(processor).__name__}) calls nothing that could be divided")
@@ -200,11 +201,19 @@ def collect_evidence(pipe: DiffusionPipeline, family: Family, parallel: Parallel
         whole: Counter[str] = Counter()
         for name in denoiser_names(pipe):
             for _, module in _list_attention(getattr(pipe, name), family.blocks):
-                processor = module.processor
-                is_divided = getattr(processor, ROUTED, None) == ROUTED_TO
-                (divided if is_divided else whole)[type(processor).__mro__[is_divided].__name__] += 1
+                (divided if _is_divided(module.processor) else whole)[_name_processor(module.processor)] += 1
         evidence["attention"] = {"divided": dict(divided), "local": dict(whole)}
     return evidence
+
+
+def _is_divided(processor: Any) -> bool:
+    taken = isinstance(getattr(processor, "_parallel_config", None), ParallelAttention)
+    return taken or getattr(processor, ROUTED, None) == ROUTED_TO
+
+
+def _name_processor(processor: Any) -> str:
+    """The name of a processor's class, as diffusers calls it."""
+    return type(processor).__mro__[hasattr(processor, ROUTED)].__name__
 
 
 def _name_class(denoiser: torch.nn.Module) -> str:
