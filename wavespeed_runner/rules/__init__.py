@@ -16,6 +16,7 @@ from .graph import GRAPHS
 from .measure import MEASURING
 from .quant import QUANT
 from .quant_device import QUANT_DEVICES
+from .ranks import RANKS
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -36,6 +37,7 @@ RULES = (
     *QUANT_DEVICES,
     *QUANT,
     *COMPILING,
+    *RANKS,
     *MEASURING,
     *NUMERICS,
 )
