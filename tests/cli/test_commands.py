@@ -59,7 +59,7 @@ def test_help_lists_the_commands_in_one_block_and_kindred_groups_together(comman
     assert ["commands", *COMMANDS, "python"] in blocks
     for block in (
         ["model", "graph", "adapters", "prompts"],
-        ["quant", "attention", "compile", "accelerate", "memory"],
+        ["quant", "attention", "compile", "accelerate", "memory", "parallel"],
         ["experiment", "hydra/launcher"],
     ):
         assert block in blocks

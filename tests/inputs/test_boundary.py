@@ -75,6 +75,7 @@ ALLOWED = {
     ("accelerate/tiny_vae.py", "from_pretrained"): "after inspect_tiny_vae; one module of diffusers, safetensors alone",
     ("cli/support_attention.py", "read_text"): "our own conf/",
     ("execution/estimate.py", "loads"): "a list of nodes",
+    ("execution/ranks/adopted.py", "loads"): "from a rank of the same launcher: plain data",
     ("execution/ranks/failures.py", "read_text"): "the log of a rank's process",
     ("execution/ranks/local.py", "open"): "the log of a rank's process, written; an empty file of ours",
     ("execution/ranks/messages.py", "import_module"): "of a message of our own processes: classes of data alone",

@@ -76,6 +76,20 @@ def test_one_job_fails_one_is_cancelled_the_third_is_done_and_the_same_command_r
     assert status == 0 and "submitted" not in output and "3 done before" in output
 
 
+def test_a_job_with_two_ranks_is_two_tasks_and_an_array_of_its_own(sweep: Sweep) -> None:
+    (sweep.home / "prompts.txt").write_text("a red circle\n")
+    status, output = sweep.run(*ONCE, "parallel=none,ulysses")
+    assert status == 0, output
+    assert [sweep.status(number) for number in (0, 1)] == ["completed"] * 2
+    assert output.count("Slurm: submitted 1 job as") == 2
+    parallel = sweep.record(1)["engaged"]["parallel"]
+    assert [rank["rank"] for rank in parallel["ranks"]] == [0, 1] and sweep.record(0)["engaged"]["parallel"] is None
+    assert (sweep.folder / "1" / "ranks" / "rank1.log").exists()
+    # The other rank ended in order, so for Slurm the job did, too.
+    job = slurm("scontrol", "-o", "show", "job", sweep.task(1))
+    assert "ExitCode=0:0" in job and "NumTasks=2" in job
+
+
 def test_what_is_preempted_goes_on_by_itself_and_the_same_command_attaches_to_what_is_there(sweep: Sweep) -> None:
     given = ("measure=none", "measure.repeats=1,100")
     process = sweep.start(*given)

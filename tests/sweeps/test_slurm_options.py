@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.sweeps.jobs import Job
 from wavespeed_runner.sweeps.launchers.slurm import options as slurm_options
+from wavespeed_runner.sweeps.launchers.slurm.arrays import take_alike
 from wavespeed_runner.sweeps.launchers.slurm.options import Options, parse_minutes, resolve_options
 from wavespeed_runner.sweeps.launchers.slurm.submit import (
     build_parameters,
@@ -107,6 +109,30 @@ def test_the_command_line_wins_over_the_site_s_file_key_by_key(command: CommandL
     given = build_parameters("name", found)
     assert given["additional_parameters"] == {"constraint": "h100", "mail-type": "END"}
     assert (given["partition"], given["gpus_per_node"], given["time"]) == ("debug", "a100:2", 240)
+
+
+def test_a_job_with_ranks_has_a_task_for_each_on_as_many_nodes() -> None:
+    given = build_parameters("name", Options(nodes=2, cpus=16, gpus="4"), 8)
+    assert (given["nodes"], given["ntasks_per_node"], given["cpus_per_task"], given["gpus_per_node"]) == (2, 4, 4, "4")
+    alone = build_parameters("name", Options(nodes=2, cpus=16), 1)
+    assert "nodes" not in alone and "ntasks_per_node" not in alone and alone["cpus_per_task"] == 16
+    assert build_parameters("name", Options(cpus=1), 2)["cpus_per_task"] == 1
+    with pytest.raises(
+        ConfigError, match=r"nodes=3: a job of 8 ranks cannot be divided among them; allowed: 1, 2, 4, 8"
+    ):
+        build_parameters("name", Options(nodes=3), 8)
+
+
+def test_nodes_that_ranks_cannot_be_divided_among_are_refused_before_anything_is_written(command: CommandLine) -> None:
+    said = command.refuses("-m", "hydra/launcher=slurm", "hydra.launcher.nodes=3", "parallel=ulysses,none")
+    assert said.startswith("hydra.launcher.nodes=3: a job of 2 ranks cannot")
+
+
+def test_the_jobs_of_an_array_have_as_many_ranks(planned: Any) -> None:
+    plans = [planned(*given) for given in ((), (), ("parallel=ulysses",), ("parallel=ring",), ())]
+    jobs = [Job(number=number, overrides=[], plan=plan) for number, plan in enumerate(plans)]
+    assert [[job.number for job in take_alike(jobs[first:], 10)] for first in (0, 2, 4)] == [[0, 1], [2, 3], [4]]
+    assert len(take_alike(jobs, 1)) == 1
 
 
 def test_another_file_is_named_by_the_environment(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

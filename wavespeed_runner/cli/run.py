@@ -49,11 +49,14 @@ def main(arguments: list[str]) -> int:
     if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
         return _print_plans(args, jobs)
 
-    from ..sweeps.sweep import run_sweep
+    from ..execution.ranks.adopted import take_part
 
-    completed = run_sweep(args, jobs)
-    if completed is None:  # a single run, or the launcher is one of Hydra's plugins
-        completed = _run_by_hydra(args)
+    with take_part([job.plan for job in jobs if job.plan is not None]):
+        from ..sweeps.sweep import run_sweep
+
+        completed = run_sweep(args, jobs)
+        if completed is None:  # a single run, or the launcher is one of Hydra's plugins
+            completed = _run_by_hydra(args)
     return DONE if completed else FAILED
 
 

@@ -152,6 +152,14 @@ def _gpu_name(device: str) -> str:
     return f"{device} {os.environ.get('CUDA_VISIBLE_DEVICES') or ''}".strip()
 
 
+def count_cards() -> int | None:
+    """Counts the CUDA devices that torch will see, without torch; None where the driver does not list them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([card for card in visible.split(",") if card.strip() not in ("", "-1")])
+    return len(list(Path(CARDS).glob("*/information"))) or None
+
+
 def find_card(device: str) -> str:
     """The card that torch uses for a CUDA device: its number among all cards, its UUID, or empty if there is none."""
     index, visible = device.partition(":")[2] or "0", os.environ.get("CUDA_VISIBLE_DEVICES")

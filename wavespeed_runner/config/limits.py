@@ -29,6 +29,8 @@ class LimitsConfig:
     """Denoising steps of all jobs together, with repeats."""
     pixels: int = 2**30
     """Width x height x frames of one image or video."""
+    ranks: int = 8
+    """Ranks of a run on a CPU, where each has a copy of the model in the same memory. On CUDA: as many as GPUs."""
 
 
 def refuse_more(key: str, count: int, allowed: int, what: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..planning.graph import Node
+from .ranks.adopted import adopt, is_launched
 from .ranks.group import RankGroup
 from .ranks.local import start
 from .ranks.need import find_need
@@ -89,7 +90,7 @@ class ProcessCache:
         if spec := find_need(node.options):
             if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
                 self.end_ranks()
-            self.ranks = self.ranks or start(spec, self.rank_logs)
+            self.ranks = self.ranks or (adopt(spec) if is_launched() else start(spec, self.rank_logs))
         elif not self.ranks or not any(map(self.ranks.keeps, inputs)):
             return None
         self.ranks.log_to(self.rank_logs)

@@ -28,6 +28,16 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt from None
 
 
+def ignore_launcher() -> None:
+    """From now on ignores SIGTERM, and forgets one that has come; for the main thread, which alone may say so.
+
+    torchrun sends it to all ranks because one has failed. What failed is known then, and a record is to be written.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _state["interrupted"] = False
+
+
 @contextmanager
 def handle_stop_signals() -> Iterator[None]:
     """Makes either signal raise `KeyboardInterrupt`, also when a library turned the exception into another error.

@@ -14,8 +14,10 @@ from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
+from .parallel import PARALLEL
 from .quant import QUANT
 from .quant_device import QUANT_DEVICES
+from .ranks import RANKS
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 
@@ -36,6 +38,8 @@ RULES = (
     *QUANT_DEVICES,
     *QUANT,
     *COMPILING,
+    *PARALLEL,
+    *RANKS,
     *MEASURING,
     *NUMERICS,
 )

@@ -80,8 +80,11 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
     if not _is_ours(config, name, jobs):
         return None
     launcher = import_module(LAUNCHERS[name])
+    options = OmegaConf.to_container(config.hydra.launcher, resolve=True) or {}
     if check_options := getattr(launcher, "check_options", None):
-        check_options(OmegaConf.to_container(config.hydra.launcher, resolve=True) or {})
+        check_options(options)
+    if check_jobs := getattr(launcher, "check_jobs", None):
+        check_jobs(jobs, options)
     return launcher
 
 

@@ -21,6 +21,7 @@ from ..config.compose import drop_hydra_keys
 from ..config.environment import digest_software
 from ..errors import ConfigError, format_error
 from ..execution.process_cache import ProcessCache
+from ..execution.ranks.adopted import take_part
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from ..process.parent import end_with_parent
 from .folder import SweepFolder
@@ -152,8 +153,12 @@ def _run_listed_job(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str,
             f"job {number} is not what it was when the sweep began: code, configs, versions or the machine have "
             "changed; run the sweep's command again"
         )
-    with composer(about["config_dir"]):
-        reason = perform(sweep, replace(job, plan=plan), ProcessCache())
+    cache = ProcessCache()
+    with composer(about["config_dir"]), take_part([plan]):
+        try:
+            reason = perform(sweep, replace(job, plan=plan), cache)
+        finally:
+            cache.clear()  # ends ranks
     if reason:
         sweep.mark_lost(number, reason)
     return DONE if sweep.is_done(replace(job, plan=plan)) else FAILED

@@ -51,6 +51,11 @@ def plan_uncached_runs(args: Namespace) -> Plan:
         )
     if plan.config.cache.name != "none":
         raise ConfigError(f"cache={plan.config.cache.name}: calibration runs are uncached; leave it out")
+    if plan.config.parallel.name != "none":
+        raise ConfigError(
+            f"parallel={plan.config.parallel.name}: this command works in one process; leave it out. What it finds out "
+            "holds for any number of ranks"
+        )
     if find_implementation("model", plan.config.model).blocks is None:
         raise ConfigError(f"model.name={plan.config.model.name}: it has no blocks that a strategy could skip")
     return plan

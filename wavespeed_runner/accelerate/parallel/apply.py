@@ -115,7 +115,7 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     if layout.ranks == 1 or layout.data > 1:
         return None
     assert isinstance(parallel, ParallelOptions)
-    place, check = find_place(layout), parallel.check
+    place, check = find_place(layout, parallel.timeout), parallel.check
     if layout.sequence == 1:
         return Parallel(place=place, blocks=family.blocks, check=check)
     denoisers = [getattr(pipe, name) for name in denoiser_names(pipe)]

@@ -2,8 +2,8 @@
 
 Such a processor passes a `_parallel_config` on, and the native backend hands its tensors to
 `_templated_context_parallel_attention` if that is not None. Here it is one of ours, and that function is replaced by
-one that calls it; diffusers' own configurations go where they went before. A torch function mode as in `attention_routing`
-does not serve: torch.compile cannot trace it around these processors.
+one that calls it; diffusers' own configurations go where they went before. A torch function mode, as in
+`attention_routing`, does not serve: torch.compile cannot trace it around these processors.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from ...errors import RunError
 from .collectives import GROUPS, define_operators
@@ -51,8 +52,12 @@ class Place:
 _PLACES: dict[Layout, Place] = {}
 
 
-def find_place(layout: Layout) -> Place:
+def find_place(layout: Layout, timeout: float = 600.0) -> Place:
     """This process's place; makes the groups of the layout when it is first asked for it. All ranks have to ask.
+
+    Args:
+        layout: of the ranks.
+        timeout: seconds until a rank that does not answer is given up.
 
     Raises:
         RunError: there are not as many ranks as the layout has.
@@ -65,7 +70,7 @@ def find_place(layout: Layout) -> Place:
         raise RunError(f"parallel: {layout.ranks} ranks are needed, and there are {dist.get_world_size()}")
     define_operators()
     if layout not in _PLACES:
-        _PLACES[layout] = _make_groups(layout, dist.get_rank())
+        _PLACES[layout] = _make_groups(layout, dist.get_rank(), timedelta(seconds=timeout))
     return _PLACES[layout]
 
 
@@ -75,7 +80,7 @@ def forget_places() -> None:
     GROUPS.clear()
 
 
-def _make_groups(layout: Layout, rank: int) -> Place:
+def _make_groups(layout: Layout, rank: int, timeout: timedelta) -> Place:
     """Makes the process groups of a layout."""
     from torch import distributed as dist
 
@@ -91,7 +96,7 @@ def _make_groups(layout: Layout, rank: int) -> Place:
     place = Place(layout=layout, rank=rank, sequence_ranks=tuple(mine))
     for name, groups in members.items():
         for ranks in groups:  # every rank takes part in making every group
-            group = dist.new_group(ranks)
+            group = dist.new_group(ranks, timeout=timeout)  # torch's own default is half an hour
             if rank in ranks:
                 GROUPS[place.name_group(name)] = group
     return place

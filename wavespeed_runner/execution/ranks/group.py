@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from ...errors import RunError
+from ...process.interrupts import ignore_launcher
 from .failures import Failure, explain_end, is_lost_message, read_failure
 from .messages import Kept, decode, encode
 from .torch_group import Place, abort, divide_threads, join, leave, name_backend
@@ -71,6 +72,7 @@ class RankGroup:
         self._local_world = 1
         self._changed = threading.Condition()
         self._closing = self._calling = self._closed = False
+        self._launched = not all(peer.process for peer in peers)
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         self._listener = threading.Thread(target=self._listen, name="ranks", daemon=True)
@@ -132,9 +134,9 @@ class RankGroup:
             try:
                 with divide_threads(self._local_world):
                     values = compute()
-            except Exception as error:
+                self._await_answers()
+            except (Exception, KeyboardInterrupt) as error:
                 raise self._explain(error) from None
-            self._await_answers()
         self.keys.update({id(value): key for key, value in zip(keep, values, strict=True) if key is not None})
         return values
 
@@ -164,16 +166,17 @@ class RankGroup:
         self._closed = True
         in_order, self._closing = not self.failed and not self._closing, True
         if in_order:
-            self._tell_all({"do": "leave"})
+            self._tell_all({"do": "leave", "status": 0})
             self._listener.join(END_S)
-        self._end_peers()
-        self._listener.join(END_S)
+        self._end_processes()
         with suppress(RuntimeError):  # messages that nobody waits for any more
             leave()
-        for peer in self.peers:
-            peer.connection.close()
-        self._wake.close()
-        self._woken.close()
+        if in_order or not self._launched:  # else they end with this process, see `worker.serve`
+            self._listener.join(END_S)
+            for peer in self.peers:
+                peer.connection.close()
+            self._wake.close()
+            self._woken.close()
         self.on_close()
 
     @property
@@ -202,13 +205,26 @@ class RankGroup:
                 self._changed.wait(1.0)
             else:
                 return [peer.answers.pop(0) for peer in self.peers]
-        raise RunError(self._find_reason(settle=monotonic() <= end))
+        raise self._fail(settle=monotonic() <= end)
 
-    def _explain(self, error: Exception) -> Exception:
+    def _explain(self, error: BaseException) -> BaseException:
         """The error to raise for one of this rank's call: another rank's failure, where that came first."""
-        if not is_lost_message(error):
-            return error
-        return RunError(self._find_reason(settle=True) or f"the ranks have lost each other: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            # A launcher ends all ranks as soon as one has ended.
+            return self._fail(settle=False) if self._launched and self._await_failure() else error
+        return self._fail(settle=True, own=str(error)) if is_lost_message(error) else error
+
+    def _fail(self, *, settle: bool, own: str = "") -> RunError:
+        """The error that says which rank failed, and how."""
+        reason = self._find_reason(settle=settle) or f"the ranks have lost each other: {own}"
+        if self._launched:
+            ignore_launcher()
+        return RunError(reason)
+
+    def _await_failure(self) -> bool:
+        """True if a rank has failed; waits a moment for the news."""
+        with self._changed:
+            return self._changed.wait_for(lambda: any(peer.failure for peer in self.peers), timeout=0.5)
 
     def _find_reason(self, *, settle: bool) -> str:
         """What happened to the rank that failed first; '' where all have answered.
@@ -261,7 +277,8 @@ class RankGroup:
                 interrupted = 0.0
                 if self._calling and not self._closing:
                     self._closing = True
-                    self._end_peers()
+                    self._end_processes()
+                    self._hang_up()
                     abort()
 
     def _take_in(self, peer: Peer) -> bool:
@@ -283,12 +300,16 @@ class RankGroup:
             abort()
         return answer is not None
 
-    def _end_peers(self) -> None:
+    def _end_processes(self) -> None:
         for peer in self.peers:
             if peer.process:
                 peer.process.kill()
                 _wait(peer.process)
-            else:
+
+    def _hang_up(self) -> None:
+        """Ends the ranks that somebody else has started: they see that nobody is there any more."""
+        for peer in self.peers:
+            if not peer.process:
                 with suppress(OSError), socket.socket(fileno=os.dup(peer.connection.fileno())) as line:
                     line.shutdown(socket.SHUT_RDWR)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ...config.paths import PACKAGE
 from .group import Peer, RankGroup, Spec
-from .torch_group import Place
+from .torch_group import Place, check_torch
 
 START = "import sys; sys.path.append(sys.argv.pop(1)); from wavespeed_runner.execution.ranks.worker import main; main()"
 """As `-m`, also where this package was found in another way than the fresh interpreter would look for it."""
@@ -36,6 +36,7 @@ def start(spec: Spec, logs: Path | None) -> RankGroup:
     Raises:
         RunError: a rank failed.
     """
+    check_torch(spec.device)
     meeting, path, folder = _open_meeting()
 
     def forget() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...accelerate.parallel.groups import forget_places
 from ...config.environment import count_threads, read_device_name
+from ...errors import RunError
 
 MEET_S = 60.0
 """Most seconds for the ranks to find each other; all have said before that they are there."""
@@ -54,14 +55,12 @@ def join(place: Place, store: Any) -> dict[str, Any]:
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     if place.local_world == place.world:
         _stay_on_this_machine()
-    store.set_timeout(timedelta(seconds=min(place.timeout, MEET_S)))
+    meet = timedelta(seconds=min(place.timeout, MEET_S))
+    store.set_timeout(meet)
     dist.init_process_group(
-        name_backend(place.device),
-        store=store,
-        rank=place.rank,
-        world_size=place.world,
-        timeout=timedelta(seconds=place.timeout),
+        name_backend(place.device), store=store, rank=place.rank, world_size=place.world, timeout=meet
     )
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=place.timeout))
     return {
         "rank": place.rank,
         "device": device,
@@ -92,6 +91,19 @@ def abort() -> None:
 def name_backend(device: str) -> str:
     """The backend of torch.distributed for a kind of device."""
     return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+
+
+def check_torch(device: str) -> None:
+    """Raises RunError if this torch cannot pass messages between ranks on these devices."""
+    import torch
+    import torch.distributed as dist
+
+    lacks = "torch.distributed" if not dist.is_available() else "NCCL"
+    if lacks != "NCCL" or (device == "cuda" and not dist.is_nccl_available()):
+        raise RunError(
+            f"this torch ({torch.__version__}) is built without {lacks}, so ranks cannot exchange messages; install "
+            "another build of it, or use parallel=none"
+        )
 
 
 @contextmanager

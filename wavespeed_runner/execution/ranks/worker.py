@@ -16,6 +16,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from time import sleep
 from typing import Any, NoReturn
 
 from ...errors import RunError
@@ -25,6 +26,9 @@ from ..resources import release
 from .failures import describe_error
 from .messages import decode, encode
 from .torch_group import Place, divide_threads, join, leave
+
+PATIENCE_S = 60.0
+"""Most seconds that a failed rank stays for rank 0."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -37,13 +41,15 @@ def main() -> NoReturn:
     serve(Connection(descriptor), rank)
 
 
-def serve(connection: Connection, rank: int, store: Any = None) -> NoReturn:
+def serve(connection: Connection, rank: int, store: Any = None, *, patient: bool = False) -> NoReturn:
     """Does what rank 0 says until it says `leave`; then ends the process.
 
     Args:
         connection: to rank 0.
         rank: of this process.
         store: the `torch.distributed.Store` that the ranks share, where they have one before rank 0 names it.
+        patient: after a failure, end when rank 0 does. A launcher ends all ranks as soon as one has ended, and rank 0
+            has a record to write.
     """
     # Rank 0 gets these as well, and ends the others after it has written the record.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -54,13 +60,15 @@ def serve(connection: Connection, rank: int, store: Any = None) -> NoReturn:
         import torch  # noqa: F401  # slow to import; rank 0 waits for all
 
         worker.answer()
-        while worker.do(worker.inbox.get()):
-            pass
+        while True:
+            worker.do(worker.inbox.get())
     except BaseException as error:
         log.exception("rank %d failed", rank)
         connection.send_bytes(encode({"failed": describe_error(error)}))
+        if patient:
+            leave()  # what the others wait for fails now
+            sleep(PATIENCE_S)
         worker.end(1)
-    worker.end(0)
 
 
 class Worker:
@@ -95,8 +103,8 @@ class Worker:
         """Tells rank 0 that what it said is done."""
         self.connection.send_bytes(encode(told))
 
-    def do(self, raw: bytes) -> bool:
-        """Does what a message says; False at the end."""
+    def do(self, raw: bytes) -> None:
+        """Does what a message says."""
         message = decode(raw, self.kept.__getitem__)
         match message["do"]:
             case "join":
@@ -112,8 +120,7 @@ class Worker:
                 _write_to(message["file"])
             case "leave":
                 leave()
-                return False
-        return True
+                self.end(message["status"])
 
     def call(self, message: dict[str, Any]) -> None:
         """Calls a stage as rank 0 does; keeps what cannot be stored, and throws the rest away."""
@@ -135,7 +142,9 @@ def _open_store(message: dict[str, Any]) -> Any:
 
 
 def _write_to(file: str) -> None:
-    """Sends what this process prints to another file."""
+    """Sends what this process prints to another file, unless it runs on a machine that does not have the folder."""
+    if not os.path.isdir(os.path.dirname(os.path.dirname(file))):
+        return
     os.makedirs(os.path.dirname(file), exist_ok=True)
     with open(file, "ab") as stream:
         for descriptor in (1, 2):

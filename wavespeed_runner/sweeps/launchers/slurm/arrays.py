@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sized
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ....errors import RunError
 from .endings import LOGS, last_write
 from .options import LOCAL, VARIABLE, Options
 from .queue import TRANSIENT
-from .submit import Refused, submit
+from .submit import Refused, count_ranks, submit
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -39,25 +40,31 @@ def submit_waiting(
         The jobs that still wait, and Slurm's refusal.
     """
     while waiting:
-        count = min(count, len(waiting))
+        jobs = take_alike(waiting, count)
         try:
-            _submit_array(sweep, waiting[:count], tasks, options)
+            _submit_array(sweep, jobs, tasks, options)
         except Refused as refused:
-            if count == 1 or not TRANSIENT.search(str(refused)):
+            if len(jobs) == 1 or not TRANSIENT.search(str(refused)):
                 if tasks.open:
                     tasks.warn(f"Slurm accepts no more jobs for now ({refused}); the others follow as these end")
                 return waiting, refused
-            count //= 2
+            count = len(jobs) // 2
         else:
-            waiting = waiting[count:]
+            waiting = waiting[len(jobs) :]
     return waiting, None
+
+
+def take_alike(waiting: list[Job], count: int) -> list[Job]:
+    """The first jobs that need as many ranks, at most `count`: the jobs of an array ask for the same."""
+    ranks = count_ranks(waiting[0])
+    return list(takewhile(lambda job: count_ranks(job) == ranks, waiting[:count]))
 
 
 def _submit_array(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> None:
     """Submits jobs as one array and notes their ids. Raises Refused."""
     numbers = [job.number for job in jobs]
     before = {number: last_write(sweep, number) for number in numbers}
-    ids = submit(sweep.path.resolve(), LOGS, numbers, tasks.name, options)
+    ids = submit(sweep.path.resolve(), LOGS, jobs, tasks.name, options)
     tasks.add(ids, before, {job.number: wanted_identity(job) for job in jobs})
     array = ids[numbers[0]].partition("_")[0]
     print(f"Slurm: submitted {count_jobs(ids)} as {array}; to cancel: scancel {array}; output: {sweep.path / LOGS}")

@@ -18,6 +18,7 @@ from .arrays import count_jobs, give_up_if_hopeless, submit_waiting, wanted_iden
 from .endings import has_ended, take_ended
 from .options import Options, resolve_options
 from .queue import NoAnswer, State, cancel, look_up_jobs, look_up_max_array_size
+from .submit import build_parameters, count_ranks
 from .tasks import Tasks
 
 if TYPE_CHECKING:
@@ -58,6 +59,12 @@ def launch(
 def check_options(options: Options | Mapping[str, Any]) -> Options:
     """The options with their types. Raises ConfigError for a wrong one."""
     return options if isinstance(options, Options) else resolve_options(options)
+
+
+def check_jobs(jobs: list[Job], options: Options | Mapping[str, Any]) -> None:
+    """Raises ConfigError if the ranks of a job cannot be divided among its nodes."""
+    for ranks in {count_ranks(job) for job in jobs if job.plan}:
+        build_parameters("", check_options(options), ranks)
 
 
 def check_cluster() -> None:

@@ -44,11 +44,13 @@ class Options:
     time: int = 60
     """Time limit of one job, in minutes. A job that reaches it goes on from the store when it runs again."""
     gpus: str | None = None
-    """GPUs of one job: a number, or TYPE:NUMBER."""
+    """GPUs of one job, on each of its nodes: a number, or TYPE:NUMBER."""
     cpus: int | None = None
-    """Cores of one job."""
+    """Cores of one job, on each of its nodes."""
     memory: str | None = None
-    """Memory of one job, with its unit: 500M, 32G; 0: all of the node's."""
+    """Memory of one job on each of its nodes, with its unit: 500M, 32G; 0: all of the node's."""
+    nodes: int | None = None
+    """Nodes of a job with several ranks, which are divided among them; None: one."""
     array_parallelism: int | None = None
     """How many jobs run at once."""
     poll: float = 10.0
@@ -203,6 +205,7 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "gpus": _parse_gpus,
     "cpus": _parse_count,
     "memory": _parse_memory,
+    "nodes": _parse_count,
     "array_parallelism": _parse_count,
     "poll": _parse_seconds,
     "extra": _parse_extra,
@@ -215,5 +218,6 @@ OWN_KEYS = {
     "gpus-per-node": "gpus",
     "cpus-per-task": "cpus",
     "mem": "memory",
+    "nodes": "nodes",
 }
 """Options of sbatch that have a key of their own here."""

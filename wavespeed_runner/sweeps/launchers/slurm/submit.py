@@ -1,7 +1,7 @@
 """Submits jobs to Slurm through submitit, as arrays, and defines what each task does.
 
 A task runs in the batch script itself, without `srun`: all its processes get Slurm's signals, and a preempted job is
-queued again under the same id.
+queued again under the same id. Only a job with several ranks is started by `srun`, once for each rank.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ....errors import make_printable
+from ....accelerate.parallel.options import find_layout
+from ....errors import ConfigError, make_printable
+from ...jobs import Job
 from ...worker import ELSEWHERE
 from .options import Options
 
@@ -23,13 +25,13 @@ class Refused(Exception):
     """Slurm refuses the jobs; the message is its own."""
 
 
-def submit(folder: Path, logs: str, numbers: list[int], name: str, options: Options) -> dict[int, str]:
+def submit(folder: Path, logs: str, jobs: list[Job], name: str, options: Options) -> dict[int, str]:
     """Submits jobs of a sweep, several of them as one array.
 
     Args:
         folder: of the sweep, absolute.
         logs: name of the folder in it for the tasks' output.
-        numbers: of the jobs.
+        jobs: all with as many ranks.
         name: of the jobs in Slurm.
         options: of the launcher.
 
@@ -43,10 +45,11 @@ def submit(folder: Path, logs: str, numbers: list[int], name: str, options: Opti
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     executor = SlurmExecutor(folder / logs, max_num_timeout=0)
-    executor.update_parameters(**build_parameters(name, options))
+    numbers, ranks = [job.number for job in jobs], count_ranks(jobs[0])
+    executor.update_parameters(**build_parameters(name, options, ranks))
     try:
         with hide_own_slurm_job():
-            submitted = executor.map_array(run_job, [str(folder)] * len(numbers), numbers)
+            submitted = executor.map_array(run_job, [str(folder)] * len(jobs), numbers, [ranks] * len(jobs))
     except (FailedJobError, FailedSubmissionError) as error:
         raise Refused(summarize_error(str(error))) from None
     return {number: task.job_id for number, task in zip(numbers, submitted, strict=True)}
@@ -59,15 +62,36 @@ def summarize_error(text: str) -> str:
     return make_printable(": ".join(dict.fromkeys(own)) or (lines[-1] if lines else "sbatch failed"))
 
 
-def run_job(folder: str, number: int) -> None:
+def count_ranks(job: Job) -> int:
+    """The ranks that a job is computed by."""
+    assert job.plan is not None
+    return find_layout(job.plan.config.parallel).ranks
+
+
+def run_job(folder: str, number: int, ranks: int = 1) -> None:
     """Runs one job: what a task does. Its exit status is the job's, so that Slurm's own tools show a failure."""
     command = [sys.executable, "-m", "wavespeed_runner.sweeps.worker", folder, str(number)]
+    if ranks > 1:
+        # A step does not take over how many cores a task of its job has.
+        cores = [f"--cpus-per-task={count}"] if (count := os.environ.get("SLURM_CPUS_PER_TASK")) else []
+        command = ["srun", f"--ntasks={ranks}", *cores, "--mpi=none", "--kill-on-bad-exit=0", *command]
     status = subprocess.run(command, env={**os.environ, ELSEWHERE: "1"}).returncode
     sys.exit(status if status >= 0 else 128 - status)
 
 
-def build_parameters(name: str, options: Options) -> dict[str, Any]:
-    """The options for submitit, which knows most of sbatch's options by name and takes the others as they are."""
+def build_parameters(name: str, options: Options, ranks: int = 1) -> dict[str, Any]:
+    """The options for submitit, which knows most of sbatch's options by name and takes the others as they are.
+
+    Raises:
+        ConfigError: the ranks cannot be divided among the nodes.
+    """
+    nodes = (options.nodes or 1) if ranks > 1 else 1
+    if ranks % nodes:
+        raise ConfigError(
+            f"hydra.launcher.nodes={nodes}: a job of {ranks} ranks cannot be divided among them; "
+            f"allowed: {', '.join(str(n) for n in range(1, ranks + 1) if ranks % n == 0)}"
+        )
+    tasks = ranks // nodes
     parameters = {
         "job_name": name,
         "partition": options.partition,
@@ -75,12 +99,14 @@ def build_parameters(name: str, options: Options) -> dict[str, Any]:
         "qos": options.qos,
         "time": options.time,
         "gpus_per_node": options.gpus,
-        "cpus_per_task": options.cpus,
+        "cpus_per_task": options.cpus and max(1, options.cpus // tasks),
         "mem": options.memory,
         "wckey": None,  # else submitit sets its own, which a cluster that checks these keys refuses
         "use_srun": False,
         "additional_parameters": {key: value for key, value in options.extra.items() if value is not False},
     }
+    if ranks > 1:
+        parameters |= {"nodes": nodes, "ntasks_per_node": tasks}
     if options.array_parallelism is not None:
         parameters["array_parallelism"] = options.array_parallelism
     return parameters

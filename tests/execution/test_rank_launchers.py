@@ -1,0 +1,146 @@
+"""Ranks that torchrun or srun has started: one drives, the others serve it, and all have to be about to do the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.children import CONTEXT, _command
+from tests.conftest import TINY
+from wavespeed_runner.config.launched import Launched
+from wavespeed_runner.execution.ranks.agreement import describe_plans, find_differences
+from wavespeed_runner.execution.ranks.meeting import find_address, find_first
+
+REPO = Path(__file__).resolve().parents[2]
+LONG = 100
+"""Seconds; far more than any of this takes."""
+
+
+def _run_as_rank(output: Path, arguments: tuple[str, ...], variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    _command(output, arguments, {})
+
+
+def launch(folder: Path, *given: tuple[str, ...], by: str = "torchrun") -> list[ForkServerProcess]:
+    """Starts a rank for each of these command lines, with the environment that a launcher gives it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    world, processes = str(len(given)), []
+    for rank, arguments in enumerate(given):
+        variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        if by == "torchrun":
+            variables |= {"RANK": str(rank), "WORLD_SIZE": world, "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": world}
+        else:
+            variables |= {"SLURM_PROCID": str(rank), "SLURM_STEP_NUM_TASKS": world, "SLURM_LOCALID": str(rank)}
+            variables |= {"SLURM_NODEID": "0", "SLURM_STEP_TASKS_PER_NODE": world}
+        command = (*TINY, "parallel=ulysses", "steps=2", f"outputs={folder / 'outputs'}", *arguments)
+        by_key = {argument.partition("=")[0]: argument for argument in command}
+        processes.append(
+            CONTEXT.Process(target=_run_as_rank, args=(folder / f"out{rank}", tuple(by_key.values()), variables))
+        )
+        processes[-1].start()
+    return processes
+
+
+def statuses(processes: list[ForkServerProcess]) -> list[int | None]:
+    for process in processes:
+        process.join(LONG)
+    return [process.exitcode for process in processes]
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("outputs/runs/*/*/record.json"))]
+
+
+@pytest.mark.parametrize("by", ["torchrun", "srun"])
+def test_ranks_of_a_launcher_make_one_run(tmp_path: Path, by: str) -> None:
+    assert statuses(launch(tmp_path, (), (), by=by)) == [0, 0], (tmp_path / "out0").read_text()
+    (record,) = records(tmp_path)
+    assert record["status"] == "completed" and len(record["engaged"]["parallel"]["ranks"]) == 2
+    assert "images and record" in (tmp_path / "out0").read_text() and not (tmp_path / "out1").read_text()
+    assert list(tmp_path.glob("outputs/runs/*/*/ranks/rank1.log"))
+
+    # All in the store: the others are not needed, and end.
+    assert statuses(launch(tmp_path, (), (), by=by)) == [0, 0]
+
+
+def test_ranks_that_are_about_to_do_something_else_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    assert statuses(launch(tmp_path, (), ("seed=3",))) == [2, 2]
+    (line,) = (tmp_path / "out0").read_text().splitlines()
+    host = socket.gethostname()
+    assert line.startswith(f"error: rank 1 ({host}): seed=3, and rank 0 has seed=0; start every rank with the same")
+    assert not (tmp_path / "out1").read_text() and not (tmp_path / "outputs").exists()
+
+
+def test_a_rank_is_killed_and_its_launcher_ends_the_others(tmp_path: Path) -> None:
+    processes = launch(tmp_path, ("measure.repeats=300",), ("measure.repeats=300",))
+    end = time.monotonic() + LONG
+    while not list(tmp_path.glob("outputs/runs/*/*/ranks/rank1.log")):
+        assert time.monotonic() < end, (tmp_path / "out0").read_text()
+        time.sleep(0.05)
+    time.sleep(1)
+    one, other = processes
+    assert one.pid
+    other.kill()
+    other.join(LONG)
+    os.kill(one.pid, signal.SIGTERM)  # as torchrun does
+    assert statuses([one]) == [1]
+    (record,) = records(tmp_path)
+    assert record["status"] == "failed", "and not interrupted"
+    assert record["error"]["message"].startswith("rank 1 (cpu) has ended, or its machine is out of reach")
+
+
+@pytest.mark.slow
+def test_under_torchrun_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            "-m", "wavespeed_runner", *TINY, "parallel=ulysses", "steps=2", f"outputs={tmp_path / 'outputs'}",
+        ],
+        cwd=REPO, capture_output=True, text=True, timeout=LONG,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path)
+    assert record["status"] == "completed" and len(record["engaged"]["parallel"]["ranks"]) == 2
+    assert done.stdout.count("images and record") == 1
+
+
+def test_what_ranks_compare(planned: Any) -> None:
+    same, other = planned("steps=3"), planned("steps=4", prompt="a blue square")
+    ours, theirs = describe_plans([same]), describe_plans([other])
+    assert find_differences(1, "here", ours, ours) == []
+    texts = find_differences(2, "there", theirs, ours)
+    assert "rank 2 (there): steps=4, and rank 0 has steps=3" in texts
+    assert any("prompts and seeds=" in text for text in texts)
+    assert find_differences(1, "a", {**ours, "version of torch": "1.0"}, ours)[0].startswith(
+        "rank 1 (a): version of to"
+    )
+    assert any("weights and files of load" in name for name in ours)
+    # Where things lie, and how a rank prints, is its own business.
+    assert not find_differences(1, "a", describe_plans([planned("steps=3", outputs="/elsewhere")]), ours)
+    # Of a sweep, the jobs.
+    (text,) = find_differences(1, "a", describe_plans([same, other]), describe_plans([same, same]))
+    assert text.startswith("rank 1 (a): job 1=")
+
+
+def test_where_the_ranks_of_srun_meet() -> None:
+    on_two = Launched(by="srun", rank=0, world=4, local_rank=0, local_world=2)
+    given = {"SLURM_JOB_ID": "12345", "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[03-07,12],cpu1"}
+    host, port = find_address(on_two, given)
+    assert host == "gpu03" and 15_000 <= port < 30_000
+    assert find_address(on_two, {**given, "SLURM_JOB_ID": "12346"})[1] != port
+    assert find_address(on_two, {**given, "MASTER_ADDR": "a", "MASTER_PORT": "7"}) == ("a", 7)
+    here = Launched(by="srun", rank=0, world=2, local_rank=0, local_world=2)
+    assert find_address(here, given)[0] == "127.0.0.1"
+    for nodes, first in (("a1", "a1"), ("n[1]", "n1"), ("n[01-02]-ib,m", "n01-ib"), ("x,y", "x")):
+        assert find_first(nodes) == first
