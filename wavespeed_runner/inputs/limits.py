@@ -63,6 +63,10 @@ MAX_DIGITS = 100
 MAX_ADDED_TOKENS = 20_000
 """Words of a tokenizer that are added to its vocabulary; transformers takes some 20 microseconds for each. Published
 ones have up to 6,500."""
+MAX_VOCABULARY_BYTES = 64 * MIB
+"""A tokenizer's file that is no JSON: words, merges, a model of SentencePiece. Published ones have up to 10 MB."""
+MAX_CHAT_TEMPLATE_BYTES = MIB
+"""Published ones have up to 20 KB."""
 MAX_TOKENIZER_PARTS = 1000
 """Normalizers, rules that split a text and the like of one tokenizer, with all that they consist of."""
 MAX_TEXT_GROWTH = 5000

@@ -61,13 +61,13 @@ def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
     """Refuses components that cannot be built within bounds. Those that passed in this process are not tried again.
 
     Args:
-        where: `key=value` of the folder, for messages. What lies in an installed package (`pkg://`) is trusted.
+        where: `key=value` of the folder, for messages.
         candidates: components of the folder, after `check_component`.
 
     Raises:
         ConfigError: names the component, and what is wrong with it.
     """
-    if where.partition("=")[2].startswith(PACKAGE):
+    if is_trusted(where):
         return
     deadline = monotonic() + SECONDS
     for candidate in candidates:
@@ -75,6 +75,11 @@ def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
         if (candidate, versions) not in _passed:
             _refuse(where, candidate, versions, max(1.0, deadline - monotonic()))
             _passed.add((candidate, versions))
+
+
+def is_trusted(where: str) -> bool:
+    """True for `key=value` of what lies in an installed package."""
+    return where.partition("=")[2].startswith(PACKAGE)
 
 
 _passed: set[tuple[Candidate, Versions]] = set()
