@@ -72,6 +72,21 @@ def list_unloaded_components(family: Family) -> list[str]:
     return [name for name, value in family.pipeline_options.items() if value is None]
 
 
+def try_local_folder(family: Family, model: ModelConfig) -> None:
+    """Builds the components of a local diffusers folder on trial; of other models they are when these are loaded.
+
+    Raises:
+        ConfigError: a component cannot be built within bounds.
+    """
+    path = find_local_path(model.repo)
+    where = f"model.repo={model.repo}"
+    if model.init is not Init.pretrained or path is None or not path.is_dir() or is_trusted(where):
+        return
+    external = [name for key, classes in family.external_components.items() if getattr(model, key) for name in classes]
+    with explain_loading_errors(model.repo):
+        refuse_unbuildable(where, list_candidates(where, path, without=[*family.pipeline_options, *external]))
+
+
 def _load_pretrained(
     family: Family, model: ModelConfig, dtype: torch.dtype, ready: dict[str, nn.Module]
 ) -> DiffusionPipeline:

@@ -29,8 +29,8 @@ MEMORY_BYTES = 3072 * MIB
 PER_FILE_BYTE = 2
 """And this for each byte of its files: tables of positions are as large as the model is, and computed in float64."""
 MOST_MEMORY_BYTES = 16384 * MIB
-MAX_MODULES = 30_000
-"""Modules of a model: the largest of diffusers have some 5,000."""
+MAX_MODULES = 15_000
+"""Modules of a model: the largest of diffusers have some 4,000, which takes a second."""
 PER_BYTE = 4
 """Weights in a byte of a file: four where they have 2 bits."""
 SPARE = 2**24
