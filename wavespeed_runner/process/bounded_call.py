@@ -28,6 +28,9 @@ MAX_RESULT_BYTES = 16 * 1024 * 1024
 """Of the result as JSON."""
 MAX_MESSAGE = 1000
 """Characters of an error's message."""
+WAITING = 5
+"""How many times longer than its processor time a child may take: on a busy machine, or reading slow disks."""
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
@@ -41,7 +44,7 @@ def call_bounded(function: Callable[..., Any], *args: Any, seconds: float, memor
     Args:
         function: called in the child; changes it makes to objects are lost.
         args: its arguments.
-        seconds: wall-clock time after which the child is killed.
+        seconds: processor time after which the child is killed; it may take `WAITING` times as long.
         memory_bytes: address space that it may take beyond what this process has.
 
     Raises:
@@ -61,7 +64,7 @@ def call_bounded(function: Callable[..., Any], *args: Any, seconds: float, memor
         try:
             os.close(sink)
             sink = -1
-            content = _read_all(source, monotonic() + seconds)
+            content = _read_all(source, monotonic() + WAITING * seconds)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -69,11 +72,13 @@ def call_bounded(function: Callable[..., Any], *args: Any, seconds: float, memor
         finally:
             status = _wait(child)
     except TimeoutError:
-        raise BoundedCallError(f"it takes more than {seconds:g} seconds") from None
+        raise BoundedCallError(f"it takes more than {WAITING * seconds:g} seconds") from None
     finally:
         os.close(source)
         if sink >= 0:
             os.close(sink)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+        raise BoundedCallError(f"it takes more than {seconds:g} seconds")
     return _read_result(content, status, memory_bytes)
 
 
@@ -81,11 +86,17 @@ def _fork() -> int:
     """`os.fork`, without what Python and the tokenizers library say of it: one thread is enough for the child."""
     before = os.environ.get(PARALLELISM)
     os.environ[PARALLELISM] = "false"
+    # A child that is interrupted before it knows what it is would go on as its parent.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    child = -1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            return os.fork()
+            child = os.fork()
+            return child
     finally:
+        if child != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if before is None:
             del os.environ[PARALLELISM]
         else:
@@ -117,8 +128,9 @@ def _limit(seconds: float, memory_bytes: int) -> None:
     import resource
 
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -134,10 +146,17 @@ def _limit(seconds: float, memory_bytes: int) -> None:
     with open("/proc/self/statm", encoding="ascii") as file:
         pages = int(file.read().split()[0])
     most = pages * resource.getpagesize() + memory_bytes
-    for kind, value in ((resource.RLIMIT_AS, most), (resource.RLIMIT_CPU, int(seconds) + 2), (resource.RLIMIT_CORE, 0)):
+    most_seconds = max(1, round(seconds))
+    # The second number of a time is that at which the child is killed though it may have caught the first signal.
+    limits = {
+        resource.RLIMIT_AS: (most, most),
+        resource.RLIMIT_CPU: (most_seconds, most_seconds + 5),
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for kind, wanted in limits.items():
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
+        allowed = wanted if hard == resource.RLIM_INFINITY else (min(wanted[0], hard), min(wanted[1], hard))
+        resource.setrlimit(kind, allowed)
 
 
 def _read_all(source: int, deadline: float) -> bytes:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import ModelConfig
 from ...errors import ConfigError, RunError
 from ..family import Family
-from .chat_template import bound_chat_templates
 from .checkpoint import CONVERT_PICKLES, find_local_path
 from .folder_gate import check_component
 from .hub import (
@@ -22,6 +21,7 @@ from .hub import (
 )
 from .identity import find_downloaded_commit
 from .safetensors_file import find_damage
+from .tokenizer_bounds import bound_tokenizers
 from .trial import Candidate, refuse_unbuildable
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
-    bound_chat_templates(f"{key}={repo}", components)
+    bound_tokenizers(f"{key}={repo}", components)
     refuse_missing_weights(missing, f"{key}={repo}")
     return components
 

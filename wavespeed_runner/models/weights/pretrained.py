@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import Init, ModelConfig
 from ...process.torchao_import import import_torchao
 from ..family import Family
-from .chat_template import bound_chat_templates
 from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
 from .folder_gate import check_folder, list_components
@@ -26,6 +25,7 @@ from .quantized import read_methods
 from .random_init import use_ready_modules
 from .safetensors_file import list_variant_files
 from .single_file import load_single_file
+from .tokenizer_bounds import bound_tokenizers
 from .trial import Candidate, is_trusted, refuse_unbuildable
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _load_folder(
         missing = _add_transformers_models(components, folder, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
         if not is_trusted(where):
-            bound_chat_templates(where, pipe.components)
+            bound_tokenizers(where, pipe.components)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
                 missing[name] = [key for key, weight in module.named_parameters() if weight.is_meta]

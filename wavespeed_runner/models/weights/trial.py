@@ -7,11 +7,11 @@ it, but without its weights, and whatever fails, hangs or grows there is refused
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, format_error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SECONDS = 60.0
-"""For all components together. The largest published ones take some seconds."""
+"""Of processor time, for all components together. The largest published ones take some seconds."""
 MEMORY_BYTES = 3072 * MIB
 """What a component may take while it is built: a tokenizer of 30 MB takes some 500 MB."""
 PER_FILE_BYTE = 2
@@ -69,12 +69,18 @@ def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
     """
     if is_trusted(where):
         return
-    deadline = monotonic() + SECONDS
+    end = _measure_children() + SECONDS
     for candidate in candidates:
         versions = _list_versions(candidate.folder)
         if (candidate, versions) not in _passed:
-            _refuse(where, candidate, versions, max(1.0, deadline - monotonic()))
+            _refuse(where, candidate, versions, max(1.0, end - _measure_children()))
             _passed.add((candidate, versions))
+
+
+def _measure_children() -> float:
+    """Processor time in seconds that children of this process took."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def is_trusted(where: str) -> bool:
