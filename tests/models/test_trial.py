@@ -63,6 +63,15 @@ def test_a_configuration_asks_for_no_more_than_the_weights_beside_it(tmp_path: P
 NEO = {"hidden_size": 4, "num_heads": 2, "num_layers": 1, "attention_types": [[["global"], 1]], "vocab_size": 9}
 
 
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    save_file({"wte.weight": torch.zeros(9, 4)}, tmp_path / "weights.safetensors", metadata={"format": "pt"})
+    build(tmp_path, "transformers", "GPTNeoModel", NEO)
+    with pytest.raises(
+        ConfigError, match=r"wte\.weight has the shape \[9, 4\] in weights\.safetensors, and here \[9, 8\]"
+    ):
+        build(tmp_path, "transformers", "GPTNeoModel", NEO | {"hidden_size": 8})
+
+
 def test_buffers_of_transformers_are_counted_too(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"asks for tables \(the last is \w+\)"):
         build(tmp_path, "transformers", "GPTNeoModel", NEO | {"max_position_embeddings": 2**17})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, format_error
+from ...inputs.documents import read_safetensors_header
 from ...inputs.files import PACKAGE
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
@@ -161,6 +162,16 @@ def _build(component_class: Any, folder: str, held: int) -> None:
         else:
             raise TypeError(f"{component_class.__name__} is no model of diffusers or transformers")
     counter.refuse_weights(sum(weight.numel() for weight in model.parameters()))
+    if not getattr(model.config, "quantization_config", None):
+        _refuse_shapes({name: list(weight.shape) for name, weight in model.named_parameters()}, Path(folder))
+
+
+def _refuse_shapes(wanted: dict[str, list[int]], folder: Path) -> None:
+    """Raises `ValueError` for a weight that has another shape in a file; files may have other names for some."""
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, entry in read_safetensors_header(file)[0].items():
+            if name in wanted and entry["shape"] != wanted[name]:
+                raise ValueError(f"{name} has the shape {entry['shape']} in {file.name}, and here {wanted[name]}")
 
 
 def _build_diffusers_model(model_class: Any, folder: str) -> nn.Module:
