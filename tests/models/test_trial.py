@@ -125,6 +125,18 @@ def test_what_passed_is_not_tried_again_until_a_file_changes(tmp_path: Path, mon
         assert len(calls) == count
 
 
+def test_the_time_of_all_components_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SECONDS", 2.0)
+    spent = iter([0.0, 0.5, 1.5])
+    monkeypatch.setattr(trial, "_measure_children", lambda: next(spent))
+    given: list[float] = []
+    monkeypatch.setattr(trial, "call_bounded", lambda *_, seconds, **__: given.append(seconds))
+    parts = [Candidate(name=n, library="diffusers", class_name="DDIMScheduler", folder=tmp_path) for n in "ab"]
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: building its components takes more than 2 seconds$"):
+        refuse_unbuildable("model.repo=x", parts)
+    assert given == [1.5]
+
+
 def test_an_installed_package_is_trusted(tmp_path: Path) -> None:
     part = Candidate(name="a", library="diffusers", class_name="NoSuchModel", folder=tmp_path)
     refuse_unbuildable("model.repo=pkg://package/folder", [part])

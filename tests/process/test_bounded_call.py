@@ -92,6 +92,14 @@ def test_the_child_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
+def test_where_there_is_no_memory_for_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", lambda: fail(OSError(12, "Cannot allocate memory")))
+    files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(BoundedCallError, match=r"^no child process can be started for it \(Cannot allocate memory\)$"):
+        call(lambda: 1)
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
 def test_an_interrupt_ends_the_child(tmp_path: Path) -> None:
     """Ctrl-C while the parent waits."""
     note = tmp_path / "pid"

@@ -41,6 +41,8 @@ MAX_MODEL_CONFIG_BYTES = 4 * MIB
 MAX_MODEL_CONFIG_VALUES = 100_000
 """`model_index.json`, and a model's or scheduler's configuration: a few kilobytes; with a name for each of 20,000
 classes, as large classifiers have, some 2 MB and 40,000 values."""
+MAX_COMPONENTS = 100
+"""Of a pipeline; published ones have up to some 15."""
 MAX_HEADER_BYTES = 100_000_000
 """The header of a safetensors file; the limit of the safetensors library itself."""
 MAX_TENSORS = 50_000

@@ -58,7 +58,10 @@ def call_bounded(function: Callable[..., Any], *args: Any, seconds: float, memor
             raise BoundedCallError(_describe(error)) from error
     source, sink = os.pipe()
     try:
-        child = _fork()
+        try:
+            child = _fork()
+        except OSError as error:
+            raise BoundedCallError(f"no child process can be started for it ({error.strerror})") from None
         if child == 0:
             _run_child(sink, function, args, seconds, memory_bytes)
         try:

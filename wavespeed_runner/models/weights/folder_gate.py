@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...inputs import limits
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
 from .config_gate import is_inside, list_mappings, refuse_values
@@ -101,6 +102,8 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ConfigError(f"{where}: component {name[:80]!r} in model_index.json: not the name of a folder")
         components[name] = (value[0], value[1])
+    if len(components) > limits.MAX_COMPONENTS:
+        raise ConfigError(f"{where}: {len(components)} components; at most {limits.MAX_COMPONENTS} are loaded")
     return components
 
 

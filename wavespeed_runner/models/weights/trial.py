@@ -74,7 +74,9 @@ def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
     for candidate in candidates:
         versions = _list_versions(candidate.folder)
         if (candidate, versions) not in _passed:
-            _refuse(where, candidate, versions, max(1.0, end - _measure_children()))
+            if (left := end - _measure_children()) < 1:
+                raise ConfigError(f"{where}: building its components takes more than {SECONDS:g} seconds")
+            _refuse(where, candidate, versions, left)
             _passed.add((candidate, versions))
 
 
