@@ -72,6 +72,12 @@ def test_a_class_that_is_no_part_of_a_model_is_refused_by_name(tmp_path: Path, c
     assert "allowed: names that end in Model, " in str(caught.value)
 
 
+def test_a_pipeline_has_a_limited_number_of_components(tmp_path: Path) -> None:
+    more = {f"text_encoder_{i}": ["transformers", "CLIPTextModel"] for i in range(3, 110)}
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: 112 components; at most 100 are loaded"):
+        check_folder("model.repo=x", make_folder(tmp_path, **more))
+
+
 @pytest.mark.parametrize("library", ["os", "text_encoder", "pipeline", "transformers.utils", "..", 7])
 def test_a_foreign_library_is_refused_by_name(tmp_path: Path, library: Any) -> None:
     folder = make_folder(tmp_path, text_encoder=[library, "CLIPTextModel"])

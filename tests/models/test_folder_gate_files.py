@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -73,3 +74,48 @@ def test_no_other_file_stands_in_for_the_usual_one(tmp_path: Path, key: str) -> 
         name = str(value).replace("/", "")
         with pytest.raises(ConfigError, match=rf"{key} = .* has another file stand in for {usual}; remove {key}"):
             check_folder("model.repo=x", make_folder(tmp_path / name, {key: value}))
+
+
+LARGE = [
+    ("vocab.txt", 65), ("merges.txt", 65), ("spiece.model", 65), ("tokenizer.model", 65), ("bpe.codes", 65),
+    ("words", 65), ("chat_template.jinja", 2), ("additional_chat_templates/tools.jinja", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "mebibytes"), LARGE)
+def test_files_of_a_tokenizer_that_are_no_json_are_bounded(tmp_path: Path, name: str, mebibytes: int) -> None:
+    file = make_folder(tmp_path) / "text_encoder" / name
+    file.parent.mkdir(exist_ok=True)
+    with file.open("wb") as stream:
+        stream.truncate(mebibytes * 2**20)  # a hole: nothing is written
+    with pytest.raises(
+        ConfigError, match=re.escape(f"{file.name} is not read: {mebibytes * 2**20} bytes, and at most")
+    ):
+        check_folder("model.repo=x", tmp_path)
+    with file.open("wb") as stream:
+        stream.truncate(mebibytes * 2**19)
+    check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "model.onnx_data", "pytorch_model.bin", "README.md"])
+def test_files_that_no_tokenizer_reads_may_be_large(tmp_path: Path, name: str) -> None:
+    file = make_folder(tmp_path) / "text_encoder" / name
+    with file.open("wb") as stream:
+        stream.truncate(2**33)
+    check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "chat_template.jinja", "fifo"])
+def test_a_pipe_is_no_vocabulary(tmp_path: Path, name: str) -> None:
+    os.mkfifo(make_folder(tmp_path) / "text_encoder" / name)
+    with pytest.raises(ConfigError, match=f"{name} is not read: not a regular file"):
+        check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "processor_config.json", "chat_template.json"])
+@pytest.mark.parametrize("template", ["x" * (2**20 + 1), [{"name": "a", "template": "x" * (2**20 + 1)}]])
+def test_a_chat_template_inside_json_is_bounded(tmp_path: Path, name: str, template: Any) -> None:
+    file = make_folder(tmp_path) / "text_encoder" / name
+    file.write_text(json.dumps({"chat_template": template}))
+    with pytest.raises(ConfigError, match="chat_template has more than 1048576 characters"):
+        check_folder("model.repo=x", tmp_path)

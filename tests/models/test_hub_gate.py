@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,3 +88,19 @@ def test_a_text_encoder_of_a_repository_of_its_own_runs_no_code(
         monkeypatch.setattr(getattr(transformers, name), "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(ConfigError, match=rf"^model\.{key}=evil/repo: .*{file} asks for code \(auto_map\)"):
         load_external_components(family, replace(model, **{key: "evil/repo"}), torch.float32)
+
+
+def test_a_text_encoder_of_a_repository_of_its_own_is_built_on_trial(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the sizes that the hub tells: its weights are not here yet."""
+    sizes = {"model-00001-of-00002.safetensors": 7000, "model-00002-of-00002.safetensors": 77, "other/a.safetensors": 9}
+    files = [SimpleNamespace(rfilename=name, size=size) for name, size in {**sizes, "a.bin": 5}.items()]
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: SimpleNamespace(siblings=files))
+    (repository / "config.json").write_text('{"model_type": "llama"}')  # the defaults are a model of 7 billion weights
+    model = replace(config_of("hidream"), init=Init.pretrained)
+    family = find_implementation("model", model)
+    ((key, classes),) = family.external_components.items()
+    tokenizers = [name for name in classes if name.startswith("tokenizer")]
+    with pytest.raises(ConfigError, match=rf"^model\.{key}=evil/repo: .*weights, and 7077 bytes of files cannot hold"):
+        load_external_components(family, replace(model, **{key: "evil/repo"}), torch.float32, without=tokenizers)

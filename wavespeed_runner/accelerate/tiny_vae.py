@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, RunError
 from ..models.weights.checkpoint import CONVERT_PICKLES, find_local_path
 from ..models.weights.folder_gate import check_component, read_config
-from ..models.weights.hub import explain_loading_errors, must_use_cache, quiet_loading, refuse_missing_weights
+from ..models.weights.hub import (
+    count_weight_bytes,
+    explain_loading_errors,
+    fetch_configurations,
+    must_use_cache,
+    quiet_loading,
+    refuse_missing_weights,
+)
 from ..models.weights.identity import find_downloaded_commit
 from ..models.weights.safetensors_file import find_damage
+from ..models.weights.trial import Candidate, refuse_unbuildable
 
 if TYPE_CHECKING:
     import torch
@@ -50,18 +58,24 @@ def inspect_tiny_vae(repo: str) -> dict[str, Any] | None:
     if folder is None:
         return None
     where = f"{KEY}={repo}"
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{where}: it has no config.json; give a hub id, or a folder saved by diffusers")
-    check_component(where, folder)
-    config = read_config(where, folder / "config.json")
-    if config.get("_class_name") != "AutoencoderTiny":
-        raise ConfigError(f"{where}: it holds {config.get('_class_name')}, and an AutoencoderTiny is needed")
+    config = _inspect_config(where, folder)
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ConfigError(f"{where}: it has no .safetensors file; {CONVERT_PICKLES}")
     for file in files:
         if damage := find_damage(file):
             raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
+    return config
+
+
+def _inspect_config(where: str, folder: Path) -> dict[str, Any]:
+    """The configuration in a folder, which may lack the weights."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{where}: it has no config.json; give a hub id, or a folder saved by diffusers")
+    check_component(where, folder)
+    config = read_config(where, folder / "config.json")
+    if config.get("_class_name") != "AutoencoderTiny":
+        raise ConfigError(f"{where}: it holds {config.get('_class_name')}, and an AutoencoderTiny is needed")
     return config
 
 
@@ -91,6 +105,19 @@ def _find_factor(vae: Any) -> int:
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
+def _refuse_unbuildable(repo: str, folder: Path | None, commit: str | None) -> None:
+    """Builds the tiny autoencoder on trial. folder: None for a hub id, whose configuration is checked first."""
+    where, held = f"{KEY}={repo}", None
+    if folder is None:
+        folder = fetch_configurations(repo, commit)
+        _inspect_config(where, folder)
+        held = count_weight_bytes(repo, commit, folder)
+    tiny = Candidate(
+        name="tiny_vae", library="diffusers", class_name="AutoencoderTiny", folder=folder, weight_bytes=held
+    )
+    refuse_unbuildable(where, [tiny])
+
+
 def _load(repo: str, dtype: torch.dtype) -> AutoencoderTiny:
     from diffusers import AutoencoderTiny
 
@@ -101,7 +128,8 @@ def _load(repo: str, dtype: torch.dtype) -> AutoencoderTiny:
         commit = None if folder else find_downloaded_commit(repo)
         if commit:
             options["revision"] = commit
-        source = str(Path(folder) if folder else repo)
+        _refuse_unbuildable(repo, folder, commit)
+        source = str(folder or repo)
         tiny, info = AutoencoderTiny.from_pretrained(
             source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )

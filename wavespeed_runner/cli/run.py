@@ -18,6 +18,7 @@ from ..errors import ConfigError, format_error, make_printable
 from ..process.exit_status import DONE, FAILED
 
 if TYPE_CHECKING:
+    from ..records.record import Record
     from ..sweeps.jobs import Job
 
 REFUSED_FLAGS = {
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
         completed = run_sweep(args, jobs)
         if completed is None:  # a single run, or the launcher is one of Hydra's plugins
-            completed = _run_by_hydra(args)
+            completed = _run_by_hydra(args, jobs)
     return DONE if completed else FAILED
 
 
@@ -84,11 +85,16 @@ def _print_plans(args: Namespace, jobs: list[Job]) -> int:
     return DONE
 
 
-def _run_by_hydra(args: Namespace) -> bool:
+def _run_by_hydra(args: Namespace, jobs: list[Job]) -> bool:
     """Lets Hydra make the folders and logs and call the task for each job; True when every job completed."""
     from omegaconf import OmegaConf
 
-    statuses: list[str] = []
+    from ..execution.refusals import is_refused, raise_refusal, refuse_unbuildable_models
+
+    if not args.multirun:
+        for plan in (job.plan for job in jobs if job.plan is not None):
+            refuse_unbuildable_models(plan)
+    ended: list[tuple[Record, Path]] = []
 
     def task(composed: Any) -> None:
         # Raises nothing but KeyboardInterrupt. Hydra's basic launcher would keep an exception with its frames, and
@@ -105,13 +111,16 @@ def _run_by_hydra(args: Namespace) -> bool:
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
         folder = Path(runtime.runtime.output_dir)
         record = run_plan(build_plan(drop_hydra_keys(data)), folder, overrides)
-        statuses.append(record.status)
+        ended.append((record, folder))
         if args.multirun:
             print(f"\njob: {make_printable(' '.join(overrides))}")
-        (show if record.status == "completed" else show_failure)(record, folder)
+        if args.multirun or not is_refused(record):
+            (show if record.status == "completed" else show_failure)(record, folder)
 
     _call_hydra(args, task)
-    return bool(statuses) and all(status == "completed" for status in statuses)
+    if ended and not args.multirun:
+        raise_refusal(*ended[-1])
+    return bool(ended) and all(record.status == "completed" for record, _ in ended)
 
 
 def _show_by_hydra(args: Namespace) -> int:

@@ -41,6 +41,8 @@ MAX_MODEL_CONFIG_BYTES = 4 * MIB
 MAX_MODEL_CONFIG_VALUES = 100_000
 """`model_index.json`, and a model's or scheduler's configuration: a few kilobytes; with a name for each of 20,000
 classes, as large classifiers have, some 2 MB and 40,000 values."""
+MAX_COMPONENTS = 100
+"""Of a pipeline; published ones have up to some 15."""
 MAX_HEADER_BYTES = 100_000_000
 """The header of a safetensors file; the limit of the safetensors library itself."""
 MAX_TENSORS = 50_000
@@ -63,6 +65,10 @@ MAX_DIGITS = 100
 MAX_ADDED_TOKENS = 20_000
 """Words of a tokenizer that are added to its vocabulary; transformers takes some 20 microseconds for each. Published
 ones have up to 6,500."""
+MAX_VOCABULARY_BYTES = 64 * MIB
+"""A tokenizer's file that is no JSON: words, merges, a model of SentencePiece. Published ones have up to 10 MB."""
+MAX_CHAT_TEMPLATE_BYTES = MIB
+"""Published ones have up to 20 KB."""
 MAX_TOKENIZER_PARTS = 1000
 """Normalizers, rules that split a text and the like of one tokenizer, with all that they consist of."""
 MAX_TEXT_GROWTH = 5000

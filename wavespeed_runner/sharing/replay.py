@@ -16,6 +16,7 @@ from ..config import trust
 from ..config.claim import ClaimConfig
 from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, format_error, make_printable
+from ..execution.refusals import raise_refusal, refuse_unbuildable_models
 from ..execution.runner import run_plan
 from ..inputs.documents import refuse_many
 from ..inputs.files import InputError
@@ -47,9 +48,11 @@ def replay(path: Path, values: dict[str, str]) -> bool:
         ConfigError: the file cannot be replayed.
     """
     plan, expected = build_replay_plan(path, values)
+    refuse_unbuildable_models(plan)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
     record = run_plan(plan, folder, [f"replay={path}"])
+    raise_refusal(record, folder)
     if record.status != "completed":
         show_failure(record, folder)
         return False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...errors import ConfigError
-from ...inputs.limits import MAX_ADDED_TOKENS
+from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
@@ -94,6 +94,8 @@ def refuse_values(where: str, data: Any) -> None:
 
 def _find_reason(key: str, value: Any) -> str:
     """Why a key may not have this value; empty if it may."""
+    if key == "chat_template" and any(len(str(text)) > MAX_CHAT_TEMPLATE_BYTES for text in _list_leaves(value)):
+        return f"has more than {MAX_CHAT_TEMPLATE_BYTES} characters; that is the most"
     if key in VERSION_KEYS and any(name != VERSION_KEYS[key] for name in _list_leaves(value)):
         return f"= {str(value)[:80]!r} has another file stand in for {VERSION_KEYS[key]}; remove {key}"
     if SOURCE_KEYS.fullmatch(key) and value not in ("", {}):

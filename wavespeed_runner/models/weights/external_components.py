@@ -11,10 +11,18 @@ from ...errors import ConfigError, RunError
 from ..family import Family
 from .checkpoint import CONVERT_PICKLES, find_local_path
 from .folder_gate import check_component
-from .hub import explain_loading_errors, fetch_configurations, must_use_cache, quiet_loading, refuse_missing_weights
+from .hub import (
+    count_weight_bytes,
+    explain_loading_errors,
+    fetch_configurations,
+    must_use_cache,
+    quiet_loading,
+    refuse_missing_weights,
+)
 from .identity import find_downloaded_commit
 from .safetensors_file import find_damage
-from .size_gate import refuse_unfilled
+from .tokenizer_bounds import bound_tokenizers
+from .trial import Candidate, refuse_unbuildable
 
 if TYPE_CHECKING:
     import torch
@@ -70,9 +78,17 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
     components: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
     with explain_loading_errors(repo, key=key), quiet_loading():
-        if folder is None:
-            check_component(f"{key}={repo}", fetch_configurations(repo, find_downloaded_commit(repo)))
         commit = None if folder else find_downloaded_commit(repo)
+        configs, held = folder, None
+        if configs is None:
+            configs = fetch_configurations(repo, commit)
+            check_component(f"{key}={repo}", configs)
+            held = count_weight_bytes(repo, commit, configs)
+        candidates = [
+            Candidate(name=name, library="transformers", class_name=class_name, folder=configs, weight_bytes=held)
+            for name, class_name in classes.items()
+        ]
+        refuse_unbuildable(f"{key}={repo}", candidates)
         options: dict[str, Any] = {"local_files_only": must_use_cache(repo, folder), "trust_remote_code": False}
         if commit:
             options["revision"] = commit
@@ -81,11 +97,10 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             if name.startswith("tokenizer"):
                 components[name] = load(str(folder or repo), **options)
                 continue
-            if folder is not None:
-                refuse_unfilled(f"{key}={repo}", folder, getattr(transformers, class_name))
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
+    bound_tokenizers(f"{key}={repo}", components)
     refuse_missing_weights(missing, f"{key}={repo}")
     return components
 

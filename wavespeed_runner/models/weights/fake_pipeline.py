@@ -19,8 +19,9 @@ from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import check_folder, list_components
 from .hub import get_diffusers_class, quiet_loading
-from .pretrained import find_component_source
+from .pretrained import find_component_source, list_candidates
 from .random_init import build_random_module
+from .trial import refuse_unbuildable
 
 if TYPE_CHECKING:
     import torch
@@ -42,16 +43,18 @@ def build_shapes(family: Family, model: ModelConfig) -> tuple[DiffusionPipeline,
     source = find_component_source(family, model) or model.repo if model.init is Init.pretrained else ""
     folder = find_local_path(source) if source else None
     if folder is not None and (folder / "model_index.json").is_file():
-        return _build_from_folder(family, folder, dtype), f"the configurations in {source}"
+        return _build_from_folder(family, source, folder, dtype), f"the configurations in {source}"
     init = Init.random if model.init is Init.pretrained else model.init
     pipe = family.build(replace(model, init=init), dtype, "meta")
     return pipe, f"init={init.value}" if model.init is init else f"the published {model.name}, not {model.repo} itself"
 
 
-def _build_from_folder(family: Family, folder: Path, dtype: torch.dtype) -> DiffusionPipeline:
+def _build_from_folder(family: Family, source: str, folder: Path, dtype: torch.dtype) -> DiffusionPipeline:
     import torch
 
-    check_folder(str(folder), folder)
+    where = f"model.repo={source}"
+    check_folder(where, folder)
+    refuse_unbuildable(where, list_candidates(where, folder, without=family.pipeline_options))
     modules = {
         name: module
         for name, (library, class_name) in list_components(str(folder), folder).items()

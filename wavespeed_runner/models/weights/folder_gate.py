@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...inputs import limits
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
 from .config_gate import is_inside, list_mappings, refuse_values
+from .folder_files import list_files, refuse_size
 from .tokenizer_gate import is_tokenizer, refuse_added_tokens, refuse_tokenizer
 
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
@@ -100,6 +102,8 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ConfigError(f"{where}: component {name[:80]!r} in model_index.json: not the name of a folder")
         components[name] = (value[0], value[1])
+    if len(components) > limits.MAX_COMPONENTS:
+        raise ConfigError(f"{where}: {len(components)} components; at most {limits.MAX_COMPONENTS} are loaded")
     return components
 
 
@@ -125,24 +129,16 @@ def check_component(where: str, folder: Path) -> None:
     Raises:
         ConfigError: names the file and the key; or a file cannot be read as JSON.
     """
-    for file in _list_json(folder):
+    files = list_files(folder)
+    for file in files:
+        refuse_size(where, file)
+    for file in (file for file in files if ".json" in file.name.lower()):
         if file.name.lower() == "adapter_config.json":  # transformers loads the model that it names instead of this one
             raise ConfigError(
                 f"{where}: {folder.name}/{file.name} leads to another model, which nobody has checked; merge the "
                 "adapter into the model and save that, or give it as adapters.path"
             )
         _check_file(where, file, _find_version(file))
-
-
-def _list_json(folder: Path) -> list[Path]:
-    """Files of a folder, and of the folders in it, that a loader could take for JSON, whatever follows in their names.
-
-    Not the hidden ones, which are notes of a file manager, and which no configuration may name.
-    """
-    visible = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    inside = [entry for part in visible if part.is_dir() for entry in sorted(part.iterdir())]
-    files = [*(entry for entry in visible if not entry.is_dir()), *(entry for entry in inside if not entry.is_dir())]
-    return [file for file in files if ".json" in file.name.lower() and not file.name.startswith(".")]
 
 
 def check_root(where: str, folder: Path) -> None:
@@ -183,7 +179,10 @@ def _check_file(where: str, file: Path, version: tuple[int, ...]) -> None:
         refuse_added_tokens(place, {"added_tokens": data})
     if name == "tekken.json" and isinstance(data, dict):  # a tokenizer of Mistral's, with a configuration in it
         refuse_values(place, data.get("config"))
-    if "config" in name or name == "special_tokens_map.json":  # others, such as a training log, may hold any number
+    if "config" in name or name in (
+        "special_tokens_map.json",
+        "chat_template.json",
+    ):  # others, such as a training log, may hold any number
         refuse_values(place, data)
 
 

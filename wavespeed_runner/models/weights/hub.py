@@ -153,6 +153,22 @@ def fetch_configurations(repo: str, commit: str | None) -> Path:
     return Path(folder)
 
 
+def count_weight_bytes(repo: str, commit: str | None, folder: Path) -> int:
+    """Bytes of the safetensors files at the root of a hub repository.
+
+    Args:
+        repo: a hub id.
+        commit: of the repository; None for the newest.
+        folder: from `fetch_configurations`; weights that are in it already are counted there.
+    """
+    if here := sum(file.stat().st_size for file in folder.glob("*.safetensors")):
+        return here
+    from huggingface_hub import model_info
+
+    files = model_info(repo, revision=commit, files_metadata=True).siblings or []
+    return sum(f.size or 0 for f in files if f.rfilename.endswith(".safetensors") and "/" not in f.rfilename)
+
+
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Suppresses three log lines that tell a user nothing.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ from .quantized import read_methods
 from .random_init import use_ready_modules
 from .safetensors_file import list_variant_files
 from .single_file import load_single_file
-from .size_gate import refuse_unfilled
+from .tokenizer_bounds import bound_tokenizers
+from .trial import Candidate, is_trusted, refuse_unbuildable
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +72,21 @@ def list_unloaded_components(family: Family) -> list[str]:
     return [name for name, value in family.pipeline_options.items() if value is None]
 
 
+def try_local_folder(family: Family, model: ModelConfig) -> None:
+    """Builds the components of a local diffusers folder on trial; of other models they are when these are loaded.
+
+    Raises:
+        ConfigError: a component cannot be built within bounds.
+    """
+    path = find_local_path(model.repo)
+    where = f"model.repo={model.repo}"
+    if model.init is not Init.pretrained or path is None or not path.is_dir() or is_trusted(where):
+        return
+    external = [name for key, classes in family.external_components.items() if getattr(model, key) for name in classes]
+    with explain_loading_errors(model.repo):
+        refuse_unbuildable(where, list_candidates(where, path, without=[*family.pipeline_options, *external]))
+
+
 def _load_pretrained(
     family: Family, model: ModelConfig, dtype: torch.dtype, ready: dict[str, nn.Module]
 ) -> DiffusionPipeline:
@@ -102,39 +120,56 @@ def _load_folder(
     components = {**family.pipeline_options, **components}
     pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
     dtypes = {"default": dtype, **dict.fromkeys(family.float32_components, torch.float32)}
+    where = f"{key}={value}"
     with explain_loading_errors(value, revision, key), quiet_loading():
         folder = source
         if not Path(source).is_dir():
             options = {"revision": revision, "variant": model.weights, "use_safetensors": True}
             folder = pipeline_class.download(source, **options, **components)
-        check_folder(f"{key}={value}", Path(folder))
-        refuse_absent_components(family, Path(folder), components, f"{key}={value}")
-        if "torchao" in read_methods(f"{key}={value}", Path(folder)).values():
+        check_folder(where, Path(folder))
+        refuse_absent_components(family, Path(folder), components, where)
+        refuse_unbuildable(where, list_candidates(where, Path(folder), without=components))
+        if "torchao" in read_methods(where, Path(folder)).values():
             import_torchao()
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
-        missing = _add_transformers_models(f"{key}={value}", components, folder, model.weights, dtypes)
+        missing = _add_transformers_models(components, folder, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
+        if not is_trusted(where):
+            bound_tokenizers(where, pipe.components)
         for name, module in pipe.components.items():
             if isinstance(module, torch.nn.Module) and name not in missing:
                 missing[name] = [key for key, weight in module.named_parameters() if weight.is_meta]
-    refuse_missing_weights(missing, f"{key}={value}")
+    refuse_missing_weights(missing, where)
     return pipe
 
 
+def list_candidates(where: str, folder: Path, without: Collection[str]) -> list[Candidate]:
+    """The components of a diffusers folder that are read from it; `without` are not."""
+    return [
+        Candidate(
+            name=name,
+            library=library,
+            class_name=class_name,
+            folder=folder / name if (folder / name).is_dir() else folder,
+        )
+        for name, (library, class_name) in list_components(where, folder).items()
+        if name not in without
+    ]
+
+
 def _add_transformers_models(
-    where: str, components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
+    components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
 ) -> dict[str, list[str]]:
     """Loads the transformers models of a folder into `components` and returns the weights that each of them lacks.
 
     diffusers could load them too. But transformers fills missing weights with random numbers and only logs that, so
-    they are loaded here, where its report is read. where: `key=value` of the folder, for messages.
+    they are loaded here, where its report is read.
     """
     import transformers
 
     missing = {}
     for name, class_name in _list_transformers_models(Path(folder)).items():
         if name not in components:
-            refuse_unfilled(where, Path(folder) / name, getattr(transformers, class_name))
             components[name], info = getattr(transformers, class_name).from_pretrained(
                 folder,
                 subfolder=name,
@@ -164,7 +199,11 @@ def _complete_single_file(
     folder = find_local_path(repo)
     with explain_loading_errors(repo, key="model.components"):
         configs = folder or fetch_configurations(repo, find_downloaded_commit(repo))
-        check_folder(f"model.components={repo}", configs)  # its index decides what is imported
+        where = f"model.components={repo}"
+        check_folder(where, configs)  # its index decides what is imported
+        others = list_components(where, configs).keys() - family.single_file_prefixes.keys()
+        candidates = list_candidates(where, configs, without=[*others, *ready])
+        refuse_unbuildable(where, [replace(each, weight_bytes=path.stat().st_size) for each in candidates])
     components = load_single_file(family, model, path, repo, configs, dtype, ready)
     components |= load_external_components(family, model, dtype, without=ready)
     commit = None if folder else find_downloaded_commit(repo)

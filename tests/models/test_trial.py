@@ -1,0 +1,144 @@
+"""Components are built on trial: whatever their configurations multiply, allocate or break is refused in one line."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights import trial
+from wavespeed_runner.models.weights.byte_tokenizer import build_clip_tokenizer
+from wavespeed_runner.models.weights.trial import Candidate, refuse_unbuildable
+
+
+def build(folder: Path, library: str, class_name: str, config: Any = None, name: str = "config.json") -> None:
+    """Tries one component, with a file of few weights beside its configuration."""
+    save_file({"a": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    if config is not None:
+        (folder / name).write_text(json.dumps(config))
+    refuse_unbuildable("model.repo=x", [Candidate(name="part", library=library, class_name=class_name, folder=folder)])
+
+
+MANY: dict[str, tuple[str, dict[str, Any]]] = {
+    "blocks of a tiny autoencoder": ("AutoencoderTiny", {"num_encoder_blocks": [1000] * 1000}),
+    "layers of each block": (
+        "UNet2DConditionModel",
+        {
+            "block_out_channels": [32] * 900, "layers_per_block": 1000, "attention_head_dim": 8,
+            "down_block_types": ["CrossAttnDownBlock2D"] * 900, "up_block_types": ["CrossAttnUpBlock2D"] * 900,
+        },
+    ),
+    "transformers of each layer": ("UNet2DConditionModel", {"transformer_layers_per_block": 1000}),
+    "positions of Qwen-Image": ("QwenImageTransformer2DModel", {"axes_dims_rope": [2**20, 2**20, 2**20]}),
+    "positions of Lumina": ("Lumina2Transformer2DModel", {"axes_lens": [2**30, 2**20, 2**20], "num_layers": 1}),
+    "positions of PixArt": ("PixArtTransformer2DModel", {"sample_size": 2**20, "num_layers": 1}),
+    "positions of Stable Diffusion 3": ("SD3Transformer2DModel", {"pos_embed_max_size": 2**20, "num_layers": 1}),
+    "weights": ("FluxTransformer2DModel", {"num_layers": 1, "num_single_layers": 1, "joint_attention_dim": 2**31}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_what_a_model_multiplies_is_bounded(tmp_path: Path, name: str) -> None:
+    class_name, config = MANY[name]
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"^model\.repo=x: component 'part' \({class_name}, .*cannot be built: .+"):
+        build(tmp_path, "diffusers", class_name, config)
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("class_name", ["CLIPTextModel", "T5EncoderModel"])
+def test_a_configuration_asks_for_no_more_than_the_weights_beside_it(tmp_path: Path, class_name: str) -> None:
+    """An empty one is a whole published model: transformers would fill it with random numbers."""
+    with pytest.raises(ConfigError, match=r"config\.json asks for \d+ weights"):
+        build(tmp_path, "transformers", class_name, {})
+
+
+NEO = {"hidden_size": 4, "num_heads": 2, "num_layers": 1, "attention_types": [[["global"], 1]], "vocab_size": 9}
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    save_file({"wte.weight": torch.zeros(9, 4)}, tmp_path / "weights.safetensors", metadata={"format": "pt"})
+    build(tmp_path, "transformers", "GPTNeoModel", NEO)
+    with pytest.raises(
+        ConfigError, match=r"wte\.weight has the shape \[9, 4\] in weights\.safetensors, and here \[9, 8\]"
+    ):
+        build(tmp_path, "transformers", "GPTNeoModel", NEO | {"hidden_size": 8})
+
+
+def test_buffers_of_transformers_are_counted_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"asks for tables \(the last is \w+\)"):
+        build(tmp_path, "transformers", "GPTNeoModel", NEO | {"max_position_embeddings": 2**17})
+
+
+@pytest.mark.parametrize(
+    ("library", "class_name"),
+    [
+        ("diffusers", "OnnxRuntimeModel"), ("diffusers", "NoSuchModel"), ("transformers", "NoSuchTokenizer"),
+        ("diffusers", "AttentionMixin"), ("diffusers", "DiffusionPipeline"), ("transformers", "CLIPModelOutput"),
+    ],
+)  # fmt: skip
+def test_what_is_no_component_is_refused(tmp_path: Path, library: str, class_name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: component 'part' .*cannot be built: "):
+        build(tmp_path, library, class_name, {})
+
+
+def test_wrong_values_of_a_scheduler_are_refused(tmp_path: Path) -> None:
+    build(tmp_path, "diffusers", "DDIMScheduler", {"beta_start": 0.1}, "scheduler_config.json")
+    for config in ({"beta_schedule": "evil"}, {"beta_start": "evil"}, {"num_train_timesteps": -3}):
+        with pytest.raises(ConfigError, match=r"component 'part' \(DDIMScheduler"):
+            build(tmp_path, "diffusers", "DDIMScheduler", config, "scheduler_config.json")
+
+
+def save_tokenizer(folder: Path, **parts: Any) -> None:
+    build_clip_tokenizer().save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
+
+
+PANIC = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\xff\0\0\0" + b"\xff" * 300).decode()}
+
+
+def test_a_panic_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    save_tokenizer(tmp_path)
+    build(tmp_path, "transformers", "CLIPTokenizer")
+    save_tokenizer(tmp_path, normalizer=PANIC)
+    with pytest.raises(ConfigError, match=r"component 'part' \(PreTrainedTokenizerFast"):
+        build(tmp_path, "transformers", "PreTrainedTokenizerFast")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_passed_is_not_tried_again_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(trial, "call_bounded", lambda *args, **_: calls.append(args))
+    for text, count in (("{}", 1), ("{}", 1), ('{"beta_start": 0.1}', 2)):
+        if not (tmp_path / "a.json").exists() or (tmp_path / "a.json").read_text() != text:
+            (tmp_path / "a.json").write_text(text)
+        part = Candidate(name="a", library="diffusers", class_name="DDIMScheduler", folder=tmp_path)
+        refuse_unbuildable("model.repo=x", [part])
+        assert len(calls) == count
+
+
+def test_the_time_of_all_components_together_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "SECONDS", 2.0)
+    spent = iter([0.0, 0.5, 1.5])
+    monkeypatch.setattr(trial, "_measure_children", lambda: next(spent))
+    given: list[float] = []
+    monkeypatch.setattr(trial, "call_bounded", lambda *_, seconds, **__: given.append(seconds))
+    parts = [Candidate(name=n, library="diffusers", class_name="DDIMScheduler", folder=tmp_path) for n in "ab"]
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: building its components takes more than 2 seconds$"):
+        refuse_unbuildable("model.repo=x", parts)
+    assert given == [1.5]
+
+
+def test_an_installed_package_is_trusted(tmp_path: Path) -> None:
+    part = Candidate(name="a", library="diffusers", class_name="NoSuchModel", folder=tmp_path)
+    refuse_unbuildable("model.repo=pkg://package/folder", [part])
+    with pytest.raises(ConfigError):
+        refuse_unbuildable("model.repo=a=pkg://package/folder", [part])

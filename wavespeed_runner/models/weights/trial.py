@@ -1,0 +1,230 @@
+"""Builds the components of a stranger's folder on trial, in a child process with bounds, before they are loaded.
+
+What a configuration asks for can only be said by the class that reads it: how many blocks a product of two lists makes,
+how large a table of positions becomes, which value ends in a panic. So each component is built once as loading builds
+it, but without its weights, and whatever fails, hangs or grows there is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError, format_error
+from ...inputs.documents import read_safetensors_header
+from ...inputs.files import PACKAGE
+from ...inputs.limits import MIB
+from ...process.bounded_call import BoundedCallError, call_bounded
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SECONDS = 60.0
+"""Of processor time, for all components together. The largest published ones take some seconds."""
+MEMORY_BYTES = 3072 * MIB
+"""What a component may take while it is built: a tokenizer of 30 MB takes some 500 MB."""
+PER_FILE_BYTE = 2
+"""And this for each byte of its files: tables of positions are as large as the model is, and computed in float64."""
+MOST_MEMORY_BYTES = 16384 * MIB
+MAX_MODULES = 15_000
+"""Modules of a model: the largest of diffusers have some 4,000, which takes a second."""
+PER_BYTE = 4
+"""Weights in a byte of a file: four where they have 2 bits."""
+SPARE = 2**24
+"""Weights that a folder may lack, as far as this gate is concerned: transformers fills them with random numbers."""
+TEXT = "A photo of a cat, naïve \u6771\u4eac \U0001f600 <|im_start|>\n\n1234567890"
+"""A tokenizer has to be able to read it: some panic only there."""
+
+Versions = tuple[tuple[str, int, int, int, int], ...]
+"""Of each file: name, size, two times, and number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A component that is to be loaded."""
+
+    name: str
+    """As messages call it."""
+    library: str
+    """As in model_index.json."""
+    class_name: str
+    folder: Path
+    """Of its configuration."""
+    weight_bytes: int | None = None
+    """Size of its weights where they do not lie beside the configuration."""
+
+
+def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
+    """Refuses components that cannot be built within bounds. Those that passed in this process are not tried again.
+
+    Args:
+        where: `key=value` of the folder, for messages.
+        candidates: components of the folder, after `check_component`.
+
+    Raises:
+        ConfigError: names the component, and what is wrong with it.
+    """
+    if is_trusted(where):
+        return
+    end = _measure_children() + SECONDS
+    for candidate in candidates:
+        versions = _list_versions(candidate.folder)
+        if (candidate, versions) not in _passed:
+            if (left := end - _measure_children()) < 1:
+                raise ConfigError(f"{where}: building its components takes more than {SECONDS:g} seconds")
+            _refuse(where, candidate, versions, left)
+            _passed.add((candidate, versions))
+
+
+def _measure_children() -> float:
+    """Processor time in seconds that children of this process took."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def is_trusted(where: str) -> bool:
+    """True for `key=value` of what lies in an installed package."""
+    return where.partition("=")[2].startswith(PACKAGE)
+
+
+_passed: set[tuple[Candidate, Versions]] = set()
+
+
+def _list_versions(folder: Path) -> Versions:
+    """Changes whenever a file of the folder, or of those in it, does."""
+    files = sorted(file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.is_file())
+    states = [(file, file.stat()) for file in files]
+    return tuple((str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for file, s in states)
+
+
+def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float) -> None:
+    """Refuses one component."""
+    held = candidate.weight_bytes
+    if held is None:
+        held = sum(size for name, size, *_ in versions if name.endswith(".safetensors"))
+    size = max(held, sum(size for _, size, *_ in versions))
+    memory = min(MEMORY_BYTES + PER_FILE_BYTE * size, MOST_MEMORY_BYTES)
+    try:
+        component_class = _find_class(candidate)  # here, because what a child imports is lost with it
+        call_bounded(_build, component_class, str(candidate.folder), held, seconds=seconds, memory_bytes=memory)
+    except (BoundedCallError, AttributeError, ImportError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: component '{candidate.name}' ({candidate.class_name}, {candidate.folder.name}/*.json) cannot be "
+            f"built: {format_error(error)}; check that it is complete and of this family, or try the configuration "
+            "with model.init=tiny"
+        ) from None
+
+
+def _find_class(candidate: Candidate) -> Any:
+    """The class that diffusers would load the component with. Raises `ValueError` and others where there is none."""
+    from diffusers import OnnxRuntimeModel, pipelines
+    from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, get_class_obj_and_candidates
+
+    library = candidate.library
+    is_pipeline_module = hasattr(pipelines, library)
+    found, bases = get_class_obj_and_candidates(
+        library, candidate.class_name, ALL_IMPORTABLE_CLASSES, pipelines, is_pipeline_module
+    )
+    is_class = isinstance(found, type) and hasattr(found, "from_pretrained")
+    if not is_class or not any(base is not None and issubclass(found, base) for base in bases.values()):
+        raise ValueError(f"{library}.{candidate.class_name} is no class that could be loaded")
+    if issubclass(found, OnnxRuntimeModel):
+        raise ValueError("models of ONNX are not run here")
+    return found
+
+
+def _build(component_class: Any, folder: str, held: int) -> None:
+    """Builds a component as loading does, models without their weights. Runs in the child; raises anything.
+
+    held: bytes of its weights.
+    """
+    import torch
+    from diffusers import ModelMixin
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    if not issubclass(component_class, torch.nn.Module):
+        options = {"trust_remote_code": False} if component_class.__module__.startswith("transformers") else {}
+        part = component_class.from_pretrained(folder, local_files_only=True, **options)
+        for tokenizer in (part, getattr(part, "tokenizer", None)):
+            if isinstance(tokenizer, PreTrainedTokenizerBase):
+                tokenizer(TEXT)
+        return
+    counter = _Counter(held)
+    with counter.watch():
+        if issubclass(component_class, ModelMixin):
+            model = _build_diffusers_model(component_class, folder)
+        elif issubclass(component_class, PreTrainedModel):
+            config = component_class.config_class.from_pretrained(folder)
+            with torch.device("meta"):
+                model = component_class(config)
+        else:
+            raise TypeError(f"{component_class.__name__} is no model of diffusers or transformers")
+    counter.refuse_weights(sum(weight.numel() for weight in model.parameters()))
+    if not getattr(model.config, "quantization_config", None):
+        _refuse_shapes({name: list(weight.shape) for name, weight in model.named_parameters()}, Path(folder))
+
+
+def _refuse_shapes(wanted: dict[str, list[int]], folder: Path) -> None:
+    """Raises `ValueError` for a weight that has another shape in a file; files may have other names for some."""
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, entry in read_safetensors_header(file)[0].items():
+            if name in wanted and entry["shape"] != wanted[name]:
+                raise ValueError(f"{name} has the shape {entry['shape']} in {file.name}, and here {wanted[name]}")
+
+
+def _build_diffusers_model(model_class: Any, folder: str) -> nn.Module:
+    """Parameters have no memory, and buffers are computed."""
+    from accelerate import init_empty_weights
+    from diffusers.models.modeling_utils import no_init_weights
+
+    config = model_class.load_config(folder, local_files_only=True)
+    with no_init_weights(), init_empty_weights():
+        return model_class.from_config(config)
+
+
+class _Counter:
+    """Counts what a model consists of while it is built, and stops it where that is too much.
+
+    held: bytes of its weights.
+    """
+
+    def __init__(self, held: int) -> None:
+        self.held, self.weights, self.modules, self.buffer_bytes = held, 0, 0, 0
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        from torch.nn.modules import module
+
+        handles = [
+            module.register_module_parameter_registration_hook(self._count_weight),
+            module.register_module_buffer_registration_hook(self._count_buffer),
+            module.register_module_module_registration_hook(self._count_module),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def refuse_weights(self, wanted: int) -> None:
+        """Raises `ValueError` for more weights than the files can hold."""
+        if wanted > PER_BYTE * self.held + SPARE:
+            raise ValueError(f"config.json asks for {wanted} weights, and {self.held} bytes of files cannot hold them")
+
+    def _count_weight(self, _module: nn.Module, _name: str, weight: Tensor | None) -> None:
+        self.weights += 0 if weight is None else weight.numel()
+        self.refuse_weights(self.weights // 2)  # a tied one comes twice
+
+    def _count_buffer(self, _module: nn.Module, name: str, buffer: Tensor | None) -> None:
+        self.buffer_bytes += 0 if buffer is None else buffer.numel() * buffer.element_size()
+        if self.buffer_bytes > MEMORY_BYTES + PER_FILE_BYTE * self.held:
+            raise ValueError(f"config.json asks for tables (the last is {name}) of more than {MEMORY_BYTES} bytes")
+
+    def _count_module(self, _module: nn.Module, _name: str, _part: nn.Module | None) -> None:
+        self.modules += 1
+        if self.modules > MAX_MODULES:
+            raise ValueError(f"config.json asks for more than {MAX_MODULES} modules")
