@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.accelerate.parallel.forked import run_on_ranks
 from wavespeed_runner.accelerate.shared_weights import copy_pipeline
 from wavespeed_runner.cli.support_pairs import ACCELERATIONS, GROUPS, MODELS, SHARED, Pair, list_pairs
 from wavespeed_runner.config.compose import compose_job, composer
@@ -90,8 +91,15 @@ def run(config: dict[str, Any], change: Callable[[Any], None] = lambda pipeline:
 
 @lru_cache(maxsize=64)
 def latents_of(model: str, names: tuple[str, ...], adapter: str, outputs: str) -> tuple[torch.Tensor, dict[str, Any]]:
-    result = run(build_config(model, names, outputs, adapter))["denoise"]
-    return result.tensors["latents"].float(), result.data["engaged"]
+    def compute() -> tuple[torch.Tensor, dict[str, Any]]:
+        result = run(build_config(model, names, outputs, adapter))["denoise"]
+        return result.tensors["latents"].float(), result.data["engaged"]
+
+    if "parallel" not in names:
+        return compute()
+    own, other = run_on_ranks(2, compute)
+    assert torch.equal(own[0], other[0]), "both ranks have the same latents"
+    return own
 
 
 def differ(result: torch.Tensor, expected: torch.Tensor) -> float:

@@ -20,7 +20,7 @@ from ..errors import ConfigError, did_you_mean
 from ..registry import find_implementation
 from ..rules.check import apply_rules
 
-GROUPS = ("graph", "sampler", "cache")
+GROUPS = ("graph", "sampler", "cache", "parallel")
 CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner calibrate`"
 _REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
 """Models without a repository of their own."""
@@ -104,6 +104,10 @@ def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
     if "cache" in options:
         reason = re.sub(rf"^cache={config.cache.name}( with cache\.depth=\d+)?: ", "", reason)
         reason = re.sub(r"and \d+ are run", "and the model's default is another number", reason)
+    if "parallel" in options:
+        reason = re.sub(rf"^parallel={options['parallel']}( with guidance_scale=\S+?)?: ", "", reason)
+        reason = re.sub(rf" with parallel={options['parallel']}\b", "", reason)
+        reason = reason.replace(f"the tokens of model={config.model.name}", "the tokens")
     if "sampler" in options:
         reason = re.sub(rf"\b(sampler[ =])?{config.sampler.name}\b", "it", reason)
     return reason

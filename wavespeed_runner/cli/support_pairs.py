@@ -30,6 +30,7 @@ ACCELERATIONS = {
     "cache": ("cache=step_mask", "cache.criterion.mask=null", "cache.criterion.computed=[1,3]"),
     "casting": ("memory=layerwise_casting",),
     "offload": ("memory=group_offload",),
+    "parallel": ("parallel=ulysses",),
 }
 """Name in the table -> overrides."""
 GROUPS = {"casting": "memory", "offload": "memory"}

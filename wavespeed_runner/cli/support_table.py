@@ -23,12 +23,21 @@ FROM_IMAGE = "image_to_image"
 """Stands for all graphs that start from an image."""
 
 
+PARALLEL = """What several ranks can share, with two of them (`unified`: four) and the model's own guidance:
+[parallel.md](parallel.md). The denoiser of every family that is divided here is held to one process by
+`tests/accelerate/parallel/test_families.py` and `test_guidance.py`.
+"""
+
+
 def table(options: Combinations) -> str:
     """The whole text, for the models of these combinations."""
     graphs, caches = options.names["graph"], options.names["cache"]
     by_graph = {(m, g): options.check(m, graph=g) for m in options.models for g in graphs}
     own = {model: options.find_graph(model) for model in options.models}
     by_cache = {(m, c): options.check_calibration(m, graph=own[m], cache=c) for m in options.models for c in caches}
+    by_parallel = {
+        (m, p): options.check(m, graph=own[m], parallel=p) for m in options.models for p in options.names["parallel"]
+    }
     fitting = [(m, g, c) for (m, g), fits in by_graph.items() if fits.mark != "no" for c in caches]
     by_both = {(m, g, c): options.check(m, graph=g, cache=c) for m, g, c in fitting if by_cache[m, c].mark != "no"}
     sections = [
@@ -45,6 +54,9 @@ def table(options: Combinations) -> str:
         *_samplers_and_caches(options, own, by_cache),
         "\n## Models and attention backends\n",
         describe_models(options),
+        "\n## Models and parallelism\n",
+        PARALLEL,
+        _matrix("model", options.models, options.names["parallel"], by_parallel),
         "\n## Accelerations in pairs\n",
         describe_pairs(),
     ]
