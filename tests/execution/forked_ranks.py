@@ -17,7 +17,7 @@ from subprocess import TimeoutExpired
 from typing import Any
 
 from tests.children import CONTEXT
-from wavespeed_runner.execution.ranks.group import Peer
+from wavespeed_runner.execution.ranks.peers import Peer
 
 
 class Forked:

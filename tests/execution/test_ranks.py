@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.execution.forked_ranks import start_rank
 from tests.execution.rank_stages import STEPS, Does, SumOptions, call
-from wavespeed_runner.artifacts import Pipeline
+from wavespeed_runner.artifacts import Images, Pipeline
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.ranks import local
 from wavespeed_runner.execution.ranks.group import RankGroup, Spec
@@ -39,7 +41,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registry: Any) 
     for group in groups:
         group.close()
         assert not [peer for peer in group.peers if peer.process and Path(f"/proc/{peer.process.pid}").exists()]
-        assert not group._listener.is_alive()
+        assert not group.peers.listener.is_alive()
     assert set(os.listdir("/dev/shm")) <= shared
 
 
@@ -106,6 +108,17 @@ def test_what_fails_on_rank_0_alone_keeps_its_own_message(started: Started) -> N
 def test_a_rank_that_hangs_is_given_up_after_the_timeout(started: Started, does: Does) -> None:
     reason = check_reason(started(timeout=3), does)
     assert "rank 1 (cpu) has not answered for parallel.timeout=3 seconds; raise it" in reason
+
+
+def test_a_rank_that_hangs_before_it_takes_in_a_long_message_is_given_up(started: Started) -> None:
+    group = started(timeout=1)
+    pipeline, _ = call(group)
+    for peer in group.peers:
+        assert peer.process
+        os.kill(peer.process.pid, signal.SIGSTOP)
+    inputs = {"pipeline": pipeline, "images": Images(tensors={"images": np.zeros(2**24)}), "sample": None}
+    with pytest.raises(RunError, match=r"rank 1 \(cpu\) has not answered for parallel.timeout=1 seconds"):
+        group.call("rank_sum", SumOptions(), [inputs], [None], list)
 
 
 def test_a_rank_that_hangs_behind_its_last_message_is_given_up_too(started: Started) -> None:

@@ -25,9 +25,10 @@ from ...errors import ConfigError, RunError, format_error
 from ...planning.plan import Plan
 from ...process.exit_status import DONE, WRONG
 from .agreement import describe_plans, find_differences
-from .group import END_S, Peer, RankGroup, Spec
+from .group import RankGroup, Spec
 from .meeting import open_store
 from .messages import encode
+from .peers import END_S, Peer
 from .torch_group import MEET_S, Place, check_torch
 from .worker import serve
 

@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ...config.paths import PACKAGE
-from .group import Peer, RankGroup, Spec
+from .group import RankGroup, Spec
+from .peers import Peer
 from .torch_group import Place, check_torch
 
 START = "import sys; sys.path.append(sys.argv.pop(1)); from wavespeed_runner.execution.ranks.worker import main; main()"

@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any, NoReturn
 
-from ...errors import RunError
 from ...process.parent import end_with_parent
 from ...registry import lookup
 from ..resources import release
@@ -125,8 +124,6 @@ class Worker:
     def call(self, message: dict[str, Any]) -> None:
         """Calls a stage as rank 0 does; keeps what cannot be stored, and throws the rest away."""
         stage, options, inputs = lookup("stage", message["stage"]).implementation, message["options"], message["inputs"]
-        if stage.identity and message["identity"] not in (None, stage.identity(options)):
-            raise RunError(f"the weights of stage '{stage.name}' are not those of rank 0; copy them to every machine")
         assert self.place is not None
         with divide_threads(self.place.local_world):
             values = stage.batch(options, inputs) if stage.batch else [stage.function(options, **inputs[0])]
