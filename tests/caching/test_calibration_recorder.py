@@ -210,6 +210,7 @@ def test_the_command_is_repeatable(command, tmp_path):
     ("given", "message"),
     [
         (["cache=fbcache"], "cache=fbcache: calibration runs are uncached; leave it out"),
+        (["parallel=ulysses"], "parallel=ulysses: this command works in one process; leave it out"),
         (["experiment=rdt_sweep", "hydra.mode=MULTIRUN"], " jobs: one model and one setting are calibrated at a time"),
         (["out="], "out=: a value is needed"),
         (["steps=4,5", "-m"], "-m: not here; "),

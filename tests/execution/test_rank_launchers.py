@@ -74,6 +74,11 @@ def test_ranks_of_a_launcher_make_one_run(tmp_path: Path, by: str) -> None:
     assert statuses(launch(tmp_path, (), (), by=by)) == [0, 0]
 
 
+def test_one_rank_prints_the_plan_for_all(tmp_path: Path) -> None:
+    assert statuses(launch(tmp_path, ("dry_run=true",), ("dry_run=true",))) == [0, 0]
+    assert "denoise" in (tmp_path / "out0").read_text() and not (tmp_path / "out1").read_text()
+
+
 def test_ranks_that_are_about_to_do_something_else_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     assert statuses(launch(tmp_path, (), ("seed=3",))) == [2, 2]
     (line,) = (tmp_path / "out0").read_text().splitlines()

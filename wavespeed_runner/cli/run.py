@@ -47,12 +47,13 @@ def main(arguments: list[str]) -> int:
     from ..sweeps.jobs import plan_jobs
 
     jobs = plan_jobs(args)
-    if any(job.plan.config.dry_run for job in jobs if job.plan is not None):
+    plans = [job.plan for job in jobs if job.plan is not None]
+    if any(plan.config.dry_run for plan in plans):
         return _print_plans(args, jobs)
 
     from ..execution.ranks.adopted import take_part
 
-    with take_part([job.plan for job in jobs if job.plan is not None]):
+    with take_part(plans):
         from ..sweeps.sweep import run_sweep
 
         completed = run_sweep(args, jobs)
@@ -77,11 +78,14 @@ def _flag(name: str) -> str:
 
 
 def _print_plans(args: Namespace, jobs: list[Job]) -> int:
+    from ..execution.ranks.adopted import find_own_launch
     from ..sweeps.sweep import check_sweep
     from .plan_text import plans_text
 
     check_sweep(args, jobs)
-    print(plans_text(jobs))
+    launched = find_own_launch([job.plan for job in jobs if job.plan is not None])
+    if launched is None or launched.rank == 0:
+        print(plans_text(jobs))
     return DONE
 
 

@@ -53,6 +53,14 @@ _present: list[_Present] = []
 """At most one: a process is launched once."""
 
 
+def find_own_launch(plans: Sequence[Plan]) -> Launched | None:
+    """This process among those that were started to run these plans together; None for one that runs them alone."""
+    launched = find_launch()
+    # srun may also have started runs of one process each.
+    together = launched and any(find_layout(plan.config.parallel).ranks == launched.world for plan in plans)
+    return launched if together else None
+
+
 @contextmanager
 def take_part(plans: Sequence[Plan]) -> Iterator[None]:
     """Brings the ranks together that a launcher has started; there may be none.
@@ -66,9 +74,8 @@ def take_part(plans: Sequence[Plan]) -> Iterator[None]:
         ConfigError: a rank is about to do something else, or the launcher's port is in use.
         RunError: a rank does not come.
     """
-    launched = find_launch()
-    # srun may also have started runs of one process each.
-    if launched is None or not any(find_layout(plan.config.parallel).ranks == launched.world for plan in plans):
+    launched = find_own_launch(plans)
+    if launched is None:
         yield
         return
     store, about = open_store(launched), describe_plans(plans)
