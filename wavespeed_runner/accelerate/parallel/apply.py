@@ -115,22 +115,32 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     if layout.ranks == 1 or layout.data > 1:
         return None
     assert isinstance(parallel, ParallelOptions)
-    place, check = find_place(layout, parallel.timeout), parallel.check
-    if layout.sequence == 1:
-        return Parallel(place=place, blocks=family.blocks, check=check)
-    denoisers = [getattr(pipe, name) for name in denoiser_names(pipe)]
-    plans = {_name_class(denoiser): PLANS.get(_name_class(denoiser)) for denoiser in denoisers}
-    missing = next((name for name, plan in plans.items() if plan is None), None)
-    if missing or not isinstance(family.blocks, Blocks):
+    plans = _find_plans(pipe, family, parallel) if layout.sequence > 1 else {}
+    place = find_place(layout, parallel.timeout)
+    applied = Parallel(place=place, blocks=family.blocks, check=parallel.check, plans=plans)
+    if plans:
+        assert isinstance(family.blocks, Blocks)
+        applied.shares = shares = Shares(ranks=layout.sequence, rank=place.sequence_rank)
+        for denoiser in _list_denoisers(pipe):
+            plan = plans[_name_class(denoiser)]
+            _route_attention(denoiser, family.blocks, plan, place, shares, parallel.name)
+    return applied
+
+
+def _find_plans(pipe: DiffusionPipeline, family: Family, parallel: ParallelConfig) -> dict[str, Plan]:
+    """Class of denoiser -> its plan."""
+    names = [_name_class(denoiser) for denoiser in _list_denoisers(pipe)]
+    missing = [name for name in names if name not in PLANS or not isinstance(family.blocks, Blocks)]
+    if missing:
         raise RunError(
-            f"parallel={parallel.name}: it is not known how the tokens of {missing or _name_class(denoisers[0])} are "
-            "divided; use parallel=cfg or parallel=data"
+            f"parallel={parallel.name}: it is not known how the tokens of {missing[0]} are divided; use parallel=cfg "
+            "or parallel=data"
         )
-    shares = Shares(ranks=layout.sequence, rank=place.sequence_rank)
-    known: dict[str, Plan] = {name: plan for name, plan in plans.items() if plan is not None}
-    for denoiser in denoisers:
-        _route_attention(denoiser, family.blocks, known[_name_class(denoiser)], place, shares, parallel.name)
-    return Parallel(place=place, blocks=family.blocks, check=check, shares=shares, plans=known)
+    return {name: PLANS[name] for name in names}
+
+
+def _list_denoisers(pipe: DiffusionPipeline) -> list[torch.nn.Module]:
+    return [getattr(pipe, name) for name in denoiser_names(pipe)]
 
 
 def _route_attention(
