@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..planning.graph import Node
-from .ranks.group import RankGroup
+from .ranks.group import RankGroup, Spec
 from .ranks.local import start
 from .ranks.need import find_need
 from .resources import release
@@ -55,10 +55,14 @@ class ProcessCache:
         while self._bytes > self.limit:
             self._bytes -= len(self._stored.popitem(last=False)[1])
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forgets values that another process has written anew."""
+        for key in keys:
+            self._bytes -= len(self._stored.pop(key, b""))
+
     def keep_only(self, keys: set[str]) -> None:
         """Drops everything but these keys, so that what the next run loads has room."""
-        for key in self._stored.keys() - keys:
-            self._bytes -= len(self._stored.pop(key))
+        self.forget(self._stored.keys() - keys)
         self.release(keys)
 
     def clear(self) -> None:
@@ -87,11 +91,17 @@ class ProcessCache:
         if not node.stage.collective:
             return None
         if spec := find_need(node.options):
-            if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
-                self.end_ranks()
-            self.ranks = self.ranks or start(spec, self.rank_logs)
-        elif not self.ranks or not any(map(self.ranks.keeps, inputs)):
+            return self.provide_ranks(spec)
+        if not self.ranks or not any(map(self.ranks.keeps, inputs)):
             return None
+        self.ranks.log_to(self.rank_logs)
+        return self.ranks
+
+    def provide_ranks(self, spec: Spec) -> RankGroup:
+        """The ranks that a job needs: those that are there, or new ones. RunError: one failed to start."""
+        if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
+            self.end_ranks()
+        self.ranks = self.ranks or start(spec, self.rank_logs)
         self.ranks.log_to(self.rank_logs)
         return self.ranks
 

@@ -69,6 +69,7 @@ class RankGroup:
         self.keys: dict[int, str] = {}
         """id of a value that every rank keeps -> its key."""
         self._local_world = 1
+        self._awaited = peers
         self._changed = threading.Condition()
         self._closing = self._calling = self._closed = False
         self._wake, self._woken = socket.socketpair()
@@ -128,7 +129,7 @@ class RankGroup:
         message = {"do": "call", "stage": stage, "options": options, "inputs": shared, "keep": keep}
         for peer in self.peers:
             self._send(peer, {**message, "identity": identity})
-        with self._watch_call():
+        with self.watch_call():
             try:
                 with divide_threads(self._local_world):
                     values = compute()
@@ -137,6 +138,23 @@ class RankGroup:
             self._await_answers()
         self.keys.update({id(value): key for key, value in zip(keep, values, strict=True) if key is not None})
         return values
+
+    def hand_out(self, rank: int, message: dict[str, Any]) -> None:
+        """Has another rank do something alone, after what it was told before; see `watch_call`."""
+        self._send(self.peers[rank - 1], message)
+
+    def has_answer(self, rank: int) -> bool:
+        """True if another rank has answered already."""
+        return bool(self.peers[rank - 1].answers)
+
+    def await_answer(self, rank: int) -> dict[str, Any]:
+        """Waits for the next answer of one rank. Raises RunError if any rank fails, or this one is too late."""
+        return self._await_answers([self.peers[rank - 1]])[0]
+
+    def check(self) -> None:
+        """Raises RunError if a rank has failed."""
+        if any(peer.failure for peer in self.peers):
+            raise RunError(self._find_reason(settle=True))
 
     def release(self, keep: Set[str]) -> None:
         """Has the other ranks drop what they keep, except what is under these keys."""
@@ -192,16 +210,16 @@ class RankGroup:
         for peer in self.peers:
             self._send(peer, message)
 
-    def _await_answers(self) -> list[dict[str, Any]]:
-        """Waits for one answer of each rank. Raises RunError if a rank fails, or does not answer in time."""
-        end = monotonic() + self.spec.timeout
+    def _await_answers(self, of: list[Peer] | None = None) -> list[dict[str, Any]]:
+        """Waits for one answer of each rank, or of these. Raises RunError if one fails, or does not answer in time."""
+        end, self._awaited = monotonic() + self.spec.timeout, of or self.peers
         with self._changed:
-            while not all(peer.answers for peer in self.peers):
+            while not all(peer.answers for peer in self._awaited):
                 if any(peer.failure for peer in self.peers) or monotonic() > end:
                     break
                 self._changed.wait(1.0)
             else:
-                return [peer.answers.pop(0) for peer in self.peers]
+                return [peer.answers.pop(0) for peer in self._awaited]
         raise RunError(self._find_reason(settle=monotonic() <= end))
 
     def _explain(self, error: Exception) -> Exception:
@@ -221,7 +239,7 @@ class RankGroup:
             while not (first := [p for p in self.peers if p.failure and not p.failure.follows]) and monotonic() < end:
                 self._changed.wait(0.1)
         if not first:
-            silent = [peer for peer in self.peers if not peer.failure and not peer.answers]
+            silent = [peer for peer in self._awaited if not peer.failure and not peer.answers]
             first = silent or [peer for peer in self.peers if peer.failure]
         if not first:
             return ""
@@ -234,7 +252,7 @@ class RankGroup:
         return f"rank {peer.rank} ({self.spec.device}){happened}{where}"
 
     @contextmanager
-    def _watch_call(self) -> Iterator[None]:
+    def watch_call(self) -> Iterator[None]:
         """Notes that a call is going on; it still is after an error. Signals wake the listener meanwhile."""
         in_main = threading.current_thread() is threading.main_thread()
         before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False) if in_main else -1

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+from importlib import import_module
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, NoReturn
@@ -25,6 +26,9 @@ from ..resources import release
 from .failures import describe_error
 from .messages import decode, encode
 from .torch_group import Place, divide_threads, join, leave
+
+MAKER = "wavespeed_runner.execution.batches"
+"""Makes whole batches. By name: it stands above this room."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -106,6 +110,8 @@ class Worker:
                 self.call(message)
                 del message
                 self.answer()
+            case "make":
+                self.answer(**import_module(MAKER).make_batch(message))
             case "release":
                 release(self.kept, keep=set(message["keep"]))
             case "log":
