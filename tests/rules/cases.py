@@ -17,7 +17,22 @@ Apply = Callable[[Values], list[Finding]]
 Cases = dict[str, tuple[list[Values], list[Values]]]
 """Rule -> cases in which it applies, and others in which it does not."""
 
-GROUPS = ("adapters", "accelerate", "attention", "quant", "compile", "cache", "sampler", "memory", "graph", "measure")
+GROUPS = (
+    *("adapters", "accelerate", "attention", "quant", "compile", "cache", "sampler", "memory", "graph", "measure"),
+    "parallel",
+)
+    "adapters",
+    "accelerate",
+    "attention",
+    "quant",
+    "compile",
+    "cache",
+    "sampler",
+    "memory",
+    "graph",
+    "measure",
+    "parallel",
+)
 
 FBCACHE = {"cache": "fbcache"}
 TEACACHE = {"cache": "teacache"}

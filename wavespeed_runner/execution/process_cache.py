@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class ProcessCache:
             self.ranks.release(keep)
         release(self.resources, keep)
 
-    def find_ranks(self, node: Node, inputs: Iterable[Any]) -> RankGroup | None:
+    def find_ranks(self, node: Node, inputs: Collection[Any]) -> RankGroup | None:
         """The ranks that call a stage together, started if need be; None where it is this process alone.
 
         Args:
@@ -88,7 +88,8 @@ class ProcessCache:
         Raises:
             RunError: a rank failed to start.
         """
-        if not node.stage.collective:
+        collective = node.stage.collective
+        if not (collective(inputs) if callable(collective) else collective):
             return None
         if spec := find_need(node.options):
             return self.provide_ranks(spec)

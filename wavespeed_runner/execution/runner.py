@@ -141,6 +141,9 @@ def _run_batch(
         if ranks and sample.rank is not None:
             for engaged in sample.engaged.values():
                 engaged.parallel = ranks.evidence
+        for engaged in sample.engaged.values():
+            if engaged.parallel and (tiles := result[plan.graph.output].data.get("tiles")):
+                engaged.parallel["tiles"] = tiles
         column = save_sample(plan, folder, index, sample, result, reference)
         record.samples.append(sample)
         yield column

@@ -14,6 +14,7 @@ from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
+from .parallel_shares import SHARES
 from .quant import QUANT
 from .quant_device import QUANT_DEVICES
 from .rule import Rule, Text, Verdict
@@ -36,6 +37,7 @@ RULES = (
     *QUANT_DEVICES,
     *QUANT,
     *COMPILING,
+    *SHARES,
     *MEASURING,
     *NUMERICS,
 )

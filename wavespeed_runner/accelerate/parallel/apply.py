@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .options import ParallelOptions, find_layout
 from .plans import PLANS, Attention, Plan
 from .sharding import divide_tokens
 from .shares import Shares
+from .tiles import TileDivider, divide_tiles, refuse_indivisible
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class Parallel:
     """`Family.blocks`."""
     check: bool
     """`parallel.check`."""
+    vae: bool = False
+    """`parallel.vae`: the tiles of the autoencoder are divided too."""
     shares: Shares | None = None
     """None where tokens are not divided."""
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -62,6 +65,10 @@ class Parallel:
                 if self.place.layout.cfg > 1:
                     self._branches.append(stack.enter_context(divide_branches(denoiser, self.place, images)))
             yield
+
+    def divide_tiles(self, vae: torch.nn.Module) -> AbstractContextManager[TileDivider]:
+        """Keeps the tiles of an autoencoder divided; see `tiles.divide_tiles`."""
+        return divide_tiles(vae, self.place)
 
     @property
     def has_separate_branches(self) -> bool:
@@ -101,9 +108,11 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     if layout.ranks == 1 or layout.data > 1:
         return None
     assert isinstance(parallel, ParallelOptions)
-    place, check = find_place(layout), parallel.check
+    if parallel.vae:
+        refuse_indivisible(pipe.vae)
+    place, check, vae = find_place(layout), parallel.check, parallel.vae
     if layout.sequence == 1:
-        return Parallel(place=place, blocks=family.blocks, check=check)
+        return Parallel(place=place, blocks=family.blocks, check=check, vae=vae)
     denoisers = [getattr(pipe, name) for name in denoiser_names(pipe)]
     plans = {_name_class(denoiser): PLANS.get(_name_class(denoiser)) for denoiser in denoisers}
     missing = next((name for name, plan in plans.items() if plan is None), None)
@@ -116,7 +125,7 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     known: dict[str, Plan] = {name: plan for name, plan in plans.items() if plan is not None}
     for denoiser in denoisers:
         _route_attention(denoiser, family.blocks, known[_name_class(denoiser)], place, shares, parallel.name)
-    return Parallel(place=place, blocks=family.blocks, check=check, shares=shares, plans=known)
+    return Parallel(place=place, blocks=family.blocks, check=check, vae=vae, shares=shares, plans=known)
 
 
 def _route_attention(
