@@ -59,6 +59,7 @@ def test_ranks_leave_what_one_process_leaves_and_say_who_made_what(planned: Plan
     one = run_as_data(planned(*wanted), tmp_path / "one", [])
     several = run_as_data(elsewhere(planned, *wanted, *DATA), tmp_path / "several", [])
     assert pixels(several) == pixels(one) and several["fingerprint"] == one["fingerprint"]
+    assert [s["sha256"] for s in several["samples"]] == [s["sha256"] for s in one["samples"]], "metadata too"
     assert [s["quality"] for s in several["samples"]] == [s["quality"] for s in one["samples"]]
     assert [s["engaged"]["denoise"]["cache"] for s in several["samples"]] == [
         s["engaged"]["denoise"]["cache"] for s in one["samples"]

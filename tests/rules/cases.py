@@ -21,18 +21,6 @@ GROUPS = (
     *("adapters", "accelerate", "attention", "quant", "compile", "cache", "sampler", "memory", "graph", "measure"),
     "parallel",
 )
-    "adapters",
-    "accelerate",
-    "attention",
-    "quant",
-    "compile",
-    "cache",
-    "sampler",
-    "memory",
-    "graph",
-    "measure",
-    "parallel",
-)
 
 FBCACHE = {"cache": "fbcache"}
 TEACACHE = {"cache": "teacache"}

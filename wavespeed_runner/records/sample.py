@@ -53,8 +53,8 @@ class Engaged(Struct, kw_only=True):
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     parallel: dict[str, Any] | None = None
-    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each. With `parallel.vae`
-    also `tiles`: how many of an image each rank has decoded, and messages and bytes that rank 0 sent."""
+    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each. With
+    `parallel.vae` also `tiles`: how many of an image each rank has decoded, and what rank 0 sent for it."""
     weights: dict[str, int] | None = None
     """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET
