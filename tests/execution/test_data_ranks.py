@@ -115,6 +115,8 @@ def test_jobs_of_a_sweep_keep_ranks_and_models_and_a_rerun_makes_everything_once
     assert pixels(first) == pixels(second)
     third = run_as_data(planned(*IMAGES, *DATA, "seed=5"), tmp_path / "2", [], cache=jobs)
     assert jobs.ranks is ranks and ran(third, "load") == [], "loaded before"
+    together = run_as_data(planned("parallel=ulysses", "parallel.degree=2"), tmp_path / "together", [], cache=jobs)
+    assert pixels(together) and jobs.ranks is ranks, "the same ranks, for one image"
     jobs.clear()
     anew = run_as_data(planned(*IMAGES, *DATA, "rerun=true"), tmp_path / "3", [])
     assert pixels(anew) == pixels(first)

@@ -117,6 +117,12 @@ def make_batch(message: dict[str, Any]) -> dict[str, Any]:
     return {"runs": msgspec.to_builtins(runs)}
 
 
+def release_models() -> None:
+    """On another rank: drops the models of the batches that it has made."""
+    if _get_models().resources:
+        _get_models().release()
+
+
 @lru_cache(maxsize=1)
 def _get_models() -> ProcessCache:
     """What another rank keeps from batch to batch, and from job to job: its models."""

@@ -107,6 +107,7 @@ class Worker:
                 self.place, self.folder = message["place"], message["folder"]
                 self.answer(rank=join(message["place"], self.store or _open_store(message)))
             case "call":
+                import_module(MAKER).release_models()  # of whole batches; two models at once may not fit
                 self.call(message)
                 del message
                 self.answer()
