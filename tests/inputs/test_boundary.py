@@ -84,6 +84,7 @@ ALLOWED = {
     ("execution/ranks/local.py", "open"): "the log of a rank's process, written; an empty file of ours",
     ("execution/ranks/messages.py", "import_module"): "of a message of our own processes: classes of data alone",
     ("execution/ranks/messages.py", "loads"): "a message of our own processes",
+    ("execution/ranks/worker.py", "import_module"): "a file of ours, which stands above it",
     ("execution/ranks/worker.py", "open"): "the log of a rank's process, written",
     ("models/weights/fake_pipeline.py", "from_pretrained"): "after check_folder, with trust_remote_code=False",
     ("models/weights/fake_pipeline.py", "load_config"): "JSON of a checked folder",

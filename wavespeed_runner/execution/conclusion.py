@@ -41,6 +41,7 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.timing = timing_summary(samples)
     record.memory = memory_summary(samples)
     record.warnings += _warn_if_void(record)
+    record.warnings += _warn_of_neighbours(record)
     record.warnings += _warn_if_too_fast(record)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
@@ -62,7 +63,8 @@ def _all_engaged(samples: Sequence[SampleRecord]) -> Engaged:
         return Engaged()
     cache = merge_evidence([msgspec.to_builtins(engaged.cache) for engaged in passes if engaged.cache])
     cached = msgspec.convert(cache, CacheEvidence | None)
-    return msgspec.structs.replace(passes[0], cache=cached, compile=passes[-1].compile)
+    parallel = next((engaged.parallel for engaged in passes if engaged.parallel), None)
+    return msgspec.structs.replace(passes[0], cache=cached, compile=passes[-1].compile, parallel=parallel)
 
 
 def _compared_levels(samples: Sequence[SampleRecord]) -> list[tuple[float, bool]]:
@@ -78,6 +80,17 @@ def _warn_if_void(record: Record) -> list[str]:
     return [
         f"the timing is void: {record.timing.void}; rerun=true times it again, compile.dynamic=true makes one graph "
         "for all shapes"
+    ]
+
+
+def _warn_of_neighbours(record: Record) -> list[str]:
+    """Warns where several ranks shared a CPU: an image took longer than it takes alone."""
+    beside = max((sample.timed_beside or 1 for sample in record.samples), default=1)
+    if beside == 1:
+        return []
+    return [
+        f"the times were taken while {beside} ranks of parallel=data shared the cores of this CPU, so they are longer "
+        "than those of one process; parallel=none rerun=true takes these"
     ]
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from msgspec import UNSET
+
 from ..artifacts import Latents, Pipeline, Sample
 from ..errors import RunError
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory, wait_for_device
-from ..planning.graph import SOURCE, Graph, Node
+from ..planning.graph import SOURCE, Graph, Node, list_results
 from ..records.sample import Source, StageRun
 from ..storage.store import Store
 from .process_cache import ProcessCache
@@ -61,6 +63,10 @@ class Executor:
         self.store, self.rerun, self.on_stage, self.device, self.cache = store, rerun, on_stage, device, cache
         self.kept = cache or ProcessCache(limit=0)
         self.kept.rank_logs = rank_logs
+        self.rank: int | None = None
+        """This process among several that share the images of a run; None: it makes them all."""
+        self.beside = 1
+        """Processes that compute on the same cores meanwhile, this one included."""
         self.resources, self.fresh = self.kept.resources, self.kept.fresh
 
     def run(
@@ -100,11 +106,8 @@ class Executor:
             first=first,
             denoise_again=denoise_again,
         )
-        used = {source for node in graph.nodes.values() for source in node.inputs.values()}
-        for name, node in graph.nodes.items():
-            # The record also wants the latents when the image is stored: they carry the times and steps of denoising.
-            if name == graph.output or name not in used or issubclass(node.stage.output, Latents):
-                self._provide(batch, name, list(range(len(samples))))
+        for node in list_results(graph):
+            self._provide(batch, node.name, list(range(len(samples))))
         return batch.values
 
     def _provide(self, batch: _Batch, name: str, indices: list[int]) -> None:
@@ -149,7 +152,7 @@ class Executor:
         if self.cache:
             self.cache.remember(key, raw)
         value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
-        batch.runs.append(_stage_run(batch, node, index, perf_counter() - start, None, "store"))
+        batch.runs.append(self._describe(batch, node, index, perf_counter() - start, None, "store"))
         return value
 
     def _compute(self, batch: _Batch, node: Node, indices: list[int]) -> list[Any]:
@@ -183,7 +186,9 @@ class Executor:
         wait_for_device(self.device)
         seconds = (perf_counter() - start) / len(indices)
         peak = peak_memory_bytes(self.device)
-        batch.runs.extend(_stage_run(batch, node, index, seconds, peak, "computed") for index in indices)
+        batch.runs.extend(self._describe(batch, node, index, seconds, peak, "computed") for index in indices)
+        if self.beside > 1:
+            _note_neighbours(values, self.beside)
         return values
 
     def _keep(self, node: Node, key: str, value: Any) -> None:
@@ -201,10 +206,31 @@ class Executor:
         elif node.lasting:
             self.resources[key] = value
 
+    def _describe(
+        self, batch: _Batch, node: Node, index: int, seconds: float, peak: int | None, source: Source
+    ) -> StageRun:
+        """The entry of the record for one image."""
+        return StageRun(
+            name=node.name,
+            sample=batch.first + index,
+            seconds=seconds,
+            source=source,
+            peak_memory_bytes=peak,
+            of=batch.of,
+            rank=UNSET if self.rank is None else self.rank,
+        )
+
     def close(self) -> None:
         """Drops loaded models, unless they are in a cache that outlives this executor."""
         if self.cache is None:
             self.kept.clear()
+
+
+def _note_neighbours(values: list[Any], beside: int) -> None:
+    """Adds to what was timed how many processes had to share the cores: others read it from the store later."""
+    for value in values:
+        if isinstance(value, Latents) and "timed_by" in value.data:
+            value.data["timed_beside"] = beside
 
 
 def _note_ranks(values: list[Any], ranks: RankGroup) -> None:
@@ -212,14 +238,3 @@ def _note_ranks(values: list[Any], ranks: RankGroup) -> None:
     for value in values:
         if isinstance(value, Pipeline):
             value.engaged["parallel"] = {**(value.engaged.get("parallel") or {}), **ranks.evidence}
-
-
-def _stage_run(batch: _Batch, node: Node, index: int, seconds: float, peak: int | None, source: Source) -> StageRun:
-    return StageRun(
-        name=node.name,
-        sample=batch.first + index,
-        seconds=seconds,
-        source=source,
-        peak_memory_bytes=peak,
-        of=batch.of,
-    )

@@ -19,6 +19,8 @@ from ..planning.reference import Floor
 from ..process import interrupts
 from ..records.record import NoiseFloor, NumericsFloor, Record
 from ..records.sample import Metrics, SampleRecord
+from .batches import Pass, list_batches, run_pass
+from .data_ranks import share_out
 from .executor import Executor
 from .outputs import compare_values
 
@@ -68,13 +70,15 @@ def _measure(plan: Plan, floor: Floor, executor: Executor, record: Record) -> No
     if not all(key in plan.store and (not executor.rerun or key in executor.fresh) for key in outputs):
         # Two models at once may not fit.
         executor.kept.release({key for keys in floor.keys for key in keys.values()})
-    size = plan.config.batch_size
-    for first in range(0, len(plan.samples), size):
-        batch = range(first, min(first + size, len(plan.samples)))
-        samples, keys = [plan.samples[i] for i in batch], [floor.keys[i] for i in batch]
-        results = executor.run(floor.graph, samples, keys, record.stages, of=floor.kind, first=first)
-        originals = executor.run(reference, samples, [reference_keys[i] for i in batch], [])
-        for index, values, original in zip(batch, results, originals, strict=True):
-            sample = record.samples[index]
-            metrics = compare_values(floor.graph, values, original)
-            sample.noise_floor = {**(sample.noise_floor or {}), floor.kind: metrics}
+    each = Pass(graph=floor.graph, keys=floor.keys, of=floor.kind)
+    with share_out(plan, executor, [each]) as ranks:
+        for batch in list_batches(plan):
+            made = ranks.finish(batch) if ranks else None
+            record.stages += made or []
+            results = run_pass(plan, executor, record.stages, batch, each, is_made=made is not None)
+            samples, keys = [plan.samples[i] for i in batch], [reference_keys[i] for i in batch]
+            originals = executor.run(reference, samples, keys, [])
+            for index, values, original in zip(batch, results, originals, strict=True):
+                sample = record.samples[index]
+                metrics = compare_values(floor.graph, values, original)
+                sample.noise_floor = {**(sample.noise_floor or {}), floor.kind: metrics}

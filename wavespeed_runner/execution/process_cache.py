@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 from pathlib import Path
 from typing import Any
 
 from ..planning.graph import Node
 from .ranks.adopted import adopt, is_launched
-from .ranks.group import RankGroup
+from .ranks.group import RankGroup, Spec
 from .ranks.local import start
 from .ranks.need import find_need
 from .resources import release
@@ -56,10 +56,14 @@ class ProcessCache:
         while self._bytes > self.limit:
             self._bytes -= len(self._stored.popitem(last=False)[1])
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forgets values that another process has written anew."""
+        for key in keys:
+            self._bytes -= len(self._stored.pop(key, b""))
+
     def keep_only(self, keys: set[str]) -> None:
         """Drops everything but these keys, so that what the next run loads has room."""
-        for key in self._stored.keys() - keys:
-            self._bytes -= len(self._stored.pop(key))
+        self.forget(self._stored.keys() - keys)
         self.release(keys)
 
     def clear(self) -> None:
@@ -75,7 +79,7 @@ class ProcessCache:
             self.ranks.release(keep)
         release(self.resources, keep)
 
-    def find_ranks(self, node: Node, inputs: Iterable[Any]) -> RankGroup | None:
+    def find_ranks(self, node: Node, inputs: Collection[Any]) -> RankGroup | None:
         """The ranks that call a stage together, started if need be; None where it is this process alone.
 
         Args:
@@ -85,14 +89,21 @@ class ProcessCache:
         Raises:
             RunError: a rank failed to start.
         """
-        if not node.stage.collective:
+        collective = node.stage.collective
+        if not (collective(inputs) if callable(collective) else collective):
             return None
         if spec := find_need(node.options):
-            if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
-                self.end_ranks()
-            self.ranks = self.ranks or (adopt(spec) if is_launched() else start(spec, self.rank_logs))
-        elif not self.ranks or not any(map(self.ranks.keeps, inputs)):
+            return self.provide_ranks(spec)
+        if not self.ranks or not any(map(self.ranks.keeps, inputs)):
             return None
+        self.ranks.log_to(self.rank_logs)
+        return self.ranks
+
+    def provide_ranks(self, spec: Spec) -> RankGroup:
+        """The ranks that a job needs: those that are there, or new ones. RunError: one failed to start."""
+        if self.ranks and (self.ranks.failed or self.ranks.spec != spec):
+            self.end_ranks()
+        self.ranks = self.ranks or (adopt(spec) if is_launched() else start(spec, self.rank_logs))
         self.ranks.log_to(self.rank_logs)
         return self.ranks
 

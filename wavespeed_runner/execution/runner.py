@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from ..errors import format_error
 from ..media.contact_sheet import COLUMNS
@@ -19,7 +18,9 @@ from ..records.file import write_record
 from ..records.new import new_record, write_config
 from ..records.record import Failure, Record
 from . import noise_floor
+from .batches import Pass, list_batches, run_pass
 from .conclusion import conclude_record
+from .data_ranks import DataRanks, share_out
 from .executor import Executor
 from .outputs import Column, save_overview, save_sample
 from .process_cache import ProcessCache
@@ -94,13 +95,14 @@ def _execute(plan: Plan, folder: Path, executor: Executor, record: Record) -> No
     write_record(folder, record)  # from here on a kill, too, leaves a record
     columns: list[Column] = []
     last_write, in_sweep = monotonic(), executor.cache is not None
-    for batch in _batches(plan):
-        for column in _run_batch(plan, folder, executor, record, batch):
-            # The overview only counts the columns that it leaves out: their images need not be kept.
-            columns.append(column if len(columns) < COLUMNS else columns[-1])
-            if not in_sweep or monotonic() - last_write > RECORD_S:
-                write_record(folder, record)
-                last_write = monotonic()
+    with share_out(plan, executor, _list_passes(plan), again=plan.config.measure.in_turn) as ranks:
+        for batch in _show_progress(plan):
+            for column in _run_batch(plan, folder, executor, record, batch, ranks):
+                # The overview only counts the columns that it leaves out: their images need not be kept.
+                columns.append(column if len(columns) < COLUMNS else columns[-1])
+                if not in_sweep or monotonic() - last_write > RECORD_S:
+                    write_record(folder, record)
+                    last_write = monotonic()
     if not in_sweep:
         save_overview(plan, folder, columns)
     write_trace(folder, record, plot=not in_sweep)
@@ -108,49 +110,61 @@ def _execute(plan: Plan, folder: Path, executor: Executor, record: Record) -> No
     interrupts.raise_if_interrupted()
 
 
-def _run_batch(plan: Plan, folder: Path, executor: Executor, record: Record, batch: range) -> Iterator[Column]:
+def _run_batch(
+    plan: Plan, folder: Path, executor: Executor, record: Record, batch: range, ranks: DataRanks | None
+) -> Iterator[Column]:
     """Runs reference and candidate for the images of a batch, compares and saves them; yields what the overview shows.
 
     Each node of a graph is a stage, a function in `wavespeed_runner/stages`: `load` the pipeline, `encode` the prompt,
     `denoise` the latents, `decode` them to an image. The reference runs right before the candidate, so that both are
     timed on a machine in the same state.
+
+    Args:
+        plan: of the run.
+        folder: of the run.
+        executor: of this process.
+        record: of the run.
+        batch: indices of its images.
+        ranks: who makes the batches, with `parallel=data`.
     """
     interrupts.raise_if_interrupted()
-    references = _run_graph(plan, executor, record, batch, of="reference") if plan.reference else [None] * len(batch)
-    results = _run_graph(plan, executor, record, batch, of="run")
+    made = ranks.finish(batch) if ranks else None
+    record.stages += made or []
+    values = {
+        each.of: run_pass(plan, executor, record.stages, batch, each, is_made=made is not None)
+        for each in _list_passes(plan)
+    }
     executor.on_stage("images")
-    for index, values, reference in zip(batch, results, references, strict=True):
-        sample = describe_sample(plan.samples[index], index, values, reference, record.stages)
-        column = save_sample(plan, folder, index, sample, values, reference)
+    references = values.get("reference", [{}] * len(batch))
+    for index, result, reference in zip(batch, values["run"], references, strict=True):
+        sample = describe_sample(plan.samples[index], index, result, reference, record.stages)
+        if ranks and sample.rank is not None:
+            for engaged in sample.engaged.values():
+                engaged.parallel = ranks.evidence
+        for engaged in sample.engaged.values():
+            if engaged.parallel and (tiles := result[plan.graph.output].data.get("tiles")):
+                engaged.parallel["tiles"] = tiles
+        column = save_sample(plan, folder, index, sample, result, reference)
         record.samples.append(sample)
         yield column
 
 
-def _batches(plan: Plan) -> Iterator[range]:
+def _list_passes(plan: Plan) -> list[Pass]:
+    """What every image goes through: the graph of the reference, if there is one, and that of the candidate."""
+    passes = [Pass(graph=plan.graph, keys=plan.keys, of="run")]
+    if plan.reference:
+        passes.insert(0, Pass(graph=plan.reference, keys=plan.reference_keys, of="reference"))
+    return passes
+
+
+def _show_progress(plan: Plan) -> Iterator[range]:
     """Yields the indices of the images of each batch, and shows a progress bar."""
     from tqdm import tqdm
 
-    count, size = len(plan.samples), plan.config.batch_size
-    with tqdm(total=count, desc="images", unit="image", leave=False, disable=None) as bar:
-        for first in range(0, count, size):
-            batch = range(first, min(first + size, count))
+    with tqdm(total=len(plan.samples), desc="images", unit="image", leave=False, disable=None) as bar:
+        for batch in list_batches(plan):
             yield batch
             bar.update(len(batch))
-
-
-def _run_graph(plan: Plan, executor: Executor, record: Record, batch: range, *, of: str) -> list[dict[str, Any]]:
-    """Runs the graph of the candidate (`run`) or of the reference for a batch; node -> value, for each image."""
-    graph, keys = (plan.graph, plan.keys) if of == "run" else (plan.reference, plan.reference_keys)
-    assert graph is not None
-    return executor.run(
-        graph,
-        [plan.samples[index] for index in batch],
-        [keys[index] for index in batch],
-        record.stages,
-        of=of,
-        first=batch.start,
-        denoise_again=plan.config.measure.in_turn,
-    )
 
 
 def _record_failure(record: Record, stage: str, error: BaseException) -> None:

@@ -48,6 +48,8 @@ def describe_sample(
         peak_memory_bytes=max((peak for data in passes.values() if (peak := data.get("peak_memory"))), default=None),
         quality=None,
         source=_source(stages, index, "run", passes),
+        rank=_rank(stages, index, passes),
+        timed_beside=_neighbours(passes.values()),
         file="",
         pixels_sha256="",
         sha256="",
@@ -55,6 +57,7 @@ def describe_sample(
     if reference:
         compared = _denoising_data(reference)
         record.timed_together = _in_turn([*passes.values(), *compared.values()])
+        record.timed_beside = _neighbours([*passes.values(), *compared.values()])
         record.reference_seconds = _median_seconds(compared.values())
         record.reference_raw_seconds = _raw_seconds(compared.values())
         record.reference_steps = sum(len(data["steps"]) for data in compared.values())
@@ -97,8 +100,11 @@ def _total(seconds: Iterable[float | None]) -> float | None:
 def _in_turn(timings: Sequence[dict[str, Any]]) -> bool:
     """Returns whether one process took these timings, each within `IN_TURN_S` after the one before.
 
-    The process alone is not enough: it may have timed the reference hours ago, in an early job of a long sweep.
+    The process alone is not enough: it may have timed the reference hours ago, in an early job of a long sweep. Nor are
+    they comparable if other ranks took a part of the cores meanwhile: that part changes as ranks finish.
     """
+    if _neighbours(timings):
+        return False
     processes = {timing.get("timed_by") for timing in timings}
     if len(processes) != 1 or None in processes:
         return False
@@ -111,3 +117,15 @@ def _source(stages: Sequence[StageRun], index: int, of: str, denoisers: Iterable
     nodes = set(denoisers)
     runs = (run for run in stages if run.of == of and run.sample == index and run.name in nodes)
     return "computed" if any(run.source == "computed" for run in runs) else "store"
+
+
+def _neighbours(timings: Iterable[Mapping[str, Any]]) -> int | None:
+    """The most processes that shared the cores while one of these timings was taken; None: there was one."""
+    return max((beside for timing in timings if (beside := timing.get("timed_beside"))), default=None)
+
+
+def _rank(stages: Sequence[StageRun], index: int, denoisers: Iterable[str]) -> int | None:
+    """The rank that denoised the image in this run, where several share the images."""
+    nodes = set(denoisers)
+    computed = (r for r in stages if r.of == "run" and r.sample == index and r.name in nodes and r.source == "computed")
+    return next((run.rank for run in computed if isinstance(run.rank, int)), None)

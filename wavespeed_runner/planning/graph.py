@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from ..artifacts import Images, Sample, Videos
+from ..artifacts import Images, Latents, Sample, Videos
 from ..config.resolve import resolve_stage_options
 from ..config.schema import Config
 from ..errors import ConfigError, did_you_mean
@@ -109,6 +109,19 @@ def mark_lasting(ordered: list[Node]) -> dict[str, Node]:
         inputs_last = all(marked[source].lasting for source in node.inputs.values() if source != SOURCE)
         marked[node.name] = replace(node, lasting=repeatable and inputs_last)
     return marked
+
+
+def list_results(graph: Graph) -> list[Node]:
+    """The nodes of a graph that are provided for every image; the others only where one of these needs them.
+
+    The record also wants the latents when the image is stored: they carry the times and steps of denoising.
+    """
+    used = {source for node in graph.nodes.values() for source in node.inputs.values()}
+    return [
+        node
+        for name, node in graph.nodes.items()
+        if name == graph.output or name not in used or issubclass(node.stage.output, Latents)
+    ]
 
 
 def _check_inputs(node: Node, nodes: dict[str, Node]) -> None:

@@ -28,6 +28,7 @@ from ..models.weights.pretrained import find_component_source, list_unloaded_com
 from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
+from ..rules.data_batches import judge_batches
 from ..storage.store import Store
 from .graph import Graph, build_graph, refuse_many_stages
 from .prompts import build_samples
@@ -122,6 +123,8 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     refuse_bad(verdicts)
     _inspect_weights(config)
     samples = build_samples(config, prompts)
+    verdicts += judge_batches(config, len(samples))
+    refuse_bad(verdicts)
     # Of a record with several prompts, each can be made again alone: an adapter's token may be in another prompt.
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
     adapters.check_adapters(config.adapters, texts)

@@ -111,6 +111,8 @@ def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict
     """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
     data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in KEYS_NOT_IN_IMAGES}
     data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
+    if data["parallel"]["name"] == "data":  # its ranks share several images, and one rank made this one
+        data["parallel"] = {"name": "none"}
     return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}
 
 

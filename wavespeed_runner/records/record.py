@@ -23,7 +23,7 @@ class Failure(Struct, kw_only=True):
     """Why a run did not complete."""
 
     stage: str
-    """The stage that was running, or `start`, `images`, `record`."""
+    """The stage that was running, or `start`, `ranks` (waiting for them), `images`, `record`."""
     type: str
     """The name of the exception's class."""
     message: str = ""

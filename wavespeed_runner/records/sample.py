@@ -53,7 +53,8 @@ class Engaged(Struct, kw_only=True):
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     parallel: dict[str, Any] | None = None
-    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each."""
+    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each. With
+    `parallel.vae` also `tiles`: how many of an image each rank has decoded, and what rank 0 sent for it."""
     weights: dict[str, int] | None = None
     """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET
@@ -74,6 +75,8 @@ class StageRun(Struct, kw_only=True):
     """Null where the value came from the store, or where the system does not tell."""
     of: str
     """`run`, `reference`, or the kind of noise floor: `repeat`, `numerics`."""
+    rank: int | UnsetType = UNSET
+    """With `parallel=data`, the rank that ran it."""
 
 
 class BranchDecision(Struct, kw_only=True):
@@ -138,6 +141,9 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     """Null where it was not compared. Of a video, the means over its frames."""
     timed_together: bool | None = None
     """Whether reference and image were timed by one process, less than 15 minutes apart."""
+    timed_beside: int | None = None
+    """Ranks of `parallel=data` that shared the CPU's cores while image or reference were timed, this one included: the
+    times are longer than those of one process."""
     reference_seconds: Figure | None = None
     reference_raw_seconds: list[Figure] | None = None
     reference_steps: int | None = None
@@ -147,6 +153,8 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     source: Source
     """Whether this run denoised the image."""
     reference_source: Source | None = None
+    rank: int | None = None
+    """With `parallel=data`, the rank that denoised the image in this run."""
     file: str
     """Relative to the folder of the record."""
     pixels_sha256: str

@@ -15,6 +15,7 @@ from .compile import COMPILING
 from .graph import GRAPHS
 from .measure import MEASURING
 from .parallel import PARALLEL
+from .parallel_shares import SHARES
 from .quant import QUANT
 from .quant_device import QUANT_DEVICES
 from .ranks import RANKS
@@ -40,6 +41,7 @@ RULES = (
     *COMPILING,
     *PARALLEL,
     *RANKS,
+    *SHARES,
     *MEASURING,
     *NUMERICS,
 )

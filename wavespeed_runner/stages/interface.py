@@ -10,7 +10,7 @@ with a default value is optional in a graph. Stages import torch inside their fu
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -36,7 +36,7 @@ class Stage:
     timing: tuple[str, ...]
     needs: dict[str, tuple[str, ...]]
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None
-    collective: bool
+    collective: bool | Callable[[Iterable[Any]], bool]
 
 
 def stage(  # noqa: PLR0913 (facts about a stage, given by name)
@@ -49,7 +49,7 @@ def stage(  # noqa: PLR0913 (facts about a stage, given by name)
     timing: tuple[str, ...] = (),
     needs: dict[str, tuple[str, ...]] | None = None,
     batch: Callable[[Any, list[dict[str, Any]]], list[Any]] | None = None,
-    collective: bool = False,
+    collective: bool | Callable[[Iterable[Any]], bool] = False,
 ) -> Callable[[F], F]:
     """Decorator that registers a function as a stage.
 
@@ -68,7 +68,8 @@ def stage(  # noqa: PLR0913 (facts about a stage, given by name)
             function returns for it alone.
         collective: with several ranks (`parallel`), all of them call it, with the same options and inputs: if it has an
             option `parallel` with more than one rank, or takes what such a call has loaded. What the others return is
-            dropped, or stays with them if the stage is not pure.
+            dropped, or stays with them if the stage is not pure. A function of the input values says whether it is so
+            for them.
     """
 
     def register_stage(function: F) -> F:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +25,7 @@ from .options import ParallelOptions, find_layout
 from .plans import PLANS, Attention, Plan
 from .sharding import divide_tokens
 from .shares import Shares
+from .tiles import TileDivider, divide_tiles, refuse_indivisible
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,8 @@ class Parallel:
     """`Family.blocks`."""
     check: bool
     """`parallel.check`."""
+    vae: bool = False
+    """`parallel.vae`: the tiles of the autoencoder are divided too."""
     shares: Shares | None = None
     """None where tokens are not divided."""
     plans: dict[str, Plan] = field(default_factory=dict)
@@ -62,6 +65,10 @@ class Parallel:
                 if self.place.layout.cfg > 1:
                     self._branches.append(stack.enter_context(divide_branches(denoiser, self.place, images)))
             yield
+
+    def divide_tiles(self, vae: torch.nn.Module) -> AbstractContextManager[TileDivider]:
+        """Keeps the tiles of an autoencoder divided; see `tiles.divide_tiles`."""
+        return divide_tiles(vae, self.place)
 
     @property
     def has_separate_branches(self) -> bool:
@@ -115,9 +122,11 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     if layout.ranks == 1 or layout.data > 1:
         return None
     assert isinstance(parallel, ParallelOptions)
+    if parallel.vae:
+        refuse_indivisible(pipe.vae)
     plans = _find_plans(pipe, family, parallel) if layout.sequence > 1 else {}
     place = find_place(layout, parallel.timeout)
-    applied = Parallel(place=place, blocks=family.blocks, check=parallel.check, plans=plans)
+    applied = Parallel(place=place, blocks=family.blocks, check=parallel.check, vae=parallel.vae, plans=plans)
     if plans:
         assert isinstance(family.blocks, Blocks)
         applied.shares = shares = Shares(ranks=layout.sequence, rank=place.sequence_rank)

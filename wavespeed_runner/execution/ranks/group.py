@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class RankGroup:
         self.keys: dict[int, str] = {}
         """id of a value that every rank keeps -> its key."""
         self._local_world = 1
+        self._awaited: list[Peer] = self.peers
+        """Those whose answers are waited for."""
         self._closed = False
 
     def join(self, store: Any, places: list[Place], **told: Any) -> None:
@@ -106,6 +108,27 @@ class RankGroup:
         self.keys.update({id(value): key for key, value in zip(keep, values, strict=True) if key is not None})
         return values
 
+    def watch_call(self) -> AbstractContextManager[None]:
+        """To be open while ranks do something alone: what is left unfinished then leaves the group unusable."""
+        return self.peers.watch_call()
+
+    def hand_out(self, rank: int, message: dict[str, Any]) -> None:
+        """Has another rank do something alone, after what it was told before."""
+        self.peers.send(self.peers[rank - 1], encode(message))
+
+    def has_answer(self, rank: int) -> bool:
+        """True if another rank has answered already."""
+        return bool(self.peers[rank - 1].answers)
+
+    def await_answer(self, rank: int) -> dict[str, Any]:
+        """Waits for the next answer of one rank. Raises RunError if any rank fails, or this one is too late."""
+        return self._collect([self.peers[rank - 1]])[0]
+
+    def check(self) -> None:
+        """Raises RunError if a rank has failed."""
+        if any(peer.failure for peer in self.peers):
+            raise self._fail(settle=True)
+
     def release(self, keep: Set[str]) -> None:
         """Has the other ranks drop what they keep, except what is under these keys."""
         if dropped := [value for value, key in self.keys.items() if key not in keep]:
@@ -143,9 +166,10 @@ class RankGroup:
     def _replace_kept(self, value: Any) -> Any:
         return Kept(key=self.keys[id(value)]) if self.keeps(value) else value
 
-    def _collect(self) -> list[dict[str, Any]]:
-        """One answer of each rank. Raises RunError if a rank fails, or does not answer in time."""
-        answers = self.peers.collect(self.spec.timeout)
+    def _collect(self, of: list[Peer] | None = None) -> list[dict[str, Any]]:
+        """One answer of each rank, or of these. Raises RunError if a rank fails, or does not answer in time."""
+        self._awaited = of or self.peers
+        answers = self.peers.collect(self.spec.timeout, self._awaited)
         if answers is None:
             raise self._fail(settle=any(peer.failure for peer in self.peers))
         return answers
@@ -170,7 +194,7 @@ class RankGroup:
         if self.peers.launched:
             ignore_launcher()
         failed = [peer for peer in self.peers if peer.failure]
-        silent = [peer for peer in self.peers if not peer.failure and not peer.answers]
+        silent = [peer for peer in self._awaited if not peer.failure and not peer.answers]
         for peer in (*(peer for peer in failed if not peer.failure.follows), *silent, *failed):  # type: ignore[union-attr]
             return RunError(self._describe_failure(peer))
         return RunError(f"the ranks have lost each other: {own}")

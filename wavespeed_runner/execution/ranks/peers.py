@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -81,12 +81,12 @@ class Peers(list[Peer]):
         with suppress(OSError):  # it has ended or hangs; so there will be no answer
             peer.connection.send_bytes(raw)
 
-    def collect(self, seconds: float) -> list[dict[str, Any]] | None:
-        """Waits for an answer of each rank; None where one fails or the time is over."""
+    def collect(self, seconds: float, of: Sequence[Peer]) -> list[dict[str, Any]] | None:
+        """Waits for an answer of each of these ranks; None where any rank fails or the time is over."""
         with self.changed:
-            self.changed.wait_for(lambda: all(p.answers for p in self) or any(p.failure for p in self), seconds)
-            if all(peer.answers for peer in self) and not any(peer.failure for peer in self):
-                return [peer.answers.pop(0) for peer in self]
+            self.changed.wait_for(lambda: all(p.answers for p in of) or any(p.failure for p in self), seconds)
+            if all(peer.answers for peer in of) and not any(peer.failure for peer in self):
+                return [peer.answers.pop(0) for peer in of]
         return None
 
     def await_failure(self, seconds: float, *, first: bool) -> bool:

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import threading
+from importlib import import_module
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from time import sleep
@@ -28,6 +29,9 @@ from .torch_group import Place, divide_threads, join, leave
 
 PATIENCE_S = 60.0
 """Most seconds that a failed rank stays for rank 0."""
+
+MAKER = "wavespeed_runner.execution.batches"
+"""Makes whole batches. By name: it stands above this room."""
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -110,9 +114,12 @@ class Worker:
                 self.place, self.folder = message["place"], message["folder"]
                 self.answer(rank=join(message["place"], self.store or _open_store(message)))
             case "call":
+                import_module(MAKER).release_models()  # of whole batches; two models at once may not fit
                 self.call(message)
                 del message
                 self.answer()
+            case "make":
+                self.answer(**import_module(MAKER).make_batch(message))
             case "release":
                 release(self.kept, keep=set(message["keep"]))
             case "log":
