@@ -73,6 +73,22 @@ def test_a_job_says_what_took_effect(sweep: Sweep) -> None:
     assert "took effect" not in report_md(sweep)
 
 
+def test_a_job_with_several_ranks_says_what_they_did(sweep: Sweep) -> None:
+    row = next(row for row in sweep.rows if row.record)
+    assert row.record
+    record = deepcopy(row.record)
+    record.engaged.parallel = {
+        "kind": "ulysses",
+        "ranks": [{"rank": rank, "device": "cpu", "device_name": "CPU", "host": "h"} for rank in range(2)],
+        "attention": {"divided": {"FluxAttnProcessor": 8}, "local": {}},
+        "messages": {"all_to_all": {"calls_per_step": 16.0, "bytes_per_step": 2e6}},
+        "difference": {"alone": 2e-7, "between ranks": 0.0},
+    }
+    (job,) = data_of(page(replace(sweep, rows=[replace(row, record=record)])))["jobs"]
+    what = "ulysses: 2 ranks (CPU); attention of FluxAttnProcessor (8) divided; 16 calls and 2 MB sent a step; "
+    assert job["engaged"] == [["parallel", f"{what}2.0e-07 from one rank alone"]]
+
+
 def test_axes_are_called_as_in_the_console(sweep: Sweep) -> None:
     axes = {"cache.residual_diff_threshold": "0.1", "cache.start": "2", "stages.cache.start": "3", "a.start": "4"}
     text = page(replace(sweep, axes=list(axes), rows=[replace(row, axes=axes) for row in sweep.rows]))

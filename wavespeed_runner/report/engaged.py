@@ -67,6 +67,23 @@ def _describe_compile(evidence: dict[str, Any]) -> str:
     return f"{evidence['backend']}: {modules}: {', '.join(counts)}"
 
 
+def _describe_parallel(evidence: dict[str, Any]) -> str:
+    ranks = evidence.get("ranks") or []
+    devices = sorted({str(rank.get("device_name") or rank.get("device")) for rank in ranks})
+    parts = [f"{evidence.get('kind', 'data')}: {_count(len(ranks), 'rank')} ({', '.join(devices)})"]
+    if divided := (evidence.get("attention") or {}).get("divided"):
+        parts.append(f"attention of {_list_counts(divided)} divided")
+    if messages := evidence.get("messages"):
+        calls = sum(kind["calls_per_step"] for kind in messages.values())
+        sent = sum(kind["bytes_per_step"] for kind in messages.values())
+        parts.append(f"{calls:.3g} calls and {sent / 1e6:.3g} MB sent a step")
+    if difference := evidence.get("difference"):
+        parts.append(f"{difference['alone']:.1e} from one rank alone")
+    if tiles := evidence.get("tiles"):
+        parts.append(f"tiles of each rank: {', '.join(map(str, tiles['ranks']))}")
+    return "; ".join(parts)
+
+
 def _describe_switches(evidence: dict[str, Any]) -> str:
     return "; ".join(f"{name}: {_describe_value(value)}" for name, value in evidence.items())
 
@@ -94,5 +111,6 @@ DESCRIBE: dict[str, Callable[[dict[str, Any]], str]] = {
     "quant": _describe_quant,
     "attention": _describe_attention,
     "compile": _describe_compile,
+    "parallel": _describe_parallel,
 }
 """Config group -> how its evidence reads."""
