@@ -3,8 +3,8 @@
     python -m benchmarks.parallel_cpu [--rounds 3]
 
 On one machine's cores several ranks are slower than one process: they share the cores, and each message is copied
-through the loopback interface. The seconds are here to say so. What carries over to GPUs are the messages of a step, the
-predicted ones beside them, and that every strategy computes the steps that it computes in one process.
+through the loopback interface. The seconds are here to say so. What carries over to GPUs are the messages of a step,
+and that every strategy computes the steps that it computes in one process.
 Each round runs every setting once, one process (the reference of each run) and ranks in turn, by the runner itself.
 """
 

@@ -112,7 +112,7 @@ def generate(
             tensors = denoise(family, pipe, pipeline.model, embeddings, wanted)
             wait_for_device(device)
             seconds = perf_counter() - began
-            messages = average_counts(take_counts(), options.steps) if pipeline.parallel else None
+            messages = average_counts(take_counts(), max(trace.steps, 1)) if pipeline.parallel else None
             if pipeline.parallel:
                 trace.decisions = pipeline.parallel.join_decisions(trace.decisions)
         flops = count_generation_flops(calls, family.blocks, options.cache) if count_flops else None

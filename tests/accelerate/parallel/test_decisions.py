@@ -51,6 +51,12 @@ STRATEGIES = {
 """Of every kind of signal and predictor that looks at tokens. Thresholds are filled in."""
 
 
+PARALLEL: dict[str, ParallelOptions] = {
+    "flux": ContextParallelOptions(name="ulysses", degree=2),
+    "wan21": UnifiedOptions(name="unified"),
+}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a strategy did."""
@@ -103,15 +109,12 @@ def choose_threshold(cache: CacheConfig, name: str) -> CacheConfig:
     raise AssertionError("no threshold reuses some steps")
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize(
-    ("name", "parallel"),
-    [
-        ("flux", ContextParallelOptions(name="ulysses", degree=2)),
-        ("wan21", UnifiedOptions(name="unified")),
-    ],
+    ("name", "strategy"),
+    [*(("flux", strategy) for strategy in STRATEGIES), ("wan21", "fbcache"), ("wan21", "teacache"), ("wan21", "dmd")],
 )
-def test_all_ranks_decide_as_one_process(name: str, parallel: ParallelOptions, strategy: str) -> None:
+def test_all_ranks_decide_as_one_process(name: str, strategy: str) -> None:
+    parallel = PARALLEL[name]
     cache = choose_threshold(STRATEGIES[strategy], name)
     expected = generate(name, cache)
     assert 0 < expected.computed.count(False) < len(expected.computed)
@@ -127,8 +130,7 @@ def test_all_ranks_decide_as_one_process(name: str, parallel: ParallelOptions, s
 
 def test_a_threshold_at_which_ranks_alone_would_disagree() -> None:
     """diffusers' First Block Cache hangs there: one rank skips its blocks, the other waits for its message."""
-    parallel = ContextParallelOptions(name="ulysses", degree=2)
-    watching = STRATEGIES["fbcache"]  # computes every step
+    parallel, watching = PARALLEL["flux"], STRATEGIES["fbcache"]  # computes every step
     first, second = (o.signals for o in run_on_ranks(2, lambda: generate("flux", watching, parallel, alone=True)))
     gaps = {step: (a + b) / 2 for step, (a, b) in enumerate(zip(first, second, strict=True)) if a and b and a != b}
     assert len(gaps) == STEPS - 1

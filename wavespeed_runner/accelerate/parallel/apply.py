@@ -21,7 +21,7 @@ from .collectives import GROUPS, add_up
 from .dispatch import divide_processor
 from .groups import Place, find_place
 from .guidance import BranchDivider, divide_branches
-from .options import ParallelOptions, find_layout
+from .options import DividedOptions, find_layout
 from .plans import PLANS, Attention, Plan
 from .sharding import divide_tokens
 from .shares import Shares
@@ -121,7 +121,7 @@ def apply_parallel(pipe: DiffusionPipeline, family: Family, parallel: ParallelCo
     layout = find_layout(parallel)
     if layout.ranks == 1 or layout.data > 1:
         return None
-    assert isinstance(parallel, ParallelOptions)
+    assert isinstance(parallel, DividedOptions)
     if parallel.vae:
         refuse_indivisible(pipe.vae)
     plans = _find_plans(pipe, family, parallel) if layout.sequence > 1 else {}

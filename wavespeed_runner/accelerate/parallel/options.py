@@ -50,9 +50,6 @@ class ParallelOptions(ParallelConfig):
 
     timeout: float = 600.0
     """Seconds after which a rank that does not answer the others is given up. Compiling counts, on every rank."""
-    check: bool = True
-    """Compare the denoiser's first result with that of one rank alone, before anything is timed. It takes one call of
-    the undivided denoiser, and its memory."""
     vae: bool = False
     """Decode the tiles of an image on all ranks; needs memory.vae_tiling=true."""
 
@@ -67,7 +64,16 @@ class ParallelOptions(ParallelConfig):
 
 
 @dataclass(kw_only=True)
-class ContextParallelOptions(ParallelOptions):
+class DividedOptions(ParallelOptions):
+    """Options of every kind that divides an image."""
+
+    check: bool = True
+    """Compare the denoiser's first result with that of one rank alone, before anything is timed. It takes one call of
+    the undivided denoiser, and its memory."""
+
+
+@dataclass(kw_only=True)
+class ContextParallelOptions(DividedOptions):
     """Context parallelism of one kind: the tokens of an image are divided among the ranks.
 
     `ulysses`: DeepSpeed Ulysses, https://arxiv.org/abs/2309.14509. `ring`: Ring Attention,
@@ -81,7 +87,7 @@ class ContextParallelOptions(ParallelOptions):
 
 
 @dataclass(kw_only=True)
-class UnifiedOptions(ParallelOptions):
+class UnifiedOptions(DividedOptions):
     """Ulysses within groups of ranks and a ring among the groups: unified sequence parallelism.
 
     https://arxiv.org/abs/2405.07719. For more ranks than the attention has heads, or for several nodes.
@@ -96,7 +102,7 @@ class UnifiedOptions(ParallelOptions):
 
 
 @dataclass(kw_only=True)
-class CfgOptions(ParallelOptions):
+class CfgOptions(DividedOptions):
     """Classifier-free guidance on two ranks, one for each branch."""
 
     degree: int = 2
