@@ -14,7 +14,7 @@ import pytest
 from tests.command_line import CommandLine
 from tests.conftest import run_as_data
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.execution import process_cache
+from wavespeed_runner.execution import resources
 from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
@@ -230,6 +230,6 @@ def test_the_gpu_s_memory_is_given_back_before_the_other_precision_is_loaded(
 ) -> None:
     """What torch keeps of it for later would be missing where two models just do not fit."""
     calls = family()
-    monkeypatch.setattr(process_cache, "_free_memory", lambda: calls.append("free"))
+    monkeypatch.setattr(resources, "_free_memory", lambda: calls.append("free"))
     ran(planned("cache=fbcache", *FULL), tmp_path / "run")
     assert [call for call in calls if call in ("load", "free")] == ["load", "free", "load", "free"]
