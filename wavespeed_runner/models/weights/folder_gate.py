@@ -16,8 +16,9 @@ from ...errors import ConfigError
 from ...inputs import limits
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
-from .config_gate import is_inside, list_mappings, refuse_values
+from .config_gate import is_inside, refuse_values
 from .folder_files import list_files, refuse_size
+from .json_values import list_mappings
 from .tokenizer_gate import is_tokenizer, refuse_added_tokens, refuse_tokenizer
 
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
