@@ -93,6 +93,20 @@ def test_a_component_s_name_is_the_name_of_a_folder(tmp_path: Path, name: str) -
         check_folder("model.repo=x", folder)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["os.system", "utils", "FluxTransformer2DModel", "AutoPipelineForText2Image", "DiffusionPipeline"],
+)
+def test_what_is_no_pipeline_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^model\\.repo=x: '{re.escape(name)}' in model_index.json is no name"):
+        check_folder("model.repo=x", make_folder(tmp_path, _class_name=name))
+
+
+@pytest.mark.parametrize("name", ["LEditsPPPipelineStableDiffusionXL", "WanPipeline", "StableDiffusion3Pipeline"])
+def test_pipelines_of_diffusers_pass(tmp_path: Path, name: str) -> None:
+    check_folder("model.repo=x", make_folder(tmp_path, _class_name=name))
+
+
 def test_a_pipeline_of_the_folder_s_own_is_refused(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, _class_name=["pipeline", "Mine"])
     with pytest.raises(ConfigError, match="asks for a pipeline of its own, and no code of a folder is run"):

@@ -12,6 +12,8 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
+from .json_values import list_mappings, walk
+from .quantization_gate import explain_quantization
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
@@ -26,7 +28,6 @@ ADDED_KEYS = (
 """Keys of lists or objects of words that are added to a vocabulary."""
 KERNEL_KEYS = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
 """transformers downloads and runs kernels from the hub where such a value is the name of a repository."""
-QUANTIZATIONS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "gguf", "quanto", "torchao")
 
 MAX_NUMBER = 2**31
 MAX_POSITIONS = 2**24
@@ -58,20 +59,6 @@ EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
 SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
 REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|{SHIFT_KEYS.pattern}")
 """Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
-
-
-def walk(data: Any) -> Iterator[Any]:
-    """All values in JSON data, at any depth, level by level; the data itself first."""
-    level = [data]
-    while level:
-        yield from level
-        nodes = (node.values() if isinstance(node, dict) else node for node in level if isinstance(node, list | dict))
-        level = [value for node in nodes for value in node]
-
-
-def list_mappings(data: Any) -> Iterator[dict[str, Any]]:
-    """All objects in JSON data: a text model inside of a larger one has a configuration inside of it."""
-    return (node for node in walk(data) if isinstance(node, dict))
 
 
 def refuse_values(where: str, data: Any) -> None:
@@ -109,7 +96,7 @@ def _find_reason(key: str, value: Any) -> str:
     if KERNEL_KEYS.fullmatch(key) and any("/" in str(name) for name in _list_leaves(value)):
         return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
     if key == "quantization_config":
-        return _explain_quantization(value)
+        return explain_quantization(value)
     return (
         _explain_class(key, value)
         or explain_added(key, value)
@@ -151,16 +138,6 @@ def _explain_kind(key: str, value: Any) -> str:
     if key == "model_max_length" and (type(value) not in (int, float) or not value >= 1):
         return f"= {str(value)[:80]} is no length; it has to be 1 or more"
     return ""
-
-
-def _explain_quantization(value: Any) -> str:
-    if not isinstance(value, dict):
-        return "is no object"
-    legacy = "bitsandbytes" if value.get("load_in_4bit") or value.get("load_in_8bit") else None
-    method = value.get("quant_method", legacy)
-    if method in QUANTIZATIONS:
-        return ""
-    return f"asks for the method {str(method)[:80]!r}; allowed: {', '.join(QUANTIZATIONS)}"
 
 
 def _explain_number(key: str, value: Any) -> str:

@@ -16,11 +16,14 @@ from ...errors import ConfigError
 from ...inputs import limits
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
-from .config_gate import is_inside, list_mappings, refuse_values
+from .config_gate import is_inside, refuse_values
 from .folder_files import list_files, refuse_size
+from .json_values import list_mappings
 from .tokenizer_gate import is_tokenizer, refuse_added_tokens, refuse_tokenizer
 
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
+PIPELINES = re.compile(r"(?!Auto|Onnx|DiffusionPipeline)[A-Z]\w*Pipeline(StableDiffusion(XL)?)?", re.ASCII)
+"""diffusers takes any of its attributes by this name."""
 """Libraries that model_index.json may load classes from; the last two are pipeline folders of diffusers."""
 
 ENDINGS = (
@@ -81,8 +84,11 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
         ConfigError: it cannot be read, or names something that may not be loaded.
     """
     index = read_config(where, folder / "model_index.json")
-    if not isinstance(index.get("_class_name", ""), str):
+    pipeline = index.get("_class_name", "")
+    if not isinstance(pipeline, str):
         raise ConfigError(f"{where}: model_index.json asks for a pipeline of its own, and no code of a folder is run")
+    if pipeline and not PIPELINES.fullmatch(pipeline):
+        raise ConfigError(f"{where}: {pipeline[:80]!r} in model_index.json is no name of a pipeline of diffusers")
     components = {}
     for name, value in index.items():
         if not _is_component(where, name, value):

@@ -14,7 +14,8 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...inputs import limits
-from .config_gate import explain_added, refuse_values, walk
+from .config_gate import explain_added, refuse_values
+from .json_values import walk
 
 PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 """Parts of a tokenizer.json that a text passes; the other one is the vocabulary."""
