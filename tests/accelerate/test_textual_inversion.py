@@ -96,6 +96,10 @@ def test_files_for_another_model_are_refused(tmp_path: Path) -> None:
         ({"new": (1, 4)}, "cat", ["a <new>"], "its token cat is in no prompt"),
         ({"emb_params": (1, 4)}, None, ["emb_params"], "adapters.token: the file names no word"),
         ({"clip_l": (1, 4), "clip_g": (1, 8)}, None, ["a cat"], "adapters.token: the file names no word"),
+        ({"new": (1000, 4)}, None, ["a <new>"], None),
+        ({"new": (1001, 4)}, None, ["a <new>"], r"its <?new>? of shape \[1001, 4\] is no learned token"),
+        ({"new": (0, 4)}, None, ["a <new>"], "is no learned token"),
+        ({"new": (1, 1, 4)}, None, ["a <new>"], "is no learned token"),
         ({"one": (1, 4), "other": (1, 4)}, "cat", ["a cat"], "no textual inversion: it has 2 tensors"),
     ],
 )

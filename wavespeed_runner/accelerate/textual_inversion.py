@@ -6,12 +6,13 @@ Added here: the word that stands for a file is known before the run, and a word 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError, Unfit, format_error
+from ..inputs.limits import MAX_LEARNED_VECTORS
 from ..models.weights.checkpoint import find_local_path
-from ..models.weights.safetensors_file import read_tensor_names
+from ..models.weights.safetensors_file import read_tensor_shapes
 from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -62,16 +63,28 @@ def _resolve_tokens(adapters: TextualInversion) -> list[str]:
 def _resolve_token(path: str, chosen: str | None) -> str:
     """The word that stands for one file: the chosen one, or the one that the file names."""
     file = find_local_path(path)
-    names = read_tensor_names(file) if file else []
+    shapes = read_tensor_shapes(file) if file else {}
+    names = list(shapes)
     if file and len(names) != 1 and not (names and set(names) <= set(ENCODERS)):
         raise ConfigError(
             f"adapters.path={path}: no textual inversion: it has {len(names)} tensors; one is needed, or one for each "
             f"text encoder, named {', '.join(ENCODERS)}"
         )
+    refuse_vectors(path, shapes)
     if chosen is None and (file is None or names[0] in NAMELESS):
         why = "the file names no word" if file else "what is on the hub is not read before the run"
         raise ConfigError(f"adapters.token: {why} for adapters.path={path}; choose one with adapters.token=WORD")
     return chosen or names[0]
+
+
+def refuse_vectors(path: str, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raises ConfigError unless each tensor is a vector, or 1 to `MAX_LEARNED_VECTORS` of them."""
+    for name, shape in shapes.items():
+        if not 1 <= len(shape) <= 2 or not 1 <= (shape[0] if len(shape) == 2 else 1) <= MAX_LEARNED_VECTORS:
+            raise ConfigError(
+                f"adapters.path={path}: its {name} of shape {list(shape)} is no learned token: one vector, or 1 to "
+                f"{MAX_LEARNED_VECTORS} of them, are needed"
+            )
 
 
 def load_tokens(pipe: DiffusionPipeline, adapters: TextualInversion) -> None:
@@ -108,7 +121,9 @@ def _load_vectors(path: str, file: str | None) -> dict[str, Any]:
     """Tensor name -> vectors (n, width of the text encoder), or a single one (width)."""
     from safetensors.torch import load_file
 
-    return dict(load_file(fetch_file(path, file or "learned_embeds.safetensors")))
+    vectors = dict(load_file(fetch_file(path, file or "learned_embeds.safetensors")))
+    refuse_vectors(path, {name: tensor.shape for name, tensor in vectors.items()})
+    return vectors
 
 
 def collect_evidence(pipe: DiffusionPipeline, adapters: TextualInversion) -> dict[str, Any]:

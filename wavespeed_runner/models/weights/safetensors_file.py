@@ -95,4 +95,10 @@ def list_variant_files(folder: Path, variant: str | None) -> list[Path]:
 
 def read_tensor_names(file: Path) -> list[str]:
     """Names of the tensors in an undamaged safetensors file."""
-    return [name for name in read_safetensors_header(file)[0] if name != "__metadata__"]
+    return list(read_tensor_shapes(file))
+
+
+def read_tensor_shapes(file: Path) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in an undamaged safetensors file."""
+    header = read_safetensors_header(file)[0]
+    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
