@@ -45,6 +45,14 @@ CASES: Cases = {
         [ULYSSES | VIDEO | {"cache": "pab"}],
         [ULYSSES | FBCACHE, DATA | {"cache": "pab"}, {"cache": "pab"}],
     ),
+    "parallel-per-tensor": (
+        [ULYSSES | {"quant": "fp8_dq"}, CFG | GUIDED | {"quant": "fp8_dq"}],
+        [ULYSSES | {"quant": "fp8_dq_row"}, DATA | {"quant": "fp8_dq"}, {"quant": "fp8_dq"}],
+    ),
+    "parallel-one-rank": (
+        [ULYSSES | {"parallel.degree": 1}, DATA | {"parallel.degree": 1}],
+        [ULYSSES, CFG | GUIDED, {}],
+    ),
     "parallel-compile-whole": (
         [ULYSSES | WHOLE, RING | WHOLE],
         [ULYSSES | REGIONAL, CFG | GUIDED | WHOLE, WHOLE, ULYSSES | WHOLE | {"compile.target": ["vae"]}],
@@ -54,8 +62,8 @@ CASES: Cases = {
         [ULYSSES | REGIONAL, OVERHEAD, DATA | OVERHEAD],
     ),
 }
-OF_A_FAMILY = {"parallel-cfg-truncated"}
-"""Rules that are about a key of one family."""
+OF_A_FAMILY = {"parallel-cfg-truncated", "parallel-dmd"}
+"""Rules that are about one family."""
 
 
 @pytest.mark.parametrize("rule", [rule for rule in PARALLEL if rule.id not in OF_A_FAMILY], ids=lambda rule: rule.id)

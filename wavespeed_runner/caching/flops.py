@@ -56,6 +56,7 @@ class Flops:
 
 
 NO_WARMUP = Flops(missing="no warm-up (measure.warmup=0)")
+OTHER_RANKS = Flops(missing="guidance branches on different ranks")
 
 _COUNTED: WeakKeyDictionary[torch.nn.Module, dict[str, dict[str, int]]] = WeakKeyDictionary()
 """Denoiser -> shape of a call -> FLOPs by module."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ..accelerate.parallel.options import find_layout
 from ..caching import merge_evidence
 from ..caching.attach.diffusers_options import DiffusersHookOptions
 from ..caching.calibration.find import find_calibration
@@ -42,7 +43,8 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.memory = memory_summary(samples)
     record.warnings += _warn_if_void(record)
     record.warnings += _warn_of_neighbours(record)
-    record.warnings += _warn_if_too_fast(record)
+    layout = find_layout(plan.config.parallel)
+    record.warnings += _warn_if_too_fast(record, layout.ranks // layout.data)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
         record.quality = msgspec.convert(summarize_metrics(figures), QualitySummary)
@@ -94,7 +96,7 @@ def _warn_of_neighbours(record: Record) -> list[str]:
     ]
 
 
-def _warn_if_too_fast(record: Record) -> list[str]:
+def _warn_if_too_fast(record: Record, ranks: int) -> list[str]:
     """Warns where the speedup is more than the skipped work can give.
 
     The machine was busier then while the reference was timed, and `same_run` becomes false, so that nobody takes the
@@ -103,6 +105,7 @@ def _warn_if_too_fast(record: Record) -> list[str]:
     assert record.timing
     share, speedup = computed_share(record), record.timing.speedup
     gain = timing.MOST_GAIN if is_lossy_beside_caches(record.config) else 1.0
+    gain *= ranks  # the reference is one rank's
     if not timing.is_too_fast(speedup, share, gain=gain):
         return []
     record.timing.same_run = False

@@ -72,6 +72,10 @@ def _uses_cuda_graphs(c: Config) -> bool:
     return isinstance(o, CompileOptions) and (o.backend == "cudagraphs" or o.mode in CUDA_GRAPHS)
 
 
+def _predicts_by_dmd(c: Config) -> bool:
+    return is_cached(c) and getattr(c.cache.predictor, "name", "") == "dmd"
+
+
 PARALLEL: tuple[Rule, ...] = (
     Rule(
         id="parallel-family",
@@ -151,6 +155,31 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: is_divided(c) and isinstance(c.cache, DiffusersHookOptions),
         message="cache={c.cache.name} with parallel={c.parallel.name}: diffusers' hooks know nothing of other ranks",
         fix="another strategy (cache=fbcache), or parallel=data",
+    ),
+    Rule(
+        id="parallel-dmd",
+        verdict="bad",
+        when=lambda c, f: divides_tokens(c) and c.model.name == "ltx2" and _predicts_by_dmd(c),
+        message="cache.predictor=dmd with parallel={c.parallel.name}: it compares all streams at once, and the sound "
+        "of this model is whole on every rank",
+        fix="cache/predictor=taylor, or parallel=data",
+        source="tests/accelerate/parallel/test_decisions.py",
+    ),
+    Rule(
+        id="parallel-per-tensor",
+        verdict="unverified",
+        when=lambda c, f: is_divided(c) and c.quant.name == "fp8_dq",
+        message="quant=fp8_dq with parallel={c.parallel.name}: it scales the input of a layer by its largest number, "
+        "which each rank takes of its own tokens, so images differ slightly from those of one process",
+        fix="quant=fp8_dq_row, which scales each token",
+        source="wavespeed_runner/accelerate/quant_options.py",
+    ),
+    Rule(
+        id="parallel-one-rank",
+        verdict="unverified",
+        when=lambda c, f: c.parallel.name != "none" and find_layout(c.parallel).ranks == 1,
+        message="parallel={c.parallel.name}: there is one rank, so nothing is divided",
+        fix="parallel=none, or a degree of 2 or more",
     ),
     Rule(
         id="parallel-compile-whole",

@@ -30,6 +30,8 @@ def _count_cards(c: Config) -> int | None:
 
 def _count_local(c: Config) -> int:
     launched = find_launch()
+    if launched and launched.by == "srun" and _count_cards(c) == 1:
+        return 1  # --gpus-per-task: each task sees its own card alone
     return launched.local_world if launched and launched.world == _count(c) else _count(c)
 
 

@@ -120,12 +120,16 @@ def _generate_batch(
     if pipeline.parallel and pipeline.parallel.check and setting not in pipeline.warmed:
         pipeline.engaged["parallel"]["difference"] = check_ranks(options, pipeline, full_batch)
     if setting not in pipeline.warmed:
-        has_criterion = options.cache.criterion is not None
+        # A rank sees the calls of its own guidance branch alone.
+        alone = not (pipeline.parallel and pipeline.parallel.place.layout.cfg > 1)
+        has_criterion = options.cache.criterion is not None and alone
         for number in range(options.warmup):
             count = has_criterion and number == 0
             extra = {"count_flops": count, "profile": profile and number == 0}
             warmups.append(generate(options, pipeline, full_batch, "warm-up", observer=observer, **extra))
-        pipeline.warmed[setting] = next((run.flops for run in warmups if run.flops), flops.NO_WARMUP)
+        pipeline.warmed[setting] = next(
+            (run.flops for run in warmups if run.flops), flops.NO_WARMUP if alone else flops.OTHER_RANKS
+        )
     if warmups and pipeline.compiler and not (pipeline.engaged["compile"] or {}).get("disabled"):
         pipeline.compiler.refuse_eager(denoiser_names(pipeline.pipe))
     profile &= not warmups

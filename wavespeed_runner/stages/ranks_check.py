@@ -49,7 +49,7 @@ def check_ranks(options: DenoiseOptions, pipeline: Pipeline, requests: list[Imag
         def compare(*args: Any, **kwargs: Any) -> None:
             denoiser._compiled_call_impl = None
             with torch.compiler.set_stance("force_eager"):
-                whole = list_tensors(denoiser(*args, **kwargs))
+                whole = list_tensors(run_alone(denoiser, args, kwargs))
                 with pipeline.parallel.divide([denoiser], len(requests)):
                     result = denoiser(*args, **kwargs)
                     if pipeline.parallel.has_separate_branches:  # each rank has made one of two calls
@@ -65,8 +65,23 @@ def check_ranks(options: DenoiseOptions, pipeline: Pipeline, requests: list[Imag
             pass
         finally:
             denoiser._compiled_call_impl = compiled
+    if not found:
+        raise RunError("parallel.check: the pipeline did not call its denoiser; parallel.check=false leaves it out")
     refuse_differences(found, str(pipeline.model.dtype.value))
     return found
+
+
+def run_alone(denoiser: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The undivided call. RunError: it does not fit into memory, as the divided one may."""
+    import torch
+
+    try:
+        return denoiser(*args, **kwargs)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            "parallel.check: the undivided denoiser does not fit into memory; parallel.check=false leaves the "
+            "comparison out"
+        ) from error
 
 
 def refuse_differences(found: dict[str, float], dtype: str) -> None:

@@ -14,6 +14,7 @@ from wavespeed_runner.accelerate.parallel.attention import ParallelAttention, ge
 from wavespeed_runner.accelerate.parallel.collectives import take_counts
 from wavespeed_runner.accelerate.parallel.groups import Place, find_place
 from wavespeed_runner.accelerate.parallel.options import Layout
+from wavespeed_runner.accelerate.parallel.partial_attention import align_bias
 from wavespeed_runner.accelerate.parallel.shares import REST, Shares, divide
 
 
@@ -143,3 +144,13 @@ def test_tokens_are_divided_as_torch_divides(total: int, ranks: int) -> None:
         shares = Shares(ranks=ranks, rank=rank)
         shares.set_length("a", total)
         assert torch.equal(shares.cut(torch.arange(total), 0, ("a",)), pieces[rank])
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 21), (2, 4, 1, 21), (1, 1, 5, 21), (2, 1, 5, 1)])
+def test_a_bias_is_aligned_and_repeated_without_a_copy(shape: tuple[int, ...]) -> None:
+    """As the memory-efficient operator of CUDA wants it: rows at multiples of 16 numbers."""
+    bias, query = torch.randn(shape), torch.zeros(2, 4, 5, 8)
+    aligned = align_bias(bias, query, 21)
+    assert torch.equal(aligned, bias.expand(2, 4, 5, 21)) and aligned.stride(-1) == 1
+    assert all(stride % 16 == 0 for stride in aligned.stride()[:3])
+    assert aligned.untyped_storage().nbytes() <= 4 * bias[..., 0].numel() * 32

@@ -131,9 +131,9 @@ def test_images_of_a_batch_send_more_in_as_many_calls() -> None:
     assert [(m.calls, m.elements) for m in three] == [(m.calls, 3 * m.elements) for m in one]
 
 
-def test_a_decision_is_two_calls_for_each_call_of_the_denoiser() -> None:
+def test_a_decision_is_two_calls_for_each_image_and_call_of_the_denoiser() -> None:
     last = count_step(JOINT, Layout(ring=2), branches=2, images=3, decides=True)[-1]
-    assert last == Messages(kind="decision", calls=4, elements=12)
+    assert last == Messages(kind="decision", calls=12, elements=24)
     assert count_step(JOINT, Layout(cfg=2), branches=2, decides=True)[-1].kind == "branches", "each decides alone"
 
 

@@ -108,6 +108,8 @@ class Parallel:
         A strategy decides for a batch as a whole, and for calls of their own each by itself.
         """
         group = "all" if any(branch.stacked for branch in self._branches) else "sequence"
+        if group == "sequence" and self.place.layout.sequence == 1:
+            return values
         return add_up(values, self.place.name_group(group), "decision")
 
 
@@ -164,6 +166,12 @@ def _route_attention(
             raise RunError(
                 f"parallel={option}: {_name_class(denoiser)} has an attention {name} that is not in its plan; it would "
                 "see the tokens of one rank alone; use parallel=none"
+            )
+        heads = getattr(module, "heads", None)
+        if heads is not None and place.layout.ulysses > heads:
+            raise RunError(
+                f"parallel={option}: {place.layout.ulysses} ranks exchange heads, and {name} of "
+                f"{_name_class(denoiser)} has {heads}; use fewer, or parallel=ring"
             )
         processor, attend = _free_processor(module.processor, name)
         spec = plan.attention[last]

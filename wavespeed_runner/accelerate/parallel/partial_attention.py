@@ -36,6 +36,7 @@ def attend_with_lse(
         raise RunError(f"parallel: attention with {', '.join(options)} cannot be computed in parts")
     aten = torch.ops.aten
     bias = None if mask is None else _to_bias(mask, query)
+    empty = None if bias is None else (bias == float("-inf")).all(-1)
     if query.device.type == "cpu":
         out, lse = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, False, attn_mask=bias, scale=scale
@@ -44,17 +45,34 @@ def attend_with_lse(
         out, lse = aten._scaled_dot_product_flash_attention(query, key, value, 0.0, False, False, scale=scale)[:2]
     elif query.device.type == "cuda":
         if bias is not None:
-            bias = bias.expand(*query.shape[:3], key.shape[2]).contiguous()
+            bias = align_bias(bias, query, key.shape[2])
         out, lse = aten._scaled_dot_product_efficient_attention(query, key, value, bias, True, scale=scale)[:2]
         lse = lse[..., : query.shape[2]]  # padded to a multiple of 32
     else:
         raise RunError(f"parallel=ring: no operator for device {query.device.type}; use parallel=ulysses")
     exact = torch.promote_types(query.dtype, torch.float32)
     out, lse = out.to(exact), lse.to(exact)
-    if bias is not None:  # of a query without a key in this part, operators return numbers of their own
-        empty = (bias == float("-inf")).all(-1).expand(lse.shape)
+    if empty is not None:  # of a query without a key in this part, operators return numbers of their own
+        empty = empty.expand(lse.shape)
         out, lse = out.masked_fill(empty[..., None], 0.0), lse.masked_fill(empty, float("-inf"))
     return out, lse
+
+
+def align_bias(bias: Tensor, query: Tensor, keys: int) -> Tensor:
+    """A bias as the memory-efficient operator takes it: for every head and query, rows at multiples of 16 numbers.
+
+    As torch's public attention pads it. Heads, and queries where there is one row, are repeated without a copy: written
+    out, the bias of a video has tens of gigabytes.
+
+    Args:
+        bias: can be broadcast to (batch, heads, queries, keys).
+        query: (batch, heads, queries, head size).
+        keys: how many there are.
+    """
+    from torch.nn.functional import pad
+
+    whole = bias.expand(*bias.shape[:-1], keys)
+    return pad(whole, (0, -keys % 16))[..., :keys].expand(*query.shape[:3], keys)
 
 
 def merge(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,8 @@ S tokens of width H (query heads x head size) on N ranks, each with S/N tokens. 
 - **Gather**: at the end of a denoiser's call every rank sends its projected image tokens, C numbers each, to the
   others: (S_image/N) C (N-1), once.
 - **Guidance branches on different ranks**: each sends its output, S_image C, once a step.
-- **Cache decision**: two all-reduces (numerator, denominator) of one number an image. The bytes do not matter, the
-  calls do.
+- **Cache decision**: two all-reduces an image (numerator, denominator), of a sum and a count. The bytes do not matter,
+  the calls do.
 
 Where a length or the heads do not divide, they are split as `torch.tensor_split` does, the first ranks having one more.
 """
@@ -88,8 +88,9 @@ def count_step(
         Messages(kind=one.kind, calls=calls * one.calls, elements=own * images * one.elements)
         for one in max(ranks, key=count_elements)
     ]
-    if decides and layout.sequence > 1:
-        messages.append(Messages(kind="decision", calls=2 * calls, elements=2 * own * images))
+    stacked = layout.cfg > 1 and branches > 1 and geometry.batched_guidance
+    if decides and (layout.sequence > 1 or stacked):
+        messages.append(Messages(kind="decision", calls=2 * calls * images, elements=4 * calls * images))
     if layout.cfg > 1 and branches > 1:
         outputs = images * geometry.image_tokens * geometry.channels
         messages.append(Messages(kind="branches", calls=1, elements=outputs))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -26,7 +27,7 @@ from ...planning.plan import Plan
 from ...process.exit_status import DONE, WRONG
 from .agreement import describe_plans, find_differences
 from .group import RankGroup, Spec
-from .meeting import open_store
+from .meeting import find_address, open_store
 from .messages import encode
 from .peers import END_S, Peer
 from .torch_group import MEET_S, Place, check_torch
@@ -129,7 +130,9 @@ def _connect(store: Any, launched: Launched, about: dict[str, str]) -> Connectio
     """Connects to rank 0 and tells it what this rank is about to do."""
     try:
         where = json.loads(store.get(KEY))
-        line = socket.create_connection((where["host"], where["port"]), timeout=MEET_S)
+        alone = launched.local_world == launched.world
+        host = "127.0.0.1" if alone else find_address(launched, os.environ)[0]
+        line = socket.create_connection((host, where["port"]), timeout=MEET_S)
     except (RuntimeError, OSError) as error:
         raise RunError(f"rank {launched.rank}: rank 0 does not answer: {format_error(error)}") from None
     line.settimeout(None)
@@ -142,11 +145,11 @@ def _connect(store: Any, launched: Launched, about: dict[str, str]) -> Connectio
 def _receive_all(store: Any, launched: Launched, about: dict[str, str]) -> _Present:
     """Waits for the other ranks and compares what they are about to do."""
     alone = launched.local_world == launched.world
-    host = "127.0.0.1" if alone else socket.gethostbyname(socket.gethostname())
+    host = "127.0.0.1" if alone else ""  # every interface: the others have found this machine by the store's address
     present = _Present(store=store, launched=[launched], peers=[])
     differences, end, key = [], monotonic() + MEET_S, secrets.token_hex(32)
     with socket.create_server((host, 0)) as server:
-        store.set(KEY, json.dumps({"host": host, "port": server.getsockname()[1], "key": key}))
+        store.set(KEY, json.dumps({"port": server.getsockname()[1], "key": key}))
         while len(present.peers) < launched.world - 1:
             told, connection = _receive(server, end, launched, present)
             if not secrets.compare_digest(str(told.get("key")), key):

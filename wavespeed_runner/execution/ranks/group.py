@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Set
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ class Spec:
     """`cpu` or `cuda`."""
     timeout: float
     """Seconds until a rank that does not answer is given up: `parallel.timeout`."""
+
+
+log = logging.getLogger("wavespeed_runner")
 
 
 class RankGroup:
@@ -159,9 +163,12 @@ class RankGroup:
             return
         self._closed = True
         self.peers.end()
-        with suppress(RuntimeError):  # messages that nobody waits for any more
+        try:
             leave()
-        self.on_close()
+        except Exception as error:  # messages that nobody waits for any more, or a group that was aborted
+            log.info("leaving the ranks: %s", error)
+        finally:
+            self.on_close()
 
     def _replace_kept(self, value: Any) -> Any:
         return Kept(key=self.keys[id(value)]) if self.keeps(value) else value
@@ -180,7 +187,11 @@ class RankGroup:
             # A launcher ends all ranks as soon as one has ended.
             of_launcher = self.peers.launched and self.peers.await_failure(0.5, first=False)
             return self._fail(settle=False) if of_launcher else error
-        return self._fail(settle=True, own=str(error)) if is_lost_message(error) else error
+        # What this rank ran into after another one had failed says nothing: an aborted message leaves garbage.
+        caused = any(peer.failure and not peer.failure.follows for peer in self.peers)
+        if caused or is_lost_message(error):
+            return self._fail(settle=not caused, own=str(error))
+        return error
 
     def _fail(self, *, settle: bool, own: str = "") -> RunError:
         """The error that says which rank failed first, and how.

@@ -49,8 +49,10 @@ def join(place: Place, store: Any) -> dict[str, Any]:
 
     device = place.device
     if device == "cuda":
-        device = f"cuda:{place.local_rank}"
-        torch.cuda.set_device(place.local_rank)
+        # srun --gpus-per-task shows each rank its own card alone.
+        index = place.local_rank if torch.cuda.device_count() > 1 else 0
+        device = f"cuda:{index}"
+        torch.cuda.set_device(index)
         # By default a lost message ends the process; rank 0 has a record to write. 2: only the communicator ends.
         os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     if place.local_world == place.world:
@@ -64,7 +66,7 @@ def join(place: Place, store: Any) -> dict[str, Any]:
     return {
         "rank": place.rank,
         "device": device,
-        "device_name": read_device_name(device),
+        "device_name": read_device_name(device) if device == "cpu" else torch.cuda.get_device_name(device),
         "host": socket.gethostname(),
     }
 
