@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from wavespeed_runner.accelerate.parallel.links import LINKS
 from wavespeed_runner.accelerate.parallel.options import Layout
 from wavespeed_runner.cli.main import main
+from wavespeed_runner.cli.plan_parallel import describe_ranks
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.cli.support_parallel import describe_cost, list_layouts
 from wavespeed_runner.config.paths import PACKAGE
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.planning.plan import Plan
 
 Planned = Callable[..., Plan]
@@ -33,7 +36,9 @@ def test_a_plan_says_what_is_sent_and_for_how_long(planned: Planned) -> None:
     assert counts == (
         f"predicted for a step that is computed: 13 calls (all-to-all 12, gather 1), {megabytes:.1f} MB sent by a rank"
     )
-    assert shares.startswith("share of its time, predicted: NVLink 4 ") and all(link.name in shares for link in LINKS)
+    assert shares.startswith("share of its time, predicted for GPUs: NVLink 4 ") and all(
+        link.name in shares for link in LINKS
+    )
     assert "nodes of 8" not in shares and shares.count("%") == len(LINKS)
     assert assumed == (
         "assumed: 494 TFLOP/s a GPU (0.5 of an H100 SXM's bfloat16 peak), 10 us a call, sending while nothing is "
@@ -90,3 +95,18 @@ def test_the_docs_show_what_the_command_prints(capsys: pytest.CaptureFixture[str
     assert shown == describe_cost(), "paste what `python -m wavespeed_runner support --parallel` prints"
     assert main(["support", "--parallel"]) == 0
     assert capsys.readouterr().out == shown + "\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (("parallel=ulysses",), "ranks      2 processes, sharing this CPU: heads exchanged by 2"),
+        (("parallel=unified",), "ranks      4 processes, sharing this CPU: in 2 parts of a ring, heads exchanged by 2"),
+        (("parallel=data",), "ranks      2 processes, sharing this CPU: some of the batches each"),
+    ],
+)
+def test_a_plan_says_how_many_processes_there_are(
+    composed: Callable[..., dict[str, Any]], overrides: tuple[str, ...], line: str
+) -> None:
+    assert describe_ranks(resolve_config(composed(*overrides, "device=cpu"))) == [line]
+    assert describe_ranks(resolve_config(composed())) == []

@@ -14,6 +14,7 @@ from ..accelerate.parallel.predict import (
     predict_sending,
     predict_share,
 )
+from ..config.environment import resolve_device
 from ..config.schema import Config, Dtype
 from ..models.family import uses_cfg
 from ..registry import find_implementation
@@ -27,6 +28,22 @@ KINDS = {
     "decision": "cache decision",
 }
 """`Messages.kind` -> in words."""
+
+
+def describe_ranks(c: Config) -> list[str]:
+    """How many processes there are, and what each of them does; nothing for one."""
+    layout = find_layout(c.parallel)
+    if layout.ranks == 1:
+        return []
+    shares = {
+        "data": "some of the batches each",
+        "cfg": "a guidance branch each",
+        "ring": f"in {layout.ring} parts of a ring",
+        "ulysses": f"heads exchanged by {layout.ulysses}",
+    }
+    what = [text for name, text in shares.items() if getattr(layout, name) > 1]
+    where = "sharing this CPU" if resolve_device(c.device) == "cpu" else "one GPU each"
+    return [f"ranks      {layout.ranks} processes, {where}: {', '.join(what)}"]
 
 
 def describe_messages(c: Config) -> list[str]:
@@ -45,7 +62,7 @@ def describe_messages(c: Config) -> list[str]:
     tokens = " + ".join(str(count) for count in (geometry.image_tokens, geometry.text_tokens) if count)
     return [
         f"messages   predicted for a step that is computed: {_describe_counts(messages, size)}",
-        f"           share of its time, predicted: {_describe_shares(messages, size, layout, computing)}",
+        f"           share of its time, predicted for GPUs: {_describe_shares(messages, size, layout, computing)}",
         f"           assumed: {describe_assumptions()}; {tokens} tokens, shapes of {geometry.source}",
     ]
 

@@ -12,7 +12,7 @@ from ..planning.reference import Floor
 from ..registry import lookup
 from ..rules.check import STAGE_VALUES
 from ..sweeps.jobs import Job
-from .plan_parallel import describe_messages
+from .plan_parallel import describe_messages, describe_ranks
 
 APPLIED = tuple(applied.group for applied in ORDER)
 """Config groups that are applied to the loaded model, in that order."""
@@ -73,6 +73,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
         *_unusual_options(plan),
+        *describe_ranks(c),
         *describe_messages(c),
         "stages",
         *_stages(plan, plan.graph, plan.keys),

@@ -98,7 +98,7 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: divides_branches(c) and not f.single_call and not _is_guided(c, f),
         message="parallel={c.parallel.name} with guidance_scale={c.guidance_scale}: there is one guidance branch, so "
         "half of the ranks would have nothing to do",
-        fix="a guidance_scale that takes effect, or parallel=ulysses",
+        fix="a guidance_scale that takes effect, parallel.cfg=false, or parallel=ulysses",
         source="tests/accelerate/parallel/test_guidance.py",
     ),
     Rule(
@@ -146,7 +146,7 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: find_layout(c.parallel).ring > 1 and c.attention.name != "none",
         message="attention={c.attention.name} with parallel={c.parallel.name}: a ring merges parts of an attention by "
         "the sums of their exponentials, which this backend does not return",
-        fix="attention=none, or parallel=ulysses",
+        fix="attention=none (torch's own kernels), or parallel=ulysses",
         source="https://arxiv.org/abs/2310.01889",
     ),
     Rule(

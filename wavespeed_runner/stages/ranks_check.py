@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..config.denoise_options import DenoiseOptions
 
 LIMITS = {"float32": 1e-4, "float64": 1e-4, "float16": 0.05, "bfloat16": 0.05, "int8": 0.05}
-"""dtype of the result -> largest relative difference (L2) that rounding explains. Quantized layers round the last bits of
-their inputs to other integers: `int8` stands for all of them."""
+"""dtype of the result -> largest relative difference (L2) that rounding explains. Quantized layers round the last bits
+of their inputs to other integers: `int8` stands for all of them."""
 
 
 class _Compared(Exception):
@@ -91,8 +91,8 @@ def refuse_differences(found: dict[str, float], dtype: str) -> None:
     if not found["between ranks"] <= limit:
         raise RunError(
             f"parallel: the ranks, each alone, differ by {found['between ranks']:.1e} in the first result of the "
-            "denoiser, so they have different weights, libraries or devices; make them alike, or leave the comparison out "
-            "with parallel.check=false"
+            "denoiser, so they have different weights, libraries or devices; make them alike, or leave the "
+            "comparison out with parallel.check=false"
         )
     if not found["alone"] <= limit:
         raise RunError(
