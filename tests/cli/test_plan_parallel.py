@@ -49,14 +49,15 @@ def test_a_plan_says_what_is_sent_and_for_how_long(planned: Planned) -> None:
 def test_guidance_batches_and_a_cache_that_measures_count(planned: Planned) -> None:
     given = ("parallel=ring", "parallel.degree=2", "guidance_scale=3", "batch_size=2", "cache=fbcache")
     counts = read_lines(planned(*given))[0]
-    assert "18 calls (ring 12, gather 2, cache decision 4)" in counts
+    assert "22 calls (ring 12, gather 2, cache decision 8)" in counts
     assert "cache decision" not in read_lines(planned(*given[:-1], "cache=taylorseer"))[0], "its steps are a list"
     divided = read_lines(planned(*given, "parallel.cfg=true"))[0]
-    assert "10 calls (ring 6, gather 1, cache decision 2, guidance branches 1)" in divided
+    assert "12 calls (ring 6, gather 1, cache decision 4, guidance branches 1)" in divided
 
 
 def test_more_ranks_than_a_node_has_are_also_told_across_nodes(planned: Planned) -> None:
-    shares = read_lines(planned("parallel=unified", "parallel.ulysses_degree=4", "parallel.ring_degree=4"))[1]
+    degrees = ("parallel.ulysses_degree=4", "parallel.ring_degree=4", "limits.ranks=16")
+    shares = read_lines(planned("parallel=unified", *degrees))[1]
     assert ", nodes of 8 " in shares
 
 
@@ -67,7 +68,7 @@ def test_of_models_that_are_not_known_nothing_is_predicted(planned: Planned) -> 
 
 @pytest.mark.parametrize("parallel", ["none", "data"])
 def test_ranks_that_share_no_image_send_nothing(planned: Planned, parallel: str) -> None:
-    assert read_lines(planned(f"parallel={parallel}")) == []
+    assert read_lines(planned(f"parallel={parallel}", "num_images_per_prompt=2")) == []
 
 
 def test_predicting_imports_no_torch() -> None:
