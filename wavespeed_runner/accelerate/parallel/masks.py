@@ -39,8 +39,8 @@ def widen_mask(
     if pairs and mask.shape[-2:] == (mine, mine):
         counts = _gather_columns(mask.diagonal(dim1=-2, dim2=-1)[..., None, :], keys, place)
         return counts & counts.transpose(-1, -2)
-    # By what all ranks know, not by this rank's own number of tokens: all of them gather, or none.
-    if mask.shape[-1] not in (1, columns) and mask.shape[-2] == 1:
+    # All ranks gather, or none: a mask of one column for all keys would be the same as none, so no model makes one.
+    if mask.shape[-1] == mine and mask.shape[-2] == 1:
         mask = _gather_columns(mask, keys, place)
     if mask.shape[-1] not in (1, columns) or mask.shape[-2] not in (1, rows):
         raise RunError(
