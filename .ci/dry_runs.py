@@ -61,6 +61,7 @@ COMPANIONS: dict[str, list[str]] = {
     "attention=flex": ["compile=regional"],
     "compile=max_autotune": ON_CUDA,
     "compile=reduce_overhead": ON_CUDA,
+    "parallel=cfg": ["model=wan21", "model.init=tiny"],
     "quant=custom": ["quant.layers=[{pattern:'.*blocks.*',scheme:int8_wo}]"],
     "quant=fp8_dq": ON_CUDA,
     "quant=fp8_dq_row": ON_CUDA,
