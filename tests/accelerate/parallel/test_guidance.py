@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.accelerate.parallel.forked import run_on_ranks
+from tests.caching.shrunk import Shrunk
 from tests.caching.tiny_models import TinyModel, families
 from wavespeed_runner.accelerate.parallel.apply import apply_parallel
 from wavespeed_runner.accelerate.parallel.collectives import take_counts
@@ -72,3 +73,18 @@ def test_a_pipeline_without_branches_is_an_error(name: str) -> None:
 
     for message in run_on_ranks(2, run):
         assert message.startswith("parallel.cfg: the denoiser was called ") and "parallel=none" in message
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl"])
+def test_the_branches_of_a_u_net_are_divided(name: str) -> None:
+    model = Shrunk(name, guided=True, steps=2)
+    expected = model.denoise()
+
+    def run() -> float:
+        divided = apply_parallel(model.pipe, model.family, CFG)
+        assert divided is not None
+        with divided.divide([model.denoiser], 1):
+            latents = model.denoise(divided.end_step)
+        return float((latents - expected).norm() / expected.norm())
+
+    assert max(run_on_ranks(2, run)) < 1e-5
