@@ -49,3 +49,13 @@ def test_what_is_not_known_is_said(command: CommandLine) -> None:
 def test_a_size_that_is_none_is_refused(command: CommandLine) -> None:
     for size in ("much", "24"):
         assert "--memory" in command.refuses_command("estimate", "--memory", size)
+
+
+@pytest.mark.slow
+def test_ranks_on_a_cpu_share_its_memory(command: CommandLine) -> None:
+    tiny = ("model=demo", "model.init=tiny", "device=cpu", "prompt=x", "steps=2")
+    alone = estimate(command, *tiny, "--memory=10MB")
+    assert last_line(alone).endswith("10.0 MB: it fits") and "ranks " not in alone
+    text = estimate(command, *tiny, "parallel=ring", "parallel.degree=8", "--memory=10MB")
+    assert "ranks      8 processes, sharing this CPU: in 8 parts of a ring" in text
+    assert "figures are of one rank that computes undivided" in text and "it does not fit" in last_line(text)

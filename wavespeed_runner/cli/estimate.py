@@ -6,11 +6,14 @@ import logging
 from argparse import ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING
 
+from ..accelerate.parallel.options import find_layout
+from ..config.environment import resolve_device
 from ..config.schema import Config, Dtype
 from ..errors import ConfigError, RunError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE
 from .arguments import CommandParser, parse_size
+from .plan_parallel import describe_ranks
 
 if TYPE_CHECKING:
     from ..execution.estimate import Estimate
@@ -97,7 +100,14 @@ def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
         f"peak       {format_bytes(estimate.peak.with_reference)}, in {estimate.peak.name}; driver and libraries take "
         "more",
     ]
-    return "\n".join([*lines, _fit_text(plan, estimate, available)])
+    return "\n".join([*lines, *_describe_ranks(c), _fit_text(plan, estimate, available)])
+
+
+def _describe_ranks(c: Config) -> list[str]:
+    """What the figures mean with several ranks."""
+    if not (lines := describe_ranks(c)):
+        return []
+    return [*lines, "           figures are of one rank that computes undivided: parallel.check and the reference do"]
 
 
 def _reference_lines(estimate: Estimate) -> list[str]:
@@ -110,6 +120,8 @@ def _reference_lines(estimate: Estimate) -> list[str]:
 def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     """Whether the run fits its device, and what would make it fit."""
     device, peak = plan.config.device, estimate.peak.with_reference
+    if resolve_device(device) == "cpu":
+        peak *= find_layout(plan.config.parallel).ranks  # they share the memory
     if available is None:
         return f"device     {device}: its memory is not known here; give it with --memory, such as --memory 24GB"
     if peak <= available:

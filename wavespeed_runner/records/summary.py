@@ -23,16 +23,7 @@ from .record import Record
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
 SETTINGS = (
-    "cache",
-    "quant",
-    "attention",
-    "compile",
-    "accelerate",
-    "memory",
-    "parallel",
-    "batch_size",
-    "measure",
-    "steps",
+    *("cache", "quant", "attention", "compile", "accelerate", "memory", "parallel", "batch_size", "measure", "steps"),
 )
 """Top-level keys of a config in which two jobs may differ and still be compared with each other."""
 NO_PART = ("claim", "outputs", "dry_run", "rerun")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -102,19 +102,14 @@ def generate(
             watch_steps(pipe.scheduler, wanted.generator, on_step),
             pipeline.watch_compiler() as compiled,
             # Last, so that the calls which are recorded for one process are whole.
-            pipeline.parallel.divide(denoisers, len(requests)) if pipeline.parallel else nullcontext(),
+            _on_all_ranks(pipeline, denoisers, len(requests), trace) as messages,
         ):
-            if pipeline.parallel:
-                take_counts()  # starts anew
             wait_for_device(device)
             began = perf_counter()
             clock.start()
             tensors = denoise(family, pipe, pipeline.model, embeddings, wanted)
             wait_for_device(device)
             seconds = perf_counter() - began
-            messages = average_counts(take_counts(), max(trace.steps, 1)) if pipeline.parallel else None
-            if pipeline.parallel:
-                trace.decisions = pipeline.parallel.join_decisions(trace.decisions)
         flops = count_generation_flops(calls, family.blocks, options.cache) if count_flops else None
         kernels = profile_kernels(examples) if profile else None
         if count_flops or profile:
@@ -130,6 +125,26 @@ def generate(
         messages=messages,
         kernels=kernels,
     )
+
+
+@contextmanager
+def _on_all_ranks(
+    pipeline: Pipeline, denoisers: list[torch.nn.Module], images: int, trace: Trace
+) -> Iterator[dict[str, dict[str, float]] | None]:
+    """Divides a generation among the ranks, if there are several; adds the decisions that others made to the trace.
+
+    Yields:
+        Filled at the end: kind of message -> its calls and bytes in a step. None for one rank.
+    """
+    if not pipeline.parallel:
+        yield None
+        return
+    messages: dict[str, dict[str, float]] = {}
+    with pipeline.parallel.divide(denoisers, images):
+        take_counts()  # starts anew
+        yield messages
+        messages.update(average_counts(take_counts(), max(trace.steps, 1)))
+        trace.decisions = pipeline.parallel.join_decisions(trace.decisions)
 
 
 @contextmanager
