@@ -9,7 +9,8 @@ other; `eager` runs again at the end, and `drift` says how many times as fast it
 
 TFLOP/s are the FLOPs of the denoiser as torch counts them, of the steps that were computed, divided by the time.
 `matmul_tflops` is what one large bfloat16 matrix product reaches on the same card, the peak that can be had. Energy is
-the difference of NVML's counter over the timed images. Times are of denoising one image or video: median, all values.
+the difference of NVML's counter over as many images again, for some settings. Times are of denoising one image or
+video: median, all values.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ MODELS: dict[str, list[str]] = {
 }
 SHORT = ("eager", "compile", "cache", "all")
 """The settings of the models after the first."""
-SECONDS = 480.0
-"""After so many seconds, what is being measured is given up; what was measured before is kept."""
+WITH_ENERGY = ("eager", "all")
+"""The settings whose energy is measured, which takes as many images again."""
 
 
 def main() -> None:
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--models", default=",".join(MODELS), help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=480.0, help="then ends with what is measured (%(default)s)")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/gpu_CARD.json")
     args = parser.parse_args()
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML numbers the cards
@@ -67,7 +69,7 @@ def main() -> None:
     }
     out = args.out or RESULTS / f"gpu_{results['environment']['device_name'].replace(' ', '_')}.json"
     out.parent.mkdir(exist_ok=True)
-    watch = threading.Timer(SECONDS - (perf_counter() - began), give_up, [results, out])
+    watch = threading.Timer(args.seconds - (perf_counter() - began), give_up, [results, out, args.seconds])
     watch.daemon = True
     watch.start()
     with tempfile.TemporaryDirectory() as outputs:
@@ -84,9 +86,9 @@ def write(results: dict[str, Any], out: Path) -> None:
     print(table(results), flush=True)
 
 
-def give_up(results: dict[str, Any], out: Path) -> None:
+def give_up(results: dict[str, Any], out: Path, seconds: float) -> None:
     """Writes what was measured, and ends the process in the midst of what it measures."""
-    results["error"] = f"{SECONDS:.0f} s were over before everything was measured"
+    results["error"] = f"{seconds:.0f} s were over before everything was measured"
     write(results, out)
     print(results["error"], file=sys.stderr)
     os._exit(1)
@@ -145,7 +147,7 @@ def measure_model(name: str, args: Namespace, outputs: str, found: dict[str, Any
     cache = ProcessCache()
     for setting, overrides in list_settings(name, attention, quant, steps).items():
         cache.fresh.clear()  # what this process has computed is computed again
-        found[setting] = result = measure_setting([*shared, *overrides], Path(outputs), cache)
+        found[setting] = result = measure_setting([*shared, *overrides], Path(outputs), cache, setting in WITH_ENERGY)
         if found["eager"].get("seconds") and result.get("seconds"):
             result["speedup"] = found["eager"]["seconds"] / result["seconds"]
         print(f"{name:6} {setting:14} {found[setting].get('seconds') or found[setting]['error']}", flush=True)
@@ -154,8 +156,8 @@ def measure_model(name: str, args: Namespace, outputs: str, found: dict[str, Any
     add_flops(found)
 
 
-def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str, Any]:
-    """One setting: warm-up, compilation, and the timed images; then as many again for the energy."""
+def measure_setting(overrides: list[str], outputs: Path, cache: Any, energy: bool) -> dict[str, Any]:
+    """One setting: warm-up, compilation, and the timed images; then, for the energy, as many again."""
     from wavespeed_runner.execution.runner import run_plan
 
     plan = make_plan(overrides)
@@ -177,7 +179,7 @@ def measure_setting(overrides: list[str], outputs: Path, cache: Any) -> dict[str
         "weight_bytes": record.memory.weight_bytes if record.memory else None,
         "peak_bytes": record.memory.peak_bytes if record.memory else None,
         "wall_seconds": perf_counter() - start,
-        "energy_joules": measure_energy(plan, outputs, overrides, cache),
+        "energy_joules": measure_energy(plan, outputs, overrides, cache) if energy else None,
         "denoiser_flops": evidence.denoiser_flops if evidence else None,
         "flop_share": evidence.denoiser_flop_share if evidence else None,
         "warnings": record.warnings,

@@ -12,7 +12,7 @@ import torch
 from tests.accelerate.quantized import quantize, swapped
 from tests.models.shipped import config_of, list_variants
 from tests.models.tiny_families import tiny
-from wavespeed_runner.accelerate.quant_options import CustomQuant, LayerScheme, QuantOptions
+from wavespeed_runner.accelerate.quant_options import CustomQuant, LayerScheme, QuantOptions, find_misfit
 from wavespeed_runner.accelerate.quant_targets import choose_layers, layers_of
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.registry import find_implementation, lookup
@@ -174,6 +174,19 @@ def test_shapes_that_a_scheme_cannot_take_are_left_and_said() -> None:
     assert choose("int8_dq", "cpu")["proj_out"].scheme == "int8_dq"
     assert choose("fp8_dq_row", "cuda")["transformer_blocks.0.attn.to_q"].reason == "fp8_dq_row needs bfloat16 weights"
     assert choose("int4_wo", "cuda")["transformer_blocks.0.attn.to_q"].reason == "int4_wo needs bfloat16 weights"
+
+
+def test_a_layer_that_torchao_takes_for_a_block_is_left() -> None:
+    """On a GPU it failed in the first step: `input_tensor must be 1x128 scaled`."""
+    from torchao.float8.inference import _is_128_128_scaled
+    from torchao.quantization import Float8Tensor
+    from torchao.quantization.granularity import PerTensor
+
+    for shape, mistaken in (((128, 128), True), ((256, 128), False), ((128, 256), False)):
+        weight = Float8Tensor.from_hp(torch.ones(shape), granularity=PerTensor())
+        assert _is_128_128_scaled(weight) is mistaken, "torchao has changed: quantize these layers too"
+        assert bool(find_misfit("fp8_dq", shape[1], shape[0], "float32", "cuda")) is mistaken
+    assert not find_misfit("fp8_dq_row", 128, 128, "bfloat16", "cuda")
 
 
 def test_pipelines_without_a_family_use_the_blocks_that_diffusers_names() -> None:

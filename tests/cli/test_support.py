@@ -54,6 +54,7 @@ def test_the_tables_say_all(data: st.DataObject) -> None:
     neutral = {"graph": shipped().find_graph(model), "sampler": "default", "cache": "none"}
     whole = shipped().check(model, **chosen).mark == "no"
     shown = [("graph",), ("cache",), ("graph", "cache"), ("sampler", "cache"), ("graph", "sampler")]
+    shown += [("parallel",), ("cache", "parallel")]
     parts = [neutral | {group: chosen[group] for group in groups} for groups in shown]
     assert whole == any(shipped().check(model, **part).mark == "no" for part in parts)
 

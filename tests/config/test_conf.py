@@ -56,6 +56,7 @@ COMPANIONS = {
     "model/generic_video": ["model.repo=a/b", "model.init=pretrained"],
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
+    "parallel/cfg": ["model=wan21"],
     "quant/fp8_dq": ["device=cuda"],
     "compile/max_autotune": ["device=cuda"],
     "compile/reduce_overhead": ["device=cuda"],

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from wavespeed_runner.process.bounded_call import BoundedCallError, call_bounded
@@ -23,11 +24,15 @@ def call(function: Any, *args: Any, seconds: float = 20, memory_bytes: int = 512
     return call_bounded(function, *args, seconds=seconds, memory_bytes=memory_bytes)
 
 
+def list_children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
 @pytest.fixture(autouse=True)
 def no_child_is_left() -> Any:
+    before = list_children()  # other tests of this process may have some that last: torch's compiler, ranks
     yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert list_children() <= before
 
 
 def fail(error: BaseException) -> None:
@@ -72,7 +77,7 @@ def test_time_is_bounded() -> None:
 
 def test_memory_is_bounded() -> None:
     with pytest.raises(BoundedCallError, match="more than 64 MiB"):
-        call(lambda: len(bytearray(128 * MIB)), memory_bytes=64 * MIB)
+        call(lambda: len(bytearray(2048 * MIB)), memory_bytes=64 * MIB)  # more than this process could have left over
     assert call(lambda: len(bytearray(128 * MIB)), memory_bytes=256 * MIB) == 128 * MIB
 
 

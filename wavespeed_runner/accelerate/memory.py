@@ -88,15 +88,44 @@ def apply_memory(pipe: DiffusionPipeline, memory: MemorySettings, device: str, d
         pipe.enable_model_cpu_offload(device=device)
         return pipe
     if memory.offload is Offload.group:
-        by_block = memory.group_type is GroupType.block_level
-        pipe.enable_group_offload(
-            onload_device=torch.device(device),
-            offload_type=memory.group_type.value,
-            num_blocks_per_group=memory.blocks_per_group if by_block else None,
-            use_stream=memory.use_stream,
-        )
+        _offload_groups(pipe, memory, torch.device(device))
         return pipe
     return pipe.to(device)
+
+
+def _offload_groups(pipe: DiffusionPipeline, memory: MemorySettings, device: torch.device) -> None:
+    """Offloads every component in groups: those of one that cannot be divided so finely by its blocks."""
+    import torch
+    from diffusers.hooks import apply_group_offloading
+
+    by_block = {"offload_type": "block_level", "num_blocks_per_group": memory.blocks_per_group}
+    shared: dict[str, Any] = {"onload_device": device, "use_stream": memory.use_stream}
+    if memory.group_type is GroupType.block_level:
+        if getattr(pipe, "vae", None) is not None:
+            _group_by_halves(pipe.vae)
+        pipe.enable_group_offload(**shared, **by_block)
+        return
+    # torch's own attention layer reads the weights of a layer inside it without calling that.
+    modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    coarse = [
+        n for n, part in modules.items() if any(isinstance(m, torch.nn.MultiheadAttention) for m in part.modules())
+    ]
+    pipe.enable_group_offload(**shared, offload_type="leaf_level", exclude_modules=coarse)
+    for name in coarse:
+        apply_group_offloading(modules[name], **shared, **by_block)
+
+
+def _group_by_halves(vae: torch.nn.Module) -> None:
+    """Has the encoder and the decoder of an autoencoder fetch their weights themselves.
+
+    Pipelines call `vae.decode`, not `vae.forward`, which is what fetches the weights outside of lists of blocks; on a
+    GPU decoding then fails. diffusers 0.42 has this list for two of its autoencoders.
+    """
+    from torch.nn import ModuleList, Sequential
+
+    if not hasattr(vae, "_group_offload_block_modules"):
+        parts = [name for name, part in vae.named_children() if not isinstance(part, ModuleList | Sequential)]
+        vae._group_offload_block_modules = parts
 
 
 def cast_and_tile(pipe: DiffusionPipeline, memory: MemorySettings, dtype: torch.dtype) -> None:

@@ -151,6 +151,10 @@ def list_schemes(quant: QuantConfig) -> dict[str, Scheme]:
     return {quant.name: SCHEMES[quant.name]} if quant.name in SCHEMES else {}
 
 
+TORCHAO_BLOCK = 128
+"""Weights of this shape with one scale are computed as if they were one block of many, and fail (torchao 0.18)."""
+
+
 def find_misfit(name: str, inputs: int, outputs: int, dtype: str, device: str) -> str:
     """Why a scheme cannot take a layer of this shape; empty if it can."""
     scheme = SCHEMES[name]
@@ -161,6 +165,8 @@ def find_misfit(name: str, inputs: int, outputs: int, dtype: str, device: str) -
         multiples = (max(multiples[0], scheme.cuda_multiples[0]), max(multiples[1], scheme.cuda_multiples[1]))
     if inputs % multiples[0] or outputs % multiples[1]:
         return f"{name} needs multiples of {multiples[0]} inputs and {multiples[1]} outputs"
+    if scheme.granularity == "PerTensor" and inputs == outputs == TORCHAO_BLOCK:
+        return f"torchao takes one scale of {TORCHAO_BLOCK} x {TORCHAO_BLOCK} weights for that of a block"
     return ""
 
 
