@@ -30,7 +30,9 @@ def marker(tmp_path: Path) -> Path:
 @pytest.fixture
 def run_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hydra's main does everything it does, and then nothing is computed."""
-    monkeypatch.setattr(runner, "run_plan", lambda plan, folder, overrides: SimpleNamespace(status="completed", error=None))
+    monkeypatch.setattr(
+        runner, "run_plan", lambda plan, folder, overrides: SimpleNamespace(status="completed", error=None)
+    )
     monkeypatch.setattr(console, "show", lambda record, folder: None)
 
 
