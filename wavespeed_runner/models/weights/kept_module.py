@@ -3,6 +3,10 @@
 The bytes are a safetensors file, https://github.com/huggingface/safetensors#format. Neither writing nor reading makes a
 second copy of the whole: tensors are written from where they are, and read one by one. Those of a GPU are copied to
 main memory to be written.
+
+Where in memory a weight begins decides how some products of matrices are rounded (MKL on x86), and loaded files leave
+weights at any multiple of 8 bytes. So a weight comes back at the same place relative to `ALIGNMENT`: a process that
+reads a kept module computes the bits of the one that wrote it.
 """
 
 from __future__ import annotations
@@ -37,8 +41,10 @@ DTYPES = {
     "bool": "BOOL",
 }
 """Number formats as torch and as safetensors name them."""
-ABOUT = "wavespeed_runner"
-"""Name in the file's metadata of what the module is."""
+ABOUT, PLACES = "wavespeed_runner", "wavespeed_runner_places"
+"""Names in the file's metadata: of what the module is, and of where weights begin that are not aligned."""
+ALIGNMENT = 64
+"""Bytes; torch allocates main memory in multiples of it."""
 
 
 def find_unkept(module: nn.Module) -> str:
@@ -59,7 +65,9 @@ def to_parts(module: nn.Module) -> list[Buffer]:
     flat, metadata = flatten_tensor_state_dict(quantized)
     plain = {name: tensor for name, tensor in tensors.items() if name not in quantized}
     about = {"library": _find_library(module), "class": type(module).__name__, "config": _read_config(module)}
-    return _write_tensors({**plain, **flat}, {**metadata, ABOUT: json.dumps(about)})
+    places = {name: tensor.data_ptr() % ALIGNMENT for name, tensor in plain.items() if tensor.device.type == "cpu"}
+    places = {name: place for name, place in places.items() if place}
+    return _write_tensors({**plain, **flat}, {**metadata, ABOUT: json.dumps(about), PLACES: json.dumps(places)})
 
 
 def from_view(view: memoryview) -> nn.Module:
@@ -175,11 +183,15 @@ def _read_tensors(view: memoryview) -> tuple[dict[str, torch.Tensor], dict[str, 
     start = 8 + int.from_bytes(view[:8], "little")
     header = json.loads(bytes(view[8:start]))
     metadata = header.pop("__metadata__")
+    places = json.loads(metadata.pop(PLACES, "{}"))
     formats = {short: getattr(torch, name) for name, short in DTYPES.items()}
     tensors = {}
     for name, entry in header.items():
         begin, end = (start + offset for offset in entry["data_offsets"])
-        # Copied, because memory of the file need not lie as the number format demands.
-        flat = torch.frombuffer(view[begin:end], dtype=torch.uint8).clone() if end > begin else torch.empty(0)
+        flat = torch.empty(0)
+        if end > begin:
+            place = places.get(name, 0)
+            flat = torch.empty(place + end - begin, dtype=torch.uint8)[place:]
+            flat.copy_(torch.frombuffer(view[begin:end], dtype=torch.uint8))
         tensors[name] = flat.view(formats[entry["dtype"]]).reshape(entry["shape"])
     return tensors, metadata
