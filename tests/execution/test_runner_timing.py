@@ -55,15 +55,17 @@ def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
 
 
 @pytest.mark.parametrize(
-    ("speedup", "flop_share", "casting", "fair"),
+    ("speedup", "flop_share", "casting", "ranks", "fair"),
     [
-        (2.0, 0.5, None, True),
-        (2.25, 0.5, None, True),
-        (2.35, 0.5, None, False),
-        (1.2, 1.0, None, False),
-        (4.0, 0.5, "float8_e4m3fn", True),
-        (14.6, 1.0, "float8_e4m3fn", False),
-        (0.5, 0.5, None, True),
+        (2.0, 0.5, None, 1, True),
+        (2.25, 0.5, None, 1, True),
+        (2.35, 0.5, None, 1, False),
+        (2.35, 0.5, None, 2, True),
+        (1.2, 1.0, None, 1, False),
+        (4.0, 0.5, "float8_e4m3fn", 1, True),
+        (14.6, 1.0, "float8_e4m3fn", 1, False),
+        (14.6, 1.0, "float8_e4m3fn", 4, True),
+        (0.5, 0.5, None, 1, True),
     ],
 )
 def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
@@ -72,6 +74,7 @@ def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
     speedup: float,
     flop_share: float,
     casting: str | None,
+    ranks: int,
     fair: bool,
 ) -> None:
     monkeypatch.setattr("wavespeed_runner.metrics.timing.TOO_FAST", 1.15)
@@ -80,7 +83,7 @@ def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
     record["config"]["memory"]["layerwise_casting"] = casting
     record["timing"] |= {"speedup": speedup, "same_run": True}
     typed = record_from_data(record)
-    warnings = _warn_if_too_fast(typed)
+    warnings = _warn_if_too_fast(typed, ranks)
     assert typed.timing is not None and typed.timing.same_run is fair and bool(warnings) is not fair
     assert fair or f"{speedup:.2f} is not possible with {flop_share:.0%}" in warnings[0]
 

@@ -110,7 +110,6 @@ class ProcessCache:
     def end_ranks(self) -> None:
         """Ends the other ranks and drops the models that were theirs too."""
         if self.ranks:
-            for key in self.ranks.keys.values():
-                self.resources.pop(key, None)
             ranks, self.ranks = self.ranks, None
+            release(self.resources, keep=self.resources.keys() - set(ranks.keys.values()))
             ranks.close()

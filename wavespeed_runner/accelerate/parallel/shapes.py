@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...config.schema import Init
 from ...models.families import (
     chroma,
     cogvideox,
@@ -97,6 +98,11 @@ def _list_hunyuan_video15(model: Any) -> tuple[Config, Config]:
     return full, full | hunyuan_video15_architectures.TINY_TRANSFORMER
 
 
+def _count_hunyuan_video15(model: Any) -> int:
+    of = hunyuan_video15_architectures
+    return sum((of.TINY_TOKENS if model.init is Init.tiny else of.TOKENS).values())
+
+
 _FLUX = Shape(configs=_fixed(flux.FULL, flux.TINY), channels=_get_inputs, vae_blocks=4)
 # A gated MLP of three times the width: 4 + 6 + 3.
 _FLUX2 = Shape(
@@ -108,8 +114,7 @@ _FLUX2 = Shape(
 _WAN = Shape(configs=_list_wan, frames=4, cross=True)
 _HUNYUAN_VIDEO15 = Shape(
     configs=_list_hunyuan_video15,
-    # Of the prompt, of letters to draw, and of a first frame, whose place is kept without one too.
-    text=lambda model: 1000 + 256 + 729,
+    text=_count_hunyuan_video15,
     frames=4,
     channels=_get_outputs,
 )

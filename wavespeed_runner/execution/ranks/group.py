@@ -14,7 +14,7 @@ from ...process.interrupts import ignore_launcher
 from .failures import is_lost_message
 from .messages import Kept, encode
 from .peers import Peer, Peers
-from .torch_group import Place, divide_threads, join, leave, name_backend
+from .torch_group import Place, confirm, divide_threads, join, leave, name_backend
 
 SETTLE_S = 4.0
 """Seconds to find out which rank failed first, after one has missed a message."""
@@ -106,6 +106,7 @@ class RankGroup:
                 self.peers.tell_all({"do": "call", "stage": stage, "options": options, "inputs": shared, "keep": keep})
                 with divide_threads(self._local_world):
                     values = compute()
+                confirm()
                 self._collect()
             except (Exception, KeyboardInterrupt) as error:
                 raise self._explain(error) from None

@@ -9,6 +9,7 @@ outside, and nothing is left if all of them are killed.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -19,12 +20,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from ...config.paths import PACKAGE
+from ...errors import RunError
 from .group import RankGroup, Spec
 from .peers import Peer
 from .torch_group import Place, check_torch
 
-START = "import sys; sys.path.append(sys.argv.pop(1)); from wavespeed_runner.execution.ranks.worker import main; main()"
-"""As `-m`, also where this package was found in another way than the fresh interpreter would look for it."""
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from wavespeed_runner.execution.ranks.worker import main; main()"
+)
+"""As `-m`, and finds modules where this process does."""
 
 
 def start(spec: Spec, logs: Path | None) -> RankGroup:
@@ -45,7 +50,14 @@ def start(spec: Spec, logs: Path | None) -> RankGroup:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
 
-    group = RankGroup(spec, [_start_rank(rank, meeting, logs) for rank in range(1, spec.ranks)], forget)
+    peers: list[Peer] = []
+    try:
+        for rank in range(1, spec.ranks):
+            peers.append(_start_rank(rank, meeting, logs))
+    except OSError as error:
+        RankGroup(spec, peers, forget).close()
+        raise RunError(f"rank {len(peers) + 1} cannot be started: {error.strerror}; use fewer ranks") from error
+    group = RankGroup(spec, peers, forget)
     try:
         import torch.distributed as dist
 
@@ -90,7 +102,9 @@ def _start_rank(rank: int, meeting: int, logs: Path | None) -> Peer:
     if logs is not None:
         logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"rank{rank}.log" if logs is not None else None
-    command = [sys.executable, "-c", START, str(PACKAGE.parent), str(theirs.fileno()), str(rank), str(os.getpid())]
+    path = json.dumps([*sys.path, str(PACKAGE.parent)])
+    # -P: no module of the folder where the command was typed is imported before the path is ours.
+    command = [sys.executable, "-P", "-c", START, path, str(theirs.fileno()), str(rank), str(os.getpid())]
     with theirs, open(log or os.devnull, "ab") as output:
         process = subprocess.Popen(
             command,

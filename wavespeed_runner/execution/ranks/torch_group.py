@@ -17,6 +17,8 @@ from ...errors import RunError
 MEET_S = 60.0
 """Most seconds for the ranks to find each other; all have said before that they are there."""
 INTERFACE = "GLOO_SOCKET_IFNAME"
+_chose_interface: dict[str, str] = {}
+"""`here`: the interface that this process has chosen itself, until it leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,20 @@ def join(place: Place, store: Any) -> dict[str, Any]:
     }
 
 
+def confirm() -> None:
+    """Waits until every rank has done its part of a call. Raises if one has not within the timeout.
+
+    On a GPU a lost message is noticed by the next one alone, and what it should have brought is used meanwhile. This
+    one goes through main memory, so it fails where it is waited for.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    dist.all_reduce(torch.zeros(1))
+
+
 def leave() -> None:
     """Leaves the process group, if this process is in one."""
     import torch.distributed as dist
@@ -78,7 +94,7 @@ def leave() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
     forget_places()
-    if os.environ.get(INTERFACE) == _find_loopback():
+    if _chose_interface.pop("here", None) == os.environ.get(INTERFACE, ""):
         del os.environ[INTERFACE]
 
 
@@ -126,9 +142,6 @@ def divide_threads(local_world: int) -> Iterator[None]:
 
 def _stay_on_this_machine() -> None:
     """Has gloo listen on the loopback interface alone, unless the user chose one: no port is open to other machines."""
-    if loopback := _find_loopback():
-        os.environ.setdefault(INTERFACE, loopback)
-
-
-def _find_loopback() -> str:
-    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "")
+    loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "")
+    if loopback and INTERFACE not in os.environ:
+        os.environ[INTERFACE] = _chose_interface["here"] = loopback

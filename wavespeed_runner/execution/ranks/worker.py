@@ -25,7 +25,7 @@ from ...registry import lookup
 from ..resources import release
 from .failures import describe_error
 from .messages import decode, encode
-from .torch_group import Place, divide_threads, join, leave
+from .torch_group import Place, confirm, divide_threads, join, leave
 
 PATIENCE_S = 60.0
 """Most seconds that a failed rank stays for rank 0."""
@@ -134,6 +134,7 @@ class Worker:
         assert self.place is not None
         with divide_threads(self.place.local_world):
             values = stage.batch(options, inputs) if stage.batch else [stage.function(options, **inputs[0])]
+        confirm()
         for key, value in zip(message["keep"], values, strict=True):
             if key is not None:
                 self.kept[key] = value

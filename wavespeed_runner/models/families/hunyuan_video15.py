@@ -19,16 +19,20 @@ from ..pipeline_call import to_uint8_videos
 from ..text.encoders import TINY_QWEN2_5_VL, build_chat_tokenizer
 from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
-from .hunyuan_video15_architectures import FULL, IMAGE_ENCODER, TINY_IMAGE_ENCODER, TINY_TRANSFORMER
+from .hunyuan_video15_architectures import (
+    FULL,
+    IMAGE_ENCODER,
+    TINY_IMAGE_ENCODER,
+    TINY_TEMPLATE,
+    TINY_TOKENS,
+    TINY_TRANSFORMER,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from diffusers import DiffusionPipeline
     from torch import Tensor
-
-MAX_TOKENS = 1000
-"""Prompt tokens that the pipeline reads, those of the template not counted; fixed in the pipeline."""
 
 
 @dataclass(kw_only=True)
@@ -63,13 +67,13 @@ def _build(
         text = {**TINY_QWEN2_5_VL["text_config"], "num_hidden_layers": 4}  # the pipeline does not read the last two
         changes = {
             "transformer": TINY_TRANSFORMER,
-            "vae": {"block_out_channels": (16, 16, 32, 64, 64), "layers_per_block": 1},
+            "vae": {"block_out_channels": (8, 8, 16, 32, 64), "layers_per_block": 1},
             "text_encoder": text,
             "text_encoder_2": random_init.TINY_T5 | {"vocab_size": 384},
             "image_encoder": TINY_IMAGE_ENCODER,
         }
         specs = random_init.override_configs(specs, **changes)
-    return random_init.build_random_pipeline(
+    pipe = random_init.build_random_pipeline(
         class_name,
         specs,
         dtype=dtype,
@@ -80,6 +84,9 @@ def _build(
         tokenizer_2=ByT5Tokenizer(),
         **others,
     )
+    if model.init is Init.tiny:
+        vars(pipe).update(TINY_TOKENS | TINY_TEMPLATE)
+    return pipe
 
 
 def build_pipeline(model: HunyuanVideo15Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
@@ -94,7 +101,8 @@ def build_image_pipeline(
     from transformers import SiglipImageProcessorPil
 
     specs = {**random_init.override_configs(FULL, transformer={"task_type": "i2v"}), **IMAGE_ENCODER}
-    processor = SiglipImageProcessorPil(size={"height": 384, "width": 384})
+    size = TINY_IMAGE_ENCODER["image_size"] if model.init is Init.tiny else 384
+    processor = SiglipImageProcessorPil(size={"height": size, "width": size})
     return _build(model, dtype, device, "HunyuanVideo15ImageToVideoPipeline", specs, feature_extractor=processor)
 
 
@@ -118,7 +126,7 @@ def encode(
         chat = format_text_input([text], pipe.system_message)
         ids = pipe.tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
         tokens = len(ids["input_ids"][0]) - pipe.prompt_template_encode_start_idx
-        refuse_truncation(model, pipe.tokenizer, text, MAX_TOKENS, "the pipeline's limit", tokens=tokens)
+        refuse_truncation(model, pipe.tokenizer, text, pipe.tokenizer_max_length, "the pipeline's limit", tokens=tokens)
         tensors = pipe.encode_prompt(text, dtype=pipe.transformer.dtype)
         embeddings |= {prefix + name: tensor for name, tensor in zip(names, tensors, strict=True)}
     return embeddings

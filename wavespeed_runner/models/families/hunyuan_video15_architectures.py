@@ -65,5 +65,12 @@ TINY_IMAGE_ENCODER: dict[str, Any] = {
     "intermediate_size": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
+    "image_size": 56,
 }
-"""Latents keep their 32 channels, 1/16 of the size and 1/4 of the frames; an image is still 729 tokens."""
+"""Latents keep their 32 channels, 1/16 of the size and 1/4 of the frames; an image is 16 tokens instead of 729."""
+TOKENS = {"tokenizer_max_length": 1000, "tokenizer_2_max_length": 256, "vision_num_semantic_tokens": 729}
+"""Tokens of the prompt, of letters to draw, and of a first frame, whose place is kept without one too: attributes of
+the pipelines. Blocks compute all of them, padding included."""
+TINY_TOKENS = {"tokenizer_max_length": 256, "tokenizer_2_max_length": 64, "vision_num_semantic_tokens": 16}
+TINY_TEMPLATE = {"prompt_template_encode_start_idx": 493}
+"""Tokens before the prompt, which are cut off: 108 with the published tokenizer, and more where each is a byte."""
