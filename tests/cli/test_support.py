@@ -45,7 +45,7 @@ def test_every_model_has_a_graph_and_takes_its_own_sampler() -> None:
         assert shipped().check(model, graph=shipped().find_graph(model)).mark != "no"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_the_tables_say_all(data: st.DataObject) -> None:
     """A combination is refused exactly when a part of it is that the tables show."""

@@ -42,7 +42,7 @@ def compose_with_hydra(overrides: list[str]) -> Any:
 
 @pytest.mark.slow
 @given(COMMAND_LINES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_result_is_hydras(overrides: list[str]) -> None:
     assert outcome(compose_quickly, overrides) == outcome(compose_with_hydra, overrides)
 

@@ -26,7 +26,7 @@ KEYS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3), multirun=st.booleans())
 def test_any_experiment_is_refused_or_planned(cli: CommandLine, lines: list[tuple[str, str]], multirun: bool) -> None:
     cli.experiment("".join(f"{key}: {value}\n" for key, value in lines))
@@ -48,7 +48,7 @@ ENTRY = st.lists(ENTRY_PARTS, min_size=1, max_size=6).map("".join)
 ENTRIES = st.lists(ENTRY | st.tuples(ENTRY, ENTRY | st.lists(ENTRY, max_size=2)), min_size=1, max_size=3)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(ENTRY | st.tuples(ENTRY, ENTRY) | st.tuples(ENTRY, st.lists(ENTRY, max_size=2)), min_size=1, max_size=3)
 )
@@ -72,7 +72,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(PIECES, min_size=1, max_size=9).map("".join), st.booleans())
 def test_any_yaml_as_an_experiment_is_refused_or_planned_soon(cli: CommandLine, text: str, first: bool) -> None:
     (cli.configs / "experiment" / "mine.yaml").write_text(text if first else f"# @package _global_\n{text}")
@@ -90,7 +90,7 @@ REPOSITORIES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(REPOSITORIES, REPOSITORIES, st.sampled_from(["sd15", "flux", "hidream", "generic", "demo"]))
 def test_any_repository_is_planned_unloaded_or_refused(
     cli: CommandLine, repo: str, components: str, model: str
@@ -118,7 +118,7 @@ ARGUMENTS = st.tuples(
 ).map("".join)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(arguments=st.lists(ARGUMENTS, min_size=1, max_size=2))
 def test_any_command_line_is_refused_or_planned(cli: CommandLine, arguments: list[str]) -> None:
     before, began = cli.left(), time.process_time()

@@ -111,7 +111,7 @@ def draw_overrides(draw: st.DrawFn) -> list[str]:
     return overrides
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(overrides=draw_overrides(), without_overrides=st.booleans())
 def test_an_exported_file_composes_to_the_config_of_the_record(
     tmp_path_factory: pytest.TempPathFactory, overrides: list[str], without_overrides: bool
