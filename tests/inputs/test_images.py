@@ -41,6 +41,19 @@ def test_a_large_image_is_refused_before_it_is_decoded(size: tuple[int, int]) ->
     assert time.monotonic() - began < 1
 
 
+def test_a_jpeg_is_not_gone_over_thousands_of_times() -> None:
+    """Each scan of a progressive JPEG changes all of its pixels, and takes some bytes."""
+    buffer = BytesIO()
+    Image.new("L", (4000, 4000)).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    assert decode_image(content).size == (4000, 4000)
+    scan = content[content.rfind(b"\xff\xda") : -2]
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"^3\d\d\d scans of 4000 x 4000 pixels would take too long"):
+        decode_image(content[:-2] + 3000 * scan + content[-2:])
+    assert time.monotonic() - began < 1
+
+
 @pytest.mark.parametrize("format_", ["BMP", "GIF", "TIFF", "PPM", "ICO"])
 def test_other_formats_are_not_opened(format_: str) -> None:
     buffer = BytesIO()

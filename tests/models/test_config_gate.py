@@ -40,6 +40,12 @@ USUAL: dict[str, Any] = {
     "max_shift": 1,
     "num_labels": 21_843,
     "upsampling_scaling_factor": 2,
+    "downsample_padding": 1,
+    "padding": "max_length",
+    "mel_bins": 128,
+    "max_resolution": [128, 128],
+    "sample_rate": 16000,
+    "mel_hop_length": 160,
     "upsample_rates": [8, 8, 2, 2],
     "added_tokens_decoder": {str(i): {"content": f"<{i}>"} for i in range(6500)},
     "transformer_layers_per_block": [1, [2, 10]],
@@ -104,6 +110,10 @@ def test_an_adapter_that_names_another_model_is_refused(tmp_path: Path) -> None:
         {"vocab_size": 30_000_000},
         {"num_labels": 10**7},
         {"upsampling_scaling_factor": 5},
+        {"downsample_padding": 20_000},
+        {"mel_bins": 10**6},
+        {"max_resolution": [60_000, 60_000]},
+        {"audio_sampling_rate": 2**30},
         {"downsample_factor": 512},
         {"upsample_rates": [8, 512]},
         {"model_max_length": -5},
@@ -130,6 +140,12 @@ def test_other_places_and_huge_numbers_are_refused_by_file_and_key(tmp_path: Pat
     folder = make_folder(tmp_path / "root")
     (folder / "scheduler_config.json").write_text(json.dumps(change))  # read where the component's folder has none
     refuse(folder, f"root/scheduler_config.json: {key} ")
+
+
+@pytest.mark.parametrize("hop", [1, 0, -160, "160", None, float("nan")])
+def test_a_second_of_sound_has_a_bounded_number_of_steps(tmp_path: Path, hop: Any) -> None:
+    folder = make_folder(tmp_path, {"sample_rate": 48000, "mel_hop_length": hop})
+    refuse(folder, "text_encoder/config.json: mel_hop_length = ")
 
 
 @pytest.mark.parametrize("part", [{"truncation": {"max_length": 10**12}}, {"padding": {"strategy": {"Fixed": 10**12}}}])

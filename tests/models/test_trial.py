@@ -114,6 +114,35 @@ def test_a_panic_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
+def test_an_image_processor_makes_no_image_of_gigabytes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    usual = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
+    build(tmp_path, "transformers", "CLIPImageProcessor", usual, "preprocessor_config.json")
+    for change in ({"size": {"shortest_edge": 60_000}}, {"crop_size": {"height": 60_000, "width": 60_000}}):
+        with pytest.raises(ConfigError, match=r"component 'part' \(CLIPImageProcessor, .*cannot be built: "):
+            build(tmp_path, "transformers", "CLIPImageProcessor", usual | change, "preprocessor_config.json")
+    assert capfd.readouterr().out == ""
+
+
+WAN_VAE = {"base_dim": 8, "z_dim": 16, "num_res_blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("class_name", "config", "change"),
+    [
+        ("AutoencoderKLWan", WAN_VAE, {"scale_factor_spatial": 1}),
+        ("AutoencoderKLWan", WAN_VAE, {"scale_factor_temporal": 1}),
+        ("AutoencoderTiny", {"num_decoder_blocks": [1] * 4}, {"upsampling_scaling_factor": 4}),
+    ],
+)
+def test_a_vae_enlarges_latents_as_it_says(
+    tmp_path: Path, class_name: str, config: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """Otherwise an image of 512 x 512 would have latents as of another, and become 4096 x 4096."""
+    build(tmp_path, "diffusers", class_name, config)
+    with pytest.raises(ConfigError, match=r"it makes \d+ x \d+ pixels .*its configuration says"):
+        build(tmp_path, "diffusers", class_name, config | change)
+
+
 def test_what_passed_is_not_tried_again_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(trial, "call_bounded", lambda *args, **_: calls.append(args))

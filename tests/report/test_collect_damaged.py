@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import time
 from copy import deepcopy
@@ -158,7 +159,14 @@ def test_a_run_that_was_killed_before_its_record_is_seen(tmp_path: Path, finishe
         '{"jobs": [], "command": {"a": 1}}',
         '{"jobs": [], "config_dir": ["x"]}',
         '{"jobs": [{"number": Infinity, "overrides": []}]}',
+        json.dumps({"jobs": [{"number": number, "overrides": []} for number in range(20_001)]}),
+        json.dumps({"jobs": [{"number": 0, "overrides": [f"{KEY}={'a,' * 1_000_000}"]}]}),
+        json.dumps({"jobs": [{"number": 0, "overrides": ["a=1"] * 1001}]}),
+        json.dumps({"jobs": [{"number": number, "overrides": ["a=1"] * 500} for number in range(500)]}),
+        json.dumps({"jobs": [{"number": 0, "overrides": []}], "command": ["a"] * 100_000}),
+        json.dumps({"jobs": [{"number": 0, "overrides": []}], "axes": [f"a{number}" for number in range(101)]}),
     ],
+    ids=range(15),
 )
 def test_a_damaged_sweep_file_leaves_its_records(tmp_path: Path, finished: Finished, text: str) -> None:
     write_job(tmp_path / "0", finished[1])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+START_OF_SCAN = b"\xff\xda"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -44,6 +45,12 @@ def decode_image(
                 f"{width} x {height} pixels, and at most {most} are decoded, as of {isqrt(most)} x {isqrt(most)}; "
                 "scale it down first"
             )
+        # Within a scan 0xFF stands before 0 or a restart marker, so this finds scans, and those of a thumbnail.
+        # Pillow calls a JPEG with more images behind it MPO.
+        if image.format in ("JPEG", "MPO"):
+            scans = content.count(START_OF_SCAN)
+            if width * height * scans > limits.MAX_SCANNED_PIXELS:
+                raise InputError(f"{scans} scans of {width} x {height} pixels would take too long; save it again")
         image.load()
         return ImageOps.exif_transpose(image) if upright else image
 

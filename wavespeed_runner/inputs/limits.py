@@ -20,6 +20,13 @@ MAX_PROMPTS = 100_000
 """Prompts of one file or record."""
 MAX_OVERRIDES = 1000
 """Overrides of one record; Hydra takes a millisecond for each."""
+MAX_SWEEP_JOBS = 20_000
+"""Jobs of one `sweep.json`: twice as many as `limits.jobs`. A report takes two milliseconds for each."""
+MAX_SWEEP_WORDS = 200_000
+MAX_SWEEP_CHARACTERS = 16 * MIB
+"""Overrides of all jobs of one `sweep.json`, and their characters."""
+MAX_AXES = 100
+"""Swept keys of one `sweep.json`."""
 MAX_CALIBRATION_BYTES = 16 * MIB
 MAX_CALIBRATION_NODES = 500_000
 """Numbers of a calibration: it grows with the square of its steps, and one of 200 steps has some 250,000."""
@@ -93,5 +100,7 @@ MAX_GGUF_DEPTH = 4
 MAX_GGUF_DIMENSIONS = 8
 MAX_INPUT_PIXELS = 2**26
 """Width x height of an image that a run begins with: 8192 x 8192. A larger one takes gigabytes to decode."""
+MAX_SCANNED_PIXELS = 2**32
+"""Width x height x scans of a JPEG: each scan goes over all pixels again. A progressive one has some ten."""
 MAX_PAGE_PIXELS = 2**31
 """Width x height of all images together that are decoded for one page of a report: 2,000 of 1024 x 1024."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, format_error, make_printable
+from ..inputs import limits
 from ..inputs.documents import read_json
 from ..process.folder_lock import is_locked
 from .file import FILE, read_record
@@ -104,12 +105,25 @@ def _read_sweep(place: Path) -> dict[str, Any] | None:
         for job in sweep["jobs"]:
             int(job["number"])
             list(job["overrides"])
+        _refuse_large(sweep)
         lists = [sweep.get("axes", []), sweep.get("command", [])]
         config_dir = sweep.get("config_dir")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     is_valid = all(isinstance(value, list) for value in lists) and (config_dir is None or isinstance(config_dir, str))
     return sweep if is_valid else None
+
+
+def _refuse_large(sweep: dict[str, Any]) -> None:
+    """Raises `ValueError` for more jobs, overrides or swept keys than a report can take in a reasonable time."""
+    lists = [sweep.get("command", []), *(job["overrides"] for job in sweep["jobs"])]
+    if len(sweep["jobs"]) > limits.MAX_SWEEP_JOBS or len(sweep.get("axes", [])) > limits.MAX_AXES:
+        raise ValueError("more jobs or swept keys than are read")
+    if max(map(len, lists)) > limits.MAX_OVERRIDES or sum(map(len, lists)) > limits.MAX_SWEEP_WORDS:
+        raise ValueError("more overrides than are read")
+    lengths = [sum(len(str(word)) for word in words) for words in lists]
+    if max(lengths) > limits.MAX_CONFIG_BYTES or sum(lengths) > limits.MAX_SWEEP_CHARACTERS:
+        raise ValueError("more characters of overrides than are read")
 
 
 def _list_sweep(root: Path, place: Path, sweep: dict[str, Any]) -> Iterator[ListedJob]:

@@ -32,6 +32,8 @@ KERNEL_KEYS = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?
 MAX_NUMBER = 2**31
 MAX_POSITIONS = 2**24
 """Tokens of a text; one of these models reads 10 million. A tokenizer allocates some 60 bytes for each."""
+MAX_AUDIO_RATE = 1000
+"""Steps of a spectrogram in a second of sound; published ones have 100."""
 MAX_LIST = 1000
 """Entries of a list under a key whose numbers are not larger either."""
 NO_LENGTH = 10**20
@@ -43,6 +45,11 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"pad_to_multiple_of|max_input_chars_per_word"), MAX_POSITIONS),
     (re.compile(r"(\w+_)?(vocab|vocabulary|codebook)_size|size_of_vocab"), 2_000_000),
     (re.compile(r"(\w+_)?num_(classes|labels|special_tokens)"), 100_000),
+    # No weight has the size of these, so only a run would show them.
+    (re.compile(r"(\w+_)?paddings?"), 64),
+    (re.compile(r"(\w+_)?mel_bins"), 1024),
+    (re.compile(r"max_resolution"), 256),  # HiDream fills every image with patches up to this many a side; it has 128
+    (re.compile(r"(\w+_)?(sample|sampling)_rate"), 1_000_000),
     (re.compile(r"upsampling_scaling_factor"), 4),  # of each of a tiny autoencoder's blocks
     (re.compile(r"(up|down)sampl\w+_(factors?|scales?|ratios?|rates?)|(up|down)sample_factors?"), 16),
 )
@@ -75,6 +82,11 @@ def refuse_values(where: str, data: Any) -> None:
         for key, value in node.items():
             if value is not None and (reason := _find_reason(key, value)):
                 raise ConfigError(f"{where}: {key} {reason}")
+        if isinstance(rate := node.get("sample_rate"), int | float):
+            hop = node.get("mel_hop_length", rate)
+            if not isinstance(hop, int | float) or not rate / MAX_AUDIO_RATE <= hop:
+                raise ConfigError(f"{where}: mel_hop_length = {str(hop)[:80]} is too small for a sample_rate of {rate}")
+        for key, value in node.items():
             if value is None and node.get("use_dynamic_shifting") and SHIFT_KEYS.fullmatch(key):
                 raise ConfigError(f"{where}: {key} is null, and use_dynamic_shifting needs a number")
 
