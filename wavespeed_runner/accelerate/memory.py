@@ -125,7 +125,7 @@ def _group_by_halves(vae: torch.nn.Module) -> None:
 
     if not hasattr(vae, "_group_offload_block_modules"):
         parts = [name for name, part in vae.named_children() if not isinstance(part, ModuleList | Sequential)]
-        vae._group_offload_block_modules = parts
+        vars(vae)["_group_offload_block_modules"] = parts
 
 
 def cast_and_tile(pipe: DiffusionPipeline, memory: MemorySettings, dtype: torch.dtype) -> None:
