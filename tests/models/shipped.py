@@ -18,7 +18,8 @@ from wavespeed_runner.config.resolve import resolve_config
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.stem.startswith("generic"))
 """All except the generic ones, see test_generic.py."""
 GRAPHS = sorted(path.stem for path in (CONF / "graph").glob("*.yaml"))
-TINY = ("model.init=tiny", "measure=none", "device=cpu")
+TINY = ("model.init=tiny", "model.dtype=float32", "measure=none", "device=cpu")
+"""In float32: CPUs without instructions for 16-bit floats are up to thirty times slower in these."""
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
 from typing import Any
@@ -15,6 +16,7 @@ from tests.models.shipped import MODELS, config_of
 from tests.models.staged import run_stages
 from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
+from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
@@ -103,6 +105,18 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
 
     assert ours.dtype == np.uint8 and ours.shape == expected.shape and ours.std() > 1
     assert np.array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("name", ["flux", "sdxl", "cogvideox_2b"])
+def test_the_same_in_16_bits(name: str) -> None:
+    config = replace(config_of(name), dtype=Dtype.bfloat16)
+    family = find_implementation("model", config)
+    pipe, task = load(family, config, "cpu"), next(iter(family.tasks))
+    wanted: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size}
+    if family.kind == "video":
+        wanted["num_frames"] = family.tiny_frames
+    ours = run_stages(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted)
+    assert np.array_equal(ours, call_diffusers(family, config, pipe, task, wanted, SAMPLE.prompt, SAMPLE.seed, STEPS))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -47,10 +47,15 @@ def generate(family: Any, pipe: Any, config: Any) -> Any:
     return run_stages(family, pipe, config, SAMPLE, steps=2, **size)
 
 
+def assert_same(actual: Any, expected: Any) -> None:
+    """To one level of 255: weights of a file begin elsewhere in memory, and products of matrices round by that."""
+    assert np.abs(actual.astype(int) - expected.astype(int)).max() <= 1
+
+
 def test_a_saved_folder(saved: tuple[Any, Any, Path, Any]) -> None:
     family, config, folder, expected = saved
     read = replace(config, init=Init.pretrained, repo=str(folder), **dict.fromkeys(family.external_components))
-    assert np.array_equal(generate(family, load(family, read, "cpu"), config), expected)
+    assert_same(generate(family, load(family, read, "cpu"), config), expected)
 
 
 def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]) -> None:
@@ -62,4 +67,4 @@ def test_a_single_file_completed_from_a_folder(saved: tuple[Any, Any, Path, Any]
         with pytest.raises(RunError, match="diffusers reads no single file of a"):
             load(family, read, "cpu")
         return
-    assert np.array_equal(generate(family, load(family, read, "cpu"), config), expected)
+    assert_same(generate(family, load(family, read, "cpu"), config), expected)
