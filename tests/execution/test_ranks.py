@@ -26,6 +26,11 @@ SOON = 20.0
 Started = Callable[..., RankGroup]
 
 
+def list_shared() -> set[str]:
+    """Files in shared memory, without the semaphores that multiprocessing makes: tests beside this one have some."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.mp-")}
+
+
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registry: Any) -> Iterator[Started]:
     """`started(ranks=2, timeout=60)`: a group whose ranks know the test's stages. When it is over nothing is left."""
@@ -36,13 +41,13 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registry: Any) 
         groups.append(local.start(Spec(ranks=ranks, device="cpu", timeout=timeout), tmp_path / "logs"))
         return groups[-1]
 
-    shared = set(os.listdir("/dev/shm"))
+    shared = list_shared()
     yield start_group
     for group in groups:
         group.close()
         assert not [peer for peer in group.peers if peer.process and Path(f"/proc/{peer.process.pid}").exists()]
         assert not group.peers.listener.is_alive()
-    assert set(os.listdir("/dev/shm")) <= shared
+    assert list_shared() <= shared
 
 
 def check_reason(group: RankGroup, does: Does, **options: Any) -> str:
