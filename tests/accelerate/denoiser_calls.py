@@ -47,22 +47,28 @@ class Called:
         return [(found[id(denoiser)], args, kwargs) for denoiser, args, kwargs in self.examples]
 
 
-@lru_cache
-def call_family(name: str) -> Called:
-    """The tiny model of a family. For looking at, not for changing."""
-    model, family = families()[name]
-    config = replace(config_of(model), dtype=Dtype.float32)
-    pipe = load(family, config, "cpu")
+def tiny_inputs(family: Family) -> dict[str, Any]:
+    """What a family's first task is asked for in its smallest size."""
     task = next(iter(family.tasks))
     options: dict[str, Any] = {"task": task, "width": family.tiny_size, "height": family.tiny_size}
     if family.kind == "video":
         options["num_frames"] = family.tiny_frames
     if task == "image_to_video":
         options["image"] = image(family.tiny_size)
+    return options
+
+
+@lru_cache
+def call_family(name: str) -> Called:
+    """The tiny model of a family. For looking at, not for changing."""
+    model, family = families()[name]
+    config = replace(config_of(model), dtype=Dtype.float32)
+    pipe = load(family, config, "cpu")
+    options = tiny_inputs(family)
     embeddings = encode_prompt(family, pipe, config, SAMPLE, config.guidance_scale, options.get("image"))
-    if name.startswith("hunyuan_video15"):  # 1000 tokens of prompt, most of them padding: a second a step
+    if name.startswith("hunyuan_video15"):  # 256 tokens of prompt, most of them padding
         embeddings = {key: value[:, :64] for key, value in embeddings.items()}
-    called = get_task_pipeline(pipe, family, task)
+    called = get_task_pipeline(pipe, family, options["task"])
     with record_examples([getattr(called, part) for part in denoiser_names(called)]) as examples:
         latents = denoise_latents(family, pipe, config, embeddings, steps=2, **options)
     return Called(family=family, pipe=pipe, examples=examples, latents=latents)

@@ -16,10 +16,10 @@ import torch
 from diffusers.hooks.group_offloading import ModuleGroup
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from tests.accelerate.denoiser_calls import FAMILIES
+from tests.accelerate.denoiser_calls import FAMILIES, tiny_inputs
 from tests.caching.tiny_models import families
 from tests.models.staged import run_stages
-from tests.models.test_every_model import SAMPLE, config_of, image
+from tests.models.test_every_model import SAMPLE, config_of
 from wavespeed_runner.accelerate.memory import GroupType, MemorySettings, Offload, apply_memory
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.weights.pretrained import load
@@ -64,14 +64,8 @@ def test_weights_are_fetched_before_they_are_used(
 ) -> None:
     model, family = families()[name]
     config = replace(config_of(model), dtype=Dtype.float32)
-    task = next(iter(family.tasks))
-    inputs: dict[str, Any] = {"task": task, "width": family.tiny_size, "height": family.tiny_size}
-    if family.kind == "video":
-        inputs["num_frames"] = family.tiny_frames
-    if task == "image_to_video":
-        inputs["image"] = image(family.tiny_size)
     pipe = load(family, config, "cpu")
     apply_memory(pipe, MemorySettings(offload=Offload.group, group_type=group_type), "cpu", torch.float32)
     with follow_weights(pipe, monkeypatch) as faults:
-        run_stages(family, pipe, config, SAMPLE, steps=2, **inputs)
+        run_stages(family, pipe, config, SAMPLE, steps=2, **tiny_inputs(family))
     assert not sorted(faults)

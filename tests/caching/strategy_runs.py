@@ -35,7 +35,7 @@ class Model:
             start["image"] = Images(tensors={"images": np.asarray(image(self.options.width))[None]})
         first = start["image"].as_pil()[0] if start else None
         embeddings = encode_prompt(self.family, pipe, model, sample, self.options.guidance_scale, first)
-        if family.startswith("hunyuan_video15"):  # 1000 tokens, most of them padding: half a second a step
+        if family.startswith("hunyuan_video15"):  # 256 tokens, most of them padding
             embeddings = {name: tensor[:, :64] for name, tensor in embeddings.items()}
         pipeline = Pipeline(pipe=pipe, model=model, family=self.family, device="cpu")
         self.inputs = {"pipeline": pipeline, "sample": sample, "embeddings": Embeddings(tensors=embeddings), **start}

@@ -132,3 +132,24 @@ def test_a_rank_that_hangs_behind_its_last_message_is_given_up_too(started: Star
     slow = SumOptions(does=Does.stops)
     with pytest.raises(RunError, match=r"rank 1 \(cpu\) has not answered for parallel.timeout=2 seconds"):
         group.call("rank_load", slow, [{}], ["key"], lambda: [pipeline])
+
+
+@pytest.mark.parametrize("started_before", [0, 1])
+def test_a_rank_that_cannot_be_started_leaves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_before: int
+) -> None:
+    peers, usual = [], start_rank
+
+    def start_some(rank: int, *args: Any) -> Any:
+        if rank > started_before:
+            raise OSError(11, "Resource temporarily unavailable")
+        peers.append(usual(rank, *args))
+        return peers[-1]
+
+    monkeypatch.setattr(local, "_start_rank", start_some)
+    files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(
+        RunError, match=rf"^rank {started_before + 1} cannot be started: Resource temp.*use fewer ranks"
+    ):
+        local.start(Spec(ranks=3, device="cpu", timeout=60.0), tmp_path)
+    assert not [peer for peer in peers if Path(f"/proc/{peer.process.pid}").exists()]

@@ -19,6 +19,7 @@ from ...inputs.documents import read_safetensors_header
 from ...inputs.files import PACKAGE
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
+from .vae_ratios import refuse_ratios
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,13 +41,6 @@ TEXT = "A photo of a cat, naïve \u6771\u4eac \U0001f600 <|im_start|>\n\n1234567
 """A tokenizer has to be able to read it: some panic only there."""
 IMAGE_SIZE = (96, 64)
 """An image processor has to be able to take an image of this size: to which one it makes it is in its configuration."""
-RATIO_KEYS = (
-    ("spatial_compression_ratio", "scale_factor_spatial"),
-    ("temporal_compression_ratio", "scale_factor_temporal"),
-)
-"""How a VAE says by how much an image, and the frames of a video, are larger than latents: pipelines go by it."""
-RATIO_LISTS = ("temperal_downsample", 0), ("block_out_channels", 1)
-"""Lists by whose length they go otherwise: a side is twice as large for each entry, and for so many fewer."""
 
 Versions = tuple[tuple[str, int, int, int, int], ...]
 """Of each file: name, size, two times, and number."""
@@ -179,7 +173,7 @@ def _build(component_class: Any, folder: str, held: int) -> None:
             raise TypeError(f"{component_class.__name__} is no model of diffusers or transformers")
     counter.refuse_weights(sum(weight.numel() for weight in model.parameters()))
     if hasattr(model, "decode") and isinstance(model, ModelMixin):
-        _refuse_ratios(model)
+        refuse_ratios(model)
     if not getattr(model.config, "quantization_config", None):
         _refuse_shapes({name: list(weight.shape) for name, weight in model.named_parameters()}, Path(folder))
 
@@ -190,39 +184,6 @@ def _refuse_shapes(wanted: dict[str, list[int]], folder: Path) -> None:
         for name, entry in read_safetensors_header(file)[0].items():
             if name in wanted and entry["shape"] != wanted[name]:
                 raise ValueError(f"{name} has the shape {entry['shape']} in {file.name}, and here {wanted[name]}")
-
-
-def _refuse_ratios(vae: Any) -> None:
-    """Raises `ValueError` for a VAE that enlarges latents more than it says: images would be larger than asked for.
-
-    Decodes latents that have no memory. Where that does not work, nothing is said.
-    """
-    import torch
-
-    spatial, temporal = _find_ratio(vae, RATIO_KEYS[0]), _find_ratio(vae, RATIO_KEYS[1])
-    if spatial is None:
-        lists = ((vae.config.get(key), less) for key, less in RATIO_LISTS)
-        spatial = next((2 ** (len(listed) - less) for listed, less in lists if isinstance(listed, list | tuple)), None)
-    channels = vae.config.get("latent_channels") or vae.config.get("z_dim")
-    vae.to("meta")
-    for shape in ((2, 2, 2), (2, 2)):
-        try:
-            with torch.no_grad():
-                sample = vae.decode(torch.empty(1, channels, *shape, device="meta"), return_dict=False)[0]
-            width, frames = sample.shape[-1], sample.shape[-3] if len(shape) == 3 else 0
-        except Exception:  # diffusers' decoders raise anything
-            continue
-        if (spatial is not None and width > 2 * spatial) or (temporal is not None and frames > 2 * temporal):
-            raise ValueError(
-                f"it makes {width} x {width} pixels{f' and {frames} frames' * bool(frames)} of latents of 2 in each "
-                f"direction, and its configuration says that it enlarges sides {spatial} and frames {temporal} times"
-            )
-
-
-def _find_ratio(vae: Any, keys: tuple[str, str]) -> float | None:
-    """The first of these that its configuration or the model itself has."""
-    found = (vae.config.get(key) or getattr(vae, key, None) for key in keys)
-    return next((ratio for ratio in found if isinstance(ratio, int | float)), None)
 
 
 def _build_diffusers_model(model_class: Any, folder: str) -> nn.Module:
