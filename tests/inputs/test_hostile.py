@@ -105,6 +105,11 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "images of 9000 jobs: 90000000, and limits.sweep_images=100000",
         ),
         (
+            f"defaults: [{{override /quant: int8_wo}}]\nquant:\n  skip: [{', '.join(['x'] * 5000)}]\n"
+            "hydra:\n  sweeper:\n    params:\n      seed: range(0,9000)",
+            "values in the configs of 9000 jobs",
+        ),
+        (
             "measure: {reference: false, repeats: 700000}\nhydra:\n  sweeper:\n    params:\n      seed: 1,2",
             "denoising steps of the first jobs",
         ),

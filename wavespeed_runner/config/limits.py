@@ -25,6 +25,8 @@ class LimitsConfig:
     """Images or videos of one job; planning so many takes a second."""
     sweep_images: int = 100_000
     """Images or videos of all jobs of a sweep together."""
+    values: int = 10_000_000
+    """Values in the configs of all jobs of a sweep together; some 400 in a job without lists of its own."""
     steps: int = 100_000_000
     """Denoising steps of all jobs together, with repeats."""
     pixels: int = 2**30
@@ -63,17 +65,21 @@ class Total:
         self.jobs, self.equal = jobs, equal
         self.images = self.steps = 0
 
-    def add(self, config: Any, images: int) -> None:
+    def add(self, config: Any, images: int, composed: Any) -> None:
         """Adds a job.
 
         Args:
             config: its typed `Config`, of which this file knows a part.
             images: their number.
+            composed: its config as plain data.
 
         Raises:
             ConfigError: with those before it, or as the first of as many jobs, it asks for too much.
         """
         limits, is_first = config.limits, not self.images
+        if is_first and self.jobs > 1:  # composing and checking a job takes time by its values
+            values = count_leaves(composed) * self.jobs
+            refuse_more("values", values, limits.values, f"values in the configs of {self.jobs} jobs")
         self.images += images
         self.steps += count_steps(config, images // config.num_images_per_prompt)[1]
         if self.jobs > 1:
@@ -81,6 +87,12 @@ class Total:
                 refuse_more("sweep_images", images * self.jobs, limits.sweep_images, f"images of {self.jobs} jobs")
             refuse_more("sweep_images", self.images, limits.sweep_images, "images of the first jobs")
         refuse_more("steps", self.steps, limits.steps, "denoising steps of the first jobs")
+
+
+def count_leaves(node: Any) -> int:
+    """Counts the values of a config, at any depth."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else None
+    return 1 if inner is None else sum(map(count_leaves, inner))
 
 
 def count_values(override: Override) -> int:

@@ -185,7 +185,7 @@ PARALLEL: tuple[Rule, ...] = (
         id="parallel-compile-whole",
         verdict="bad",
         when=lambda c, f: divides_tokens(c) and _compiles_whole(c),
-        message="compile={c.compile.name} with parallel={c.parallel.name}: tokens are divided before the first block, "
+        message="compile.regional=false with parallel={c.parallel.name}: tokens are divided before the first block, "
         "in the middle of what would be one graph",
         fix="compile=regional, which compiles the blocks",
         source="tests/accelerate/parallel/test_combinations.py",

@@ -62,7 +62,7 @@ def plan_jobs(args: Namespace) -> list[Job]:
         for number in range(len(lists)):
             jobs.append(_plan_job(number, lists, args.overrides, points))
             if plan := jobs[-1].plan:
-                total.add(plan.config, len(plan.samples))
+                total.add(plan.config, len(plan.samples), jobs[-1].composed)
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
