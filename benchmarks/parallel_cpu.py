@@ -6,18 +6,22 @@ On one machine's cores several ranks are slower than one process: they share the
 through the loopback interface. The seconds are here to say so. What carries over to GPUs are the messages of a step,
 and that every strategy computes the steps that it computes in one process.
 Each round runs every setting once, one process (the reference of each run) and ranks in turn, by the runner itself.
+The table of docs/parallel.md is made from the results.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from .readme import ROOT, put_between
 
 RESULTS = Path(__file__).parent / "results"
 COMMON = ["prompt=a red circle above a blue square", "measure.warmup=1"]
@@ -26,6 +30,7 @@ KINDS = {
     "ring, 2 ranks": ["parallel=ring", "parallel.degree=2"],
     "unified, 4 ranks": ["parallel=unified"],
 }
+MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
 CACHES = ("none", "fbcache", "teacache", "planned")
 
 
@@ -47,6 +52,32 @@ def main() -> None:
         "settings": {name: describe(records, alone[name.rpartition(", ")[2]]) for name, records in runs.items()},
     }
     args.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    document = ROOT / "docs" / "parallel.md"
+    text = put_between(MARKED, make_table(figures), document.read_text(encoding="utf-8"))
+    document.write_text(text, encoding="utf-8")
+
+
+def make_table(figures: dict[str, Any]) -> str:
+    """The figures as the document has them: text and a table in Markdown."""
+    environment, settings = figures["environment"], figures["settings"]
+    equal = "every" if all(one["decisions_of_one_process"] for one in settings.values()) else "not every"
+    most = max(one["largest_difference"] for one in settings.values())
+    lines = [
+        f"`{figures['command']}` on {environment['device_name']}, the demo model, 28 steps, one image; "
+        "one process without a cache and the ranks take turns.",
+        f"In {equal} run the ranks computed the steps that one process computes. The largest difference of the "
+        f"denoiser's first result was {most:.1e} (relative, L2).",
+        "",
+        "| setting | steps computed | s | times as fast as one process without a cache | messages a step | kB a step |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in settings.items():
+        messages, speedup = one["messages"].values(), one["speedup"]
+        calls, sent = (sum(kind[key] for kind in messages) for key in ("calls_per_step", "bytes_per_step"))
+        spread = f"{speedup['median']:.2f} ({speedup['least']:.2f} to {speedup['most']:.2f})"
+        seconds = f"{one['seconds']:.2f}"
+        lines.append(f"| {name} | {one['computed']} | {seconds} | {spread} | {calls:.1f} | {sent / 1000:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 def run(overrides: list[str]) -> dict[str, Any]:
