@@ -61,6 +61,8 @@ def test_a_reference_of_an_early_job_of_a_long_sweep_is_not_timed_in_turn(
         (2.25, 0.5, None, 1, True),
         (2.35, 0.5, None, 1, False),
         (2.35, 0.5, None, 2, True),
+        (3.86, 1.0, None, 2, False),
+        (2.2, 1.0, None, 2, True),
         (1.2, 1.0, None, 1, False),
         (4.0, 0.5, "float8_e4m3fn", 1, True),
         (14.6, 1.0, "float8_e4m3fn", 1, False),
@@ -82,8 +84,11 @@ def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
     record["engaged"]["cache"]["flop_share"] = flop_share
     record["config"]["memory"]["layerwise_casting"] = casting
     record["timing"] |= {"speedup": speedup, "same_run": True}
+    if ranks > 1:
+        record["config"]["parallel"] = {"name": "ulysses", "degree": ranks}
+        record["engaged"]["parallel"] = {"ranks": [{"rank": rank} for rank in range(ranks)]}
     typed = record_from_data(record)
-    warnings = _warn_if_too_fast(typed, ranks)
+    warnings = _warn_if_too_fast(typed)
     assert typed.timing is not None and typed.timing.same_run is fair and bool(warnings) is not fair
     assert fair or f"{speedup:.2f} is not possible with {flop_share:.0%}" in warnings[0]
 

@@ -152,11 +152,15 @@ def test_no_run_contradicts_itself(
     assert {part.verdict for part in verify_claim(claim, record)} == {REPRODUCED}
 
 
-@pytest.mark.parametrize(("speedup", "share", "wrong"), [(2.2, 0.5, False), (2.4, 0.5, True), (9.0, 0.56, True)])
+@pytest.mark.parametrize(
+    ("speedup", "share", "ranks", "wrong"),
+    [(2.2, 0.5, 1, False), (2.4, 0.5, 1, True), (9.0, 0.56, 1, True), (2.4, 0.5, 2, False), (9.0, 0.5, 4, False)],
+)
 def test_a_speedup_that_the_claimed_share_does_not_allow_contradicts_it(
-    measured: Record, monkeypatch: pytest.MonkeyPatch, speedup: float, share: float, wrong: bool
+    measured: Record, monkeypatch: pytest.MonkeyPatch, speedup: float, share: float, ranks: int, wrong: bool
 ) -> None:
     monkeypatch.setattr("wavespeed_runner.metrics.timing.TOO_FAST", 1.15)
+    measured["engaged"]["parallel"] = {"ranks": [{"rank": rank} for rank in range(ranks)]} if ranks > 1 else None
     claim = build_claim(measured)
     claim.speedup, claim.computed_share = ClaimedFigure(value=speedup), share
     texts = [part.text for part in verify_claim(claim, measured) if part.name == "claim"]

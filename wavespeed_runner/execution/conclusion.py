@@ -7,19 +7,18 @@ from typing import Any
 
 import msgspec
 
-from ..accelerate.parallel.options import find_layout
 from ..caching import merge_evidence
 from ..caching.attach.diffusers_options import DiffusersHookOptions
 from ..caching.calibration.find import find_calibration
 from ..caching.calibration.simulate import collect_levels, explain_idle_threshold, simulate
 from ..caching.strategies import find_threshold_key
-from ..config.lossy import is_lossy_beside_caches
 from ..config.schema import CacheConfig
 from ..errors import ConfigError
 from ..metrics import timing
 from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..records.new import cache_summary, memory_summary, timing_summary
+from ..records.plausible import find_most_gain
 from ..records.record import PredictedSteps, QualitySummary, Record
 from ..records.sample import CacheEvidence, Engaged, SampleRecord
 from ..records.summary import computed_share
@@ -43,8 +42,7 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.memory = memory_summary(samples)
     record.warnings += _warn_if_void(record)
     record.warnings += _warn_of_neighbours(record)
-    layout = find_layout(plan.config.parallel)
-    record.warnings += _warn_if_too_fast(record, layout.ranks // layout.data)
+    record.warnings += _warn_if_too_fast(record)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
         record.quality = msgspec.convert(summarize_metrics(figures), QualitySummary)
@@ -96,7 +94,7 @@ def _warn_of_neighbours(record: Record) -> list[str]:
     ]
 
 
-def _warn_if_too_fast(record: Record, ranks: int) -> list[str]:
+def _warn_if_too_fast(record: Record) -> list[str]:
     """Warns where the speedup is more than the skipped work can give.
 
     The machine was busier then while the reference was timed, and `same_run` becomes false, so that nobody takes the
@@ -104,9 +102,7 @@ def _warn_if_too_fast(record: Record, ranks: int) -> list[str]:
     """
     assert record.timing
     share, speedup = computed_share(record), record.timing.speedup
-    gain = timing.MOST_GAIN if is_lossy_beside_caches(record.config) else 1.0
-    gain *= ranks  # the reference is one rank's
-    if not timing.is_too_fast(speedup, share, gain=gain):
+    if not timing.is_too_fast(speedup, share, gain=find_most_gain(record)):
         return []
     record.timing.same_run = False
     return [

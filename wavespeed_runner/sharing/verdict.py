@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from math import inf
 
 from ..config.claim import ClaimConfig, ClaimedFigure
-from ..config.lossy import is_lossy_beside_caches
-from ..metrics.timing import MOST_GAIN, is_too_fast
+from ..metrics.timing import is_too_fast
+from ..records.plausible import find_most_gain
 from ..records.record import Record
 from .claim import (
     QUALITY_METRICS,
@@ -74,8 +74,7 @@ def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     measured = build_claim(record)
     problems = find_contradictions(claim)
     speedup, share = claim.speedup.value if claim.speedup else None, claim.computed_share
-    gain = MOST_GAIN if is_lossy_beside_caches(record.config) else 1.0
-    if is_too_fast(speedup, share, gain=gain):
+    if is_too_fast(speedup, share, gain=find_most_gain(record)):
         problems.append(f"speedup {speedup:.6g} is impossible when a share of {share:.6g} is computed")
     text = f"contradicts itself: {'; '.join(problems)}"
     contradiction = [PartVerdict(name=CLAIM, verdict=NOT_REPRODUCED, text=text)] if problems else []
