@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from tests.rules.cases import GROUPS, Apply, Values
 from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.registry import lookup
 from wavespeed_runner.rules import accelerate, attention, attention_needs, basics
 from wavespeed_runner.rules.check import Finding, apply_rules
 
@@ -39,6 +40,8 @@ def apply(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch
         for key, value in values.items():
             if key not in GROUPS and not key.startswith("family."):
                 set_value(data, key, value)
+        known = {field.name for field in fields(lookup("model", data["model"]["name"]).options)}
+        data["model"] = {key: value for key, value in data["model"].items() if key in known}  # of another family
         return apply_rules(resolve_config(data))
 
     return apply_to

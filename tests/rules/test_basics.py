@@ -6,13 +6,15 @@ import pytest
 
 from tests.rules.cases import EMBEDDED, NO_GUIDANCE, VIDEO, Apply, Cases, check_rule
 from wavespeed_runner.rules import Rule
-from wavespeed_runner.rules.basics import GUIDANCE, NUMERICS, VALUES
+from wavespeed_runner.rules.basics import NUMERICS, VALUES
+from wavespeed_runner.rules.guidance import GUIDANCE
 
 RULES = (
     *VALUES,
     *GUIDANCE,
     *NUMERICS,
 )
+RESCALED = {"model.guidance_rescale": 0.7, "guidance_scale": 5.0}
 CASES: Cases = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "steps-least": (
@@ -75,6 +77,14 @@ CASES: Cases = {
     "negative-prompt": (
         [{"negative_prompt": "x"}, {"negative_prompt": "x", "guidance_scale": 3.5} | EMBEDDED],
         [{"negative_prompt": "x", "guidance_scale": 3.5}, {"negative_prompt": ""}],
+    ),
+    "guidance-rescale-task": (
+        [RESCALED | {"model.name": "sd", "graph": "image_to_image"}],
+        [RESCALED | {"model.name": "sd"}, RESCALED | {"model.name": "sdxl", "graph": "image_to_image"}],
+    ),
+    "guidance-rescale-idle": (
+        [RESCALED | {"model.name": "sdxl", "guidance_scale": 1.0}],
+        [RESCALED | {"model.name": "sdxl"}, {"model.name": "sdxl", "guidance_scale": 1.0}],
     ),
     "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
     "whole": ([{"family.single_call": True}], [{}]),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from inspect import signature
 from typing import Any
 
 import pytest
 import torch
 
+from tests.models.shipped import config_of
 from tests.samplers.tiny_pipelines import TinyPipeline, options_of
 from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.samplers import (
     SAMPLERS,
     Sigmas,
@@ -17,6 +20,8 @@ from wavespeed_runner.samplers import (
     why_unusable,
 )
 from wavespeed_runner.samplers.build import build_scheduler
+from wavespeed_runner.samplers.options import sampler_keys
+from wavespeed_runner.samplers.table import TimestepSpacing
 
 
 def test_the_models_training_is_kept_quietly(unet: TinyPipeline) -> None:
@@ -100,3 +105,44 @@ def test_noise_that_a_class_does_not_know_is_refused() -> None:
 def test_values_out_of_range_are_refused(name: str, values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=rf"sampler\.{next(iter(values))}="):
         options_of(name, **values)
+
+
+SPACED = [(name, kind) for name, of in SAMPLERS.items() for kind in ("diffusion", "cogvideox") if kind in of.classes]
+
+
+@pytest.mark.parametrize(("name", "kind"), SPACED)
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+def test_timesteps_are_spaced_as_diffusers_spaces_them(name: str, kind: str, spacing: str) -> None:
+    """The timesteps are those of table 2 of the paper, up to the multistep solvers' rounding; where the class has none
+    of its own, the option is not there."""
+    import diffusers
+
+    own = {"diffusion": diffusers.DDIMScheduler, "cogvideox": diffusers.CogVideoXDDIMScheduler}[kind]
+
+    class Pipe:
+        scheduler: Any = own(beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1)
+
+    if SAMPLERS[name].own_timesteps:
+        assert "timestep_spacing" not in sampler_keys(SAMPLERS[name])
+        return
+    made = build_scheduler(Pipe, options_of(name, timestep_spacing=TimestepSpacing(spacing)))
+    made.set_timesteps(10)
+    trained = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    accepted = signature(type(made).__init__).parameters
+    wanted = {**trained, **SAMPLERS[name].fixed, "timestep_spacing": spacing}
+    theirs = type(made)(**{key: value for key, value in wanted.items() if key in accepted})
+    theirs.set_timesteps(10)
+    assert made.timesteps.tolist() == theirs.timesteps.tolist()
+    first = {"linspace": 999, "leading": 901, "trailing": 999}[spacing]
+    assert abs(float(made.timesteps[0]) - first) <= 1
+    kept = build_scheduler(Pipe, options_of(name))
+    kept.set_timesteps(10)
+    assert abs(float(kept.timesteps[0]) - 901) <= 1, "the model's own spacing"
+
+
+def test_timestep_spacing_of_flow_models_is_refused() -> None:
+    spaced = options_of("euler", timestep_spacing=TimestepSpacing.trailing)
+    family = find_implementation("model", config_of("flux"))
+    text = "sampler.timestep_spacing=trailing could not take effect: FlowMatchEulerDiscreteScheduler has no such option"
+    assert why_unusable(family, spaced) == text
+    assert why_unusable(find_implementation("model", config_of("sdxl")), spaced) == ""

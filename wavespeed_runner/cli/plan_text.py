@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
+from typing import Any
+
 from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
 from ..config.lossy import list_lossy
-from ..config.schema import Init, to_data
+from ..config.schema import Init, ModelConfig, SamplerConfig, to_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import Floor
@@ -67,9 +70,10 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     frames = "" if c.num_frames is None else f" x {c.num_frames} frames"
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [
-        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}",
+        f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}"
+        f"{_list_own_options(c.model, ModelConfig)}",
         f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
-        f"sampler {c.sampler.name}, cache {c.cache.name}",
+        f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {c.cache.name}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
         *_unusual_options(plan),
@@ -87,6 +91,18 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     count, size = store.size()
     lines += [f"store      {store.root}: {count} entries, {size / 1e6:.1f} MB", f"fingerprint {plan.fingerprint}"]
     return "\n".join(lines) + "\n"
+
+
+def _list_own_options(options: Any, base: type) -> str:
+    """Values of a model's or sampler's own keys (those that not all have) that differ from its class's defaults."""
+    known = {field.name for field in fields(base)}
+    own = []
+    for field in fields(options):
+        plain = field.default if field.default_factory is MISSING else field.default_factory()
+        value = getattr(options, field.name)
+        if field.name not in known and value != plain:
+            own.append(f"{field.name}={to_data(value)}")
+    return f" ({', '.join(own)})" if own else ""
 
 
 def _unusual_options(plan: Plan) -> list[str]:

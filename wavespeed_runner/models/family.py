@@ -180,6 +180,8 @@ class Family:
     """Default width and height with `init=tiny`."""
     tiny_frames: int = 5
     """Default number of frames with `init=tiny`."""
+    rescales_guidance: tuple[str, ...] = TASKS
+    """Tasks whose pipelines have `guidance_rescale`, where the model has such an option."""
     unguided_scale: float = 1.0
     """`guidance_scale` at which classifier-free guidance has no effect. 0 for pipelines that add the scaled difference
     to the prediction for the prompt."""
@@ -218,6 +220,8 @@ def uses_cfg(model: ModelConfig, guidance_scale: float | None, *, off: float = 1
 
     off: the scale without effect, `Family.unguided_scale`.
     """
+    if model.guidance is Guidance.embedded:  # beside the scale that is an input of the denoiser
+        return (getattr(model, "true_cfg_scale", None) or 1.0) > 1.0
     return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > off
 
 

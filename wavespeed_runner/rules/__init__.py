@@ -8,11 +8,12 @@ from .accelerate import SWITCHES
 from .adapters_memory import ADAPTERS, MEMORY
 from .attention import ATTENTION_BACKENDS
 from .attention_cache import ATTENTION
-from .basics import GUIDANCE, NUMERICS, VALUES
+from .basics import NUMERICS, VALUES
 from .cache import CACHES
 from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
+from .guidance import GUIDANCE
 from .measure import MEASURING
 from .parallel import PARALLEL
 from .parallel_shares import SHARES

@@ -8,17 +8,9 @@ from sys import platform
 from ..config.environment import has_cuda, resolve_device
 from ..config.schema import Config, Dtype, Init
 from ..inputs.limits import MAX_SIDE
-from ..models.family import Family, uses_cfg
+from ..models.family import Family
 from ..models.weights.checkpoint import find_local_path, is_single_file
 from .rule import Rule
-
-
-def _get_guidance(c: Config) -> str:
-    return c.model.guidance.value
-
-
-def _uses_negative_prompt(c: Config, f: Family) -> bool:
-    return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
 def _find_fixed_size(c: Config, f: Family) -> tuple[int, int] | None:
@@ -172,42 +164,6 @@ VALUES: tuple[Rule, ...] = (
         when=lambda c, f: f.kind == "video" and not _fits_frames(c.num_frames or 0, f.frame_multiple),
         message="num_frames={c.num_frames}: one more than a multiple of {f.frame_multiple} is needed",
         fix="num_frames={c.model.num_frames} is the model's own",
-    ),
-)
-
-GUIDANCE: tuple[Rule, ...] = (
-    Rule(
-        id="guidance-negative",
-        verdict="bad",
-        when=lambda c, f: (c.guidance_scale or 0) < 0,
-        message="guidance_scale={c.guidance_scale}: 0 or more is needed",
-        fix="guidance_scale={c.model.guidance_scale} is the model's own",
-    ),
-    Rule(
-        id="guidance-none",
-        verdict="bad",
-        when=lambda c, f: _get_guidance(c) == "none" and c.guidance_scale is not None,
-        message="guidance_scale={c.guidance_scale}: this model takes no guidance, so it could not take effect",
-        fix="leave guidance_scale out",
-    ),
-    Rule(
-        id="guidance-below-one",
-        verdict="bad",
-        when=lambda c, f: (
-            _get_guidance(c) == "true_cfg" and c.guidance_scale is not None and c.guidance_scale < f.unguided_scale
-        ),
-        message="guidance_scale={c.guidance_scale}: classifier-free guidance acts above {f.unguided_scale:g}, so it "
-        "could not take effect",
-        fix="guidance_scale={f.unguided_scale:g} for none",
-        source="diffusers FluxPipeline: 'enabled when `true_cfg_scale` > 1'",
-    ),
-    Rule(
-        id="negative-prompt",
-        verdict="bad",
-        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative_prompt(c, f),
-        message="negative_prompt is given, but nothing uses it with guidance_scale={c.guidance_scale}",
-        fix="guidance_scale above {f.unguided_scale:g} on a model with classifier-free guidance, or no negative_prompt",
-        source="diffusers FluxPipeline: 'Ignored when not using guidance'",
     ),
 )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RunError
 from ..models.weights.hub import get_diffusers_class
 from .subclasses import start_at_first_step, step_flow_model, use_flow_noise_levels
-from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, Sigmas
+from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, Sigmas, TimestepSpacing
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline, SchedulerMixin
@@ -62,6 +62,8 @@ def build_scheduler(pipe: DiffusionPipeline, options: Any) -> SchedulerMixin:
         **{key: getattr(options, name) for name, key in ARGUMENTS.items() if hasattr(options, name)},
         **_spacing_arguments(spacing),
     }
+    if (chosen := getattr(options, "timestep_spacing", None)) is not None:
+        arguments |= {"timestep_spacing": TimestepSpacing(chosen).value}
     if kind == FLOW:
         return _instantiate(*_prepare_flow(model_config, arguments, scheduler_class, options.shift, spacing))
     _check_training_noise(options.name, scheduler_class, model_config)

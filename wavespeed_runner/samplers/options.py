@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, make_dataclass
+from enum import Enum
 from typing import Any
 
 from ..config.schema import ModelConfig, SamplerConfig
@@ -10,7 +11,7 @@ from ..errors import ConfigError
 from ..models.family import Family
 from ..registry import list_names, register
 from .build import build_scheduler
-from .table import FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas
+from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas, TimestepSpacing
 
 
 @dataclass(kw_only=True)
@@ -45,10 +46,18 @@ SIGMAS = Option(type=Sigmas | None, default=None, allowed=(None, *Sigmas))
 """Spacing of the noise levels; null: that of the model's own scheduler."""
 
 
+TIMESTEP_SPACING = Option(
+    type=TimestepSpacing | None, default=None, kinds=(DIFFUSION, COGVIDEOX), allowed=(None, *TimestepSpacing)
+)
+"""Which timesteps are used; null: as the model's own scheduler does. Flow models have a `shift` instead."""
+
+
 def sampler_keys(sampler: Sampler) -> dict[str, Option]:
-    """All keys of a sampler: `sigmas` and `shift` where they apply, and its own."""
+    """All keys of a sampler: `sigmas`, `timestep_spacing` and `shift` where they apply, and its own."""
     sigmas = {"sigmas": SIGMAS} if sampler.spacing_kinds else {}
-    return sigmas | sampler.options | ({"shift": SHIFT} if FLOW in sampler.classes else {})
+    spaced = any(kind in sampler.classes for kind in TIMESTEP_SPACING.kinds) and not sampler.own_timesteps
+    timesteps = {"timestep_spacing": TIMESTEP_SPACING} if spaced else {}
+    return sigmas | timesteps | sampler.options | ({"shift": SHIFT} if FLOW in sampler.classes else {})
 
 
 def _check_value(key: str, option: Option, value: Any) -> None:
@@ -163,6 +172,6 @@ def why_option_unused(family: Family, options: SamplerConfig) -> str:
     for key, option in sampler_keys(sampler).items():
         value = getattr(options, key)
         if kind not in (sampler.spacing_kinds if key == "sigmas" else option.kinds) and value != option.default:
-            text = value.value if isinstance(value, Sigmas) else value
+            text = value.value if isinstance(value, Enum) else value
             return f"sampler.{key}={text} could not take effect: {sampler.classes[kind]} has no such option"
     return ""

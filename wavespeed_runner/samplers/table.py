@@ -29,6 +29,17 @@ class Sigmas(Enum):
     """Quantiles of a beta distribution, https://arxiv.org/abs/2407.12173: more steps at both ends."""
 
 
+class TimestepSpacing(Enum):
+    """Which of the training's timesteps are used, as in table 2 of https://arxiv.org/abs/2305.08891."""
+
+    linspace = "linspace"
+    """Even, with the first and the last one."""
+    leading = "leading"
+    """Even, without the last one, so that the first step does not begin at pure noise."""
+    trailing = "trailing"
+    """Even, counted from the last one: what Lightning, Hyper and Turbo models and zero terminal SNR need."""
+
+
 FLOW, DIFFUSION, COGVIDEOX = "flow", "diffusion", "cogvideox"
 """Kinds of models, as in `Family.schedule`: flow matching; DDPM noise with epsilon or v prediction; and CogVideoX,
 whose shifted DDPM noise only its own schedulers support."""
@@ -70,8 +81,11 @@ class Sampler:
     """Kind of model -> class name in diffusers."""
     spacing_kinds: tuple[str, ...] = ()
     """Kinds of models on which the option `sigmas` exists."""
+    own_timesteps: bool = False
+    """Whether its class ignores `timestep_spacing` and chooses the timesteps itself."""
     options: dict[str, Option] = field(default_factory=dict)
-    """Its own options. `sigmas` is added for `spacing_kinds`, and `shift` where it steps flow models."""
+    """Its own options. `sigmas` is added for `spacing_kinds`, `shift` where it steps flow models, and
+    `timestep_spacing` where it steps others and has no `own_timesteps`."""
     fixed: dict[str, Any] = field(default_factory=dict)
     """Class arguments that make it this sampler."""
     noise: bool | str = False
@@ -89,12 +103,15 @@ class Sampler:
     """The kind of distillation that the weights need; empty: none."""
 
 
-def _dpmpp(about: str, order: int, *, sde: bool = False, kind: str = "DPMSolverMultistepScheduler") -> Sampler:
+def _dpmpp(
+    about: str, order: int, *, sde: bool = False, kind: str = "DPMSolverMultistepScheduler", own_timesteps: bool = False
+) -> Sampler:
     algorithm = "sde-dpmsolver++" if sde else "dpmsolver++"
     return Sampler(
         about=about,
         classes={FLOW: kind, DIFFUSION: kind},
         spacing_kinds=(FLOW, DIFFUSION),
+        own_timesteps=own_timesteps,
         fixed={"algorithm_type": algorithm, "solver_order": order, "lower_order_final": True},
         noise=sde,
     )
@@ -151,6 +168,7 @@ SAMPLERS: dict[str, Sampler] = {
         "DPM-Solver++ of order 2, singlestep: alternating steps of order 1 and 2",
         2,
         kind="DPMSolverSinglestepScheduler",
+        own_timesteps=True,
     ),
     "deis": Sampler(
         about="DEIS, an exponential integrator, https://arxiv.org/abs/2204.13902",
@@ -194,6 +212,7 @@ SAMPLERS: dict[str, Sampler] = {
         classes={FLOW: "FlowMatchLCMScheduler", DIFFUSION: "LCMScheduler"},
         spacing_kinds=(FLOW,),
         noise=True,
+        own_timesteps=True,
         max_steps={DIFFUSION: 50},
         distilled="consistency",
     ),
@@ -202,6 +221,7 @@ SAMPLERS: dict[str, Sampler] = {
         classes={DIFFUSION: "TCDScheduler"},
         options={"eta": Option(type=float, default=0.3, kinds=(DIFFUSION,))},
         noise="eta",
+        own_timesteps=True,
         max_steps={DIFFUSION: 50},
         distilled="trajectory consistency",
     ),

@@ -14,6 +14,7 @@ from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import modulate_with_norm1, text_first
 from ..family import Blocks, CallInputs, Family, uses_cfg
+from ..guidance import check_true_cfg_scale
 from ..pipeline_call import decode_scaled_latents
 from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import byte_tokenizer, random_init
@@ -90,9 +91,12 @@ class FluxConfig(ModelConfig):
     """Tokens of the T5 encoder, at most 512. Shorter prompts are padded to it. The model attends to the padding, so
     this must be the length it was trained with."""
     guidance: Guidance = Guidance.embedded
+    true_cfg_scale: float | None = None
+    """Above 1, classifier-free guidance beside the embedded one: each step also runs the negative prompt. Null: off."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 512)
+        check_true_cfg_scale(self, self.true_cfg_scale)
         if self.guidance is Guidance.embedded and self.guidance_scale is None:
             raise ConfigError("model.guidance_scale=null: model.guidance=embedded needs a number; FLUX.1-dev uses 3.5")
 
@@ -150,7 +154,8 @@ def encode(
 def build_arguments(model: FluxConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """Embeddings, and the guidance scale under the name that `model.guidance` calls for."""
     if model.guidance is Guidance.embedded:
-        return {**embeddings, "guidance_scale": inputs.guidance_scale}
+        both = {} if model.true_cfg_scale is None else {"true_cfg_scale": model.true_cfg_scale}
+        return {**embeddings, "guidance_scale": inputs.guidance_scale, **both}
     if uses_cfg(model, inputs.guidance_scale):
         return {**embeddings, "true_cfg_scale": inputs.guidance_scale}
     return embeddings

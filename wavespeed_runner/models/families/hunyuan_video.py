@@ -11,6 +11,7 @@ from ...errors import ConfigError
 from ...registry import register
 from ..block_layouts import image_first, modulate_with_norm1
 from ..family import Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..guidance import check_true_cfg_scale
 from ..pipeline_call import to_uint8_videos
 from ..text.llama import LLAMA3, TINY_LLAMA, build_template_tokenizer
 from ..text.prompt_length import refuse_truncation
@@ -88,8 +89,12 @@ class HunyuanVideoConfig(ModelConfig):
     embedded_guidance_scale: float | None = None
     """The scale that the denoiser gets as an input with `guidance: true_cfg`; null: 6, as published."""
 
+    true_cfg_scale: float | None = None
+    """With `guidance: embedded`, above 1: classifier-free guidance beside it. Null: off."""
+
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.embedded, Guidance.true_cfg)
+        check_true_cfg_scale(self, self.true_cfg_scale)
         if self.guidance_scale is None:
             raise ConfigError(f"model.guidance_scale=null: model.guidance={self.guidance.value} needs a number")
         if self.embedded_guidance_scale is not None and self.guidance is Guidance.embedded:
@@ -160,7 +165,11 @@ def name_embeddings(prefix: str, embeds: Tensor, pooled: Tensor, mask: Tensor) -
 def build_arguments(model: HunyuanVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """Embeddings, and the guidance scale under the name that `model.guidance` calls for."""
     if model.guidance is Guidance.embedded:
-        return {**embeddings, "guidance_scale": inputs.guidance_scale}
+        return {
+            **embeddings,
+            "guidance_scale": inputs.guidance_scale,
+            "true_cfg_scale": model.true_cfg_scale or 1.0,
+        }
     embedded = 6.0 if model.embedded_guidance_scale is None else model.embedded_guidance_scale
     scale = inputs.guidance_scale if uses_cfg(model, inputs.guidance_scale) else 1.0
     return {**embeddings, "guidance_scale": embedded, "true_cfg_scale": scale}

@@ -16,6 +16,7 @@ from ...errors import ConfigError
 from ...registry import register
 from ..block_layouts import modulate_with_token_table
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..guidance import check_guidance_rescale
 from ..pipeline_call import to_uint8_videos
 from ..text.gemma import GEMMA3, TINY_GEMMA3, build_gemma_tokenizer
 from ..text.prompt_length import allow_length, refuse_truncation
@@ -106,11 +107,11 @@ class LTX2Config(ModelConfig):
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
         allow_length(self.max_sequence_length, 4096)
+        check_guidance_rescale(self, self.guidance_rescale)
         scale = self.audio_guidance_scale
         if scale is not None and scale <= 0:
             raise ConfigError(
-                f"model.audio_guidance_scale={scale}: must be above 0 (diffusers reads 0 as not given); 1 is no "
-                "guidance, null is the same as guidance_scale"
+                f"model.audio_guidance_scale={scale}: must be above 0; 1 is no guidance, null guidance_scale's"
             )
         if scale is not None and self.guidance is Guidance.none:
             raise ConfigError(f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; remove it")

@@ -15,6 +15,7 @@ from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import modulate_with_token_table
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
+from ..guidance import check_guidance_rescale
 from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
 from ..weights import byte_tokenizer, random_init
@@ -42,8 +43,12 @@ class LTXVideoConfig(ModelConfig):
     decode_noise_scale: float | None = None
     """Share of noise mixed into the latents before decoding; null: the same as `decode_timestep`."""
 
+    guidance_rescale: float = 0.0
+    """Rescales guided predictions against excess contrast, https://arxiv.org/abs/2305.08891: 0 (off) to 1."""
+
     def __post_init__(self) -> None:
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
+        check_guidance_rescale(self, self.guidance_rescale)
         if not 1 <= self.max_sequence_length <= 512:
             raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 512")
         for key in ("decode_timestep", "decode_noise_scale"):
@@ -133,6 +138,7 @@ def encode(
 def build_arguments(model: LTXVideoConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
     """Embeddings, guidance (1 is none) and what the decoder will need."""
     call = {**embeddings, "guidance_scale": inputs.guidance_scale or 1.0, "frame_rate": model.frame_rate}
+    call |= {"guidance_rescale": model.guidance_rescale}
     if model.decode_timestep is not None:
         noise = model.decode_timestep if model.decode_noise_scale is None else model.decode_noise_scale
         call |= {"decode_timestep": model.decode_timestep, "decode_noise_scale": noise}

@@ -13,7 +13,7 @@ from ..family import BlockList, Blocks, Family, allow_guidance
 from ..pipeline_call import to_uint8_images
 from ..text.prompt_length import allow_length, build_masked_arguments, encode_with_mask, list_prompts, refuse_truncation
 from ..weights import byte_tokenizer, random_init
-from .sd import TINY_VAE, vae
+from .sd_architectures import TINY_VAE, vae
 
 if TYPE_CHECKING:
     import numpy as np

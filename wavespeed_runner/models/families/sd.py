@@ -6,7 +6,6 @@ Encode, denoise and decode together return the same bits as one call of the pipe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ...artifacts import Sample
@@ -14,9 +13,12 @@ from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import RunError
 from ...registry import register
 from ..family import Family, UNetBlocks, uses_cfg
+from ..guidance import build_rescaled_arguments, check_guidance_rescale
 from ..pipeline_call import to_uint8_images
+from ..text.clip import check_clip_layers, check_clip_skip, encode_without_last_layers
 from ..text.prompt_length import refuse_truncation
 from ..weights import byte_tokenizer, random_init
+from .sd_architectures import FULL, TINY, Variant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,78 +26,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
-
-class Variant(Enum):
-    """The two published architectures."""
-
-    sd15 = "sd15"
-    sd21 = "sd21"
-    """Predicts velocity, at 768 pixels, and encodes prompts with OpenCLIP."""
-
-
-def unet(
-    *, sample_size: int, cross_attention_dim: int, heads: int | tuple[int, ...], **more: Any
-) -> tuple[str, dict[str, Any]]:
-    """Spec of a U-Net with four levels; the innermost has no attention. heads: for all levels, or one per level."""
-    config: dict[str, Any] = {
-        "sample_size": sample_size,
-        "block_out_channels": (320, 640, 1280, 1280),
-        "layers_per_block": 2,
-        "down_block_types": (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3),
-        "cross_attention_dim": cross_attention_dim,
-        "attention_head_dim": heads,  # diffusers' name is wrong
-    }
-    return "UNet2DConditionModel", config | more
-
-
-def vae(*, sample_size: int, scaling_factor: float, **more: Any) -> tuple[str, dict[str, Any]]:
-    """Spec of the autoencoder of Stable Diffusion: 4 latent channels, 1/8 of the size."""
-    config: dict[str, Any] = {
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "block_out_channels": (128, 256, 512, 512),
-        "layers_per_block": 2,
-        "latent_channels": 4,
-        "sample_size": sample_size,
-        "scaling_factor": scaling_factor,
-    }
-    return "AutoencoderKL", config | more
-
-
-FULL: dict[Variant, random_init.ComponentSpecs] = {
-    Variant.sd15: {
-        "unet": unet(sample_size=64, cross_attention_dim=768, heads=8),
-        "vae": vae(sample_size=512, scaling_factor=0.18215),
-        "text_encoder": random_init.clip_encoder(768, layers=12, heads=12),
-    },
-    Variant.sd21: {
-        "unet": unet(
-            sample_size=96,
-            cross_attention_dim=1024,
-            heads=(5, 10, 20, 20),
-            use_linear_projection=True,
-            upcast_attention=True,
-        ),
-        "vae": vae(sample_size=768, scaling_factor=0.18215),
-        "text_encoder": random_init.clip_encoder(1024, layers=23, heads=16, hidden_act="gelu", projection_dim=512),
-    },
-}
-"""As published in the config.json files of the repositories in `REPOS`."""
-
-TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 64}
-TINY_UNET = {"sample_size": 8, "block_out_channels": (16, 32, 32, 32), "cross_attention_dim": 32, "norm_num_groups": 8}
-TINY_HEADS: dict[Variant, int | tuple[int, ...]] = {Variant.sd15: 4, Variant.sd21: (1, 2, 2, 2)}
-TINY = {
-    variant: random_init.override_configs(
-        parts,
-        unet=TINY_UNET | {"attention_head_dim": TINY_HEADS[variant]},
-        vae=TINY_VAE,
-        text_encoder=random_init.TINY_CLIP,
-    )
-    for variant, parts in FULL.items()
-}
-"""Every level and layer of the U-Net, each narrow. Latents keep their 4 channels and 1/8 of the size."""
 
 REPOS = {
     Variant.sd15: "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -120,6 +50,15 @@ class SDConfig(ModelConfig):
     name: str = "sd"
     variant: Variant = Variant.sd15
     """The architecture that `init=tiny` and `init=random` build, and the model that completes a single file."""
+    clip_skip: int | None = None
+    """Last layers of the CLIP text encoder to leave out, as diffusers counts: 1 is "CLIP skip 2" of A1111, and -2 of
+    ComfyUI. Null: none."""
+    guidance_rescale: float = 0.0
+    """Rescales guided predictions against excess contrast, https://arxiv.org/abs/2305.08891: 0 (off) to 1."""
+
+    def __post_init__(self) -> None:
+        check_clip_skip(self.clip_skip)
+        check_guidance_rescale(self, self.guidance_rescale)
 
 
 def build_pipeline(model: SDConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
@@ -152,6 +91,7 @@ def check(model: ModelConfig, pipe: DiffusionPipeline) -> None:
             f"model.repo={model.repo}: its U-Net takes {unet_channels} channels, but latents have "
             f"{latent_channels}: it can only inpaint; use the model it was fine-tuned from, which can inpaint too"
         )
+    check_clip_layers(model, pipe)
     takes_scale = pipe.unet.config.time_cond_proj_dim is not None
     if takes_scale != (model.guidance is Guidance.embedded):
         allowed = "embedded" if takes_scale else "true_cfg or none"
@@ -176,9 +116,14 @@ def encode(pipe: DiffusionPipeline, model: SDConfig, sample: Sample, guidance_sc
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
         refuse_long_prompt(pipe, model, text)
-    embeds, negative = pipe.encode_prompt(
-        sample.prompt, pipe._execution_device, 1, guided, sample.negative_prompt or None
-    )
+    if model.clip_skip is not None:
+        embeds, negative = (
+            encode_without_last_layers(pipe, text, model.clip_skip) for text in (sample.prompt, sample.negative_prompt)
+        )
+    else:
+        embeds, negative = pipe.encode_prompt(
+            sample.prompt, pipe._execution_device, 1, guided, sample.negative_prompt or None
+        )
     return {"prompt_embeds": embeds} | ({"negative_prompt_embeds": negative} if guided else {})
 
 
@@ -232,6 +177,8 @@ SD = register("model", "sd", SDConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
+        build_arguments=build_rescaled_arguments,
+        rescales_guidance=("text_to_image",),
         unpack_latents=unpack_latents,
         decode=decode,
         denoiser="unet",

@@ -16,6 +16,7 @@ from ...registry import register
 from ..block_layouts import modulate_with_norm1, text_first
 from ..family import Blocks, Family, allow_guidance, keep_layout, uses_cfg
 from ..pipeline_call import decode_scaled_latents
+from ..text.clip import check_clip_layers, check_clip_skip
 from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import byte_tokenizer, random_init
 from .flux import TINY_VAE, VAE
@@ -101,9 +102,13 @@ class SD3Config(ModelConfig):
     variant: Variant = Variant.large
     max_sequence_length: int = 256
     """Tokens of the T5 encoder, at most 512. The CLIP encoders always read 77."""
+    clip_skip: int | None = None
+    """Last layers of both CLIP text encoders to leave out beside the one that is always left out, as diffusers counts.
+    Null: none."""
 
     def __post_init__(self) -> None:
         allow_length(self.max_sequence_length, 512)
+        check_clip_skip(self.clip_skip)
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
 
 
@@ -130,6 +135,7 @@ def build_pipeline(model: SD3Config, dtype: torch.dtype, device: torch.device | 
 
 def check(model: SD3Config, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` if the weights are those of the other variant."""
+    check_clip_layers(model, pipe)
     loaded = Variant.medium if pipe.transformer.config.dual_attention_layers else Variant.large
     if loaded is not model.variant:
         raise RunError(
@@ -158,6 +164,7 @@ def encode(
         None,
         negative_prompt=sample.negative_prompt,
         do_classifier_free_guidance=guided,
+        clip_skip=model.clip_skip,
         max_sequence_length=model.max_sequence_length,
     )
     embeddings = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}

@@ -12,9 +12,12 @@ from ...artifacts import Sample
 from ...config.schema import Init, ModelConfig
 from ...registry import register
 from ..family import Family, UNetBlocks, uses_cfg
+from ..guidance import build_rescaled_arguments, check_guidance_rescale
 from ..pipeline_call import to_uint8_images
+from ..text.clip import check_clip_skip
 from ..weights import byte_tokenizer, random_init
-from .sd import LAYOUT, NOISE, TINY_VAE, check, refuse_long_prompt, unpack_latents, vae
+from .sd import LAYOUT, NOISE, check, refuse_long_prompt, unpack_latents
+from .sd_architectures import TINY_VAE, vae
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +76,15 @@ class SDXLConfig(ModelConfig):
     """Options of Stable Diffusion XL."""
 
     name: str = "sdxl"
+    clip_skip: int | None = None
+    """Last layers of both CLIP text encoders to leave out beside the one that SDXL always leaves out, as diffusers
+    counts. Null: none."""
+    guidance_rescale: float = 0.0
+    """Rescales guided predictions against excess contrast, https://arxiv.org/abs/2305.08891: 0 (off) to 1."""
+
+    def __post_init__(self) -> None:
+        check_clip_skip(self.clip_skip)
+        check_guidance_rescale(self, self.guidance_rescale)
 
 
 def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
@@ -104,7 +116,10 @@ def encode(
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
         refuse_long_prompt(pipe, model, text)
     embeds, negative, pooled, negative_pooled = pipe.encode_prompt(
-        sample.prompt, do_classifier_free_guidance=guided, negative_prompt=sample.negative_prompt or None
+        sample.prompt,
+        do_classifier_free_guidance=guided,
+        negative_prompt=sample.negative_prompt or None,
+        clip_skip=model.clip_skip,
     )
     embeddings = {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
     if guided:
@@ -160,6 +175,7 @@ SDXL = register("model", "sdxl", SDXLConfig)(
         build=build_pipeline,
         check=check,
         encode=encode,
+        build_arguments=build_rescaled_arguments,
         unpack_latents=unpack_latents,
         decode=decode,
         denoiser="unet",
