@@ -15,6 +15,15 @@ RULES = (
     *NUMERICS,
 )
 RESCALED = {"model.guidance_rescale": 0.7, "guidance_scale": 5.0}
+LARGE_VIDEO = VIDEO | {
+    "graph": "text_to_video",
+    "model.init": "random",
+    "model.fps": 24,
+    "family.decoder_channels": 128,
+    "width": 1280,
+    "height": 720,
+    "num_frames": 129,
+}
 CASES: Cases = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "steps-least": (
@@ -87,6 +96,19 @@ CASES: Cases = {
         [RESCALED | {"model.name": "sdxl"}, {"model.name": "sdxl", "guidance_scale": 1.0}],
     ),
     "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
+    "float16-range": (
+        [{"model.dtype": "float16", "family.why_not_float16": lambda model: "there"}],
+        [{"model.dtype": "float16"}, {"model.dtype": "bfloat16", "family.why_not_float16": lambda model: "there"}],
+    ),
+    "decode-whole": (
+        [LARGE_VIDEO],
+        [
+            LARGE_VIDEO | {"memory": "vae_tiling"},
+            LARGE_VIDEO | {"family.decoder_channels": None},
+            LARGE_VIDEO | {"num_frames": 5},
+            LARGE_VIDEO | {"model.init": "tiny"},
+        ],
+    ),
     "whole": ([{"family.single_call": True}], [{}]),
     "tiny-quality": ([{"model.init": "tiny"}, {"model.init": "random"}], [{"model.init": "pretrained"}]),
 }

@@ -58,7 +58,10 @@ CASES: Cases = {
         [FBCACHE | {"cache.max_cache_hits": limit} for limit in (-1, 1)],
     ),
     "warmup": ([FBCACHE | {"cache.warmup_steps": -1}], [FBCACHE | {"cache.warmup_steps": 3}]),
-    "few-steps": ([FBCACHE | {"steps": 8}], [FBCACHE | {"steps": 9}, {"steps": 8}]),
+    "few-steps": (
+        [FBCACHE | {"steps": 8}, FBCACHE | {"graph": "image_to_image", "steps": 12, "strength": 0.6}],
+        [FBCACHE | {"steps": 9}, {"steps": 8}, {"cache": "taylorseer", "steps": 8}],
+    ),
 }
 
 

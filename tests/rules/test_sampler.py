@@ -84,6 +84,7 @@ CASES: Cases = {
         ],
         [
             FBCACHE | {"sampler": "euler"},
+            {"cache": "taylorseer", "sampler": "euler_stochastic"},
             {"sampler": "euler_stochastic"},
             FBCACHE,
             OWN["lcm"],

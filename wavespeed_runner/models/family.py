@@ -182,6 +182,10 @@ class Family:
     """Default number of frames with `init=tiny`."""
     rescales_guidance: tuple[str, ...] = TASKS
     """Tasks whose pipelines have `guidance_rescale`, where the model has such an option."""
+    why_not_float16: Callable[[Any], str] = lambda model: ""
+    """(model) -> where it is reported that its numbers leave the range of float16; empty: not known to."""
+    decoder_channels: int | None = None
+    """Channels of the VAE's last layers, at the full size of all frames; None: not so large as to matter."""
     unguided_scale: float = 1.0
     """`guidance_scale` at which classifier-free guidance has no effect. 0 for pipelines that add the scaled difference
     to the prediction for the prompt."""

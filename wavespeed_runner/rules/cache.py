@@ -30,6 +30,11 @@ def has_all_parts(c: Config) -> bool:
     return uses_engine(c) and None not in (c.cache.signal, c.cache.criterion, c.cache.predictor)
 
 
+def watches_change(c: Config) -> bool:
+    """True if a strategy decides by what it measures, and not by steps that are known before."""
+    return has_all_parts(c) and _find_watched(c) != "nothing"
+
+
 def _find_watched(c: Config) -> str:
     """What the criterion watches, see `caching.interfaces.Criterion`; empty without one."""
     return str(find_implementation("cache/criterion", c.cache.criterion).watches) if c.cache.criterion else ""

@@ -7,7 +7,7 @@ from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
 from ..config.schema import CacheConfig, Config
 from ..models.family import Family
-from .cache import get_name, has_all_parts, is_cached, uses_engine
+from .cache import get_name, has_all_parts, is_cached, uses_engine, watches_change
 from .cache_calls import count_calls, count_calls_by_stage, explain_unfit_schedule
 from .rule import Rule
 
@@ -122,10 +122,13 @@ WINDOWS: tuple[Rule, ...] = (
     Rule(
         id="few-steps",
         verdict="unverified",
-        when=lambda c, f: is_cached(c) and 1 < (c.steps or 0) <= 8,
-        message="with {c.steps} steps each one changes much, and a cache rarely or never hits",
+        when=lambda c, f: watches_change(c) and 1 < min(count_calls_by_stage(c, f)) <= 8,
+        message=lambda c, f: (
+            f"with {min(count_calls_by_stage(c, f))} steps each one changes much, and a cache that watches changes "
+            "seldom hits: on the demo model First Block Cache never does with 8"
+        ),
         fix=lambda c, f: "cache=none" if f.is_distilled(c.model) else "12 steps or more, or cache=none",
-        source="https://github.com/X-GenGroup/Flow-Factory/issues/196",
+        source="python -m wavespeed_runner -m cache=fbcache steps=4,6,8",
     ),
 )
 

@@ -17,7 +17,7 @@ from ..samplers import (
     why_unfit,
     why_unfit_for_task,
 )
-from .cache import is_cached
+from .cache import is_cached, watches_change
 from .graph import list_tasks
 from .rule import Rule
 
@@ -117,11 +117,14 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="stochastic-sampler-cache",
         verdict="unverified",
-        when=lambda c, f: is_cached(c) and is_stochastic(_resolve_sampler(c, f)),
+        when=lambda c, f: watches_change(c) and is_stochastic(_resolve_sampler(c, f)),
         message=lambda c, f: (
-            f"{_describe_sampler(c, f)} adds fresh noise each step: steps differ more and hits become rare"
+            f"{_describe_sampler(c, f)} adds fresh noise each step, and what the cache watches changes more: on the "
+            "demo model such samplers had hits in 0 to 15 % of the steps, others in 32 to 60 %"
         ),
         fix=lambda c, f: f"a deterministic sampler (sampler={_find_deterministic(c, f)}), or a higher threshold",
-        source="https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62",
+        # Users of ComfyUI found the same of SDE samplers, but not of Euler ancestral:
+        # https://github.com/chengzeyi/Comfy-WaveSpeed/issues/62
+        source="docs/studies/samplers_x_cache",
     ),
 )

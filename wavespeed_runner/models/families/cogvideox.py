@@ -196,6 +196,11 @@ def get_own_sampler(model: CogVideoXConfig) -> str:
     return "ddim" if model.variant is CogVideoXVariant.t2v_2b else "cogvideox_dpm"
 
 
+def find_float16_report(model: CogVideoXConfig) -> str:
+    """The 2b model was trained in float16, the others in bfloat16."""
+    return "" if model.variant is CogVideoXVariant.t2v_2b else "https://github.com/zai-org/CogVideo/issues/637"
+
+
 def time_embedding(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """Signal of TeaCache: the embedded timestep, (n, channels)."""
     return arguments["temb"]
@@ -213,6 +218,7 @@ COMMON: dict[str, Any] = {
     "tiny_size": 64,
     "tiny_frames": 9,
     "schedule": "cogvideox",
+    "why_not_float16": find_float16_report,
     "own_sampler": get_own_sampler,
 }
 

@@ -206,6 +206,7 @@ HUNYUAN_VIDEO = register("model", "hunyuan_video", HunyuanVideoConfig)(
         published_repo=lambda model: "hunyuanvideo-community/HunyuanVideo",
         kind="video",
         frame_multiple=4,
+        decoder_channels=128,
         tiny_size=64,
     )
 )

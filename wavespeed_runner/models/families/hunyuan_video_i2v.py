@@ -172,6 +172,7 @@ HUNYUAN_VIDEO_I2V = register("model", "hunyuan_video_i2v", HunyuanVideoImageConf
         published_repo=lambda model: "hunyuanvideo-community/HunyuanVideo-I2V",
         kind="video",
         frame_multiple=4,
+        decoder_channels=128,
         tiny_size=64,
         supports_batches=False,
     )

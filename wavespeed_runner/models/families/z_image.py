@@ -153,6 +153,7 @@ Z_IMAGE = register("model", "z_image", ZImageConfig)(
         own_sampler=lambda model: "euler",
         is_distilled=lambda model: model.guidance is Guidance.none,
         unguided_scale=NO_GUIDANCE,
+        why_not_float16=lambda model: "https://github.com/Tongyi-MAI/Z-Image/issues/14",
         # Image and prompt tokens are one sequence before these blocks.
         blocks=Blocks(lists=(BlockList(name="layers", streams=("x",)),), modulated_input=modulated_input),
     )
