@@ -16,7 +16,8 @@ Each combination is put together as a run would be, and checked by the rules tha
 def build_parser() -> CommandParser:
     """The arguments of `support`."""
     parser = CommandParser("support", "[MODEL ...]", ABOUT)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="these models alone; default: all")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="these options or folders alone; default: all")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own")
     parser.add_argument("--backends", action="store_true", help="print the attention backends and what each needs")
     parser.add_argument("--parallel", action="store_true", help="print what context parallelism is predicted to cost")
     return parser
@@ -37,5 +38,5 @@ def main(args: Namespace) -> int:
     from .support_check import Combinations
     from .support_table import table
 
-    print(table(Combinations(args.models)).rstrip())
+    print(table(Combinations(args.models, args.config_dir)).rstrip())
     return DONE

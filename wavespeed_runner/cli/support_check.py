@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ..caching.calibration.resolve import resolve_cache_numbers
@@ -19,6 +20,7 @@ from ..config.schema import CacheConfig, Config, Init
 from ..errors import ConfigError, did_you_mean
 from ..registry import find_implementation
 from ..rules.check import apply_rules
+from ..sweeps.own_model import add_facts, name_option
 
 GROUPS = ("graph", "sampler", "cache", "parallel")
 CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner calibrate`"
@@ -40,30 +42,38 @@ class Support:
 class Combinations:
     """Every option of the four groups, composed once, so that any combination is checked quickly."""
 
-    def __init__(self, models: Iterable[str] = ()) -> None:
+    def __init__(self, models: Iterable[str] = (), config_dir: str | None = None) -> None:
         """Composes the options.
 
         Args:
-            models: these models alone; none: all.
+            models: these models alone, options or folders; none: all that are shipped, and the user's options.
+            config_dir: a folder with options of the user's.
 
         Raises:
             ConfigError: there is no such model.
         """
-        self.names = {group: _list_options(group) for group in ("model", *GROUPS)}
-        for name in models:
-            if name not in self.names["model"]:
-                raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
+        self.config_dir = config_dir
+        self.names = {group: _list_options(group, config_dir) for group in ("model", *GROUPS)}
         self.models = list(models) or self.names["model"]
-        with composer(None):
-            self._models = {name: _compose(f"model={name}", *_REPO.get(name, ())) for name in self.models}
+        with composer(config_dir):
+            self._models = {name: self._compose_model(name) for name in self.models}
+
+    def _compose_model(self, name: str) -> Config:
+        overrides = name_option([f"model={name}"])
+        if overrides == [f"model={name}"] and name not in self.names["model"]:
+            raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
+        return _compose(*add_facts(overrides)[0], *_REPO.get(name, ()))
 
     def config(self, model: str, **options: str) -> Config:
         """The config of a model with options of other groups, by group; else the defaults."""
-        return replace(self._models[model], **{group: _compose_options(group)[name] for group, name in options.items()})
+        return replace(
+            self._models[model],
+            **{group: _compose_options(group, self.config_dir)[name] for group, name in options.items()},
+        )
 
     def cache(self, name: str) -> CacheConfig:
         """The config of a cache option."""
-        config: CacheConfig = _compose_options("cache")[name]
+        config: CacheConfig = _compose_options("cache", self.config_dir)[name]
         return config
 
     def check(self, model: str, **options: str) -> Support:
@@ -113,15 +123,16 @@ def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
     return reason
 
 
-@lru_cache(maxsize=len(GROUPS))
-def _compose_options(group: str) -> dict[str, Any]:
+@lru_cache(maxsize=2 * len(GROUPS))
+def _compose_options(group: str, config_dir: str | None) -> dict[str, Any]:
     """The config of every option of a group, by its name."""
-    with composer(None):
-        return {name: getattr(_compose(f"{group}={name}"), group) for name in _list_options(group)}
+    with composer(config_dir):
+        return {name: getattr(_compose(f"{group}={name}"), group) for name in _list_options(group, config_dir)}
 
 
-def _list_options(group: str) -> list[str]:
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+def _list_options(group: str, config_dir: str | None) -> list[str]:
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
 
 def _compose(*overrides: str) -> Config:

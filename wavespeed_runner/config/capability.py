@@ -1,4 +1,4 @@
-"""Reads what kind of CUDA device a run will compute on, without torch: planning has no time for it.
+"""Reads what a run's device can compute, without torch: planning has no time for it.
 
 NVML is the driver's own library, https://docs.nvidia.com/deploy/nvml-api/. It lists the cards by PCI bus, the order in
 which `process/exit_status.py` makes CUDA number them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from .environment import find_card
@@ -37,6 +38,15 @@ def read_capability(device: str) -> tuple[int, int] | None:
         return None
     finally:
         nvml.nvmlShutdown()
+
+
+@lru_cache(maxsize=1)
+def has_fast_half() -> bool:
+    """False if this CPU is known to lack instructions for 16-bit floats: x86 without AVX512-BF16, AVX512-FP16, AMX."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
+    return not flags or bool(flags & {"avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"})
 
 
 def _ask(nvml: Any, card: str) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key
@@ -17,7 +17,9 @@ from ..config.error_messages import EXPLAINED, explain
 from ..config.limits import Total
 from ..config.sweep_overrides import is_sweep, read_sweep
 from ..errors import ConfigError, Unfit
-from ..planning.plan import Plan, build_plan
+from ..models.weights.own_folder import Fact
+from ..planning.plan import Change, Plan, build_plan
+from .own_model import add_facts, name_option
 from .points import resolve_points, to_overrides
 
 SWEEPS_ONLY = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
@@ -53,20 +55,30 @@ def plan_jobs(args: Namespace) -> list[Job]:
         ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or a rule refuses every
             job; any of `error_messages.EXPLAINED`.
     """
+    args.overrides = name_option(args.overrides)
     with composer(args.config_dir):
+        args.overrides, facts = add_facts(args.overrides)
         if not is_sweep_command(args):
-            return [Job(number=0, overrides=list(args.overrides), plan=_plan_single_run(list(args.overrides)))]
+            plan = _plan_single_run(list(args.overrides))
+            return [Job(number=0, overrides=list(args.overrides), plan=_add_changes(plan, facts))]
         lists, points = _read_job_overrides(args.overrides)
         jobs: list[Job] = []
         total = Total(len(lists), equal=len(set(map(_keep_counts, lists))) == 1)
         for number in range(len(lists)):
             jobs.append(_plan_job(number, lists, args.overrides, points))
-            if plan := jobs[-1].plan:
-                total.add(plan.config, len(plan.samples), jobs[-1].composed)
+            if (made := jobs[-1].plan) is not None:
+                jobs[-1] = replace(jobs[-1], plan=_add_changes(made, facts))
+                total.add(made.config, len(made.samples), jobs[-1].composed)
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
+
+
+def _add_changes(plan: Plan, facts: list[Fact]) -> Plan:
+    """The plan with what the model's own folder has decided."""
+    changes = [Change(key=fact.key, value=fact.value, why=fact.why) for fact in facts]
+    return replace(plan, changes=[*changes, *plan.changes]) if changes else plan
 
 
 def _keep_counts(job: list[str]) -> tuple[str, ...]:

@@ -1,0 +1,137 @@
+"""A model folder of the user's own: which option runs it, and what its files say otherwise than the option."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command_line import CommandLine
+from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.own_folder import SEVERAL, find_option
+from wavespeed_runner.registry import list_names, lookup
+from wavespeed_runner.sweeps import own_model
+
+DEMO = "pkg://wavespeed_runner/weights/demo"
+SCHNELL = {"use_dynamic_shifting": False, "shift": 1.0}
+UNET = "pkg://wavespeed_runner/weights/demo_unet"
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    monkeypatch.setattr(own_model, "has_fast_half", lambda: False)
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+def write_folder(folder: Path, pipeline: str, **components: dict[str, Any]) -> Path:
+    """A folder of configurations without weights."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
+    for name, config in components.items():
+        (folder / name).mkdir()
+        file = "scheduler_config.json" if name == "scheduler" else "config.json"
+        (folder / name / file).write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "components", "option"),
+    [
+        ("FluxPipeline", {"transformer": {"guidance_embeds": True}}, "flux"),
+        ("FluxPipeline", {"transformer": {}, "scheduler": {"use_dynamic_shifting": True}}, "flux"),
+        (
+            "FluxPipeline",
+            {"transformer": {}, "scheduler": {"use_dynamic_shifting": False, "shift": 1.0}},
+            "flux_schnell",
+        ),
+        ("StableDiffusionPipeline", {"unet": {"cross_attention_dim": 768}}, "sd15"),
+        ("StableDiffusionPipeline", {"unet": {"cross_attention_dim": 1024}}, "sd21"),
+        ("StableDiffusionXLInpaintPipeline", {}, "sdxl"),
+        ("StableDiffusion3Pipeline", {"transformer": {"dual_attention_layers": [0, 1]}}, "sd35_medium"),
+        ("StableDiffusion3Pipeline", {"transformer": {}}, "sd35_large"),
+        ("CogVideoXPipeline", {"transformer": {"use_rotary_positional_embeddings": True}}, "cogvideox"),
+        ("CogVideoXPipeline", {"transformer": {}}, "cogvideox_2b"),
+        ("QwenImagePipeline", {}, "qwen_image"),
+    ],
+)
+def test_the_class_of_a_folder_chooses_the_option(
+    tmp_path: Path, pipeline: str, components: dict[str, Any], option: str
+) -> None:
+    assert find_option(write_folder(tmp_path / "mine", pipeline, **components)) == option
+
+
+def test_every_family_has_an_option_or_several_to_choose_from(tmp_path: Path) -> None:
+    shipped = {file.stem for file in (CONF / "model").glob("*.yaml")}
+    for name in set(list_names("model")) - {"generic", "generic_video"}:
+        folder = write_folder(tmp_path / name, next(iter(lookup("model", name).implementation.tasks.values())))
+        index = {"wan22": {"transformer_2": ["diffusers", "X"]}, "wan22_5b": {"expand_timesteps": True}}
+        index["wan22_i2v"] = index["wan22"]
+        file = folder / "model_index.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | index.get(name, {})))
+        try:
+            assert find_option(folder) in shipped and (not name.startswith("wan22") or find_option(folder) == name)
+        except ConfigError as error:
+            assert set(SEVERAL[name]) <= shipped and f"model={SEVERAL[name][0]} model.repo={folder}" in str(error)
+
+
+def test_a_pipeline_of_no_family(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "mine", "KandinskyPipeline")
+    with pytest.raises(ConfigError, match=r"no model family runs its KandinskyPipeline; model=generic model\.repo="):
+        find_option(folder)
+
+
+def test_what_a_folder_says_is_taken_and_shown(cli: CommandLine) -> None:
+    for given in ((f"model={DEMO}",), ("model=flux", f"model.repo={DEMO}")):
+        text = cli.plans(*given, "prompt=x", "width=64", "height=64", "device=cpu")
+        assert f"model      flux ({DEMO}), float32" in text and "guidance 1," in text
+        for change in (
+            "model.guidance=true_cfg: guidance_embeds=false in its transformer/config.json",
+            "model.max_sequence_length=20: model_max_length of its tokenizer_2/tokenizer_config.json",
+            "model.dtype=float32: this CPU has no instructions for bfloat16",
+        ):
+            assert f"  {change}" in text
+
+
+def test_a_u_net_s_size(cli: CommandLine) -> None:
+    text = cli.plans(f"model={UNET}", "prompt=x", "device=cpu")
+    assert "images     1, 64x64, 50 steps" in text and "model.width=64: sample_size=16 in its unet/config.json" in text
+
+
+def test_what_was_typed_stays(cli: CommandLine) -> None:
+    typed = ("model.dtype=bfloat16", "model.max_sequence_length=16", "model.guidance=none", "model.guidance_scale=null")
+    text = cli.plans("model=flux", f"model.repo={DEMO}", *typed, "prompt=x", "width=64", "height=64", "device=cpu")
+    assert "bfloat16" in text and "max_sequence_length=16" in text and "set automatically" not in text
+    text = cli.plans(f"model={UNET}", "model.width=128", "prompt=x", "device=cpu", "model.height=128")
+    assert "128x128" in text and "model.width=64" not in text
+
+
+def test_every_job_of_a_sweep_has_it(cli: CommandLine) -> None:
+    text = cli.plans("-m", f"model={UNET}", "prompt=x", "steps=4,5", "device=cpu")
+    assert "2 jobs" in text and "model.width=64" in text
+
+
+def test_a_shipped_option_changes_nothing(cli: CommandLine) -> None:
+    assert "set automatically" not in cli.plans("model=demo", "prompt=x", "device=cpu")
+    assert "model.width=" not in cli.plans("model=sdxl", "model.init=tiny", f"model.repo={UNET}", "prompt=x")
+
+
+@pytest.mark.slow
+def test_a_folder_alone_makes_the_demo_s_image(cli: CommandLine) -> None:
+    short = ("prompt=a red circle", "steps=2", "width=64", "height=64", "device=cpu", "measure=none")
+    for given in (f"model={DEMO}", "model=demo"):
+        assert cli(given, *short).status == 0
+    one, other = (json.loads(file.read_text()) for file in sorted(Path().glob("outputs/runs/*/*/record.json")))
+    assert one["samples"][0]["pixels_sha256"] == other["samples"][0]["pixels_sha256"]
+
+
+def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> None:
+    cli.config(
+        "model/mine", f"defaults: [/schema/model/sd@_here_, _self_]\nrepo: {UNET}\nsteps: 20\nwidth: 64\nheight: 64\n"
+    )
+    said = cli("support", "mine", "--config-dir", str(cli.configs))
+    assert said.status == 0 and "`mine`" in said.out
+    assert cli("support", UNET).status == 0
+    assert "no such option" in cli("support", "mine").err
