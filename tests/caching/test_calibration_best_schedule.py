@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.caching.sequences import gram_triangle, smooth_residuals
-from wavespeed_runner.caching.calibration.best_schedule import find_best_schedule
+from wavespeed_runner.caching.calibration.best_schedule import MOST_STEPS, find_best_schedule
 from wavespeed_runner.caching.predictors.fitted import fit_error
-from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.errors import ConfigError, Unfit
 
 
 def compute_cost(gram: list[list[float]], schedule: list[int], history: int, importance: list[float]) -> float:
@@ -81,3 +81,9 @@ def test_a_step_of_no_importance_may_have_any_error() -> None:
     gram, unimportant = gram_triangle(residuals), [1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
     schedule = find_best_schedule(gram, 4, first=2, ridge=0.1, importance=unimportant)
     assert 4 not in schedule and len(schedule) == 4
+
+
+def test_more_steps_than_the_search_has_time_for() -> None:
+    n = MOST_STEPS + 1
+    with pytest.raises(Unfit, match=f"{n} steps: the steps of up to {MOST_STEPS} can be chosen so"):
+        find_best_schedule([[1.0] * (i + 1) for i in range(n)], 50, first=1)

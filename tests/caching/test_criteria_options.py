@@ -26,7 +26,7 @@ from wavespeed_runner.errors import ConfigError
     ("options", "values", "message"),
     [
         (Interval, {"interval": 0}, "cache.criterion.interval=0: 1 or more"),
-        (Interval, {"power": 1.0}, "cache.criterion.power=1.0: must be above 1"),
+        (Interval, {"power": 1.0}, "cache.criterion.power=1.0: above 1"),
         (Interval, {"center": -1}, "cache.criterion.center=-1"),
         (Interval, {"center": 20}, "cache.criterion.center=20 cache.criterion.power=1.4: they could not take effect"),
         (Steps, {"computed": []}, "cache.criterion.computed=[]"),

@@ -61,6 +61,9 @@ def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> Non
     assert ("adapters.path" in error and "a config file may name a hub id" in error) or "leads" in error
 
 
+NON_UNIFORM = "defaults: [{override /cache: taylorseer}]\ncache:\n  criterion:\n    spacing: non_uniform\n"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -79,6 +82,9 @@ def test_a_config_names_no_adapter_elsewhere(cli: CommandLine, path: str) -> Non
         ("measure:\n  warmup: 1000000000000", "limits.steps"),
         ("width: 1000000000\nheight: 1000000000", "limits.pixels"),
         ("limits:\n  steps: 1", "limits"),
+        (f"{NON_UNIFORM}    power: 1.0e308\n", "cache.criterion.power=1e+308: above 1, at most 100"),
+        (f"{NON_UNIFORM}    center: 1{'0' * 90}\n", "cache.criterion.center="),
+        ('graph:\n  stages:\n    "a\\e[31m": {stage: decode}', "a name without control characters"),
         ("graph:\n  stages:\n    denoise:\n      options: {steps: 99999999999}", "at most 1000 steps"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 from tests.children import CONTEXT
 from tests.command_line import TINY
-from wavespeed_runner.process.exit_status import exit_with
+from wavespeed_runner.process.exit_status import exit_with, run_command
 
 REPO = Path(__file__).resolve().parents[2]
 CODE = """
@@ -128,3 +128,14 @@ def test_output_that_cannot_be_written_is_one_line(lines: int, tmp_path: Path) -
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.removeprefix("to stderr\n") == "error: outputs: No space left on device\n"
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever a command prints; joined emoji and other scripts stay as they are."""
+
+    def command() -> int:
+        print("a\x1b[31mred\x1b]0;title\x07\u202eb\tc", "\U0001f468\u200d\U0001f469 \u05d0\xe9")
+        return 0
+
+    assert run_command(command, lambda error: None) == 0
+    assert capsys.readouterr().out == "a?[31mred?]0;title??b\tc \U0001f468\u200d\U0001f469 \u05d0\xe9\n"

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, RunError, Unfit, format_error
+from ..errors import ConfigError, RunError, Unfit, format_error, make_printable
 from ..inputs.limits import MAX_LEARNED_VECTORS
 from ..models.weights.checkpoint import find_local_path
 from ..models.weights.safetensors_file import read_tensor_shapes
@@ -74,7 +74,13 @@ def _resolve_token(path: str, chosen: str | None) -> str:
     if chosen is None and (file is None or names[0] in NAMELESS):
         why = "the file names no word" if file else "what is on the hub is not read before the run"
         raise ConfigError(f"adapters.token: {why} for adapters.path={path}; choose one with adapters.token=WORD")
-    return chosen or names[0]
+    token = chosen or names[0]
+    if not token.strip() or not token.isprintable():
+        raise ConfigError(
+            f"adapters.token={make_printable(token)}: a word that can be printed is needed; choose one with "
+            "adapters.token=WORD"
+        )
+    return token
 
 
 def refuse_vectors(path: str, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..artifacts import Images, Latents, Sample, Videos
 from ..config.resolve import resolve_stage_options
 from ..config.schema import Config
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, make_printable
 from ..registry import list_names, lookup
 from ..stages.interface import Stage
 
@@ -80,6 +80,8 @@ def refuse_many_stages(composed: dict[str, Any]) -> None:
 
 def _build_nodes(config: Config) -> dict[str, Node]:
     for name, given in config.graph.stages.items():
+        if not name.isprintable():
+            raise ConfigError(f"graph.stages.{make_printable(name)}: a name without control characters is needed")
         if name == SOURCE:
             raise ConfigError(f"graph.stages.{name}: the name is taken by the graph's source; choose another")
         if given.stage not in list_names("stage"):

@@ -1,4 +1,7 @@
-"""Lets a command finish when nobody reads its output any more, as in `wavespeed-runner ... | head`."""
+"""What stands between a command and its terminal: closed pipes end no command, and files' control characters stay out.
+
+A command finishes when nobody reads its output any more, as in `wavespeed-runner ... | head`.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,31 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+ASCII_CONTROLS = (*range(9), *range(11, 32), *range(127, 160))
+DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROLS = dict.fromkeys((*ASCII_CONTROLS, *DIRECTIONS), "?")
+"""Characters that move a terminal's cursor, rename its window or turn the direction of writing round -> what is shown.
+All but tabulator and newline."""
+
 
 class _TolerantStream:
-    """Wraps a text stream: writes to a closed pipe are dropped, everything else goes to the stream."""
+    """Wraps a text stream: writes to a closed pipe are dropped, everything else goes to the stream.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    Args:
+        stream: to be wrapped.
+        clean: replace control characters: what is printed quotes names and texts of files. Not for a progress bar,
+            which moves the cursor.
+    """
+
+    def __init__(self, stream: TextIO, *, clean: bool) -> None:
+        self._stream, self._clean = stream, clean
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return self._stream.write(text.translate(CONTROLS) if self._clean else text)
         except BrokenPipeError:
             self._discard_output()
             return len(text)
@@ -52,7 +67,7 @@ def tolerate_closed_output() -> Iterator[None]:
     """
     before = sys.stdout, sys.stderr
     # A stream that was closed before Python began (`>&-`) is None; `print` then does nothing.
-    streams: list[Any] = [stream and _TolerantStream(stream) for stream in before]
+    streams: list[Any] = [stream and _TolerantStream(stream, clean=stream is before[0]) for stream in before]
     sys.stdout, sys.stderr = streams
     try:
         yield

@@ -70,6 +70,8 @@ def record_from_data(data: Any) -> Record:
             raise ValueError(f"samples[{index}]: more than {MAX_TIMINGS} repetitions")
         if len(sample.steps) > MAX_STEP_RECORDS:
             raise ValueError(f"samples[{index}]: more than {MAX_STEP_RECORDS} steps")
+    if not all(name.isprintable() for name in record.environment.versions):
+        raise ValueError("environment.versions: a name with control characters")
     refuse_many(record.config)
     refuse_many(record.overrides, MAX_OVERRIDES)
     if sum(map(len, record.overrides)) > MAX_CONFIG_BYTES:  # Hydra takes long for each character

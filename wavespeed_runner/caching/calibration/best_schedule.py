@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+MOST_STEPS = 100
+"""Calls of the denoiser for which the search takes seconds and some 200 MB."""
+
 History = tuple[int, ...]
 """The last computed steps, newest last."""
 Groups = list[dict[History, list[History]]]
@@ -59,6 +62,11 @@ def find_best_schedule(
     import numpy as np
 
     full, n = to_symmetric(gram), len(gram)
+    if n > MOST_STEPS:
+        raise Unfit(
+            f"{n} steps: the steps of up to {MOST_STEPS} can be chosen so, because the search grows with the fourth "
+            "power of their number; cache/criterion=budget or interval has no such limit"
+        )
     if not 1 <= first < computed <= n or history < 2:
         raise Unfit(
             f"computed={computed}, first={first}, history={history}: for {n} steps allowed: "

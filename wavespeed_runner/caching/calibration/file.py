@@ -19,6 +19,7 @@ from ...inputs.files import CALIBRATION, InputError, read_head, read_text
 from ...inputs.limits import MAX_CALIBRATION_HEAD_BYTES, MAX_CALIBRATION_NODES
 from ...inputs.yaml_documents import parse_yaml
 from ...storage.atomic import write_text
+from ..predictors.fitted import find_problem
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 
 SCHEMA_VERSION = 1
@@ -221,8 +222,8 @@ def _read_ratios(values: Any, steps: int) -> list[float]:
 
 def _read_gram(rows: Any, where: str, steps: int) -> Triangle:
     triangle = _read_triangle(rows, where, steps)
-    if any(row[-1] < 0 for row in triangle):
-        raise _InvalidValue(f"{where}: the last number of a row is a square and must not be negative")
+    if problem := find_problem(triangle):
+        raise _InvalidValue(f"{where}: {problem}")
     return triangle
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import ceil
 
+from ...config.limits import MAX_STEPS
 from ...config.schema import CacheConfig, PartConfig
 from ...errors import ConfigError, Unfit
 from ...registry import register
@@ -13,6 +14,9 @@ from ..interfaces import StepInfo
 from ..window import is_inside_window
 from .schedule import Schedule
 from .spacing import space_around_center, space_growing
+
+MAX_POWER = 100.0
+"""Of a spacing: it is lowered in small steps, and published ones are below 2."""
 
 
 @dataclass(kw_only=True)
@@ -62,9 +66,11 @@ class Interval(PartConfig):
         """Refuses values that are out of range or would have no effect."""
         if self.interval < 1:
             raise ConfigError(f"cache.criterion.interval={self.interval}: 1 or more; 1 computes every step")
-        if self.power <= 1:
-            raise ConfigError(f"cache.criterion.power={self.power}: must be above 1; or use spacing=uniform")
-        if self.center < 0:
+        if not 1 < self.power <= MAX_POWER:
+            raise ConfigError(
+                f"cache.criterion.power={self.power}: above 1, at most {MAX_POWER:g}; or use spacing=uniform"
+            )
+        if not 0 <= self.center <= MAX_STEPS:
             raise ConfigError(f"cache.criterion.center={self.center}: a step, counted from 0")
         if self.spacing is not Spacing.non_uniform and (self.center, self.power) != (Interval.center, Interval.power):
             raise Unfit(
@@ -138,8 +144,10 @@ class Budget(PartConfig):
             raise ConfigError(f"cache.criterion.share={self.share}: above 0, at most 1 (every step)")
         if self.warmup < 1:
             raise ConfigError(f"cache.criterion.warmup={self.warmup}: 1 or more: the first step is always computed")
-        if self.power < 1:
-            raise ConfigError(f"cache.criterion.power={self.power}: 1 (even gaps) or more (growing gaps)")
+        if not 1 <= self.power <= MAX_POWER:
+            raise ConfigError(
+                f"cache.criterion.power={self.power}: 1 (even gaps) or more (growing gaps), at most {MAX_POWER:g}"
+            )
         if self.largest_gap < 1 and self.largest_gap != -1:
             raise ConfigError(f"cache.criterion.largest_gap={self.largest_gap}: 1 or more, or -1 for no limit")
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Gram = Sequence[Sequence[float]]
 RIDGE, ORDER = 0.01, 1
+SMALLEST, LARGEST = 1e-40, 1e40
+"""Numbers of a Gram matrix of which the products and quotients of a fit are finite."""
 
 
 @dataclass(kw_only=True)
@@ -61,12 +63,18 @@ class Fitted(PartConfig):
                 f"cache.predictor.order={self.order} cache.predictor.history={self.history}: allowed: 1, and 2 with a "
                 "history of 3"
             )
-        for i, row in enumerate(self.gram or ()):
-            if len(row) != i + 1 or not all(map(isfinite, row)) or row[i] < 0:
-                raise ConfigError(
-                    f"cache.predictor.gram: row {i} must have {i + 1} finite numbers, the last not negative; "
-                    "copy it unchanged from a calibration"
-                )
+        if problem := find_problem(self.gram or ()):
+            raise ConfigError(f"cache.predictor.gram: {problem}; copy it unchanged from a calibration")
+
+
+def find_problem(gram: Gram) -> str:
+    """Why these rows are no lower triangle of a Gram matrix that can be solved with; empty if they are."""
+    for i, row in enumerate(gram):
+        if len(row) != i + 1 or not all(map(isfinite, row)) or row[i] < 0:
+            return f"row {i} must have {i + 1} finite numbers, the last, a square, not negative"
+        if not all(number == 0 or SMALLEST <= abs(number) <= LARGEST for number in row):
+            return f"row {i}: numbers of {SMALLEST:g} to {LARGEST:g} are needed, or 0; a calibration's are about 1"
+    return ""
 
 
 @register("cache/predictor", "fitted", Fitted)

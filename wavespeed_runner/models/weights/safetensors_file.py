@@ -61,7 +61,9 @@ def _read_span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
     if not all(isinstance(n, int) and n >= 0 for n in (begin, end, *shape)):
         raise ValueError(f"'{name}': offsets and shape must be whole numbers")
     bits = BITS.get(tensor["dtype"])
-    if bits is not None and (end - begin) * 8 != prod(shape) * bits:
+    if bits is None:
+        raise ValueError(f"'{name}': {tensor['dtype']} is no known number format")
+    if (end - begin) * 8 != prod(shape) * bits:
         raise ValueError(f"'{name}': {end - begin} bytes for shape {shape} of {tensor['dtype']}")
     return begin, end
 
