@@ -17,6 +17,9 @@ V = TypeVar("V", bound="Value")
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are just outside."""
 
+SEEDS = 2**64
+"""Seeds are 0 to one less, as torch.Generator and ComfyUI take them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:

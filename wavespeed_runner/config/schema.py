@@ -144,6 +144,7 @@ class Config:
     prompt: str | None = None
     negative_prompt: str = ""
     seed: int = 0
+    """0 to 2**64 - 1; -1 draws one, which the record then has in its place."""
     num_images_per_prompt: int = 1
     """Images or videos of each prompt, with the seeds seed, seed + 1, ..."""
     batch_size: int = 1

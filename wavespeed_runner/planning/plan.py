@@ -33,6 +33,7 @@ from ..storage.store import Store
 from .graph import Graph, build_graph, refuse_many_stages
 from .prompts import build_samples
 from .reference import Floor, build_reference_graph, plan_noise_floors
+from .seeds import DRAW, draw_seed
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
 
@@ -167,7 +168,7 @@ def _assemble_plan(
 
 
 def _decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
-    """The typed config with everything automatic decided: the device, and the size of a tiny model's images."""
+    """The typed config with everything automatic decided: device, seed, and the size of a tiny model's images."""
     config = resolve_config(composed)
     changes = []
     decided: dict[str, Any] = {"device": resolve_device(config.device)}
@@ -180,6 +181,9 @@ def _decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
             if composed.get(key) is None:
                 decided[key] = value
                 changes.append(Change(key=key, value=value, why="model.init=tiny runs at a small size"))
+    if config.seed == DRAW:
+        decided["seed"] = draw_seed()
+        changes.append(Change(key="seed", value=decided["seed"], why="seed=-1 draws one for each command"))
     return replace(config, **decided), changes
 
 

@@ -58,7 +58,7 @@ def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:
     record, status, reason, config_yaml, summary = job.record, job.status, job.reason, "", NO_SUMMARY
     try:
         if job.overrides or record:
-            config_yaml = experiment_yaml(job.overrides, listing.config_dir)
+            config_yaml = experiment_yaml([*job.overrides, *_name_drawn_seed(record)], listing.config_dir)
         if record and status == "completed":
             summary = summarize_record(record)
     except Exception as error:  # the config in a record is plain data, with anything in it
@@ -75,6 +75,12 @@ def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:
         config_yaml=config_yaml,
         **vars(summary),
     )
+
+
+def _name_drawn_seed(record: Record | None) -> list[str]:
+    """The override that makes the same images where the run had drawn its seed; what was typed would draw another."""
+    changes = record.plan.changes if record else []
+    return [f"seed={int(change.value)}" for change in changes if change.key == "seed"]
 
 
 def _setting(row: Row) -> str:

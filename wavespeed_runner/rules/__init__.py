@@ -22,11 +22,13 @@ from .quant_device import QUANT_DEVICES
 from .ranks import RANKS
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
+from .seeds import SEED_VALUES
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 
 RULES = (
     *VALUES,
+    *SEED_VALUES,
     *GRAPHS,
     *GUIDANCE,
     *SAMPLERS,

@@ -1,4 +1,4 @@
-"""Rules on plain values: sizes, steps, seeds, devices, guidance, number formats."""
+"""Rules on plain values: sizes, steps, devices, guidance, number formats."""
 
 from __future__ import annotations
 
@@ -66,13 +66,6 @@ VALUES: tuple[Rule, ...] = (
         when=lambda c, f: max(c.width or 0, c.height or 0) > MAX_SIDE,
         message=f"width={{c.width}} height={{c.height}}: at most {MAX_SIDE} pixels a side",
         fix="a mistyped zero?",
-    ),
-    Rule(
-        id="seed",
-        verdict="bad",
-        when=lambda c, f: not 0 <= c.seed < 2**63,
-        message="seed={c.seed}: a whole number from 0 to 2**63 - 1 is needed",
-        fix="seed=0",
     ),
     Rule(
         id="repeats",

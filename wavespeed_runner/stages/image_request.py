@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts import Embeddings, Images, LatentGrid, Pipeline, Sample
+from ..artifacts import SEEDS, Embeddings, Images, LatentGrid, Pipeline, Sample
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..models.family import infer_task
@@ -54,12 +54,15 @@ def build_requests(
         index: of the sample among those denoised together.
         pipeline: to whose device the embeddings are moved.
         embeddings: of the sample's prompt.
-        sample: its seed is that of the first request; the seeds of the others count up from there.
+        sample: its seed is that of the first request; the seeds of the others count up from there, and after the
+            largest one begin at 0.
         inputs: the stage's optional inputs `image`, `latents` and `mask`.
     """
     tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
     return [
-        ImageRequest(sample=index, embeddings=tensors, seed=sample.seed + offset, start=start, prompt=sample.prompt)
+        ImageRequest(
+            sample=index, embeddings=tensors, seed=(sample.seed + offset) % SEEDS, start=start, prompt=sample.prompt
+        )
         for offset, start in enumerate(_find_starts(options, pipeline, **inputs))
     ]
 

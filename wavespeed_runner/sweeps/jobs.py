@@ -19,6 +19,7 @@ from ..config.sweep_overrides import is_sweep, read_sweep
 from ..errors import ConfigError, Unfit
 from ..models.weights.own_folder import Fact
 from ..planning.plan import Change, Plan, build_plan
+from ..planning.seeds import DRAW
 from .own_model import add_facts, name_option
 from .points import resolve_points, to_overrides
 
@@ -152,7 +153,11 @@ def _plan_job(number: int, lists: list[list[str]], command: list[str], points: A
         whole = compose_whole(overrides, keep_typed(overrides, command))
         if whole.get("points") not in (None, points) and not any(find_key(o) == "points" for o in command):
             raise ConfigError("points: they cannot come from an option that is swept over; sweep without it, or alone")
-        return Job(number=number, overrides=overrides, plan=build_plan(drop_hydra_keys(whole)), composed=whole)
+        plan = build_plan(drop_hydra_keys(whole))
+        if whole["seed"] == DRAW:  # another process that runs the job would draw another one
+            overrides = _set_seed(overrides, plan.config.seed)
+            whole = compose_whole(overrides, keep_typed(overrides, command))
+        return Job(number=number, overrides=overrides, plan=plan, composed=whole)
     except Unfit as error:
         return Job(number=number, overrides=overrides, plan=None, skipped=explain(error))
     except EXPLAINED as error:
@@ -160,3 +165,10 @@ def _plan_job(number: int, lists: list[list[str]], command: list[str], points: A
             raise
         where = f"job {number + 1} of {len(lists)}: {' '.join(overrides)}"
         raise ConfigError(f"{explain(error)} ({where})") from None
+
+
+def _set_seed(overrides: list[str], seed: int) -> list[str]:
+    """The overrides with this seed, at the place of the one that is there."""
+    given = [override for override in overrides if find_key(override) == "seed"]
+    set_ = [f"seed={seed}" if override in given else override for override in overrides]
+    return set_ if given else [*set_, f"seed={seed}"]

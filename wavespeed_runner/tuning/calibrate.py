@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..artifacts import SEEDS
 from ..caching.calibration.build import RecordedNumbers, build_calibration, summarize_recording
 from ..caching.calibration.data import Calibration, build_file_name, build_key, compare_keys
 from ..caching.calibration.file import load, load_key, save
@@ -81,7 +82,7 @@ def write_calibration(plan: Plan, path: Path) -> Calibration:
 
 
 def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
-    """Runs the plan's prompts, with the seeds seed, seed + 1, ..., and combines what they show.
+    """Runs the plan's prompts, with the seeds seed, seed + 1, ... (after the largest: 0), and combines what they show.
 
     Args:
         plan: of uncached runs.
@@ -91,7 +92,7 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
 
     runs: list[RecordedNumbers] = []
     graph = end_at_denoising(plan.graph, lambda node: _record(node, runs.extend))
-    samples = [replace(sample, seed=sample.seed + index) for index, sample in enumerate(plan.samples)]
+    samples = [replace(sample, seed=(sample.seed + index) % SEEDS) for index, sample in enumerate(plan.samples)]
     matters = collect_key_parts(plan.config.device)
     executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
