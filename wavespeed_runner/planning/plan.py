@@ -17,9 +17,8 @@ from ..accelerate import adapters
 from ..artifacts import Sample
 from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config import trust
-from ..config.environment import collect_key_parts, resolve_device
+from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
-from ..config.resolve import resolve_config
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError
 from ..models.weights.checkpoint import inspect_checkpoint
@@ -30,21 +29,13 @@ from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
 from ..storage.store import Store
+from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
+from .image_sizes import judge_crops
 from .prompts import build_samples
 from .reference import Floor, build_reference_graph, plan_noise_floors
-from .seeds import DRAW, draw_seed
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """Something that was set automatically: printed and recorded."""
-
-    key: str
-    value: Any
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +105,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
     refuse_many_stages(composed)
-    config, changes = _decide_automatic(composed)
+    config, changes = decide_automatic(composed)
     check_limits(config)
     _check_outputs(config.outputs)
     refuse_bad(apply_rules(config))
@@ -131,6 +122,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
     refuse_large(config, graph)
+    verdicts += judge_crops(graph)
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)
@@ -165,26 +157,6 @@ def _assemble_plan(
         changes=changes,
         fingerprint=compute_fingerprint(image_keys),
     )
-
-
-def _decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
-    """The typed config with everything automatic decided: device, seed, and the size of a tiny model's images."""
-    config = resolve_config(composed)
-    changes = []
-    decided: dict[str, Any] = {"device": resolve_device(config.device)}
-    if config.model.init is Init.tiny:
-        family = find_implementation("model", config.model)
-        small = {"width": family.tiny_size, "height": family.tiny_size}
-        if family.kind == "video":
-            small["num_frames"] = family.tiny_frames
-        for key, value in small.items():
-            if composed.get(key) is None:
-                decided[key] = value
-                changes.append(Change(key=key, value=value, why="model.init=tiny runs at a small size"))
-    if config.seed == DRAW:
-        decided["seed"] = draw_seed()
-        changes.append(Change(key="seed", value=decided["seed"], why="seed=-1 draws one for each command"))
-    return replace(config, **decided), changes
 
 
 def _check_outputs(outputs: str) -> None:

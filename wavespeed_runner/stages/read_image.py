@@ -38,11 +38,11 @@ class ReadMaskOptions(ReadImageOptions):
 
 def _identify_image(options: ReadImageOptions) -> str:
     """Identifies the image by the file's content, so that stored results do not depend on where it is."""
-    return _check_file("image", options.path)
+    return _check_file("image", options.path)[0]
 
 
 def _identify_mask(options: ReadMaskOptions) -> str:
-    return _check_file("mask", options.path)
+    return _check_file("mask", options.path)[0]
 
 
 @stage("read_image", options=ReadImageOptions, identity=_identify_image, ignores=("path",))
@@ -60,22 +60,31 @@ def read_mask(options: ReadMaskOptions) -> Images:
     return _fit(options, _open_image("mask", options.path, "black", "L"))
 
 
-def _check_file(key: str, path: str) -> str:
-    """Reads the whole image once, so that a broken file is refused before anything is loaded; returns its hash."""
+def measure_image(key: str, path: str) -> tuple[int, int]:
+    """Width and height in pixels of an image file, upright.
+
+    Raises:
+        ConfigError: it cannot be read; `key` names it in the message.
+    """
+    return _check_file(key, path)[1]
+
+
+def _check_file(key: str, path: str) -> tuple[str, tuple[int, int]]:
+    """Reads the whole image once, so that a broken file is refused before anything is loaded: its hash and size."""
     try:
         status = resolve_path(path).stat()
     except ConfigError as error:
         raise ConfigError(f"{key}={error}") from None
     except OSError as error:
         raise ConfigError(f"{key}={path}: {error.strerror or error}; give a PNG, JPEG or WebP file") from None
-    return _hash_file(key, path, status.st_mtime_ns, status.st_size)
+    return _inspect_file(key, path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=64)
-def _hash_file(key: str, path: str, modified: int, size: int) -> str:
-    """The file's sha256. `modified` and `size` are in the signature so that a changed file is read again."""
-    _open_image(key, path, "white", "RGB")
-    return sha256(read_file(resolve_path(path), IMAGE.max_bytes)).hexdigest()
+def _inspect_file(key: str, path: str, modified: int, size: int) -> tuple[str, tuple[int, int]]:
+    """The file's sha256, and width and height. A changed file is read again, because it has other arguments."""
+    image = _open_image(key, path, "white", "RGB")
+    return sha256(read_file(resolve_path(path), IMAGE.max_bytes)).hexdigest(), image.size
 
 
 def _open_image(key: str, path: str, background: str, mode: str) -> Image:
