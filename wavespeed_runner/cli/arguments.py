@@ -92,6 +92,10 @@ class CommandParser(argparse.ArgumentParser):
             self._refuse(unknown[0])
         if self._takes_overrides and parsed.multirun:
             raise ConfigError(f"-m: not here; {self.prog} takes one model and one setting at a time")
+        if self._takes_overrides:
+            from ..config.typed_text import keep_typed_texts
+
+            parsed.overrides = keep_typed_texts(list(parsed.overrides))
         for key in self._keys.values():
             setattr(parsed, key.name, values.get(key.name, key.default))
             if key.required and key.name not in values:

@@ -6,10 +6,11 @@ from argparse import Namespace
 from typing import NoReturn
 
 from ..errors import ConfigError
+from .typed_text import keep_typed_texts
 
 
 def parse_arguments(arguments: list[str]) -> Namespace:
-    """Splits a command line into Hydra's flags and the overrides; flags may stand anywhere between overrides.
+    """Splits a command line into Hydra's flags and the overrides, texts as they were typed; flags may stand anywhere.
 
     Raises:
         ConfigError: an unknown flag, or one without its value.
@@ -23,4 +24,5 @@ def parse_arguments(arguments: list[str]) -> Namespace:
 
     parser.error = refuse
     given: Namespace = parser.parse_intermixed_args(arguments)
+    given.overrides = keep_typed_texts(list(given.overrides))
     return given

@@ -20,3 +20,6 @@ class OpenConfig(Config):
     """The config while Hydra composes: with `points`, which make the jobs of a sweep and are in none of them."""
 
     points: Any = None
+    prompt: Any = None
+    """As YAML gave it, a number too: `config.typed_text` says what is wrong with that."""
+    negative_prompt: Any = ""

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from . import fast, trust
 from .fast import convert
 from .schema import ADDED_GROUPS, MODEL_DEFAULT_KEYS, NAMED_NODES, Config, to_data
+from .typed_text import refuse_numbers
 
 
 def resolve_config(composed: dict[str, Any]) -> Config:
@@ -27,10 +28,11 @@ def resolve_config(composed: dict[str, Any]) -> Config:
         composed: plain data with interpolations unresolved, as Hydra composed it or as a record holds it.
 
     Raises:
-        ConfigError: unregistered name, missing value.
+        ConfigError: unregistered name, missing value, a prompt that is a number in YAML.
         omegaconf.errors.OmegaConfBaseException: unknown key, wrong type, broken interpolation.
     """
     composed = {**{group: {"name": name} for group, name in ADDED_GROUPS.items()}, **composed}
+    refuse_numbers(composed)
     schemas = tuple(type_ for _, type_ in _find_named_nodes(composed))
     if fast.is_enabled():
         config = convert.convert(composed, schemas, merge=_merge, finish=_to_object, finish_sets=MODEL_DEFAULT_KEYS)
