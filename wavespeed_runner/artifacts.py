@@ -113,7 +113,10 @@ def _codec(framework: str) -> Any:
 
 
 class Embeddings(Value):
-    """An encoded prompt: the keyword arguments of the pipeline's call, by name."""
+    """An encoded prompt: the keyword arguments of the pipeline's call, by name.
+
+    In `data`, of prompts that were weighted or read in chunks: `read`, what was read of each.
+    """
 
 
 class Latents(Value):

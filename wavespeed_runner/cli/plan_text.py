@@ -8,7 +8,7 @@ from typing import Any
 from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
 from ..config.lossy import list_lossy
-from ..config.schema import Init, ModelConfig, SamplerConfig, to_data
+from ..config.schema import Init, ModelConfig, SamplerConfig, Weighting, to_data
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import Floor
@@ -106,7 +106,7 @@ def _list_own_options(options: Any, base: type) -> str:
 
 
 def _unusual_options(plan: Plan) -> list[str]:
-    """What is applied to the model, and batches, where they differ from the defaults."""
+    """What is applied to the model and to prompts, and batches, where they differ from the defaults."""
     c = plan.config
     lines = []
     for group in APPLIED:
@@ -116,6 +116,9 @@ def _unusual_options(plan: Plan) -> list[str]:
         named = [] if options.name in ("none", "settings") else [options.name]
         if named or keys:
             lines.append(f"{group:10} {' '.join([*named, ', '.join(keys)]).rstrip()}")
+    read = [*([f"weighting={c.prompts.weighting.value}"] if c.prompts.weighting is not Weighting.none else [])]
+    read += ["chunked"] if c.prompts.chunked else []
+    lines += [f"prompts    {', '.join(read)}"] if read else []
     return lines + ([f"batches    of {c.batch_size}"] if c.batch_size > 1 else [])
 
 

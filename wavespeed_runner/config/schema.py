@@ -93,12 +93,24 @@ class SamplerConfig:
     name: str = MISSING
 
 
+class Weighting(Enum):
+    """What prompt markup such as `(x:1.3)` does."""
+
+    none = "none"
+    """It is letters, as diffusers reads it; the plan warns of it."""
+    a1111 = "a1111"
+    """It weighs words as A1111's web UI does, and BREAK begins a new chunk."""
+
+
 @dataclass(kw_only=True)
 class PromptsConfig:
-    """Where the prompts come from, unless `prompt` is given."""
+    """Where the prompts come from, unless `prompt` is given, and how they are read."""
 
     path: str = MISSING
     """A text file, one prompt a line; `pkg://package/file` for one inside an installed package."""
+    weighting: Weighting = Weighting.none
+    chunked: bool = False
+    """CLIP reads prompts of more than its 75 tokens in chunks, as A1111 does; otherwise they are refused."""
 
 
 @dataclass(kw_only=True)

@@ -129,7 +129,8 @@ class Family:
     """(model, dtype, device) -> a random-weight pipeline of the first task's class, for `init=tiny` and `random`."""
     encode: Callable[..., dict[str, Tensor]]
     """(pipe, model, sample, guidance_scale) -> embeddings by name, each with a batch dimension of 1. A function that
-    also has a parameter `image` gets the PIL image that the graph wires to the encode stage."""
+    also has a parameter `image` gets the PIL image that the graph wires to the encode stage; one with a parameter
+    `reading` weighs prompts and reads them in chunks (`text/clip_chunks.py`), and gets it where that is asked for."""
     decode: Callable[..., np.ndarray]
     """(pipe, outputs, *, width, height, num_frames) -> uint8 images (n, height, width, 3), or videos (n, frames,
     height, width, 3). `outputs` is what `run` or `read_outputs` returned."""

@@ -28,11 +28,12 @@ from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
+from ..rules.markup import judge_markup
 from ..storage.store import Store
 from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
 from .image_sizes import judge_crops
-from .prompts import build_samples
+from .prompts import build_samples, list_texts
 from .reference import Floor, build_reference_graph, plan_noise_floors
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
@@ -116,6 +117,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     _inspect_weights(config)
     samples = build_samples(config, prompts)
     verdicts += judge_batches(config, len(samples))
+    verdicts += judge_markup(config, list_texts(config, samples))
     refuse_bad(verdicts)
     # Of a record with several prompts, each can be made again alone: an adapter's token may be in another prompt.
     texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None

@@ -37,6 +37,11 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     ]
 
 
+def list_texts(config: Config, samples: list[Sample]) -> list[str]:
+    """The prompts of a run, each once, and its negative prompt."""
+    return [*dict.fromkeys([*(sample.prompt for sample in samples), config.negative_prompt])]
+
+
 def _check_length(prompt: str, limit: int | None) -> None:
     """Refuses a prompt that is certainly longer than the model's limit in tokens."""
     if limit and (len(prompt.split()) >= limit or len(prompt) > limit * CHARACTERS_A_TOKEN):

@@ -55,6 +55,9 @@ class Engaged(Struct, kw_only=True):
     parallel: dict[str, Any] | None = None
     """With several ranks: `backend` of their messages, and `ranks` with the device and host of each. With
     `parallel.vae` also `tiles`: how many of an image each rank has decoded, and what rank 0 sent for it."""
+    prompts: dict[str, Any] | UnsetType = UNSET
+    """`prompt` and `negative_prompt` -> tokens and chunks that were read, and the weights; left out where
+    `prompts.weighting` and `prompts.chunked` are off. Over all images: of the first."""
     weights: dict[str, int] | None = None
     """Component -> bytes of its weights, as they are stored while it runs; null in records of earlier versions."""
     plugins: dict[str, Any] | UnsetType = UNSET

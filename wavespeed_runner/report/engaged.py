@@ -84,6 +84,17 @@ def _describe_parallel(evidence: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _describe_prompts(evidence: dict[str, Any]) -> str:
+    parts = []
+    for name, read in evidence.items():
+        weights = [f"{weight:.4g} x {text[:30]!r}" for text, weight in read.get("weights", [])]
+        shown = f", {', '.join(weights[:4])}{', ...' if len(weights) > 4 else ''}" if weights else ""
+        parts.append(
+            f"{name.replace('_', ' ')}: {_count(read['tokens'], 'token')} in {_count(read['chunks'], 'chunk')}{shown}"
+        )
+    return "; ".join(parts)
+
+
 def _describe_switches(evidence: dict[str, Any]) -> str:
     return "; ".join(f"{name}: {_describe_value(value)}" for name, value in evidence.items())
 
@@ -107,6 +118,7 @@ def _count(number: int, name: str) -> str:
 
 
 DESCRIBE: dict[str, Callable[[dict[str, Any]], str]] = {
+    "prompts": _describe_prompts,
     "accelerate": _describe_switches,
     "quant": _describe_quant,
     "attention": _describe_attention,

@@ -17,6 +17,7 @@ from .guidance import GUIDANCE
 from .measure import MEASURING
 from .parallel import PARALLEL
 from .parallel_shares import SHARES
+from .prompts import READING
 from .quant import QUANT
 from .quant_device import QUANT_DEVICES
 from .ranks import RANKS
@@ -31,6 +32,7 @@ RULES = (
     *SEED_VALUES,
     *GRAPHS,
     *GUIDANCE,
+    *READING,
     *SAMPLERS,
     *CACHES,
     *WINDOWS,

@@ -90,7 +90,11 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
                 raise ConfigError(
                     f"prompts.path={values['prompts.path']}: {path} already has its prompts; leave prompts.path out"
                 )
-            config = {**config, "prompt": None, "prompts": {"path": values["prompts.path"]}}
+            config = {
+                **config,
+                "prompt": None,
+                "prompts": {**(config.get("prompts") or {}), "path": values["prompts.path"]},
+            }
         config = _take_typed_code(config, values)
         # A prompt file that was read is named by the record as it was typed then; it is not read again.
         checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config

@@ -183,7 +183,7 @@ def _build_latents(
         # Largest difference between repeats of this generation: 0 if it is deterministic, null if it ran only once.
         "spread": max(spread, default=None),
         "steps": last.trace.build_step_records([seconds / count for seconds in last.step_seconds], position),
-        "engaged": {"cache": cache, **_collect_evidence(pipeline, setting, last)},
+        "engaged": {"cache": cache, **requests[position].evidence, **_collect_evidence(pipeline, setting, last)},
     }
     return Latents(tensors=tensors, data=data)
 

@@ -26,6 +26,13 @@ class ImageRequest:
     start: dict[str, Any]
     """What it starts from, as values of `CallInputs`; empty: pure noise."""
     prompt: str = ""
+    read: dict[str, Any] | None = None
+    """What was read of its prompts, where they were weighted or read in chunks."""
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """Evidence of `prompts.weighting` and `prompts.chunked`; nothing where both are off."""
+        return {"prompts": self.read} if self.read else {}
 
     @property
     def batch_key(self) -> str:
@@ -61,7 +68,12 @@ def build_requests(
     tensors = {name: tensor.to(pipeline.device) for name, tensor in embeddings.tensors.items()}
     return [
         ImageRequest(
-            sample=index, embeddings=tensors, seed=(sample.seed + offset) % SEEDS, start=start, prompt=sample.prompt
+            sample=index,
+            embeddings=tensors,
+            seed=(sample.seed + offset) % SEEDS,
+            start=start,
+            prompt=sample.prompt,
+            read=embeddings.data.get("read"),
         )
         for offset, start in enumerate(_find_starts(options, pipeline, **inputs))
     ]

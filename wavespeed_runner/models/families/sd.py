@@ -16,7 +16,8 @@ from ..family import Family, UNetBlocks, uses_cfg
 from ..guidance import build_rescaled_arguments, check_guidance_rescale
 from ..pipeline_call import to_uint8_images
 from ..text.clip import check_clip_layers, check_clip_skip, encode_without_last_layers
-from ..text.prompt_length import refuse_truncation
+from ..text.clip_chunks import PromptReading, encode_in_chunks
+from ..text.prompt_length import refuse_long_prompt
 from ..weights import byte_tokenizer, random_init
 from .sd_architectures import FULL, TINY, Variant
 
@@ -98,21 +99,20 @@ def check(model: ModelConfig, pipe: DiffusionPipeline) -> None:
         raise RunError(f"model.guidance={model.guidance.value}: does not fit model.repo={model.repo}; use {allowed}")
 
 
-def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str) -> None:
-    """Raises `RunError` if a tokenizer would truncate the prompt: CLIP reads 77 tokens."""
-    for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", None)):
-        if tokenizer is not None:
-            # A textual-inversion placeholder may stand for several tokens.
-            expanded, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
-            refuse_truncation(model, tokenizer, expanded, limit, "tokenizer.model_max_length")
-
-
-def encode(pipe: DiffusionPipeline, model: SDConfig, sample: Sample, guidance_scale: float | None) -> dict[str, Tensor]:
+def encode(
+    pipe: DiffusionPipeline,
+    model: SDConfig,
+    sample: Sample,
+    guidance_scale: float | None,
+    reading: PromptReading | None = None,
+) -> dict[str, Tensor]:
     """Encodes the prompt as keyword arguments of the pipeline.
 
     `prompt_embeds` (1, 77, width of the text encoder), with classifier-free guidance also `negative_prompt_embeds` of
     the same shape.
     """
+    if reading:
+        return encode_in_chunks(pipe, model, sample, guidance_scale, reading)
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
         refuse_long_prompt(pipe, model, text)

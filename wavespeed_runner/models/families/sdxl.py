@@ -15,8 +15,10 @@ from ..family import Family, UNetBlocks, uses_cfg
 from ..guidance import build_rescaled_arguments, check_guidance_rescale
 from ..pipeline_call import to_uint8_images
 from ..text.clip import check_clip_skip
+from ..text.clip_chunks import PromptReading, encode_in_chunks
+from ..text.prompt_length import refuse_long_prompt
 from ..weights import byte_tokenizer, random_init
-from .sd import LAYOUT, NOISE, check, refuse_long_prompt, unpack_latents
+from .sd import LAYOUT, NOISE, check, unpack_latents
 from .sd_architectures import TINY_VAE, vae
 
 if TYPE_CHECKING:
@@ -104,7 +106,11 @@ def build_pipeline(model: SDXLConfig, dtype: torch.dtype, device: torch.device |
 
 
 def encode(
-    pipe: DiffusionPipeline, model: SDXLConfig, sample: Sample, guidance_scale: float | None
+    pipe: DiffusionPipeline,
+    model: SDXLConfig,
+    sample: Sample,
+    guidance_scale: float | None,
+    reading: PromptReading | None = None,
 ) -> dict[str, Tensor]:
     """Encodes the prompt as keyword arguments of the pipeline.
 
@@ -112,6 +118,8 @@ def encode(
     classifier-free guidance also the two `negative_*` of the same shapes. For an empty negative prompt
     they are zeros if the model was trained that way (`force_zeros_for_empty_prompt`).
     """
+    if reading:
+        return encode_in_chunks(pipe, model, sample, guidance_scale, reading)
     guided = uses_cfg(model, guidance_scale)
     for text in (sample.prompt, *((sample.negative_prompt,) if guided else ())):
         refuse_long_prompt(pipe, model, text)

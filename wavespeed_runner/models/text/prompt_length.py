@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from torch import Tensor
 
+CHUNKED = "prompts.chunked=true reads all of them, or "
+
 
 def allow_length(tokens: int, limit: int) -> None:
     """Raises `ConfigError` unless `max_sequence_length` is between 1 and what the text encoder can read."""
@@ -21,7 +23,7 @@ def allow_length(tokens: int, limit: int) -> None:
 
 
 def refuse_truncation(
-    model: ModelConfig, tokenizer: Any, text: str, limit: int, key: str, *, tokens: int | None = None
+    model: ModelConfig, tokenizer: Any, text: str, limit: int, key: str, *, tokens: int | None = None, way_out: str = ""
 ) -> None:
     """Raises `RunError` for a prompt that the pipeline would silently truncate (it only logs that).
 
@@ -34,6 +36,7 @@ def refuse_truncation(
         limit: number of tokens that the text encoder reads.
         key: where the limit comes from, for the message.
         tokens: number of tokens, if the pipeline adds more around the prompt than the tokenizer does.
+        way_out: another one than to shorten the prompt.
     """
     if model.init is not Init.pretrained:
         return
@@ -41,8 +44,18 @@ def refuse_truncation(
         tokens = len(tokenizer(text, truncation=False).input_ids)
     if tokens > limit:
         raise RunError(
-            f"prompt {text[:40]!r}... has {tokens} tokens, and only {key}={limit} of them would be read; shorten it"
+            f"prompt {text[:40]!r}... has {tokens} tokens, and only {key}={limit} of them would be read; "
+            f"{way_out}shorten it"
         )
+
+
+def refuse_long_prompt(pipe: DiffusionPipeline, model: ModelConfig, text: str) -> None:
+    """Raises `RunError` if a tokenizer would truncate the prompt: CLIP reads 77 tokens."""
+    for tokenizer in (pipe.tokenizer, getattr(pipe, "tokenizer_2", None)):
+        if tokenizer is not None:
+            # A textual-inversion placeholder may stand for several tokens.
+            expanded, limit = pipe.maybe_convert_prompt(text, tokenizer), tokenizer.model_max_length
+            refuse_truncation(model, tokenizer, expanded, limit, "tokenizer.model_max_length", way_out=CHUNKED)
 
 
 def list_prompts(model: ModelConfig, sample: Sample, guidance_scale: float | None) -> list[str]:

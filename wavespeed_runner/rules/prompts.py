@@ -1,0 +1,40 @@
+"""Rules on how prompts are read: weighted, in chunks."""
+
+from __future__ import annotations
+
+from inspect import signature
+
+from ..config.schema import Config, Weighting
+from ..models.family import Family
+from .rule import Rule
+
+
+def weighs_prompts(f: Family) -> bool:
+    """Whether the family's prompts can be weighted and read in chunks: those that CLIP alone reads."""
+    return "reading" in signature(f.encode).parameters
+
+
+def _encodes(c: Config) -> bool:
+    return any(stage.stage == "encode" for stage in c.graph.stages.values())
+
+
+READING: tuple[Rule, ...] = (
+    Rule(
+        id="weighting-fits",
+        verdict="bad",
+        when=lambda c, f: c.prompts.weighting is not Weighting.none and not (weighs_prompts(f) and _encodes(c)),
+        message="prompts.weighting={c.prompts.weighting.value}: it is defined for prompts that CLIP alone reads, and "
+        "this model reads them with another encoder",
+        fix="prompts.weighting=none, or a model such as sd15, sd21, sdxl",
+        source="https://github.com/AUTOMATIC1111/stable-diffusion-webui, modules/sd_emphasis.py",
+    ),
+    Rule(
+        id="chunked-fits",
+        verdict="bad",
+        when=lambda c, f: c.prompts.chunked and not (weighs_prompts(f) and _encodes(c)),
+        message="prompts.chunked=true: it is for the 75 tokens of CLIP, and this model reads prompts with another "
+        "encoder",
+        fix="leave prompts.chunked out; model.max_sequence_length is the limit of many models",
+        source="https://github.com/AUTOMATIC1111/stable-diffusion-webui, modules/sd_hijack_clip.py",
+    ),
+)
