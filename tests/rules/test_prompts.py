@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def test_a_weighted_run_is_said_recorded_and_made_again(command: CommandLine) ->
     assert again.status == 0 and "identical, 1 of 1 images" in again.out, again
     # Other prompts, given to a replay, are weighted too.
     (command.configs / "prompts.txt").write_text("a red circle\n")
-    plan, _ = build_replay_plan(file.parent / "config.yaml", {"prompts.path": str(command.configs / "prompts.txt")})
+    moved = shutil.copy(file.parent / "config.yaml", command.configs)  # away from the record, which has its prompts
+    plan, _ = build_replay_plan(Path(moved), {"prompts.path": str(command.configs / "prompts.txt")})
     assert plan.config.prompts.weighting is Weighting.a1111
     # Others are made without weights, and by the letters of the markup.
     digests = {hash_image(read_png(image)[0])}

@@ -68,18 +68,18 @@ def follow_image(config: Config, family: Family, *, width: int | None, height: i
 def _find_start(config: Config, family: Family) -> str | None:
     """The file that all of a graph's generations start from, at the size of the run; None if there is no such file."""
     stages = find_denoise_stages(config)
-    readers = [config.graph.stages.get(stage.inputs.get("image", "")) for stage in stages]
+    sources = [config.graph.stages.get(stage.inputs.get("image", "")) for stage in stages]
     if not all(infer_task(family.kind, stage.inputs) in family.tasks for stage in stages):
         return None  # a rule says so
-    paths = {_get_path(config, reader) for stage, reader in zip(stages, readers, strict=True) if reader}
+    paths = {_get_path(config, source) for stage, source in zip(stages, sources, strict=True) if source}
     starts = [takes_strength(stage, family) for stage in stages]
-    return paths.pop() if len(paths) == 1 and starts and all(starts) and readers[0] else None
+    return paths.pop() if len(paths) == 1 and starts and all(starts) and sources[0] else None
 
 
-def _get_path(config: Config, reader: StageConfig) -> str | None:
+def _get_path(config: Config, source: StageConfig) -> str | None:
     """The file that a stage reads at the size of the run; None where it reads none, or has a size of its own."""
-    options: Any = reader.options or {}
-    if reader.stage != "read_image" or not isinstance(options, dict) or {"width", "height"} & options.keys():
+    options: Any = source.options or {}
+    if source.stage != "read_image" or not isinstance(options, dict) or {"width", "height"} & options.keys():
         return None
     path = options.get("path", config.image)
     return path if isinstance(path, str) else None
