@@ -100,6 +100,10 @@ def test_a_tag_that_would_load_a_file_is_refused(command: CommandLine, model: tu
         ((*SD, "prompts.weighting=a1111", 'prompt="(a:1000)"'), "the weight of 'a' is 1000"),
         ((*SD, "prompts.chunked=true", f"prompt={'a' * 30_001}"), "has 30001 characters, and at most 30000"),
         ((*SD, "prompts.weighting=compel", "prompt=x"), "prompts.weighting"),
+        (
+            (*FLUX, "+graph.stages.encode.options.weighting=a1111", "prompt=x"),
+            "graph.stages.encode.options.weighting: all stages read the prompts alike; set prompts.weighting instead",
+        ),
     ],
 )
 def test_what_cannot_take_effect_is_refused(command: CommandLine, arguments: tuple[str, ...], words: str) -> None:

@@ -33,7 +33,7 @@ from ..storage.store import Store
 from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
 from .image_sizes import judge_crops
-from .prompts import build_samples, list_texts
+from .prompts import build_samples, list_texts, refuse_own_reading
 from .reference import Floor, build_reference_graph, plan_noise_floors
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
@@ -124,6 +124,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
     refuse_large(config, graph)
+    refuse_own_reading(config, graph)
     verdicts += judge_crops(graph)
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)

@@ -8,6 +8,7 @@ from ..config.schema import Config
 from ..errors import ConfigError, Unfit
 from ..inputs.files import PROMPTS, InputError, read_text, resolve_path
 from ..inputs.limits import MAX_PROMPTS
+from .graph import Graph
 
 CHARACTERS_A_TOKEN = 20
 """No text encoder in use averages more characters a token than this: a longer prompt is certain to be cut off."""
@@ -40,6 +41,21 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
 def list_texts(config: Config, samples: list[Sample]) -> list[str]:
     """The prompts of a run, each once, and its negative prompt."""
     return [*dict.fromkeys([*(sample.prompt for sample in samples), config.negative_prompt])]
+
+
+def refuse_own_reading(config: Config, graph: Graph) -> None:
+    """Refuses a stage that would read the prompts in another way than `prompts` says: rules judge that way alone.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for node in graph.nodes.values():
+        for key in ("weighting", "chunked"):
+            if node.stage.name == "encode" and getattr(node.options, key) != getattr(config.prompts, key):
+                raise ConfigError(
+                    f"graph.stages.{node.name}.options.{key}: all stages read the prompts alike; set "
+                    f"prompts.{key} instead"
+                )
 
 
 def _check_length(prompt: str, limit: int | None) -> None:
