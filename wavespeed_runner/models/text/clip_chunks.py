@@ -183,8 +183,8 @@ def _encode(
         row = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *[tokenizer.pad_token_id] * padding]
         mask = [1] * (len(chunk) + 2) + [0] * padding
         device = pipe._execution_device
-        inputs = (torch.tensor([values], device=device) for values in (row, mask))
-        states, pooled = _run(pipe, encoder, *inputs, skip)
+        read, seen = (torch.tensor([values], device=device) for values in (row, mask))
+        states, pooled = _run(pipe, encoder, read, seen, skip)
         encoded.append((weigh_states(states, [1.0, *weights, 1.0, *[1.0] * padding]), pooled))
     return encoded
 
