@@ -47,6 +47,12 @@ def find_hostile(file: Path) -> str | None:
         return f"its {METADATA}: {error}"
 
 
+def read_settings(file: Path) -> dict[str, Any] | None:
+    """PEFT's settings in the metadata of a LoRA file that `find_hostile` has passed; None without any."""
+    metadata = read_safetensors_header(file)[0].get("__metadata__") or {}
+    return parse_json(metadata[METADATA]) if metadata.get(METADATA) else None
+
+
 def _find_bad_scale(stream: Any, start: int, tensor: dict[str, Any]) -> str | None:
     """What is wrong with a tensor that holds a scale."""
     kind, shape, (begin, end) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]

@@ -8,16 +8,18 @@ loaded, or if any weight in it matches nothing in the model.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
 from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_local_path
 from ..models.weights.identity import identify_weights
-from ..models.weights.safetensors_file import find_damage
+from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
+from .adapter_parts import find_bad_dora, find_unsupported
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -37,14 +39,17 @@ def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None)
     """
     if adapters.name == "none":
         return
-    for path, file_name in zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True):
-        _check_file(adapters, path, file_name)
+    weights = values_per_path(adapters, "weight") if isinstance(adapters, Lora) else [1.0] * len(as_list(adapters.path))
+    for path, file_name, weight in zip(as_list(adapters.path), values_per_path(adapters, "file"), weights, strict=True):
+        file = _check_path(path, file_name)
+        if file is not None and isinstance(adapters, Lora):
+            _check_lora(f"adapters.path={path}", file, float(weight))
     if isinstance(adapters, TextualInversion):
         textual_inversion.check_tokens(adapters, texts)
 
 
-def _check_file(adapters: AdaptersConfig, path: Any, file_name: Any) -> None:
-    """Checks one path and the file name that goes with it."""
+def _check_path(path: Any, file_name: Any) -> Path | None:
+    """Checks one path and the file name that goes with it. Returns the local file; None for a hub id."""
     where = f"adapters.path={path}"
     if not isinstance(path, str):
         raise ConfigError(f"{where}: {ALLOWED}")
@@ -52,7 +57,7 @@ def _check_file(adapters: AdaptersConfig, path: Any, file_name: Any) -> None:
     if file_name is not None and not (isinstance(file_name, str) and file_name.endswith(".safetensors")):
         raise ConfigError(f"adapters.file={file_name}: a .safetensors file is needed; {CONVERT_PICKLES}")
     if file is None:
-        return
+        return None
     if file_name is not None:
         raise ConfigError(f"adapters.file={file_name}: {where} is a file itself, so it could not take effect")
     if file.suffix.lower() in PICKLE_SUFFIXES:
@@ -61,8 +66,16 @@ def _check_file(adapters: AdaptersConfig, path: Any, file_name: Any) -> None:
         raise ConfigError(f"{where}: no such file; {ALLOWED}")
     if flaw := find_damage(file):
         raise ConfigError(f"{where}: damaged: {flaw}; download or copy it again")
-    if isinstance(adapters, Lora) and (flaw := find_hostile(file)):
+    return file
+
+
+def _check_lora(where: str, file: Path, weight: float) -> None:
+    """Checks what is in an undamaged LoRA file, and whether it can be applied at a weight."""
+    if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
+    shapes = read_tensor_shapes(file)
+    if flaw := find_unsupported(shapes) or find_bad_dora(shapes, weight):
+        raise ConfigError(f"{where}: {flaw}")
 
 
 def identify_adapters(adapters: AdaptersConfig) -> list[str]:

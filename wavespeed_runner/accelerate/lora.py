@@ -1,20 +1,29 @@
 """LoRA: loads, weights and fuses low-rank adapters with diffusers and PEFT.
 
-Added here: it is an error if any tensor in a file matches nothing in the model; diffusers only logs that.
+diffusers drops much of what people's files hold, and only logs that, if anything. Here every tensor of a file is
+accounted for: it reaches the model, or the file is refused and the tensor named.
 """
 
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
-from ..models.weights.safetensors_file import read_tensor_names
-from .adapter_file import find_hostile
+from .adapter_differences import add_differences, count_differences
+from .adapter_file import find_hostile, read_settings
+from .adapter_injection import inject, take_updates
+from .adapter_layers import list_modules
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
+from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP, find_bad_dora, find_unsupported
+from .adapter_strength import find_change
+from .traced import settle, trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from diffusers import DiffusionPipeline
 
@@ -25,61 +34,157 @@ def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
     Raises:
         RunError: a file is not for this model.
     """
-    paths, components = as_list(adapters.path), values_per_path(adapters, "component")
-    names = [f"lora_{index}" for index, _ in enumerate(paths)]
-    for name, path, file, component in zip(names, paths, values_per_path(adapters, "file"), components, strict=True):
-        options = {"load_into_transformer_2": True} if component == "transformer_2" else {}
+    paths, weights = as_list(adapters.path), _read_weights(adapters)
+    files, components = values_per_path(adapters, "file"), values_per_path(adapters, "component")
+    names: dict[str, float] = {}
+    for index, (path, file, component) in enumerate(zip(paths, files, components, strict=True)):
         local_file = fetch_file(path, file or "pytorch_lora_weights.safetensors")
         if flaw := find_hostile(local_file):
             raise RunError(f"adapters.path={path}: not a file that can be loaded: {flaw}; use another one")
         try:
-            with warnings.catch_warnings():  # PEFT warns for every LoRA after the first
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-                pipe.load_lora_weights(str(local_file), adapter_name=name, use_safetensors=True, **options)
+            loaded = _load_file(pipe, local_file, f"lora_{index}", weights[index], component)
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {format_error(error)}") from error
-        _check_all_placed(pipe, name, path, local_file)
-    pipe.set_adapters(names, _read_weights(adapters))
+        names |= dict.fromkeys(loaded, weights[index])
+    _activate(pipe, names)
     if adapters.fuse:
-        pipe.fuse_lora(components=list(_count_layers(pipe)), adapter_names=names, safe_fusing=True)
-        pipe.unload_lora_weights()
+        _fuse(pipe, list(names))
 
 
 def _read_weights(adapters: Lora) -> list[float]:
     return [float(weight) for weight in values_per_path(adapters, "weight")]
 
 
-def _check_all_placed(pipe: DiffusionPipeline, name: str, path: str, file: Path) -> None:
-    """Raises RunError unless every tensor of a file was loaded.
+def _load_file(pipe: DiffusionPipeline, file: Path, name: str, weight: float, component: str | None) -> list[str]:
+    """Loads one file. Returns the names of its adapters in PEFT."""
+    from safetensors.torch import load_file
 
-    diffusers may split a tensor into several when it converts a file, but never joins several to one.
+    tensors = load_file(file)
+    shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
+    if flaw := find_unsupported(tensors) or find_bad_dora(shapes, weight):
+        raise RunError(flaw)
+    denoiser = component or ("unet" if hasattr(pipe, "unet") else "transformer")
+    differences = {key: tensors.pop(key) for key in list(tensors) if key.endswith(tuple(DIFFERENCES))}
+    add_differences(pipe, differences, denoiser, weight)
+    names = inject(pipe, take_updates(tensors), name, denoiser)
+    if tensors:
+        _load_with_diffusers(pipe, tensors, read_settings(file), name, denoiser)
+        names.append(name)
+    return names
+
+
+def _load_with_diffusers(
+    pipe: DiffusionPipeline, tensors: dict[str, torch.Tensor], settings: dict[str, Any] | None, name: str, denoiser: str
+) -> None:
+    """Loads what is left of a file with diffusers, and refuses it unless all of it has reached the model.
+
+    diffusers ignores the scales of some layers where these differ from layer to layer, so they are multiplied in.
     """
-    placed = sum(f".{name}." in key for module in _list_modules(pipe).values() for key, _ in module.named_parameters())
-    expected = len([key for key in read_tensor_names(file) if not _is_left_out(key)])
-    if placed < expected:
-        raise RunError(
-            f"adapters.path={path}: does not fit this model: {expected - placed} of its {expected} tensors match "
-            "nothing in the model"
-        )
+    scaled = {} if settings else _multiply_scales(tensors)
+    given = trace(tensors, scaled)
+    options = {"load_into_transformer_2": True} if denoiser == "transformer_2" else {}
+    with _convert(pipe, settings), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        try:
+            pipe.load_lora_weights(dict(given), adapter_name=name, use_safetensors=True, **options)
+        except Exception as error:
+            raise RunError(f"{format_error(error)} (its tensors: {_list_some(list(tensors))})") from error
+    placed = [(module, settle(module)) for module in list_modules(pipe).values()]
+    reached = frozenset[str]().union(*(sources for _, found in placed for sources in found.values()))
+    lost = [key for key in tensors if key not in reached]
+    if lost:
+        raise RunError(f"{len(lost)} of its {len(tensors)} tensors match nothing in the model: {_list_some(lost)}")
+    if settings is None and (change := find_change(tensors, placed, name)):
+        raise RunError(change)
 
 
-def _is_left_out(key: str) -> bool:
-    """True for scales, which are multiplied in, and for changes of norms in Wan files, which diffusers leaves out."""
-    return key.endswith((".alpha", ".dora_scale")) or ("norm" in key and key.endswith((".diff", ".diff_b")))
+def _list_some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
-def _list_modules(pipe: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    import torch
+def _multiply_scales(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Multiplies alpha / rank into both factors of each layer, and removes alpha.
 
-    return {name: module for name, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
+    The power of two that is nearest to its square root goes into the first one, so that neither underflows in float16.
+
+    Returns:
+        First factor -> the alpha that it now holds.
+    """
+    import math
+
+    scaled = {}
+    for key in [key for key in tensors if key.endswith(ALPHA)]:
+        layer = key.removesuffix(ALPHA)
+        pairs = [(layer + down, layer + up) for down, up in zip(DOWN, UP, strict=True)]
+        for down, up in [pair for pair in pairs if tensors.keys() >= set(pair)]:
+            scale = float(tensors.pop(key)) / max(len(tensors[down]), 1)
+            part = 2.0 ** round(math.log2(scale) / 2)
+            tensors[down] = tensors[down].float() * part
+            tensors[up] = tensors[up].float() * (scale / part)
+            scaled[down] = key
+    return scaled
+
+
+@contextmanager
+def _convert(pipe: Any, settings: dict[str, Any] | None) -> Iterator[None]:
+    """Gives the pipeline PEFT's settings from the file's metadata, which diffusers does not look for beside tensors."""
+
+    def convert(given: dict[str, torch.Tensor], **options: Any) -> tuple[Any, ...]:
+        state, *rest, _ = type(pipe).lora_state_dict(given, **options)
+        # Of FLUX, diffusers converts layers outside the blocks and forgets to say that they are the transformer's.
+        state = {key if key.partition(".")[0] in pipe.components else f"{start}.{key}": state[key] for key in state}
+        return (state, *rest, settings)
+
+    start = "unet" if hasattr(pipe, "unet") else "transformer"
+    pipe.lora_state_dict = convert
+    try:
+        yield
+    finally:
+        del pipe.lora_state_dict
+
+
+def _activate(pipe: DiffusionPipeline, weights: dict[str, float]) -> None:
+    """Sets the weights of adapters in every component. weights: adapter -> weight."""
+    from diffusers.utils.peft_utils import set_weights_and_activate_adapters
+
+    for module in list_modules(pipe).values():
+        set_weights_and_activate_adapters(module, list(weights), list(weights.values()))
+
+
+def _fuse(pipe: DiffusionPipeline, names: list[str]) -> None:
+    """Adds the adapters to the weights and removes their layers.
+
+    Raises:
+        RunError: a weight would not be a finite number.
+    """
+    from diffusers.utils.peft_utils import recurse_remove_peft_layers
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for component, module in list_modules(pipe).items():
+        layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
+        for layer in layers:
+            try:
+                layer.merge(safe_merge=True, adapter_names=names)
+            except ValueError as error:
+                raise RunError(f"adapters.fuse=true: {component}: {error}; use adapters.fuse=false") from error
+        if layers:
+            recurse_remove_peft_layers(module)
+    if getattr(getattr(pipe, "transformer", None), "_transformer_norm_layers", None):
+        pipe.transformer._transformer_norm_layers = None  # or unloading would bring the old norms back
+    pipe.unload_lora_weights()
 
 
 def _count_layers(pipe: DiffusionPipeline) -> dict[str, int]:
-    """Component -> number of its layers that have a LoRA; only components with any."""
-    counts = {name: sum(hasattr(m, "lora_A") for m in module.modules()) for name, module in _list_modules(pipe).items()}
+    """Component -> number of its layers that have an adapter; only components with any."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    modules = list_modules(pipe).items()
+    counts = {name: sum(isinstance(layer, BaseTunerLayer) for layer in module.modules()) for name, module in modules}
     return {name: count for name, count in counts.items() if count}
 
 
 def collect_evidence(pipe: DiffusionPipeline, adapters: Lora) -> dict[str, Any]:
     """Evidence for the record: the weights of the LoRAs, and how many layers of each component have them."""
-    return {"lora": _read_weights(adapters), "fused": adapters.fuse, "layers": _count_layers(pipe)}
+    evidence = {"lora": _read_weights(adapters), "fused": adapters.fuse, "layers": _count_layers(pipe)}
+    added = count_differences(pipe)
+    return {**evidence, "differences": added} if added else evidence

@@ -1,0 +1,205 @@
+"""Puts into PEFT's layers what diffusers does not read of a LoRA file: text encoders' parts, DoRA, LoHa and LoKr.
+
+Formulas: LoRA and DoRA as in PEFT, https://arxiv.org/abs/2106.09685 and https://arxiv.org/abs/2402.09353; LoHa and LoKr
+as in LyCORIS, https://arxiv.org/abs/2309.14859.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RunError
+from .adapter_layers import find_component, find_layer, get_plain_layer, index_layers, is_plain, list_modules
+from .adapter_parts import ALPHA, DORA, DOWN, LOHA, LOKR, TEXT_ENCODERS, UP, split_part
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import nn
+
+CAUSES = {
+    "lora": "this model has no such layer",
+    "dora": "DoRA is only applied to layers that a file names as this model does, and it has none of this name",
+    "loha": "LoHa is only applied to layers that a file names as this model does, and it has none of this name",
+    "lokr": "LoKr is only applied to layers that a file names as this model does, and it has none of this name",
+}
+"""Kind -> why an update has no place."""
+
+
+@dataclass(kw_only=True)
+class Update:
+    """The update of one layer."""
+
+    kind: str
+    layer: str
+    """Its name in the file."""
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Part -> tensor: `down`, `up`, `magnitude` and `alpha`, or LyCORIS' names."""
+
+
+def take_updates(tensors: dict[str, torch.Tensor]) -> list[Update]:
+    """Removes from a file's tensors, and returns, the updates that diffusers drops, or reads wrongly."""
+    layers: dict[str, dict[str, str]] = {}
+    for key in tensors:
+        if named := split_part(key, (*DOWN, *UP, ALPHA, DORA, *LOHA, *LOKR)):
+            layers.setdefault(named[0], {})[_rename_part(named[1])] = key
+    updates = []
+    for layer, keys in layers.items():
+        if kind := _find_kind(layer, keys):
+            updates.append(Update(kind=kind, layer=layer, parts={part: tensors.pop(key) for part, key in keys.items()}))
+    return updates
+
+
+def _rename_part(part: str) -> str:
+    names = dict.fromkeys(DOWN, "down") | dict.fromkeys(UP, "up") | {DORA: "magnitude"}
+    return names.get(part, part.removeprefix("."))
+
+
+def _find_kind(layer: str, parts: dict[str, str]) -> str | None:
+    """The kind of an update that diffusers does not load; None for others, and for what has not all its factors."""
+    if any(part.startswith("hada_") for part in parts):
+        return "loha"
+    if any(part.startswith("lokr_") for part in parts):
+        return "lokr"
+    if not {"down", "up"} <= parts.keys():
+        return None
+    if "magnitude" in parts:
+        return "dora"
+    return "lora" if layer.startswith(tuple(TEXT_ENCODERS)) else None
+
+
+def inject(pipe: DiffusionPipeline, updates: list[Update], name: str, denoiser: str) -> list[str]:
+    """Puts updates into layers of PEFT. Returns the names of the adapters, one for each kind.
+
+    Args:
+        pipe: its components are changed in place.
+        updates: of one file.
+        name: the adapter's; names of kinds are appended to it.
+        denoiser: the component that the file is for.
+
+    Raises:
+        RunError: an update has no place, names it.
+    """
+    placed: dict[tuple[str, str], dict[str, Update]] = {}
+    modules = list_modules(pipe) if updates else {}
+    indices = {component: index_layers(module) for component, module in modules.items()}
+    for update in updates:
+        component, rest = find_component(pipe, update.layer, denoiser)
+        layer = find_layer(modules[component], indices[component], rest) if component else None
+        if component and layer:
+            placed.setdefault((component, update.kind), {})[layer] = update
+        elif not _is_zero(update):
+            cause = CAUSES[update.kind] if component else "this model has no such text encoder"
+            raise RunError(f"{update.layer}: {cause}")
+    for (component, kind), layers in placed.items():
+        _inject(list_modules(pipe)[component], f"{name}_{kind}", kind, layers)
+    return sorted({f"{name}_{kind}" for _, kind in placed})
+
+
+def _is_zero(update: Update) -> bool:
+    """True for an update that changes nothing: a trainer writes all layers of a text encoder that it did not train."""
+    return update.kind == "lora" and not update.parts["up"].any()
+
+
+def _inject(module: nn.Module, name: str, kind: str, updates: dict[str, Update]) -> None:
+    from peft import LoHaConfig, LoKrConfig, LoraConfig, inject_adapter_in_model
+
+    for layer, update in updates.items():
+        weight = getattr(get_plain_layer(module, layer), "weight", None)
+        if not is_plain(weight) or weight.ndim < 2:
+            raise RunError(f"{update.layer}: the model's layer is quantized, or no linear layer or convolution")
+        _check_shape(update, weight)
+    targets = "|".join(re.escape(layer) for layer in updates)
+    config: Any
+    if kind in ("lora", "dora"):
+        ranks = {f"^{re.escape(layer)}": len(update.parts["down"]) for layer, update in updates.items()}
+        config = LoraConfig(target_modules=targets, use_dora=kind == "dora", rank_pattern=ranks)
+    else:
+        config = (LoHaConfig if kind == "loha" else LoKrConfig)(target_modules=targets, r=1, alpha=1)
+    try:
+        inject_adapter_in_model(config, module, adapter_name=name)
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{next(iter(updates.values())).layer}: PEFT does not apply {kind}: {error}") from error
+    for layer, update in updates.items():
+        if kind in ("lora", "dora"):
+            _fill_lora(module.get_submodule(layer), name, update)
+        else:
+            _fill_lycoris(module.get_submodule(layer), name, update)
+
+
+def _check_shape(update: Update, weight: torch.Tensor) -> None:
+    """Raises RunError if an update is not for a weight of this shape, before PEFT makes layers as large as it says."""
+    parts = update.parts
+    if update.kind in ("lora", "dora"):
+        down, up, magnitude = parts["down"], parts["up"], parts.get("magnitude")
+        shape = len(up), down.numel() // max(len(down), 1)
+        fits = up.numel() == len(up) * len(down) and (magnitude is None or magnitude.numel() == len(up))
+    else:
+        shape, fits = _read_shape(parts), True
+    if not fits or shape[0] != len(weight) or shape[0] * shape[1] != weight.numel():
+        raise RunError(f"{update.layer}: it changes a weight of {shape}, and the model's has {list(weight.shape)}")
+
+
+def _fill_lora(layer: Any, name: str, update: Update) -> None:
+    """Sets the factors of a LoRA, the magnitude of a DoRA, and the scale of both, alpha / rank."""
+    parts, base = update.parts, layer.get_base_layer().weight
+    targets = {"down": layer.lora_A[name].weight, "up": layer.lora_B[name].weight}
+    if "magnitude" in parts:
+        targets["magnitude"] = layer.lora_magnitude_vector[name].weight
+    for part, parameter in targets.items():
+        parameter.data = parts[part].reshape(parameter.shape).to(base.device, base.dtype)
+    layer.lora_alpha[name] = _read_alpha(parts, len(parts["down"]))
+    layer.set_scale(name, 1.0)
+
+
+def _fill_lycoris(layer: Any, name: str, update: Update) -> None:
+    """Puts the factors of a LoHa or LoKr in place of those that PEFT has made, whatever their shapes."""
+    import torch
+
+    parts, base = update.parts, layer.get_base_layer().weight
+    for part in layer.adapter_layer_names:
+        holder = getattr(layer, part)
+        if name in holder:
+            del holder[name]
+        if part in parts:
+            holder[name] = torch.nn.Parameter(parts[part].to(base.device, base.dtype), requires_grad=False)
+    rank = _read_lycoris_rank(parts)
+    layer.r[name] = rank or 1
+    # Of a Kronecker product of whole matrices, LyCORIS ignores alpha.
+    layer.alpha[name] = _read_alpha(parts, rank) if rank else 1
+    layer.set_scale(name, 1.0)
+    try:
+        layer.get_delta_weight(name)
+    except (RuntimeError, KeyError) as error:
+        raise RunError(f"{update.layer}: its factors do not fit together: {error}") from error
+
+
+def _read_alpha(parts: dict[str, torch.Tensor], rank: int) -> float:
+    return float(parts["alpha"]) if "alpha" in parts else float(rank)
+
+
+def _read_lycoris_rank(parts: dict[str, torch.Tensor]) -> int:
+    """Rank of a LoHa or LoKr; 0 for a LoKr of two whole matrices."""
+    named = [part for part in ("hada_w1_b", "lokr_w2_b", "lokr_w1_b") if part in parts]
+    return len(parts[named[0]]) if named else 0
+
+
+def _read_shape(parts: dict[str, torch.Tensor]) -> tuple[int, int]:
+    """(rows, values in a row) of the weight that a LoHa or LoKr changes."""
+    kind = "hada" if any(part.startswith("hada_") for part in parts) else "lokr"
+    rows, columns = 1, 1
+    for index in (1,) if kind == "hada" else (1, 2):
+        whole, first, second = (parts.get(f"{kind}_w{index}{end}") for end in ("", "_a", "_b"))
+        core = parts.get(f"{kind}_t{index}")
+        if whole is not None:
+            shape = len(whole), whole.numel() // max(len(whole), 1)
+        elif first is None or second is None:
+            return 0, 0
+        elif core is not None:  # Tucker: rank first in both, and the kernel in the core
+            shape = first.shape[1], second.shape[1] * core[0, 0].numel()
+        else:
+            shape = len(first), second.shape[1]
+        rows, columns = rows * shape[0], columns * shape[1]
+    return rows, columns

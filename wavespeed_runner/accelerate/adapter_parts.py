@@ -1,0 +1,78 @@
+"""Names of the tensors in LoRA files, as kohya's sd-scripts, LyCORIS, ComfyUI, PEFT and diffusers write them.
+
+A name is that of a layer and, after it, of the part. No torch is needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight")
+UP = (".lora_up.weight", ".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight")
+"""The two factors of an update of low rank, in the same order."""
+DIFFERENCES = {".diff": "weight", ".diff_b": "bias", ".w_norm": "weight", ".b_norm": "bias"}
+"""Part -> the parameter of the layer that it is added to: ComfyUI's differences, and LyCORIS' for norms."""
+LOHA = tuple(f".hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
+LOKR = tuple(f".lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
+DORA = ".dora_scale"
+ALPHA = ".alpha"
+UNSUPPORTED = {
+    ".lora_mid.weight": "a LoRA of a convolution in three factors (Tucker)",
+    ".oft_blocks": "OFT",
+    ".oft_diag": "OFT",
+    ".boft_blocks": "BOFT",
+    ".a1.weight": "GLoRA",
+    ".a2.weight": "GLoRA",
+    ".b1.weight": "GLoRA",
+    ".b2.weight": "GLoRA",
+    ".on_input": "IA3",
+    ".set_weight": "a weight to put in place of the model's",
+    ".reshape_weight": "a new shape for a weight of the model",
+    ".rescale": "a scale for a weight of the model",
+}
+"""Part -> what it is. diffusers drops these, or reads them as something else."""
+
+TEXT_ENCODERS = {
+    "lora_te_": "clip_l",
+    "lora_te1_": "clip_l",
+    "lora_te2_": "clip_g",
+    "lora_te3_": "t5",
+    "text_encoders.clip_l.transformer.": "clip_l",
+    "text_encoders.clip_g.transformer.": "clip_g",
+    "text_encoders.t5xxl.transformer.": "t5",
+}
+"""Start of a layer's name -> the text encoder that it belongs to. The first four are kohya's, the others ComfyUI's."""
+DENOISERS = ("lora_unet_", "lora_transformer_", "lycoris_", "diffusion_model.", "transformer.", "unet.")
+"""Starts of the names of the denoiser's layers."""
+
+
+def split_part(key: str, parts: Iterable[str]) -> tuple[str, str] | None:
+    """(layer, part) of a tensor's name if it ends in one of these parts."""
+    return next(((key.removesuffix(part), part) for part in parts if key.endswith(part)), None)
+
+
+def find_unsupported(keys: Iterable[str]) -> str | None:
+    """The first tensor of a kind that cannot be applied, and what it is; None if there is none."""
+    found = ((key, split_part(key, UNSUPPORTED)) for key in keys)
+    return next((f"{key}: {UNSUPPORTED[named[1]]}, which is not supported" for key, named in found if named), None)
+
+
+def find_bad_dora(shapes: dict[str, list[int]], weight: float) -> str | None:
+    """Why the DoRA layers of a file cannot be applied at this weight; None if they can or there are none.
+
+    PEFT computes m (W + s B A) / |W + s B A| with one norm for each output, https://arxiv.org/abs/2402.09353.
+    """
+    for key, shape in shapes.items():
+        if not key.endswith((DORA, ".lora_magnitude_vector", ".lora_magnitude_vector.weight")):
+            continue
+        if weight != 1:
+            return (
+                f"{key}: DoRA sets the norms of the weights, whatever its strength, so adapters.weight={weight:g} has "
+                "no meaning; use adapters.weight=1"
+            )
+        if len(shape) > 1 and shape[0] == 1 and max(shape) > 1 and key.endswith(DORA):
+            return (
+                f"{key}: DoRA with one norm for each input (shape {shape}), and PEFT has one for each output; use a "
+                "file that was trained with norms of outputs (wd_on_output of LyCORIS), or merge it into a checkpoint"
+            )
+    return None
