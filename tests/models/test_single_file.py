@@ -108,7 +108,6 @@ def remove_last_mlp(state: State) -> State:
             lambda state: {name.replace(CLIP, "cond_stage_model.transformer."): value for name, value in state.items()},
             r"cannot be loaded.*CLIPTextModel",
         ),
-        (lambda state: state | {"v_pred": torch.zeros(0)}, "predicts velocity, .* expects epsilon; give a diffusers"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(sd15: Tuned, changed: Any, says: str) -> None:

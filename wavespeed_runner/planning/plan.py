@@ -23,6 +23,7 @@ from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Con
 from ..errors import ConfigError
 from ..models.weights.checkpoint import inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
+from ..models.weights.file_flags import find_flags
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
@@ -115,6 +116,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     verdicts = apply_rules(config)
     refuse_bad(verdicts)
     _inspect_weights(config)
+    changes += _list_flags(config)
     samples = build_samples(config, prompts)
     verdicts += judge_batches(config, len(samples))
     verdicts += judge_markup(config, list_texts(config, samples))
@@ -186,6 +188,13 @@ def _inspect_weights(config: Config) -> None:
     inspect_external_components(family, config.model)
     if completing := find_component_source(family, config.model):
         inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
+
+
+def _list_flags(config: Config) -> list[Change]:
+    """What a single-file checkpoint sets of the scheduler."""
+    flags = find_flags(find_implementation("model", config.model), config.model)
+    why = f"{config.model.repo} has {flags.source}"
+    return [Change(key=f"scheduler.{key}", value=value, why=why) for key, value in flags.settings.items()]
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:

@@ -12,6 +12,7 @@ from ...process.torchao_import import import_torchao
 from ..family import Family
 from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
+from .file_flags import find_flags, set_flags
 from .folder_gate import check_folder, list_components
 from .hub import (
     explain_loading_errors,
@@ -52,6 +53,9 @@ def load(
     with torch.random.fork_rng(devices=[]), use_ready_modules(ready or {}):
         if model.init is Init.pretrained:
             pipe = _load_pretrained(family, model, dtype, ready or {})
+            flags = find_flags(family, model)
+            if flags.settings:
+                pipe.scheduler = set_flags(pipe.scheduler, flags, f"model.repo={model.repo}")
         else:
             pipe = family.build(model, dtype, "cpu" if model.init is Init.tiny else device)
     if family.check:

@@ -68,7 +68,6 @@ def load_single_file(
     if family.denoiser not in held:
         raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
     pipe = _load_several(family, model, path, held, {**options, **ready})
-    _check_prediction_type(model, pipe, repo, names)
     modules = {**ready, **{name: getattr(pipe, name) for name in sorted(held)}}
     missing = {
         name: [key for key, weight in module.named_parameters() if weight.is_meta] for name, module in modules.items()
@@ -88,19 +87,6 @@ def _read_names(path: Path) -> list[str]:
         return []
     with safe_open(path, framework="pt") as file:
         return list(file.keys())
-
-
-def _check_prediction_type(model: ModelConfig, pipe: DiffusionPipeline, repo: str, names: list[str]) -> None:
-    """Raises `RunError` if the file predicts velocity and the scheduler expects something else.
-
-    Fine-tunes that predict velocity mark themselves with an empty tensor `v_pred`.
-    """
-    prediction_type = pipe.scheduler.config.get("prediction_type")
-    if "v_pred" in names and prediction_type != "v_prediction":
-        raise RunError(
-            f"model.repo={model.repo}: it predicts velocity, but the scheduler of model.components={repo} expects "
-            f"{prediction_type}; give a diffusers folder whose scheduler has prediction_type v_prediction"
-        )
 
 
 def _load_denoiser(

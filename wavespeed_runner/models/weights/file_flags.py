@@ -1,0 +1,121 @@
+"""What a single file says of how its model is sampled: empty tensors that stand for a flag, and metadata.
+
+Flags as ComfyUI's `supported_models.py` reads them (SDXL): `v_pred` for prediction of velocity, `ztsnr` beside it for
+training with zero terminal SNR, https://arxiv.org/abs/2305.08891, and `edm_...` for other noise levels. Metadata:
+https://github.com/Stability-AI/ModelSpec, which kohya's sd-scripts write. No torch is needed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...config.schema import Init, ModelConfig
+from ...errors import ConfigError, RunError
+from ...inputs.documents import read_safetensors_header
+from ..family import Family
+from .checkpoint import find_local_path
+from .folder_gate import read_config
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
+
+PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon"}
+"""`modelspec.prediction_type` -> diffusers' `prediction_type`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFlags:
+    """What a file sets of the scheduler."""
+
+    prediction_type: str | None = None
+    """diffusers' word; None: the file says nothing."""
+    zero_snr: bool = False
+    """The last training step is pure noise."""
+    source: str = ""
+    """Which of the file's names say so."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments of the scheduler. Trailing spacing: with zero SNR the last training step must be among its steps."""
+        zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if self.zero_snr else {}
+        return ({"prediction_type": self.prediction_type} if self.prediction_type else {}) | zero
+
+
+def read_flags(path: Path, where: str) -> FileFlags:
+    """Reads the flags of an undamaged safetensors file; none of files in other formats.
+
+    Args:
+        path: the file.
+        where: its config key and value, for messages.
+
+    Raises:
+        ConfigError: the file contradicts itself, or is for noise levels that no scheduler here has.
+    """
+    if path.suffix.lower() != ".safetensors":
+        return FileFlags()
+    header = read_safetensors_header(path)[0]
+    metadata = header.pop("__metadata__", None) or {}
+    if edm := next((name for name in header if name.startswith("edm_")), None):
+        raise ConfigError(
+            f"{where}: its {edm} says that it is an EDM model, whose noise levels are not supported; use "
+            "a diffusers folder of it with its own scheduler"
+        )
+    said = metadata.get("modelspec.prediction_type")
+    if said is not None and said not in PREDICTIONS:
+        raise ConfigError(f"{where}: its modelspec.prediction_type={said!r:.40}: {' or '.join(PREDICTIONS)} is known")
+    if "v_pred" in header and said == "epsilon":
+        raise ConfigError(f"{where}: its tensor v_pred and its modelspec.prediction_type=epsilon contradict each other")
+    if "v_pred" in header:
+        zero = "ztsnr" in header
+        return FileFlags(prediction_type="v_prediction", zero_snr=zero, source="v_pred" + " and ztsnr" * zero)
+    if "ztsnr" in header:
+        raise ConfigError(
+            f"{where}: it has the tensor ztsnr (zero terminal SNR) without v_pred, but pure noise can only "
+            "be denoised by predicting velocity; add an empty tensor v_pred if it does"
+        )
+    if said == "v":
+        return FileFlags(prediction_type="v_prediction", source="modelspec.prediction_type")
+    return FileFlags()
+
+
+def find_flags(family: Family, model: ModelConfig) -> FileFlags:
+    """The flags of a pretrained diffusion model that is a single file; none of others."""
+    path = find_local_path(model.repo) if model.init is Init.pretrained else None
+    if path is None or not path.is_file() or family.schedule != "diffusion":
+        return FileFlags()
+    return read_flags(path, f"model.repo={model.repo}")
+
+
+def has_zero_snr(family: Family, model: ModelConfig) -> bool:
+    """True if a model is known, before it is loaded, to be sampled with zero terminal SNR."""
+    if model.init is not Init.pretrained or family.schedule != "diffusion":
+        return False
+    for repo in (model.repo, model.components):
+        path = find_local_path(repo) if repo else None
+        if path is None:
+            continue
+        if path.is_file():
+            if find_flags(family, model).zero_snr:
+                return True
+        elif (file := path / "scheduler" / "scheduler_config.json").is_file():
+            return read_config(f"model.repo={repo}", file).get("rescale_betas_zero_snr") is True
+    return False
+
+
+def set_flags(scheduler: SchedulerMixin, flags: FileFlags, where: str) -> SchedulerMixin:
+    """The scheduler with what a file sets of it.
+
+    Raises:
+        RunError: its class has no such setting.
+    """
+    from inspect import signature
+
+    missing = sorted(flags.settings.keys() - signature(type(scheduler).__init__).parameters.keys())
+    if missing:
+        raise RunError(
+            f"{where}: its {flags.source} sets {', '.join(missing)}, which {type(scheduler).__name__} does not have; "
+            "use model.components=FOLDER of a model with EulerDiscreteScheduler or DDIMScheduler"
+        )
+    return type(scheduler).from_config(scheduler.config, **flags.settings)
