@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.rules.cases import DISTILLED, FBCACHE, OWN, Apply, Cases, check_rule
+from tests.rules.cases import DISTILLED, FBCACHE, LORA, OWN, Apply, Cases, check_rule
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.check import Finding, apply_rules
@@ -69,8 +69,28 @@ CASES: Cases = {
         ],
     ),
     "distilled-sampler": (
-        [{"sampler": "lcm"}, {"sampler": "tcd", "family.schedule": "diffusion"}],
-        [DISTILLED | OWN["lcm"] | {"sampler": "lcm", "model.steps": 28}, {"sampler": "euler"}],
+        [
+            {"sampler": "lcm"},
+            {"sampler": "tcd", "family.schedule": "diffusion"},
+            LORA | {"sampler": "lcm"},
+            LORA | {"sampler": "lcm", "adapters.path": "h1t/TCD-SDXL-LoRA"},
+            LORA
+            | {"sampler": "tcd", "adapters.path": "latent-consistency/lcm-lora-sdxl", "family.schedule": "diffusion"},
+            LORA | {"sampler": "lcm", "adapters.path": "somebody/calcmann"},
+        ],
+        [
+            DISTILLED | OWN["lcm"] | {"sampler": "lcm", "model.steps": 28},
+            {"sampler": "euler"},
+            LORA | {"sampler": "lcm", "adapters.path": "latent-consistency/lcm-lora-sdxl"},
+            LORA
+            | {
+                "sampler": "lcm",
+                "adapters.path": ["a/b", "c/d"],
+                "adapters.file": ["x.safetensors", "LCM.safetensors"],
+            },
+            LORA | {"sampler": "tcd", "adapters.path": "h1t/TCD-SDXL-LoRA", "family.schedule": "diffusion"},
+            LORA | {"sampler": "tcd", "adapters.path": "ByteDance/Hyper-SD", "family.schedule": "diffusion"},
+        ],
     ),
     "multi-call-sampler-cache": (
         [FBCACHE | {"sampler": "heun"}, FBCACHE | {"sampler": "dpm2", "family.schedule": "diffusion"}],

@@ -32,6 +32,8 @@ def find_hostile(file: Path) -> str | None:
     """What of an undamaged LoRA file would hang or mislead those that load it; None if nothing does."""
     header, length, _ = read_safetensors_header(file)
     metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        return "its metadata is not an object"
     if name := next((name for name in header if not NAME.fullmatch(name)), None):
         return f"'{name[:60]}' is no name of a layer"
     with open_regular(file) as stream:

@@ -24,6 +24,7 @@ from .ranks import RANKS
 from .rule import Rule, Text, Verdict
 from .sampler import SAMPLERS
 from .seeds import SEED_VALUES
+from .training import TRAINING
 
 __all__ = ["RULES", "Rule", "Text", "Verdict"]
 
@@ -38,6 +39,7 @@ RULES = (
     *WINDOWS,
     *ATTENTION,
     *ADAPTERS,
+    *TRAINING,
     *SWITCHES,
     *ATTENTION_BACKENDS,
     *MEMORY,

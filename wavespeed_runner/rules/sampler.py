@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..accelerate.adapter_training import read_trainings
 from ..config.schema import Config, SamplerConfig
 from ..models.family import Family
 from ..samplers import (
@@ -20,6 +21,7 @@ from ..samplers import (
 from .cache import is_cached, watches_change
 from .graph import list_tasks
 from .rule import Rule
+from .training import SAMPLERS_OF
 
 
 def _explain_unfit_task(c: Config, f: Family) -> str:
@@ -95,12 +97,20 @@ SAMPLERS: tuple[Rule, ...] = (
     Rule(
         id="distilled-sampler",
         verdict="unverified",
-        when=lambda c, f: bool(required_distillation(c.sampler)) and not f.is_distilled(c.model),
+        when=lambda c, f: (
+            bool(required_distillation(c.sampler))
+            and not f.is_distilled(c.model)
+            and not any(
+                c.sampler.name in SAMPLERS_OF[str(each.distillation)]
+                for each in read_trainings(c.adapters)
+                if each.distillation
+            )
+        ),
         message=lambda c, f: (
             f"sampler {c.sampler.name} is for weights made by {required_distillation(c.sampler)} distillation; with "
             "others images come out blurred"
         ),
-        fix="weights distilled for it, or sampler=default",
+        fix="weights or a LoRA distilled for it, or sampler=default",
         source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",
     ),
     Rule(

@@ -8,12 +8,14 @@ https://github.com/Stability-AI/ModelSpec, which kohya's sd-scripts write. No to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...inputs.documents import read_safetensors_header
+from ...inputs.files import InputError
 from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import read_config
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon"}
 """`modelspec.prediction_type` -> diffusers' `prediction_type`."""
+
+
+FLAGS = ("v_pred", "ztsnr", "edm_")
+"""How names of tensors begin that are flags."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +44,21 @@ class FileFlags:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments of the scheduler. Trailing spacing: with zero SNR the last training step must be among its steps."""
+        """Arguments of the scheduler. Trailing: with zero SNR the last training step must be among the steps."""
         zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if self.zero_snr else {}
         return ({"prediction_type": self.prediction_type} if self.prediction_type else {}) | zero
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file: the entries that are texts.
+
+    Raises:
+        OSError: there is no such file.
+        InputError: it is damaged.
+    """
+    metadata = read_safetensors_header(path)[0].get("__metadata__")
+    items = metadata.items() if isinstance(metadata, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
 
 
 def read_flags(path: Path, where: str) -> FileFlags:
@@ -55,14 +73,13 @@ def read_flags(path: Path, where: str) -> FileFlags:
     """
     if path.suffix.lower() != ".safetensors":
         return FileFlags()
-    header = read_safetensors_header(path)[0]
-    metadata = header.pop("__metadata__", None) or {}
+    stat = path.stat()
+    header, said = _read(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     if edm := next((name for name in header if name.startswith("edm_")), None):
         raise ConfigError(
             f"{where}: its {edm} says that it is an EDM model, whose noise levels are not supported; use "
             "a diffusers folder of it with its own scheduler"
         )
-    said = metadata.get("modelspec.prediction_type")
     if said is not None and said not in PREDICTIONS:
         raise ConfigError(f"{where}: its modelspec.prediction_type={said!r:.40}: {' or '.join(PREDICTIONS)} is known")
     if "v_pred" in header and said == "epsilon":
@@ -80,28 +97,48 @@ def read_flags(path: Path, where: str) -> FileFlags:
     return FileFlags()
 
 
+@lru_cache(maxsize=16)
+def _read(path: Path, version: tuple[int, ...]) -> tuple[tuple[str, ...], str | None]:
+    """Names of the tensors that are flags, and `modelspec.prediction_type`. version: changes with the file."""
+    names = tuple(name for name in read_safetensors_header(path)[0] if name.startswith(FLAGS))
+    return names, read_metadata(path).get("modelspec.prediction_type")
+
+
 def find_flags(family: Family, model: ModelConfig) -> FileFlags:
-    """The flags of a pretrained diffusion model that is a single file; none of others."""
+    """The flags of a pretrained diffusion model that is a single file; none of others.
+
+    Raises:
+        ConfigError: as `read_flags`. A file that is damaged has no flags: the plan refuses it elsewhere.
+    """
     path = find_local_path(model.repo) if model.init is Init.pretrained else None
     if path is None or not path.is_file() or family.schedule != "diffusion":
         return FileFlags()
-    return read_flags(path, f"model.repo={model.repo}")
+    try:
+        return read_flags(path, f"model.repo={model.repo}")
+    except (InputError, OSError):
+        return FileFlags()
+
+
+def find_scheduler(family: Family, model: ModelConfig) -> dict[str, Any] | None:
+    """The scheduler's configuration of a local diffusion model, with its file's flags; None where it is not known."""
+    if model.init is not Init.pretrained or family.schedule != "diffusion":
+        return None
+    for repo in (model.repo, model.components):
+        path = find_local_path(repo) if repo else None
+        if path and (file := path / "scheduler" / "scheduler_config.json").is_file():
+            return read_config(f"model.repo={repo}", file) | find_flags(family, model).settings
+    return find_flags(family, model).settings or None
 
 
 def has_zero_snr(family: Family, model: ModelConfig) -> bool:
     """True if a model is known, before it is loaded, to be sampled with zero terminal SNR."""
-    if model.init is not Init.pretrained or family.schedule != "diffusion":
-        return False
-    for repo in (model.repo, model.components):
-        path = find_local_path(repo) if repo else None
-        if path is None:
-            continue
-        if path.is_file():
-            if find_flags(family, model).zero_snr:
-                return True
-        elif (file := path / "scheduler" / "scheduler_config.json").is_file():
-            return read_config(f"model.repo={repo}", file).get("rescale_betas_zero_snr") is True
-    return False
+    return (find_scheduler(family, model) or {}).get("rescale_betas_zero_snr") is True
+
+
+def find_prediction_type(family: Family, model: ModelConfig) -> str | None:
+    """What a model predicts, in diffusers' words; None where it is not known before it is loaded."""
+    config = find_scheduler(family, model)
+    return None if config is None else str(config.get("prediction_type", "epsilon"))
 
 
 def set_flags(scheduler: SchedulerMixin, flags: FileFlags, where: str) -> SchedulerMixin:

@@ -1,0 +1,133 @@
+"""Rules on what files say of how weights were trained: when each applies, and when it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.rules.cases import LORA, Apply, Values
+from wavespeed_runner.rules.training import TRAINING
+
+DIFFUSION: Values = {"family.schedule": "diffusion"}
+GUIDED: Values = {"model.guidance": "true_cfg", "guidance_scale": 5.0}
+Said = Callable[[Values], dict[str, str]]
+
+
+@pytest.fixture
+def said(apply: Apply) -> Said:
+    """Rule -> message and fix, of the rules of this file that apply."""
+    ids = [rule.id for rule in TRAINING]
+    return lambda values: {f.rule: f"{f.message}; {f.fix}" for f in apply(values) if f.rule in ids}
+
+
+def write_lora(folder: Path, name: str = "x", **metadata: str) -> Values:
+    file = folder / f"{name}.safetensors"
+    save_file({"a.lora_A.weight": torch.ones(1, 1)}, file, {key.replace("__", "."): v for key, v in metadata.items()})
+    return LORA | {"adapters.path": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("path", "values", "says"),
+    [
+        ("latent-consistency/lcm-lora-sdxl", {"sampler": "euler"}, "(LCM), and is run with sampler=euler; sampler=lcm"),
+        ("latent-consistency/lcm-lora-sdxl", {"sampler": "lcm", "guidance_scale": 5.0}, "run with guidance_scale=5;"),
+        ("h1t/TCD-SDXL-LoRA", {"sampler": "lcm"}, "(TCD), and is run with sampler=lcm; sampler=tcd"),
+        ("ByteDance/SDXL-Lightning", {"sampler": "ddim"}, "(Lightning), and is run with sampler=ddim; sampler=euler"),
+        ("ByteDance/Hyper-SD", {"sampler": "dpmpp_2m"}, "(Hyper), and is run with sampler=dpmpp_2m; sampler=ddim"),
+    ],
+)
+def test_a_distilled_lora_with_a_sampler_that_is_not_its_own(said: Said, path: str, values: Values, says: str) -> None:
+    found = said(LORA | DIFFUSION | {"adapters.path": path, "guidance_scale": 1.0} | values)
+    assert says in found["distilled-lora"]
+
+
+def test_the_sampler_of_sdxl_is_not_known_to_be_euler_with_trailing_steps(composed: Any) -> None:
+    from wavespeed_runner.config.resolve import resolve_config
+    from wavespeed_runner.rules.check import apply_rules
+
+    config = resolve_config(composed("model=sdxl", "adapters=lora", "adapters.path=ByteDance/SDXL-Lightning"))
+    (message,) = [finding.message for finding in apply_rules(config) if finding.rule == "distilled-lora"]
+    assert "is run with sampler=default and guidance_scale=5" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        ("latent-consistency/lcm-lora-sdxl", {"sampler": "lcm", "guidance_scale": 2.0}),
+        ("h1t/TCD-SDXL-LoRA", {"sampler": "tcd", "guidance_scale": 5.0}),
+        ("ByteDance/Hyper-SD", {"sampler": "tcd"}),
+        ("owner/name", {"sampler": "euler", "guidance_scale": 7.0}),
+        ("ByteDance/Hyper-SD", {"sampler": "euler", "family.schedule": "flow"}),
+    ],
+)
+def test_a_distilled_lora_as_its_authors_use_it(said: Said, path: str, values: Values) -> None:
+    assert said(LORA | DIFFUSION | {"adapters.path": path, "guidance_scale": 1.0} | values) == {}
+
+
+def test_a_local_file_says_by_its_name_or_title_how_it_was_distilled(said: Said, tmp_path: Path) -> None:
+    euler = DIFFUSION | {"sampler": "euler", "guidance_scale": 1.0}
+    assert "distilled-lora" in said(write_lora(tmp_path, "my_lcm_v2") | euler)
+    assert "distilled-lora" in said(write_lora(tmp_path, modelspec__title="An LCM of mine") | euler)
+    assert "distilled-lora" in said(write_lora(tmp_path, ss_output_name="tcd") | euler)
+    assert said(write_lora(tmp_path, "y") | euler) == {}
+    cfg = write_lora(tmp_path, "Hyper-SDXL-8steps-CFG-lora") | DIFFUSION | {"sampler": "ddim", "guidance_scale": 6.0}
+    assert said(cfg) == {}
+
+
+def test_a_lora_that_says_that_it_is_for_another_model(said: Said, tmp_path: Path) -> None:
+    found = said(write_lora(tmp_path, modelspec__architecture="stable-diffusion-xl-v1-base/lora"))
+    assert "modelspec.architecture is stable-diffusion-xl-v1-base, and the model is flux" in found["adapters-base"]
+    for architecture in ("flux-1-dev/lora", "chroma/lora", "mine/lora", ""):
+        assert said(write_lora(tmp_path, modelspec__architecture=architecture)) == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        ({"modelspec__prediction_type": "v"}, "on a model that predicts v_prediction, and this one predicts epsilon"),
+        ({"ss_zero_terminal_snr": "True"}, "with zero terminal SNR"),
+        ({"modelspec__timestep_range": "900,1000"}, "for timesteps 900,1000 alone"),
+    ],
+)
+def test_what_a_lora_was_trained_with_is_said(said: Said, tmp_path: Path, metadata: Any, says: str) -> None:
+    model = write_model(tmp_path / "model", {}) | DIFFUSION
+    assert says in said(write_lora(tmp_path, **metadata) | model)["adapters-trained"]
+    same = {"modelspec__prediction_type": "epsilon", "ss_zero_terminal_snr": "False", "ss_clip_skip": "None"}
+    assert said(write_lora(tmp_path, **same) | model) == {}
+
+
+def test_clip_skip_of_a_lora_for_stable_diffusion(composed: Any, tmp_path: Path) -> None:
+    from wavespeed_runner.config.resolve import resolve_config
+    from wavespeed_runner.rules.check import apply_rules
+
+    def found(clip_skip: str) -> list[str]:
+        path = write_lora(tmp_path, ss_clip_skip=clip_skip)["adapters.path"]
+        config = resolve_config(composed("model=sd15", "adapters=lora", f"adapters.path={path}"))
+        return [finding.message for finding in apply_rules(config) if finding.rule == "adapters-trained"]
+
+    assert found("1") == found("None") == found("²") == []
+    assert "with clip skip 2, as kohya counts" in found("2")[0]
+
+
+def write_model(folder: Path, scheduler: dict[str, Any]) -> Values:
+    """Values for a local model with this configuration of its scheduler."""
+    (folder / "scheduler").mkdir(parents=True)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    return {"model.init": "pretrained", "model.repo": str(folder)}
+
+
+def test_zero_snr_with_guidance_that_is_not_rescaled(said: Said, tmp_path: Path) -> None:
+    zero = write_model(tmp_path / "zero", {"rescale_betas_zero_snr": True}) | DIFFUSION
+    other = write_model(tmp_path / "other", {"rescale_betas_zero_snr": False}) | DIFFUSION
+    assert "overexposes" in said(zero | GUIDED)["zero-snr-guidance"]
+    assert said(zero | GUIDED | {"guidance_scale": 1.0}) == said(other | GUIDED) == said(DIFFUSION | GUIDED) == {}
+    file = tmp_path / "x.safetensors"
+    save_file({"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}, file)
+    flagged = DIFFUSION | GUIDED | {"model.init": "pretrained", "model.repo": str(file)}
+    assert "overexposes" in said(flagged)["zero-snr-guidance"]

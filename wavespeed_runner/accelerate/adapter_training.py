@@ -1,0 +1,82 @@
+"""What LoRAs say of how they were trained: distillations by name, and kohya's and ModelSpec's metadata. No torch.
+
+Metadata: `ss_...` as kohya's sd-scripts `train_network.py` writes them, and `modelspec...` as their `sai_model_spec.py`
+does. All else in there was for the training alone and is in the weights.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..config.schema import AdaptersConfig
+from ..inputs.files import InputError
+from ..models.weights.checkpoint import find_local_path
+from ..models.weights.file_flags import PREDICTIONS, read_metadata
+from .adapter_options import Lora, as_list, values_per_path
+
+DISTILLATIONS = {
+    "LCM": re.compile(r"(?<![a-z])lcm(?![a-z])"),
+    "TCD": re.compile(r"(?<![a-z])tcd(?![a-z])"),
+    "Lightning": re.compile(r"lightning"),
+    "Hyper": re.compile(r"hyper[-_ ]?(sd|flux|chroma)"),
+}
+"""How a LoRA was distilled -> what its name, its repository's or its title then holds, in small letters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one LoRA says of its training; None where it says nothing."""
+
+    path: str
+    distillation: str | None = None
+    keeps_guidance: bool = False
+    """Of a distillation: it is used with guidance, as Hyper-SD's CFG LoRAs are."""
+    architecture: str | None = None
+    """ModelSpec's, without `/lora`."""
+    prediction_type: str | None = None
+    """diffusers' word."""
+    clip_skip: int | None = None
+    """kohya's count: 1 is the text encoder's last layer, 2 the one before it."""
+    zero_snr: bool = False
+    timestep_range: str | None = None
+
+
+def read_trainings(adapters: AdaptersConfig) -> list[Training]:
+    """What the LoRAs of a configuration say; of those in the hub, what their names do. None of other adapters."""
+    if not isinstance(adapters, Lora):
+        return []
+    pairs = zip(as_list(adapters.path), values_per_path(adapters, "file"), strict=True)
+    return [_read_training(path, file) for path, file in pairs if isinstance(path, str)]
+
+
+def _read_training(path: str, file: Any) -> Training:
+    local, metadata = find_local_path(path), {}
+    if local is not None and local.is_file():
+        stat = local.stat()
+        metadata = _read(local, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    names = [Path(path).name if local else path, str(file or ""), metadata.get("ss_output_name", "")]
+    text = " ".join([*names, metadata.get("modelspec.title", "")]).lower()
+    clip_skip = metadata.get("ss_clip_skip", metadata.get("modelspec.encoder_layer", ""))
+    return Training(
+        path=path,
+        distillation=next((kind for kind, pattern in DISTILLATIONS.items() if pattern.search(text)), None),
+        keeps_guidance=re.search(r"(?<![a-z])cfg(?![a-z])", text) is not None,
+        architecture=metadata.get("modelspec.architecture", "").partition("/")[0] or None,
+        prediction_type=PREDICTIONS.get(metadata.get("modelspec.prediction_type", "")),
+        clip_skip=int(clip_skip) if re.fullmatch(r"[0-9]{1,2}", clip_skip) else None,
+        zero_snr=metadata.get("ss_zero_terminal_snr") == "True",
+        timestep_range=metadata.get("modelspec.timestep_range"),
+    )
+
+
+@lru_cache(maxsize=64)
+def _read(file: Path, version: tuple[int, ...]) -> dict[str, str]:
+    """Metadata of a file; none of one that cannot be read, which the plan refuses. version: changes with the file."""
+    try:
+        return read_metadata(file)
+    except (InputError, OSError):
+        return {}

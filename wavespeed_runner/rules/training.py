@@ -1,0 +1,139 @@
+"""Rules on what files say of how weights were trained: distilled LoRAs, their base model, and zero terminal SNR."""
+
+from __future__ import annotations
+
+from ..accelerate.adapter_training import Training, read_trainings
+from ..config.schema import Config
+from ..errors import make_printable
+from ..models.family import Family, uses_cfg
+from ..models.weights.file_flags import find_prediction_type, has_zero_snr
+from ..samplers import resolve_sampler
+from .rule import Rule
+
+SAMPLERS_OF = {"LCM": ("lcm",), "TCD": ("tcd",), "Lightning": ("euler",), "Hyper": ("ddim", "tcd")}
+"""Distillation -> the samplers that its authors use."""
+TRAILING = ("Lightning", "Hyper")
+"""Distillations whose steps end at the last training step, except with `tcd`."""
+MOST_GUIDANCE = {"LCM": 2.0, "Lightning": 1.0, "Hyper": 1.0}
+"""Distillation -> the guidance scale above which its images are overdone: it holds guidance already."""
+FAMILIES_OF = {
+    "stable-diffusion-v1": ("sd",),
+    "stable-diffusion-v2": ("sd",),
+    "stable-diffusion-xl": ("sdxl",),
+    "stable-diffusion-3": ("sd3",),
+    "flux-1": ("flux", "chroma"),
+    "chroma": ("flux", "chroma"),
+    "lumina-2": ("lumina2",),
+}
+"""Beginning of `modelspec.architecture` -> the families that the LoRA may be for."""
+
+
+def find_distillations(c: Config, f: Family) -> list[Training]:
+    """The loaded LoRAs that were distilled for few steps of a diffusion model."""
+    return [each for each in read_trainings(c.adapters) if each.distillation] if f.schedule == "diffusion" else []
+
+
+def _explain_distilled(c: Config, f: Family) -> str:
+    """How sampler or guidance differ from what a distilled LoRA was made for; empty: they do not, or there is none."""
+    for each in find_distillations(c, f):
+        kind = str(each.distillation)
+        name = resolve_sampler(f, c.model, c.sampler).name
+        spacing = getattr(c.sampler, "timestep_spacing", "trailing")
+        wrong = []
+        if name not in SAMPLERS_OF[kind]:
+            wrong.append(f"sampler={c.sampler.name}")
+        elif kind in TRAILING and name != "tcd" and getattr(spacing, "value", spacing) != "trailing":
+            wrong.append("timesteps that are not trailing")
+        scale = c.guidance_scale
+        if scale is not None and scale > MOST_GUIDANCE.get(kind, scale) and not each.keeps_guidance:
+            wrong.append(f"guidance_scale={scale:g}")
+        if wrong:
+            return f"{each.path} was distilled ({kind}), and is run with {' and '.join(wrong)}"
+    return ""
+
+
+def _fix_distilled(c: Config, f: Family) -> str:
+    kind = next(str(each.distillation) for each in find_distillations(c, f))
+    most = MOST_GUIDANCE.get(kind)
+    name = SAMPLERS_OF[kind][0]
+    trailing = (
+        " sampler.timestep_spacing=trailing" if kind in TRAILING and hasattr(c.sampler, "timestep_spacing") else ""
+    )
+    return f"sampler={name}{trailing}" + ("" if most is None else f" guidance_scale={most:g} or less")
+
+
+def _explain_base(c: Config, f: Family) -> str:
+    """Which LoRA says that it is for another model; empty: none."""
+    known = {name for names in FAMILIES_OF.values() for name in names}
+    for each in read_trainings(c.adapters):
+        for start, families in FAMILIES_OF.items():
+            if (each.architecture or "").startswith(start) and c.model.name in known - set(families):
+                return (
+                    f"adapters.path={each.path}: its modelspec.architecture is {make_printable(str(each.architecture))}"
+                )
+    return ""
+
+
+def _explain_training(c: Config, f: Family) -> str:
+    """What a LoRA was trained with and this run does not have; empty: nothing is known."""
+    for each in read_trainings(c.adapters):
+        said, has = [], find_prediction_type(f, c.model)
+        if each.prediction_type and has and each.prediction_type != has:
+            said.append(f"on a model that predicts {each.prediction_type}, and this one predicts {has}")
+        if c.model.name == "sd" and each.clip_skip and each.clip_skip != 1 + (getattr(c.model, "clip_skip", None) or 0):
+            said.append(f"with clip skip {each.clip_skip}, as kohya counts")
+        if each.zero_snr and f.schedule == "diffusion" and not has_zero_snr(f, c.model):
+            said.append("with zero terminal SNR, which this model is not known to have")
+        if each.timestep_range:
+            said.append(f"for timesteps {make_printable(each.timestep_range)[:20]} alone, and acts in all")
+        if said:
+            return f"adapters.path={each.path}: its metadata says that it was trained {'; '.join(said)}"
+    return ""
+
+
+def _is_overexposed(c: Config, f: Family) -> bool:
+    return (
+        uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
+        and not getattr(c.model, "guidance_rescale", 0)
+        and has_zero_snr(f, c.model)
+    )
+
+
+TRAINING: tuple[Rule, ...] = (
+    Rule(
+        id="adapters-base",
+        verdict="bad",
+        when=lambda c, f: bool(_explain_base(c, f)),
+        message=lambda c, f: f"{_explain_base(c, f)}, and the model is {c.model.name}",
+        fix="a LoRA for this model",
+        source="tests/rules/test_training.py",
+    ),
+    Rule(
+        id="adapters-trained",
+        verdict="unverified",
+        when=lambda c, f: bool(_explain_training(c, f)),
+        message=_explain_training,
+        fix=lambda c, f: "model.clip_skip=N is kohya's N + 1" if hasattr(c.model, "clip_skip") else "",
+        source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
+    ),
+    Rule(
+        id="distilled-lora",
+        verdict="unverified",
+        when=lambda c, f: bool(_explain_distilled(c, f)),
+        message=_explain_distilled,
+        fix=_fix_distilled,
+        source="https://huggingface.co/latent-consistency/lcm-lora-sdxl/discussions/1, "
+        "https://huggingface.co/ByteDance/Hyper-SD/commit/831b8638bb0189829f00a87958b6a5fae15d92bc, "
+        "https://openllmlist.com/sdxl-lightning-by-bytedance",
+    ),
+    Rule(
+        id="zero-snr-guidance",
+        verdict="unverified",
+        when=_is_overexposed,
+        message="this model is sampled with zero terminal SNR, where guidance without rescale overexposes images",
+        fix=lambda c, f: (
+            "model.guidance_rescale=0.7" if hasattr(c.model, "guidance_rescale") else "a lower guidance_scale"
+        ),
+        source="https://arxiv.org/abs/2305.08891",
+    ),
+)
