@@ -117,6 +117,16 @@ def test_every_part_of_a_flux_file_of_comfyui(tmp_path: Path) -> None:
     assert collect_evidence(pipe, adapters)["differences"] == {"transformer": 4}  # type: ignore[index]
 
 
+def test_the_clip_of_a_model_whose_first_encoder_is_another(tmp_path: Path) -> None:
+    _, _, pipe = load_tiny("hunyuan_video")
+    layers = dict(pipe.text_encoder_2.named_modules())
+    layer = next(name for name in layers if name.endswith("layers.0.mlp.fc1"))
+    key = "lora_te1_text_model_encoder_layers_0_mlp_fc1"
+    tensors, before = write_pair(key, *layers[layer].weight.shape), read(pipe.text_encoder_2, f"{layer}.weight")
+    apply(pipe, tensors, tmp_path, fuse=True)
+    assert torch.allclose(read(pipe.text_encoder_2, f"{layer}.weight"), before + compute(tensors, key), atol=1e-6)
+
+
 def test_differences_of_a_wan_file(tmp_path: Path) -> None:
     _, _, pipe = load_tiny("wan21")
     transformer, block = pipe.transformer, "diffusion_model.blocks.0"

@@ -102,6 +102,15 @@ def test_what_a_lora_was_trained_with_is_said(said: Said, tmp_path: Path, metada
     assert said(write_lora(tmp_path, **same) | model) == {}
 
 
+def test_a_dora_on_weights_in_8_bits_must_be_fused(said: Said, tmp_path: Path) -> None:
+    file = tmp_path / "dora.safetensors"
+    save_file({"a.dora_scale": torch.ones(1, 1)}, file)
+    dora = LORA | {"adapters.path": str(file)}
+    assert "adapters.fuse=true" in said(dora | {"memory": "layerwise_casting"})["adapters-dora"]
+    assert said(dora) == said(dora | {"memory": "layerwise_casting", "adapters.fuse": True}) == {}
+    assert said(write_lora(tmp_path) | {"memory": "layerwise_casting"}) == {}
+
+
 def test_clip_skip_of_a_lora_for_stable_diffusion(composed: Any, tmp_path: Path) -> None:
     from wavespeed_runner.config.resolve import resolve_config
     from wavespeed_runner.rules.check import apply_rules

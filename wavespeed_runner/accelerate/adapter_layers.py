@@ -75,8 +75,8 @@ def _find_text_encoder(pipe: DiffusionPipeline, kind: str) -> str | None:
     classes = {name: type(module).__name__ for name, module in list_modules(pipe).items() if "text_encoder" in name}
     if kind == "t5":
         return next((name for name, class_name in classes.items() if class_name.startswith(("T5", "UMT5"))), None)
-    wanted = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}[kind]
-    return wanted if classes.get(wanted, "").startswith("CLIPText") else None
+    clips = sorted(name for name, class_name in classes.items() if class_name.startswith("CLIPText"))
+    return dict(zip(("clip_l", "clip_g"), clips, strict=False)).get(kind)
 
 
 def is_original(layer: str, module: nn.Module) -> bool:

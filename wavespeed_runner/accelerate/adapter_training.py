@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import AdaptersConfig
+from ..inputs.documents import read_safetensors_header
 from ..inputs.files import InputError
 from ..models.weights.checkpoint import find_local_path
 from ..models.weights.file_flags import PREDICTIONS, read_metadata
 from .adapter_options import Lora, as_list, values_per_path
+from .adapter_parts import DORA
 
 DISTILLATIONS = {
     "LCM": re.compile(r"(?<![a-z])lcm(?![a-z])"),
@@ -43,6 +45,8 @@ class Training:
     """kohya's count: 1 is the text encoder's last layer, 2 the one before it."""
     zero_snr: bool = False
     timestep_range: str | None = None
+    dora: bool = False
+    """Some of its layers are DoRA's."""
 
 
 def read_trainings(adapters: AdaptersConfig) -> list[Training]:
@@ -54,10 +58,11 @@ def read_trainings(adapters: AdaptersConfig) -> list[Training]:
 
 
 def _read_training(path: str, file: Any) -> Training:
-    local, metadata = find_local_path(path), {}
+    local, dora = find_local_path(path), False
+    metadata: dict[str, str] = {}
     if local is not None and local.is_file():
         stat = local.stat()
-        metadata = _read(local, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        metadata, dora = _read(local, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     names = [Path(path).name if local else path, str(file or ""), metadata.get("ss_output_name", "")]
     text = " ".join([*names, metadata.get("modelspec.title", "")]).lower()
     clip_skip = metadata.get("ss_clip_skip", metadata.get("modelspec.encoder_layer", ""))
@@ -70,13 +75,18 @@ def _read_training(path: str, file: Any) -> Training:
         clip_skip=int(clip_skip) if re.fullmatch(r"[0-9]{1,2}", clip_skip) else None,
         zero_snr=metadata.get("ss_zero_terminal_snr") == "True",
         timestep_range=metadata.get("modelspec.timestep_range"),
+        dora=dora,
     )
 
 
 @lru_cache(maxsize=64)
-def _read(file: Path, version: tuple[int, ...]) -> dict[str, str]:
-    """Metadata of a file; none of one that cannot be read, which the plan refuses. version: changes with the file."""
+def _read(file: Path, version: tuple[int, ...]) -> tuple[dict[str, str], bool]:
+    """Metadata of a file, and whether it has a DoRA; nothing of one that cannot be read, which the plan refuses.
+
+    version: changes with the file.
+    """
     try:
-        return read_metadata(file)
+        names = read_safetensors_header(file)[0]
+        return read_metadata(file), any(DORA in name or ".lora_magnitude_vector" in name for name in names)
     except (InputError, OSError):
-        return {}
+        return {}, False

@@ -93,7 +93,10 @@ def _load_with_diffusers(
     reached = frozenset[str]().union(*(sources for _, found in placed for sources in found.values()))
     lost = [key for key in tensors if key not in reached]
     if lost:
-        raise RunError(f"{len(lost)} of its {len(tensors)} tensors match nothing in the model: {_list_some(lost)}")
+        raise RunError(
+            f"{len(lost)} of its {len(tensors)} tensors match nothing in the model: {_list_some(lost)}; "
+            "use a file for this model"
+        )
     if settings is None and (change := find_change(tensors, placed, name)):
         raise RunError(change)
 

@@ -109,6 +109,18 @@ TRAINING: tuple[Rule, ...] = (
         source="tests/rules/test_training.py",
     ),
     Rule(
+        id="adapters-dora",
+        verdict="bad",
+        when=lambda c, f: (
+            getattr(c.memory, "layerwise_casting", None) is not None
+            and not getattr(c.adapters, "fuse", False)
+            and any(each.dora for each in read_trainings(c.adapters))
+        ),
+        message="memory.layerwise_casting with a DoRA: PEFT reads the weights at each step, and cannot in 8 bits",
+        fix="adapters.fuse=true, or memory=none",
+        source="peft.tuners.lora.dora",
+    ),
+    Rule(
         id="adapters-trained",
         verdict="unverified",
         when=lambda c, f: bool(_explain_training(c, f)),
