@@ -127,6 +127,46 @@ def test_the_clip_of_a_model_whose_first_encoder_is_another(tmp_path: Path) -> N
     assert torch.allclose(read(pipe.text_encoder_2, f"{layer}.weight"), before + compute(tensors, key), atol=1e-6)
 
 
+def test_alpha_in_comfyuis_files_for_flux_2(tmp_path: Path) -> None:
+    """diffusers' conversion of these refuses an alpha."""
+    _, _, pipe = load_tiny("flux2")
+    attention, key = pipe.transformer.transformer_blocks[0].attn, "diffusion_model.double_blocks.0.img_attn.qkv"
+    width = attention.to_q.in_features
+    tensors = write_pair(key, 3 * len(attention.to_q.weight), width, alpha=3.0, style="peft")
+    before = torch.cat([part.weight.detach().double() for part in (attention.to_q, attention.to_k, attention.to_v)])
+    apply(pipe, tensors, tmp_path, fuse=True)
+    after = torch.cat([part.weight.detach().double() for part in (attention.to_q, attention.to_k, attention.to_v)])
+    assert torch.allclose(after, before + compute(tensors, key), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wan21", "qwen_image"])
+def test_alpha_in_kohyas_files_for_transformers(name: str, tmp_path: Path) -> None:
+    """diffusers' conversions of these need an alpha for each layer, and that for Wan each layer of each block."""
+    _, _, pipe = load_tiny(name)
+    attention = {"q": "to_q", "k": "to_k", "v": "to_v", "o": "to_out.0"}
+    ffn = {"ffn_0": "ffn.net.0.proj", "ffn_2": "ffn.net.2"}
+    wan = {
+        f"{their}_attn_{a}": f"{our}.{b}"
+        for their, our in (("self", "attn1"), ("cross", "attn2"))
+        for a, b in attention.items()
+    } | ffn
+    blocks = range(len(pipe.transformer.blocks) if name == "wan21" else 0)
+    theirs = {f"lora_unet_blocks_{i}_{their}": f"blocks.{i}.{our}" for i in blocks for their, our in wan.items()}
+    if name == "qwen_image":
+        theirs = {
+            f"transformer_blocks.0.attn.{layer}": f"transformer_blocks.0.attn.{layer}" for layer in ("to_q", "to_k")
+        }
+    tensors, expected = {}, {}
+    for count, (key, layer) in enumerate(theirs.items()):
+        before = read(pipe.transformer, f"{layer}.weight")
+        part = write_pair(key, *before.shape, rank=2 + count % 3, alpha=1.0 + count % 4)
+        tensors |= part
+        expected[layer] = before + compute(part, key)
+    apply(pipe, tensors, tmp_path, fuse=True)
+    for layer, weight in expected.items():
+        assert torch.allclose(read(pipe.transformer, f"{layer}.weight"), weight, atol=1e-5), layer
+
+
 def test_differences_of_a_wan_file(tmp_path: Path) -> None:
     _, _, pipe = load_tiny("wan21")
     transformer, block = pipe.transformer, "diffusion_model.blocks.0"

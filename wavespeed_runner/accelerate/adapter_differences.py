@@ -60,7 +60,7 @@ def add_differences(
     for key, tensor in differences.items():
         split = split_part(key, DIFFERENCES)
         assert split is not None
-        if not tensor.any():
+        if not tensor.float().any():  # 8 bits have no `any`
             continue
         difference = Difference(key=key, layer=split[0], parameter=DIFFERENCES[split[1]], tensor=tensor)
         component, rest = find_component(pipe, split[0], denoiser)

@@ -100,7 +100,7 @@ def inject(pipe: DiffusionPipeline, updates: list[Update], name: str, denoiser: 
 
 def _is_zero(update: Update) -> bool:
     """True for an update that changes nothing: a trainer writes all layers of a text encoder that it did not train."""
-    return update.kind == "lora" and not update.parts["up"].any()
+    return update.kind == "lora" and not update.parts["up"].float().any()
 
 
 def _inject(module: nn.Module, name: str, kind: str, updates: dict[str, Update]) -> None:

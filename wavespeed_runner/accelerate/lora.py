@@ -83,7 +83,7 @@ def _load_with_diffusers(
     scaled = {} if settings else _multiply_scales(tensors)
     given = trace(tensors, scaled)
     options = {"load_into_transformer_2": True} if denoiser == "transformer_2" else {}
-    with _convert(pipe, settings), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
+    with _convert(pipe, settings, scaled), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
         try:
             pipe.load_lora_weights(dict(given), adapter_name=name, use_safetensors=True, **options)
@@ -129,11 +129,31 @@ def _multiply_scales(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 @contextmanager
-def _convert(pipe: Any, settings: dict[str, Any] | None) -> Iterator[None]:
-    """Gives the pipeline PEFT's settings from the file's metadata, which diffusers does not look for beside tensors."""
+def _convert(pipe: Any, settings: dict[str, Any] | None, scaled: dict[str, str]) -> Iterator[None]:
+    """Gives the pipeline PEFT's settings from the file's metadata, which diffusers does not look for beside tensors.
+
+    Some conversions need an alpha, and others refuse it: it is there at first, and says that the scale is 1. What they
+    return of it is not needed.
+
+    Args:
+        pipe: converts by its `lora_state_dict` meanwhile.
+        settings: PEFT's.
+        scaled: what `_multiply_scales` returned.
+    """
+    import torch
 
     def convert(given: dict[str, torch.Tensor], **options: Any) -> tuple[Any, ...]:
-        state, *rest, _ = type(pipe).lora_state_dict(given, **options)
+        alphas = {alpha: torch.tensor(float(len(given[down]))) for down, alpha in scaled.items()}
+        try:
+            state, *rest, _ = type(pipe).lora_state_dict(given | alphas, **options)
+        except Exception as error:
+            try:
+                state, *rest, _ = type(pipe).lora_state_dict(dict(given), **options)
+            except Exception:
+                raise error from None
+        if settings is None:
+            state = {key: tensor for key, tensor in state.items() if not key.endswith(ALPHA)}
+            rest = [None for _ in rest]
         # Of FLUX, diffusers converts layers outside the blocks and forgets to say that they are the transformer's.
         state = {key if key.partition(".")[0] in pipe.components else f"{start}.{key}": state[key] for key in state}
         return (state, *rest, settings)
