@@ -77,7 +77,9 @@ def test_a_local_file_says_by_its_name_or_title_how_it_was_distilled(said: Said,
     assert "distilled-lora" in said(write_lora(tmp_path, ss_output_name="tcd") | euler)
     assert said(write_lora(tmp_path, "y") | euler) == {}
     cfg = write_lora(tmp_path, "Hyper-SDXL-8steps-CFG-lora") | DIFFUSION | {"sampler": "ddim", "guidance_scale": 6.0}
-    assert said(cfg) == {}
+    assert "timesteps that are not trailing" in said(cfg)["distilled-lora"]
+    assert said(cfg | {"sampler.timestep_spacing": "trailing"}) == {}
+    assert said(cfg | write_model(tmp_path / "model", {"timestep_spacing": "trailing"})) == {}
 
 
 def test_a_lora_that_says_that_it_is_for_another_model(said: Said, tmp_path: Path) -> None:
@@ -122,6 +124,29 @@ def test_clip_skip_of_a_lora_for_stable_diffusion(composed: Any, tmp_path: Path)
 
     assert found("1") == found("None") == found("²") == []
     assert "with clip skip 2, as kohya counts" in found("2")[0]
+
+
+def test_a_checkpoint_that_says_that_it_is_another_or_a_lora(said: Said, tmp_path: Path) -> None:
+    def found(architecture: str) -> dict[str, str]:
+        file = write_lora(tmp_path, modelspec__architecture=architecture)["adapters.path"]
+        return said({"model.init": "pretrained", "model.repo": file})
+
+    assert "stable-diffusion-v1, and the model is flux" in found("stable-diffusion-v1")["checkpoint-base"]
+    assert "it is a LoRA: " in found("flux-1-dev/lora")["checkpoint-base"]
+    assert found("flux-1-dev") == found("somebody's") == found("") == {}
+
+
+def test_clip_skip_of_a_checkpoint(composed: Any, tmp_path: Path) -> None:
+    from wavespeed_runner.config.resolve import resolve_config
+    from wavespeed_runner.rules.check import apply_rules
+
+    def found(layer: str) -> list[str]:
+        file = write_lora(tmp_path, modelspec__encoder_layer=layer)["adapters.path"]
+        config = resolve_config(composed("model=sd15", f"model.repo={file}", "model.init=pretrained"))
+        return [finding.message for finding in apply_rules(config) if finding.rule == "checkpoint-trained"]
+
+    assert "trained with clip skip 2, as kohya counts" in found("2")[0]
+    assert found("1") == found("x") == []
 
 
 def write_model(folder: Path, scheduler: dict[str, Any]) -> Values:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from ..accelerate.adapter_training import Training, read_trainings
 from ..config.schema import Config
 from ..errors import make_printable
 from ..models.family import Family, uses_cfg
-from ..models.weights.file_flags import find_prediction_type, has_zero_snr
+from ..models.weights.file_flags import find_metadata, find_prediction_type, find_scheduler, has_zero_snr
 from ..samplers import resolve_sampler
 from .rule import Rule
 
@@ -38,7 +40,9 @@ def _explain_distilled(c: Config, f: Family) -> str:
     for each in find_distillations(c, f):
         kind = str(each.distillation)
         name = resolve_sampler(f, c.model, c.sampler).name
-        spacing = getattr(c.sampler, "timestep_spacing", "trailing")
+        spacing = getattr(c.sampler, "timestep_spacing", None) or (find_scheduler(f, c.model) or {}).get(
+            "timestep_spacing"
+        )
         wrong = []
         if name not in SAMPLERS_OF[kind]:
             wrong.append(f"sampler={c.sampler.name}")
@@ -64,14 +68,35 @@ def _fix_distilled(c: Config, f: Family) -> str:
 
 def _explain_base(c: Config, f: Family) -> str:
     """Which LoRA says that it is for another model; empty: none."""
+    wrong = [each for each in read_trainings(c.adapters) if _is_for_another(c, each.architecture or "")]
+    return next((f"adapters.path={each.path}: {_name(str(each.architecture))}" for each in wrong), "")
+
+
+def _is_for_another(c: Config, architecture: str) -> bool:
+    """True if a file of this architecture cannot be for the model."""
     known = {name for names in FAMILIES_OF.values() for name in names}
-    for each in read_trainings(c.adapters):
-        for start, families in FAMILIES_OF.items():
-            if (each.architecture or "").startswith(start) and c.model.name in known - set(families):
-                return (
-                    f"adapters.path={each.path}: its modelspec.architecture is {make_printable(str(each.architecture))}"
-                )
-    return ""
+    families = next((names for start, names in FAMILIES_OF.items() if architecture.startswith(start)), (c.model.name,))
+    return c.model.name in known and c.model.name not in families
+
+
+def _name(architecture: str) -> str:
+    return f"its modelspec.architecture is {make_printable(architecture)[:60]}"
+
+
+def _explain_checkpoint(c: Config, f: Family) -> str:
+    """Why a single file cannot be the model; empty: nothing speaks against it."""
+    architecture = find_metadata(c.model).get("modelspec.architecture", "")
+    if architecture.endswith("/lora"):
+        return f"model.repo={c.model.repo}: it is a LoRA: {_name(architecture)}"
+    is_wrong = _is_for_another(c, architecture)
+    return f"model.repo={c.model.repo}: {_name(architecture)}, and the model is {c.model.name}" if is_wrong else ""
+
+
+def _find_clip_skip(c: Config) -> str:
+    """The clip skip that a single file of Stable Diffusion was trained with, and this run has not; empty: none."""
+    said = find_metadata(c.model).get("modelspec.encoder_layer", "")
+    has = 1 + (getattr(c.model, "clip_skip", None) or 0)
+    return said if c.model.name == "sd" and re.fullmatch(r"[0-9]{1,2}", said) and int(said) != has else ""
 
 
 def _explain_training(c: Config, f: Family) -> str:
@@ -100,6 +125,25 @@ def _is_overexposed(c: Config, f: Family) -> bool:
 
 
 TRAINING: tuple[Rule, ...] = (
+    Rule(
+        id="checkpoint-base",
+        verdict="bad",
+        when=lambda c, f: bool(_explain_checkpoint(c, f)),
+        message=_explain_checkpoint,
+        fix="the model that it is for, or for a LoRA adapters=lora adapters.path=FILE",
+        source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
+    ),
+    Rule(
+        id="checkpoint-trained",
+        verdict="unverified",
+        when=lambda c, f: bool(_find_clip_skip(c)),
+        message=lambda c, f: (
+            f"model.repo={c.model.repo}: its metadata says that it was trained with clip skip {_find_clip_skip(c)}, as "
+            "kohya counts"
+        ),
+        fix=lambda c, f: "model.clip_skip=N is kohya's N + 1" if hasattr(c.model, "clip_skip") else "",
+        source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
+    ),
     Rule(
         id="adapters-base",
         verdict="bad",

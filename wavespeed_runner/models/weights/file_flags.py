@@ -119,6 +119,23 @@ def find_flags(family: Family, model: ModelConfig) -> FileFlags:
         return FileFlags()
 
 
+def find_metadata(model: ModelConfig) -> dict[str, str]:
+    """Metadata of a pretrained model that is one safetensors file; none of others, and of one that is damaged."""
+    path = find_local_path(model.repo) if model.init is Init.pretrained else None
+    if path is None or path.suffix.lower() != ".safetensors":
+        return {}
+    try:
+        stat = path.stat()
+        return _read_metadata(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    except (InputError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=16)
+def _read_metadata(path: Path, version: tuple[int, ...]) -> dict[str, str]:
+    return read_metadata(path)
+
+
 def find_scheduler(family: Family, model: ModelConfig) -> dict[str, Any] | None:
     """The scheduler's configuration of a local diffusion model, with its file's flags; None where it is not known."""
     if model.init is not Init.pretrained or family.schedule != "diffusion":
