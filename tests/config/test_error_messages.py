@@ -35,6 +35,7 @@ KEYS = {
     "keys: sampler=OPTION, then sampler.KEY=VALUE",
     "cache=fbcache cache.criterion.name=relative_change": "chosen as a whole, with its keys: cache/criterion=OPTION",
     "hydra.nope=1": "hydra.nope: no such key",
+    "hydra.job.chdir=true": "hydra.job.chdir=true: not here; paths on a command line are relative to where it is typed",
 }
 
 VALUES = {
@@ -68,6 +69,9 @@ WRITTEN_WRONG = {
 SWEPT = {
     "seed=interval(0,1)": "seed=interval(0,1): an interval lists no values; write KEY=a,b,c",
     "seed=choice(1,2),3": "seed=choice(1,2),3: a sweep inside a sweep",
+    "seed=0,0,1": "seed=0,0,1: 0 is listed twice; list each value once, measure.repeats=N times a run N times",
+    "prompt=a,b,a": "prompt=a,b,a: a is listed twice",
+    "seed=choice(1,2,2)": "seed=choice(1,2,2): 2 is listed twice",
     "seed=range(0)": "seed=range(0): nothing to run",
     "seed=range(a)": "seed=range(a): error while evaluating",
     "seed=foo(1)": "Unknown function 'foo'",
@@ -79,6 +83,12 @@ SWEPT = {
 @pytest.mark.parametrize(("typed", "words"), (KEYS | VALUES).items(), ids=(KEYS | VALUES).keys())
 def test_a_wrong_key_or_value_is_one_line(command: CommandLine, typed: str, words: str) -> None:
     assert words in command.refuses(*typed.split(" "))
+
+
+def test_p_is_hydras_flag_for_a_package(command: CommandLine) -> None:
+    assert command.refuses("-p", "foo").startswith(
+        "--package=foo: only beside --cfg, such as --cfg job; -p is short for"
+    )
 
 
 @pytest.mark.parametrize(("typed", "words"), WRITTEN_WRONG.items(), ids=WRITTEN_WRONG.keys())
@@ -149,9 +159,10 @@ def test_an_experiment_without_its_header_is_told_so(command: CommandLine) -> No
     [
         (
             "compile.mode=max-autotune",
-            "option of compile has no keys; choose another first: compile=default|",
+            "no key of the chosen option of compile, but of compile=default",
         ),
-        ("quant.components=[x]", "the chosen option of quant has no keys; choose another first: quant=custom|fp8_dq|"),
+        ("quant.components=[x]", "quant.components: no key of the chosen option of quant, but of quant="),
+        ("quant.nope=[x]", "the chosen option of quant has no keys; choose another first: quant=custom|fp8_dq|"),
         ("quant.skip=x quant=int8_wo", "quant.skip: a list is needed, not str: quant.skip=[...]"),
         ("compile=true", "compile=true: cannot be composed: an option of a config group is a name"),
     ],

@@ -30,6 +30,7 @@ ALLOWED = {
     ("metrics/timing.py", "read_text"): "/proc",
     ("report/page/__init__.py", "read_text"): "parts of the page, in the package",
     ("cli/usage.py", "read_text"): "conf/config.yaml of the package",
+    ("config/unknown_keys.py", "read_text"): "options of the package",
     ("cli/support_table.py", "read_text"): "conf/cache of the package",
     ("sharing/to_experiment.py", "read_text"): "conf/ of the package",
     ("caching/criteria/published.py", "safe_load"): "tables of the package",

@@ -11,7 +11,7 @@ import pytest
 from tests.rules.cases import GROUPS, Apply, Values
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.registry import lookup
-from wavespeed_runner.rules import accelerate, attention, attention_needs, basics
+from wavespeed_runner.rules import accelerate, attention, attention_needs, basics, numerics
 from wavespeed_runner.rules.check import Finding, apply_rules
 
 Composed = Callable[..., dict[str, Any]]
@@ -26,7 +26,7 @@ def apply(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch
     """`apply(values)`: what the rules say of the tiny model with these values, on a Linux machine without a GPU."""
     monkeypatch.setattr(basics, "has_cuda", lambda: False)
     monkeypatch.setattr(basics, "platform", "linux")
-    for module in (accelerate, attention, attention_needs, basics):
+    for module in (accelerate, attention, attention_needs, numerics):
         monkeypatch.setattr(module, "resolve_device", lambda device: "cpu" if device == "auto" else device)
     for module in (accelerate, attention, attention_needs):
         monkeypatch.setattr(module, "read_capability", lambda device: CAPABILITIES.get(device))

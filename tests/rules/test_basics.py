@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.cases import EMBEDDED, NO_GUIDANCE, VIDEO, Apply, Cases, check_rule
+from tests.rules.cases import EMBEDDED, NO_GUIDANCE, VIDEO, Apply, Cases, Values, check_rule
 from wavespeed_runner.rules import Rule
-from wavespeed_runner.rules.basics import NUMERICS, VALUES
+from wavespeed_runner.rules.basics import VALUES
 from wavespeed_runner.rules.guidance import GUIDANCE
+from wavespeed_runner.rules.numerics import NUMERICS
 
 RULES = (
     *VALUES,
@@ -24,6 +25,8 @@ LARGE_VIDEO = VIDEO | {
     "height": 720,
     "num_frames": 129,
 }
+DEMO = {"model.repo": "pkg://wavespeed_runner/weights/demo", "model.init": "pretrained"}
+"""Its tokenizers were trained for 20 tokens, see training/text.py."""
 CASES: Cases = {
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "steps-least": (
@@ -109,6 +112,10 @@ CASES: Cases = {
         ],
     ),
     "whole": ([{"family.single_call": True}], [{}]),
+    "tokens": (
+        [{**DEMO, "model.max_sequence_length": 512}, {**DEMO, "model.max_sequence_length": 21}],
+        [{**DEMO, "model.max_sequence_length": 20}, {**DEMO, "model.repo": "a/b"}, {}],
+    ),
     "tiny-quality": ([{"model.init": "tiny"}, {"model.init": "random"}], [{"model.init": "pretrained"}]),
 }
 
@@ -120,3 +127,20 @@ def test_every_rule_has_cases() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
     check_rule(apply, rule, CASES[rule.id])
+
+
+OWN_VALUES = [
+    ({"steps": 0}, "steps=28 is the model's own"),
+    ({"steps": 0, "model.steps": 0}, "it is the model's own, model.steps; steps=20, or leave model.steps out"),
+    ({"guidance_scale": -1.0, "model.guidance_scale": -1.0}, "guidance_scale=1, or leave model.guidance_scale out"),
+    (NO_GUIDANCE | {"guidance_scale": 3.5}, "leave guidance_scale out"),
+    (
+        NO_GUIDANCE | {"guidance_scale": 3.5, "model.guidance_scale": 3.5},
+        "leave guidance_scale out, with model.guidance_scale=null",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "fix"), OWN_VALUES)
+def test_the_way_out_is_none_that_would_be_refused_again(apply: Apply, values: Values, fix: str) -> None:
+    assert next(finding.fix for finding in apply(values) if finding.verdict == "bad").endswith(fix)

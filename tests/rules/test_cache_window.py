@@ -72,3 +72,15 @@ def test_every_rule_has_cases() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
     check_rule(apply, rule, CASES[rule.id])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "strength", "left"), [("flow", 0.03, 1), ("flow", 0.05, 2), ("diffusion", 0.06, 1)]
+)
+def test_a_low_strength_is_named_where_it_leaves_no_step_to_skip(
+    apply: Apply, schedule: str, strength: float, left: int
+) -> None:
+    values = {"cache.warmup_steps": 2, "graph": "image_to_image", "strength": strength, "family.schedule": schedule}
+    (found,) = [finding for finding in apply(FBCACHE | values) if finding.rule == "window-empty"]
+    assert f"strength={strength} leaves {left} of 30 steps to run, and none of them may be skipped" in found.message
+    assert found.fix.startswith("a higher strength, ")

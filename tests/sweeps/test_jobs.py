@@ -47,6 +47,23 @@ def test_axes_are_multiplied_in_hydras_order(command: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        (
+            "range(0.1,0.4,0.1)",
+            "0.1 0.2 0.3",
+        ),  # in binary, 3 x 0.1 is not 0.3, and 4 x 0.1 is below 0.4
+        ("range(0.1,0.45,0.1)", "0.1 0.2 0.3 0.4"),
+        ("range(0.3,0.05,-0.1)", "0.3 0.2 0.1"),
+        ("range(1,3)", "1 2"),
+    ],
+)
+def test_a_range_counts_as_it_is_written(command: CommandLine, typed: str, values: str) -> None:
+    found = jobs(command, "-m", f"measure.difference_gain={typed}")
+    assert told(found) == [f"measure.difference_gain={value}" for value in values.split()]
+
+
+@pytest.mark.parametrize(
     ("arguments", "images"),
     [
         (("seed=range(0,40)", "num_images_per_prompt=8"), "images of 40 jobs: 320"),
@@ -167,7 +184,7 @@ def test_an_unfit_combination_is_left_out_with_the_rules_reason(command: Command
 WRONG = {
     "cache=fbcache,nope": "cache=nope: no option 'nope'",
     "steps=3,abc": "steps: Value 'abc'",
-    "cache=none,fbcache cache.treshold=1": "cache.treshold: no such key",
+    "cache=none,fbcache cache.treshold=1": "cache.treshold: no key of the chosen option",
     "image=a.png,b.png graph=image_to_image": "image=a.png: No such file",
     "model.repo=nowhere/x.safetensors,y model.init=pretrained": "model.repo=nowhere/x.safetensors: no such file",
 }

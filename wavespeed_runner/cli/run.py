@@ -70,7 +70,10 @@ def _refuse_flags(args: Namespace) -> None:
     if len(given) > 1:
         raise ConfigError(f"{' '.join(given)}: give only one of these")
     if (args.resolve or args.package) and not args.cfg:
-        raise ConfigError("--resolve, --package: only with --cfg")
+        flag = "--resolve" if args.resolve else f"--package={args.package}"
+        raise ConfigError(
+            f"{flag}: only beside --cfg, such as --cfg job; -p is short for --package, a prompt is prompt='...'"
+        )
 
 
 def _flag(name: str) -> str:

@@ -28,12 +28,13 @@ from .. import registry
 from ..errors import ConfigError, format_error
 from . import fast, trust
 from .error_messages import EXPLAINED
+from .exact_ranges import make_ranges_exact
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
 from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph
-from .paths import CONF
+from .paths import CONF, list_groups
 from .schema import NAMED_NODES
 
 VERSION_BASE = "1.3"
@@ -62,6 +63,7 @@ def register_with_hydra() -> None:
     schemas = tuple((e.group, e.name, e.options) for e in registry.list_entries() if e.group != "stage")
     _store_schemas(ConfigStore.instance(), schemas)
     Plugins.instance().register(PluginConfigs)
+    make_ranges_exact()
     register_file_source()
 
 
@@ -173,7 +175,16 @@ def compose_unchecked(overrides: list[str]) -> dict[str, Any]:
         text = format_error(error)
         if "Config group override must be" in text:  # `compile=true`, which Hydra reads as a value
             text = "an option of a config group is a name, and true, null and numbers are none"
+        if "Unexpected type for root: NoneType" in text and (part := next(filter(_sets_part, overrides), None)):
+            group = find_key(part).partition(".")[0]
+            raise ConfigError(f"{part}: the chosen option of {group} has no such part; choose another first") from None
         raise ConfigError(f"{' '.join(overrides)}: cannot be composed: {text}") from None
+
+
+def _sets_part(override: str) -> bool:
+    """True for a key of a part of an option, such as `cache.criterion.threshold=0.1`."""
+    group = find_key(override).rpartition(".")[0].replace(".", "/")
+    return "/" in group and group in list_groups()
 
 
 @contextmanager

@@ -6,11 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
@@ -22,8 +20,10 @@ from omegaconf.errors import (
 
 from .. import registry
 from ..errors import ConfigError, did_you_mean
-from .paths import CONF, list_groups
+from .familiar_names import find_familiar_option
+from .paths import list_groups
 from .schema import Config
+from .unknown_keys import explain_unknown_group, explain_unknown_key
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Exceptions that a wrong configuration can raise before anything runs."""
@@ -34,6 +34,8 @@ SHIPPED = ("config", "hydra/config")
 """Our own files: an error in one is caused by the command line, so the file is not named."""
 
 KEY = re.compile(r"[+~]{0,2}[a-z_][\w/@:-]*(\.[\w/@:-]+)*", re.ASCII | re.IGNORECASE)
+TYPED = re.compile(r"To append to your config use \+(.*)")
+"""How Hydra cites the override that it could not apply."""
 NOT_THIS_CLASS = re.compile(r"(?:Merge error|Invalid type assigned): \w+ is not a subclass of (\w+)\.")
 
 
@@ -45,7 +47,9 @@ def explain_config_error(error: Exception) -> str | None:
 def explain(error: BaseException) -> str:
     """Explains in one line the innermost cause that we know, and names the config file that it is in."""
     chain = list(_walk_causes(error))
-    text = next((message for cause in reversed(chain) if (message := _explain_cause(cause))), _read_first_line(error))
+    typed = next((match[1] for cause in chain if (match := TYPED.search(str(cause)))), "")
+    told = (message for cause in reversed(chain) if (message := _explain_cause(cause, typed)))
+    text = next(told, _read_first_line(error))
     files = (match[1] for cause in chain if (match := re.match(r"In '([^']+)': ", str(cause))))
     file = next((f for f in files if f not in SHIPPED and not f.startswith("schema/")), None)
     return f"{text}; in {file}.yaml" if file else text
@@ -57,7 +61,7 @@ def _walk_causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _explain_cause(cause: BaseException) -> str | None:
+def _explain_cause(cause: BaseException, typed: str) -> str | None:
     if isinstance(cause, ConfigError):
         return str(cause)
     if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
@@ -67,7 +71,7 @@ def _explain_cause(cause: BaseException) -> str | None:
     if isinstance(cause, yaml.YAMLError):
         return _explain_yaml(cause)
     if isinstance(cause, OmegaConfBaseException):
-        return _explain_omegaconf(cause)
+        return _explain_omegaconf(cause, typed)
     return _explain_hydra(cause) if isinstance(cause, HydraException) else None
 
 
@@ -86,7 +90,9 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     group = match[1] if match else path.rpartition("/")[0]
     option = path.removeprefix(f"{group}/")
     why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
-    return f"{group}={option}: no option '{option}' in config group '{group}'{did_you_mean(option, error.options)}{why}"
+    familiar = find_familiar_option(group, option, error.options)
+    near = f" (did you mean '{familiar}'?)" if familiar else did_you_mean(option, error.options)
+    return f"{group}={option}: no option '{option}' in config group '{group}'{near}{why}"
 
 
 def _explain_unreadable(error: OverrideParseException) -> str:
@@ -121,7 +127,7 @@ def _explain_hydra(error: HydraException) -> str | None:
     if match := re.match(r"Ambiguous value for argument '(.*)'\n", text):
         return f"{match[1]}: several values; add -m to run each, or quote the value: {_quote(match[1])}"
     if match := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
-        return _explain_unknown_group(match[1])
+        return explain_unknown_group(match[1])
     if match := re.match(r"Could not delete from config\. '([^']+)' does not exist", text):
         return f"~{match[1]}: nothing to remove, it does not exist or is null"
     if match := re.match(r"Multiple values for ([^ ]+)\. To override a value use 'override [^:]+: (.*)'", text):
@@ -130,18 +136,12 @@ def _explain_hydra(error: HydraException) -> str | None:
     return None
 
 
-def _explain_unknown_group(name: str) -> str:
-    if name in list_groups():
-        return f"{name}: the chosen option of '{name.partition('/')[0]}' has no such part; choose another"
-    return f"{name}: no such config group{did_you_mean(name, list_groups())}"
-
-
-def _explain_omegaconf(error: OmegaConfBaseException) -> str:
+def _explain_omegaconf(error: OmegaConfBaseException, typed: str) -> str:
     key = str(error.full_key or error.key or "").strip(".")
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: a value is needed; give {key}=VALUE"
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
-        return _explain_unknown_key(key, error)
+        return explain_unknown_key(key, error, typed)
     if isinstance(error, InterpolationResolutionError | UnsupportedInterpolationType):
         ours = _read_first_line(error).partition("ConfigError raised while resolving interpolation: ")[2]
         return ours or f"{key}: {_read_first_line(error)}"
@@ -155,28 +155,6 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     elif problem == "Cannot merge DictConfig with ListConfig":
         problem = "keys and their values are needed, not a list"
     return f"{key}: {problem}{_describe_wanted_type(error)}" if key else problem
-
-
-def _explain_unknown_key(key: str, error: Any) -> str:
-    if "/" in key:
-        return _explain_unknown_group(key)
-    if key == "experiment":
-        return "experiment: an experiment file begins with the line '# @package _global_'"
-    valid, group = _list_valid_keys(error), key.partition(".")[0]
-    if valid == ["name"] and group in list_groups():
-        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "none"]
-        return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
-    near = did_you_mean(key.rpartition(".")[2], valid)
-    add = "" if is_dataclass(error.object_type) or "did you mean" in near else f"; to add one: +{key}=VALUE"
-    return f"{key}: no such key{near}{add}"
-
-
-def _list_valid_keys(error: Any) -> list[str]:
-    """Keys of the node in which the wrong key was looked up."""
-    if is_dataclass(error.object_type):
-        return [field.name for field in fields(error.object_type)]
-    node = error.parent_node
-    return [str(name) for name in node] if node is not None and OmegaConf.is_dict(node) else []
 
 
 def _explain_wrong_class(key: str, wanted: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -40,7 +41,7 @@ def read_sweep(overrides: list[str]) -> tuple[list[str], list[list[str]], Any]:
         raise ConfigError("hydra.sweeper.params.points: points stand at the top of a config, not among these")
     swept = [*parser.parse_overrides([parse_override(f"{k}={v}").input_line or "" for k, v in params.items()]), *typed]
     for override in swept:
-        _refuse_without_values(override)
+        _check_values(override)
     points = composed.get("points")
     refuse_too_many_jobs(swept, len(points) if isinstance(points, list) else 1, composed.get("limits"))
     jobs = _list_jobs([o for o in swept if o.key_or_group != "points"])
@@ -60,7 +61,8 @@ def _list_jobs(overrides: list[Override]) -> list[list[str]]:
     return jobs
 
 
-def _refuse_without_values(override: Override) -> None:
+def _check_values(override: Override) -> None:
+    """Refuses a sweep whose values cannot be listed, or that lists one twice."""
     value = override.value()
     if override.key_or_group == "points" and isinstance(value, Sweep):
         raise ConfigError(f"{override.input_line}: one list is needed, points=[{{...}}, {{...}}]")
@@ -68,3 +70,10 @@ def _refuse_without_values(override: Override) -> None:
         raise ConfigError(f"{override.input_line}: an interval lists no values; write KEY=a,b,c or KEY=range(a,b,step)")
     if isinstance(value, ChoiceSweep) and any(isinstance(v, Sweep) for v in value.list):
         raise ConfigError(f"{override.input_line}: a sweep inside a sweep; write all values in one: KEY=a,b,c")
+    if isinstance(value, ChoiceSweep):
+        [(most, count)] = Counter(override.sweep_string_iterator()).most_common(1) or [("", 0)]
+        if count > 1:
+            raise ConfigError(
+                f"{override.input_line}: {most} is listed twice; list each value once, "
+                "measure.repeats=N times a run N times"
+            )

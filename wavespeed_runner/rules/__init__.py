@@ -8,13 +8,14 @@ from .accelerate import SWITCHES
 from .adapters_memory import ADAPTERS, MEMORY
 from .attention import ATTENTION_BACKENDS
 from .attention_cache import ATTENTION
-from .basics import NUMERICS, VALUES
+from .basics import VALUES
 from .cache import CACHES
 from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
 from .guidance import GUIDANCE
 from .measure import MEASURING
+from .numerics import NUMERICS
 from .parallel import PARALLEL
 from .parallel_shares import SHARES
 from .prompts import READING

@@ -1,20 +1,16 @@
-"""Rules on plain values: sizes, steps, devices, guidance, number formats."""
+"""Rules on plain values: sizes, steps, devices."""
 
 from __future__ import annotations
 
 import re
 from sys import platform
 
-from ..config.environment import has_cuda, resolve_device
-from ..config.schema import Config, Dtype, Init
+from ..config.environment import has_cuda
+from ..config.schema import Config, Init
 from ..inputs.limits import MAX_SIDE
-from ..metrics.timing import format_bytes
 from ..models.family import Family
 from ..models.weights.checkpoint import find_local_path, is_single_file
-from .rule import Rule
-
-LARGE = 10 * 2**30
-"""Bytes of a tensor of which a decoder needs several at once: too many for most GPUs."""
+from .rule import Rule, suggest_own
 
 
 def _find_fixed_size(c: Config, f: Family) -> tuple[int, int] | None:
@@ -29,28 +25,20 @@ def _is_single_file(c: Config) -> bool:
     return c.model.init is Init.pretrained and is_single_file(find_local_path(c.model.repo))
 
 
-def _measure_decoder(c: Config, f: Family) -> int:
-    """Bytes of one tensor of the decoder's last layers; 0 where it is not known to be large."""
-    if f.decoder_channels is None or c.model.init is Init.tiny:
-        return 0
-    pixels = (c.width or 0) * (c.height or 0) * (c.num_frames or 1)
-    return pixels * f.decoder_channels * (4 if c.model.dtype is Dtype.float32 else 2)
-
-
 VALUES: tuple[Rule, ...] = (
     Rule(
         id="steps-positive",
         verdict="bad",
         when=lambda c, f: (c.steps or 0) < 1,
         message="steps={c.steps}: at least 1 is needed",
-        fix="steps={c.model.steps} is the model's own",
+        fix=lambda c, f: suggest_own(c, "steps", "20"),
     ),
     Rule(
         id="steps-least",
         verdict="bad",
         when=lambda c, f: 1 <= (c.steps or 0) < f.min_steps,
         message="steps={c.steps}: this model needs {f.min_steps} or more: with fewer, its noise levels are not numbers",
-        fix="steps={c.model.steps} is the model's own",
+        fix=lambda c, f: suggest_own(c, "steps", "20"),
         source="stretch_shift_to_terminal of diffusers' FlowMatchEulerDiscreteScheduler: 0 / 0 for one level",
     ),
     Rule(
@@ -168,53 +156,7 @@ VALUES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: f.kind == "video" and not _fits_frames(c.num_frames or 0, f.frame_multiple),
         message="num_frames={c.num_frames}: one more than a multiple of {f.frame_multiple} is needed",
-        fix="num_frames={c.model.num_frames} is the model's own",
-    ),
-)
-
-NUMERICS: tuple[Rule, ...] = (
-    Rule(
-        id="half-on-cpu",
-        verdict="unverified",
-        when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
-        message="model.dtype={c.model.dtype.value}: on CPUs without instructions for it, far slower than float32",
-        fix="model.dtype=float32",
-    ),
-    Rule(
-        id="float16-range",
-        verdict="unverified",
-        when=lambda c, f: c.model.dtype is Dtype.float16 and bool(f.why_not_float16(c.model)),
-        message=lambda c, f: (
-            "model.dtype=float16: this model was trained in bfloat16, and users report black images, because its "
-            f"numbers leave the range of float16 ({f.why_not_float16(c.model)})"
-        ),
-        fix="model.dtype=bfloat16, or float32",
-    ),
-    Rule(
-        id="decode-whole",
-        verdict="unverified",
-        when=lambda c, f: _measure_decoder(c, f) > LARGE and not getattr(c.memory, "vae_tiling", False),
-        message=lambda c, f: (
-            f"{c.width}x{c.height}x{c.num_frames} decoded in one piece: each tensor of the decoder's last layers takes "
-            f"{format_bytes(_measure_decoder(c, f))} ({f.decoder_channels} channels), and several are needed at once"
-        ),
-        fix="memory.vae_tiling=true",
-        source="block_out_channels of the VAE: channels x frames x height x width x bytes of a number",
-    ),
-    Rule(
-        id="whole",
-        verdict="unverified",
-        when=lambda c, f: f.single_call,
-        message="model={c.model.name} calls the pipeline whole, because nobody has said how to split it: the stages "
-        "encode and decode only pass on, and denoising times include both",
-        fix="a family of its own, wavespeed_runner/models/",
-    ),
-    Rule(
-        id="tiny-quality",
-        verdict="unverified",
-        when=lambda c, f: c.model.init is not Init.pretrained,
-        message="model.init={c.model.init.value}: the weights are random, images and their quality mean nothing",
-        fix="model.init=pretrained for figures on quality",
+        fix=lambda c, f: suggest_own(c, "num_frames", f"{f.frame_multiple + 1}"),
     ),
 )
 

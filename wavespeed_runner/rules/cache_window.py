@@ -93,10 +93,11 @@ WINDOWS: tuple[Rule, ...] = (
         when=lambda c, f: uses_engine(c) and _skips_nothing(c, f),
         message=lambda c, f: (
             f"cache.start={c.cache.start} cache.end={c.cache.end} cache.warmup_steps={c.cache.warmup_steps} "
-            f"cache.force_last_step={str(c.cache.force_last_step).lower()}: none of {count_calls(c, f)} steps may be "
-            "skipped (the first is always computed), so the cache could not take effect"
+            f"cache.force_last_step={str(c.cache.force_last_step).lower()}: "
+            f"{_describe_few_steps(c, f) or f'none of {count_calls(c, f)} steps'} may be skipped (the first is always "
+            "computed), so the cache could not take effect"
         ),
-        fix="a wider window, or more steps",
+        fix=lambda c, f: f"{'a higher strength, ' if _describe_few_steps(c, f) else ''}a wider window, or more steps",
     ),
     Rule(
         id="hit-limit",
@@ -146,6 +147,12 @@ def _skips_nothing(c: Config, f: Family) -> bool:
     return well_formed and all(
         steps >= 1 and len(list_computed_steps(w, steps)) == steps for steps in count_calls_by_stage(c, f)
     )
+
+
+def _describe_few_steps(c: Config, f: Family) -> str:
+    """`strength=0.1 leaves 3 of 28 steps to run, and none of them`; empty where all steps run."""
+    most, whole = max(count_calls_by_stage(c, f)), count_calls(c, f)
+    return f"strength={c.strength} leaves {most} of {whole} steps to run, and none of them" if most < whole else ""
 
 
 def _list_scheduled_steps(c: Config, f: Family) -> list[list[int]]:

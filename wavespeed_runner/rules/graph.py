@@ -9,7 +9,7 @@ from typing import Any
 from ..config.schema import Config, ModelConfig, StageConfig, top_level
 from ..models.family import Family, infer_task
 from ..registry import list_names, lookup
-from .rule import Rule
+from .rule import Rule, suggest_own
 
 MADE = {"image": "images", "video": "videos"}
 OTHER = {"image": "video", "video": "image"}
@@ -133,7 +133,7 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: not 0 < (c.strength or 0) <= 1,
         message="strength={c.strength}: above 0 and at most 1 is needed",
-        fix="strength={c.model.strength} is the model's own",
+        fix=lambda c, f: suggest_own(c, "strength", "0.6"),
     ),
     Rule(
         id="strength-unused",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config.schema import Config
 from ..models.family import Family, uses_cfg
 from .graph import list_tasks
-from .rule import Rule
+from .rule import Rule, suggest_own
 
 
 def _get_guidance(c: Config) -> str:
@@ -43,14 +43,17 @@ GUIDANCE: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: (c.guidance_scale or 0) < 0,
         message="guidance_scale={c.guidance_scale}: 0 or more is needed",
-        fix="guidance_scale={c.model.guidance_scale} is the model's own",
+        fix=lambda c, f: suggest_own(c, "guidance_scale", f"{f.unguided_scale:g}"),
     ),
     Rule(
         id="guidance-none",
         verdict="bad",
         when=lambda c, f: _get_guidance(c) == "none" and c.guidance_scale is not None,
-        message="guidance_scale={c.guidance_scale}: this model takes no guidance, so it could not take effect",
-        fix="leave guidance_scale out",
+        message="guidance_scale={c.guidance_scale}: this model takes no guidance (model.guidance=none), so it could "
+        "not take effect",
+        fix=lambda c, f: (
+            f"leave guidance_scale out{'' if c.model.guidance_scale is None else ', with model.guidance_scale=null'}"
+        ),
     ),
     Rule(
         id="guidance-below-one",

@@ -29,3 +29,17 @@ class Rule:
     fix: Text = ""
     source: str = ""
     """A paper, an issue, or a test of ours."""
+
+
+def suggest_own(c: Config, key: str, otherwise: str) -> str:
+    """Suggests the model's own value of a top-level key; where that is the refused one, the model's key.
+
+    Args:
+        c: the configuration.
+        key: `steps`, for example; `model.steps` has the model's own.
+        otherwise: a value that is allowed, for that key.
+    """
+    own = getattr(c.model, key)
+    if own != getattr(c, key):
+        return f"{key}={own} is the model's own"
+    return f"it is the model's own, model.{key}; {key}={otherwise}, or leave model.{key} out"

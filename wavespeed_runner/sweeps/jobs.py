@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key
+from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, parse_override
 from ..config.error_messages import EXPLAINED, explain
 from ..config.limits import Total
 from ..config.sweep_overrides import is_sweep, read_sweep
@@ -56,6 +56,7 @@ def plan_jobs(args: Namespace) -> list[Job]:
         ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or a rule refuses every
             job; any of `error_messages.EXPLAINED`.
     """
+    _refuse_other_folder(args.overrides)
     args.overrides = name_option(args.overrides)
     with composer(args.config_dir):
         args.overrides, facts = add_facts(args.overrides)
@@ -80,6 +81,16 @@ def _add_changes(plan: Plan, facts: list[Fact]) -> Plan:
     """The plan with what the model's own folder has decided."""
     changes = [Change(key=fact.key, value=fact.value, why=fact.why) for fact in facts]
     return replace(plan, changes=[*changes, *plan.changes]) if changes else plan
+
+
+def _refuse_other_folder(overrides: Iterable[str]) -> None:
+    """Refuses `hydra.job.chdir=true`: the run would look for its files and its store below its own folder."""
+    for override in overrides:
+        if find_key(override) == "hydra.job.chdir" and parse_override(override).value() is not False:
+            raise ConfigError(
+                f"{override}: not here; paths on a command line are relative to where it is typed, and a run that "
+                "changes the folder would not find them; leave it out, outputs=FOLDER says where results go"
+            )
 
 
 def _keep_counts(job: list[str]) -> tuple[str, ...]:

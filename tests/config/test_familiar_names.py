@@ -1,0 +1,136 @@
+"""Names that people bring from other tools: the message names ours, which exists, and means the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CommandLine
+from wavespeed_runner.config.familiar_names import CACHE_KEYS, KEYS, OPTIONS, find_familiar_option
+from wavespeed_runner.config.familiar_names import SAMPLERS as FAMILIAR
+from wavespeed_runner.config.unknown_keys import list_shipped_options
+from wavespeed_runner.samplers.table import SAMPLERS
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+# ComfyUI's KSampler.SAMPLERS and SCHEDULER_NAMES, A1111's names, and what diffusers says that A1111's are
+# (docs/source/en/api/schedulers/overview.md).
+TYPED = {
+    "euler_a": "euler_ancestral",
+    "Euler a": "euler_ancestral",
+    "k_euler": "euler",
+    "k_euler_a": "euler_ancestral",
+    "sample_euler_ancestral": "euler_ancestral",
+    "dpm++2m": "dpmpp_2m",
+    "dpm++_2m_karras": "dpmpp_2m_karras",
+    "DPM++ 2M Karras": "dpmpp_2m_karras",
+    "DPM++ 2M SDE Karras": "dpmpp_2m_sde_karras",
+    "dpmpp_2m_sde_gpu": "dpmpp_2m_sde",
+    "dpm++ 3M SDE Exponential": "dpmpp_3m_sde_exponential",
+    "dpm_2": "dpm2",
+    "dpm_2_a": "dpm2_ancestral",
+    "DPM2 a Karras": "dpm2_ancestral_karras",
+    "k_dpm_2_ancestral": "dpm2_ancestral",
+    "LMS Karras": "lms_karras",
+    "ddim_uniform": "ddim",
+    "uni_pc": "unipc",
+    "uni_pc_bh2": "unipc",
+    "PLMS": "pndm",
+    "DPM++ 2S a": "",
+    "DPM++ SDE Karras": "",
+    "dpm_adaptive": "",
+    "ipndm": "",
+}
+
+
+@pytest.mark.parametrize(("typed", "ours"), TYPED.items(), ids=TYPED)
+def test_a_sampler_of_another_tool_is_found(typed: str, ours: str) -> None:
+    assert find_familiar_option("sampler", typed, list_shipped_options("sampler")) == ours
+
+
+def test_a_scheduler_class_of_diffusers_names_a_sampler_of_that_class() -> None:
+    named = {name: ours for name, ours in FAMILIAR.items() if name.endswith("scheduler")}
+    classes = {name: {kind.lower() for kind in SAMPLERS[ours].classes.values()} for name, ours in named.items()}
+    assert [name for name, made in classes.items() if name not in made] == []
+
+
+@pytest.mark.parametrize(
+    ("group", "typed", "ours"),
+    [
+        ("model", "sd1.5", "sd15"),
+        ("model", "Wan2.1", "wan21"),
+        ("model", "z-image", "z_image"),
+        ("compile", "max-autotune", "max_autotune"),
+        ("cache", "tea_cache", "teacache"),
+        ("graph", "img2img", "image_to_image"),
+        ("attention", "sdpa", "native"),
+        ("quant", "int8", ""),  # with or without quantized activations: nobody can tell which is meant
+    ],
+)
+def test_an_option_of_another_tool_is_found(group: str, typed: str, ours: str) -> None:
+    assert find_familiar_option(group, typed, list_shipped_options(group)) == ours
+
+
+def test_every_familiar_option_exists() -> None:
+    missing = [(g, o) for g, names in OPTIONS.items() for o in names.values() if o not in list_shipped_options(g)]
+    assert missing == []
+
+
+def test_the_message_names_the_option(command: CommandLine) -> None:
+    assert "no option 'euler_a' in config group 'sampler' (did you mean 'euler_ancestral'?)" in command.refuses(
+        "sampler=euler_a"
+    )
+
+
+KEY = {
+    "denoise=0.6": "denoise: no such key; here it is strength=0.6",
+    "cfg=7": "cfg: no such key; here it is guidance_scale=7",
+    "sampler_name=euler_a": "here it is sampler=euler_ancestral",
+    "scheduler=DPMSolverMultistepScheduler": "here it is sampler=dpmpp_2m",
+    "scheduler=karras": "here it is sampler=NAME sampler.sigmas=karras",
+    "num_inference_steps=20": "here it is steps=20",
+    "lora=x.safetensors": "here it is adapters=lora adapters.path=x.safetensors",
+    "lora_path=[a,b]": "here it is adapters=lora adapters.path=[a,b]",
+    "lora.path=x": "lora: no such key; here it is adapters=lora adapters.path=VALUE",
+    "vae_tiling=true": "here it is memory=vae_tiling",
+    "teacache=true": "here it is cache=teacache",
+    "rel_l1_thresh=0.2": "here it is cache=teacache cache.rel_l1_thresh=0.2",
+    "shift=3": "here it is sampler=euler sampler.shift=3",
+    "cahce=fbcache": "cahce: no such key (did you mean 'cache'?)",
+    "cache.residual_diff_threshold=0.1": "cache.residual_diff_threshold: no key of the chosen option of cache, but of "
+    "cache=fbcache, cache=dbcache: cache=fbcache cache.residual_diff_threshold=0.1",
+    "cache.rdt=0.1": "cache=fbcache cache.residual_diff_threshold=0.1",
+    "cache.rel_l1_threshold=0.1": "cache=teacache cache.rel_l1_thresh=0.1",
+    "cache.max_warmup_steps=3": "cache.max_warmup_steps: no such key; here it is cache.warmup_steps=3",
+    "cache.criterion.threshold=1": "cache.criterion.threshold=1: the chosen option of cache has no such part",
+    "compile.mode=default": "compile=default compile.mode=default",
+    "model.frame_rate=25": "but of model=ltx_video, model=ltx2: model=ltx_video model.frame_rate=25",
+}
+
+
+@pytest.mark.parametrize(("typed", "words"), KEY.items(), ids=KEY)
+def test_a_key_of_another_tool_or_option_is_told_as_ours(command: CommandLine, typed: str, words: str) -> None:
+    assert words in command.refuses(typed)
+
+
+def test_a_key_of_another_launcher_is_told_with_it(command: CommandLine) -> None:
+    words = "hydra/launcher=slurm hydra.launcher.nodes=2"
+    assert words in command.refuses("-m", "hydra.launcher.nodes=2", "seed=0,1")
+    assert words in command.refuses("-m", "hydra/launcher=isolated", "hydra.launcher.nodes=2", "seed=0,1")
+
+
+VALUES = {"model.dtype": "float32", "model": "demo", "quant": "none", "attention": "none", "compile": "none"}
+
+
+@pytest.mark.parametrize("ours", sorted({*KEYS.values(), *(f"cache.{key}" for key in CACHE_KEYS.values())}))
+def test_every_key_that_a_message_names_exists(command: CommandLine, ours: str) -> None:
+    *options, key = ours.replace("NAME", "demo" if "model=" in ours else "euler").split(" ")
+    if key.startswith("cache.") and not options:
+        options = ["cache=deepcache" if key == "cache.interval" else "cache=fbcache"]
+    said = command("dry_run=true", "--cfg", "job", *options, key if "=" in key else f"{key}={VALUES.get(key, 'none')}")
+    assert "no such key" not in said.err and "no key of" not in said.err and "no such config group" not in said.err

@@ -1,0 +1,123 @@
+"""Explains a key or a group that does not exist: what it is called here, or to which option it belongs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from .. import registry
+from ..errors import did_you_mean
+from .familiar_names import CACHE_KEYS, describe_familiar_key
+from .paths import CONF, list_groups
+
+SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
+"""In an option's file: the registered class of its keys."""
+OWNERS = 4
+"""Most options that a message names."""
+
+
+def explain_unknown_group(name: str) -> str:
+    """Explains a group, or a part of one, that the command line chose an option of."""
+    if name in list_groups():
+        return f"{name}: the chosen option of '{name.partition('/')[0]}' has no such part; choose another"
+    return f"{name}: no such config group{did_you_mean(name, list_groups())}"
+
+
+def explain_unknown_key(key: str, error: Any, typed: str) -> str:
+    """Explains a key that the composed config does not have.
+
+    Args:
+        key: dotted, the first part of it that does not exist at its end.
+        error: OmegaConf's, which has the node that was looked in.
+        typed: the override as typed; empty for a key in a file.
+    """
+    if "/" in key:
+        return explain_unknown_group(key)
+    if key == "experiment":
+        return "experiment: an experiment file begins with the line '# @package _global_'"
+    above, _, last = key.rpartition(".")
+    if not above and (ours := _translate_top_level(key, typed)):
+        return f"{key}: no such key; here it is {ours}"
+    valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
+    if above == "cache" and (renamed := CACHE_KEYS.get(last.lower())):
+        if renamed.partition(".")[0] in valid:
+            return f"{key}: no such key; here it is cache.{renamed}={value}"
+        last = renamed
+    near = did_you_mean(last, valid)
+    if (
+        group in list_groups()
+        and "did you mean" not in near
+        and (owners := find_owners(group, _find_near(group, last)))
+    ):
+        named = ", ".join(f"{group}={owner}" for owner in owners[:OWNERS]) + (", ..." if len(owners) > OWNERS else "")
+        way = f"{group}={owners[0]} {above}.{_find_near(group, last)}={value}"
+        return f"{key}: no key of the chosen option of {group}, but of {named}: {way}"
+    if valid == ["name"] and group in list_groups():
+        options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "none"]
+        return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
+    add = "" if is_dataclass(error.object_type) or "did you mean" in near else f"; to add one: +{key}=VALUE"
+    return f"{key}: no such key{near}{add if not key.startswith('hydra.') else ''}"
+
+
+def _translate_top_level(key: str, typed: str) -> str:
+    """How a top-level key that does not exist is written here: by another tool's name, an option's, a nested key's."""
+    value = _read_value(key, typed)
+    if ours := describe_familiar_key(key, value, list_shipped_options):
+        return ours
+    groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
+    if group := next((group for group in groups if "/" not in group and key in list_shipped_options(group)), ""):
+        return f"{group}={key}"
+    found = [(group, owners) for group in groups if (owners := find_owners(group, key))]
+    return " or ".join(_write_key(group, key, owners, value) for group, owners in found[:2])
+
+
+def _write_key(group: str, key: str, owners: list[str], value: str) -> str:
+    """`cache=fbcache cache.residual_diff_threshold=0.1`; without an option where all have the key."""
+    chosen = "" if "none" in owners or group == "model" else f"{group}={owners[0]} "
+    return f"{chosen}{group.replace('/', '.')}.{key}={value}"
+
+
+def _read_value(key: str, typed: str) -> str:
+    """The value as typed; `VALUE` where a part of the key, or a key in a file, is what does not exist."""
+    return typed.partition("=")[2] if typed.startswith(f"{key}=") else "VALUE"
+
+
+def find_owners(group: str, key: str) -> list[str]:
+    """The shipped options of a group that have a key of this name."""
+    return [option for option, keys in _list_keys(group).items() if key in keys]
+
+
+def _find_near(group: str, key: str) -> str:
+    """The nearest key that any option of the group has; the key itself where none is near."""
+    every = {name for keys in _list_keys(group).values() for name in keys} - {"name"}
+    match = re.search(r"did you mean '(\w+)'", did_you_mean(key, every)) if key not in every else None
+    return match[1] if match else key
+
+
+def _list_keys(group: str) -> dict[str, list[str]]:
+    """The keys of each shipped option of a group, in the order in which their classes are registered."""
+    classes = {e.name: [field.name for field in fields(e.options)] for e in registry.list_entries() if e.group == group}
+    texts = {option: (CONF / group / f"{option}.yaml").read_text("utf-8") for option in list_shipped_options(group)}
+    if group.startswith("hydra/"):
+        return {option: re.findall(r"^(\w+):", text, re.MULTILINE) for option, text in texts.items()}
+    schemas = {option: match[1] for option, text in texts.items() if (match := SCHEMA.search(text))}
+    # An option of the class's own name stands for its presets, `euler` for `euler_karras`.
+    own = {name: keys for name, keys in classes.items() if name in texts}
+    named = {o: classes[s] for o, s in schemas.items() if s in classes and (s not in texts or o == s)}
+    return own | named
+
+
+def list_shipped_options(group: str) -> list[str]:
+    """The names of a group's shipped options."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _list_valid_keys(error: Any) -> list[str]:
+    """Keys of the node in which the wrong key was looked up."""
+    if is_dataclass(error.object_type):
+        return [field.name for field in fields(error.object_type)]
+    node = error.parent_node
+    return [str(name) for name in node] if node is not None and OmegaConf.is_dict(node) else []
