@@ -195,5 +195,7 @@ if __name__ == "__main__":
             Path(file).write_text(json.dumps(take(Path(*repo).resolve()), indent=1) + "\n")
         case ["compare", old, new]:
             sys.exit(1 if compare(*(json.loads(Path(file).read_text()) for file in (old, new))) else 0)
+        case ["--help" | "-h"]:
+            print(__doc__)
         case _:
             sys.exit(__doc__)

@@ -7,6 +7,7 @@ The tables are what the commands printed on the machine that they name; the imag
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ COMMANDS = {
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     from wavespeed_runner.config.environment import read_device_name
 
     readme = ROOT / "README.md"

@@ -6,6 +6,7 @@ Three levels at 16 x 16, 8 x 8 and 4 x 4 latent pixels. The outer one is narrow 
 attention, so a cache that skips what is inside saves most of the time.
 """
 
+import argparse
 import time
 from collections import defaultdict
 
@@ -95,6 +96,7 @@ def level_shares(model: UNet2DConditionModel, repeats: int = 50) -> tuple[float,
 
 def main() -> None:
     """Print the time of a step and of its blocks, on one thread."""
+    argparse.ArgumentParser(description=__doc__.split("\n")[0]).parse_args()
     torch.set_num_threads(1)
     seconds, shares = level_shares(build().eval())
     print(f"{1000 * seconds:.1f} ms a step")

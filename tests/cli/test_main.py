@@ -145,7 +145,7 @@ def test_options_and_experiments_of_the_users_are_found(command: CommandLine) ->
     command.config("cache/mine", "defaults: [fbcache, _self_]\nresidual_diff_threshold: 0.3\n")
     command.experiment("defaults: [override /cache: mine]\nsteps: 12\n")
     plan = command.plans(*TINY, "experiment=mine")
-    assert "12 steps" in plan and "cache fbcache" in plan
+    assert "12 steps" in plan and "cache mine" in plan
 
 
 def test_a_shipped_option_cannot_be_replaced(command: CommandLine) -> None:

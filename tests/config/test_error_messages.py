@@ -86,9 +86,7 @@ def test_a_wrong_key_or_value_is_one_line(command: CommandLine, typed: str, word
 
 
 def test_p_is_hydras_flag_for_a_package(command: CommandLine) -> None:
-    assert command.refuses("-p", "foo").startswith(
-        "--package=foo: only beside --cfg, such as --cfg job; -p is short for"
-    )
+    assert command.refuses("-p", "foo").startswith("--package=foo: only with --cfg, such as --cfg job; -p is short for")
 
 
 @pytest.mark.parametrize(("typed", "words"), WRITTEN_WRONG.items(), ids=WRITTEN_WRONG.keys())

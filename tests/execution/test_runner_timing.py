@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import time
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import CACHED, run_as_data
-from wavespeed_runner.execution.conclusion import _warn_if_too_fast
+from wavespeed_runner.execution.conclusion import _list_doubts, _warn_if_too_fast
 from wavespeed_runner.execution.process_cache import ProcessCache
 from wavespeed_runner.execution.sample_record import _in_turn
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import record_from_data
+from wavespeed_runner.rules.check import Finding
 
 Planned = Callable[..., Plan]
 
@@ -91,6 +93,27 @@ def test_a_speedup_above_what_was_left_out_is_a_guess_with_a_warning(
     warnings = _warn_if_too_fast(typed)
     assert typed.timing is not None and typed.timing.same_run is fair and bool(warnings) is not fair
     assert fair or f"{speedup:.2f} is not possible with {flop_share:.0%}" in warnings[0]
+
+
+def test_a_doubt_without_a_way_out_does_not_end_as_if_one_followed() -> None:
+    doubt = Finding(rule="a", verdict="unverified", message="it may fail", fix="", source="")
+    warnings = _list_doubts([doubt, replace(doubt, fix="cache=none"), replace(doubt, verdict="good")])
+    assert warnings == ["rule a: it may fail", "rule a: it may fail; cache=none"]
+
+
+@pytest.mark.parametrize(
+    ("in_turn", "advice"),
+    [(False, "measure.in_turn=true times both again"), (True, "measure.in_turn=true is on, so only a quieter machine")],
+)
+def test_the_advice_for_a_guess_is_not_what_was_done(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, in_turn: bool, advice: str
+) -> None:
+    monkeypatch.setattr("wavespeed_runner.metrics.timing.TOO_FAST", 1.15)
+    record = deepcopy(finished[1])
+    record["config"]["measure"]["in_turn"] = in_turn
+    record["timing"] |= {"speedup": 100.0, "same_run": True}
+    (warning,) = _warn_if_too_fast(record_from_data(record), 1)
+    assert advice in warning
 
 
 def test_in_turn_denoises_both_again_and_nothing_else(planned: Planned, family: Any, tmp_path: Path) -> None:

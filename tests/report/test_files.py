@@ -22,7 +22,7 @@ from wavespeed_runner.report.csv_file import documentation, results_csv
 from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
-from wavespeed_runner.report.remarks import APART
+from wavespeed_runner.report.remarks import APART, BUSIER
 
 Finished = tuple[Path, dict[str, Any]]
 KEY = "cache.residual_diff_threshold"
@@ -195,6 +195,8 @@ def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path,
     for number, same in enumerate((True, False)):
         made = varied(finished[1], [f"{KEY}={number}"], seconds=1.0)
         made["timing"]["same_run"] = same
+        for sample in made["samples"]:
+            sample["timed_together"] = same
         write_job(tmp_path / str(number), made)
     sweep = collect(tmp_path)
     text, shown = report_md(sweep), page(sweep)
@@ -204,10 +206,15 @@ def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path,
     assert [row["same_run"] for row in table(tmp_path)] == ["1", "0"]
     names = figure(sweep).axes[0].get_legend_handles_labels()[1]
     assert "setting" in names and "setting, ~ timed apart from the reference" in names
+    for sample in made["samples"]:  # a guess all the same: then it was the machine
+        sample["timed_together"] = True
+    write_job(tmp_path / "1", made)
+    sweep = collect(tmp_path)
+    assert APART not in report_md(sweep) and BUSIER in report_md(sweep) and BUSIER in page(sweep)
     made["timing"]["same_run"] = True
     write_job(tmp_path / "1", made)
     sweep = collect(tmp_path)
-    assert APART not in report_md(sweep) and APART not in page(sweep)
+    assert not any(text in report_md(sweep) + page(sweep) for text in (APART, BUSIER))
 
 
 def test_help_answers_without_torch() -> None:

@@ -11,6 +11,10 @@ from wavespeed_runner.rules.graph import GRAPHS
 
 RULES = (*GRAPHS,)
 CASES: Cases = {
+    "decode-fits": (
+        [{"graph": "text_to_video"}, {"graph": "text_to_image"} | VIDEO],
+        [{"graph": "text_to_video"} | VIDEO, {"graph": "hires_fix"}],
+    ),
     "graph-fits": (
         [
             {"graph": "inpaint", "family.tasks": {"text_to_image": "x", "image_to_image": "y"}},
@@ -18,10 +22,6 @@ CASES: Cases = {
             {"graph": "text_to_video", "family.kind": "video"},
         ],
         [{"graph": "inpaint"}, {"graph": "text_to_video"} | VIDEO],
-    ),
-    "decode-fits": (
-        [{"graph": "text_to_video"}, {"graph": "text_to_image"} | VIDEO],
-        [{"graph": "text_to_video"} | VIDEO, {"graph": "hires_fix"}],
     ),
     "latents-fit": (
         [{"graph": "hires_fix_latents", "family.unpack_latents": None}, {"graph": "hires_fix_latents"} | VIDEO],
@@ -92,3 +92,9 @@ def test_every_rule_has_cases() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
     check_rule(apply, rule, CASES[rule.id])
+
+
+def test_a_graph_of_images_is_refused_for_that_on_a_model_of_videos(apply: Apply) -> None:
+    first = next(finding for finding in apply({"graph": "detail", "num_frames": 5} | VIDEO) if finding.verdict == "bad")
+    assert first.message == "the graph makes images, and this model makes videos"
+    assert first.fix == "graph=text_to_video, image_to_video"

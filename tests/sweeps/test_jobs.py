@@ -47,23 +47,6 @@ def test_axes_are_multiplied_in_hydras_order(command: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "values"),
-    [
-        (
-            "range(0.1,0.4,0.1)",
-            "0.1 0.2 0.3",
-        ),  # in binary, 3 x 0.1 is not 0.3, and 4 x 0.1 is below 0.4
-        ("range(0.1,0.45,0.1)", "0.1 0.2 0.3 0.4"),
-        ("range(0.3,0.05,-0.1)", "0.3 0.2 0.1"),
-        ("range(1,3)", "1 2"),
-    ],
-)
-def test_a_range_counts_as_it_is_written(command: CommandLine, typed: str, values: str) -> None:
-    found = jobs(command, "-m", f"measure.difference_gain={typed}")
-    assert told(found) == [f"measure.difference_gain={value}" for value in values.split()]
-
-
-@pytest.mark.parametrize(
     ("arguments", "images"),
     [
         (("seed=range(0,40)", "num_images_per_prompt=8"), "images of 40 jobs: 320"),

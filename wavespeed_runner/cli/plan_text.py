@@ -9,10 +9,12 @@ from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
 from ..config.lossy import list_lossy
 from ..config.schema import Init, ModelConfig, SamplerConfig, Weighting, to_data
+from ..errors import make_printable
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import Floor
-from ..registry import lookup
+from ..registry import find_implementation, lookup
+from ..rules.cache_calls import count_steps_by_stage
 from ..rules.check import STAGE_VALUES
 from ..sweeps.jobs import Job
 from .plan_parallel import describe_messages, describe_ranks
@@ -72,8 +74,8 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     lines += [
         f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}"
         f"{_list_own_options(c.model, ModelConfig)}",
-        f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {c.steps} steps{guidance}, seed {c.seed}, "
-        f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {c.cache.name}",
+        f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {_steps(plan)}{guidance}, seed {c.seed}, "
+        f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {make_printable(c.cache.title)}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
         *_unusual_options(plan),
@@ -103,6 +105,19 @@ def _list_own_options(options: Any, base: type) -> str:
         if field.name not in known and value != plain:
             own.append(f"{field.name}={to_data(value)}")
     return f" ({', '.join(own)})" if own else ""
+
+
+def _steps(plan: Plan) -> str:
+    """`28 steps`; `28 steps, of which 17 run at strength 0.6 (denoise)` where a stage starts from an image."""
+    c, family = plan.config, find_implementation("model", plan.config.model)
+    nodes = [node for node in plan.graph.nodes.values() if node.stage.name == "denoise"]
+    counts = count_steps_by_stage(c, family)
+    parts = [
+        f", of which {count} run at strength {node.options.strength:g} ({node.name})"
+        for node, count in zip(nodes, counts, strict=False)
+        if count < node.options.steps
+    ]
+    return f"{c.steps} steps{''.join(parts)}"
 
 
 def _unusual_options(plan: Plan) -> list[str]:

@@ -71,9 +71,8 @@ def _refuse_flags(args: Namespace) -> None:
         raise ConfigError(f"{' '.join(given)}: give only one of these")
     if (args.resolve or args.package) and not args.cfg:
         flag = "--resolve" if args.resolve else f"--package={args.package}"
-        raise ConfigError(
-            f"{flag}: only beside --cfg, such as --cfg job; -p is short for --package, a prompt is prompt='...'"
-        )
+        short = "" if args.resolve else "; -p is short for --package, a prompt is prompt='...'"
+        raise ConfigError(f"{flag}: only with --cfg, such as --cfg job{short}")
 
 
 def _flag(name: str) -> str:
@@ -116,6 +115,7 @@ def _run_by_hydra(args: Namespace, jobs: list[Job]) -> bool:
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
+        data["hydra"] = {"runtime": {"choices": OmegaConf.to_container(runtime.runtime.choices)}}
         folder = Path(runtime.runtime.output_dir)
         record = run_plan(build_plan(drop_hydra_keys(data)), folder, overrides)
         ended.append((record, folder))

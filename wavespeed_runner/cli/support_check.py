@@ -112,7 +112,7 @@ def _generalize(message: str, config: Config, options: dict[str, str]) -> str:
     reason = re.sub(rf"\bmodel {config.model.name}\b", "this model", message)
     reason = re.sub(rf"^sampler={config.sampler.name}: not for this model: {config.sampler.name} ", "", reason)
     if "cache" in options:
-        reason = re.sub(rf"^cache={config.cache.name}( with cache\.depth=\d+)?: ", "", reason)
+        reason = re.sub(rf"^cache={re.escape(config.cache.title)}( with cache\.depth=\d+)?: ", "", reason)
         reason = re.sub(r"and \d+ are run", "and the model's default is another number", reason)
     if "parallel" in options:
         reason = re.sub(rf"^parallel={options['parallel']}( with guidance_scale=\S+?)?: ", "", reason)

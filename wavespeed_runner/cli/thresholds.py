@@ -44,7 +44,7 @@ def main(args: Namespace) -> int:
     cache = plan.config.cache
     if cache.name == "none":
         raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
-    where, calibration = find_calibration(plan.config, f"cache={cache.name}: a replay needs a calibration")
+    where, calibration = find_calibration(plan.config, f"cache={cache.title}: a replay needs a calibration")
     text = table(calibration, cache, find_threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
@@ -59,7 +59,7 @@ def table(calibration: Calibration, cache: CacheConfig, key: str, where: str) ->
     branches: list[str] = list(calibration.model) or [""]
     if cache.guidance_branches.value == "first":
         branches = branches[:1]
-    lines = [f"cache={cache.name} replayed on the calibration {where}: {calibration.steps} steps, nothing was run"]
+    lines = [f"cache={cache.title} replayed on the calibration {where}: {calibration.steps} steps, nothing was run"]
     for branch in branches:
         title = [f"guidance branch {branch}"] if len(branches) > 1 else []
         lines += ["", *title, *_rows(list(simulate_thresholds(calibration, cache, branch)), key)]

@@ -53,3 +53,11 @@ class CacheConfig:
     """A file that `python -m wavespeed_runner calibrate` wrote. Null: one that fits, if a part needs it."""
     calibrated_for: str | None = None
     """Set automatically: the run that the strategy's calibrated numbers belong to. Any other run is refused."""
+    chosen_as: str | None = None
+    """Set automatically: the name of the option's file, where that is another than the strategy's. Plans, records and
+    reports call a preset so, and a strategy of the user's."""
+
+    @property
+    def title(self) -> str:
+        """What people call this strategy: as it was chosen."""
+        return self.chosen_as or self.name

@@ -128,8 +128,15 @@ def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]
 
 
 def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a whole composed config without Hydra's node, and without what makes the jobs of a sweep."""
-    return deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
+    """A copy of a whole composed config without Hydra's node, and without what makes the jobs of a sweep.
+
+    Of Hydra's node stays what the cache option was chosen as: a preset or a user's file has the name of its strategy.
+    """
+    config = deepcopy({key: value for key, value in composed.items() if key not in ("hydra", "points")})
+    chosen, cache = composed.get("hydra", {}).get("runtime", {}).get("choices", {}).get("cache"), config.get("cache")
+    if isinstance(cache, dict) and isinstance(chosen, str) and chosen != cache.get("name"):
+        cache["chosen_as"] = chosen
+    return config
 
 
 def find_key(override: str) -> str:

@@ -105,7 +105,7 @@ def _name_option(group: str, options: dict[str, Any]) -> str:
         words = ["regional"] if options.get("regional") else []
         words += [str(options["mode"])] if options.get("mode", "default") != "default" else []
         return " ".join(["compile", *words])
-    return f"{options['name']} attention" if group == "attention" else str(options["name"])
+    return f"{options['name']} attention" if group == "attention" else str(options.get("chosen_as") or options["name"])
 
 
 def is_lossy(config: dict[str, Any]) -> bool:

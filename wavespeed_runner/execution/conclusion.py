@@ -22,13 +22,14 @@ from ..records.plausible import find_most_gain
 from ..records.record import PredictedSteps, QualitySummary, Record
 from ..records.sample import CacheEvidence, Engaged, SampleRecord
 from ..records.summary import computed_share
+from ..rules.check import Finding
 from ..storage.store import Store
 from . import noise_floor
 
 
 def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     """Adds the figures over all finished images and the warnings, also to the record of a run that failed later."""
-    record.warnings += [f"rule {v.rule}: {v.message}; {v.fix}" for v in plan.verdicts if v.verdict == "unverified"]
+    record.warnings += _list_doubts(plan.verdicts)
     if store.damaged:
         record.warnings.append(f"{len(store.damaged)} damaged store entries were found and computed again")
     samples = record.samples
@@ -51,6 +52,11 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
         levels = _compared_levels(samples)
         record.cache.predicted = _predict_steps(plan, levels)
         record.warnings += _threshold_warnings(plan.config.cache, levels, record.engaged.cache.hits)
+
+
+def _list_doubts(verdicts: Sequence[Finding]) -> list[str]:
+    """A warning for each rule that doubts the run, with its fix where it has one."""
+    return [f"rule {v.rule}: {v.message}{f'; {v.fix}' * bool(v.fix)}" for v in verdicts if v.verdict == "unverified"]
 
 
 def _all_engaged(samples: Sequence[SampleRecord]) -> Engaged:
@@ -105,9 +111,12 @@ def _warn_if_too_fast(record: Record) -> list[str]:
     if not timing.is_too_fast(speedup, share, gain=find_most_gain(record)):
         return []
     record.timing.same_run = False
+    again = "measure.in_turn=true times both again, one right after the other"
+    if record.config["measure"].get("in_turn"):
+        again = "measure.in_turn=true is on, so only a quieter machine helps; rerun=true times both again"
     return [
         f"a speedup of {speedup:.2f} is not possible with {share:.0%} of the reference's work computed: the machine "
-        "was busier while the reference was timed; measure.in_turn=true times both again, one right after the other"
+        f"was busier while the reference was timed; {again}"
     ]
 
 

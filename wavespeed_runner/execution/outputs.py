@@ -162,7 +162,7 @@ def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
 
     is_video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
     fewer_steps = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
-    setting = f"{plan.config.steps} steps" if fewer_steps else plan.config.cache.name
+    setting = f"{plan.config.steps} steps" if fewer_steps else plan.config.cache.title
     alone = "middle frames" if is_video else "images"
     rows = [(setting if plan.reference else alone, [column.image for column in columns])]
     notes = [[column.note for column in columns]]

@@ -10,7 +10,14 @@ from ..metrics.statistics import Interval
 from ..records.summary import Quality
 from .engaged import describe_engaged
 from .ranking import is_nothing_faster, time_factors
-from .remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit, enumerate_names
+from .remarks import (
+    NOTHING_FASTER,
+    SCALED,
+    describe_apart,
+    describe_compiling,
+    describe_never_hit,
+    enumerate_names,
+)
 from .rows import Row, Sweep
 
 MOST_ROWS = 80
@@ -134,8 +141,7 @@ def _notes(done: Sequence[Row]) -> str:
     if any(factor != 1 for factor in time_factors(done)):
         lines.append(SCALED)
     lines += map(_plain, [*describe_never_hit(done), *describe_compiling(done)])
-    if any(row.speedup is not None and not row.same_run for row in done):
-        lines.append(APART)
+    lines += describe_apart(done)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(
             f"Beaten: {RIVAL} have at least this SSIM in no more time (interpolated between the step counts that were "

@@ -14,11 +14,28 @@ APART = (
     "~ marks an estimate: the reference was timed by another process, more than 15 minutes apart, or (as the computed "
     "share shows) while the machine was busier; measure.in_turn=true times it again together with each job"
 )
+BUSIER = (
+    "~ marks an estimate: the reference was timed together with the job, but (as the computed share shows) while the "
+    "machine was busier; on a quieter machine, rerun=true times both again"
+)
 SCALED = (
     "The speed of a machine varies. Every job here was timed together with its own reference, so plots and Pareto "
     "front use times scaled to the median of these references; the table has the measured times."
 )
 NOTHING_FASTER = "No setting is faster than the reference, so the Pareto front is empty."
+
+
+def describe_apart(rows: Sequence[Row]) -> list[str]:
+    """Returns one sentence, or none, about the jobs whose speed-up is an estimate."""
+    guesses = [row.record for row in rows if row.record and row.speedup is not None and not row.same_run]
+    if not guesses:
+        return []
+    return [explain_apart(all(sample.timed_together for record in guesses for sample in record.samples))]
+
+
+def explain_apart(timed_together: bool) -> str:
+    """What `~` marks. timed_together: every reference was timed right beside its job, so that cannot be the cause."""
+    return BUSIER if timed_together else APART
 
 
 def describe_never_hit(rows: Sequence[Row]) -> list[str]:

@@ -125,7 +125,7 @@ MEMORY: tuple[Rule, ...] = (
             and isinstance(f.blocks, UNetBlocks)
         ),
         message="memory.group_type=block_level fetches a U-Net's weights as its blocks are called, and "
-        "cache={c.cache.name} calls their layers one by one",
+        "cache={c.cache.title} calls their layers one by one",
         fix="memory.group_type=leaf_level memory.blocks_per_group=1",
         source="tests/caching/test_attach_unet_clean.py",
     ),
@@ -139,7 +139,7 @@ MEMORY: tuple[Rule, ...] = (
             and getattr(c.cache.signal, "name", "") == "modulated_input"
         ),
         message="memory.group_type=block_level fetches a block's weights when it is called, and "
-        "cache={c.cache.name} reads the first block's before that",
+        "cache={c.cache.title} reads the first block's before that",
         fix="memory.group_type=leaf_level memory.blocks_per_group=1",
         source="diffusers.hooks.group_offloading",
     ),
@@ -162,7 +162,7 @@ MEMORY: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: _is_group_offload(c) and _get_memory(c).use_stream and is_cached(c),
         message="memory.use_stream=true fetches the next group in the order of the first step, and "
-        "cache={c.cache.name} skips blocks: what was fetched for nothing stays on the device until a computed step",
+        "cache={c.cache.title} skips blocks: what was fetched for nothing stays on the device until a computed step",
         fix="memory.use_stream=false",
         source="https://github.com/huggingface/diffusers/issues/11981",
     ),

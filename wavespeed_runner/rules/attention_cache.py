@@ -29,7 +29,8 @@ ATTENTION: tuple[Rule, ...] = (
         id="attention-whole",
         verdict="bad",
         when=lambda c, f: isinstance(c.cache, DiffusersHookOptions) and c.model.name in WHOLE,
-        message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
+        message="cache={c.cache.title}: it is not known what this model repeats at each step, so nothing can be "
+        "skipped",
         fix="cache=none",
     ),
     Rule(
@@ -38,7 +39,7 @@ ATTENTION: tuple[Rule, ...] = (
         when=lambda c, f: (
             isinstance(c.cache, DiffusersHookOptions) and c.model.name in ONE_CALL_A_BRANCH and _is_guided(c, f)
         ),
-        message="cache={c.cache.name}: this model's pipeline calls the denoiser once for each guidance branch, and "
+        message="cache={c.cache.title}: this model's pipeline calls the denoiser once for each guidance branch, and "
         "diffusers' hooks would answer one with the other's attention",
         fix="guidance_scale=1, or another strategy (cache=fbcache)",
         source="tests/caching/test_diffusers_hooks_refused.py",

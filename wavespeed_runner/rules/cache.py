@@ -65,14 +65,15 @@ CACHES: tuple[Rule, ...] = (
         id="cache-attaches",
         verdict="bad",
         when=lambda c, f: uses_engine(c) and f.blocks is None,
-        message="cache={c.cache.name}: it is not known what this model repeats at each step, so nothing can be skipped",
+        message="cache={c.cache.title}: it is not known what this model repeats at each step, so nothing can be "
+        "skipped",
         fix="cache=none",
     ),
     Rule(
         id="cache-parts",
         verdict="bad",
         when=lambda c, f: uses_engine(c) and not has_all_parts(c),
-        message="cache={c.cache.name}: a strategy needs a signal, a criterion and a predictor",
+        message="cache={c.cache.title}: a strategy needs a signal, a criterion and a predictor",
         fix="name all three in its defaults list",
     ),
     Rule(
@@ -104,7 +105,8 @@ CACHES: tuple[Rule, ...] = (
         id="depth-family",
         verdict="bad",
         when=lambda c, f: uses_engine(c) and c.cache.depth is not None and isinstance(f.blocks, Blocks),
-        message="cache={c.cache.name} with cache.depth={c.cache.depth}: only a U-Net has layers that mirror each other",
+        message="cache={c.cache.title} with cache.depth={c.cache.depth}: only a U-Net has layers that mirror each "
+        "other",
         fix="cache=fbcache, cache=taylorseer, or another strategy for transformers (docs/support.md)",
         source="https://arxiv.org/abs/2312.00858",
     ),
@@ -127,7 +129,7 @@ CACHES: tuple[Rule, ...] = (
             and c.cache.signal.name == "modulated_input"
             and getattr(f.blocks, "modulated_input", None) is None
         ),
-        message="cache={c.cache.name}: this model has no timestep-modulated input to watch",
+        message="cache={c.cache.title}: this model has no timestep-modulated input to watch",
         fix="cache=fbcache or cache=easycache",
     ),
     Rule(
@@ -200,7 +202,7 @@ CACHES: tuple[Rule, ...] = (
         id="cache-one",
         verdict="good",
         when=lambda c, f: uses_engine(c) and f.blocks is not None,
-        message="one cache strategy, {c.cache.name}, on the denoiser; two at once are not possible here",
+        message="one cache strategy, {c.cache.title}, on the denoiser; two at once are not possible here",
         source="tests/caching/test_engine.py",
     ),
 )

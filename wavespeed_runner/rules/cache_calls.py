@@ -17,9 +17,15 @@ def count_calls(c: Config, f: Family) -> int:
 
 
 def count_calls_by_stage(c: Config, f: Family) -> list[int]:
-    """Counts the denoiser's calls of each denoise stage: one that starts from an image runs part of the steps.
+    """Counts the denoiser's calls of each denoise stage."""
+    sampler = resolve_sampler(f, c.model, c.sampler)
+    return [count_denoiser_calls(sampler, steps) for steps in count_steps_by_stage(c, f)] or [count_calls(c, f)]
 
-    Flow models round that part up, the others down.
+
+def count_steps_by_stage(c: Config, f: Family) -> list[int]:
+    """Counts the steps that each denoise stage runs: one that starts from an image leaves the first ones out.
+
+    Flow models round what is left up, the others down: `get_timesteps` of diffusers' pipelines.
     """
     counts = []
     for stage in find_denoise_stages(c):
@@ -28,12 +34,8 @@ def count_calls_by_stage(c: Config, f: Family) -> list[int]:
         steps = own.get("steps", c.steps) or 0
         if isinstance(part, int | float) and isinstance(steps, int):
             kept = min(steps * part, steps)
-            counts.append(
-                count_denoiser_calls(
-                    resolve_sampler(f, c.model, c.sampler), ceil(kept) if f.schedule == "flow" else int(kept)
-                )
-            )
-    return counts or [count_calls(c, f)]
+            counts.append(ceil(kept) if f.schedule == "flow" else int(kept))
+    return counts
 
 
 def explain_unfit_schedule(c: Config, f: Family) -> str:

@@ -61,7 +61,7 @@ WINDOWS: tuple[Rule, ...] = (
             and get_name(c.cache.criterion) != "never"
             and all(len(steps) == n for steps, n in zip(found, count_calls_by_stage(c, f), strict=True))
         ),
-        message="cache={c.cache.name}: its schedule computes every step, so the cache could not take effect",
+        message="cache={c.cache.title}: its schedule computes every step, so the cache could not take effect",
         fix="fewer computed steps, a longer interval, or cache=none",
     ),
     Rule(
@@ -69,7 +69,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: bool(_describe_extra_steps(c, f)),
         message=lambda c, f: (
-            f"cache={c.cache.name}: with this window and these limits it computes {_describe_extra_steps(c, f)}"
+            f"cache={c.cache.title}: with this window and these limits it computes {_describe_extra_steps(c, f)}"
         ),
         fix="a wider window, or no limit",
     ),

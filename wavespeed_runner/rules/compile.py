@@ -65,7 +65,7 @@ FITS: tuple[Rule, ...] = (
         id="compile-cuda-graphs-cache",
         verdict="bad",
         when=if_compiling(lambda o, c, f: _uses_cuda_graphs(o) and is_cached(c)),
-        message="compile.mode={c.compile.mode} with cache={c.cache.name}: a CUDA graph writes its outputs to the same "
+        message="compile.mode={c.compile.mode} with cache={c.cache.title}: a CUDA graph writes its outputs to the same "
         "memory at every replay, and a cache keeps them from step to step",
         fix="compile=regional, or compile.mode=max-autotune-no-cudagraphs compile.regional=true",
         source="https://docs.pytorch.org/docs/stable/torch.compiler_cudagraph_trees.html",
@@ -101,7 +101,7 @@ FITS: tuple[Rule, ...] = (
         id="compile-hooks",
         verdict="bad",
         when=if_compiling(lambda o, c, f: _compiles_denoiser(o) and isinstance(c.cache, DiffusersHookOptions)),
-        message="cache={c.cache.name} hooks attention inside of the compiled blocks: diffusers' hooks break the "
+        message="cache={c.cache.title} hooks attention inside of the compiled blocks: diffusers' hooks break the "
         "graph, and those of pab are compiled again in every generation",
         fix="compile=none, or a strategy that decides between blocks (cache=fbcache)",
         source="tests/accelerate/test_compile_refused.py",
@@ -110,8 +110,8 @@ FITS: tuple[Rule, ...] = (
         id="compile-whole-cache",
         verdict="bad",
         when=if_compiling(lambda o, c, f: _is_whole(o) and uses_engine(c)),
-        message="cache={c.cache.name} decides between the blocks of the denoiser, and compile.regional=false makes one "
-        "graph of them: decisions would be compiled, again in every generation",
+        message="cache={c.cache.title} decides between the blocks of the denoiser, and compile.regional=false makes "
+        "one graph of them: decisions would be compiled, again in every generation",
         fix="compile.regional=true",
         source="tests/accelerate/test_compile_refused.py",
     ),

@@ -57,12 +57,22 @@ def _sets_option(stage: StageConfig, key: str) -> bool:
     return isinstance(stage.options, dict) and key in stage.options
 
 
-def _is_strength_unused(c: Config, f: Family) -> bool:
+def _is_strength_read(c: Config, f: Family) -> bool:
+    """True if a stage starts from an image, and follows the top-level strength."""
     stages = [stage for stage in find_denoise_stages(c) if takes_strength(stage, f)]
-    followers = [stage for stage in stages if not _sets_option(stage, "strength")]
+    return any(not _sets_option(stage, "strength") for stage in stages)
+
+
+def _is_strength_unused(c: Config, f: Family) -> bool:
     default = ModelConfig.strength
     given = c.graph.strength is not None or not c.strength == c.model.strength == default
-    return given and not followers
+    return given and not _is_strength_read(c, f)
+
+
+def list_unused_values(c: Config, f: Family) -> list[str]:
+    """Top-level values of images that no stage reads; whether somebody gave them cannot be seen from a default."""
+    unused = [key for key in ("image", "mask") if not _is_value_read(c, key)]
+    return unused if _is_strength_read(c, f) else ["strength", *unused]
 
 
 def _find_stage_without_steps(c: Config, f: Family) -> str:
@@ -92,19 +102,19 @@ def _is_value_read(c: Config, key: str) -> bool:
 
 GRAPHS: tuple[Rule, ...] = (
     Rule(
-        id="graph-fits",
-        verdict="bad",
-        when=lambda c, f: bool(_find_unfit_task(c, f)),
-        message=lambda c, f: f"the graph asks for {_find_unfit_task(c, f)}, and this model does {f.task_names}",
-        fix="graph=text_to_image, image_to_image, text_to_video or image_to_video, whichever of these it does",
-        source="diffusers has no such pipeline of this family",
-    ),
-    Rule(
         id="decode-fits",
         verdict="bad",
         when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
         message=lambda c, f: f"the graph makes {MADE[OTHER[f.kind]]}, and this model makes {MADE[f.kind]}",
-        fix="graph=text_to_image for images, graph=text_to_video for videos",
+        fix=lambda c, f: f"graph={', '.join(f.tasks)}" if f.tasks else "a graph of the other kind",
+    ),
+    Rule(
+        id="graph-fits",
+        verdict="bad",
+        when=lambda c, f: bool(_find_unfit_task(c, f)),
+        message=lambda c, f: f"the graph asks for {_find_unfit_task(c, f)}, and this model does {f.task_names}",
+        fix=lambda c, f: f"graph={' or '.join(f.tasks)}" if f.tasks else "another model",
+        source="diffusers has no such pipeline of this family",
     ),
     Rule(
         id="latents-fit",

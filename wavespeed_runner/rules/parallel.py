@@ -153,7 +153,7 @@ PARALLEL: tuple[Rule, ...] = (
         id="parallel-diffusers-cache",
         verdict="bad",
         when=lambda c, f: is_divided(c) and isinstance(c.cache, DiffusersHookOptions),
-        message="cache={c.cache.name} with parallel={c.parallel.name}: diffusers' hooks know nothing of other ranks",
+        message="cache={c.cache.title} with parallel={c.parallel.name}: diffusers' hooks know nothing of other ranks",
         fix="another strategy (cache=fbcache), or parallel=data",
     ),
     Rule(

@@ -186,7 +186,7 @@ QUANT: tuple[Rule, ...] = (
         id="quant-threshold",
         verdict="unverified",
         when=lambda c, f: _is_quantized(c) and _watches_change(c),
-        message="cache={c.cache.name} with quant={c.quant.name}: rounding adds to the changes that its threshold is "
+        message="cache={c.cache.title} with quant={c.quant.name}: rounding adds to the changes that its threshold is "
         "compared with, so a threshold that was found without it computes more steps; ParaAttention has 0.08 for "
         "FLUX.1-dev, and 0.12 with 8-bit floats",
         fix="`calibrate` with quant={c.quant.name}, then `thresholds` with it, or compare some thresholds",

@@ -64,8 +64,8 @@ def denoise_batch(
 @stage(
     "denoise",
     options=DenoiseOptions,
-    # The values that a calibration fills in are themselves among the options.
-    ignores=("cache.calibration", "cache.calibrated_for"),
+    # The values that a calibration fills in are themselves among the options; a name changes nothing.
+    ignores=("cache.calibration", "cache.calibrated_for", "cache.chosen_as"),
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,

@@ -159,7 +159,7 @@ def use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[Non
 
 
 def _label_progress_bar(pipe: DiffusionPipeline, options: DenoiseOptions, note: str) -> None:
-    cache = options.cache.name if options.cache.name != "none" else "no cache"
+    cache = options.cache.title if options.cache.name != "none" else "no cache"
     pipe.set_progress_bar_config(disable=None, desc=f"{cache} ({note})" if note else cache, leave=False)
 
 

@@ -20,6 +20,8 @@ from ..errors import ConfigError, Unfit
 from ..models.weights.own_folder import Fact
 from ..planning.plan import Change, Plan, build_plan
 from ..planning.seeds import DRAW
+from ..registry import find_implementation
+from ..rules.graph import list_unused_values
 from .own_model import add_facts, name_option
 from .points import resolve_points, to_overrides
 
@@ -117,7 +119,7 @@ def plan_job_again(number: int, config_dir: str | None, overrides: list[str], co
     """
     with composer(config_dir):
         whole = compose_whole(overrides, keep_typed(overrides, command))
-        plan = build_plan(drop_hydra_keys(whole))
+        plan = _plan_whole(whole, overrides)
     return Job(number=number, overrides=overrides, plan=plan, composed=whole)
 
 
@@ -155,7 +157,22 @@ def _plan_single_run(overrides: list[str]) -> Plan:
     if whole.get("points") is not None:
         count = len(resolve_points(whole["points"], (), ()))
         raise ConfigError(f"points: {count} jobs; add -m to run each, or points=null to disable them")
-    return build_plan(drop_hydra_keys(whole))
+    return _plan_whole(whole, overrides)
+
+
+def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
+    """Plans a job. Refuses a value that was given and that no stage reads, also one that equals the default."""
+    plan = build_plan(drop_hydra_keys(whole))
+    given = {find_key(override) for override in overrides if not override.endswith("=null")}
+    given |= {"strength"} if whole.get("strength") is not None else set()
+    family = find_implementation("model", plan.config.model)
+    for key in (key for key in list_unused_values(plan.config, family) if key in given):
+        graph = "inpaint" if key == "mask" else "image_to_image"
+        raise Unfit(
+            f"{key}={getattr(plan.config, key)}: no stage of the graph reads it, so it could not take effect; "
+            f"graph={graph}, or leave {key} out"
+        )
+    return plan
 
 
 def _plan_job(number: int, lists: list[list[str]], command: list[str], points: Any) -> Job:
@@ -164,7 +181,7 @@ def _plan_job(number: int, lists: list[list[str]], command: list[str], points: A
         whole = compose_whole(overrides, keep_typed(overrides, command))
         if whole.get("points") not in (None, points) and not any(find_key(o) == "points" for o in command):
             raise ConfigError("points: they cannot come from an option that is swept over; sweep without it, or alone")
-        plan = build_plan(drop_hydra_keys(whole))
+        plan = _plan_whole(whole, overrides)
         if whole["seed"] == DRAW:  # another process that runs the job would draw another one
             overrides = _set_seed(overrides, plan.config.seed)
             whole = compose_whole(overrides, keep_typed(overrides, command))

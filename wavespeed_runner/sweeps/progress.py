@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.compose import find_key
 from ..records.labels import shorten_to_parts, shorten_to_words
 from ..report.console_text import encode_for
-from ..report.remarks import APART
+from ..report.remarks import explain_apart
 from .jobs import Job
 from .status import NEVER_HIT, Outcome
 
@@ -101,8 +101,8 @@ class Progress:
             self._say(f"{len(missing)} not run yet", style="yellow")
         if never := [number for number, outcome in self.outcomes.items() if outcome.never_hit]:
             self._never_hit(never)
-        if any(outcome.speedup and not outcome.same_run for outcome in self.outcomes.values()):
-            self._say(APART, style="dim")
+        if guesses := [outcome for outcome in self.outcomes.values() if outcome.speedup and not outcome.same_run]:
+            self._say(explain_apart(all(outcome.timed_together for outcome in guesses)), style="dim")
         self._say(f"sweep   {self.folder}")
         self._say(f"report  python -m wavespeed_runner report {self.folder}")
 

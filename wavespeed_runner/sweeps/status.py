@@ -27,6 +27,8 @@ class Outcome:
     speedup: float | None = None
     same_run: bool = True
     """False for a speed-up that is a guess: its times were taken apart, or the computed share cannot explain it."""
+    timed_together: bool = False
+    """Whether each image was timed right beside its reference: then a guess has another cause."""
     ssim: float | None = None
     computed_share: float | None = None
     """Share of the reference's work that was computed."""
@@ -48,6 +50,7 @@ def as_outcome(record: Record) -> Outcome:
         seconds=timing.median if timing and not timing.void else None,
         speedup=timing.speedup if timing else None,
         same_run=timing is None or timing.same_run is not False,
+        timed_together=all(sample.timed_together for sample in record.samples),
         ssim=record.quality.ssim.mean if record.quality else None,
         computed_share=share,
         never_hit=warning,

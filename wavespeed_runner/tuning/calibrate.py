@@ -51,7 +51,7 @@ def plan_uncached_runs(args: Namespace) -> Plan:
             "dry_run=true: this command has no dry run; python -m wavespeed_runner with these overrides shows the plan"
         )
     if plan.config.cache.name != "none":
-        raise ConfigError(f"cache={plan.config.cache.name}: calibration runs are uncached; leave it out")
+        raise ConfigError(f"cache={plan.config.cache.title}: calibration runs are uncached; leave it out")
     if plan.config.parallel.name != "none":
         raise ConfigError(
             f"parallel={plan.config.parallel.name}: this command works in one process; leave it out. What it finds out "

@@ -79,7 +79,7 @@ def _attach_engine(
     if blocks is None or count <= always:
         keys = f"cache.signal.blocks={head}, cache.tail_blocks={cache.tail_blocks}, cache.depth={cache.depth}"
         raise RunError(
-            f"cache={cache.name}: {type(denoiser).__name__} has {count} blocks and {always} of them would always run "
+            f"cache={cache.title}: {type(denoiser).__name__} has {count} blocks and {always} of them would always run "
             f"({keys}), so nothing is left to skip; lower these keys, or use cache=none"
         )
     trace = engine.trace

@@ -58,7 +58,7 @@ def attach_diffusers_hooks(
             calls.denoiser_hook, calls.module_hooks = _apply_hooks(denoiser, cache, calls.find_timestep)
             if not calls.module_hooks:
                 raise RunError(
-                    f"cache={cache.name}: {type(denoiser).__name__} has no attention modules that diffusers' hooks "
+                    f"cache={cache.title}: {type(denoiser).__name__} has no attention modules that diffusers' hooks "
                     "know; use cache=fbcache, or cache=none"
                 )
             trace.modules += len(calls.module_hooks)
@@ -77,7 +77,7 @@ def check_denoisers(denoisers: Sequence[torch.nn.Module], cache: CacheConfig) ->
     """Raises `RunError` if there is no denoiser to attach to."""
     if not denoisers:
         raise RunError(
-            f"cache={cache.name}: cannot attach, because it is not known which module this pipeline calls at every "
+            f"cache={cache.title}: cannot attach, because it is not known which module this pipeline calls at every "
             "step; use cache=none"
         )
 
@@ -111,7 +111,7 @@ class CallTracker:
         """Forward pre-hook of the denoiser."""
         if self.step == self.trace.steps:
             raise RunError(
-                f"cache={self.cache.name}: this pipeline calls the denoiser once for each guidance branch, and "
+                f"cache={self.cache.title}: this pipeline calls the denoiser once for each guidance branch, and "
                 "diffusers' hooks would reuse one branch's attention for the other; turn guidance off "
                 "(guidance_scale=1), or use another strategy (cache=fbcache)"
             )
@@ -133,7 +133,7 @@ class CallTracker:
         batched = {name for name, value in kwargs.items() if getattr(value, "ndim", 0) and len(value) == rows}
         if args or rows != 2 * images or latents.ndim < 4 or batched != halved:
             raise RunError(
-                f"cache={self.cache.name}: diffusers cannot halve the batch that this pipeline makes for guidance; "
+                f"cache={self.cache.title}: diffusers cannot halve the batch that this pipeline makes for guidance; "
                 "turn guidance off (guidance_scale=1), or use another strategy (cache=fbcache)"
             )
 

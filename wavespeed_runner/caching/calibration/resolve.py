@@ -56,7 +56,7 @@ def resolve_cache_numbers(config: Config, family: Family) -> tuple[Config, list[
     if not open_keys:
         if cache.calibration is not None:
             raise Unfit(
-                f"cache.calibration={cache.calibration}: cache={cache.name} leaves nothing open that a calibration "
+                f"cache.calibration={cache.calibration}: cache={cache.title} leaves nothing open that a calibration "
                 "could fill in, so it would have no effect; leave it out"
             )
         return config, []
@@ -91,7 +91,7 @@ def _find_values(
     missing = [(group, key) for group, key in open_keys if group not in values]
     if not missing:
         return values, _format_published_for(config)
-    purpose = f"cache.{missing[0][0]}.{missing[0][1]}=null: cache={cache.name} needs a calibration"
+    purpose = f"cache.{missing[0][0]}.{missing[0][1]}=null: cache={cache.title} needs a calibration"
     where, calibration = find_calibration(config, purpose)
     for group, key in missing:
         values[group] = _read_values(cache, group, key, where, calibration), f"calibration {where}"

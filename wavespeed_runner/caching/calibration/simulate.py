@@ -89,7 +89,7 @@ def _select_trace(
     if watches in ("computed", "previous"):
         traces = calibration.signals[_check_signal(calibration, cache)]
     if not traces:
-        raise ConfigError(f"cache={cache.name}: the calibration has no trace of the model's input and output")
+        raise ConfigError(f"cache={cache.title}: the calibration has no trace of the model's input and output")
     return traces[branch if branch is not None and branch in traces else next(iter(traces))]
 
 

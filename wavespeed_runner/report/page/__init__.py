@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ...inputs.limits import MAX_PAGE_PIXELS
 from ..ranking import is_nothing_faster
-from ..remarks import APART, NOTHING_FASTER, SCALED, describe_compiling, describe_never_hit, enumerate_names
+from ..remarks import (
+    NOTHING_FASTER,
+    SCALED,
+    describe_apart,
+    describe_compiling,
+    describe_never_hit,
+    enumerate_names,
+)
 from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import MOST, page_data
@@ -79,7 +86,7 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         floors=any(quality.noise_floor is not None for row in sweep.rows for quality in row.quality.values()),
         intervals=_has_intervals(sweep),
         front=any(metrics for job in data["jobs"] for metrics in job["fronts"].values()),
-        apart=APART if any(row.speedup is not None and not row.same_run for row in sweep.rows) else "",
+        apart="".join(describe_apart(sweep.rows)),
         paced=SCALED if data["paced"] else "",
         findings=[
             *([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []),
