@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner import __version__
+from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.sweeps import jobs
 
 REPO = Path(__file__).resolve().parents[2]
@@ -151,8 +152,22 @@ def test_options_and_experiments_of_the_users_are_found(command: CommandLine) ->
 def test_a_shipped_option_cannot_be_replaced(command: CommandLine) -> None:
     command.config("cache/none", "defaults: [fbcache, _self_]\n")
     command.config("base_config", "seed: 7\n")
-    plan = command.plans(*TINY)
-    assert "cache none" in plan and "seed 0" in plan
+    said = command.refuses(*TINY)
+    assert said.startswith("cache=none: the shipped option has this name and is found first, so ")
+    assert f"{command.configs / 'cache/none.yaml'} would never be read; give the file another name" in said
+    plan = command.plans(*TINY, "cache=fbcache")
+    assert "cache fbcache" in plan and "seed 0" in plan
+
+
+def test_a_folder_may_have_the_shipped_groups_and_copies_of_their_options(command: CommandLine) -> None:
+    for option in ("none", "fbcache", "deepcache", "balanced"):
+        command.config(f"cache/{option}", (CONF / f"cache/{option}.yaml").read_text(encoding="utf-8"))
+    command.config("cache/steady", "defaults: [fbcache, _self_]\nstart: 0.2\n")
+    for option in ("fbcache", "steady"):
+        assert f"cache {option}" in command.plans(*TINY, f"cache={option}")
+    command.config("cache/deepcache", "defaults: [fbcache, _self_]\n")
+    assert "cache=deepcache: the shipped option" in command.refuses(*TINY, "model=demo_unet", "cache=balanced")
+    assert "cache fbcache" in command.plans(*TINY, "cache=fbcache")
 
 
 def test_a_value_on_the_command_line_wins_over_an_experiment(command: CommandLine) -> None:

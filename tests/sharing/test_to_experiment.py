@@ -160,7 +160,8 @@ def test_options_of_the_users_folder_are_not_needed(tmp_path: Path) -> None:
     for folder in (mine, None):
         document = export_and_check(record, tmp_path / "other", folder)
         assert document["defaults"] == [{"override /cache": "fbcache"}]
-        assert (document["steps"], document["seed"], document["cache"]) == (11, 5, {"residual_diff_threshold": 0.3})
+        cache = {"chosen_as": "my_cache", "residual_diff_threshold": 0.3}
+        assert (document["steps"], document["seed"], document["cache"]) == (11, 5, cache)
 
 
 def test_values_of_a_users_calibration_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

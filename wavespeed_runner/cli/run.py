@@ -35,10 +35,7 @@ EXCLUSIVE = ("run", "multirun", *SHOW_ONLY)
 def main(arguments: list[str]) -> int:
     """Runs the jobs that the overrides describe; with `dry_run=true`, prints their plans instead."""
     if "--help" in arguments or "-h" in arguments:
-        from .usage import usage
-
-        print(usage(parse_arguments([a for a in arguments if a not in ("--help", "-h")]).config_dir))
-        return DONE
+        return _print_help(parse_arguments([a for a in arguments if a not in ("--help", "-h")]))
     args = parse_arguments(arguments)
     _refuse_flags(args)
     if any(getattr(args, flag) for flag in SHOW_ONLY):
@@ -60,6 +57,17 @@ def main(arguments: list[str]) -> int:
         if completed is None:  # a single run, or the launcher is one of Hydra's plugins
             completed = _run_by_hydra(args, jobs)
     return DONE if completed else FAILED
+
+
+def _print_help(args: Namespace) -> int:
+    """Prints the help of the options that were given, such as `cache=fbcache --help`; without any, the whole."""
+    from .option_help import describe_option, is_option
+    from .usage import usage
+
+    chosen = [override for override in args.overrides if is_option(override)]
+    texts = [describe_option(override, args.config_dir) for override in chosen]
+    print("\n\n".join(texts) if texts else usage(args.config_dir))
+    return DONE
 
 
 def _refuse_flags(args: Namespace) -> None:

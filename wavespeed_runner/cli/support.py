@@ -19,6 +19,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="these options or folders alone; default: all")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with options of your own")
     parser.add_argument("--backends", action="store_true", help="print the attention backends and what each needs")
+    parser.add_argument("--strategies", action="store_true", help="print the main key of each cache strategy")
     parser.add_argument("--parallel", action="store_true", help="print what context parallelism is predicted to cost")
     return parser
 
@@ -29,6 +30,11 @@ def main(args: Namespace) -> int:
         from .support_attention import describe_backends
 
         print(describe_backends())
+        return DONE
+    if args.strategies:
+        from .strategy_ranges import describe_strategies
+
+        print(describe_strategies())
         return DONE
     if args.parallel:
         from .support_parallel import describe_cost

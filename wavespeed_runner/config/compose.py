@@ -36,6 +36,7 @@ from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF, list_groups
 from .schema import NAMED_NODES
+from .shadowed import refuse_shadowed
 
 VERSION_BASE = "1.3"
 
@@ -160,6 +161,8 @@ def _refuse_name(override: str) -> None:
 def compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     """The config of these overrides, after the checks of `trust`. typed_here: those of the command line itself."""
     composed = compose_unchecked(overrides)
+    if folders := [*_config_dir, *(composed["hydra"].get("searchpath") or [])]:
+        refuse_shadowed(composed["hydra"]["runtime"]["choices"], [str(one).removeprefix("file://") for one in folders])
     # Places belong to options that the baseline does not choose; `check_files` knows which of them were typed.
     reserved = [o for o in typed_here if trust.is_reserved(o) and not trust.is_place(find_key(o))]
     baseline = _find_baseline(reserved)
