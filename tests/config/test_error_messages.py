@@ -26,7 +26,7 @@ KEYS = {
     "cache=fbcache cache/criterion=relative": "no option 'relative' in config group 'cache/criterion' (did you mean",
     "cache=fbcache cache.criterion=relative_change": "choose it with cache/criterion=NAME",
     "cache/criterion=relative_change": "the chosen option of 'cache' has no such part",
-    "+cache.foo=1": "cache.foo: no such key (allowed: calibrated_for, calibration, criterion, ",
+    "+cache.foo=1": "cache.foo: no such key (allowed: calibrated_for, calibration, chosen_as, ",
     "+cache=fbcache": "cache: already chosen; on the command line cache=fbcache",
     "~nope": "~nope: nothing to remove",
     "~cache": "cache: a value is needed; give cache=VALUE",
