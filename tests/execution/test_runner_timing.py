@@ -112,7 +112,7 @@ def test_the_advice_for_a_guess_is_not_what_was_done(
     record = deepcopy(finished[1])
     record["config"]["measure"]["in_turn"] = in_turn
     record["timing"] |= {"speedup": 100.0, "same_run": True}
-    (warning,) = _warn_if_too_fast(record_from_data(record), 1)
+    (warning,) = _warn_if_too_fast(record_from_data(record))
     assert advice in warning
 
 
