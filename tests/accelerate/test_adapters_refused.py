@@ -39,6 +39,28 @@ def test_adapters_that_could_do_harm_or_nothing(composed: Composed, overrides: l
         build_plan(composed("adapters=lora", *overrides))
 
 
+@pytest.mark.parametrize(
+    ("files", "file", "says"),
+    [
+        ([], "null", r"it is a folder without \.safetensors files; allowed: a \.safetensors file"),
+        (
+            ["b.safetensors", "a.safetensors"],
+            "null",
+            r"holds a\.safetensors, b\.safetensors; give .*=\S+/a\.safetensors$",
+        ),
+        (["b.safetensors", "a.safetensors"], "b.safetensors", r"give one file: adapters\.path=\S+/b\.safetensors$"),
+        (["pytorch_lora_weights.safetensors", "a.safetensors"], "null", r"path=\S+/pytorch_lora_weights\.safetensors$"),
+    ],
+)
+def test_a_folder_is_answered_with_its_files(
+    composed: Composed, tmp_path: Path, files: list[str], file: str, says: str
+) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=rf"^adapters\.path={tmp_path}/?: .*{says}"):
+        build_plan(composed("adapters=lora", f"adapters.path={tmp_path}/", f"adapters.file={file}"))
+
+
 def test_an_adapter_of_one_stage_is_looked_at_too(composed: Composed) -> None:
     data = composed()
     data["graph"]["stages"]["load"]["options"] = {"adapters": {"name": "lora", "path": "/nowhere.safetensors"}}

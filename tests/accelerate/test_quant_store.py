@@ -205,7 +205,7 @@ def test_a_single_file_is_not_read_again(
     file = f"{folder}/transformer/diffusion_pytorch_model.safetensors"
     overrides = ["model.init=pretrained", f"model.repo={file}", f"model.components={folder}"]
     first = run(*overrides)
-    monkeypatch.setattr(single_file, "_load_denoiser", None)
+    monkeypatch.setattr(single_file, "load_tensors", None)
     assert outcome(first) == "written" and outcome(second := run(*overrides)) == "read"
     assert pixels(second) == pixels(first)
 

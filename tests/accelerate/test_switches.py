@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.accelerate.denoiser_calls import call_family, distance
 from tests.accelerate.test_order import add_lora, build_model, run_model
@@ -112,6 +113,17 @@ def test_a_tiny_autoencoder_for_other_latents_is_an_error(tmp_path: Path) -> Non
     assert pipe.vae.config.latent_channels != call_family("sd").pipe.vae.config.latent_channels
     with pytest.raises(RunError, match=r"accelerate\.tiny_vae=.*latent channels, and this model's VAE has"):
         apply_switches(pipe, call_family("flux").family, SwitchSettings(tiny_vae=folder))
+
+
+def test_a_tiny_autoencoder_has_a_place_for_every_tensor(tmp_path: Path) -> None:
+    pipe = copy_pipeline(call_family("sd").pipe)
+    folder = save_tiny_vae(tmp_path / "tiny", pipe.vae)
+    file = Path(folder) / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"decoder.odd": torch.ones(2)}, file, metadata={"format": "pt"})
+    with pytest.raises(
+        RunError, match=r"accelerate\.tiny_vae=\S+: 1 of the tensors .* no place .* first is decoder\.odd"
+    ):
+        apply_switches(pipe, call_family("sd").family, SwitchSettings(tiny_vae=folder))
 
 
 def break_folder(folder: Path, how: str) -> str:

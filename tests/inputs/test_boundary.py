@@ -58,14 +58,13 @@ ALLOWED = {
     # Weights, after folder_gate and find_damage.
     ("models/weights/pretrained.py", "download"): "diffusers' own, which refuses code of the repository",
     ("models/weights/pretrained.py", "from_pretrained"): "after check_folder, with trust_remote_code=False",
+    ("models/weights/folder_models.py", "from_pretrained"): "the same",
     ("models/weights/external_components.py", "from_pretrained"): "after refuse_code, with trust_remote_code=False",
     ("models/weights/trial.py", "from_pretrained"): "after check_component, in a child with bounds",
     ("models/weights/trial.py", "load_config"): "the same",
     ("models/weights/hub.py", "snapshot_download"): "configurations, no weights, to be checked",
-    ("models/weights/single_file.py", "from_pretrained"): "one module of diffusers, from a checked file",
-    ("models/weights/single_file.py", "from_single_file"): "after find_damage; a GGUF file after check_gguf_header",
-    ("models/weights/single_file.py", "load_config"): "JSON of a checked folder",
-    ("models/weights/single_file.py", "safe_open"): "after find_damage",
+    ("models/weights/single_file.py", "from_single_file"): "tensors of a GGUF file, after check_gguf_header",
+    ("models/weights/tensors.py", "safe_open"): "after find_damage",
     ("accelerate/lora.py", "load_lora_weights"): "tensors that are loaded already",
     ("accelerate/lora.py", "load_file"): "after find_damage and find_hostile",
     ("accelerate/textual_inversion.py", "load_file"): "after find_damage",
@@ -132,7 +131,7 @@ def test_every_place_that_opens_a_file_is_known() -> None:
     assert not sorted(ALLOWED.keys() - find_uses()), "no longer there"
 
 
-@pytest.mark.parametrize("name", ["pretrained", "external_components"])
+@pytest.mark.parametrize("name", ["pretrained", "folder_models", "external_components"])
 def test_libraries_never_run_code_of_a_folder(name: str) -> None:
     """Each call that loads from a folder says so; the value cannot come from a config."""
     text = (PACKAGE / "models" / "weights" / f"{name}.py").read_text(encoding="utf-8")
@@ -143,7 +142,8 @@ def test_libraries_never_run_code_of_a_folder(name: str) -> None:
 def test_a_single_file_is_completed_from_a_checked_folder_alone() -> None:
     """diffusers imports what the index names; so a folder is given to it, after check_folder, and no hub id."""
     text = (PACKAGE / "models" / "weights" / "single_file.py").read_text(encoding="utf-8")
-    assert '"config": str(configs)' in text and '"local_files_only": True' in text and text.count('"config":') == 1
+    assert "config=str(configs)" in text and "local_files_only=True" in text and text.count(" config=") == 1
+    assert "from_pretrained" not in text
     caller = (PACKAGE / "models" / "weights" / "pretrained.py").read_text(encoding="utf-8")
     body = caller[caller.index("def _complete_single_file") :]
     assert body.index("check_folder(") < body.index("load_single_file(")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.models.staged import denoise_latents, run_stages
 from tests.models.tiny_families import SAMPLE, SIZE, composed, config_of, tiny
@@ -136,6 +137,17 @@ def test_hidreams_llama_offline_is_named_by_its_key(
     read = replace(config, init=Init.pretrained, repo=str(published_like[0]))
     with pytest.raises(RunError, match=r"model\.text_encoder_4=meta-llama/Llama-3\.1-8B-Instruct: .*model\.init=tiny"):
         load(family, read, "cpu")
+
+
+def test_hidreams_llama_has_a_place_for_every_tensor(published_like: tuple[Path, Path], tmp_path: Path) -> None:
+    main, llama = published_like
+    shutil.copytree(llama, tmp_path / "llama")
+    (file,) = (tmp_path / "llama").glob("*.safetensors")
+    odd = {"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(())}
+    save_file(load_file(file) | odd, file, metadata={"format": "pt"})
+    config = replace(tiny("hidream")[1], init=Init.pretrained, repo=str(main), text_encoder_4=str(tmp_path / "llama"))
+    with pytest.raises(RunError, match=r"^model\.text_encoder_4=\S+: 1 .* no place .*layers\.0\.\S+weight_scale"):
+        load(HIDREAM, config, "cpu")
 
 
 def test_another_llama_is_another_model(published_like: tuple[Path, Path], tmp_path: Path) -> None:

@@ -101,14 +101,6 @@ def test_a_panic_in_rust_is_a_loading_error():
         raise KeyboardInterrupt
 
 
-def test_single_file_of_something_else(tiny_folder, tmp_path):
-    shutil.copy(tiny_folder / TRANSFORMER, tmp_path / "half.safetensors")
-    remove_weight(tmp_path, "half.safetensors", "proj_out.weight")
-    config = tiny_config(init=Init.pretrained, repo=str(tmp_path / "half.safetensors"), components=str(tiny_folder))
-    with pytest.raises(RunError, match=r"half\.safetensors: cannot be loaded.*complete and of this family"):
-        load(FLUX, config, "cpu")
-
-
 def test_guidance_that_does_not_fit_the_weights(tiny_folder):
     config = tiny_config(Guidance.true_cfg, init=Init.pretrained, repo=str(tiny_folder))
     with pytest.raises(RunError, match=r"model\.guidance=true_cfg: does not fit .* use embedded"):

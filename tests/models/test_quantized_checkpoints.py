@@ -191,3 +191,43 @@ def test_a_gguf_file_that_is_cut_off_says_so(gguf_file: Path, folder: Path, tmp_
     cut.write_bytes(gguf_file.read_bytes()[:-1000])
     with pytest.raises(RunError, match=r"model\.repo=.*cut\.gguf: cannot be loaded"):
         load_from(cut, folder)
+
+
+def write_gguf(file: Path, state: dict[str, torch.Tensor]) -> Path:
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(file, "flux")
+    for name, tensor in state.items():
+        writer.add_tensor(name, tensor.float().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: state | {"bogus.weight": torch.ones(3)}, r"1 of its tensors have no place .* bogus\.weight"),
+        (
+            lambda state: {name: tensor for name, tensor in state.items() if name != "proj_out.weight"},
+            r"'transformer' is incomplete, 1 .* proj_out\.weight",
+        ),
+        (
+            lambda state: state | {"proj_out.bias": torch.ones(3)},
+            r"proj_out\.bias has the shape \[3\] and needs \[64\]",
+        ),
+    ],
+)
+def test_tensors_of_a_gguf_file_have_a_place(folder: Path, tmp_path: Path, change: Any, says: str) -> None:
+    state = dict(tiny("demo")[2].transformer.state_dict())
+    with pytest.raises(RunError, match=rf"model\.repo=\S+x\.gguf: .*{says}"):
+        load_from(write_gguf(tmp_path / "x.gguf", change(state)), folder)
+
+
+def test_a_gguf_file_with_a_prefix(folder: Path, tmp_path: Path) -> None:
+    state = tiny("demo")[2].transformer.state_dict()
+    named = {f"model.diffusion_model.{name}": tensor for name, tensor in state.items()}
+    _, pipe = load_from(write_gguf(tmp_path / "x.gguf", named), folder)
+    loaded = pipe.transformer.state_dict()
+    assert loaded.keys() == state.keys() and all(torch.equal(loaded[name], state[name]) for name in state)

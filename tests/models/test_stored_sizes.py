@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wavespeed_runner.models.weights.quantized import _list_weight_files
-from wavespeed_runner.models.weights.safetensors_file import count_loaded_bytes, list_variant_files
+from wavespeed_runner.models.weights.safetensors_file import count_loaded_bytes, list_variant_files, list_weight_files
 
 
 def write_header(file: Path, tensors: dict[str, tuple[str, int, int]]) -> Path:
@@ -36,7 +35,7 @@ def test_plain_tensors_are_cast_and_quantized_ones_stay(tmp_path: Path, element_
 def test_of_two_variants_one_is_loaded(tmp_path: Path) -> None:
     for name in ("model-00001-of-00002", "model-00002-of-00002", "model.fp16"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
-    assert [len(_list_weight_files(tmp_path, variant)) for variant in (None, "fp16", "bf16")] == [2, 1, 2]
+    assert [len(list_weight_files(tmp_path, variant)) for variant in (None, "fp16", "bf16")] == [2, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["model.fp16", "model.fp16-00001-of-00002", "model-00001-of-00002.fp16"])

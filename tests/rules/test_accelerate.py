@@ -53,6 +53,10 @@ CASES: Cases = {
         [tiny("somebody/else", FLUX), tiny(TAEF1)],
         [tiny(TAEF1, FLUX), tiny(TAESD3, FLUX), tiny(TAESD, FLUX), {}],
     ),
+    "tiny-vae-own": (
+        [tiny(TAEF1, {"model.vae": "a/b", "model.init": "pretrained"})],
+        [tiny(TAEF1), {"model.vae": "a/b", "model.init": "pretrained"}],
+    ),
     "tiny-vae-tiling": (
         [tiny(TAEF1, {"memory": "vae_tiling"})],
         [tiny(TAEF1), {"memory": "vae_tiling"}],

@@ -74,6 +74,10 @@ CASES: Cases = {
         ],
         [{"model.components": "a/b", "model.repo": "x.safetensors", "model.init": "pretrained"}, {}],
     ),
+    "vae-random": (
+        [{"model.vae": "a/b", "model.init": "tiny"}, {"model.vae": "a/b", "model.init": "random"}],
+        [{"model.vae": "a/b", "model.init": "pretrained"}, {"model.init": "tiny"}],
+    ),
     "num-frames": ([{"num_frames": 5}], [{"num_frames": None}]),
     "num-frames-fit": (
         [VIDEO | {"num_frames": frames} for frames in (None, 0, -3, 4, 6)],

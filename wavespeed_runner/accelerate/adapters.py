@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import AdaptersConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, make_printable
 from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_local_path
 from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
@@ -24,6 +24,8 @@ from .adapter_parts import find_bad_dora, find_unsupported
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+USUAL = "pytorch_lora_weights.safetensors"
+"""What diffusers calls the file of a LoRA that it saves."""
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
 
 
@@ -58,6 +60,8 @@ def _check_path(path: Any, file_name: Any) -> Path | None:
         raise ConfigError(f"adapters.file={file_name}: a .safetensors file is needed; {CONVERT_PICKLES}")
     if file is None:
         return None
+    if file.is_dir():
+        _refuse_folder(where, path, file, file_name)
     if file_name is not None:
         raise ConfigError(f"adapters.file={file_name}: {where} is a file itself, so it could not take effect")
     if file.suffix.lower() in PICKLE_SUFFIXES:
@@ -76,6 +80,19 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     shapes = read_tensor_shapes(file)
     if flaw := find_unsupported(shapes) or find_bad_dora(shapes, weight):
         raise ConfigError(f"{where}: {flaw}")
+
+
+def _refuse_folder(where: str, path: str, folder: Path, wanted: str | None) -> None:
+    """Refuses a folder by the files that it holds: which of them is meant is not guessed."""
+    names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() == ".safetensors")
+    if not names:
+        raise ConfigError(f"{where}: it is a folder without .safetensors files; {ALLOWED}")
+    usual = next((name for name in (wanted, USUAL, "adapter_model.safetensors") if name in names), names[0])
+    one = f"{path.rstrip('/')}/{usual}"
+    listed = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+    raise ConfigError(
+        make_printable(f"{where}: it is a folder, which holds {listed}; give one file: adapters.path={one}")
+    )
 
 
 def identify_adapters(adapters: AdaptersConfig) -> list[str]:

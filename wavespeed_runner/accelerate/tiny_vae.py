@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, RunError
 from ..models.weights.checkpoint import CONVERT_PICKLES, find_local_path
 from ..models.weights.folder_gate import check_component, read_config
+from ..models.weights.folder_models import refuse_unplaced_keys
 from ..models.weights.hub import (
     count_weight_bytes,
     explain_loading_errors,
@@ -134,5 +135,6 @@ def _load(repo: str, dtype: torch.dtype) -> AutoencoderTiny:
             source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
     refuse_missing_weights({"tiny_vae": sorted(info["missing_keys"])}, f"{KEY}={repo}")
+    refuse_unplaced_keys(f"{KEY}={repo}", "tiny_vae", tiny, info["unexpected_keys"])
     tiny.eval().requires_grad_(False)
     return tiny

@@ -67,6 +67,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     """
     c, store = plan.config, plan.store
     weights = c.model.repo if c.model.init is Init.pretrained else f"init={c.model.init.value}, random weights"
+    weights += f"; VAE {c.model.vae}" if c.model.vae else ""
     guidance = "" if c.guidance_scale is None else f", guidance {c.guidance_scale:g}"
     title = "images     " if c.num_frames is None else "videos     "
     frames = "" if c.num_frames is None else f" x {c.num_frames} frames"

@@ -84,6 +84,8 @@ class ModelConfig:
     components: str | None = None
     """Where the parts come from that a single file in `repo` lacks: hub id or local diffusers folder. Null: the
     published model."""
+    vae: str | None = None
+    """An autoencoder in the place of the model's own: hub id, diffusers folder or single file. Null: the model's."""
 
 
 @dataclass(kw_only=True)

@@ -1,10 +1,11 @@
 """Walks the header of a GGUF file within bounds, before the gguf package does, which believes every count in it.
 
-Nothing is kept: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Only names and shapes of tensors are kept: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,21 +70,19 @@ class _Walk:
         for _ in range(count):
             self.skip_value(kind, depth + 1)
 
-    def count_elements(self) -> int:
-        """Numbers of one tensor, whose place in the file follows."""
-        self.text()
+    def read_tensor(self) -> tuple[str, list[int]]:
+        """Name and shape of one tensor, outermost dimension first; its place in the file follows."""
+        name = self.text().decode("utf-8", errors="replace")
         dimensions = self.number(4)
         if dimensions > limits.MAX_GGUF_DIMENSIONS:
             raise InputError(f"a tensor of {dimensions} dimensions; at most {limits.MAX_GGUF_DIMENSIONS} are read")
-        elements = 1
-        for _ in range(dimensions):
-            elements *= self.number(8)
+        shape = [self.number(8) for _ in range(dimensions)]
         self.take(4 + 8)
-        return elements
+        return name, shape[::-1]
 
 
-def check_gguf_header(file: Path) -> None:
-    """Walks the header of a GGUF file.
+def check_gguf_header(file: Path) -> dict[str, list[int]]:
+    """Walks the header of a GGUF file: name -> shape of its tensors, outermost dimension first.
 
     Raises:
         OSError: there is no such file, or it may not be read.
@@ -109,6 +108,8 @@ def check_gguf_header(file: Path) -> None:
             walk.text()
             walk.skip_value(walk.number(4))
         # All together: tensors may lie in the same place, and each is copied.
-        elements = sum(walk.count_elements() for _ in range(tensors))
+        listed = [walk.read_tensor() for _ in range(tensors)]
+        elements = sum(prod(shape) for _, shape in listed)
         if elements > PACKED * size:
             raise InputError(f"its tensors have {elements} numbers, more than {size} bytes hold")
+        return dict(listed)

@@ -21,9 +21,10 @@ from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError
-from ..models.weights.checkpoint import inspect_checkpoint
+from ..models.weights.checkpoint import explain_scales, inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.file_flags import find_flags
+from ..models.weights.own_vae import inspect_vae
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
@@ -115,7 +116,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     changes += [Change(key=value.key, value=value.value, why=value.why) for value in values]
     verdicts = apply_rules(config)
     refuse_bad(verdicts)
-    _inspect_weights(config)
+    changes += [Change(key="model.dtype", value=config.model.dtype.value, why=why) for why in _inspect_weights(config)]
     changes += _list_flags(config)
     samples = build_samples(config, prompts)
     verdicts += judge_batches(config, len(samples))
@@ -176,18 +177,23 @@ def _check_outputs(outputs: str) -> None:
         raise ConfigError(f"outputs={outputs}: no permission to write in {existing}; give another folder")
 
 
-def _inspect_weights(config: Config) -> None:
-    """Checks that the model's weights are there and can be read, without loading them."""
+def _inspect_weights(config: Config) -> list[str]:
+    """Checks that the model's weights are there and can be read, without loading them; says what becomes of them."""
     if config.model.init is not Init.pretrained:
-        return
+        return []
     family = find_implementation("model", config.model)
     inspect_checkpoint(
         config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
     )
     refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
+    if config.model.vae is not None:
+        inspect_vae(config.model.vae)
     if completing := find_component_source(family, config.model):
         inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
+    repos, without = [repo for repo in (config.model.repo, completing) if repo], list_unloaded_components(family)
+    dtype, weights = config.model.dtype.value, config.model.weights
+    return [why for repo in repos for why in explain_scales(repo, dtype, without, weights)]
 
 
 def _list_flags(config: Config) -> list[Change]:

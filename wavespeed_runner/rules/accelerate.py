@@ -196,6 +196,15 @@ SWITCHES: tuple[Rule, ...] = (
         source="https://github.com/madebyollin/taesd README",
     ),
     Rule(
+        id="tiny-vae-own",
+        verdict="bad",
+        when=lambda c, f: _get(c).tiny_vae is not None and c.model.vae is not None,
+        message="accelerate.tiny_vae with model.vae={c.model.vae}: the tiny one takes its place, so it could not take "
+        "effect",
+        fix="model.vae=null, or accelerate.tiny_vae=null",
+        source=TESTS,
+    ),
+    Rule(
         id="tiny-vae-tiling",
         verdict="bad",
         when=lambda c, f: _get(c).tiny_vae is not None and _tiles(c),

@@ -145,6 +145,13 @@ VALUES: tuple[Rule, ...] = (
         fix="leave model.components out",
     ),
     Rule(
+        id="vae-random",
+        verdict="bad",
+        when=lambda c, f: c.model.vae is not None and c.model.init is not Init.pretrained,
+        message="model.vae={c.model.vae}: with model.init={c.model.init.value} all weights are random",
+        fix="leave model.vae out",
+    ),
+    Rule(
         id="num-frames",
         verdict="bad",
         when=lambda c, f: c.num_frames is not None and f.kind == "image",

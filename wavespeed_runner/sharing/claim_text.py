@@ -94,7 +94,9 @@ def _format_interval(figure: ClaimedFigure, digits: int) -> str:
 def _list_needed_files(config: dict[str, Any]) -> list[str]:
     """One line for each file that the experiment needs and another user may not have."""
     model, adapters = config["model"], config["adapters"]
-    weights = [(f"model.{key}", model.get(key)) for key in ("repo", "components") if model["init"] == "pretrained"]
+    weights = [
+        (f"model.{key}", model.get(key)) for key in ("repo", "components", "vae") if model["init"] == "pretrained"
+    ]
     lines = [
         f"{key}={path} is a local path: put the weights there, or change it to where the same weights are."
         for key, path in weights

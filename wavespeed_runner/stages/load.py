@@ -70,7 +70,7 @@ class LoadOptions:
             self.parallel = NoParallel()
 
 
-_NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "fps", *MODEL_DEFAULT_KEYS))
+_NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "vae", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
 others are defaults for the options of other stages."""
 _NOT_IN_RESULTS = (
@@ -92,6 +92,8 @@ def _identify_weights(options: LoadOptions) -> list[str]:
         return [model.init.value, *added]
     family = find_implementation("model", model)
     others = [find_component_source(family, model), *(getattr(model, key) for key in family.external_components)]
+    if model.vae is not None:
+        added.append(f"VAE {_identity(model.vae, None)}")
     return [_identity(model.repo, model.revision), *(_identity(repo, None) for repo in others if repo), *added]
 
 

@@ -183,6 +183,14 @@ BLOCKS = Blocks(
     modulated_input=modulate_with_norm1,
 )
 
+WHOLE_FILE = {
+    "transformer": ("model.diffusion_model.",),
+    "vae": ("vae.", "first_stage_model."),
+    "text_encoder": ("text_encoders.clip_l.",),
+    "text_encoder_2": ("text_encoders.t5xxl.",),
+}
+"""Prefixes of weight names in files that hold a whole model, as ComfyUI writes them."""
+
 FLUX = register("model", "flux", FluxConfig)(
     Family(
         tasks={
@@ -197,6 +205,7 @@ FLUX = register("model", "flux", FluxConfig)(
         unpack_latents=unpack_latents,
         decode=decode,
         published_repo=get_published_repo,
+        single_file_prefixes=WHOLE_FILE,
         own_sampler=lambda model: "euler",
         is_distilled=lambda model: model.guidance is Guidance.none,
         adapters=("lora", "textual_inversion"),

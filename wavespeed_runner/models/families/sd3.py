@@ -185,6 +185,15 @@ def get_published_repo(model: SD3Config) -> str:
     return f"stabilityai/stable-diffusion-3.5-{model.variant.value}"
 
 
+WHOLE_FILE = {
+    "transformer": ("model.diffusion_model.",),
+    "vae": ("vae.", "first_stage_model."),
+    "text_encoder": ("text_encoders.clip_l.",),
+    "text_encoder_2": ("text_encoders.clip_g.",),
+    "text_encoder_3": ("text_encoders.t5xxl.",),
+}
+"""Prefixes of weight names in files that hold a whole model, as ComfyUI writes them."""
+
 SD3 = register("model", "sd3", SD3Config)(
     Family(
         tasks={
@@ -198,6 +207,7 @@ SD3 = register("model", "sd3", SD3Config)(
         unpack_latents=keep_layout,
         decode=decode,
         published_repo=get_published_repo,
+        single_file_prefixes=WHOLE_FILE,
         tiny_size=64,
         schedule="flow",
         # The last block returns no prompt tokens.

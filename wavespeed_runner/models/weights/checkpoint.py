@@ -14,7 +14,8 @@ from ...errors import ConfigError
 from ...inputs.files import HUB_ID, InputError, resolve_path
 from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
-from .safetensors_file import find_damage
+from .safetensors_file import find_damage, list_weight_files
+from .scales import Scales, inspect_scales
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
@@ -86,6 +87,7 @@ def inspect_checkpoint(
         raise ConfigError(f"{where}: not a .safetensors file ({ALLOWED})")
     else:
         _refuse_damaged(where, path)
+        inspect_scales(where, [path])
 
 
 def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: str | None) -> None:
@@ -108,6 +110,39 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
                 raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
         for file in sorted((folder / name).glob("*.safetensors")):
             _refuse_damaged(where, file)
+        _inspect_component_scales(where, folder / name, weights)
+
+
+def _inspect_component_scales(where: str, component: Path, weights: str | None) -> Scales | None:
+    """None where the component has no weights, or its configuration says how they are stored."""
+    files, config = list_weight_files(component, weights), component / "config.json"
+    if not files or (config.is_file() and read_config(where, config).get("quantization_config")):
+        return None
+    return inspect_scales(f"{where}: '{component.name}'", files)
+
+
+def explain_scales(repo: str, dtype: str, without: Sequence[str] = (), weights: str | None = None) -> list[str]:
+    """A sentence for the file, or each component, of an inspected local model whose weights are stored with scales.
+
+    dtype: what the weights become. The other arguments are those of `inspect_checkpoint`.
+    """
+    path, where = find_local_path(repo), f"model.repo={repo}"
+    found: dict[str, Scales | None] = {}
+    if path is not None and path.suffix.lower() == ".safetensors":
+        found[path.name] = inspect_scales(where, [path])
+    elif path is not None and (path / "model_index.json").is_file():
+        names = sorted(list_components(where, path).keys() - set(without))
+        found = {name: _inspect_component_scales(where, path / name, weights) for name in names}
+    return [
+        f"{name} holds {len(scales.weights)} weights in fp8 with scales, which are applied as it is loaded"
+        + (
+            f"; its {scales.inputs} scales of inputs are not used, because layers compute in {dtype}"
+            * bool(scales.inputs)
+        )
+        + "; quant=fp8_wo keeps weights small"
+        for name, scales in found.items()
+        if scales is not None and scales.weights
+    ]
 
 
 def _refuse_variants_only(where: str, component: Path, weights: str | None) -> None:

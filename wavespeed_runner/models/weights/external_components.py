@@ -11,6 +11,7 @@ from ...errors import ConfigError, RunError
 from ..family import Family
 from .checkpoint import CONVERT_PICKLES, find_local_path
 from .folder_gate import check_component
+from .folder_models import refuse_unplaced_keys
 from .hub import (
     count_weight_bytes,
     explain_loading_errors,
@@ -100,6 +101,7 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
+            refuse_unplaced_keys(f"{key}={repo}", name, components[name], info["unexpected_keys"])
     bound_tokenizers(f"{key}={repo}", components)
     refuse_missing_weights(missing, f"{key}={repo}")
     return components

@@ -13,7 +13,7 @@ from ...errors import ConfigError, RunError, format_error, is_panic
 CONFIGURATIONS = ("*.json", "*.txt", "*.model", "*.jinja")
 """Files of a repository that say what it is, and vocabularies: everything but weights, and no code."""
 
-LOADERS = ("load_sub_model", "_add_transformers_models", "_load_components")
+LOADERS = ("load_sub_model", "load_models", "_load_components")
 """Functions, one of diffusers' and two of ours, that load one component, whose name they hold in `name`."""
 
 UNREACHABLE = {"OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError", "ReadTimeout", "gaierror"}
@@ -147,6 +147,27 @@ def fetch_configurations(repo: str, commit: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = list(CONFIGURATIONS)  # each also matches in the folders of the components
+    folder = snapshot_download(
+        repo, revision=commit, allow_patterns=patterns, local_files_only=must_use_cache(repo, None)
+    )
+    return Path(folder)
+
+
+def fetch_component(repo: str, commit: str | None, name: str) -> Path:
+    """Downloads one component of a hub repository, which may be a whole model or that component alone.
+
+    Args:
+        repo: a hub id.
+        commit: of the repository; None for the newest.
+        name: of the component.
+
+    Returns:
+        The folder in the local cache, laid out like the repository.
+    """
+    from huggingface_hub import snapshot_download
+
+    own = ["config.json", "model_index.json", "diffusion_pytorch_model*.safetensors*"]
+    patterns = [*own, *(f"{name}/{pattern}" for pattern in own)]
     folder = snapshot_download(
         repo, revision=commit, allow_patterns=patterns, local_files_only=must_use_cache(repo, None)
     )

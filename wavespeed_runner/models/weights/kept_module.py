@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError
 from ...process.torchao_import import import_torchao
+from .empty_module import assign, build_empty
 from .folder_gate import LOADABLE
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def from_view(view: memoryview) -> nn.Module:
     if json.loads(metadata["tensor_names"]):
         quantized, tensors = unflatten_tensor_state_dict(tensors, metadata)
         tensors |= quantized
-    _assign(module, tensors)
+    if missing := assign(module, tensors):
+        raise RunError(f"store: an entry of a {type(module).__name__} lacks {missing[0]}; remove the store")
     return module
 
 
@@ -120,40 +122,10 @@ def _read_config(module: Any) -> dict[str, Any]:
 
 def _build_empty(about: dict[str, Any]) -> nn.Module:
     """A module of the class and configuration, with its parameters on the meta device."""
-    import torch
-    import transformers.initialization  # noqa: F401  # must be imported before `no_init_weights` replaces torch's own
-    from accelerate import init_empty_weights
-    from diffusers.models.modeling_utils import no_init_weights
-
     library, name, libraries = about["library"], about["class"], _import_libraries()
     if library not in libraries or not (LOADABLE.fullmatch(name) or re.fullmatch(r"UNet\w+", name)):
         raise RunError(f"store: an entry asks for {library}.{name}, which may not be loaded; remove the store")
-    module_class = getattr(libraries[library], name)
-    with torch.random.fork_rng(devices=[]), init_empty_weights(include_buffers=False), no_init_weights():
-        if library == "diffusers":
-            module: nn.Module = module_class.from_config(about["config"])
-        else:
-            module = module_class(module_class.config_class.from_dict(about["config"]))
-    return module.eval().requires_grad_(False)
-
-
-def _assign(module: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
-    """Puts tensors in the places that their names say; tied parameters are tied again."""
-    import torch
-
-    for name, tensor in tensors.items():
-        path, _, attribute = name.rpartition(".")
-        part = module.get_submodule(path)
-        if attribute in part._buffers:
-            part._buffers[attribute] = tensor
-        else:
-            part._parameters[attribute] = torch.nn.Parameter(tensor, requires_grad=False)
-    tie_weights: Any = getattr(module, "tie_weights", None)
-    if tie_weights is not None:
-        tie_weights()
-    missing = [name for name, parameter in module.named_parameters() if parameter.is_meta]
-    if missing:
-        raise RunError(f"store: an entry of a {type(module).__name__} lacks {missing[0]}; remove the store")
+    return build_empty(getattr(libraries[library], name), about["config"])
 
 
 def _write_tensors(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> list[Buffer]:

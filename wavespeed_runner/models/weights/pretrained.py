@@ -14,6 +14,7 @@ from .checkpoint import find_local_path, inspect_checkpoint, is_single_file
 from .external_components import load_external_components, refuse_absent_components
 from .file_flags import find_flags, set_flags
 from .folder_gate import check_folder, list_components
+from .folder_models import load_models
 from .hub import (
     explain_loading_errors,
     fetch_configurations,
@@ -22,9 +23,9 @@ from .hub import (
     refuse_missing_weights,
 )
 from .identity import find_cached_commit, find_downloaded_commit
+from .own_vae import load_vae
 from .quantized import read_methods
 from .random_init import use_ready_modules
-from .safetensors_file import list_variant_files
 from .single_file import load_single_file
 from .tokenizer_bounds import bound_tokenizers
 from .trial import Candidate, is_trusted, refuse_unbuildable
@@ -100,6 +101,12 @@ def _load_pretrained(
         return _complete_single_file(family, model, path, dtype, ready)
     # Store keys name the commit, so a branch stays at the commit that was downloaded first.
     commit = None if path else find_cached_commit(model.repo, model.revision or "main")
+    if model.vae is not None and "vae" not in ready:
+        where, revision = f"model.repo={model.repo}", commit or model.revision
+        with explain_loading_errors(model.repo, model.revision):
+            configs = path or fetch_configurations(model.repo, revision)
+            check_folder(where, configs)
+        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype)}
     components = {**load_external_components(family, model, dtype, without=ready), **ready}
     revision = commit or model.revision
     return _load_folder(family, model, str(path or model.repo), model.repo, revision, dtype, **components)
@@ -136,14 +143,14 @@ def _load_folder(
         if "torchao" in read_methods(where, Path(folder)).values():
             import_torchao()
         options = {"trust_remote_code": False, "use_safetensors": True, "variant": model.weights}
-        missing = _add_transformers_models(components, folder, model.weights, dtypes)
+        candidates = list_candidates(where, Path(folder), without=components)
+        components |= load_models(where, candidates, model.weights, dtypes)
         pipe = pipeline_class.from_pretrained(folder, dtype=dtypes, **options, **components)
         if not is_trusted(where):
             bound_tokenizers(where, pipe.components)
-        for name, module in pipe.components.items():
-            if isinstance(module, torch.nn.Module) and name not in missing:
-                missing[name] = [key for key, weight in module.named_parameters() if weight.is_meta]
-    refuse_missing_weights(missing, where)
+    modules = {name: module for name, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
+    empty = {name: [key for key, weight in m.named_parameters() if weight.is_meta] for name, m in modules.items()}
+    refuse_missing_weights(empty, where)
     return pipe
 
 
@@ -161,39 +168,6 @@ def list_candidates(where: str, folder: Path, without: Collection[str]) -> list[
     ]
 
 
-def _add_transformers_models(
-    components: dict[str, Any], folder: str, weights: str | None, dtypes: dict[str, torch.dtype]
-) -> dict[str, list[str]]:
-    """Loads the transformers models of a folder into `components` and returns the weights that each of them lacks.
-
-    diffusers could load them too. But transformers fills missing weights with random numbers and only logs that, so
-    they are loaded here, where its report is read.
-    """
-    import transformers
-
-    missing = {}
-    for name, class_name in _list_transformers_models(Path(folder)).items():
-        if name not in components:
-            components[name], info = getattr(transformers, class_name).from_pretrained(
-                folder,
-                subfolder=name,
-                output_loading_info=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                variant=weights if list_variant_files(Path(folder) / name, weights) else None,
-                dtype=dtypes.get(name, dtypes["default"]),
-            )
-            missing[name] = sorted(info["missing_keys"])
-    return missing
-
-
-def _list_transformers_models(folder: Path) -> dict[str, str]:
-    """Component -> class, for the components of a folder that transformers loads and that have weights."""
-    named = list_components(str(folder), folder).items()
-    entries = {name: class_name for name, (library, class_name) in named if library == "transformers"}
-    return {name: class_name for name, class_name in entries.items() if list((folder / name).glob("*.safetensors"))}
-
-
 def _complete_single_file(
     family: Family, model: ModelConfig, path: Path, dtype: torch.dtype, ready: dict[str, nn.Module]
 ) -> DiffusionPipeline:
@@ -205,9 +179,11 @@ def _complete_single_file(
         configs = folder or fetch_configurations(repo, find_downloaded_commit(repo))
         where = f"model.components={repo}"
         check_folder(where, configs)  # its index decides what is imported
-        others = list_components(where, configs).keys() - family.single_file_prefixes.keys()
+        others = list_components(where, configs).keys() - {family.denoiser, *family.single_file_prefixes}
         candidates = list_candidates(where, configs, without=[*others, *ready])
         refuse_unbuildable(where, [replace(each, weight_bytes=path.stat().st_size) for each in candidates])
+    if model.vae is not None and "vae" not in ready:
+        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype)}
     components = load_single_file(family, model, path, repo, configs, dtype, ready)
     components |= load_external_components(family, model, dtype, without=ready)
     commit = None if folder else find_downloaded_commit(repo)

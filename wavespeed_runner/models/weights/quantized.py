@@ -14,7 +14,7 @@ from ...errors import ConfigError
 from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import list_components, read_config
-from .safetensors_file import count_loaded_bytes, list_variant_files
+from .safetensors_file import count_loaded_bytes, list_weight_files
 
 PACKAGES = {"torchao": "torchao", "bitsandbytes": "bitsandbytes", "gguf": "gguf", "quanto": "optimum.quanto"}
 """Method of quantization -> the module that loads it. Other methods are refused: nobody has tried them here."""
@@ -47,17 +47,11 @@ def count_stored_bytes(model: ModelConfig, family: Family) -> dict[str, int]:
     sizes = {}
     for name in find_quantized(model, family):
         assert path is not None
-        files = _list_weight_files(path / name, model.weights)
+        files = list_weight_files(path / name, model.weights)
         sizes[name] = (
             path.stat().st_size if path.is_file() else sum(count_loaded_bytes(file, element_size) for file in files)
         )
     return sizes
-
-
-def _list_weight_files(folder: Path, variant: str | None) -> list[Path]:
-    """The files that loading reads: those of the variant where there are some."""
-    plain = [file for file in folder.glob("*.safetensors") if file.name.count(".") == 1]
-    return list_variant_files(folder, variant) or plain
 
 
 def read_method(config: Any) -> str:

@@ -95,6 +95,12 @@ def list_variant_files(folder: Path, variant: str | None) -> list[Path]:
     return [file for file in folder.glob("*.safetensors") if variant and re.search(rf"\.{variant}[.-]", file.name)]
 
 
+def list_weight_files(folder: Path, variant: str | None) -> list[Path]:
+    """The files that loading reads: those of the variant where there are some."""
+    plain = [file for file in folder.glob("*.safetensors") if file.name.count(".") == 1]
+    return list_variant_files(folder, variant) or plain
+
+
 def read_tensor_names(file: Path) -> list[str]:
     """Names of the tensors in an undamaged safetensors file."""
     return list(read_tensor_shapes(file))

@@ -6,20 +6,23 @@ https://huggingface.co/docs/diffusers/quantization/gguf.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import ModelConfig
 from ...errors import RunError
+from ...inputs.gguf_header import check_gguf_header
 from ..family import Family
-from .hub import explain_loading_errors, get_diffusers_class, quiet_loading, refuse_missing_weights
-from .random_init import list_float32_names
+from .empty_module import build_empty
+from .folder_gate import list_components, read_config
+from .hub import explain_loading_errors, get_diffusers_class, quiet_loading
+from .layouts import find_converter
+from .placement import drop_needless, place, refuse_misfit, refuse_unplaced
+from .scales import Header, find_scales, read_headers
+from .tensors import Stored, load_tensors
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline
     from torch import nn
 
 
@@ -45,115 +48,103 @@ def load_single_file(
         ready: components that are loaded already; they are not read from the file.
 
     Raises:
-        RunError: the file holds no denoiser, a component of it is incomplete, or it cannot be read.
-    """
-    from diffusers import DiffusionPipeline
-
-    options: dict[str, Any] = {"config": str(configs), "dtype": dtype, "local_files_only": True}
-    index: dict[str, Any] = {}
-    with explain_loading_errors(repo, key="model.components"):
-        index = DiffusionPipeline.load_config(options["config"])
-    names: list[str] = []
-    with explain_loading_errors(model.repo):
-        names = _read_names(path)
-    prefixes = family.single_file_prefixes
-    held = {component for component in prefixes if any(name.startswith(prefixes[component]) for name in names)}
-    if not held or held == {family.denoiser}:
-        if family.denoiser not in index:
-            raise RunError(f"model.components={repo}: its model_index.json names no {family.denoiser}; give another")
-        class_name = index[family.denoiser][1]
-        if family.denoiser in ready:
-            return ready
-        return {**ready, family.denoiser: _load_denoiser(class_name, family.denoiser, model, path, repo, options)}
-    if family.denoiser not in held:
-        raise RunError(f"model.repo={model.repo}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
-    pipe = _load_several(family, model, path, held, {**options, **ready})
-    modules = {**ready, **{name: getattr(pipe, name) for name in sorted(held)}}
-    missing = {
-        name: [key for key, weight in module.named_parameters() if weight.is_meta] for name, module in modules.items()
-    }
-    refuse_missing_weights(missing, f"model.repo={model.repo}")
-    return modules
-
-
-def _read_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file, by the library, which also refuses damaged files.
-
-    None of a GGUF file: it holds the denoiser alone, see `_load_gguf`.
-    """
-    from safetensors import safe_open
-
-    if path.suffix.lower() == ".gguf":
-        return []
-    with safe_open(path, framework="pt") as file:
-        return list(file.keys())
-
-
-def _load_denoiser(
-    class_name: str, name: str, model: ModelConfig, path: Path, repo: str, options: dict[str, Any]
-) -> nn.Module:
-    """The denoiser from a file that holds nothing else, in diffusers' or the original layout."""
-    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-
-    module_class = get_diffusers_class(class_name)
-    if not hasattr(module_class, "from_single_file"):
-        raise RunError(
-            f"model.repo={model.repo}: diffusers reads no single file of a {class_name}; give a diffusers folder"
-        )
-    with explain_loading_errors(repo, key="model.components"):
-        module_class.load_config(options["config"], subfolder=name)
-    with explain_loading_errors(model.repo), quiet_loading():
-        if path.suffix.lower() == ".gguf":
-            return _load_gguf(module_class, name, model, path, options)
-        if class_name not in SINGLE_FILE_LOADABLE_CLASSES:
-            return _load_diffusers_layout(module_class, name, path, options)
-        if not module_class._keep_in_fp32_modules:
-            return module_class.from_single_file(str(path), subfolder=name, **options)
-        module = module_class.from_single_file(str(path), subfolder=name, **{**options, "dtype": None})
-        return _cast(module, options["dtype"])
-
-
-def _load_gguf(module_class: Any, name: str, model: ModelConfig, path: Path, options: dict[str, Any]) -> nn.Module:
-    """The denoiser from a GGUF file, as it is stored."""
-    from diffusers import GGUFQuantizationConfig
-    from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
-
-    if module_class.__name__ not in SINGLE_FILE_LOADABLE_CLASSES:
-        raise RunError(
-            f"model.repo={model.repo}: diffusers reads no GGUF file of a {module_class.__name__}; give a diffusers "
-            "folder, and quant=int8_wo for small weights"
-        )
-    quantization = GGUFQuantizationConfig(compute_dtype=options["dtype"])
-    return module_class.from_single_file(str(path), subfolder=name, quantization_config=quantization, **options)
-
-
-def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Casts the parameters in place, as loading from a folder does.
-
-    `from_single_file` would also cast the modules that the model class keeps in float32.
+        RunError: the file holds no denoiser, a component of it is incomplete, a tensor of it has no place, or it cannot
+            be read.
+        ConfigError: a tensor of it is stored in a way that is not read.
     """
     import torch
 
-    float32_names = list_float32_names(module, dtype)
-    for name, parameter in module.named_parameters():
-        parameter.data = parameter.data.to(torch.float32 if float32_names.intersection(name.split(".")) else dtype)
-    return module
-
-
-def _load_diffusers_layout(module_class: Any, name: str, path: Path, options: dict[str, Any]) -> nn.Module:
-    """The denoiser from a file in diffusers' layout, for classes whose original layout diffusers cannot convert."""
-    config = module_class.load_config(options["config"], subfolder=name)
-    with TemporaryDirectory() as folder:
-        Path(folder, "config.json").write_text(json.dumps(config), encoding="utf-8")
-        Path(folder, "diffusion_pytorch_model.safetensors").symlink_to(path.resolve())
-        return module_class.from_pretrained(folder, dtype=options["dtype"], use_safetensors=True)
-
-
-def _load_several(
-    family: Family, model: ModelConfig, path: Path, held: set[str], options: dict[str, Any]
-) -> DiffusionPipeline:
-    """A pipeline of the components that the file holds: fine-tunes change text encoders and VAE too."""
-    pipeline_class = get_diffusers_class(next(iter(family.tasks.values())))
-    absent = dict.fromkeys(family.single_file_prefixes.keys() - held)
+    where, others = f"model.repo={model.repo}", f"model.components={repo}"
+    index = list_components(others, configs)
+    if family.denoiser not in index:
+        raise RunError(f"{others}: its model_index.json names no {family.denoiser}; give another")
+    if path.suffix.lower() == ".gguf":
+        if family.denoiser in ready:
+            return ready
+        return {**ready, family.denoiser: _load_gguf(family, model, path, repo, configs, dtype)}
+    tensors, about = read_headers([path])
+    file = Stored(where, [path], find_scales(where, tensors, about), others)
+    parts = _split(family, where, {name: t for name, t in tensors.items() if name not in file.scales.all_names})
+    modules = dict(ready)
     with explain_loading_errors(model.repo), quiet_loading():
-        return pipeline_class.from_single_file(str(path), **{**family.pipeline_options, **absent, **options})
+        for name, shapes in parts.items():
+            if name not in ready:
+                module = _build(name, others, configs)
+                if name == family.denoiser and not hasattr(type(module), "from_single_file"):
+                    kind = type(module).__name__
+                    raise RunError(f"{where}: diffusers reads no single file of a {kind}; give a diffusers folder")
+                prefixes = family.single_file_prefixes.get(name, ())
+                part_dtype = torch.float32 if name in family.float32_components else dtype
+                modules[name] = load_tensors(file, name, module, shapes, part_dtype, prefixes)
+    return modules
+
+
+def _split(family: Family, where: str, tensors: Header) -> dict[str, dict[str, list[int]]]:
+    """Component -> its tensors and their shapes: by prefixes, or all are the denoiser's.
+
+    Raises:
+        RunError: there is no denoiser among them, or a tensor belongs to no component.
+    """
+    names = drop_needless(tensors)
+    owners = {
+        name: component
+        for component, prefixes in family.single_file_prefixes.items()
+        for name in names
+        if name.startswith(prefixes)
+    }
+    held = set(owners.values())
+    if held and family.denoiser not in held:
+        raise RunError(f"{where}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
+    if held <= {family.denoiser}:
+        return {family.denoiser: {name: tensors[name]["shape"] for name in names}}
+    refuse_unplaced(where, [name for name in names if name not in owners], ", ".join(sorted(held)))
+    return {
+        component: {name: tensors[name]["shape"] for name in names if owners[name] == component}
+        for component in sorted(held)
+    }
+
+
+def _build(component: str, where: str, configs: Path) -> nn.Module:
+    """An empty component, as the folder that completes the file says. where: `key=value` of the folder."""
+    index = list_components(where, configs)
+    if component not in index:
+        raise RunError(f"{where}: its model_index.json names no {component}, which the single file holds; give another")
+    library, class_name = index[component]
+    if library == "transformers":
+        import transformers
+
+        module_class = getattr(transformers, class_name)
+    else:
+        module_class = get_diffusers_class(class_name)
+    with explain_loading_errors(where.partition("=")[2], key="model.components"):
+        return build_empty(module_class, read_config(where, configs / component / "config.json"))
+
+
+def _load_gguf(
+    family: Family, model: ModelConfig, path: Path, repo: str, configs: Path, dtype: torch.dtype
+) -> nn.Module:
+    """The denoiser from a GGUF file, as it is stored."""
+    from diffusers import GGUFQuantizationConfig
+    from diffusers.models.model_loading_utils import load_gguf_checkpoint
+
+    where, others = f"model.repo={model.repo}", f"model.components={repo}"
+    module: Any = _build(family.denoiser, others, configs)
+    if find_converter(module) is None:
+        raise RunError(
+            f"{where}: diffusers reads no GGUF file of a {type(module).__name__}; give a diffusers "
+            "folder, and quant=int8_wo for small weights"
+        )
+    with explain_loading_errors(model.repo), quiet_loading():
+        placement = place(module, check_gguf_header(path))
+        refuse_misfit(where, family.denoiser, module, placement, others)
+        state = placement.convert(load_gguf_checkpoint(str(path)))
+        # Complete, and by diffusers' names: so it is not converted once more.
+        buffers = {name: tensor for name, tensor in module.state_dict().items() if not tensor.is_meta}
+        return type(module).from_single_file(
+            {**buffers, **{name: state[name] for name in placement.sources}},
+            config=str(configs),
+            subfolder=family.denoiser,
+            dtype=dtype,
+            quantization_config=GGUFQuantizationConfig(compute_dtype=dtype),
+            local_files_only=True,
+        )

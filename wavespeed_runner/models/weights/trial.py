@@ -112,7 +112,7 @@ def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float
     size = max(held, sum(size for _, size, *_ in versions))
     memory = min(MEMORY_BYTES + PER_FILE_BYTE * size, MOST_MEMORY_BYTES)
     try:
-        component_class = _find_class(candidate)  # here, because what a child imports is lost with it
+        component_class = find_class(candidate)  # here, because what a child imports is lost with it
         call_bounded(_build, component_class, str(candidate.folder), held, seconds=seconds, memory_bytes=memory)
     except (BoundedCallError, AttributeError, ImportError, RuntimeError, ValueError) as error:
         raise ConfigError(
@@ -122,7 +122,7 @@ def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float
         ) from None
 
 
-def _find_class(candidate: Candidate) -> Any:
+def find_class(candidate: Candidate) -> Any:
     """The class that diffusers would load the component with. Raises `ValueError` and others where there is none."""
     from diffusers import OnnxRuntimeModel, pipelines
     from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, get_class_obj_and_candidates

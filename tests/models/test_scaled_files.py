@@ -1,0 +1,137 @@
+"""Files whose weights are stored in fp8 with scales, as users of ComfyUI share them: the scales are applied.
+
+The right values are the weights before they were stored so: what is loaded is as near to them as fp8 can be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.models import original_layout, original_transformers
+from tests.models.shared_files import FP8, NEW, OLD, State, assert_near, change_folder, load_file, store
+from tests.models.tiny_families import tiny
+from wavespeed_runner.config.schema import Dtype, Init
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.weights.scales import find_scales
+from wavespeed_runner.planning.plan import Plan
+
+Planned = Callable[..., Plan]
+ORIGINAL = {"flux": original_transformers.flux, "wan21": original_transformers.wan, "sd15": original_layout.unet}
+DIFFUSERS: Callable[[Any], State] = lambda model: model.state_dict()  # noqa: E731
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["tensor", "rows"])
+@pytest.mark.parametrize("layout", ["original", "diffusers"])
+@pytest.mark.parametrize("name", list(ORIGINAL))
+def test_scales_are_applied(
+    name: str, layout: str, rows: bool, folders: Callable[[str], Path], narrow_flux: None
+) -> None:
+    family, _, pipe = tiny(name)
+    denoiser = getattr(pipe, family.denoiser)
+    state = (ORIGINAL[name] if layout == "original" else DIFFUSERS)(denoiser)
+    stored = store(state, OLD if rows else NEW, rows=rows)
+    stored["scaled_fp8"] = torch.zeros(2, dtype=FP8)
+    if layout == "original" and (rows or name == "sd15"):
+        stored = {f"model.diffusion_model.{key}": tensor for key, tensor in stored.items()}
+    loaded = getattr(load_file(name, folders(name), stored), family.denoiser)
+    assert_near(loaded, denoiser)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+
+
+def test_the_plan_says_what_becomes_of_scaled_weights(
+    folders: Callable[[str], Path], tmp_path: Path, planned: Planned
+) -> None:
+    folder = folders("flux")
+    state = store(tiny("flux")[2].transformer.state_dict(), OLD, rows=False)
+    layers = sum(name.endswith(".scale_weight") for name in state)
+    save_file(state, tmp_path / "x.safetensors")
+    given = ["model=flux", "model.init=pretrained", "model.dtype=float32", "measure=none"]
+    copied = change_folder(folder, tmp_path / "copied", "transformer", lambda _: state)
+    for where, name in (
+        ([f"model.repo={tmp_path / 'x.safetensors'}", f"model.components={folder}"], "x.safetensors"),
+        ([f"model.repo={copied}"], "transformer"),
+    ):
+        (change,) = planned(*given, *where).changes
+        assert (change.key, change.value) == ("model.dtype", "float32")
+        assert change.why.startswith(f"{name} holds {layers} weights in fp8 with scales, which are applied")
+        assert f"its {layers} scales of inputs are not used, because layers compute in float32" in change.why
+
+
+ONE = {"a.weight": {"dtype": "F8_E4M3", "shape": [4, 2]}}
+
+
+def scaled(dtype: str = "F32", shape: tuple[int, ...] = (), name: str = "a.weight_scale") -> dict[str, Any]:
+    return ONE | {name: {"dtype": dtype, "shape": list(shape)}}
+
+
+def test_scales_of_a_tensor_and_of_rows_are_found() -> None:
+    for shape in ((), (1,), (1, 1), (4,), (4, 1)):
+        assert find_scales("x", scaled(shape=shape)).weights == {"a.weight": "a.weight_scale"}
+    assert find_scales("x", ONE, ['{"layers": {"a": {"format": "float8_e4m3fn"}}}']).weights == {}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "about", "says"),
+    [
+        (scaled(shape=(2, 1)), [], r"a\.weight_scale is F32 of shape \[2, 1\], for a weight of shape \[4, 2\]"),
+        (scaled(shape=(4, 2)), [], r"read are floating-point scales of a tensor, \[\], and of its rows, \[4\]"),
+        (scaled(dtype="F8_E8M0", shape=(4, 1)), [], r"a\.weight_scale is F8_E8M0"),
+        (scaled(name="b.scale_weight"), [], r"b\.scale_weight is the scale of b\.weight, which the file lacks"),
+        (
+            scaled() | scaled(name="a.scale_weight"),
+            [],
+            r"a\.weight has two scales, a\.weight_scale and a\.scale_weight",
+        ),
+        (scaled() | scaled(name="a.weight_scale_2"), [], r"a\.weight_scale_2 belongs to weights stored as nvfp4"),
+        (scaled() | {"a.weight": {"dtype": "I8", "shape": [4, 2]}}, [], r"a\.weight is stored as I8 with a scale"),
+        (
+            {"a.weight": {"dtype": "U8", "shape": [8, 1]}},
+            [],
+            r"a\.weight is stored as U8, which is not read; use a file",
+        ),
+        (ONE, ['{"layers": {"a": {"format": "mxfp8"}}}'], r"_quantization_metadata of a says \{'format': 'mxfp8'\}"),
+        (ONE, ['{"layers": {"a": {"format": "float8_e4m3fn", "convrot": true}}}'], "of a says .*convrot"),
+        (ONE, ["[" * 500], "_quantization_metadata is not read: not JSON"),
+        (scaled(name="a.comfy_quant", dtype="U8", shape=(99999,)), [], "a.comfy_quant has 99999 bytes"),
+    ],
+)
+def test_other_ways_to_store_weights_are_refused(tensors: dict[str, Any], about: list[Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^x: .*{says}"):
+        find_scales("x", tensors, about)
+
+
+def test_marks_are_read(folders: Callable[[str], Path]) -> None:
+    """Tensors `comfy_quant` of JSON, one a layer, beside the metadata of the whole file."""
+    state = store(tiny("flux")[2].transformer.state_dict(), NEW, rows=False)
+
+    def mark(text: str) -> State:
+        return state | {"proj_out.comfy_quant": torch.tensor(list(text.encode()), dtype=torch.uint8)}
+
+    metadata = {"_quantization_metadata": json.dumps({"layers": {"proj_out": {"format": "float8_e4m3fn"}}})}
+    said = '{"format": "float8_e4m3fn", "full_precision_matrix_mult": true}'
+    assert_near(load_file("flux", folders("flux"), mark(said), metadata).transformer, tiny("flux")[2].transformer)
+    with pytest.raises(ConfigError, match=r"proj_out\.comfy_quant says \{'format': 'float8_e4m3fn', 'convrot': True\}"):
+        load_file("flux", folders("flux"), mark('{"format": "float8_e4m3fn", "convrot": true}'))
+
+
+def test_half_precision_is_rounded_once(folders: Callable[[str], Path]) -> None:
+    """From the product in float32, not from a product of rounded factors."""
+    state = tiny("flux")[2].transformer.state_dict()
+    stored = store(state, NEW, rows=True)
+    family, config, _ = tiny("flux")
+    folder = folders("flux")
+    save_file(stored, folder / "half.safetensors")
+    given = {"init": Init.pretrained, "repo": str(folder / "half.safetensors"), "components": str(folder)}
+    loaded = load(family, replace(config, **given, dtype=Dtype.bfloat16), "cpu").transformer.state_dict()
+    name = "transformer_blocks.0.attn.to_q"
+    exact = stored[f"{name}.weight"].double() * stored[f"{name}.weight_scale"].double()
+    assert torch.equal(loaded[f"{name}.weight"], exact.bfloat16())

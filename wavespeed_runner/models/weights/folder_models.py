@@ -1,0 +1,122 @@
+"""Loads the models of a diffusers folder one by one: each tensor has to have a place, and each weight to be there.
+
+A pipeline could load them itself. But what the libraries leave out, or fill with random numbers, they only log; here
+their reports are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import RunError, make_printable
+from .empty_module import build_empty
+from .folder_gate import read_config
+from .hub import refuse_missing_weights
+from .safetensors_file import list_variant_files, list_weight_files
+from .scales import find_scales, is_scaled, read_headers
+from .tensors import Stored, load_tensors
+from .trial import Candidate, find_class
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+BASES = ("model", "language_model", "text_model")
+"""What may stand before the names of a text encoder's weights, in some releases of transformers and not in others."""
+TABLES = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)")
+"""What a module computes, and older releases saved."""
+
+
+def load_models(
+    where: str, candidates: Iterable[Candidate], weights: str | None, dtypes: dict[str, torch.dtype]
+) -> dict[str, nn.Module]:
+    """Component -> model, for each that has weights in the folder.
+
+    Args:
+        where: `key=value` of the folder, for messages.
+        candidates: its components, after `refuse_unbuildable`.
+        weights: `model.weights`, the variant to load.
+        dtypes: component -> number format; under `default` that of the others.
+
+    Raises:
+        RunError: a weight is missing, or a tensor has no place; the message names it.
+        ConfigError: a weight is stored in a way that is not read.
+    """
+    import torch
+
+    models = {}
+    for candidate in candidates:
+        name, model_class = candidate.name, find_class(candidate)  # an explanation of errors looks for `name`
+        if issubclass(model_class, torch.nn.Module) and list(candidate.folder.glob("*.safetensors")):
+            dtype = dtypes.get(name, dtypes["default"])
+            models[name] = _load_model(where, name, model_class, candidate.folder, weights, dtype)
+    return models
+
+
+def _load_model(
+    where: str, name: str, model_class: Any, folder: Path, weights: str | None, dtype: torch.dtype
+) -> nn.Module:
+    from transformers import PreTrainedModel
+
+    config = read_config(where, folder / "config.json")
+    files = list_weight_files(folder, weights)
+    tensors, about = read_headers(files)
+    if not config.get("quantization_config") and is_scaled(tensors):
+        scales = find_scales(where, tensors, about)
+        shapes = {key: tensor["shape"] for key, tensor in tensors.items() if key not in scales.all_names}
+        return load_tensors(Stored(where, files, scales, where), name, build_empty(model_class, config), shapes, dtype)
+    options = {"trust_remote_code": False} if issubclass(model_class, PreTrainedModel) else {}
+    model, info = model_class.from_pretrained(
+        str(folder),
+        output_loading_info=True,
+        use_safetensors=True,
+        variant=weights if list_variant_files(folder, weights) else None,
+        dtype=dtype,
+        **options,
+    )
+    computed = dict(model.named_buffers())
+    refuse_missing_weights({name: sorted(key for key in info["missing_keys"] if key not in computed)}, where)
+    refuse_unplaced_keys(where, name, model, info["unexpected_keys"])
+    return model
+
+
+def refuse_unplaced_keys(where: str, name: str, model: nn.Module, unexpected: Iterable[str]) -> None:
+    """Raises `RunError` for tensors of a loaded component that it has no place for.
+
+    Heads and towers beside a text encoder, and tables that are computed, are left alone.
+
+    Args:
+        where: `key=value` of its files, for messages.
+        name: of the component.
+        model: the component.
+        unexpected: what the library's report calls so.
+    """
+    from transformers import PreTrainedModel
+
+    unplaced = sorted(unexpected)
+    if isinstance(model, PreTrainedModel):
+        unplaced = [key for key in unplaced if not TABLES.fullmatch(key) and _is_inside(key, model)]
+    if unplaced:
+        raise RunError(
+            make_printable(
+                f"{where}: {len(unplaced)} of the tensors of '{name}' have no place in a {type(model).__name__}, the "
+                f"first is {unplaced[0]}; they would be left out, and the images would not be this model's: choose the "
+                "model of this folder (model=...), or give a folder that was saved by diffusers"
+            )
+        )
+
+
+def _is_inside(key: str, model: nn.Module) -> bool:
+    """False for a head or a tower beside the model that this class does not have: `lm_head`, a vision tower, a decoder.
+
+    Checkpoints of language models often have some.
+    """
+    return _find_part(key) in {_find_part(name) for name in model.state_dict()}
+
+
+def _find_part(key: str) -> str:
+    """The first part of a name that says something."""
+    return next((part for part in key.split(".") if part not in BASES), "")
