@@ -1,53 +1,15 @@
-"""Every tensor of a LoRA file reaches the model with its value, or is refused by name. Values: formulas in float64."""
+"""Every tensor of a LoRA file reaches the model with its value. Values: formulas in float64."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
+from tests.accelerate.lora_files import Tensors, apply, compute, draw, read, write_pair
 from tests.accelerate.random_adapters import load_tiny
-from wavespeed_runner.accelerate.adapters import Lora, apply_adapters, collect_evidence
-from wavespeed_runner.errors import RunError
-
-Tensors = dict[str, torch.Tensor]
-GENERATOR = torch.Generator().manual_seed(0)
-
-
-def draw(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=GENERATOR)
-
-
-def write_pair(layer: str, out: int, into: int, rank: int = 2, alpha: float = 1.0, style: str = "kohya") -> Tensors:
-    names = ("lora_down", "lora_up") if style == "kohya" else ("lora_A", "lora_B")
-    down, up = (f"{layer}.{name}.weight" for name in names)
-    return {down: draw(rank, into), up: draw(out, rank), f"{layer}.alpha": torch.tensor(alpha)}
-
-
-def compute(tensors: Tensors, layer: str) -> torch.Tensor:
-    """alpha / rank * up @ down, in float64."""
-    down, up = (next(t for k, t in tensors.items() if k.startswith(f"{layer}.lora_{n}")) for n in _names(tensors))
-    product = up.double().flatten(1) @ down.double().flatten(1)
-    return float(tensors[f"{layer}.alpha"]) / len(down) * product.reshape(len(up), *down.shape[1:])
-
-
-def _names(tensors: Tensors) -> tuple[str, str]:
-    return ("down", "up") if any("lora_down" in key for key in tensors) else ("A", "B")
-
-
-def apply(pipe: Any, tensors: Tensors, folder: Path, **options: Any) -> Any:
-    save_file(tensors, folder / "x.safetensors")
-    adapters = Lora(path=str(folder / "x.safetensors"), **options)
-    apply_adapters(pipe, adapters)
-    return adapters
-
-
-def read(module: Any, name: str) -> torch.Tensor:
-    return module.get_parameter(name).detach().double().clone()
+from wavespeed_runner.accelerate.adapters import collect_evidence
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
@@ -207,70 +169,3 @@ def test_norms_of_lycoris_by_both_names_of_a_unet(tmp_path: Path) -> None:
     apply(pipe, tensors, tmp_path)
     for name, value in expected.items():
         assert torch.allclose(read(pipe.unet, name), value, atol=1e-6), name
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "shape", "says"),
-    [
-        ("flux", "lora_unet_double_blocks_9_img_attn_proj", (32, 32), "lora_unet_double_blocks_9_img_attn_proj"),
-        ("wan21", "diffusion_model.blocks.9.self_attn.q", (32, 32), "diffusion_model.blocks.9.self_attn.q"),
-        ("sd15", "lora_te2_text_model_encoder_layers_0_self_attn_q_proj", (32, 32), "no such text encoder"),
-        ("sdxl", "lora_te3_encoder_block_0_layer_0_SelfAttention_q", (32, 32), "no such text encoder"),
-        (
-            "sd15",
-            "lora_te_text_model_encoder_layers_9_self_attn_q_proj",
-            (32, 32),
-            "layers_9_self_attn_q_proj: .*no",
-        ),
-        ("sd15", "lora_unet_mid_block_attentions_9_proj_in", (32, 32), "attentions_9_proj_in"),
-    ],
-)
-def test_a_part_without_a_place_is_named(
-    name: str, key: str, shape: tuple[int, int], says: str, tmp_path: Path
-) -> None:
-    _, _, pipe = load_tiny(name)
-    with pytest.raises(RunError, match=rf"x\.safetensors: does not fit this model: .*{says}") as caught:
-        apply(pipe, write_pair(key, *shape), tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("key", "shape", "says"),
-    [
-        ("diffusion_model.blocks.9.self_attn.norm_q.diff", (32,), r"blocks\.9\.self_attn\.norm_q.*no such layer"),
-        ("diffusion_model.blocks.0.self_attn.norm_q.diff", (5,), r"shape is \[5\], and the model's weight has"),
-        ("diffusion_model.blocks.0.self_attn.norm_q.diff_b", (32,), "has no bias"),
-    ],
-)
-def test_a_difference_without_a_place_is_named(key: str, shape: tuple[int], says: str, tmp_path: Path) -> None:
-    _, _, pipe = load_tiny("wan21")
-    with pytest.raises(RunError, match=rf"does not fit this model: .*{says}"):
-        apply(pipe, {key: draw(*shape)}, tmp_path)
-
-
-def test_zeros_without_a_place_change_nothing(tmp_path: Path) -> None:
-    """A trainer writes the text encoder that it did not train; diffusers' test for it is any non-zero value."""
-    _, _, pipe = load_tiny("wan21")
-    width = pipe.transformer.blocks[0].attn1.to_q.in_features
-    tensors = write_pair("diffusion_model.blocks.0.self_attn.q", width, width)
-    tensors["diffusion_model.blocks.9.norm3.diff"] = torch.zeros(width)
-    zero = write_pair("text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1", 4, 4)
-    tensors |= {key: tensor * (0 if "up" in key else 1) for key, tensor in zero.items()}
-    adapters = apply(pipe, tensors, tmp_path)
-    assert collect_evidence(pipe, adapters) == {"lora": [1.0], "fused": False, "layers": {"transformer": 1}}
-
-
-def test_a_part_of_a_layer_that_is_lost_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values of a fused layer can be lost without that any tensor is: then its strength is less."""
-    _, _, pipe = load_tiny("sd15")
-    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
-    tensors = write_pair(layer, *pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight.shape)
-    convert = type(pipe).lora_state_dict
-
-    def lose(given: Tensors, **options: Any) -> Any:
-        state, *rest = convert(given, **options)
-        return ({key: tensor * (0.5 if "up" in key else 1) for key, tensor in state.items()}, *rest)
-
-    monkeypatch.setattr(type(pipe), "lora_state_dict", lose)
-    with pytest.raises(RunError, match=re.escape(f"{layer}: diffusers gives it 0.5 times its strength")):
-        apply(pipe, tensors, tmp_path)
