@@ -53,7 +53,7 @@ def test_a_negative_prompt_is_text_too(command: CommandLine) -> None:
     ("typed", "texts"),
     [("1.50,true,a cat", ["1.50", "true", "a cat"]), ("'a, b',2.0", ["a, b", "2.0"]), ("choice(a,1.50)", ["a", "1.50"]),
      ("choice('1.50',b)", ["1.50", "b"]),
-     ("[x],y", ["[x]", "y"])],
+     ("[x],y", ["[x]", "y"]), ("a \\(x\\),b", ["a \\(x\\)", "b"]), ("b,1.5 \\[y\\]", ["b", "1.5 \\[y\\]"])],
 )  # fmt: skip
 def test_the_texts_of_a_sweep_are_as_typed(command: CommandLine, typed: str, texts: list[str]) -> None:
     assert prompts("-m", f"prompt={typed}") == texts

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from tests.children import CONTEXT
 from tests.command_line import TINY
 from wavespeed_runner.process.exit_status import exit_with, run_command
+from wavespeed_runner.process.pipes import get_styled_output
 
 REPO = Path(__file__).resolve().parents[2]
 CODE = """
@@ -139,3 +142,13 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
 
     assert run_command(command, lambda error: None) == 0
     assert capsys.readouterr().out == "a?[31mred?]0;title??b\tc \U0001f468\u200d\U0001f469 \u05d0\xe9\n"
+
+
+def test_a_writer_of_colours_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        Console(file=get_styled_output(), force_terminal=True, color_system="standard").print(Text("red", style="red"))
+        print("\x1b[31mred")
+        return 0
+
+    assert run_command(command, lambda error: None) == 0
+    assert capsys.readouterr().out == "\x1b[31mred\x1b[0m\n?[31mred\n"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import CommandLine
+from wavespeed_runner.config.compose import composer
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.own_folder import SEVERAL, find_option
@@ -113,6 +114,36 @@ def test_every_job_of_a_sweep_has_it(cli: CommandLine) -> None:
     assert "2 jobs" in text and "model.width=64" in text
 
 
+def test_a_key_of_the_model_may_be_swept_over(cli: CommandLine) -> None:
+    text = cli.plans("-m", "model=sd15", f"model.repo={UNET}", "model.width=64,128", "model.height=64", "prompt=x")
+    assert "2 jobs" in text and "model.dtype=float32: this CPU" in text and "model.width=64:" not in text
+
+
+def test_jobs_of_other_machines_choose_their_dtype(cli: CommandLine) -> None:
+    given = [f"model={UNET}", "hydra/launcher=slurm", "steps=4,5"]
+    with composer(None):
+        assert not [change for change in own_model.add_facts(own_model.name_option(given))[1] if "dtype" in change.key]
+        assert [change for change in own_model.add_facts(own_model.name_option(given[:1]))[1] if "dtype" in change.key]
+
+
+def test_what_an_experiment_sets_stays(cli: CommandLine) -> None:
+    cli.experiment("defaults: [{override /model: sd15}]\nmodel: {width: 32, height: 32, dtype: float32}\n")
+    text = cli.plans("experiment=mine", f"model.repo={UNET}", "prompt=x", "device=cpu")
+    assert "32x32" in text and "set automatically" not in text
+
+
+@pytest.mark.parametrize("value", [None, 5, [], {}, [None, None]])
+def test_an_index_with_anything_in_it(tmp_path: Path, value: Any) -> None:
+    folder = write_folder(tmp_path / "mine", "WanPipeline")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "WanPipeline", "transformer_2": value}))
+    with pytest.raises(ConfigError, match="wan21, wan21_14b"):
+        find_option(folder)
+
+
+def test_cfg_of_a_folder(cli: CommandLine) -> None:
+    assert f"repo: {UNET}" in cli(f"model={UNET}", "--cfg", "job").out
+
+
 def test_a_shipped_option_changes_nothing(cli: CommandLine) -> None:
     assert "set automatically" not in cli.plans("model=demo", "prompt=x", "device=cpu")
     assert "model.width=" not in cli.plans("model=sdxl", "model.init=tiny", f"model.repo={UNET}", "prompt=x")
@@ -123,8 +154,20 @@ def test_a_folder_alone_makes_the_demo_s_image(cli: CommandLine) -> None:
     short = ("prompt=a red circle", "steps=2", "width=64", "height=64", "device=cpu", "measure=none")
     for given in (f"model={DEMO}", "model=demo"):
         assert cli(given, *short).status == 0
+    first = sorted(Path().glob("outputs/runs/*/*/record.json"))[0]
+    changes = {change["key"] for change in json.loads(first.read_text())["plan"]["changes"]}
+    assert {"model.guidance", "model.max_sequence_length", "model.dtype"} <= changes, "the record says what was taken"
     one, other = (json.loads(file.read_text()) for file in sorted(Path().glob("outputs/runs/*/*/record.json")))
     assert one["samples"][0]["pixels_sha256"] == other["samples"][0]["pixels_sha256"]
+
+
+@pytest.mark.slow
+def test_a_job_in_a_process_of_its_own_records_it_too(cli: CommandLine) -> None:
+    short = ("prompt=x", "steps=2", "device=cpu", "measure=none", "seed=-1", "hydra/launcher=isolated")
+    assert cli("-m", f"model={UNET}", *short).status == 0
+    (file,) = Path().glob("outputs/sweeps/*/*/0/record.json")
+    changes = {change["key"]: change["value"] for change in json.loads(file.read_text())["plan"]["changes"]}
+    assert changes["model.width"] == 64 and changes["seed"] >= 0
 
 
 def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> None:

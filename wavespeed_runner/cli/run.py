@@ -119,13 +119,15 @@ def _run_by_hydra(args: Namespace, jobs: list[Job]) -> bool:
         from ..execution.runner import run_plan
         from ..planning.plan import build_plan
         from ..report.console import show, show_failure
+        from ..sweeps.jobs import add_changes
 
         runtime = HydraConfig.get()
         data: Any = OmegaConf.to_container(composed, resolve=False)
         overrides: Any = OmegaConf.to_container(runtime.overrides.task, resolve=False)
         data["hydra"] = {"runtime": {"choices": OmegaConf.to_container(runtime.runtime.choices)}}
         folder = Path(runtime.runtime.output_dir)
-        record = run_plan(build_plan(drop_hydra_keys(data)), folder, overrides)
+        number = runtime.job.num if args.multirun else 0
+        record = run_plan(add_changes(build_plan(drop_hydra_keys(data)), jobs[number].decided), folder, overrides)
         ended.append((record, folder))
         if args.multirun:
             print(f"\njob: {make_printable(' '.join(overrides))}")
@@ -141,7 +143,9 @@ def _run_by_hydra(args: Namespace, jobs: list[Job]) -> bool:
 def _show_by_hydra(args: Namespace) -> int:
     """Lets Hydra print what a flag such as `--cfg` asks for; its complaints become our one line."""
     from ..config.compose import check_shown, composer
+    from ..sweeps.own_model import name_option
 
+    args.overrides = name_option(args.overrides)
     if not args.shell_completion:  # Hydra resolves values, and sets up its logging, without asking
         with composer(args.config_dir):
             check_shown(list(args.overrides), resolve=bool(args.resolve))

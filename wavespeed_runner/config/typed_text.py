@@ -20,6 +20,7 @@ NAMES = (
     "model.repo",
     "model.revision",
     "model.components",
+    "model.vae",
     "model.weights",
     "adapters.path",
 )
@@ -79,9 +80,12 @@ def _keep_typed_choice(key: str, typed: str, sweep: ChoiceSweep, parsed: Overrid
     """`prompt=a,1.50` with every value that is no text quoted; `choice(...)`, which drops quotes, in the same form."""
     is_choice = typed.startswith("choice(") and typed.endswith(")")
     plain = [isinstance(value, str | QuotedString) or value is None for value in sweep.list]
-    if all(plain) and not is_choice:
+    escaped = any(mark in typed for mark in ESCAPED_BRACKETS)
+    if all(plain) and not is_choice and not escaped:
         return f"{key}={typed}"
     parts = _split_commas(typed[len("choice(") : -1] if is_choice else typed)
+    if escaped and len(parts) == len(plain):
+        parts = [part if part[:1] in ("'", '"') else _quote(_unescape(part)) for part in parts]
     if len(parts) != len(plain) or not (sweep.simple_form or is_choice):
         raise ConfigError(f"{parsed.input_line}: numbers among texts; put each of them in quotes")
     return f"{key}={','.join(part if is_text else _quote(part) for part, is_text in zip(parts, plain, strict=True))}"

@@ -30,6 +30,11 @@ class _TolerantStream:
     def __init__(self, stream: TextIO, *, clean: bool) -> None:
         self._stream, self._clean = stream, clean
 
+    @property
+    def styled(self) -> _TolerantStream:
+        """The same stream for a writer that makes colours, and cleans the texts that it quotes by itself."""
+        return _TolerantStream(self._stream, clean=False)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -57,6 +62,11 @@ class _TolerantStream:
         null_device = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null_device, self._stream.fileno())
         os.close(null_device)
+
+
+def get_styled_output() -> Any:
+    """Stdout for rich, whose colours are control characters; the texts that it prints must be clean."""
+    return getattr(sys.stdout, "styled", sys.stdout)
 
 
 @contextmanager

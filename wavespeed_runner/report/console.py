@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import INTERRUPTED_MESSAGE
+from ..process.pipes import get_styled_output
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
 from ..records.record import Record
@@ -34,7 +35,7 @@ def show(record: Record, folder: Path, console: Console | None = None) -> None:
         return
     from rich.console import Console
 
-    console = console or Console()
+    console = console or Console(file=get_styled_output())
     print_line(console, _headline(record), style="bold", before=True)
     _table(console, record)
     for i, line in enumerate(draw_strips(record)):

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,6 +134,7 @@ def describe(
             "identity": job.plan.identity if job.plan else None,
             "asked": job.plan.asked if job.plan else None,
             "skipped": job.skipped,
+            **({"decided": [asdict(change) for change in job.decided]} if job.decided else {}),
         }
         for job in jobs
     ]

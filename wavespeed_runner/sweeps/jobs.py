@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key, parse_override
@@ -17,7 +17,6 @@ from ..config.error_messages import EXPLAINED, explain
 from ..config.limits import Total
 from ..config.sweep_overrides import is_sweep, read_sweep
 from ..errors import ConfigError, Unfit
-from ..models.weights.own_folder import Fact
 from ..planning.plan import Change, Plan, build_plan
 from ..planning.seeds import DRAW
 from ..registry import find_implementation
@@ -44,6 +43,8 @@ class Job:
     """None: skipped, a rule refuses this combination."""
     skipped: str = ""
     """The rule's reason, one line."""
+    decided: list[Change] = field(default_factory=list)
+    """What was set automatically and is an override of the job now: another process would not know why."""
     composed: dict[str, Any] | None = None
     """The whole config, Hydra's node included, as it was checked. Jobs share what is the same in them."""
 
@@ -63,15 +64,15 @@ def plan_jobs(args: Namespace) -> list[Job]:
     with composer(args.config_dir):
         args.overrides, facts = add_facts(args.overrides)
         if not is_sweep_command(args):
-            plan = _plan_single_run(list(args.overrides))
-            return [Job(number=0, overrides=list(args.overrides), plan=_add_changes(plan, facts))]
+            plan = add_changes(_plan_single_run(list(args.overrides)), facts)
+            return [Job(number=0, overrides=list(args.overrides), plan=plan, decided=_list_decided(plan, facts))]
         lists, points = _read_job_overrides(args.overrides)
         jobs: list[Job] = []
         total = Total(len(lists), equal=len(set(map(_keep_counts, lists))) == 1)
         for number in range(len(lists)):
             jobs.append(_plan_job(number, lists, args.overrides, points))
             if (made := jobs[-1].plan) is not None:
-                jobs[-1] = replace(jobs[-1], plan=_add_changes(made, facts))
+                jobs[-1] = replace(jobs[-1], plan=add_changes(made, facts), decided=_list_decided(made, facts))
                 total.add(made.config, len(made.samples), jobs[-1].composed)
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
@@ -79,10 +80,13 @@ def plan_jobs(args: Namespace) -> list[Job]:
     return jobs
 
 
-def _add_changes(plan: Plan, facts: list[Fact]) -> Plan:
-    """The plan with what the model's own folder has decided."""
-    changes = [Change(key=fact.key, value=fact.value, why=fact.why) for fact in facts]
-    return replace(plan, changes=[*changes, *plan.changes]) if changes else plan
+def add_changes(plan: Plan, decided: list[Change]) -> Plan:
+    """The plan with what was decided before it was made: by the model's own folder, or by a draw."""
+    return replace(plan, changes=[*decided, *(change for change in plan.changes if change not in decided)])
+
+
+def _list_decided(plan: Plan, facts: list[Change]) -> list[Change]:
+    return [*facts, *(change for change in plan.changes if change.key == "seed")]
 
 
 def _refuse_other_folder(overrides: Iterable[str]) -> None:

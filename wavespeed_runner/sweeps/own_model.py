@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ..config.capability import has_fast_half
-from ..config.compose import compose_job, find_key
+from ..config.compose import compose_job, compose_whole, find_key, parse_override
 from ..config.environment import resolve_device
+from ..config.error_messages import EXPLAINED
 from ..config.schema import Init
-from ..errors import ConfigError
 from ..inputs.files import HUB_ID
 from ..models.weights.checkpoint import find_local_path
 from ..models.weights.own_folder import Fact, find_option, read_facts
+from ..planning.automatic import Change
 from ..registry import lookup
 from .points import to_overrides
 
 INDEX = "model_index.json"
+HERE = ("basic", "isolated")
+"""Launchers whose jobs run on this machine."""
 SMALL = 4 * 2**30
 """Bytes of weights that twice as many of are no burden in the memory of a CPU."""
 
@@ -42,33 +45,46 @@ def name_option(overrides: Sequence[str]) -> list[str]:
     return found
 
 
-def add_facts(overrides: Sequence[str]) -> tuple[list[str], list[Fact]]:
+def add_facts(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
     """Adds what a typed local `model.repo` says otherwise than its option. Inside `composer` only.
 
+    Neither what was typed is touched, nor what an experiment sets otherwise than the option.
+
     Returns:
-        The overrides, those of the folder first, and the folder's.
+        The overrides, those of the folder first, and why.
     """
     repo = next((o.partition("=")[2].strip("'\"") for o in overrides if find_key(o) == "model.repo"), "")
     if not repo or not _is_folder(repo):
         return list(overrides), []
-    of_model = [override for override in overrides if find_key(override).partition(".")[0] == "model"]
     try:
-        composed: dict[str, Any] = compose_job(of_model, of_model)["model"]
-        if composed["init"] not in (Init.pretrained, "pretrained"):
-            return list(overrides), []
-        model = {key: getattr(value, "value", value) for key, value in composed.items()}  # of enums
-        family = lookup("model", model["name"]).implementation
-        facts = [*read_facts(_resolve(repo), model, family), *_choose_dtype(_resolve(repo), model, overrides)]
-    except (ConfigError, LookupError):
+        single = [override for override in overrides if not parse_override(override).is_sweep_override()]
+        whole = compose_whole(single, single)
+        model, option = whole["model"], whole["hydra"]["runtime"]["choices"]["model"]
+        plain = compose_job([f"model={option}"], [f"model={option}"])["model"]
+    except EXPLAINED:
         return list(overrides), []  # planning says what is wrong
+    if model["init"] not in (Init.pretrained, "pretrained") or any(find_key(o) == "model" for o in swept(overrides)):
+        return list(overrides), []
+    values = {key: getattr(value, "value", value) for key, value in model.items()}  # of enums
+    family, folder = lookup("model", values["name"]).implementation, _resolve(repo)
+    facts = [*read_facts(folder, values, family), *_choose_dtype(folder, values, overrides)]
     typed = {find_key(override) for override in overrides}
-    facts = [fact for fact in facts if fact.key not in typed]
-    return [*to_overrides({fact.key: fact.value for fact in facts}), *overrides], facts
+    set_ = {f"model.{key}" for key, value in model.items() if value != plain.get(key)}
+    changes = [Change(key=fact.key, value=fact.value, why=fact.why) for fact in facts if fact.key not in typed | set_]
+    return [*to_overrides({change.key: change.value for change in changes}), *overrides], changes
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The overrides of several values."""
+    return [override for override in overrides if parse_override(override).is_sweep_override()]
 
 
 def _choose_dtype(folder: Path, model: dict[str, Any], overrides: Sequence[str]) -> list[Fact]:
     """float32 for a small model on a CPU that computes 16-bit floats only by conversion, many times slower."""
-    device = next((o.partition("=")[2] for o in overrides if find_key(o) == "device"), "auto")
+    typed = {find_key(override): override.partition("=")[2] for override in overrides}
+    device = typed.get("device", "auto")
+    if typed.get("hydra/launcher", "basic") not in HERE:
+        return []  # its jobs run on other machines
     if resolve_device(device) != "cpu" or model["dtype"] == "float32" or has_fast_half():
         return []
     if sum(file.stat().st_size for file in folder.glob("*/*.safetensors")) > SMALL:

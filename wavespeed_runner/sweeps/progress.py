@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.compose import find_key
+from ..process.pipes import get_styled_output
 from ..records.labels import shorten_to_parts, shorten_to_words
 from ..report.console_text import encode_for
 from ..report.remarks import explain_apart
@@ -47,7 +48,7 @@ class Progress:
         from rich.console import Console
 
         self.folder, self.jobs, self.outcomes = folder, jobs, outcomes
-        self.console = Console(highlight=False)
+        self.console = Console(file=get_styled_output(), highlight=False)
         self.gone = False
         self.names = list(shorten_to_parts(axes).values())
         given = [{find_key(o): o.partition("=")[2] for o in job.overrides} for job in jobs]

@@ -22,10 +22,11 @@ from ..config.environment import digest_software
 from ..errors import ConfigError, format_error
 from ..execution.process_cache import ProcessCache
 from ..execution.ranks.adopted import take_part
+from ..planning.plan import Change
 from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from ..process.parent import end_with_parent
 from .folder import SweepFolder
-from .jobs import Job, plan_job_again
+from .jobs import Job, add_changes, plan_job_again
 
 PARENT = "WAVESPEED_RUNNER_PARENT"
 """Environment variable: id of the launcher's process; the worker ends when that process ends."""
@@ -146,6 +147,7 @@ def _run_listed_job(sweep: SweepFolder, about: dict[str, Any], wanted: dict[str,
     job = plan_job_again(number, about["config_dir"], overrides, parse_arguments(about["command"]).overrides)
     plan, elsewhere = job.plan, os.environ.pop(ELSEWHERE, "")
     assert plan is not None
+    plan = add_changes(plan, [Change(**change) for change in wanted.get("decided", ())])
     if elsewhere and digest_software() == about["software"] and plan.asked == wanted["asked"]:
         plan = replace(plan, planned_as=wanted["identity"])
     if plan.identity != wanted["identity"]:

@@ -93,7 +93,8 @@ def _choose_family(families: list[str], index: dict[str, Any]) -> str:
     if index.get("expand_timesteps"):
         wanted = "wan22_5b"
     else:
-        wanted = "wan22" if index.get("transformer_2", [None])[0] else "wan"
+        second = index.get("transformer_2")
+        wanted = "wan22" if isinstance(second, list) and second and second[0] else "wan"
     return next((name for name in families if name in (wanted, f"{wanted}_i2v")), families[0])
 
 
