@@ -7,10 +7,12 @@ as in LyCORIS, https://arxiv.org/abs/2309.14859.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
+from . import adapter_lycoris
 from .adapter_layers import find_component, find_layer, get_plain_layer, index_layers, is_plain, list_modules
 from .adapter_parts import ALPHA, DORA, DOWN, LOHA, LOKR, TEXT_ENCODERS, UP, split_part
 
@@ -36,7 +38,7 @@ class Update:
     layer: str
     """Its name in the file."""
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Part -> tensor: `down`, `up`, `magnitude` and `alpha`, or LyCORIS' names."""
+    """Part -> tensor: `down`, `up`, `magnitude` and `alpha`, or LyCORIS' names, of which one form is whole."""
 
 
 def take_updates(tensors: dict[str, torch.Tensor]) -> list[Update]:
@@ -114,8 +116,8 @@ def _inject(module: nn.Module, name: str, kind: str, updates: dict[str, Update])
     targets = "|".join(re.escape(layer) for layer in updates)
     config: Any
     if kind in ("lora", "dora"):
-        ranks = {f"^{re.escape(layer)}": len(update.parts["down"]) for layer, update in updates.items()}
-        config = LoraConfig(target_modules=targets, use_dora=kind == "dora", rank_pattern=ranks)
+        rank, patterns = _write_ranks({layer: len(update.parts["down"]) for layer, update in updates.items()})
+        config = LoraConfig(target_modules=targets, use_dora=kind == "dora", r=rank, rank_pattern=patterns)
     else:
         config = (LoHaConfig if kind == "loha" else LoKrConfig)(target_modules=targets, r=1, alpha=1)
     try:
@@ -126,18 +128,31 @@ def _inject(module: nn.Module, name: str, kind: str, updates: dict[str, Update])
         if kind in ("lora", "dora"):
             _fill_lora(module.get_submodule(layer), name, update)
         else:
-            _fill_lycoris(module.get_submodule(layer), name, update)
+            adapter_lycoris.fill(module.get_submodule(layer), name, update.parts, update.layer)
+
+
+def _write_ranks(ranks: dict[str, int]) -> tuple[int, dict[str, int]]:
+    """The most common rank, and a regular expression for the layers of each other one.
+
+    One for each layer would be matched with every layer, and Python keeps 512 compiled ones.
+    """
+    common = Counter(ranks.values()).most_common(1)[0][0]
+    groups: dict[int, list[str]] = {}
+    for layer, rank in ranks.items():
+        groups.setdefault(rank, []).append(f"^{re.escape(layer)}")
+    return common, {"|".join(layers): rank for rank, layers in groups.items() if rank != common}
 
 
 def _check_shape(update: Update, weight: torch.Tensor) -> None:
     """Raises RunError if an update is not for a weight of this shape, before PEFT makes layers as large as it says."""
     parts = update.parts
-    if update.kind in ("lora", "dora"):
-        down, up, magnitude = parts["down"], parts["up"], parts.get("magnitude")
-        shape = len(up), down.numel() // max(len(down), 1)
-        fits = up.numel() == len(up) * len(down) and (magnitude is None or magnitude.numel() == len(up))
-    else:
-        shape, fits = _read_shape(parts), True
+    if update.kind not in ("lora", "dora"):
+        if misfit := adapter_lycoris.find_misfit(parts, list(weight.shape)):
+            raise RunError(f"{update.layer}: {misfit}")
+        return
+    down, up, magnitude = parts["down"], parts["up"], parts.get("magnitude")
+    shape = len(up), down.numel() // max(len(down), 1)
+    fits = up.numel() == len(up) * len(down) and (magnitude is None or magnitude.numel() == len(up))
     if not fits or shape[0] != len(weight) or shape[0] * shape[1] != weight.numel():
         raise RunError(f"{update.layer}: it changes a weight of {shape}, and the model's has {list(weight.shape)}")
 
@@ -154,52 +169,5 @@ def _fill_lora(layer: Any, name: str, update: Update) -> None:
     layer.set_scale(name, 1.0)
 
 
-def _fill_lycoris(layer: Any, name: str, update: Update) -> None:
-    """Puts the factors of a LoHa or LoKr in place of those that PEFT has made, whatever their shapes."""
-    import torch
-
-    parts, base = update.parts, layer.get_base_layer().weight
-    for part in layer.adapter_layer_names:
-        holder = getattr(layer, part)
-        if name in holder:
-            del holder[name]
-        if part in parts:
-            holder[name] = torch.nn.Parameter(parts[part].to(base.device, base.dtype), requires_grad=False)
-    rank = _read_lycoris_rank(parts)
-    layer.r[name] = rank or 1
-    # Of a Kronecker product of whole matrices, LyCORIS ignores alpha.
-    layer.alpha[name] = _read_alpha(parts, rank) if rank else 1
-    layer.set_scale(name, 1.0)
-    try:
-        layer.get_delta_weight(name)
-    except (RuntimeError, KeyError) as error:
-        raise RunError(f"{update.layer}: its factors do not fit together: {error}") from error
-
-
 def _read_alpha(parts: dict[str, torch.Tensor], rank: int) -> float:
     return float(parts["alpha"]) if "alpha" in parts else float(rank)
-
-
-def _read_lycoris_rank(parts: dict[str, torch.Tensor]) -> int:
-    """Rank of a LoHa or LoKr; 0 for a LoKr of two whole matrices."""
-    named = [part for part in ("hada_w1_b", "lokr_w2_b", "lokr_w1_b") if part in parts]
-    return len(parts[named[0]]) if named else 0
-
-
-def _read_shape(parts: dict[str, torch.Tensor]) -> tuple[int, int]:
-    """(rows, values in a row) of the weight that a LoHa or LoKr changes."""
-    kind = "hada" if any(part.startswith("hada_") for part in parts) else "lokr"
-    rows, columns = 1, 1
-    for index in (1,) if kind == "hada" else (1, 2):
-        whole, first, second = (parts.get(f"{kind}_w{index}{end}") for end in ("", "_a", "_b"))
-        core = parts.get(f"{kind}_t{index}")
-        if whole is not None:
-            shape = len(whole), whole.numel() // max(len(whole), 1)
-        elif first is None or second is None:
-            return 0, 0
-        elif core is not None:  # Tucker: rank first in both, and the kernel in the core
-            shape = first.shape[1], second.shape[1] * core[0, 0].numel()
-        else:
-            shape = len(first), second.shape[1]
-        rows, columns = rows * shape[0], columns * shape[1]
-    return rows, columns

@@ -18,6 +18,7 @@ from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
+from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 from .adapter_parts import find_bad_dora, find_unsupported
 
@@ -78,7 +79,7 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
     shapes = read_tensor_shapes(file)
-    if flaw := find_unsupported(shapes) or find_bad_dora(shapes, weight):
+    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight):
         raise ConfigError(f"{where}: {flaw}")
 
 
