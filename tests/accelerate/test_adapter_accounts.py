@@ -169,3 +169,43 @@ def test_norms_of_lycoris_by_both_names_of_a_unet(tmp_path: Path) -> None:
     apply(pipe, tensors, tmp_path)
     for name, value in expected.items():
         assert torch.allclose(read(pipe.unet, name), value, atol=1e-6), name
+
+
+def test_names_of_diffusers_first_training_scripts(tmp_path: Path) -> None:
+    """With `lora_linear_layer` in text encoders, and attention processors in the U-Net."""
+    _, _, pipe = load_tiny("sd15")
+    query, attention = (
+        "text_model.encoder.layers.0.self_attn.q_proj",
+        "mid_block.attentions.0.transformer_blocks.0.attn1",
+    )
+    layer = next(
+        name for name, _ in pipe.text_encoder.named_modules() if query.endswith(name) and name.endswith("q_proj")
+    )
+    text, image = read(pipe.text_encoder, f"{layer}.weight"), read(pipe.unet, f"{attention}.to_q.weight")
+    size, width = len(text), len(image)
+    pairs = [(draw(2, size), draw(size, 2)), (draw(2, image.shape[1]), draw(width, 2))]
+    starts = (f"text_encoder.{query}.lora_linear_layer", f"unet.{attention}.processor.to_q_lora")
+    tensors: Tensors = {}
+    for start, (down, up) in zip(starts, pairs, strict=True):
+        tensors |= {f"{start}.down.weight": down, f"{start}.up.weight": up}
+    adapters = apply(pipe, tensors, tmp_path, weight=0.5, fuse=True)
+    changes = [up.double() @ down.double() / 2 for down, up in pairs]
+    assert torch.allclose(read(pipe.text_encoder, f"{layer}.weight"), text + changes[0], atol=1e-5)
+    assert torch.allclose(read(pipe.unet, f"{attention}.to_q.weight"), image + changes[1], atol=1e-5)
+    assert collect_evidence(pipe, adapters)["layers"] == {}
+
+
+def test_ranks_of_many_layers_make_few_patterns(tmp_path: Path) -> None:
+    """PEFT compiles each pattern for each layer, unless Python still has it."""
+    _, _, pipe = load_tiny("sd15")
+    tensors: Tensors = {}
+    layers = [name for name, _ in pipe.text_encoder.named_modules() if name.endswith("_proj")]
+    for count, layer in enumerate(layers):
+        shape = pipe.text_encoder.get_submodule(layer).weight.shape
+        tensors |= write_pair(f"lora_te_{layer.replace('.', '_')}", *shape, rank=(2, 2, 3, 5)[count % 4])
+    apply(pipe, tensors, tmp_path)
+    (config,) = pipe.text_encoder.peft_config.values()
+    assert len(layers) >= 8 and config.r == 2 and sorted(config.rank_pattern.values()) == [3, 5]
+    for count, layer in enumerate(layers):
+        (factor,) = pipe.text_encoder.get_submodule(layer).lora_A.values()
+        assert len(factor.weight) == (2, 2, 3, 5)[count % 4]

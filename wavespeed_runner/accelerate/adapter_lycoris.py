@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HADAMARD = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
 LEFT = ({"lokr_w1"}, {"lokr_w1_a", "lokr_w1_b"})
 RIGHT = ({"lokr_w2"}, {"lokr_w2_a", "lokr_w2_b"}, {"lokr_w2_a", "lokr_w2_b", "lokr_t2"})
-FORMS = {
+FORMS: dict[str, tuple[frozenset[str], ...]] = {
     "LoHa": (HADAMARD, HADAMARD | {"hada_t1", "hada_t2"}),
     "LoKr": tuple(frozenset(left | right) for left, right in product(LEFT, RIGHT)),
 }

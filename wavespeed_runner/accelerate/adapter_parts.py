@@ -7,9 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-DOWN = (".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight")
-UP = (".lora_up.weight", ".lora_B.weight", ".lora_B.default.weight", ".lora.up.weight")
-"""The two factors of an update of low rank, in the same order."""
+DOWN = (
+    ".lora_down.weight",
+    ".lora_A.weight",
+    ".lora_A.default.weight",
+    ".lora.down.weight",
+    ".lora_linear_layer.down.weight",
+    "_lora.down.weight",
+)
+UP = (
+    ".lora_up.weight",
+    ".lora_B.weight",
+    ".lora_B.default.weight",
+    ".lora.up.weight",
+    ".lora_linear_layer.up.weight",
+    "_lora.up.weight",
+)
+"""The two factors of an update of low rank, in the same order. The last two: diffusers' first training scripts."""
 DIFFERENCES = {".diff": "weight", ".diff_b": "bias", ".w_norm": "weight", ".b_norm": "bias"}
 """Part -> the parameter of the layer that it is added to: ComfyUI's differences, and LyCORIS' for norms."""
 LOHA = tuple(f".hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))

@@ -37,6 +37,8 @@ def find_change(
             if not first or second not in sources:
                 continue
             layers = {split[0] for key in names | sources[second] if (split := split_part(key, (*DOWN, *UP)))}
+            if not layers:  # a name that is not known here: nothing to compare with
+                continue
             group = min(_find_root(groups, each) for each in layers)
             total = sum(found.pop(root, 0.0) for root in {_find_root(groups, each) for each in layers})
             groups |= {_find_root(groups, each): group for each in layers}
