@@ -82,6 +82,21 @@ def test_a_local_file_says_by_its_name_or_title_how_it_was_distilled(said: Said,
     assert said(cfg | write_model(tmp_path / "model", {"timestep_spacing": "trailing"})) == {}
 
 
+def test_the_way_out_is_for_the_lora_that_the_message_is_about(said: Said) -> None:
+    """Of two distilled ones the first is run as its authors do."""
+    paths = ["latent-consistency/lcm-lora-sdxl", "h1t/TCD-SDXL-LoRA"]
+    values = LORA | DIFFUSION | {"adapters.path": paths, "sampler": "lcm", "guidance_scale": 2.0}
+    assert (
+        "TCD-SDXL-LoRA was distilled (TCD), and is run with sampler=lcm; sampler=tcd" in said(values)["distilled-lora"]
+    )
+
+
+def test_a_lora_that_keeps_guidance_is_not_told_to_lower_it(said: Said, tmp_path: Path) -> None:
+    cfg = write_lora(tmp_path, "Hyper-SDXL-8steps-CFG-lora") | DIFFUSION | {"sampler": "euler", "guidance_scale": 6.0}
+    found = said(cfg)["distilled-lora"]
+    assert "sampler=ddim" in found and "guidance_scale" not in found
+
+
 def test_a_lora_that_says_that_it_is_for_another_model(said: Said, tmp_path: Path) -> None:
     found = said(write_lora(tmp_path, modelspec__architecture="stable-diffusion-xl-v1-base/lora"))
     assert "modelspec.architecture is stable-diffusion-xl-v1-base, and the model is flux" in found["adapters-base"]

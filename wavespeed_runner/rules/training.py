@@ -35,8 +35,8 @@ def find_distillations(c: Config, f: Family) -> list[Training]:
     return [each for each in read_trainings(c.adapters) if each.distillation] if f.schedule == "diffusion" else []
 
 
-def _explain_distilled(c: Config, f: Family) -> str:
-    """How sampler or guidance differ from what a distilled LoRA was made for; empty: they do not, or there is none."""
+def _judge_distilled(c: Config, f: Family) -> tuple[Training, list[str]] | None:
+    """The first distilled LoRA that is run with another sampler or guidance than it was made for, and with which."""
     for each in find_distillations(c, f):
         kind = str(each.distillation)
         name = resolve_sampler(f, c.model, c.sampler).name
@@ -52,13 +52,24 @@ def _explain_distilled(c: Config, f: Family) -> str:
         if scale is not None and scale > MOST_GUIDANCE.get(kind, scale) and not each.keeps_guidance:
             wrong.append(f"guidance_scale={scale:g}")
         if wrong:
-            return f"{each.path} was distilled ({kind}), and is run with {' and '.join(wrong)}"
-    return ""
+            return each, wrong
+    return None
+
+
+def _explain_distilled(c: Config, f: Family) -> str:
+    """How sampler or guidance differ from what a distilled LoRA was made for; empty: they do not, or there is none."""
+    if not (judged := _judge_distilled(c, f)):
+        return ""
+    each, wrong = judged
+    return f"{each.path} was distilled ({each.distillation}), and is run with {' and '.join(wrong)}"
 
 
 def _fix_distilled(c: Config, f: Family) -> str:
-    kind = next(str(each.distillation) for each in find_distillations(c, f))
-    most = MOST_GUIDANCE.get(kind)
+    """What the authors of the LoRA that `_explain_distilled` is about use."""
+    if not (judged := _judge_distilled(c, f)):
+        return ""
+    kind = str(judged[0].distillation)
+    most = None if judged[0].keeps_guidance else MOST_GUIDANCE.get(kind)
     name = SAMPLERS_OF[kind][0]
     trailing = (
         " sampler.timestep_spacing=trailing" if kind in TRAILING and hasattr(c.sampler, "timestep_spacing") else ""
