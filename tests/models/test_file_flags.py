@@ -25,10 +25,10 @@ EMPTY = torch.zeros(0)
 
 
 class Saved:
-    """A tiny SDXL saved to a folder, and single files of it."""
+    """A tiny model saved to a folder, and single files of it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.config = replace(config_of("sdxl"), dtype=Dtype.float32)
+    def __init__(self, folder: Path, name: str = "sdxl") -> None:
+        self.config = replace(config_of(name), dtype=Dtype.float32)
         self.family, self.folder = find_implementation("model", self.config), folder
         self.pipe = load(self.family, self.config, "cpu")
         self.pipe.save_pretrained(folder)
@@ -85,6 +85,29 @@ def test_a_flag_sets_the_scheduler_and_is_in_the_plan(
     assert found.config.prediction_type == theirs.config.prediction_type
     if "ztsnr" in added:  # as the paper has it: the first step of four is the last of training, and pure noise
         assert found.timesteps.tolist() == [999, 749, 499, 249] and found.sigmas[0] > 1000
+
+
+@pytest.mark.parametrize(("said", "changes"), [("epsilon", {"prediction_type": "epsilon"}), ("v", {})])
+def test_a_prediction_counts_where_the_folder_predicts_velocity(
+    tmp_path: Path, composed: Composed, said: str, changes: dict[str, str]
+) -> None:
+    """As the scheduler published with Stable Diffusion 2.1 does, and its base model does not."""
+    saved = Saved(tmp_path, "sd21")
+    saved.pipe.scheduler = DDIMScheduler.from_config(saved.pipe.scheduler.config, prediction_type="v_prediction")
+    saved.pipe.scheduler.save_pretrained(tmp_path / "scheduler")
+    (index := tmp_path / "model_index.json").write_text(index.read_text().replace("PNDMScheduler", "DDIMScheduler"))
+    file = saved.write({}, {"modelspec.prediction_type": said})
+    given = (f"model.repo={file}", f"model.components={tmp_path}", "width=64", "height=64", "model.init=pretrained")
+    plan = build_plan(composed("model=sd21", *given, "model.dtype=float32", "steps=2"))
+    found = {change.key: change.value for change in plan.changes if change.key.startswith("scheduler.")}
+    assert found == {f"scheduler.{key}": value for key, value in changes.items()}
+    scheduler = saved.load(file).scheduler
+    theirs = DDIMScheduler.from_config(saved.pipe.scheduler.config, **changes)
+    for each in (scheduler, theirs):
+        each.set_timesteps(2)
+    noise, latents = torch.ones(1, 4, 8, 8), torch.full((1, 4, 8, 8), 0.5)
+    step = theirs.timesteps[0]
+    assert torch.equal(scheduler.step(noise, step, latents)[0], theirs.step(noise, step, latents)[0])
 
 
 def test_a_sampler_keeps_the_flags(saved: Saved) -> None:

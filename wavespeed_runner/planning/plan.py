@@ -23,7 +23,7 @@ from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Con
 from ..errors import ConfigError
 from ..models.weights.checkpoint import explain_scales, inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
-from ..models.weights.file_flags import find_flags
+from ..models.weights.file_flags import find_changes
 from ..models.weights.own_vae import inspect_vae
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
@@ -198,9 +198,9 @@ def _inspect_weights(config: Config) -> list[str]:
 
 def _list_flags(config: Config) -> list[Change]:
     """What a single-file checkpoint sets of the scheduler."""
-    flags = find_flags(find_implementation("model", config.model), config.model)
-    why = f"{config.model.repo} has {flags.source}"
-    return [Change(key=f"scheduler.{key}", value=value, why=why) for key, value in flags.settings.items()]
+    changes, source = find_changes(find_implementation("model", config.model), config.model)
+    why = f"{config.model.repo} has {source}"
+    return [Change(key=f"scheduler.{key}", value=value, why=why) for key, value in changes.items()]
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:

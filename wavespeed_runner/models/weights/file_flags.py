@@ -7,6 +7,7 @@ https://github.com/Stability-AI/ModelSpec, which kohya's sd-scripts write. No to
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,9 +93,7 @@ def read_flags(path: Path, where: str) -> FileFlags:
             f"{where}: it has the tensor ztsnr (zero terminal SNR) without v_pred, but pure noise can only "
             "be denoised by predicting velocity; add an empty tensor v_pred if it does"
         )
-    if said == "v":
-        return FileFlags(prediction_type="v_prediction", source="modelspec.prediction_type")
-    return FileFlags()
+    return FileFlags(prediction_type=PREDICTIONS[said], source="modelspec.prediction_type") if said else FileFlags()
 
 
 @lru_cache(maxsize=16)
@@ -140,11 +139,33 @@ def find_scheduler(family: Family, model: ModelConfig) -> dict[str, Any] | None:
     """The scheduler's configuration of a local diffusion model, with its file's flags; None where it is not known."""
     if model.init is not Init.pretrained or family.schedule != "diffusion":
         return None
+    known, settings = _read_scheduler(model), find_flags(family, model).settings
+    return settings or None if known is None else known | settings
+
+
+def _read_scheduler(model: ModelConfig) -> dict[str, Any] | None:
+    """The scheduler's configuration in local folders of a model; None without one."""
     for repo in (model.repo, model.components):
         path = find_local_path(repo) if repo else None
         if path and (file := path / "scheduler" / "scheduler_config.json").is_file():
-            return read_config(f"model.repo={repo}", file) | find_flags(family, model).settings
-    return find_flags(family, model).settings or None
+            return read_config(f"model.repo={repo}", file)
+    return None
+
+
+def find_changes(family: Family, model: ModelConfig) -> tuple[dict[str, Any], str]:
+    """(what a file sets of the scheduler otherwise than its configuration, the file's names that say so).
+
+    Where that is not known, as of a repository in the hub, all that the file sets.
+    """
+    flags = find_flags(family, model)
+    known = _read_scheduler(model) if flags.settings else None
+    return (flags.settings if known is None else _compare(flags, known)), flags.source
+
+
+def _compare(flags: FileFlags, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What flags change of a scheduler's configuration, in which epsilon is the default."""
+    given = {"prediction_type": "epsilon"} | dict(config)
+    return {key: value for key, value in flags.settings.items() if given.get(key) != value}
 
 
 def has_zero_snr(family: Family, model: ModelConfig) -> bool:
@@ -166,10 +187,11 @@ def set_flags(scheduler: SchedulerMixin, flags: FileFlags, where: str) -> Schedu
     """
     from inspect import signature
 
-    missing = sorted(flags.settings.keys() - signature(type(scheduler).__init__).parameters.keys())
+    changes = _compare(flags, scheduler.config)
+    missing = sorted(changes.keys() - signature(type(scheduler).__init__).parameters.keys())
     if missing:
         raise RunError(
             f"{where}: its {flags.source} sets {', '.join(missing)}, which {type(scheduler).__name__} does not have; "
             "use model.components=FOLDER of a model with EulerDiscreteScheduler or DDIMScheduler"
         )
-    return type(scheduler).from_config(scheduler.config, **flags.settings)
+    return type(scheduler).from_config(scheduler.config, **changes) if changes else scheduler
