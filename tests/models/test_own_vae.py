@@ -128,6 +128,15 @@ def test_one_of_another_model_is_refused(
         load_with(change_config(places["alone"], tmp_path / "vae", **change), model)
 
 
+def test_what_the_model_says_of_a_file_is_tried_first(model: Path, places: dict[str, Path], tmp_path: Path) -> None:
+    """A single file is built as the model's folder says, which may be a stranger's."""
+    copied = shutil.copytree(model, tmp_path / "model")
+    shutil.rmtree(copied / "vae")
+    change_config(model / "vae", copied / "vae", layers_per_block=1000)
+    with pytest.raises(ConfigError, match=r"^model\.repo=\S+: component 'vae' \(AutoencoderKL, .*cannot be built: "):
+        load_with(places["original"], copied)
+
+
 def test_a_file_that_lacks_a_weight_is_refused(model: Path, vae: Any, tmp_path: Path) -> None:
     state = {name: weight for name, weight in vae.state_dict().items() if not name.startswith("encoder.")}
     save_file(state, tmp_path / "decoder.safetensors")

@@ -98,6 +98,11 @@ def load_vae(family: Family, repo: str, model: str, configs: Path, dtype: torch.
     dtype = torch.float32 if NAME in family.float32_components else dtype
     with explain_loading_errors(repo, key=KEY), quiet_loading():
         if path is not None and is_single_file(path):
+            size, folder = path.stat().st_size, configs / NAME
+            candidate = Candidate(
+                name=NAME, library="diffusers", class_name=class_name, folder=folder, weight_bytes=size
+            )
+            refuse_unbuildable(model, [candidate])
             return _load_file(where, path, build_empty(get_diffusers_class(class_name), config), model, dtype)
         commit = None if path else find_downloaded_commit(repo)
         folder = _find_folder(path or fetch_component(repo, commit, NAME))
