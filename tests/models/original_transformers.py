@@ -1,7 +1,8 @@
-"""Writes transformers of FLUX and Wan in the layouts of their authors' own code.
+"""Writes transformers of FLUX, Wan and Sana in the layouts of their authors' own code.
 
 The other direction of what diffusers reads. Names of weights: `src/flux/model.py` and `modules/layers.py` of
-https://github.com/black-forest-labs/flux, `wan/modules/model.py` of https://github.com/Wan-Video/Wan2.1.
+https://github.com/black-forest-labs/flux, `wan/modules/model.py` of https://github.com/Wan-Video/Wan2.1. Those of Sana
+(https://github.com/NVlabs/Sana) are taken from diffusers' `convert_sana_transformer_to_diffusers`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,48 @@ WAN_BLOCK = {
     "ffn.net.2": "ffn.2",
     "scale_shift_table": "modulation",
 }
+
+SANA = {
+    "patch_embed.proj": "x_embedder.proj",
+    "time_embed.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_embed.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_embed.linear": "t_block.1",
+    "caption_projection.linear_1": "y_embedder.y_proj.fc1",
+    "caption_projection.linear_2": "y_embedder.y_proj.fc2",
+    "caption_norm": "attention_y_norm",
+    "proj_out": "final_layer.linear",
+    "scale_shift_table": "final_layer.scale_shift_table",
+}
+SANA_BLOCK = {
+    "attn1.to_out.0": "attn.proj",
+    "attn2.to_q": "cross_attn.q_linear",
+    "attn2.to_out.0": "cross_attn.proj",
+    "ff.conv_inverted": "mlp.inverted_conv.conv",
+    "ff.conv_depth": "mlp.depth_conv.conv",
+    "ff.conv_point": "mlp.point_conv.conv",
+}
+SANA_JOINED = {
+    "attn1.to_q": ("attn.qkv", ("attn1.to_q", "attn1.to_k", "attn1.to_v")),
+    "attn2.to_k": ("cross_attn.kv_linear", ("attn2.to_k", "attn2.to_v")),
+}
+
+
+def sana(model: Any) -> State:
+    """A SanaTransformer2DModel, with what its authors' files have beside the weights."""
+    state = model.state_dict()
+    found = {"pos_embed": torch.ones(1, 4, 8), "y_embedder.y_embedding": torch.ones(3, 8)}
+    for name, weight in state.items():
+        block = re.fullmatch(r"(transformer_(blocks\.\d+\.))(.*)\.(\w+)|transformer_(blocks\.\d+\.\w+)", name)
+        if block is None:
+            found[_renamed(name, SANA)] = weight
+        elif block[5]:
+            found[block[5]] = weight
+        elif block[3] in SANA_JOINED:
+            joined, parts = SANA_JOINED[block[3]]
+            found[f"{block[2]}{joined}.{block[4]}"] = torch.cat([state[f"{block[1]}{p}.{block[4]}"] for p in parts])
+        elif not re.fullmatch(r"attn1\.to_[kv]|attn2\.to_v", block[3]):
+            found[f"{block[2]}{_renamed(block[3], SANA_BLOCK)}.{block[4]}"] = weight
+    return found
 
 
 def wan(model: Any) -> State:

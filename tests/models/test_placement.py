@@ -13,6 +13,8 @@ from tests.models import original_layout, original_transformers
 from tests.models.shared_files import State, load_file
 from tests.models.tiny_families import tiny
 from wavespeed_runner.errors import RunError
+from wavespeed_runner.models.weights.layouts import CLIP_L
+from wavespeed_runner.models.weights.placement import place
 
 FEW = torch.ones(3)
 
@@ -218,6 +220,21 @@ def test_a_whole_model_in_one_file(
             for part, weights in before.items():
                 for weight, old in zip(getattr(pipe, part).parameters(), weights, strict=True):
                     weight.copy_(old)
+
+
+def test_the_trial_takes_no_memory_whatever_a_header_says() -> None:
+    """A projection is added to CLIP of Stable Diffusion 3, as wide as the file says: here of 400 TB."""
+    prefix, width = f"{CLIP_L}transformer.", 10**7
+    shapes = {f"{prefix}text_model.final_layer_norm.bias": [width]}
+    placement = place(tiny("sd35_medium")[2].text_encoder, shapes, [CLIP_L])
+    assert not placement.error
+    assert any(f"[{width}, {width}]" in each for each in placement.misshapen)
+
+
+def test_sana_as_its_authors_save_it(folders: Callable[[str], Path]) -> None:
+    """With a table of positions and a caption that no weight is made of, and that diffusers' converter takes out."""
+    transformer = tiny("sana")[2].transformer
+    assert_same(load_file("sana", folders("sana"), original_transformers.sana(transformer)).transformer, transformer)
 
 
 @pytest.mark.parametrize("name", ["z_image", "lumina2"])

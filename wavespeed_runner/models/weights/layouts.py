@@ -102,8 +102,9 @@ def _add_projection(state: State) -> State:
     """With a projection that changes nothing, as diffusers has it for files of Stable Diffusion 3."""
     import torch
 
-    width = state[f"{TEXT_MODEL}final_layer_norm.bias"].shape[0]
-    return {**state, PROJECTION: torch.eye(width)}
+    bias = state[f"{TEXT_MODEL}final_layer_norm.bias"]
+    # On its device: in a trial without memory the width is whatever the file says.
+    return {**state, PROJECTION: torch.eye(bias.shape[0], device=bias.device)}
 
 
 def _rename_text_model(module: Any, state: State) -> State:

@@ -55,7 +55,9 @@ def load_tensors(
     placement = place(module, shapes, prefixes)
     refuse_misfit(stored.where, component, module, placement, stored.source)
     get_dtype = find_dtypes(module, dtype)
-    dtypes = {name: get_dtype(weight) for weight, names in placement.sources.items() for name in names}
+    # All: some converters take tensors out that no weight is made of, and fail without them.
+    dtypes = dict.fromkeys(shapes, dtype)
+    dtypes |= {name: get_dtype(weight) for weight, names in placement.sources.items() for name in names}
     state = placement.convert(read_tensors(stored, dtypes))
     wanted = {name: state.pop(name) for name in placement.sources}
     refuse_missing_weights({component: assign(module, cast(module, wanted, dtype))}, stored.where)
