@@ -128,6 +128,42 @@ def test_one_of_another_model_is_refused(
         load_with(change_config(places["alone"], tmp_path / "vae", **change), model)
 
 
+def without_key(folder: Path, key: str) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    del config[key]
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_an_absent_key_is_what_the_class_takes_for_granted(
+    model: Path, places: dict[str, Path], tmp_path: Path
+) -> None:
+    """Autoencoders of 2022 do not say their scaling factor, which is 0.18215."""
+    vae = without_key(shutil.copytree(places["alone"], tmp_path / "vae"), "scaling_factor")
+    assert load_with(vae, model).vae.config.scaling_factor == 0.18215
+    copied = shutil.copytree(model, tmp_path / "model")
+    shutil.rmtree(copied / "vae")
+    change_config(model / "vae", copied / "vae", scaling_factor=0.13025)
+    with pytest.raises(RunError, match=r"^model\.vae=\S+: scaling_factor is 0\.18215, and in model\.repo=\S+ 0\.13025"):
+        load_with(vae, copied)
+
+
+def test_variants_of_weights(model: Path, vae: Any, tmp_path: Path, planned: Planned) -> None:
+    given = ["model=sd15", "model.init=pretrained", "model.dtype=float32", f"model.repo={model}"]
+    vae.save_pretrained(tmp_path, variant="fp16")
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    planned(*given, f"model.vae={tmp_path}")
+    loaded = load_with(tmp_path, model).vae.state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in vae.state_dict().items())
+    vae.save_pretrained(tmp_path, variant="bf16")
+    says = r"^model\.vae=\S+: it holds only the variants bf16, fp16; choose one with model\.weights"
+    with pytest.raises(ConfigError, match=says):
+        planned(*given, f"model.vae={tmp_path}")
+    tiny("sd15")[2].vae.save_pretrained(tmp_path)
+    plain = load_with(tmp_path, model).vae.state_dict()
+    assert not all(torch.equal(plain[name], weight) for name, weight in vae.state_dict().items())
+
+
 def test_what_the_model_says_of_a_file_is_tried_first(model: Path, places: dict[str, Path], tmp_path: Path) -> None:
     """A single file is built as the model's folder says, which may be a stranger's."""
     copied = shutil.copytree(model, tmp_path / "model")

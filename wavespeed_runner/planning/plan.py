@@ -188,7 +188,7 @@ def _inspect_weights(config: Config) -> list[str]:
     refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
     if config.model.vae is not None:
-        inspect_vae(config.model.vae)
+        inspect_vae(config.model.vae, config.model.weights)
     if completing := find_component_source(family, config.model):
         inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
     repos, without = [repo for repo in (config.model.repo, completing) if repo], list_unloaded_components(family)

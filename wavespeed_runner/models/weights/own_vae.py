@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, RunError
 from ..family import Family
-from .checkpoint import CONVERT_PICKLES, find_local_path, inspect_checkpoint, is_single_file
+from .checkpoint import CONVERT_PICKLES, VARIANT, find_local_path, inspect_checkpoint, is_single_file
 from .empty_module import build_empty
 from .folder_gate import check_component, list_components, read_config
 from .folder_models import load_models
 from .hub import explain_loading_errors, fetch_component, get_diffusers_class, quiet_loading
 from .identity import find_downloaded_commit
 from .placement import drop_needless
-from .safetensors_file import find_damage
+from .safetensors_file import find_damage, list_weight_files
 from .scales import find_scales, read_headers
 from .tensors import Stored, load_tensors
 from .trial import Candidate, refuse_unbuildable
@@ -30,11 +31,15 @@ SPACE = ("scaling_factor", "shift_factor", "latents_mean", "latents_std", "laten
 ALLOWED = "allowed: a hub id, a folder of an autoencoder or a whole model that diffusers saved, or a .safetensors file"
 
 
-def inspect_vae(repo: str) -> None:
+def inspect_vae(repo: str, weights: str | None) -> None:
     """Accepts any hub id, and local files that are complete and safe to load. Loads nothing.
 
+    Args:
+        repo: `model.vae`.
+        weights: `model.weights`, the variant to load.
+
     Raises:
-        ConfigError: nothing is there, no autoencoder, only pickles, or a damaged file.
+        ConfigError: nothing is there, no autoencoder, only pickles or several variants, or a damaged file.
     """
     path, where = find_local_path(repo), f"{KEY}={repo}"
     if path is None:
@@ -52,6 +57,24 @@ def inspect_vae(repo: str) -> None:
     for file in files:
         if damage := find_damage(file):
             raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
+    _find_variant(where, folder, weights)
+
+
+def _find_variant(where: str, folder: Path, weights: str | None) -> str | None:
+    """The variant of the files to load: the one asked for, else files without one, else the only one there is.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    variants = {found.group(1) for file in folder.glob("*.safetensors") if (found := VARIANT.search(file.name))}
+    if weights in variants or not variants or list_weight_files(folder, None):
+        return weights
+    if len(variants) > 1:
+        raise ConfigError(
+            f"{where}: it holds only the variants {', '.join(sorted(variants))}; choose one with model.weights, or "
+            "give one of the files"
+        )
+    return variants.pop()
 
 
 def _find_folder(path: Path) -> Path:
@@ -72,7 +95,9 @@ def _inspect_config(where: str, folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_vae(family: Family, repo: str, model: str, configs: Path, dtype: torch.dtype) -> nn.Module:
+def load_vae(
+    family: Family, repo: str, model: str, configs: Path, dtype: torch.dtype, weights: str | None
+) -> nn.Module:
     """Loads the autoencoder.
 
     Args:
@@ -82,6 +107,7 @@ def load_vae(family: Family, repo: str, model: str, configs: Path, dtype: torch.
         configs: the model's folder, or its configurations alone, after `check_folder`. A single file is read as they
             say; a folder has its own, of the same class and the same space of latents.
         dtype: of the model.
+        weights: `model.weights`, the variant to load.
 
     Raises:
         ConfigError: as `inspect_vae`, or a tensor is stored in a way that is not read.
@@ -89,7 +115,7 @@ def load_vae(family: Family, repo: str, model: str, configs: Path, dtype: torch.
     """
     import torch
 
-    inspect_vae(repo)
+    inspect_vae(repo, weights)
     where, path = f"{KEY}={repo}", find_local_path(repo)
     index = list_components(model, configs)
     if NAME not in index or not (configs / NAME / "config.json").is_file():
@@ -109,7 +135,7 @@ def load_vae(family: Family, repo: str, model: str, configs: Path, dtype: torch.
         _refuse_other(where, _inspect_config(where, folder), model, {**config, "_class_name": class_name})
         candidate = Candidate(name=NAME, library="diffusers", class_name=class_name, folder=folder)
         refuse_unbuildable(where, [candidate])
-        models = load_models(where, [candidate], None, {"default": dtype})
+        models = load_models(where, [candidate], _find_variant(where, folder, weights), {"default": dtype})
     if NAME not in models:
         raise RunError(f"{where}: it has no .safetensors file; {CONVERT_PICKLES}")
     return models[NAME]
@@ -121,10 +147,13 @@ def _refuse_other(where: str, own: Mapping[str, Any], model: str, expected: Mapp
     if ours != theirs:
         tiny = "; for a tiny one use accelerate.tiny_vae" if ours == "AutoencoderTiny" else ""
         raise RunError(f"{where}: it is an {ours}, and {model} has an {theirs}; use one of that class{tiny}")
+    # Configurations of older releases leave out what the class takes for granted.
+    defaults = {name: value.default for name, value in signature(get_diffusers_class(ours)).parameters.items()}
     for key in SPACE:
-        if key in own and key in expected and own[key] != expected[key]:
+        mine, models = (config.get(key, defaults.get(key)) for config in (own, expected))
+        if mine != models:
             raise RunError(
-                f"{where}: {key} is {str(own[key])[:80]}, and in {model} {str(expected[key])[:80]}: it was made for "
+                f"{where}: {key} is {str(mine)[:80]}, and in {model} {str(models)[:80]}: it was made for "
                 "other latents; use one that was made for this model"
             )
 

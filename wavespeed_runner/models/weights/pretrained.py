@@ -106,7 +106,7 @@ def _load_pretrained(
         with explain_loading_errors(model.repo, model.revision):
             configs = path or fetch_configurations(model.repo, revision)
             check_folder(where, configs)
-        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype)}
+        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype, model.weights)}
     components = {**load_external_components(family, model, dtype, without=ready), **ready}
     revision = commit or model.revision
     return _load_folder(family, model, str(path or model.repo), model.repo, revision, dtype, **components)
@@ -183,7 +183,7 @@ def _complete_single_file(
         candidates = list_candidates(where, configs, without=[*others, *ready])
         refuse_unbuildable(where, [replace(each, weight_bytes=path.stat().st_size) for each in candidates])
     if model.vae is not None and "vae" not in ready:
-        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype)}
+        ready = {**ready, "vae": load_vae(family, model.vae, where, configs, dtype, model.weights)}
     components = load_single_file(family, model, path, repo, configs, dtype, ready)
     components |= load_external_components(family, model, dtype, without=ready)
     commit = None if folder else find_downloaded_commit(repo)
