@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.models.shared_files import NEW, assert_near, change_folder, load_folder, store
+from tests.models.shared_files import NEW, State, assert_near, change_folder, load_folder, store
 from tests.models.tiny_families import tiny
+from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
+from wavespeed_runner.models.weights.pretrained import load
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,27 @@ def test_a_tensor_of_a_folder_without_a_place_is_refused(
     says = rf"^model\.repo=\S+: 1 of the tensors of '{part}' have no place in a \w+, the first is {tensor[-9:]}"
     with pytest.raises(RunError, match=says.replace(tensor[-9:], rf"\S*{tensor[-9:]}")):
         load_folder("flux", folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "buffer"), [("ltx_video", "latents_mean"), ("ltx_video", "latents_std"), ("flux2", "bn.running_var")]
+)
+def test_statistics_of_latents_have_to_be_there(
+    name: str, buffer: str, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """No parameters, but not computed either: without them latents would be taken for normalised."""
+
+    def drop(state: State) -> State:
+        return {key: tensor for key, tensor in state.items() if key != buffer}
+
+    folder = change_folder(folders(name), tmp_path / name, "vae", drop)
+    with pytest.raises(RunError, match=rf"^model\.repo=\S+: 'vae' is incomplete, 1 .* the first is {buffer};"):
+        load_folder(name, folder)
+    file = next((folder / "vae").glob("*.safetensors"))
+    family, config, _ = tiny(name)
+    config = replace(config, init=Init.pretrained, repo=str(folders(name)), vae=str(file))
+    with pytest.raises(RunError, match=rf"^model\.vae=\S+: 'vae' is incomplete, 1 .* the first is {buffer};"):
+        load(family, config, "cpu")
 
 
 def test_heads_and_tables_beside_a_text_encoder_are_left_alone(folders: Callable[[str], Path], tmp_path: Path) -> None:

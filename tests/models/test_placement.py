@@ -123,6 +123,7 @@ def prefixed(state: State, prefix: str) -> State:
             lambda: sdxl() | {"conditioner.embedders.0.transformer.text_model.encoder.layers.9.mlp.fc1.bias": FEW},
             r"no place in 'text_encoder' \(CLIPTextModel\), .*layers\.9\.mlp\.fc1\.bias",
         ),
+        ("flux", lambda: flux() | {"v_pred": torch.zeros(0)}, r"no place in 'transformer' .*the first is v_pred;"),
         ("sdxl", lambda: sdxl() | {"edm_vpred.sigma_max": FEW}, r"the first is edm_vpred\.sigma_max"),
     ],
 )

@@ -29,6 +29,19 @@ def build_empty(module_class: Any, config: dict[str, Any]) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def list_stored_buffers(module: nn.Module) -> list[str]:
+    """Tensors beside the parameters of a diffusers module that its files have to hold: statistics of latents, tables.
+
+    None of transformers' modules: theirs are tables that they compute, and not all releases save them.
+    """
+    from transformers import PreTrainedModel
+
+    if isinstance(module, PreTrainedModel):
+        return []
+    stored = module.state_dict().keys()  # without those that are never saved
+    return [name for name, tensor in module.named_buffers() if tensor.is_floating_point() and name in stored]
+
+
 def assign(module: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
     """Puts tensors in the places that their names say and ties tied parameters again; names of parameters still empty.
 

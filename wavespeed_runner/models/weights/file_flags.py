@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon"}
 """`modelspec.prediction_type` -> diffusers' `prediction_type`."""
-
-
-FLAGS = ("v_pred", "ztsnr", "edm_")
-"""How names of tensors begin that are flags."""
+FLAGS, EDM = ("v_pred", "ztsnr"), "edm_"
+"""Names of tensors that are flags, and how those of EDM models begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ def read_flags(path: Path, where: str) -> FileFlags:
         return FileFlags()
     stat = path.stat()
     header, said = _read(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-    if edm := next((name for name in header if name.startswith("edm_")), None):
+    if edm := next((name for name in header if name.startswith(EDM)), None):
         raise ConfigError(
             f"{where}: its {edm} says that it is an EDM model, whose noise levels are not supported; use "
             "a diffusers folder of it with its own scheduler"
@@ -99,7 +97,7 @@ def read_flags(path: Path, where: str) -> FileFlags:
 @lru_cache(maxsize=16)
 def _read(path: Path, version: tuple[int, ...]) -> tuple[tuple[str, ...], str | None]:
     """Names of the tensors that are flags, and `modelspec.prediction_type`. version: changes with the file."""
-    names = tuple(name for name in read_safetensors_header(path)[0] if name.startswith(FLAGS))
+    names = tuple(name for name in read_safetensors_header(path)[0] if name in FLAGS or name.startswith(EDM))
     return names, read_metadata(path).get("modelspec.prediction_type")
 
 

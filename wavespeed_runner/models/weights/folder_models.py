@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError, make_printable
-from .empty_module import build_empty
+from .empty_module import build_empty, list_stored_buffers
 from .folder_gate import read_config
 from .hub import refuse_missing_weights
 from .safetensors_file import list_variant_files, list_weight_files
@@ -77,7 +77,9 @@ def _load_model(
         dtype=dtype,
         **options,
     )
-    computed = dict(model.named_buffers())
+    # Layers of a quantized module may have buffers of their own, which its library looks after.
+    stored = [] if config.get("quantization_config") else list_stored_buffers(model)
+    computed = dict(model.named_buffers()).keys() - set(stored)
     refuse_missing_weights({name: sorted(key for key in info["missing_keys"] if key not in computed)}, where)
     refuse_unplaced_keys(where, name, model, info["unexpected_keys"])
     return model

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError, format_error, make_printable
+from .empty_module import list_stored_buffers
 from .layouts import TEXT_MODEL, Convert, State, list_layouts
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ NEEDLESS = re.compile(
 )
 """Tensors beside the weights of files in the layout of CompVis' and Stability AI's code: a second, averaged copy of the
 weights, tables that the schedulers compute, and what only training needs. `position_ids` counts from 0."""
-FLAGS = ("v_pred", "ztsnr")
-"""Empty tensors that say something of the model; they are read elsewhere."""
 NOT_USED = re.compile(r"(.*\.)?(logit_scale|text_projection(\.weight)?)|.*\.model\.transformer\.resblocks\.23\..*")
 """What a text encoder of Stable Diffusion has and the pipeline does not use: it conditions on a hidden layer, without
 the projection, in 2.1 on the last but one of 24."""
@@ -68,7 +67,7 @@ def place(module: nn.Module, shapes: Shapes, prefixes: Collection[str] = ()) -> 
 
     Args:
         module: as `build_empty` returns it.
-        shapes: tensor -> shape, of those that belong to this module. An empty shape is not compared.
+        shapes: tensor -> shape, of those that belong to this module.
         prefixes: see `list_layouts`.
     """
     # Some converters look for each name among all.
@@ -156,16 +155,17 @@ def _list_traced(nested: Any, tracer: Any) -> list[Any]:
 
 
 def _list_missing(module: nn.Module, given: Collection[str]) -> list[str]:
-    """Parameters that are not given, and that are not tied to one that is."""
+    """Parameters that are not given, and that are not tied to one that is; and buffers that files hold."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    return [same[0] for same in names.values() if not any(name in given for name in same)]
+    missing = [same[0] for same in names.values() if not any(name in given for name in same)]
+    return missing + [name for name in list_stored_buffers(module) if name not in given]
 
 
 def drop_needless(names: Iterable[str]) -> list[str]:
     """The tensors of a file that ought to have a place."""
-    return [name for name in names if not NEEDLESS.fullmatch(name) and name not in FLAGS]
+    return [name for name in names if not NEEDLESS.fullmatch(name)]
 
 
 def refuse_unplaced(where: str, names: list[str], held: str) -> None:

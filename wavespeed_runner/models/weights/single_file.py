@@ -14,6 +14,7 @@ from ...errors import RunError
 from ...inputs.gguf_header import check_gguf_header
 from ..family import Family
 from .empty_module import build_empty
+from .file_flags import FLAGS
 from .folder_gate import list_components, read_config
 from .hub import explain_loading_errors, get_diffusers_class, quiet_loading
 from .layouts import find_converter
@@ -85,7 +86,9 @@ def _split(family: Family, where: str, tensors: Header) -> dict[str, dict[str, l
     Raises:
         RunError: there is no denoiser among them, or a tensor belongs to no component.
     """
-    names = drop_needless(tensors)
+    # Other families have no scheduler that reads flags: there they belong to nothing.
+    flags = FLAGS if family.schedule == "diffusion" else ()
+    names = [name for name in drop_needless(tensors) if name not in flags]
     owners = {
         name: component
         for component, prefixes in family.single_file_prefixes.items()
