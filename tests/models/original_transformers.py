@@ -1,8 +1,9 @@
-"""Writes transformers of FLUX, Wan and Sana in the layouts of their authors' own code.
+"""Writes transformers of FLUX, Wan and Sana, and LTX-Video, in the layouts of their authors' own code.
 
 The other direction of what diffusers reads. Names of weights: `src/flux/model.py` and `modules/layers.py` of
 https://github.com/black-forest-labs/flux, `wan/modules/model.py` of https://github.com/Wan-Video/Wan2.1. Those of Sana
-(https://github.com/NVlabs/Sana) are taken from diffusers' `convert_sana_transformer_to_diffusers`.
+(https://github.com/NVlabs/Sana) and LTX-Video (https://github.com/Lightricks/LTX-Video) are taken from diffusers'
+converters, `convert_sana_transformer_to_diffusers` and `convert_ltx_*_checkpoint_to_diffusers`.
 """
 
 from __future__ import annotations
@@ -112,6 +113,40 @@ def sana(model: Any) -> State:
         elif not re.fullmatch(r"attn1\.to_[kv]|attn2\.to_v", block[3]):
             found[f"{block[2]}{_renamed(block[3], SANA_BLOCK)}.{block[4]}"] = weight
     return found
+
+
+LTX = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
+LTX_VAE = {
+    "encoder.mid_block.resnets": "encoder.down_blocks.9.res_blocks",
+    "decoder.mid_block.resnets": "decoder.up_blocks.0.res_blocks",
+    "latents_mean": "per_channel_statistics.mean-of-means",
+    "latents_std": "per_channel_statistics.std-of-means",
+}
+
+
+def ltx_video(transformer: Any, vae: Any) -> State:
+    """A whole LTX-Video 0.9.0 whose blocks keep their number of channels, but for the text encoder."""
+    found = {}
+    for name, weight in transformer.state_dict().items():
+        for theirs, original in LTX.items():
+            name = name.replace(theirs, original)
+        found[f"model.diffusion_model.{name}"] = weight
+    for name, weight in vae.state_dict().items():
+        if block := re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(.*)", name.partition(".")[2]):
+            name = f"{name.partition('.')[0]}.{_name_ltx_block(block[1], int(block[2]), block[3], block[4])}"
+        for theirs, original in LTX_VAE.items():
+            name = name.replace(theirs, original)
+        found[f"vae.{name}"] = weight
+    for beside in ("channel", "mean-of-stds", "mean-of-stds_over_std-of-means"):
+        found[f"vae.per_channel_statistics.{beside}"] = torch.ones(128)
+    return found
+
+
+def _name_ltx_block(side: str, block: int, part: str, rest: str) -> str:
+    """The original counts a block's layers and its changes of size and of channels through, three for each block."""
+    if part == "resnets":
+        return f"{side}_blocks.{min(3 * block, 8) if side == 'down' else max(3 * block, 1)}.res_blocks.{rest}"
+    return f"{side}_blocks.{3 * block + (1 if side == 'down' else -1)}.{rest.removeprefix('0.')}"
 
 
 def wan(model: Any) -> State:

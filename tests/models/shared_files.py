@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file as read_file
 from safetensors.torch import save_file
 
+from tests.models import original_transformers
 from tests.models.tiny_families import tiny
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.models.weights.pretrained import load
@@ -45,6 +46,19 @@ def assert_near(loaded: Any, expected: Any) -> None:
     for name, weight in theirs.items():
         smallest = weight.abs().max() / torch.finfo(FP8).max * 2**-10
         assert torch.all((ours[name] - weight).abs() <= weight.abs() * 2**-4 + 1.01 * smallest), name
+
+
+def assert_same(loaded: Any, expected: Any) -> None:
+    ours, theirs = loaded.state_dict(), expected.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def prefixed(state: State, prefix: str) -> State:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+def original_flux() -> State:
+    return original_transformers.flux(tiny("flux")[2].transformer)
 
 
 def load_file(name: str, folder: Path, state: State, metadata: dict[str, str] | None = None) -> Any:

@@ -192,6 +192,7 @@ LTX_VIDEO = register("model", "ltx_video", LTXVideoConfig)(
         run=run,
         decode=decode,
         published_repo=lambda model: f"Lightricks/LTX-Video{'' if model.decode_timestep is None else '-0.9.5'}",
+        single_file_prefixes={"transformer": ("model.diffusion_model.",), "vae": ("vae.",)},
         blocks=Blocks(lists=(BlockList(name="transformer_blocks"),), modulated_input=modulate_with_token_table),
         kind="video",
         size_multiple=32,

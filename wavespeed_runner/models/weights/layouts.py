@@ -67,11 +67,13 @@ def find_converter(module: nn.Module) -> Convert | None:
     name = type(module).__name__
     if name not in SINGLE_FILE_LOADABLE_CLASSES:
         return None
+    # What stands before all names that their converters read.
+    with_prefix = {"UNet2DConditionModel": LDM_UNET_KEY, "AutoencoderKLLTXVideo": "vae."}
     function: Any = SINGLE_FILE_LOADABLE_CLASSES[name]["checkpoint_mapping_fn"]
 
     def convert(state: State) -> State:
-        if name == "UNet2DConditionModel":  # its converter reads no names without the prefix
-            state = {f"{LDM_UNET_KEY}{key}": tensor for key, tensor in state.items()}
+        if name in with_prefix:
+            state = {f"{with_prefix[name]}{key}": tensor for key, tensor in state.items()}
         converted = function(checkpoint=dict(state), config=dict(module.config))  # type: ignore[arg-type]
         # diffusers' looks some names up and takes nothing for what is missing.
         return {key: tensor for key, tensor in converted.items() if tensor is not None}

@@ -37,9 +37,11 @@ DROPPED = {
     "Lumina2Transformer2DModel": re.compile(r"(.*\.)?norm_final\.weight"),
     "ZImageTransformer2DModel": re.compile(r"(.*\.)?norm_final\.weight"),
     "SanaTransformer2DModel": re.compile(r"(.*\.)?(pos_embed|y_embedder\.y_embedding)"),
+    "AutoencoderKLLTXVideo": re.compile(r"(.*\.)?per_channel_statistics\.(channel|mean-of-stds.*)"),
 }
 """Class -> what its authors' files have and their code does not use to generate, so diffusers' converter drops it: a
-norm, a table of positions that is computed, the caption of samples whose caption training left out."""
+norm, a table of positions that is computed, the caption of samples whose caption training left out, statistics that do
+not normalise latents."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...config.schema import ModelConfig
-from ...errors import RunError
+from ...errors import RunError, make_printable
 from ...inputs.gguf_header import check_gguf_header
 from ..family import Family
 from .empty_module import build_empty
@@ -25,6 +25,9 @@ from .tensors import Stored, load_tensors
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+OTHERS = ("vae.", "first_stage_model.", "text_encoders.", "conditioner.", "cond_stage_model.", "audio_vae.", "vocoder.")
+"""What stands before the names of other components in files that hold a whole model."""
 
 
 def load_single_file(
@@ -98,6 +101,13 @@ def _split(family: Family, where: str, tensors: Header) -> dict[str, dict[str, l
     held = set(owners.values())
     if held and family.denoiser not in held:
         raise RunError(f"{where}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
+    if not family.single_file_prefixes and (other := next((name for name in names if name.startswith(OTHERS)), None)):
+        raise RunError(
+            make_printable(
+                f"{where}: it holds more than the {family.denoiser}, such as {other}, and single files of this model "
+                f"are read only of the {family.denoiser} alone; give such a file, or a diffusers folder"
+            )
+        )
     if held <= {family.denoiser}:
         return {family.denoiser: {name: tensors[name]["shape"] for name in names}}
     refuse_unplaced(where, [name for name in names if name not in owners], ", ".join(sorted(held)))
