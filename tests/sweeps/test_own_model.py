@@ -174,7 +174,6 @@ def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> Non
     cli.config(
         "model/mine", f"defaults: [/schema/model/sd@_here_, _self_]\nrepo: {UNET}\nsteps: 20\nwidth: 64\nheight: 64\n"
     )
-    said = cli("support", "mine", "--config-dir", str(cli.configs))
-    assert said.status == 0 and "`mine`" in said.out
-    assert cli("support", UNET).status == 0
+    said = cli("support", "mine", UNET, "--config-dir", str(cli.configs))
+    assert said.status == 0 and "`mine`" in said.out and f"`{UNET}`" in said.out
     assert "no such option" in cli("support", "mine").err
