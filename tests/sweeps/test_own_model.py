@@ -12,6 +12,7 @@ from tests.command_line import CommandLine
 from wavespeed_runner.config.compose import composer
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.checkpoint import find_local_path
 from wavespeed_runner.models.weights.own_folder import SEVERAL, find_option
 from wavespeed_runner.registry import list_names, lookup
 from wavespeed_runner.sweeps import own_model
@@ -140,6 +141,18 @@ def test_an_index_with_anything_in_it(tmp_path: Path, value: Any) -> None:
         find_option(folder)
 
 
+def test_a_bare_name_is_an_option_whatever_lies_here(cli: CommandLine) -> None:
+    (Path() / "demo_unet").symlink_to(find_local_path(UNET))  # type: ignore[arg-type]
+    assert "images     1, 64x64, 25 steps, guidance 3" in cli("model=demo_unet", "prompt=x", "dry_run=true").out
+    assert "sd (./demo_unet)" in cli("model=./demo_unet", "prompt=x", "dry_run=true").out
+
+
+def test_a_folder_of_another_family(cli: CommandLine) -> None:
+    error = cli.refuses("model=sdxl", f"model.repo={UNET}", "prompt=x")
+    assert "it is a StableDiffusionPipeline, which the model family sdxl does not run" in error
+    assert f"model={UNET} alone finds the option" in error
+
+
 def test_cfg_of_a_folder(cli: CommandLine) -> None:
     assert f"repo: {UNET}" in cli(f"model={UNET}", "--cfg", "job").out
 
@@ -174,6 +187,7 @@ def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> Non
     cli.config(
         "model/mine", f"defaults: [/schema/model/sd@_here_, _self_]\nrepo: {UNET}\nsteps: 20\nwidth: 64\nheight: 64\n"
     )
+    cli.config("cache/steady", "defaults: [/cache/fbcache@_here_, _self_]\nresidual_diff_threshold: 0.2\n")
     said = cli("support", "mine", UNET, "--config-dir", str(cli.configs))
     assert said.status == 0 and "`mine`" in said.out and f"`{UNET}`" in said.out
     assert "no such option" in cli("support", "mine").err

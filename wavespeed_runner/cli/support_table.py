@@ -68,7 +68,9 @@ def _strategies(options: Combinations) -> str:
     lines = ["| cache | what | signal | criterion | predictor | source |", "|---|---|---|---|---|---|"]
     for name in options.names["cache"]:
         cache = options.cache(name)
-        what = (CONF / "cache" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        file = CONF / "cache" / f"{name}.yaml"
+        shipped = file.is_file()
+        what = file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") if shipped else "one of your own"
         parts = [getattr(part, "name", "") for part in (cache.signal, cache.criterion, cache.predictor)]
         source = re.search(r"https://\S+[^\s.,;]", lookup("cache", cache.name).options.__doc__ or "")
         lines.append(f"| `{name}` | {what} | {' | '.join(parts)} | {f'<{source[0]}>' if source else ''} |")

@@ -21,9 +21,10 @@ from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
 from ..errors import ConfigError
-from ..models.weights.checkpoint import explain_scales, inspect_checkpoint
+from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.file_flags import find_changes
+from ..models.weights.own_folder import refuse_other_family
 from ..models.weights.own_vae import inspect_vae
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
@@ -185,6 +186,8 @@ def _inspect_weights(config: Config) -> list[str]:
     inspect_checkpoint(
         config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
     )
+    if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
+        refuse_other_family(config.model.repo, folder, config.model.name)
     refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
     if config.model.vae is not None:

@@ -32,13 +32,15 @@ SMALL = 4 * 2**30
 def name_option(overrides: Sequence[str]) -> list[str]:
     """Replaces `model=FOLDER` by the option that runs it, with `model.repo=FOLDER`.
 
+    A bare name is always an option: a folder of that name where the command runs is `model=./NAME`.
+
     Raises:
         ConfigError: no option runs it, or several do.
     """
     found = []
     for override in overrides:
         value = override.partition("=")[2]
-        if find_key(override) == "model" and _is_folder(value):
+        if find_key(override) == "model" and "/" in value and _is_folder(value):
             found += [f"model={find_option(_resolve(value))}", *to_overrides({"model.repo": value})]
         else:
             found.append(override)

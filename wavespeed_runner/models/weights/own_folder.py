@@ -56,6 +56,25 @@ def find_option(folder: Path) -> str:
     return options[0]
 
 
+def refuse_other_family(repo: str, folder: Path, name: str) -> None:
+    """Raises `ConfigError` if a folder is of a pipeline that another family runs, and this one does not.
+
+    Args:
+        repo: as it was given.
+        folder: with a model_index.json.
+        name: of the family.
+    """
+    pipeline = read_config(f"model.repo={repo}", folder / "model_index.json").get("_class_name")
+    tasks = {of: lookup("model", of).implementation.tasks.values() for of in list_names("model")}
+    if lookup("model", name).implementation.single_call:  # `generic` runs any
+        return
+    if pipeline not in tasks[name] and any(pipeline in of for other, of in tasks.items() if other != name):
+        raise ConfigError(
+            f"model.repo={repo}: it is a {pipeline}, which the model family {name} does not run; model={repo} alone "
+            "finds the option that does"
+        )
+
+
 def read_facts(folder: Path, model: dict[str, Any], family: Family) -> list[Fact]:
     """What a folder's files say otherwise than a model option.
 
