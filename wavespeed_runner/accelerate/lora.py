@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
+from ..models.weights.traced import settle, trace
 from .adapter_differences import add_differences, count_differences
 from .adapter_file import find_hostile, read_settings
 from .adapter_injection import inject, take_updates
@@ -20,7 +21,6 @@ from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
 from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP, find_bad_dora, find_unsupported
 from .adapter_strength import find_change
-from .traced import settle, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

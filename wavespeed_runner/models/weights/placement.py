@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import RunError, format_error, make_printable
 from .empty_module import list_stored_buffers
 from .layouts import TEXT_MODEL, Convert, State, list_layouts
+from .traced import read_sources, trace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,11 +92,7 @@ def _trace(module: nn.Module, layout: str, convert: Convert, shapes: Shapes) -> 
     import torch
     from diffusers.loaders.single_file_utils import LDM_UNET_KEY
 
-    tracer = _get_tracer()
-    traced: State = {}
-    for name, shape in shapes.items():
-        traced[name] = torch.empty(shape, device="meta").as_subclass(tracer)
-        traced[name].sources = frozenset([name])  # type: ignore[attr-defined]
+    traced: State = trace({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     try:
         with torch.no_grad():
             converted = convert(traced)
@@ -106,9 +102,7 @@ def _trace(module: nn.Module, layout: str, convert: Convert, shapes: Shapes) -> 
         return Placement(layout=layout, missing=[lacks], error=f"it lacks {lacks}", faults=len(shapes))
     except Exception as error:  # of diffusers, for files of anything
         return Placement(layout=layout, error=format_error(error), faults=float("inf"))
-    sources: dict[str, frozenset[str]] = {
-        name: getattr(tensor, "sources", frozenset()) for name, tensor in converted.items()
-    }
+    sources = {name: read_sources(tensor) for name, tensor in converted.items()}
     wanted = module.state_dict()
     ignored = getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
     used = [name for name in sources if name in wanted or any(re.search(pattern, name) for pattern in ignored)]
@@ -128,32 +122,6 @@ def _trace(module: nn.Module, layout: str, convert: Convert, shapes: Shapes) -> 
         ],
         faults=len(unplaced) + len(missing),
     )
-
-
-@lru_cache(maxsize=1)
-def _get_tracer() -> Any:
-    """A class of tensors that know which tensors of a file they were made of."""
-    import torch
-
-    class Traced(torch.Tensor):
-        sources: frozenset[str] = frozenset()
-
-        @classmethod
-        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = super().__torch_function__(func, types, args, kwargs or {})
-            sources = frozenset().union(*(t.sources for t in _list_traced((args, kwargs or {}), cls)))
-            for tensor in _list_traced(result, cls):
-                tensor.sources = sources
-            return result
-
-    return Traced
-
-
-def _list_traced(nested: Any, tracer: Any) -> list[Any]:
-    if isinstance(nested, tracer):
-        return [nested]
-    parts: Iterable[Any] = nested.values() if isinstance(nested, dict) else nested
-    return [t for part in parts for t in _list_traced(part, tracer)] if isinstance(nested, dict | list | tuple) else []
 
 
 def _list_missing(module: nn.Module, given: Collection[str]) -> list[str]:
