@@ -9,6 +9,7 @@ here, without bounds.
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import json
 import os
@@ -117,7 +118,8 @@ def _run_child(
         except MemoryError:
             answer = {"error": _describe_memory(memory_bytes)}
         except BaseException as error:  # a panic of a library in Rust is no Exception
-            answer = {"error": _describe(error)}
+            is_memory = isinstance(error, OSError) and error.errno == errno.ENOMEM
+            answer = {"error": _describe_memory(memory_bytes) if is_memory else _describe(error)}
         content = json.dumps(answer).encode()
         while content:
             content = content[os.write(sink, content) :]
