@@ -17,7 +17,7 @@ from wavespeed_runner.rules.check import Finding, apply_rules
 Composed = Callable[..., dict[str, Any]]
 
 
-CAPABILITIES = {"cuda:75": (7, 5), "cuda:80": (8, 0), "cuda:90": (9, 0), "cuda:120": (12, 0)}
+CAPABILITIES = {"cuda:75": (7, 5), "cuda:80": (8, 0), "cuda:90": (9, 0), "cuda:100": (10, 0), "cuda:120": (12, 0)}
 """Device of a test -> its compute capability, as if this machine had it. Of any other nothing is known."""
 
 

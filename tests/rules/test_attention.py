@@ -12,7 +12,7 @@ from wavespeed_runner.rules import Rule, attention_needs
 from wavespeed_runner.rules.attention import ATTENTION_BACKENDS
 
 BF16 = {"model.dtype": "bfloat16"}
-A100, H100, T4, B5090 = ({**BF16, "device": f"cuda:{capability}"} for capability in (80, 90, 75, 120))
+A100, H100, T4, B5090, B200 = ({**BF16, "device": f"cuda:{capability}"} for capability in (80, 90, 75, 120, 100))
 ELSEWHERE = {**BF16, "device": "cuda"}
 SD = {"name": "sd", "repo": "a/b", "steps": 4, "width": 64, "height": 64}
 NONE = {"attention": "none", "device": "cuda"}
@@ -46,8 +46,23 @@ CASES: Cases = {
         [use("flash", H100), use("flash3", ELSEWHERE), use("cudnn", H100), use("math")],
     ),
     "attention-capability": (
-        [use("flash", T4), use("flash3", A100), use("flash3", B5090), use("sage_blackwell_hub", H100)],
-        [use("flash", A100), use("flash3", H100), use("flash4_hub", B5090), use("efficient", T4), use("math")],
+        [
+            use("flash", T4),
+            use("flash3", A100),
+            use("flash3", B5090),
+            use("sage_blackwell_hub", H100),
+            use("sage", B200),
+        ],
+        [
+            use("flash", A100),
+            use("sage", A100),
+            use("sage", B5090),
+            use("sage_varlen", B200),
+            use("flash3", H100),
+            use("flash4_hub", B5090),
+            use("efficient", T4),
+            use("math"),
+        ],
     ),
     "attention-dtype": (
         [use("flash", {"device": "cuda:90"}), use("flash_native", {"device": "cuda"}), use("efficient", T4)],

@@ -63,6 +63,8 @@ class Backend:
     """Lowest CUDA compute capability."""
     newest: tuple[int, int] | None = None
     """Highest CUDA compute capability, where kernels are made for one generation of GPUs."""
+    generations: tuple[tuple[int, int], ...] = ()
+    """The only CUDA compute capabilities; empty: any from the lowest to the highest."""
     dtypes: tuple[str, ...] = HALF
     """On a GPU; torch's kernels for CPUs take all."""
     bfloat16: tuple[int, int] | None = None
@@ -172,7 +174,8 @@ BACKENDS = {
     "aiter_hub": _hub(
         "aiter_fa2_hub", "kernels-community/aiter-flash-attn-ck", devices=("rocm",), dtypes=("bfloat16",)
     ),
-    "sage": _sage("sage"),
+    # `sageattn` chooses a kernel for these, and raises an error for any other GPU.
+    "sage": _sage("sage", generations=((8, 0), (8, 6), (8, 9), (9, 0), (12, 0))),
     "sage_hub": _hub("sage_hub", "SageAttention/sage-attention", capability=(8, 0), largest_head=128, source=SAGE),
     "sage_blackwell_hub": _hub(
         "sage_blackwell_hub", "SageAttention/sage-blackwell", capability=(12, 0), head_sizes=(64, 128)

@@ -39,6 +39,8 @@ def describe_backends() -> str:
 def _describe_capability(backend: Backend) -> str:
     if backend.capability is None:
         return ""
+    if backend.generations:
+        return ", ".join(".".join(map(str, each)) for each in backend.generations)
     low = ".".join(map(str, backend.capability))
     high = ".".join(map(str, backend.newest or ()))
     return f"{low} and up" if not high else low if low == high else f"{low} to {high}"

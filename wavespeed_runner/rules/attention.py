@@ -64,6 +64,8 @@ def _describe_capability(b: Backend) -> str:
     if b.capability is None:
         return "an NVIDIA GPU"
     low = ".".join(map(str, b.capability))
+    if b.generations:
+        return f"an NVIDIA GPU of compute capability {', '.join('.'.join(map(str, each)) for each in b.generations)}"
     if b.newest is None:
         return f"an NVIDIA GPU of compute capability {low} or higher"
     high = ".".join(map(str, b.newest))

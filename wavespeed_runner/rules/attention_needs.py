@@ -50,10 +50,12 @@ def lacks_package(c: Config, b: Backend) -> bool:
 
 
 def lacks_capability(c: Config, b: Backend) -> bool:
-    """The GPU is too old or too new for it."""
+    """The GPU is too old or too new for it, or of a generation that it has no kernel for."""
     capability = find_capability(c)
     if capability is None:
         return False
+    if b.generations and capability not in b.generations:
+        return True
     return (b.capability is not None and capability < b.capability) or (b.newest is not None and capability > b.newest)
 
 
