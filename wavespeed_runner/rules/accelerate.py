@@ -148,9 +148,12 @@ SWITCHES: tuple[Rule, ...] = (
         id="tiny-vae-family",
         verdict="bad",
         when=lambda c, f: _get(c).tiny_vae is not None and c.model.name not in PUBLISHED,
-        message="accelerate.tiny_vae={c.accelerate.tiny_vae}: no AutoencoderTiny decodes this model's latents",
+        message=lambda c, f: (
+            f"accelerate.tiny_vae={_get(c).tiny_vae}: it is for {', '.join(PUBLISHED)}, and this model's latents have "
+            "another shape"
+        ),
         fix="accelerate.tiny_vae=null",
-        source=FAMILIES,
+        source="https://github.com/madebyollin/taesd README",
     ),
     Rule(
         id="tiny-vae-folder",

@@ -164,7 +164,7 @@ MEMORY: tuple[Rule, ...] = (
         message="memory.use_stream=true fetches the next group in the order of the first step, and "
         "cache={c.cache.title} skips blocks: what was fetched for nothing stays on the device until a computed step",
         fix="memory.use_stream=false",
-        source="https://github.com/huggingface/diffusers/issues/11981",
+        source="diffusers.hooks.group_offloading, LazyPrefetchGroupOffloadingHook (diffusers 0.42.1)",
     ),
     Rule(
         id="casting-reference",

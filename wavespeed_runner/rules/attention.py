@@ -164,9 +164,9 @@ ATTENTION_BACKENDS: tuple[Rule, ...] = (
         id="attention-flex-eager",
         verdict="bad",
         when=_applies(needs_compile),
-        message="attention=flex: its kernel is made by torch.compile; without it, torch computes all scores one by one",
+        message="attention=flex: its kernel is made by torch.compile; without it, torch keeps all scores in memory",
         fix="compile=regional, or another backend",
-        source="https://docs.pytorch.org/docs/stable/nn.attention.flex_attention.html",
+        source="torch.nn.attention.flex_attention, its warning (torch 2.13)",
     ),
     Rule(
         id="attention-sage-fullgraph",

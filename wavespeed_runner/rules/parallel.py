@@ -127,7 +127,7 @@ PARALLEL: tuple[Rule, ...] = (
             f"{_count_heads(c)}"
         ),
         fix="fewer ranks; parallel=unified with parallel.ulysses_degree up to the heads; or parallel=ring",
-        source="https://arxiv.org/abs/2405.07719",
+        source="https://arxiv.org/abs/2405.07719, https://github.com/feifeibear/long-context-attention README",
     ),
     Rule(
         id="parallel-uneven-heads",
@@ -145,7 +145,7 @@ PARALLEL: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: find_layout(c.parallel).ring > 1 and c.attention.name != "none",
         message="attention={c.attention.name} with parallel={c.parallel.name}: a ring merges parts of an attention by "
-        "the sums of their exponentials, which this backend does not return",
+        "the sums of their exponentials, which are taken from torch's own kernels alone here",
         fix="attention=none (torch's own kernels), or parallel=ulysses",
         source="https://arxiv.org/abs/2310.01889",
     ),

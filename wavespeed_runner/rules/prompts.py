@@ -26,7 +26,8 @@ READING: tuple[Rule, ...] = (
         message="prompts.weighting={c.prompts.weighting.value}: it is defined for prompts that CLIP alone reads, and "
         "this model reads them with another encoder",
         fix="prompts.weighting=none, or a model such as sd15, sd21, sdxl",
-        source="https://github.com/AUTOMATIC1111/stable-diffusion-webui, modules/sd_emphasis.py",
+        # Which has weights for T5 as well, and drops them.
+        source="https://github.com/AUTOMATIC1111/stable-diffusion-webui, modules/models/sd3/sd3_cond.py",
     ),
     Rule(
         id="chunked-fits",

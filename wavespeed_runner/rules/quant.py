@@ -176,8 +176,8 @@ QUANT: tuple[Rule, ...] = (
         id="quant-stream",
         verdict="bad",
         when=lambda c, f: _is_quantized(c) and _get_memory(c).offload is Offload.group and _get_memory(c).use_stream,
-        message="memory.use_stream=true with quant={c.quant.name}: diffusers cannot pin and fetch quantized weights in "
-        "a stream of their own",
+        message="memory.use_stream=true with quant={c.quant.name}: users of diffusers report that weights quantized by "
+        "torchao cannot be pinned for a stream of their own, or stay on the CPU",
         fix="memory.use_stream=false",
         source="https://github.com/huggingface/diffusers/issues/14433, "
         "https://github.com/huggingface/diffusers/issues/13281",

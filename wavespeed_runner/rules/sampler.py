@@ -107,8 +107,8 @@ SAMPLERS: tuple[Rule, ...] = (
             )
         ),
         message=lambda c, f: (
-            f"sampler {c.sampler.name} is for weights made by {required_distillation(c.sampler)} distillation; with "
-            "others images come out blurred"
+            f"sampler {c.sampler.name} is for weights made by {required_distillation(c.sampler)} distillation; what "
+            "it makes of others is unknown"
         ),
         fix="weights or a LoRA distilled for it, or sampler=default",
         source="https://arxiv.org/abs/2310.04378, https://arxiv.org/abs/2402.19159",

@@ -189,9 +189,9 @@ TRAINING: tuple[Rule, ...] = (
         when=lambda c, f: bool(_explain_distilled(c, f)),
         message=_explain_distilled,
         fix=_fix_distilled,
-        source="https://huggingface.co/latent-consistency/lcm-lora-sdxl/discussions/1, "
-        "https://huggingface.co/ByteDance/Hyper-SD/commit/831b8638bb0189829f00a87958b6a5fae15d92bc, "
-        "https://openllmlist.com/sdxl-lightning-by-bytedance",
+        source="https://huggingface.co/docs/diffusers/using-diffusers/inference_with_lcm, "
+        "https://huggingface.co/ByteDance/Hyper-SD, https://huggingface.co/ByteDance/SDXL-Lightning, "
+        "https://arxiv.org/abs/2402.19159",
     ),
     Rule(
         id="zero-snr-guidance",

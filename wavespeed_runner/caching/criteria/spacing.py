@@ -14,7 +14,7 @@ def space_around_center(steps: int, count: int, center: int, power: float) -> fr
 
     Evenly spaced positions between (-center)^(1/power) and (steps - center)^(1/power), complex numbers, are raised to
     `power`; their real parts are truncated to integers. Step 0 replaces the first and the last of them. Source:
-    arXiv 2312.00858 and https://github.com/horseee/DeepCache/blob/master/DeepCache/pipeline_stable_diffusion.py.
+    arXiv 2312.00858 and https://github.com/horseee/DeepCache/blob/master/DeepCache/sd/pipeline_stable_diffusion.py.
 
     Returns:
         The chosen steps, counted from 0.
