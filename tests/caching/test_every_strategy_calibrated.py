@@ -31,7 +31,8 @@ def calibrate_family(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @lru_cache
     def calibrate_once(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
-        plan = build_plan(build_config(family, folder=folder), ["a red circle", "two blue squares"])
+        config = build_config(family, folder=folder) | {"seeds": "per_prompt"}
+        plan = build_plan(config, ["a red circle", "two blue squares"])
         key = build_key(plan.config)
         save(calibrate(plan, key), folder / "calibrations" / build_file_name(key))
         return folder

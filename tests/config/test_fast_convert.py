@@ -31,12 +31,12 @@ KEYS = (
     "cache.signal.blocks", "cache.name", "cache.interval", "cache.depth", "model.repo", "model.dtype", "model.init",
     "model.steps", "model.width", "model.guidance_scale", "measure.repeats", "measure.reference", "graph.output",
     "graph.strength", "sampler", "graph.stages.denoise.options", "graph.stages.upscale.options.scale",
-    "graph.stages.load.stage", "nope",
+    "graph.stages.load.stage", "nope", "seeds",
 )  # fmt: skip
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 60), st.floats(), st.text(max_size=6),
     st.sampled_from(["fbcache", "none", "tiny", "${seed}", "${model.steps}", "${nope}", "a ${seed}", "???", "1.5"]),
-    st.lists(st.integers(), max_size=2), st.just({}), st.just({"steps": 5}),
+    st.lists(st.integers(), max_size=2), st.just({}), st.just({"steps": 5}), st.just("per_prompt"),
 )  # fmt: skip
 CHANGES = st.dictionaries(st.sampled_from(KEYS), SCALARS, max_size=3)
 

@@ -80,7 +80,7 @@ GROUPS: dict[str, list[str]] = {
     "graph": ["", "image_to_image strength=0.5", "hires_fix"],
 }
 
-VALUES = ("steps", "seed", "prompt", "guidance_scale", "width", "num_images_per_prompt", "batch_size")
+VALUES = ("steps", "seed", "seeds", "prompt", "guidance_scale", "width", "num_images_per_prompt", "batch_size")
 
 PROMPTS = ["a red circle", "1e3", "null", 'it\'s: a "star" #1', "yes", "0o17", "- x", "1_000", "ein Kreis, 圆 ~"]
 
@@ -99,6 +99,7 @@ def draw_overrides(draw: st.DrawFn) -> list[str]:
     values = {
         "steps": st.integers(9, 30).map(str),
         "seed": st.integers(0, 2**40).map(str),
+        "seeds": st.sampled_from(["same", "per_prompt"]),
         "prompt": st.sampled_from(PROMPTS).map(quote),
         "guidance_scale": st.floats(1.5, 9).map(repr),
         "width": st.sampled_from(["64", "128"]),
@@ -139,6 +140,7 @@ def test_only_differences_from_the_defaults_are_exported(tmp_path: Path) -> None
         "cache": {"residual_diff_threshold": 0.1},
     }
     assert export_and_check(planned_record(), tmp_path) == {"defaults": []}
+    assert export_and_check(planned_record("seeds=per_prompt"), tmp_path) == {"defaults": [], "seeds": "per_prompt"}
 
 
 def test_values_of_an_experiment_are_written_out(tmp_path: Path) -> None:

@@ -32,7 +32,10 @@ def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
     assert status == 0 and "making one" not in err
     assert sorted(load(Path(path)).schedules) == [3, 4, 5], "the schedules of the first search are kept"
 
-    assert "takes the prompts of the run's calibration" in command("search", "computed=5", *RUN, "prompt=x").err
+    assert (
+        "takes the prompts and seeds of the run's calibration" in command("search", "computed=5", *RUN, "prompt=x").err
+    )
+    assert "seed=3: a search takes the prompts and seeds of" in command("search", "computed=5", *RUN, "seed=3").err
     steps = ",".join(map(str, calibration.schedules[4]))
     status, out, err = command(*RUN, PROMPT, "measure=none", "cache=planned", "cache.computed=4", "dry_run=true")
     assert status == 0 and f"schedule=[{steps}]: calibration {path}" in out, out
@@ -40,3 +43,14 @@ def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
     status, out, _ = command("calibrate", *RUN, PROMPT)
     assert status == 0 and "schedules of earlier searches kept: 3, 4, 5 computed steps" in out
     assert sorted(load(Path(path)).schedules) == [3, 4, 5]
+
+
+def test_every_prompt_is_calibrated_with_seeds_of_its_own_unless_one_is_wanted(command: CommandLine) -> None:
+    (command.folder / "two.txt").write_text("a red circle\na blue square\n", encoding="utf-8")
+    two = (*RUN, "steps=3", "prompts=file", "prompts.path=two.txt", "seed=7")
+    for given, seeds in (((), [7, 8]), (("num_images_per_prompt=2",), [7, 8, 9, 10]), (("seeds=same",), [7, 7])):
+        said = command("calibrate", *two, *given)
+        assert said.status == 0, said.err
+        assert load(Path(said.out.splitlines()[-1])).made["seeds"] == seeds
+    refused = command("calibrate", *two, f"seed={2**64 - 1}")
+    assert refused.status == 2 and "the largest for so many images" in refused.err

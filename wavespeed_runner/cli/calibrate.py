@@ -11,7 +11,7 @@ from .arguments import CommandParser
 ABOUT = """
 Runs a few prompts uncached and writes what cache strategies need to know of the model, as a calibration. Takes the
 overrides of the runs that will use it, without those of `cache`. The prompts are those of prompts=calibration unless
-others are given, with the seeds seed, seed + 1, ...
+others are given, with seeds=per_prompt unless seeds=same is given.
 
 `search` calibrates by itself where that is needed.
 """

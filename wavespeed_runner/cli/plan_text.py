@@ -75,7 +75,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     lines += [
         f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}"
         f"{_list_own_options(c.model, ModelConfig)}",
-        f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {_steps(plan)}{guidance}, seed {c.seed}, "
+        f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {_steps(plan)}{guidance}, {_seeds(plan)}, "
         f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {make_printable(c.cache.title)}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
@@ -106,6 +106,13 @@ def _list_own_options(options: Any, base: type) -> str:
         if field.name not in known and value != plain:
             own.append(f"{field.name}={to_data(value)}")
     return f" ({', '.join(own)})" if own else ""
+
+
+def _seeds(plan: Plan) -> str:
+    """`seed 0`; `seeds 0 to 47, each prompt its own` where prompts do not share theirs."""
+    first, last = plan.samples[0].seed, plan.samples[-1].seed
+    own = last - first >= plan.config.num_images_per_prompt
+    return f"seeds {first} to {last}, each prompt its own" if own else f"seed {first}"
 
 
 def _steps(plan: Plan) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
     from ..planning.plan import Plan
 
+PROMPTS = ("prompt", "prompts", "prompts.path")
+SEEDS = ("seed", "seeds", "num_images_per_prompt")
+"""Overrides that a search takes only where they make the prompts and seeds of the run's calibration."""
 ABOUT = """
 For each number of computed steps, begins with the schedule that the calibration of the run suggests and moves single
 steps as long as the images' mean SSIM to the uncached ones grows. Where the run has no calibration, makes one first.
@@ -72,7 +75,7 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
     """The calibration of the run; where there is none, a new one, written to `path`.
 
     Raises:
-        ConfigError: other prompts were typed than those of the calibration that there is.
+        ConfigError: other prompts or seeds were typed than those of the calibration that there is.
     """
     from ..caching.calibration.find import find_calibration
     from ..tuning.calibrate import summary, write_calibration
@@ -86,14 +89,25 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
         calibration = write_calibration(plan, path)
         _tell(summary(calibration))
         return calibration
-    typed = next((o for o in overrides if o.partition("=")[0] in ("prompt", "prompts", "prompts.path")), None)
-    prompts = [sample.prompt for sample in plan.samples]
-    if typed and prompts != calibration.made["prompts"]:
-        raise ConfigError(
-            f"{typed}: a search takes the prompts of the run's calibration, {where}; leave this out, or calibrate with "
-            "these prompts first"
-        )
+    made, samples = calibration.made, plan.samples
+    _refuse_others(overrides, PROMPTS, [sample.prompt for sample in samples] != made["prompts"], where)
+    other_seeds = any(sample.seed != seed for sample, seed in zip(samples, made["seeds"], strict=False))
+    _refuse_others(overrides, SEEDS, other_seeds, where)
     return calibration
+
+
+def _refuse_others(overrides: list[str], keys: tuple[str, ...], differ: bool, where: str) -> None:
+    """Refuses what was typed of prompts or seeds, if that made other ones than those of the calibration that is used.
+
+    Raises:
+        ConfigError: names the override.
+    """
+    typed = next((override for override in overrides if override.partition("=")[0] in keys), None)
+    if typed and differ:
+        raise ConfigError(
+            f"{typed}: a search takes the prompts and seeds of the run's calibration, {where}; leave this out, or "
+            "calibrate with these first"
+        )
 
 
 def _tell(line: str) -> None:

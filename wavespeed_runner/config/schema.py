@@ -56,6 +56,15 @@ class Guidance(Enum):
     """Nothing: the model takes none (FLUX.1-schnell)."""
 
 
+class Seeds(Enum):
+    """Which prompts of a run begin with the same noise."""
+
+    same = "same"
+    """All: every prompt has the seeds seed, seed + 1, ..."""
+    per_prompt = "per_prompt"
+    """None: the seeds go on counting from prompt to prompt. One seed for all may hide how often images fork."""
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
     """Options of every model; a family's own dataclass adds to them."""
@@ -159,6 +168,7 @@ class Config:
     negative_prompt: str = ""
     seed: int = 0
     """0 to 2**64 - 1; -1 draws one, which the record then has in its place."""
+    seeds: Seeds = Seeds.same
     num_images_per_prompt: int = 1
     """Images or videos of each prompt, with the seeds seed, seed + 1, ..."""
     batch_size: int = 1

@@ -32,6 +32,7 @@ from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
 from ..rules.markup import judge_markup
+from ..rules.prompt_seeds import judge_seeds
 from ..storage.store import Store
 from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
@@ -120,6 +121,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     changes += [Change(key="model.dtype", value=config.model.dtype.value, why=why) for why in _inspect_weights(config)]
     changes += _list_flags(config)
     samples = build_samples(config, prompts)
+    verdicts += judge_seeds(config, len(samples) // config.num_images_per_prompt)
     verdicts += judge_batches(config, len(samples))
     verdicts += judge_markup(config, list_texts(config, samples))
     refuse_bad(verdicts)

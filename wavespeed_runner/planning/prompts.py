@@ -9,6 +9,7 @@ from ..errors import ConfigError, Unfit
 from ..inputs.files import PROMPTS, InputError, read_text, resolve_path
 from ..inputs.limits import MAX_PROMPTS
 from .graph import Graph
+from .seeds import list_seeds
 
 CHARACTERS_A_TOKEN = 20
 """No text encoder in use averages more characters a token than this: a longer prompt is certain to be cut off."""
@@ -32,9 +33,9 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     for prompt in (*prompts, config.negative_prompt):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))
     return [
-        Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=config.seed + index)
-        for prompt in prompts
-        for index in range(config.num_images_per_prompt)
+        Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=seed)
+        for number, prompt in enumerate(prompts)
+        for seed in list_seeds(config, number)
     ]
 
 

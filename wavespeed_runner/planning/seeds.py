@@ -1,4 +1,4 @@
-"""`seed=-1` draws a seed, once for all jobs of a command, so that they can be compared.
+"""The seeds of each prompt. `seed=-1` draws one, once for all jobs of a command, so that they can be compared.
 
 The config of the record has the seed that was drawn, so an image of it is made again as any other.
 """
@@ -9,6 +9,7 @@ from functools import lru_cache
 from secrets import randbelow
 
 from ..config.launched import find_launch
+from ..config.schema import Config, Seeds
 from ..errors import ConfigError
 
 DRAW = -1
@@ -28,3 +29,10 @@ def draw_seed() -> int:
             "such as seed=0"
         )
     return randbelow(2**32)
+
+
+def list_seeds(config: Config, prompt: int) -> range:
+    """The seeds of one prompt's images; `prompt` is its place among those of the run, from 0."""
+    images = config.num_images_per_prompt
+    first = config.seed + (prompt * images if config.seeds is Seeds.per_prompt else 0)
+    return range(first, first + images)

@@ -12,7 +12,7 @@ import yaml
 
 from ..config import trust
 from ..config.environment import describe_environment
-from ..config.schema import KEYS_NOT_IN_IMAGES, Config, to_data
+from ..config.schema import KEYS_NOT_IN_IMAGES, Config, Seeds, to_data
 from ..metrics.timing import summarize_timings
 from ..planning.plan import Plan
 from ..storage.atomic import write_text
@@ -110,7 +110,7 @@ def memory_summary(samples: list[SampleRecord]) -> MemorySummary:
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
     """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
     data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in KEYS_NOT_IN_IMAGES}
-    data.update(prompt=prompt, seed=seed, num_images_per_prompt=1)
+    data.update(prompt=prompt, seed=seed, seeds=Seeds.same.value, num_images_per_prompt=1)
     if data["parallel"]["name"] == "data":  # its ranks share several images, and one rank made this one
         data["parallel"] = {"name": "none"}
     return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}

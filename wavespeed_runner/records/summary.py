@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 
-from ..config.lossy import (
-    LOSSY_GROUPS,
-    LOSSY_MEMORY_KEYS,
-    find_caches,
-    is_lossy,
-    is_lossy_beside_caches,
-    is_option_on,
-)
+from ..config.lossy import find_caches, is_lossy, is_lossy_beside_caches, is_option_on
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import Interval, bootstrap_interval
+from .comparable import identify_comparable, identify_rivals
 from .record import Record
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
-SETTINGS = (
-    *("cache", "quant", "attention", "compile", "accelerate", "memory", "parallel", "batch_size", "measure", "steps"),
-)
-"""Top-level keys of a config in which two jobs may differ and still be compared with each other."""
-NO_PART = ("claim", "outputs", "dry_run", "rerun")
-"""Top-level keys that have no influence on a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,10 +113,8 @@ def summarize_record(record: Record) -> Summary:
         never_hit=missed,
         same_work=missed and not is_lossy_beside_caches(record.config) and not fewer_steps,
         quality=_quality(record) if is_compared else {},
-        compared_with=_hash(_comparable(record, reference_steps)) if is_compared else "",
-        rivals_with=_hash([_comparable(record, reference_steps), *_timing_options(record.config)])
-        if is_compared
-        else "",
+        compared_with=identify_comparable(record, reference_steps) if is_compared else "",
+        rivals_with=identify_rivals(record, reference_steps) if is_compared else "",
         rival=is_compared and not is_lossy(record.config) and fewer_steps,
         weight_bytes=record.memory.weight_bytes if record.memory else None,
         peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
@@ -221,30 +205,3 @@ def worst_noise_floor(record: Record, metric: str, kinds: tuple[str, ...] = ("re
     floors = [getattr(record.noise_floor, kind, None) for kind in kinds]
     known = [value for floor in floors if floor and (value := getattr(floor, metric)) is not None]
     return (max if metric in LESS_IS_BETTER else min)(known, default=None)
-
-
-def _comparable(record: Record, steps_of_reference: int) -> list[Any]:
-    """What a job is compared with, on which prompts and which hardware."""
-    config = {key: value for key, value in record.config.items() if key not in (*SETTINGS, *NO_PART)}
-    stages = {
-        name: {**stage, "options": _without_lossy_groups(stage["options"])}
-        for name, stage in config["graph"]["stages"].items()
-    }
-    config["graph"] = {**config["graph"], "stages": stages}
-    return [config, steps_of_reference, record.plan.prompts, record.environment.device_name]
-
-
-def _timing_options(config: dict[str, Any]) -> list[Any]:
-    """Options that change the time of the reference and its rivals as much as that of a setting."""
-    memory = {key: value for key, value in (config.get("memory") or {}).items() if key not in LOSSY_MEMORY_KEYS}
-    return [config.get("batch_size"), memory]
-
-
-def _hash(data: list[Any]) -> str:
-    return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _without_lossy_groups(options: Any) -> Any:
-    if not isinstance(options, dict):
-        return options
-    return {key: value for key, value in options.items() if key not in LOSSY_GROUPS}

@@ -2,79 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from ..records.names import model_name, setting_name
-from ..records.record import Record, Timing
-from ..records.summary import METRICS, reference_steps
+from ..records.record import Timing
+from ..records.summary import reference_steps
+from .csv_column import Column, get_record
+from .csv_quality import QUALITY_COLUMNS
 from .rows import Row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column of `results.csv`."""
-
-    name: str
-    meaning: str
-    value: Callable[[Row], Any]
-    """Returns the value for a row. None gives an empty cell, a bool 1 or 0."""
-
-
-def _record(row: Row) -> Record:
-    """The record of a row.
-
-    Raises:
-        LookupError: there is none, so the cell stays empty.
-    """
-    if row.record is None:
-        raise LookupError
-    return row.record
 
 
 def _timing(row: Row) -> Timing:
     """The timing of a row; raises LookupError if there is none, so the cell stays empty."""
-    if (timing := _record(row).timing) is None:
+    if (timing := get_record(row).timing) is None:
         raise LookupError
     return timing
 
-
-def _count_identical_images(row: Row) -> int:
-    samples = _record(row).samples
-    if any(sample.quality is None for sample in samples):
-        raise LookupError
-    return sum(sample.quality is not None and sample.quality.mae == 0 for sample in samples)
-
-
-def _metric_columns(metric: str) -> list[Column]:
-    def mean(name: str) -> Callable[[Row], Any]:
-        return lambda row: getattr(row.quality[metric].mean, name)
-
-    worst = "greatest" if metric == "mae" else "smallest"
-    return [
-        Column(name=metric, meaning=f"{MEANINGS[metric]}, mean over the images", value=mean("value")),
-        Column(name=f"{metric}_low", meaning="lower bound of its interval", value=mean("low")),
-        Column(name=f"{metric}_high", meaning="upper bound of its interval", value=mean("high")),
-        Column(
-            name=f"{metric}_worst",
-            meaning=f"{worst} value, that of the worst image",
-            value=lambda row: row.quality[metric].worst,
-        ),
-        Column(
-            name=f"{metric}_noise_floor",
-            meaning="the reference compared with itself, run again or with other numerics: the worst measured value",
-            value=lambda row: row.quality[metric].noise_floor,
-        ),
-    ]
-
-
-MEANINGS = {
-    "mae": "mean absolute difference from the reference, 0 to 255",
-    "mae_similarity": "1 - MAE / 255",
-    "ssim": "structural similarity to the reference",
-    "psnr": "peak signal-to-noise ratio in dB, without images identical to their reference, for which it is infinite",
-}
 
 COLUMNS = (
     Column(name="job", meaning="folder of the job, relative to the sweep's folder", value=lambda row: row.job),
@@ -86,19 +27,24 @@ COLUMNS = (
         value=lambda row: row.status,
     ),
     Column(name="reason", meaning="why the job failed or was skipped", value=lambda row: row.reason),
-    Column(name="model", meaning="the loaded model", value=lambda row: model_name(_record(row).config["model"])),
-    Column(name="setting", meaning="the lossy options", value=lambda row: setting_name(_record(row))),
-    Column(name="steps", meaning="denoising steps", value=lambda row: _record(row).config["steps"]),
+    Column(name="model", meaning="the loaded model", value=lambda row: model_name(get_record(row).config["model"])),
+    Column(name="setting", meaning="the lossy options", value=lambda row: setting_name(get_record(row))),
+    Column(name="steps", meaning="denoising steps", value=lambda row: get_record(row).config["steps"]),
     Column(
         name="reference_steps",
         meaning="denoising steps of the reference",
-        value=lambda row: reference_steps(_record(row)),
+        value=lambda row: reference_steps(get_record(row)),
     ),
-    Column(name="pictures", meaning="number of images or videos", value=lambda row: len(_record(row).samples)),
+    Column(name="pictures", meaning="number of images or videos", value=lambda row: len(get_record(row).samples)),
     Column(
         name="prompts",
         meaning="number of different prompts",
-        value=lambda row: len({sample.prompt for sample in _record(row).samples}),
+        value=lambda row: len({sample.prompt for sample in get_record(row).samples}),
+    ),
+    Column(
+        name="seeds",
+        meaning="`same`: every prompt has the same seeds; `per_prompt`: seeds of its own",
+        value=lambda row: get_record(row).config.get("seeds", "same"),
     ),
     Column(
         name="seconds",
@@ -157,25 +103,14 @@ COLUMNS = (
     Column(
         name="hit_rate",
         meaning="share of the steps that were cached",
-        value=lambda row: getattr(_record(row).cache, "hit_rate", None),
+        value=lambda row: getattr(get_record(row).cache, "hit_rate", None),
     ),
     Column(
         name="never_hit",
         meaning="a cache was on but every step was computed: the cache did not cause any difference in time",
         value=lambda row: row.never_hit if row.status == "completed" else None,
     ),
-    *(column for metric in METRICS for column in _metric_columns(metric)),
-    Column(
-        name="worst_prompt",
-        meaning="prompt of the image with the lowest SSIM",
-        value=lambda row: row.quality["ssim"].worst_prompt,
-    ),
-    Column(name="worst_seed", meaning="seed of that image", value=lambda row: row.quality["ssim"].worst_seed),
-    Column(
-        name="identical_pictures",
-        meaning="number of images that are identical to their reference, pixel for pixel",
-        value=_count_identical_images,
-    ),
+    *QUALITY_COLUMNS,
     Column(
         name="weight_bytes",
         meaning="bytes of the weights of all components, as they are stored while the model runs",
@@ -221,21 +156,21 @@ COLUMNS = (
         "estimate",
         value=lambda row: row.judged_same_run if row.beaten_by_fewer_steps is not None else None,
     ),
-    Column(name="device", meaning="name of the CPU or GPU", value=lambda row: _record(row).environment.device_name),
-    Column(name="torch", meaning="version of torch", value=lambda row: _record(row).environment.versions["torch"]),
+    Column(name="device", meaning="name of the CPU or GPU", value=lambda row: get_record(row).environment.device_name),
+    Column(name="torch", meaning="version of torch", value=lambda row: get_record(row).environment.versions["torch"]),
     Column(
         name="diffusers",
         meaning="version of diffusers",
-        value=lambda row: _record(row).environment.versions["diffusers"],
+        value=lambda row: get_record(row).environment.versions["diffusers"],
     ),
     Column(
         name="commit",
         meaning="commit of wavespeed_runner; `+` marks uncommitted changes",
-        value=lambda row: _record(row).environment.commit,
+        value=lambda row: get_record(row).environment.commit,
     ),
     Column(
         name="fingerprint",
         meaning="identifies everything that determines the images",
-        value=lambda row: _record(row).fingerprint,
+        value=lambda row: get_record(row).fingerprint,
     ),
 )

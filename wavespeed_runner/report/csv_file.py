@@ -7,7 +7,8 @@ from io import StringIO
 from typing import Any
 
 from ..records.csv_cells import make_cell
-from .csv_columns import COLUMNS, Column
+from .csv_column import Column
+from .csv_columns import COLUMNS
 from .rows import Row, Sweep
 
 AXIS = "axis:"
@@ -40,7 +41,7 @@ or have not run. Format: UTF-8, separated by commas, decimal points, one header 
 and 0 is no. Text that begins with `=`, `+`, `-` or `@` and is no number has an apostrophe before it, because a
 spreadsheet would take it for a formula. Intervals are 95 % percentile bootstrap intervals over prompts, with all images
 of a prompt resampled together; with one prompt, they are over seeds. Generated from
-`wavespeed_runner/report/csv_columns.py`.
+`wavespeed_runner/report/csv_columns.py` and `csv_quality.py`.
 """
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts import SEEDS
 from ..caching.calibration.build import RecordedNumbers, build_calibration, summarize_recording
 from ..caching.calibration.data import Calibration, build_file_name, build_key, compare_keys
 from ..caching.calibration.file import load, load_key, save
@@ -35,14 +34,16 @@ def plan_uncached_runs(args: Namespace) -> Plan:
     """The plan of the uncached runs that a calibration or a search makes.
 
     Args:
-        args: `overrides`, `config_dir` and `multirun`, as parsed.
+        args: `overrides`, `config_dir` and `multirun`, as parsed. Unless they say otherwise, every prompt has seeds of
+            its own: one seed for all would show how one noise behaves.
 
     Raises:
         ConfigError: a cache strategy is on, there are several jobs, or no strategy can act on the model.
     """
-    if not any(override.lstrip("+").partition("=")[0] in PROMPTS for override in args.overrides):
-        args = Namespace(**{**vars(args), "overrides": ["prompts=calibration", *args.overrides]})
-    jobs = plan_jobs(args)
+    typed = {override.lstrip("+").partition("=")[0] for override in args.overrides}
+    chosen = [] if typed & {*PROMPTS} else ["prompts=calibration"]
+    chosen += [] if "seeds" in typed else ["seeds=per_prompt"]
+    jobs = plan_jobs(Namespace(**{**vars(args), "overrides": [*chosen, *args.overrides]}))
     plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
@@ -82,7 +83,7 @@ def write_calibration(plan: Plan, path: Path) -> Calibration:
 
 
 def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
-    """Runs the plan's prompts, with the seeds seed, seed + 1, ... (after the largest: 0), and combines what they show.
+    """Runs the plan's prompts and combines what they show.
 
     Args:
         plan: of uncached runs.
@@ -92,7 +93,7 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
 
     runs: list[RecordedNumbers] = []
     graph = end_at_denoising(plan.graph, lambda node: _record(node, runs.extend))
-    samples = [replace(sample, seed=(sample.seed + index) % SEEDS) for index, sample in enumerate(plan.samples)]
+    samples = plan.samples
     matters = collect_key_parts(plan.config.device)
     executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
     try:
