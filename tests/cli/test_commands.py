@@ -88,7 +88,7 @@ MISUSE = {
     "search computed=6 tries=many": "tries=many: how many",
     "search computed=6 tires=3": "tires=3: no such key (did you mean 'tries'?)",
     "search computed=40": "computed=40: fewer than the run's 28 steps are needed",
-    "search computed=6 prompt=x": "prompt=x: a search takes the prompts of the run's calibration, demo (shipped)",
+    "search computed=6 prompt=x": "prompt=x: a search takes the prompts and seeds of the run's calibration, demo (",
     "thresholds cache=fbcach": "cache=fbcach: no option 'fbcach'",
     "calibrate setps=4": "setps: no such key",
 }

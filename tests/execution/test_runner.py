@@ -66,7 +66,8 @@ def test_quality_is_what_the_files_say(finished: Finished) -> None:
         for sample in record["samples"]
     ]
     assert [sample["quality"] for sample in record["samples"]] == each
-    assert record["quality"] == summarize_metrics(each)
+    forks = sum(one["ssim"] < 0.9 for one in each)
+    assert record["quality"] == {**summarize_metrics(each), "forks": forks}
 
 
 def test_cache_figures_are_those_of_the_steps(finished: Finished) -> None:

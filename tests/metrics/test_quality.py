@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wavespeed_runner.metrics import quality
 
@@ -100,12 +103,25 @@ def test_summary_has_mean_interval_and_worst_value() -> None:
     assert quality.summarize_metrics(values) == summary
 
 
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=30))
+def test_median_and_p10_are_those_of_the_standard_library(values: list[float]) -> None:
+    """`p10` leaves a tenth of the images on its worse side, so it is the 90th percentile where less is better."""
+    summary = quality.summarize_metrics([{"ssim": value, "mae": value} for value in values])
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    for metric, tail in (("ssim", deciles[0]), ("mae", deciles[-1])):
+        found = summary[metric]
+        assert found["median"] == pytest.approx(statistics.median(values), abs=1e-12)
+        assert found["p10"] == pytest.approx(tail, abs=1e-12)
+        ordered = [found["worst"], found["p10"], found["median"]]
+        assert ordered == sorted(ordered, reverse=metric == "mae")
+
+
 def test_summary_of_few_images() -> None:
     assert quality.summarize_metrics([]) == {}
     assert quality.summarize_metrics([{"ssim": 0.5, "psnr": None}]) == {
-        "ssim": {"mean": 0.5, "ci95": None, "worst": 0.5},
-        "psnr": {"mean": None, "ci95": None, "worst": None},
+        "ssim": {"mean": 0.5, "ci95": None, "median": 0.5, "p10": 0.5, "worst": 0.5},
+        "psnr": {"mean": None, "ci95": None, "median": None, "p10": None, "worst": None},
     }
     summary = quality.summarize_metrics([{"psnr": None}, {"psnr": 30.0}, {"psnr": 40.0}])["psnr"]
-    assert (summary["mean"], summary["worst"]) == (35, 30)
+    assert (summary["mean"], summary["median"], summary["p10"], summary["worst"]) == (35, 35, 31, 30)
     assert quality.summarize_metrics([{"ssim": 0.1}] * 7)["ssim"]["ci95"] == pytest.approx([0.1, 0.1])

@@ -50,8 +50,8 @@ KEYS = {
     "cache": "hits computed computed_steps hit_rate predicted",
     "timing": "first_call raw median p90 mad reference_raw reference_median speedup same_run",
     "memory": "weight_bytes peak_bytes",
-    "quality": "mae mae_similarity ssim psnr",
-    "quality.ssim": "mean ci95 worst",
+    "quality": "mae mae_similarity ssim psnr forks",
+    "quality.ssim": "mean ci95 median p10 worst",
     "noise_floor": "latents_max_abs repeat numerics",
 }
 """Where in the file -> the keys there. People's scripts rely on these names."""

@@ -36,6 +36,7 @@ def test_a_single_run_is_a_sweep_of_one(finished: Finished) -> None:
     for metric in ("mae", "mae_similarity", "ssim", "psnr"):
         found, summary = row.quality[metric], record["quality"][metric]
         assert found.mean.value == pytest.approx(summary["mean"]) and found.worst == summary["worst"]
+        assert (found.median, found.p10) == pytest.approx((summary["median"], summary["p10"]))
         worst = next(s for s in record["samples"] if s["quality"][metric] == found.worst)
         assert (found.worst_prompt, found.worst_seed) == (worst["prompt"], worst["seed"])
         assert found.mean.low <= found.mean.value <= found.mean.high and found.noise_floor is None

@@ -70,6 +70,10 @@ def test_a_row_of_the_table_says_what_the_record_says(finished: Finished) -> Non
         "hit_rate": repr(record["cache"]["hit_rate"]),
         "mae_worst": repr(record["quality"]["mae"]["worst"]),
         "ssim_worst": repr(record["quality"]["ssim"]["worst"]),
+        "ssim_median": repr(record["quality"]["ssim"]["median"]),
+        "mae_p10": repr(record["quality"]["mae"]["p10"]),
+        "forks": repr(record["quality"]["forks"]),
+        "ssim_without_forks": "",
         "ssim_noise_floor": "",
         "identical_pictures": "0",
         "rival": "0",
@@ -97,9 +101,10 @@ def test_the_report_for_pull_requests(tmp_path: Path, finished: Finished) -> Non
     text = report_md(collect(study(tmp_path, finished[1])))
     rows = cells(text, "Results")
     assert len(rows) == 9
-    setting, time, speedup, share, ssim, worst, _, verdict = rows[1]
+    setting, time, speedup, share, ssim, spread, forks, worst, *_, verdict = rows[1]
     assert (setting, time, speedup, share) == ("**0.01**", "0.600", "3.33x", "50 %")
     assert ssim == "0.9795 (0.9790 to 0.9800)" and worst == "0.9790 (a blue square, seed 0)"
+    assert (spread, forks) == ("0.9795, 0.9791", "0 of 2")
     assert verdict == "better" and rows[6][-1] == "(fewer steps)"
     assert "SSIM 0.9970" in text and "12 jobs: 9 completed" in text and "Not finished yet." in text
     assert "```sh\npython -m wavespeed_runner -m cache=fbcache" in text
@@ -118,8 +123,8 @@ def test_a_strangers_text_stays_text(tmp_path: Path, finished: Finished) -> None
     write_job(tmp_path, made)
     text = report_md(collect(tmp_path))
     (row,) = cells(text, "Results")
-    assert len(row) == 7, "the bar is no new cell"
-    assert not re.search(r"<img|@|\[a\]|`c`|\*d\*|#1 |\x1b", row[5])
+    assert len(row) == 10, "the bar is no new cell"
+    assert not re.search(r"<img|@|\[a\]|`c`|\*d\*|#1 |\x1b", row[7])
 
 
 def test_many_jobs_do_not_make_it_longer_than_github_takes(tmp_path: Path, finished: Finished) -> None:

@@ -10,7 +10,7 @@ from wavespeed_runner.config.claim import ClaimConfig, ClaimedFigure
 from wavespeed_runner.records.file import record_from_data
 from wavespeed_runner.sharing import claim as claims
 from wavespeed_runner.sharing import verdict, verdict_text
-from wavespeed_runner.sharing.verdict import PartVerdict
+from wavespeed_runner.sharing.parts import PartVerdict
 
 Record = dict[str, Any]
 """As in record.json."""
@@ -79,6 +79,7 @@ IMPROVED: dict[str, Change] = {
     "mae_similarity": lambda c: vars(c.mae_similarity).update(value=0.951),
     "mae": lambda c: vars(c.mae).update(value=12.6),
     "psnr": lambda c: vars(c.psnr).update(value=30.2),
+    "forks": lambda c: vars(c).update(forks=0),
     "computed_share": lambda c: vars(c).update(computed_share=(c.computed_share or 0) - 0.002),
 }
 """Each makes a figure better: visibly, but by less than the width of its interval."""

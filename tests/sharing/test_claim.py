@@ -27,14 +27,16 @@ from wavespeed_runner.metrics.timing import summarize_timings
 from wavespeed_runner.records.file import record_from_data
 from wavespeed_runner.records.summary import summarize_record
 from wavespeed_runner.sharing.claim import CONFIG_DIFFERS, compute_time_deviation, find_contradictions
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED
+from wavespeed_runner.sharing.parts import NOT_REPRODUCED, REPRODUCED
 
 
 def test_a_claim_is_what_was_measured(measured: Record) -> None:
     claim = build_claim(measured)
     assert claim.seconds == ClaimedFigure(value=1.05, low=1.0, high=1.1, mad=0.05, repeat_floor=0.0525)
     assert claim.speedup == ClaimedFigure(value=1.9, low=1.81818, high=2.0)
-    assert claim.ssim == ClaimedFigure(value=0.9, low=0.88, high=0.92, worst=0.88, noise_floor=0.97, repeat_floor=1.0)
+    spread = {"median": 0.9, "p10": 0.884, "worst": 0.88}
+    assert claim.ssim == ClaimedFigure(value=0.9, low=0.88, high=0.92, **spread, noise_floor=0.97, repeat_floor=1.0)
+    assert claim.forks == 1, "0.88 is below 0.9"
     assert claim.mae is not None and claim.mae.worst == 15.3
     assert (claim.mae.noise_floor, claim.mae.repeat_floor) == (1.0, 0.0)
     assert claim.psnr is not None and (claim.psnr.noise_floor, claim.psnr.repeat_floor) == (40.0, None)
@@ -98,6 +100,18 @@ CONTRADICTORY: dict[str, tuple[Change, str]] = {
     "value": (lambda c: vars(c.ssim).update(value=0.99), "ssim 0.99 is outside its own interval, 0.88 to 0.92"),
     "interval": (lambda c: vars(c.speedup).update(low=3.0), "speedup 1.9 is outside its own interval, 3 to 2"),
     "worst": (lambda c: vars(c.ssim).update(worst=0.91), "ssim worst 0.91 is better than the mean 0.9"),
+    "tail": (lambda c: vars(c.ssim).update(p10=0.905), "ssim p10 0.905 is better than the median 0.9"),
+    "worst of the tail": (lambda c: vars(c.mae).update(p10=15.5), "mae worst 15.3 is better than the p10 15.5"),
+    "negative forks": (lambda c: vars(c).update(forks=-1), "forks -1 is not within 0 to 2, the number of images"),
+    "forks": (lambda c: vars(c).update(forks=3), "forks 3 is not within 0 to 2, the number of images"),
+    "no fork": (
+        lambda c: vars(c).update(forks=0),
+        "forks 0 does not fit ssim worst 0.88: a fork is an image below 0.9",
+    ),
+    "a fork": (
+        lambda c: vars(c).update(ssim=ClaimedFigure(value=0.95, worst=0.91)),
+        "forks 1 does not fit ssim worst 0.91: a fork is an image below 0.9",
+    ),
     "worst MAE": (lambda c: vars(c.mae).update(worst=9.0), "mae worst 9 is better than the mean 12.75"),
     "MAE": (lambda c: vars(c.mae).update(value=11.0), "mae_similarity 0.95 is not 1 - mae / 255, 0.956863"),
     "range": (lambda c: vars(c).update(ssim=ClaimedFigure(value=1.5)), "ssim 1.5 is not within -1 to 1"),

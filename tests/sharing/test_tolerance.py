@@ -17,8 +17,9 @@ from tests.sharing.claim_helpers import (
 )
 from wavespeed_runner.config.claim import ClaimedFigure
 from wavespeed_runner.sharing.claim import find_contradictions
+from wavespeed_runner.sharing.parts import NOT_REPRODUCED, REPRODUCED
 from wavespeed_runner.sharing.tolerance import CLAIM_CAP, TIME_CAP
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, combine_verdicts
+from wavespeed_runner.sharing.verdict import combine_verdicts
 
 TOO_WIDE: dict[str, tuple[str, ClaimedFigure, float]] = {
     "interval": ("ssim", ClaimedFigure(value=0.999, low=0.0, high=1.0), 0.1),

@@ -17,7 +17,8 @@ from tests.sharing.claim_helpers import (
     verify_claim,
 )
 from wavespeed_runner.config.claim import ClaimedFigure
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, combine_verdicts
+from wavespeed_runner.sharing.parts import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE
+from wavespeed_runner.sharing.verdict import combine_verdicts
 
 
 def test_the_same_run_is_reproduced(measured: Record) -> None:
@@ -67,7 +68,9 @@ def test_only_rounding_is_allowed_for_the_same_images(measured: Record, what: st
     assert "the file was edited" not in format_headline(claim, measured, parts)
 
 
-@pytest.mark.parametrize(("field", "value"), [("worst", 0.89), ("low", 0.89), ("high", 0.93)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("worst", 0.89), ("median", 0.905), ("p10", 0.89), ("low", 0.89), ("high", 0.93)]
+)
 def test_worst_image_and_interval_are_compared_for_the_same_images(measured: Record, field: str, value: float) -> None:
     claim = build_claim(measured)
     setattr(claim.ssim, field, value)
@@ -75,7 +78,9 @@ def test_worst_image_and_interval_are_compared_for_the_same_images(measured: Rec
     assert ssim.verdict == NOT_REPRODUCED and f"; {field} 0." in ssim.text and f"claimed {value}" in ssim.text
     use_another_torch(measured)
     elsewhere = get_verdicts(verify_claim(claim, measured))["ssim"]
-    assert elsewhere == (NOT_REPRODUCED if field == "worst" else REPRODUCED), "another scipy may draw other samples"
+    assert elsewhere == (NOT_REPRODUCED if field in ("worst", "median", "p10") else REPRODUCED), (
+        "another scipy may draw other samples"
+    )
 
 
 def test_better_than_claimed_is_reported_and_does_not_fail(measured: Record) -> None:
@@ -99,5 +104,31 @@ def test_a_claimed_figure_that_is_not_measured_again_is_not_reproduced(measured:
 
     parts = verify_claim(build_claim(measured), change_record(measured, change, other_pixels=other_pixels))
     missing = {part.name for part in parts if "not measured again (measure.reference=false)" in part.text}
-    assert missing == {"ssim", "mae_similarity", "mae", "psnr", "speedup"}
+    assert missing == {"ssim", "mae_similarity", "mae", "psnr", "forks", "speedup"}
     assert {get_verdicts(parts)[what] for what in missing} == {NOT_REPRODUCED}
+
+
+def test_forks_are_compared_for_the_same_images_alone(measured: Record) -> None:
+    claim = build_claim(measured)
+    (forks,) = (part for part in verify_claim(claim, change_record(measured)) if part.name == "forks")
+    assert forks.verdict is None and forks.text == "1 of 2, claimed 1 of 2; not compared: other images"
+    claim.forks = 2
+    (forks,) = (part for part in verify_claim(claim, measured) if part.name == "forks")
+    assert (forks.verdict, forks.better) == (REPRODUCED, True)
+    assert "these figures are not: forks" in format_headline(claim, measured, verify_claim(claim, measured))
+    claim.forks = None
+    assert "forks" not in get_verdicts(verify_claim(claim, measured)), "as of a claim of an earlier version"
+
+
+@pytest.mark.parametrize(("ssim", "verdict"), [(0.8995, WITHIN_NOISE), (0.89, NOT_REPRODUCED)])
+def test_an_image_at_the_limit_may_become_a_fork_in_another_environment(
+    measured: Record, ssim: float, verdict: str
+) -> None:
+    claim = build_claim(measured)
+
+    def change(record: Record) -> None:
+        record["samples"][0]["quality"]["ssim"] = ssim
+        use_another_torch(record)
+
+    changed = change_record(measured, change, other_pixels=False)
+    assert get_verdicts(verify_claim(claim, changed))["forks"] == verdict

@@ -15,7 +15,8 @@ from tests.sharing.claim_helpers import (
     verify_figure,
 )
 from wavespeed_runner.config.claim import ClaimedFigure
-from wavespeed_runner.sharing.verdict import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE, combine_verdicts
+from wavespeed_runner.sharing.parts import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE
+from wavespeed_runner.sharing.verdict import combine_verdicts
 
 
 @pytest.mark.parametrize(

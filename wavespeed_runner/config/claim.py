@@ -14,8 +14,11 @@ class ClaimedFigure:
     value: float = MISSING
     low: float | None = None
     high: float | None = None
+    median: float | None = None
+    """Of single images, as the next two."""
+    p10: float | None = None
+    """A tenth of the images are no better."""
     worst: float | None = None
-    """Of single images."""
     noise_floor: float | None = None
     """The lowest quality (for MAE the largest distance) of the reference against itself, see `NoiseFloor`."""
     repeat_floor: float | None = None
@@ -37,6 +40,8 @@ class ClaimConfig:
     mae_similarity: ClaimedFigure | None = None
     mae: ClaimedFigure | None = None
     psnr: ClaimedFigure | None = None
+    forks: int | None = None
+    """Images with an SSIM below 0.9: they count as another image than their reference."""
     computed_share: float | None = None
     """Of the blocks' FLOPs where they were counted, otherwise of the steps."""
     prompts: int = MISSING

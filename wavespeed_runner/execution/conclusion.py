@@ -15,6 +15,7 @@ from ..caching.strategies import find_threshold_key
 from ..config.schema import CacheConfig
 from ..errors import ConfigError
 from ..metrics import timing
+from ..metrics.forks import find_forks
 from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..records.new import cache_summary, memory_summary, timing_summary
@@ -46,7 +47,8 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
     record.warnings += _warn_if_too_fast(record)
     if plan.reference:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
-        record.quality = msgspec.convert(summarize_metrics(figures), QualitySummary)
+        forks = find_forks([figure["ssim"] for figure in figures])
+        record.quality = msgspec.convert({**summarize_metrics(figures), "forks": forks.count}, QualitySummary)
     record.noise_floor = noise_floor.summary(plan, samples)
     if record.engaged.cache and record.engaged.cache.calls:
         levels = _compared_levels(samples)

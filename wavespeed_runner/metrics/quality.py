@@ -22,6 +22,8 @@ WINDOW = 7
 """Side in pixels of the uniform SSIM window (scikit-image's default)."""
 LESS_IS_BETTER = frozenset({"mae"})
 """Metrics whose largest value is the worst. For all others the smallest is."""
+TAIL = 10
+"""Percent of the images that are no better than the figure `p10`."""
 RESAMPLES = 2000
 """Bootstrap samples behind a 95 % interval."""
 
@@ -90,21 +92,22 @@ def _psnr(image: NDArray[np.float64], reference: NDArray[np.float64]) -> float |
 
 
 def summarize_metrics(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Summarizes the metrics of several images: mean, 95 % interval of the mean, and worst value of each metric.
+    """Summarizes the metrics of several images: mean, 95 % interval of the mean, median, p10 and worst value of each.
 
     The interval is the percentile bootstrap over images (Efron and Tibshirani: An Introduction to the Bootstrap,
     1993, chapter 13). It says how the mean would vary with other prompts of this kind; with fewer than about ten images
     it is too narrow, and with one image there is none (null).
 
     Images without a value (the PSNR of identical images) are left out of that metric, which can only lower its mean;
-    if no image has a value, all three are null.
+    if no image has a value, all are null.
 
     Args:
         values: the metrics of each image.
         seed: of the bootstrap, so that a record can be reproduced.
 
     Returns:
-        {metric: {"mean": float, "ci95": [low, high], "worst": float}}; {} without images.
+        {metric: {"mean": float, "ci95": [low, high], "median": float, "p10": float, "worst": float}}, p10 as
+        `compute_tail` has it; {} without images.
     """
     by_metric: dict[str, list[float]] = {}
     for image in values:
@@ -117,7 +120,7 @@ def _summarize_metric(name: str, values: list[float], seed: int) -> dict[str, An
     import numpy as np
 
     if not values:
-        return {"mean": None, "ci95": None, "worst": None}
+        return {"mean": None, "ci95": None, "median": None, "p10": None, "worst": None}
     array = np.asarray(values, dtype=np.float64)
     ci95 = None
     if len(values) > 1:
@@ -127,5 +130,21 @@ def _summarize_metric(name: str, values: list[float], seed: int) -> dict[str, An
     return {
         "mean": float(array.mean()),
         "ci95": ci95,
+        "median": float(np.median(array)),
+        "p10": compute_tail(name, values),
         "worst": max(values) if name in LESS_IS_BETTER else min(values),
     }
+
+
+def compute_tail(name: str, values: Sequence[float]) -> float:
+    """The value that a tenth of the images do not exceed in quality: the 10th percentile, or the 90th of MAE.
+
+    Interpolated linearly between images.
+
+    Args:
+        name: of the metric.
+        values: of each image; at least one.
+    """
+    import numpy as np
+
+    return float(np.percentile(np.asarray(values, dtype=np.float64), 100 - TAIL if name in LESS_IS_BETTER else TAIL))

@@ -136,16 +136,20 @@ class Timing(Struct, kw_only=True, omit_defaults=True):
     apart, or while the machine was busy with something else."""
 
 
-class MetricSummary(Struct, kw_only=True):
+class MetricSummary(Struct, kw_only=True, omit_defaults=True):
     """One metric over all images."""
 
     mean: Figure | None
     ci95: Annotated[list[Figure], Meta(min_length=2, max_length=2)] | None
     """95 % bootstrap interval of the mean over images; null for a single image."""
+    median: Figure | UnsetType | None = UNSET
+    """Left out in records of earlier versions, as `p10`."""
+    p10: Figure | UnsetType | None = UNSET
+    """A tenth of the images are no better: the 10th percentile, or the 90th of `mae`."""
     worst: Figure | None
 
 
-class QualitySummary(Struct, kw_only=True):
+class QualitySummary(Struct, kw_only=True, omit_defaults=True):
     """Quality against the reference, over all images."""
 
     mae: MetricSummary
@@ -153,6 +157,9 @@ class QualitySummary(Struct, kw_only=True):
     ssim: MetricSummary
     psnr: MetricSummary
     """Identical images are left out, which makes the mean pessimistic."""
+    forks: int | None = None
+    """Images with an SSIM below 0.9: they count as another image than their reference. Left out in records of earlier
+    versions."""
 
 
 class NumericsFloor(Metrics, kw_only=True):

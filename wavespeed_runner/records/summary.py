@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import msgspec
 
 from ..config.lossy import find_caches, is_lossy, is_lossy_beside_caches, is_option_on
-from ..metrics.quality import LESS_IS_BETTER
+from ..metrics.forks import Forks, find_forks
+from ..metrics.quality import LESS_IS_BETTER, compute_tail
 from ..metrics.statistics import Interval, bootstrap_interval
 from .comparable import identify_comparable, identify_rivals
 from .record import Record
@@ -21,6 +23,9 @@ class Quality:
     """One metric over the images of a job."""
 
     mean: Interval
+    median: float
+    p10: float
+    """A tenth of the images are no better, see `compute_tail`."""
     worst: float
     worst_prompt: str
     worst_seed: int
@@ -53,6 +58,8 @@ class Summary:
     weight_bytes: int | None = None
     peak_memory_bytes: int | None = None
     """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""
+    forks: Forks | None = None
+    """None without a reference."""
 
 
 NO_SUMMARY = Summary(
@@ -118,6 +125,7 @@ def summarize_record(record: Record) -> Summary:
         rival=is_compared and not is_lossy(record.config) and fewer_steps,
         weight_bytes=record.memory.weight_bytes if record.memory else None,
         peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
+        forks=count_forks(record) if is_compared else None,
     )
 
 
@@ -183,15 +191,24 @@ def _quality(record: Record) -> dict[str, Quality]:
             if sample.quality and (value := getattr(sample.quality, metric)) is not None
         ]
         if values:
+            numbers = [value for _, value in values]
             sample, worst = (max if metric in LESS_IS_BETTER else min)(values, key=lambda pair: pair[1])
             result[metric] = Quality(
                 mean=bootstrap_interval([(sample.prompt, value) for sample, value in values], "mean"),
+                median=median(numbers),
+                p10=compute_tail(metric, numbers),
                 worst=worst,
                 worst_prompt=sample.prompt,
                 worst_seed=sample.seed,
                 noise_floor=worst_noise_floor(record, metric),
             )
     return result
+
+
+def count_forks(record: Record) -> Forks | None:
+    """The forks among the images; None where none was compared."""
+    ssims = [sample.quality.ssim for sample in record.samples if sample.quality and sample.quality.ssim is not None]
+    return find_forks(ssims) if ssims else None
 
 
 def worst_noise_floor(record: Record, metric: str, kinds: tuple[str, ...] = ("repeat", "numerics")) -> float | None:

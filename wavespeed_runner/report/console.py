@@ -13,9 +13,11 @@ from ..process.pipes import get_styled_output
 from ..records.file import FILE
 from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
 from ..records.record import Record
+from ..records.summary import count_forks
 from .console_rows import QUALITY, floor_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
 from .console_text import LEGEND, encode_for, print_line
 from .engaged import describe_engaged
+from .remarks import explain_forks
 from .strips import draw_strips
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def _remarks(record: Record) -> list[str]:
     evidence = record.engaged.cache
     if evidence and evidence.flops_missing:
         lines.append(f"The share of FLOPs was not counted: {evidence.flops_missing}.")
+    if record.reference.kind == "run" and (forks := count_forks(record)):
+        lines += explain_forks(record, forks)
     if record.reference.kind == "self":
         lines.append("Nothing lossy is on: this run is itself the reference.")
     elif record.reference.kind == "none":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..metrics.forks import FORK
 from ..metrics.timing import format_bytes, summarize_timings
-from ..records.record import NumericsFloor, Record
+from ..records.record import MetricSummary, NumericsFloor, Record
 from ..records.sample import Metrics
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
@@ -95,10 +96,20 @@ def quality_rows(record: Record) -> list[tuple[str, str, str]]:
             rows.append((label, "", "identical"))
         elif len(record.samples) > 1:
             rows.append((f"{label}, mean (worst)", "", f"{summary.mean:.{digits}f} ({summary.worst:.{digits}f})"))
+            rows += _spread_rows(summary, digits)
         else:
             rows.append((label, "", f"{summary.mean:.{digits}f}"))
+        if metric == "ssim" and record.quality.forks:
+            rows.append((f"  forks: below {FORK:g}", "", f"{record.quality.forks} of {len(record.samples)}"))
         rows += [(f"  {name}", value, "") for name, _, value in floor_rows(record, (metric, label, digits))]
     return rows
+
+
+def _spread_rows(summary: MetricSummary, digits: int) -> list[tuple[str, str, str]]:
+    """Label, reference, result: what the images are like that the mean is of."""
+    if not isinstance(summary.median, float) or not isinstance(summary.p10, float):
+        return []
+    return [("  median (10th percentile)", "", f"{summary.median:.{digits}f} ({summary.p10:.{digits}f})")]
 
 
 def floor_rows(record: Record, *metrics: tuple[str, str, int]) -> list[tuple[str, str, str]]:

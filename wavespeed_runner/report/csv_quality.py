@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..metrics.forks import FORK
 from ..records.summary import METRICS
 from .csv_column import Column, get_record
 from .rows import Row
@@ -26,6 +27,12 @@ def _metric_columns(metric: str) -> list[Column]:
         Column(name=metric, meaning=f"{MEANINGS[metric]}, mean over the images", value=mean("value")),
         Column(name=f"{metric}_low", meaning="lower bound of its interval", value=mean("low")),
         Column(name=f"{metric}_high", meaning="upper bound of its interval", value=mean("high")),
+        Column(name=f"{metric}_median", meaning="median over the images", value=lambda row: row.quality[metric].median),
+        Column(
+            name=f"{metric}_p10",
+            meaning=f"a tenth of the images are no better: {'90th' if metric == 'mae' else '10th'} percentile",
+            value=lambda row: row.quality[metric].p10,
+        ),
         Column(
             name=f"{metric}_worst",
             meaning=f"{worst} value, that of the worst image",
@@ -54,6 +61,17 @@ QUALITY_COLUMNS = (
         value=lambda row: row.quality["ssim"].worst_prompt,
     ),
     Column(name="worst_seed", meaning="seed of that image", value=lambda row: row.quality["ssim"].worst_seed),
+    Column(
+        name="forks",
+        meaning=f"number of images whose SSIM is below {FORK:g}, which counts as another image than the reference",
+        value=lambda row: row.forks and row.forks.count,
+    ),
+    Column(
+        name="ssim_without_forks",
+        meaning="mean SSIM of the other images, where few forks decide `ssim`: of at least ten images, two or a tenth "
+        "are forks, and without them the mean is less than half as far from 1; empty elsewhere",
+        value=lambda row: row.forks and row.forks.mean_of_others,
+    ),
     Column(
         name="identical_pictures",
         meaning="number of images that are identical to their reference, pixel for pixel",

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ..metrics.forks import FORK
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
 from .engaged import describe_engaged
@@ -15,6 +16,7 @@ from .remarks import (
     SCALED,
     describe_apart,
     describe_compiling,
+    describe_forks,
     describe_never_hit,
     enumerate_names,
 )
@@ -76,7 +78,8 @@ def _results(rows: Sequence[Row]) -> str:
     longest = max((row.seconds.value for row in rows if row.seconds), default=1.0)
     factor, unit = (1.0, "s") if longest >= 1 else (1000.0, "ms")
     digits = 3 if longest >= 1 else 1 if longest < 0.1 else 0
-    head = ["setting", f"time per image ({unit})", "speedup", "computed", "SSIM", "worst SSIM", "MAE similarity"]
+    head = ["setting", f"time per image ({unit})", "speedup", "computed", "SSIM", "median, 10 %", "forks", "worst SSIM"]
+    head += ["MAE similarity", "median, 10 %"]
     rivals = any(row.beaten_by_fewer_steps is not None for row in rows)
     lines = [
         [
@@ -85,8 +88,11 @@ def _results(rows: Sequence[Row]) -> str:
             _speedup(row),
             "" if row.computed_share is None else f"{100 * row.computed_share:.0f} %",
             _mean(row.quality.get("ssim")),
+            _spread(row.quality.get("ssim")),
+            f"{row.forks.count} of {row.forks.of}" if row.forks else "",
             _worst(row.quality.get("ssim")),
             _mean(row.quality.get("mae_similarity")),
+            _spread(row.quality.get("mae_similarity")),
             *([_verdict(row)] if rivals else []),
         ]
         for row in rows
@@ -103,6 +109,10 @@ def _interval(interval: Interval | None, digits: int, factor: float = 1.0) -> st
 
 def _mean(quality: Quality | None) -> str:
     return _interval(quality.mean, 4) if quality else ""
+
+
+def _spread(quality: Quality | None) -> str:
+    return f"{quality.median:.4f}, {quality.p10:.4f}" if quality else ""
 
 
 def _worst(quality: Quality | None) -> str:
@@ -140,7 +150,12 @@ def _notes(done: Sequence[Row]) -> str:
         lines.append(NOTHING_FASTER)
     if any(factor != 1 for factor in time_factors(done)):
         lines.append(SCALED)
-    lines += map(_plain, [*describe_never_hit(done), *describe_compiling(done)])
+    if any(row.forks for row in done):
+        lines.append(
+            f"10 %: a tenth of the images are no better. Forks: images with an SSIM below {FORK:g}, which count as "
+            "another image than the reference."
+        )
+    lines += map(_plain, [*describe_forks(done), *describe_never_hit(done), *describe_compiling(done)])
     lines += describe_apart(done)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..metrics.forks import FORK, Forks
+
 if TYPE_CHECKING:
+    from ..records.record import Record
     from .rows import Row
 
 NAMED = 8
@@ -46,6 +49,36 @@ def describe_never_hit(rows: Sequence[Row]) -> list[str]:
     count = f"{len(labels)} job{'s' * (len(labels) != 1)}"
     return [
         f"The cache never hit in {count}: {enumerate_names(labels)}. It did not cause the differences in time there."
+    ]
+
+
+def describe_forks(rows: Sequence[Row]) -> list[str]:
+    """Returns one sentence, or none, about the jobs whose mean SSIM is decided by a few forks."""
+    if len(rows) == 1 and rows[0].record and rows[0].forks:
+        return explain_forks(rows[0].record, rows[0].forks)
+    return enumerate_forks([(row.label, row.forks) for row in rows if row.forks])
+
+
+def enumerate_forks(jobs: Sequence[tuple[str, Forks]]) -> list[str]:
+    """One sentence, or none, that names those jobs whose mean SSIM is decided by a few forks."""
+    named = [
+        f"{label} ({forks.count} of {forks.of}, without them {forks.mean_of_others:.4f})"
+        for label, forks in jobs
+        if forks.mean_of_others is not None
+    ]
+    few = f"A few forks (SSIM below {FORK:g}) decide the mean SSIM"
+    return [f"{few} of {len(named)} job{'s' * (len(named) != 1)}: {enumerate_names(named)}."] if named else []
+
+
+def explain_forks(record: Record, forks: Forks) -> list[str]:
+    """One sentence about a run whose mean SSIM is decided by a few forks; none of any other run."""
+    if forks.mean_of_others is None:
+        return []
+    kind = "video" if any(sample.frames is not None for sample in record.samples) else "image"
+    one_each = len({sample.prompt for sample in record.samples}) == forks.of
+    return [
+        f"{forks.count} of {forks.of} {'prompt' if one_each else kind}s became another {kind} (SSIM below {FORK:g}); "
+        f"without {'them' if forks.count > 1 else 'it'} the mean SSIM is {forks.mean_of_others:.4f}."
     ]
 
 

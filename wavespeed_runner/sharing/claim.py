@@ -8,6 +8,7 @@ from math import isfinite
 from statistics import median
 
 from ..config.claim import ClaimConfig, ClaimedFigure
+from ..metrics.forks import FORK
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import bootstrap_interval
 from ..records.record import Record
@@ -16,6 +17,8 @@ from ..records.summary import Summary, summarize_record, worst_noise_floor
 QUALITY_METRICS = ("ssim", "mae_similarity", "mae", "psnr")
 METRIC_RANGES = {"ssim": (-1.0, 1.0), "mae_similarity": (0.0, 1.0), "mae": (0.0, 255.0), "psnr": (0.0, 200.0)}
 """Smallest and largest possible value. One grey level in one of a billion pixels is a PSNR of about 140 dB."""
+WORSE_THAN = (("worst", "value"), ("worst", "p10"), ("p10", "median"))
+"""Fields of a figure, of which the first can be no better than the second."""
 DIGITS = 6
 """Significant digits of a claimed figure. Smaller differences are rounding."""
 MAE_TOLERANCE = 1e-5
@@ -82,11 +85,14 @@ def _add_quality(claim: ClaimConfig, record: Record, summary: Summary) -> None:
             value=quality.mean.value,
             low=quality.mean.low if several else None,
             high=quality.mean.high if several else None,
+            median=quality.median if several else None,
+            p10=quality.p10 if several else None,
             worst=quality.worst,
             noise_floor=worst_noise_floor(record, metric),
             repeat_floor=worst_noise_floor(record, metric, ("repeat",)),
         )
         setattr(claim, metric, figure)
+    claim.forks = summary.forks.count if summary.forks else None
 
 
 def hash_prompts(record: Record) -> str:
@@ -123,6 +129,7 @@ def find_contradictions(claim: ClaimConfig) -> list[str]:
         expected = 1 - claim.mae.value / 255
         if abs(claim.mae_similarity.value - expected) > MAE_TOLERANCE:
             problems.append(f"mae_similarity {claim.mae_similarity.value:.6g} is not 1 - mae / 255, {expected:.6g}")
+    problems += _find_fork_problems(claim)
     share = claim.computed_share
     if share is not None and not isfinite(share):
         problems.append(f"computed_share {share:.6g} is not finite")
@@ -145,9 +152,25 @@ def _find_problems(name: str, figure: ClaimedFigure) -> list[str]:
     ]
     if not low - rounding <= mean <= high + rounding:
         problems.append(f"{mean:.6g} is outside its own interval, {low:.6g} to {high:.6g}")
-    if figure.worst is not None and (figure.worst - mean) * improvement_sign(name) > rounding:
-        problems.append(f"worst {figure.worst:.6g} is better than the mean {mean:.6g}")
+    for worse, better in WORSE_THAN:
+        least, most = fields.get(worse), fields.get(better)
+        if least is not None and most is not None and (least - most) * improvement_sign(name) > rounding_error(most):
+            than = "mean" if better == "value" else better
+            problems.append(f"{worse} {least:.6g} is better than the {than} {most:.6g}")
     return problems
+
+
+def _find_fork_problems(claim: ClaimConfig) -> list[str]:
+    """What is impossible about the number of forks; nothing where it is not claimed."""
+    forks, images, worst = claim.forks, len(claim.pixels_sha256), claim.ssim.worst if claim.ssim else None
+    if forks is None:
+        return []
+    if not 0 <= forks <= images:
+        return [f"forks {forks} is not within 0 to {images}, the number of images"]
+    # Rounding may lift the worst image to the limit, and no further.
+    if worst is not None and (worst < FORK if forks == 0 else worst > FORK):
+        return [f"forks {forks} does not fit ssim worst {worst:.6g}: a fork is an image below {FORK:g}"]
+    return []
 
 
 def _label(field: str) -> str:
@@ -170,7 +193,7 @@ def _check_range(name: str, field: str, value: float) -> str:
 
 def improvement_sign(name: str) -> int:
     """1 where a larger figure is better, -1 where a smaller one is."""
-    return -1 if name in (*LESS_IS_BETTER, "seconds", "computed_share") else 1
+    return -1 if name in (*LESS_IS_BETTER, "seconds", "computed_share", "forks") else 1
 
 
 def rounding_error(value: float) -> float:

@@ -9,14 +9,18 @@ from typing import Any
 
 from ..accelerate.adapter_options import as_list
 from ..config.claim import ClaimConfig, ClaimedFigure
+from ..metrics.forks import FORK
 from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting_name
 from ..records.record import Record
+from ..records.summary import count_forks
+from ..report.remarks import explain_forks
 
 NOTES = {
     "seconds": "median time to denoise an image; mad: of all timings; repeat_floor: of repeats of the same work",
     "speedup": "against the reference",
-    "ssim": "mean against the reference; low and high: 95 % interval; worst: the worst image",
+    "ssim": "mean against the reference; low and high: 95 % interval; p10: a tenth of the images are no better",
+    "forks": f"images with an SSIM below {FORK:g}, which count as another image than the reference",
     "noise_floor": "the reference against itself",
     "computed_share": "of the blocks' work",
 }
@@ -40,6 +44,7 @@ def describe_claim(record: Record, config: dict[str, Any], claim: ClaimConfig, n
     return [
         f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
         f"{model_name(config['model'])}, {setting_name(record)}: {_describe_figures(claim)}.",
+        *(explain_forks(record, forks) if (forks := count_forks(record)) else []),
         f"Measured on {claim.device_name}: {images} images of {claim.prompts} prompts, {size}{frames}, "
         f"{steps} steps{reference}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",
@@ -79,9 +84,11 @@ def _describe_figures(claim: ClaimConfig) -> str:
     if claim.seconds is not None:
         figures.append(f"{claim.seconds.value:.3g} s per image")
     if claim.ssim is not None:
-        worst = "" if claim.ssim.worst is None else f", worst {claim.ssim.worst:.4f}"
+        named = {"median": claim.ssim.median, "10th percentile": claim.ssim.p10, "worst": claim.ssim.worst}
+        spread = "".join(f", {name} {value:.4f}" for name, value in named.items() if value is not None)
+        forks = f", {claim.forks} of {len(claim.pixels_sha256)} forks" if claim.forks else ""
         floor = "" if claim.ssim.noise_floor is None else f", noise floor {claim.ssim.noise_floor:.4f}"
-        figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, 4)}{worst}{floor}")
+        figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, 4)}{spread}{forks}{floor}")
     return "; ".join(figures) or "nothing was timed or compared"
 
 

@@ -24,8 +24,9 @@ from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
 from ..records.record import Record
 from ..report.console import show, show_failure
+from .parts import CLAIM, IMAGES, NOT_REPRODUCED, PartVerdict
 from .source import describe_machine, read_source
-from .verdict import CLAIM, IMAGES, NOT_REPRODUCED, PartVerdict, combine_verdicts, verify_claim
+from .verdict import combine_verdicts, verify_claim
 from .verdict_text import format_headline
 
 UNAVAILABLE_ADVICE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")

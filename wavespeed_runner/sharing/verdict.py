@@ -25,10 +25,10 @@ differs; otherwise only that of the repeated reference does. The overall verdict
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import inf
 
 from ..config.claim import ClaimConfig, ClaimedFigure
+from ..metrics.forks import FORK
 from ..metrics.timing import is_too_fast
 from ..records.plausible import find_most_gain
 from ..records.record import Record
@@ -37,9 +37,17 @@ from .claim import (
     build_claim,
     find_contradictions,
     find_environment_changes,
-    get_bounds,
-    improvement_sign,
-    rounding_error,
+)
+from .parts import (
+    CLAIM,
+    IMAGES,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    VERDICTS,
+    PartVerdict,
+    compare_figure,
+    format_figure,
+    report_missing,
 )
 from .tolerance import (
     CLAIM_CAP,
@@ -50,23 +58,8 @@ from .tolerance import (
     compute_time_tolerance,
 )
 
-REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
-VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
-"""From best to worst."""
-CLAIM, IMAGES = "claim", "images"
-"""Parts of a claim that are not figures."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartVerdict:
-    """The verdict on one part of a claim, and the text that explains it."""
-
-    name: str
-    verdict: str | None
-    """None where the part cannot be compared."""
-    text: str
-    better: bool = False
-    """Better than claimed, by more than noise."""
+SAME_FIELDS = ("value", "median", "p10", "worst")
+"""Fields of a figure of quality that the same images have, but for an invisible difference."""
 
 
 def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
@@ -79,7 +72,8 @@ def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     text = f"contradicts itself: {'; '.join(problems)}"
     contradiction = [PartVerdict(name=CLAIM, verdict=NOT_REPRODUCED, text=text)] if problems else []
     quality = [_verify_quality(metric, claim, record, measured) for metric in QUALITY_METRICS]
-    parts = [_verify_images(claim, record, measured), *quality, _verify_share(claim, record, measured)]
+    counts = [_verify_forks(claim, record, measured), _verify_share(claim, record, measured)]
+    parts = [_verify_images(claim, record, measured), *quality, *counts]
     return [*contradiction, *(part for part in parts if part is not None), *_verify_speed(claim, record)]
 
 
@@ -112,15 +106,15 @@ def _verify_quality(metric: str, claim: ClaimConfig, record: Record, measured: C
         return None
     summary = getattr(record.quality, metric, None)
     if summary is None:
-        return _report_missing(metric, figure, record)
+        return report_missing(metric, figure, record)
     if has_same_images(claim, measured):
         changed = bool(find_environment_changes(claim, record))
         return _verify_same_images(metric, figure, getattr(measured, metric), changed=changed)
     # PSNR has no mean where every image is identical to its reference.
     now = inf if summary.mean is None else summary.mean
     tolerance = compute_quality_tolerance(metric, claim, record)
-    verdict, better = _compare(metric, now, tolerance.low, tolerance.high, tolerance.noise)
-    text = f"{_format_figure(now, figure)}, noise {tolerance.noise:.2g}"
+    verdict, better = compare_figure(metric, now, tolerance.low, tolerance.high, tolerance.noise)
+    text = f"{format_figure(now, figure)}, noise {tolerance.noise:.2g}"
     text += _mention_cap(tolerance, f"{CLAIM_CAP[metric]:.2g}")
     return PartVerdict(name=metric, verdict=verdict, text=text, better=better)
 
@@ -130,19 +124,39 @@ def _verify_same_images(
 ) -> PartVerdict:
     """Compares each field of a figure for the same images. In a changed environment the reference may differ."""
     if measured is None:
-        return PartVerdict(name=metric, verdict=REPRODUCED, text=_format_figure(inf, figure), better=True)
-    text, verdicts, better = _format_figure(measured.value, figure), [], False
+        return PartVerdict(name=metric, verdict=REPRODUCED, text=format_figure(inf, figure), better=True)
+    text, verdicts, better = format_figure(measured.value, figure), [], False
     # Another version of scipy may draw other bootstrap samples, so the interval is not compared then.
-    for field in ("value", "worst") if changed else ("value", "worst", "low", "high"):
+    for field in SAME_FIELDS if changed else (*SAME_FIELDS, "low", "high"):
         then, now = getattr(figure, field), getattr(measured, field)
         if then is None or now is None:
             continue
-        verdict, field_better = _compare(metric, now, then, then, INVISIBLE[metric] if changed else 0.0)
+        verdict, field_better = compare_figure(metric, now, then, then, INVISIBLE[metric] if changed else 0.0)
         verdicts.append(verdict)
         better = better or field_better
         if field != "value" and verdict != REPRODUCED:
             text += f"; {field} {now:.5g}, claimed {then:.5g}"
     return PartVerdict(name=metric, verdict=max(verdicts, key=VERDICTS.index), text=text, better=better)
+
+
+def _verify_forks(claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict | None:
+    """Compares the number of forks for the same images; other images fork elsewhere, and their mean is compared.
+
+    In a changed environment the reference may differ invisibly, and an image next to the limit may cross it.
+    """
+    name, then, now = "forks", claim.forks, measured.forks
+    if then is None:
+        return None
+    if now is None:
+        return report_missing(name, ClaimedFigure(value=then), record)
+    text = f"{now} of {len(measured.pixels_sha256)}, claimed {then} of {len(claim.pixels_sha256)}"
+    if not has_same_images(claim, measured):
+        return PartVerdict(name=name, verdict=None, text=f"{text}; not compared: other images")
+    ssims = [sample.quality.ssim for sample in record.samples if sample.quality and sample.quality.ssim is not None]
+    close = sum(abs(ssim - FORK) <= INVISIBLE["ssim"] for ssim in ssims)
+    noise = close if find_environment_changes(claim, record) else 0
+    verdict, better = compare_figure(name, now, then, then, noise)
+    return PartVerdict(name=name, verdict=verdict, text=text, better=better)
 
 
 def _verify_share(claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict | None:
@@ -155,16 +169,16 @@ def _verify_share(claim: ClaimConfig, record: Record, measured: ClaimConfig) -> 
     if then is None:
         return None
     if now is None:
-        return _report_missing(name, ClaimedFigure(value=then), record)
+        return report_missing(name, ClaimedFigure(value=then), record)
     noise = INVISIBLE[name] if find_environment_changes(claim, record) else 0.0
     if not has_same_images(claim, measured):
         noise = max(INVISIBLE[name], now / max(_mean_computed_steps(record), 1))
-    verdict, better = _compare(name, now, then, then, noise)
+    verdict, better = compare_figure(name, now, then, then, noise)
     missing = record.engaged.cache and record.engaged.cache.flops_missing
     if missing and verdict == NOT_REPRODUCED:
         text = f"{now:.5g} of the steps, claimed {then:.5g}; not comparable: FLOPs were not counted ({missing})"
         return PartVerdict(name=name, verdict=None, text=text)
-    text = _format_figure(now, ClaimedFigure(value=then))
+    text = format_figure(now, ClaimedFigure(value=then))
     return PartVerdict(name=name, verdict=verdict, text=text, better=better)
 
 
@@ -184,9 +198,9 @@ def _verify_speed(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
         if figure is None:
             continue
         if now is None:
-            parts.append(_report_missing(name, figure, record))
+            parts.append(report_missing(name, figure, record))
         elif other_hardware:
-            text = f"{_format_figure(now, figure)}; not comparable: different hardware"
+            text = f"{format_figure(now, figure)}; not comparable: different hardware"
             parts.append(PartVerdict(name=name, verdict=None, text=text))
         else:
             parts.append(_verify_time(name, claim, record, now))
@@ -197,43 +211,16 @@ def _verify_time(name: str, claim: ClaimConfig, record: Record, now: float) -> P
     """Compares seconds or a speed-up on the same hardware."""
     figure: ClaimedFigure = getattr(claim, name)
     tolerance = compute_time_tolerance(name, claim, record)
-    text = f"{_format_figure(now, figure)}, spread {tolerance.noise:.0%}{_mention_cap(tolerance, f'{TIME_CAP:.0%}')}"
+    text = f"{format_figure(now, figure)}, spread {tolerance.noise:.0%}{_mention_cap(tolerance, f'{TIME_CAP:.0%}')}"
     if name == "speedup" and now <= 1 < figure.value:
         return PartVerdict(name=name, verdict=NOT_REPRODUCED, text=f"{text}, no speed-up")
     # The speed-up is divided by one plus the noise: subtracting a share would let any speed-up fall below 1.
     noise = (
         tolerance.low * tolerance.noise / (1 + tolerance.noise) if name == "speedup" else tolerance.noise * figure.value
     )
-    verdict, better = _compare(name, now, tolerance.low, tolerance.high, noise)
+    verdict, better = compare_figure(name, now, tolerance.low, tolerance.high, noise)
     return PartVerdict(name=name, verdict=verdict, text=text, better=better)
 
 
 def _mention_cap(tolerance: Tolerance, cap: str) -> str:
     return f", the claim's own interval and noise floors count for at most {cap}" if tolerance.capped else ""
-
-
-def _report_missing(name: str, figure: ClaimedFigure, record: Record) -> PartVerdict:
-    """A figure that was claimed and not measured again is not reproduced."""
-    reasons = {"none": " (measure.reference=false)", "self": " (no lossy option is on, so there is nothing to compare)"}
-    text = f"claimed {figure.value:.5g}, not measured again{reasons.get(record.reference.kind, '')}"
-    return PartVerdict(name=name, verdict=NOT_REPRODUCED, text=text)
-
-
-def _compare(name: str, now: float, low: float, high: float, noise: float) -> tuple[str, bool]:
-    """The verdict on a figure, and whether it is better than claimed by more than noise.
-
-    NaN is not reproduced and not better.
-    """
-    more_is_better = improvement_sign(name) > 0
-    shortfall, surplus = (low - now, now - high) if more_is_better else (now - high, low - now)
-    rounding = rounding_error(low if more_is_better else high)
-    if shortfall <= rounding:
-        return REPRODUCED, surplus > noise + rounding
-    return (WITHIN_NOISE if shortfall <= noise + rounding else NOT_REPRODUCED), False
-
-
-def _format_figure(now: float, figure: ClaimedFigure) -> str:
-    low, high = get_bounds(figure)
-    interval = f" ({low:.5g} to {high:.5g})" if low != high else ""
-    measured = f"{now:.5g}" if now != inf else "identical to the reference"
-    return f"{measured}, claimed {figure.value:.5g}{interval}"

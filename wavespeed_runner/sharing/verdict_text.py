@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from ..config.claim import ClaimConfig
 from ..records.record import Record
 from .claim import CONFIG_DIFFERS, QUALITY_METRICS, build_claim, find_differences
-from .verdict import CLAIM, NOT_REPRODUCED, REPRODUCED, PartVerdict, combine_verdicts, has_same_images
+from .parts import CLAIM, NOT_REPRODUCED, REPRODUCED, PartVerdict
+from .verdict import combine_verdicts, has_same_images
 
-IMAGE_FIGURES = (*QUALITY_METRICS, "computed_share")
+IMAGE_FIGURES = (*QUALITY_METRICS, "forks", "computed_share")
 """Figures that depend only on the images and how they were computed; the others depend on the machine."""
 FINGERPRINT_DIGITS = 12
 """Characters of a fingerprint that are shown."""
@@ -68,7 +69,7 @@ def _explain_differences(
 def _explain_edited_figures(record: Record, parts: Sequence[PartVerdict]) -> str:
     """Names the claimed figures that the same images cannot have."""
     comparable = [
-        part for part in parts if part.name in IMAGE_FIGURES and (record.quality or part.name not in QUALITY_METRICS)
+        part for part in parts if part.name in IMAGE_FIGURES and (record.quality or part.name == "computed_share")
     ]
     wrong = [part.name for part in comparable if part.better or part.verdict == NOT_REPRODUCED]
     if not wrong:

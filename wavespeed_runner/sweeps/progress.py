@@ -16,7 +16,7 @@ from ..config.compose import find_key
 from ..process.pipes import get_styled_output
 from ..records.labels import shorten_to_parts, shorten_to_words
 from ..report.console_text import encode_for
-from ..report.remarks import explain_apart
+from ..report.remarks import enumerate_forks, explain_apart
 from .jobs import Job
 from .status import NEVER_HIT, Outcome
 
@@ -102,6 +102,9 @@ class Progress:
             self._say(f"{len(missing)} not run yet", style="yellow")
         if never := [number for number, outcome in self.outcomes.items() if outcome.never_hit]:
             self._never_hit(never)
+        forks = [(f"job {number}", outcome.forks) for number, outcome in self.outcomes.items() if outcome.forks]
+        for sentence in enumerate_forks(forks):
+            self._say(sentence)
         if guesses := [outcome for outcome in self.outcomes.values() if outcome.speedup and not outcome.same_run]:
             self._say(explain_apart(all(outcome.timed_together for outcome in guesses)), style="dim")
         self._say(f"sweep   {self.folder}")
@@ -174,7 +177,8 @@ def _cells(outcome: Outcome) -> list[str]:
     # Without a cache, and with no fewer steps than the reference's, it would tell nothing.
     part = outcome.computed_share
     share = "" if part is None or (part == 1 and not outcome.never_hit) else f"{100 * part:.0f} %"
-    return [time, speedup, share, "" if outcome.ssim is None else f"{outcome.ssim:.4f}"]
+    forks = f" ({_counted(outcome.forks.count, 'fork')})" if outcome.forks and outcome.forks.count else ""
+    return [time, speedup, share, "" if outcome.ssim is None else f"{outcome.ssim:.4f}{forks}"]
 
 
 def _text(console: Console, text: str) -> Text:

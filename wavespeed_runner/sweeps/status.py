@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import make_printable
+from ..metrics.forks import Forks
 from ..records.names import describe_failure
 from ..records.record import Record
-from ..records.summary import computed_share, never_hit
+from ..records.summary import computed_share, count_forks, never_hit
 
 NEVER_HIT = "the cache never hit"
 """How the record's warning begins."""
@@ -30,6 +31,7 @@ class Outcome:
     timed_together: bool = False
     """Whether each image was timed right beside its reference: then a guess has another cause."""
     ssim: float | None = None
+    forks: Forks | None = None
     computed_share: float | None = None
     """Share of the reference's work that was computed."""
     never_hit: str = ""
@@ -52,6 +54,7 @@ def as_outcome(record: Record) -> Outcome:
         same_run=timing is None or timing.same_run is not False,
         timed_together=all(sample.timed_together for sample in record.samples),
         ssim=record.quality.ssim.mean if record.quality else None,
+        forks=count_forks(record) if record.quality else None,
         computed_share=share,
         never_hit=warning,
     )

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,21 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ...inputs.limits import MAX_PAGE_PIXELS
+from ...metrics.forks import FORK
 from ..ranking import is_nothing_faster
 from ..remarks import (
     NOTHING_FASTER,
     SCALED,
     describe_apart,
     describe_compiling,
+    describe_forks,
     describe_never_hit,
     enumerate_names,
 )
 from ..rows import Row, Sweep
 from .axes import named_axes
 from .data import MOST, page_data
+from .head import STATUSES, describe_state, list_facts, list_statuses
 from .images import Album, album
 from .samples import samples_of
-from .texts import METRICS, NOTHING, reference_text, texts, unit
+from .texts import METRICS, NOTHING, texts, unit
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -46,11 +48,6 @@ if TYPE_CHECKING:
 LIBRARY = "plotly-basic.min.js"
 SCRIPTS = ("page.js", "table.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
 """In the order in which they run: each uses definitions of earlier ones."""
-STATUSES = ("completed", "failed", "lost", "interrupted", "running", "missing", "skipped")
-"""In the order in which the page lists them."""
-REFERENCE = "median time per image without acceleration"
-UNENDED = ("interrupted", "running", "missing")
-"""Statuses of jobs that have yet to end."""
 
 
 def page(sweep: Sweep, *, folder: Path | None = None) -> str:
@@ -83,6 +80,7 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
         kind="run" if len(sweep.rows) == 1 and not sweep.axes else "sweep",
         rivals=any(row.rival for row in sweep.rows),
+        compared=any(row.forks for row in sweep.rows),
         floors=any(quality.noise_floor is not None for row in sweep.rows for quality in row.quality.values()),
         intervals=_has_intervals(sweep),
         front=any(metrics for job in data["jobs"] for metrics in job["fronts"].values()),
@@ -90,16 +88,18 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         paced=SCALED if data["paced"] else "",
         findings=[
             *([NOTHING_FASTER] if is_nothing_faster(sweep.rows) else []),
+            *describe_forks(sweep.rows),
             *describe_never_hit(sweep.rows),
             *describe_compiling(sweep.rows),
         ],
-        statuses=_statuses(sweep),
-        state=_state(sweep),
-        facts=_facts(sweep),
+        statuses=list_statuses(sweep),
+        state=describe_state(sweep),
+        facts=list_facts(sweep),
         problems=_problems(sweep),
         problems_title=_problems_title(sweep),
         environment=_environment(sweep.environment),
         nothing=NOTHING,
+        fork=FORK,
     )
     # A record may hold an unpaired surrogate, which UTF-8 cannot encode.
     return html.encode("utf-8", "replace").decode("utf-8")
@@ -130,70 +130,11 @@ def _expected_images(sweep: Sweep, count: int) -> int:
     return 2 * sum(min(count, len(samples_of(row))) for row in sweep.rows)
 
 
-def _statuses(sweep: Sweep) -> list[tuple[str, int]]:
-    counted = Counter(row.status for row in sweep.rows)
-    return [(status, counted[status]) for status in STATUSES if counted[status]]
-
-
-def _state(sweep: Sweep) -> str:
-    """`finished`, or which jobs are still to end."""
-    if sweep.finished:
-        return "finished"
-    counted = dict(_statuses(sweep))
-    waiting = [f"{counted[status]} {status}" for status in UNENDED if status in counted]
-    return "unfinished: " + (", ".join(waiting) or "more jobs to come")
-
-
-def _facts(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """The key figures at the top of the page: name, value and explanation."""
-    if len(sweep.rows) == 1 and sweep.rows[0].status == "completed":
-        return _facts_of_one(sweep)
-    counted = _statuses(sweep)
-    ended = sum(count for status, count in counted if status not in UNENDED)
-    facts = [("jobs", f"{ended} of {len(sweep.rows)}", ", ".join(f"{count} {status}" for status, count in counted))]
-    if reference := reference_text(sweep):
-        facts.append(("reference", reference, REFERENCE))
-    on_front = [row for row in sweep.rows if row.front]
-    compared = sum("ssim" in row.quality for row in sweep.rows)
-    if on_front:
-        fastest = max(on_front, key=lambda row: row.speedup or 0.0)
-        best = f"fastest {texts(fastest, unit(sweep))['speedup']} at SSIM {_ssim(fastest)}" if fastest.speedup else ""
-        facts.append(("Pareto front", f"{len(on_front)} of {compared}", best))
-    elif is_nothing_faster(sweep.rows):
-        facts.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
-    compared_settings = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
-    if compared_settings:
-        better = sum(not row.beaten_by_fewer_steps for row in compared_settings)
-        facts.append(
-            ("better than fewer steps", f"{better} of {len(compared_settings)}", "settings, by SSIM in the same time")
-        )
-    return facts
-
-
-def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """The key figures of a single run."""
-    (row,) = sweep.rows
-    text = texts(row, unit(sweep))
-    facts = [("time per image", text["time"], "median time to denoise it")]
-    if reference := reference_text(sweep):
-        facts.append(("reference", reference, REFERENCE))
-    if row.speedup is not None:
-        share = "" if row.computed_share is None else f"{text['share']} of the reference's work computed"
-        facts.append(("speedup", text["speedup"], "the cache never hit" if row.never_hit else share))
-    if "ssim" in row.quality:
-        facts.append(("SSIM", _ssim(row), f"to the reference; worst image {text['ssim_worst']}"))
-    return facts
-
-
 def _has_intervals(sweep: Sweep) -> bool:
     """Whether any point of the plots has error bars."""
     means = [quality.mean for row in sweep.rows for quality in row.quality.values()]
     times = [row.seconds for row in sweep.rows if row.seconds is not None]
     return any(interval.low < interval.high for interval in [*means, *times])
-
-
-def _ssim(row: Row) -> str:
-    return f"{row.quality['ssim'].mean.value:.4f}" if "ssim" in row.quality else NOTHING
 
 
 def _problems(sweep: Sweep) -> list[tuple[str, str, list[Row]]]:

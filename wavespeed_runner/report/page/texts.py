@@ -21,11 +21,12 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
 
     Returns:
         Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric its
-        mean (`ssim`), `ssim_interval`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where a noise floor was
-        measured.
+        mean (`ssim`), `ssim_interval`, `ssim_median`, `ssim_p10`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where
+        a noise floor was measured; `forks`.
     """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
     text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
+    text["forks"] = NOTHING if row.forks is None else f"{row.forks.count} of {row.forks.of}"
     text["peak"] = NOTHING if row.peak_memory_bytes is None else format_bytes(row.peak_memory_bytes)
     text["weights"] = "" if row.weight_bytes is None else f"weights {format_bytes(row.weight_bytes)}"
     if row.seconds is not None:
@@ -46,6 +47,8 @@ def _quality_texts(metric: str, quality: Quality | None, digits: int) -> dict[st
     return {
         metric: f"{mean.value:.{digits}f}",
         f"{metric}_interval": _range(f"{mean.low:.{digits}f}", f"{mean.high:.{digits}f}"),
+        f"{metric}_median": f"{quality.median:.{digits}f}",
+        f"{metric}_p10": f"{quality.p10:.{digits}f}",
         f"{metric}_worst": f"{quality.worst:.{digits}f}",
         f"{metric}_worst_at": f"{' '.join(quality.worst_prompt.split())} (seed {quality.worst_seed})",
         **floor,
