@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -71,6 +72,25 @@ def test_the_claim_is_data(finished: Finished, exported: str) -> None:
     deviation = median(abs(seconds / median(references) - 1) for seconds in references)
     assert claim["seconds"]["repeat_floor"] == pytest.approx(deviation * record["timing"]["median"], rel=1e-4)
     assert claim["versions"] == record["environment"]["versions"] and claim["fingerprint"] == record["fingerprint"]
+
+
+def test_medians_and_forks_are_said_and_claimed(finished: Finished) -> None:
+    """Beside the mean; in a sentence where two forks decide it."""
+    record = deepcopy(finished[1])
+    first = record["samples"][0]
+    record["samples"] = [
+        {**first, "seed": seed, "quality": first["quality"] | {"ssim": ssim}}
+        for seed, ssim in enumerate([*[0.99] * 10, 0.5, 0.6])
+    ]
+    text = export.format_experiment(record_from_data(record), "mine")
+    assert ", median 0.9900, 10th percentile 0.6390, worst 0.5000, 2 of 12 images are forks." in text
+    assert "# 2 of 12 images became another image (SSIM below 0.9); without them the mean SSIM is 0.9900." in text
+    claim = yaml.safe_load(text)["claim"]
+    assert (claim["forks"], claim["ssim"]["median"], claim["ssim"]["p10"]) == (2, 0.99, 0.639)
+    for sample in record["samples"]:
+        sample["quality"]["ssim"] = 0.99
+    calm = export.format_experiment(record_from_data(record), "mine")
+    assert "became" not in calm and "are forks" not in calm and "\n  forks: 0" in calm
 
 
 def test_another_user_runs_the_same_plan(finished: Finished, exported: str, cli: CommandLine) -> None:

@@ -86,7 +86,7 @@ def _describe_figures(claim: ClaimConfig) -> str:
     if claim.ssim is not None:
         named = {"median": claim.ssim.median, "10th percentile": claim.ssim.p10, "worst": claim.ssim.worst}
         spread = "".join(f", {name} {value:.4f}" for name, value in named.items() if value is not None)
-        forks = f", {claim.forks} of {len(claim.pixels_sha256)} forks" if claim.forks else ""
+        forks = f", {claim.forks} of {len(claim.pixels_sha256)} images are forks" if claim.forks else ""
         floor = "" if claim.ssim.noise_floor is None else f", noise floor {claim.ssim.noise_floor:.4f}"
         figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, 4)}{spread}{forks}{floor}")
     return "; ".join(figures) or "nothing was timed or compared"
