@@ -97,21 +97,23 @@ def test_the_front_has_all_points_that_no_other_dominates(points: list[Point]) -
 
 def test_fewer_steps_are_interpolated_between_neighbours_in_time() -> None:
     rivals = [Point(seconds=3, quality=0.9), Point(seconds=1, quality=0.5)]
+    slow, fast = rivals
     assert interpolate_quality(rivals, 0.99) is None, "no rival is that fast"
-    assert interpolate_quality(rivals, 1) == 0.5
-    assert interpolate_quality(rivals, 2) == pytest.approx(0.7)
-    assert interpolate_quality(rivals, 3) == interpolate_quality(rivals, 30) == 0.9
+    assert interpolate_quality(rivals, 1) == (0.5, (fast,))
+    assert interpolate_quality(rivals, 2) == (pytest.approx(0.7), (fast, slow))
+    assert interpolate_quality(rivals, 3) == interpolate_quality(rivals, 30) == (0.9, (slow,))
 
 
 def test_a_faster_and_better_rival_counts_for_all_longer_times() -> None:
     rivals = [Point(seconds=1, quality=0.8), Point(seconds=2, quality=0.6), Point(seconds=4, quality=0.7)]
-    assert [interpolate_quality(rivals, seconds) for seconds in (1, 1.5, 2, 3, 9)] == [0.8] * 5
+    found = [interpolate_quality(rivals, seconds) for seconds in (1, 1.5, 2, 3, 9)]
+    assert found == [(0.8, (rivals[0],))] * 5
 
 
 @given(POINTS.filter(len), st.floats(0.5, 10), st.floats(0.5, 10))
 def test_more_time_never_reaches_less(rivals: list[Point], first: float, second: float) -> None:
     less, more = (interpolate_quality(rivals, seconds) for seconds in sorted((first, second)))
-    assert less is None or (more is not None and more >= less - 1e-12)
+    assert less is None or (more is not None and more[0] >= less[0] - 1e-12)
     for rival in rivals:
-        quality = interpolate_quality(rivals, rival.seconds)
-        assert quality is not None and quality >= rival.quality
+        found = interpolate_quality(rivals, rival.seconds)
+        assert found is not None and found[0] >= rival.quality

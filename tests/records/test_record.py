@@ -37,7 +37,7 @@ KEYS = {
     "environment": "versions code device device_name driver platform threads variables plugins commit",
     "plan": "stages prompts verdicts changes",
     "plan.verdicts": "rule verdict message fix source",
-    "reference": "kind",
+    "reference": "kind sampler steps",
     "engaged": "cache adapters quant attention compile accelerate memory parallel weights",
     "engaged.cache": "strategy attached_to blocks calls hits block_share block_flops flop_share denoiser_flops "
     "denoiser_flop_share",

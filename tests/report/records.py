@@ -36,9 +36,15 @@ def varied(
     steps: int = 28,
     rival: bool = False,
     floor: bool = False,
+    sampler: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record with this time, quality and share of computed work, against a reference of 28 steps."""
+    """The record with this time, quality and share of computed work, against a reference of 28 steps.
+
+    With a sampler, that is the run's, and the reference has the model's own.
+    """
     made = deepcopy(record)
+    made["reference"] = {"kind": "run"} | ({"sampler": {"name": "default"}, "steps": 28} if sampler else {})
+    made["config"]["sampler"] = sampler or made["config"]["sampler"]
     made["overrides"] = overrides
     made["config"]["steps"] = steps
     made["config"]["measure"]["reference_steps"] = 28

@@ -133,7 +133,7 @@ def test_an_edited_config_of_a_run_that_failed_leaves_cells_empty(
     tmp_path: Path, finished: Finished, change: dict[str, Any]
 ) -> None:
     record = {**finished[1], "status": "failed", "config": {**finished[1]["config"], **change}}
-    write_job(tmp_path / "a", record)
+    write_job(tmp_path / "a", {**record, "reference": {"kind": "run"}})
     sweep = collect(tmp_path)
     (row,) = csv.DictReader(StringIO(results_csv(sweep)))
     assert row["status"] == "failed" and "" in (row["reference_steps"], row["model"])

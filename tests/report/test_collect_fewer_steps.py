@@ -77,7 +77,7 @@ def test_times_are_relative_to_the_reference_of_the_same_run(tmp_path: Path, rec
     row = by_job(tmp_path)["0.1"]
     assert row.beaten_by_fewer_steps is True and not row.judged_same_run, "seconds as they are"
     text = report_md(collect(tmp_path))
-    assert "| ~beaten |" in text and "~beaten, ~better: timed in different runs" in text
+    assert "| ~beaten by 14 to 28 steps |" in text and "~beaten, ~better: timed in different runs" in text
 
 
 def test_one_rival_of_another_run_makes_all_verdicts_guesses(tmp_path: Path, record: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ def test_a_row_of_the_table_says_what_the_record_says(finished: Finished) -> Non
         "setting": "fbcache",
         "steps": "6",
         "reference_steps": "6",
+        "reference_sampler": "default",
         "pictures": "2",
         "prompts": "2",
         "seconds": repr(timing["median"]),
@@ -80,6 +81,7 @@ def test_a_row_of_the_table_says_what_the_record_says(finished: Finished) -> Non
         "front": str(int(timing["median"] < timing["reference_median"])),
         "never_hit": "0",
         "beaten_by_fewer_steps": "",
+        "best_rival": "",
         "device": environment["device_name"],
         "torch": environment["versions"]["torch"],
         "fingerprint": record["fingerprint"],
@@ -105,7 +107,7 @@ def test_the_report_for_pull_requests(tmp_path: Path, finished: Finished) -> Non
     assert (setting, time, speedup, share) == ("**0.01**", "0.600", "3.33x", "50 %")
     assert ssim == "0.9795 (0.9790 to 0.9800)" and worst == "0.9790 (a blue square, seed 0)"
     assert (spread, forks) == ("0.9795, 0.9791", "0 of 2")
-    assert verdict == "better" and rows[6][-1] == "(fewer steps)"
+    assert verdict == "better than 14 steps" and rows[6][-1] == "(fewer steps)"
     assert "SSIM 0.9970" in text and "12 jobs: 9 completed" in text and "Not finished yet." in text
     assert "```sh\npython -m wavespeed_runner -m cache=fbcache" in text
     assert cells(text, "Skipped") == [["1", "rule x: 8 is too much", "8"]]

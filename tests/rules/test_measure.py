@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.rules.cases import OWN as OWN_SAMPLER
 from tests.rules.cases import Apply, Cases, check_rule
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.measure import MEASURING
 
 RULES = (*MEASURING,)
+OWN = {"measure": "default", "measure.reference_sampler": "own"}
 CASES: Cases = {
     "reference-steps-unused": (
         [{"measure.reference_steps": 28, "measure": "none"}],
@@ -20,8 +22,15 @@ CASES: Cases = {
             {"measure": "default", "measure.reference_steps": 0},
             {"measure": "default", "measure.reference_steps": 1001},
             {"measure": "default", "sampler": "lcm", "family.schedule": "diffusion", "measure.reference_steps": 51},
+            {**OWN, "measure.reference_steps": 3, "steps": 4},
+            {**OWN, "measure.reference_steps": 3, "steps": 4, "sampler": "euler"},
+            {**OWN, "measure.reference_steps": 0, "sampler": "unipc"},
         ],
-        [{"measure": "default", "steps": 4, "measure.reference_steps": n} for n in (None, 4, 1000)],
+        [
+            *({"measure": "default", "steps": 4, "measure.reference_steps": n} for n in (None, 4, 1000)),
+            {**OWN, "measure.reference_steps": 3, "steps": 4, "sampler": "unipc"},
+            {**OWN, "measure.reference_steps": 51, "sampler": "lcm", "family.schedule": "diffusion"},
+        ],
     ),
     "reference-steps-own": (
         [
@@ -39,6 +48,50 @@ CASES: Cases = {
     "reference-steps-nobody": (
         [{"measure": "default", "measure.reference_steps": 28, "graph.stages": {}}],
         [{"measure": "default", "measure.reference_steps": 28}, {"measure": "default", "graph.stages": {}}],
+    ),
+    "reference-sampler-unused": (
+        [{"measure.reference_sampler": sampler, "measure": "none"} for sampler in ("own", "same")],
+        [OWN, {"measure": "none"}],
+    ),
+    "reference-sampler-stages": (
+        [
+            {**OWN, "graph": "hires_fix", "graph.stages.denoise.options": given}
+            for given in ({"steps": 4}, {"sampler": {"name": "unipc"}})
+        ],
+        [
+            {**OWN, "graph": "hires_fix", "graph.stages.denoise_large.options": {"strength": 0.5}},
+            {"measure": "default", "graph": "hires_fix", "graph.stages.denoise.options": {"steps": 4}},
+        ],
+    ),
+    "reference-sampler-nobody": ([{**OWN, "graph.stages": {}}], [OWN, {"measure": "default", "graph.stages": {}}]),
+    "reference-sampler-steps": (
+        [{**OWN, "steps": 31, "model.steps": 30}, {**OWN, "steps": 31, "model.steps": 30, "sampler": "euler"}],
+        [
+            {**OWN, "model.steps": 30},
+            {**OWN, "steps": 31, "model.steps": 30, "sampler": "unipc"},
+            {**OWN, "steps": 31, "model.steps": 30, "measure.reference_steps": 31},
+            {"measure": "default", "steps": 31, "model.steps": 30},
+        ],
+    ),
+    "reference-sampler-more-steps": (
+        [
+            {**OWN, "steps": 31, "model.steps": 30, "sampler": "unipc"},
+            {**OWN, "steps": 9, "measure.reference_steps": 8, "sampler": "euler", "sampler.shift": 2.0},
+        ],
+        [
+            {**OWN, "steps": 30, "model.steps": 30, "sampler": "unipc"},
+            {**OWN, "steps": 31, "model.steps": 30, "measure.reference_steps": 31, "sampler": "unipc"},
+            {"measure": "default", "steps": 31, "model.steps": 30, "sampler": "unipc"},
+        ],
+    ),
+    "reference-sampler-noise": (
+        [{**OWN, "sampler": "euler_ancestral"}, {**OWN, "sampler": "unipc", **OWN_SAMPLER["lcm"]}],
+        [
+            {**OWN, "sampler": "unipc"},
+            {**OWN, **OWN_SAMPLER["lcm"]},
+            {"measure": "default", "sampler": "euler_ancestral"},
+            {**OWN, "measure": "none", "sampler": "euler_ancestral"},
+        ],
     ),
     "in-turn-unused": (
         [{"measure.in_turn": True, "measure": "none"}],

@@ -79,6 +79,18 @@ def test_fewer_steps_than_the_reference_lower_the_computed_share(measured: Recor
     assert full is not None and build_claim(measured).computed_share == pytest.approx(full / 2, rel=1e-5)
 
 
+def test_a_claim_says_what_its_figures_are_against(measured: Record) -> None:
+    claim, steps = build_claim(measured), measured["config"]["steps"]
+    assert claim.reference == f"{steps} steps of default" and not find_differences(claim, measured)
+    other = change_record(measured, lambda r: r["reference"].update(sampler={"name": "unipc", "shift": 3.0}))
+    assert find_differences(claim, other) == [f"reference {claim.reference} -> {steps} steps of unipc, shift 3.0"]
+    (verdict,) = (part for part in verify_claim(claim, other) if part.name == "reference")
+    assert verdict.verdict == "not reproduced" and "unipc" in verdict.text
+    assert "reference" not in [part.name for part in verify_claim(claim, measured)]
+    claim.reference = None  # of an earlier version
+    assert "reference" not in [part.name for part in verify_claim(claim, other)]
+
+
 def test_differences_are_named(measured: Record) -> None:
     claim = build_claim(measured)
 

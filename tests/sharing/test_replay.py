@@ -35,7 +35,8 @@ def test_an_image_gives_the_same_image(finished: Finished, replay: Replay, part:
 
 
 MEASURED = {
-    "warmup": "0", "repeats": "2", "difference_gain": "2.5", "reference_steps": "8", "in_turn": "true",
+    "warmup": "0", "repeats": "2", "difference_gain": "2.5", "reference_steps": "8",
+    "reference_sampler": "own", "in_turn": "true",
     "noise_floor": "full",
 }  # fmt: skip
 """Every key of `measure` except `reference`, which makes the others pointless. None has its default."""

@@ -8,14 +8,15 @@ from typing import Any
 from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
 from ..config.lossy import list_lossy
-from ..config.schema import Init, ModelConfig, SamplerConfig, Weighting, to_data
+from ..config.schema import Config, Init, ModelConfig, SamplerConfig, Weighting, to_data
 from ..errors import make_printable
 from ..planning.graph import Graph
 from ..planning.plan import Plan
-from ..planning.reference import Floor
+from ..planning.reference import Floor, list_reference_values
 from ..registry import find_implementation, lookup
 from ..rules.cache_calls import count_steps_by_stage
 from ..rules.check import STAGE_VALUES
+from ..samplers import is_own_sampler, model_default_sampler
 from ..sweeps.jobs import Job
 from .plan_parallel import describe_messages, describe_ranks
 
@@ -162,14 +163,26 @@ def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
 
 
 def _reference(plan: Plan) -> str:
+    c, own = plan.config, list_reference_values(plan.config)
     if plan.reference_kind == "self":
-        return "this run itself: nothing lossy is on"
+        same = ", and sampler and steps are the model's own" if "sampler" in own else ""
+        return f"this run itself: nothing lossy is on{same}"
     if plan.reference_kind == "none":
         return "none (measure.reference=false)"
-    steps = plan.config.measure.reference_steps
-    other = [f"{key}={value} instead of {given}" for key, value, given in list_lossy(to_data(plan.config))]
-    other += [f"{steps} steps instead of {plan.config.steps}"] if steps is not None else []
+    other = [f"{key}={value} instead of {given}" for key, value, given in list_lossy(to_data(c))]
+    other += [_own_sampler(c)] if "sampler" in own else []
+    if "steps" in own:
+        other.append(f"{own['steps']} steps" + (f" instead of {c.steps}" if own["steps"] != c.steps else ""))
     return f"the same with {' and '.join(other)}: same prompts and noise"
+
+
+def _own_sampler(c: Config) -> str:
+    """`the model's own sampler (euler) instead of unipc (shift=3.0)`."""
+    family = find_implementation("model", c.model)
+    known = model_default_sampler(family, c.model).name
+    named = "the model's own sampler" + (f" ({known})" if known != "default" else "")
+    given = f" instead of {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}"
+    return named + ("" if is_own_sampler(family, c.model, c.sampler) else given)
 
 
 def _floor(plan: Plan, floor: Floor) -> str:

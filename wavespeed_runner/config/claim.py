@@ -42,6 +42,8 @@ class ClaimConfig:
     psnr: ClaimedFigure | None = None
     forks: int | None = None
     """Images with an SSIM below 0.9: they count as another image than their reference."""
+    reference: str | None = None
+    """What the quality and the speed-up are against: `28 steps of default`. Null in claims of earlier versions."""
     computed_share: float | None = None
     """Of the blocks' FLOPs where they were counted, otherwise of the steps."""
     prompts: int = MISSING

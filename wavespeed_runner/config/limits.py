@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 
 from ..errors import ConfigError, Unfit
+from .measure import find_reference_steps
 
 MAX_STEPS = 1000
 """Denoising steps of one generation: models were trained on so many noise levels."""
@@ -136,7 +137,7 @@ def count_steps(config: Any, prompts: int) -> tuple[int, int]:
     """
     images = prompts * max(config.num_images_per_prompt, 1)
     own = _find_longest(config)
-    reference = max(config.measure.reference_steps or own, 1) if config.measure.reference else 0
+    reference = max(find_reference_steps(config) or own, 1) if config.measure.reference else 0
     repeats = max(config.measure.repeats, 1)
     warmup = max(config.measure.warmup, 0)
     return images, (images * repeats + warmup) * (own + reference)
@@ -163,7 +164,7 @@ def check_limits(config: Any, prompts: int = 1) -> None:
     images, all_steps = count_steps(config, prompts)
     refuse_more("images", images, limits.images, f"images of {prompts} x num_images_per_prompt")
     refuse_more("images", config.batch_size, limits.images, "batch_size")
-    longest = max(_find_longest(config), config.measure.reference_steps or 0)
+    longest = max(_find_longest(config), find_reference_steps(config) or 0)
     if longest > MAX_STEPS:  # here, because the rules look at each step
         raise Unfit(f"steps={longest}: at most {MAX_STEPS} steps; a mistyped zero?")
     refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x measure.repeats x steps")

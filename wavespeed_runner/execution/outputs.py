@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..artifacts import Videos
 from ..config.lossy import remove_lossy, remove_lossy_data
-from ..config.schema import Config
+from ..config.schema import Config, to_data
 from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
+from ..planning.reference import list_reference_values
 from ..records.new import PIXELS, image_data
+from ..records.reference import describe_sampler, name_steps
 from ..records.sample import Metrics, SampleRecord
 
 if TYPE_CHECKING:
@@ -145,14 +147,22 @@ def _compare(image: Any, original: Any) -> tuple[Metrics, Metrics | None]:
 
 
 def _reference_config(config: Config) -> Config:
-    """The config that makes the reference: its own steps, and nothing lossy, for all stages or for one."""
+    """The config that makes the reference: its own sampler and steps, and nothing lossy, for all stages or for one."""
     stages = {
         name: replace(given, options=remove_lossy_data(given.options)) for name, given in config.graph.stages.items()
     }
-    if config.measure.reference_steps is not None:
-        measure = replace(config.measure, reference_steps=None)
-        config = replace(config, steps=config.measure.reference_steps, measure=measure)
+    measure = replace(config.measure, reference_steps=None, reference_sampler=None)
+    config = replace(config, measure=measure, **list_reference_values(config))
     return replace(remove_lossy(config), graph=replace(config.graph, stages=stages))
+
+
+def _name_setting(config: Config) -> str:
+    """The cache; without one, and with a reference of its own sampler or steps, the run's."""
+    own = list_reference_values(config)
+    if config.cache.name != "none" or not own:
+        return config.cache.title
+    is_other = own.get("sampler", config.sampler) != config.sampler
+    return name_steps(describe_sampler(to_data(config.sampler)) if is_other else "", config.steps or 0)
 
 
 def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
@@ -161,8 +171,7 @@ def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
     from ..media.images import write_png
 
     is_video = issubclass(plan.graph.nodes[plan.graph.output].stage.output, Videos)
-    fewer_steps = plan.config.cache.name == "none" and plan.config.measure.reference_steps is not None
-    setting = f"{plan.config.steps} steps" if fewer_steps else plan.config.cache.title
+    setting = _name_setting(plan.config)
     alone = "middle frames" if is_video else "images"
     rows = [(setting if plan.reference else alone, [column.image for column in columns])]
     notes = [[column.note for column in columns]]

@@ -35,6 +35,8 @@ class Point:
     seconds: float
     quality: float
     """Higher is better."""
+    steps: int | None = None
+    """What tells rivals of one line apart."""
 
 
 def bootstrap_interval(values: Sequence[tuple[Hashable, float]], of: Literal["mean", "median"]) -> Interval:
@@ -99,22 +101,25 @@ def find_pareto_front(points: Sequence[Point]) -> list[bool]:
     return [is_on_front(point) for point in points]
 
 
-def interpolate_quality(rivals: Sequence[Point], seconds: float) -> float | None:
-    """Estimates the quality that fewer steps reach in the same time; None if even the fewest steps take longer.
+def interpolate_quality(rivals: Sequence[Point], seconds: float) -> tuple[float, tuple[Point, ...]] | None:
+    """Estimates the quality that fewer steps reach in the same time, and of which rivals: one, or two neighbours.
 
     Linear between two rivals that are neighbours in time, because a number of steps in between could have been run. A
     faster rival that is better than a slower one counts for all longer times.
 
     Args:
-        rivals: time and quality of runs with fewer steps.
+        rivals: time and quality of runs with fewer steps, of one sampler.
         seconds: the time.
+
+    Returns:
+        None if even the fewest steps take longer.
     """
     ordered = sorted(rivals, key=lambda p: (p.seconds, p.quality))
-    reached = [point.quality for point in ordered if point.seconds <= seconds]
+    reached: list[tuple[float, tuple[Point, ...]]] = [(p.quality, (p,)) for p in ordered if p.seconds <= seconds]
     if not reached:
         return None
     if len(reached) < len(ordered):
         left, right = ordered[len(reached) - 1], ordered[len(reached)]
         fraction = (seconds - left.seconds) / (right.seconds - left.seconds)
-        reached.append(left.quality + fraction * (right.quality - left.quality))
-    return max(reached)
+        reached.append((left.quality + fraction * (right.quality - left.quality), (left, right)))
+    return max(reached, key=lambda pair: pair[0])

@@ -38,7 +38,7 @@ from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
 from .image_sizes import judge_crops
 from .prompts import build_samples, list_texts, refuse_own_reading
-from .reference import Floor, build_reference_graph, plan_noise_floors
+from .reference import Floor, build_reference_graph, is_own_reference, plan_noise_floors
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
 
@@ -149,7 +149,8 @@ def _assemble_plan(
         return [keys[graph.output] for keys in compute_keys_of_samples(graph, samples, matters, timing=False)]
 
     image_keys = compute_image_keys(graph)
-    kind = "none" if not config.measure.reference else "self" if lossless == graph else "run"
+    is_same = is_own_reference(config, graph, lossless)
+    kind = "none" if not config.measure.reference else "self" if is_same else "run"
     compared = kind == "run"
     return Plan(
         config=config,

@@ -9,8 +9,10 @@ from typing import Any
 
 from ..artifacts import Sample
 from ..config.lossy import remove_lossy
-from ..config.measure import NoiseFloor
+from ..config.measure import NoiseFloor, find_reference_steps, has_own_reference
 from ..config.schema import Config, Dtype, ModelConfig, top_level
+from ..registry import find_implementation
+from ..samplers import DefaultSampler, is_own_sampler
 from .graph import Graph
 from .store_keys import compute_keys_of_samples
 
@@ -29,10 +31,28 @@ class Floor:
 
 
 def build_reference_graph(config: Config, graph: Graph) -> Graph:
-    """The graph with every lossy option off, and with the reference's own number of steps if it has one."""
-    steps = config.measure.reference_steps
+    """The graph with every lossy option off, and with the reference's own sampler and steps if it has any."""
     lossless = _change_options(graph, remove_lossy)
-    return lossless if steps is None else _change_followed(lossless, {"steps": steps})
+    return _change_followed(lossless, list_reference_values(config))
+
+
+def list_reference_values(config: Config) -> dict[str, Any]:
+    """Top-level values that the reference has of its own, whatever the run has: `sampler`, `steps`."""
+    steps = {"steps": config.measure.reference_steps} if config.measure.reference_steps is not None else {}
+    if not has_own_reference(config):
+        return steps
+    return {"sampler": DefaultSampler(), "steps": find_reference_steps(config)}
+
+
+def is_own_reference(config: Config, graph: Graph, reference: Graph) -> bool:
+    """Whether a run is its own reference: nothing lossy is on, and sampler and steps are the reference's.
+
+    The model's own sampler may also be named (`sampler=euler`): it computes what `sampler=default` computes.
+    """
+    family = find_implementation("model", config.model)
+    if has_own_reference(config) and is_own_sampler(family, config.model, config.sampler):
+        graph = _change_followed(graph, {"sampler": DefaultSampler()})
+    return graph == reference
 
 
 def plan_noise_floors(config: Config, graph: Graph, samples: list[Sample], matters: dict[str, str]) -> list[Floor]:

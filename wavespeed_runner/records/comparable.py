@@ -9,26 +9,29 @@ from typing import Any
 from ..config.lossy import LOSSY_GROUPS, LOSSY_MEMORY_KEYS
 from ..config.schema import Seeds
 from .record import Record
+from .reference import reference_sampler, reference_steps
 
 SETTINGS = (
     *("cache", "quant", "attention", "compile", "accelerate", "memory", "parallel", "batch_size", "measure", "steps"),
+    "sampler",
 )
-"""Top-level keys of a config in which two jobs may differ and still be compared with each other."""
+"""Top-level keys of a config in which two jobs may differ and still be compared with each other. The sampler and the
+steps of their references may not differ."""
 NO_PART = ("claim", "outputs", "dry_run", "rerun")
 """Top-level keys that have no influence on a run."""
 
 
-def identify_comparable(record: Record, steps_of_reference: int) -> str:
+def identify_comparable(record: Record) -> str:
     """Equal for jobs that can be compared."""
-    return _hash(_comparable(record, steps_of_reference))
+    return _hash(_comparable(record))
 
 
-def identify_rivals(record: Record, steps_of_reference: int) -> str:
+def identify_rivals(record: Record) -> str:
     """Equal for comparable jobs with the same rivals: with the same batch size and memory options as well."""
-    return _hash([_comparable(record, steps_of_reference), *_timing_options(record.config)])
+    return _hash([_comparable(record), *_timing_options(record.config)])
 
 
-def _comparable(record: Record, steps_of_reference: int) -> list[Any]:
+def _comparable(record: Record) -> list[Any]:
     """What a job is compared with, on which prompts and which hardware."""
     config = {key: value for key, value in record.config.items() if key not in (*SETTINGS, *NO_PART)}
     stages = {
@@ -38,7 +41,8 @@ def _comparable(record: Record, steps_of_reference: int) -> list[Any]:
     config["graph"] = {**config["graph"], "stages": stages}
     if config.get("seeds") == Seeds.same.value:  # records of earlier versions do not have the key
         del config["seeds"]
-    return [config, steps_of_reference, record.plan.prompts, record.environment.device_name]
+    reference = [reference_sampler(record), reference_steps(record)]
+    return [config, *reference, record.plan.prompts, record.environment.device_name]
 
 
 def _timing_options(config: dict[str, Any]) -> list[Any]:

@@ -91,35 +91,35 @@ def _shortest_endings(parts: Mapping[str, Sequence[str]], joint: str) -> dict[st
 
 
 def label_jobs(
-    jobs: Sequence[Mapping[str, str]], names: Sequence[str], *, rivals: Sequence[int | None], settings: Sequence[str]
+    jobs: Sequence[Mapping[str, str]], names: Sequence[str], *, rivals: Sequence[str | None], settings: Sequence[str]
 ) -> list[str]:
     """Returns a short label for each job, no two the same.
 
     Args:
         jobs: axis -> value, "" where a job leaves it as it is.
         names: of the folders; they are added where nothing else tells two jobs apart.
-        rivals: the steps of jobs that only have fewer steps, None for the others: `14 steps`.
+        rivals: `14 steps`: what jobs are called that only have fewer steps or another sampler, None for the others.
         settings: what to call a job in which no axis is set.
     """
     used = [_label_values(job, rival) for job, rival in zip(jobs, rivals, strict=True)]
-    keys = find_naming_keys(jobs, [steps is not None for steps in rivals])
+    keys = find_naming_keys(jobs, [rival is not None for rival in rivals])
     of_rivals = [
         {key: value for key, value in job.items() if not key.startswith("measure.")}
-        for job, steps in zip(used, rivals, strict=True)
-        if steps is not None
+        for job, rival in zip(used, rivals, strict=True)
+        if rival is not None
     ]
     keys += [key for key in find_varying_keys(of_rivals) if key not in keys]
     values = [key for key in keys if not is_group(key)]
     short = shorten_to_words(values) if len(values) > 1 else dict.fromkeys(values, "")
     labels = []
-    for job, steps, setting in zip(used, rivals, settings, strict=True):
+    for job, rival, setting in zip(used, rivals, settings, strict=True):
         parts = [f"{short.get(key, '')} {_describe_value(key, job[key])}".strip() for key in keys if job.get(key)]
-        labels.append(", ".join([f"{steps} steps"] * (steps is not None) + parts) or setting)
+        labels.append(", ".join(([rival] if rival else []) + parts) or setting)
     counted = Counter(labels)
     return [f"{label} ({name})" if counted[label] > 1 else label for label, name in zip(labels, names, strict=True)]
 
 
-def _label_values(job: Mapping[str, str], rival: int | None) -> dict[str, str]:
+def _label_values(job: Mapping[str, str], rival: str | None) -> dict[str, str]:
     """The axes of a job that its label may name; of a rival `14 steps` says which cache and how many steps."""
     implied = ("steps", "cache") if rival is not None else ()
     return {key: value for key, value in job.items() if value and key not in implied}

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config.lossy import lossy_names
 from .record import Record
+from .reference import against_reference, find_solver, name_steps
 
 
 def model_name(model: dict[str, Any]) -> str:
@@ -17,17 +18,9 @@ def model_name(model: dict[str, Any]) -> str:
 
 
 def setting_name(record: Record) -> str:
-    """The accelerated column: `fbcache`, `fbcache + fp8_dq`, `no cache`, `no cache, 12 steps`."""
-    config = record.config
-    against = against_reference_steps(config)
-    steps = f", {config['steps']} steps" if against else ""
-    return (" + ".join(lossy_names(config)) or "no cache") + steps
-
-
-def against_reference_steps(config: dict[str, Any]) -> str:
-    """` against 28`: the number of steps of the reference, where it is another one; else empty."""
-    steps = (config.get("measure") or {}).get("reference_steps")
-    return f" against {steps}" if steps not in (None, config["steps"]) else ""
+    """The accelerated column: `fbcache`, `fbcache + fp8_dq`, `no cache`, `no cache, unipc 12 steps`."""
+    steps = f", {name_steps(find_solver(record), record.config['steps'])}" if against_reference(record) else ""
+    return (" + ".join(lossy_names(record.config)) or "no cache") + steps
 
 
 def describe_failure(record: Record) -> str:

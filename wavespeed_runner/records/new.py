@@ -15,6 +15,7 @@ from ..config.environment import describe_environment
 from ..config.schema import KEYS_NOT_IN_IMAGES, Config, Seeds, to_data
 from ..metrics.timing import summarize_timings
 from ..planning.plan import Plan
+from ..planning.reference import list_reference_values
 from ..storage.atomic import write_text
 from .record import (
     SCHEMA_VERSION,
@@ -52,7 +53,7 @@ def new_record(plan: Plan, overrides: list[str]) -> Record:
             verdicts=[msgspec.convert(asdict(verdict), RuleVerdict) for verdict in plan.verdicts],
             changes=[PlanChange(key=change.key, value=change.value, why=change.why) for change in plan.changes],
         ),
-        reference=msgspec.convert({"kind": plan.reference_kind}, Reference),
+        reference=_describe_reference(plan),
         engaged=Engaged(),
         stages=[],
         samples=[],
@@ -63,6 +64,16 @@ def new_record(plan: Plan, overrides: list[str]) -> Record:
         warnings=[],
         identity=plan.identity,
     )
+
+
+def _describe_reference(plan: Plan) -> Reference:
+    """What the run is compared with, with the sampler and the steps of a reference run."""
+    reference = msgspec.convert({"kind": plan.reference_kind}, Reference)
+    if plan.reference:
+        own = list_reference_values(plan.config)
+        reference.sampler = to_data(own.get("sampler", plan.config.sampler))
+        reference.steps = own.get("steps", plan.config.steps)
+    return reference
 
 
 def cache_summary(samples: list[SampleRecord]) -> CacheSummary:

@@ -82,11 +82,15 @@ class PlanSummary(Struct, kw_only=True):
     changes: list[PlanChange]
 
 
-class Reference(Struct, kw_only=True):
+class Reference(Struct, kw_only=True, omit_defaults=True):
     """What the results are compared with."""
 
     kind: Literal["run", "self", "none"]
     """`run`: a reference run. `self`: nothing lossy is on, so this run is the reference. `none`: not compared."""
+    sampler: dict[str, Any] | None = None
+    """Options of the sampler of a reference run; `default` is the model's own."""
+    steps: int | None = None
+    """Denoising steps of a reference run."""
 
 
 class PredictedSteps(Struct, kw_only=True):

@@ -14,6 +14,7 @@ from ..metrics.quality import LESS_IS_BETTER, compute_tail
 from ..metrics.statistics import Interval, bootstrap_interval
 from .comparable import identify_comparable, identify_rivals
 from .record import Record
+from .reference import find_solver, reference_steps
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
 
@@ -54,7 +55,9 @@ class Summary:
     rivals_with: str
     """Equal for jobs with the same rivals: with the same batch size and memory options as well."""
     rival: bool
-    """Nothing lossy is on, only fewer steps than in the reference."""
+    """Nothing lossy is on, only fewer steps than in the reference, or another sampler."""
+    solver: str = ""
+    """The sampler, such as `unipc, shift 1.65`, where it is not the reference's."""
     weight_bytes: int | None = None
     peak_memory_bytes: int | None = None
     """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""
@@ -82,10 +85,6 @@ class _Model(msgspec.Struct):
     name: str
 
 
-class _Measure(msgspec.Struct):
-    reference_steps: int | None = None
-
-
 class _Graph(msgspec.Struct):
     stages: dict[str, dict[str, Any]]
 
@@ -94,7 +93,6 @@ class _Config(msgspec.Struct):
     """The parts of a config that are read here. A record's config is plain data, in which a plugin may have more."""
 
     model: _Model
-    measure: _Measure
     graph: _Graph
     steps: int
 
@@ -107,8 +105,8 @@ def summarize_record(record: Record) -> Summary:
     """
     config, timing = msgspec.convert(record.config, _Config), record.timing
     is_compared = record.reference.kind == "run"
-    reference_steps = config.measure.reference_steps or config.steps
-    fewer_steps = config.steps < reference_steps
+    solver, steps_of_reference = find_solver(record), reference_steps(record)
+    as_much = config.steps >= steps_of_reference and not solver
     reference = timing.reference_median if timing else None
     missed = never_hit(record)
     return Summary(
@@ -118,20 +116,16 @@ def summarize_record(record: Record) -> Summary:
         same_run=bool(timing and timing.same_run),
         computed_share=computed_share(record),
         never_hit=missed,
-        same_work=missed and not is_lossy_beside_caches(record.config) and not fewer_steps,
+        same_work=missed and not is_lossy_beside_caches(record.config) and as_much,
         quality=_quality(record) if is_compared else {},
-        compared_with=identify_comparable(record, reference_steps) if is_compared else "",
-        rivals_with=identify_rivals(record, reference_steps) if is_compared else "",
-        rival=is_compared and not is_lossy(record.config) and fewer_steps,
+        compared_with=identify_comparable(record) if is_compared else "",
+        rivals_with=identify_rivals(record) if is_compared else "",
+        rival=is_compared and not is_lossy(record.config) and not as_much,
+        solver=solver if is_compared else "",
         weight_bytes=record.memory.weight_bytes if record.memory else None,
         peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
         forks=count_forks(record) if is_compared else None,
     )
-
-
-def reference_steps(record: Record) -> int:
-    """The number of steps of the reference."""
-    return int(record.config["measure"].get("reference_steps") or record.config["steps"])
 
 
 def computed_share(record: Record) -> float | None:
@@ -141,7 +135,16 @@ def computed_share(record: Record) -> float | None:
     None where nothing was finished, and where calls inside of steps were skipped, whose share of the work is unknown.
     """
     share = _share_of_own_steps(record)
-    return None if share is None else share * record.config["steps"] / reference_steps(record)
+    return None if share is None else share * _relative_length(record)
+
+
+def _relative_length(record: Record) -> float:
+    """Steps of the run for each of the reference; of different samplers the calls of the denoiser."""
+    calls = [(len(sample.steps), sample.reference_steps) for sample in record.samples if sample.reference_steps]
+    if calls and find_solver(record):
+        own, theirs = map(sum, zip(*calls, strict=True))
+        return own / theirs
+    return float(record.config["steps"] / reference_steps(record))
 
 
 def _share_of_own_steps(record: Record) -> float | None:

@@ -17,7 +17,7 @@ from ..records.override_yaml import experiment_yaml
 from ..records.record import Record
 from ..records.summary import NO_SUMMARY, summarize_record
 from .ranking import rank_rows
-from .rows import Row, Sweep
+from .rows import Row, Sweep, name_rival, naming_axes
 
 ENDED = ("completed", "failed", "lost", "skipped")
 
@@ -36,9 +36,9 @@ def collect(folder: Path) -> Sweep:
         for job, own in zip(listing.jobs, typed, strict=True)
     ]
     names = label_jobs(
-        [row.axes for row in rows],
+        [naming_axes(row) for row in rows],
         [row.job for row in rows],
-        rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
+        rivals=[name_rival(row) for row in rows],
         settings=[_setting(row) for row in rows],
     )
     rows = rank_rows([replace(row, label=label) for row, label in zip(rows, names, strict=True)])

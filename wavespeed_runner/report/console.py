@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from ..errors import INTERRUPTED_MESSAGE
 from ..process.pipes import get_styled_output
 from ..records.file import FILE
-from ..records.names import against_reference_steps, describe_failure, model_name, setting_name
+from ..records.names import describe_failure, model_name, setting_name
 from ..records.record import Record
+from ..records.reference import against_reference
 from ..records.summary import count_forks
 from .console_rows import QUALITY, floor_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
 from .console_text import LEGEND, encode_for, print_line
@@ -72,7 +73,7 @@ def _headline(record: Record) -> str:
         frames = record.samples[0].frames
         parts.append(f"{frames} frame{'s' * (frames != 1)}")
     if config.get("steps"):
-        steps = f"{config['steps']} step{'s' * (config['steps'] != 1)}{against_reference_steps(config)}"
+        steps = f"{config['steps']} step{'s' * (config['steps'] != 1)}{against_reference(record)}"
         parts.append(f"{steps}{_strength(record)}")
     device = record.environment.device
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.

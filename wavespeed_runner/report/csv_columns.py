@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..records.names import model_name, setting_name
 from ..records.record import Timing
-from ..records.summary import reference_steps
+from ..records.reference import reference_sampler, reference_steps
 from .csv_column import Column, get_record
 from .csv_quality import QUALITY_COLUMNS
 from .rows import Row
@@ -34,6 +34,11 @@ COLUMNS = (
         name="reference_steps",
         meaning="denoising steps of the reference",
         value=lambda row: reference_steps(get_record(row)),
+    ),
+    Column(
+        name="reference_sampler",
+        meaning="sampler of the reference; `default` is the model's own",
+        value=lambda row: reference_sampler(get_record(row))["name"],
     ),
     Column(name="pictures", meaning="number of images or videos", value=lambda row: len(get_record(row).samples)),
     Column(
@@ -134,7 +139,7 @@ COLUMNS = (
     ),
     Column(
         name="rival",
-        meaning="the job only has fewer steps than the reference, with nothing lossy on",
+        meaning="the job only has fewer steps than the reference, or another sampler, with nothing lossy on",
         value=lambda row: row.rival,
     ),
     Column(
@@ -146,10 +151,11 @@ COLUMNS = (
     ),
     Column(
         name="beaten_by_fewer_steps",
-        meaning="fewer steps without a cache have at least this SSIM in no more time (interpolated between rivals and "
-        "reference); empty without rivals",
+        meaning="fewer steps without a cache, of any sampler, have at least this SSIM in no more time (interpolated "
+        "between rivals of one sampler, and the reference); empty without rivals",
         value=lambda row: row.beaten_by_fewer_steps,
     ),
+    Column(name="best_rival", meaning="those with the highest SSIM in no more time", value=lambda row: row.best_rival),
     Column(
         name="judged_same_run",
         meaning="whether that comparison uses times relative to a reference timed in the same run; if not, it is an "

@@ -227,13 +227,13 @@ def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[floa
 
 
 def _rivals(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], references: Mapping[str, float]) -> None:
-    """Draws the rivals of each group as a curve, which ends at their reference."""
-    groups: dict[str, list[tuple[float, float]]] = {}
+    """Draws the rivals of each sampler as a curve; that of the reference's sampler ends there."""
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row, at in zip(rows, x, strict=True):
         if at is not None and row.rival:
-            groups.setdefault(row.rivals_with, []).append((at.value, row.quality[METRIC].mean.value))
-    for group, points in groups.items():
-        end = [(references[group], 1.0)] if group in references else []
+            groups.setdefault((row.rivals_with, row.solver), []).append((at.value, row.quality[METRIC].mean.value))
+    for (group, solver), points in groups.items():
+        end = [(references[group], 1.0)] if group in references and not solver else []
         axes.plot(*_line([*points, *end]), color=RIVAL, linewidth=1.3, linestyle="--", zorder=2)
 
 

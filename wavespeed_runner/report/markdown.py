@@ -129,10 +129,12 @@ def _speedup(row: Row) -> str:
 
 def _verdict(row: Row) -> str:
     if row.rival:
-        return "(fewer steps)"
+        return "(other sampler)" if row.solver else "(fewer steps)"
     if row.beaten_by_fewer_steps is None:
         return ""
-    return f"{'' if row.judged_same_run else '~'}{'beaten' if row.beaten_by_fewer_steps else 'better'}"
+    verdict = "beaten by" if row.beaten_by_fewer_steps else "better than"
+    named = f"{verdict} {row.best_rival}" if row.best_rival else verdict.split()[0]
+    return f"{'' if row.judged_same_run else '~'}{_plain(named)}"
 
 
 def _notes(done: Sequence[Row]) -> str:
@@ -159,8 +161,8 @@ def _notes(done: Sequence[Row]) -> str:
     lines += describe_apart(done)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(
-            f"Beaten: {RIVAL} have at least this SSIM in no more time (interpolated between the step counts that were "
-            "run and the reference)."
+            f"Beaten: {RIVAL}, of whichever sampler was run, have at least this SSIM in no more time (interpolated "
+            "between the step counts that were run with one sampler, and the reference); the best of them is named."
         )
     if any(row.beaten_by_fewer_steps is not None and not row.judged_same_run for row in done):
         lines.append("~beaten, ~better: timed in different runs, so the verdict is only an estimate.")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..metrics.statistics import Point, find_pareto_front, interpolate_quality
+from ..records.reference import name_steps, reference_steps
 
 if TYPE_CHECKING:
     from .rows import Row
@@ -105,19 +106,37 @@ def _groups(rows: Sequence[Row], key: Callable[[Row], str]) -> list[list[int]]:
 
 
 def _compare_with_rivals(row: Row, rivals: Sequence[Row]) -> dict[str, Any]:
-    """Fields of a row that say whether fewer steps do as well; the reference, of all steps, ends their line.
+    """Fields of a row that say whether fewer steps do as well, of whichever sampler is the best in the row's time.
 
     Where each was timed together with its reference, times are relative to that, as in `time_factors`. A row that
     computed as much as the reference is beaten by it.
     """
     relative = all(one.same_run and one.reference_seconds for one in (row, *rivals))
-    line = [_relative(rival) if relative else _point(rival) for rival in rivals]
-    if row.reference_seconds:
-        line.append(Point(seconds=1.0 if relative else row.reference_seconds, quality=1.0))
     own = _relative(row) if relative else _point(row)
-    quality = interpolate_quality(line, own.seconds)
-    beaten = row.same_work or (quality is not None and quality >= own.quality)
-    return {"beaten_by_fewer_steps": beaten, "judged_same_run": relative}
+    best = _find_best(_draw_lines(row, rivals, relative=relative), own.seconds)
+    beaten = row.same_work or (best is not None and best[0] >= own.quality)
+    return {"beaten_by_fewer_steps": beaten, "judged_same_run": relative, "best_rival": best[1] if best else ""}
+
+
+def _draw_lines(row: Row, rivals: Sequence[Row], *, relative: bool) -> dict[str, list[Point]]:
+    """Solver -> its rivals. The reference, of all steps, ends the line of its own sampler, "": no other leads to it."""
+    lines: dict[str, list[Point]] = {"": []}
+    for rival in rivals:
+        lines.setdefault(rival.solver, []).append(_relative(rival) if relative else _point(rival))
+    if row.reference_seconds:
+        seconds, steps = 1.0 if relative else row.reference_seconds, reference_steps(row.record) if row.record else None
+        lines[""].append(Point(seconds=seconds, quality=1.0, steps=steps))
+    return lines
+
+
+def _find_best(lines: dict[str, list[Point]], seconds: float) -> tuple[float, str] | None:
+    """The highest quality that one of the lines reaches in this time, and what is called so; None: none is so fast."""
+    best: tuple[float, str] | None = None
+    for solver, line in lines.items():
+        found = interpolate_quality(line, seconds)
+        if found and (best is None or found[0] > best[0]):
+            best = found[0], name_steps(solver, " to ".join(str(point.steps) for point in found[1]))
+    return best
 
 
 def _relative(row: Row) -> Point:
@@ -127,4 +146,5 @@ def _relative(row: Row) -> Point:
 
 def _point(row: Row, factor: float = 1.0) -> Point:
     assert row.seconds
-    return Point(seconds=row.seconds.value * factor, quality=row.quality[RANKING].mean.value)
+    steps = row.record.config["steps"] if row.record else None
+    return Point(seconds=row.seconds.value * factor, quality=row.quality[RANKING].mean.value, steps=steps)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..records.record import Record
+from ..records.reference import name_steps
 from ..records.summary import Summary
 
 
@@ -30,12 +31,26 @@ class Row(Summary):
     """On the Pareto front of seconds (see `ranking.time_factors`) against SSIM. The reference takes part, so that a row
     on the front is faster than that."""
     beaten_by_fewer_steps: bool | None = None
-    """A rival is at least as good in no more time, by interpolation between rivals and the reference; None without
-    rivals."""
+    """A rival is at least as good in no more time, by interpolation between rivals of one sampler and the reference;
+    None without rivals."""
+    best_rival: str = ""
+    """The best rival in no more time: `unipc 6 steps, shift 1.65`, or `6 to 8 steps` where it is interpolated. Empty
+    where even the fastest rival takes longer."""
     judged_same_run: bool = False
     """That comparison uses times relative to references, each timed in the same run; else it is a guess."""
     config_yaml: str
     """An experiment file that runs this job again."""
+
+
+def name_rival(row: Row) -> str | None:
+    """`14 steps`, `unipc 6 steps, shift 1.65`; None for what is no rival."""
+    return name_steps(row.solver, row.record.config["steps"]) if row.rival and row.record else None
+
+
+def naming_axes(row: Row) -> dict[str, str]:
+    """The axes that may name a job: without the sampler's where `name_rival` has named it."""
+    is_named = row.rival and row.solver
+    return {key: value for key, value in row.axes.items() if not (is_named and key.partition(".")[0] == "sampler")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,34 +1,56 @@
-"""Rules on measuring: the reference's own number of steps, taking turns, and the noise floor."""
+"""Rules on measuring: the reference's own sampler and number of steps, taking turns, and the noise floor."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
-from ..config.measure import NoiseFloor
+from ..config.measure import NoiseFloor, find_reference_steps, has_own_reference
 from ..config.schema import Config, StageConfig, top_level
 from ..models.family import Family
 from ..registry import list_names, lookup
-from ..samplers import find_max_steps
+from ..samplers import (
+    DefaultSampler,
+    find_max_steps,
+    is_own_sampler,
+    is_stochastic,
+    model_default_sampler,
+    resolve_sampler,
+)
 from .rule import Rule
+
+MOST_STEPS = 1000
 
 
 def _find_most_steps(c: Config, f: Family) -> int:
-    return min(1000, find_max_steps(f, c.sampler) or 1000)
+    """Of the reference."""
+    sampler = model_default_sampler(f, c.model) if has_own_reference(c) else c.sampler
+    return min(MOST_STEPS, find_max_steps(f, sampler) or MOST_STEPS)
 
 
-def _counts_steps(stage: StageConfig) -> bool:
-    """True if a stage, ours or a plugin's, has an option that follows the top-level steps."""
+def _has_other_sampler(c: Config, f: Family) -> bool:
+    """Whether the run's sampler is not its reference's."""
+    return has_own_reference(c) and not is_own_sampler(f, c.model, c.sampler)
+
+
+def _find_fewest_steps(c: Config, f: Family) -> int:
+    """Of the reference: with the same sampler not fewer than the run's."""
+    return 1 if _has_other_sampler(c, f) else max(c.steps or 0, 1)
+
+
+def _follows(stage: StageConfig, key: str) -> bool:
+    """True if a stage, ours or a plugin's, has an option that follows the top-level `steps` or `sampler`."""
     if stage.stage not in list_names("stage"):
         return False
-    return any(field.default == top_level("steps") for field in fields(lookup("stage", stage.stage).options))
+    return any(field.default == top_level(key) for field in fields(lookup("stage", stage.stage).options))
 
 
-def _list_stages_with_own_steps(c: Config) -> list[str]:
-    """Names of the stages to which the graph gives steps of their own."""
+def _list_stages_with_own(c: Config, *keys: str) -> list[str]:
+    """`steps of denoise`: what the graph gives to single stages of what the reference would change."""
     return [
-        name
+        f"{key} of {name}"
         for name, stage in c.graph.stages.items()
-        if _counts_steps(stage) and isinstance(stage.options, dict) and "steps" in stage.options
+        for key in keys
+        if _follows(stage, key) and isinstance(stage.options, dict) and key in stage.options
     ]
 
 
@@ -38,7 +60,21 @@ def _has_reference_steps(c: Config) -> bool:
 
 def _is_out_of_range(c: Config, f: Family) -> bool:
     wanted = c.measure.reference_steps
-    return wanted is not None and not max(c.steps or 0, 1) <= wanted <= _find_most_steps(c, f)
+    return wanted is not None and not _find_fewest_steps(c, f) <= wanted <= _find_most_steps(c, f)
+
+
+def _has_more_steps_than_reference(c: Config) -> bool:
+    return has_own_reference(c) and (c.steps or 0) > (find_reference_steps(c) or 0)
+
+
+def _describe_range(c: Config, f: Family) -> str:
+    start = f"measure.reference_steps={c.measure.reference_steps}: from "
+    if _has_other_sampler(c, f):
+        return f"{start}1 to {_find_most_steps(c, f)} is allowed"
+    return (
+        f"{start}the run's own {c.steps} to {_find_most_steps(c, f)} is allowed; a run cannot be compared with fewer "
+        "steps than its own"
+    )
 
 
 MEASURING: tuple[Rule, ...] = (
@@ -54,19 +90,16 @@ MEASURING: tuple[Rule, ...] = (
         id="reference-steps-range",
         verdict="bad",
         when=_is_out_of_range,
-        message=lambda c, f: (
-            f"measure.reference_steps={c.measure.reference_steps}: from the run's own {c.steps} to "
-            f"{_find_most_steps(c, f)} is allowed; a run cannot be compared with fewer steps than its own"
-        ),
-        fix="leave it out for as many as the run",
+        message=_describe_range,
+        fix=lambda c, f: f"leave it out for as many as the {'model' if has_own_reference(c) else 'run'}'s own",
     ),
     Rule(
         id="reference-steps-own",
         verdict="bad",
-        when=lambda c, f: _has_reference_steps(c) and bool(_list_stages_with_own_steps(c)),
+        when=lambda c, f: _has_reference_steps(c) and bool(_list_stages_with_own(c, "steps")),
         message=lambda c, f: (
-            f"measure.reference_steps={c.measure.reference_steps}: the graph gives steps of their own to "
-            f"{', '.join(_list_stages_with_own_steps(c))}, which would not follow it"
+            f"measure.reference_steps={c.measure.reference_steps}: the graph sets "
+            f"{', '.join(_list_stages_with_own(c, 'steps'))}, which would not follow it"
         ),
         fix="leave measure.reference_steps out, or graph.stages.*.options.steps",
     ),
@@ -74,11 +107,70 @@ MEASURING: tuple[Rule, ...] = (
         id="reference-steps-nobody",
         verdict="bad",
         when=lambda c, f: (
-            _has_reference_steps(c) and not any(_counts_steps(stage) for stage in c.graph.stages.values())
+            _has_reference_steps(c) and not any(_follows(stage, "steps") for stage in c.graph.stages.values())
         ),
         message="measure.reference_steps={c.measure.reference_steps}: no stage of the graph counts steps, so it could "
         "not take effect",
         fix="leave it out",
+    ),
+    Rule(
+        id="reference-sampler-unused",
+        verdict="bad",
+        when=lambda c, f: c.measure.reference_sampler is not None and not c.measure.reference,
+        message="measure.reference_sampler={c.measure.reference_sampler.value}: there is no reference with "
+        "measure.reference=false, so it could not take effect",
+        fix="measure.reference=true, or leave it out",
+    ),
+    Rule(
+        id="reference-sampler-stages",
+        verdict="bad",
+        when=lambda c, f: has_own_reference(c) and bool(_list_stages_with_own(c, "sampler", "steps")),
+        message=lambda c, f: (
+            f"measure.reference_sampler=own: the graph sets {', '.join(_list_stages_with_own(c, 'sampler', 'steps'))}, "
+            "which would not follow it"
+        ),
+        fix="leave measure.reference_sampler out, or graph.stages.*.options.sampler and steps",
+    ),
+    Rule(
+        id="reference-sampler-nobody",
+        verdict="bad",
+        when=lambda c, f: (
+            has_own_reference(c) and not any(_follows(stage, "sampler") for stage in c.graph.stages.values())
+        ),
+        message="measure.reference_sampler=own: no stage of the graph has a sampler, so it could not take effect",
+        fix="leave it out",
+    ),
+    Rule(
+        id="reference-sampler-steps",
+        verdict="bad",
+        when=lambda c, f: (
+            _has_more_steps_than_reference(c) and not _has_reference_steps(c) and not _has_other_sampler(c, f)
+        ),
+        message="measure.reference_sampler=own: the reference has the {c.model.steps} steps of the model's own, and "
+        "steps={c.steps} of the same sampler cannot be compared with fewer",
+        fix="measure.reference_steps={c.steps}, or leave measure.reference_sampler out",
+    ),
+    Rule(
+        id="reference-sampler-more-steps",
+        verdict="unverified",
+        when=lambda c, f: _has_more_steps_than_reference(c) and _has_other_sampler(c, f),
+        message=lambda c, f: (
+            f"steps={c.steps}: the reference has {find_reference_steps(c)} steps of the model's own sampler; where the "
+            "two differ, the reference need not be the better one"
+        ),
+        fix=lambda c, f: f"measure.reference_steps={min(c.steps or 1, _find_most_steps(c, f))} or more",
+    ),
+    Rule(
+        id="reference-sampler-noise",
+        verdict="unverified",
+        when=lambda c, f: (
+            c.measure.reference
+            and _has_other_sampler(c, f)
+            and any(is_stochastic(resolve_sampler(f, c.model, each)) for each in (c.sampler, DefaultSampler()))
+        ),
+        message="measure.reference_sampler=own: of sampler {c.sampler.name} and the model's own, one draws fresh noise "
+        "in each step, so the images differ by that noise as well",
+        fix="a deterministic sampler, or measure.reference_sampler=same",
     ),
     Rule(
         id="in-turn-unused",

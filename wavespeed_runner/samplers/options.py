@@ -97,6 +97,11 @@ def model_default_sampler(family: Family, model: ModelConfig) -> SamplerConfig:
     return options
 
 
+def is_own_sampler(family: Family, model: ModelConfig, options: SamplerConfig) -> bool:
+    """Whether this is the sampler that the model was published with, named or not, without options of its own."""
+    return resolve_sampler(family, model, options) == model_default_sampler(family, model)
+
+
 def deterministic_samplers(family: Family) -> list[str]:
     """Names of the samplers that fit a family and, with default options, draw no fresh noise."""
     return [name for name, options in OPTIONS.items() if not why_unfit(family, name) and not is_stochastic(options())]

@@ -12,6 +12,7 @@ from ..metrics.forks import FORK
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import bootstrap_interval
 from ..records.record import Record
+from ..records.reference import describe_reference
 from ..records.summary import Summary, summarize_record, worst_noise_floor
 
 QUALITY_METRICS = ("ssim", "mae_similarity", "mae", "psnr")
@@ -39,6 +40,7 @@ def build_claim(record: Record) -> ClaimConfig:
     """
     environment, summary = record.environment, summarize_record(record)
     claim = ClaimConfig(
+        reference=describe_reference(record),
         computed_share=_round(summary.computed_share),
         prompts=len(record.plan.prompts),
         prompts_sha256=hash_prompts(record),
@@ -101,13 +103,21 @@ def hash_prompts(record: Record) -> str:
 
 
 def find_differences(claim: ClaimConfig, record: Record) -> list[str]:
-    """Lists what may explain a different result: prompts, versions, hardware, code.
+    """Lists what may explain a different result: prompts, reference, versions, hardware, code.
 
     Where none of these differs but the fingerprint does, the list holds only `CONFIG_DIFFERS`.
     """
     differences = ["different prompts"] if claim.prompts_sha256 != hash_prompts(record) else []
+    if has_other_reference(claim, record):
+        differences.append(f"reference {claim.reference} -> {describe_reference(record)}")
     differences += find_environment_changes(claim, record)
     return differences or ([CONFIG_DIFFERS] if claim.fingerprint != record.fingerprint else [])
+
+
+def has_other_reference(claim: ClaimConfig, record: Record) -> bool:
+    """Whether both were compared, with references of other samplers or steps. Claims of earlier versions do not say."""
+    now = describe_reference(record)
+    return None not in (claim.reference, now) and claim.reference != now
 
 
 def find_environment_changes(claim: ClaimConfig, record: Record) -> list[str]:

@@ -13,6 +13,7 @@ from ..metrics.forks import FORK
 from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting_name
 from ..records.record import Record
+from ..records.reference import against_reference
 from ..records.summary import count_forks
 from ..report.remarks import explain_forks
 
@@ -38,15 +39,13 @@ def describe_claim(record: Record, config: dict[str, Any], claim: ClaimConfig, n
     images, steps = len(claim.pixels_sha256), config["steps"]
     size = f"{config['width']}x{config['height']}"
     frames = f", {config['num_frames']} frames" if config["num_frames"] else ""
-    reference_steps = config["measure"]["reference_steps"]
-    reference = f" against {reference_steps}" if reference_steps not in (None, steps) else ""
     versions = ", ".join(f"{key} {claim.versions[key]}" for key in SHOWN_VERSIONS if key in claim.versions)
     return [
         f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
         f"{model_name(config['model'])}, {setting_name(record)}: {_describe_figures(claim)}.",
         *(explain_forks(record, forks) if (forks := count_forks(record)) else []),
         f"Measured on {claim.device_name}: {images} images of {claim.prompts} prompts, {size}{frames}, "
-        f"{steps} steps{reference}.",
+        f"{steps} steps{against_reference(record)}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",
         f"Check it: python -m wavespeed_runner replay {name}.yaml",
         *_list_needed_files(config),

@@ -12,7 +12,7 @@ from .claim import get_bounds, improvement_sign, rounding_error
 REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
 VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)
 """From best to worst."""
-CLAIM, IMAGES = "claim", "images"
+CLAIM, IMAGES, REFERENCE = "claim", "images", "reference"
 """Parts of a claim that are not figures."""
 
 

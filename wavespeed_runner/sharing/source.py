@@ -111,7 +111,13 @@ def _read_image(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not a readable image or video: {error}") from None
     # A single image is not compared with a reference, so every option that needs one is off.
-    no_reference = {"reference": False, "reference_steps": None, "in_turn": False, "noise_floor": "none"}
+    no_reference = {
+        "reference": False,
+        "reference_steps": None,
+        "reference_sampler": None,
+        "in_turn": False,
+        "noise_floor": "none",
+    }
     measure = {**config["measure"], **no_reference}
     prompt = config["prompt"]
     expected = {"fingerprint": fingerprint, "prompts": [prompt], "pixels": {(prompt, config["seed"]): pixels}}

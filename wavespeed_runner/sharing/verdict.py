@@ -8,7 +8,7 @@
                      deviations of repeated timings of the same work, in the run that varies more, at least by
                      `MACHINE_NOISE` and at most by `TIME_CAP` of itself. A speed-up is divided accordingly
     not reproduced   anything else: a worse figure, a claimed figure that was not measured again, a claim that
-                     contradicts itself, a claimed speed-up where the run has none
+                     contradicts itself, a claimed speed-up where the run has none, another reference
 
 A claim's own interval and noise floors count up to `CLAIM_CAP` from its value, or `TIME_CAP` of a time; see
 `tolerance.py`.
@@ -32,16 +32,19 @@ from ..metrics.forks import FORK
 from ..metrics.timing import is_too_fast
 from ..records.plausible import find_most_gain
 from ..records.record import Record
+from ..records.reference import describe_reference
 from .claim import (
     QUALITY_METRICS,
     build_claim,
     find_contradictions,
     find_environment_changes,
+    has_other_reference,
 )
 from .parts import (
     CLAIM,
     IMAGES,
     NOT_REPRODUCED,
+    REFERENCE,
     REPRODUCED,
     VERDICTS,
     PartVerdict,
@@ -73,7 +76,7 @@ def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     contradiction = [PartVerdict(name=CLAIM, verdict=NOT_REPRODUCED, text=text)] if problems else []
     quality = [_verify_quality(metric, claim, record, measured) for metric in QUALITY_METRICS]
     counts = [_verify_forks(claim, record, measured), _verify_share(claim, record, measured)]
-    parts = [_verify_images(claim, record, measured), *quality, *counts]
+    parts = [_verify_images(claim, record, measured), _verify_reference(claim, record), *quality, *counts]
     return [*contradiction, *(part for part in parts if part is not None), *_verify_speed(claim, record)]
 
 
@@ -97,6 +100,14 @@ def _verify_images(claim: ClaimConfig, record: Record, measured: ClaimConfig) ->
         return PartVerdict(name=IMAGES, verdict=REPRODUCED, text=text)
     has_quality = record.quality and any(getattr(claim, metric) is not None for metric in QUALITY_METRICS)
     return PartVerdict(name=IMAGES, verdict=None if has_quality else NOT_REPRODUCED, text=text)
+
+
+def _verify_reference(claim: ClaimConfig, record: Record) -> PartVerdict | None:
+    """Figures against another sampler's or other steps' images say nothing about the claimed ones. None: the same."""
+    if not has_other_reference(claim, record):
+        return None
+    text = f"{describe_reference(record)}, claimed {claim.reference}"
+    return PartVerdict(name=REFERENCE, verdict=NOT_REPRODUCED, text=text)
 
 
 def _verify_quality(metric: str, claim: ClaimConfig, record: Record, measured: ClaimConfig) -> PartVerdict | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...records.labels import label_jobs, shorten_to_parts
-from ..rows import Row, Sweep
+from ..rows import Row, Sweep, name_rival, naming_axes
 
 SETTING = "setting"
 """Name of the axis that combines paired keys; no configuration key has this name."""
@@ -63,9 +63,9 @@ def _is_free(rows: Sequence[Row], key: str, keys: Sequence[str]) -> bool:
 def _names(rows: Sequence[Row], keys: Sequence[str]) -> list[str]:
     """Names such as `8 steps` or `fbcache, 0.1`: job labels from the paired keys only."""
     return label_jobs(
-        [{key: row.axes.get(key, "") for key in keys} for row in rows],
+        [{key: naming_axes(row).get(key, "") for key in keys} for row in rows],
         [row.job for row in rows],
-        rivals=[row.record.config["steps"] if row.rival and row.record else None for row in rows],
+        rivals=[name_rival(row) for row in rows],
         settings=[row.label for row in rows],
     )
 

@@ -82,6 +82,7 @@ def _job(row: Row, time_unit: tuple[float, str]) -> dict[str, Any]:
         "group": row.compared_with,
         "rivals_with": row.rivals_with,
         "rival": row.rival,
+        "solver": row.solver,
         "same_run": row.same_run,
         "never_hit": row.never_hit,
         "reference": {"seconds": row.reference_seconds, "text": format_time(row.reference_seconds, time_unit)},

@@ -101,11 +101,11 @@ function frontColour(own) {
 /** The distinct reference times of some jobs, in seconds. */
 const referencesOfJobs = (jobs) => [...new Set(jobs.map((job) => job.reference.shown).filter((seconds) => seconds !== null))];
 
-/** x and y of a line through some points of a group, ending at the fastest reference (not for PSNR, which is infinite there). */
-function toReference(own, through, against, metric) {
+/** x and y of a line through some points of a group, ending at the fastest reference (not for PSNR, which is infinite there, and not where another sampler never comes to it). */
+function toReference(own, through, against, metric, ends = true) {
   const chosenPoints = own.filter((point) => through(point.job)), places = chosenPoints.map((point) => [point.x[0], point.y[0]]);
   const seconds = referencesOfJobs(chosenPoints.map((point) => point.job));
-  if (seconds.length && metric !== "psnr" && (against === "seconds" || against === "share")) places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
+  if (ends && seconds.length && metric !== "psnr" && (against === "seconds" || against === "share")) places.push([against === "share" ? 100 : Math.min(...seconds) * DATA.seconds_factor, height(1)]);
   places.sort((a, b) => a[0] - b[0]);
   return { x: places.map(([x]) => x), y: places.map(([, y]) => y) };
 }
@@ -117,9 +117,10 @@ function lines(points, against, metric) {
   const fronts = together.map((own) => ({ ...scatter([], {}), ...toReference(own, (job) => job.fronts[against].includes(metric), against, metric),
     name: "Pareto front", legendgroup: "front", mode: "lines", line: { color: frontColour(own), width: 1.25, shape: "hv" }, hoverinfo: "skip",
   })).filter((trace) => trace.x.length > 1);
-  const lined = [...new Set(ordered.map((point) => point.job.rivals_with))].map((group) => ordered.filter((point) => point.job.rivals_with === group));
+  const lineOf = ({ job }) => JSON.stringify([job.rivals_with, job.solver]);
+  const lined = [...new Set(ordered.map(lineOf))].map((line) => ordered.filter((point) => lineOf(point) === line));
   const dashed = lined.filter((own) => own.some((point) => point.job.rival)).map((own) => ({
-    ...scatter([], {}), ...toReference(own, (job) => job.rival, against, metric),
+    ...scatter([], {}), ...toReference(own, (job) => job.rival, against, metric, own[0].job.solver === ""),
     legendgroup: "rival", mode: "lines", line: { color: colour("rival"), width: 1.5, dash: "dash" }, hoverinfo: "skip",
   }));
   const rivals = together.map((own) => own.filter((point) => point.job.rival)).map((own) => scatter(own, {

@@ -63,10 +63,11 @@ def _range(low: str, high: str) -> str:
 def verdict(row: Row) -> str:
     """Says whether a job is better than fewer steps without a cache."""
     if row.rival:
-        return "fewer steps"
+        return "other sampler" if row.solver else "fewer steps"
     if row.beaten_by_fewer_steps is None:
         return NOTHING
-    return f"{'' if row.judged_same_run else '~'}{'no better' if row.beaten_by_fewer_steps else 'better'}"
+    than = f" than {row.best_rival}" if row.best_rival else ""
+    return f"{'' if row.judged_same_run else '~'}{'no better' if row.beaten_by_fewer_steps else 'better'}{than}"
 
 
 def unit(sweep: Sweep) -> tuple[float, str]:
