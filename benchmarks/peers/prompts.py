@@ -1,4 +1,4 @@
-"""What the settings are judged on, and what a setting may be tuned or calibrated on: two lists with nothing in common.
+"""What the settings are judged on, and what a setting may be tuned or calibrated on: lists with nothing in common.
 
 The demo models' world keeps one caption content in eight out of training (`training.scenes.held_out`). Prompts that are
 judged come from that part; prompts for calibration from the other. So no content is in both, however it is worded, and
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.scenes import random_caption
+from training.scenes import parse, random_caption
 
-JUDGED, CALIBRATION = 32, 16
-FIRST_CALIBRATION_SEED = 1000
+JUDGED, CALIBRATION, FRESH = 32, 16, 48
+FIRST_CALIBRATION_SEED, FIRST_FRESH_SEED = 1000, 2000
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,20 @@ def calibration() -> list[Prompt]:
     return _prompts(CALIBRATION, from_held_out=False, first_seed=FIRST_CALIBRATION_SEED)
 
 
-def _prompts(count: int, *, from_held_out: bool, first_seed: int) -> list[Prompt]:
-    """Distinct captions, the same at every call."""
-    rng = np.random.default_rng((2026, from_held_out))
+def fresh() -> list[Prompt]:
+    """48 prompts, seeds 2000 to 2047, of contents that were held out of training and are not judged elsewhere: for
+    `benchmarks.few_steps` alone."""
+    judged_contents = {parse(prompt.text) for prompt in judged()}
+    many = _prompts(4 * FRESH, from_held_out=True, first_seed=0, drawn_for=1)
+    others = [prompt.text for prompt in many if parse(prompt.text) not in judged_contents]
+    one, two = ([text for text in others if len(parse(text).things) == count] for count in (1, 2))
+    turns = [text for pair in zip(one, two, strict=False) for text in pair]
+    return [Prompt(text, FIRST_FRESH_SEED + index) for index, text in enumerate(turns[:FRESH])]
+
+
+def _prompts(count: int, *, from_held_out: bool, first_seed: int, drawn_for: int = 0) -> list[Prompt]:
+    """Distinct captions, the same at every call. drawn_for: another number draws others."""
+    rng = np.random.default_rng((2026, from_held_out, drawn_for) if drawn_for else (2026, from_held_out))
     found: list[str] = []
     while len(found) < count:
         caption = random_caption(rng, pair=len(found) % 2 == 1, from_held_out=from_held_out)

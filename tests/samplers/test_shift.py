@@ -22,7 +22,7 @@ ROUNDING = 2.5e-3
 
 
 def shifted(levels: list[float], shift: float) -> list[float]:
-    """Equation 23 of https://arxiv.org/abs/2403.03206."""
+    """What a shift does to noise levels between 0 and 1."""
     return [shift * level / (1 + (shift - 1) * level) for level in levels]
 
 
