@@ -12,8 +12,11 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.check import Finding, apply_rules
 from wavespeed_runner.rules.sampler import SAMPLERS
+from wavespeed_runner.samplers.few_steps import MEASURED_ON
 
 RULES = (*SAMPLERS,)
+HEUN = {"sampler": "heun", "family.schedule": "diffusion"}
+UNET = {"model.init": "pretrained", "model.repo": MEASURED_ON}
 CASES: Cases = {
     "sampler-fits": (
         [
@@ -52,6 +55,26 @@ CASES: Cases = {
             {"sampler": "lcm", "steps": 51},
             {"sampler": "ddim", "steps": 1001, "family.schedule": "diffusion"},
             {"steps": 1001},
+        ],
+    ),
+    "sampler-no-image": (
+        [HEUN | UNET | {"steps": n} for n in (1, 3)],
+        [
+            HEUN | UNET | {"steps": 9},
+            HEUN | {"steps": 3, "model.init": "pretrained"},
+            HEUN | UNET | {"steps": 3, "graph": "image_to_image"},
+            UNET | {"steps": 3, "family.schedule": "diffusion"},
+        ],
+    ),
+    "sampler-few-steps": (
+        [HEUN | {"steps": 3, "model.init": "pretrained"}],
+        [
+            HEUN | UNET | {"steps": 3},
+            HEUN | {"steps": 3},
+            HEUN | {"steps": 9, "model.init": "pretrained"},
+            {"sampler": "heun", "steps": 3, "model.init": "pretrained"},
+            HEUN | DISTILLED | {"steps": 3, "model.init": "pretrained"},
+            HEUN | LORA | {"steps": 3, "model.init": "pretrained", "adapters.path": "latent-consistency/lcm-lora-sdxl"},
         ],
     ),
     "few-step-model": (

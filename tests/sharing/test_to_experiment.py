@@ -76,7 +76,14 @@ GROUPS: dict[str, list[str]] = {
     "sampler": ["default", "euler", "dpmpp_2m_karras", "unipc", "ddim"],
     "adapters": ["none", f"lora {LORA} adapters.weight=0.5"],
     "memory": ["none", "vae_tiling", "layerwise_casting"],
-    "measure": ["default", "full", "none", "default measure.reference_steps=40", "full measure.difference_gain=2"],
+    "measure": [
+        "default",
+        "full",
+        "none",
+        "default measure.reference_steps=40",
+        "default measure.reference_sampler=own measure.reference_steps=40",
+        "full measure.difference_gain=2",
+    ],
     "graph": ["", "image_to_image strength=0.5", "hires_fix"],
 }
 

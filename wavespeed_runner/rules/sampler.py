@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..accelerate.adapter_training import read_trainings
-from ..config.schema import Config, SamplerConfig
+from ..config.schema import Config, Init, SamplerConfig
 from ..models.family import Family
 from ..samplers import (
     count_denoiser_calls,
+    count_imageless_steps,
     deterministic_samplers,
     find_max_steps,
     fitting_samplers,
@@ -18,10 +19,11 @@ from ..samplers import (
     why_unfit,
     why_unfit_for_task,
 )
+from ..samplers.few_steps import MEASURED_ON
 from .cache import is_cached, watches_change
 from .graph import list_tasks
 from .rule import Rule
-from .training import SAMPLERS_OF
+from .training import SAMPLERS_OF, find_distillations
 
 
 def _explain_unfit_task(c: Config, f: Family) -> str:
@@ -47,6 +49,26 @@ def _find_deterministic(c: Config, f: Family) -> str:
     """A sampler without fresh noise: the model's own if it has none."""
     return (
         "default" if not is_stochastic(model_default_sampler(f, c.model)) else next(iter(deterministic_samplers(f)), "")
+    )
+
+
+def _has_too_few_steps(c: Config, f: Family) -> bool:
+    """Whether sampler and spacing gave no image at so few steps: from noise, of weights that were made for many."""
+    made_for_few = f.schedule != "diffusion" or f.is_distilled(c.model) or bool(find_distillations(c, f))
+    from_noise = any(task.startswith("text_to") for task in list_tasks(c, f))
+    is_trained = c.model.init is Init.pretrained
+    return is_trained and from_noise and not made_for_few and 0 < (c.steps or 0) <= count_imageless_steps(c.sampler)
+
+
+def _is_measured(c: Config) -> bool:
+    return c.model.repo == MEASURED_ON
+
+
+def _describe_too_few(c: Config, f: Family) -> str:
+    return (
+        f"steps={c.steps}: sampler {c.sampler.name} with these noise levels gave no image in "
+        f"{count_imageless_steps(c.sampler)} steps on {'this model' if _is_measured(c) else 'the demo U-Net'} (median "
+        "SSIM to its full steps below 0.5)"
     )
 
 
@@ -85,6 +107,22 @@ SAMPLERS: tuple[Rule, ...] = (
         ),
         fix=lambda c, f: f"steps={find_max_steps(f, c.sampler)} or fewer, or sampler=default",
         source="tests/samplers/test_every_sampler.py",
+    ),
+    Rule(
+        id="sampler-no-image",
+        verdict="bad",
+        when=lambda c, f: _has_too_few_steps(c, f) and _is_measured(c),
+        message=_describe_too_few,
+        fix=lambda c, f: f"steps={count_imageless_steps(c.sampler) + 1} or more, or sampler=default",
+        source="docs/sampling.md",
+    ),
+    Rule(
+        id="sampler-few-steps",
+        verdict="unverified",
+        when=lambda c, f: _has_too_few_steps(c, f) and not _is_measured(c),
+        message=_describe_too_few,
+        fix="more steps, or another sampler: docs/sampling.md has what each reached",
+        source="docs/sampling.md",
     ),
     Rule(
         id="few-step-model",

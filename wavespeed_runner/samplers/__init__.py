@@ -5,6 +5,7 @@
 between. Options that are null stay as the model has them. The `why_...` functions say why a sampler does not fit.
 """
 
+from .few_steps import count_imageless_steps
 from .options import (
     DefaultSampler,
     count_denoiser_calls,
@@ -28,6 +29,7 @@ __all__ = [
     "DefaultSampler",
     "Sigmas",
     "count_denoiser_calls",
+    "count_imageless_steps",
     "deterministic_samplers",
     "find_max_steps",
     "fitting_samplers",
