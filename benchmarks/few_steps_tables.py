@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from numpy import mean, median, percentile
 
+from wavespeed_runner.metrics.forks import FORK
+
 from .few_steps import CACHE, EVALUATIONS, MODELS, RESULTS
 from .readme import ROOT, put_between
 
@@ -21,8 +23,6 @@ OWN = {"demo": "sampler=euler", "demo_unet": "sampler=dpmpp_2m"}
 """What the models' own schedulers compute: the plain fewer steps."""
 IMAGE = 0.5
 """Median SSIM to the full steps below which there is no image."""
-FORK = 0.9
-"""SSIM below which an image became another one."""
 
 
 class Cell(NamedTuple):
@@ -90,7 +90,7 @@ def make_tables(results: dict[str, dict[str, Any]]) -> str:
     parts = [
         f"`{first['command']}` on {first['environment']['device_name']}, {count} captions that nothing else uses, a "
         "seed each, against the model's own sampler at its own number of steps: SSIM mean / median / 10th percentile / "
-        f"images below {FORK:g} (other images). Of each solver the spacing and order with the best mean; the first "
+        f"images below {FORK:g} (forks). Of each solver the spacing and order with the best mean; the first "
         "line is plain fewer steps, the last the calibrated cache with as many computed steps, which takes longer than "
         "as many plain steps. **Bold**: the best mean. All spacings, and 7 evaluations of the solvers with two calls a "
         "step, are in `benchmarks/results/few_steps_*.json`."
