@@ -11,7 +11,7 @@ import pytest
 from hydra.errors import HydraException
 
 from tests.command_line import TINY, CommandLine
-from wavespeed_runner import __version__
+from wavespeed_runner import __version__, registry
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.sweeps import jobs
 
@@ -168,6 +168,52 @@ def test_a_folder_may_have_the_shipped_groups_and_copies_of_their_options(comman
     command.config("cache/deepcache", "defaults: [fbcache, _self_]\n")
     assert "cache=deepcache: the shipped option" in command.refuses(*TINY, "model=demo_unet", "cache=balanced")
     assert "cache fbcache" in command.plans(*TINY, "cache=fbcache")
+
+
+def test_a_base_of_an_option_of_ones_own_cannot_be_replaced(command: CommandLine) -> None:
+    command.config("cache/mine", "defaults: [fbcache, _self_]\nstart: 0.3\n")
+    assert "cache mine" in command.plans(*TINY, "cache=mine")
+    command.config("cache/fbcache", "defaults: [deepcache, _self_]\n")
+    said = command.refuses(*TINY, "cache=mine")
+    assert "cache=fbcache: the shipped option" in said and f"{command.configs / 'cache/fbcache.yaml'} would" in said
+    command.config("experiment/mine", "# @package _global_\ndefaults: [known_answer]\n")
+    command.config("experiment/known_answer", "# @package _global_\nsteps: 3\n")
+    (command.configs / "cache/fbcache.yaml").unlink()
+    assert "experiment=known_answer: the shipped option" in command.refuses(*TINY, "experiment=mine")
+
+
+def test_a_config_of_the_users_folder_is_not_left_out_in_silence(command: CommandLine) -> None:
+    command.config("config", "steps: 3\n")
+    said = command.refuses(*TINY)
+    assert f"{command.configs / 'config.yaml'}: the shipped config.yaml is found first" in said
+    assert f"move it to {command.configs / 'experiment'}, begin it with '# @package _global_'" in said
+    command.config("config", (CONF / "config.yaml").read_text(encoding="utf-8"))
+    assert "28 steps" in command.plans(*TINY)
+
+
+def test_of_two_folders_with_an_option_the_second_is_not_left_out_in_silence(command: CommandLine) -> None:
+    option = "defaults: [fbcache, _self_]\nstart: {}\n"
+    command.config("cache/mine", option.format(0.3))
+    command.config("more/cache/mine", option.format(0.3))
+    folders = ("cache=mine", f"hydra.searchpath=['file://{command.configs / 'more'}']")
+    assert "cache mine" in command.plans(*TINY, *folders)
+    command.config("more/cache/mine", option.format(0.5))
+    said = command.refuses(*TINY, *folders)
+    assert f"cache=mine: another option, {command.configs / 'cache/mine.yaml'}, has this name" in said
+    assert f"{command.configs / 'more/cache/mine.yaml'} would never be read" in said
+
+
+def test_an_option_of_a_plugin_cannot_be_replaced(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(command.folder.parent)
+    plugin = command.folder.parent / "some_plugin" / "conf"
+    (plugin / "cache").mkdir(parents=True)
+    (plugin / "__init__.py").touch()
+    (plugin / "cache" / "theirs.yaml").write_text("defaults: [fbcache, _self_]\n", encoding="utf-8")
+    monkeypatch.setattr(registry, "load_all", lambda: ("some_plugin",))
+    assert "cache theirs" in command.plans(*TINY, "cache=theirs")
+    command.config("cache/theirs", "defaults: [deepcache, _self_]\n")
+    said = command.refuses(*TINY, "cache=theirs")
+    assert f"another option, {plugin / 'cache/theirs.yaml'}, has this name" in said
 
 
 def test_a_value_on_the_command_line_wins_over_an_experiment(command: CommandLine) -> None:

@@ -161,12 +161,13 @@ def _refuse_name(override: str) -> None:
 def compose_checked(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
     """The config of these overrides, after the checks of `trust`. typed_here: those of the command line itself."""
     composed = compose_unchecked(overrides)
-    if folders := [*_config_dir, *(composed["hydra"].get("searchpath") or [])]:
-        refuse_shadowed(composed["hydra"]["runtime"]["choices"], [str(one).removeprefix("file://") for one in folders])
+    repository = fast.compose.find_repository(overrides)
+    if _config_dir or composed["hydra"].get("searchpath"):
+        refuse_shadowed(composed["hydra"]["runtime"]["choices"], repository.get_sources())
     # Places belong to options that the baseline does not choose; `check_files` knows which of them were typed.
     reserved = [o for o in typed_here if trust.is_reserved(o) and not trust.is_place(find_key(o))]
     baseline = _find_baseline(reserved)
-    trust.check(composed, baseline, overrides, fast.compose.has_group(overrides))
+    trust.check(composed, baseline, overrides, repository.group_exists)
     return locate_files(composed, typed_here, _config_dir)
 
 

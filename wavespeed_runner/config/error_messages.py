@@ -21,6 +21,7 @@ from omegaconf.errors import (
 from .. import registry
 from ..errors import ConfigError, did_you_mean
 from .familiar_names import find_familiar_option
+from .own_models import explain_own_model
 from .paths import list_groups
 from .schema import Config
 from .unknown_keys import explain_unknown_group, explain_unknown_key
@@ -89,6 +90,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     match = re.search(r"Available options in '([^']+)'", str(error))
     group = match[1] if match else path.rpartition("/")[0]
     option = path.removeprefix(f"{group}/")
+    if group == "model" and (told := explain_own_model(option)):
+        return f"model={option}: {told}"
     why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
     familiar = find_familiar_option(group, option, error.options)
     near = f" (did you mean '{familiar}'?)" if familiar else did_you_mean(option, error.options)

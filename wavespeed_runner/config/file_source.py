@@ -27,6 +27,7 @@ from ..inputs.limits import MAX_CONFIG_BYTES, MAX_CONFIG_FILES
 from ..inputs.yaml_documents import check_yaml, naming_yaml_file
 from .error_messages import HYDRA_ALONE
 from .interpolations import PLAIN
+from .own_models import explain_own_model
 from .paths import CONF
 from .trust import is_reserved
 
@@ -117,6 +118,9 @@ class ImportlibResourcesConfigSource(HydraPackageConfigSource):
 def _refuse_outside(config_path: str) -> None:
     """Refuses the path of a config as Hydra has resolved it, when nothing can be put together any more."""
     if _is_outside(config_path):
+        group, _, option = config_path.partition("/")
+        if group == "model" and (told := explain_own_model(option)):
+            raise ConfigError(f"model={option}: {told}")
         raise ConfigError(f"{config_path}: it leads out of the folder of the configs; {ONLY_OPTIONS}")
 
 

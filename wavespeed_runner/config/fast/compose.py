@@ -164,10 +164,9 @@ def _classify_overrides(overrides: list[str]) -> list[str]:
         return ["other"] * len(overrides)
 
 
-def has_group(overrides: Sequence[str]) -> Callable[[str], bool]:
-    """A function that says whether there is a config group of this name, for a command line with these overrides."""
-    exists: Callable[[str], bool] = _build_repository(_list_search_paths(overrides)).group_exists
-    return exists
+def find_repository(overrides: Sequence[str]) -> Any:
+    """Hydra's repository of configs for a command line with these overrides: which groups there are, from where."""
+    return _build_repository(_list_search_paths(overrides))
 
 
 def _list_search_paths(overrides: Sequence[str]) -> tuple[str, ...]:
