@@ -16,7 +16,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 KEYS = {
     "cache=fbcach": "cache=fbcach: no option 'fbcach' in config group 'cache' (did you mean 'fbcache'?)",
-    "model=/etc/passwd": "no option '/etc/passwd' in config group 'model' (allowed: ",
+    "model=/etc/passwd": "model=/etc/passwd: no folder of weights is there; a diffusers folder is ",
     "experiment=nope": "no option 'nope' in config group 'experiment' (allowed: ",
     "hydra/launcher=nope": "hydra/launcher=nope: no option 'nope'",
     "cahce=fbcache": "cahce: no such key (did you mean 'cache'?)",
@@ -46,7 +46,7 @@ VALUES = {
     "measure.reference=maybe": "measure.reference: Value 'maybe'",
     "prompt=???": "prompt: a value is needed; give prompt=VALUE",
     "prompts=file": "prompts.path: a value is needed; give prompts.path=VALUE",
-    "cache=null": "cache=null: cannot be composed: ",
+    "cache=null": "cache=null: the name of an option is needed; without any: cache=none",
     "cache=[none,fbcache]": "cache: one option of the group is needed; choose it with cache=NAME",
     "steps=0 cahce=fbcache": "cahce: no such key",
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import CommandLine
-from wavespeed_runner.config.familiar_names import CACHE_KEYS, KEYS, OPTIONS, find_familiar_option
+from wavespeed_runner.config.absent import SAMPLERS as ABSENT
+from wavespeed_runner.config.familiar import find_familiar_option
+from wavespeed_runner.config.familiar_names import CACHE_KEYS, KEYS, OPTIONS
 from wavespeed_runner.config.familiar_names import SAMPLERS as FAMILIAR
 from wavespeed_runner.config.unknown_keys import list_shipped_options
 from wavespeed_runner.samplers.table import SAMPLERS
@@ -112,10 +115,85 @@ KEY = {
     "model.frame_rate=25": "but of model=ltx_video, model=ltx2: model=ltx_video model.frame_rate=25",
 }
 
+NEEDS = "the name of an option is needed"
+KEY |= {
+    "upscale=2": "here it is graph=hires_fix graph.stages.upscale.options.scale=2",
+    "hires=2": "here it is graph=hires_fix graph.stages.upscale.options.scale=2",
+    "enable_hr=true": "here it is graph=hires_fix",
+    "size=512x768": "here it is width=512 height=768",
+    "resolution=1024": "here it is width=1024 height=1024",
+    "aspect_ratio=16:9": "here it is width=PIXELS height=PIXELS",
+    "neg=blurry": "here it is negative_prompt=blurry",
+    "fp16=true": "here it is model.dtype=float16",
+    "sageattention=true": "here it is attention=sage",
+    "controlnet=canny": "(ControlNet, T2I-Adapter) are not supported; nearest is graph=image_to_image image=FILE",
+    "ip_adapter=x": "image prompts (IP-Adapter) are not supported; nearest is graph=image_to_image image=FILE",
+    "freeu=true": "freeu: no such key; FreeU is not supported",
+    "model=sd3.5": "(did you mean 'sd35_large' or 'sd35_medium'?)",
+    "model=flux.1-dev": "(did you mean 'flux'?)",
+    "quant=int8": "(did you mean 'int8_dq' or 'int8_wo'?)",
+    "quant=nf4": "bitsandbytes is not used; nearest is quant=int4_wo",
+    "memory=lowvram": "(did you mean 'group_offload'?)",
+    "sampler=dpmpp_sde": "needs the package torchsde and draws noise that no seed controls; nearest is "
+    "sampler=dpmpp_2m_sde",
+    "sampler=dpm_fast": "dpm_fast has no scheduler in diffusers; nearest is sampler=dpmpp_2s",
+    "adapters=x.safetensors": "here it is adapters=lora adapters.path=x.safetensors",
+    "prompts=x.txt": "here it is prompts=file prompts.path=x.txt",
+    "compile=true": f"compile=true: {NEEDS} (allowed: default, max_autotune, max_autotune_no_cudagraphs, none, ",
+    "compile=false": f"compile=false: {NEEDS}; without any: compile=none",
+    "parallel=2": f"parallel=2: {NEEDS} (allowed: cfg, data, none, ring, ulysses, unified)",
+    "sd3.5": "KEY=VALUE or GROUP=OPTION is needed, such as model=sd35_large or model=sd35_medium",
+    "flux": "KEY=VALUE or GROUP=OPTION is needed, such as model=flux",
+    "teacache": "such as cache=teacache",
+}
+
 
 @pytest.mark.parametrize(("typed", "words"), KEY.items(), ids=KEY)
 def test_a_key_of_another_tool_or_option_is_told_as_ours(command: CommandLine, typed: str, words: str) -> None:
     assert words in command.refuses(typed)
+
+
+FOR_A_MODEL = {
+    "model=sd15 eta=0.5": "eta: no such key; here it is sampler=ddim sampler.eta=0.5",
+    "model=sd15 sampler.eta=0.5": "sampler=tcd: sampler=ddim sampler.eta=0.5",
+    "model=flux eta=0.5": "here it is sampler=euler_ancestral sampler.eta=0.5",
+    "-m model=sd15 eta=0.5,0.6 seed=0,1": "here it is sampler=ddim sampler.eta=0.5 (job 1 of 4: model=sd15 eta=0.5",
+    "model=sd15 eta=-1": "here it is refused: sampler.eta=-1.0: must be at least 0",
+    "model=cogvideox eta=0.5": "here it is refused: sampler=euler_ancestral: not for this model",
+    "model=flux sampler.timestep_spacing=trailing": "here it is refused: sampler.timestep_spacing=trailing could not",
+    "model=sdxl timestep_spacing=trailing": "here it is sampler=euler sampler.timestep_spacing=trailing",
+    "model=flux flow_shift=3": "here it is sampler=euler sampler.shift=3",
+    "model=sd15 flow_shift=3": "here it is refused: sampler.shift=3.0 could not take effect",
+    "model=sd15 rel_l1_thresh=0.2": "it is a key of cache=teacache; here it is refused: cache=teacache: this model has",
+    "model=sd15 clip_skip=2": "here it is model.clip_skip=2 (A1111 counts one more: its Clip skip 2 is 1 here)",
+    "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",
+}
+
+
+@pytest.mark.parametrize(("typed", "words"), FOR_A_MODEL.items(), ids=FOR_A_MODEL)
+def test_the_option_that_is_named_suits_the_model(command: CommandLine, typed: str, words: str) -> None:
+    said = command.refuses(*typed.split(" "))
+    assert words in said, said
+
+
+@pytest.mark.parametrize("model", ["flux", "sd15", "cogvideox"])
+@pytest.mark.parametrize("key", ["sigmas=karras", "timestep_spacing=trailing", "shift=2", "eta=0.5", "order=3"])
+def test_what_a_message_tells_to_type_is_accepted(command: CommandLine, model: str, key: str) -> None:
+    said = command.refuses(f"model={model}", "model.init=tiny", f"sampler.{key}")
+    way = re.search(rf": (sampler=\w+ sampler\.{key})$", said)
+    assert way or "here it is refused: sampler" in said
+    if way:
+        command.plans(f"model={model}", "model.init=tiny", *way[1].split(" "))
+
+
+def test_an_absent_sampler_is_absent_and_the_nearest_is_there() -> None:
+    import diffusers
+
+    names = [name.lower() for name in dir(diffusers) if name.endswith("Scheduler")]
+    for name, (why, nearest) in ABSENT.items():
+        assert nearest in SAMPLERS and name not in SAMPLERS
+        plain = name.replace("dpmpp", "dpmsolver").replace("_", "")
+        assert ("no scheduler" in why) == (not any(known.startswith(plain) for known in names)), name
 
 
 def test_a_key_of_another_launcher_is_told_with_it(command: CommandLine) -> None:

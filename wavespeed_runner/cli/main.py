@@ -31,7 +31,7 @@ def console() -> NoReturn:
 
 def main(arguments: list[str]) -> int:
     """Runs a command line and returns the exit status; an error is printed as one line on stderr."""
-    return run_command(lambda: _dispatch(arguments), _explain)
+    return run_command(lambda: _dispatch(arguments), lambda error: _explain(error, arguments))
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -61,12 +61,18 @@ def split_command(arguments: list[str]) -> tuple[str, list[str]]:
         return RUN, arguments
     name, *rest = arguments
     if name not in COMMANDS:
-        raise ConfigError(f"{name}: no such command{did_you_mean(name, COMMANDS)}; a setting is written KEY=VALUE")
+        from ..config.unknown_keys import describe_bare_word
+
+        setting = f"a setting is written KEY=VALUE{describe_bare_word(name)}"
+        raise ConfigError(f"{name}: no such command{did_you_mean(name, COMMANDS)}; {setting}")
     return name, rest
 
 
-def _explain(error: Exception) -> str | None:
+def _explain(error: Exception, arguments: list[str]) -> str | None:
     """As `explain_config_error`; imported only where something went wrong, for it imports Hydra."""
     from ..config.error_messages import explain_config_error
+    from ..config.suggestions import trying
+    from .trial import make_trial
 
-    return explain_config_error(error)
+    with trying(make_trial(arguments)):
+        return explain_config_error(error)

@@ -37,6 +37,7 @@ from .open_schema import OpenConfig, OpenGraph
 from .paths import CONF, list_groups
 from .schema import NAMED_NODES
 from .shadowed import refuse_shadowed
+from .unknown_keys import explain_value_as_option
 
 VERSION_BASE = "1.3"
 
@@ -186,6 +187,8 @@ def compose_unchecked(overrides: list[str]) -> dict[str, Any]:
         text = format_error(error)
         if "Config group override must be" in text:  # `compile=true`, which Hydra reads as a value
             text = "an option of a config group is a name, and true, null and numbers are none"
+            if told := explain_value_as_option(overrides):
+                raise ConfigError(told) from None
         if "Unexpected type for root: NoneType" in text and (part := next(filter(_sets_part, overrides), None)):
             group = find_key(part).partition(".")[0]
             raise ConfigError(f"{part}: the chosen option of {group} has no such part; choose another first") from None

@@ -20,11 +20,12 @@ from omegaconf.errors import (
 
 from .. import registry
 from ..errors import ConfigError, did_you_mean
-from .familiar_names import find_familiar_option
+from .absent import explain_absent_option
+from .familiar import suggest_options
 from .own_models import explain_own_model
 from .paths import list_groups
 from .schema import Config
-from .unknown_keys import explain_unknown_group, explain_unknown_key
+from .unknown_keys import describe_bare_word, explain_unknown_group, explain_unknown_key
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Exceptions that a wrong configuration can raise before anything runs."""
@@ -53,7 +54,8 @@ def explain(error: BaseException) -> str:
     text = next(told, _read_first_line(error))
     files = (match[1] for cause in chain if (match := re.match(r"In '([^']+)': ", str(cause))))
     file = next((f for f in files if f not in SHIPPED and not f.startswith("schema/")), None)
-    return f"{text}; in {file}.yaml" if file else text
+    where = [f"; in {file}.yaml"] if file else []
+    return " ".join(["".join([text, *where]), *(note for cause in chain for note in getattr(cause, "__notes__", ()))])
 
 
 def _walk_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -93,15 +95,16 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     if group == "model" and (told := explain_own_model(option)):
         return f"model={option}: {told}"
     why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
-    familiar = find_familiar_option(group, option, error.options)
-    near = f" (did you mean '{familiar}'?)" if familiar else did_you_mean(option, error.options)
+    if absent := explain_absent_option(group, option):
+        return f"{group}={option}: {absent}"
+    near = suggest_options(group, option, error.options)
     return f"{group}={option}: no option '{option}' in config group '{group}'{near}{why}"
 
 
 def _explain_unreadable(error: OverrideParseException) -> str:
     key, equals, _ = error.override.partition("=")
     if not equals:
-        return f"{error.override}: KEY=VALUE or GROUP=OPTION is needed"
+        return f"{error.override}: KEY=VALUE or GROUP=OPTION is needed{describe_bare_word(error.override)}"
     if not KEY.fullmatch(key):
         return f"{key}: not a valid key; keys are names joined by dots, as in cache.start=0.2"
     evaluated = re.search(r"while evaluating .*", str(error))

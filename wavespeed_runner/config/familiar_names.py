@@ -5,15 +5,22 @@ For messages alone: a familiar name is never taken for ours, because its value m
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+SCALE = "graph.stages.upscale.options.scale"
+SIZES = ("size", "resolution", "image_size")
+"""Words for both sides of an image."""
 
 KEYS = {
     "denoise": "strength",
     "denoising_strength": "strength",
+    "w": "width",
+    "h": "height",
     "cfg": "guidance_scale",
     "cfg_scale": "guidance_scale",
     "guidance": "guidance_scale",
+    "distilled_guidance": "guidance_scale",
+    "distilled_cfg_scale": "guidance_scale",
+    "true_cfg": "model.true_cfg_scale",
+    "cfg_rescale": "model.guidance_rescale",
     "num_inference_steps": "steps",
     "num_steps": "steps",
     "sampling_steps": "steps",
@@ -22,12 +29,20 @@ KEYS = {
     "sampler_name": "sampler",
     "sampling_method": "sampler",
     "negative": "negative_prompt",
+    "neg": "negative_prompt",
     "neg_prompt": "negative_prompt",
+    "text": "prompt",
+    "caption": "prompt",
     "n_prompt": "negative_prompt",
     "noise_seed": "seed",
+    "seeds": "seed",
     "generator": "seed",
     "batch_count": "num_images_per_prompt",
     "n_iter": "num_images_per_prompt",
+    "n": "num_images_per_prompt",
+    "count": "num_images_per_prompt",
+    "n_samples": "num_images_per_prompt",
+    "num_samples": "num_images_per_prompt",
     "num_images": "num_images_per_prompt",
     "num_videos_per_prompt": "num_images_per_prompt",
     "frames": "num_frames",
@@ -36,6 +51,8 @@ KEYS = {
     "input_image": "image",
     "image_path": "image",
     "mask_image": "mask",
+    "out": "outputs",
+    "save": "outputs",
     "output": "outputs",
     "output_dir": "outputs",
     "output_path": "outputs",
@@ -50,6 +67,16 @@ KEYS = {
     "dtype": "model.dtype",
     "torch_dtype": "model.dtype",
     "precision": "model.dtype",
+    "half": "model.dtype=float16",
+    "fp16": "model.dtype=float16",
+    "bf16": "model.dtype=bfloat16",
+    "fp8": "quant=fp8_dq",
+    "gpu": "device",
+    "hires": f"graph=hires_fix {SCALE}",
+    "hr_scale": f"graph=hires_fix {SCALE}",
+    "upscale": f"graph=hires_fix {SCALE}",
+    "upscale_factor": f"graph=hires_fix {SCALE}",
+    "enable_hr": "graph=hires_fix",
     "variant": "model.weights",
     "fps": "model.fps",
     "frame_rate": "model.fps",
@@ -61,10 +88,15 @@ KEYS = {
     "lora_scale": "adapters=lora adapters.weight",
     "embedding": "adapters=textual_inversion adapters.path",
     "textual_inversion": "adapters=textual_inversion adapters.path",
+    "teacache_thresh": "cache=teacache cache.rel_l1_thresh",
     "rdt": "cache=fbcache cache.residual_diff_threshold",
     "max_sequence_length": "model.max_sequence_length",
     "attention_backend": "attention",
     "attn_implementation": "attention",
+    "flash_attention": "attention=flash",
+    "flash_attn": "attention=flash",
+    "sage_attention": "attention=sage",
+    "sageattention": "attention=sage",
     "quantization": "quant",
     "quantize": "quant",
     "torch_compile": "compile",
@@ -78,6 +110,9 @@ KEYS = {
     "enable_vae_slicing": "memory=vae_slicing",
 }
 """A top-level key as people type it -> how it is written here: a key, an option and its key, or an option alone."""
+
+OTHER_NAMES = {"flow_shift": "shift", "eta_ddim": "eta", "ddim_eta": "eta"}
+"""A key of samplers -> ours; which sampler has it depends on the model."""
 
 CACHE_KEYS = {
     "rdt": "residual_diff_threshold",
@@ -139,6 +174,7 @@ REWRITTEN = (
 OPTIONS = {
     "attention": {
         "sdpa": "native",
+        "sdp": "native",
         "flash_attention_2": "flash",
         "flash_attention_3": "flash3",
         "sageattention": "sage",
@@ -157,53 +193,21 @@ OPTIONS = {
         "t2v": "text_to_video",
         "i2v": "image_to_video",
         "inpainting": "inpaint",
+        "upscale": "hires_fix",
+    },
+    "model": {
+        "flux1": "flux",
+        "flux-dev": "flux",
+        "flux.1-dev": "flux",
+        "flux.1-schnell": "flux_schnell",
+        "schnell": "flux_schnell",
     },
     "memory": {
         "cpu_offload": "model_offload",
         "sequential_cpu_offload": "group_offload",
+        "medvram": "model_offload",
+        "lowvram": "group_offload",
         "tiling": "vae_tiling",
     },
 }
 """Group -> familiar name -> option."""
-
-
-def find_familiar_option(group: str, typed: str, options: list[str]) -> str:
-    """The option of a group that somebody means by another tool's name for it; empty if none is known.
-
-    Args:
-        group: config group.
-        typed: what was given for it.
-        options: those that there are; nothing else is returned.
-    """
-    name = typed.strip().lower()
-    found = _rename_sampler(name) if group == "sampler" else OPTIONS.get(group, {}).get(name, name)
-    plain = {re.sub(r"[^a-z0-9]", "", option): option for option in options}  # `sd1.5`, `max-autotune`, `tea_cache`
-    return found if found in options else plain.get(re.sub(r"[^a-z0-9]", "", found), "")
-
-
-def _rename_sampler(name: str) -> str:
-    for spacing in ("", *SPACINGS):  # dpmsolver++ with Karras levels, too
-        stem = name.removesuffix(spacing).rstrip("_ ") if spacing else name
-        if stem in SAMPLERS:
-            return "_".join(filter(None, [SAMPLERS[stem], spacing]))
-    for pattern, ours in REWRITTEN:
-        name = re.sub(pattern, ours, name)
-    return SAMPLERS.get(name, name)
-
-
-def describe_familiar_key(key: str, value: str, list_options: Callable[[str], list[str]]) -> str:
-    """How a top-level key of another tool is written here: `strength=0.6`; empty if the key is not known.
-
-    Args:
-        key: as typed.
-        value: as typed, or `VALUE`.
-        list_options: the options of a config group.
-    """
-    if key == "scheduler":  # diffusers' word for a sampler, ComfyUI's for the spacing of its noise levels
-        key = "use_karras_sigmas" if value in SPACINGS else "sampler_name"
-    elif key == "use_karras_sigmas":
-        value = "karras"
-    ours = KEYS.get(key)
-    if ours is None or ours.startswith("memory="):
-        return ours or ""
-    return f"{ours}={find_familiar_option(ours, value, list_options(ours)) or value}"

@@ -35,7 +35,8 @@ def explain_own_model(typed: str) -> str:
     if HUB_ID.fullmatch(typed):
         return _explain_hub_id(typed)
     if re.search(r"[/\\]|^[.~]", typed):
-        return "no such folder or file; a diffusers folder is model=FOLDER, a single file model=FAMILY model.repo=FILE"
+        way = "a diffusers folder is model=FOLDER, a single file model=FAMILY model.repo=FILE"
+        return f"no folder of weights is there; {way}"
     return ""
 
 

@@ -10,13 +10,20 @@ from omegaconf import OmegaConf
 
 from .. import registry
 from ..errors import did_you_mean
-from .familiar_names import CACHE_KEYS, describe_familiar_key
+from .absent import ABSENT_KEYS
+from .familiar import describe_familiar_key, list_meant
+from .familiar_names import CACHE_KEYS, OTHER_NAMES
 from .paths import CONF, list_groups
+from .suggestions import choose_accepted
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
 """In an option's file: the registered class of its keys."""
+VALUE = re.compile(r"true|false|null|[+-]?[\d._]+(e[+-]?\d+)?", re.IGNORECASE)
+"""What Hydra reads as no text."""
 OWNERS = 4
 """Most options that a message names."""
+NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
+"""What a key that other tools have under the same name means otherwise."""
 
 
 def explain_unknown_group(name: str) -> str:
@@ -40,7 +47,7 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         return "experiment: an experiment file begins with the line '# @package _global_'"
     above, _, last = key.rpartition(".")
     if not above and (ours := _translate_top_level(key, typed)):
-        return f"{key}: no such key; here it is {ours}"
+        return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
     if above == "cache" and (renamed := CACHE_KEYS.get(last.lower())):
         if renamed.partition(".")[0] in valid:
@@ -52,9 +59,9 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         and "did you mean" not in near
         and (owners := find_owners(group, _find_near(group, last)))
     ):
-        named = ", ".join(f"{group}={owner}" for owner in owners[:OWNERS]) + (", ..." if len(owners) > OWNERS else "")
-        way = f"{group}={owners[0]} {above}.{_find_near(group, last)}={value}"
-        return f"{key}: no key of the chosen option of {group}, but of {named}: {way}"
+        way, refusal = _choose_way(group, _find_near(group, last), owners, value, typed)
+        named = _name_owners(group, owners)
+        return f"{key}: no key of the chosen option of {group}, but of {named}{_offer(': ' + ' '.join(way), refusal)}"
     if valid == ["name"] and group in list_groups():
         options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "none"]
         return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
@@ -62,22 +69,66 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     return f"{key}: no such key{near}{add if not key.startswith('hydra.') else ''}"
 
 
+def explain_value_as_option(overrides: list[str]) -> str:
+    """Explains `compile=true` or `parallel=2`, which Hydra reads as a value and not as an option's name."""
+    for group, _, value in (override.partition("=") for override in overrides):
+        if group in list_groups() and VALUE.fullmatch(value):
+            options = list_shipped_options(group)
+            if value.lower() in ("false", "null", "0") and "none" in options:
+                return f"{group}={value}: the name of an option is needed; without any: {group}=none"
+            return f"{group}={value}: the name of an option is needed (allowed: {', '.join(options)})"
+    return ""
+
+
+def describe_bare_word(word: str) -> str:
+    """`, such as model=flux` for a word that is an option's name, or begins some; empty for any other."""
+    for group in ("model", *(group for group in list_groups() if "/" not in group)):
+        if meant := list_meant(group, word, list_shipped_options(group)):
+            return f", such as {' or '.join(f'{group}={option}' for option in meant[:OWNERS])}"
+    return ""
+
+
 def _translate_top_level(key: str, typed: str) -> str:
     """How a top-level key that does not exist is written here: by another tool's name, an option's, a nested key's."""
     value = _read_value(key, typed)
     if ours := describe_familiar_key(key, value, list_shipped_options):
-        return ours
+        return f"here it is {ours}"
+    if absent := ABSENT_KEYS.get(key.lower()):
+        return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
     if group := next((group for group in groups if "/" not in group and key in list_shipped_options(group)), ""):
-        return f"{group}={key}"
+        return f"here it is {group}={key}"
+    key = OTHER_NAMES.get(key, key)
     found = [(group, owners) for group in groups if (owners := find_owners(group, key))]
-    return " or ".join(_write_key(group, key, owners, value) for group, owners in found[:2])
+    ways = [(group, owners, *_choose_way(group, key, owners, value, typed)) for group, owners in found]
+    if fitting := [" ".join(way) for _, _, way, refusal in ways if not refusal]:
+        return f"here it is {' or '.join(fitting[:2])}" + NOTES.get(key, "")
+    for group, owners, _, refusal in ways:
+        is_lacking = refusal.startswith(f"{group}.{key}: no key")
+        why = f", not of the chosen {group}" if is_lacking else _offer("", refusal)
+        return f"it is a key of {_name_owners(group, owners)}{why}"
+    return ""
 
 
-def _write_key(group: str, key: str, owners: list[str], value: str) -> str:
-    """`cache=fbcache cache.residual_diff_threshold=0.1`; without an option where all have the key."""
-    chosen = "" if "none" in owners or group == "model" else f"{group}={owners[0]} "
-    return f"{chosen}{group.replace('/', '.')}.{key}={value}"
+def _choose_way(group: str, key: str, owners: list[str], value: str, typed: str) -> tuple[list[str], str]:
+    """The overrides that set a key of a group, and why each way to do it is refused; empty: this one is not.
+
+    Like `cache=fbcache cache.residual_diff_threshold=0.1`; without an option where all have the key.
+    """
+    one = f"{group.replace('/', '.')}.{key}={value}"
+    # A key of models that was typed without its group is meant for the model that is chosen.
+    is_chosen = "none" in owners or (group == "model" and "." not in typed.partition("=")[0])
+    typed = "" if group.startswith("hydra/") else typed  # a launcher is for a sweep, and one job is tried
+    return choose_accepted(typed, [[one]] if is_chosen else [[f"{group}={owner}", one] for owner in owners])
+
+
+def _name_owners(group: str, owners: list[str]) -> str:
+    return ", ".join(f"{group}={owner}" for owner in owners[:OWNERS]) + (", ..." if len(owners) > OWNERS else "")
+
+
+def _offer(way: str, refusal: str) -> str:
+    """The way out, or why there is none."""
+    return f"; here it is refused: {refusal}" if refusal else way
 
 
 def _read_value(key: str, typed: str) -> str:

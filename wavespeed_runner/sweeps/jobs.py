@@ -195,8 +195,8 @@ def _plan_job(number: int, lists: list[list[str]], command: list[str], points: A
     except EXPLAINED as error:
         if len(lists) == 1:
             raise
-        where = f"job {number + 1} of {len(lists)}: {' '.join(overrides)}"
-        raise ConfigError(f"{explain(error)} ({where})") from None
+        error.add_note(f"(job {number + 1} of {len(lists)}: {' '.join(overrides)})")
+        raise
 
 
 def _set_seed(overrides: list[str], seed: int) -> list[str]:

@@ -1,0 +1,75 @@
+"""What people bring from other tools that is not here at all, and what is nearest. For messages alone."""
+
+from __future__ import annotations
+
+import re
+
+from .familiar import rename_sampler
+from .familiar_names import SPACINGS
+
+_CONTROL = (
+    "images that guide the layout (ControlNet, T2I-Adapter) are not supported; nearest is graph=image_to_image "
+    "image=FILE strength=0.6"
+)
+_IMAGE_PROMPT = "image prompts (IP-Adapter) are not supported; nearest is graph=image_to_image image=FILE strength=0.6"
+_FACES = "restoring faces is not supported; nearest is graph=detail, which draws regions again"
+
+ABSENT_KEYS = {
+    **dict.fromkeys(("controlnet", "control_net", "control_image", "t2i_adapter"), _CONTROL),
+    **dict.fromkeys(("ip_adapter", "ipadapter", "ip_adapter_image", "image_prompt"), _IMAGE_PROMPT),
+    **dict.fromkeys(("face_restore", "restore_faces", "gfpgan", "codeformer"), _FACES),
+    "refiner": "a second model after the first is not supported; nearest is graph=hires_fix",
+    "hypernetwork": "hypernetworks are not supported; nearest is adapters=lora adapters.path=FILE",
+    "freeu": "FreeU is not supported",
+    "tome": "token merging is not supported; caches skip work otherwise: cache=fbcache",
+    "pag": "perturbed-attention guidance is not supported; nearest is guidance_scale",
+    "sag": "self-attention guidance is not supported; nearest is guidance_scale",
+    "safety_checker": "no safety checker is loaded, so there is none to switch off",
+    "upscaler": "models that enlarge images are not supported; nearest is graph=hires_fix",
+    "style": "there are no styles; write it into prompt=...",
+    "threads": "the environment variable OMP_NUM_THREADS sets the threads of a CPU",
+}
+"""A top-level key -> why there is none like it."""
+
+SAMPLERS = {
+    "dpmpp_sde": ("needs the package torchsde and draws noise that no seed controls", "dpmpp_2m_sde"),
+    "dpmpp_2s_ancestral": ("has no scheduler in diffusers", "dpmpp_2s"),
+    "dpm_fast": ("has no scheduler in diffusers", "dpmpp_2s"),
+    "dpm_adaptive": ("has no scheduler in diffusers", "dpmpp_2s"),
+    "ipndm": ("has times of its own in diffusers, between 0 and 1", "pndm"),
+    "ipndm_v": ("has no scheduler in diffusers", "pndm"),
+    "res_multistep": ("has no scheduler in diffusers", "dpmpp_2m"),
+    "heunpp2": ("has no scheduler in diffusers", "heun"),
+    "restart": ("has no scheduler in diffusers", "heun"),
+    "er_sde": ("has no scheduler in diffusers", "dpmpp_3m_sde"),
+}
+"""A sampler of ComfyUI or A1111 -> why there is none like it, and the nearest. Reasons: `samplers/table`."""
+
+_OPTIONS = {
+    ("graph", "controlnet"): _CONTROL,
+    ("quant", "nf4"): "bitsandbytes is not used; nearest is quant=int4_wo",
+    ("quant", "bnb"): "bitsandbytes is not used; nearest is quant=int4_wo",
+    ("quant", "bitsandbytes"): "bitsandbytes is not used; nearest is quant=int4_wo",
+    ("quant", "gguf"): "a GGUF file brings its own quantization: model=FAMILY model.repo=FILE.gguf",
+}
+
+_FILES = {
+    "adapters": (r"\.safetensors$", "adapters=lora adapters.path={}"),
+    "prompts": (r"\.(txt|ya?ml|csv)$", "prompts=file prompts.path={}"),
+    "sampler": (r"\.ya?ml$", "sampler=NAME, where NAME.yaml lies in DIR/sampler, and --config-dir DIR"),
+}
+"""Group -> how a file looks that is typed as its option, and what to type instead."""
+
+
+def explain_absent_option(group: str, typed: str) -> str:
+    """Why a group has no option like this one, and what is nearest; empty where nothing is known of it."""
+    if group == "sampler":
+        name = rename_sampler(typed.strip().lower())
+        stem = re.sub(rf"_({'|'.join(SPACINGS)})$", "", name)
+        if stem in SAMPLERS:
+            why, nearest = SAMPLERS[stem]
+            return f"{stem} {why}; nearest is sampler={nearest}"
+    pattern, instead = _FILES.get(group, ("$^", ""))
+    if re.search(pattern, typed, re.IGNORECASE):
+        return f"an option is a name; here it is {instead.format(typed)}"
+    return _OPTIONS.get((group, typed.strip().lower()), "")
