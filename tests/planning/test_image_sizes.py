@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.errors import ConfigError, Unfit
+from wavespeed_runner.planning.image_sizes import choose_size
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.new import new_record
 from wavespeed_runner.stages.read_image import ReadImageOptions, ReadMaskOptions, read_image, read_mask
@@ -38,7 +41,7 @@ def size(plan: Plan) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("graph", ["image_to_image", "inpaint"])
-def test_image_to_image_has_the_size_that_diffusers_would_give_it(
+def test_an_image_that_fits_has_the_size_that_diffusers_would_give_it(
     planned: Planned, photo: Callable[..., str], graph: str
 ) -> None:
     from diffusers.image_processor import VaeImageProcessor
@@ -60,8 +63,8 @@ def test_image_to_image_has_the_size_that_diffusers_would_give_it(
 def test_a_large_photo_is_scaled_down_to_the_pixels_of_the_model(planned: Planned, photo: Callable[..., str]) -> None:
     plan = planned(*FULL_SIZE, "graph=image_to_image", image=photo(4000, 3000))
     width, height = size(plan)
-    assert width * height <= 512 * 512 < (width + 8) * (height + 8)
-    assert width / height == pytest.approx(4 / 3, abs=0.02)
+    assert 0.75 * 512 * 512 <= width * height <= 512 * 512
+    assert width / height == 4 / 3 and width % 8 == height % 8 == 0
     assert "scaled down to at most 262144 pixels" in plan.changes[0].why
 
 
@@ -71,7 +74,38 @@ def test_a_tiny_model_keeps_to_its_few_pixels(planned: Planned, photo: Callable[
 
 
 def test_a_photo_as_narrow_as_a_line_has_a_size_still(planned: Planned, photo: Callable[..., str]) -> None:
-    assert size(planned(*FULL_SIZE, "graph=image_to_image", image=photo(3, 600))) == (8, 600)
+    assert size(planned(*FULL_SIZE, "graph=image_to_image", image=photo(3, 600))) == (8, 1600)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"), [((100, 50), (80, 40)), ((50, 100), (40, 80)), ((4000, 30), (1072, 8)), ((64, 64), (64, 64))]
+)
+def test_nothing_is_cut_where_a_size_of_the_models_multiple_has_the_shape(
+    planned: Planned, photo: Callable[..., str], image: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    plan = planned("model=sd15", *OPEN, "graph=image_to_image", image=photo(*image))
+    assert size(plan) == expected
+    assert "image-cut" not in [verdict.rule for verdict in plan.verdicts]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.sampled_from([8, 16, 32]))
+def test_no_size_of_as_many_pixels_cuts_less(image: tuple[int, int], multiple: int) -> None:
+    pixels = 64 * multiple**2
+    width, height = choose_size(image, pixels, multiple)
+    assert width % multiple == height % multiple == 0 and width * height <= 4 * pixels
+    area = min(image[0] * image[1], pixels)
+    grid = [(w * multiple, h * multiple) for w in range(1, 65) for h in range(1, 65)]
+    near = [(w, h) for w, h in grid if 0.75 * area <= w * h <= area]
+    if near:
+        assert cut(image, (width, height)) <= min(cut(image, one) for one in near) + 1e-9
+
+
+def cut(image: tuple[int, int], size: tuple[int, int]) -> float:
+    """The share of an image that lies outside of the largest rectangle of this shape in it, in whole pixels."""
+    scale = max(size[0] / image[0], size[1] / image[1])
+    lost = (image[0] - size[0] / scale, image[1] - size[1] / scale)
+    return max((one / side if one >= 1 else 0.0) for one, side in zip(lost, image, strict=True))
 
 
 @pytest.mark.parametrize(("given", "expected"), [("width", (256, 128)), ("height", (512, 256))])
@@ -110,6 +144,7 @@ def test_a_given_size_says_what_it_cuts(planned: Planned, tmp_path: Path) -> Non
     (finding,) = [finding for finding in plan.verdicts if finding.rule == "image-cut"]
     assert finding.verdict == "unverified"
     assert "256 x 192, scaled to cover 64 x 64; 64 of its 256 columns (25.0%) are cut away" in finding.message
+    assert finding.fix == "width=64 height=48, or neither: the run then follows the image"
     assert finding.message in plan_text(plan)
     assert "image-cut" in [verdict.rule for verdict in new_record(plan, []).plan.verdicts]
     # What is read begins half of the lost quarter later: column 32 of 256, and ends as early.
@@ -125,11 +160,19 @@ def test_rows_that_are_cut_are_said_too_and_an_even_fit_is_not(planned: Planned,
     assert "image-cut" not in [verdict.rule for verdict in even.verdicts]
 
 
+def test_the_way_out_offers_nothing_that_was_done_already(planned: Planned, photo: Callable[..., str]) -> None:
+    plan = planned("model=sd15", *OPEN, "graph=image_to_image", image=photo(3, 4000))
+    (finding,) = [finding for finding in plan.verdicts if finding.rule == "image-cut"]
+    assert finding.fix == "width=8 height=8192", "neither was given, so there is nothing to leave out"
+
+
 def test_a_first_frame_that_is_cut_is_said(planned: Planned, photo: Callable[..., str]) -> None:
     plan = planned(
         "model=ltx_video", "graph=image_to_video", "width=64", "height=32", "num_frames=9", image=photo(64, 64)
     )
-    assert [v.rule for v in plan.verdicts if "32 of its 64 rows" in v.message] == ["image-cut"]
+    (finding,) = [finding for finding in plan.verdicts if finding.rule == "image-cut"]
+    assert "32 of its 64 rows" in finding.message
+    assert finding.fix == "width=32 height=32", "a video does not follow its first frame"
 
 
 @pytest.mark.parametrize("graph", ["inpaint", "inpaint_overlay"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from math import floor, sqrt
+from math import ceil, sqrt
 from typing import Any
 
 from ..config.schema import Config, Init, StageConfig
 from ..errors import Unfit
 from ..models.family import Family, infer_task
+from ..registry import find_implementation
 from ..rules.check import Finding
 from ..rules.graph import find_denoise_stages, takes_strength
 from ..stages.read_image import ReadImageOptions, measure_image
@@ -17,6 +18,8 @@ from .graph import Graph
 
 KEYS = {"read_image": "image", "read_mask": "mask"}
 """Stage that reads a file -> the key that names it."""
+NEAR = 0.75
+"""The least share of the pixels wanted that a size may have in order to cut less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +34,9 @@ class Size:
 def follow_image(config: Config, family: Family, *, width: int | None, height: int | None) -> Size | None:
     """The size of image-to-image and inpainting where it is not given: that of the image.
 
-    It is scaled down to the pixels of the model's own size, and rounded down to what the model can generate, as
-    diffusers' `VaeImageProcessor.get_default_height_width` rounds. With one side given, the other follows the image's
-    shape. The scene that ships with the package has no size of its own to follow: it stands for any image.
+    It is scaled down to the pixels of the model's own size, and to that size among those that the model can generate
+    at which the least is cut away. With one side given, the other follows the image's shape. The scene that ships with
+    the package has no size of its own to follow: it stands for any image.
 
     Args:
         config: typed, with the model's own size where none is given.
@@ -58,11 +61,35 @@ def follow_image(config: Config, family: Family, *, width: int | None, height: i
         why = f"the shape of the image, {own_width} x {own_height}"
         return Size(width=width or max(free, multiple), height=height or max(free, multiple), why=why)
     pixels = family.tiny_size**2 if config.model.init is Init.tiny else config.model.width * config.model.height
-    scale = min(1.0, sqrt(pixels / (own_width * own_height)))
-    sides = [max(floor(side * scale / multiple), 1) * multiple for side in (own_width, own_height)]
-    bound = f", scaled down to at most {pixels} pixels" if scale < 1 else ""
+    sides = choose_size((own_width, own_height), pixels, multiple)
+    bound = f", scaled down to at most {pixels} pixels" if pixels < own_width * own_height else ""
     why = f"the size of the image, {own_width} x {own_height}{bound}, in multiples of {multiple}"
     return Size(width=sides[0], height=sides[1], why=why)
+
+
+def choose_size(image: tuple[int, int], pixels: int, multiple: int) -> tuple[int, int]:
+    """The largest of those sizes at which the least of an image is cut away.
+
+    Args:
+        image: its width and height.
+        pixels: those of the model's own size. No more than these, or than the image's own, and at least three quarters
+            of them are used; but an image too narrow for that gets the smallest size of its shape, of at most four
+            times as many.
+        multiple: what width and height must be multiples of.
+    """
+    short, long = sorted(image)
+    area = min(short * long, pixels)
+    is_narrow = area * short / long < multiple**2
+    sides = [multiple] if is_narrow else range(multiple, max(int(sqrt(area)), multiple) + 1, multiple)
+    most = 4 * pixels if is_narrow else area
+    shapes = []
+    for side in sides:
+        exact, low = ceil(side * long / short / multiple), ceil(NEAR * area / (side * multiple))
+        counts = (min(max(count, low), most // (side * multiple)) for count in (exact, exact - 1))
+        shapes += [(side, max(count, 1) * multiple) for count in counts]
+    near = [shape for shape in shapes if is_narrow or shape[0] * shape[1] >= NEAR * area] or shapes
+    best = min(near, key=lambda shape: (_measure_cut((short, long), shape)[1], -shape[0] * shape[1]))
+    return best if image[0] <= image[1] else (best[1], best[0])
 
 
 def _find_start(config: Config, family: Family) -> str | None:
@@ -85,29 +112,48 @@ def _get_path(config: Config, source: StageConfig) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def judge_crops(graph: Graph) -> list[Finding]:
+def judge_crops(graph: Graph, config: Config, chosen: Container[str]) -> list[Finding]:
     """What is to be said of the files that a graph reads: how much of each is cut away.
+
+    Args:
+        graph: of the run.
+        config: with the run's size.
+        chosen: the keys that were set automatically.
 
     Raises:
         Unfit: image and mask have other shapes, so that the mask would cover another place than it was painted on.
     """
     _refuse_other_shapes(graph)
+    family: Family = find_implementation("model", config.model)
     findings = []
     for options, key in _list_files(graph):
         size = measure_image(key, options.path)
-        if cut := _describe_cut(size, (options.width, options.height)):
+        lost, _ = _measure_cut(size, (options.width, options.height))
+        if lost:
             findings.append(
                 Finding(
                     rule="image-cut",
                     verdict="unverified",
                     message=f"{key}={options.path}: {size[0]} x {size[1]}, scaled to cover {options.width} x "
-                    f"{options.height}; {cut}",
-                    fix="a width and height of its shape, or neither: image-to-image and inpainting then follow the "
-                    "image",
+                    f"{options.height}; {lost}",
+                    fix=_find_better_size(config, family, options, size, chosen),
                     source="",
                 )
             )
     return findings
+
+
+def _find_better_size(
+    config: Config, family: Family, options: ReadImageOptions, size: tuple[int, int], chosen: Container[str]
+) -> str:
+    """A size at which less of an image is cut away, or what else helps."""
+    wanted, multiple = (options.width, options.height), family.size_multiple
+    width, height = choose_size(size, options.width * options.height, multiple)
+    is_better = _measure_cut(size, (width, height))[1] < _measure_cut(size, wanted)[1]
+    if family.fixed_size or wanted != (config.width, config.height) or not is_better:
+        return f"an image of the shape of {options.width} x {options.height}"
+    follows = _find_start(config, family) == options.path and not ("width" in chosen and "height" in chosen)
+    return f"width={width} height={height}" + (", or neither: the run then follows the image" if follows else "")
 
 
 def _list_files(graph: Graph) -> Iterator[tuple[ReadImageOptions, str]]:
@@ -116,8 +162,8 @@ def _list_files(graph: Graph) -> Iterator[tuple[ReadImageOptions, str]]:
             yield node.options, KEYS[node.stage.name]
 
 
-def _describe_cut(size: tuple[int, int], wanted: tuple[int, int]) -> str:
-    """What a scaled image of this size loses at the wanted size; empty for less than a pixel."""
+def _measure_cut(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[str, float]:
+    """What a scaled image of this size loses at the wanted size, in words and as a share; less than a pixel is none."""
     width, height = size
     kept_width, kept_height = min(width, height * wanted[0] / wanted[1]), min(height, width * wanted[1] / wanted[0])
     for lost, whole, what, sides in (
@@ -125,8 +171,9 @@ def _describe_cut(size: tuple[int, int], wanted: tuple[int, int]) -> str:
         (height - kept_height, height, "rows", "top and bottom"),
     ):
         if lost >= 1:
-            return f"{lost:.0f} of its {whole} {what} ({lost / whole:.1%}) are cut away, half each at {sides}"
-    return ""
+            share = lost / whole
+            return f"{lost:.0f} of its {whole} {what} ({share:.1%}) are cut away, half each at {sides}", share
+    return "", 0.0
 
 
 def _refuse_other_shapes(graph: Graph) -> None:

@@ -131,7 +131,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     graph = build_graph(config)
     refuse_large(config, graph)
     refuse_own_reading(config, graph)
-    verdicts += judge_crops(graph)
+    verdicts += judge_crops(graph, config, {change.key for change in changes})
     _check_stage_options(graph, texts)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)
