@@ -163,7 +163,7 @@ def test_rows_that_are_cut_are_said_too_and_an_even_fit_is_not(planned: Planned,
 def test_the_way_out_offers_nothing_that_was_done_already(planned: Planned, photo: Callable[..., str]) -> None:
     plan = planned("model=sd15", *OPEN, "graph=image_to_image", image=photo(3, 4000))
     (finding,) = [finding for finding in plan.verdicts if finding.rule == "image-cut"]
-    assert finding.fix == "width=8 height=8192", "neither was given, so there is nothing to leave out"
+    assert finding.fix == "width=8 height=10672", "neither was given, so there is nothing to leave out"
 
 
 def test_a_first_frame_that_is_cut_is_said(planned: Planned, photo: Callable[..., str]) -> None:
@@ -172,7 +172,7 @@ def test_a_first_frame_that_is_cut_is_said(planned: Planned, photo: Callable[...
     )
     (finding,) = [finding for finding in plan.verdicts if finding.rule == "image-cut"]
     assert "32 of its 64 rows" in finding.message
-    assert finding.fix == "width=32 height=32", "a video does not follow its first frame"
+    assert finding.fix == "width=64 height=64", "a video does not follow its first frame"
 
 
 @pytest.mark.parametrize("graph", ["inpaint", "inpaint_overlay"])

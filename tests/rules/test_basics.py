@@ -124,6 +124,18 @@ CASES: Cases = {
 }
 
 
+def test_without_guidance_the_message_begins_with_what_was_typed(apply: Apply) -> None:
+    def said(**values: object) -> str:
+        return next(
+            f"{f.message}; {f.fix}" for f in apply({"model.guidance": "none", **values}) if f.rule == "guidance-none"
+        )
+
+    own = {"model.guidance_scale": 3.5, "guidance_scale": 3.5}
+    assert said(**own).startswith("model.guidance=none: the model's own guidance_scale=3.5 could then not take effect")
+    assert said(**own).endswith("; model.guidance_scale=null, and no guidance_scale")
+    assert said(**own | {"guidance_scale": 2.0}).startswith("guidance_scale=2.0: this model takes no guidance")
+
+
 def test_every_rule_has_cases() -> None:
     assert list(CASES) == [rule.id for rule in RULES]
 
@@ -140,7 +152,7 @@ OWN_VALUES = [
     (NO_GUIDANCE | {"guidance_scale": 3.5}, "leave guidance_scale out"),
     (
         NO_GUIDANCE | {"guidance_scale": 3.5, "model.guidance_scale": 3.5},
-        "leave guidance_scale out, with model.guidance_scale=null",
+        "model.guidance_scale=null, and no guidance_scale",
     ),
 ]
 

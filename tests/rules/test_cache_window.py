@@ -75,6 +75,26 @@ def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule)
 
 
 @pytest.mark.parametrize(
+    ("schedule", "values", "fix"),
+    [
+        ("flow", {"steps": 8}, "12 steps or more, or cache=none"),
+        ("flow", {"strength": 0.6}, "19 steps or more (strength=0.6 runs 12 of them), or cache=none"),
+        ("diffusion", {"strength": 0.6}, "20 steps or more (strength=0.6 runs 12 of them), or cache=none"),
+        ("flow", {"strength": 0.02}, "stages of 12 steps or more, or cache=none"),
+    ],
+)
+def test_steps_that_do_not_run_are_not_counted_as_enough(
+    apply: Apply, schedule: str, values: dict[str, float], fix: str
+) -> None:
+    graph = {"graph": "image_to_image"} if "strength" in values else {}
+    values = FBCACHE | graph | {"steps": 12, "family.schedule": schedule} | values
+    if values.get("strength") == 0.02:
+        values["steps"] = 100
+    (finding,) = [one for one in apply(values) if one.rule == "few-steps"]
+    assert finding.fix == fix
+
+
+@pytest.mark.parametrize(
     ("schedule", "strength", "left"), [("flow", 0.03, 1), ("flow", 0.05, 2), ("diffusion", 0.06, 1)]
 )
 def test_a_low_strength_is_named_where_it_leaves_no_step_to_skip(

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from tests.rules.cases import LORA, Apply, Values
 from wavespeed_runner.rules.training import TRAINING
 
-DIFFUSION: Values = {"family.schedule": "diffusion"}
+DIFFUSION: Values = {"family.schedule": "diffusion", "steps": 8}
 GUIDED: Values = {"model.guidance": "true_cfg", "guidance_scale": 5.0}
 Said = Callable[[Values], dict[str, str]]
 
@@ -63,11 +63,37 @@ def test_the_sampler_of_sdxl_is_not_known_to_be_euler_with_trailing_steps(compos
         ("h1t/TCD-SDXL-LoRA", {"sampler": "tcd", "guidance_scale": 5.0}),
         ("ByteDance/Hyper-SD", {"sampler": "tcd"}),
         ("owner/name", {"sampler": "euler", "guidance_scale": 7.0}),
-        ("ByteDance/Hyper-SD", {"sampler": "euler", "family.schedule": "flow"}),
+        ("ByteDance/Hyper-SD", {"sampler": "euler", "family.schedule": "flow", "steps": 16}),
     ],
 )
 def test_a_distilled_lora_as_its_authors_use_it(said: Said, path: str, values: Values) -> None:
     assert said(LORA | DIFFUSION | {"adapters.path": path, "guidance_scale": 1.0} | values) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "says"),
+    [
+        (
+            "Hyper-FLUX.1-dev-8steps-lora",
+            28,
+            "(Hyper) for 8 steps, as its name says, and is run with steps=28; steps=8",
+        ),
+        ("Hyper-FLUX.1-dev-16steps-lora", 28, "for 16 steps, as its name says, and is run with steps=28; steps=16"),
+        ("Qwen-Image-Lightning-4steps-V1.0", 8, "(Lightning) for 4 steps, as its name says, and is run with steps=8"),
+        ("FLUX.1-Turbo-Alpha", 28, "(Turbo) for few steps and is run with steps=28; the steps that its authors give"),
+        ("Hyper-FLUX.1-dev-8steps-lora", 8, ""),
+        ("FLUX.1-Turbo-Alpha", 8, ""),
+        ("turbocharged_style", 28, ""),
+    ],
+)
+def test_a_distilled_lora_with_more_steps_than_it_was_made_for(
+    said: Said, tmp_path: Path, name: str, steps: int, says: str
+) -> None:
+    found = said(write_lora(tmp_path, name) | {"steps": steps})
+    assert found.keys() == ({"distilled-lora-steps"} if says else set())
+    assert says in found.get("distilled-lora-steps", "")
+    distilled = {"family.is_distilled": lambda model: True}
+    assert "distilled-lora-steps" not in said(write_lora(tmp_path, name) | {"steps": steps} | distilled)
 
 
 def test_a_local_file_says_by_its_name_or_title_how_it_was_distilled(said: Said, tmp_path: Path) -> None:

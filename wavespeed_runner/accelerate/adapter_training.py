@@ -25,8 +25,11 @@ DISTILLATIONS = {
     "TCD": re.compile(r"(?<![a-z])tcd(?![a-z])"),
     "Lightning": re.compile(r"lightning"),
     "Hyper": re.compile(r"hyper[-_ ]?(sd|flux|chroma)"),
+    "Turbo": re.compile(r"(?<![a-z])turbo(?![a-z])"),
 }
 """How a LoRA was distilled -> what its name, its repository's or its title then holds, in small letters."""
+STEPS = re.compile(r"(?<![0-9])([1-9][0-9]?)[-_ ]?steps?(?![a-z])")
+"""In the name of a distilled LoRA, as `8steps` or `4-step`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class Training:
     distillation: str | None = None
     keeps_guidance: bool = False
     """Of a distillation: it is used with guidance, as Hyper-SD's CFG LoRAs are."""
+    steps: int | None = None
+    """Of a distillation: how many steps its name gives."""
     architecture: str | None = None
     """ModelSpec's, without `/lora`."""
     prediction_type: str | None = None
@@ -65,11 +70,13 @@ def _read_training(path: str, file: Any) -> Training:
         metadata, dora = _read(local, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
     names = [Path(path).name if local else path, str(file or ""), metadata.get("ss_output_name", "")]
     text = " ".join([*names, metadata.get("modelspec.title", "")]).lower()
+    steps = STEPS.search(text)
     clip_skip = metadata.get("ss_clip_skip", metadata.get("modelspec.encoder_layer", ""))
     return Training(
         path=path,
         distillation=next((kind for kind, pattern in DISTILLATIONS.items() if pattern.search(text)), None),
         keeps_guidance=re.search(r"(?<![a-z])cfg(?![a-z])", text) is not None,
+        steps=int(steps[1]) if steps else None,
         architecture=metadata.get("modelspec.architecture", "").partition("/")[0] or None,
         prediction_type=PREDICTIONS.get(metadata.get("modelspec.prediction_type", "")),
         clip_skip=int(clip_skip) if re.fullmatch(r"[0-9]{1,2}", clip_skip) else None,

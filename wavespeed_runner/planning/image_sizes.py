@@ -147,8 +147,9 @@ def _find_better_size(
     config: Config, family: Family, options: ReadImageOptions, size: tuple[int, int], chosen: Container[str]
 ) -> str:
     """A size at which less of an image is cut away, or what else helps."""
-    wanted, multiple = (options.width, options.height), family.size_multiple
-    width, height = choose_size(size, options.width * options.height, multiple)
+    wanted, pixels = (options.width, options.height), options.width * options.height
+    sizes = [choose_size(size, count, family.size_multiple) for count in (pixels, 2 * pixels)]  # of few, none may fit
+    width, height = min(sizes, key=lambda one: _measure_cut(size, one)[1])
     is_better = _measure_cut(size, (width, height))[1] < _measure_cut(size, wanted)[1]
     if family.fixed_size or wanted != (config.width, config.height) or not is_better:
         return f"an image of the shape of {options.width} x {options.height}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
@@ -20,6 +22,9 @@ def _find_strategy_threshold(c: Config) -> tuple[str, float] | None:
     """The strategy's own key for its threshold, with its value."""
     return next(((key, getattr(c.cache, key)) for key in THRESHOLD_KEYS if hasattr(c.cache, key)), None)
 
+
+ENOUGH = 12
+"""Steps from which a cache that watches changes can hit."""
 
 WINDOWS: tuple[Rule, ...] = (
     Rule(
@@ -128,7 +133,7 @@ WINDOWS: tuple[Rule, ...] = (
             f"with {min(count_calls_by_stage(c, f))} steps each one changes much, and a cache that watches changes "
             "seldom hits: on the demo model First Block Cache never does with 8"
         ),
-        fix=lambda c, f: "cache=none" if f.is_distilled(c.model) else "12 steps or more, or cache=none",
+        fix=lambda c, f: "cache=none" if f.is_distilled(c.model) else f"{_describe_enough(c, f)}, or cache=none",
         source="python -m wavespeed_runner -m cache=fbcache steps=4,6,8",
     ),
 )
@@ -153,6 +158,15 @@ def _describe_few_steps(c: Config, f: Family) -> str:
     """`strength=0.1 leaves 3 of 28 steps to run, and none of them`; empty where all steps run."""
     most, whole = max(count_calls_by_stage(c, f)), count_calls(c, f)
     return f"strength={c.strength} leaves {most} of {whole} steps to run, and none of them" if most < whole else ""
+
+
+def _describe_enough(c: Config, f: Family) -> str:
+    """How many steps a run needs for a cache that watches changes; of a run that starts from an image, all of them."""
+    for steps in range(ENOUGH, 20 * ENOUGH):
+        run = min(count_calls_by_stage(replace(c, steps=steps), f))
+        if run >= ENOUGH:
+            return f"{steps} steps or more" + (f" (strength={c.strength} runs {run} of them)" if run < steps else "")
+    return f"stages of {ENOUGH} steps or more"
 
 
 def _list_scheduled_steps(c: Config, f: Family) -> list[list[int]]:

@@ -22,6 +22,14 @@ def _describe_guidance(c: Config) -> str:
     return f"guidance_scale={c.guidance_scale}" if _get_guidance(c) == "true_cfg" else "model.guidance=none"
 
 
+def _explain_no_guidance(c: Config, f: Family) -> str:
+    """Begins with what was typed: the scale, or `model.guidance` where the scale is the model's own."""
+    if c.guidance_scale == c.model.guidance_scale:
+        return f"model.guidance=none: the model's own guidance_scale={c.guidance_scale} could then not take effect"
+    why = "this model takes no guidance (model.guidance=none), so it could not take effect"
+    return f"guidance_scale={c.guidance_scale}: {why}"
+
+
 def _find_use_of_negative_prompt(c: Config, f: Family) -> str:
     """What makes a negative prompt take effect."""
     if _get_guidance(c) == "true_cfg":
@@ -49,10 +57,11 @@ GUIDANCE: tuple[Rule, ...] = (
         id="guidance-none",
         verdict="bad",
         when=lambda c, f: _get_guidance(c) == "none" and c.guidance_scale is not None,
-        message="guidance_scale={c.guidance_scale}: this model takes no guidance (model.guidance=none), so it could "
-        "not take effect",
+        message=_explain_no_guidance,
         fix=lambda c, f: (
-            f"leave guidance_scale out{'' if c.model.guidance_scale is None else ', with model.guidance_scale=null'}"
+            "leave guidance_scale out"
+            if c.model.guidance_scale is None
+            else "model.guidance_scale=null, and no guidance_scale"
         ),
     ),
     Rule(

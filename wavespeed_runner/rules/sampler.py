@@ -139,7 +139,7 @@ SAMPLERS: tuple[Rule, ...] = (
             bool(required_distillation(c.sampler))
             and not f.is_distilled(c.model)
             and not any(
-                c.sampler.name in SAMPLERS_OF[str(each.distillation)]
+                c.sampler.name in SAMPLERS_OF.get(str(each.distillation), ())
                 for each in read_trainings(c.adapters)
                 if each.distillation
             )

@@ -16,6 +16,8 @@ SAMPLERS_OF = {"LCM": ("lcm",), "TCD": ("tcd",), "Lightning": ("euler",), "Hyper
 """Distillation -> the samplers that its authors use."""
 TRAILING = ("Lightning", "Hyper")
 """Distillations whose steps end at the last training step, except with `tcd`."""
+MOST_STEPS = 16
+"""Steps above which a distillation whose name gives no number is run with more than it was made for."""
 MOST_GUIDANCE = {"LCM": 2.0, "Lightning": 1.0, "Hyper": 1.0}
 """Distillation -> the guidance scale above which its images are overdone: it holds guidance already."""
 FAMILIES_OF = {
@@ -32,7 +34,36 @@ FAMILIES_OF = {
 
 def find_distillations(c: Config, f: Family) -> list[Training]:
     """The loaded LoRAs that were distilled for few steps of a diffusion model."""
-    return [each for each in read_trainings(c.adapters) if each.distillation] if f.schedule == "diffusion" else []
+    if f.schedule != "diffusion":
+        return []
+    return [each for each in read_trainings(c.adapters) if each.distillation in SAMPLERS_OF]
+
+
+def _find_many_steps(c: Config, f: Family) -> Training | None:
+    """The first distilled LoRA that is run with more steps than it was made for; not on a model distilled itself."""
+    if f.is_distilled(c.model):
+        return None  # a LoRA for `..._turbo` is no distillation of it
+    return next(
+        (
+            each
+            for each in read_trainings(c.adapters)
+            if each.distillation and (c.steps or 0) > (each.steps or MOST_STEPS)
+        ),
+        None,
+    )
+
+
+def _explain_many_steps(c: Config, f: Family) -> str:
+    each = _find_many_steps(c, f)
+    if each is None:
+        return ""
+    count = f"{each.steps} steps, as its name says," if each.steps else "few steps"
+    return f"{each.path} was distilled ({each.distillation}) for {count} and is run with steps={c.steps}"
+
+
+def _fix_many_steps(c: Config, f: Family) -> str:
+    each = _find_many_steps(c, f)
+    return f"steps={each.steps}" if each and each.steps else "the steps that its authors give, or another LoRA"
 
 
 def _judge_distilled(c: Config, f: Family) -> tuple[Training, list[str]] | None:
@@ -192,6 +223,14 @@ TRAINING: tuple[Rule, ...] = (
         source="https://huggingface.co/docs/diffusers/using-diffusers/inference_with_lcm, "
         "https://huggingface.co/ByteDance/Hyper-SD, https://huggingface.co/ByteDance/SDXL-Lightning, "
         "https://arxiv.org/abs/2402.19159",
+    ),
+    Rule(
+        id="distilled-lora-steps",
+        verdict="unverified",
+        when=lambda c, f: _find_many_steps(c, f) is not None,
+        message=_explain_many_steps,
+        fix=_fix_many_steps,
+        source="tests/rules/test_training.py",
     ),
     Rule(
         id="zero-snr-guidance",
