@@ -40,6 +40,15 @@ def test_an_option_tells_its_keys_what_is_allowed_what_they_mean_and_whose_it_is
     assert "Parts: cache/signal=first_block_residual, cache/criterion=relative_change" in said.out
 
 
+def test_a_folder_of_a_model_has_the_help_of_its_option(command: CommandLine) -> None:
+    (command.folder / "mine").mkdir()
+    (command.folder / "mine" / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    said = command("model=./mine", "--help")
+    assert (said.status, said.err) == (0, "")
+    assert said.out == f"model=./mine is model=flux model.repo=./mine\n\n{command('model=flux', '--help').out}"
+    assert "model=owner/name: a model of the hub" in command("model=owner/name", "--help").err
+
+
 OTHERS = {
     "cache=balanced": "cache.interval=3   (2 or more)",
     "cache/signal=first_block_residual": "cache.signal.blocks=1   (a whole number)",

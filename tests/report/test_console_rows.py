@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -60,12 +61,33 @@ def test_guidance_branches_that_decide_for_themselves_are_counted(record: Record
     assert read_row(lines, "calls in both guidance branches") == "60 / 0 25 / 35"
 
 
+IMAGE = {"image": "image"}
+
+
 @pytest.mark.parametrize(
-    ("inputs", "said"), [({"image": "image"}, "30 steps at strength 0.6"), ({"pipeline": "load"}, "30 steps")]
+    ("inputs", "run", "said"),
+    [
+        (IMAGE, 18, "30 steps, of which 18 run at strength 0.6"),
+        ({"pipeline": "load"}, 30, "30 steps"),
+        (IMAGE, 35, "30 steps at strength 0.6"),  # two calls a step
+    ],
 )
-def test_steps_that_an_image_spares_are_no_surprise(record: Record, inputs: dict[str, str], said: str) -> None:
+def test_steps_that_an_image_spares_are_no_surprise(
+    record: Record, inputs: dict[str, str], run: int, said: str
+) -> None:
     record.config |= {"strength": 0.6, "graph": {"stages": {"denoise": {"stage": "denoise", "inputs": inputs}}}}
+    steps = record.samples[0].steps
+    record.samples[0].steps = [msgspec.structs.replace(steps[i % len(steps)], stage="denoise") for i in range(run)]
     assert f"demo · 1 image of 64 × 64 · {said} · cpu" in printed(record)
+
+
+def test_of_two_stages_the_one_that_starts_from_an_image_is_named(record: Record) -> None:
+    second = {"stage": "denoise", "inputs": IMAGE, "options": {"strength": 0.1}}
+    stages = {"denoise": {"stage": "denoise", "inputs": {}}, "denoise_large": second}
+    record.config |= {"strength": 0.6, "graph": {"stages": stages}}
+    steps = record.samples[0].steps
+    record.samples[0].steps = [*steps, *(msgspec.structs.replace(step, stage="denoise_large") for step in steps[:3])]
+    assert any("30 steps, of which 3 run at strength 0.1 (denoise_large) · cpu" in line for line in printed(record))
 
 
 def test_a_strategy_is_called_as_it_was_chosen(record: Record) -> None:

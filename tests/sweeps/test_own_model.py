@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.command_line import CommandLine
 from wavespeed_runner.config.compose import composer
@@ -95,6 +97,22 @@ def test_what_a_folder_says_is_taken_and_shown(cli: CommandLine) -> None:
             "model.dtype=float32: this CPU has no instructions for bfloat16",
         ):
             assert f"  {change}" in text
+
+
+def test_what_the_folder_beside_a_single_file_says_is_taken_and_shown(cli: CommandLine) -> None:
+    save_file({"x": torch.zeros(1)}, cli.folder / "mine.safetensors")
+    given = ("model=flux", "model.repo=mine.safetensors", f"model.components={DEMO}")
+    text = cli("dry_run=true", *given, "prompt=x", "width=64", "height=64", "device=cpu").out
+    for change in (
+        "model.guidance=true_cfg: guidance_embeds=false in model.components's transformer/config.json",
+        "model.max_sequence_length=20: model_max_length of model.components's tokenizer_2/tokenizer_config.json",
+        "model.dtype=float32: this CPU has no instructions for bfloat16",
+    ):
+        assert f"  {change}" in text
+    text = cli("dry_run=true", "model=sd15", *given[1:2], f"model.components={UNET}", "prompt=x", "device=cpu").out
+    assert "64x64" in text and "model.width=64: sample_size=16 in model.components's unet/config.json" in text
+    text = cli("dry_run=true", *given, "model.repo=owner/name", "prompt=x", "device=cpu").out
+    assert "model.components's" not in text
 
 
 def test_a_u_net_s_size(cli: CommandLine) -> None:

@@ -61,11 +61,15 @@ def main(arguments: list[str]) -> int:
 
 def _print_help(args: Namespace) -> int:
     """Prints the help of the options that were given, such as `cache=fbcache --help`; without any, the whole."""
+    from ..sweeps.own_model import name_option
     from .option_help import describe_option, is_option
     from .usage import usage
 
-    chosen = [override for override in args.overrides if is_option(override)]
-    texts = [describe_option(override, args.config_dir) for override in chosen]
+    texts = []
+    for override in filter(is_option, args.overrides):
+        option, *more = name_option([override])  # a folder of a model is an option and its repo
+        head = f"{make_printable(override)} is {make_printable(' '.join([option, *more]))}\n\n" if more else ""
+        texts.append(head + describe_option(option, args.config_dir))
     print("\n\n".join(texts) if texts else usage(args.config_dir))
     return DONE
 

@@ -5,6 +5,7 @@ Made for a terminal and for the log of a CI job: at most 80 columns without one,
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,13 +83,21 @@ def _headline(record: Record) -> str:
 
 
 def _strength(record: Record) -> str:
-    """` at strength 0.6` where a stage starts from an image, so that not all steps run; else empty."""
-    stages = record.config.get("graph", {}).get("stages", {}).values()
-    starts = [s for s in stages if s["stage"] == "denoise" and {"image", "latents"} & set(s.get("inputs") or {})]
-    values = [(s.get("options") or {}).get("strength", record.config.get("strength")) for s in starts]
-    given = sorted({f"{value:g}" for value in values if isinstance(value, float)})
-    is_video = read_kind(record) == "video"  # the image is its first frame, and all steps run
-    return f" at strength {' and '.join(given)}" if given and not is_video else ""
+    """`, of which 15 run at strength 0.6` where a stage starts from an image, so that not all steps run; else empty."""
+    stages = {n: s for n, s in record.config.get("graph", {}).get("stages", {}).items() if s["stage"] == "denoise"}
+    if read_kind(record) == "video":  # the image is its first frame, and all steps run
+        return ""
+    parts = []
+    for name, stage in stages.items():
+        options, takes = stage.get("options") or {}, {"image", "latents"} & set(stage.get("inputs") or {})
+        value, steps = (options.get(key, record.config.get(key)) for key in ("strength", "steps"))
+        if not takes or not isinstance(value, float) or not isinstance(steps, int):
+            continue
+        run = sum(step.stage == name for step in record.samples[0].steps) if record.samples else 0
+        # A sampler of two calls a step records calls; how many steps ran is then not known here.
+        count = f", of which {run} run" if 0 < run <= ceil(steps * value) else ""
+        parts.append(f"{count} at strength {value:g}{f' ({name})' if len(stages) > 1 else ''}")
+    return "".join(dict.fromkeys(parts))
 
 
 def _table(console: Console, record: Record) -> None:

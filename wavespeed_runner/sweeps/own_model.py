@@ -7,6 +7,7 @@ What was typed is never changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from ..config.environment import resolve_device
 from ..config.error_messages import EXPLAINED
 from ..config.schema import Init
 from ..inputs.files import HUB_ID
-from ..models.weights.checkpoint import find_local_path
+from ..models.weights.checkpoint import find_local_path, is_single_file
 from ..models.weights.own_folder import Fact, find_option, read_facts
 from ..planning.automatic import Change
 from ..registry import lookup
 from .points import to_overrides
 
+COMPONENTS = "model.components"
 INDEX = "model_index.json"
 HERE = ("basic", "isolated")
 """Launchers whose jobs run on this machine."""
@@ -48,15 +50,16 @@ def name_option(overrides: Sequence[str]) -> list[str]:
 
 
 def add_facts(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
-    """Adds what a typed local `model.repo` says otherwise than its option. Inside `composer` only.
+    """Adds what a typed local folder says otherwise than its option. Inside `composer` only.
 
+    Of a single file it is the folder in `model.components`, whose configurations give the shapes of the modules.
     Neither what was typed is touched, nor what an experiment sets otherwise than the option.
 
     Returns:
         The overrides, those of the folder first, and why.
     """
-    repo = next((o.partition("=")[2].strip("'\"") for o in overrides if find_key(o) == "model.repo"), "")
-    if not repo or not _is_folder(repo):
+    key, place = _find_folder(overrides)
+    if not place:
         return list(overrides), []
     try:
         single = [override for override in overrides if not parse_override(override).is_sweep_override()]
@@ -68,12 +71,24 @@ def add_facts(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
     if model["init"] not in (Init.pretrained, "pretrained") or any(find_key(o) == "model" for o in swept(overrides)):
         return list(overrides), []
     values = {key: getattr(value, "value", value) for key, value in model.items()}  # of enums
-    family, folder = lookup("model", values["name"]).implementation, _resolve(repo)
+    family, folder = lookup("model", values["name"]).implementation, _resolve(place)
     facts = [*read_facts(folder, values, family), *_choose_dtype(folder, values, overrides)]
+    if key == COMPONENTS:  # what is said of the folder is not so of the file in `model.repo`
+        facts = [replace(fact, why=fact.why.replace(" its ", f" {key}'s ", 1)) for fact in facts]
     typed = {find_key(override) for override in overrides}
     set_ = {f"model.{key}" for key, value in model.items() if value != plain.get(key)}
     changes = [Change(key=fact.key, value=fact.value, why=fact.why) for fact in facts if fact.key not in typed | set_]
     return [*to_overrides({change.key: change.value for change in changes}), *overrides], changes
+
+
+def _find_folder(overrides: Sequence[str]) -> tuple[str, str]:
+    """The key and the folder that a typed model is read from; empty where it is no local folder."""
+    typed = {find_key(o): o.partition("=")[2].strip("'\"") for o in overrides}
+    repo, components = typed.get("model.repo", ""), typed.get(COMPONENTS, "")
+    if repo and _is_folder(repo):
+        return "model.repo", repo
+    is_file = bool(repo) and is_single_file(find_local_path(repo))
+    return (COMPONENTS, components) if is_file and _is_folder(components) else ("", "")
 
 
 def swept(overrides: Sequence[str]) -> list[str]:
@@ -89,7 +104,9 @@ def _choose_dtype(folder: Path, model: dict[str, Any], overrides: Sequence[str])
         return []  # its jobs run on other machines
     if resolve_device(device) != "cpu" or model["dtype"] == "float32" or has_fast_half():
         return []
-    if sum(file.stat().st_size for file in folder.glob("*/*.safetensors")) > SMALL:
+    repo = find_local_path(typed.get("model.repo", "").strip("'\""))
+    files = [*folder.glob("*/*.safetensors"), *([repo] if repo and repo.is_file() else [])]  # a folder, a single file
+    if sum(file.stat().st_size for file in files) > SMALL:
         return []
     why = f"this CPU has no instructions for {model['dtype']}, and the model is small"
     return [Fact(key="model.dtype", value="float32", why=why)]
