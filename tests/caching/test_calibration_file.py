@@ -163,5 +163,32 @@ def test_the_key_is_in_the_first_lines_and_no_more_is_read(tmp_path: Path) -> No
         file.truncate(10**11)  # sparse; only its beginning is read
     assert load_key(path) == KEY
     path.write_text("schema_version: 1\nfor: {model: x}\n" + "#" * 10**6)
-    with pytest.raises(ConfigError, match="no 'made:' in its first 65536 bytes"):
+    with pytest.raises(ConfigError, match=r"for\.repo is missing"):
         load_key(path)
+
+
+def test_its_keys_may_be_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "sorted.yaml"
+    save(Calibration(key=KEY, made={"prompts": ["x" * 10**5]}, sigmas=[1.0]), path)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()), sort_keys=True))
+    assert path.read_text().startswith("for:") and load_key(path) == KEY and load(path).sigmas == [1.0]
+
+
+@pytest.mark.parametrize("key", ["sigmas", "for", "schema_version"])
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, key: str) -> None:
+    """PyYAML takes the last one."""
+    path = tmp_path / "twice.yaml"
+    data = minimal()
+    path.write_text(yaml.safe_dump(data) + yaml.safe_dump({key: data[key]}))
+    for read in (load, load_key):
+        with pytest.raises(
+            ConfigError, match=f"not a calibration: broken YAML, line [0-9]+: found duplicate key {key}"
+        ):
+            read(path)
+
+
+def test_a_key_below_another_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(yaml.safe_dump(minimal()).replace("for:\n", "for:\n  steps: 3\n"))
+    with pytest.raises(ConfigError, match="found duplicate key steps"):
+        load(path)

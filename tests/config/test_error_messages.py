@@ -162,7 +162,7 @@ def test_an_experiment_without_its_header_is_told_so(command: CommandLine) -> No
         ("quant.components=[x]", "quant.components: no key of the chosen option of quant, but of quant="),
         ("quant.nope=[x]", "the chosen option of quant has no keys; choose another first: quant=custom|fp8_dq|"),
         ("quant.skip=x quant=int8_wo", "quant.skip: a list is needed, not str: quant.skip=[...]"),
-        ("compile=true", "compile=true: cannot be composed: an option of a config group is a name"),
+        ("compile=true", "compile=true: the name of an option is needed (allowed: default, max_autotune, "),
     ],
 )
 def test_what_is_meant_by_an_option_that_has_no_such_key(command: CommandLine, override: str, words: str) -> None:

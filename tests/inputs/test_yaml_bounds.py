@@ -57,3 +57,24 @@ def count(data: Any) -> tuple[int, int]:
         return 1, 0
     inner = [count(value) for value in data]
     return 1 + sum(n for n, _ in inner), 1 + max((levels for _, levels in inner), default=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\na: 2", "{a: 1, 'a': 2}", "x: {y: [1, {b: 1, c: 2, b: 3}]}", "? a\n: 1\n? a\n: 2", "[{a: {}, a: []}]"],
+)
+def test_a_key_that_a_mapping_has_twice_is_refused(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match=r"found duplicate key [ab]"):
+        parse_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: {a: a}\nb: [a, a, {a: 1}, {a: 2}]", "a: &x {b: 1}\nc: {<<: *x, b: 2}\nd: *x", "[a, a]", "a", "? [a, a]\n: a"],
+)
+def test_what_only_looks_like_a_key_twice_is_read(text: str) -> None:
+    try:
+        expected = yaml.safe_load(text)
+    except yaml.constructor.ConstructorError:  # a list as a key
+        return
+    assert parse_yaml(text) == expected

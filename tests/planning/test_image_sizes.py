@@ -166,6 +166,21 @@ def test_the_way_out_offers_nothing_that_was_done_already(planned: Planned, phot
     assert finding.fix == "width=8 height=10672", "neither was given, so there is nothing to leave out"
 
 
+@pytest.mark.parametrize(("name", "count"), [("a.webp", 3), ("a.png", 3), ("still.webp", 1), ("still.jpg", 1)])
+def test_other_images_of_an_animation_are_not_left_out_in_silence(
+    planned: Planned, tmp_path: Path, name: str, count: int
+) -> None:
+    frames = [Image.new("RGB", (64, 64), color) for color in ("red", "green", "blue")[:count]]
+    path = tmp_path / name
+    frames[0].save(path, **({"save_all": True, "append_images": frames[1:]} if count > 1 else {}))
+    plan = planned("graph=image_to_image", image=str(path))
+    said = [verdict.message for verdict in plan.verdicts if verdict.rule == "image-frames"]
+    assert said == ([f"image={path}: it holds {count} images, and the first is used alone"] if count > 1 else [])
+    assert all(message in plan_text(plan) for message in said)
+    pixels = read_image(ReadImageOptions(path=str(path), width=64, height=64)).tensors["images"]
+    assert pixels[0, 0, 0, 0] > 200, "red, the first"
+
+
 def test_a_first_frame_that_is_cut_is_said(planned: Planned, photo: Callable[..., str]) -> None:
     plan = planned(
         "model=ltx_video", "graph=image_to_video", "width=64", "height=32", "num_frames=9", image=photo(64, 64)

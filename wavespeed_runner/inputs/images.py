@@ -67,6 +67,18 @@ def count_pixels(content: bytes) -> int:
         return int(image.width * image.height)
 
 
+def count_images(content: bytes) -> int:
+    """How many images a file holds, by its header: above 1 for an animation, and for a JPEG with others behind it.
+
+    Raises:
+        InputError: not an image, or its header is damaged.
+    """
+    from PIL import Image
+
+    with damage_as_input_error(), _allow_our_pixels(), Image.open(BytesIO(content), formats=FORMATS) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
 def has_png_text(content: bytes, key: str) -> bool:
     """True for a PNG with a text under this key, before its pixels or after them; nothing is decoded.
 

@@ -51,10 +51,11 @@ def check_yaml(text: str, max_nodes: int = limits.MAX_CONFIG_NODES, loader: Any 
     Raises:
         InputError: nested too deep, too large or with too many interpolations when its aliases are followed, a number
             with too many digits, or text that is not valid Unicode.
-        yaml.YAMLError: not YAML.
+        yaml.YAMLError: not YAML, or a mapping has a key twice, of which PyYAML would take the last.
     """
-    count = _YamlCount(max_nodes)
+    count, keys = _YamlCount(max_nodes), _YamlKeys()
     for event in _iterate_events(text, loader):
+        keys.see(event)
         if isinstance(event, yaml.AliasEvent):
             count.follow(str(event.anchor))
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -124,6 +125,36 @@ class _YamlCount:
             raise InputError(f"more than {self.max_nodes} values, with its aliases followed")
         if len(self.open_nodes) + levels > limits.MAX_DEPTH:
             raise InputError("nested too deep, with its aliases followed")
+
+
+class _YamlKeys:
+    """Refuses a key that a mapping has twice."""
+
+    def __init__(self) -> None:
+        self.open_nodes: list[set[str] | None] = []  # keys of a mapping so far; None for a list
+        self.at_key: list[bool] = []
+
+    def see(self, event: Any) -> None:
+        """Looks at the next event of the document."""
+        if isinstance(event, yaml.CollectionEndEvent):
+            self.open_nodes.pop()
+            self.at_key.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            if isinstance(event, yaml.ScalarEvent) and self.open_nodes and self.at_key[-1]:
+                self._add(event)
+            if self.open_nodes and self.open_nodes[-1] is not None:
+                self.at_key[-1] = not self.at_key[-1]
+            if isinstance(event, yaml.CollectionStartEvent):
+                is_mapping = isinstance(event, yaml.MappingStartEvent)
+                self.open_nodes.append(set() if is_mapping else None)
+                self.at_key.append(is_mapping)
+
+    def _add(self, key: Any) -> None:
+        known = self.open_nodes[-1]
+        if known is not None and key.value in known and key.value != "<<":
+            raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
+        if known is not None:
+            known.add(key.value)
 
 
 def _iterate_events(text: str, loader: Any) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from ..models.family import Family, infer_task
 from ..registry import find_implementation
 from ..rules.check import Finding
 from ..rules.graph import find_denoise_stages, takes_strength
-from ..stages.read_image import ReadImageOptions, measure_image
+from ..stages.read_image import ReadImageOptions, count_frames, measure_image
 from .graph import Graph
 
 KEYS = {"read_image": "image", "read_mask": "mask"}
@@ -113,7 +113,7 @@ def _get_path(config: Config, source: StageConfig) -> str | None:
 
 
 def judge_crops(graph: Graph, config: Config, chosen: Container[str]) -> list[Finding]:
-    """What is to be said of the files that a graph reads: how much of each is cut away.
+    """What is to be said of the files that a graph reads: other images in them, and how much of each is cut away.
 
     Args:
         graph: of the run.
@@ -128,6 +128,10 @@ def judge_crops(graph: Graph, config: Config, chosen: Container[str]) -> list[Fi
     findings = []
     for options, key in _list_files(graph):
         size = measure_image(key, options.path)
+        if (count := count_frames(options.path)) > 1:
+            message = f"{key}={options.path}: it holds {count} images, and the first is used alone"
+            fix = "the image that is meant, saved as a file of its own"
+            findings.append(Finding(rule="image-frames", verdict="unverified", message=message, fix=fix, source=""))
         lost, _ = _measure_cut(size, (options.width, options.height))
         if lost:
             findings.append(

@@ -11,7 +11,7 @@ from ..artifacts import Images
 from ..config.schema import top_level
 from ..errors import ConfigError
 from ..inputs.files import IMAGE, InputError, read_file, resolve_path
-from ..inputs.images import damage_as_input_error, decode_image
+from ..inputs.images import count_images, damage_as_input_error, decode_image
 from ..inputs.limits import MAX_INPUT_PIXELS
 from .interface import stage
 
@@ -67,6 +67,16 @@ def measure_image(key: str, path: str) -> tuple[int, int]:
         ConfigError: it cannot be read; `key` names it in the message.
     """
     return _check_file(key, path)[1]
+
+
+def count_frames(path: str) -> int:
+    """Images in a file that `measure_image` has read: above 1 for an animation, or a JPEG with others behind it."""
+    return _count_frames(path, resolve_path(path).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _count_frames(path: str, modified: int) -> int:
+    return count_images(read_file(resolve_path(path), IMAGE.max_bytes))
 
 
 def _check_file(key: str, path: str) -> tuple[str, tuple[int, int]]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ...errors import ConfigError, format_error
+from ...errors import ConfigError, format_error, make_printable
 from ...inputs.files import CALIBRATION, InputError, read_head, read_text
 from ...inputs.limits import MAX_CALIBRATION_HEAD_BYTES, MAX_CALIBRATION_NODES
 from ...inputs.yaml_documents import parse_yaml
@@ -43,7 +43,7 @@ def save(calibration: Calibration, path: Path) -> None:
 
 
 def load_key(path: Path) -> Key:
-    """The key of a calibration file; reads its first lines only.
+    """The key of a calibration file; reads its first lines only, where it is written as we do.
 
     Raises:
         ConfigError: the file cannot be read, or is not a calibration.
@@ -53,7 +53,12 @@ def load_key(path: Path) -> Key:
 
 @lru_cache(maxsize=256)
 def _load_key(path: Path, version: FileVersion) -> Key:
-    data = _read(path, _read_first_lines)
+    try:
+        data = _read(path, _read_first_lines)
+    except ConfigError:
+        data = None
+    if not isinstance(data, dict) or not {"schema_version", "for"} <= data.keys():
+        data = _read(path, _read_whole)  # its keys are in another order than we write them
     return _check(path, lambda: _read_key(data))
 
 
@@ -105,7 +110,8 @@ def _read(path: Path, read: Callable[[Path], str]) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else type(error).__name__
-        raise ConfigError(f"{path}: not a calibration: broken YAML, {where}; {WAY_OUT}") from None
+        problem = make_printable(getattr(error, "problem", None) or "")[:80]
+        raise ConfigError(f"{path}: not a calibration: broken YAML, {where}: {problem}; {WAY_OUT}") from None
 
 
 def _read_whole(path: Path) -> str:
