@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from wavespeed_runner.accelerate.adapters import Lora, apply_adapters
@@ -59,6 +60,32 @@ def test_a_folder_is_answered_with_its_files(
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match=rf"^adapters\.path={tmp_path}/?: .*{says}"):
         build_plan(composed("adapters=lora", f"adapters.path={tmp_path}/", f"adapters.file={file}"))
+
+
+A, B = torch.ones(2, 8), torch.ones(8, 2)
+WHOLE = {"unet.y.lora_A.weight": A, "unet.y.lora_B.weight": B}
+HALVES = [
+    ({"unet.x.lora_A.weight": A}, r"unet\.x\.lora_A\.weight: half of a LoRA, without unet\.x\.lora_B\.weight"),
+    ({"unet.x.lora_B.weight": B}, r"unet\.x\.lora_B\.weight: half of a LoRA, without unet\.x\.lora_A\.weight"),
+    ({"lora_unet_x.lora_up.weight": B, "lora_unet_x.alpha": torch.ones(())}, r"x\.lora_up\.weight: half of a LoRA"),
+    ({"lora_unet_x.lora_down.weight": A, "lora_unet_x.dora_scale": B}, r"x\.lora_down\.weight: half of a LoRA"),
+    ({"unet.x.to_q_lora.down.weight": A}, r"to_q_lora\.down\.weight: half of a LoRA, without \S+to_q_lora\.up\.weight"),
+    ({"lora_unet_x.alpha": torch.ones(())}, r"lora_unet_x\.alpha: it belongs to factors that the file lacks"),
+    ({"unet.x.lora_A.weight": torch.ones(3, 8), "unet.x.lora_B.weight": B}, r"of \[8, 2\] have other ranks"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "says"), HALVES)
+def test_half_of_a_lora_is_named_by_the_plan(
+    composed: Composed, tmp_path: Path, tensors: dict[str, torch.Tensor], says: str
+) -> None:
+    for given in (tensors, WHOLE | tensors):
+        save_file({key: tensor.clone() for key, tensor in given.items()}, tmp_path / "x.safetensors")
+        with pytest.raises(ConfigError, match=rf"^adapters\.path=\S+x\.safetensors: .*{says}.*; use a whole file$"):
+            build_plan(composed("adapters=lora", f"adapters.path={tmp_path / 'x.safetensors'}"))
+    beside = {"lora_unet_x.diff": A, "lora_unet_x.alpha": torch.ones(())}
+    save_file({key: tensor.clone() for key, tensor in (WHOLE | beside).items()}, tmp_path / "x.safetensors")
+    build_plan(composed("adapters=lora", f"adapters.path={tmp_path / 'x.safetensors'}"))
 
 
 def test_an_adapter_of_one_stage_is_looked_at_too(composed: Composed) -> None:

@@ -65,6 +65,16 @@ def without(state: State, name: str) -> State:
         ),
         (
             "flux",
+            lambda: without(flux(), "proj_out.weight") | {"bogus.weight": FEW},
+            r"1 of its weights .* first is proj_out\.weight, and 1 of its tensors have no place, the first is bogus",
+        ),
+        (
+            "flux",
+            lambda: without(original_flux(), "double_blocks.0.img_attn.proj.bias") | {"bogus.weight": FEW},
+            r"it lacks double_blocks\.0\.img_attn\.proj\.bias, and 1 of its tensors have no place, the first is bogus",
+        ),
+        (
+            "flux",
             lambda: prefixed(without(flux(), "proj_out.weight"), "model.diffusion_model."),
             r"the first is proj_out\.weight; download it again",
         ),
@@ -133,6 +143,17 @@ def test_files_that_do_not_fit_are_refused_by_a_name(
     with pytest.raises(RunError, match=rf"^model\.repo=\S+shared\.safetensors: .*{says}") as caught:
         load_file(name, folders(name), state())
     assert "\n" not in str(caught.value)
+
+
+def test_a_flux_of_another_width_is_refused_by_a_tensor_and_its_shape(folders: Callable[[str], Path]) -> None:
+    """diffusers' converter cuts `linear1` at the width of FLUX.1, 3072."""
+    state = original_flux()
+    shape = list(state["single_blocks.0.linear1.weight"].shape)
+    with pytest.raises(RunError) as caught:
+        load_file("flux", folders("flux"), state)
+    said = str(caught.value)
+    assert f"'transformer': single_blocks.0.linear1.weight of the shape {shape} cannot be converted" in said
+    assert "shared.safetensors" in said and "give it as a diffusers folder (model.repo=FOLDER)" in said
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", "transformer.", "model."])

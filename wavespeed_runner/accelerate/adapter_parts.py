@@ -71,6 +71,30 @@ def find_unsupported(keys: Iterable[str]) -> str | None:
     return next((f"{key}: {UNSUPPORTED[named[1]]}, which is not supported" for key, named in found if named), None)
 
 
+def find_half(shapes: dict[str, list[int]]) -> str | None:
+    """Which factor of a LoRA lacks its partner, or has another rank than it; None if all are whole.
+
+    Also a scale, or the norms of a DoRA, of a layer that has nothing else.
+    """
+    partners = dict(zip((*DOWN, *UP), (*UP, *DOWN), strict=True))
+    found = {key: split_part(key, (*partners, *LOHA, *LOKR, *DIFFERENCES)) for key in shapes}
+    changed = {named[0] for named in found.values() if named}
+    for key, named in found.items():
+        if named is None:
+            scale = split_part(key, (ALPHA, DORA))
+            if scale and scale[0] not in changed:
+                return f"{key}: it belongs to factors that the file lacks; use a whole file"
+            continue
+        layer, part = named
+        other = layer + partners.get(part, part)
+        if other not in shapes:
+            return f"{key}: half of a LoRA, without {other}; use a whole file"
+        if part in DOWN and shapes[key][:1] != shapes[other][1:2]:
+            ranks = f"{key} of the shape {shapes[key]} and {other} of {shapes[other]}"
+            return f"{ranks} have other ranks; use a whole file"
+    return None
+
+
 def find_bad_dora(shapes: dict[str, list[int]], weight: float) -> str | None:
     """Why the DoRA layers of a file cannot be applied at this weight; None if they can or there are none.
 

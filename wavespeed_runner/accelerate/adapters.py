@@ -20,7 +20,7 @@ from . import lora, textual_inversion
 from .adapter_file import find_hostile
 from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
-from .adapter_parts import find_bad_dora, find_unsupported
+from .adapter_parts import find_bad_dora, find_half, find_unsupported
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -79,7 +79,7 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
     shapes = read_tensor_shapes(file)
-    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight):
+    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_half(shapes) or find_bad_dora(shapes, weight):
         raise ConfigError(f"{where}: {flaw}")
 
 

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from ...errors import RunError, format_error, make_printable
 from .empty_module import list_stored_buffers
 from .layouts import TEXT_MODEL, Convert, State, list_layouts
-from .traced import read_sources, trace
+from .traced import StuckError, read_sources, trace
 
 if TYPE_CHECKING:
     from torch import nn
 
 Shapes = Mapping[str, "list[int]"]
 
+FILLED = 8
+"""Most tensors that a file lacks and that are stood in for, to find those without a place."""
 SPARE = 1000
 """Tensors that a file may have beside two for each weight of a module."""
 NEEDLESS = re.compile(
@@ -60,6 +62,8 @@ class Placement:
     """Sentences about weights of other shapes."""
     error: str = ""
     """Why the file does not have this layout."""
+    stuck: str = ""
+    """A tensor that the conversion could not cut or join, with its shape."""
     faults: float
     """How far this is from a layout that fits; 0 for one that does, but for shapes."""
 
@@ -92,23 +96,37 @@ def _trace(module: nn.Module, layout: str, convert: Convert, shapes: Shapes) -> 
     import torch
     from diffusers.loaders.single_file_utils import LDM_UNET_KEY
 
-    traced: State = trace({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
-    try:
-        with torch.no_grad():
-            converted = convert(traced)
-    except KeyError as error:
-        # Converters stop at the first name that is not there: so this fits better than a layout of other names.
-        lacks = str(error.args[0]).removeprefix(LDM_UNET_KEY)
-        return Placement(layout=layout, missing=[lacks], error=f"it lacks {lacks}", faults=len(shapes))
-    except Exception as error:  # of diffusers, for files of anything
-        return Placement(layout=layout, error=format_error(error), faults=float("inf"))
+    lacking: dict[str, list[int]] = {}
+    while True:
+        given = {**shapes, **lacking}
+        traced: State = trace({name: torch.empty(shape, device="meta") for name, shape in given.items()})
+        try:
+            with torch.no_grad():
+                converted = convert(traced)
+            break
+        except KeyError as error:
+            # Converters stop at the first name that is not there: so this fits better than a layout of other names.
+            lacks = str(error.args[0]).removeprefix(LDM_UNET_KEY)
+            shape = _find_shape(lacks, shapes)
+            if lacks in lacking or shape is None or len(lacking) >= FILLED:
+                return _describe_lack(layout, [*dict.fromkeys([*lacking, lacks])], shapes)
+            lacking[lacks] = shape  # to see what else is wrong with the file
+        except StuckError as error:
+            if lacking:  # what stands in for them does not fit
+                return _describe_lack(layout, [*lacking], shapes)
+            stuck = next(
+                (f"{name} of the shape {shapes[name]}" for name in sorted(error.sources) if name in shapes), ""
+            )
+            return Placement(layout=layout, error=format_error(error), stuck=stuck, faults=len(shapes))
+        except Exception as error:  # of diffusers, for files of anything
+            return Placement(layout=layout, error=format_error(error), faults=float("inf"))
     sources = {name: read_sources(tensor) for name, tensor in converted.items()}
     wanted = module.state_dict()
     ignored = getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
     used = [name for name in sources if name in wanted or any(re.search(pattern, name) for pattern in ignored)]
     reached = frozenset().union(*(sources[name] for name in used))
     unplaced = [name for name in shapes if name not in reached and not _is_unused(name, module)]
-    missing = _list_missing(module, sources)
+    missing = [*lacking] or _list_missing(module, sources)
     return Placement(
         layout=layout,
         convert=convert,
@@ -120,8 +138,20 @@ def _trace(module: nn.Module, layout: str, convert: Convert, shapes: Shapes) -> 
             for name in used
             if name in wanted and converted[name].shape != wanted[name].shape
         ],
+        error=f"it lacks {missing[0]}" if lacking else "",
         faults=len(unplaced) + len(missing),
     )
+
+
+def _describe_lack(layout: str, missing: list[str], shapes: Shapes) -> Placement:
+    """A file whose conversion stops for what is missing."""
+    return Placement(layout=layout, missing=missing, error=f"it lacks {missing[0]}", faults=len(shapes))
+
+
+def _find_shape(name: str, shapes: Shapes) -> list[int] | None:
+    """The shape of a tensor of the same name in another block; None if there is none."""
+    pattern = re.compile(r"\.\d+\.".join(map(re.escape, re.split(r"\.\d+\.", name))))
+    return next((list(shape) for other, shape in shapes.items() if pattern.fullmatch(other)), None)
 
 
 def _list_missing(module: nn.Module, given: Collection[str]) -> list[str]:
@@ -166,10 +196,16 @@ def refuse_misfit(where: str, component: str, module: nn.Module, placement: Plac
     kind = type(module).__name__
     other = "choose the model of this file (model=...), or try the configuration with model.init=tiny"
     reason = ""
-    if placement.error and placement.missing:
+    if placement.stuck:
         reason = (
-            f"'{component}' is incomplete, in {placement.layout} layout of a {kind} it lacks {placement.missing[0]}; "
-            f"download it again, or {other}"
+            f"'{component}': {placement.stuck} cannot be converted from {placement.layout} layout of a {kind}, which "
+            f"diffusers reads in the published widths alone ({placement.error}); give it as a diffusers folder "
+            f"(model.repo=FOLDER), or {other}"
+        )
+    elif placement.error and placement.missing:
+        reason = (
+            f"'{component}' is incomplete, in {placement.layout} layout of a {kind} it lacks {placement.missing[0]}"
+            f"{_name_strays(placement)}; download it again, or {other}"
         )
     elif placement.error or (len(placement.unplaced) > 1 and len(placement.missing) > len(placement.sources)):
         first = (placement.unplaced or ["none"])[0]
@@ -177,20 +213,26 @@ def refuse_misfit(where: str, component: str, module: nn.Module, placement: Plac
             f"its tensors, such as {first}, are not those of a {kind}, neither in diffusers' layout nor in the "
             f"original one{f' ({placement.error})' if placement.error else ''}; {other}"
         )
+    elif placement.missing:
+        reason = (
+            f"'{component}' is incomplete, {len(placement.missing)} of its weights are missing, the first is "
+            f"{placement.missing[0]}{_name_strays(placement)}; download it again, or {other}"
+        )
     elif placement.unplaced:
         reason = (
             f"{len(placement.unplaced)} of its tensors have no place in '{component}' ({kind}), the first is "
             f"{placement.unplaced[0]}; they would be left out, and the images would not be this file's: {other}"
         )
-    elif placement.missing:
-        reason = (
-            f"'{component}' is incomplete, {len(placement.missing)} of its weights are missing, the first is "
-            f"{placement.missing[0]}; download it again, or {other}"
-        )
     elif placement.misshapen:
         reason = f"'{component}': {placement.misshapen[0]}, as {source} says; give those of this file, or {other}"
     if reason:
         raise RunError(make_printable(f"{where}: {reason}"))
+
+
+def _name_strays(placement: Placement) -> str:
+    """`, and 2 of its tensors have no place, the first is x`; empty if all have one."""
+    strays = placement.unplaced
+    return f", and {len(strays)} of its tensors have no place, the first is {strays[0]}" if strays else ""
 
 
 def _is_unused(name: str, module: nn.Module) -> bool:

@@ -6,9 +6,20 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from ...errors import format_error
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+class StuckError(RuntimeError):
+    """A conversion could not cut a tensor, or join several."""
+
+    def __init__(self, message: str, sources: frozenset[str]) -> None:
+        super().__init__(message)
+        self.sources = sources
+        """Names of the tensors that these were computed from."""
 
 
 def trace(tensors: dict[str, torch.Tensor], also: dict[str, str] | None = None) -> dict[str, torch.Tensor]:
@@ -56,8 +67,11 @@ def _traced_class() -> Any:
 
         @classmethod
         def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = super().__torch_function__(func, types, args, kwargs or {})
             sources = frozenset[str]().union(*(read_sources(part) for part in _flatten((args, kwargs or {}))))
+            try:
+                result = super().__torch_function__(func, types, args, kwargs or {})
+            except RuntimeError as error:
+                raise StuckError(format_error(error), sources) from error
             for part in _flatten(result):
                 if isinstance(part, cls):
                     part.sources = read_sources(part) | sources
