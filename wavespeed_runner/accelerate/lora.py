@@ -15,6 +15,7 @@ from ..errors import RunError, format_error
 from ..models.weights.traced import settle, trace
 from .adapter_differences import add_differences, count_differences
 from .adapter_file import find_hostile, read_settings
+from .adapter_fused import split_fused
 from .adapter_injection import inject, take_updates
 from .adapter_layers import list_modules
 from .adapter_lycoris import find_unusable
@@ -60,7 +61,7 @@ def _load_file(pipe: DiffusionPipeline, file: Path, name: str, weight: float, co
     """Loads one file. Returns the names of its adapters in PEFT."""
     from safetensors.torch import load_file
 
-    tensors = load_file(file)
+    tensors = split_fused(pipe, load_file(file))
     shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
     if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_half(shapes) or find_bad_dora(shapes, weight):
         raise RunError(flaw)
