@@ -12,6 +12,7 @@ import pytest
 from tests.models.test_folder_gate import make_folder
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
+from wavespeed_runner.models.weights.config_gate import refuse_values
 from wavespeed_runner.models.weights.folder_gate import check_component, check_folder
 
 USUAL: dict[str, Any] = {
@@ -200,3 +201,47 @@ def test_options_of_pipelines_pass(tmp_path: Path) -> None:
     options = {"requires_safety_checker": False, "boundary_ratio": 0.9, "resolution": 512, "hdr_transform": "x"}
     options |= {"text_encoder_select_layers": [2, 5], "prediction_type": "depth", "sample_sigmas": None}
     check_folder("model.repo=x", make_folder(tmp_path, **options))
+
+
+NO_NUMBERS = {
+    "num_hidden_layers": (0, "= 0 is too small; at least 1"),
+    "num_attention_heads": (-1, "= -1 is too small; at least 1"),
+    "attention_head_dim": ([8, -8], "= -8 is too small; at least 1"),
+    "norm_num_groups": (-1, "= -1 is too small; at least 1"),
+    "num_train_timesteps": (0, "= 0 is too small; at least 1"),
+    "solver_order": (0, "= 0 is too small; at least 1"),
+    "sample_size": (-1, "= -1 is too small; at least 1"),
+    "layers_per_block": (-1, "= -1 is too small; at least 0"),
+    "downsample_padding": (-1, "= -1 is too small; at least 0"),
+    "upsampling_scaling_factor": (0, "= 0 is too small; at least 1"),
+    "norm_eps": (-1, "= -1 is too small; at least 0"),
+    "layer_norm_eps": (float("nan"), "= NaN is no number"),
+    "latent_channels": (float("nan"), "= NaN is no number"),
+    "freq_shift": (float("nan"), "= NaN is no number"),
+    "trained_betas": ([0.1, float("nan")], "= NaN is no number"),
+    "attention_dropout": (2, "= 2 is too large; at most 1"),
+    "dropout": (-0.1, "= -0.1 is too small; at least 0"),
+    "mid_block_scale_factor": (0, "= 0, and something is divided by it"),
+    "scaling_factor": (0.0, "= 0, and something is divided by it"),
+}
+
+
+@pytest.mark.parametrize("key", NO_NUMBERS)
+def test_a_number_that_no_model_can_have_is_refused_by_its_key(key: str) -> None:
+    value, words = NO_NUMBERS[key]
+    with pytest.raises(ConfigError, match=re.escape(f"x: {key} {words}")):
+        refuse_values("x", {"deep": {key: value}})
+
+
+def test_usual_numbers_are_small_and_negative_too() -> None:
+    usual = {"pad_token_id": -1, "beta_start": -0.0, "lambda_min_clipped": -float("inf"), "sliding_window": -1}
+    usual |= {
+        "num_experts": 0,
+        "dropout": 0.0,
+        "attention_dropout": 1,
+        "resnet_eps": 0,
+        "num_class_embeds": None,
+        "vision_feature_layer": -1,
+    }
+    usual |= {"transformer_layers_per_block": [0, 2, 10], "shift_factor": -0.2, "norm_num_groups": None}
+    refuse_values("x", usual)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.rules.cases import LORA, Apply, Cases, check_rule
 from wavespeed_runner.rules import Rule
-from wavespeed_runner.rules.accelerate import SWITCHES
+from wavespeed_runner.rules.accelerate import SWITCHES, _read_channels
 
 FUSED, LAST = {"accelerate": "fuse_qkv"}, {"accelerate": "channels_last"}
 TF32, FP16 = {"accelerate": "tf32", "device": "cuda"}, {"accelerate": "fp16_accumulation", "device": "cuda"}
@@ -88,3 +88,14 @@ def test_the_channels_of_local_folders_are_read(apply: Apply, tmp_path: Path) ->
         rules = [finding.rule for finding in apply(tiny(str(tiny_vae), values))]
         assert ("tiny-vae-channels" in rules) == wrong
         assert "tiny-vae-folder" not in rules
+
+
+def test_channels_that_are_no_number_are_left_to_the_gate_of_folders() -> None:
+    assert [_read_channels({"latent_channels": value}) for value in (16, float("nan"), "4", [4], None)] == [
+        16,
+        None,
+        None,
+        None,
+        None,
+    ]
+    assert _read_channels({}) == 4

@@ -79,7 +79,7 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
     shapes = read_tensor_shapes(file)
-    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_half(shapes) or find_bad_dora(shapes, weight):
+    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight) or find_half(shapes):
         raise ConfigError(f"{where}: {flaw}")
 
 

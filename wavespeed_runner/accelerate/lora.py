@@ -63,7 +63,7 @@ def _load_file(pipe: DiffusionPipeline, file: Path, name: str, weight: float, co
 
     tensors = split_fused(pipe, load_file(file))
     shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
-    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_half(shapes) or find_bad_dora(shapes, weight):
+    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight) or find_half(shapes):
         raise RunError(flaw)
     denoiser = component or ("unet" if hasattr(pipe, "unet") else "transformer")
     differences = {key: tensors.pop(key) for key in list(tensors) if key.endswith(tuple(DIFFERENCES))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..accelerate.adapter_options import Lora
 from ..accelerate.memory import MemorySettings
 from ..accelerate.switches import FUSES_QKV, SwitchSettings
@@ -53,16 +55,22 @@ def _count_channels(c: Config) -> int | None:
     if not repo or _find_folder_error(c):
         return None
     config = inspect_tiny_vae(repo)
-    return int(config.get("latent_channels", 4)) if config is not None else CHANNELS.get(repo)
+    return _read_channels(config) if config is not None else CHANNELS.get(repo)
 
 
 def _count_model_channels(c: Config) -> int | None:
     """Latent channels of the model's own VAE, where they are known before it is loaded."""
     folder = find_local_path(c.model.repo) if c.model.init is Init.pretrained else None
     if folder is not None and (folder / "vae" / "config.json").is_file():
-        return int(read_config("model.repo", folder / "vae" / "config.json").get("latent_channels", 4))
+        return _read_channels(read_config("model.repo", folder / "vae" / "config.json"))
     published = PUBLISHED.get(c.model.name)
     return None if published is None or c.model.init is Init.tiny else CHANNELS[published]
+
+
+def _read_channels(config: dict[str, Any]) -> int | None:
+    """What an autoencoder's configuration says; None for no whole number, which its folder is refused for."""
+    value = config.get("latent_channels", 4)
+    return value if type(value) is int else None
 
 
 def _has_wrong_channels(c: Config) -> bool:

@@ -50,10 +50,26 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"(\w+_)?mel_bins"), 1024),
     (re.compile(r"max_resolution"), 256),  # HiDream fills every image with patches up to this many a side; it has 128
     (re.compile(r"(\w+_)?(sample|sampling)_rate"), 1_000_000),
+    (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 1),
     (re.compile(r"upsampling_scaling_factor"), 4),  # of each of a tiny autoencoder's blocks
     (re.compile(r"(up|down)sampl\w+_(factors?|scales?|ratios?|rates?)|(up|down)sample_factors?"), 16),
 )
 """Key -> the largest number that it may have, also in a list; the first pattern that fits counts."""
+
+LEAST: tuple[tuple[re.Pattern[str], float], ...] = (
+    (re.compile(r"(\w+_)?(num_hidden_layers|attention_heads?|head_dims?|num_groups)"), 1),
+    (re.compile(r"upsampling_scaling_factor|(\w+_)?kernel(_size)?|num_train_timesteps|solver_order|sample_size"), 1),
+    (
+        re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|paddings?|(hidden|vocab)_size|eps|epsilon)"),
+        0,
+    ),
+    (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 0),
+)
+"""Key -> the smallest number that it may have, also in a list; the first pattern that fits counts. Most of it no weight
+has the size of, so that only a run would show it; and layers of a text encoder without any would pass for a part beside
+it."""
+DIVISORS = re.compile(r"(\w+_)?scale_factor|scaling_factor")
+"""Keys of numbers that something is divided by."""
 
 CLASS_KEYS = re.compile(
     r"(\w+_)?(tokenizer|processor|feature_extractor)_class|(\w+_)?(image_processor|video_processor|feature_extractor)_type"
@@ -160,11 +176,22 @@ def _explain_number(key: str, value: Any) -> str:
         return ""
     for number in _list_leaves(value):
         # Without a bound of its own a float counts nothing: infinity and the smallest logit are usual.
+        if number != number:  # NaN, which Python reads in JSON
+            return "= NaN is no number"
+        if type(number) in (int, float) and (reason := _explain_small(key, number)):
+            return reason
         counts = type(number) is int or (type(number) is float and most < MAX_NUMBER)
         if counts and number > most and not (key == "model_max_length" and number >= NO_LENGTH):
             amount = str(number) if number < 10**40 else "a number of more than 40 digits"
             return f"= {amount} is too large; at most {most}"
     return ""
+
+
+def _explain_small(key: str, number: float) -> str:
+    least = next((bound for pattern, bound in LEAST if pattern.fullmatch(key)), None)
+    if least is not None and number < least:
+        return f"= {number} is too small; at least {least}"
+    return "= 0, and something is divided by it" if number == 0 and DIVISORS.fullmatch(key) else ""
 
 
 def _list_leaves(value: Any) -> Iterator[Any]:
