@@ -35,7 +35,6 @@ KEYS = {
     "caption": "prompt",
     "n_prompt": "negative_prompt",
     "noise_seed": "seed",
-    "seeds": "seed",
     "generator": "seed",
     "batch_count": "num_images_per_prompt",
     "n_iter": "num_images_per_prompt",
