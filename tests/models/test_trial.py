@@ -16,6 +16,7 @@ from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights import trial
 from wavespeed_runner.models.weights.byte_tokenizer import build_clip_tokenizer
 from wavespeed_runner.models.weights.trial import Candidate, refuse_unbuildable
+from wavespeed_runner.process.bounded_call import BoundedCallError, call_bounded
 
 
 def build(folder: Path, library: str, class_name: str, config: Any = None, name: str = "config.json") -> None:
@@ -159,11 +160,57 @@ def test_the_time_of_all_components_together_is_bounded(tmp_path: Path, monkeypa
     spent = iter([0.0, 0.5, 1.5])
     monkeypatch.setattr(trial, "_measure_children", lambda: next(spent))
     given: list[float] = []
-    monkeypatch.setattr(trial, "call_bounded", lambda *_, seconds, **__: given.append(seconds))
-    parts = [Candidate(name=n, library="diffusers", class_name="DDIMScheduler", folder=tmp_path) for n in "ab"]
+
+    def call(function: Any, *_: Any, seconds: float, **__: Any) -> None:
+        given.append(seconds)
+        if function is trial.build_all:
+            raise BoundedCallError("it takes more than 20 seconds")
+
+    monkeypatch.setattr(trial, "call_bounded", call)
     with pytest.raises(ConfigError, match=r"^model\.repo=x: building its components takes more than 2 seconds$"):
+        refuse_unbuildable("model.repo=x", schedulers(tmp_path, "ab"))
+    assert given == [20.0, 1.5]
+
+
+def schedulers(folder: Path, names: str) -> list[Candidate]:
+    for name in names:
+        (folder / name).mkdir(exist_ok=True)
+    return [Candidate(name=n, library="diffusers", class_name="DDIMScheduler", folder=folder / n) for n in names]
+
+
+def test_one_child_builds_them_all_and_of_several_the_wrong_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions: list[Any] = []
+
+    def call(function: Any, *args: Any, **options: Any) -> Any:
+        functions.append(function)
+        return call_bounded(function, *args, **options)
+
+    monkeypatch.setattr(trial, "call_bounded", call)
+    parts = schedulers(tmp_path, "abc")
+    for part in parts:
+        (part.folder / "scheduler_config.json").write_text("{}")
+    refuse_unbuildable("model.repo=x", parts)
+    refuse_unbuildable("model.repo=x", parts)
+    assert functions == [trial.build_all], "once"
+    for name in "ab":
+        (tmp_path / name / "scheduler_config.json").write_text('{"beta_start": "evil"}' if name == "b" else "{} ")
+    with pytest.raises(
+        ConfigError, match=r"^model\.repo=x: component 'b' \(DDIMScheduler, b/\*\.json\) cannot be built"
+    ):
         refuse_unbuildable("model.repo=x", parts)
-    assert given == [1.5]
+    assert functions[1:] == [trial.build_all, trial.build, trial.build]
+
+
+def test_what_all_together_may_take_is_what_the_smallest_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(trial, "call_bounded", lambda *_, memory_bytes, **__: given.append(memory_bytes))
+    parts = schedulers(tmp_path, "abc")
+    (parts[0].folder / "model.safetensors").write_bytes(bytes(500))
+    (parts[2].folder / "model.safetensors").write_bytes(bytes(100))
+    refuse_unbuildable("model.repo=x", parts[::2])
+    assert given == [trial.MEMORY_BYTES + 2 * 100]
 
 
 def test_an_installed_package_is_trusted(tmp_path: Path) -> None:

@@ -8,40 +8,25 @@ it, but without its weights, and whatever fails, hangs or grows there is refused
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import ConfigError, format_error
-from ...inputs.documents import read_safetensors_header
 from ...inputs.files import PACKAGE
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
-from .vae_ratios import refuse_ratios
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from .trial_builds import MEMORY_BYTES, PER_FILE_BYTE, build, build_all
 
 SECONDS = 60.0
 """Of processor time, for all components together. The largest published ones take some seconds."""
-MEMORY_BYTES = 3072 * MIB
-"""What a component may take while it is built: a tokenizer of 30 MB takes some 500 MB."""
-PER_FILE_BYTE = 2
-"""And this for each byte of its files: tables of positions are as large as the model is, and computed in float64."""
+SECONDS_TOGETHER = 20.0
+"""For the first try, of all of them in one child."""
 MOST_MEMORY_BYTES = 16384 * MIB
-MAX_MODULES = 15_000
-"""Modules of a model: the largest of diffusers have some 4,000, which takes a second."""
-PER_BYTE = 4
-"""Weights in a byte of a file: four where they have 2 bits."""
-SPARE = 2**24
-"""Weights that a folder may lack, as far as this gate is concerned: transformers fills them with random numbers."""
-TEXT = "A photo of a cat, naïve \u6771\u4eac \U0001f600 <|im_start|>\n\n1234567890"
-"""A tokenizer has to be able to read it: some panic only there."""
-IMAGE_SIZE = (96, 64)
-"""An image processor has to be able to take an image of this size: to which one it makes it is in its configuration."""
 
+FAILURES = (BoundedCallError, AttributeError, ImportError, RuntimeError, ValueError)
+"""What a component that cannot be built raises."""
 Versions = tuple[tuple[str, int, int, int, int], ...]
 """Of each file: name, size, two times, and number."""
 
@@ -73,14 +58,17 @@ def refuse_unbuildable(where: str, candidates: Iterable[Candidate]) -> None:
     """
     if is_trusted(where):
         return
+    found = [(candidate, _list_versions(candidate.folder)) for candidate in candidates]
+    untried = [each for each in found if each not in _passed]
+    if len(untried) > 1 and _are_buildable(untried):
+        _passed.update(untried)
+        return
     end = _measure_children() + SECONDS
-    for candidate in candidates:
-        versions = _list_versions(candidate.folder)
-        if (candidate, versions) not in _passed:
-            if (left := end - _measure_children()) < 1:
-                raise ConfigError(f"{where}: building its components takes more than {SECONDS:g} seconds")
-            _refuse(where, candidate, versions, left)
-            _passed.add((candidate, versions))
+    for candidate, versions in untried:
+        if (left := end - _measure_children()) < 1:
+            raise ConfigError(f"{where}: building its components takes more than {SECONDS:g} seconds")
+        _refuse(where, candidate, versions, left)
+        _passed.add((candidate, versions))
 
 
 def _measure_children() -> float:
@@ -104,17 +92,40 @@ def _list_versions(folder: Path) -> Versions:
     return tuple((str(file), s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for file, s in states)
 
 
-def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float) -> None:
-    """Refuses one component."""
+def _are_buildable(untried: list[tuple[Candidate, Versions]]) -> bool:
+    """True where one child builds them all, in the memory that each may take: most of the time goes into children.
+
+    Where it does not, each is tried alone, which says what is wrong with which.
+    """
+    sizes = [_measure_files(*each) for each in untried]
+    try:
+        parts = [
+            (find_class(candidate), str(candidate.folder), held)
+            for (candidate, _), (held, _) in zip(untried, sizes, strict=True)
+        ]
+        memory = min(memory for _, memory in sizes)
+        call_bounded(build_all, parts, seconds=SECONDS_TOGETHER, memory_bytes=memory)
+    except FAILURES:
+        return False
+    return True
+
+
+def _measure_files(candidate: Candidate, versions: Versions) -> tuple[int, int]:
+    """Bytes of a component's weights, and those of memory that it may take while it is built."""
     held = candidate.weight_bytes
     if held is None:
         held = sum(size for name, size, *_ in versions if name.endswith(".safetensors"))
     size = max(held, sum(size for _, size, *_ in versions))
-    memory = min(MEMORY_BYTES + PER_FILE_BYTE * size, MOST_MEMORY_BYTES)
+    return held, min(MEMORY_BYTES + PER_FILE_BYTE * size, MOST_MEMORY_BYTES)
+
+
+def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float) -> None:
+    """Refuses one component."""
+    held, memory = _measure_files(candidate, versions)
     try:
         component_class = find_class(candidate)  # here, because what a child imports is lost with it
-        call_bounded(_build, component_class, str(candidate.folder), held, seconds=seconds, memory_bytes=memory)
-    except (BoundedCallError, AttributeError, ImportError, RuntimeError, ValueError) as error:
+        call_bounded(build, component_class, str(candidate.folder), held, seconds=seconds, memory_bytes=memory)
+    except FAILURES as error:
         raise ConfigError(
             f"{where}: component '{candidate.name}' ({candidate.class_name}, {candidate.folder.name}/*.json) cannot be "
             f"built: {format_error(error)}; check that it is complete and of this family, or try the configuration "
@@ -138,103 +149,3 @@ def find_class(candidate: Candidate) -> Any:
     if issubclass(found, OnnxRuntimeModel):
         raise ValueError("models of ONNX are not run here")
     return found
-
-
-def _build(component_class: Any, folder: str, held: int) -> None:
-    """Builds a component as loading does, models without their weights. Runs in the child; raises anything.
-
-    held: bytes of its weights.
-    """
-    import torch
-    from diffusers import ModelMixin
-    from PIL import Image
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.image_processing_utils import BaseImageProcessor
-
-    if not issubclass(component_class, torch.nn.Module):
-        options = {"trust_remote_code": False} if component_class.__module__.startswith("transformers") else {}
-        part = component_class.from_pretrained(folder, local_files_only=True, **options)
-        for tokenizer in (part, getattr(part, "tokenizer", None)):
-            if isinstance(tokenizer, PreTrainedTokenizerBase):
-                tokenizer(TEXT)
-        for processor in (part, getattr(part, "image_processor", None)):
-            if isinstance(processor, BaseImageProcessor):
-                processor(Image.new("RGB", IMAGE_SIZE))
-        return
-    counter = _Counter(held)
-    with counter.watch():
-        if issubclass(component_class, ModelMixin):
-            model = _build_diffusers_model(component_class, folder)
-        elif issubclass(component_class, PreTrainedModel):
-            config = component_class.config_class.from_pretrained(folder)
-            with torch.device("meta"):
-                model = component_class(config)
-        else:
-            raise TypeError(f"{component_class.__name__} is no model of diffusers or transformers")
-    counter.refuse_weights(sum(weight.numel() for weight in model.parameters()))
-    if hasattr(model, "decode") and isinstance(model, ModelMixin):
-        refuse_ratios(model)
-    if not getattr(model.config, "quantization_config", None):
-        _refuse_shapes({name: list(weight.shape) for name, weight in model.named_parameters()}, Path(folder))
-
-
-def _refuse_shapes(wanted: dict[str, list[int]], folder: Path) -> None:
-    """Raises `ValueError` for a weight that has another shape in a file; files may have other names for some."""
-    for file in sorted(folder.glob("*.safetensors")):
-        for name, entry in read_safetensors_header(file)[0].items():
-            if name in wanted and entry["shape"] != wanted[name]:
-                raise ValueError(f"{name} has the shape {entry['shape']} in {file.name}, and here {wanted[name]}")
-
-
-def _build_diffusers_model(model_class: Any, folder: str) -> nn.Module:
-    """Parameters have no memory, and buffers are computed."""
-    from accelerate import init_empty_weights
-    from diffusers.models.modeling_utils import no_init_weights
-
-    config = model_class.load_config(folder, local_files_only=True)
-    with no_init_weights(), init_empty_weights():
-        return model_class.from_config(config)
-
-
-class _Counter:
-    """Counts what a model consists of while it is built, and stops it where that is too much.
-
-    held: bytes of its weights.
-    """
-
-    def __init__(self, held: int) -> None:
-        self.held, self.weights, self.modules, self.buffer_bytes = held, 0, 0, 0
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        from torch.nn.modules import module
-
-        handles = [
-            module.register_module_parameter_registration_hook(self._count_weight),
-            module.register_module_buffer_registration_hook(self._count_buffer),
-            module.register_module_module_registration_hook(self._count_module),
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def refuse_weights(self, wanted: int) -> None:
-        """Raises `ValueError` for more weights than the files can hold."""
-        if wanted > PER_BYTE * self.held + SPARE:
-            raise ValueError(f"config.json asks for {wanted} weights, and {self.held} bytes of files cannot hold them")
-
-    def _count_weight(self, _module: nn.Module, _name: str, weight: Tensor | None) -> None:
-        self.weights += 0 if weight is None else weight.numel()
-        self.refuse_weights(self.weights // 2)  # a tied one comes twice
-
-    def _count_buffer(self, _module: nn.Module, name: str, buffer: Tensor | None) -> None:
-        self.buffer_bytes += 0 if buffer is None else buffer.numel() * buffer.element_size()
-        if self.buffer_bytes > MEMORY_BYTES + PER_FILE_BYTE * self.held:
-            raise ValueError(f"config.json asks for tables (the last is {name}) of more than {MEMORY_BYTES} bytes")
-
-    def _count_module(self, _module: nn.Module, _name: str, _part: nn.Module | None) -> None:
-        self.modules += 1
-        if self.modules > MAX_MODULES:
-            raise ValueError(f"config.json asks for more than {MAX_MODULES} modules")
