@@ -165,14 +165,20 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+modules_set_aside = 0
+"""How many there were the last time."""
+
+
 def set_aside() -> None:
     """No later collection of garbage looks at what there is now: mostly modules, which stay until the end.
 
     Each run lets go of its models and collects garbage for that, which takes half a second once torch, diffusers and
     transformers are there: more than the runs of tiny models themselves.
     """
+    global modules_set_aside
     gc.collect()
     gc.freeze()
+    modules_set_aside = len(sys.modules)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -184,12 +190,11 @@ def imports_of_other_files_set_aside() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def many_imports_set_aside() -> Iterator[None]:
-    """As above, at once where a test has imported a library."""
-    before = len(sys.modules)
+    """As above, at once where a test or a fixture has imported a library."""
     yield
     # Not while a file's fixtures hold a pipeline: what is set aside in a cycle stays for good.
     weights = sys.modules.get("wavespeed_runner.accelerate.shared_weights")
-    if len(sys.modules) > before + A_LIBRARY and not (weights and weights._alive):
+    if len(sys.modules) > modules_set_aside + A_LIBRARY and not (weights and weights._alive):
         set_aside()
 
 
