@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_store import ConfigStore
+from omegaconf import base
+from omegaconf.basecontainer import BaseContainer
 
 from tests.config.command_lines import outcome, write_experiments
 from wavespeed_runner.config import fast
@@ -24,6 +27,14 @@ defaults:
   - _self_
 """
 """A defaults list that chooses an option by the name of another one."""
+TWICE = """# @package _global_
+defaults:
+  - /one/part@graph.stages.first: x
+  - /one/part@graph.stages.second: x
+  - _self_
+graph: {stages: {first: {options: {b: 1}}, second: {options: {c: 2}}}}
+"""
+"""One file at two places, which are then changed in different ways."""
 
 
 @pytest.mark.parametrize(
@@ -32,6 +43,8 @@ defaults:
         ["experiment=chosen"],
         ["experiment=chosen", "steps=3"],
         ["experiment=chosen", "one=nope"],
+        ["experiment=twice"],
+        ["experiment=twice", "graph.stages.first.options.b=3"],
         ["experiment=mine", "cache=fbcache", "cache/predictor=taylor"],
         ["graph=hires_fix", "model=demo_unet", "sampler=euler_karras", "hydra/launcher=slurm"],
     ],
@@ -42,11 +55,13 @@ def test_it_composes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, o
     write_experiments(tmp_path)
     for name, text in {
         "experiment/chosen": CHOSEN,
+        "experiment/twice": TWICE,
+        "one/part/x": "stage: encode\noptions: {b: 0, c: 0, d: '${seed}'}\n",
         "one/two": "# @package _global_\nseed: 5\n",
         "three/two": "stage: encode\n",
     }.items():
         file = tmp_path / f"{name}.yaml"
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(exist_ok=True, parents=True)
         file.write_text(text)
 
     def compose_twice() -> list[str]:
@@ -63,6 +78,9 @@ def test_it_composes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, o
     assert ("'x': {'stage': 'encode'" in plain[0]) == (
         overrides[0] == "experiment=chosen" and overrides[-1] != "one=nope"
     )
+    if overrides == ["experiment=twice"]:
+        for options in ("{'b': 1, 'c': 0, 'd': '${seed}'}", "{'b': 0, 'c': 2, 'd': '${seed}'}"):
+            assert f"{{'stage': 'encode', 'options': {options}}}" in plain[0]
 
 
 def test_each_reader_of_a_shipped_file_has_its_own_copy() -> None:
@@ -84,14 +102,29 @@ def find_source() -> Any:
 
 def find_replaced() -> tuple[object, ...]:
     create_map = defaults_list._create_interpolation_map
-    return find_source().load_config, create_map, "__deepcopy__" in vars(ConfigStore)
+    merging = ConfigLoaderImpl._compose_config_from_defaults_list, ConfigLoaderImpl._embed_result_config
+    return (
+        find_source().load_config, create_map, "__deepcopy__" in vars(ConfigStore), base.parse, *merging,
+        BaseContainer._re_parent,
+    )  # fmt: skip
 
 
 def test_hydra_is_as_it_was_afterwards_also_after_an_error() -> None:
     before = find_replaced()
     with pytest.raises(ZeroDivisionError), spare_hydra_repetition(), spare_hydra_repetition():
         assert find_source().load_config is not before[0] and "__deepcopy__" in vars(ConfigStore)
+        assert find_replaced()[3:5] != before[3:5]
         raise ZeroDivisionError
+    assert find_replaced() == before
+
+
+def test_after_composing_and_a_composition_that_fails_too(tmp_path: Path) -> None:
+    before = find_replaced()
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "wrong.yaml").write_text("# @package _global_\nmodel: [1]\n")
+    for experiment in ("null", "wrong"):
+        with composer(str(tmp_path)):
+            outcome(compose_config, [f"experiment={experiment}"])
     assert find_replaced() == before
 
 

@@ -23,12 +23,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, base
 from omegaconf._utils import split_key
 
 from ...errors import ConfigError
 from ..paths import CONF
 from . import is_enabled
+from .merging import compose_from_defaults, parse_interpolation, replace_attribute
 from .nesting import refuse_depth
 
 CONFIG_NAME = "config"
@@ -87,11 +88,14 @@ def spare_hydra_repetition() -> Iterator[None]:
 
     `CachingConfigRepository` deep-copies its sources, and with them the process's one `ConfigStore`. The store itself
     hands out copies (`ConfigStore.load`), as the sources here do, so nothing that is composed can change either. And a
-    config of all choices is made for each defaults list, which only one with interpolations looks at.
+    config of all choices is made for each defaults list, which only one with interpolations looks at. `merging` has the
+    rest.
     """
     create_map = defaults_list._create_interpolation_map
     replaced: list[tuple[Any, str, Any]] = [
         (ConfigStore, "__deepcopy__", lambda self, memo: self),
+        (ConfigLoaderImpl, "_compose_config_from_defaults_list", compose_from_defaults),
+        (base, "parse", parse_interpolation),
         (
             defaults_list,
             "_create_interpolation_map",
@@ -103,18 +107,10 @@ def spare_hydra_repetition() -> Iterator[None]:
     # The registered classes: Hydra imports its plugins again when it looks for them, which makes others of those names.
     for source in (SourcesRegistry.instance().types[scheme] for scheme in ("file", "pkg")):
         replaced.append((source, "load_config", _load_shipped_once(source.load_config)))
-    with ExitStack() as undo:
+    with ExitStack() as stack:
         for owner, name, function in replaced if is_enabled() else ():
-            undo.callback(_restore, owner, name, vars(owner).get(name))
-            setattr(owner, name, function)
+            stack.enter_context(replace_attribute(owner, name, function))
         yield
-
-
-def _restore(owner: Any, name: str, before: Any) -> None:
-    if before is None:
-        delattr(owner, name)
-    else:
-        setattr(owner, name, before)
 
 
 def _load_shipped_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
