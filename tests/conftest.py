@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import pytest
 
 from tests.models.shipped import name_shared_file
+from tests.tried_once import remember_texts
 from wavespeed_runner import registry
 from wavespeed_runner.accelerate import shared_weights
 from wavespeed_runner.config.compose import compose_job, composer
@@ -151,6 +152,7 @@ class PostponeTorchao(MetaPathFinder):
 
 
 sys.meta_path.insert(0, PostponeTorchao())
+remember_texts()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
