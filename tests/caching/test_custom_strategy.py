@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
+import pytest
+
+from tests.command_line import CommandLine
 
 
-def test_a_strategy_that_is_only_in_a_users_folder_runs(tmp_path: Path) -> None:
+def test_a_strategy_that_is_only_in_a_users_folder_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without Python: `cache=mine` from `--config-dir`, with its own parts, one of them changed on the command line."""
-    configs = tmp_path / "configs" / "cache"
-    configs.mkdir(parents=True)
-    (configs / "mine.yaml").write_text(
+    command = CommandLine(tmp_path, monkeypatch, capsys)
+    command.config(
+        "cache/mine",
         "defaults:\n"
         "  - custom\n"
         "  - override signal: first_block_output\n"
@@ -25,20 +26,15 @@ def test_a_strategy_that_is_only_in_a_users_folder_runs(tmp_path: Path) -> None:
         "criterion:\n"
         "  threshold: 1e9\n"
         "start: 0.25\n"
-        "max_consecutive_cache_hits: 2\n"
+        "max_consecutive_cache_hits: 2\n",
     )
-    command = [sys.executable, "-m", "wavespeed_runner", "--config-dir", str(tmp_path / "configs"), "cache=mine"]
-    command += ["model.init=tiny", "device=cpu", "width=64", "height=64", "steps=8", "measure=none"]
-    result = subprocess.run(
-        [*command, "prompt=a red circle", "cache.predictor.order=2"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    tiny = ("model.init=tiny", "device=cpu", "width=64", "height=64", "steps=8", "measure=none")
+    said = command(
+        *("--config-dir", str(command.configs), "cache=mine", *tiny),
+        *("prompt=a red circle", "cache.predictor.order=2"),
     )
-    assert result.returncode == 0, result.stderr
-    (path,) = tmp_path.glob("outputs/runs/*/*/record.json")
+    assert said.status == 0, said.err
+    (path,) = command.folder.glob("outputs/runs/*/*/record.json")
     record = json.loads(path.read_text(encoding="utf-8"))
     cache = record["config"]["cache"]
     assert (cache["signal"]["name"], cache["predictor"]) == (

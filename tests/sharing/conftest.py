@@ -55,7 +55,7 @@ def replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exported_text(finished: Finished) -> str:
     """The exported finished run, with a claim of speed that always holds. Built once, since it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
