@@ -22,7 +22,7 @@ _compose = ConfigLoaderImpl._compose_config_from_defaults_list
 _link = BaseContainer._re_parent
 
 parse_interpolation = lru_cache(maxsize=256)(base.parse)
-"""OmegaConf's parser, which takes a millisecond; what it returns is only read."""
+"""OmegaConf's parser; what it returns is only read."""
 
 
 @contextmanager
