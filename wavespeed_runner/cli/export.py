@@ -25,7 +25,9 @@ def build_parser() -> CommandParser:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, its record.json, or SWEEP_FOLDER/N")
     parser.add_key("name", "NAME", help="of the experiment; default: after the model and the setting")
     parser.add_key("out", "FILE", help="default: experiment/NAME.yaml; - prints it")
-    parser.add_key("config_dir", "DIR", help="the run's --config-dir; a job's is read from its sweep.json")
+    parser.add_key(
+        "config_dir", "DIR", help="the run's --config-dir; default: that of a job's sweep.json, if it is below here"
+    )
     return parser
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
+from ..records.config_dir import check_typed
 from .arguments import CommandParser
 
 ABOUT = """
@@ -20,9 +21,12 @@ REASONS = 10
 
 def build_parser() -> CommandParser:
     """The arguments of `report`."""
-    parser = CommandParser("report", "DIR [out=DIR]", ABOUT)
+    parser = CommandParser("report", "DIR [out=DIR] [config_dir=DIR]", ABOUT)
     parser.add_argument("folder", metavar="DIR", type=Path, help="of a sweep or a run, or any above them")
     parser.add_key("out", "DIR", read=Path, help="the folder to write into; default: the one that is read")
+    parser.add_key(
+        "config_dir", "DIR", help="the --config-dir of the runs; default: a sweep's own, if it is below here"
+    )
     return parser
 
 
@@ -34,7 +38,7 @@ def main(args: Namespace) -> int:
     from ..report.collect import collect
     from ..report.files import write_files
 
-    sweep = collect(args.folder)
+    sweep = collect(args.folder, None if args.config_dir is None else check_typed(args.config_dir))
     paths = write_files(sweep, out)
     count = len(sweep.rows)
     statuses = Counter(row.status for row in sweep.rows).most_common()
@@ -45,6 +49,8 @@ def main(args: Namespace) -> int:
         print("  " + make_printable(f"{row.job} ({row.label}) {row.status}: {row.reason}"))
     if len(failures) > REASONS:
         print(f"  and {len(failures) - REASONS} more, in report.md")
+    if sweep.not_followed:
+        print("  " + make_printable(f"the page names experiments and does not have them: {sweep.not_followed}"))
     for path in paths:
         print(path)
     return DONE

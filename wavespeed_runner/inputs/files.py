@@ -61,7 +61,7 @@ def resolve_path(path: str) -> Path:
     if home is None:
         raise ConfigError(f"{path}: package '{package}' is not installed")
     try:
-        is_inside = not Path(inside).is_absolute() and _is_within(home / inside, [home])
+        is_inside = not Path(inside).is_absolute() and is_within(home / inside, [home])
     except (OSError, ValueError):  # a zero byte, too long, or links in a circle
         raise ConfigError(f"{path}: not a path; give pkg://{package}/FILE") from None
     if not is_inside:
@@ -116,7 +116,7 @@ def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Pat
             return path
         if not os.path.lexists(place):
             place = next((file for folder in folders if os.path.lexists(file := Path(folder, path))), place)
-        is_inside = _is_within(place, [Path.cwd(), *folders])
+        is_inside = is_within(place, [Path.cwd(), *folders])
     except ConfigError as error:
         raise ConfigError(f"{key}={error}") from None
     except (OSError, ValueError):  # too long for a file system, or links in a circle
@@ -140,7 +140,7 @@ def has_bad_form(path: str) -> bool:
     )
 
 
-def _is_within(file: Path, folders: Iterable[Path | str]) -> bool:
+def is_within(file: Path, folders: Iterable[Path | str]) -> bool:
     """True if the place behind all links lies in one of the folders."""
     place = Path(os.path.realpath(file))
     return any(place.is_relative_to(os.path.realpath(folder)) for folder in folders)

@@ -13,6 +13,7 @@ from ..errors import ConfigError, format_error, make_printable
 from ..inputs import limits
 from ..inputs.documents import read_json
 from ..process.folder_lock import is_locked
+from .config_dir import explain_not_followed
 from .file import FILE, read_record
 from .names import describe_failure
 from .record import Record
@@ -47,10 +48,17 @@ class Listing:
     command: list[str] = field(default_factory=list)
     """As typed, where `sweep.json` has it."""
     config_dir: Path | None = None
+    """Where the experiments are that its overrides name."""
+    not_followed: str = ""
+    """Why that is not the folder of configs which `sweep.json` names."""
 
 
-def list_jobs(folder: Path) -> Listing:
+def list_jobs(folder: Path, config_dir: Path | None = None) -> Listing:
     """Lists every job below a folder; of a sweep also those that have not begun.
+
+    Args:
+        folder: of a sweep or a run, or any above them.
+        config_dir: the `--config-dir` of the runs; None takes it from `sweep.json`, where it may be followed.
 
     Raises:
         ConfigError: there is no such folder, or no job below it.
@@ -67,14 +75,25 @@ def list_jobs(folder: Path) -> Listing:
         )
     sweeps = [sweep for _, sweep in places if sweep is not None]
     only = sweeps[0] if len(sweeps) == len(places) == 1 else {}
-    config_dirs = {sweep.get("config_dir") for sweep in sweeps}
-    config_dir = config_dirs.pop() if len(config_dirs) == 1 else None
+    not_followed = ""
+    if config_dir is None:
+        config_dir, not_followed = _find_config_dir([(place, sweep) for place, sweep in places if sweep is not None])
     return Listing(
         jobs=jobs,
         axes=[str(key) for key in only.get("axes", [])],
         command=[str(word) for word in only.get("command", [])],
-        config_dir=Path(config_dir) if config_dir else None,
+        config_dir=config_dir,
+        not_followed=not_followed if any("experiment=" in word for job in jobs for word in job.overrides) else "",
     )
+
+
+def _find_config_dir(sweeps: list[tuple[Path, dict[str, Any]]]) -> tuple[Path | None, str]:
+    """The folder of configs that all sweeps name, or None and why it is not followed."""
+    named = {sweep.get("config_dir") for _, sweep in sweeps}
+    if len(named) != 1 or not (only := named.pop()):
+        return None, ""
+    reason = explain_not_followed(only, sweeps[0][0])
+    return (None, reason) if reason else (Path(only), "")
 
 
 def _find_places(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:

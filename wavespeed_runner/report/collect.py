@@ -22,13 +22,17 @@ from .rows import Row, Sweep, name_rival, naming_axes
 ENDED = ("completed", "failed", "lost", "skipped")
 
 
-def collect(folder: Path) -> Sweep:
+def collect(folder: Path, config_dir: Path | None = None) -> Sweep:
     """A sweep's folder, a single run's folder, or any folder with records below it; from files alone.
+
+    Args:
+        folder: to look into.
+        config_dir: the `--config-dir` of the runs, where the command line gives it.
 
     Raises:
         ConfigError: no such folder, or nothing of ours below it.
     """
-    listing = list_jobs(folder)
+    listing = list_jobs(folder, config_dir)
     typed = [split_overrides(job.overrides) for job in listing.jobs]
     axes = listing.axes or find_varying_keys(typed)
     rows = [
@@ -50,6 +54,7 @@ def collect(folder: Path) -> Sweep:
         rows=rows,
         environment=_environment(rows),
         finished=all(row.status in ENDED for row in rows),
+        not_followed=listing.not_followed,
     )
 
 

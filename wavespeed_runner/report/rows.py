@@ -65,3 +65,5 @@ class Sweep:
     environment: dict[str, Any]
     finished: bool
     """Every job of the sweep has come to its end: none is missing, running or interrupted."""
+    not_followed: str = ""
+    """Why experiments of the user's are named and not written out; empty where they are."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..config.paths import CONF
 from ..errors import ConfigError, make_printable
 from ..inputs.documents import read_json
+from ..records.config_dir import KEY, check_typed, explain_not_followed
 from ..records.file import read_record
 from ..records.names import model_name, setting_name
 from ..records.record import Record
@@ -32,13 +33,15 @@ def build_experiment(
         run: the run's folder or its `record.json`.
         name: name of the experiment; None takes it from the file `out`, otherwise from model and setting.
         out: file to be written, which must not exist; `-` prints the experiment; None is experiment/NAME.yaml.
-        config_dir: the run's `--config-dir`; None takes it from the sweep.json of the run's sweep, if there is one.
+        config_dir: the run's `--config-dir`; None takes it from the sweep.json of the run's sweep, if there is one
+            and it may be followed.
 
     Returns:
         The name of the experiment and the text of the file.
 
     Raises:
-        ConfigError: the run is not completed, the name is not allowed, or the file exists.
+        ConfigError: the run is not completed, the name is not allowed, the file exists, or the folder of configs is
+            none that may be read.
     """
     path = find_record(run)
     record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
@@ -115,15 +118,20 @@ def read_completed_record(path: Path) -> Record:
 
 def _find_config_dir(path: Path, given: str | None) -> Path | None:
     """The folder that the command line gives, otherwise the one that the run's sweep was started with."""
-    if given is None:
-        sweep = path.absolute().parent.parent / "sweep.json"
-        try:
-            given = read_json(sweep).get("config_dir")
-        except (OSError, ValueError, AttributeError):
-            return None
-    if given is not None and not Path(given).is_dir():
-        raise ConfigError(f"config_dir={given}: no such folder; give the --config-dir of the run")
-    return Path(given) if given is not None else None
+    if given is not None:
+        return check_typed(given)
+    sweep = path.absolute().parent.parent
+    try:
+        named = read_json(sweep / "sweep.json").get(KEY)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if named is None:
+        return None
+    if not isinstance(named, str):
+        raise ConfigError(f"{sweep / 'sweep.json'}: {KEY}={named!s:.200}: a text is needed; give one, {KEY}=DIR")
+    if reason := explain_not_followed(named, sweep):
+        raise ConfigError(reason)
+    return Path(named)
 
 
 def _build_name(record: Record) -> str:
