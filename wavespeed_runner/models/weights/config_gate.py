@@ -12,6 +12,7 @@ from typing import Any
 
 from ...errors import ConfigError
 from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
+from .code_gate import explain_code
 from .json_values import list_mappings, walk
 from .quantization_gate import explain_quantization
 
@@ -26,8 +27,6 @@ ADDED_KEYS = (
     "model_specific_special_tokens",
 )  # fmt: skip
 """Keys of lists or objects of words that are added to a vocabulary."""
-KERNEL_KEYS = re.compile(r"_?(attn|attention|experts)_implementation(_internal)?")
-"""transformers downloads and runs kernels from the hub where such a value is the name of a repository."""
 
 MAX_NUMBER = 2**31
 MAX_POSITIONS = 2**24
@@ -121,12 +120,11 @@ def _find_reason(key: str, value: Any) -> str:
                 return f"= {name[:80]!r} leads out of the folder; remove {key}"
     if key == "transformers_weights" and ".safetensors" not in str(value):
         return f"= {str(value)[:80]!r} is no safetensors file; remove {key}"
-    if KERNEL_KEYS.fullmatch(key) and any("/" in str(name) for name in _list_leaves(value)):
-        return f"= {str(value)[:80]!r} asks for code from the hub, and no code of a folder is run; remove {key}"
     if key == "quantization_config":
         return explain_quantization(value)
     return (
-        _explain_class(key, value)
+        explain_code(key, value)
+        or _explain_class(key, value)
         or explain_added(key, value)
         or _explain_kind(key, value)
         or _explain_number(key, value)

@@ -17,6 +17,7 @@ from ...errors import ConfigError, format_error
 from ...inputs.files import PACKAGE
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
+from .code_gate import forbid_hub_kernels
 from .trial_builds import MEMORY_BYTES, PER_FILE_BYTE, build, build_all
 
 SECONDS = 60.0
@@ -138,6 +139,7 @@ def find_class(candidate: Candidate) -> Any:
     from diffusers import OnnxRuntimeModel, pipelines
     from diffusers.pipelines.pipeline_loading_utils import ALL_IMPORTABLE_CLASSES, get_class_obj_and_candidates
 
+    forbid_hub_kernels()
     library = candidate.library
     is_pipeline_module = hasattr(pipelines, library)
     found, bases = get_class_obj_and_candidates(
