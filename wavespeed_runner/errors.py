@@ -12,6 +12,9 @@ from difflib import get_close_matches
 INTERRUPTED_MESSAGE = "interrupted; run the same command again to continue from the stored results"
 """The message of every interrupted command."""
 
+KEPT = "\n\t\u200b\u200c\u200d"
+"""Characters without a picture that text on several lines may have: ends of lines, tabs, joiners."""
+
 
 class ConfigError(Exception):
     """The configuration is wrong. The message names the key, the value, what is allowed, and the way out."""
@@ -50,6 +53,14 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
 def make_printable(text: str) -> str:
     """One line without control characters: text from a file may hold escape codes for the terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def hide_controls(text: str) -> str:
+    """The text with its lines, for pages and tables: without what a terminal acts on or what turns the writing around.
+
+    Joiners stay: scripts and emoji have some.
+    """
+    return "".join(c if c.isprintable() or c in KEPT else " " if c.isspace() else "?" for c in text)
 
 
 def format_error(error: BaseException) -> str:

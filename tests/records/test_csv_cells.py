@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavespeed_runner.errors import hide_controls
 from wavespeed_runner.records.csv_cells import FORMULA, make_cell
 
 
@@ -16,7 +17,11 @@ from wavespeed_runner.records.csv_cells import FORMULA, make_cell
     ["=1+1", '=HYPERLINK("http://x")', "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "+", "-a"],
 )
 def test_text_that_begins_like_a_formula_is_marked_as_text(text: str) -> None:
-    assert make_cell(text) == f"'{text}"
+    assert make_cell(text) == f"'{hide_controls(text)}"
+
+
+def test_controls_are_not_there() -> None:
+    assert make_cell("a\x1b[31m\x9b\u202e\nb") == "a?[31m??\nb"
 
 
 @pytest.mark.parametrize("value", [-1, 0.5, "-1", "+2.5e-3", "-inf", "fbcache", "a=b", "", None])
@@ -31,6 +36,6 @@ def test_yes_and_no_are_1_and_0() -> None:
 @given(st.text(max_size=20))
 def test_no_text_but_a_number_begins_like_a_formula(text: str) -> None:
     cell = make_cell(text)
-    assert cell.removeprefix("'") == text.removeprefix("'")
+    assert cell.removeprefix("'") == hide_controls(text).removeprefix("'")
     if str(cell).startswith(FORMULA):
         float(cell)

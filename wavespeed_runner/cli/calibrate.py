@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from ..errors import make_printable
 from ..process.exit_status import DONE
 from .arguments import CommandParser
 
@@ -32,5 +33,5 @@ def main(args: Namespace) -> int:
     plan = plan_uncached_runs(args)
     path = args.out or default_path(plan)
     print(summary(write_calibration(plan, path)))
-    print(path)
+    print(make_printable(str(path)))
     return DONE

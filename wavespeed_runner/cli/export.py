@@ -43,6 +43,6 @@ def main(args: Namespace) -> int:
     write_experiment(target, text)
     print(make_printable(f"export: {target}"))
     if target.parent.name == "experiment" and target.stem == name:
-        print(f"  run it:   {PROGRAM} --config-dir {target.parent.parent} experiment={name}")
-    print(f"  check it: {PROGRAM} replay {target}")
+        print("  run it:   " + make_printable(f"{PROGRAM} --config-dir {target.parent.parent} experiment={name}"))
+    print("  check it: " + make_printable(f"{PROGRAM} replay {target}"))
     return DONE

@@ -52,5 +52,5 @@ def main(args: Namespace) -> int:
     if sweep.not_followed:
         print("  " + make_printable(f"the page names experiments and does not have them: {sweep.not_followed}"))
     for path in paths:
-        print(path)
+        print(make_printable(str(path)))
     return DONE

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, Unfit
+from ..errors import ConfigError, Unfit, make_printable
 from ..process.exit_status import DONE
 from .arguments import CommandParser
 
@@ -67,7 +67,7 @@ def main(args: Namespace) -> int:
     save(replace(calibration, schedules={**calibration.schedules, **schedules}), path)
     for computed, result in results.items():
         print(f"computed={computed}: SSIM {result.ssim:.4f} with steps {result.steps}")
-    print(path)
+    print(make_printable(str(path)))
     return DONE
 
 

@@ -19,7 +19,9 @@ def results_csv(sweep: Sweep) -> str:
     """Renders the jobs of a sweep as CSV; returns the content of the file."""
     file = StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow([COLUMNS[0].name, *(AXIS + key for key in sweep.axes), *(column.name for column in COLUMNS[1:])])
+    table.writerow(
+        [COLUMNS[0].name, *(make_cell(AXIS + key) for key in sweep.axes), *(column.name for column in COLUMNS[1:])]
+    )
     for row in sweep.rows:
         axes = [make_cell(row.axes.get(key, "")) for key in sweep.axes]
         table.writerow([_cell(COLUMNS[0], row), *axes, *(_cell(column, row) for column in COLUMNS[1:])])

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from ..errors import make_printable
 from ..metrics.forks import FORK
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
@@ -181,7 +182,7 @@ def _notes(done: Sequence[Row]) -> str:
 def _engaged(done: Sequence[Row]) -> list[str]:
     """What quantization, compilation and the other groups did, of the jobs that have any of them."""
     lines = [
-        f"- `{row.job}` {_plain(row.label)}, {group}: {_plain(what)}"
+        f"- `{_span(row.job)}` {_plain(row.label)}, {group}: {_plain(what)}"
         for row in _shown(done)
         for group, what in (describe_engaged(row.record) if row.record else [])
     ]
@@ -234,13 +235,17 @@ def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Escapes text for Markdown and HTML: labels, prompts and reasons are untrusted."""
-    one_line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    escaped = one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = make_printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # On GitHub @ mentions a user and # links an issue.
     special = r"[\\`*\[\]|~@#!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
     return re.sub(special, lambda match: f"&#{ord(match[0])};", escaped)
 
 
+def _span(text: str) -> str:
+    """Escapes text between single backticks, which one of its own would end."""
+    return make_printable(text).replace("`", "'")
+
+
 def _code(text: str) -> str:
     """Escapes text for a fenced code block, which three backticks would end."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split())).replace("```", "'''")
+    return make_printable(text).replace("```", "'''")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
+from ...errors import make_printable
 from ...inputs.limits import MAX_PAGE_PIXELS
 from ...metrics.forks import FORK
 from ..ranking import is_nothing_faster
@@ -36,6 +37,7 @@ from ..remarks import (
 )
 from ..rows import Row, Sweep
 from .axes import named_axes
+from .clean import clean_data, clean_value
 from .data import MOST, page_data
 from .head import STATUSES, describe_state, list_facts, list_statuses
 from .images import Album, album
@@ -64,15 +66,14 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
     images = album(_expected_images(sweep, count))
     data = page_data(sweep, images, count, folder or sweep.folder)
     scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
-    html = _template().render(
+    return _template().render(
         sweep=sweep,
-        # It is copied into a terminal, which would act on control characters.
-        command="".join(c if c.isprintable() else "?" for c in sweep.command),
+        command=make_printable(sweep.command),
         version=__version__,
         scripts=scripts,
         hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
         style=_asset("page.css"),
-        data=data,
+        data=clean_data(data),
         images=images.uris,
         remarks=_remarks(sweep, images, count),
         axes=named_axes(sweep),
@@ -101,8 +102,6 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         nothing=NOTHING,
         fork=FORK,
     )
-    # A record may hold an unpaired surrogate, which UTF-8 cannot encode.
-    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 @lru_cache
@@ -114,7 +113,9 @@ def _asset(name: str) -> str:
 def _template() -> Template:
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=clean_value
+    )
     return environment.from_string(_asset("page.html.j2"))
 
 

@@ -47,7 +47,10 @@ def sample_data(row: Row, sample: SampleRecord, album: Album, folder: Path) -> d
 
 def _link(path: Path | None, start: Path) -> str | None:
     """A relative link, so that the folder can be moved; never a scheme such as `javascript:`."""
-    return None if path is None else "./" + quote(Path(os.path.relpath(path.resolve(), start.resolve())).as_posix())
+    if path is None:
+        return None
+    relative = Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
+    return "./" + quote(os.fsencode(relative))  # the bytes of the name, which need not be UTF-8
 
 
 def add_traces(row: Row, samples: list[dict[str, Any]]) -> None:
