@@ -41,6 +41,21 @@ def test_a_large_image_is_refused_before_it_is_decoded(size: tuple[int, int]) ->
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize(("depth", "colour", "fits"), [(16, 6, False), (16, 2, False), (8, 6, False), (8, 2, True)])
+def test_bytes_count_and_not_sides_alone(monkeypatch: pytest.MonkeyPatch, depth: int, colour: int, fits: bool) -> None:
+    """16 bits a channel and transparency: nearly three times as much memory for as many pixels."""
+    monkeypatch.setattr(limits, "MAX_PIXELS", 64 * 64)
+    monkeypatch.setattr(limits, "MAX_DECODED_BYTES", 3 * 64 * 64)
+    row = b"\0" * (1 + 64 * {2: 3, 6: 4}[colour] * depth // 8)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, depth, colour, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * 64)) + chunk(b"IEND", b"")
+    if fits:
+        assert decode_image(content).size == (64, 64)
+        return
+    with pytest.raises(InputError, match=r"^\d+ bytes of pixels, and at most 12288 are decoded; save it with 8 bits"):
+        decode_image(content)
+
+
 def test_a_jpeg_is_not_gone_over_thousands_of_times() -> None:
     """Each scan of a progressive JPEG changes all of its pixels, and takes some bytes."""
     buffer = BytesIO()

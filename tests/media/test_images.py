@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.media import images as images
@@ -79,6 +81,25 @@ def test_the_hash_covers_shape_and_values() -> None:
     assert images.hash_image(black) == images.hash_image(np.asfortranarray(black))
     assert images.hash_image(black) != images.hash_image(black.reshape(6, 4, 3))
     assert images.hash_image(black) != images.hash_image(black + 1)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16"])
+@pytest.mark.parametrize("height", [1, 255, 256, 257, 600])
+def test_the_hash_of_a_file_is_that_of_its_pixels(tmp_path: Path, mode: str, height: int) -> None:
+    image = Image.fromarray(noise(height))
+    (image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)).save(tmp_path / "a.png")
+    pixels, texts = images.read_png(tmp_path / "a.png")
+    assert images.read_png_hash(tmp_path / "a.png") == (images.hash_image(pixels), texts)
+
+
+def test_a_hash_needs_no_second_copy_of_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_IMAGE_BYTES", 2**20)  # so much is set aside to read the file
+    Image.new("RGB", (3000, 3000)).save(tmp_path / "a.png")
+    tracemalloc.start()
+    images.read_png_hash(tmp_path / "a.png")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 9_000_000, "27 MB of pixels; Pillow's own memory is not traced, its copies for Python are"
 
 
 def test_difference_follows_its_formula_and_does_not_wrap_around() -> None:

@@ -32,7 +32,7 @@ def decode_image(
         most: pixels that are decoded.
 
     Raises:
-        InputError: not an image of these formats, damaged, or of more than `most` pixels.
+        InputError: not an image of these formats, damaged, or of more than `most` pixels or of too many bytes.
     """
     from PIL import Image, ImageOps
 
@@ -45,6 +45,12 @@ def decode_image(
                 f"{width} x {height} pixels, and at most {most} are decoded, as of {isqrt(most)} x {isqrt(most)}; "
                 "scale it down first"
             )
+        held = width * height * _count_bytes(image, content)
+        if held > limits.MAX_DECODED_BYTES:
+            raise InputError(
+                f"{held} bytes of pixels, and at most {limits.MAX_DECODED_BYTES} are decoded; save it with 8 bits a "
+                "channel and no transparency, or scale it down"
+            )
         # Within a scan 0xFF stands before 0 or a restart marker, so this finds scans, and those of a thumbnail.
         # Pillow calls a JPEG with more images behind it MPO.
         if image.format in ("JPEG", "MPO"):
@@ -53,6 +59,12 @@ def decode_image(
                 raise InputError(f"{scans} scans of {width} x {height} pixels would take too long; save it again")
         image.load()
         return ImageOps.exif_transpose(image) if upright else image
+
+
+def _count_bytes(image: Image, content: bytes) -> int:
+    """Bytes of one pixel as the file has them. A PNG says how many bits a channel has; other formats have 8."""
+    bits = content[len(PNG_SIGNATURE) + 16] if image.format == "PNG" else 8
+    return len(image.getbands()) * max(bits, 8) // 8
 
 
 def count_pixels(content: bytes) -> int:

@@ -59,6 +59,9 @@ MAX_SIDE = 16384
 """Width, and height, of an image that is made."""
 MAX_PIXELS = MAX_SIDE * MAX_SIDE
 """Width x height of an image that is decoded: as large as the largest that is made."""
+MAX_DECODED_BYTES = 3 * MAX_PIXELS
+"""Width x height x channels x bytes of each, as an image's file has them: ours have three of one byte. With 16 bits and
+transparency an image of the same size would have nearly three times as many."""
 
 MAX_DEPTH = 100
 """Lists and mappings inside each other."""

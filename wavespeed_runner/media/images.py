@@ -21,9 +21,12 @@ from ..storage.atomic import write_bytes
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     ImageArray: TypeAlias = NDArray[np.uint8]
 
+STRIP = 256
+"""Rows of an image that are hashed at a time."""
 SLUG_LENGTH = 40
 """The most characters of a prompt that a file name contains."""
 
@@ -78,13 +81,33 @@ def read_png(path: str | Path) -> tuple[ImageArray, dict[str, str]]:
     """
     import numpy as np
 
-    # PNG only, not everything that Pillow can decode.
-    pil_image = decode_image(read_file(Path(path), MAX_IMAGE_BYTES), ("PNG",))
+    pil_image, texts = _open_png(Path(path))
     with damage_as_input_error():
-        image = np.asarray(pil_image if pil_image.mode == "RGB" else pil_image.convert("RGB"))
+        return np.asarray(pil_image if pil_image.mode == "RGB" else pil_image.convert("RGB")), texts
+
+
+def read_png_hash(path: str | Path) -> tuple[str, dict[str, str]]:
+    """As `read_png`, with the `hash_image` of the pixels in their place: there is never a second copy of them.
+
+    Raises:
+        OSError: no such file.
+        InputError: not a complete PNG, or too large.
+    """
+    pil_image, texts = _open_png(Path(path))
+    width, height = pil_image.size
+    digest = hashlib.sha256(f"{height}x{width}x3".encode())
+    with damage_as_input_error():
+        for top in range(0, height, STRIP):
+            strip = pil_image.crop((0, top, width, min(top + STRIP, height)))
+            digest.update((strip if strip.mode == "RGB" else strip.convert("RGB")).tobytes())
+    return digest.hexdigest(), texts
+
+
+def _open_png(path: Path) -> tuple[Image, dict[str, str]]:
+    """Decodes a PNG, and nothing else of what Pillow can decode; with its texts."""
+    image = decode_image(read_file(path, MAX_IMAGE_BYTES), ("PNG",))
     # After the pixels, because PNG allows text after them. str(), because PIL has its own subclass for iTXt.
-    texts: dict[str, str] = {key: str(text) for key, text in getattr(pil_image, "text", {}).items()}
-    return image, texts
+    return image, {key: str(text) for key, text in getattr(image, "text", {}).items()}
 
 
 def hash_image(image: ImageArray) -> str:

@@ -17,7 +17,7 @@ from ..inputs.files import read_file, read_text
 from ..inputs.images import has_png_text
 from ..inputs.limits import MAX_IMAGE_BYTES
 from ..inputs.yaml_documents import read_yaml
-from ..media.images import hash_image, read_png
+from ..media.images import read_png_hash
 from ..media.videos import read_metadata
 from ..records.file import read_record
 from ..records.new import IMAGE_KEY, PIXELS
@@ -128,8 +128,8 @@ def _read_png(path: Path) -> tuple[dict[str, str], str]:
     """The metadata of an image, and the hash of its pixels. Without our metadata nothing is decoded."""
     if not has_png_text(read_file(path, MAX_IMAGE_BYTES), IMAGE_KEY):
         raise KeyError(IMAGE_KEY)
-    pixels, metadata = read_png(path)
-    return metadata, hash_image(pixels)
+    pixels, metadata = read_png_hash(path)
+    return metadata, pixels
 
 
 def _read_video(path: Path) -> tuple[dict[str, str], str]:
