@@ -67,3 +67,15 @@ def format_error(error: BaseException) -> str:
     """An exception's message on one line, or its type if it has no message."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
+
+
+def refuse_undecodable(what: str, text: str) -> None:
+    """Refuses a name that is not UTF-8: a record that holds it would not be valid Unicode, and could not be read.
+
+    Raises:
+        ConfigError: says so; `what` is what holds the name.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(f"{what}: a name that is not UTF-8, which no record can hold; rename it") from None

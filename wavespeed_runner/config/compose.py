@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
 
 from .. import registry
-from ..errors import ConfigError, format_error
+from ..errors import ConfigError, format_error, refuse_undecodable
 from . import fast, trust
 from .error_messages import EXPLAINED
 from .exact_ranges import make_ranges_exact
@@ -85,10 +85,11 @@ def search_path(config_dir: str | None) -> Iterator[None]:
     """Within it Hydra finds our configs, the plugins', and those of the user's folder `config_dir`.
 
     Raises:
-        ConfigError: there is no such folder.
+        ConfigError: there is no such folder, or its name is not UTF-8.
     """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
+    refuse_undecodable(f"--config-dir={config_dir}", config_dir or "")
     register_with_hydra()
     _config_dir[:] = [config_dir] if config_dir is not None else []
     try:

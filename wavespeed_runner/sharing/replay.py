@@ -15,7 +15,7 @@ from typing import Any
 from ..config import trust
 from ..config.claim import ClaimConfig
 from ..config.error_messages import EXPLAINED, explain
-from ..errors import ConfigError, format_error, make_printable
+from ..errors import ConfigError, format_error, make_printable, refuse_undecodable
 from ..execution.refusals import raise_refusal, refuse_unbuildable_models
 from ..execution.runner import run_plan
 from ..inputs.documents import refuse_many
@@ -52,7 +52,7 @@ def replay(path: Path, values: dict[str, str]) -> bool:
     refuse_unbuildable_models(plan)
     folder = Path(plan.config.outputs) / "runs" / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}-replay"
     log_to(folder)
-    record = run_plan(plan, folder, [f"replay={path}"])
+    record = run_plan(plan, folder, [f"replay={make_printable(str(path))}"])
     raise_refusal(record, folder)
     if record.status != "completed":
         show_failure(record, folder)
@@ -78,6 +78,8 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
     Raises:
         ConfigError: whatever is wrong with the file.
     """
+    for key, value in values.items():
+        refuse_undecodable(f"{key}={value}", value)
     try:
         config, expected = read_source(path)
         config = trust.remove_places(config)

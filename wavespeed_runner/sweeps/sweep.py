@@ -6,6 +6,7 @@ twice. A job's folder still looks like Hydra's: `worker.py` calls Hydra's `run_j
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.compose import CONFIG_NAME, composer, find_key
-from ..errors import ConfigError
+from ..errors import ConfigError, refuse_undecodable
 from ..storage.atomic import write_text
 from .folder import SweepFolder, describe
 from .folder_choice import open_sweep_folder
@@ -139,6 +140,7 @@ def _folder(args: Namespace, config: Any, jobs: list[Job], rerun: bool) -> Any:
     typed = any(find_key(o) == "hydra.sweep.dir" for o in args.overrides)
     if whole := next((o for o in args.overrides if find_key(o) == "hydra.sweep"), None):
         raise ConfigError(f"{whole}: write hydra.sweep.dir=DIR")
+    refuse_undecodable(f"the folder where the command runs, {os.getcwd()}", os.getcwd())
     plan = next(job.plan for job in jobs if job.plan)
     usual = Path(str(config.hydra.sweep.dir))
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir is not None else []

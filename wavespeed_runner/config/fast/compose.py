@@ -26,7 +26,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, base
 from omegaconf._utils import split_key
 
-from ...errors import ConfigError
+from ...errors import ConfigError, refuse_undecodable
 from ..paths import CONF
 from . import is_enabled
 from .merging import compose_from_defaults, parse_interpolation, replace_attribute
@@ -59,8 +59,9 @@ def parse_override(override: str) -> Override:
 
     Raises:
         hydra.errors.OverrideParseException: it is not an override.
-        ConfigError: a number in it has too many digits, or it is nested too deep.
+        ConfigError: a number in it has too many digits, it is nested too deep, or not valid Unicode.
     """
+    refuse_undecodable(override, override)
     refuse_depth(override)
     try:
         return OverridesParser.create().parse_overrides([override])[0]

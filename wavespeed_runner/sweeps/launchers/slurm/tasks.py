@@ -6,7 +6,7 @@ import json
 import logging
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ....errors import RunError, format_error
 from ....inputs.documents import read_json
@@ -26,14 +26,7 @@ class Tasks:
     def __init__(self, sweep: SweepFolder) -> None:
         """Reads `slurm.json`, where there is one. Raises RunError for one that cannot be read."""
         self.file = sweep.path / FILE
-        try:
-            known = read_json(self.file)
-        except FileNotFoundError:
-            known = {"schema_version": 1, "name": _build_name(sweep.path), "tasks": {}}
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{self.file}: cannot be read: {format_error(error)}; scancel its jobs and remove it"
-            ) from None
+        known = self._read() or {"name": _build_name(sweep.path), "tasks": {}}
         self.name: str = known["name"]
         """Name of the sweep's jobs in Slurm. It also finds jobs that a killed process submitted and did not note."""
         self.ids: dict[int, str] = {int(number): task["id"] for number, task in known["tasks"].items()}
@@ -44,6 +37,24 @@ class Tasks:
         self.open: set[int] = set()
         """Jobs that are not over yet."""
         self._warned: set[str] = set()
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the file says; None where there is none."""
+        try:
+            known = read_json(self.file)
+            for number, task in known["tasks"].items():
+                where = int(number)
+                if not (isinstance(task["id"], str) and isinstance(task["before"], int)):
+                    raise ValueError(f"task {where} has no id, or no time")
+            if not isinstance(known["name"], str):
+                raise ValueError("name is no text")
+            return dict(known)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{self.file}: cannot be read: {format_error(error)}; scancel its jobs and remove it"
+            ) from None
 
     def add(self, ids: dict[int, str], before: dict[int, int], identities: dict[int, str]) -> None:
         """Notes submitted jobs, in memory and on the disk; by number, as in the attributes of the same names."""
