@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import time
 from copy import deepcopy
 from io import StringIO
@@ -180,6 +181,29 @@ def test_links_are_not_followed(tmp_path: Path, finished: Finished) -> None:
     (tmp_path / "sweep" / "loop").symlink_to(tmp_path / "sweep")
     (tmp_path / "sweep" / "other").symlink_to(tmp_path / "foreign")
     assert [row.job for row in collect(tmp_path / "sweep").rows] == ["0"]
+
+
+@pytest.mark.parametrize("link", ["0", "0/record.json", "0/lost.json", "0/images", "sweep.json"])
+def test_no_link_of_a_sweep_leads_to_another_run(tmp_path: Path, finished: Finished, link: str) -> None:
+    """Somebody's sweep would bring prompts and images of yours into its page."""
+    private, sweep = tmp_path / "private", tmp_path / "sweep"
+    secret = {**finished[1], "samples": [{**one, "prompt": "a secret"} for one in finished[1]["samples"]]}
+    write_job(private / "0", secret)
+    write_sweep(private, [{"overrides": ["prompt='a secret'"]}], [])
+    (private / "0" / "lost.json").write_text('{"reason": "a secret"}')
+    shutil.copytree(finished[0] / "images", private / "0" / "images")
+    write_sweep(sweep, [{"overrides": ["cache=fbcache"]}], [])
+    write_job(sweep / "0", finished[1])
+    gone = sweep / link
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink(missing_ok=True)
+    gone.symlink_to(private / link)
+    made = collect(sweep)
+    text = page(made)
+    assert "a secret" not in text + report_md(made) + results_csv(made) and "data:image/webp;base64" not in text
+    if link.startswith("0") and link != "0/images":
+        assert made.rows[0].reason.startswith("a link leads out of the folder")
+    (tmp_path / "other").symlink_to(private)
+    assert "a secret" in page(collect(tmp_path / "other")), "the folder that is typed may be a link"
 
 
 def test_a_folder_that_may_not_be_read_has_no_runs(

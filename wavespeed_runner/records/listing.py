@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import ConfigError, format_error, make_printable
 from ..inputs import limits
 from ..inputs.documents import read_json
+from ..inputs.files import is_within
 from ..process.folder_lock import is_locked
 from .config_dir import explain_not_followed
 from .file import FILE, read_record
@@ -22,6 +23,8 @@ RUNNING_SECONDS = 900
 """Where no lock tells, a record without an end that is younger than this belongs to a run that goes on."""
 NO_RUNS = frozenset({"store", "images", "videos", "reference", "difference", ".hydra"})
 """Folders without runs, some of them with very many files."""
+
+LINK = "a link leads out of the folder, and is not followed; give the folder that it leads to"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,8 @@ def _sort_key(name: str) -> tuple[int, str]:
 def _read_sweep(place: Path) -> dict[str, Any] | None:
     """Reads `sweep.json`; None where there is none, or a damaged one."""
     try:
+        if not is_within(place / "sweep.json", [place]):
+            return None
         sweep = read_json(place / "sweep.json")
         for job in sweep["jobs"]:
             int(job["number"])
@@ -167,7 +172,7 @@ def _job_name(root: Path, folder: Path) -> str:
 
 def _list_job(root: Path, folder: Path, planned: dict[str, Any] | None) -> ListedJob:
     """planned: what `sweep.json` says of the job."""
-    status, reason, record = _read_state(folder, planned)
+    status, reason, record = _read_state(folder, planned) if _is_below(root, folder) else ("lost", LINK, None)
     overrides = planned["overrides"] if planned else record.overrides if record else []
     return ListedJob(
         job=_job_name(root, folder),
@@ -177,6 +182,14 @@ def _list_job(root: Path, folder: Path, planned: dict[str, Any] | None) -> Liste
         overrides=[str(override) for override in overrides],
         record=record,
     )
+
+
+def _is_below(root: Path, folder: Path) -> bool:
+    """False where a link of the folder leads out of the one that is listed: to a run that its sender never had."""
+    try:
+        return all(is_within(folder / name, [root]) for name in (FILE, "lost.json"))
+    except (OSError, ValueError):  # links in a circle
+        return False
 
 
 def _read_state(folder: Path, planned: dict[str, Any] | None) -> tuple[str, str, Record | None]:
