@@ -154,8 +154,14 @@ def test_a_config_that_differs_from_the_claim_is_reported(text: str, replay_text
     status, out, _ = replay_text(set_figures(text, fingerprint='"0123456789abcdef"'))
     assert status == 0 and f"; {other}, or the fingerprint was edited: the images are the same (" in out, out
     assert "fingerprint 0123456789ab -> " in out
-    _, out, _ = replay_text(re.sub(r"(?m)^steps: \d+$", "steps: 5", text))
+    _, out, _ = replay_text(text.replace("\nclaim:", "\nseed: 7\nclaim:", 1))
     assert f"; {other} (fingerprint " in out and "0 of 2 are the same" in out, out
+
+
+def test_another_reference_than_the_claims_is_reported(text: str, replay_text: ReplayText) -> None:
+    status, out, _ = replay_text(re.sub(r"(?m)^steps: \d+$", "steps: 5", text))
+    assert status == 1 and "; what differs: reference 6 steps of default -> 5 steps of default" in out, out
+    assert re.search(r"  reference +5 steps of default, claimed 6 steps of default: not reproduced", out)
 
 
 def test_a_claim_in_a_config_is_ignored(finished: Finished, text: str, tmp_path: Path) -> None:
