@@ -54,3 +54,9 @@ def describe_reference(record: Record) -> str | None:
     if record.reference.kind != "run":
         return None
     return f"{reference_steps(record)} steps of {describe_sampler(reference_sampler(record))}"
+
+
+def has_other_reference(record: Record, claimed: str | None) -> bool:
+    """Whether a claim was measured against another reference. Claims of earlier versions do not say."""
+    now = describe_reference(record)
+    return None not in (claimed, now) and claimed != now

@@ -12,7 +12,7 @@ from ..metrics.forks import FORK
 from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import bootstrap_interval
 from ..records.record import Record
-from ..records.reference import describe_reference
+from ..records.reference import describe_reference, has_other_reference
 from ..records.summary import Summary, summarize_record, worst_noise_floor
 
 QUALITY_METRICS = ("ssim", "mae_similarity", "mae", "psnr")
@@ -108,16 +108,10 @@ def find_differences(claim: ClaimConfig, record: Record) -> list[str]:
     Where none of these differs but the fingerprint does, the list holds only `CONFIG_DIFFERS`.
     """
     differences = ["different prompts"] if claim.prompts_sha256 != hash_prompts(record) else []
-    if has_other_reference(claim, record):
+    if has_other_reference(record, claim.reference):
         differences.append(f"reference {claim.reference} -> {describe_reference(record)}")
     differences += find_environment_changes(claim, record)
     return differences or ([CONFIG_DIFFERS] if claim.fingerprint != record.fingerprint else [])
-
-
-def has_other_reference(claim: ClaimConfig, record: Record) -> bool:
-    """Whether both were compared, with references of other samplers or steps. Claims of earlier versions do not say."""
-    now = describe_reference(record)
-    return None not in (claim.reference, now) and claim.reference != now
 
 
 def find_environment_changes(claim: ClaimConfig, record: Record) -> list[str]:

@@ -32,13 +32,12 @@ from ..metrics.forks import FORK
 from ..metrics.timing import is_too_fast
 from ..records.plausible import find_most_gain
 from ..records.record import Record
-from ..records.reference import describe_reference
+from ..records.reference import describe_reference, has_other_reference
 from .claim import (
     QUALITY_METRICS,
     build_claim,
     find_contradictions,
     find_environment_changes,
-    has_other_reference,
 )
 from .parts import (
     CLAIM,
@@ -104,7 +103,7 @@ def _verify_images(claim: ClaimConfig, record: Record, measured: ClaimConfig) ->
 
 def _verify_reference(claim: ClaimConfig, record: Record) -> PartVerdict | None:
     """Figures against another sampler's or other steps' images say nothing about the claimed ones. None: the same."""
-    if not has_other_reference(claim, record):
+    if not has_other_reference(record, claim.reference):
         return None
     text = f"{describe_reference(record)}, claimed {claim.reference}"
     return PartVerdict(name=REFERENCE, verdict=NOT_REPRODUCED, text=text)
