@@ -50,9 +50,13 @@ def find_hostile(file: Path) -> str | None:
 
 
 def read_settings(file: Path) -> dict[str, Any] | None:
-    """PEFT's settings in the metadata of a LoRA file that `find_hostile` has passed; None without any."""
+    """PEFT's settings in the metadata of a LoRA file that `find_hostile` has passed; None without any.
+
+    Dropouts were for training: they are 0 here.
+    """
     metadata = read_safetensors_header(file)[0].get("__metadata__") or {}
-    return parse_json(metadata[METADATA]) if metadata.get(METADATA) else None
+    settings = parse_json(metadata[METADATA]) if metadata.get(METADATA) else None
+    return settings and {key: 0.0 if key.endswith("dropout") else value for key, value in settings.items()}
 
 
 def _find_bad_scale(stream: Any, start: int, tensor: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
+from .adapter_layers import list_modules
 from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 from .adapter_parts import find_bad_dora, find_half, find_unsupported
@@ -105,6 +106,8 @@ def identify_adapters(adapters: AdaptersConfig) -> list[str]:
 def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> DiffusionPipeline:
     """Loads the adapters into the pipeline's modules, and leaves the global random state as it is.
 
+    Layers that PEFT makes are in training mode, in which dropout is active: all modules are put in the other one.
+
     Raises:
         RunError: a file is not for this model.
     """
@@ -115,6 +118,8 @@ def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> Diffusi
             lora.load_lora(pipe, adapters)
         elif isinstance(adapters, TextualInversion):
             textual_inversion.load_tokens(pipe, adapters)
+    for module in list_modules(pipe).values():
+        module.eval()
     return pipe
 
 
