@@ -54,6 +54,15 @@ def test_a_difference_without_a_place_is_named(key: str, shape: tuple[int], says
         apply(pipe, {key: draw(*shape)}, tmp_path)
 
 
+def test_two_names_of_one_layer_are_refused(tmp_path: Path) -> None:
+    _, _, pipe = load_tiny("sd15")
+    layer = "text_model_encoder_layers_0_self_attn_q_proj"
+    width = pipe.text_encoder.config.hidden_size
+    tensors = write_pair(f"lora_te_{layer}", width, width) | write_pair(f"lora_te1_{layer}", width, width)
+    with pytest.raises(RunError, match=rf"lora_te1?_{layer}: the file changes this layer by another name too, lora_te"):
+        apply(pipe, tensors, tmp_path)
+
+
 def test_zeros_without_a_place_change_nothing(tmp_path: Path) -> None:
     """A trainer writes the text encoder that it did not train; diffusers' test for it is any non-zero value."""
     _, _, pipe = load_tiny("wan21")

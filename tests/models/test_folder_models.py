@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,9 @@ def test_scales_in_a_folder_are_applied(name: str, part: str, folders: Callable[
         ("transformer", "transformer_blocks.7.attn.to_q.weight"),
         ("vae", "encoder.odd"),
         ("text_encoder", "text_model.encoder.layers.7.mlp.fc1.bias"),
+        ("text_encoder", "odd.weight"),
         ("text_encoder_2", "encoder.block.0.layer.0.SelfAttention.odd.weight"),
+        ("text_encoder_2", "text_model.odd"),
     ],
 )
 def test_a_tensor_of_a_folder_without_a_place_is_refused(
@@ -71,3 +74,34 @@ def test_heads_and_tables_beside_a_text_encoder_are_left_alone(folders: Callable
     folder = change_folder(folders("flux"), tmp_path / "flux", "text_encoder", lambda state: state | beside)
     ours, theirs = load_folder("flux", folder).text_encoder.state_dict(), tiny("flux")[2].text_encoder.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_layers_that_the_configuration_leaves_out_are_refused(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    """Without any, their names begin as none of the model's do."""
+    folder = change_folder(folders("flux"), tmp_path / "flux", "text_encoder", dict)
+    config = folder / "text_encoder/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 0}))
+    with pytest.raises(
+        RunError, match=r"\d+ of the tensors of 'text_encoder' have no place in a CLIPTextModel, the first"
+    ):
+        load_folder("flux", folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        ("text_encoder", ["encoder.layers.0.mlp.fc1.bias", "text_model.encoder.layers.0.mlp.fc1.bias"]),
+        ("text_encoder_2", ["encoder.final_layer_norm.weight", "transformer.encoder.final_layer_norm.weight"]),
+        ("vae", ["decoder.mid_block.attentions.0.to_q.weight", "decoder.mid_block.attentions.0.query.weight"]),
+    ],
+)
+def test_two_names_of_one_weight_are_refused(
+    part: str, names: list[str], folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def add(state: State) -> State:
+        (weight,) = (state[name] for name in names if name in state)
+        return {name: torch.full_like(weight, 9) for name in names} | state
+
+    folder = change_folder(folders("flux"), tmp_path / "flux", part, add)
+    with pytest.raises(RunError, match=rf"'{part}' has \S+ and \S+, which are one weight of a \w+ by two names"):
+        load_folder("flux", folder)

@@ -91,7 +91,12 @@ def inject(pipe: DiffusionPipeline, updates: list[Update], name: str, denoiser: 
         component, rest = find_component(pipe, update.layer, denoiser)
         layer = find_layer(modules[component], indices[component], rest) if component else None
         if component and layer:
-            placed.setdefault((component, update.kind), {})[layer] = update
+            layers = placed.setdefault((component, update.kind), {})
+            if layer in layers:
+                raise RunError(
+                    f"{update.layer}: the file changes this layer by another name too, {layers[layer].layer}"
+                )
+            layers[layer] = update
         elif not _is_zero(update):
             cause = CAUSES[update.kind] if component else "this model has no such text encoder"
             raise RunError(f"{update.layer}: {cause}")

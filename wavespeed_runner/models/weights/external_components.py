@@ -21,7 +21,8 @@ from .hub import (
     refuse_missing_weights,
 )
 from .identity import find_downloaded_commit
-from .safetensors_file import find_damage
+from .safetensors_file import find_damage, list_weight_files
+from .scales import read_headers
 from .tokenizer_bounds import bound_tokenizers
 from .trial import Candidate, refuse_unbuildable
 
@@ -80,13 +81,13 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
     missing: dict[str, list[str]] = {}
     with explain_loading_errors(repo, key=key), quiet_loading():
         commit = None if folder else find_downloaded_commit(repo)
-        configs, held = folder, None
+        configs, size = folder, None
         if configs is None:
             configs = fetch_configurations(repo, commit)
             check_component(f"{key}={repo}", configs)
-            held = count_weight_bytes(repo, commit, configs)
+            size = count_weight_bytes(repo, commit, configs)
         candidates = [
-            Candidate(name=name, library="transformers", class_name=class_name, folder=configs, weight_bytes=held)
+            Candidate(name=name, library="transformers", class_name=class_name, folder=configs, weight_bytes=size)
             for name, class_name in classes.items()
         ]
         refuse_unbuildable(f"{key}={repo}", candidates)
@@ -101,7 +102,8 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             weights = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
-            refuse_unplaced_keys(f"{key}={repo}", name, components[name], info["unexpected_keys"])
+            held, _ = read_headers(list_weight_files(configs, None))  # a hub's are beside its configurations now
+            refuse_unplaced_keys(f"{key}={repo}", name, components[name], info["unexpected_keys"], held)
     bound_tokenizers(f"{key}={repo}", components)
     refuse_missing_weights(missing, f"{key}={repo}")
     return components

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 BASES = ("model", "language_model", "text_model")
 """What may stand before the names of a text encoder's weights, in some releases of transformers and not in others."""
+HEADS = ("lm_head", "score", "classifier", "cls", "qa_outputs", "pooler", "mtp", "logit_scale", "logit_bias")
+PROJECTIONS = ("text_projection", "visual_projection", "multi_modal_projector")
+TOWERS = ("vision_model", "vision_tower", "visual", "audio_tower", "decoder")
+BESIDE = (*HEADS, *PROJECTIONS, *TOWERS)
+"""What published language models and CLIPs hold beside the encoder that a class takes of them: heads, projections, the
+towers for pictures and sound, T5's decoder."""
+OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""What diffusers renames as it loads files of older releases."""
 TABLES = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)")
 """What a module computes, and older releases saved."""
 
@@ -64,8 +72,8 @@ def _load_model(
     config = read_config(where, folder / "config.json")
     files = list_weight_files(folder, weights)
     tensors, about = read_headers(files)
-    if not config.get("quantization_config") and is_scaled(tensors):
-        scales = find_scales(where, tensors, about)
+    scales = None if config.get("quantization_config") else find_scales(f"{where}: '{name}'", tensors, about)
+    if scales and is_scaled(tensors):
         shapes = {key: tensor["shape"] for key, tensor in tensors.items() if key not in scales.all_names}
         return load_tensors(Stored(where, files, scales, where), name, build_empty(model_class, config), shapes, dtype)
     options = {"trust_remote_code": False} if issubclass(model_class, PreTrainedModel) else {}
@@ -81,26 +89,37 @@ def _load_model(
     stored = [] if config.get("quantization_config") else list_stored_buffers(model)
     computed = dict(model.named_buffers()).keys() - set(stored)
     refuse_missing_weights({name: sorted(key for key in info["missing_keys"] if key not in computed)}, where)
-    refuse_unplaced_keys(where, name, model, info["unexpected_keys"])
+    refuse_unplaced_keys(where, name, model, info["unexpected_keys"], tensors)
     return model
 
 
-def refuse_unplaced_keys(where: str, name: str, model: nn.Module, unexpected: Iterable[str]) -> None:
-    """Raises `RunError` for tensors of a loaded component that it has no place for.
+def refuse_unplaced_keys(
+    where: str, name: str, model: nn.Module, unexpected: Iterable[str], held: Iterable[str] = ()
+) -> None:
+    """Raises `RunError` for tensors of a loaded component that it has no place for, or one place for two of.
 
-    Heads and towers beside a text encoder, and tables that are computed, are left alone.
+    The heads and towers beside a text encoder that `BESIDE` names, and tables that are computed, are left alone.
 
     Args:
         where: `key=value` of its files, for messages.
         name: of the component.
         model: the component.
         unexpected: what the library's report calls so.
+        held: names of all tensors in its files.
     """
     from transformers import PreTrainedModel
 
+    if same := _find_same(model, held):
+        raise RunError(
+            make_printable(
+                f"{where}: '{name}' has {same[0]} and {same[1]}, which are one weight of a {type(model).__name__} by "
+                "two names; use files with one of them"
+            )
+        )
+
     unplaced = sorted(unexpected)
     if isinstance(model, PreTrainedModel):
-        unplaced = [key for key in unplaced if not TABLES.fullmatch(key) and _is_inside(key, model)]
+        unplaced = [key for key in unplaced if not TABLES.fullmatch(key) and not _is_beside(key, model)]
     if unplaced:
         raise RunError(
             make_printable(
@@ -111,14 +130,25 @@ def refuse_unplaced_keys(where: str, name: str, model: nn.Module, unexpected: It
         )
 
 
-def _is_inside(key: str, model: nn.Module) -> bool:
-    """False for a head or a tower beside the model that this class does not have: `lm_head`, a vision tower, a decoder.
-
-    Checkpoints of language models often have some.
-    """
-    return _find_part(key) in {_find_part(name) for name in model.state_dict()}
+def _is_beside(key: str, model: nn.Module) -> bool:
+    """True for a head or a tower that this class does not have."""
+    part = _shorten(key).partition(".")[0]
+    return part in BESIDE and part not in {_shorten(name).partition(".")[0] for name in model.state_dict()}
 
 
-def _find_part(key: str) -> str:
-    """The first part of a name that says something."""
-    return next((part for part in key.split(".") if part not in BASES), "")
+def _find_same(model: nn.Module, held: Iterable[str]) -> list[str]:
+    """Two names of files that the libraries read as one weight, of which the last would count; empty without any."""
+    base, known = getattr(model, "base_model_prefix", ""), model.state_dict().keys()
+    groups: dict[str, list[str]] = {}
+    for key in held:
+        groups.setdefault(_shorten(key, base), []).append(key)
+    return next((group for group in groups.values() if len(group) > 1 and not known >= set(group)), [])
+
+
+def _shorten(key: str, base: str = "") -> str:
+    """A name without what may stand before it, as diffusers spells it. base: what may stand there beside `BASES`."""
+    parts = key.split(".")
+    while len(parts) > 1 and parts[0] in (*BASES, base):
+        parts.pop(0)
+    *path, last = (OLDER.get(part, part) for part in parts) if len(parts) > 1 else parts
+    return ".".join([*path, last])
