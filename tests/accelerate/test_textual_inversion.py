@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.accelerate.random_adapters import (
     TOKEN,
@@ -80,7 +80,7 @@ def test_files_for_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="clip_g is for text_encoder_2, which StableDiffusionPipeline does not have"):
         apply_adapters(pipe, TextualInversion(path=two, token=TOKEN))
     wide = write_embedding(tmp_path / "wide.safetensors", new=(1, 33))
-    with pytest.raises(RunError, match=r"wide\.safetensors: does not fit this model: .*incorrect shape"):
+    with pytest.raises(RunError, match=r"wide\.safetensors: its <new> has vectors of 33 numbers, and .* takes 32"):
         apply_adapters(load_tiny("sd15")[2], TextualInversion(path=wide))
 
 
@@ -112,6 +112,13 @@ def test_a_token_must_be_known_and_in_a_prompt(
         return
     with pytest.raises(ConfigError, match=message):
         check_adapters(adapters, texts)
+
+
+def test_a_long_token_is_not_said_in_full(tmp_path: Path) -> None:
+    save_file({"x" * 20_000: torch.ones(1, 4)}, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match="is in no prompt") as caught:
+        check_adapters(TextualInversion(path=str(tmp_path / "x.safetensors")), ["a circle"])
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
 
 
 def test_a_file_on_the_hub_needs_its_token_in_the_config() -> None:

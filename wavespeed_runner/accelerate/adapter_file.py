@@ -14,6 +14,7 @@ from typing import Any
 
 from ..inputs.documents import parse_json, read_safetensors_header, refuse_many
 from ..inputs.files import InputError, open_regular
+from ..models.weights.safetensors_file import find_no_weight
 
 NAME = re.compile(r"[\w.:/-]{1,300}", re.ASCII)
 """Of a tensor or a layer: no regular expression but `.`."""
@@ -36,6 +37,8 @@ def find_hostile(file: Path) -> str | None:
         return "its metadata is not an object"
     if name := next((name for name in header if not NAME.fullmatch(name)), None):
         return f"'{name[:60]}' is no name of a layer"
+    if flaw := find_no_weight({name: tensor for name, tensor in header.items() if not name.endswith("alpha")}):
+        return flaw
     with open_regular(file) as stream:
         for name, tensor in header.items():
             if name.endswith("alpha") and (flaw := _find_bad_scale(stream, 8 + length, tensor)):

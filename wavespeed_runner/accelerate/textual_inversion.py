@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError, Unfit, format_error, make_printable
+from ..inputs.documents import read_safetensors_header
 from ..inputs.limits import MAX_LEARNED_VECTORS
 from ..models.weights.checkpoint import find_local_path
-from ..models.weights.safetensors_file import read_tensor_shapes
+from ..models.weights.safetensors_file import find_no_weight
 from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ def check_tokens(adapters: TextualInversion, texts: Iterable[str] | None) -> Non
         pattern = rf"(?<!\w){re.escape(token)}(?!\w)" if token.isidentifier() else re.escape(token)
         if texts is not None and not any(re.search(pattern, text) for text in texts):
             raise Unfit(
-                f"adapters.path={path}: its token {token} is in no prompt, so it could not take effect; write it "
-                f"""in the prompt: 'prompt="... {token}"'"""
+                f"adapters.path={path}: its token {_shorten(token)} is in no prompt, so it could not take effect; "
+                f"""write it in the prompt: 'prompt="... {_shorten(token)}"'"""
             )
 
 
@@ -63,33 +65,47 @@ def _resolve_tokens(adapters: TextualInversion) -> list[str]:
 def _resolve_token(path: str, chosen: str | None) -> str:
     """The word that stands for one file: the chosen one, or the one that the file names."""
     file = find_local_path(path)
-    shapes = read_tensor_shapes(file) if file else {}
+    shapes = _read_shapes(path, file) if file else {}
     names = list(shapes)
     if file and len(names) != 1 and not (names and set(names) <= set(ENCODERS)):
         raise ConfigError(
             f"adapters.path={path}: no textual inversion: it has {len(names)} tensors; one is needed, or one for each "
             f"text encoder, named {', '.join(ENCODERS)}"
         )
-    refuse_vectors(path, shapes)
     if chosen is None and (file is None or names[0] in NAMELESS):
         why = "the file names no word" if file else "what is on the hub is not read before the run"
         raise ConfigError(f"adapters.token: {why} for adapters.path={path}; choose one with adapters.token=WORD")
     token = chosen or names[0]
     if not token.strip() or not token.isprintable():
         raise ConfigError(
-            f"adapters.token={make_printable(token)}: a word that can be printed is needed; choose one with "
+            f"adapters.token={_shorten(make_printable(token))}: a word that can be printed is needed; choose one with "
             "adapters.token=WORD"
         )
     return token
 
 
-def refuse_vectors(path: str, shapes: Mapping[str, Sequence[int]]) -> None:
+def _shorten(token: str) -> str:
+    """For messages."""
+    return f"{token[:60]}..." if len(token) > 60 else token
+
+
+def _read_shapes(path: str, file: Path) -> dict[str, list[int]]:
+    """Name -> shape of the tensors in an undamaged file, after each was looked at."""
+    header = read_safetensors_header(file)[0]
+    if flaw := find_no_weight(header):
+        raise ConfigError(f"adapters.path={path}: {flaw}, which no learned token is; use another file")
+    shapes = {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+    _refuse_vectors(path, shapes)
+    return shapes
+
+
+def _refuse_vectors(path: str, shapes: Mapping[str, Sequence[int]]) -> None:
     """Raises ConfigError unless each tensor is a vector, or 1 to `MAX_LEARNED_VECTORS` of them."""
     for name, shape in shapes.items():
         if not 1 <= len(shape) <= 2 or not 1 <= (shape[0] if len(shape) == 2 else 1) <= MAX_LEARNED_VECTORS:
             raise ConfigError(
-                f"adapters.path={path}: its {name} of shape {list(shape)} is no learned token: one vector, or 1 to "
-                f"{MAX_LEARNED_VECTORS} of them, are needed"
+                f"adapters.path={path}: its {_shorten(name)} of shape {list(shape)} is no learned token: one vector, "
+                f"or 1 to {MAX_LEARNED_VECTORS} of them, are needed"
             )
 
 
@@ -104,10 +120,18 @@ def load_tokens(pipe: DiffusionPipeline, adapters: TextualInversion) -> None:
         try:
             for key, vectors in _load_vectors(path, file).items():
                 tokenizer, encoder = _find_encoder(pipe, key)
+                width = encoder.get_input_embeddings().weight.shape[1]
+                if vectors.shape[-1] != width:
+                    raise RunError(
+                        f"adapters.path={path}: its {_shorten(key)} has vectors of {vectors.shape[-1]} numbers, and "
+                        f"this model's {type(encoder).__name__} takes {width}; use a file for this model"
+                    )
                 # As tensors, because diffusers cannot open a file for several encoders.
                 pipe.load_textual_inversion({token: vectors}, token=token, tokenizer=tokenizer, text_encoder=encoder)
                 if tokenizer.convert_tokens_to_ids(token) not in tokenizer(f"a {token}").input_ids:
-                    raise RunError(f"adapters.token={token}: the tokenizer does not find it in prompts; use another")
+                    raise RunError(
+                        f"adapters.token={_shorten(token)}: the tokenizer does not find it in prompts; use another"
+                    )
         except RunError:
             raise
         except Exception as error:
@@ -127,9 +151,9 @@ def _load_vectors(path: str, file: str | None) -> dict[str, Any]:
     """Tensor name -> vectors (n, width of the text encoder), or a single one (width)."""
     from safetensors.torch import load_file
 
-    vectors = dict(load_file(fetch_file(path, file or "learned_embeds.safetensors")))
-    refuse_vectors(path, {name: tensor.shape for name, tensor in vectors.items()})
-    return vectors
+    local = fetch_file(path, file or "learned_embeds.safetensors")
+    _read_shapes(path, local)
+    return dict(load_file(local))
 
 
 def collect_evidence(pipe: DiffusionPipeline, adapters: TextualInversion) -> dict[str, Any]:

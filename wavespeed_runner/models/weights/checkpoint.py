@@ -15,7 +15,7 @@ from ...inputs.files import HUB_ID, InputError, resolve_path
 from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
 from .safetensors_file import find_damage, list_weight_files
-from .scales import Scales, inspect_scales
+from .scales import Scales, inspect_scales, read_headers, refuse_other_numbers
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
@@ -110,13 +110,16 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
                 raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
         for file in sorted((folder / name).glob("*.safetensors")):
             _refuse_damaged(where, file)
-        _inspect_component_scales(where, folder / name, weights)
+        inspect_component_scales(where, folder / name, weights)
 
 
-def _inspect_component_scales(where: str, component: Path, weights: str | None) -> Scales | None:
+def inspect_component_scales(where: str, component: Path, weights: str | None) -> Scales | None:
     """None where the component has no weights, or its configuration says how they are stored."""
     files, config = list_weight_files(component, weights), component / "config.json"
-    if not files or (config.is_file() and read_config(where, config).get("quantization_config")):
+    if not files:
+        return None
+    if config.is_file() and read_config(where, config).get("quantization_config"):
+        refuse_other_numbers(f"{where}: '{component.name}'", read_headers(files)[0], quantized=True)
         return None
     return inspect_scales(f"{where}: '{component.name}'", files)
 
@@ -132,7 +135,7 @@ def explain_scales(repo: str, dtype: str, without: Sequence[str] = (), weights: 
         found[path.name] = inspect_scales(where, [path])
     elif path is not None and (path / "model_index.json").is_file():
         names = sorted(list_components(where, path).keys() - set(without))
-        found = {name: _inspect_component_scales(where, path / name, weights) for name in names}
+        found = {name: inspect_component_scales(where, path / name, weights) for name in names}
     return [
         f"{name} holds {len(scales.weights)} weights in fp8 with scales, which are applied as it is loaded"
         + (

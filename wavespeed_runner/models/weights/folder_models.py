@@ -16,7 +16,7 @@ from .empty_module import build_empty, list_stored_buffers
 from .folder_gate import read_config
 from .hub import refuse_missing_weights
 from .safetensors_file import list_variant_files, list_weight_files
-from .scales import find_scales, is_scaled, read_headers
+from .scales import find_scales, is_scaled, read_headers, refuse_other_numbers
 from .tensors import Stored, load_tensors
 from .trial import Candidate, find_class
 
@@ -72,7 +72,11 @@ def _load_model(
     config = read_config(where, folder / "config.json")
     files = list_weight_files(folder, weights)
     tensors, about = read_headers(files)
-    scales = None if config.get("quantization_config") else find_scales(f"{where}: '{name}'", tensors, about)
+    if config.get("quantization_config"):
+        refuse_other_numbers(f"{where}: '{name}'", tensors, quantized=True)
+        scales = None
+    else:
+        scales = find_scales(f"{where}: '{name}'", tensors, about)
     if scales and is_scaled(tensors):
         shapes = {key: tensor["shape"] for key, tensor in tensors.items() if key not in scales.all_names}
         return load_tensors(Stored(where, files, scales, where), name, build_empty(model_class, config), shapes, dtype)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, RunError
 from ..family import Family
-from .checkpoint import CONVERT_PICKLES, VARIANT, find_local_path, inspect_checkpoint, is_single_file
+from .checkpoint import (
+    CONVERT_PICKLES,
+    VARIANT,
+    find_local_path,
+    inspect_checkpoint,
+    inspect_component_scales,
+    is_single_file,
+)
 from .empty_module import build_empty
 from .folder_gate import check_component, list_components, read_config
 from .folder_models import load_models
@@ -57,7 +64,7 @@ def inspect_vae(repo: str, weights: str | None) -> None:
     for file in files:
         if damage := find_damage(file):
             raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
-    _find_variant(where, folder, weights)
+    inspect_component_scales(where, folder, _find_variant(where, folder, weights))
 
 
 def _find_variant(where: str, folder: Path, weights: str | None) -> str | None:

@@ -7,6 +7,7 @@ Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes lit
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -17,6 +18,13 @@ from ...inputs.files import InputError
 
 PLAIN = ("F16", "BF16", "F32", "F64")
 """Number formats of weights that are not quantized: they are cast to the format of the model."""
+WEIGHTS = (*PLAIN, "F8_E4M3", "F8_E5M2")
+"""Number formats of weights: a cast would drop the second half of a complex number, and take counts for weights."""
+NUMBERED = re.compile(
+    r"(.*\.)?(position_ids|token_type_ids|num_batches_tracked|relative_position_index|comfy_quant|scaled_fp8)|"
+    r"v_pred|ztsnr|edm_.*|model_ema\..*"
+)
+"""Tensors beside the weights, which may be whole numbers: positions, counts, marks, flags, what only training needs."""
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
@@ -66,6 +74,20 @@ def _read_span(name: str, tensor: dict[str, Any]) -> tuple[int, int]:
     if (end - begin) * 8 != prod(shape) * bits:
         raise ValueError(f"'{name}': {end - begin} bytes for shape {shape} of {tensor['dtype']}")
     return begin, end
+
+
+def find_no_weight(tensors: Mapping[str, dict[str, Any]], quantized: bool = False) -> str | None:
+    """`NAME is stored as FORMAT` of the first tensor that holds no weights; None if all do.
+
+    Args:
+        tensors: of an undamaged file: name -> its `dtype`.
+        quantized: by a library, which stores weights as whole numbers of its own.
+    """
+    for name, tensor in tensors.items():
+        kind = tensor["dtype"] if name != "__metadata__" else WEIGHTS[0]
+        if kind not in WEIGHTS and (kind == "C64" or not (quantized or NUMBERED.fullmatch(name))):
+            return f"{name} is stored as {kind}"
+    return None
 
 
 def count_loaded_bytes(file: Path, element_size: int) -> int:

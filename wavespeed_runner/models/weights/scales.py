@@ -17,6 +17,7 @@ from typing import Any
 from ...errors import ConfigError
 from ...inputs.documents import parse_json, read_safetensors_header
 from ...inputs.files import InputError
+from .safetensors_file import find_no_weight
 
 SCALES = (".weight_scale", ".scale_weight")
 INPUT_SCALES = (".input_scale", ".scale_input")
@@ -123,9 +124,7 @@ def find_scales(where: str, tensors: Header, about: Iterable[Any] = ()) -> Scale
                 raise ConfigError(f"{where}: {weight} has two scales, {weights[weight]} and {name}; {WAY_OUT}")
             _refuse_scale(where, name, weight, tensors)
             weights[weight] = name
-    for name, tensor in tensors.items():
-        if name.endswith(".weight") and tensor["dtype"] not in (*FP8, *FLOATS):
-            raise ConfigError(f"{where}: {name} is stored as {tensor['dtype']}, which is not read; {WAY_OUT}")
+    refuse_other_numbers(where, tensors)
     marks = _list_marks(where, tensors)
     inputs = [name for name in tensors if name.endswith(INPUT_SCALES)]
     return Scales(
@@ -134,6 +133,12 @@ def find_scales(where: str, tensors: Header, about: Iterable[Any] = ()) -> Scale
         inputs=len(inputs),
         marks=tuple(name for name in marks if name.endswith(".comfy_quant")),
     )
+
+
+def refuse_other_numbers(where: str, tensors: Header, quantized: bool = False) -> None:
+    """Raises `ConfigError` for a tensor whose numbers are none of weights. quantized: by a library, in its own way."""
+    if flaw := find_no_weight(tensors, quantized):
+        raise ConfigError(f"{where}: {flaw}, which is not read; {WAY_OUT}")
 
 
 def _list_marks(where: str, tensors: Header) -> list[str]:
