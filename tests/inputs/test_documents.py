@@ -45,6 +45,7 @@ HOSTILE_JSON = {
     "closed lists in lists": "[" * 100_000 + "]" * 100_000,
     "less deep": "[" * 500 + "]" * 500,
     "mappings in mappings": '{"a":' * 100_000,
+    "a key twice": '{"a": 1, "b": [{"a": 1, "a": 2}]}',
     "a long number": "9" * 5000,
     "a long float": f"0.{'9' * 5000}",
     "a large float": "1e999",

@@ -169,4 +169,6 @@ def test_a_text_is_found_before_and_behind_the_pixels() -> None:
     text = chunk(b"iTXt", b"mine\0\0\0\0\0{}")
     assert has_png_text(png(4, 4, text=text), "mine") and has_png_text(png(4, 4)[:-12] + text + png(4, 4)[-12:], "mine")
     assert not has_png_text(png(4, 4, text=text), "min") and not has_png_text(png(4, 4), "mine")
+    with pytest.raises(InputError, match="two texts named mine"):
+        has_png_text(png(4, 4, text=text)[:-12] + text + png(4, 4)[-12:], "mine")
     assert not has_png_text(png(4, 4)[:20] + b"\xff" * 20, "mine") and has_png_text(b"no PNG", "mine")

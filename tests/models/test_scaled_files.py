@@ -22,6 +22,7 @@ from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.weights.scales import find_scales
+from wavespeed_runner.models.weights.tensors import find_bad_scale
 from wavespeed_runner.planning.plan import Plan
 
 Planned = Callable[..., Plan]
@@ -121,6 +122,20 @@ def test_marks_are_read(folders: Callable[[str], Path]) -> None:
     assert_near(load_file("flux", folders("flux"), mark(said), metadata).transformer, tiny("flux")[2].transformer)
     with pytest.raises(ConfigError, match=r"proj_out\.comfy_quant says \{'format': 'float8_e4m3fn', 'convrot': True\}"):
         load_file("flux", folders("flux"), mark('{"format": "float8_e4m3fn", "convrot": true}'))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_scale_is_above_0(value: float, rows: bool, folders: Callable[[str], Path]) -> None:
+    state = store(tiny("flux")[2].transformer.state_dict(), NEW, rows=rows)
+    state["proj_out.weight_scale"].view(-1)[-1] = value
+    with pytest.raises(ConfigError, match=rf"proj_out\.weight_scale: {value:g} is no scale; a finite number above 0"):
+        load_file("flux", folders("flux"), state)
+
+
+def test_rows_of_zeros_may_have_a_scale_of_0() -> None:
+    assert find_bad_scale(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0], [2.0]])) is None
+    assert find_bad_scale(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[2.0], [0.0]])) is not None
 
 
 def test_half_precision_is_rounded_once(folders: Callable[[str], Path]) -> None:

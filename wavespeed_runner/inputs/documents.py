@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def parse_json(content: bytes | str, *, constants: bool = False, most: int = lim
         most: values in lists and mappings that are accepted; they are counted before anything is made of them.
 
     Raises:
-        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, or text
-            that is not valid Unicode.
+        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, text that is
+            not valid Unicode, or a key twice.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
@@ -44,7 +45,8 @@ def parse_json(content: bytes | str, *, constants: bool = False, most: int = lim
         # Without these, which are called for each number, it takes a quarter of the time.
         is_usual = LONG_NUMBER.search(text) is None and LARGE_NUMBER.search(text) is None
         checks: Any = {} if is_usual else {"parse_int": _parse_int, "parse_float": _parse_float}
-        data = json.loads(text, parse_constant=float if constants else _refuse_constant, **checks)
+        constant = float if constants else _refuse_constant
+        data = json.loads(text, parse_constant=constant, object_pairs_hook=_refuse_twice, **checks)
         _refuse_depth(data)
         # Only an escape can stand for half a character; looking for it is quicker than looking at every text.
         if re.search(r"\\u[dD][89a-fA-F]", text):
@@ -144,6 +146,16 @@ def refuse_digits(text: str) -> None:
     """Raises `InputError` for a number of more than `MAX_DIGITS` characters."""
     if len(text) > limits.MAX_DIGITS:
         raise InputError(f"a number of {len(text)} characters; at most {limits.MAX_DIGITS} are read")
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object. Raises `InputError` for a key that it has twice: some readers take the first value, some the last."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
+        raise InputError(f"the key {twice[:60]!r} twice in one object")
+    return data
 
 
 def _refuse_constant(text: str) -> float:

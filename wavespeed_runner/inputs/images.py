@@ -95,16 +95,21 @@ def has_png_text(content: bytes, key: str) -> bool:
     """True for a PNG with a text under this key, before its pixels or after them; nothing is decoded.
 
     Also true for what is no PNG: whoever decodes it says so. https://www.w3.org/TR/png-3/#11textinfo
+
+    Raises:
+        InputError: it has two, of which readers take the first or the last.
     """
-    place = len(PNG_SIGNATURE)
+    place, found = len(PNG_SIGNATURE), False
     if not content.startswith(PNG_SIGNATURE):
         return True
     while place + 8 <= len(content):
         kind = content[place + 4 : place + 8]
         if kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(key.encode("latin-1") + b"\0", place + 8):
-            return True
+            if found:
+                raise InputError(f"two texts named {key}")
+            found = True
         place += 12 + int.from_bytes(content[place : place + 4], "big")
-    return False
+    return found
 
 
 @contextmanager

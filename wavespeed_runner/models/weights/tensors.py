@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...errors import ConfigError
 from .empty_module import assign
 from .hub import refuse_missing_weights
 from .layouts import State
 from .placement import place, refuse_misfit
 from .random_init import list_float32_names
-from .scales import Scales, check_mark
+from .scales import WAY_OUT, Scales, check_mark
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,7 @@ def read_tensors(stored: Stored, dtypes: Mapping[str, torch.dtype]) -> State:
     dtypes: of the tensors that are read. A product is rounded to it once, from float32; the others stay as they are.
 
     Raises:
-        ConfigError: a mark says that a weight is stored in another way.
+        ConfigError: a mark says that a weight is stored in another way, or a scale is none.
         SafetensorError: a file is damaged after all.
     """
     from safetensors import safe_open
@@ -91,8 +92,23 @@ def read_tensors(stored: Stored, dtypes: Mapping[str, torch.dtype]) -> State:
         for name, dtype in dtypes.items():
             state[name] = get(name)
             if scale := stored.scales.weights.get(name):
+                if flaw := find_bad_scale(state[name], get(scale)):
+                    raise ConfigError(f"{stored.where}: {scale}: {flaw}; {WAY_OUT}")
                 state[name] = apply_scale(state[name], get(scale)).to(dtype)
         return state
+
+
+def find_bad_scale(stored: Tensor, scale: Tensor) -> str | None:
+    """What is wrong with the scale of a weight, or of one of its rows: all are finite and above 0; None if nothing is.
+
+    Rows that are all 0 may have 0, as some programs write it.
+    """
+    numbers = scale.float().flatten()
+    if bool(((numbers > 0) & numbers.isfinite()).all()):
+        return None
+    rows = stored.float().reshape(numbers.numel(), -1)
+    bad = ~((numbers > 0) & numbers.isfinite()) & ~((numbers == 0) & (rows == 0).all(1))
+    return f"{numbers[bad][0].item():g} is no scale; a finite number above 0 is needed" if bad.any() else None
 
 
 def apply_scale(stored: Tensor, scale: Tensor) -> Tensor:
