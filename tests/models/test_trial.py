@@ -115,6 +115,25 @@ def test_a_panic_says_one_line_and_nothing_else(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr() == ("", "")
 
 
+NO_TEXT = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a", "type_id": 0}}], "pair": []}
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_tokenizer_has_to_read_the_text(length: int, tmp_path: Path) -> None:
+    """A length of 2 is the tokens around the text."""
+    save_tokenizer(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"model_max_length": length}))
+    with pytest.raises(ConfigError, match=rf"model_max_length = {length} leaves no token of a text beside 2 around it"):
+        build(tmp_path, "transformers", "PreTrainedTokenizerFast")
+    file.write_text(json.dumps(config))
+    special = {"a": {"id": "a", "ids": [3], "tokens": ["a"]}}
+    save_tokenizer(tmp_path, post_processor=NO_TEXT | {"special_tokens": special})
+    with pytest.raises(ConfigError, match="makes the same tokens of a text as of none, so prompts would be dropped"):
+        build(tmp_path, "transformers", "PreTrainedTokenizerFast")
+
+
 def test_an_image_processor_makes_no_image_of_gigabytes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     usual = {"size": {"shortest_edge": 336}, "crop_size": {"height": 336, "width": 336}}
     build(tmp_path, "transformers", "CLIPImageProcessor", usual, "preprocessor_config.json")

@@ -149,7 +149,7 @@ def refuse_digits(text: str) -> None:
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object. Raises `InputError` for a key that it has twice: some readers take the first value, some the last."""
+    """The object. Raises `InputError` for a key that it has twice: some readers take its first value, some the last."""
     data = dict(pairs)
     if len(data) < len(pairs):
         counts = Counter(key for key, _ in pairs)

@@ -45,6 +45,18 @@ def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
                     setattr(owner, method, partial(bounded, getattr(owner, method), f"{where}: component '{name}'"))
 
 
+def refuse_unread_text(tokenizer: Any, text: str) -> None:
+    """Raises `ValueError` for a tokenizer that makes of a text what it makes of none, so that any prompt is dropped."""
+    read, empty = (list(tokenizer(each).input_ids) for each in (text, ""))
+    if read == empty:
+        raise ValueError("the tokenizer makes the same tokens of a text as of none, so prompts would be dropped")
+    if len(empty) >= tokenizer.model_max_length:
+        raise ValueError(
+            f"model_max_length = {tokenizer.model_max_length} leaves no token of a text beside {len(empty)} around it, "
+            "so prompts would be dropped"
+        )
+
+
 def _encode(original: Callable[..., Any], where: str, *args: Any, **kwargs: Any) -> Any:
     """What `_encode_plus` does, after a child has done the same."""
     if _is_inside.get():  # it calls itself for each text of a list

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...inputs.documents import read_safetensors_header
 from ...inputs.limits import MIB
+from .tokenizer_bounds import refuse_unread_text
 from .vae_ratios import refuse_ratios
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def build(component_class: Any, folder: str, held: int) -> None:
         part = component_class.from_pretrained(folder, local_files_only=True, **options)
         for tokenizer in (part, getattr(part, "tokenizer", None)):
             if isinstance(tokenizer, PreTrainedTokenizerBase):
-                tokenizer(TEXT)
+                refuse_unread_text(tokenizer, TEXT)
         for processor in (part, getattr(part, "image_processor", None)):
             if isinstance(processor, BaseImageProcessor):
                 processor(Image.new("RGB", IMAGE_SIZE))
