@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,15 @@ def test_dropout_of_the_training_is_not_active(tmp_path: Path) -> None:
     assert torch.allclose(found, given.double() @ (weight + up.double() @ down.double()).T + bias, atol=1e-4)
     read = read_settings(tmp_path / "x.safetensors") or {}
     assert read["transformer.lora_dropout"] == 0 and read["transformer.r"] == 2
+
+
+def test_warnings_of_peft_go_to_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It warns, in many lines, of metadata that names other layers than the file has."""
+    _, _, pipe = load_tiny("wan21")
+    width = pipe.transformer.get_submodule(LINEAR.partition(".")[2]).weight.shape[0]
+    metadata = {METADATA: json.dumps({"transformer.r": 2, "transformer.target_modules": ["blocks.0.attn1.to_k"]})}
+    tensors = {f"{LINEAR}.lora_A.weight": draw(2, width), f"{LINEAR}.lora_B.weight": draw(width, 2)}
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        apply(pipe, tensors, tmp_path, metadata)
+    assert shown == [] and "While injecting the PEFT adapters" in caplog.text

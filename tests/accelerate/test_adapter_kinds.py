@@ -182,3 +182,16 @@ def test_other_kinds_are_refused_before_anything_is_loaded(part: str, says: str,
     save_file({f"lora_unet_x.{part}": draw(2, 2)}, tmp_path / "x.safetensors")
     with pytest.raises(ConfigError, match=rf"x\.safetensors: lora_unet_x\.{part}: .*{says}.*not supported"):
         check_adapters(Lora(path=str(tmp_path / "x.safetensors")))
+
+
+@pytest.mark.parametrize("part", ["lora_B.bias", "lora_magnitude_vector", "lora_magnitude_vector.weight"])
+def test_what_peft_gives_all_layers_or_none_is_refused_where_one_has_it(part: str, tmp_path: Path) -> None:
+    tensors = {f"transformer.{layer}.lora_{side}.weight": draw(4, 4) for layer in ("a", "b") for side in "AB"}
+    file = tmp_path / "x.safetensors"
+    save_file(tensors | {f"transformer.a.{part}": draw(4)}, file)
+    with pytest.raises(
+        ConfigError, match=r"transformer\.a has a .* and transformer\.b has none, which PEFT cannot load"
+    ):
+        check_adapters(Lora(path=str(file)))
+    save_file(tensors | {f"transformer.{layer}.{part}": draw(4) for layer in ("a", "b")}, file)
+    check_adapters(Lora(path=str(file)))

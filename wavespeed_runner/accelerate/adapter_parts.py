@@ -95,6 +95,31 @@ def find_half(shapes: dict[str, list[int]]) -> str | None:
     return None
 
 
+ALL_OR_NONE = {
+    "a bias of its update": (".lora_B.bias",),
+    "a DoRA magnitude": (".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
+}
+"""What PEFT gives to all layers of a component or to none -> how it is called; the rest would stay without memory."""
+
+
+def find_partial(keys: Iterable[str]) -> str | None:
+    """Why PEFT cannot make the layers of a file: some have a part that others lack; None if it can.
+
+    keys: names of the file's tensors.
+    """
+    given = set(keys)
+    layers = [key.removesuffix(".lora_B.weight") for key in sorted(given) if key.endswith(".lora_B.weight")]
+    for what, ends in ALL_OR_NONE.items():
+        has = {layer: any(f"{layer}{end}" in given for end in ends) for layer in layers}
+        for component in dict.fromkeys(layer.partition(".")[0] for layer in layers):
+            own = [layer for layer in layers if layer.partition(".")[0] == component]
+            lacks = [layer for layer in own if not has[layer]]
+            if lacks and len(lacks) < len(own):
+                first = next(layer for layer in own if has[layer])
+                return f"{first} has {what} and {lacks[0]} has none, which PEFT cannot load; use a file of one kind"
+    return None
+
+
 def find_bad_dora(shapes: dict[str, list[int]], weight: float) -> str | None:
     """Why the DoRA layers of a file cannot be applied at this weight; None if they can or there are none.
 

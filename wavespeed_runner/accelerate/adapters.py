@@ -16,12 +16,13 @@ from ..errors import ConfigError, make_printable
 from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_local_path
 from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
+from ..process.logging_setup import log_warnings
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
 from .adapter_layers import list_modules
 from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
-from .adapter_parts import find_bad_dora, find_half, find_unsupported
+from .adapter_parts import find_bad_dora, find_half, find_partial, find_unsupported
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -80,7 +81,13 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
     shapes = read_tensor_shapes(file)
-    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight) or find_half(shapes):
+    if flaw := (
+        find_unsupported(shapes)
+        or find_unusable(shapes)
+        or find_partial(shapes)
+        or find_bad_dora(shapes, weight)
+        or find_half(shapes)
+    ):
         raise ConfigError(f"{where}: {flaw}")
 
 
@@ -113,7 +120,7 @@ def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> Diffusi
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), log_warnings():  # PEFT's, as of metadata that names other layers
         if isinstance(adapters, Lora):
             lora.load_lora(pipe, adapters)
         elif isinstance(adapters, TextualInversion):

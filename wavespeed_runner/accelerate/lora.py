@@ -20,7 +20,7 @@ from .adapter_injection import inject, take_updates
 from .adapter_layers import list_modules
 from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
-from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP, find_bad_dora, find_half, find_unsupported
+from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP, find_bad_dora, find_half, find_partial, find_unsupported
 from .adapter_strength import find_change
 
 if TYPE_CHECKING:
@@ -63,7 +63,13 @@ def _load_file(pipe: DiffusionPipeline, file: Path, name: str, weight: float, co
 
     tensors = split_fused(pipe, load_file(file))
     shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
-    if flaw := find_unsupported(shapes) or find_unusable(shapes) or find_bad_dora(shapes, weight) or find_half(shapes):
+    if flaw := (
+        find_unsupported(shapes)
+        or find_unusable(shapes)
+        or find_partial(shapes)
+        or find_bad_dora(shapes, weight)
+        or find_half(shapes)
+    ):
         raise RunError(flaw)
     denoiser = component or ("unet" if hasattr(pipe, "unet") else "transformer")
     differences = {key: tensors.pop(key) for key in list(tensors) if key.endswith(tuple(DIFFERENCES))}
