@@ -263,3 +263,25 @@ def test_usual_numbers_are_small_and_negative_too() -> None:
     }
     usual |= {"transformer_layers_per_block": [0, 2, 10], "shift_factor": -0.2, "norm_num_groups": None}
     refuse_values("x", usual)
+
+
+SHIFT = {"use_dynamic_shifting": True, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+BUCKETS = {"relative_attention_max_distance": 128, "relative_attention_num_buckets": 32}
+END = {"model_type": "clip_text_model", "eos_token_id": 49407}
+
+
+@pytest.mark.parametrize(
+    ("usual", "change", "words"),
+    [
+        (SHIFT, {"max_image_seq_len": 256}, "max_image_seq_len = 256 is base_image_seq_len too"),
+        (BUCKETS, {"relative_attention_max_distance": 8}, "relative_attention_max_distance = 8 is too small for 32"),
+        (BUCKETS, {"relative_attention_max_distance": 0}, "relative_attention_max_distance = 0 is too small"),
+        (END, {"eos_token_id": [1, 2]}, "eos_token_id = [1, 2]: CLIP has one end of a text"),
+        ({"return_dict": True, "model_type": "llama", "eos_token_id": [1, 2], "attention_head_dim": [5, 10]}, {"return_dict": False}, "return_dict = False"),
+    ],
+)
+def test_values_that_would_fail_without_a_word_of_why(
+    usual: dict[str, Any], change: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    check_folder("model.repo=x", make_folder(tmp_path / "a", usual))
+    refuse(make_folder(tmp_path / "b", usual | change), words)

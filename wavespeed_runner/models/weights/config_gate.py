@@ -101,9 +101,24 @@ def refuse_values(where: str, data: Any) -> None:
             hop = node.get("mel_hop_length", rate)
             if not isinstance(hop, int | float) or not rate / MAX_AUDIO_RATE <= hop:
                 raise ConfigError(f"{where}: mel_hop_length = {str(hop)[:80]} is too small for a sample_rate of {rate}")
-        for key, value in node.items():
-            if value is None and node.get("use_dynamic_shifting") and SHIFT_KEYS.fullmatch(key):
-                raise ConfigError(f"{where}: {key} is null, and use_dynamic_shifting needs a number")
+        if reason := _explain_together(node):
+            raise ConfigError(f"{where}: {reason}")
+
+
+def _explain_together(node: dict[str, Any]) -> str:
+    """Why values do not go together; empty if they do. What computes with them would fail without a word of why."""
+    if node.get("use_dynamic_shifting"):
+        if key := next((key for key, value in node.items() if value is None and SHIFT_KEYS.fullmatch(key)), ""):
+            return f"{key} is null, and use_dynamic_shifting needs a number"
+        length = node.get("max_image_seq_len")
+        if length is not None and length == node.get("base_image_seq_len"):
+            return f"max_image_seq_len = {length} is base_image_seq_len too, and use_dynamic_shifting needs two lengths"
+    if isinstance(node.get("eos_token_id"), list) and str(node.get("model_type")).startswith("clip"):
+        return f"eos_token_id = {str(node['eos_token_id'])[:80]}: CLIP has one end of a text"
+    distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
+    if isinstance(distance, int) and isinstance(buckets, int) and distance <= buckets // 4:
+        return f"relative_attention_max_distance = {distance} is too small for {buckets} buckets of distances"
+    return ""
 
 
 def _find_reason(key: str, value: Any) -> str:
@@ -161,6 +176,8 @@ def _explain_kind(key: str, value: Any) -> str:
         return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
     if REAL_KEYS.fullmatch(key) and type(value) not in (int, float):
         return f"= {str(value)[:80]!r} is no number"
+    if key in ("return_dict", "use_return_dict") and value is not True:
+        return f"= {str(value)[:80]}: pipelines read the outputs of models by their names; remove {key}"
     if key == "model_max_length" and (type(value) not in (int, float) or not value >= 1):
         return f"= {str(value)[:80]} is no length; it has to be 1 or more"
     return ""
