@@ -109,6 +109,15 @@ def remove_last_mlp(state: State) -> State:
             lambda state: {name: weight for name, weight in state.items() if "diffusion_model" not in name},
             "it holds text_encoder, vae and no unet",
         ),
+        (
+            lambda state: {
+                name.removeprefix("model.diffusion_model."): weight
+                for name, weight in state.items()
+                if "diffusion_model" in name or name.endswith(("quant_conv.bias", "fc2.bias"))
+            },
+            r"it holds text_encoder, vae and no unet, whose tensors begin with model\.diffusion_model\. beside theirs: "
+            r"\d+ do not, the first is \S+; give a file of a whole model, or of the unet alone",
+        ),
     ],
 )
 def test_files_that_do_not_fit_are_refused(sd15: Tuned, changed: Any, says: str) -> None:

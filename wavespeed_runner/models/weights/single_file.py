@@ -7,7 +7,7 @@ https://huggingface.co/docs/diffusers/quantization/gguf.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ...config.schema import ModelConfig
 from ...errors import RunError, make_printable
@@ -100,7 +100,7 @@ def _split(family: Family, where: str, tensors: Header) -> dict[str, dict[str, l
     }
     held = set(owners.values())
     if held and family.denoiser not in held:
-        raise RunError(f"{where}: it holds {', '.join(sorted(held))} and no {family.denoiser}")
+        _refuse_no_denoiser(family, where, held, [name for name in names if name not in owners])
     if not family.single_file_prefixes and (other := next((name for name in names if name.startswith(OTHERS)), None)):
         raise RunError(
             make_printable(
@@ -115,6 +115,18 @@ def _split(family: Family, where: str, tensors: Header) -> dict[str, dict[str, l
         component: {name: tensors[name]["shape"] for name in names if owners[name] == component}
         for component in sorted(held)
     }
+
+
+def _refuse_no_denoiser(family: Family, where: str, held: set[str], others: list[str]) -> NoReturn:
+    """Raises `RunError` for a file with parts of a whole model, of which none is named as the denoiser's are."""
+    text = f"it holds {', '.join(sorted(held))} and no {family.denoiser}"
+    if others:
+        starts = " or ".join(family.single_file_prefixes[family.denoiser])
+        text += (
+            f", whose tensors begin with {starts} beside theirs: {len(others)} do not, the first is {others[0]}; give "
+            f"a file of a whole model, or of the {family.denoiser} alone"
+        )
+    raise RunError(make_printable(f"{where}: {text}"))
 
 
 def _build(component: str, where: str, configs: Path) -> nn.Module:
