@@ -71,6 +71,8 @@ class Value:
 
     framework: ClassVar[str] = "pt"
     """`pt`: torch tensors; `np`: numpy arrays."""
+    holds: ClassVar[dict[str, tuple[str, int]]] = {}
+    """Tensors that it has in any case -> their number format and dimensions, as safetensors calls them."""
 
     def __init__(self, *, tensors: dict[str, Any] | None = None, data: dict[str, Any] | None = None, raw: bytes = b""):
         """Holds tensors, or the stored bytes to decode them from, and the data beside them."""
@@ -97,8 +99,16 @@ class Value:
 
     @classmethod
     def from_bytes(cls: type[V], raw: bytes) -> V:
-        """Reads the data from safetensors bytes; the tensors are decoded later."""
+        """Reads the data from safetensors bytes; the tensors are decoded later.
+
+        Raises:
+            ValueError: they hold another kind of value.
+        """
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        for name, (kind, dimensions) in cls.holds.items():
+            found = header.get(name, {"dtype": "nothing", "shape": []})
+            if (found["dtype"], len(found["shape"])) != (kind, dimensions):
+                raise ValueError(f"its {name} is {found['dtype']} of shape {found['shape']}")
         return cls(data=json.loads(header["__metadata__"]["data"]), raw=raw)
 
 
@@ -134,6 +144,7 @@ class Images(Value):
     """Images: `images` is uint8 (n, height, width, 3), RGB."""
 
     framework = "np"
+    holds: ClassVar = {"images": ("U8", 4)}
 
     def as_pil(self) -> list[Any]:
         """The images as PIL images, which every diffusers pipeline takes."""
@@ -163,3 +174,4 @@ class Videos(Value):
     """Videos: `frames` is uint8 (n, frames, height, width, 3), RGB; in `data` the `fps` at which they are played."""
 
     framework = "np"
+    holds: ClassVar = {"frames": ("U8", 5)}

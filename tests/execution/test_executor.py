@@ -69,6 +69,27 @@ def test_a_damaged_entry_is_found_warned_of_and_computed_again(work: Work, caplo
     assert path.read_bytes()[-48:] == whole[-48:]
 
 
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({}, "its images is nothing of shape []"),
+        ({"images": np.zeros((1, 4, 4, 3), np.float32)}, "its images is F32 of shape [1, 4, 4, 3]"),
+        ({"images": np.zeros((4, 4, 3), np.uint8)}, "its images is U8 of shape [4, 4, 3]"),
+    ],
+)
+def test_an_entry_that_holds_something_else_is_computed_again(
+    tensors: dict[str, Any], says: str, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = work.run()
+    key = work.keys["image"]
+    work.store.path(key).unlink()
+    work.store.write(key, Images(tensors=tensors).to_bytes(), stage="decode")
+    with caplog.at_level(logging.WARNING, "wavespeed_runner"):
+        second, _ = work.run()
+    assert work.calls == ["load", "image"] and says in caplog.text and work.store.damaged == [key]
+    assert (second["image"].tensors["images"] == first["image"].tensors["images"]).all()
+
+
 def test_a_rerun_computes_every_key_again_but_only_once(work: Work) -> None:
     work.run()
     executor = Executor(work.store, rerun=True, on_stage=lambda name: None)

@@ -67,7 +67,7 @@ class Work:
         @toy("words")
         def words(options: NoOptions, *, pipeline: Pipeline, sample: Sample) -> Images:
             self.calls.append("words")
-            return Images(tensors={"images": np.zeros(sample.seed)})
+            return Images(tensors={"images": np.zeros((1, 1, sample.seed, 3), np.uint8)})
 
         @toy("noise")
         def noise(options: NoOptions, *, pipeline: Pipeline, words: Images) -> Latents:
@@ -83,7 +83,7 @@ class Work:
         @toy("note")
         def note(options: NoOptions, *, words: Images) -> Images:
             self.calls.append("note")
-            return Images(tensors={})
+            return Images(tensors={"images": np.zeros((1, 1, 1, 3), np.uint8)})
 
     def run(self, executor: Executor | None = None, **options: Any) -> tuple[dict[str, Any], list[StageRun]]:
         """Runs the graph as a new process would; returns values and stage runs. `calls` holds this run's calls only."""

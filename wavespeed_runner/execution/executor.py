@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import UNSET
 
 from ..artifacts import Latents, Pipeline, Sample
-from ..errors import RunError
+from ..errors import RunError, format_error
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory, wait_for_device
 from ..planning.graph import SOURCE, Graph, Node, list_results
 from ..records.sample import Source, StageRun
@@ -149,9 +149,13 @@ class Executor:
         raw = (self.cache.read(key) if self.cache else None) or self.store.read(key)
         if raw is None:
             return None
+        try:
+            value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
+        except (ValueError, TypeError, KeyError) as error:
+            self.store.refuse(key, format_error(error))
+            return None
         if self.cache:
             self.cache.remember(key, raw)
-        value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
         batch.runs.append(self._describe(batch, node, index, perf_counter() - start, None, "store"))
         return value
 

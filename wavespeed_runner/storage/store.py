@@ -181,6 +181,11 @@ class Store:
         self.damaged.append(key)
         return None
 
+    def refuse(self, key: str, why: str) -> None:
+        """Removes an entry whose bytes are those that were written, and which is still not what it should be."""
+        with suppress(OSError):
+            self._discard(key, why, self.path(key).stat().st_ino)
+
     def _discard(self, key: str, damage: str, inode: int) -> None:
         """Removes and remembers a damaged entry, of which the file with this inode was read."""
         path = self.path(key)
