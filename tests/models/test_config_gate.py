@@ -277,7 +277,11 @@ END = {"model_type": "clip_text_model", "eos_token_id": 49407}
         (BUCKETS, {"relative_attention_max_distance": 8}, "relative_attention_max_distance = 8 is too small for 32"),
         (BUCKETS, {"relative_attention_max_distance": 0}, "relative_attention_max_distance = 0 is too small"),
         (END, {"eos_token_id": [1, 2]}, "eos_token_id = [1, 2]: CLIP has one end of a text"),
-        ({"return_dict": True, "model_type": "llama", "eos_token_id": [1, 2], "attention_head_dim": [5, 10]}, {"return_dict": False}, "return_dict = False"),
+        (
+            {"return_dict": True, "model_type": "llama", "eos_token_id": [1, 2], "attention_head_dim": [5, 10]},
+            {"return_dict": False},
+            "return_dict = False",
+        ),
     ],
 )
 def test_values_that_would_fail_without_a_word_of_why(
