@@ -9,6 +9,7 @@ COMMANDS = {
     "export": "write a measured run as an experiment file that anyone can run",
     "replay": "run an image, record or experiment again, and compare",
     "calibrate": "measure a model once, for the cache strategies that need it",
+    "fit": "fit a sampler of a few evaluations to the full run, for sampler=fitted",
     "search": "find the best steps to compute for cache=planned",
     "thresholds": "what each threshold of a cache strategy would compute; nothing is run",
     "estimate": "how much memory a run would need; nothing is loaded",

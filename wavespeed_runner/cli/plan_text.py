@@ -59,6 +59,10 @@ def _remarks(plan: Plan) -> list[str]:
     return doubts + [f"  {change.key}={change.value}: {change.why}" for change in plan.changes]
 
 
+MOST_NUMBERS = 3
+"""Of a list, that the plan shows."""
+
+
 def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     """One plan as text: the stages and what of them is stored, the reference, the rules, what was set automatically.
 
@@ -104,8 +108,9 @@ def _list_own_options(options: Any, base: type) -> str:
     for field in fields(options):
         plain = field.default if field.default_factory is MISSING else field.default_factory()
         value = getattr(options, field.name)
-        if field.name not in known and value != plain:
-            own.append(f"{field.name}={to_data(value)}")
+        if field.name not in known and field.name != "calibrated_for" and value != plain:
+            long = isinstance(value, list) and len(value) > MOST_NUMBERS
+            own.append(f"{field.name}={f'[{len(value)} numbers]' if long else to_data(value)}")
     return f" ({', '.join(own)})" if own else ""
 
 

@@ -42,7 +42,7 @@ FILES = (
     (re.compile(r"image|mask"), IMAGE),
     (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)"), IMAGE),
     (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)s?\..+"), IMAGE),
-    (re.compile(r"(.+\.)?cache\.calibration"), CALIBRATION),
+    (re.compile(r"(.+\.)?(cache|sampler)\.calibration"), CALIBRATION),
     (re.compile(r"adapters\.path(\.\d+)?"), ADAPTER),
 )
 """Keys that name a file, and what a config may name there: results show it, so it must not be private."""

@@ -39,6 +39,7 @@ from .graph import Graph, build_graph, refuse_many_stages
 from .image_sizes import judge_crops
 from .prompts import build_samples, list_texts, refuse_own_reading
 from .reference import Floor, build_reference_graph, is_own_reference, plan_noise_floors
+from .sampler_numbers import resolve_sampler_numbers
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
 
@@ -114,6 +115,8 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     check_limits(config)
     _check_outputs(config.outputs)
     refuse_bad(apply_rules(config))
+    config, solver = resolve_sampler_numbers(config)
+    changes += solver
     config, values = resolve_cache_numbers(config, find_implementation("model", config.model))
     changes += [Change(key=value.key, value=value.value, why=value.why) for value in values]
     verdicts = apply_rules(config)

@@ -57,7 +57,7 @@ def build_scheduler(pipe: DiffusionPipeline, options: Any) -> SchedulerMixin:
     scheduler_class = get_diffusers_class(sampler.classes[kind])
     spacing = _resolve_spacing(options, model_config)
     arguments = {
-        **_read_model_config(model_config),
+        **read_model_config(model_config),
         **sampler.fixed,
         **{key: getattr(options, name) for name, key in ARGUMENTS.items() if hasattr(options, name)},
         **_spacing_arguments(spacing),
@@ -65,11 +65,11 @@ def build_scheduler(pipe: DiffusionPipeline, options: Any) -> SchedulerMixin:
     if (chosen := getattr(options, "timestep_spacing", None)) is not None:
         arguments |= {"timestep_spacing": TimestepSpacing(chosen).value}
     if kind == FLOW:
-        return _instantiate(*_prepare_flow(model_config, arguments, scheduler_class, options.shift, spacing))
+        return instantiate(*_prepare_flow(model_config, arguments, scheduler_class, options.shift, spacing))
     _check_training_noise(options.name, scheduler_class, model_config)
     eta = sampler.options.get("eta")
     step_eta = options.eta if eta and kind in eta.kinds else None
-    return _instantiate(arguments, start_at_first_step(scheduler_class, step_eta))
+    return instantiate(arguments, start_at_first_step(scheduler_class, step_eta))
 
 
 def find_model_kind(scheduler: SchedulerMixin) -> str:
@@ -86,7 +86,7 @@ def find_model_kind(scheduler: SchedulerMixin) -> str:
     return DIFFUSION if "beta_start" in config else name.removesuffix("Scheduler")
 
 
-def _read_model_config(model_config: Any) -> dict[str, Any]:
+def read_model_config(model_config: Any) -> dict[str, Any]:
     """The model's configuration as `from_config` reads it, without losing what it was trained with."""
     defaults = [key for key in model_config.get("_use_default_values", ()) if key not in TRAINING_KEYS]
     config = {key: value for key, value in model_config.items() if key not in defaults and not key.startswith("_")}
@@ -95,7 +95,7 @@ def _read_model_config(model_config: Any) -> dict[str, Any]:
     return {"clip_sample": False, **config}
 
 
-def _instantiate(arguments: dict[str, Any], scheduler_class: Any) -> SchedulerMixin:
+def instantiate(arguments: dict[str, Any], scheduler_class: Any) -> SchedulerMixin:
     """Creates the scheduler from the arguments that its class knows; the others stay readable in its `config`.
 
     Pipelines compute the shift for an image size from keys in the config, whichever scheduler it belongs to.

@@ -10,6 +10,7 @@ from ..config.schema import ModelConfig, SamplerConfig
 from ..errors import ConfigError
 from ..models.family import Family
 from ..registry import list_names, register
+from . import fitted
 from .build import build_scheduler
 from .table import COGVIDEOX, DIFFUSION, FLOW, SAMPLERS, SHIFT, Option, Sampler, Sigmas, TimestepSpacing
 
@@ -112,6 +113,14 @@ def resolve_sampler(family: Family, model: ModelConfig, options: SamplerConfig) 
     return model_default_sampler(family, model) if options.name == "default" else options
 
 
+def full_sampler(family: Family, model: ModelConfig) -> SamplerConfig:
+    """The sampler that a fitted one stands for: the model's own, or one that draws no fresh noise where it does."""
+    if not is_stochastic(model_default_sampler(family, model)):
+        return DefaultSampler()
+    options: SamplerConfig = OPTIONS[next(name for name in deterministic_samplers(family) if name in OPTIONS)]()
+    return options
+
+
 def is_stochastic(options: SamplerConfig) -> bool:
     """Whether each step draws fresh noise.
 
@@ -164,6 +173,8 @@ def why_unfit(family: Family, name: str) -> str:
     """Why a sampler does not fit a family; empty: it does. A plugin's sampler is assumed to fit."""
     if name in family.unsupported_samplers:
         return family.unsupported_samplers[name]
+    if name == fitted.NAME:
+        return fitted.why_unfit(family.schedule)
     if name not in SAMPLERS or family.schedule in SAMPLERS[name].classes:
         return ""
     return f"{name} makes no {family.schedule} steps, only {' and '.join(SAMPLERS[name].classes)} steps"

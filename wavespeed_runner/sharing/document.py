@@ -68,7 +68,11 @@ def make_portable(config: dict[str, Any]) -> None:
         if is_file and not all(_is_portable(path) for path in paths if isinstance(path, str)):
             names = [_file_name(key, p) if isinstance(p, str) and not _is_portable(p) else p for p in paths]
             merge(config, nest(key, names if isinstance(value, list) else names[0]))
-        elif key.endswith("cache.calibration") and value is not None and not value.startswith("pkg://"):
+        elif (
+            key.endswith(("cache.calibration", "sampler.calibration"))
+            and value is not None
+            and not value.startswith("pkg://")
+        ):
             merge(config, nest(key, None))
 
 

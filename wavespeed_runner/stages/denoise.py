@@ -65,7 +65,13 @@ def denoise_batch(
     "denoise",
     options=DenoiseOptions,
     # The values that a calibration fills in are themselves among the options; a name changes nothing.
-    ignores=("cache.calibration", "cache.calibrated_for", "cache.chosen_as"),
+    ignores=(
+        "cache.calibration",
+        "cache.calibrated_for",
+        "cache.chosen_as",
+        "sampler.calibration",
+        "sampler.calibrated_for",
+    ),
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,

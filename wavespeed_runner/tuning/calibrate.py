@@ -69,7 +69,7 @@ def default_path(plan: Plan) -> Path:
 
 
 def write_calibration(plan: Plan, path: Path) -> Calibration:
-    """Runs the plan's prompts and writes the calibration. The schedules of an earlier search in the file are kept.
+    """Runs the plan's prompts and writes the calibration. What earlier searches and fits have added to it is kept.
 
     Raises:
         RunError: a stage fails, or the file cannot be written.
@@ -77,7 +77,8 @@ def write_calibration(plan: Plan, path: Path) -> Calibration:
     key = build_key(plan.config)
     calibration = calibrate(plan, key)
     if path.exists() and not compare_keys(key, load_key(path)):
-        calibration = replace(calibration, schedules=load(path).schedules)
+        before = load(path)
+        calibration = replace(calibration, schedules=before.schedules, samplers=before.samplers)
     save(calibration, path)
     return calibration
 
@@ -146,6 +147,8 @@ def summary(calibration: Calibration) -> str:
     ]
     if calibration.schedules:
         lines.append(f"schedules of earlier searches kept: {', '.join(map(str, calibration.schedules))} computed steps")
+    if calibration.samplers:
+        lines.append(f"samplers of earlier fits kept: {', '.join(map(str, calibration.samplers))} evaluations")
     if fit := calibration.polynomial:
         lowest, highest = fit.range
         lines.append(f"polynomial of the modulated input: {lowest:.3g} to {highest:.3g}, error {fit.error:.3g} (rms)")

@@ -17,6 +17,7 @@ from typing import Any
 from ...config.denoise_options import DenoiseOptions
 from ...config.resolve import resolve_stage_options
 from ...config.schema import MODEL_DEFAULT_KEYS, Config
+from ...config.solver import Solver
 from ...errors import Unfit
 
 Key = dict[str, str | int | float | bool]
@@ -54,6 +55,15 @@ class ModelTrace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedSolver:
+    """A sampler that was fitted for one number of evaluations."""
+
+    solver: Solver
+    made: dict[str, Any]
+    """How it was made, and its quality on images that it was not fitted on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What uncached runs of one model, sampler and number of steps have shown."""
 
@@ -76,6 +86,10 @@ class Calibration:
     triangle including the diagonal."""
     schedules: dict[int, list[int]] = field(default_factory=dict)
     """Number of computed steps -> the steps that a search found best, counted from 1."""
+
+    samplers: dict[int, FittedSolver] = field(default_factory=dict)
+    """Number of evaluations -> the sampler that reaches with them what the calibration's own reaches in all its steps,
+    for `sampler=fitted`."""
 
     @property
     def steps(self) -> int:

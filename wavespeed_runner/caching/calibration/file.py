@@ -5,10 +5,9 @@ Loads no torch, because the plan reads calibrations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from functools import lru_cache
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +20,8 @@ from ...inputs.yaml_documents import parse_yaml
 from ...storage.atomic import write_text
 from ..predictors.fitted import find_problem
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
+from .file_solvers import read_solvers
+from .file_values import InvalidValue, read_count, read_items, read_mapping, read_numbers, read_triangle
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
@@ -86,14 +87,10 @@ def _get_version(path: Path) -> FileVersion:
     return facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino
 
 
-class _InvalidValue(Exception):
-    """A value in the file is wrong; the message says which."""
-
-
 def _check(path: Path, read: Callable[[], T]) -> T:
     try:
         return read()
-    except _InvalidValue as error:
+    except InvalidValue as error:
         raise ConfigError(f"{path}: not a calibration: {error}; {WAY_OUT}") from None
 
 
@@ -127,16 +124,16 @@ def _read_first_lines(path: Path) -> str:
 
 
 def _read_key(data: Any) -> Key:
-    data = _read_mapping(data, "the file")
+    data = read_mapping(data, "the file")
     if data.get("schema_version") != SCHEMA_VERSION:
-        raise _InvalidValue(f"schema_version is not {SCHEMA_VERSION}")
-    key = _read_mapping(data.get("for"), "for")
+        raise InvalidValue(f"schema_version is not {SCHEMA_VERSION}")
+    key = read_mapping(data.get("for"), "for")
     for name in ("model", "repo", "init", "sampler", "steps"):
         if name not in key:
-            raise _InvalidValue(f"for.{name} is missing")
+            raise InvalidValue(f"for.{name} is missing")
     for name, value in key.items():
         if not (isinstance(name, str) and isinstance(value, str | int | float)):
-            raise _InvalidValue("for: must map names to plain values")
+            raise InvalidValue("for: must map names to plain values")
     return key
 
 
@@ -144,107 +141,76 @@ def _read_calibration(data: Any) -> Calibration:
     key = _read_key(data)
     known = {"schema_version", "for"} | {part.name for part in fields(Calibration)} - {"key"}
     if unknown := set(map(str, data)) - known:
-        raise _InvalidValue(f"unknown key {min(unknown)[:40]!r}")
-    sigmas = _read_numbers(data.get("sigmas"), "sigmas")
+        raise InvalidValue(f"unknown key {min(unknown)[:40]!r}")
+    samplers = read_solvers(data)
+    sigmas = read_numbers(data.get("sigmas") or [], "sigmas")
     n = len(sigmas)
-    if not n:
-        raise _InvalidValue("sigmas: must have a number for each step")
+    if not n and not samplers:
+        raise InvalidValue("sigmas: must have a number for each step")
     return Calibration(
         key=key,
-        made=_read_mapping(data.get("made"), "made"),
+        made=read_mapping(data.get("made"), "made"),
         sigmas=sigmas,
-        signals={name: _read_signal(traces, f"signals.{name}", n) for name, traces in _read_items(data, "signals")},
-        model={branch: _read_model_trace(t, f"model.{branch}", n - 1) for branch, t in _read_items(data, "model")},
+        signals={name: _read_signal(traces, f"signals.{name}", n) for name, traces in read_items(data, "signals")},
+        model={branch: _read_model_trace(t, f"model.{branch}", n - 1) for branch, t in read_items(data, "model")},
         polynomial=_read_polynomial(data["polynomial"]) if data.get("polynomial") is not None else None,
         ratios=_read_ratios(data.get("ratios") or [], n),
-        gram={_read_count(at, "gram"): _read_gram(rows, f"gram.{at}", n) for at, rows in _read_items(data, "gram")},
+        gram={read_count(at, "gram"): _read_gram(rows, f"gram.{at}", n) for at, rows in read_items(data, "gram")},
         schedules=_read_schedules(data, n),
+        samplers=samplers,
     )
 
 
-def _read_mapping(value: Any, where: str) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise _InvalidValue(f"{where}: must be a mapping")
-    return value
-
-
-def _read_items(data: dict[str, Any], name: str) -> Iterable[tuple[Any, Any]]:
-    return _read_mapping(data.get(name) or {}, name).items()
-
-
-def _read_count(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _InvalidValue(f"{where}: its keys must be whole numbers")
-    return value
-
-
-def _read_numbers(values: Any, where: str, *, count: int | None = None, gaps: bool = False) -> list[Any]:
-    """Finite numbers as floats; with `gaps`, None is allowed among them."""
-    if not isinstance(values, list) or (count is not None and len(values) != count):
-        raise _InvalidValue(f"{where}: must be a list of {'' if count is None else f'{count} '}numbers")
-    for value in values:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if not (number or (gaps and value is None)):
-            raise _InvalidValue(f"{where}: the numbers must be finite")
-    return [None if value is None else float(value) for value in values]
-
-
-def _read_triangle(rows: Any, where: str, count: int, *, gaps: bool = False) -> list[list[Any]]:
-    if not isinstance(rows, list) or len(rows) != count:
-        raise _InvalidValue(f"{where}: must have {count} rows")
-    return [_read_numbers(row, f"{where}, row {i}", count=i + 1, gaps=gaps) for i, row in enumerate(rows)]
-
-
 def _read_signal(traces: Any, where: str, steps: int) -> dict[str, list[list[float | None]]]:
-    branches = _read_mapping(traces, where).items()
-    return {branch: _read_triangle(rows, f"{where}.{branch}", steps - 1, gaps=True) for branch, rows in branches}
+    branches = read_mapping(traces, where).items()
+    return {branch: read_triangle(rows, f"{where}.{branch}", steps - 1, gaps=True) for branch, rows in branches}
 
 
 def _read_model_trace(trace: Any, where: str, count: int) -> ModelTrace:
-    trace = _read_mapping(trace, where)
+    trace = read_mapping(trace, where)
     return ModelTrace(
-        input=_read_numbers(trace.get("input"), f"{where}.input", count=count, gaps=True),
-        rate=_read_triangle(trace.get("rate"), f"{where}.rate", count, gaps=True),
+        input=read_numbers(trace.get("input"), f"{where}.input", count=count, gaps=True),
+        rate=read_triangle(trace.get("rate"), f"{where}.rate", count, gaps=True),
     )
 
 
 def _read_polynomial(data: Any) -> Polynomial:
-    data = _read_mapping(data, "polynomial")
-    coefficients = _read_numbers(data.get("coefficients"), "polynomial.coefficients")
-    lowest, highest = _read_numbers(data.get("range"), "polynomial.range", count=2)
+    data = read_mapping(data, "polynomial")
+    coefficients = read_numbers(data.get("coefficients"), "polynomial.coefficients")
+    lowest, highest = read_numbers(data.get("range"), "polynomial.range", count=2)
     if not coefficients or not 0 <= lowest <= highest:
-        raise _InvalidValue("polynomial: must have coefficients, and a range with 0 <= lowest <= highest")
-    (error,) = _read_numbers([data.get("error")], "polynomial.error")
-    points = _read_count(data.get("points"), "polynomial.points")
+        raise InvalidValue("polynomial: must have coefficients, and a range with 0 <= lowest <= highest")
+    (error,) = read_numbers([data.get("error")], "polynomial.error")
+    points = read_count(data.get("points"), "polynomial.points")
     return Polynomial(coefficients=coefficients, range=[lowest, highest], error=error, points=points)
 
 
 def _read_ratios(values: Any, steps: int) -> list[float]:
-    ratios = _read_numbers(values, "ratios", count=steps if values else 0)
+    ratios = read_numbers(values, "ratios", count=steps if values else 0)
     if any(ratio <= 0 for ratio in ratios):
-        raise _InvalidValue("ratios: all must be above 0")
+        raise InvalidValue("ratios: all must be above 0")
     return ratios
 
 
 def _read_gram(rows: Any, where: str, steps: int) -> Triangle:
-    triangle = _read_triangle(rows, where, steps)
+    triangle = read_triangle(rows, where, steps)
     if problem := find_problem(triangle):
-        raise _InvalidValue(f"{where}: {problem}")
+        raise InvalidValue(f"{where}: {problem}")
     return triangle
 
 
 def _read_schedules(data: dict[str, Any], steps: int) -> dict[int, list[int]]:
     schedules = {}
-    for name, value in _read_items(data, "schedules"):
-        count = _read_count(name, "schedules")
+    for name, value in read_items(data, "schedules"):
+        count = read_count(name, "schedules")
         schedules[count] = _read_schedule(value, f"schedules.{name}", steps)
         if count != len(schedules[count]):
-            raise _InvalidValue("schedules: each must have as many steps as its key says")
+            raise InvalidValue("schedules: each must have as many steps as its key says")
     return schedules
 
 
 def _read_schedule(value: Any, where: str, steps: int) -> list[int]:
     valid = isinstance(value, list) and all(isinstance(step, int) and not isinstance(step, bool) for step in value)
     if not (valid and value and value[0] == 1 and value == sorted(set(value)) and value[-1] <= steps):
-        raise _InvalidValue(f"{where}: must be steps in ascending order, each once, from 1 to at most {steps}")
+        raise InvalidValue(f"{where}: must be steps in ascending order, each once, from 1 to at most {steps}")
     return list(value)

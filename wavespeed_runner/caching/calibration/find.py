@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...config.paths import PACKAGE
@@ -36,15 +36,44 @@ def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tu
         ConfigError: the file that `cache.calibration` names cannot be read.
     """
     key = build_key(config)
-    if config.cache.calibration is not None:
-        return _load_named(config.cache.calibration, key, exact)
+    if config.cache.calibration is None:
+        return find_by_key(config, key, purpose, exact=exact, has=lambda calibration: bool(calibration.sigmas))
+    where, calibration = load_named(config.cache.calibration, key, exact=exact)
+    if not calibration.sigmas:
+        raise Unfit(f"cache.calibration={where}: it has fitted samplers only, nothing that a cache needs; {WAY_OUT}")
+    return where, calibration
+
+
+def find_by_key(
+    config: Config,
+    key: Key,
+    purpose: str,
+    *,
+    exact: bool = False,
+    has: Callable[[Calibration], bool] = lambda calibration: True,
+    way_out: str = WAY_OUT,
+) -> tuple[str, Calibration]:
+    """The same for any key.
+
+    Args:
+        config: of the run; says where the user's own calibrations lie.
+        key: see `build_key`.
+        purpose: see `find_calibration`.
+        exact: see `find_calibration`.
+        has: whether a calibration of this key has what is needed; others are passed over.
+        way_out: how the error message ends.
+
+    Raises:
+        Unfit: none fits; the message says how the nearest one differs.
+    """
     near: list[tuple[Path, list[Difference]]] = []
     unquantized: Path | None = None
     for path, available in _list_calibrations(config):
         differences = compare_keys(key, available)
         if not differences:
-            return _format_path(path), load(path)
-        if not exact and _is_unquantized(differences, available):
+            if has(calibration := load(path)):
+                return _format_path(path), calibration
+        elif not exact and _is_unquantized(differences, available) and has(load(path)):
             unquantized = unquantized or path
         elif identify_model(available) == identify_model(key):
             near.append((path, differences))
@@ -54,22 +83,28 @@ def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tu
     if near:
         path, differences = min(near, key=lambda entry: len(entry[1]))
         nearest = f"the nearest one, {_format_path(path)}, does not fit: {_format_differences(differences)}"
-    raise Unfit(f"{purpose} for {format_key(key)}; {nearest}; {WAY_OUT}")
+    raise Unfit(f"{purpose} for {format_key(key)}; {nearest}; {way_out}")
 
 
-def _load_named(named: str, key: Key, exact: bool) -> tuple[str, Calibration]:
+def load_named(
+    named: str, key: Key, *, exact: bool = False, name: str = "cache.calibration"
+) -> tuple[str, Calibration]:
+    """The calibration in a file that a config names, if it is for this key; and where it comes from.
+
+    Raises:
+        Unfit: it is for another run.
+        ConfigError: it cannot be read.
+    """
     try:
         path = resolve_path(named)
     except ConfigError as error:
-        raise ConfigError(f"cache.calibration={error}") from None
+        raise ConfigError(f"{name}={error}") from None
     available = load_key(path)
     differences = compare_keys(key, available)
     if not exact and _is_unquantized(differences, available):
         return f"{named}, {UNQUANTIZED}", load(path)
     if differences:
-        raise Unfit(
-            f"cache.calibration={named}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}"
-        )
+        raise Unfit(f"{name}={named}: it does not fit this run: {_format_differences(differences)}; {WAY_OUT}")
     return named, load(path)
 
 

@@ -1,0 +1,137 @@
+"""`fit`: fits samplers of a few evaluations to the model's own full run, for `sampler=fitted`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, Unfit
+from ..process.exit_status import DONE
+from .arguments import CommandParser
+
+if TYPE_CHECKING:
+    from ..caching.calibration.data import Calibration, FittedSolver
+    from ..planning.plan import Plan
+
+ABOUT = """
+Fits the coefficients of a solver with so many evaluations of the denoiser until what comes out is nearest to what the
+model's own sampler makes in all its steps. Begins at the best plain solver and is never worse, on the images that are
+held out, than that.
+
+Takes the overrides of the runs that will use it, without those of sampler, steps and cache. The samplers are written
+into the calibration of the full run, where sampler=fitted steps=N finds them.
+"""
+
+
+def build_parser() -> CommandParser:
+    """The arguments of `fit`."""
+    parser = CommandParser("fit", "evaluations=N[,N...] [KEY=VALUE ...] [OVERRIDE ...]", ABOUT)
+    parser.add_key("evaluations", "4,6,8", read=parse_counts, required=True, help="numbers of evaluations")
+    parser.add_key("images", "96", read=parse_count, default=96, help="images to fit on, each with its own seed")
+    parser.add_key("held_out", "32", read=parse_count, default=32, help="further images, which judge the fit")
+    parser.add_key("iterations", "120", read=parse_count, default=120, help="steps of the fit")
+    parser.add_key(
+        "gradients", "true", read=parse_switch, default=True, help="false: by trying, for what cannot be differentiated"
+    )
+    parser.add_key(
+        "checkpointing", "true", read=parse_switch, default=True, help="compute activations again; less memory, slower"
+    )
+    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_overrides()
+    return parser
+
+
+def parse_counts(text: str) -> list[int]:
+    """Numbers of evaluations from `4,6,8`. Raises ValueError for anything else."""
+    from ..config.solver import MAX_EVALUATIONS
+
+    parts = text.split(",")
+    if not all(part.isdigit() and 1 <= int(part[:6]) <= MAX_EVALUATIONS for part in parts):
+        raise ValueError(f"numbers of evaluations, 1 to {MAX_EVALUATIONS}, are needed, as in evaluations=4,6,8")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def parse_count(text: str) -> int:
+    """A whole number from 1 to 100000. Raises ValueError for anything else."""
+    if not text.isdigit() or not 1 <= int(text[:7]) <= 100_000:
+        raise ValueError("a whole number from 1 to 100000 is needed")
+    return int(text)
+
+
+def parse_switch(text: str) -> bool:
+    """`true` or `false`. Raises ValueError for anything else."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError("true or false is needed")
+    return text.lower() == "true"
+
+
+def main(args: Namespace) -> int:
+    """Fits, writes each result into the calibration as soon as there is one, and prints the calibration's path."""
+    from ..tuning.calibrate import default_path
+    from ..tuning.fit_sampler import Settings, fit_samplers
+
+    plan = _plan_full_runs(args)
+    path = args.out or default_path(plan)
+    names = ("images", "held_out", "iterations", "gradients", "checkpointing")
+    settings = Settings(**{name: getattr(args, name) for name in names})
+    fit_samplers(plan, args.evaluations, settings, _tell, lambda count, found: _keep(plan, path, count, found))
+    print(path)
+    return DONE
+
+
+def _plan_full_runs(args: Namespace) -> Plan:
+    """The plan of the runs that the samplers are fitted to.
+
+    Raises:
+        ConfigError: no sampler can be fitted for this model, another sampler was typed, or too many evaluations.
+    """
+    from ..registry import find_implementation
+    from ..samplers import full_sampler
+    from ..samplers.fitted import why_unfit
+    from ..tuning.calibrate import plan_uncached_runs
+
+    plan = plan_uncached_runs(args)
+    config, family = plan.config, find_implementation("model", plan.config.model)
+    if why := why_unfit(family.schedule):
+        raise ConfigError(f"model.name={config.model.name}: {why}")
+    full = full_sampler(family, config.model)
+    if config.sampler.name == "default" and full.name != "default":
+        _tell(f"the model's own sampler draws fresh noise; what is fitted takes the place of sampler={full.name}")
+        plan = plan_uncached_runs(Namespace(**{**vars(args), "overrides": [*args.overrides, f"sampler={full.name}"]}))
+    elif config.sampler != full:
+        raise ConfigError(
+            f"sampler={config.sampler.name}: what is fitted takes the place of sampler={full.name}; leave it out"
+        )
+    if too_many := [count for count in args.evaluations if count >= (config.steps or 0)]:
+        raise ConfigError(f"evaluations={too_many[0]}: fewer than the full run's {config.steps} steps are needed")
+    return plan
+
+
+def _keep(plan: Plan, path: Path, count: int, found: FittedSolver) -> None:
+    """Adds a sampler to the calibration in the file, which is made where there is none."""
+    from ..caching.calibration.file import save
+
+    calibration = _find_calibration(plan, path)
+    save(replace(calibration, samplers={**calibration.samplers, count: found}), path)
+
+
+def _find_calibration(plan: Plan, path: Path) -> Calibration:
+    """The calibration that the file has, or a copy of one that fits the full run, or a new one without traces."""
+    from ..caching.calibration.data import Calibration, build_key, compare_keys
+    from ..caching.calibration.file import load, load_key
+    from ..caching.calibration.find import find_by_key
+
+    key = build_key(plan.config)
+    if path.exists() and not compare_keys(key, load_key(path)):
+        return load(path)
+    try:
+        return find_by_key(plan.config, key, "", exact=True)[1]
+    except Unfit:
+        return Calibration(key=key, made={"prompts": [sample.prompt for sample in plan.samples]})
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
