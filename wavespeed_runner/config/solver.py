@@ -35,8 +35,8 @@ class Solver:
         times, noise, rows = self.timesteps, self.noise_weights, self.output_weights
         if not 1 <= len(times) <= MAX_EVALUATIONS:
             return f"timesteps: 1 to {MAX_EVALUATIONS} numbers are needed, one an evaluation"
-        if not all(isfinite(t) and 0 < t <= LARGEST for t in times) or list(times) != sorted(set(times), reverse=True):
-            return f"timesteps: numbers above 0 and up to {LARGEST:g} are needed, in descending order"
+        if not all(isfinite(t) and 0 <= t <= LARGEST for t in times) or list(times) != sorted(set(times), reverse=True):
+            return f"timesteps: numbers of 0 to {LARGEST:g} are needed, in descending order"
         if len(noise) != len(times) or not all(isfinite(a) and 1 / LARGEST <= abs(a) <= LARGEST for a in noise):
             return f"noise_weights: {len(times)} numbers of {1 / LARGEST:g} to {LARGEST:g} are needed"
         if [len(row) for row in rows] != [*range(1, len(times) + 1)]:

@@ -51,7 +51,7 @@ def fit_by_differences(
     damping, least, most = DAMPING
     for _ in range(iterations):
         errors = _errors(now.result, reference, size)
-        jacobian = _differentiate(numbers, now, roll_out)
+        jacobian = differentiate(numbers, now, roll_out)
         weights = (robust_weights(errors) / size).double()
         a, b = _normal_equations(jacobian, reference - now.result, weights)
         loss = robust_loss(errors).mean()
@@ -72,7 +72,7 @@ def _errors(result: Tensor, reference: Tensor, size: Tensor) -> Tensor:
     return (result.float() - reference.float()).square().mean(1) / size
 
 
-def _pack(numbers: Numbers) -> Tensor:
+def pack(numbers: Numbers) -> Tensor:
     """All free numbers in a row: timesteps / 1000, noise weights, output weights row by row."""
     import torch
 
@@ -93,14 +93,14 @@ def _unpack(values: Tensor, like: Numbers) -> Numbers:
 
 
 def _move(numbers: Numbers, step: Tensor) -> Numbers:
-    return _unpack(_pack(numbers) + step, numbers)
+    return _unpack(pack(numbers) + step, numbers)
 
 
-def _differentiate(numbers: Numbers, now: Rollout, roll_out: Callable[[Numbers], Rollout]) -> Tensor:
+def differentiate(numbers: Numbers, now: Rollout, roll_out: Callable[[Numbers], Rollout]) -> Tensor:
     """(free numbers, images, D): how the result changes with each number."""
     import torch
 
-    values, count = _pack(numbers), numbers.count
+    values, count = pack(numbers), numbers.count
     jacobian = torch.zeros(len(values), *now.result.shape)
     last = len(values) - count
     for i in range(len(values)):
@@ -112,7 +112,7 @@ def _differentiate(numbers: Numbers, now: Rollout, roll_out: Callable[[Numbers],
             moved = values.clone()
             moved[i] += -TRY if i < count else TRY
             tried = _unpack(moved, numbers)
-            jacobian[i] = (roll_out(tried).result - now.result) / float(_pack(tried)[i] - values[i] or TRY)
+            jacobian[i] = (roll_out(tried).result - now.result) / float(pack(tried)[i] - values[i] or TRY)
     return jacobian
 
 

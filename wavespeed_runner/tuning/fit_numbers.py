@@ -75,6 +75,6 @@ def keep_descending(times: Tensor) -> Tensor:
     kept = times.clone()
     for n in range(len(kept)):
         highest = kept[n - 1] - 1e-3 if n else kept.new_tensor(1.0)
-        lowest = 1e-3 * (len(kept) - n)
+        lowest = 1e-3 * (len(kept) - 1 - n)
         kept[n] = kept[n].clamp(min=lowest).minimum(highest)
     return kept

@@ -73,6 +73,7 @@ def fit_samplers(plan: Plan, evaluations: Sequence[int], settings: Settings, tel
         keep: called with each result as soon as there is one.
 
     Raises:
+        KeyboardInterrupt: during a fit; its best numbers so far were kept.
         RunError: a stage fails, or no solver works.
         Unfit: the pipeline cannot be differentiated.
     """
@@ -81,7 +82,10 @@ def fit_samplers(plan: Plan, evaluations: Sequence[int], settings: Settings, tel
         student = build_student(options, inputs, checkpointing=settings.checkpointing)
         fit = _Fit(student=student, settings=settings, steps=options.steps, tell=tell)
         for count in evaluations:
-            keep(count, fit.run(count))
+            found, interrupted = fit.run(count)
+            keep(count, found)
+            if interrupted:
+                raise KeyboardInterrupt
         return denoise_batch(replace(options, warmup=0, repeats=1, batch_size=1), inputs[:1]) * len(inputs)
 
     def change(node: Node) -> Node:
@@ -125,34 +129,42 @@ class _Fit:
         self.reference: Tensor = torch.cat([made.result, shown.result])
         self.shown = student.decode(shown.latents)
 
-    def run(self, count: int) -> FittedSolver:
-        """The best solver of so many evaluations."""
-        from tqdm import tqdm
-
+    def run(self, count: int) -> tuple[FittedSolver, bool]:
+        """The best solver of so many evaluations, and whether Ctrl-C ended its fit."""
         tried = find_starts(self.student, self.reference, count, self.fitted_on[: self.settings.batch])
-        start = tried[0]
-        best, least = from_solver(start.solver), self._loss(from_solver(start.solver))
-        begun = self._measure(best)
-        self.tell(f"{count} evaluations: begins at {start.name}, SSIM {begun['ssim']['mean']:.4f}")
-        total = self.settings.iterations
-        with tqdm(total=total, desc=f"{count} evaluations", leave=False, disable=None) as progress:
-            for step, numbers in enumerate(self._iterate(best), 1):
-                progress.update()
-                if step % self.settings.check_every and step != total and self.settings.gradients:
-                    continue
-                loss = self._loss(numbers)
-                progress.set_postfix_str(f"held out {loss:.4f}, best {min(loss, least):.4f}")
-                if loss < least:
-                    best, least = numbers, loss
+        start = from_solver(tried[0].solver)
+        begun = self._measure(start)
+        self.tell(f"{count} evaluations: begins at {tried[0].name}, SSIM {begun['ssim']['mean']:.4f}")
+        best, done, interrupted = self._improve(start)
         found = self._measure(best)
         self.tell(f"{count} evaluations: SSIM {found['ssim']['mean']:.4f} on {self.settings.held_out} images held out")
         made = {
-            "start": start.name,
+            "start": tried[0].name,
             "quality": {"start": begun, "fitted": found},
             **{name: value for name, value in asdict(self.settings).items() if name in MADE},
+            "iterations": done,
             "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
         }
-        return FittedSolver(solver=to_solver(best), made=made)
+        return FittedSolver(solver=to_solver(best), made=made), interrupted
+
+    def _improve(self, start: Numbers) -> tuple[Numbers, int, bool]:
+        """The numbers that are best on the images held out, the iterations made, and whether Ctrl-C ended them."""
+        from tqdm import tqdm
+
+        best, least, done, total = start, self._loss(start), 0, self.settings.iterations
+        with tqdm(total=total, desc=f"{start.count} evaluations", leave=False, disable=None) as progress:
+            try:
+                for done, numbers in enumerate(self._iterate(start), 1):
+                    progress.update()
+                    if self.settings.gradients and done % self.settings.check_every and done != total:
+                        continue
+                    loss = self._loss(numbers)
+                    if loss < least:
+                        best, least = numbers, loss
+                    progress.set_postfix_str(f"held out {loss:.4f}, best {least:.4f}")
+            except KeyboardInterrupt:
+                return best, done, True
+        return best, done, False
 
     def _iterate(self, start: Numbers) -> Iterator[Numbers]:
         settings = self.settings
@@ -198,5 +210,5 @@ class _Fit:
         }
 
 
-MADE = ("images", "held_out", "iterations", "gradients")
+MADE = ("images", "held_out", "gradients")
 """Settings that a calibration tells."""

@@ -1,0 +1,80 @@
+"""`fit`: fits a sampler to a full run, writes it where `sampler=fitted` finds it, and says what it reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command_line import CommandLine
+from wavespeed_runner.caching.calibration.file import load
+from wavespeed_runner.tuning import fit_sampler, fit_starts
+
+RUN = ("model=flux", "model.init=tiny", "model.steps=5", "width=32", "height=32", "device=cpu")
+SMALL = ("images=4", "held_out=2", "iterations=3")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture(autouse=True)
+def few_plain_solvers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_starts, "SHIFTS", (None, 3.0))
+    monkeypatch.setattr(fit_starts, "SOLVERS", ("euler", "unipc"))
+
+
+@pytest.mark.parametrize("gradients", ["true", "false"])
+def test_a_fit_is_found_by_the_runs_it_is_for(command: CommandLine, gradients: str) -> None:
+    status, out, err = command("fit", "evaluations=2,3", f"gradients={gradients}", *SMALL, *RUN, "prompt=x")
+    assert status == 0, err
+    assert "2 evaluations: begins at " in err and "3 evaluations: SSIM " in err
+    calibration = load(Path(out.strip()))
+    assert sorted(calibration.samplers) == [2, 3] and calibration.key["steps"] == 5
+    for count, found in calibration.samplers.items():
+        assert len(found.solver.timesteps) == count
+        assert (found.made["images"], found.made["held_out"], found.made["gradients"]) == (4, 2, gradients == "true")
+    status, out, err = command(*RUN, "prompt=x", "sampler=fitted", "steps=2")
+    assert status == 0, err
+    assert command("fit", "evaluations=4", *SMALL, *RUN, "prompt=x").status == 0
+    assert sorted(load(Path(calibration_path(command))).samplers) == [2, 3, 4], "earlier ones are kept"
+
+
+def calibration_path(command: CommandLine) -> str:
+    (path,) = Path("outputs/calibrations").glob("*.yaml")
+    return str(path)
+
+
+def test_an_interrupted_fit_keeps_its_best(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    usual = fit_sampler._Fit._errors
+
+    def interrupted(self: Any, numbers: Any, images: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return usual(self, numbers, images)
+
+    monkeypatch.setattr(fit_sampler._Fit, "_errors", interrupted)
+    status, _, _ = command("fit", "evaluations=2,3", "images=4", "held_out=2", "iterations=30", *RUN, "prompt=x")
+    assert status == 130
+    samplers = load(Path(calibration_path(command))).samplers
+    assert list(samplers) == [2] and samplers[2].made["iterations"] == 2
+
+
+def test_what_cannot_be_fitted_is_refused(command: CommandLine) -> None:
+    def refuse(*arguments: str) -> str:
+        status, out, err = command("fit", *arguments)
+        assert status == 2 and not out
+        return err
+
+    assert "evaluations=6: fewer than the full run's 5 steps" in refuse("evaluations=6", *RUN)
+    assert "sampler=unipc: what is fitted takes the place of sampler=default" in refuse(
+        "evaluations=2", "sampler=unipc", *RUN
+    )
+    assert "evaluations=x: numbers of evaluations, 1 to 64" in refuse("evaluations=x", *RUN)
+    assert "images=0: a whole number" in refuse("evaluations=2", "images=0", *RUN)
+    assert "gradients=maybe: true or false" in refuse("evaluations=2", "gradients=maybe", *RUN)
+    assert "cache=fbcache: calibration runs are uncached" in refuse("evaluations=2", "cache=fbcache", *RUN)
