@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from .solver import NAME as FITTED
+
 
 class NoiseFloor(Enum):
     """How the reference is generated once more, to know how much of a difference is noise."""
@@ -42,7 +44,8 @@ class MeasureConfig:
     """Steps of the reference; null: the run's own, or with `reference_sampler=own` the model's. More of them judge
     "fewer steps without cache" as a cache is."""
     reference_sampler: ReferenceSampler | None = None
-    """`own` judges another solver or spacing, and fewer steps, against what the model was made for. Null: `same`."""
+    """`own` judges another solver or spacing, and fewer steps, against what the model was made for. Null: `same`,
+    and `own` for `sampler=fitted`."""
     in_turn: bool = False
     """Denoise an image and its reference again, one right after the other, even if the store has them. Otherwise a
     result from the store keeps the time it took for an earlier job, and on a machine that has become busier or cooler
@@ -57,7 +60,9 @@ def has_own_reference(config: Any) -> bool:
     Args:
         config: the typed `Config` of the run, of which this file knows a part.
     """
-    chosen: ReferenceSampler = config.measure.reference_sampler or ReferenceSampler.same
+    # A fitted sampler stands for the model's own one, and by itself there would be nothing to see of it.
+    usual = ReferenceSampler.own if config.sampler.name == FITTED else ReferenceSampler.same
+    chosen: ReferenceSampler = config.measure.reference_sampler or usual
     return chosen is ReferenceSampler.own
 
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
+NAME = "fitted"
+"""Of the sampler that takes these numbers."""
 MAX_EVALUATIONS = 64
 LARGEST = 1e4
 """Coefficients of a solver that works are below a hundred."""

@@ -11,8 +11,9 @@ from ..artifacts import Sample
 from ..config.lossy import remove_lossy
 from ..config.measure import NoiseFloor, find_reference_steps, has_own_reference
 from ..config.schema import Config, Dtype, ModelConfig, top_level
+from ..config.solver import NAME as FITTED
 from ..registry import find_implementation
-from ..samplers import DefaultSampler, is_own_sampler
+from ..samplers import DefaultSampler, full_sampler, is_own_sampler
 from .graph import Graph
 from .store_keys import compute_keys_of_samples
 
@@ -41,7 +42,10 @@ def list_reference_values(config: Config) -> dict[str, Any]:
     steps = {"steps": config.measure.reference_steps} if config.measure.reference_steps is not None else {}
     if not has_own_reference(config):
         return steps
-    return {"sampler": DefaultSampler(), "steps": find_reference_steps(config)}
+    sampler: Any = DefaultSampler()
+    if config.sampler.name == FITTED:  # stands for another one where the model's own draws fresh noise
+        sampler = full_sampler(find_implementation("model", config.model), config.model)
+    return {"sampler": sampler, "steps": find_reference_steps(config)}
 
 
 def is_own_reference(config: Config, graph: Graph, reference: Graph) -> bool:

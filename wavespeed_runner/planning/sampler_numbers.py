@@ -7,6 +7,7 @@ from typing import Any
 
 from ..caching.calibration.data import Calibration, Key, build_key, format_key
 from ..caching.calibration.find import find_by_key, load_named
+from ..config.measure import find_reference_steps, has_own_reference
 from ..config.schema import Config
 from ..errors import Unfit
 from ..registry import find_implementation
@@ -54,7 +55,7 @@ def resolve_sampler_numbers(config: Config) -> tuple[Config, list[Change]]:
 
 def build_full_key(config: Config) -> Key:
     """The key of the run that a fitted sampler stands for: the model's own sampler and number of steps, from noise."""
-    steps = config.measure.reference_steps or config.model.steps or config.steps
+    steps = find_reference_steps(config) if has_own_reference(config) else config.model.steps
     full = full_sampler(find_implementation("model", config.model), config.model)
     key = build_key(replace(config, sampler=full, steps=steps))
     return {name: value for name, value in key.items() if name not in ("starts", "strength")}

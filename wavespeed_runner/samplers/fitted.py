@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..config.schema import SamplerConfig
-from ..config.solver import Solver
+from ..config.solver import NAME, Solver
 from ..errors import ConfigError, RunError
 from ..registry import register
 from .noise_levels import MAX_LEVEL
@@ -26,7 +26,6 @@ from .table import COGVIDEOX, DIFFUSION, FLOW
 if TYPE_CHECKING:
     import torch
 
-NAME = "fitted"
 CLASSES = {FLOW: "FlowMatchEulerDiscreteScheduler", DIFFUSION: "DDIMScheduler", COGVIDEOX: "CogVideoXDDIMScheduler"}
 """Kind of model -> the diffusers scheduler that pipelines take the fitted one for."""
 NUMBERS = ("timesteps", "noise_weights", "output_weights")
