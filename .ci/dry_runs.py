@@ -32,6 +32,7 @@ REFUSED = ("attention=aiter_hub", "attention=npu", "attention=xla")
 COMPANIONS: dict[str, list[str]] = {
     **{f"sampler={name}": ["model=sd15"] for name in OF_DIFFUSION},
     "sampler=cogvideox_dpm": ["model=cogvideox"],
+    "sampler=fitted": ["steps=6"],
     "graph=text_to_video": ["model=wan21"],
     "graph=image_to_video": ["model=wan21_i2v_480p"],
     "graph=image_to_video_seen": ["model=hunyuan_video_i2v"],

@@ -57,6 +57,7 @@ COMPANIONS = {
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
     "parallel/cfg": ["model=wan21"],
+    "sampler/fitted": ["model.init=pretrained", "steps=6"],
     "quant/fp8_dq": ["device=cuda"],
     "compile/max_autotune": ["device=cuda"],
     "compile/reduce_overhead": ["device=cuda"],

@@ -34,7 +34,7 @@ def families() -> list[str]:
 
 def test_every_sampler_is_an_option_of_the_group() -> None:
     assert set(SAMPLERS) | {"default"} <= set(SHIPPED)
-    assert {options.name for options in shipped().values()} == {"default", *SAMPLERS}
+    assert {options.name for options in shipped().values()} == {"default", "fitted", *SAMPLERS}
     spaced = {name for name in SHIPPED if name.endswith(("_karras", "_exponential", "_beta"))}
     for name in spaced:
         plain, _, spacing = name.rpartition("_")
@@ -52,7 +52,7 @@ def _list_samplers(pipeline: TinyPipeline) -> list[str]:
     Families differ only in how their pipelines call the scheduler.
     """
     if pipeline.config.name in ("flux", "sd"):
-        return fitting_samplers(pipeline.family)
+        return [name for name in fitting_samplers(pipeline.family) if name != "fitted"]  # test_fitted.py
     few = {"default", "dpmpp_2m"}
     slow = pipeline.config.name.startswith(("hunyuan_video15", "ltx2"))
     return [name for name in fitting_samplers(pipeline.family) if name in (few if slow else few | REPRESENTATIVE)]
@@ -88,7 +88,7 @@ def test_every_sampler_starts_from_an_image(model: str, task: str) -> None:
     start = {"image": [image(pipeline.size)], "strength": 0.5, "task": task}
     if task == "inpaint":
         start["mask"] = [mask(pipeline.size)]
-    for name in fitting_samplers(pipeline.family):
+    for name in set(fitting_samplers(pipeline.family)) - {"fitted"}:
         options = options_of(name)
         made, ticks = pipeline.sample(options, steps=4, **start)
         assert torch.isfinite(made).all(), name
@@ -118,7 +118,8 @@ def test_the_most_steps_are_those_that_diffusers_has(unet: TinyPipeline, name: s
 @pytest.mark.parametrize("model", ["demo", "sd15"])
 def test_shipped_differ_from_each_other(model: str) -> None:
     pipeline = tiny(model)
-    fit = {name: options for name, options in shipped().items() if not why_unusable(pipeline.family, options)}
+    plain = {name: options for name, options in shipped().items() if name != "fitted"}
+    fit = {name: options for name, options in plain.items() if not why_unusable(pipeline.family, options)}
     made = {name: run_scheduler(pipeline, options, [1], IMAGES[:1], 7) for name, options in fit.items()}
     same = {frozenset((a, b)) for a in made for b in made if a < b and torch.equal(made[a], made[b])}
     # A stochastic Euler of a flow and its LCM are one thing by two names.

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import fields
 
 from ..config.measure import NoiseFloor, find_reference_steps, has_own_reference
-from ..config.schema import Config, StageConfig, top_level
+from ..config.schema import Config, SamplerConfig, StageConfig, top_level
 from ..models.family import Family
 from ..registry import list_names, lookup
 from ..samplers import (
     DefaultSampler,
     find_max_steps,
+    fitted,
+    full_sampler,
     is_own_sampler,
     is_stochastic,
-    model_default_sampler,
     resolve_sampler,
 )
 from .rule import Rule
@@ -23,8 +24,16 @@ MOST_STEPS = 1000
 
 def _find_most_steps(c: Config, f: Family) -> int:
     """Of the reference."""
-    sampler = model_default_sampler(f, c.model) if has_own_reference(c) else c.sampler
+    sampler = _find_reference_sampler(c, f)
     return min(MOST_STEPS, find_max_steps(f, sampler) or MOST_STEPS)
+
+
+def _find_reference_sampler(c: Config, f: Family) -> SamplerConfig:
+    if not has_own_reference(c):
+        return c.sampler
+    # A fitted one stands for another sampler where the model's own draws fresh noise.
+    own = full_sampler(f, c.model) if c.sampler.name == fitted.NAME else DefaultSampler()
+    return resolve_sampler(f, c.model, own)
 
 
 def _has_other_sampler(c: Config, f: Family) -> bool:
@@ -166,7 +175,9 @@ MEASURING: tuple[Rule, ...] = (
         when=lambda c, f: (
             c.measure.reference
             and _has_other_sampler(c, f)
-            and any(is_stochastic(resolve_sampler(f, c.model, each)) for each in (c.sampler, DefaultSampler()))
+            and any(
+                is_stochastic(each) for each in (resolve_sampler(f, c.model, c.sampler), _find_reference_sampler(c, f))
+            )
         ),
         message="measure.reference_sampler=own: of sampler {c.sampler.name} and the model's own, one draws fresh noise "
         "in each step, so the images differ by that noise as well",

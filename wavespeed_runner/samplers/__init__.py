@@ -5,6 +5,7 @@
 between. Options that are null stay as the model has them. The `why_...` functions say why a sampler does not fit.
 """
 
+from . import fitted
 from .few_steps import count_imageless_steps
 from .options import (
     DefaultSampler,
@@ -33,6 +34,7 @@ __all__ = [
     "count_imageless_steps",
     "deterministic_samplers",
     "find_max_steps",
+    "fitted",
     "fitting_samplers",
     "full_sampler",
     "is_own_sampler",
