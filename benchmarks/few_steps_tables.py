@@ -73,13 +73,15 @@ def choose_spacings(cells: dict[str, dict[int, Cell]]) -> dict[str, dict[int, Ce
     return {setting: cells[setting] for setting in best.values()}
 
 
-def find_imageless(results: dict[str, Any]) -> dict[str, int]:
-    """`deis sigmas=beta order=3` -> the most steps at which no image came."""
+def find_imageless(results: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """`deis sigmas=beta order=3` -> (the steps at which no image came, those at which one did)."""
     found = {}
     for setting, reached in read_cells(results).items():
-        imageless = [cell.steps for cell in reached.values() if cell.median < IMAGE]
+        imageless, others = (
+            (*sorted(c.steps for c in reached.values() if (c.median < IMAGE) is no),) for no in (True, False)
+        )
         if imageless:
-            found[setting.replace("sampler=", "").replace("sampler.", "")] = max(imageless)
+            found[setting.replace("sampler=", "").replace("sampler.", "")] = imageless, others
     return found
 
 
@@ -118,10 +120,16 @@ def _list_imageless(results: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, measured in results.items():
         found = find_imageless(measured)
-        listed = [f"`{key}` up to {steps} steps" for key, steps in found.items()]
+        listed = [f"`{key}` in {_list_numbers(steps)} steps" for key, (steps, _) in found.items()]
         what = ", ".join(listed) if listed else "none of them"
         lines.append(f"- No image (median below {IMAGE:g}) on `{name}`: {what}.")
     return "\n".join(lines) + "\n"
+
+
+def _list_numbers(numbers: tuple[int, ...]) -> str:
+    """`3, 4 and 6`."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 if __name__ == "__main__":

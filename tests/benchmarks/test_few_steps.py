@@ -82,7 +82,7 @@ def test_no_image_is_a_median_below_a_half() -> None:
             ("sampler=b", 3, 3, good),
         )
     )
-    assert found == {"a sigmas=beta": 3, "a sigmas=beta order=3": 4, "heun": 3}
+    assert found == {"a sigmas=beta": ((3,), (4,)), "a sigmas=beta order=3": ((4,), ()), "heun": ((3,), ())}
 
 
 def test_results_are_those_of_the_command() -> None:

@@ -17,6 +17,8 @@ from wavespeed_runner.samplers.few_steps import MEASURED_ON
 RULES = (*SAMPLERS,)
 HEUN = {"sampler": "heun", "family.schedule": "diffusion"}
 UNET = {"model.init": "pretrained", "model.repo": MEASURED_ON}
+PNDM = {"sampler": "pndm", "family.schedule": "diffusion"}
+DPMPP_2S = UNET | {"sampler": "dpmpp_2s", "sampler.sigmas": "beta", "family.schedule": "diffusion"}
 CASES: Cases = {
     "sampler-fits": (
         [
@@ -58,20 +60,35 @@ CASES: Cases = {
         ],
     ),
     "sampler-no-image": (
-        [HEUN | UNET | {"steps": n} for n in (1, 3)],
+        [
+            *(HEUN | UNET | {"steps": n} for n in (2, 3)),
+            HEUN | UNET | {"steps": 3, "sampler.timestep_spacing": "trailing"},  # as the model's own
+            HEUN | UNET | {"steps": 3, "sampler.sigmas": "uniform"},
+            DPMPP_2S | {"steps": 5},
+            PNDM | UNET | {"steps": 5, "sampler.timestep_spacing": "leading"},
+        ],
         [
             HEUN | UNET | {"steps": 9},
+            HEUN | UNET | {"steps": 1},  # not measured
+            HEUN | UNET | {"steps": 3, "sampler.timestep_spacing": "linspace"},
+            DPMPP_2S | {"steps": 4},
+            PNDM | UNET | {"steps": 4, "sampler.timestep_spacing": "leading"},
             HEUN | {"steps": 3, "model.init": "pretrained"},
             HEUN | UNET | {"steps": 3, "graph": "image_to_image"},
             UNET | {"steps": 3, "family.schedule": "diffusion"},
         ],
     ),
     "sampler-few-steps": (
-        [HEUN | {"steps": 3, "model.init": "pretrained"}],
+        [
+            HEUN | {"steps": 3, "model.init": "pretrained"},
+            PNDM | {"steps": 5, "model.init": "pretrained"},
+            OWN["pndm"] | {"steps": 5, "model.init": "pretrained", "family.schedule": "diffusion"},
+        ],
         [
             HEUN | UNET | {"steps": 3},
             HEUN | {"steps": 3},
             HEUN | {"steps": 9, "model.init": "pretrained"},
+            PNDM | {"steps": 4, "model.init": "pretrained"},  # an image with leading timesteps, and not with trailing
             {"sampler": "heun", "steps": 3, "model.init": "pretrained"},
             HEUN | DISTILLED | {"steps": 3, "model.init": "pretrained"},
             HEUN | LORA | {"steps": 3, "model.init": "pretrained", "adapters.path": "latent-consistency/lcm-lora-sdxl"},
@@ -164,3 +181,23 @@ def test_the_message_names_the_models_own_sampler(composed: Callable[..., dict[s
     assert findings("model=hidream", "sampler=lcm")["distilled-sampler"]
     assert findings("model=flux_schnell", "cache=fbcache")["few-steps"].fix == "cache=none"
     assert findings("model=flux", "steps=4", "cache=fbcache")["few-steps"].fix.startswith("12 steps")
+
+
+def test_the_message_on_too_few_steps_names_the_noise_levels_and_a_measured_number(
+    composed: Callable[..., dict[str, Any]],
+) -> None:
+    def find(*overrides: str) -> Finding:
+        rules = ("sampler-no-image", "sampler-few-steps")
+        (found,) = [each for each in apply_rules(resolve_config(composed(*overrides))) if each.rule in rules]
+        return found
+
+    unet = ("model=demo_unet", "model.init=pretrained", "sampler.sigmas=beta")
+    bad = find(*unet, "sampler=dpmpp_2s", "steps=3")
+    assert "sampler dpmpp_2s with beta noise levels gave no image in 3 steps on this model" in bad.message
+    assert bad.fix == "steps=4, or sampler=default"
+    assert find(*unet, "sampler=dpmpp_3m", "steps=8").fix == "sampler=default"
+    named, own = (
+        find("model=sd15", "model.init=pretrained", "steps=5", *sampler).message for sampler in (["sampler=pndm"], [])
+    )
+    assert named.partition("sampler ")[2] == own.partition("own sampler, ")[2]
+    assert "pndm with trailing and with leading timesteps gave no image in 5 steps on the demo U-Net" in own

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..accelerate.adapter_training import read_trainings
 from ..config.schema import Config, Init, SamplerConfig
 from ..models.family import Family
+from ..models.weights.file_flags import find_scheduler
 from ..samplers import (
     count_denoiser_calls,
-    count_imageless_steps,
     deterministic_samplers,
+    find_imageless,
     find_max_steps,
     fitting_samplers,
     is_stochastic,
@@ -52,12 +53,17 @@ def _find_deterministic(c: Config, f: Family) -> str:
     )
 
 
-def _has_too_few_steps(c: Config, f: Family) -> bool:
-    """Whether sampler and spacing gave no image at so few steps: from noise, of weights that were made for many."""
+def _find_imageless(c: Config, f: Family) -> tuple[str, list[int]]:
+    """Sampler and spacing that gave no image in so few steps: from noise, of weights that were made for many."""
     made_for_few = f.schedule != "diffusion" or f.is_distilled(c.model) or bool(find_distillations(c, f))
     from_noise = any(task.startswith("text_to") for task in list_tasks(c, f))
-    is_trained = c.model.init is Init.pretrained
-    return is_trained and from_noise and not made_for_few and 0 < (c.steps or 0) <= count_imageless_steps(c.sampler)
+    if c.model.init is not Init.pretrained or made_for_few or not from_noise:
+        return "", []
+    return find_imageless(_resolve_sampler(c, f), c.steps or 0, find_scheduler(f, c.model))
+
+
+def _has_too_few_steps(c: Config, f: Family) -> bool:
+    return bool(_find_imageless(c, f)[0])
 
 
 def _is_measured(c: Config) -> bool:
@@ -65,11 +71,16 @@ def _is_measured(c: Config) -> bool:
 
 
 def _describe_too_few(c: Config, f: Family) -> str:
+    whose = "this model's own sampler, " if c.sampler.name == "default" else "sampler "
     return (
-        f"steps={c.steps}: sampler {c.sampler.name} with these noise levels gave no image in "
-        f"{count_imageless_steps(c.sampler)} steps on {'this model' if _is_measured(c) else 'the demo U-Net'} (median "
-        "SSIM to its full steps below 0.5)"
+        f"steps={c.steps}: {whose}{_find_imageless(c, f)[0]} gave no image in {c.steps} steps on "
+        f"{'this model' if _is_measured(c) else 'the demo U-Net'} (median SSIM to its full steps below 0.5)"
     )
+
+
+def _fix_too_few(c: Config, f: Family) -> str:
+    more = next((steps for steps in _find_imageless(c, f)[1] if steps > (c.steps or 0)), None)
+    return f"steps={more}, or sampler=default" if more else "sampler=default"
 
 
 SAMPLERS: tuple[Rule, ...] = (
@@ -113,7 +124,7 @@ SAMPLERS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: _has_too_few_steps(c, f) and _is_measured(c),
         message=_describe_too_few,
-        fix=lambda c, f: f"steps={count_imageless_steps(c.sampler) + 1} or more, or sampler=default",
+        fix=_fix_too_few,
         source="docs/sampling.md",
     ),
     Rule(

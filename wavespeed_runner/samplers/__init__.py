@@ -6,7 +6,7 @@ between. Options that are null stay as the model has them. The `why_...` functio
 """
 
 from . import fitted
-from .few_steps import count_imageless_steps
+from .few_steps import find_imageless
 from .options import (
     DefaultSampler,
     count_denoiser_calls,
@@ -31,8 +31,8 @@ __all__ = [
     "DefaultSampler",
     "Sigmas",
     "count_denoiser_calls",
-    "count_imageless_steps",
     "deterministic_samplers",
+    "find_imageless",
     "find_max_steps",
     "fitted",
     "fitting_samplers",
