@@ -17,7 +17,9 @@ from wavespeed_runner.execution.runner import run_plan
 from wavespeed_runner.media.images import read_png
 from wavespeed_runner.metrics.quality import compare_images
 from wavespeed_runner.planning.plan import Plan
-from wavespeed_runner.records.new import IMAGE_KEY
+from wavespeed_runner.records.comparable import identify_comparable
+from wavespeed_runner.records.new import IMAGE_KEY, new_record
+from wavespeed_runner.records.reference import find_solver
 from wavespeed_runner.report.console import show
 
 Planned = Callable[..., Plan]
@@ -45,6 +47,18 @@ def test_the_models_own_sampler_and_steps_are_the_reference_itself(planned: Plan
     assert planned(f"sampler={sampler}", "model.steps=4", *OWN).reference_kind == "self"
     assert planned(f"sampler={sampler}", "model.steps=4", "steps=3", *OWN).reference_kind == "run"
     assert planned(f"sampler={sampler}", "model.steps=4", "cache=fbcache", *OWN).reference_kind == "run"
+
+
+def test_a_record_knows_the_models_own_sampler_by_its_name(planned: Planned) -> None:
+    for overrides in (("steps=3", *OWN), ("cache=fbcache", "measure=default")):
+        named, default = (
+            new_record(planned(f"sampler={name}", "model.steps=4", *overrides), []) for name in ("euler", "default")
+        )
+        assert find_solver(named) == find_solver(default) == ""
+        assert named.reference.sampler == default.reference.sampler == {"name": "default"}
+        assert identify_comparable(named) == identify_comparable(default)
+    other = new_record(planned("sampler=euler", "sampler.shift=2", "model.steps=4", *OWN), [])
+    assert find_solver(other) == "euler, shift 2.0"
 
 
 def test_another_sampler_or_spacing_is_not(planned: Planned) -> None:

@@ -74,6 +74,18 @@ def test_a_run_of_as_many_steps_of_another_sampler_is_a_rival_too(tmp_path: Path
     assert rows["u28"].rival and not rows["u28"].same_work and rows["0.1"].beaten_by_fewer_steps is True
 
 
+def test_the_models_own_sampler_is_the_same_by_its_name(tmp_path: Path, record: dict[str, Any]) -> None:
+    """`sampler=euler` on a model whose own sampler it is: its line leads to the reference as that of `default` does."""
+    contest(tmp_path, record)
+    expected = by_job(tmp_path)["0.5"]
+    for steps in (7, 14):
+        made = json.loads((tmp_path / f"e{steps}" / "record.json").read_text())
+        made["config"]["sampler"], made["reference"]["same_sampler"] = {"name": "euler"}, True
+        write_job(tmp_path / f"e{steps}", made)
+    rows = by_job(tmp_path)
+    assert rows["e7"].solver == "" and rows["0.5"].best_rival == expected.best_rival == "14 to 28 steps"
+
+
 def test_labels_name_the_sampler_once(tmp_path: Path, record: dict[str, Any]) -> None:
     contest(tmp_path, record)
     labels = set(by_label(tmp_path))

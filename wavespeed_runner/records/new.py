@@ -12,10 +12,12 @@ import yaml
 
 from ..config import trust
 from ..config.environment import describe_environment
-from ..config.schema import KEYS_NOT_IN_IMAGES, Config, Seeds, to_data
+from ..config.schema import KEYS_NOT_IN_IMAGES, Config, SamplerConfig, Seeds, to_data
 from ..metrics.timing import summarize_timings
 from ..planning.plan import Plan
 from ..planning.reference import list_reference_values
+from ..registry import find_implementation
+from ..samplers import DefaultSampler, is_own_sampler
 from ..storage.atomic import write_text
 from .record import (
     SCHEMA_VERSION,
@@ -71,9 +73,17 @@ def _describe_reference(plan: Plan) -> Reference:
     reference = msgspec.convert({"kind": plan.reference_kind}, Reference)
     if plan.reference:
         own = list_reference_values(plan.config)
-        reference.sampler = to_data(own.get("sampler", plan.config.sampler))
+        run, other = (_name_own_default(plan.config, each) for each in (plan.config.sampler, own.get("sampler")))
+        reference.sampler = to_data(other or run)
+        reference.same_sampler = run == (other or run) and to_data(plan.config.sampler) != reference.sampler
         reference.steps = own.get("steps", plan.config.steps)
     return reference
+
+
+def _name_own_default(config: Config, sampler: SamplerConfig | None) -> SamplerConfig | None:
+    """`default` for the model's own sampler that was named, such as `euler`: both compute the same."""
+    family = find_implementation("model", config.model)
+    return DefaultSampler() if sampler and is_own_sampler(family, config.model, sampler) else sampler
 
 
 def cache_summary(samples: list[SampleRecord]) -> CacheSummary:

@@ -91,6 +91,8 @@ class Reference(Struct, kw_only=True, omit_defaults=True):
     """Options of the sampler of a reference run; `default` is the model's own."""
     steps: int | None = None
     """Denoising steps of a reference run."""
+    same_sampler: bool = False
+    """The run's sampler is that of the reference by its name, such as `euler` for `default`."""
 
 
 class PredictedSteps(Struct, kw_only=True):

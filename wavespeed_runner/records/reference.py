@@ -22,7 +22,7 @@ def reference_sampler(record: Record) -> dict[str, Any]:
 def find_solver(record: Record) -> str:
     """The run's sampler, such as `unipc, shift 1.65`, where the reference has another one; else empty."""
     own: dict[str, Any] = record.config.get("sampler") or {}
-    return "" if own == reference_sampler(record) else describe_sampler(own)
+    return "" if record.reference.same_sampler or own == reference_sampler(record) else describe_sampler(own)
 
 
 def describe_sampler(options: dict[str, Any]) -> str:
