@@ -36,6 +36,9 @@ def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
         "takes the prompts and seeds of the run's calibration" in command("search", "computed=5", *RUN, "prompt=x").err
     )
     assert "seed=3: a search takes the prompts and seeds of" in command("search", "computed=5", *RUN, "seed=3").err
+    for typed in ("num_images_per_prompt=2", "seed=0 num_images_per_prompt=2"):  # the calibration's images, and more
+        refused = command("search", "computed=5", *RUN, PROMPT, *typed.split())
+        assert f"prompt=a red circle {typed}: a search takes" in refused.err.replace("'", "") and refused.status == 2
     steps = ",".join(map(str, calibration.schedules[4]))
     status, out, err = command(*RUN, PROMPT, "measure=none", "cache=planned", "cache.computed=4", "dry_run=true")
     assert status == 0 and f"schedule=[{steps}]: calibration {path}" in out, out

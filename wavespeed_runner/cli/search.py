@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
     from ..planning.plan import Plan
 
-PROMPTS = ("prompt", "prompts", "prompts.path")
-SEEDS = ("seed", "seeds", "num_images_per_prompt")
+IMAGES = ("prompt", "prompts", "prompts.path", "seed", "seeds", "num_images_per_prompt")
 """Overrides that a search takes only where they make the prompts and seeds of the run's calibration."""
 ABOUT = """
 For each number of computed steps, begins with the schedule that the calibration of the run suggests and moves single
@@ -78,6 +77,7 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
         ConfigError: other prompts or seeds were typed than those of the calibration that there is.
     """
     from ..caching.calibration.find import find_calibration
+    from ..config.compose import find_key
     from ..tuning.calibrate import summary, write_calibration
 
     try:
@@ -90,24 +90,15 @@ def _find_or_make_calibration(plan: Plan, path: Path, overrides: list[str]) -> C
         _tell(summary(calibration))
         return calibration
     made, samples = calibration.made, plan.samples
-    _refuse_others(overrides, PROMPTS, [sample.prompt for sample in samples] != made["prompts"], where)
-    other_seeds = any(sample.seed != seed for sample, seed in zip(samples, made["seeds"], strict=False))
-    _refuse_others(overrides, SEEDS, other_seeds, where)
-    return calibration
-
-
-def _refuse_others(overrides: list[str], keys: tuple[str, ...], differ: bool, where: str) -> None:
-    """Refuses what was typed of prompts or seeds, if that made other ones than those of the calibration that is used.
-
-    Raises:
-        ConfigError: names the override.
-    """
-    typed = next((override for override in overrides if override.partition("=")[0] in keys), None)
-    if typed and differ:
+    prompts, seeds = [sample.prompt for sample in samples], [sample.seed for sample in samples]
+    typed = [override for override in overrides if find_key(override) in IMAGES]
+    if typed and (prompts != made["prompts"] or seeds != made["seeds"]):
         raise ConfigError(
-            f"{typed}: a search takes the prompts and seeds of the run's calibration, {where}; leave this out, or "
-            "calibrate with these first"
+            f"{' '.join(typed)}: a search takes the prompts and seeds of the run's calibration, {where}; leave "
+            f"{'this' if len(typed) == 1 else 'these'} out, or calibrate with {'it' if len(typed) == 1 else 'them'} "
+            "first"
         )
+    return calibration
 
 
 def _tell(line: str) -> None:
