@@ -55,5 +55,12 @@ def test_every_prompt_is_calibrated_with_seeds_of_its_own_unless_one_is_wanted(c
         said = command("calibrate", *two, *given)
         assert said.status == 0, said.err
         assert load(Path(said.out.splitlines()[-1])).made["seeds"] == seeds
+    (command.folder / "experiment").mkdir()
+    (command.folder / "experiment" / "one.yaml").write_text("# @package _global_\nseeds: same\n", encoding="utf-8")
+    (command.folder / "experiment" / "mine.yaml").write_text("# @package _global_\ndefaults: [one]\n", encoding="utf-8")
+    for experiment in ("one", "mine"):
+        said = command("calibrate", *two, f"experiment={experiment}", "--config-dir", str(command.folder))
+        assert said.status == 0 and load(Path(said.out.splitlines()[-1])).made["seeds"] == [7, 7], said.err
+    assert "seeds" not in command("calibrate", *two[:-3], "prompt=x").err, "of one prompt there is nothing to say"
     refused = command("calibrate", *two, f"seed={2**64 - 1}")
     assert refused.status == 2 and "the largest for so many images" in refused.err

@@ -12,7 +12,7 @@ from .arguments import CommandParser
 ABOUT = """
 Runs a few prompts uncached and writes what cache strategies need to know of the model, as a calibration. Takes the
 overrides of the runs that will use it, without those of `cache`. The prompts are those of prompts=calibration unless
-others are given, with seeds=per_prompt unless seeds=same is given.
+others are given, with seeds=per_prompt unless seeds=same is given, or an experiment has it.
 
 `search` calibrates by itself where that is needed.
 """

@@ -27,8 +27,8 @@ def refuse_shadowed(chosen: Mapping[str, Any], sources: Sequence[Any]) -> None:
     Raises:
         ConfigError: names the file.
     """
-    for path in _walk_read(chosen, sources):
-        read, *others = _find_sources(path, sources)
+    for path in walk_read(chosen, sources):
+        read, *others = find_sources(path, sources)
         for file in (_find_file(other, path) for other in others):
             if file.is_file() and not _is_copy(file, _find_file(read, path)):
                 raise ConfigError(_describe(path, file, _find_file(read, path)))
@@ -48,20 +48,20 @@ def _describe(path: str, file: Path, read: Path) -> str:
     )
 
 
-def _walk_read(chosen: Mapping[str, Any], sources: Sequence[Any]) -> Iterator[str]:
+def walk_read(chosen: Mapping[str, Any], sources: Sequence[Any]) -> Iterator[str]:
     """`cache/fbcache` for each config that is read: what is chosen, and what that starts from."""
     groups = [(group.partition("@")[0].lstrip("/"), option) for group, option in chosen.items()]
     paths = [f"{group}/{one}" for group, option in groups for one in (option if isinstance(option, list) else [option])]
     todo, seen = ["config", *paths], set()
     while todo:
         path = todo.pop(0)
-        if path not in seen and (found := _find_sources(path, sources)):
+        if path not in seen and (found := find_sources(path, sources)):
             seen.add(path)
             yield path
             todo += _list_bases(found[0], path)
 
 
-def _find_sources(path: str, sources: Sequence[Any]) -> list[Any]:
+def find_sources(path: str, sources: Sequence[Any]) -> list[Any]:
     """The sources that have a config, the one that is read first."""
     return [source for source in sources if source.scheme() in ("file", "pkg") and source.is_config(path)]
 

@@ -12,6 +12,8 @@ from ..caching.calibration.build import RecordedNumbers, build_calibration, summ
 from ..caching.calibration.data import Calibration, build_file_name, build_key, compare_keys
 from ..caching.calibration.file import load, load_key, save
 from ..caching.calibration.recorder import Recorder, build_recording_cache
+from ..config.chosen import sets_key
+from ..config.compose import composer, find_key
 from ..config.denoise_options import DenoiseOptions
 from ..config.environment import collect_key_parts, read_versions
 from ..errors import ConfigError
@@ -20,7 +22,7 @@ from ..planning.graph import Graph, Node
 from ..planning.store_keys import compute_keys
 from ..registry import find_implementation
 from ..stages.denoise import denoise
-from ..sweeps.jobs import plan_jobs
+from ..sweeps.jobs import Job, plan_jobs
 
 if TYPE_CHECKING:
     from ..artifacts import Latents
@@ -34,17 +36,19 @@ def plan_uncached_runs(args: Namespace) -> Plan:
     """The plan of the uncached runs that a calibration or a search makes.
 
     Args:
-        args: `overrides`, `config_dir` and `multirun`, as parsed. Unless they say otherwise, every prompt has seeds of
-            its own: one seed for all would show how one noise behaves.
+        args: `overrides`, `config_dir` and `multirun`, as parsed. Unless they or their experiment say otherwise, each
+            of several prompts has seeds of its own: one seed for all would show how one noise behaves.
 
     Raises:
         ConfigError: a cache strategy is on, there are several jobs, or no strategy can act on the model.
     """
-    typed = {override.lstrip("+").partition("=")[0] for override in args.overrides}
+    typed = {find_key(override) for override in args.overrides}
     chosen = [] if typed & {*PROMPTS} else ["prompts=calibration"]
-    chosen += [] if "seeds" in typed else ["seeds=per_prompt"]
-    jobs = plan_jobs(Namespace(**{**vars(args), "overrides": [*chosen, *args.overrides]}))
+    jobs = _plan(args, chosen)
     plan = jobs[0].plan
+    if plan and len(plan.samples) > plan.config.num_images_per_prompt and not _has_seeds(args):
+        jobs = _plan(args, [*chosen, "seeds=per_prompt"])
+        plan = jobs[0].plan
     if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: one model and one setting are calibrated at a time")
     if plan.config.dry_run:
@@ -61,6 +65,18 @@ def plan_uncached_runs(args: Namespace) -> Plan:
     if find_implementation("model", plan.config.model).blocks is None:
         raise ConfigError(f"model.name={plan.config.model.name}: it has no blocks that a strategy could skip")
     return plan
+
+
+def _plan(args: Namespace, chosen: list[str]) -> list[Job]:
+    return plan_jobs(Namespace(**{**vars(args), "overrides": [*chosen, *args.overrides]}))
+
+
+def _has_seeds(args: Namespace) -> bool:
+    """Whether `seeds` were typed, or stand in the chosen experiment."""
+    if any(find_key(override) == "seeds" for override in args.overrides):
+        return True
+    with composer(args.config_dir):
+        return sets_key(args.overrides, "experiment", "seeds")
 
 
 def default_path(plan: Plan) -> Path:
