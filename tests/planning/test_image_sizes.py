@@ -90,15 +90,31 @@ def test_nothing_is_cut_where_a_size_of_the_models_multiple_has_the_shape(
 
 @settings(max_examples=60, deadline=None)
 @given(st.tuples(st.integers(1, 5000), st.integers(1, 5000)), st.sampled_from([8, 16, 32]))
-def test_no_size_of_as_many_pixels_cuts_less(image: tuple[int, int], multiple: int) -> None:
+def test_no_size_cuts_less_with_as_many_pixels_nor_does_rounding_down(image: tuple[int, int], multiple: int) -> None:
     pixels = 64 * multiple**2
     width, height = choose_size(image, pixels, multiple)
     assert width % multiple == height % multiple == 0 and width * height <= 4 * pixels
     area = min(image[0] * image[1], pixels)
     grid = [(w * multiple, h * multiple) for w in range(1, 65) for h in range(1, 65)]
-    near = [(w, h) for w, h in grid if 0.75 * area <= w * h <= area]
-    if near:
-        assert cut(image, (width, height)) <= min(cut(image, one) for one in near) + 1e-9
+    others = [(w, h) for w, h in grid if width * height <= w * h <= area]
+    assert all(cut(image, (width, height)) <= cut(image, other) + 1e-9 for other in others)
+    scale = (area / (image[0] * image[1])) ** 0.5
+    rounded = [int(side * scale + 1e-9) // multiple * multiple for side in image]
+    if all(rounded):
+        assert cut(image, (width, height)) <= cut(image, (rounded[0], rounded[1])) + 1e-9
+    if image[0] == image[1]:
+        assert width == height
+
+
+@pytest.mark.parametrize("side", [8, 17, 31, 37, 63, 64, 65, 1000])
+def test_squares_stay_squares(side: int) -> None:
+    width, height = choose_size((side, side), 4096, 16)
+    assert width == height == max(min(side, 64) // 16 * 16, 16)
+
+
+@pytest.mark.parametrize(("image", "expected"), [((200, 90), (80, 32)), ((394, 184), (80, 32)), ((90, 200), (32, 80))])
+def test_fewer_pixels_are_taken_where_much_would_be_cut(image: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert choose_size(image, 4096, 16) == expected
 
 
 def cut(image: tuple[int, int], size: tuple[int, int]) -> float:

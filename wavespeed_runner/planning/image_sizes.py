@@ -18,8 +18,6 @@ from .graph import Graph
 
 KEYS = {"read_image": "image", "read_mask": "mask"}
 """Stage that reads a file -> the key that names it."""
-NEAR = 0.75
-"""The least share of the pixels wanted that a size may have in order to cut less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,28 +66,39 @@ def follow_image(config: Config, family: Family, *, width: int | None, height: i
 
 
 def choose_size(image: tuple[int, int], pixels: int, multiple: int) -> tuple[int, int]:
-    """The largest of those sizes at which the least of an image is cut away.
+    """The size at which little of an image is cut away, and few pixels are lost.
+
+    The least of what is cut and the square of the share of pixels that is lost; never more is cut than at the sizes
+    rounded down.
 
     Args:
         image: its width and height.
-        pixels: those of the model's own size. No more than these, or than the image's own, and at least three quarters
-            of them are used; but an image too narrow for that gets the smallest size of its shape, of at most four
-            times as many.
+        pixels: those of the model's own size. No more than these, or than the image's own, are used; but an image too
+            narrow for that gets the smallest size of its shape, of at most four times as many.
         multiple: what width and height must be multiples of.
     """
     short, long = sorted(image)
     area = min(short * long, pixels)
-    is_narrow = area * short / long < multiple**2
-    sides = [multiple] if is_narrow else range(multiple, max(int(sqrt(area)), multiple) + 1, multiple)
-    most = 4 * pixels if is_narrow else area
-    shapes = []
-    for side in sides:
-        exact, low = ceil(side * long / short / multiple), ceil(NEAR * area / (side * multiple))
-        counts = (min(max(count, low), most // (side * multiple)) for count in (exact, exact - 1))
-        shapes += [(side, max(count, 1) * multiple) for count in counts]
-    near = [shape for shape in shapes if is_narrow or shape[0] * shape[1] >= NEAR * area] or shapes
-    best = min(near, key=lambda shape: (_measure_cut((short, long), shape)[1], -shape[0] * shape[1]))
+    if area * short / long < multiple**2:
+        exact, most = ceil(long / short), 4 * pixels // multiple**2
+        shapes = [(multiple, max(min(count, most), 1) * multiple) for count in (exact, exact - 1)]
+        best = min(shapes, key=lambda shape: (_measure_cut((short, long), shape)[1], -shape[1]))
+    else:
+        best = _choose_shape((short, long), area, multiple)
     return best if image[0] <= image[1] else (best[1], best[0])
+
+
+def _choose_shape(image: tuple[int, int], area: int, multiple: int) -> tuple[int, int]:
+    """The best of those sizes of at most so many pixels that are about as long as their width asks for."""
+    short, long = image
+    scale = sqrt(area / (short * long)) / multiple
+    plain = int(short * scale + 1e-9) * multiple, int(long * scale + 1e-9) * multiple
+    shapes = [plain]
+    for side in range(multiple, max(int(sqrt(area)), multiple) + 1, multiple):
+        exact, most = ceil(side * long / short / multiple), area // (side * multiple)
+        shapes += [(side, count * multiple) for count in range(exact - 2, min(exact + 2, most) + 1) if count > 0]
+    costs = [(_measure_cut(image, shape)[1], 1 - shape[0] * shape[1] / area, shape) for shape in shapes]
+    return min((cut + lost**2, shape) for cut, lost, shape in costs if cut <= costs[0][0])[1]
 
 
 def _find_start(config: Config, family: Family) -> str | None:
@@ -153,7 +162,10 @@ def _find_better_size(
     """A size at which less of an image is cut away, or what else helps."""
     wanted, pixels = (options.width, options.height), options.width * options.height
     sizes = [choose_size(size, count, family.size_multiple) for count in (pixels, 2 * pixels)]  # of few, none may fit
-    width, height = min(sizes, key=lambda one: _measure_cut(size, one)[1])
+    factors = {one: one[0] * one[1] / pixels for one in sizes}
+    width, height = min(
+        sizes, key=lambda one: (_measure_cut(size, one)[1], max(factors[one], 1 / factors[one]), -factors[one])
+    )
     is_better = _measure_cut(size, (width, height))[1] < _measure_cut(size, wanted)[1]
     if family.fixed_size or wanted != (config.width, config.height) or not is_better:
         return f"an image of the shape of {options.width} x {options.height}"
