@@ -164,6 +164,8 @@ FOR_A_MODEL = {
     "model=sdxl timestep_spacing=trailing": "here it is sampler=euler sampler.timestep_spacing=trailing",
     "model=flux flow_shift=3": "here it is sampler=euler sampler.shift=3",
     "model=sd15 flow_shift=3": "here it is refused: sampler.shift=3.0 could not take effect",
+    "-m model=sd15,sdxl shift=3": "here it is refused: sampler.shift=3.0 could not take effect",
+    "-m model=flux,sdxl shift=3,4": "here it is sampler=euler sampler.shift=3 (job 1 of 4: model=flux shift=3)",
     "model=sd15 rel_l1_thresh=0.2": "it is a key of cache=teacache; here it is refused: cache=teacache: this model has",
     "model=sd15 clip_skip=2": "here it is model.clip_skip=2 (A1111 counts one more: its Clip skip 2 is 1 here)",
     "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",

@@ -19,17 +19,16 @@ def make_trial(arguments: Sequence[str]) -> Trial:
         from ..config.compose import find_key
         from ..config.error_messages import EXPLAINED, explain
         from ..sweeps.jobs import plan_jobs
-        from ..sweeps.own_model import swept
 
         if given[:1] and given[0] in COMMANDS:
             return ""
         wrong = sys.exception()
         try:
             args = parse_arguments(given)
-            chosen = {find_key(override) for override in instead}
+            replaced = {find_key(override) for override in (typed, *instead)}
             # One job of a sweep is enough, and another mistake in the command is no fault of the suggestion.
-            kept = [o for o in args.overrides if o != typed and find_key(o) not in chosen and not swept([o])]
-            args.overrides, args.multirun = [*kept, *instead], False
+            kept = [o for o in args.overrides if find_key(o) not in replaced]
+            args.overrides, args.multirun = [first for o in (*kept, *instead) if (first := _take_first(o))], False
             plan_jobs(args)
         except Unfit as error:
             return str(error)
@@ -40,6 +39,16 @@ def make_trial(arguments: Sequence[str]) -> Trial:
         return ""
 
     return find_refusal
+
+
+def _take_first(override: str) -> str:
+    """The override with the first of its values, as a sweep's first job has it; empty where Hydra has to seek it."""
+    from ..config.compose import find_key, parse_override
+
+    parsed = parse_override(override)
+    if not parsed.is_sweep_override():
+        return override
+    return f"{find_key(override)}={next(parsed.sweep_string_iterator())}" if parsed.is_discrete_sweep() else ""
 
 
 def _detach(error: BaseException, wrong: BaseException | None) -> None:
