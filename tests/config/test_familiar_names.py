@@ -122,6 +122,17 @@ KEY |= {
     "enable_hr=true": "here it is graph=hires_fix",
     "size=512x768": "here it is width=512 height=768",
     "resolution=1024": "here it is width=1024 height=1024",
+    "hires=true": "here it is graph=hires_fix",
+    "hires=false": "leave it out: it is off unless it is asked for",
+    "fp16=false": "here it is model.dtype=float32",
+    "gpu=0": "here it is device=cuda:0",
+    "dtype=fp16": "here it is model.dtype=float16",
+    "torch_dtype=torch.bf16": "here it is model.dtype=bfloat16",
+    "cfg_rescale=0.7": "here it is model.guidance_rescale=0.7, which is refused: model.guidance_rescale: no such key",
+    "lora_scale=0.8": "here it is adapters=lora adapters.path=FILE adapters.weight=0.8",
+    "sampler_name=ipndm": "ipndm has times of its own in diffusers, between 0 and 1; nearest is sampler=dpmpp_2m",
+    "neg=a 'b'": """here it is negative_prompt='a '"'"'b'"'"''""",
+    "scheduler=DPM++ SDE": "needs the package torchsde and draws noise that no seed controls; nearest is sampler=dpmpp",
     "aspect_ratio=16:9": "here it is width=PIXELS height=PIXELS",
     "neg=blurry": "here it is negative_prompt=blurry",
     "fp16=true": "here it is model.dtype=float16",
@@ -132,7 +143,7 @@ KEY |= {
     "model=sd3.5": "(did you mean 'sd35_large' or 'sd35_medium'?)",
     "model=flux.1-dev": "(did you mean 'flux'?)",
     "quant=int8": "(did you mean 'int8_dq' or 'int8_wo'?)",
-    "quant=nf4": "bitsandbytes is not used; nearest is quant=int4_wo",
+    "quant=nf4": "bitsandbytes is not used; nearest is quant=int8_wo",  # int4_wo needs a GPU
     "memory=lowvram": "(did you mean 'group_offload'?)",
     "sampler=dpmpp_sde": "needs the package torchsde and draws noise that no seed controls; nearest is "
     "sampler=dpmpp_2m_sde",
@@ -168,6 +179,8 @@ FOR_A_MODEL = {
     "-m model=flux,sdxl shift=3,4": "here it is sampler=euler sampler.shift=3 (job 1 of 4: model=flux shift=3)",
     "model=sd15 rel_l1_thresh=0.2": "it is a key of cache=teacache; here it is refused: cache=teacache: this model has",
     "model=sd15 clip_skip=2": "here it is model.clip_skip=2 (A1111 counts one more: its Clip skip 2 is 1 here)",
+    "model=flux sampler=ipndm": "between 0 and 1; nearest is sampler=dpmpp_2m",
+    "model=sd15 sampler=ipndm": "between 0 and 1; nearest is sampler=pndm",
     "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",
 }
 
@@ -186,6 +199,10 @@ def test_what_a_message_tells_to_type_is_accepted(command: CommandLine, model: s
     assert way or "here it is refused: sampler" in said
     if way:
         command.plans(f"model={model}", "model.init=tiny", *way[1].split(" "))
+
+
+def test_what_has_no_letter_begins_no_name(command: CommandLine) -> None:
+    assert "did you mean" not in command.refuses("model=??")
 
 
 def test_an_absent_sampler_is_absent_and_the_nearest_is_there() -> None:

@@ -6,6 +6,7 @@ import re
 
 from .familiar import rename_sampler
 from .familiar_names import SPACINGS
+from .suggestions import choose_accepted
 
 _CONTROL = (
     "images that guide the layout (ControlNet, T2I-Adapter) are not supported; nearest is graph=image_to_image "
@@ -46,12 +47,11 @@ SAMPLERS = {
 """A sampler of ComfyUI or A1111 -> why there is none like it, and the nearest. Reasons: `samplers/table`."""
 
 _OPTIONS = {
-    ("graph", "controlnet"): _CONTROL,
-    ("quant", "nf4"): "bitsandbytes is not used; nearest is quant=int4_wo",
-    ("quant", "bnb"): "bitsandbytes is not used; nearest is quant=int4_wo",
-    ("quant", "bitsandbytes"): "bitsandbytes is not used; nearest is quant=int4_wo",
-    ("quant", "gguf"): "a GGUF file brings its own quantization: model=FAMILY model.repo=FILE.gguf",
+    ("graph", "controlnet"): (_CONTROL, ""),
+    **{("quant", name): ("bitsandbytes is not used", "int4_wo") for name in ("nf4", "bnb", "bitsandbytes")},
+    ("quant", "gguf"): ("a GGUF file brings its own quantization: model=FAMILY model.repo=FILE.gguf", ""),
 }
+"""Group and what was given for it -> why there is none like it, and the nearest."""
 
 _FILES = {
     "adapters": (r"\.safetensors$", "adapters=lora adapters.path={}"),
@@ -61,15 +61,33 @@ _FILES = {
 """Group -> how a file looks that is typed as its option, and what to type instead."""
 
 
-def explain_absent_option(group: str, typed: str) -> str:
-    """Why a group has no option like this one, and what is nearest; empty where nothing is known of it."""
+NEXT = {"sampler": ("dpmpp_2m", "euler"), "quant": ("int8_wo",)}
+"""Group -> what is offered where the nearest is refused."""
+
+
+def explain_absent_option(group: str, option: str, typed: str) -> str:
+    """Why a group has no option like this one, and what is nearest; empty where nothing is known of it.
+
+    Args:
+        group: config group.
+        option: what was given for it.
+        typed: the override as typed, in whose place the nearest is tried; empty for one in a file.
+    """
+    pattern, instead = _FILES.get(group, ("$^", ""))
+    if re.search(pattern, option, re.IGNORECASE):
+        return f"an option is a name; here it is {instead.format(option)}"
     if group == "sampler":
-        name = rename_sampler(typed.strip().lower())
+        name = rename_sampler(option.strip().lower())
         stem = re.sub(rf"_({'|'.join(SPACINGS)})$", "", name)
         if stem in SAMPLERS:
             why, nearest = SAMPLERS[stem]
-            return f"{stem} {why}; nearest is sampler={nearest}"
-    pattern, instead = _FILES.get(group, ("$^", ""))
-    if re.search(pattern, typed, re.IGNORECASE):
-        return f"an option is a name; here it is {instead.format(typed)}"
-    return _OPTIONS.get((group, typed.strip().lower()), "")
+            return f"{stem} {why}; {_offer_nearest(group, nearest, typed)}"
+    why, nearest = _OPTIONS.get((group, option.strip().lower()), ("", ""))
+    return f"{why}; {_offer_nearest(group, nearest, typed)}" if nearest else why
+
+
+def _offer_nearest(group: str, nearest: str, typed: str) -> str:
+    """The nearest option that is not refused, or why it is."""
+    ways = [[f"{group}={option}"] for option in (nearest, *NEXT.get(group, ()))]
+    (way,), refusal = choose_accepted(typed, ways)
+    return f"nearest is {way}" + (f", which is refused: {refusal}" if refusal else "")

@@ -95,7 +95,7 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     if group == "model" and (told := explain_own_model(option)):
         return f"model={option}: {told}"
     why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
-    if absent := explain_absent_option(group, option):
+    if absent := explain_absent_option(group, option, f"{group}={option}"):
         return f"{group}={option}: {absent}"
     near = suggest_options(group, option, error.options)
     return f"{group}={option}: no option '{option}' in config group '{group}'{near}{why}"

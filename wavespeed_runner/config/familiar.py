@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from ..errors import did_you_mean
-from .familiar_names import KEYS, OPTIONS, REWRITTEN, SAMPLERS, SIZES, SPACINGS
+from .familiar_names import DTYPES, KEYS, OFF, OPTIONS, REWRITTEN, SAMPLERS, SIZES, SPACINGS
 
 MOST_MEANT = 6
 """Most options that a message names."""
@@ -30,7 +30,8 @@ def list_meant(group: str, typed: str, options: list[str]) -> list[str]:
     """The options that somebody may mean: by another tool's name, or by its beginning, as `sd3.5` or `fp8`."""
     if familiar := find_familiar_option(group, typed, options):
         return [familiar]
-    return [o for o in options if len(typed) > 1 and _strip(o).startswith(_strip(typed.lower()) or o)]
+    beginning = _strip(typed.lower())
+    return [option for option in options if len(beginning) > 1 and _strip(option).startswith(beginning)]
 
 
 def suggest_options(group: str, typed: str, options: list[str]) -> str:
@@ -56,8 +57,14 @@ def rename_sampler(name: str) -> str:
     return SAMPLERS.get(name, name)
 
 
-def describe_familiar_key(key: str, value: str, list_options: Callable[[str], list[str]]) -> str:
-    """How a top-level key of another tool is written here: `strength=0.6`; empty if the key is not known.
+def is_switched_off(key: str, value: str) -> bool:
+    """Whether a top-level key of another tool asks for something that is off here anyway: `fp16=false`, `hires=0`."""
+    ours = KEYS.get(key, "")
+    return value.lower() in OFF and (" " in ours or "=" in ours) and "dtype" not in ours
+
+
+def translate_key(key: str, value: str, list_options: Callable[[str], list[str]]) -> list[str]:
+    """How a top-level key of another tool is written here: `["strength=0.6"]`; empty if the key is not known.
 
     Args:
         key: as typed.
@@ -65,14 +72,26 @@ def describe_familiar_key(key: str, value: str, list_options: Callable[[str], li
         list_options: the options of a config group.
     """
     if key in SIZES and (sides := re.fullmatch(r"(\d+)(?:\s*[x*,]\s*(\d+))?", value, re.IGNORECASE)):
-        return f"width={sides[1]} height={sides[2] or sides[1]}"
+        return [f"width={sides[1]}", f"height={sides[2] or sides[1]}"]
     if key in (*SIZES, "aspect_ratio"):
-        return "width=PIXELS height=PIXELS"
+        return ["width=PIXELS", "height=PIXELS"]
     if key == "scheduler":  # diffusers' word for a sampler, ComfyUI's for the spacing of its noise levels
         key = "use_karras_sigmas" if value in SPACINGS else "sampler_name"
     elif key == "use_karras_sigmas":
         value = "karras"
-    ours = KEYS.get(key)
-    if ours is None or "=" in ours.rpartition(" ")[2]:  # an option alone, or a key with its value
-        return ours or ""
-    return f"{ours}={find_familiar_option(ours, value, list_options(ours)) or value}"
+    if key not in KEYS:
+        return []
+    *options, ours = KEYS[key].split(" ")
+    if "=" in ours:  # an option alone, or a key with its value
+        return [*options, "model.dtype=float32" if "dtype" in ours and value.lower() in OFF else ours]
+    if value.lower() == "true" and options:  # switched on, without the number that the key needs
+        return options
+    return [*options, f"{ours}={_translate_value(ours, value, list_options(ours))}"]
+
+
+def _translate_value(key: str, value: str, options: list[str]) -> str:
+    if key == "device" and value.isdigit():
+        return f"cuda:{value}"
+    if key == "model.dtype":
+        return DTYPES.get(value.lower().removeprefix("torch."), value)
+    return find_familiar_option(key, value, options) or value

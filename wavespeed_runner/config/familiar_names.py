@@ -83,8 +83,8 @@ KEYS = {
     "loras": "adapters=lora adapters.path",
     "lora_name": "adapters=lora adapters.path",
     "lora_path": "adapters=lora adapters.path",
-    "lora_weight": "adapters=lora adapters.weight",
-    "lora_scale": "adapters=lora adapters.weight",
+    "lora_weight": "adapters=lora adapters.path=FILE adapters.weight",
+    "lora_scale": "adapters=lora adapters.path=FILE adapters.weight",
     "embedding": "adapters=textual_inversion adapters.path",
     "textual_inversion": "adapters=textual_inversion adapters.path",
     "teacache_thresh": "cache=teacache cache.rel_l1_thresh",
@@ -109,6 +109,16 @@ KEYS = {
     "enable_vae_slicing": "memory=vae_slicing",
 }
 """A top-level key as people type it -> how it is written here: a key, an option and its key, or an option alone."""
+
+OFF = ("false", "no", "off", "none", "null", "0")
+"""Values that switch something off."""
+
+DTYPES = {
+    **dict.fromkeys(("fp16", "half", "f16"), "float16"),
+    **dict.fromkeys(("bf16",), "bfloat16"),
+    **dict.fromkeys(("fp32", "full", "float", "f32"), "float32"),
+}
+"""A precision in small letters -> ours."""
 
 OTHER_NAMES = {"flow_shift": "shift", "eta_ddim": "eta", "ddim_eta": "eta"}
 """A key of samplers -> ours; which sampler has it depends on the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from omegaconf import OmegaConf
 
 from .. import registry
 from ..errors import did_you_mean
-from .absent import ABSENT_KEYS
-from .familiar import describe_familiar_key, list_meant
+from .absent import ABSENT_KEYS, explain_absent_option
+from .familiar import is_switched_off, list_meant, translate_key
 from .familiar_names import CACHE_KEYS, OTHER_NAMES
 from .paths import CONF, list_groups
 from .suggestions import choose_accepted
@@ -20,6 +21,8 @@ SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
 """In an option's file: the registered class of its keys."""
 VALUE = re.compile(r"true|false|null|[+-]?[\d._]+(e[+-]?\d+)?", re.IGNORECASE)
 """What Hydra reads as no text."""
+PLACEHOLDER = re.compile(r"=(VALUE|NAME|PIXELS|FILE)\b")
+"""In overrides that cannot be tried as they are."""
 OWNERS = 4
 """Most options that a message names."""
 NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
@@ -91,8 +94,10 @@ def describe_bare_word(word: str) -> str:
 def _translate_top_level(key: str, typed: str) -> str:
     """How a top-level key that does not exist is written here: by another tool's name, an option's, a nested key's."""
     value = _read_value(key, typed)
-    if ours := describe_familiar_key(key, value, list_shipped_options):
-        return f"here it is {ours}"
+    if is_switched_off(key, value):
+        return "leave it out: it is off unless it is asked for"
+    if ours := translate_key(key, value, list_shipped_options):
+        return _tell_familiar(ours, typed)
     if absent := ABSENT_KEYS.get(key.lower()):
         return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
@@ -108,6 +113,24 @@ def _translate_top_level(key: str, typed: str) -> str:
         why = f", not of the chosen {group}" if is_lacking else _offer("", refusal)
         return f"it is a key of {_name_owners(group, owners)}{why}"
     return ""
+
+
+def _tell_familiar(ours: list[str], typed: str) -> str:
+    """What a key of another tool is here, and why that is refused if it is."""
+    group, _, option = ours[-1].partition("=")
+    if group in list_groups() and (absent := explain_absent_option(group, option, typed)):
+        return absent
+    way, refusal = ours, ""
+    if not PLACEHOLDER.search(" ".join(ours)):
+        way, refusal = choose_accepted(typed, [ours])
+    written = " ".join(map(_quote, way))
+    return f"here it is {written}" + (f", which is refused: {refusal}" if refusal else "")
+
+
+def _quote(override: str) -> str:
+    """The override as a shell takes it where its value has blanks."""
+    key, _, value = override.partition("=")
+    return f"{key}={shlex.quote(value)}" if re.search(r"\s", value) else override
 
 
 def _choose_way(group: str, key: str, owners: list[str], value: str, typed: str) -> tuple[list[str], str]:
