@@ -131,7 +131,7 @@ KEY |= {
     "cfg_rescale=0.7": "here it is model.guidance_rescale=0.7, which is refused: model.guidance_rescale: no such key",
     "lora_scale=0.8": "here it is adapters=lora adapters.path=FILE adapters.weight=0.8",
     "sampler_name=ipndm": "ipndm has times of its own in diffusers, between 0 and 1; nearest is sampler=dpmpp_2m",
-    "neg=a 'b'": """here it is negative_prompt='a '"'"'b'"'"''""",
+    "neg=a b": "here it is negative_prompt='a b'",
     "scheduler=DPM++ SDE": "needs the package torchsde and draws noise that no seed controls; nearest is sampler=dpmpp",
     "aspect_ratio=16:9": "here it is width=PIXELS height=PIXELS",
     "neg=blurry": "here it is negative_prompt=blurry",

@@ -76,6 +76,10 @@ def test_seeds_above_the_largest_are_refused_by_name(command: CommandLine) -> No
         f"seed={2**64 - 7} seeds=per_prompt: the 8 images of 4 prompts have the seeds seed to seed + 7"
     )
     assert said.rstrip().endswith(f"seed={2**64 - 8} is the largest for so many images")
+    said = command.refuses(*SMALL, f"seed={2**64 - 1}", "num_images_per_prompt=2", OWN)
+    assert said.rstrip().endswith(f"seed={2**64 - 8} is the largest for so many images"), "of all prompts"
+    said = command.refuses(*SMALL, "prompt=x", f"seed={2**64 - 1}", "num_images_per_prompt=2", OWN)
+    assert "the 2 images of 1 prompt have" in said and f"seed={2**64 - 2} is the largest" in said
     assert "seeds" in command.plans(*SMALL, f"seed={2**64 - 8}", "num_images_per_prompt=2", OWN)
     assert "expected one of [same, per_prompt]" in command.refuses(*SMALL, "seeds=own")
 

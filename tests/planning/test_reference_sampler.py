@@ -85,6 +85,9 @@ def test_a_plan_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     )
     assert f"{named} and 28 steps instead of 6: " in cli.plans("sampler=euler", "steps=6", own)
     assert "nothing lossy is on, and sampler and steps are the model's own" in cli.plans("sampler=euler", own)
+    assert "the sampler is the model's own, and the steps are those of measure.reference_steps" in cli.plans(
+        "steps=40", own, "measure.reference_steps=40"
+    )
     said = cli.plans("cache=fbcache", own)
     assert "cache=none instead of fbcache and the model's own sampler (euler) and 28 steps: same prompts" in said
     assert "the model's own sampler instead of euler and" in cli.plans("model=demo_unet", "sampler=euler", own)

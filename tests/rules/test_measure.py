@@ -111,3 +111,13 @@ def test_every_rule_has_cases() -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_a_rule_applies_where_it_should_and_only_there(apply: Apply, rule: Rule) -> None:
     check_rule(apply, rule, CASES[rule.id])
+
+
+def test_the_way_out_of_a_number_out_of_range_is_accepted(apply: Apply) -> None:
+    """The model's own number of steps is no way out for a run of more steps of the same sampler."""
+    for steps, expected in ((40, "measure.reference_steps=40"), (20, "leave it out for as many as the model's own")):
+        values = {**OWN, "model.steps": 28, "steps": steps, "measure.reference_steps": steps - 1}
+        (fix,) = [finding.fix for finding in apply(values) if finding.rule == "reference-steps-range"]
+        assert fix == expected
+        other = steps if "=" in fix else None
+        assert not any(found.verdict == "bad" for found in apply(values | {"measure.reference_steps": other}))

@@ -12,7 +12,12 @@ CASES: Cases = {
     "seed": ([{"seed": -2}, {"seed": 2**64}], [{"seed": 0}, {"seed": 2**64 - 1}]),
     "seed-of-last": (
         [{"seed": 2**64 - 1, "num_images_per_prompt": 2}, {"seed": 2**64 - 4, "num_images_per_prompt": 5}],
-        [{"seed": 2**64 - 1}, {"seed": 2**64 - 4, "num_images_per_prompt": 4}, {"seed": 2**64}],
+        [
+            {"seed": 2**64 - 1},
+            {"seed": 2**64 - 1, "num_images_per_prompt": 2, "seeds": "per_prompt"},
+            {"seed": 2**64 - 4, "num_images_per_prompt": 4},
+            {"seed": 2**64},
+        ],
     ),
     "seed-bits": (
         [{"seed": 2**32}, {"seed": 2**32 - 1, "num_images_per_prompt": 2}],

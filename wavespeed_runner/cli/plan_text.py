@@ -171,6 +171,8 @@ def _reference(plan: Plan) -> str:
     c, own = plan.config, list_reference_values(plan.config)
     if plan.reference_kind == "self":
         same = ", and sampler and steps are the model's own" if "sampler" in own else ""
+        if same and c.steps != c.model.steps:
+            same = ", the sampler is the model's own, and the steps are those of measure.reference_steps"
         return f"this run itself: nothing lossy is on{same}"
     if plan.reference_kind == "none":
         return "none (measure.reference=false)"

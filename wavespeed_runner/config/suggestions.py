@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import perf_counter
 
 Trial = Callable[[str, list[str]], str]
 """An override as typed, and those to put in its place -> why the command would be refused then; empty: it would not."""
 
-MOST = 40
-"""Suggestions that are tried for one message; each is planned in some hundredths of a second."""
+LEAST, SECONDS = 5, 0.8
+"""Suggestions that are always tried for one message, and how long more of them are: each one is planned, which takes a
+tenth of a second or more."""
 
 _trials: list[Trial] = []
 
@@ -25,21 +27,24 @@ def trying(trial: Trial) -> Iterator[None]:
 
 
 def choose_accepted(typed: str, ways: Sequence[list[str]]) -> tuple[list[str], str]:
-    """The first of several ways out that is accepted.
+    """The first of several ways out that is accepted, of as many as there is time for.
 
     Args:
         typed: the override that is wrong; empty where it stands in a file, so that nothing can be tried.
         ways: overrides to put in its place, each with the value as typed.
 
     Returns:
-        The overrides, and, where every way is refused, why the first one is.
+        The overrides, and, where every way that was tried is refused, why the first one is.
     """
     if not typed or not _trials:
         return ways[0], ""
     trial, whys = _trials.pop(), []  # what fails while it is tried must not be tried in turn
     try:
+        begun = perf_counter()
         otherwise = trial(typed, [])  # something else in the command is refused
-        for way in ways[:MOST]:
+        for way in ways:
+            if len(whys) >= LEAST and perf_counter() - begun > SECONDS:
+                break
             whys.append(trial(typed, way))
             if whys[-1] in ("", otherwise):
                 return way, ""

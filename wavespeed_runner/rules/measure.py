@@ -86,6 +86,14 @@ def _describe_range(c: Config, f: Family) -> str:
     )
 
 
+def _fix_range(c: Config, f: Family) -> str:
+    if not has_own_reference(c):
+        return "leave it out for as many as the run's own"
+    if c.model.steps is not None and _find_fewest_steps(c, f) <= c.model.steps <= _find_most_steps(c, f):
+        return "leave it out for as many as the model's own"
+    return f"measure.reference_steps={min(_find_fewest_steps(c, f), _find_most_steps(c, f))}"
+
+
 MEASURING: tuple[Rule, ...] = (
     Rule(
         id="reference-steps-unused",
@@ -100,7 +108,7 @@ MEASURING: tuple[Rule, ...] = (
         verdict="bad",
         when=_is_out_of_range,
         message=_describe_range,
-        fix=lambda c, f: f"leave it out for as many as the {'model' if has_own_reference(c) else 'run'}'s own",
+        fix=_fix_range,
     ),
     Rule(
         id="reference-steps-own",

@@ -13,24 +13,24 @@ def judge_seeds(c: Config, prompts: int) -> list[Finding]:
     if c.seeds is Seeds.same:
         return []
     count = prompts * c.num_images_per_prompt
+    one_or_more = f"{prompts} prompt{'s' * (prompts != 1)}"
     has_seeds = (
-        f"seed={c.seed} seeds=per_prompt: the {count} images of {prompts} prompts have the seeds seed to "
-        f"seed + {count - 1}"
+        f"seed={c.seed} seeds=per_prompt: the {count} images of {one_or_more} have the seeds seed to seed + {count - 1}"
     )
-    if prompts == 1:
-        finding = Finding(
-            rule="seeds-one-prompt",
-            verdict="unverified",
-            message="seeds=per_prompt: there is one prompt, so it changes nothing",
-            fix="more prompts, or leave it out",
-            source="",
-        )
-    elif c.seed + count > SEEDS:
+    if c.seed + count > SEEDS:
         finding = Finding(
             rule="seeds-of-last",
             verdict="bad",
             message=f"{has_seeds}, and the last of them is above 2**64 - 1",
             fix=f"seed={SEEDS - count} is the largest for so many images",
+            source="",
+        )
+    elif prompts == 1:
+        finding = Finding(
+            rule="seeds-one-prompt",
+            verdict="unverified",
+            message="seeds=per_prompt: there is one prompt, so it changes nothing",
+            fix="more prompts, or leave it out",
             source="",
         )
     elif c.seed + c.num_images_per_prompt <= NOISE_SEEDS < c.seed + count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..artifacts import SEEDS
+from ..config.schema import Seeds
 from .rule import Rule
 
 NOISE_SEEDS = 2**32
@@ -19,7 +20,8 @@ SEED_VALUES: tuple[Rule, ...] = (
     Rule(
         id="seed-of-last",
         verdict="bad",
-        when=lambda c, f: 0 <= c.seed < SEEDS < c.seed + c.num_images_per_prompt,
+        # Of seeds=per_prompt the number of prompts decides, see `prompt_seeds.py`.
+        when=lambda c, f: c.seeds is Seeds.same and 0 <= c.seed < SEEDS < c.seed + c.num_images_per_prompt,
         message="seed={c.seed} num_images_per_prompt={c.num_images_per_prompt}: the images have the seeds seed, seed + "
         "1, ..., and the last of them is above 2**64 - 1",
         fix=lambda c, f: f"seed={SEEDS - c.num_images_per_prompt} is the largest for so many images",
