@@ -42,6 +42,18 @@ def test_a_fused_update_is_that_of_the_fused_matrix(style: str, alpha: float | N
     assert torch.allclose(merged, wanted, atol=1e-5) and not torch.allclose(fused, wanted, atol=1e-2)
 
 
+@pytest.mark.parametrize("part", [".lora_up.weight", ".dora_scale"])
+def test_rows_that_are_not_three_times_as_many_are_refused(part: str, tmp_path: Path) -> None:
+    _, _, pipe = load_tiny("z_image")
+    width = pipe.transformer.layers[0].attention.to_q.weight.shape[1]
+    start = "diffusion_model.layers.0.attention.qkv"
+    tensors = {f"{start}.lora_down.weight": torch.ones(2, width), f"{start}.lora_up.weight": torch.ones(3 * width, 2)}
+    tensors |= {f"{start}{part}": torch.ones(3 * width - 1, 2 if "up" in part else 1)}
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(RunError, match=rf"qkv{part}: {3 * width - 1} rows for query, key and value"):
+        apply_adapters(pipe, Lora(path=str(tmp_path / "x.safetensors")))
+
+
 def test_a_file_with_both_is_refused_by_name(tmp_path: Path) -> None:
     _, _, pipe = load_tiny("z_image")
     width = pipe.transformer.layers[0].attention.to_q.weight.shape[1]

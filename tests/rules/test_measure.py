@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.rules.cases import DISTILLED, LORA, Apply, Cases, check_rule
 from tests.rules.cases import OWN as OWN_SAMPLER
-from tests.rules.cases import Apply, Cases, check_rule
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.measure import MEASURING
 
 RULES = (*MEASURING,)
 OWN = {"measure": "default", "measure.reference_sampler": "own"}
+LCM = LORA | {"adapters.path": "latent-consistency/lcm-lora-sdv1-5", "family.schedule": "diffusion"}
 CASES: Cases = {
     "reference-steps-unused": (
         [{"measure.reference_steps": 28, "measure": "none"}],
@@ -91,6 +92,20 @@ CASES: Cases = {
             {**OWN, **OWN_SAMPLER["lcm"]},
             {"measure": "default", "sampler": "euler_ancestral"},
             {**OWN, "measure": "none", "sampler": "euler_ancestral"},
+        ],
+    ),
+    "reference-sampler-lora": (
+        [
+            LCM | OWN | {"sampler": "lcm", "steps": 4, "model.steps": 25},
+            LCM | OWN | {"sampler": "lcm", "steps": 4, "model.steps": 8},  # whose own sampler is not LCM's
+            LORA | OWN | {"adapters.path": "a/FLUX.1-Turbo-Alpha", "steps": 8, "model.steps": 28},
+        ],
+        [
+            LCM | {"measure": "default", "sampler": "lcm", "steps": 4, "model.steps": 25},
+            LCM | OWN | OWN_SAMPLER["lcm"] | {"sampler": "lcm", "steps": 4, "model.steps": 8},
+            LORA | OWN | {"adapters.path": "a/FLUX.1-Turbo-Alpha", "steps": 8, "model.steps": 16},
+            LORA | OWN | {"adapters.path": "a/b", "steps": 8, "model.steps": 28},
+            DISTILLED | OWN | LORA | {"adapters.path": "a/FLUX.1-Turbo-Alpha", "measure.reference_steps": 28},
         ],
     ),
     "in-turn-unused": (

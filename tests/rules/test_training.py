@@ -35,11 +35,27 @@ def write_lora(folder: Path, name: str = "x", **metadata: str) -> Values:
 @pytest.mark.parametrize(
     ("path", "values", "says"),
     [
-        ("latent-consistency/lcm-lora-sdxl", {"sampler": "euler"}, "(LCM), and is run with sampler=euler; sampler=lcm"),
+        (
+            "latent-consistency/lcm-lora-sdxl",
+            {"sampler": "euler"},
+            "LCM, as of a distillation, and it is run with sampler=euler; sampler=lcm",
+        ),
         ("latent-consistency/lcm-lora-sdxl", {"sampler": "lcm", "guidance_scale": 5.0}, "run with guidance_scale=5;"),
-        ("h1t/TCD-SDXL-LoRA", {"sampler": "lcm"}, "(TCD), and is run with sampler=lcm; sampler=tcd"),
-        ("ByteDance/SDXL-Lightning", {"sampler": "ddim"}, "(Lightning), and is run with sampler=ddim; sampler=euler"),
-        ("ByteDance/Hyper-SD", {"sampler": "dpmpp_2m"}, "(Hyper), and is run with sampler=dpmpp_2m; sampler=ddim"),
+        (
+            "h1t/TCD-SDXL-LoRA",
+            {"sampler": "lcm"},
+            "TCD, as of a distillation, and it is run with sampler=lcm; sampler=tcd",
+        ),
+        (
+            "ByteDance/SDXL-Lightning",
+            {"sampler": "ddim"},
+            "Lightning, as of a distillation, and it is run with sampler=ddim; sampler=euler",
+        ),
+        (
+            "ByteDance/Hyper-SD",
+            {"sampler": "dpmpp_2m"},
+            "Hyper, as of a distillation, and it is run with sampler=dpmpp_2m; sampler=ddim",
+        ),
     ],
 )
 def test_a_distilled_lora_with_a_sampler_that_is_not_its_own(said: Said, path: str, values: Values, says: str) -> None:
@@ -76,11 +92,19 @@ def test_a_distilled_lora_as_its_authors_use_it(said: Said, path: str, values: V
         (
             "Hyper-FLUX.1-dev-8steps-lora",
             28,
-            "(Hyper) for 8 steps, as its name says, and is run with steps=28; steps=8",
+            "its name says Hyper, as of a distillation for 8 steps, and it is run with steps=28; steps=8",
         ),
-        ("Hyper-FLUX.1-dev-16steps-lora", 28, "for 16 steps, as its name says, and is run with steps=28; steps=16"),
-        ("Qwen-Image-Lightning-4steps-V1.0", 8, "(Lightning) for 4 steps, as its name says, and is run with steps=8"),
-        ("FLUX.1-Turbo-Alpha", 28, "(Turbo) for few steps and is run with steps=28; the steps that its authors give"),
+        ("Hyper-FLUX.1-dev-16steps-lora", 28, "for 16 steps, and it is run with steps=28; steps=16"),
+        (
+            "Qwen-Image-Lightning-4steps-V1.0",
+            8,
+            "its name says Lightning, as of a distillation for 4 steps, and it is run with steps=8",
+        ),
+        (
+            "FLUX.1-Turbo-Alpha",
+            28,
+            "says Turbo, as of a distillation for few steps, and it is run with steps=28; the steps that its authors",
+        ),
         ("Hyper-FLUX.1-dev-8steps-lora", 8, ""),
         ("FLUX.1-Turbo-Alpha", 8, ""),
         ("turbocharged_style", 28, ""),
@@ -113,7 +137,8 @@ def test_the_way_out_is_for_the_lora_that_the_message_is_about(said: Said) -> No
     paths = ["latent-consistency/lcm-lora-sdxl", "h1t/TCD-SDXL-LoRA"]
     values = LORA | DIFFUSION | {"adapters.path": paths, "sampler": "lcm", "guidance_scale": 2.0}
     assert (
-        "TCD-SDXL-LoRA was distilled (TCD), and is run with sampler=lcm; sampler=tcd" in said(values)["distilled-lora"]
+        "TCD-SDXL-LoRA: its name says TCD, as of a distillation, and it is run with sampler=lcm; sampler=tcd"
+        in said(values)["distilled-lora"]
     )
 
 

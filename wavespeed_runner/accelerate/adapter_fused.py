@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..errors import RunError
 from .adapter_parts import ALPHA, DORA, DOWN, UP, split_part
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ def split_fused(pipe: DiffusionPipeline, tensors: dict[str, torch.Tensor]) -> di
         if part and (out := OUT.fullmatch(layer)):
             found[f"{out[1]}to_out.0{part}"] = tensor
         elif part and (fused := FUSED.fullmatch(layer)) and not _has_apart(fused[1], tensors):
-            is_split = part in UP or part == DORA
+            is_split = part in UP or (part == DORA and len(tensor) > 1)  # one row: a norm for each input
+            if is_split and len(tensor) % 3:
+                raise RunError(
+                    f"{key}: {len(tensor)} rows for query, key and value together, of which each has a third; use a "
+                    "file for this model"
+                )
             parts = tensor.chunk(3, dim=0) if is_split else [tensor.clone() for _ in "qkv"]
             found |= {f"{fused[1]}to_{name}{part}": one for name, one in zip("qkv", parts, strict=True)}
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from ..accelerate.adapter_training import read_trainings
 from ..config.measure import NoiseFloor, find_reference_steps, has_own_reference
 from ..config.schema import Config, SamplerConfig, StageConfig, top_level
 from ..models.family import Family
@@ -18,14 +19,15 @@ from ..samplers import (
     resolve_sampler,
 )
 from .rule import Rule
+from .training import FEW_STEPS, SAMPLERS_OF, describe_name, find_distillations
 
-MOST_STEPS = 1000
+MOST_REFERENCE_STEPS = 1000
 
 
 def _find_most_steps(c: Config, f: Family) -> int:
     """Of the reference."""
     sampler = _find_reference_sampler(c, f)
-    return min(MOST_STEPS, find_max_steps(f, sampler) or MOST_STEPS)
+    return min(MOST_REFERENCE_STEPS, find_max_steps(f, sampler) or MOST_REFERENCE_STEPS)
 
 
 def _find_reference_sampler(c: Config, f: Family) -> SamplerConfig:
@@ -84,6 +86,20 @@ def _describe_range(c: Config, f: Family) -> str:
         f"{start}the run's own {c.steps} to {_find_most_steps(c, f)} is allowed; a run cannot be compared with fewer "
         "steps than its own"
     )
+
+
+def _explain_unfit_lora(c: Config, f: Family) -> str:
+    """Which distilled LoRA makes a reference of sampler and steps that it was not made for; empty: none does."""
+    if not (c.measure.reference and has_own_reference(c)) or f.is_distilled(c.model):
+        return ""
+    sampler, steps = _find_reference_sampler(c, f).name, find_reference_steps(c) or 0
+    for each in (training for training in read_trainings(c.adapters) if training.distillation):
+        known = SAMPLERS_OF.get(str(each.distillation), ()) if each in find_distillations(c, f) else ()
+        wrong = [f"sampler={sampler}"] if known and sampler not in known else []
+        wrong += [f"steps={steps}"] if steps > (each.steps or FEW_STEPS) else []
+        if wrong:
+            return f"{describe_name(each)}, and the reference is run with {' and '.join(wrong)}"
+    return ""
 
 
 def _fix_range(c: Config, f: Family) -> str:
@@ -190,6 +206,14 @@ MEASURING: tuple[Rule, ...] = (
         message="measure.reference_sampler=own: of sampler {c.sampler.name} and the model's own, one draws fresh noise "
         "in each step, so the images differ by that noise as well",
         fix="a deterministic sampler, or measure.reference_sampler=same",
+    ),
+    Rule(
+        id="reference-sampler-lora",
+        verdict="unverified",
+        when=lambda c, f: bool(_explain_unfit_lora(c, f)),
+        message=lambda c, f: f"measure.reference_sampler=own: {_explain_unfit_lora(c, f)}",
+        fix="measure.reference_sampler=same",
+        source="tests/rules/test_training.py",
     ),
     Rule(
         id="in-turn-unused",

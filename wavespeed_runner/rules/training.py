@@ -16,7 +16,7 @@ SAMPLERS_OF = {"LCM": ("lcm",), "TCD": ("tcd",), "Lightning": ("euler",), "Hyper
 """Distillation -> the samplers that its authors use."""
 TRAILING = ("Lightning", "Hyper")
 """Distillations whose steps end at the last training step, except with `tcd`."""
-MOST_STEPS = 16
+FEW_STEPS = 16
 """Steps above which a distillation whose name gives no number is run with more than it was made for."""
 MOST_GUIDANCE = {"LCM": 2.0, "Lightning": 1.0, "Hyper": 1.0}
 """Distillation -> the guidance scale above which its images are overdone: it holds guidance already."""
@@ -47,18 +47,22 @@ def _find_many_steps(c: Config, f: Family) -> Training | None:
         (
             each
             for each in read_trainings(c.adapters)
-            if each.distillation and (c.steps or 0) > (each.steps or MOST_STEPS)
+            if each.distillation and (c.steps or 0) > (each.steps or FEW_STEPS)
         ),
         None,
     )
+
+
+def describe_name(each: Training) -> str:
+    """A name is all that there is: a style for Turbo weights may be called so too."""
+    return f"{each.path}: its name says {each.distillation}, as of a distillation"
 
 
 def _explain_many_steps(c: Config, f: Family) -> str:
     each = _find_many_steps(c, f)
     if each is None:
         return ""
-    count = f"{each.steps} steps, as its name says," if each.steps else "few steps"
-    return f"{each.path} was distilled ({each.distillation}) for {count} and is run with steps={c.steps}"
+    return f"{describe_name(each)} for {each.steps or 'few'} steps, and it is run with steps={c.steps}"
 
 
 def _fix_many_steps(c: Config, f: Family) -> str:
@@ -92,7 +96,7 @@ def _explain_distilled(c: Config, f: Family) -> str:
     if not (judged := _judge_distilled(c, f)):
         return ""
     each, wrong = judged
-    return f"{each.path} was distilled ({each.distillation}), and is run with {' and '.join(wrong)}"
+    return f"{describe_name(each)}, and it is run with {' and '.join(wrong)}"
 
 
 def _fix_distilled(c: Config, f: Family) -> str:
