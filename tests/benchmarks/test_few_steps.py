@@ -29,6 +29,19 @@ def test_the_document_has_the_committed_figures() -> None:
     assert found and found[0] == f"<!-- few steps -->\n{make_tables(load())}<!-- /few steps -->"
 
 
+def test_the_readme_has_the_committed_figures() -> None:
+    """UniPC against fewer steps and the calibrated cache, and where each wins on the U-Net."""
+    said = (ROOT / "README.md").read_text(encoding="utf-8")
+    flux, unet = (read_cells(load()[name]) for name in ("demo", "demo_unet"))
+    names = ("sampler=unipc", "sampler=euler", CACHE)
+    unipc, euler, cache = (f"{flux[name][6].mean:.3f}".removeprefix("0") for name in names)
+    assert f"(mean SSIM {unipc} at 6, Euler {euler}, `planned` {cache})" in said
+    for count in EVALUATIONS:
+        assert flux["sampler=unipc"][count].mean > max(flux["sampler=euler"][count].mean, flux[CACHE][count].mean)
+        assert (unet[OWN["demo_unet"]][count].mean > unet[CACHE][count].mean) == (count < 6)
+    assert "plain fewer steps win up to 5 evaluations and `planned` from 6 on" in said
+
+
 def test_the_rule_is_what_was_measured() -> None:
     """On flow models every solver gives an image; on the U-Net not."""
     measured = load()

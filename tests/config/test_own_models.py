@@ -24,6 +24,7 @@ TYPED = {
     "./files": "this folder has no model_index.json, so it is no diffusers pipeline; give the folder that has one; "
     "a single file in it: model=FAMILY model.repo=files/whole.gguf",
     "empty/": "so it is no diffusers pipeline; give the folder that has one",
+    "": "the name of an option is needed, or a folder: model=FOLDER",
     "./missing": "no folder of weights is there; a diffusers folder is model=FOLDER",
     "../missing": "no folder of weights is there; a diffusers folder is model=FOLDER",
     "mine": "an option is a name, and a folder here is model=./mine",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.cases import EMBEDDED, NO_GUIDANCE, VIDEO, Apply, Cases, Values, check_rule
+from tests.rules.cases import EMBEDDED, LORA, NO_GUIDANCE, VIDEO, Apply, Cases, Values, check_rule
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.basics import VALUES
 from wavespeed_runner.rules.guidance import GUIDANCE
@@ -28,6 +28,10 @@ LARGE_VIDEO = VIDEO | {
 DEMO = {"model.repo": "pkg://wavespeed_runner/weights/demo", "model.init": "pretrained"}
 """Its tokenizers were trained for 20 tokens, see training/text.py."""
 CASES: Cases = {
+    "empty-path": (
+        [{"model.repo": ""}, {"model.vae": ""}, LORA | {"adapters.path": ""}, LORA | {"adapters.path": ["a/b", ""]}],
+        [{"model.vae": None}, {"model.repo": "."}, LORA],
+    ),
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "steps-least": (
         [{"family.min_steps": 2, "steps": 1}],

@@ -15,7 +15,7 @@ NAME_LENGTH = 64
 """Characters of a long layer name; the time to match is estimated for it."""
 MOST_REPEATS = 4
 """`*`, `+` and the like in a row."""
-MOST_STEPS = 800_000
+MOST_TRIES = 800_000
 """Of matching all patterns of a key with one such name, which takes a few hundredths of a second. Four repetitions in
 a row need 766,480, two need 2,080."""
 
@@ -35,7 +35,7 @@ def check_patterns(key: str, patterns: Iterable[str]) -> None:
             total += _count_steps(*_measure(_parse(pattern)))
         except (re.error, RecursionError, OverflowError) as error:
             raise ConfigError(f"{key}={pattern}: not a regular expression: {error}; `.*to_q` is one") from None
-        if total > MOST_STEPS:
+        if total > MOST_TRIES:
             raise ConfigError(
                 f"{key}={pattern}: more than 4 repetitions in a row, one inside of another, alternatives inside of "
                 "one, or many alternatives in a row can take forever to match; use fewer, or simpler patterns"
@@ -51,7 +51,7 @@ def _parse(pattern: str) -> Any:
 
 def _count_steps(repeats: int, ways: int) -> int:
     """Steps of matching a name in vain: all places where repetitions may end, in each way through alternatives."""
-    return ways * comb(NAME_LENGTH + repeats - 1, repeats) if repeats <= MOST_REPEATS else MOST_STEPS + 1
+    return ways * comb(NAME_LENGTH + repeats - 1, repeats) if repeats <= MOST_REPEATS else MOST_TRIES + 1
 
 
 def _measure(node: Any) -> tuple[int, int]:

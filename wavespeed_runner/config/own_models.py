@@ -22,6 +22,8 @@ def explain_own_model(typed: str) -> str:
     Args:
         typed: what was given for `model`.
     """
+    if not typed:
+        return f"the name of an option is needed, or a folder: model=FOLDER; {OPTION.replace('FAMILY', 'an option')}"
     if address := ADDRESS.fullmatch(typed):
         typed = address["id"]
     path = _find_path(typed)

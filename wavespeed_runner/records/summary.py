@@ -57,7 +57,7 @@ class Summary:
     rival: bool
     """Nothing lossy is on, only fewer steps than in the reference, or another sampler."""
     solver: str = ""
-    """The sampler, such as `unipc, shift 1.65`, where it is not the reference's."""
+    """The sampler with its options, such as `unipc, shift 1.65`, where it is not the reference's."""
     weight_bytes: int | None = None
     peak_memory_bytes: int | None = None
     """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""

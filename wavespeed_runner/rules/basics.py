@@ -25,7 +25,24 @@ def _is_single_file(c: Config) -> bool:
     return c.model.init is Init.pretrained and is_single_file(find_local_path(c.model.repo))
 
 
+def _find_empty(c: Config) -> str:
+    """The key of a model or an adapter that is named by an empty text, which as a path is the current folder."""
+    named = {f"model.{key}": getattr(c.model, key, None) for key in ("repo", "components", "vae")}
+    paths = getattr(c.adapters, "path", None)
+    named |= {"adapters.path": ""} if "" in (paths if isinstance(paths, list) else [paths]) else {}
+    return next((key for key, value in named.items() if value == ""), "")
+
+
 VALUES: tuple[Rule, ...] = (
+    Rule(
+        id="empty-path",
+        verdict="bad",
+        when=lambda c, f: bool(_find_empty(c)),
+        message=lambda c, f: (
+            f"{_find_empty(c)}=: it is empty; allowed: a hub id 'owner/name', or a path (this folder: .)"
+        ),
+        fix="leave it out",
+    ),
     Rule(
         id="steps-positive",
         verdict="bad",
