@@ -38,7 +38,8 @@ def choose_accepted(typed: str, ways: Sequence[list[str]]) -> tuple[list[str], s
     """
     if not typed or not _trials:
         return ways[0], ""
-    trial, whys = _trials.pop(), []  # what fails while it is tried must not be tried in turn
+    whys: list[str] = []
+    trial = _trials.pop()  # what fails while it is tried must not be tried in turn
     try:
         begun = perf_counter()
         otherwise = trial(typed, [])  # something else in the command is refused
