@@ -99,17 +99,28 @@ class Value:
 
     @classmethod
     def from_bytes(cls: type[V], raw: bytes) -> V:
-        """Reads the data from safetensors bytes; the tensors are decoded later.
+        """Reads the data from safetensors bytes; the tensors are decoded later."""
+        return cls(data=json.loads(_read_header(raw)["__metadata__"]["data"]), raw=raw)
+
+    @classmethod
+    def from_store(cls: type[V], raw: bytes) -> V:
+        """The same for bytes that another program may have written.
 
         Raises:
             ValueError: they hold another kind of value.
         """
-        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        header = _read_header(raw)
         for name, (kind, dimensions) in cls.holds.items():
             found = header.get(name, {"dtype": "nothing", "shape": []})
             if (found["dtype"], len(found["shape"])) != (kind, dimensions):
                 raise ValueError(f"its {name} is {found['dtype']} of shape {found['shape']}")
-        return cls(data=json.loads(header["__metadata__"]["data"]), raw=raw)
+        return cls.from_bytes(raw)
+
+
+def _read_header(raw: bytes) -> dict[str, Any]:
+    """The header of a safetensors file."""
+    header: dict[str, Any] = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return header
 
 
 def _codec(framework: str) -> Any:

@@ -143,10 +143,10 @@ def test_hidreams_llama_has_a_place_for_every_tensor(published_like: tuple[Path,
     main, llama = published_like
     shutil.copytree(llama, tmp_path / "llama")
     (file,) = (tmp_path / "llama").glob("*.safetensors")
-    odd = {"model.layers.0.self_attn.q_proj.weight_scale": torch.ones(())}
+    odd = {"model.layers.0.self_attn.q_proj.odd": torch.ones(())}
     save_file(load_file(file) | odd, file, metadata={"format": "pt"})
     config = replace(tiny("hidream")[1], init=Init.pretrained, repo=str(main), text_encoder_4=str(tmp_path / "llama"))
-    with pytest.raises(RunError, match=r"^model\.text_encoder_4=\S+: 1 .* no place .*layers\.0\.\S+weight_scale"):
+    with pytest.raises(RunError, match=r"^model\.text_encoder_4=\S+: 1 .* no place .*layers\.0\.\S+odd"):
         load(HIDREAM, config, "cpu")
 
 

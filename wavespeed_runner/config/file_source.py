@@ -185,8 +185,8 @@ class _CountingRepository(HydraRepository):
         self.count = getattr(self, "count", 0) + 1
         if self.count > MAX_CONFIG_FILES:
             raise ConfigError(
-                f"{config_path}: more than {MAX_CONFIG_FILES:,} files in one config: defaults lists that name each "
-                "other multiply; leave some out"
+                f"{config_path}: more than {MAX_CONFIG_FILES:,} files in one config: one that refers to itself, or "
+                "defaults lists that name each other and multiply; leave some out"
             )
         result: ConfigResult | None = super().load_config(config_path)
         return result

@@ -150,7 +150,7 @@ class Executor:
         if raw is None:
             return None
         try:
-            value = node.stage.output.from_bytes(raw)  # type: ignore[attr-defined]
+            value = node.stage.output.from_store(raw)  # type: ignore[attr-defined]
         except (ValueError, TypeError, KeyError) as error:
             self.store.refuse(key, format_error(error))
             return None
