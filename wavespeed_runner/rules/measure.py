@@ -213,7 +213,7 @@ MEASURING: tuple[Rule, ...] = (
         when=lambda c, f: bool(_explain_unfit_lora(c, f)),
         message=lambda c, f: f"measure.reference_sampler=own: {_explain_unfit_lora(c, f)}",
         fix="measure.reference_sampler=same",
-        source="tests/rules/test_training.py",
+        source="tests/rules/test_measure.py",
     ),
     Rule(
         id="in-turn-unused",
