@@ -20,6 +20,7 @@ from tests.models.shared_files import FP8, NEW, OLD, State, assert_near, change_
 from tests.models.tiny_families import tiny
 from wavespeed_runner.config.schema import Dtype, Init
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.checkpoint import explain_scales, inspect_checkpoint
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.models.weights.scales import find_scales
 from wavespeed_runner.models.weights.tensors import find_bad_scale
@@ -108,6 +109,38 @@ def test_scales_of_a_tensor_and_of_rows_are_found() -> None:
 def test_other_ways_to_store_weights_are_refused(tensors: dict[str, Any], about: list[Any], says: str) -> None:
     with pytest.raises(ConfigError, match=rf"^x: .*{says}"):
         find_scales("x", tensors, about)
+
+
+def test_a_weight_that_lost_its_scale_is_refused() -> None:
+    """ComfyUI takes 1 for it. A whole model may hold a text encoder in plain fp8 beside a denoiser with scales."""
+    other = {"b.weight": {"dtype": "F8_E4M3", "shape": [4, 2]}, "c.weight": {"dtype": "F8_E5M2", "shape": [2, 2]}}
+    with pytest.raises(ConfigError, match=r"^x: b\.weight is in fp8 and has no scale, nor have 1 more, where 1 others"):
+        find_scales("x", scaled() | other)
+    beside = {"b.bias": {"dtype": "F8_E4M3", "shape": [4]}, "b.weight": {"dtype": "BF16", "shape": [4, 2]}}
+    assert find_scales("x", scaled() | beside).plain == 0
+    assert find_scales("x", scaled() | {f"text_encoders.t5xxl.{key}": at for key, at in other.items()}).plain == 2
+
+
+def test_the_plan_says_that_weights_marked_as_scaled_are_cast_plainly(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file({"a.weight": torch.ones(2, 2).to(FP8), "scaled_fp8": torch.zeros(2, dtype=FP8)}, file)
+    (said,) = explain_scales(str(file), "float32")
+    assert said == "x.safetensors is marked as scaled and has no scales: its 1 weights in fp8 are cast plainly"
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_plan_refuses_a_scale_that_is_no_number(value: float, dtype: torch.dtype, tmp_path: Path) -> None:
+    file, scale = tmp_path / "x.safetensors", torch.ones(2, dtype=dtype)
+    for last in (1.0, 0.0, value):
+        scale[1] = last
+        save_file({"a.weight": torch.ones(2, 2).to(FP8), "a.weight_scale": scale}, file)
+        if last in (0, 1):
+            inspect_checkpoint(str(file))
+    with pytest.raises(
+        ConfigError, match=rf"^model\.repo=\S+: a\.weight_scale: {value:g} is no scale; a finite number"
+    ):
+        inspect_checkpoint(str(file))
 
 
 def test_marks_are_read(folders: Callable[[str], Path]) -> None:

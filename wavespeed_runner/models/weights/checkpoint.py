@@ -136,16 +136,20 @@ def explain_scales(repo: str, dtype: str, without: Sequence[str] = (), weights: 
     elif path is not None and (path / "model_index.json").is_file():
         names = sorted(list_components(where, path).keys() - set(without))
         found = {name: inspect_component_scales(where, path / name, weights) for name in names}
-    return [
+    return [said for name, scales in found.items() if scales is not None and (said := _describe(name, scales, dtype))]
+
+
+def _describe(name: str, scales: Scales, dtype: str) -> str:
+    """A sentence on the scales of one file or component; empty where there is nothing to say."""
+    if not scales.weights:
+        has = bool(scales.plain and scales.unused)
+        return f"{name} is marked as scaled and has no scales: its {scales.plain} weights in fp8 are cast plainly" * has
+    unused = f"; its {scales.inputs} scales of inputs are not used, because layers compute in {dtype}"
+    return (
         f"{name} holds {len(scales.weights)} weights in fp8 with scales, which are applied as it is loaded"
-        + (
-            f"; its {scales.inputs} scales of inputs are not used, because layers compute in {dtype}"
-            * bool(scales.inputs)
-        )
+        + unused * bool(scales.inputs)
         + "; quant=fp8_wo keeps weights small"
-        for name, scales in found.items()
-        if scales is not None and scales.weights
-    ]
+    )
 
 
 def _refuse_variants_only(where: str, component: Path, weights: str | None) -> None:

@@ -7,6 +7,7 @@ Names are those of ComfyUI's files: https://github.com/comfyanonymous/ComfyUI/bl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from ...errors import ConfigError
 from ...inputs.documents import parse_json, read_safetensors_header
 from ...inputs.files import InputError
 from .safetensors_file import find_no_weight
+from .scale_numbers import find_no_number
 
 SCALES = (".weight_scale", ".scale_weight")
 INPUT_SCALES = (".input_scale", ".scale_input")
@@ -31,6 +33,8 @@ FP8 = ("F8_E4M3", "F8_E5M2")
 FORMATS = ("float8_e4m3fn", "float8_e5m2")
 """The same, as ComfyUI calls them."""
 FLOATS = ("F16", "BF16", "F32", "F64")
+PART = re.compile(r"(text_encoders\.[^.]+|conditioner\.embedders\.[^.]+|\w*vae|first_stage_model|cond_stage_model)\.")
+"""What stands before the names of a part of a whole model, which may be stored in another way than the denoiser."""
 FOREIGN = {
     ".weight_scale_2": "nvfp4",
     ".pre_quant_scale": "smoothed weights",
@@ -63,6 +67,8 @@ class Scales:
     """How many of these are scales of inputs."""
     marks: tuple[str, ...]
     """Those that hold JSON of their own, for `check_mark`."""
+    plain: int
+    """How many weights are in fp8 and have no scale: they are what is stored."""
 
     @property
     def all_names(self) -> set[str]:
@@ -97,7 +103,11 @@ def inspect_scales(where: str, files: Sequence[Path]) -> Scales:
 @lru_cache(maxsize=256)
 def _inspect_scales(where: str, files: tuple[Path, ...], version: tuple[tuple[int, ...], ...]) -> Scales:
     """Version changes whenever a file does. It is only a cache key."""
-    return find_scales(where, *read_headers(files))
+    scales = find_scales(where, *read_headers(files))
+    for file in files:
+        if flaw := find_no_number(file, scales.weights.values()):
+            raise ConfigError(f"{where}: {flaw} is no scale; a finite number above 0 is needed; {WAY_OUT}")
+    return scales
 
 
 def find_scales(where: str, tensors: Header, about: Iterable[Any] = ()) -> Scales:
@@ -125,6 +135,8 @@ def find_scales(where: str, tensors: Header, about: Iterable[Any] = ()) -> Scale
             _refuse_scale(where, name, weight, tensors)
             weights[weight] = name
     refuse_other_numbers(where, tensors)
+    unscaled = _list_unscaled(tensors, weights)
+    _refuse_unscaled(where, unscaled, weights)
     marks = _list_marks(where, tensors)
     inputs = [name for name in tensors if name.endswith(INPUT_SCALES)]
     return Scales(
@@ -132,7 +144,35 @@ def find_scales(where: str, tensors: Header, about: Iterable[Any] = ()) -> Scale
         unused=(*inputs, *marks),
         inputs=len(inputs),
         marks=tuple(name for name in marks if name.endswith(".comfy_quant")),
+        plain=len(unscaled),
     )
+
+
+def _list_unscaled(tensors: Header, scaled: Iterable[str]) -> list[str]:
+    """Matrices in fp8 that have no scale."""
+    known = set(scaled)
+    return [
+        name
+        for name, tensor in tensors.items()
+        if tensor["dtype"] in FP8 and len(tensor["shape"]) > 1 and name.endswith(".weight") and name not in known
+    ]
+
+
+def _refuse_unscaled(where: str, unscaled: Sequence[str], scaled: Iterable[str]) -> None:
+    """Refuses a weight in fp8 without a scale beside others that have one: it may be off by any factor."""
+    parts = [_find_part(name) for name in scaled]
+    lost = [name for name in unscaled if _find_part(name) in parts]
+    if lost:
+        more = f", nor have {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise ConfigError(
+            f"{where}: {lost[0]} is in fp8 and has no scale{more}, where {len(parts)} others have one, so its numbers "
+            f"may be off by any factor; download the file again, or {WAY_OUT}"
+        )
+
+
+def _find_part(name: str) -> str:
+    match = PART.match(name)
+    return match[0] if match else ""
 
 
 def refuse_other_numbers(where: str, tensors: Header, quantized: bool = False) -> None:
