@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wavespeed_runner.config import capability
-from wavespeed_runner.config.capability import read_capability
+from wavespeed_runner.config.capability import has_fast_half, read_capability
 
 CARDS = {"0": (8, 0), "1": (9, 0), "GPU-77": (8, 9)}
 
@@ -92,3 +93,26 @@ def test_without_a_driver_it_is_unknown(monkeypatch: pytest.MonkeyPatch, load: A
 
 def test_it_needs_no_torch() -> None:
     assert "torch" not in vars(capability) and capability.__name__ in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("flags", "fast"),
+    [
+        ("fma avx2 f16c avx512f avx512_vnni", []),
+        ("avx512f avx512_bf16", ["bfloat16"]),
+        ("avx512f avx512_fp16", ["float16"]),
+        ("amx_tile amx_bf16", ["bfloat16"]),
+        ("avx512_bf16 avx512_fp16 amx_bf16", ["bfloat16", "float16"]),
+    ],
+)
+def test_a_cpu_is_fast_in_the_formats_that_it_has_instructions_for(
+    flags: str, fast: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zen 5 and Cooper Lake compute in bfloat16 and convert float16; of others than x86 nothing is known."""
+    file = tmp_path / "cpuinfo"
+    monkeypatch.setattr(capability, "Path", lambda path: file)
+    for text, expected in ((f"processor : 0\nflags\t\t: fpu {flags}\n", fast), ("", ["bfloat16", "float16"])):
+        file.write_text(text)
+        has_fast_half.cache_clear()
+        assert [dtype for dtype in ("bfloat16", "float16") if has_fast_half(dtype)] == expected
+    has_fast_half.cache_clear()

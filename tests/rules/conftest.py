@@ -26,6 +26,7 @@ def apply(composed: Composed, own_registry: Any, monkeypatch: pytest.MonkeyPatch
     """`apply(values)`: what the rules say of the tiny model with these values, on a Linux machine without a GPU."""
     monkeypatch.setattr(basics, "has_cuda", lambda: False)
     monkeypatch.setattr(basics, "platform", "linux")
+    monkeypatch.setattr(numerics, "has_fast_half", lambda dtype: dtype == "float16")
     for module in (accelerate, attention, attention_needs, numerics):
         monkeypatch.setattr(module, "resolve_device", lambda device: "cpu" if device == "auto" else device)
     for module in (accelerate, attention, attention_needs):

@@ -105,7 +105,7 @@ CASES: Cases = {
         [RESCALED | {"model.name": "sdxl", "guidance_scale": 1.0}],
         [RESCALED | {"model.name": "sdxl"}, {"model.name": "sdxl", "guidance_scale": 1.0}],
     ),
-    "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}]),
+    "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}, {"model.dtype": "float16"}]),
     "float16-range": (
         [{"model.dtype": "float16", "family.why_not_float16": lambda model: "there"}],
         [{"model.dtype": "float16"}, {"model.dtype": "bfloat16", "family.why_not_float16": lambda model: "there"}],

@@ -26,7 +26,7 @@ UNET = "pkg://wavespeed_runner/weights/demo_unet"
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    monkeypatch.setattr(own_model, "has_fast_half", lambda: False)
+    monkeypatch.setattr(own_model, "has_fast_half", lambda dtype: False)
     return CommandLine(tmp_path, monkeypatch, capsys)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from .environment import find_card
 
 LIBRARY = "libnvidia-ml.so.1"
+HALF = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16", "amx_fp16"}}
+"""Number format -> the flags of x86 CPUs, of which one is needed to compute in it; the others convert it each time."""
 
 
 @lru_cache(maxsize=8)
@@ -40,13 +42,13 @@ def read_capability(device: str) -> tuple[int, int] | None:
         nvml.nvmlShutdown()
 
 
-@lru_cache(maxsize=1)
-def has_fast_half() -> bool:
-    """False if this CPU is known to lack instructions for 16-bit floats: x86 without AVX512-BF16, AVX512-FP16, AMX."""
+@lru_cache(maxsize=4)
+def has_fast_half(dtype: str) -> bool:
+    """False if this CPU is known to lack instructions for a 16-bit number format: x86 without those of `HALF`."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     flags = next((set(line.split()) for line in lines if line.startswith("flags")), set())
-    return not flags or bool(flags & {"avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"})
+    return not flags or bool(flags & HALF.get(dtype, set()))
 
 
 def _ask(nvml: Any, card: str) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..config.capability import has_fast_half
 from ..config.environment import resolve_device
 from ..config.schema import Config, Dtype, Init
 from ..metrics.timing import format_bytes
@@ -38,8 +39,13 @@ NUMERICS: tuple[Rule, ...] = (
     Rule(
         id="half-on-cpu",
         verdict="unverified",
-        when=lambda c, f: c.model.dtype is not Dtype.float32 and resolve_device(c.device) == "cpu",
-        message="model.dtype={c.model.dtype.value}: on CPUs without instructions for it, far slower than float32",
+        when=lambda c, f: (
+            c.model.dtype is not Dtype.float32
+            and resolve_device(c.device) == "cpu"
+            and not has_fast_half(c.model.dtype.value)
+        ),
+        message="model.dtype={c.model.dtype.value}: this CPU has no instructions for it, so it is far slower than "
+        "float32",
         fix="model.dtype=float32",
     ),
     Rule(

@@ -102,7 +102,7 @@ def _choose_dtype(folder: Path, model: dict[str, Any], overrides: Sequence[str])
     device = typed.get("device", "auto")
     if typed.get("hydra/launcher", "basic") not in HERE:
         return []  # its jobs run on other machines
-    if resolve_device(device) != "cpu" or model["dtype"] == "float32" or has_fast_half():
+    if resolve_device(device) != "cpu" or model["dtype"] == "float32" or has_fast_half(model["dtype"]):
         return []
     repo = find_local_path(typed.get("model.repo", "").strip("'\""))
     files = [*folder.glob("*/*.safetensors"), *([repo] if repo and repo.is_file() else [])]  # a folder, a single file
