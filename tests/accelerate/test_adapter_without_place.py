@@ -11,6 +11,7 @@ import torch
 
 from tests.accelerate.lora_files import Tensors, apply, draw, write_pair
 from tests.accelerate.random_adapters import load_tiny
+from wavespeed_runner.accelerate.adapter_culprit import explain_failure
 from wavespeed_runner.accelerate.adapters import collect_evidence
 from wavespeed_runner.errors import RunError
 
@@ -38,6 +39,47 @@ def test_a_part_without_a_place_is_named(
     with pytest.raises(RunError, match=rf"x\.safetensors: does not fit this model: .*{says}") as caught:
         apply(pipe, write_pair(key, *shape), tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("added", "says"),
+    [
+        ({"odd_ids": draw(3)}, r"model: odd_ids \[3\]: Invalid LoRA checkpoint.*; use a file for this model"),
+        (
+            write_pair("lora_unet_mid_block_attentions_0_proj_in", 7, 32),
+            r"model: \S+proj_in\.\S+ \[\d+, \d+\], \S+ \[\d+, \d+\]: .*; use",
+        ),
+    ],
+)
+def test_what_diffusers_fails_on_is_named_with_a_way_out(added: Tensors, says: str, tmp_path: Path) -> None:
+    """Its own message names no tensor of the file, so the layers are tried in halves."""
+    _, _, pipe = load_tiny("sd15")
+    whole = [f"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_{part}" for part in "qkv"]
+    width = pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.in_features
+    tensors = {key: at for layer in whole for key, at in write_pair(layer, width, width).items()}
+    apply(load_tiny("sd15")[2], tensors, tmp_path)
+    with pytest.raises(RunError, match=says) as caught:
+        apply(pipe, tensors | added, tmp_path)
+    assert "attn1" not in str(caught.value) and "tried" not in str(caught.value)
+
+
+def test_few_layers_are_named_of_many_that_fail() -> None:
+    tried = []
+
+    def load(tensors: Tensors, name: str) -> None:
+        tried.append(name)
+        if any("bad" in key for key in tensors):
+            raise AssertionError
+        if len(tensors) > 40:
+            raise ValueError("too many.")
+
+    tensors = {f"layer_{index}.lora_A.weight": draw(1, 2) for index in range(64)}
+    bad = {f"bad_{index}.lora_A.weight": draw(1, 2) for index in range(3)}
+    said = explain_failure(tensors | bad, ValueError("x"), load)
+    assert re.match(r"bad_0\.lora_A\.weight \[1, 2\]: this model has no such layer, .*; bad_1.*; use a file", said)
+    assert "bad_2" not in said and len(tried) == len(set(tried)) < 30
+    said = explain_failure(tensors, ValueError("too many."), load)
+    assert said.startswith("layer_0.lora_A.weight [1, 2]") and "and 61 more: only together: too many; use" in said
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
 from ..models.weights.traced import settle, trace
+from .adapter_culprit import explain_failure
 from .adapter_differences import add_differences, count_differences
 from .adapter_file import find_hostile, read_settings
 from .adapter_fused import split_fused
@@ -91,12 +92,17 @@ def _load_with_diffusers(
     scaled = {} if settings else _multiply_scales(tensors)
     given = trace(tensors, scaled)
     options = {"load_into_transformer_2": True} if denoiser == "transformer_2" else {}
-    with _convert(pipe, settings, scaled), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        try:
-            pipe.load_lora_weights(dict(given), adapter_name=name, use_safetensors=True, **options)
-        except Exception as error:
-            raise RunError(f"{format_error(error)} (its tensors: {_list_some(list(tensors))})") from error
+
+    def load(part: dict[str, torch.Tensor], adapter: str) -> None:
+        own = {down: alpha for down, alpha in scaled.items() if down in part}
+        with _convert(pipe, settings, own), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            pipe.load_lora_weights(dict(part), adapter_name=adapter, use_safetensors=True, **options)
+
+    try:
+        load(given, name)
+    except Exception as error:
+        raise RunError(explain_failure(tensors, error, load)) from error
     placed = [(module, settle(module)) for module in list_modules(pipe).values()]
     reached = frozenset[str]().union(*(sources for _, found in placed for sources in found.values()))
     lost = [key for key in tensors if key not in reached]
