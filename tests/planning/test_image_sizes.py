@@ -231,3 +231,41 @@ def test_a_mask_at_another_scale_covers_the_place_that_it_was_painted_on(
     mask = read_mask(ReadMaskOptions(path=paths["mask"], width=64, height=64)).tensors["images"][0, :, :, 0]
     apart = (image > 127) != (mask > 127)
     assert (image > 127).any() and apart.sum() <= 64, "at most the pixels of an edge"
+
+
+def test_one_size_is_offered_for_image_and_mask(planned: Planned, photo: Callable[..., str]) -> None:
+    """The mask's own would be another: it may be painted at any scale, with a pixel of rounding."""
+    image, mask = photo(96, 48), photo(192, 97, "mask.png")
+    plan = planned("graph=inpaint", "width=48", "height=48", image=image, mask=mask)
+    fixes = {finding.message.partition("=")[0]: finding.fix for finding in plan.verdicts if finding.rule == "image-cut"}
+    assert fixes["mask"] == fixes["image"] == "width=64 height=32, or neither: the run then follows the image"
+
+
+@pytest.mark.parametrize(("alpha", "says"), [(255, []), (254, ["white", "black"]), (None, [])])
+def test_transparent_parts_are_said_to_be_filled(
+    planned: Planned, tmp_path: Path, alpha: int | None, says: list[str]
+) -> None:
+    picture = Image.new("RGB", (64, 64), "white")
+    if alpha is not None:
+        picture.putalpha(255)
+        picture.putpixel((5, 5), (255, 255, 255, alpha))
+    path = tmp_path / "x.png"
+    picture.save(path)
+    plan = planned("graph=inpaint", image=str(path), mask=str(path))
+    found = {finding.message: finding.fix for finding in plan.verdicts if finding.rule == "image-transparent"}
+    keys = ("image", "mask")[: len(says)]
+    assert [*found] == [
+        f"{key}={path}: its transparent parts are taken as {c}" for key, c in zip(keys, says, strict=True)
+    ]
+    assert not found or "graph=inpaint mask=FILE" in found[f"image={path}: its transparent parts are taken as white"]
+
+
+@pytest.mark.parametrize(("level", "says"), [(0, True), (127, True), (128, False), (255, False)])
+def test_a_mask_that_repaints_nothing_is_warned_of(planned: Planned, tmp_path: Path, level: int, says: bool) -> None:
+    """diffusers rounds masks: half of white and more is white."""
+    path = tmp_path / "mask.png"
+    picture = Image.new("L", (64, 64))
+    picture.putpixel((30, 30), level)
+    picture.save(path)
+    plan = planned("graph=inpaint", mask=str(path))
+    assert ("mask-dark" in [finding.rule for finding in plan.verdicts]) == says

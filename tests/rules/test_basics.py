@@ -140,6 +140,14 @@ def test_without_guidance_the_message_begins_with_what_was_typed(apply: Apply) -
     assert said(**own | {"guidance_scale": 2.0}).startswith("guidance_scale=2.0: this model takes no guidance")
 
 
+def test_the_way_out_of_a_size_is_the_nearest_one(apply: Apply) -> None:
+    def fix(**values: int) -> str:
+        return next(finding.fix for finding in apply(values) if finding.rule == "size")
+
+    assert fix(width=100, height=48) == "such as width=96 height=48"
+    assert fix(width=3, height=10**9 + 1) == "such as width=16 height=16384"
+
+
 def test_every_rule_has_cases() -> None:
     assert list(CASES) == [rule.id for rule in RULES]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import Any
@@ -13,7 +13,7 @@ from ..models.family import Family, infer_task
 from ..registry import find_implementation
 from ..rules.check import Finding
 from ..rules.graph import find_denoise_stages, takes_strength
-from ..stages.read_image import ReadImageOptions, count_frames, measure_image
+from ..stages.read_image import BACKGROUNDS, ReadImageOptions, count_frames, inspect_picture, measure_image
 from .graph import Graph
 
 KEYS = {"read_image": "image", "read_mask": "mask"}
@@ -121,7 +121,7 @@ def _get_path(config: Config, source: StageConfig) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def judge_crops(graph: Graph, config: Config, chosen: Container[str]) -> list[Finding]:
+def judge_crops(graph: Graph, config: Config, chosen: Collection[str]) -> list[Finding]:
     """What is to be said of the files that a graph reads: other images in them, and how much of each is cut away.
 
     Args:
@@ -134,32 +134,51 @@ def judge_crops(graph: Graph, config: Config, chosen: Container[str]) -> list[Fi
     """
     _refuse_other_shapes(graph)
     family: Family = find_implementation("model", config.model)
+    start = _find_start(config, family)
     findings = []
     for options, key in _list_files(graph):
+        findings += _judge_content(key, options.path)
         size = measure_image(key, options.path)
-        if (count := count_frames(options.path)) > 1:
-            message = f"{key}={options.path}: it holds {count} images, and the first is used alone"
-            fix = "the image that is meant, saved as a file of its own"
-            findings.append(Finding(rule="image-frames", verdict="unverified", message=message, fix=fix, source=""))
         lost, _ = _measure_cut(size, (options.width, options.height))
         if lost:
+            # Image and mask have one shape, and one size has to do for both: the image's.
+            shape = measure_image("image", start) if key == "mask" and start else size
+            follows = start is not None and (key == "mask" or start == options.path)
             findings.append(
-                Finding(
-                    rule="image-cut",
-                    verdict="unverified",
-                    message=f"{key}={options.path}: {size[0]} x {size[1]}, scaled to cover {options.width} x "
+                _warn(
+                    "image-cut",
+                    f"{key}={options.path}: {size[0]} x {size[1]}, scaled to cover {options.width} x "
                     f"{options.height}; {lost}",
-                    fix=_find_better_size(config, family, options, size, chosen),
-                    source="",
+                    _find_better_size(config, family, options, shape, follows and not {"width", "height"} <= {*chosen}),
                 )
             )
     return findings
 
 
+def _judge_content(key: str, path: str) -> list[Finding]:
+    """What of a file is left out or changed, whatever the size: other images in it, transparent parts."""
+    picture, findings = inspect_picture(key, path), []
+    if (count := count_frames(path)) > 1:
+        message = f"{key}={path}: it holds {count} images, and the first is used alone"
+        findings.append(_warn("image-frames", message, "the image that is meant, saved as a file of its own"))
+    if picture.is_transparent:
+        message = f"{key}={path}: its transparent parts are taken as {BACKGROUNDS[key]}"
+        ways = {"image": "an image without any; what is to be repainted is graph=inpaint mask=FILE"}
+        findings.append(_warn("image-transparent", message, ways.get(key, "white where the image is to be repainted")))
+    if key == "mask" and picture.is_dark:
+        message = f"mask={path}: it is nowhere brighter than half of white, so nothing is repainted"
+        findings.append(_warn("mask-dark", message, "white where the image is to be repainted"))
+    return findings
+
+
+def _warn(rule: str, message: str, fix: str) -> Finding:
+    return Finding(rule=rule, verdict="unverified", message=message, fix=fix, source="")
+
+
 def _find_better_size(
-    config: Config, family: Family, options: ReadImageOptions, size: tuple[int, int], chosen: Container[str]
+    config: Config, family: Family, options: ReadImageOptions, size: tuple[int, int], follows: bool
 ) -> str:
-    """A size at which less of an image is cut away, or what else helps."""
+    """A size at which less of an image is cut away, or what else helps. follows: it is what a run without any has."""
     wanted, pixels = (options.width, options.height), options.width * options.height
     sizes = [choose_size(size, count, family.size_multiple) for count in (pixels, 2 * pixels)]  # of few, none may fit
     factors = {one: one[0] * one[1] / pixels for one in sizes}
@@ -169,7 +188,6 @@ def _find_better_size(
     is_better = _measure_cut(size, (width, height))[1] < _measure_cut(size, wanted)[1]
     if family.fixed_size or wanted != (config.width, config.height) or not is_better:
         return f"an image of the shape of {options.width} x {options.height}"
-    follows = _find_start(config, family) == options.path and not ("width" in chosen and "height" in chosen)
     return f"width={width} height={height}" + (", or neither: the run then follows the image" if follows else "")
 
 

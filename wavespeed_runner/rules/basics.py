@@ -33,6 +33,12 @@ def _find_empty(c: Config) -> str:
     return next((key for key, value in named.items() if value == ""), "")
 
 
+def _round_side(side: int | None, f: Family) -> int:
+    """The nearest side that the model can generate at; the smallest tested one where none is given."""
+    most = MAX_SIDE // f.size_multiple
+    return min(max(round((side or f.tiny_size) / f.size_multiple), 1), most) * f.size_multiple
+
+
 VALUES: tuple[Rule, ...] = (
     Rule(
         id="empty-path",
@@ -63,7 +69,7 @@ VALUES: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: any(v is None or v < 1 or v % f.size_multiple for v in (c.width, c.height)),
         message="width={c.width} height={c.height}: both must be positive multiples of {f.size_multiple}",
-        fix="such as width={f.tiny_size} height={f.tiny_size}",
+        fix=lambda c, f: f"such as width={_round_side(c.width, f)} height={_round_side(c.height, f)}",
     ),
     Rule(
         id="too-much",

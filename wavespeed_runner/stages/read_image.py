@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..artifacts import Images
 from ..config.schema import top_level
@@ -17,6 +19,9 @@ from .interface import stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+BACKGROUNDS = {"image": "white", "mask": "black"}
+"""Key of a file -> what its transparent parts become."""
 
 
 @dataclass(kw_only=True)
@@ -36,13 +41,25 @@ class ReadMaskOptions(ReadImageOptions):
     path: str = top_level("mask")
 
 
+class Picture(NamedTuple):
+    """What planning knows of an image file, upright."""
+
+    sha256: str
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    is_transparent: bool
+    """Some of its pixels are, if only in part."""
+    is_dark: bool
+    """None of them is brighter than half of white: such a mask is black once it is rounded, as diffusers does."""
+
+
 def _identify_image(options: ReadImageOptions) -> str:
     """Identifies the image by the file's content, so that stored results do not depend on where it is."""
-    return _check_file("image", options.path)[0]
+    return inspect_picture("image", options.path).sha256
 
 
 def _identify_mask(options: ReadMaskOptions) -> str:
-    return _check_file("mask", options.path)[0]
+    return inspect_picture("mask", options.path).sha256
 
 
 @stage("read_image", options=ReadImageOptions, identity=_identify_image, ignores=("path",))
@@ -51,13 +68,13 @@ def read_image(options: ReadImageOptions) -> Images:
 
     EXIF orientation is applied; transparent parts become white.
     """
-    return _fit(options, _open_image("image", options.path, "white", "RGB"))
+    return _fit(options, _flatten_file("image", options.path, "RGB"))
 
 
 @stage("read_mask", options=ReadMaskOptions, identity=_identify_mask, ignores=("path",))
 def read_mask(options: ReadMaskOptions) -> Images:
     """Reads a mask file as a greyscale image, scaled and cropped as in `read_image`; transparent parts become black."""
-    return _fit(options, _open_image("mask", options.path, "black", "L"))
+    return _fit(options, _flatten_file("mask", options.path, "L"))
 
 
 def measure_image(key: str, path: str) -> tuple[int, int]:
@@ -66,7 +83,7 @@ def measure_image(key: str, path: str) -> tuple[int, int]:
     Raises:
         ConfigError: it cannot be read; `key` names it in the message.
     """
-    return _check_file(key, path)[1]
+    return inspect_picture(key, path).size
 
 
 def count_frames(path: str) -> int:
@@ -79,8 +96,8 @@ def _count_frames(path: str, modified: int) -> int:
     return count_images(read_file(resolve_path(path), IMAGE.max_bytes))
 
 
-def _check_file(key: str, path: str) -> tuple[str, tuple[int, int]]:
-    """Reads the whole image once, so that a broken file is refused before anything is loaded: its hash and size."""
+def inspect_picture(key: str, path: str) -> Picture:
+    """Reads the whole image once, so that a broken file is refused before anything is loaded. Raises `ConfigError`."""
     try:
         status = resolve_path(path).stat()
     except ConfigError as error:
@@ -91,19 +108,33 @@ def _check_file(key: str, path: str) -> tuple[str, tuple[int, int]]:
 
 
 @lru_cache(maxsize=64)
-def _inspect_file(key: str, path: str, modified: int, size: int) -> tuple[str, tuple[int, int]]:
-    """The file's sha256, and width and height. A changed file is read again, because it has other arguments."""
-    image = _open_image(key, path, "white", "RGB")
-    return sha256(read_file(resolve_path(path), IMAGE.max_bytes)).hexdigest(), image.size
-
-
-def _open_image(key: str, path: str, background: str, mode: str) -> Image:
-    """The decoded image, upright, in 8 bits per channel, over a background of one colour."""
-    try:
+def _inspect_file(key: str, path: str, modified: int, size: int) -> Picture:
+    """What the file holds. A changed file is read again, because it has other arguments."""
+    with _explain_damage(key, path):
         content = read_file(resolve_path(path), IMAGE.max_bytes)
         image = decode_image(content, upright=True, most=MAX_INPUT_PIXELS)
         with damage_as_input_error():
-            return _flatten(image, background, mode)
+            return Picture(
+                sha256=sha256(content).hexdigest(),
+                size=image.size,
+                is_transparent=image.has_transparency_data and image.convert("RGBA").getextrema()[-1][0] < 255,
+                is_dark=_flatten(image, BACKGROUNDS[key], "L").getextrema()[1] < 128,
+            )
+
+
+def _flatten_file(key: str, path: str, mode: str) -> Image:
+    """The decoded image, upright, in 8 bits per channel, over a background of one colour."""
+    with _explain_damage(key, path):
+        image = decode_image(read_file(resolve_path(path), IMAGE.max_bytes), upright=True, most=MAX_INPUT_PIXELS)
+        with damage_as_input_error():
+            return _flatten(image, BACKGROUNDS[key], mode)
+
+
+@contextmanager
+def _explain_damage(key: str, path: str) -> Iterator[None]:
+    """Within it an image that cannot be read is a `ConfigError`."""
+    try:
+        yield
     except (OSError, InputError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{key}={path}: {reason}; give a PNG, JPEG or WebP file") from None
