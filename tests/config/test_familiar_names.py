@@ -181,6 +181,11 @@ FOR_A_MODEL = {
     "model=sd15 clip_skip=2": "here it is model.clip_skip=2 (A1111 counts one more: its Clip skip 2 is 1 here)",
     "model=flux sampler=ipndm": "between 0 and 1; nearest is sampler=dpmpp_2m",
     "model=sd15 sampler=ipndm": "between 0 and 1; nearest is sampler=pndm",
+    "model=sd15 sampler=lcm_karras": "no karras noise levels here (sampler.sigmas=karras could not take effect: "
+    "LCMScheduler has no such option; leave it out); without them it is sampler=lcm",
+    "model=sd15 sampler=euler_a_karras": "EulerAncestralDiscreteScheduler has no such option; leave it out); without",
+    "model=sd15 sampler=ddim_karras": "here (sampler=ddim has no such choice); without them it is sampler=ddim",
+    "model=sd15 sampler=heun_exponential": "here it is sampler=heun sampler.sigmas=exponential",
     "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from tests.rules.cases import VIDEO, Apply, Cases, check_rule, read_prompt_and_image
@@ -63,6 +66,20 @@ CASES: Cases = {
             {"family.schedule": "diffusion"},
         ],
     ),
+    "strength-whole": (
+        [
+            {"graph": "image_to_image", "steps": 1, "strength": 0.5},
+            {"graph": "image_to_image", "steps": 9, "strength": 0.9},
+            {"graph": "inpaint", "steps": 2, "strength": 0.6},
+        ],
+        [
+            {"graph": "image_to_image", "steps": 2, "strength": 0.5},
+            {"graph": "image_to_image", "steps": 10, "strength": 0.9},
+            {"graph": "image_to_image", "steps": 1, "strength": 1.0},
+            {"family.schedule": "diffusion", "graph": "image_to_image", "steps": 3, "strength": 0.9},
+            {"steps": 1, "strength": 0.5},
+        ],
+    ),
     "fps": (
         [{"model.fps": 8}, {"family.kind": "video", "model.fps": 0}, {"family.kind": "video", "model.fps": 241}],
         [{}, {"family.kind": "video", "model.fps": 8}],
@@ -83,6 +100,18 @@ CASES: Cases = {
         [{"graph": "inpaint", "mask": "white.png"}, {}],
     ),
 }
+
+
+@pytest.mark.parametrize(("strength", "enough"), [(0.5, 2), (0.6, 3), (0.9, 10), (0.95, 20)])
+def test_steps_that_a_strength_needs_to_keep_something_of_the_image(apply: Apply, strength: float, enough: int) -> None:
+    from diffusers import FluxImg2ImgPipeline
+
+    given = {"graph": "image_to_image", "steps": 1, "strength": strength}
+    (finding,) = [finding for finding in apply(given) if finding.rule == "strength-whole"]
+    assert finding.message.startswith(f"steps=1 strength={strength}: this model rounds up, to all 1 steps")
+    assert finding.fix == f"steps={enough} or more, or a lower strength"
+    pipe: Any = SimpleNamespace(scheduler=SimpleNamespace(order=1, timesteps=range(enough)))
+    assert len(FluxImg2ImgPipeline.get_timesteps(pipe, enough, strength, "cpu")[0]) == enough - 1
 
 
 def test_every_rule_has_cases() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
+from ..registry import list_names, lookup
 from .familiar import rename_sampler
 from .familiar_names import SPACINGS
 from .suggestions import choose_accepted
@@ -82,8 +84,20 @@ def explain_absent_option(group: str, option: str, typed: str) -> str:
         if stem in SAMPLERS:
             why, nearest = SAMPLERS[stem]
             return f"{stem} {why}; {_offer_nearest(group, nearest, typed)}"
+        if stem != name and stem in list_names("sampler"):
+            return _explain_spacing(stem, name.removeprefix(f"{stem}_"), typed)
     why, nearest = _OPTIONS.get((group, option.strip().lower()), ("", ""))
     return f"{why}; {_offer_nearest(group, nearest, typed)}" if nearest else why
+
+
+def _explain_spacing(sampler: str, spacing: str, typed: str) -> str:
+    """How a sampler has a spacing that no shipped option joins to it, or that it cannot have it on this model."""
+    refusal = f"sampler={sampler} has no such choice"
+    if any(field.name == "sigmas" for field in fields(lookup("sampler", sampler).options)):
+        way, refusal = choose_accepted(typed, [[f"sampler={sampler}", f"sampler.sigmas={spacing}"]])
+        if not refusal:
+            return f"here it is {' '.join(way)}"
+    return f"no {spacing} noise levels here ({refusal}); without them it is sampler={sampler}"
 
 
 def _offer_nearest(group: str, nearest: str, typed: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from inspect import signature
+from math import ceil
 from typing import Any
 
 from ..config.schema import Config, ModelConfig, StageConfig, top_level
@@ -75,19 +76,44 @@ def list_unused_values(c: Config, f: Family) -> list[str]:
     return unused if _is_strength_read(c, f) else ["strength", *unused]
 
 
+def _list_parts(c: Config, f: Family) -> list[tuple[int, float]]:
+    """Steps and strength of each denoise stage that starts from an image; a stage's own count, if they are numbers."""
+    found = []
+    for stage in find_denoise_stages(c):
+        options = stage.options if isinstance(stage.options, dict) else {}
+        steps: Any = options.get("steps", c.steps)
+        strength: Any = options.get("strength", c.strength)
+        if takes_strength(stage, f) and isinstance(steps, int) and isinstance(strength, int | float):
+            found.append((steps, strength))
+    return found
+
+
 def _find_stage_without_steps(c: Config, f: Family) -> str:
     """Steps and strength of a denoise stage that is left without a step; empty if there is no such stage.
 
     Flow models round up, so they always have one; the others round down.
     """
-    for stage in find_denoise_stages(c):
-        options = stage.options if isinstance(stage.options, dict) else {}
-        steps: Any = options.get("steps", c.steps)
-        strength: Any = options.get("strength", c.strength)
-        numbers = isinstance(steps, int) and isinstance(strength, int | float)
-        if f.schedule != "flow" and numbers and takes_strength(stage, f) and int(steps * strength) < 1:
-            return f"steps={steps} strength={strength}"
-    return ""
+    parts = _list_parts(c, f) if f.schedule != "flow" else []
+    return next((f"steps={steps} strength={part}" for steps, part in parts if int(steps * part) < 1), "")
+
+
+def _find_whole_part(c: Config, f: Family) -> tuple[int, float] | None:
+    """Steps and strength of a stage of a flow model that runs all steps, though its strength is below 1; or None."""
+    parts = _list_parts(c, f) if f.schedule == "flow" else []
+    return next(
+        ((steps, part) for steps, part in parts if 0 < part < 1 <= steps and int(steps - steps * part) < 1), None
+    )
+
+
+def _explain_whole_part(c: Config, f: Family) -> tuple[str, str]:
+    """What is to be said of such a stage, and the way out."""
+    steps, part = _find_whole_part(c, f) or (1, 0.5)
+    enough = ceil(round(1 / (1 - part), 6))
+    return (
+        f"steps={steps} strength={part}: this model rounds up, to all {steps} steps, so it starts from noise alone, as "
+        "with strength=1",
+        f"steps={enough} or more, or a lower strength",
+    )
 
 
 def _is_value_read(c: Config, key: str) -> bool:
@@ -158,6 +184,14 @@ GRAPHS: tuple[Rule, ...] = (
         when=lambda c, f: bool(_find_stage_without_steps(c, f)),
         message=lambda c, f: f"{_find_stage_without_steps(c, f)}: that is less than one step of this model",
         fix="more steps, or a higher strength: their product must be 1 or more",
+    ),
+    Rule(
+        id="strength-whole",
+        verdict="unverified",
+        when=lambda c, f: _find_whole_part(c, f) is not None,
+        message=lambda c, f: _explain_whole_part(c, f)[0],
+        fix=lambda c, f: _explain_whole_part(c, f)[1],
+        source="get_timesteps of diffusers' FluxImg2ImgPipeline",
     ),
     Rule(
         id="fps",
