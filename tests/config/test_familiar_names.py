@@ -115,6 +115,15 @@ KEY = {
     "model.frame_rate=25": "but of model=ltx_video, model=ltx2: model=ltx_video model.frame_rate=25",
 }
 
+KEY |= {
+    "lowvram=true": "lowvram: no such key; here it is memory=group_offload",
+    "medvram=true": "here it is memory=model_offload",
+    "max_shift=1.15": "the model's own scheduler says how its shift grows with the size; sampler.shift=NUMBER fixes it",
+    "model_name=x": "model_name: no such key; here it is model=NAME model.repo=x",
+    "tea_cache=0.2": "tea_cache: no such key; here it is cache=teacache",
+    "sampler.scheduler=karras": "sampler.sigmas=karras",
+}
+
 NEEDS = "the name of an option is needed"
 KEY |= {
     "upscale=2": "here it is graph=hires_fix graph.stages.upscale.options.scale=2",
@@ -186,6 +195,10 @@ FOR_A_MODEL = {
     "model=sd15 sampler=euler_a_karras": "EulerAncestralDiscreteScheduler has no such option; leave it out); without",
     "model=sd15 sampler=ddim_karras": "here (sampler=ddim has no such choice); without them it is sampler=ddim",
     "model=sd15 sampler=heun_exponential": "here it is sampler=heun sampler.sigmas=exponential",
+    "model=sd15 clip_stop_at_last_layers=2": "here it is model.clip_skip=1",
+    "model=sd15 clip_stop_at_last_layers=1": "here it is model.clip_skip=null",
+    "model=sd15 cache=fbcache cache.start_percent=0.1": "cache.start_percent: no such key; here it is cache.start=0.1",
+    "model=sd15 sampler=euler sampler.scheduler=karras": "scheduler: no such key; here it is sampler.sigmas=karras",
     "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",
 }
 
@@ -234,7 +247,7 @@ def test_every_key_that_a_message_names_exists(command: CommandLine, ours: str) 
     *options, key = ours.replace("NAME", "demo" if "model=" in ours else "euler").split(" ")
     if key.startswith("cache.") and not options:
         options = ["cache=deepcache" if key == "cache.interval" else "cache=fbcache"]
-    if key == "model.guidance_rescale":
-        options = ["model=sd15"]  # the demo model has none
+    if key in ("model.guidance_rescale", "model.clip_skip"):
+        options = ["model=sd15"]  # the demo model has none of these
     said = command("dry_run=true", "--cfg", "job", *options, key if "=" in key else f"{key}={VALUES.get(key, 'none')}")
     assert "no such key" not in said.err and "no key of" not in said.err and "no such config group" not in said.err

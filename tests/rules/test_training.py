@@ -183,13 +183,15 @@ def test_clip_skip_of_a_lora_for_stable_diffusion(composed: Any, tmp_path: Path)
     from wavespeed_runner.config.resolve import resolve_config
     from wavespeed_runner.rules.check import apply_rules
 
-    def found(clip_skip: str) -> list[str]:
+    def found(clip_skip: str, own: str = "null") -> list[str]:
         path = write_lora(tmp_path, ss_clip_skip=clip_skip)["adapters.path"]
-        config = resolve_config(composed("model=sd15", "adapters=lora", f"adapters.path={path}"))
-        return [finding.message for finding in apply_rules(config) if finding.rule == "adapters-trained"]
+        given = ("model=sd15", f"model.clip_skip={own}", "adapters=lora", f"adapters.path={path}")
+        config = resolve_config(composed(*given))
+        return [f"{f.message}; {f.fix}" for f in apply_rules(config) if f.rule == "adapters-trained"]
 
-    assert found("1") == found("None") == found("²") == []
-    assert "with clip skip 2, as kohya counts" in found("2")[0]
+    assert found("1") == found("None") == found("²") == found("0") == []
+    assert found("2")[0].endswith("with clip skip 2, as kohya counts; model.clip_skip=1")
+    assert found("1", own="1")[0].endswith("; model.clip_skip=null") and found("2", own="1") == []
 
 
 def test_a_checkpoint_that_says_that_it_is_another_or_a_lora(said: Said, tmp_path: Path) -> None:
@@ -209,10 +211,10 @@ def test_clip_skip_of_a_checkpoint(composed: Any, tmp_path: Path) -> None:
     def found(layer: str) -> list[str]:
         file = write_lora(tmp_path, modelspec__encoder_layer=layer)["adapters.path"]
         config = resolve_config(composed("model=sd15", f"model.repo={file}", "model.init=pretrained"))
-        return [finding.message for finding in apply_rules(config) if finding.rule == "checkpoint-trained"]
+        return [f"{f.message}; {f.fix}" for f in apply_rules(config) if f.rule == "checkpoint-trained"]
 
-    assert "trained with clip skip 2, as kohya counts" in found("2")[0]
-    assert found("1") == found("x") == []
+    assert found("12")[0].endswith("trained with clip skip 12, as kohya counts; model.clip_skip=11")
+    assert found("1") == found("x") == found("0") == []
 
 
 def write_model(folder: Path, scheduler: dict[str, Any]) -> Values:

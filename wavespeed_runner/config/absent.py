@@ -30,6 +30,10 @@ ABSENT_KEYS = {
     "safety_checker": "no safety checker is loaded, so there is none to switch off",
     "upscaler": "models that enlarge images are not supported; nearest is graph=hires_fix",
     "style": "there are no styles; write it into prompt=...",
+    **dict.fromkeys(
+        ("max_shift", "base_shift"),
+        "the model's own scheduler says how its shift grows with the size; sampler.shift=NUMBER fixes it for all sizes",
+    ),
     "threads": "the environment variable OMP_NUM_THREADS sets the threads of a CPU",
 }
 """A top-level key -> why there is none like it."""

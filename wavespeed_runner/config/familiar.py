@@ -79,6 +79,8 @@ def translate_key(key: str, value: str, list_options: Callable[[str], list[str]]
         key = "use_karras_sigmas" if value in SPACINGS else "sampler_name"
     elif key == "use_karras_sigmas":
         value = "karras"
+    elif key == "clip_stop_at_last_layers" and value.isdecimal():  # A1111 counts one more
+        value = str(int(value) - 1 or "null")
     if key not in KEYS:
         return []
     *options, ours = KEYS[key].split(" ")

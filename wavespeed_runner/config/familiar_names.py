@@ -62,6 +62,7 @@ KEYS = {
     "checkpoint": "model=NAME model.repo",
     "model_path": "model=NAME model.repo",
     "model_id": "model=NAME model.repo",
+    "model_name": "model=NAME model.repo",
     "pretrained_model_name_or_path": "model=NAME model.repo",
     "dtype": "model.dtype",
     "torch_dtype": "model.dtype",
@@ -87,6 +88,9 @@ KEYS = {
     "lora_scale": "adapters=lora adapters.path=FILE adapters.weight",
     "embedding": "adapters=textual_inversion adapters.path",
     "textual_inversion": "adapters=textual_inversion adapters.path",
+    "clip_stop_at_last_layers": "model.clip_skip",
+    "tea_cache": "cache=teacache",
+    "first_block_cache": "cache=fbcache",
     "teacache_thresh": "cache=teacache cache.rel_l1_thresh",
     "rdt": "cache=fbcache cache.residual_diff_threshold",
     "max_sequence_length": "model.max_sequence_length",
@@ -104,6 +108,8 @@ KEYS = {
     "cpu_offload": "memory=model_offload",
     "enable_model_cpu_offload": "memory=model_offload",
     "enable_sequential_cpu_offload": "memory=group_offload",
+    "medvram": "memory=model_offload",
+    "lowvram": "memory=group_offload",
     "tiling": "memory=vae_tiling",
     "enable_vae_tiling": "memory=vae_tiling",
     "enable_vae_slicing": "memory=vae_slicing",
@@ -132,9 +138,14 @@ CACHE_KEYS = {
     "max_skip_steps": "max_consecutive_cache_hits",
     "retention_ratio": "start",
     "ret_ratio": "start",
+    "start_percent": "start",
+    "end_percent": "end",
     "cache_interval": "interval",
 }
 """A key of `cache` as cache-dit, MagCache, DiCache and DeepCache call it -> ours."""
+
+NESTED = {"cache": CACHE_KEYS, "sampler": {"scheduler": "sigmas", "schedule": "sigmas", "sigma_schedule": "sigmas"}}
+"""Group -> its keys as other tools call them -> ours."""
 
 SPACINGS = ("karras", "exponential", "beta")
 """What ComfyUI and A1111 call a scheduler, and diffusers a spacing of the noise levels."""

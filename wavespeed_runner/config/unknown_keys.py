@@ -13,7 +13,7 @@ from .. import registry
 from ..errors import did_you_mean
 from .absent import ABSENT_KEYS, explain_absent_option
 from .familiar import is_switched_off, list_meant, translate_key
-from .familiar_names import CACHE_KEYS, OTHER_NAMES
+from .familiar_names import NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
 from .suggestions import choose_accepted
 
@@ -52,9 +52,9 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     if not above and (ours := _translate_top_level(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
-    if above == "cache" and (renamed := CACHE_KEYS.get(last.lower())):
+    if renamed := NESTED.get(above, {}).get(last.lower()):
         if renamed.partition(".")[0] in valid:
-            return f"{key}: no such key; here it is cache.{renamed}={value}"
+            return f"{key}: no such key; here it is {above}.{renamed}={value}"
         last = renamed
     near = did_you_mean(last, valid)
     if (

@@ -8,7 +8,14 @@ from ..accelerate.adapter_training import Training, read_trainings
 from ..config.schema import Config
 from ..errors import make_printable
 from ..models.family import Family, uses_cfg
-from ..models.weights.file_flags import find_metadata, find_prediction_type, find_scheduler, has_zero_snr
+from ..models.weights.file_flags import (
+    count_skip,
+    find_clip_skip,
+    find_metadata,
+    find_prediction_type,
+    find_scheduler,
+    has_zero_snr,
+)
 from ..samplers import resolve_sampler
 from .rule import Rule
 
@@ -43,14 +50,8 @@ def _find_many_steps(c: Config, f: Family) -> Training | None:
     """The first distilled LoRA that is run with more steps than it was made for; not on a model distilled itself."""
     if f.is_distilled(c.model):
         return None  # a LoRA for `..._turbo` is no distillation of it
-    return next(
-        (
-            each
-            for each in read_trainings(c.adapters)
-            if each.distillation and (c.steps or 0) > (each.steps or FEW_STEPS)
-        ),
-        None,
-    )
+    distilled = [each for each in read_trainings(c.adapters) if each.distillation]
+    return next((each for each in distilled if (c.steps or 0) > (each.steps or FEW_STEPS)), None)
 
 
 def describe_name(each: Training) -> str:
@@ -138,20 +139,13 @@ def _explain_checkpoint(c: Config, f: Family) -> str:
     return f"model.repo={c.model.repo}: {_name(architecture)}, and the model is {c.model.name}" if is_wrong else ""
 
 
-def _find_clip_skip(c: Config) -> str:
-    """The clip skip that a single file of Stable Diffusion was trained with, and this run has not; empty: none."""
-    said = find_metadata(c.model).get("modelspec.encoder_layer", "")
-    has = 1 + (getattr(c.model, "clip_skip", None) or 0)
-    return said if c.model.name == "sd" and re.fullmatch(r"[0-9]{1,2}", said) and int(said) != has else ""
-
-
 def _explain_training(c: Config, f: Family) -> str:
     """What a LoRA was trained with and this run does not have; empty: nothing is known."""
     for each in read_trainings(c.adapters):
         said, has = [], find_prediction_type(f, c.model)
         if each.prediction_type and has and each.prediction_type != has:
             said.append(f"on a model that predicts {each.prediction_type}, and this one predicts {has}")
-        if c.model.name == "sd" and each.clip_skip and each.clip_skip != 1 + (getattr(c.model, "clip_skip", None) or 0):
+        if c.model.name == "sd" and each.clip_skip not in (None, 0, count_skip(c.model)):
             said.append(f"with clip skip {each.clip_skip}, as kohya counts")
         if each.zero_snr and f.schedule == "diffusion" and not has_zero_snr(f, c.model):
             said.append("with zero terminal SNR, which this model is not known to have")
@@ -160,6 +154,12 @@ def _explain_training(c: Config, f: Family) -> str:
         if said:
             return f"adapters.path={each.path}: its metadata says that it was trained {'; '.join(said)}"
     return ""
+
+
+def _fix_training(c: Config, f: Family) -> str:
+    """The clip skip of the LoRA that `_explain_training` is about, if that is wrong; the rest cannot be set here."""
+    said = re.search(r"clip skip (\d+)", _explain_training(c, f))
+    return f"model.clip_skip={int(said[1]) - 1 or 'null'}" if said else ""
 
 
 def _is_overexposed(c: Config, f: Family) -> bool:
@@ -182,12 +182,12 @@ TRAINING: tuple[Rule, ...] = (
     Rule(
         id="checkpoint-trained",
         verdict="unverified",
-        when=lambda c, f: bool(_find_clip_skip(c)),
+        when=lambda c, f: find_clip_skip(c.model) is not None,
         message=lambda c, f: (
-            f"model.repo={c.model.repo}: its metadata says that it was trained with clip skip {_find_clip_skip(c)}, as "
-            "kohya counts"
+            f"model.repo={c.model.repo}: its metadata says that it was trained with clip skip "
+            f"{find_clip_skip(c.model)}, as kohya counts"
         ),
-        fix=lambda c, f: "model.clip_skip=N is kohya's N + 1" if hasattr(c.model, "clip_skip") else "",
+        fix=lambda c, f: f"model.clip_skip={(find_clip_skip(c.model) or 1) - 1 or 'null'}",
         source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
     ),
     Rule(
@@ -215,7 +215,7 @@ TRAINING: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: bool(_explain_training(c, f)),
         message=_explain_training,
-        fix=lambda c, f: "model.clip_skip=N is kohya's N + 1" if hasattr(c.model, "clip_skip") else "",
+        fix=_fix_training,
         source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
     ),
     Rule(

@@ -7,6 +7,7 @@ https://github.com/Stability-AI/ModelSpec, which kohya's sd-scripts write. No to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -131,6 +132,18 @@ def find_metadata(model: ModelConfig) -> dict[str, str]:
 @lru_cache(maxsize=16)
 def _read_metadata(path: Path, version: tuple[int, ...]) -> dict[str, str]:
     return read_metadata(path)
+
+
+def count_skip(model: ModelConfig) -> int:
+    """The clip skip of a run, as kohya counts it for Stable Diffusion: from 1."""
+    return 1 + (getattr(model, "clip_skip", None) or 0)
+
+
+def find_clip_skip(model: ModelConfig) -> int | None:
+    """The clip skip that a single file of Stable Diffusion was trained with, and this run has not; None: nothing."""
+    said = find_metadata(model).get("modelspec.encoder_layer", "")
+    is_other = model.name == "sd" and re.fullmatch(r"[1-9][0-9]?", said) and int(said) != count_skip(model)
+    return int(said) if is_other else None
 
 
 def find_scheduler(family: Family, model: ModelConfig) -> dict[str, Any] | None:
