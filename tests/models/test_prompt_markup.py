@@ -8,7 +8,7 @@ import time
 import pytest
 
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.text.markup import NETWORK, find_markup, parse_markup, refuse_unsupported
+from wavespeed_runner.models.text.markup import NETWORK, find_foreign, find_markup, parse_markup, refuse_unsupported
 
 
 def parsed(text: str) -> list[list[tuple[str, float]]]:
@@ -96,13 +96,58 @@ def test_markup_is_found_in_what_is_written_for_clip_and_the_certain_kind_everyw
 
 
 @pytest.mark.parametrize(
-    "piece", ["(", ")", "[", "|", ":", "\\", "(a:1", ":1", "((", "[a|", "1", " ", "BREAK", "<lora:", "(a"]
+    ("text", "piece", "way"),
+    [
+        ("a cat, embedding:EasyNegative, x", "embedding:EasyNegative", "adapters=textual_inversion"),
+        ("(embedding:a/b.pt:1.2)", "embedding:a/b.pt", "adapters=textual_inversion"),
+        ("a {red|blue} {x} cat", "{red|blue}", "one prompt for each choice"),
+        ("a __color__ cat", "__color__", "one prompt for each word"), ("__a/b-*__", "__a/b-*__", "one prompt for each"),
+        ("{a|b} __c__", "{a|b}", "one prompt for each choice"),
+        ("a {red} cat", "", ""), ("____", "", ""), ("snake_case", "", ""), ("embedding: x", "", ""), ("|", "", ""),
+    ],
+)  # fmt: skip
+def test_what_other_tools_replace_is_found(text: str, piece: str, way: str) -> None:
+    for clip in (True, False):
+        found = find_foreign(text, clip=clip)
+        assert found[0] == piece and found[1].startswith(way)
+
+
+def test_and_is_a_word_for_a_language_model() -> None:
+    assert find_foreign("a cat AND a dog", clip=True)[0] == "AND"
+    assert find_foreign("a cat AND a dog", clip=False) == find_foreign("SAND", clip=True) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{",
+        "{a|",
+        "__",
+        "__a",
+        "embedding:",
+        "(",
+        ")",
+        "[",
+        "|",
+        ":",
+        "\\",
+        "(a:1",
+        ":1",
+        "((",
+        "[a|",
+        "1",
+        " ",
+        "BREAK",
+        "<lora:",
+        "(a",
+    ],
 )
 def test_a_long_prompt_is_read_in_no_time(piece: str) -> None:
     """A stranger's prompt file may have any; twice the length takes about twice the time."""
     for text in (piece * 20_000, "(" + piece * 20_000, "[" + piece * 20_000, ":" + piece * 20_000):
         began = time.perf_counter()
         find_markup(text, clip=True)
+        find_foreign(text, clip=True)
         NETWORK.search(text)
         with contextlib.suppress(ConfigError):
             refuse_unsupported(text)

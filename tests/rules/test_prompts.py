@@ -66,13 +66,25 @@ def test_markup_that_is_read_as_letters_is_warned_of(
     assert "unverified prompt-markup" in out and "is read as letters" in out and way_out in out
 
 
+@pytest.mark.parametrize("model", [SD, FLUX, (*SD, "prompts.weighting=a1111"), (*SD, "prompts.chunked=true")])
+def test_what_other_tools_replace_is_read_as_letters_whatever_the_weighting(
+    command: CommandLine, model: tuple[str, ...]
+) -> None:
+    (command.configs / "prompts.txt").write_text("a red circle\nan embedding:old house\na {red|blue} cat\n")
+    out = command.plans(*model, "prompts=file", f"prompts.path={command.configs / 'prompts.txt'}")
+    said = "'embedding:old' looks like another tool's, and is read as letters, and 1 more prompts have some"
+    assert f"unverified prompt-foreign: prompt 'an embedding:old house': {said}" in out
+    assert "fix: adapters=textual_inversion adapters.path=FILE" in out
+
+
 def test_a_plain_prompt_and_prose_for_a_language_model_have_no_warning(command: CommandLine) -> None:
     for model, prompt in (
         (SD, "a red circle"),
         (FLUX, "a circle (a red one)"),
         ((*SD, "prompts.weighting=a1111"), MARKED),
     ):
-        assert "prompt-markup" not in command.plans(*model, f'prompt="{prompt}"')
+        out = command.plans(*model, f'prompt="{prompt}"')
+        assert "prompt-markup" not in out and "prompt-foreign" not in out
 
 
 def test_markup_in_a_negative_prompt_and_in_a_file_of_prompts_is_warned_of(command: CommandLine) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..config.schema import Config, Weighting
 from ..errors import ConfigError, Unfit
 from ..models.text.clip_chunks import MAX_CHUNKS
-from ..models.text.markup import NETWORK, find_markup, refuse_unsupported
+from ..models.text.markup import NETWORK, find_foreign, find_markup, refuse_unsupported
 from ..registry import find_implementation
 from .check import Finding
 from .prompts import weighs_prompts
@@ -29,34 +29,43 @@ def judge_markup(c: Config, prompts: Sequence[str]) -> list[Finding]:
                 f"prompt {prompt[:40]!r}...: {match[0][:60]} loads nothing in a prompt; adapters=lora "
                 "adapters.path=FILE adapters.weight=0.8 loads it, for all prompts of the run"
             )
-    if not c.prompts.chunked and c.prompts.weighting is Weighting.none:
-        return _warn_of_letters(prompts, clip=weighs_prompts(find_implementation("model", c.model)))
-    for prompt in prompts:
+    clip = weighs_prompts(find_implementation("model", c.model))
+    is_weighed = c.prompts.weighting is not Weighting.none
+    for prompt in prompts if c.prompts.chunked or is_weighed else ():
         if len(prompt) > MAX_CHARACTERS:
             raise Unfit(
                 f"prompt {prompt[:40]!r}... has {len(prompt)} characters, and at most {MAX_CHARACTERS} are read in "
                 f"{MAX_CHUNKS} chunks; shorten it"
             )
-        if c.prompts.weighting is not Weighting.none:
+        if is_weighed:
             refuse_unsupported(prompt)
-    return _warn_of_letters(prompts, clip=True) if c.prompts.weighting is Weighting.none else []
+    letters = [] if is_weighed else _warn_of_letters(prompts, clip=clip)
+    return [*letters, *_warn_of_foreign(prompts, clip=clip)]
 
 
 def _warn_of_letters(prompts: Sequence[str], *, clip: bool) -> list[Finding]:
     """A warning where a prompt has markup, which is read as letters."""
     found = [(prompt, markup) for prompt in prompts if (markup := find_markup(prompt, clip=clip))]
+    fix = (
+        "prompts.weighting=a1111 weighs words by it"
+        if clip
+        else "leave it out: there is no weighting for the text encoder of this model"
+    )
+    return _warn("prompt-markup", "markup", found, fix)
+
+
+def _warn_of_foreign(prompts: Sequence[str], *, clip: bool) -> list[Finding]:
+    """A warning where a prompt has what other tools replace by something, whatever the weighting."""
+    pieces = [(prompt, *find_foreign(prompt, clip=clip)) for prompt in prompts]
+    found = [(prompt, piece, way) for prompt, piece, way in pieces if piece]
+    return _warn("prompt-foreign", "another tool's", [each[:2] for each in found], found[0][2] if found else "")
+
+
+def _warn(rule: str, what: str, found: Sequence[tuple[str, str]], fix: str) -> list[Finding]:
+    """One warning for all prompts. found: those that have such a piece, with the first one."""
     if not found:
         return []
-    prompt, markup = found[0]
+    prompt, piece = found[0]
     more = f", and {len(found) - 1} more prompts have some" if len(found) > 1 else ""
-    return [
-        Finding(
-            rule="prompt-markup",
-            verdict="unverified",
-            message=f"prompt {prompt[:40]!r}: {markup[:40]!r} looks like markup, and is read as letters{more}",
-            fix="prompts.weighting=a1111 weighs words by it"
-            if clip
-            else "leave it out: there is no weighting for the text encoder of this model",
-            source="",
-        )
-    ]
+    message = f"prompt {prompt[:40]!r}: {piece[:40]!r} looks like {what}, and is read as letters{more}"
+    return [Finding(rule=rule, verdict="unverified", message=message, fix=fix, source="")]

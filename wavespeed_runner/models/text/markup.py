@@ -30,6 +30,23 @@ CERTAIN = (re.compile(r"\([^()]*:\s*[+-]?[.\d]+\s*\)"), re.compile(r"\bBREAK\b")
 """Hardly anything but markup. Like all patterns here they take time linear in the length of a prompt."""
 LIKELY = (*CERTAIN, re.compile(r"\[[^\[\]]+\]"), re.compile(r"\([^()]+\)"), re.compile(r"\\[()\[\]]"))
 """Markup in what is written for CLIP; in whole sentences for a language model often just punctuation."""
+FOREIGN = (
+    (
+        re.compile(r"\bembedding:[^\s,()\[\]:]{1,100}"),
+        "adapters=textual_inversion adapters.path=FILE loads an embedding, and the prompt has its word alone",
+    ),
+    (
+        re.compile(r"\{[^{}|]{0,200}\|[^{}]{0,200}\}"),
+        "one prompt for each choice, as in prompts=file prompts.path=FILE.txt",
+    ),
+    (
+        re.compile(r"__[A-Za-z0-9][\w/.*-]{0,100}?__"),
+        "one prompt for each word, as in prompts=file prompts.path=FILE.txt",
+    ),
+)
+"""What other tools replace in a prompt, and what to do here: ComfyUI's embeddings, choices and wildcards."""
+COMPOSED = re.compile(r"\bAND\b")
+"""A1111's several prompts in one. In sentences for a language model it is a word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +66,18 @@ def find_markup(text: str, *, clip: bool) -> str:
     """
     found = [match for pattern in (LIKELY if clip else CERTAIN) if (match := pattern.search(text))]
     return min(found, key=lambda match: match.start())[0] if found else ""
+
+
+def find_foreign(text: str, *, clip: bool) -> tuple[str, str]:
+    """The first piece of a prompt that other tools replace by something, and what to do instead; empty without any.
+
+    Args:
+        text: the prompt.
+        clip: as for `find_markup`.
+    """
+    kinds = (*FOREIGN, (COMPOSED, "one prompt, or a run for each")) if clip else FOREIGN
+    found = [(match.start(), match[0], way) for pattern, way in kinds if (match := pattern.search(text))]
+    return min(found)[1:] if found else ("", "")
 
 
 def refuse_unsupported(text: str) -> None:
