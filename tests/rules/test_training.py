@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.rules.cases import LORA, Apply, Values
+from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.rules.training import TRAINING
 
 DIFFUSION: Values = {"family.schedule": "diffusion", "steps": 8}
@@ -202,6 +203,25 @@ def test_a_checkpoint_that_says_that_it_is_another_or_a_lora(said: Said, tmp_pat
     assert "stable-diffusion-v1, and the model is flux" in found("stable-diffusion-v1")["checkpoint-base"]
     assert "it is a LoRA: " in found("flux-1-dev/lora")["checkpoint-base"]
     assert found("flux-1-dev") == found("somebody's") == found("") == {}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fix"),
+    [
+        ("stable-diffusion-v1", "model=sd15"),
+        ("stable-diffusion-v2-768-v", "model=sd21"),
+        ("stable-diffusion-xl-v1-base", "model=sdxl"),
+        ("stable-diffusion-3.5-large", "the model that it is for"),
+        ("flux-1-dev/lora", "adapters=lora adapters.path="),
+    ],
+)
+def test_what_a_checkpoint_of_another_model_is(apply: Apply, tmp_path: Path, architecture: str, fix: str) -> None:
+    file = write_lora(tmp_path, modelspec__architecture=architecture)["adapters.path"]
+    found = apply({"model.init": "pretrained", "model.repo": file})
+    (base,) = [finding for finding in found if finding.rule == "checkpoint-base"]
+    assert base.fix == (fix + file if fix.endswith("path=") else fix)
+    if fix.startswith("model="):
+        assert (CONF / "model" / f"{fix.removeprefix('model=')}.yaml").exists()
 
 
 def test_clip_skip_of_a_checkpoint(composed: Any, tmp_path: Path) -> None:

@@ -209,3 +209,6 @@ def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> Non
     said = cli("support", "mine", UNET, "--config-dir", str(cli.configs))
     assert said.status == 0 and "`mine`" in said.out and f"`{UNET}`" in said.out
     assert "no such option" in cli("support", "mine").err
+    plain = cli.configs / "plain"
+    plain.mkdir()
+    assert f"model={plain}: this folder has no model_index.json" in cli("support", str(plain)).err

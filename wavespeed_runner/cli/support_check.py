@@ -14,6 +14,7 @@ from typing import Any
 
 from ..caching.calibration.resolve import resolve_cache_numbers
 from ..config.compose import compose_job, composer
+from ..config.own_models import explain_own_model
 from ..config.paths import CONF
 from ..config.resolve import resolve_config
 from ..config.schema import CacheConfig, Config, Init
@@ -61,7 +62,8 @@ class Combinations:
     def _compose_model(self, name: str) -> Config:
         overrides = name_option([f"model={name}"])
         if overrides == [f"model={name}"] and name not in self.names["model"]:
-            raise ConfigError(f"model={name}: no such option{did_you_mean(name, self.names['model'])}")
+            told = explain_own_model(name) or f"no such option{did_you_mean(name, self.names['model'])}"
+            raise ConfigError(f"model={name}: {told}")
         return _compose(*add_facts(overrides)[0], *_REPO.get(name, ()))
 
     def config(self, model: str, **options: str) -> Config:

@@ -15,6 +15,7 @@ from ..models.weights.file_flags import (
     find_prediction_type,
     find_scheduler,
     has_zero_snr,
+    suggest_model,
 )
 from ..samplers import resolve_sampler
 from .rule import Rule
@@ -176,7 +177,7 @@ TRAINING: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: bool(_explain_checkpoint(c, f)),
         message=_explain_checkpoint,
-        fix="the model that it is for, or for a LoRA adapters=lora adapters.path=FILE",
+        fix=lambda c, f: suggest_model(c.model),
         source="https://github.com/kohya-ss/sd-scripts/blob/main/library/sai_model_spec.py",
     ),
     Rule(

@@ -29,6 +29,9 @@ PREDICTIONS = {"v": "v_prediction", "epsilon": "epsilon"}
 """`modelspec.prediction_type` -> diffusers' `prediction_type`."""
 FLAGS, EDM = ("v_pred", "ztsnr"), "edm_"
 """Names of tensors that are flags, and how those of EDM models begin."""
+MODELS = {"stable-diffusion-v1": "sd15", "stable-diffusion-v2": "sd21", "stable-diffusion-xl": "sdxl"}
+MODELS |= {"flux-1-schnell": "flux_schnell", "flux-1": "flux", "chroma": "chroma", "lumina-2": "lumina2"}
+"""Beginning of `modelspec.architecture` -> the option of `model` that runs a file of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,15 @@ def find_clip_skip(model: ModelConfig) -> int | None:
     said = find_metadata(model).get("modelspec.encoder_layer", "")
     is_other = model.name == "sd" and re.fullmatch(r"[1-9][0-9]?", said) and int(said) != count_skip(model)
     return int(said) if is_other else None
+
+
+def suggest_model(model: ModelConfig) -> str:
+    """The overrides with which a single file that is another model, or a LoRA, is what it says that it is."""
+    said = find_metadata(model).get("modelspec.architecture", "")
+    if said.endswith("/lora"):
+        return f"adapters=lora adapters.path={model.repo}"
+    option = next((option for start, option in MODELS.items() if said.startswith(start)), "")
+    return f"model={option}" if option else "the model that it is for"
 
 
 def find_scheduler(family: Family, model: ModelConfig) -> dict[str, Any] | None:

@@ -194,13 +194,14 @@ def refuse_misfit(where: str, component: str, module: nn.Module, placement: Plac
         RunError: names a tensor that has no place, is missing, or has another shape, and the way out.
     """
     kind = type(module).__name__
-    other = "choose the model of this file (model=...), or try the configuration with model.init=tiny"
+    choose = "choose the model of this file (model=...)"
+    other = f"{choose}, or try the configuration with model.init=tiny"
     reason = ""
     if placement.stuck:
         reason = (
             f"'{component}': {placement.stuck} cannot be converted from {placement.layout} layout of a {kind}, which "
             f"diffusers reads in the published widths alone ({placement.error}); give it as a diffusers folder "
-            f"(model.repo=FOLDER), or {other}"
+            f"(model.repo=FOLDER) or a file in diffusers' layout, or {choose}"
         )
     elif placement.error and placement.missing:
         reason = (
