@@ -154,6 +154,7 @@ def test_a_flux_of_another_width_is_refused_by_a_tensor_and_its_shape(folders: C
     said = str(caught.value)
     assert f"'transformer': single_blocks.0.linear1.weight of the shape {shape} cannot be converted" in said
     assert "shared.safetensors" in said and "give it as a diffusers folder (model.repo=FOLDER)" in said
+    assert "init=tiny" not in said, "it has no weights of this file"
 
 
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", "transformer.", "model."])

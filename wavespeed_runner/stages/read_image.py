@@ -117,8 +117,9 @@ def _inspect_file(key: str, path: str, modified: int, size: int) -> Picture:
             return Picture(
                 sha256=sha256(content).hexdigest(),
                 size=image.size,
-                is_transparent=image.has_transparency_data and image.convert("RGBA").getextrema()[-1][0] < 255,
-                is_dark=_flatten(image, BACKGROUNDS[key], "L").getextrema()[1] < 128,
+                is_transparent=image.has_transparency_data
+                and any(image.convert("RGBA").getchannel("A").histogram()[:255]),
+                is_dark=not any(_flatten(image, BACKGROUNDS[key], "L").histogram()[128:]),
             )
 
 
