@@ -34,6 +34,7 @@ ALLOWED = {
     ("config/unknown_keys.py", "read_text"): "options of the package",
     ("cli/strategy_ranges.py", "read_text"): "conf/cache of the package",
     ("config/shadowed.py", "load_config"): "options that Hydra has read, by its own sources",
+    ("config/chosen.py", "load_config"): "the same",
     ("cli/support_table.py", "read_text"): "conf/cache of the package",
     ("sharing/to_experiment.py", "read_text"): "conf/ of the package",
     ("caching/criteria/published.py", "safe_load"): "tables of the package",
