@@ -144,4 +144,4 @@ def test_defaults_lists_do_not_multiply(cli: CommandLine) -> None:
         cli.config(f"mine/e{number}", f"# @package _global_\ndefaults: [{', '.join(entries)}]\n")
     cli.config("mine/e14", "seed: 1\n")
     said = refuse_experiment(cli, "defaults: [/mine/e0]\n")
-    assert "more than 1,000 files in one config: defaults lists that name each other multiply" in said
+    assert "more than 1,000 files in one config: one that refers to itself, or defaults lists" in said
