@@ -47,6 +47,15 @@ def calibration_path(command: CommandLine) -> str:
     return str(path)
 
 
+def test_a_video_from_an_image_finds_its_sampler_and_other_steps_are_told(command: CommandLine) -> None:
+    run = ("model=wan21_i2v_480p", "model.init=tiny", "device=cpu", "prompt=x")
+    status, _, err = command("fit", "evaluations=2", "images=1", "held_out=1", "iterations=1", *run, "steps=3")
+    assert status == 0 and "sampler=fitted measure.reference_steps=3" in err, err
+    fitted = (*run, "sampler=fitted", "steps=2", "measure.reference_steps=3", "dry_run=true")
+    status, out, err = command(*fitted)
+    assert status == 0 and "sampler.output_weights" in out, err
+
+
 def test_an_interrupted_fit_keeps_its_best(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     usual = fit_sampler._Fit._errors
@@ -74,6 +83,8 @@ def test_what_cannot_be_fitted_is_refused(command: CommandLine) -> None:
     assert "sampler=unipc: what is fitted takes the place of sampler=default" in refuse(
         "evaluations=2", "sampler=unipc", *RUN
     )
+    assert "num_images_per_prompt=2: a fit takes images=N" in refuse("evaluations=2", "num_images_per_prompt=2", *RUN)
+    assert "a fit begins at noise" in refuse("evaluations=2", "graph=image_to_image", *RUN)
     assert "evaluations=x: numbers of evaluations, 1 to 64" in refuse("evaluations=x", *RUN)
     assert "images=0: a whole number" in refuse("evaluations=2", "images=0", *RUN)
     assert "gradients=maybe: true or false" in refuse("evaluations=2", "gradients=maybe", *RUN)

@@ -70,15 +70,18 @@ def parse_switch(text: str) -> bool:
 
 def main(args: Namespace) -> int:
     """Fits, writes each result into the calibration as soon as there is one, and prints the calibration's path."""
-    from ..tuning.calibrate import default_path
+    from ..caching.calibration.data import build_file_name
+    from ..planning.sampler_numbers import build_start_key
     from ..tuning.fit_sampler import Settings, fit_samplers
 
     plan = _plan_full_runs(args)
-    path = args.out or default_path(plan)
+    path = args.out or Path(plan.config.outputs) / "calibrations" / build_file_name(build_start_key(plan.config))
     names = ("images", "held_out", "iterations", "gradients", "checkpointing")
     settings = Settings(**{name: getattr(args, name) for name in names})
     fit_samplers(plan, args.evaluations, settings, _tell, lambda count, found: _keep(plan, path, count, found))
     print(path)
+    if plan.config.steps != plan.config.model.steps:
+        _tell(f"runs find them with sampler=fitted measure.reference_steps={plan.config.steps}")
     return DONE
 
 
@@ -105,9 +108,26 @@ def _plan_full_runs(args: Namespace) -> Plan:
         raise ConfigError(
             f"sampler={config.sampler.name}: what is fitted takes the place of sampler={full.name}; leave it out"
         )
+    _refuse_unused(plan, family.kind)
     if too_many := [count for count in args.evaluations if count >= (config.steps or 0)]:
         raise ConfigError(f"evaluations={too_many[0]}: fewer than the full run's {config.steps} steps are needed")
     return plan
+
+
+def _refuse_unused(plan: Plan, kind: str) -> None:
+    """Refuses what a fit would not follow: it draws its own seeds, and begins at noise."""
+    config = plan.config
+    if config.num_images_per_prompt > 1:
+        raise ConfigError(
+            f"num_images_per_prompt={config.num_images_per_prompt}: a fit takes images=N, the prompts in turn, each "
+            "image with a seed of its own; leave it out"
+        )
+    inputs = {name for stage in config.graph.stages.values() if stage.stage == "denoise" for name in stage.inputs}
+    if kind == "image" and inputs & {"image", "latents"}:
+        raise ConfigError(
+            "graph: a fit begins at noise, and this graph at an image; leave it out: a run from an image finds the "
+            "sampler that is fitted from noise"
+        )
 
 
 def _keep(plan: Plan, path: Path, count: int, found: FittedSolver) -> None:
@@ -120,11 +140,12 @@ def _keep(plan: Plan, path: Path, count: int, found: FittedSolver) -> None:
 
 def _find_calibration(plan: Plan, path: Path) -> Calibration:
     """The calibration that the file has, or a copy of one that fits the full run, or a new one without traces."""
-    from ..caching.calibration.data import Calibration, build_key, compare_keys
+    from ..caching.calibration.data import Calibration, compare_keys
     from ..caching.calibration.file import load, load_key
     from ..caching.calibration.find import find_by_key
+    from ..planning.sampler_numbers import build_start_key
 
-    key = build_key(plan.config)
+    key = build_start_key(plan.config)
     if path.exists() and not compare_keys(key, load_key(path)):
         return load(path)
     try:

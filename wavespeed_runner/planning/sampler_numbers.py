@@ -57,8 +57,12 @@ def build_full_key(config: Config) -> Key:
     """The key of the run that a fitted sampler stands for: the model's own sampler and number of steps, from noise."""
     steps = find_reference_steps(config) if has_own_reference(config) else config.model.steps
     full = full_sampler(find_implementation("model", config.model), config.model)
-    key = build_key(replace(config, sampler=full, steps=steps))
-    return {name: value for name, value in key.items() if name not in ("starts", "strength")}
+    return build_start_key(replace(config, sampler=full, steps=steps))
+
+
+def build_start_key(config: Config) -> Key:
+    """The key of a run's calibration, wherever in the schedule the run begins: a solver is fitted for all of it."""
+    return {name: value for name, value in build_key(config).items() if name not in ("starts", "strength")}
 
 
 def _find(config: Config, key: Key, steps: int, purpose: str, way_out: str) -> tuple[str, Calibration]:

@@ -116,15 +116,7 @@ class FittedSteps:
 
     def use_solver(self, solver: Solver) -> Any:
         """Takes a solver's numbers."""
-        import torch
-
-        count = len(solver.timesteps)
-        weights = torch.zeros(count, count, dtype=torch.float64)
-        for n, row in enumerate(solver.output_weights):
-            weights[n, : n + 1] = torch.tensor(row, dtype=torch.float64)
-        noise = torch.tensor(solver.noise_weights, dtype=torch.float64)
-        times = torch.tensor(solver.timesteps, dtype=torch.float64)
-        return self.use_tensors(times, noise, weights, solver.noise_scale)
+        return self.use_tensors(*to_tensors(solver), solver.noise_scale)
 
     def use_tensors(
         self, times: torch.Tensor, noise: torch.Tensor, weights: torch.Tensor, noise_scale: float = 1.0
@@ -220,6 +212,18 @@ class FittedSteps:
             return times.double().cpu() / count
         abar = np.interp(times.double().cpu().numpy(), np.arange(count), self.alphas_cumprod.double().cpu().numpy())
         return torch.from_numpy(np.sqrt((1 - abar) / abar.clip(1e-30))).clamp(max=MAX_LEVEL)
+
+
+def to_tensors(solver: Solver) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Timesteps (K,), noise weights (K,) and output weights (K, K) of a solver, float64."""
+    import torch
+
+    count = len(solver.timesteps)
+    weights = torch.zeros(count, count, dtype=torch.float64)
+    for n, row in enumerate(solver.output_weights):
+        weights[n, : n + 1] = torch.tensor(row, dtype=torch.float64)
+    times, noise = (torch.tensor(values, dtype=torch.float64) for values in (solver.timesteps, solver.noise_weights))
+    return times, noise, weights
 
 
 def _select_weights(row: torch.Tensor, first: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ from .ranks_check import check_ranks
 if TYPE_CHECKING:
     import torch
 
+FILLED_IN_FROM = ("calibration", "calibrated_for")
 PROCESS = uuid4().hex
 """Recorded with each timing: tells whether two timings were taken by the same process."""
 
@@ -65,13 +66,7 @@ def denoise_batch(
     "denoise",
     options=DenoiseOptions,
     # The values that a calibration fills in are themselves among the options; a name changes nothing.
-    ignores=(
-        "cache.calibration",
-        "cache.calibrated_for",
-        "cache.chosen_as",
-        "sampler.calibration",
-        "sampler.calibrated_for",
-    ),
+    ignores=("cache.chosen_as", *(f"{at}.{key}" for at in ("cache", "sampler") for key in FILLED_IN_FROM)),
     timing=("warmup", "repeats"),
     needs={"strength": ("image", "latents")},
     batch=denoise_batch,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from ..stages.denoise import denoise
 from ..sweeps.jobs import Job, plan_jobs
 
 if TYPE_CHECKING:
-    from ..artifacts import Latents
+    from ..artifacts import Latents, Sample
     from ..planning.plan import Plan
 
 PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
@@ -109,15 +109,9 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
     from tqdm import tqdm
 
     runs: list[RecordedNumbers] = []
-    graph = end_at_denoising(plan.graph, lambda node: _record(node, runs.extend))
     samples = plan.samples
-    matters = collect_key_parts(plan.config.device)
-    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
-    try:
-        for sample in tqdm(samples, desc="prompts", unit="prompt", leave=False, disable=None):
-            executor.run(graph, [sample], [compute_keys(graph, sample, matters)], [])
-    finally:
-        executor.close()
+    shown = tqdm(samples, desc="prompts", unit="prompt", leave=False, disable=None)
+    run_denoising(plan, lambda node: _record(node, runs.extend), ([sample] for sample in shown))
     made = {
         "prompts": [sample.prompt for sample in samples],
         "seeds": [sample.seed for sample in samples],
@@ -126,6 +120,17 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
         "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
     }
     return build_calibration(key, made, runs)
+
+
+def run_denoising(plan: Plan, change: Callable[[Node], Node], batches: Iterable[Sequence[Sample]]) -> None:
+    """Runs a plan's graph up to its denoising stage, with that stage changed, for one batch after another."""
+    graph, matters = end_at_denoising(plan.graph, change), collect_key_parts(plan.config.device)
+    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
+    try:
+        for samples in batches:
+            executor.run(graph, list(samples), [compute_keys(graph, sample, matters) for sample in samples], [])
+    finally:
+        executor.close()
 
 
 def end_at_denoising(graph: Graph, change: Callable[[Node], Node]) -> Graph:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config.solver import Solver
+from ..samplers.fitted import to_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,13 +47,7 @@ class Numbers:
 
 def from_solver(solver: Solver) -> Numbers:
     """A solver's numbers as tensors."""
-    import torch
-
-    count = len(solver.timesteps)
-    weights = torch.zeros(count, count, dtype=torch.float64)
-    for n, row in enumerate(solver.output_weights):
-        weights[n, : n + 1] = torch.tensor(row, dtype=torch.float64)
-    times, noise = (torch.tensor(v, dtype=torch.float64) for v in (solver.timesteps, solver.noise_weights))
+    times, noise, weights = to_tensors(solver)
     return Numbers(times=times, noise=noise, weights=weights, noise_scale=solver.noise_scale)
 
 

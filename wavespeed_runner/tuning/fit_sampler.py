@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import SEEDS, Latents, Sample
 from ..caching.calibration.data import FittedSolver
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import collect_key_parts, read_versions
-from ..execution.executor import Executor
+from ..config.environment import read_versions
 from ..metrics.quality import compare_images
 from ..planning.graph import Node
-from ..planning.store_keys import compute_keys
 from ..registry import find_implementation
 from ..samplers.build import find_model_kind
 from ..samplers.fitted import create_scheduler
 from ..stages.denoise import denoise_batch
-from .calibrate import end_at_denoising
+from .calibrate import run_denoising
 from .fit_differences import Rollout, fit_by_differences
 from .fit_gradient import fit_by_gradient
 from .fit_numbers import Numbers, from_solver, robust_loss, to_solver
@@ -92,14 +90,7 @@ def fit_samplers(plan: Plan, evaluations: Sequence[int], settings: Settings, tel
         # Never stored: the latents do not count, and the store would skip the fit.
         return replace(node, lasting=False, stage=replace(node.stage, batch=denoise_and_fit))
 
-    samples = list_samples(plan, settings)
-    graph = end_at_denoising(plan.graph, change)
-    matters = collect_key_parts(plan.config.device)
-    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
-    try:
-        executor.run(graph, samples, [compute_keys(graph, sample, matters) for sample in samples], [])
-    finally:
-        executor.close()
+    run_denoising(plan, change, [list_samples(plan, settings)])
 
 
 def list_samples(plan: Plan, settings: Settings) -> list[Sample]:

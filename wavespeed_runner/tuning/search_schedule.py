@@ -19,15 +19,12 @@ from ..caching.predictors.fitted import Fitted
 from ..caching.signals.block_signals import NoSignal
 from ..caching.strategies import Planned
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import collect_key_parts
 from ..errors import ConfigError
-from ..execution.executor import Executor
 from ..metrics.quality import compare_images
 from ..planning.graph import Node
-from ..planning.store_keys import compute_keys
 from ..stages.decode import decode_latents
 from ..stages.denoise import denoise_batch
-from .calibrate import end_at_denoising
+from .calibrate import run_denoising
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,13 +90,7 @@ def search_schedules(
         replace(plan.samples[0], prompt=prompt, seed=seed)
         for prompt, seed in zip(made["prompts"], made["seeds"], strict=True)
     ]
-    graph = end_at_denoising(plan.graph, change)
-    matters = collect_key_parts(plan.config.device)
-    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
-    try:
-        executor.run(graph, samples, [compute_keys(graph, sample, matters) for sample in samples], [])
-    finally:
-        executor.close()
+    run_denoising(plan, change, [samples])
     return results
 
 
