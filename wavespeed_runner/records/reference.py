@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..registry import list_names, lookup
+from ..samplers import fitted
 from .record import Record
 
 
@@ -29,7 +30,8 @@ def describe_sampler(options: dict[str, Any]) -> str:
     """`unipc, shift 1.65`: a sampler with the options that are not at their defaults, as plain data."""
     name = str(options.get("name", ""))
     plain = vars(lookup("sampler", name).options()) if name in list_names("sampler") else {}
-    return ", ".join([name, *(f"{key} {value}" for key, value in options.items() if value != plain.get(key, name))])
+    chosen = {key: value for key, value in options.items() if name != fitted.NAME or key not in fitted.FILLED_IN}
+    return ", ".join([name, *(f"{key} {value}" for key, value in chosen.items() if value != plain.get(key, name))])
 
 
 def name_steps(solver: str, steps: int | str) -> str:

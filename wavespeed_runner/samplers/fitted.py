@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CLASSES = {FLOW: "FlowMatchEulerDiscreteScheduler", DIFFUSION: "DDIMScheduler", COGVIDEOX: "CogVideoXDDIMScheduler"}
 """Kind of model -> the diffusers scheduler that pipelines take the fitted one for."""
 NUMBERS = ("timesteps", "noise_weights", "output_weights")
+FILLED_IN = (*NUMBERS, "noise_scale", "calibrated_for")
+"""Keys that a calibration fills in: too much for a title, and the same for all that have its name and steps."""
 
 
 @dataclass(kw_only=True)
