@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from wavespeed_runner.accelerate.compile_options import NoCompile
+from wavespeed_runner.accelerate.parallel.lean import is_lean
 from wavespeed_runner.artifacts import Images, Pipeline, Sample
 from wavespeed_runner.execution.ranks.group import RankGroup
 from wavespeed_runner.stages import stage
@@ -54,7 +56,8 @@ def add_up(options: SumOptions, *, pipeline: Pipeline, images: Images, sample: S
     from torch import distributed
 
     pipeline.pipe["calls"] += 1
-    total = torch.tensor([float(images.tensors["images"].sum()) + pipeline.pipe["calls"], float(len(options.numbers))])
+    first = float(images.tensors["images"].sum()) + pipeline.pipe["calls"]
+    total = torch.tensor([first, float(len(options.numbers)), float(is_lean(NoCompile()))])
     for step in range(STEPS):
         if step == options.after and distributed.get_rank() == options.rank:
             DEEDS[options.does]()

@@ -18,8 +18,10 @@ import pytest
 from tests.children import CONTEXT, _command
 from tests.conftest import TINY
 from wavespeed_runner.config.launched import Launched
+from wavespeed_runner.errors import RunError
+from wavespeed_runner.execution.ranks import meeting
 from wavespeed_runner.execution.ranks.agreement import describe_plans, find_differences
-from wavespeed_runner.execution.ranks.meeting import find_address, find_first
+from wavespeed_runner.execution.ranks.meeting import find_address, find_first, open_store
 
 REPO = Path(__file__).resolve().parents[2]
 LONG = 100
@@ -107,17 +109,20 @@ def test_a_rank_is_killed_and_its_launcher_ends_the_others(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_under_torchrun_itself(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-            "-m", "wavespeed_runner", *TINY, "parallel=ulysses", "steps=2", f"outputs={tmp_path / 'outputs'}",
-        ],
-        cwd=REPO, capture_output=True, text=True, timeout=LONG,
-    )  # fmt: skip
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "wavespeed_runner", *TINY, "parallel=ulysses", "steps=2", f"outputs={tmp_path / 'outputs'}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path)
     assert record["status"] == "completed" and len(record["engaged"]["parallel"]["ranks"]) == 2
     assert done.stdout.count("images and record") == 1
+
+    wrong = subprocess.run([*command, "parallel.degree=4"], cwd=REPO, capture_output=True, text=True, timeout=LONG)
+    assert wrong.returncode
+    said = [line for line in wrong.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and said[0].startswith("error: parallel=ulysses: parallel.degree=4 has 4 ranks, and torchrun")
 
 
 def test_what_ranks_compare(planned: Any) -> None:
@@ -133,9 +138,23 @@ def test_what_ranks_compare(planned: Any) -> None:
     assert any("weights and files of load" in name for name in ours)
     # Where things lie, and how a rank prints, is its own business.
     assert not find_differences(1, "a", describe_plans([planned("steps=3", outputs="/elsewhere")]), ours)
+    # Options are named as they are typed.
+    compiled = describe_plans([planned("steps=3", "compile=default", "measure.warmup=1")])
+    assert "rank 1 (a): compile=default, and rank 0 has compile=none" in find_differences(1, "a", compiled, ours)
     # Of a sweep, the jobs.
     (text,) = find_differences(1, "a", describe_plans([same, other]), describe_plans([same, same]))
     assert text.startswith("rank 1 (a): job 1=")
+
+
+def test_rank_0_says_that_others_have_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    given = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(meeting, "MEET_S", 0.5)
+    with pytest.raises(RunError, match=r"^srun has started 2 ranks, and they did not all come to 127\.0\.0\.1:"):
+        open_store(Launched(by="srun", rank=0, world=2, local_rank=0, local_world=2))
 
 
 def test_where_the_ranks_of_srun_meet() -> None:

@@ -110,6 +110,8 @@ def test_a_run_starts_its_ranks_with_nothing_else_typed(tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("outputs/runs/*/*")
     record = json.loads((folder / "record.json").read_text())
     assert record["status"] == "completed" and len(record["engaged"]["parallel"]["ranks"]) == 2
+    own, other = (rank["peak_memory_bytes"] for rank in record["engaged"]["parallel"]["ranks"])
+    assert own == record["samples"][0]["peak_memory_bytes"] and 0.5 < other / own < 2
     assert (folder / "ranks" / "rank1.log").exists() and "images and record" in (tmp_path / "out").read_text()
 
     child = started(tmp_path, *TINY, "parallel=ulysses", "steps=2", f"outputs={tmp_path / 'outputs'}")

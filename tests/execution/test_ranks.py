@@ -63,17 +63,18 @@ def check_reason(group: RankGroup, does: Does, **options: Any) -> str:
 def test_all_ranks_call_the_stage_with_the_same_inputs_and_keep_what_they_loaded(started: Started) -> None:
     group = started(ranks=3)
     pipeline, sums = call(group, numbers={"a": (0.5, float("inf"))})
-    assert list(sums) == [7 * 3**STEPS, 3**STEPS]  # 0 + 1 + 2 + 3, and the first call of this pipeline, on each rank
+    # 0 + 1 + 2 + 3, and the first call of this pipeline, on each rank; all but rank 0 load no text encoders
+    assert list(sums) == [7 * 3**STEPS, 3**STEPS, 2 * 3 ** (STEPS - 1)]
     assert group.keeps(pipeline)
     _, sums = call(group, pipeline)
-    assert list(sums) == [8 * 3**STEPS, 0]
+    assert list(sums[:2]) == [8 * 3**STEPS, 0]
     assert [rank["rank"] for rank in group.evidence["ranks"]] == [0, 1, 2] and group.evidence["backend"] == "gloo"
 
     # Another one under the same key: the ranks have dropped the first.
     group.release(keep=set())
     assert not group.keeps(pipeline)
     _, sums = call(group)
-    assert list(sums) == [7 * 3**STEPS, 0]
+    assert list(sums[:2]) == [7 * 3**STEPS, 0]
     processes = [peer.process for peer in group.peers]
     group.close()
     assert [process.returncode for process in processes if process] == [0, 0]  # told to leave, not killed

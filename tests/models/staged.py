@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -39,11 +40,25 @@ def encode_prompt(family: Family, pipe: Any, model: Any, sample: Any, guidance_s
         return family.encode(pipe, model, sample, guidance_scale, **start)
 
 
+@contextmanager
+def without_text_encoders(pipe: Any) -> Iterator[None]:
+    """As on ranks other than 0, which encode no prompt; see `accelerate.parallel.lean`."""
+    encoders = {name: part for name, part in pipe.components.items() if name.startswith("text_encoder")}
+    for name in encoders:
+        setattr(pipe, name, None)
+    try:
+        yield
+    finally:
+        for name, part in encoders.items():
+            setattr(pipe, name, part)
+
+
 def run_stages(family: Family, pipe: Any, model: Any, sample: Any, **inputs: Any) -> Any:
     """The image or the video by encode, denoise and decode: uint8."""
     guidance_scale = inputs.get("guidance_scale", model.guidance_scale)
     with torch.inference_mode():
         embeddings = encode_prompt(family, pipe, model, sample, guidance_scale, inputs.get("image"))
-        tensors = denoise_latents(family, pipe, model, embeddings, seed=sample.seed, **inputs)
+        with nullcontext() if family.single_call else without_text_encoders(pipe):
+            tensors = denoise_latents(family, pipe, model, embeddings, seed=sample.seed, **inputs)
         size = {name: inputs.get(name, getattr(model, name)) for name in ("width", "height", "num_frames")}
         return family.decode(pipe, tensors, **size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rules.cases import FBCACHE, VIDEO, Apply, Cases, check_rule
+from tests.rules.cases import FBCACHE, VIDEO, Apply, Cases, Values, check_rule
 from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.parallel import PARALLEL
@@ -69,3 +69,16 @@ OF_A_FAMILY = {"parallel-cfg-truncated", "parallel-dmd"}
 @pytest.mark.parametrize("rule", [rule for rule in PARALLEL if rule.id not in OF_A_FAMILY], ids=lambda rule: rule.id)
 def test_a_rule_applies_exactly_where_it_should(apply: Apply, rule: Rule) -> None:
     check_rule(apply, rule, CASES[rule.id])
+
+
+@pytest.mark.parametrize(
+    ("values", "way_out"),
+    [
+        (CFG, "parallel=ulysses"),
+        (BOTH, "parallel.cfg=false"),
+        (CFG | {"family.blocks": UNetBlocks()}, "parallel=data"),
+    ],
+)
+def test_the_way_out_of_missing_guidance_is_one_that_exists(apply: Apply, values: Values, way_out: str) -> None:
+    (finding,) = [finding for finding in apply(values) if finding.rule == "parallel-cfg-guidance"]
+    assert finding.fix == f"a guidance_scale that takes effect, or {way_out}"

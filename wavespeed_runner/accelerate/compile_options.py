@@ -17,6 +17,10 @@ MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagrap
 without launches from Python; `max-autotune` does too, and times several kernels for each operation."""
 
 
+TYPED = {"torch_compile": "default"}
+"""Name of options in a config -> the option of the command line that has their defaults."""
+
+
 class CompileTarget(Enum):
     """What of a pipeline can be compiled."""
 

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from .. import __version__
+from ..config.launched import find_launch
 from ..errors import ConfigError, did_you_mean
 from ..process.exit_status import DONE, exit_with, run_command
 from .commands import COMMANDS, RUN
@@ -31,7 +32,9 @@ def console() -> NoReturn:
 
 def main(arguments: list[str]) -> int:
     """Runs a command line and returns the exit status; an error is printed as one line on stderr."""
-    return run_command(lambda: _dispatch(arguments), lambda error: _explain(error, arguments))
+    launched = find_launch()
+    follows = launched is not None and launched.by == "torchrun" and launched.rank > 0
+    return run_command(lambda: _dispatch(arguments), lambda error: _explain(error, arguments), follows=follows)
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
+from ..accelerate.compile_options import TYPED
 from ..accelerate.order import ORDER
 from ..config.environment import read_device_name
 from ..config.lossy import list_lossy
@@ -142,7 +143,7 @@ def _unusual_options(plan: Plan) -> list[str]:
         options = getattr(c, group)
         plain = to_data(lookup(group, options.name).options())
         keys = [f"{k}={v}" for k, v in to_data(options).items() if v != plain.get(k) and k != "name"]
-        named = [] if options.name in ("none", "settings") else [options.name]
+        named = [] if options.name in ("none", "settings") else [TYPED.get(options.name, options.name)]
         if named or keys:
             lines.append(f"{group:10} {' '.join([*named, ', '.join(keys)]).rstrip()}")
     read = [*([f"weighting={c.prompts.weighting.value}"] if c.prompts.weighting is not Weighting.none else [])]
@@ -162,7 +163,11 @@ def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:
         count = sum(k[name] in store for k in keys)
         stored = f"{count} of {len(keys)} in the store" if node.stage.pure else "in memory, if needed"
         values = {key: getattr(node.options, key) for key in STAGE_VALUES if hasattr(node.options, key)}
-        other = "".join(f" {k}={getattr(v, 'name', v)}" for k, v in values.items() if v != getattr(plan.config, k))
+        other = "".join(
+            f" {k}={TYPED.get(getattr(v, 'name', v), getattr(v, 'name', v))}"
+            for k, v in values.items()
+            if v != getattr(plan.config, k)
+        )
         lines.append(f"  {labels[name]:{width}} {stored:22} {sources}{other}".rstrip())
     return lines
 

@@ -238,7 +238,11 @@ def _note_neighbours(values: list[Any], beside: int) -> None:
 
 
 def _note_ranks(values: list[Any], ranks: RankGroup) -> None:
-    """Adds what is known of the ranks to the evidence of what they have loaded."""
+    """Adds what is known of the ranks to the evidence of what they have loaded, and of what they have denoised."""
     for value in values:
         if isinstance(value, Pipeline):
             value.engaged["parallel"] = {**(value.engaged.get("parallel") or {}), **ranks.evidence}
+        if isinstance(value, Latents) and (found := value.data.get("engaged", {}).get("parallel")):
+            peaks = [value.data.get("peak_memory"), *ranks.peaks]
+            each = [rank | {"peak_memory_bytes": peak} for rank, peak in zip(found["ranks"], peaks, strict=True)]
+            value.data["engaged"]["parallel"] = {**found, "ranks": each}

@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from time import sleep
 from typing import NoReturn
 
 from ..errors import INTERRUPTED_MESSAGE, RunError, format_error, is_panic, make_printable
@@ -19,6 +20,8 @@ from .pipes import tolerate_closed_output
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 MESSAGE_LIMIT = 1500
 """The most characters of an error message."""
+FIRST_SPEAKS_S = 5.0
+"""Seconds that a process gives the first of those that were started with it to say what is wrong with all."""
 
 
 def exit_with(command: Callable[[list[str]], int]) -> NoReturn:
@@ -33,12 +36,16 @@ def exit_with(command: Callable[[list[str]], int]) -> NoReturn:
 
 
 @tolerate_closed_output()
-def run_command(command: Callable[[], int], explain: Callable[[Exception], str | None]) -> int:
+def run_command(
+    command: Callable[[], int], explain: Callable[[Exception], str | None], *, follows: bool = False
+) -> int:
     """Runs a command; turns an exception into one line on stderr and an exit status.
 
     Args:
         command: does the work and returns the exit status.
         explain: the message for an exception that means a wrong configuration; None for any other exception.
+        follows: another process has the same command line, and says why it failed. Then all of them are ended, and
+            this one with them, before it says the same again.
 
     Returns:
         The exit status.
@@ -55,7 +62,7 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
             print(end="", flush=True)  # output that cannot be written is a failure
             return status
     except KeyboardInterrupt:
-        return _print_error(INTERRUPTED_MESSAGE, INTERRUPTED)
+        return INTERRUPTED if follows else _print_error(INTERRUPTED_MESSAGE, INTERRUPTED)
     except BaseException as error:
         if not isinstance(error, Exception):
             if traceback_wanted or not is_panic(error):
@@ -64,6 +71,7 @@ def run_command(command: Callable[[], int], explain: Callable[[Exception], str |
         message = explain(error)
         if traceback_wanted and not (message is None and isinstance(error, RunError | OSError)):
             raise
+        sleep(FIRST_SPEAKS_S if follows else 0)
         return _print_error(_describe_failure(error), FAILED) if message is None else _print_error(message, WRONG)
     finally:
         if users_choice is None:

@@ -53,8 +53,9 @@ class Engaged(Struct, kw_only=True):
     accelerate: dict[str, Any] | None = None
     memory: dict[str, Any] | None = None
     parallel: dict[str, Any] | None = None
-    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each. With
-    `parallel.vae` also `tiles`: how many of an image each rank has decoded, and what rank 0 sent for it."""
+    """With several ranks: `backend` of their messages, and `ranks` with the device and host of each and, where they
+    share an image, `peak_memory_bytes` of each, as in the sample (over all images: of the first). With `parallel.vae`
+    also `tiles`: how many of an image each rank has decoded, and what rank 0 sent for it."""
     prompts: dict[str, Any] | UnsetType = UNSET
     """`prompt` and `negative_prompt` -> tokens and chunks that were read, and the weights; left out where
     `prompts.weighting` and `prompts.chunked` are off. Over all images: of the first."""

@@ -77,6 +77,8 @@ def _describe_parallel(evidence: dict[str, Any]) -> str:
         calls = sum(kind["calls_per_step"] for kind in messages.values())
         sent = sum(kind["bytes_per_step"] for kind in messages.values())
         parts.append(f"{calls:.3g} calls and {sent / 1e6:.3g} MB sent a step")
+    if peaks := [peak for rank in ranks if (peak := rank.get("peak_memory_bytes"))]:
+        parts.append(f"at most {format_bytes(max(peaks))} of memory on a rank")
     if difference := evidence.get("difference"):
         parts.append(f"{difference['alone']:.1e} from one rank alone")
     if tiles := evidence.get("tiles"):

@@ -36,6 +36,17 @@ def _is_guided(c: Config, f: Family) -> bool:
     return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
+def _has_dividable_tokens(c: Config, f: Family) -> bool:
+    return isinstance(f.blocks, Blocks) and c.model.name not in MIXING
+
+
+def _suggest_whole_branches(c: Config, f: Family) -> str:
+    """Ranks that each have both guidance branches."""
+    if c.parallel.name != "cfg":
+        return "parallel.cfg=false"
+    return "parallel=ulysses" if _has_dividable_tokens(c, f) else "parallel=data"
+
+
 def _explain_undividable(c: Config, f: Family) -> str:
     if isinstance(f.blocks, UNetBlocks):
         why = "a U-Net has no sequence of tokens"
@@ -80,7 +91,7 @@ PARALLEL: tuple[Rule, ...] = (
     Rule(
         id="parallel-family",
         verdict="bad",
-        when=lambda c, f: divides_tokens(c) and (not isinstance(f.blocks, Blocks) or c.model.name in MIXING),
+        when=lambda c, f: divides_tokens(c) and not _has_dividable_tokens(c, f),
         message=_explain_undividable,
         fix="parallel=cfg where there is guidance, or parallel=data",
         source="tests/accelerate/parallel/test_families.py",
@@ -98,7 +109,7 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: divides_branches(c) and not f.single_call and not _is_guided(c, f),
         message="parallel={c.parallel.name} with guidance_scale={c.guidance_scale}: there is one guidance branch, so "
         "half of the ranks would have nothing to do",
-        fix="a guidance_scale that takes effect, parallel.cfg=false, or parallel=ulysses",
+        fix=lambda c, f: f"a guidance_scale that takes effect, or {_suggest_whole_branches(c, f)}",
         source="tests/accelerate/parallel/test_guidance.py",
     ),
     Rule(
@@ -107,7 +118,7 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: divides_branches(c) and getattr(c.model, "cfg_trunc_ratio", 1.0) < 1.0,
         message="parallel={c.parallel.name} with model.cfg_trunc_ratio={c.model.cfg_trunc_ratio}: after that share of "
         "the steps there is one guidance branch",
-        fix="model.cfg_trunc_ratio=1.0, or parallel=ulysses",
+        fix=lambda c, f: f"model.cfg_trunc_ratio=1.0, or {_suggest_whole_branches(c, f)}",
         source="tests/accelerate/parallel/test_guidance.py",
     ),
     Rule(
@@ -116,7 +127,7 @@ PARALLEL: tuple[Rule, ...] = (
         when=lambda c, f: divides_branches(c) and is_cached(c) and c.cache.guidance_branches is GuidanceBranches.first,
         message="cache.guidance_branches=first with parallel={c.parallel.name}: the branches are on different ranks, "
         "and each decides by itself",
-        fix="cache.guidance_branches=separate, or parallel=ulysses",
+        fix=lambda c, f: f"cache.guidance_branches=separate, or {_suggest_whole_branches(c, f)}",
     ),
     Rule(
         id="parallel-heads",

@@ -17,6 +17,7 @@ from ..accelerate import adapters, attention, compilation, memory, quant, quant_
 from ..accelerate.compile_options import CompileOptions
 from ..accelerate.parallel.apply import apply_parallel
 from ..accelerate.parallel.apply import collect_evidence as collect_parallel_evidence
+from ..accelerate.parallel.lean import drop_text_encoders, is_lean
 from ..accelerate.parallel.options import DataOptions, NoParallel
 from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load, share_components
 from ..artifacts import Pipeline
@@ -164,19 +165,20 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
         pipe = switches.apply_switches(pipe, family, _get_switches(options))
         pipe = quant.apply_quant(pipe, family, options.quant, device)
         quant_store.put(shelf, pipe)
-        if _can_share(options):  # here, where no copy has buffers of its own yet
-            pipe = pipe.to(device)
         engaged = {
             "adapters": adapters.collect_evidence(pipe, options.adapters),
             "quant": quant.collect_evidence(pipe, family, options.quant, device, shelf.outcomes),
         }
+        drop_text_encoders(pipe, options.compile)
+        if _can_share(options):  # here, where no copy has buffers of its own yet
+            pipe = pipe.to(device)
         return LoadedWeights(
             pipe=pipe, engaged=engaged, dtype=dtype, unquantized=unquantized, quantized=tuple(shelf.keys)
         )
 
     if not _can_share(options):
         return build()
-    changes = [switched, to_data(options.adapters), to_data(options.quant)]
+    changes = [switched, to_data(options.adapters), to_data(options.quant), is_lean(options.compile)]
     return find_or_load(json.dumps([*identity, *changes], sort_keys=True), build)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
 
+from ...accelerate.compile_options import TYPED
 from ...config import trust
 from ...config.environment import digest_code, digest_plugins, read_versions
 from ...config.schema import KEYS_NOT_IN_IMAGES, to_data
@@ -41,7 +42,8 @@ def find_differences(rank: int, host: str, theirs: dict[str, str], ours: dict[st
 
 def _describe_plan(plan: Plan) -> dict[str, str]:
     config = trust.remove_places(to_data(plan.config))
-    about = dict(_flatten({key: value for key, value in config.items() if key not in (*KEYS_NOT_IN_IMAGES, "device")}))
+    compared = {key: value for key, value in config.items() if key not in (*KEYS_NOT_IN_IMAGES, "device")}
+    about = {_as_typed(key): TYPED.get(value, value) for key, value in _flatten(compared)}
     about["prompts and seeds"] = _digest([asdict(sample) for sample in plan.samples])
     for node in plan.graph.nodes.values():
         if node.stage.identity:
@@ -55,6 +57,12 @@ def _flatten(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _flatten(value, f"{key}.{name}" if key else str(name))
     else:
         yield key, node if isinstance(node, str) else json.dumps(node)
+
+
+def _as_typed(key: str) -> str:
+    """The key that chooses an option: `parallel` for `parallel.name`, `cache/signal` for `cache.signal.name`."""
+    group, _, last = key.rpartition(".")
+    return group.replace(".", "/") if last == "name" and not group.startswith("graph") else key
 
 
 def _digest(data: Any) -> str:

@@ -47,6 +47,8 @@ class RankGroup:
         self.spec, self.peers, self.on_close = spec, Peers(peers, spec.timeout), on_close
         self.evidence: dict[str, Any] = {}
         """What the record says of the ranks: `backend`, and for each rank its device and host."""
+        self.peaks: list[int | None] = []
+        """Of the other ranks, bytes at the peak of the last call, if that denoised."""
         self.keys: dict[int, str] = {}
         """id of a value that every rank keeps -> its key."""
         self._local_world = 1
@@ -107,7 +109,7 @@ class RankGroup:
                 with divide_threads(self._local_world):
                     values = compute()
                 confirm()
-                self._collect()
+                self.peaks = [answer["peak_memory"] for answer in self._collect()]
             except (Exception, KeyboardInterrupt) as error:
                 raise self._explain(error) from None
         self.keys.update({id(value): key for key, value in zip(keep, values, strict=True) if key is not None})

@@ -45,7 +45,12 @@ def open_store(launched: Launched) -> Any:
         text = format_error(error)
         if re.search("in use|EADDRINUSE", text):
             raise ConfigError(f"MASTER_PORT={port}: it is in use on {host}; give another one") from None
-        raise RunError(f"rank {launched.rank}: rank 0 cannot be reached at {host}:{port}: {text}") from None
+        if launched.rank:
+            raise RunError(f"rank {launched.rank}: rank 0 cannot be reached at {host}:{port}: {text}") from None
+        raise RunError(
+            f"{launched.by} has started {launched.world} ranks, and they did not all come to {host}:{port} within "
+            f"{MEET_S:.0f} seconds; see what they printed: {text}"
+        ) from None
     finally:
         watch.cancel()
 

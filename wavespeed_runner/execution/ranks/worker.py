@@ -20,6 +20,8 @@ from queue import SimpleQueue
 from time import sleep
 from typing import Any, NoReturn
 
+from ...accelerate.parallel.lean import load_lean
+from ...artifacts import Latents
 from ...process.parent import end_with_parent
 from ...registry import lookup
 from ..resources import release
@@ -115,9 +117,9 @@ class Worker:
                 self.answer(rank=join(message["place"], self.store or _open_store(message)))
             case "call":
                 import_module(MAKER).release_models()  # of whole batches; two models at once may not fit
-                self.call(message)
+                peak = self.call(message)
                 del message
-                self.answer()
+                self.answer(peak_memory=peak)
             case "make":
                 self.answer(**import_module(MAKER).make_batch(message))
             case "release":
@@ -128,16 +130,22 @@ class Worker:
                 leave()
                 self.end(message["status"])
 
-    def call(self, message: dict[str, Any]) -> None:
-        """Calls a stage as rank 0 does; keeps what cannot be stored, and throws the rest away."""
+    def call(self, message: dict[str, Any]) -> int | None:
+        """Calls a stage as rank 0 does; keeps what cannot be stored, and throws the rest away.
+
+        Returns:
+            The most memory at the peak of denoising, if that is what the stage does and the system tells.
+        """
         stage, options, inputs = lookup("stage", message["stage"]).implementation, message["options"], message["inputs"]
         assert self.place is not None
-        with divide_threads(self.place.local_world):
+        with divide_threads(self.place.local_world), load_lean():
             values = stage.batch(options, inputs) if stage.batch else [stage.function(options, **inputs[0])]
         confirm()
         for key, value in zip(message["keep"], values, strict=True):
             if key is not None:
                 self.kept[key] = value
+        peaks = [value.data.get("peak_memory") for value in values if isinstance(value, Latents)]
+        return max((peak for peak in peaks if peak), default=None)
 
 
 def _open_store(message: dict[str, Any]) -> Any:
