@@ -101,6 +101,20 @@ def test_jobs_on_several_machines_are_told(tmp_path: Path, finished: Finished) -
     assert len({row.compared_with for row in sweep.rows}) == 2
 
 
+@pytest.mark.parametrize("first", ["one process", "two ranks"])
+def test_jobs_with_and_without_ranks_are_of_one_machine(tmp_path: Path, finished: Finished, first: str) -> None:
+    name = finished[1]["environment"]["device_name"]
+    made = deepcopy(finished[1])
+    made["environment"]["devices"] = [name, name]
+    write_job(tmp_path / ("a" if first == "two ranks" else "z"), made)
+    write_job(tmp_path / "m", finished[1])
+    assert "differs" not in collect(tmp_path).environment
+    made["environment"]["devices"] = [name, "another"]
+    write_job(tmp_path / "b", made)
+    differs = collect(tmp_path).environment["differs"]
+    assert sorted(differs.pop("devices"), key=len) == [[name], sorted([name, "another"])] and not differs
+
+
 @pytest.mark.slow
 def test_a_thousand_jobs_take_seconds(tmp_path: Path, finished: Finished) -> None:
     text = json.dumps(varied(finished[1], ["cache=fbcache", "KEY"]))

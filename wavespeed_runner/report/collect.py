@@ -112,17 +112,23 @@ def _model(record: Record) -> str:
         return ""
 
 
+def _list_kinds(environment: dict[str, Any]) -> list[str]:
+    """The kinds of device that computed: how many ranks there were is a setting, and one process names no ranks."""
+    return sorted(set(environment.get("devices") or [environment["device_name"]]))
+
+
 def _environment(rows: Sequence[Row]) -> dict[str, Any]:
     """The environment of the first job that has one; where jobs differ, `differs` has the values of each key."""
     known = [to_builtins(row.record.environment) for row in rows if row.record]
     if not known:
         return {}
     differs = {}
-    for key in known[0]:
-        values = []
+    for key in dict.fromkeys(key for environment in known for key in environment):
+        values: list[Any] = []
         for environment in known:
-            if environment[key] not in values:
-                values.append(environment[key])
+            value = _list_kinds(environment) if key == "devices" else environment[key]
+            if value not in values:
+                values.append(value)
         if len(values) > 1:
             differs[key] = values
     return {**known[0], "differs": differs} if differs else known[0]
