@@ -19,7 +19,7 @@ from tests.children import CONTEXT, _command
 from tests.conftest import TINY
 from wavespeed_runner.config.launched import Launched
 from wavespeed_runner.errors import RunError
-from wavespeed_runner.execution.ranks import meeting
+from wavespeed_runner.execution.ranks import adopted, meeting
 from wavespeed_runner.execution.ranks.agreement import describe_plans, find_differences
 from wavespeed_runner.execution.ranks.meeting import find_address, find_first, open_store
 
@@ -144,6 +144,17 @@ def test_what_ranks_compare(planned: Any) -> None:
     # Of a sweep, the jobs.
     (text,) = find_differences(1, "a", describe_plans([same, other]), describe_plans([same, same]))
     assert text.startswith("rank 1 (a): job 1=")
+
+
+def test_a_stranger_who_connects_and_is_silent_does_not_keep_the_ranks_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adopted, "GREETING_S", 0.1)
+    rank_0 = Launched(by="srun", rank=0, world=2, local_rank=0, local_world=1)
+    present: Any = None  # only those that have not come are looked up in it
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()[:2]):
+        began = time.monotonic()
+        told, connection = adopted._receive(server, began + LONG, rank_0, present)
+        connection.close()
+    assert told == {} and time.monotonic() - began < LONG / 2
 
 
 def test_rank_0_says_that_others_have_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

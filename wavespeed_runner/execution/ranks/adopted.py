@@ -37,6 +37,8 @@ KEY = "wavespeed_runner"
 """Of the store: where rank 0 can be reached."""
 LONGEST = 2**26
 """Bytes of a rank's first message, at most."""
+GREETING_S = 5.0
+"""Seconds that whoever connects has for it: a rank sends it at once, and nobody else may keep the ranks waiting."""
 
 
 @dataclass(kw_only=True)
@@ -182,7 +184,7 @@ def _receive(server: socket.socket, end: float, launched: Launched, present: _Pr
     line.settimeout(None)
     connection = Connection(line.detach())
     try:
-        told = json.loads(connection.recv_bytes(LONGEST)) if connection.poll(max(end - monotonic(), 0.01)) else {}
+        told = json.loads(connection.recv_bytes(LONGEST)) if connection.poll(GREETING_S) else {}
     except (OSError, EOFError, ValueError):
         told = {}
     return (told if isinstance(told, dict) else {}), connection
