@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, RunError
-from ..models.weights.checkpoint import CONVERT_PICKLES, find_local_path, inspect_component_scales
+from ..models.weights.checkpoint import CONVERT_PICKLES, find_local_path, inspect_component_weights
 from ..models.weights.folder_gate import check_component, read_config
 from ..models.weights.folder_models import refuse_unplaced_keys
 from ..models.weights.hub import (
@@ -66,7 +66,7 @@ def inspect_tiny_vae(repo: str) -> dict[str, Any] | None:
     for file in files:
         if damage := find_damage(file):
             raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
-    inspect_component_scales(where, folder, None)
+    inspect_component_weights(where, folder, None)
     return config
 
 
@@ -135,7 +135,7 @@ def _load(repo: str, dtype: torch.dtype) -> AutoencoderTiny:
         tiny, info = AutoencoderTiny.from_pretrained(
             source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
-        inspect_component_scales(f"{KEY}={repo}", folder or fetch_configurations(repo, commit), None)
+        inspect_component_weights(f"{KEY}={repo}", folder or fetch_configurations(repo, commit), None)
     refuse_missing_weights({"tiny_vae": sorted(info["missing_keys"])}, f"{KEY}={repo}")
     refuse_unplaced_keys(f"{KEY}={repo}", "tiny_vae", tiny, info["unexpected_keys"])
     tiny.eval().requires_grad_(False)

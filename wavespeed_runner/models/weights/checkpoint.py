@@ -16,6 +16,7 @@ from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
 from .safetensors_file import find_damage, list_weight_files
 from .scales import Scales, inspect_scales, read_headers, refuse_other_numbers
+from .shards import read_shards, refuse_unlisted
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
@@ -105,16 +106,20 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
             raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT_PICKLES}")
         _refuse_variants_only(where, folder / name, weights)
         for shards in (folder / name).glob("*.safetensors.index*.json"):
-            missing = sorted(s for s in _read_shards(where, shards) if not (folder / name / s).is_file())
+            missing = sorted(s for s in set(read_shards(where, shards).values()) if not (folder / name / s).is_file())
             if missing:
                 raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
         for file in sorted((folder / name).glob("*.safetensors")):
             _refuse_damaged(where, file)
-        inspect_component_scales(where, folder / name, weights)
+        inspect_component_weights(where, folder / name, weights)
 
 
-def inspect_component_scales(where: str, component: Path, weights: str | None) -> Scales | None:
-    """None where the component has no weights, or its configuration says how they are stored."""
+def inspect_component_weights(where: str, component: Path, weights: str | None) -> Scales | None:
+    """Refuses undamaged weights that an index does not list, or that are stored in a way that is not read.
+
+    Returns None where the component has no weights, or its configuration says how they are stored.
+    """
+    refuse_unlisted(where, component)
     files, config = list_weight_files(component, weights), component / "config.json"
     if not files:
         return None
@@ -135,7 +140,7 @@ def explain_scales(repo: str, dtype: str, without: Sequence[str] = (), weights: 
         found[path.name] = inspect_scales(where, [path])
     elif path is not None and (path / "model_index.json").is_file():
         names = sorted(list_components(where, path).keys() - set(without))
-        found = {name: inspect_component_scales(where, path / name, weights) for name in names}
+        found = {name: inspect_component_weights(where, path / name, weights) for name in names}
     return [said for name, scales in found.items() if scales is not None and (said := _describe(name, scales, dtype))]
 
 
@@ -166,14 +171,6 @@ def _refuse_variants_only(where: str, component: Path, weights: str | None) -> N
 def _has_only_pickles(folder: Path) -> bool:
     suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
     return bool(suffixes & set(PICKLE_SUFFIXES)) and ".safetensors" not in suffixes
-
-
-def _read_shards(where: str, index: Path) -> set[str]:
-    """File names of the shards that an index lists; they must be in the same folder."""
-    weight_map = read_config(where, index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(s, str) for s in weight_map.values()):
-        raise ConfigError(f"{where}: {index.name} has no weight_map")
-    return set(weight_map.values())
 
 
 def _refuse_no_gguf(where: str, file: Path) -> None:

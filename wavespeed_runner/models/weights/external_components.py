@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...config.schema import ModelConfig
 from ...errors import ConfigError, RunError
 from ..family import Family
-from .checkpoint import CONVERT_PICKLES, find_local_path, inspect_component_scales
+from .checkpoint import CONVERT_PICKLES, find_local_path, inspect_component_weights
 from .folder_gate import check_component
 from .folder_models import refuse_unplaced_keys
 from .hub import (
@@ -51,7 +51,7 @@ def inspect_external_components(family: Family, model: ModelConfig) -> None:
         for file in weights:
             if damage := find_damage(file):
                 raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
-        inspect_component_scales(where, folder, None)
+        inspect_component_weights(where, folder, None)
 
 
 def load_external_components(
@@ -104,7 +104,7 @@ def _load_components(repo: str, key: str, classes: dict[str, str], dtype: torch.
             components[name], info = load(str(folder or repo), **weights, **options)
             missing[name] = sorted(info["missing_keys"])
             held, _ = read_headers(list_weight_files(configs, None))  # a hub's are beside its configurations now
-            inspect_component_scales(f"{key}={repo}", configs, None)
+            inspect_component_weights(f"{key}={repo}", configs, None)
             refuse_unplaced_keys(f"{key}={repo}", name, components[name], info["unexpected_keys"], held)
     bound_tokenizers(f"{key}={repo}", components)
     refuse_missing_weights(missing, f"{key}={repo}")

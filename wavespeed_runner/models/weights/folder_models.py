@@ -17,6 +17,7 @@ from .folder_gate import read_config
 from .hub import refuse_missing_weights
 from .safetensors_file import list_variant_files, list_weight_files
 from .scales import find_scales, is_scaled, read_headers, refuse_other_numbers
+from .shards import refuse_unlisted
 from .tensors import Stored, load_tensors
 from .trial import Candidate, find_class
 
@@ -70,6 +71,7 @@ def _load_model(
     from transformers import PreTrainedModel
 
     config = read_config(where, folder / "config.json")
+    refuse_unlisted(where, folder)  # a folder of the hub was not inspected
     files = list_weight_files(folder, weights)
     tensors, about = read_headers(files)
     if config.get("quantization_config"):

@@ -14,7 +14,7 @@ from .checkpoint import (
     VARIANT,
     find_local_path,
     inspect_checkpoint,
-    inspect_component_scales,
+    inspect_component_weights,
     is_single_file,
 )
 from .empty_module import build_empty
@@ -64,7 +64,7 @@ def inspect_vae(repo: str, weights: str | None) -> None:
     for file in files:
         if damage := find_damage(file):
             raise ConfigError(f"{where}: {file.name} is damaged: {damage}; download or copy it again")
-    inspect_component_scales(where, folder, _find_variant(where, folder, weights))
+    inspect_component_weights(where, folder, _find_variant(where, folder, weights))
 
 
 def _find_variant(where: str, folder: Path, weights: str | None) -> str | None:

@@ -1,0 +1,77 @@
+"""A component in several files: what its index and the files say otherwise than each other is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models.shared_files import State, assert_same, change_folder, load_folder
+from tests.models.tiny_families import tiny
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
+from wavespeed_runner.models.weights.folder_models import load_models
+from wavespeed_runner.models.weights.pretrained import list_candidates
+
+FILES = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+
+
+def shard(folders: Callable[[str], Path], to: Path) -> Path:
+    """A folder whose denoiser is in two files."""
+    folder = change_folder(folders("flux"), to, "transformer", lambda state: state)
+    part = folder / "transformer"
+    state = load_file(part / "diffusion_pytorch_model.safetensors")
+    (part / "diffusion_pytorch_model.safetensors").unlink()
+    names = sorted(state)
+    listed = {name: FILES[index % 2] for index, name in enumerate(names)}
+    for file in FILES:
+        save_file({name: state[name] for name in names if listed[name] == file}, part / file)
+    index = {"metadata": {"total_size": 1}, "weight_map": listed}
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def change(folder: Path, file: str, edit: Callable[[State], State]) -> None:
+    path = folder / "transformer" / file
+    save_file(edit(load_file(path)), path)
+
+
+def test_shards_that_are_as_the_index_says(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shard(folders, tmp_path / "flux")
+    inspect_checkpoint(str(folder))
+    assert_same(load_folder("flux", folder).transformer, tiny("flux")[2].transformer)
+
+
+def _add(folder: Path) -> str:
+    change(folder, FILES[1], lambda state: state | {"bogus.weight": torch.ones(2)})
+    return f"1 of the tensors in {FILES[1]} are not listed in .*index.json, the first is bogus.weight; they would be"
+
+
+def _double(folder: Path) -> str:
+    (name, tensor), *_ = load_file(folder / "transformer" / FILES[0]).items()
+    change(folder, FILES[1], lambda state: state | {name: tensor * 50})
+    return f"{name} stands in {FILES[1]}, and .*index.json lists it in {FILES[0]}; one of them"
+
+
+def _take(folder: Path) -> str:
+    name = min(load_file(folder / "transformer" / FILES[1]))
+    change(folder, FILES[1], lambda state: {key: tensor for key, tensor in state.items() if key != name})
+    return f"{FILES[1]} lacks {name}, which .*index.json lists in it"
+
+
+@pytest.mark.parametrize("harm", [_add, _double, _take])
+def test_what_an_index_does_not_say_is_refused(
+    harm: Callable[[Path], str], folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = shard(folders, tmp_path / "flux")
+    says = rf"^model\.repo=\S+: 'transformer': {harm(folder)}.*; download it again"
+    with pytest.raises(ConfigError, match=says):
+        inspect_checkpoint(str(folder))
+    # One of the hub is not inspected before it is there.
+    candidates = [each for each in list_candidates("x=y", folder, without=[]) if each.name == "transformer"]
+    with pytest.raises(ConfigError, match=says.replace(r"model\.repo=\S+", "x=y")):
+        load_models("x=y", candidates, None, {"default": torch.float32})
