@@ -67,7 +67,7 @@ ALLOWED = {
     ("models/weights/single_file.py", "from_single_file"): "tensors of a GGUF file, after check_gguf_header",
     ("models/weights/tensors.py", "safe_open"): "after find_damage",
     ("accelerate/lora.py", "load_lora_weights"): "tensors that are loaded already",
-    ("accelerate/lora.py", "load_file"): "after find_damage and find_hostile",
+    ("accelerate/adapter_flaws.py", "load_file"): "after find_damage and find_hostile",
     ("accelerate/textual_inversion.py", "load_file"): "after find_damage",
     ("accelerate/textual_inversion.py", "load_textual_inversion"): "tensors that are loaded already",
     ("accelerate/adapter_options.py", "hf_hub_download"): "a .safetensors file, then find_damage",

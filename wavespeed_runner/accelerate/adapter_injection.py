@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +42,28 @@ class Update:
     """Part -> tensor: `down`, `up`, `magnitude` and `alpha`, or LyCORIS' names, of which one form is whole."""
 
 
-def take_updates(tensors: dict[str, torch.Tensor]) -> list[Update]:
-    """Removes from a file's tensors, and returns, the updates that diffusers drops, or reads wrongly."""
+def take_updates(
+    tensors: dict[str, torch.Tensor], loadable: Collection[str], settings: Collection[str] = ()
+) -> list[Update]:
+    """Removes from a file's tensors, and returns, the updates that diffusers drops, or reads wrongly.
+
+    Args:
+        tensors: by their names.
+        loadable: the components whose LoRA diffusers loads.
+        settings: names of PEFT's settings in the file, which only diffusers follows.
+
+    Raises:
+        RunError: there are settings for an update that diffusers does not load.
+    """
     layers: dict[str, dict[str, str]] = {}
     for key in tensors:
         if named := split_part(key, (*DOWN, *UP, ALPHA, DORA, *LOHA, *LOKR)):
             layers.setdefault(named[0], {})[_rename_part(named[1])] = key
     updates = []
     for layer, keys in layers.items():
-        if kind := _find_kind(layer, keys):
+        if kind := _find_kind(layer, keys, loadable):
+            if setting := next((each for each in settings if each.startswith(f"{layer.partition('.')[0]}.")), ""):
+                raise RunError(f"{layer}: the file's setting {setting} is not followed for {kind} here; use another")
             updates.append(Update(kind=kind, layer=layer, parts={part: tensors.pop(key) for part, key in keys.items()}))
     return updates
 
@@ -59,7 +73,7 @@ def _rename_part(part: str) -> str:
     return names.get(part, part.removeprefix("."))
 
 
-def _find_kind(layer: str, parts: dict[str, str]) -> str | None:
+def _find_kind(layer: str, parts: dict[str, str], loadable: Collection[str]) -> str | None:
     """The kind of an update that diffusers does not load; None for others, and for what has not all its factors."""
     if any(part.startswith("hada_") for part in parts):
         return "loha"
@@ -69,7 +83,9 @@ def _find_kind(layer: str, parts: dict[str, str]) -> str | None:
         return None
     if "magnitude" in parts:
         return "dora"
-    return "lora" if layer.startswith(tuple(TEXT_ENCODERS)) else None
+    first = layer.partition(".")[0]
+    is_dropped = first.startswith("text_encoder") and first not in loadable  # T5, by diffusers' names
+    return "lora" if is_dropped or layer.startswith(tuple(TEXT_ENCODERS)) else None
 
 
 def inject(pipe: DiffusionPipeline, updates: list[Update], name: str, denoiser: str) -> list[str]:

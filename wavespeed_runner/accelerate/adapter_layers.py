@@ -55,6 +55,11 @@ def list_modules(pipe: DiffusionPipeline) -> dict[str, nn.Module]:
     return {name: module for name, module in pipe.components.items() if isinstance(module, torch.nn.Module)}
 
 
+def get_denoiser_name(pipe: DiffusionPipeline) -> str:
+    """The component that a LoRA file is for unless it says otherwise; also the start of diffusers' names for it."""
+    return "unet" if hasattr(pipe, "unet") else "transformer"
+
+
 def find_component(pipe: DiffusionPipeline, layer: str, denoiser: str) -> tuple[str | None, str]:
     """(component, rest of the name) of a layer's name; no component where the model lacks that text encoder.
 

@@ -19,10 +19,9 @@ from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
 from ..process.logging_setup import log_warnings
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
+from .adapter_flaws import find_flaw
 from .adapter_layers import list_modules
-from .adapter_lycoris import find_unusable
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
-from .adapter_parts import find_bad_dora, find_half, find_partial, find_unsupported
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -80,14 +79,7 @@ def _check_lora(where: str, file: Path, weight: float) -> None:
     """Checks what is in an undamaged LoRA file, and whether it can be applied at a weight."""
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
-    shapes = read_tensor_shapes(file)
-    if flaw := (
-        find_unsupported(shapes)
-        or find_unusable(shapes)
-        or find_partial(shapes)
-        or find_bad_dora(shapes, weight)
-        or find_half(shapes)
-    ):
+    if flaw := find_flaw(read_tensor_shapes(file), weight):
         raise ConfigError(f"{where}: {flaw}")
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
 from ..models.weights.traced import settle, trace
 from .adapter_culprit import explain_failure
 from .adapter_differences import add_differences, count_differences
-from .adapter_file import find_hostile, read_settings
+from .adapter_file import read_settings
+from .adapter_flaws import find_control, find_flaw, read_tensors
 from .adapter_fused import split_fused
 from .adapter_injection import inject, take_updates
-from .adapter_layers import list_modules
-from .adapter_lycoris import find_unusable
+from .adapter_layers import get_denoiser_name, list_modules
 from .adapter_options import Lora, as_list, fetch_file, values_per_path
-from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP, find_bad_dora, find_half, find_partial, find_unsupported
+from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP
+from .adapter_prefix import unify_prefix
 from .adapter_strength import find_change
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
     names: dict[str, float] = {}
     for index, (path, file, component) in enumerate(zip(paths, files, components, strict=True)):
         local_file = fetch_file(path, file or "pytorch_lora_weights.safetensors")
-        if flaw := find_hostile(local_file):
-            raise RunError(f"adapters.path={path}: not a file that can be loaded: {flaw}; use another one")
+        tensors = read_tensors(f"adapters.path={path}", local_file)
+        settings = read_settings(local_file)
         try:
-            loaded = _load_file(pipe, local_file, f"lora_{index}", weights[index], component)
+            loaded = _load_file(pipe, tensors, settings, f"lora_{index}", weights[index], component)
         except Exception as error:
             raise RunError(f"adapters.path={path}: does not fit this model: {format_error(error)}") from error
         names |= dict.fromkeys(loaded, weights[index])
@@ -58,27 +58,47 @@ def _read_weights(adapters: Lora) -> list[float]:
     return [float(weight) for weight in values_per_path(adapters, "weight")]
 
 
-def _load_file(pipe: DiffusionPipeline, file: Path, name: str, weight: float, component: str | None) -> list[str]:
-    """Loads one file. Returns the names of its adapters in PEFT."""
-    from safetensors.torch import load_file
+def _load_file(
+    pipe: DiffusionPipeline,
+    tensors: dict[str, torch.Tensor],
+    settings: dict[str, Any] | None,
+    name: str,
+    weight: float,
+    component: str | None,
+) -> list[str]:
+    """Loads the tensors of one file. Returns the names of its adapters in PEFT."""
+    start = get_denoiser_name(pipe)
+    denoiser = component or start
+    renamed = unify_prefix(tensors, pipe.components[denoiser], start)
+    try:
+        return _load_tensors(pipe, renamed.tensors, settings, name, weight, denoiser)
+    except RunError as error:
+        raise RunError(renamed.restore(str(error))) from error
 
-    tensors = split_fused(pipe, load_file(file))
+
+def _load_tensors(
+    pipe: DiffusionPipeline,
+    tensors: dict[str, torch.Tensor],
+    settings: dict[str, Any] | None,
+    name: str,
+    weight: float,
+    denoiser: str,
+) -> list[str]:
+    """Loads tensors, each by whom can apply it. Returns the names of its adapters in PEFT."""
+    tensors = split_fused(pipe, tensors)
     shapes = {key: list(tensor.shape) for key, tensor in tensors.items()}
-    if flaw := (
-        find_unsupported(shapes)
-        or find_unusable(shapes)
-        or find_partial(shapes)
-        or find_bad_dora(shapes, weight)
-        or find_half(shapes)
-    ):
+    module = pipe.components[denoiser]
+    if flaw := find_flaw(shapes, weight) or find_control(tensors, module):
         raise RunError(flaw)
-    denoiser = component or ("unet" if hasattr(pipe, "unet") else "transformer")
     differences = {key: tensors.pop(key) for key in list(tensors) if key.endswith(tuple(DIFFERENCES))}
+    before = sum(count_differences(pipe).values())
     add_differences(pipe, differences, denoiser, weight)
-    names = inject(pipe, take_updates(tensors), name, denoiser)
+    names = inject(pipe, take_updates(tensors, type(pipe)._lora_loadable_modules, settings or ()), name, denoiser)
     if tensors:
-        _load_with_diffusers(pipe, tensors, read_settings(file), name, denoiser)
+        _load_with_diffusers(pipe, tensors, settings, name, denoiser)
         names.append(name)
+    if not names and sum(count_differences(pipe).values()) == before:
+        raise RunError("it holds no tensors of a LoRA but zeros that have no place in this model; use another file")
     return names
 
 
@@ -172,7 +192,7 @@ def _convert(pipe: Any, settings: dict[str, Any] | None, scaled: dict[str, str])
         state = {key if key.partition(".")[0] in pipe.components else f"{start}.{key}": state[key] for key in state}
         return (state, *rest, settings)
 
-    start = "unet" if hasattr(pipe, "unet") else "transformer"
+    start = get_denoiser_name(pipe)
     pipe.lora_state_dict = convert
     try:
         yield

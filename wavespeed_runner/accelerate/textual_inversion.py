@@ -15,6 +15,7 @@ from ..inputs.documents import read_safetensors_header
 from ..inputs.limits import MAX_LEARNED_VECTORS
 from ..models.weights.checkpoint import find_local_path
 from ..models.weights.safetensors_file import find_no_weight
+from .adapter_flaws import find_no_number
 from .adapter_options import TextualInversion, as_list, fetch_file, values_per_path
 
 if TYPE_CHECKING:
@@ -153,7 +154,10 @@ def _load_vectors(path: str, file: str | None) -> dict[str, Any]:
 
     local = fetch_file(path, file or "learned_embeds.safetensors")
     _read_shapes(path, local)
-    return dict(load_file(local))
+    vectors = dict(load_file(local))
+    if flaw := find_no_number(vectors):
+        raise RunError(f"adapters.path={path}: not a file that can be loaded: {flaw}; use another one")
+    return vectors
 
 
 def collect_evidence(pipe: DiffusionPipeline, adapters: TextualInversion) -> dict[str, Any]:
