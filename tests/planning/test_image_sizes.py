@@ -14,7 +14,7 @@ from PIL import Image
 
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.errors import ConfigError, Unfit
-from wavespeed_runner.planning.image_sizes import choose_size
+from wavespeed_runner.planning.image_shapes import choose_size
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.new import new_record
 from wavespeed_runner.stages.read_image import ReadImageOptions, ReadMaskOptions, read_image, read_mask

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from math import ceil, sqrt
 from typing import Any
 
 from ..config.schema import Config, Init, StageConfig
@@ -15,6 +14,7 @@ from ..rules.check import Finding
 from ..rules.graph import find_denoise_stages, takes_strength
 from ..stages.read_image import BACKGROUNDS, ReadImageOptions, count_frames, inspect_picture, measure_image
 from .graph import Graph
+from .image_shapes import choose_size, find_least_cut, measure_cut
 
 KEYS = {"read_image": "image", "read_mask": "mask"}
 """Stage that reads a file -> the key that names it."""
@@ -60,45 +60,19 @@ def follow_image(config: Config, family: Family, *, width: int | None, height: i
         return Size(width=width or max(free, multiple), height=height or max(free, multiple), why=why)
     pixels = family.tiny_size**2 if config.model.init is Init.tiny else config.model.width * config.model.height
     sides = choose_size((own_width, own_height), pixels, multiple)
-    bound = f", scaled down to at most {pixels} pixels" if pixels < own_width * own_height else ""
+    bound = _describe_scale(own_width * own_height, sides, pixels)
     why = f"the size of the image, {own_width} x {own_height}{bound}, in multiples of {multiple}"
     return Size(width=sides[0], height=sides[1], why=why)
 
 
-def choose_size(image: tuple[int, int], pixels: int, multiple: int) -> tuple[int, int]:
-    """The size at which little of an image is cut away, and few pixels are lost.
-
-    The least of what is cut and the square of the share of pixels that is lost; never more is cut than at the sizes
-    rounded down.
-
-    Args:
-        image: its width and height.
-        pixels: those of the model's own size. No more than these, or than the image's own, are used; but an image too
-            narrow for that gets the smallest size of its shape, of at most four times as many.
-        multiple: what width and height must be multiples of.
-    """
-    short, long = sorted(image)
-    area = min(short * long, pixels)
-    if area * short / long < multiple**2:
-        exact, most = ceil(long / short), 4 * pixels // multiple**2
-        shapes = [(multiple, max(min(count, most), 1) * multiple) for count in (exact, exact - 1)]
-        best = min(shapes, key=lambda shape: (_measure_cut((short, long), shape)[1], -shape[1]))
-    else:
-        best = _choose_shape((short, long), area, multiple)
-    return best if image[0] <= image[1] else (best[1], best[0])
-
-
-def _choose_shape(image: tuple[int, int], area: int, multiple: int) -> tuple[int, int]:
-    """The best of those sizes of at most so many pixels that are about as long as their width asks for."""
-    short, long = image
-    scale = sqrt(area / (short * long)) / multiple
-    plain = int(short * scale + 1e-9) * multiple, int(long * scale + 1e-9) * multiple
-    shapes = [plain]
-    for side in range(multiple, max(int(sqrt(area)), multiple) + 1, multiple):
-        exact, most = ceil(side * long / short / multiple), area // (side * multiple)
-        shapes += [(side, count * multiple) for count in range(exact - 2, min(exact + 2, most) + 1) if count > 0]
-    costs = [(_measure_cut(image, shape)[1], 1 - shape[0] * shape[1] / area, shape) for shape in shapes]
-    return min((cut + lost**2, shape) for cut, lost, shape in costs if cut <= costs[0][0])[1]
+def _describe_scale(own: int, sides: tuple[int, int], pixels: int) -> str:
+    """How an image of `own` pixels was scaled to these sides. pixels: those of the model's own size."""
+    count = sides[0] * sides[1]
+    if count > min(own, pixels):  # a narrow one
+        way = "up" if count > own else "down"
+        model = f": {count} pixels, more than the {pixels} of the model's own size" if count > pixels else ""
+        return f", scaled {way} to the {min(sides)} pixels that its short side has at least{model}"
+    return f", scaled down to at most {pixels} pixels" if pixels < own else ""
 
 
 def _find_start(config: Config, family: Family) -> str | None:
@@ -139,7 +113,7 @@ def judge_crops(graph: Graph, config: Config, chosen: Collection[str]) -> list[F
     for options, key in _list_files(graph):
         findings += _judge_content(key, options.path)
         size = measure_image(key, options.path)
-        lost, _ = _measure_cut(size, (options.width, options.height))
+        lost, _ = measure_cut(size, (options.width, options.height))
         if lost:
             # Image and mask have one shape, and one size has to do for both: the image's.
             shape = measure_image("image", start) if key == "mask" and start else size
@@ -149,7 +123,9 @@ def judge_crops(graph: Graph, config: Config, chosen: Collection[str]) -> list[F
                     "image-cut",
                     f"{key}={options.path}: {size[0]} x {size[1]}, scaled to cover {options.width} x "
                     f"{options.height}; {lost}",
-                    _find_better_size(config, family, options, shape, follows and not {"width", "height"} <= {*chosen}),
+                    _find_better_size(
+                        config, family, key, options, shape, follows and not {"width", "height"} <= {*chosen}
+                    ),
                 )
             )
     return findings
@@ -176,18 +152,15 @@ def _warn(rule: str, message: str, fix: str) -> Finding:
 
 
 def _find_better_size(
-    config: Config, family: Family, options: ReadImageOptions, size: tuple[int, int], follows: bool
+    config: Config, family: Family, key: str, options: ReadImageOptions, size: tuple[int, int], follows: bool
 ) -> str:
     """A size at which less of an image is cut away, or what else helps. follows: it is what a run without any has."""
-    wanted, pixels = (options.width, options.height), options.width * options.height
-    sizes = [choose_size(size, count, family.size_multiple) for count in (pixels, 2 * pixels)]  # of few, none may fit
-    factors = {one: one[0] * one[1] / pixels for one in sizes}
-    width, height = min(
-        sizes, key=lambda one: (_measure_cut(size, one)[1], max(factors[one], 1 / factors[one]), -factors[one])
-    )
-    is_better = _measure_cut(size, (width, height))[1] < _measure_cut(size, wanted)[1]
+    wanted = (options.width, options.height)
+    width, height = find_least_cut(size, wanted, family.size_multiple)
+    is_better = measure_cut(size, (width, height))[1] < measure_cut(size, wanted)[1]
     if family.fixed_size or wanted != (config.width, config.height) or not is_better:
-        return f"an image of the shape of {options.width} x {options.height}"
+        what = {"image": "an image", "mask": "image and mask"}[key]
+        return f"{what} of the shape of {options.width} x {options.height}"
     return f"width={width} height={height}" + (", or neither: the run then follows the image" if follows else "")
 
 
@@ -195,20 +168,6 @@ def _list_files(graph: Graph) -> Iterator[tuple[ReadImageOptions, str]]:
     for node in graph.nodes.values():
         if node.stage.name in KEYS:
             yield node.options, KEYS[node.stage.name]
-
-
-def _measure_cut(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[str, float]:
-    """What a scaled image of this size loses at the wanted size, in words and as a share; less than a pixel is none."""
-    width, height = size
-    kept_width, kept_height = min(width, height * wanted[0] / wanted[1]), min(height, width * wanted[1] / wanted[0])
-    for lost, whole, what, sides in (
-        (width - kept_width, width, "columns", "left and right"),
-        (height - kept_height, height, "rows", "top and bottom"),
-    ):
-        if lost >= 1:
-            share = lost / whole
-            return f"{lost:.0f} of its {whole} {what} ({share:.1%}) are cut away, half each at {sides}", share
-    return "", 0.0
 
 
 def _refuse_other_shapes(graph: Graph) -> None:
