@@ -8,6 +8,7 @@ from dataclasses import fields
 from ..registry import list_names, lookup
 from .familiar import rename_sampler
 from .familiar_names import SPACINGS
+from .spacings import explain_even_spacing, find_even_spacing
 from .suggestions import choose_accepted
 
 _CONTROL = (
@@ -29,6 +30,7 @@ ABSENT_KEYS = {
     "sag": "self-attention guidance is not supported; nearest is guidance_scale",
     "safety_checker": "no safety checker is loaded, so there is none to switch off",
     "upscaler": "models that enlarge images are not supported; nearest is graph=hires_fix",
+    "control_after_generate": "seeds are swept: -m seed=0,1,2 makes an image of each, and seed=-1 draws one",
     "style": "there are no styles; write it into prompt=...",
     **dict.fromkeys(
         ("max_shift", "base_shift"),
@@ -83,6 +85,8 @@ def explain_absent_option(group: str, option: str, typed: str) -> str:
     if re.search(pattern, option, re.IGNORECASE):
         return f"an option is a name; here it is {instead.format(option)}"
     if group == "sampler":
+        if even := _explain_even(option, typed):
+            return even
         name = rename_sampler(option.strip().lower())
         stem = re.sub(rf"_({'|'.join(SPACINGS)})$", "", name)
         if stem in SAMPLERS:
@@ -92,6 +96,16 @@ def explain_absent_option(group: str, option: str, typed: str) -> str:
             return _explain_spacing(stem, name.removeprefix(f"{stem}_"), typed)
     why, nearest = _OPTIONS.get((group, option.strip().lower()), ("", ""))
     return f"{why}; {_offer_nearest(group, nearest, typed)}" if nearest else why
+
+
+def _explain_even(option: str, typed: str) -> str:
+    """How a sampler is written whose name is, or ends in, one of ComfyUI's even spacings; empty for others."""
+    before, spacing = find_even_spacing(option)
+    sampler = rename_sampler(before) if before else "euler"
+    is_sampler = spacing == "ddim_uniform" and not before  # what people call ddim
+    if not spacing or is_sampler or sampler not in list_names("sampler"):
+        return ""
+    return explain_even_spacing(spacing, typed, [sampler])
 
 
 def _explain_spacing(sampler: str, spacing: str, typed: str) -> str:

@@ -27,6 +27,7 @@ KEYS = {
     "sample_steps": "steps",
     "infer_steps": "steps",
     "sampler_name": "sampler",
+    "sampler_index": "sampler",
     "sampling_method": "sampler",
     "negative": "negative_prompt",
     "neg": "negative_prompt",
@@ -76,8 +77,11 @@ KEYS = {
     "hr_scale": f"graph=hires_fix {SCALE}",
     "upscale": f"graph=hires_fix {SCALE}",
     "upscale_factor": f"graph=hires_fix {SCALE}",
+    "hires_scale": f"graph=hires_fix {SCALE}",
+    "hires_upscale": f"graph=hires_fix {SCALE}",
     "enable_hr": "graph=hires_fix",
     "variant": "model.weights",
+    "vae_name": "model.vae",
     "fps": "model.fps",
     "frame_rate": "model.fps",
     "lora": "adapters=lora adapters.path",
@@ -93,6 +97,7 @@ KEYS = {
     "first_block_cache": "cache=fbcache",
     "teacache_thresh": "cache=teacache cache.rel_l1_thresh",
     "rdt": "cache=fbcache cache.residual_diff_threshold",
+    "cache_threshold": "cache=fbcache cache.residual_diff_threshold",
     "max_sequence_length": "model.max_sequence_length",
     "attention_backend": "attention",
     "attn_implementation": "attention",
@@ -115,6 +120,9 @@ KEYS = {
     "enable_vae_slicing": "memory=vae_slicing",
 }
 """A top-level key as people type it -> how it is written here: a key, an option and its key, or an option alone."""
+
+ALTERNATIVES = {"quant=fp8_dq": "quant=fp8_wo"}
+"""What a key of `KEYS` becomes -> what it becomes where that is refused, as on a CPU."""
 
 OFF = ("false", "no", "off", "none", "null", "0")
 """Values that switch something off."""
@@ -149,6 +157,15 @@ NESTED = {"cache": CACHE_KEYS, "sampler": {"scheduler": "sigmas", "schedule": "s
 
 SPACINGS = ("karras", "exponential", "beta")
 """What ComfyUI and A1111 call a scheduler, and diffusers a spacing of the noise levels."""
+
+EVEN = {
+    "sgm_uniform": ("trailing", "uniform"),
+    "simple": ("trailing", "uniform"),
+    "normal": ("linspace", "uniform"),
+    "ddim_uniform": ("leading", ""),
+}
+"""Their even spacings -> `timestep_spacing` on diffusion models, and `sigmas` on flow models. Of the first two:
+https://huggingface.co/docs/diffusers/api/schedulers/overview."""
 
 SAMPLERS = {
     "dpm_2": "dpm2",

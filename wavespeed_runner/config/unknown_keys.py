@@ -13,8 +13,9 @@ from .. import registry
 from ..errors import did_you_mean
 from .absent import ABSENT_KEYS, explain_absent_option
 from .familiar import is_switched_off, list_meant, translate_key
-from .familiar_names import NESTED, OTHER_NAMES
+from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
+from .spacings import explain_even_spacing, find_spacing
 from .suggestions import choose_accepted
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
@@ -53,6 +54,8 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
     if renamed := NESTED.get(above, {}).get(last.lower()):
+        if renamed == "sigmas" and (spacing := find_spacing(value)):
+            return f"{key}: no such key; {explain_even_spacing(spacing, typed, ['', 'euler'])}"
         if renamed.partition(".")[0] in valid:
             return f"{key}: no such key; here it is {above}.{renamed}={value}"
         last = renamed
@@ -64,7 +67,8 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     ):
         way, refusal = _choose_way(group, _find_near(group, last), owners, value, typed)
         named = _name_owners(group, owners)
-        return f"{key}: no key of the chosen option of {group}, but of {named}{_offer(': ' + ' '.join(way), refusal)}"
+        start = ": -m " if group.startswith("hydra/") else ": "
+        return f"{key}: no key of the chosen option of {group}, but of {named}{_offer(start + ' '.join(way), refusal)}"
     if valid == ["name"] and group in list_groups():
         options = [path.stem for path in sorted((CONF / group).glob("*.yaml")) if path.stem != "none"]
         return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
@@ -96,6 +100,8 @@ def _translate_top_level(key: str, typed: str) -> str:
     value = _read_value(key, typed)
     if is_switched_off(key, value):
         return "leave it out: it is off unless it is asked for"
+    if key == "scheduler" and (spacing := find_spacing(value)):
+        return explain_even_spacing(spacing, typed, ["", "euler"])
     if ours := translate_key(key, value, list_shipped_options):
         return _tell_familiar(ours, typed)
     if absent := ABSENT_KEYS.get(key.lower()):
@@ -122,7 +128,8 @@ def _tell_familiar(ours: list[str], typed: str) -> str:
         return absent
     way, refusal = ours, ""
     if not PLACEHOLDER.search(" ".join(ours)):
-        way, refusal = choose_accepted(typed, [ours])
+        others = [[ALTERNATIVES[ours[-1]]]] if ours[-1] in ALTERNATIVES else []
+        way, refusal = choose_accepted(typed, [ours, *others])
     written = " ".join(map(_quote, way))
     return f"here it is {written}" + (f", which is refused: {refusal}" if refusal else "")
 
