@@ -112,6 +112,23 @@ def test_what_other_tools_replace_is_found(text: str, piece: str, way: str) -> N
         assert found[0] == piece and found[1].startswith(way)
 
 
+@pytest.mark.parametrize(
+    ("text", "piece", "way"),
+    [
+        ("a cat::2 a dog", "::2", "prompts.weighting=a1111 and (words:2)"),
+        ("a cat:: -.5", ":: -.5", "prompts.weighting=a1111"),
+        ("a cat --ar 16:9", "--ar", "keys beside the prompt"),
+        ("a cat, --no dogs", "--no", "keys beside the prompt"),
+        ("[a::0.5]", "", ""), ("std::vector", "", ""), ("a -- no", "", ""), ("x--ar", "", ""), ("--arm", "", ""),
+    ],
+)  # fmt: skip
+def test_weights_and_parameters_of_midjourney_are_found(text: str, piece: str, way: str) -> None:
+    found = find_foreign(text, clip=True)
+    assert found[0] == piece and found[1].startswith(way)
+    other = find_foreign(text, clip=False)
+    assert other[0] == piece and (not piece.startswith("::") or other[1].startswith("leave it out"))
+
+
 def test_and_is_a_word_for_a_language_model() -> None:
     assert find_foreign("a cat AND a dog", clip=True)[0] == "AND"
     assert find_foreign("a cat AND a dog", clip=False) == find_foreign("SAND", clip=True) == ("", "")
@@ -130,6 +147,9 @@ def test_and_is_a_word_for_a_language_model() -> None:
         "[",
         "|",
         ":",
+        "::1",
+        "::",
+        " --ar",
         "\\",
         "(a:1",
         ":1",

@@ -43,10 +43,23 @@ FOREIGN = (
         re.compile(r"__[A-Za-z0-9][\w/.*-]{0,100}?__"),
         "one prompt for each word, as in prompts=file prompts.path=FILE.txt",
     ),
+    (
+        re.compile(r"(?<=\s)--(?:ar|aspect|no|seed|chaos|stylize|style|niji|iw|tile)\b"),
+        "keys beside the prompt, such as width, height, negative_prompt, seed",
+    ),
 )
-"""What other tools replace in a prompt, and what to do here: ComfyUI's embeddings, choices and wildcards."""
+"""What other tools replace in a prompt, and what to do here: ComfyUI's embeddings, choices and wildcards; and the
+parameters of Midjourney."""
+WEIGHT = re.compile(r"::\s?-?\d{0,4}\.?\d{1,4}(?![\d.]{0,8}\s?\])")
+"""Midjourney's weight of what stands before it; in brackets it is A1111's `[a::0.5]`."""
 COMPOSED = re.compile(r"\bAND\b")
 """A1111's several prompts in one. In sentences for a language model it is a word."""
+BY_CLIP = (
+    (COMPOSED, "one prompt, or a run for each"),
+    (WEIGHT, "prompts.weighting=a1111 and (words:2), for words that weigh twice as much"),
+)
+BY_OTHERS = ((WEIGHT, "leave it out: there is no weighting for the text encoder of this model"),)
+"""What is foreign to CLIP, and to other text encoders, beside `FOREIGN`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +88,7 @@ def find_foreign(text: str, *, clip: bool) -> tuple[str, str]:
         text: the prompt.
         clip: as for `find_markup`.
     """
-    kinds = (*FOREIGN, (COMPOSED, "one prompt, or a run for each")) if clip else FOREIGN
+    kinds = (*FOREIGN, *(BY_CLIP if clip else BY_OTHERS))
     found = [(match.start(), match[0], way) for pattern, way in kinds if (match := pattern.search(text))]
     return min(found)[1:] if found else ("", "")
 
