@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
 from wavespeed_runner.models.weights.folder_models import load_models
 from wavespeed_runner.models.weights.pretrained import list_candidates
+from wavespeed_runner.planning.plan import Plan
 
 FILES = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
 
@@ -75,3 +77,27 @@ def test_what_an_index_does_not_say_is_refused(
     candidates = [each for each in list_candidates("x=y", folder, without=[]) if each.name == "transformer"]
     with pytest.raises(ConfigError, match=says.replace(r"model\.repo=\S+", "x=y")):
         load_models("x=y", candidates, None, {"default": torch.float32})
+
+
+def test_the_plan_says_which_weight_files_are_not_loaded(
+    folders: Callable[[str], Path], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    folder = shard(folders, tmp_path / "flux")
+    plain = folders("flux")
+    shutil.copy(next((plain / "vae").glob("*.safetensors")), folder / "vae" / "pytorch_lora_weights.safetensors")
+    shutil.copy(
+        next((plain / "vae").glob("*.safetensors")), folder / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    )
+    # diffusers loads the shards, transformers the one file.
+    shutil.copy(next((plain / "transformer").glob("*.safetensors")), folder / "transformer")
+    shutil.copy(folder / "text_encoder" / "model.safetensors", folder / "text_encoder" / FILES[0])
+    held = load_file(folder / "text_encoder" / FILES[0])
+    index = {"metadata": {}, "weight_map": dict.fromkeys(held, FILES[0])}
+    (folder / "text_encoder" / "model.safetensors.index.json").write_text(json.dumps(index))
+    expected = [
+        f"{part} is not loaded: it is none of the files of the model itself"
+        for part in (f"text_encoder/{FILES[0]}", "transformer/diffusion_pytorch_model.safetensors")
+    ]
+    expected.append(f"vae/pytorch_lora_weights.safetensors {expected[0].partition(' ')[2]}")
+    plan = planned("model=flux", "model.init=pretrained", f"model.repo={folder}")
+    assert [change.why for change in plan.changes if change.key == "model.repo"] == expected

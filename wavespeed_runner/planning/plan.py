@@ -19,15 +19,8 @@ from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config import trust
 from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
-from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, Init, to_data, top_level
+from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, to_data, top_level
 from ..errors import ConfigError
-from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
-from ..models.weights.external_components import inspect_external_components
-from ..models.weights.file_flags import find_changes
-from ..models.weights.own_folder import refuse_other_family
-from ..models.weights.own_vae import inspect_vae
-from ..models.weights.pretrained import find_component_source, list_unloaded_components
-from ..models.weights.quantized import refuse_unloadable
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
@@ -42,6 +35,7 @@ from .reference import Floor, build_reference_graph, is_own_reference, plan_nois
 from .sampler_numbers import resolve_sampler_numbers
 from .sizes import refuse_large
 from .store_keys import compute_fingerprint, compute_keys_of_samples
+from .weights import inspect_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +115,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     changes += [Change(key=value.key, value=value.value, why=value.why) for value in values]
     verdicts = apply_rules(config)
     refuse_bad(verdicts)
-    changes += [Change(key="model.dtype", value=config.model.dtype.value, why=why) for why in _inspect_weights(config)]
-    changes += _list_flags(config)
+    changes += inspect_weights(config)
     samples = build_samples(config, prompts)
     verdicts += judge_seeds(config, len(samples) // config.num_images_per_prompt)
     verdicts += judge_batches(config, len(samples))
@@ -182,34 +175,6 @@ def _check_outputs(outputs: str) -> None:
         raise ConfigError(f"outputs={outputs}: {existing} is a file; give a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(f"outputs={outputs}: no permission to write in {existing}; give another folder")
-
-
-def _inspect_weights(config: Config) -> list[str]:
-    """Checks that the model's weights are there and can be read, without loading them; says what becomes of them."""
-    if config.model.init is not Init.pretrained:
-        return []
-    family = find_implementation("model", config.model)
-    inspect_checkpoint(
-        config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
-    )
-    if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
-        refuse_other_family(config.model.repo, folder, config.model.name)
-    refuse_unloadable(config.model, family)
-    inspect_external_components(family, config.model)
-    if config.model.vae is not None:
-        inspect_vae(config.model.vae, config.model.weights)
-    if completing := find_component_source(family, config.model):
-        inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
-    repos, without = [repo for repo in (config.model.repo, completing) if repo], list_unloaded_components(family)
-    dtype, weights = config.model.dtype.value, config.model.weights
-    return [why for repo in repos for why in explain_scales(repo, dtype, without, weights)]
-
-
-def _list_flags(config: Config) -> list[Change]:
-    """What a single-file checkpoint sets of the scheduler."""
-    changes, source = find_changes(find_implementation("model", config.model), config.model)
-    why = f"{config.model.repo} has {source}"
-    return [Change(key=f"scheduler.{key}", value=value, why=why) for key, value in changes.items()]
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:

@@ -1,0 +1,58 @@
+"""What the plan says of a model's weights: that they are there and can be read, and what becomes of them."""
+
+from __future__ import annotations
+
+from ..config.schema import Config, Init
+from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
+from ..models.weights.external_components import inspect_external_components
+from ..models.weights.file_flags import find_changes
+from ..models.weights.own_folder import refuse_other_family
+from ..models.weights.own_vae import inspect_vae
+from ..models.weights.pretrained import find_component_source, list_unloaded_components
+from ..models.weights.quantized import refuse_unloadable
+from ..models.weights.shards import explain_spare_files
+from ..registry import find_implementation
+from .automatic import Change
+
+
+def inspect_weights(config: Config) -> list[Change]:
+    """Checks that the model's weights are there and can be read, without loading them; says what becomes of them.
+
+    Raises:
+        ConfigError: they are not there, are damaged, or are stored in a way that is not read.
+    """
+    if config.model.init is not Init.pretrained:
+        return []
+    family = find_implementation("model", config.model)
+    inspect_checkpoint(
+        config.model.repo, config.model.revision, without=list_unloaded_components(family), weights=config.model.weights
+    )
+    if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
+        refuse_other_family(config.model.repo, folder, config.model.name)
+    refuse_unloadable(config.model, family)
+    inspect_external_components(family, config.model)
+    if config.model.vae is not None:
+        inspect_vae(config.model.vae, config.model.weights)
+    if completing := find_component_source(family, config.model):
+        inspect_checkpoint(completing, key="model.components", without=list_unloaded_components(family))
+    repos, without = [repo for repo in (config.model.repo, completing) if repo], list_unloaded_components(family)
+    dtype, weights = config.model.dtype.value, config.model.weights
+    scales = [why for repo in repos for why in explain_scales(repo, dtype, without, weights)]
+    stored = [Change(key="model.dtype", value=dtype, why=why) for why in scales]
+    spare = [Change(key="model.repo", value=config.model.repo, why=why) for why in _list_spare_files(config, without)]
+    return [*stored, *spare, *_list_flags(config)]
+
+
+def _list_spare_files(config: Config, without: list[str]) -> list[str]:
+    """A sentence for each component of a local folder that has weight files beside those that are loaded."""
+    repo, folder = config.model.repo, find_local_path(config.model.repo)
+    if folder is None or not folder.is_dir():
+        return []
+    return explain_spare_files(f"model.repo={repo}", folder, without, config.model.weights)
+
+
+def _list_flags(config: Config) -> list[Change]:
+    """What a single-file checkpoint sets of the scheduler."""
+    changes, source = find_changes(find_implementation("model", config.model), config.model)
+    why = f"{config.model.repo} has {source}"
+    return [Change(key=f"scheduler.{key}", value=value, why=why) for key, value in changes.items()]
