@@ -1,6 +1,11 @@
 """Lets `python -m wavespeed_runner` do what the command `wavespeed-runner` does."""
 
-from .cli.main import console
-
 if __name__ == "__main__":
+    # Before any other import: see there.
+    from .process.import_path import leave_current_folder
+
+    leave_current_folder()
+
+    from .cli.main import console
+
     console()

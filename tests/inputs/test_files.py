@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -207,18 +205,3 @@ def test_text_is_utf_8(tmp_path: Path) -> None:
     assert read_text(tmp_path / "marked") == "é"
     with pytest.raises(InputError, match="not UTF-8 text"):
         read_text(tmp_path / "other")
-
-
-def test_a_folder_beside_which_the_command_runs_is_no_installed_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "sent_by_a_stranger"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # as `python -m` does
-    importlib.invalidate_caches()
-    with pytest.raises(ConfigError, match=r"^pkg://sent_by_a_stranger/x: package '\w+' is not installed"):
-        resolve_path("pkg://sent_by_a_stranger/x")
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])  # as PYTHONPATH does, and an editable installation
-    assert resolve_path("pkg://sent_by_a_stranger/x") == package / "x"

@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterable
-from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -78,16 +76,7 @@ def _find_package(name: str) -> Path | None:
     # Without an `__init__.py` any folder beside a module would be a "package".
     if spec is None or not spec.submodule_search_locations or spec.origin is None:
         return None
-    home = Path(next(iter(spec.submodule_search_locations)))
-    return None if _is_only_here(name, home) else home
-
-
-def _is_only_here(name: str, home: Path) -> bool:
-    """True for a folder that `python -m` takes for a package because the command runs beside it: anyone may send it."""
-    here = Path.cwd()
-    if name == __name__.partition(".")[0] or not home.is_absolute() or home.parent != here:
-        return False
-    return str(here) not in sys.path[1:] and name not in packages_distributions()
+    return Path(next(iter(spec.submodule_search_locations)))
 
 
 def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Path | str] = ()) -> str:

@@ -14,6 +14,7 @@ from time import sleep
 from typing import NoReturn
 
 from ..errors import INTERRUPTED_MESSAGE, RunError, format_error, is_panic, make_printable
+from .import_path import keep_children_out
 from .interrupts import handle_stop_signals
 from .pipes import tolerate_closed_output
 
@@ -26,6 +27,7 @@ FIRST_SPEAKS_S = 5.0
 
 def exit_with(command: Callable[[list[str]], int]) -> NoReturn:
     """Runs a command with the process's own arguments and ends the process with the status that it returns."""
+    keep_children_out()
     try:
         status = command(sys.argv[1:])
     except KeyboardInterrupt:  # while modules were still being imported

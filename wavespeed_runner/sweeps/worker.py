@@ -2,7 +2,7 @@
 
 Launchers that use other processes call it as a command:
 
-    python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER
+    python -P -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER
 
 The exit status is that of a run. A finished job is left as it is.
 """
@@ -27,6 +27,9 @@ from ..process.exit_status import DONE, FAILED, exit_with, run_command
 from ..process.parent import end_with_parent
 from .folder import SweepFolder
 from .jobs import Job, add_changes, plan_job_again
+
+WORKER = "wavespeed_runner.sweeps.worker"
+"""This module, for whoever starts it."""
 
 PARENT = "WAVESPEED_RUNNER_PARENT"
 """Environment variable: id of the launcher's process; the worker ends when that process ends."""
@@ -118,7 +121,7 @@ def main(arguments: list[str]) -> int:
 
 def _main(arguments: list[str]) -> int:
     if len(arguments) != 2 or not arguments[1].isdigit():
-        raise ConfigError("python -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER")
+        raise ConfigError("python -P -m wavespeed_runner.sweeps.worker SWEEP_FOLDER NUMBER")
     sweep, number = SweepFolder(path=Path(arguments[0]).absolute()), int(arguments[1])
     try:
         about = sweep.description()

@@ -9,27 +9,21 @@ outside, and nothing is left if all of them are killed.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from ...config.paths import PACKAGE
 from ...errors import RunError
+from ...process.import_path import build_python_command
 from .group import RankGroup, Spec
 from .peers import Peer
 from .torch_group import Place, check_torch
 
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
-    "from wavespeed_runner.execution.ranks.worker import main; main()"
-)
-"""As `-m`, and finds modules where this process does."""
+WORKER = "wavespeed_runner.execution.ranks.worker"
 
 
 def start(spec: Spec, logs: Path | None) -> RankGroup:
@@ -102,9 +96,7 @@ def _start_rank(rank: int, meeting: int, logs: Path | None) -> Peer:
     if logs is not None:
         logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"rank{rank}.log" if logs is not None else None
-    path = json.dumps([*sys.path, str(PACKAGE.parent)])
-    # -P: no module of the folder where the command was typed is imported before the path is ours.
-    command = [sys.executable, "-P", "-c", START, path, str(theirs.fileno()), str(rank), str(os.getpid())]
+    command = build_python_command(WORKER, str(theirs.fileno()), str(rank), str(os.getpid()))
     with theirs, open(log or os.devnull, "ab") as output:
         process = subprocess.Popen(
             command,

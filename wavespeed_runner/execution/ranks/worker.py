@@ -1,6 +1,6 @@
 """What the ranks other than 0 do: they repeat calls of stages until rank 0 ends.
 
-    python -m wavespeed_runner.execution.ranks.worker FD RANK PARENT
+    python -P -m wavespeed_runner.execution.ranks.worker FD RANK PARENT
 
 FD is an open socket to rank 0. A rank that fails tells why and ends at once: its sockets close, so that what the others
 wait for from it fails too. It ends likewise when rank 0 has ended.

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...process.import_path import build_python_command
 from ..folder import SweepFolder
 from ..jobs import Job
-from ..worker import PARENT
+from ..worker import PARENT, WORKER
 
 CONSOLE_LOG = "console.log"
 """File in a job's folder: what its process printed."""
@@ -48,7 +48,7 @@ def launch(
 def _run(sweep: SweepFolder, number: int, log: Path) -> int:
     """Runs the job's process and returns its exit status. Passes Ctrl-C on and waits for the job's record."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "wavespeed_runner.sweeps.worker", str(sweep.path), str(number)]
+    command = build_python_command(WORKER, str(sweep.path), str(number))
     with open(log, "wb") as file:
         # In its own session: a Ctrl-C in the terminal reaches it once, through this process.
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ queued again under the same id. Only a job with several ranks is started by `sru
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from typing import Any
 
 from ....accelerate.parallel.options import find_layout
 from ....errors import ConfigError, make_printable
+from ....process.import_path import HOME, build_python_command
 from ...jobs import Job
-from ...worker import ELSEWHERE
+from ...worker import ELSEWHERE, WORKER
 from .options import Options
 
 
@@ -44,7 +46,7 @@ def submit(folder: Path, logs: str, jobs: list[Job], name: str, options: Options
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = SlurmExecutor(folder / logs, max_num_timeout=0)
+    executor = SlurmExecutor(folder / logs, max_num_timeout=0, python=find_python())
     numbers, ranks = [job.number for job in jobs], count_ranks(jobs[0])
     executor.update_parameters(**build_parameters(name, options, ranks))
     try:
@@ -53,6 +55,18 @@ def submit(folder: Path, logs: str, jobs: list[Job], name: str, options: Options
     except (FailedJobError, FailedSubmissionError) as error:
         raise Refused(summarize_error(str(error))) from None
     return {number: task.job_id for number, task in zip(numbers, submitted, strict=True)}
+
+
+def find_python() -> str:
+    """The Python of a task, as shell text. It imports nothing from the folder where the task begins.
+
+    A checkout that is not installed has been found by `python -m` there; a task is told where it lies.
+    """
+    python = f"{shlex.quote(sys.executable)} -P"
+    if HOME in sys.path:
+        return python
+    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HOME]))
+    return f"env PYTHONPATH={shlex.quote(paths)} {python}"
 
 
 def summarize_error(text: str) -> str:
@@ -70,7 +84,7 @@ def count_ranks(job: Job) -> int:
 
 def run_job(folder: str, number: int, ranks: int = 1) -> None:
     """Runs one job: what a task does. Its exit status is the job's, so that Slurm's own tools show a failure."""
-    command = [sys.executable, "-m", "wavespeed_runner.sweeps.worker", folder, str(number)]
+    command = build_python_command(WORKER, folder, str(number))
     if ranks > 1:
         # A step does not take over how many cores a task of its job has.
         cores = [f"--cpus-per-task={count}"] if (count := os.environ.get("SLURM_CPUS_PER_TASK")) else []
