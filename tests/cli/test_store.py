@@ -41,6 +41,18 @@ def test_command_line(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, store.root, "--prune-to", "1kB")[1].startswith("removed: 1 entries, 5.2 kB")
 
 
+@pytest.mark.parametrize("arguments", [(), ("--verify",), ("--prune-to", "0B"), ("--older-than", "0s")])
+def test_a_linked_folder_is_left_alone(store: Store, capsys: pytest.CaptureFixture[str], arguments: tuple[str]) -> None:
+    other = Store(store.root.parent / "other")
+    other.write(key_of(1), payload_of(1, 5000), stage="encode")
+    store.root.mkdir()
+    folder = other.path(key_of(1)).parent
+    (store.root / folder.name).symlink_to(folder)
+    code, out, _ = run(capsys, store.root, *arguments)
+    assert code == 0 and out.splitlines()[-1 - ("--verify" in arguments)].split() == ["total", "0", "0", "B"]
+    assert other.read(key_of(1)) == payload_of(1, 5000)
+
+
 @pytest.mark.parametrize("arguments", [(), ("--verify",), ("--prune-to", "1GB")])
 def test_a_store_that_may_not_be_read_is_an_error(
     store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]

@@ -213,3 +213,42 @@ def test_a_damaged_entry_is_not_decoded(store: Store, damage: Callable[[bytes], 
     store.path(key_of(1)).write_bytes(damage(store.path(key_of(1)).read_bytes()))
     assert store.read_mapped(key_of(1), bytes) is None
     assert store.damaged == [key_of(1)] and key_of(1) not in store
+
+
+@pytest.fixture
+def victim(store: Store, tmp_path: Path) -> Path:
+    """An entry and a temporary file outside of the store, in a folder that a link in the store leads to; all old."""
+    outside = Store(tmp_path / "outside")
+    outside.write(key_of(1), b"somebody's", stage="x")
+    folder = outside.path(key_of(1)).parent
+    (folder / ".left.entry.tmp").write_bytes(b"")
+    damaged = folder / f"{folder.name}{'0' * 62}.entry"
+    damaged.write_bytes(b"damaged")
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    store.root.mkdir()
+    (store.root / folder.name).symlink_to(folder)
+    return folder
+
+
+def test_a_folder_that_is_a_link_is_left_alone(store: Store, victim: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = sorted((path.name, path.stat().st_mtime) for path in victim.iterdir())
+    assert list(store.entries()) == [] and store.size() == (0, 0)
+    assert store.verify() == 0 and store.damaged == []
+    assert store.prune(max_bytes=0, older_than_s=0) == (0, 0)
+    assert key_of(1) not in store and store.read(key_of(1)) is None
+    assert store.read_mapped(key_of(1), bytes) is None
+    with pytest.raises(RunError, match=r"is a link, which leads out of the store; remove it$"):
+        store.write(key_of(1), b"ours", stage="x")
+    assert sorted((path.name, path.stat().st_mtime) for path in victim.iterdir()) == before
+    (said,) = caplog.messages
+    assert said.endswith("is a link, which leads out of the store; it is left alone")
+
+
+def test_an_entry_that_is_a_link_is_removed_and_not_what_it_leads_to(store: Store, tmp_path: Path) -> None:
+    other = tmp_path / "large"
+    other.write_bytes(bytes(1000))
+    store.path(key_of(1)).parent.mkdir(parents=True)
+    store.path(key_of(1)).symlink_to(other)
+    removed, freed = store.prune(max_bytes=0)
+    assert removed == 1 and freed < 1000 and other.read_bytes() == bytes(1000)

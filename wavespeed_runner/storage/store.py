@@ -23,6 +23,7 @@ from ..errors import RunError
 from ..inputs.files import InputError, open_regular
 from .atomic import write_whole
 from .entry import Damage, build_header, find_payload, read_payload, read_stage
+from .folders import find_status, leads_out, list_folder, remove
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Store:
         self.root = Path(root)
         self.damaged: list[str] = []
         """Keys of the entries that this object found damaged, in that order."""
+        self._links: set[Path] = set()
+        """Folders of the store that are links; each is told of once."""
 
     def path(self, key: str) -> Path:
         """The path of a key's entry.
@@ -61,7 +64,8 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         """True if there is an entry. It is not read, so `read` may still find it damaged."""
-        return self.path(key).is_file()
+        path = self.path(key)
+        return path.is_file() and not self._is_elsewhere(path.parent)
 
     def read(self, key: str) -> bytes | None:
         """Reads a payload; None if there is no entry, or a damaged one, which is removed."""
@@ -84,6 +88,8 @@ class Store:
         For large entries: the payload is never in the process's own memory. `decode` must copy what it keeps.
         """
         path, inode = self.path(key), 0
+        if self._is_elsewhere(path.parent):
+            return None
         try:
             with open_regular(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
@@ -106,6 +112,8 @@ class Store:
             RunError: the entry cannot be written (disk full, folder not writable). Nothing is left behind.
         """
         path = self.path(key)
+        if leads_out(path.parent):
+            raise RunError(f"store: {path.parent} is a link, which leads out of the store; remove it")
         header = build_header(key=key, stage=stage, payload=payload, created=round(time.time(), 3))
         try:
             write_whole(path, header, *payload)
@@ -129,7 +137,7 @@ class Store:
 
     def size(self) -> tuple[int, int]:
         """Counts the entries, and the bytes of their files."""
-        sizes = [status.st_size for _, status in self._status(self._files())]
+        sizes = [status.st_size for _, status in find_status(self._files())]
         return len(sizes), sum(sizes)
 
     def prune(self, max_bytes: int | None = None, older_than_s: float | None = None) -> tuple[int, int]:
@@ -145,18 +153,18 @@ class Store:
         """
         now = time.time()
         freed = sum(
-            _remove(path, status.st_size)
-            for path, status in self._status(self.root.glob("??/.*.tmp"))
+            remove(path, status.st_size)
+            for path, status in find_status(self._files(r"\..*\.tmp"))
             if now - status.st_mtime > STALE_S
         )
-        entries = sorted(self._status(self._files()), key=lambda item: (item[1].st_mtime_ns, item[0].name))
+        entries = sorted(find_status(self._files()), key=lambda item: (item[1].st_mtime_ns, item[0].name))
         left, removed = sum(status.st_size for _, status in entries), 0
         for path, status in entries:
             too_old = older_than_s is not None and now - status.st_mtime > older_than_s
             too_much = max_bytes is not None and left > max_bytes
             if not (too_old or too_much):
                 break
-            gone = _remove(path, status.st_size)
+            gone = remove(path, status.st_size)
             left -= status.st_size
             freed += gone
             removed += gone > 0
@@ -165,6 +173,8 @@ class Store:
     def _checked(self, key: str) -> bytes | None:
         """Reads and checks a payload; removes and remembers a damaged entry."""
         path = self.path(key)
+        if self._is_elsewhere(path.parent):
+            return None
         try:
             with open_regular(path) as file:
                 inode = os.fstat(file.fileno()).st_ino
@@ -195,42 +205,23 @@ class Store:
                 path.unlink()
         self.damaged.append(key)
 
-    def _files(self) -> Iterator[Path]:
-        """Paths of all entries, ordered by key; other files are ignored. RunError: it may not be looked into."""
-        for shard in _list_folder(self.root):
-            for path in _list_folder(shard) if re.fullmatch(r"[0-9a-f]{2}", shard.name) else ():
-                with suppress(ValueError):
-                    if path.suffix == ".entry" and self.path(path.stem) == path:
+    def _files(self, name: str = r"[0-9a-f]{64}\.entry") -> Iterator[Path]:
+        """Paths of all entries, or of files of such a name, ordered; others are ignored. RunError: as `list_folder`."""
+        for shard in list_folder(self.root):
+            if re.fullmatch(r"[0-9a-f]{2}", shard.name) and not self._is_elsewhere(shard):
+                for path in list_folder(shard):
+                    is_here = path.suffix != ".entry" or path.name.startswith(shard.name)
+                    if is_here and re.fullmatch(name, path.name):
                         yield path
 
-    @staticmethod
-    def _status(paths: Iterator[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-        """Each path with its status, except those that another process has just removed."""
-        for path in paths:
-            with suppress(FileNotFoundError):
-                yield path, path.stat()
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted. Not by `glob`, which takes a folder that may not be read for an empty one."""
-    try:
-        with os.scandir(folder) as entries:
-            return [folder / name for name in sorted(entry.name for entry in entries)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
-
-
-def _remove(path: Path, size: int) -> int:
-    """Removes a file; returns the bytes freed, 0 if another process was faster."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return 0
-    except OSError as error:
-        raise RunError(f"{path}: cannot be removed: {error.strerror}; correct its permissions") from error
-    return size
+    def _is_elsewhere(self, folder: Path) -> bool:
+        """Whether a folder of the store is a link; then nothing of it is read, removed or counted, and that is said."""
+        if not leads_out(folder):
+            return False
+        if folder not in self._links:
+            log.warning("store: %s is a link, which leads out of the store; it is left alone", folder)
+            self._links.add(folder)
+        return True
 
 
 def _cannot_write(root: Path, path: Path, error: OSError) -> str:

@@ -1,0 +1,45 @@
+"""Looks into the folders of a store, and removes files there. A folder that is a link leads out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..errors import RunError
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted. Not by `glob`, which takes a folder that may not be read for an empty one."""
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / name for name in sorted(entry.name for entry in entries)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
+
+
+def leads_out(folder: Path) -> bool:
+    """Whether a folder inside a store is a link: what lies behind it is not the store's, and may be somebody's."""
+    is_junction = getattr(os.path, "isjunction", None)  # Python 3.12: Windows has those too
+    return folder.is_symlink() or (is_junction is not None and bool(is_junction(folder)))
+
+
+def find_status(paths: Iterator[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each path with its own status, not that behind a link, except those that another process has just removed."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield path, path.lstat()
+
+
+def remove(path: Path, size: int) -> int:
+    """Removes a file; returns the bytes freed, 0 if another process was faster."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise RunError(f"{path}: cannot be removed: {error.strerror}; correct its permissions") from error
+    return size
