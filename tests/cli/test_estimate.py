@@ -59,3 +59,12 @@ def test_ranks_on_a_cpu_share_its_memory(command: CommandLine) -> None:
     text = estimate(command, *tiny, "parallel=ring", "parallel.degree=8", "--memory=10MB")
     assert "ranks      8 processes, sharing this CPU: in 8 parts of a ring" in text
     assert "figures are of one rank that computes undivided" in text and "it does not fit" in last_line(text)
+
+
+@pytest.mark.slow
+def test_a_size_at_which_the_noise_levels_overflow_is_refused_before_anything_is_computed(command: CommandLine) -> None:
+    status, out, err = command("estimate", "model=flux", "model.init=tiny", "device=cpu", "width=16384", "height=16384")
+    assert (status, out) == (2, "") and err.startswith(
+        "error: width=16384 height=16384: the sampler of this model cannot"
+    )
+    assert "(its timesteps are not finite)" in err and err.count("\n") == 1  # numpy's own warnings are not among it

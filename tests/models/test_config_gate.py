@@ -223,6 +223,12 @@ def test_options_of_pipelines_pass(tmp_path: Path) -> None:
 
 NO_NUMBERS = {
     "num_hidden_layers": (0, "= 0 is too small; at least 1"),
+    "num_layers": (0, "= 0 is too small; at least 1"),
+    "num_single_layers": (True, "= True is no number"),
+    "transformer_layers_per_block": ([1, [True]], "= [1, [True]] is no number"),
+    "vocab_size": (False, "= False is no number"),
+    "axes_dims_rope": ([], "= []: rotary positions need even whole numbers above 0"),
+    "axes_dim": ([[]], "= [[]]: rotary positions need even whole numbers above 0"),
     "num_attention_heads": (-1, "= -1 is too small; at least 1"),
     "attention_head_dim": ([8, -8], "= -8 is too small; at least 1"),
     "norm_num_groups": (-1, "= -1 is too small; at least 1"),
@@ -252,7 +258,7 @@ def test_a_number_that_no_model_can_have_is_refused_by_its_key(key: str) -> None
 
 
 def test_usual_numbers_are_small_and_negative_too() -> None:
-    usual = {"pad_token_id": -1, "beta_start": -0.0, "lambda_min_clipped": -float("inf"), "sliding_window": -1}
+    usual = {"pad_token_id": -1, "lambda_min_clipped": -float("inf"), "sliding_window": -1}
     usual |= {
         "num_experts": 0,
         "dropout": 0.0,
@@ -274,6 +280,12 @@ END = {"model_type": "clip_text_model", "eos_token_id": 49407}
     ("usual", "change", "words"),
     [
         (SHIFT, {"max_image_seq_len": 256}, "max_image_seq_len = 256 is base_image_seq_len too"),
+        (
+            SHIFT,
+            {"base_shift": -9, "max_shift": 10, "max_image_seq_len": 300},
+            "are too far apart for 256 and 300 tokens",
+        ),
+        (SHIFT, {"max_shift": 1.15, "max_image_seq_len": 257}, "are too far apart for 256 and 257 tokens"),
         (BUCKETS, {"relative_attention_max_distance": 8}, "relative_attention_max_distance = 8 is too small for 32"),
         (BUCKETS, {"relative_attention_max_distance": 0}, "relative_attention_max_distance = 0 is too small"),
         (END, {"eos_token_id": [1, 2]}, "eos_token_id = [1, 2]: CLIP has one end of a text"),
@@ -289,3 +301,51 @@ def test_values_that_would_fail_without_a_word_of_why(
 ) -> None:
     check_folder("model.repo=x", make_folder(tmp_path / "a", usual))
     refuse(make_folder(tmp_path / "b", usual | change), words)
+
+
+SCHEDULER = {
+    "shift": (3.0, [0, -1, float("inf"), 1e5, True]),
+    "flow_shift": (17, [0, "5"]),
+    "snr_shift_scale": (3.0, [0]),
+    "shift_terminal": (0.1, [1.0, 0.99, 1, -1, 2, True, "0.1"]),
+    "base_shift": (0.5, [1e5, -800]),
+    "max_shift": (2.05, [-800, 10**400]),
+    "beta_start": (0.00085, [0, -0.1, 1]),
+    "beta_end": (0.012, [0, 1, 1.5]),
+    "trained_betas": ([0.1, 0.2], [[0.1, 1.0], [0.1, "x"], [[0.1, 0]]]),
+    "dynamic_thresholding_ratio": (0.995, [-0.1, 1.1]),
+    "clip_sample_range": (1.0, [0]),
+    "sample_max_value": (1.0, [0]),
+    "timestep_scaling": (10.0, [0]),
+    "sigma_min": (0.002, [0, -1]),
+    "sigma_max": (80.0, [0, 1e9]),
+    "sigma_data": (0.5, [0]),
+    "rho": (7.0, [0]),
+    "steps_offset": (1, [-1, 5000]),
+    "original_inference_steps": (50, [0, 10**6]),
+}
+
+
+@pytest.mark.parametrize("key", SCHEDULER)
+def test_numbers_of_a_scheduler_are_bounded(key: str) -> None:
+    usual, wrong = SCHEDULER[key]
+    refuse_values("x", {key: usual})
+    refuse_values("x", {key: None})
+    for value in wrong:
+        with pytest.raises(ConfigError, match=rf"^x: {key} = .*(is out of bounds; .+ to .+|is no number|is too large)"):
+            refuse_values("x", {key: value})
+
+
+def test_schedulers_as_diffusers_and_families_make_them_pass() -> None:
+    import diffusers
+
+    names = [name for name in dir(diffusers) if name.endswith("Scheduler") and name[0].isupper()]
+    built = 0
+    for name in names:
+        try:
+            config = dict(getattr(diffusers, name)().config)
+        except Exception:  # needs another package, or an argument
+            continue
+        refuse_values(name, json.loads(json.dumps(config, default=str)))
+        built += 1
+    assert built > 25

@@ -62,6 +62,7 @@ def test_what_torchao_writes_of_its_settings_passes() -> None:
         (stored({**INT8, "_type": ["PerRow"]}), "asks for \"['PerRow']\""),
         (stored({**INT8, "_data": {"group_size": {"_type": "torch.dtype", "_data": "load"}}}), "'torch.dtype load'"),
         (stored({**INT8, "_data": {"group_size": {"_type": "torch.dtype", "_data": "int_repr"}}}), "int_repr'"),
+        ({"quant_method": "gguf"}, "a folder has safetensors; give a GGUF file as model.repo=FILE.gguf"),
         (stored("Int8WeightOnlyConfig"), "has no quant_type as torchao writes it"),
         (stored(INT8) | {"quant_type": "int8_weight_only"}, "has no quant_type"),
         (stored(INT8) | {"quant_type": {"default": INT8, "other": WRITES}}, "has no quant_type"),

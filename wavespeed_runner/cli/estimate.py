@@ -53,14 +53,15 @@ def main(args: Namespace) -> int:
     if len(jobs) > 1 or plan is None:
         raise ConfigError(f"{len(jobs)} jobs: the memory of one setting is estimated at a time")
     from ..execution.estimate import estimate_memory, read_device_memory
-    from ..process.logging_setup import quiet_libraries
+    from ..process.logging_setup import log_warnings, quiet_libraries
     from ..process.torchao_import import postpone_torchao
 
     quiet_libraries()
     logging.getLogger().addHandler(logging.NullHandler())  # there is no log file; the libraries' messages go nowhere
     postpone_torchao()
     try:
-        estimate = estimate_memory(plan)
+        with log_warnings():
+            estimate = estimate_memory(plan)
     except RunError as error:
         if isinstance(error.__cause__, OverflowError):  # nothing failed: the size is wrong
             raise ConfigError(str(error)) from error

@@ -38,6 +38,7 @@ from .paths import CONF, list_groups
 from .schema import NAMED_NODES
 from .shadowed import refuse_shadowed
 from .unknown_keys import explain_value_as_option
+from .wanted import refuse_wanted
 
 VERSION_BASE = "1.3"
 
@@ -127,7 +128,7 @@ def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]
     """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
     for override in overrides:
         _refuse_name(override)
-    return compose_checked(overrides, typed_here)
+    return refuse_wanted(compose_checked(overrides, typed_here), overrides)
 
 
 def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:

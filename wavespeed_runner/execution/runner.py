@@ -14,6 +14,7 @@ from ..errors import format_error
 from ..media.contact_sheet import COLUMNS
 from ..planning.plan import Plan
 from ..process import interrupts
+from ..process.logging_setup import log_warnings
 from ..records.file import write_record
 from ..records.new import new_record, write_config
 from ..records.record import Failure, Record
@@ -67,7 +68,8 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, cache: ProcessCa
         rank_logs=folder / "ranks",
     )
     try:
-        _execute(plan, folder, executor, record)
+        with log_warnings():  # of libraries: what numpy says of a division, for example
+            _execute(plan, folder, executor, record)
         record.status = "completed"
     except KeyboardInterrupt:
         record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")

@@ -88,6 +88,8 @@ def watch_steps(
     generator to `step` (FluxPipeline does not). The noise of a stochastic scheduler would then come from the global
     random state, and one seed would give another image every time.
 
+    Noise levels that are not finite are refused before any step: they come of a shift that overflows.
+
     The class of the scheduler object is replaced until the block ends. A pipeline may copy the scheduler (LTX-2 steps
     its audio with a copy): the copy draws from `generator` too, but its steps are not reported.
     """
@@ -95,6 +97,14 @@ def watch_steps(
     takes_generator = "generator" in signature(original.step).parameters
 
     class Watched(original):  # type: ignore[valid-type,misc]
+        @wraps(original.set_timesteps)
+        def set_timesteps(self, *args: Any, **options: Any) -> None:
+            super().set_timesteps(*args, **options)
+            for name in ("timesteps", "sigmas"):
+                values: Any = getattr(self, name, None)
+                if hasattr(values, "isfinite") and not values.isfinite().all():
+                    raise OverflowError(f"its {name} are not finite")
+
         @wraps(original.step)
         def step(self, *args: Any, **options: Any) -> Any:
             if takes_generator and options.get("generator") is None:

@@ -7,10 +7,10 @@ itself uses. Where the result could differ, or something fails, Hydra composes e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,22 +22,17 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf, base
 from omegaconf._utils import split_key
 
 from ...errors import ConfigError, refuse_undecodable
-from ..paths import CONF
 from . import is_enabled
 from .merging import compose_from_defaults, parse_interpolation, replace_attribute
 from .nesting import refuse_depth
+from .shipped import load_shipped_once
+from .wanted import note_wanted
 
 CONFIG_NAME = "config"
-
-SHIPPED = (str(CONF), "hydra.conf")
-"""Where Hydra's sources find our configs and its own: files that do not change while the process lives."""
-
-_shipped: dict[tuple[str, str], ConfigResult] = {}
 
 
 class _NotPlainError(Exception):
@@ -51,6 +46,8 @@ class _Base:
     config: DictConfig
     data: dict[str, Any]
     """The same as plain data, unresolved. Shared by all jobs, so nobody may change it."""
+    wanted: dict[str, str]
+    """Dotted key -> the file that wants it to be given, for what no other file gives."""
 
 
 @lru_cache(maxsize=16384)
@@ -107,23 +104,17 @@ def spare_hydra_repetition() -> Iterator[None]:
     ]
     # The registered classes: Hydra imports its plugins again when it looks for them, which makes others of those names.
     for source in (SourcesRegistry.instance().types[scheme] for scheme in ("file", "pkg")):
-        replaced.append((source, "load_config", _load_shipped_once(source.load_config)))
+        replaced.append((source, "load_config", load_shipped_once(source.load_config)))
     with ExitStack() as stack:
         for owner, name, function in replaced if is_enabled() else ():
             stack.enter_context(replace_attribute(owner, name, function))
         yield
 
 
-def _load_shipped_once(load: Callable[[Any, str], ConfigResult]) -> Callable[[Any, str], ConfigResult]:
-    def load_config(source: Any, config_path: str) -> ConfigResult:
-        if source.path not in SHIPPED:
-            return load(source, config_path)
-        if (source.path, config_path) not in _shipped:
-            _shipped[source.path, config_path] = load(source, config_path)
-        result = _shipped[source.path, config_path]
-        return replace(result, config=deepcopy(result.config), header=dict(result.header))
-
-    return load_config
+def find_wanted(overrides: Sequence[str]) -> dict[str, str]:
+    """Dotted key -> the file that wants it to be given (`???`), of a config that has been composed."""
+    structural = _split_overrides(list(overrides))[0] if is_enabled() else overrides
+    return _compose_base(tuple(structural)).wanted
 
 
 def clear() -> None:
@@ -134,9 +125,10 @@ def clear() -> None:
 
 @lru_cache(maxsize=64)
 def _compose_base(overrides: tuple[str, ...]) -> _Base:
-    config = compose(CONFIG_NAME, overrides=list(overrides), return_hydra_config=True)
+    with note_wanted() as wanted:
+        config = compose(CONFIG_NAME, overrides=list(overrides), return_hydra_config=True)
     data: Any = OmegaConf.to_container(config, resolve=False)
-    return _Base(config=config, data=data)
+    return _Base(config=config, data=data, wanted=wanted)
 
 
 def _split_overrides(overrides: list[str]) -> tuple[list[str], list[str]]:

@@ -15,6 +15,7 @@ from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
 from .code_gate import explain_code
 from .json_values import list_mappings, walk
 from .quantization_gate import explain_quantization
+from .scheduler_gate import explain_scheduler_number, explain_shift
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
@@ -56,7 +57,7 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
 """Key -> the largest number that it may have, also in a list; the first pattern that fits counts."""
 
 LEAST: tuple[tuple[re.Pattern[str], float], ...] = (
-    (re.compile(r"(\w+_)?(num_hidden_layers|attention_heads?|head_dims?|num_groups)"), 1),
+    (re.compile(r"num_layers|(\w+_)?(num_hidden_layers|attention_heads?|head_dims?|num_groups)"), 1),
     (re.compile(r"upsampling_scaling_factor|(\w+_)?kernel(_size)?|num_train_timesteps|solver_order|sample_size"), 1),
     (
         re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|paddings?|(hidden|vocab)_size|eps|epsilon)"),
@@ -67,6 +68,8 @@ LEAST: tuple[tuple[re.Pattern[str], float], ...] = (
 """Key -> the smallest number that it may have, also in a list; the first pattern that fits counts. Most of it no weight
 has the size of, so that only a run would show it; and layers of a text encoder without any would pass for a part beside
 it."""
+COUNTS = re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|attention_heads?|head_dims?|hidden_size|vocab_size)")
+"""Keys of whole numbers. Python takes `true` for 1."""
 DIVISORS = re.compile(r"(\w+_)?scale_factor|scaling_factor")
 """Keys of numbers that something is divided by."""
 
@@ -113,6 +116,8 @@ def _explain_together(node: dict[str, Any]) -> str:
         length = node.get("max_image_seq_len")
         if length is not None and length == node.get("base_image_seq_len"):
             return f"max_image_seq_len = {length} is base_image_seq_len too, and use_dynamic_shifting needs two lengths"
+        if reason := explain_shift(node):
+            return reason
     if isinstance(node.get("eos_token_id"), list) and str(node.get("model_type")).startswith("clip"):
         return f"eos_token_id = {str(node['eos_token_id'])[:80]}: CLIP has one end of a text"
     distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
@@ -142,6 +147,7 @@ def _find_reason(key: str, value: Any) -> str:
         or _explain_class(key, value)
         or explain_added(key, value)
         or _explain_kind(key, value)
+        or explain_scheduler_number(key, value)
         or _explain_number(key, value)
     )
 
@@ -172,7 +178,11 @@ def is_inside(name: str) -> bool:
 
 def _explain_kind(key: str, value: Any) -> str:
     """Why a value is of no use to the models; what they say themselves is an AssertionError without a word."""
-    if EVEN_KEYS.fullmatch(key) and not all(type(n) is int and n > 0 and n % 2 == 0 for n in _list_leaves(value)):
+    numbers = list(_list_leaves(value))
+    if COUNTS.fullmatch(key) and any(type(number) is bool for number in numbers):
+        return f"= {str(value)[:80]} is no number"
+    is_even = bool(numbers) and all(type(number) is int and number > 0 and number % 2 == 0 for number in numbers)
+    if EVEN_KEYS.fullmatch(key) and not is_even:
         return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
     if REAL_KEYS.fullmatch(key) and type(value) not in (int, float):
         return f"= {str(value)[:80]!r} is no number"

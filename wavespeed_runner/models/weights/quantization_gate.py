@@ -13,7 +13,7 @@ from typing import Any
 
 from .json_values import walk
 
-METHODS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "gguf", "quanto", "torchao")
+METHODS = ("bitsandbytes", "bitsandbytes_4bit", "bitsandbytes_8bit", "quanto", "torchao")
 PLAIN = re.compile(r"[\w.-]*", re.ASCII)
 """Names of layers, methods and types. As a regular expression it has no repetition: it is matched in one pass."""
 TORCHAO_TYPES = re.compile(
@@ -36,6 +36,8 @@ def explain_quantization(config: Any) -> str:
         return "is no object"
     legacy = "bitsandbytes" if config.get("load_in_4bit") or config.get("load_in_8bit") else None
     method = config.get("quant_method", legacy)
+    if method == "gguf":
+        return "asks for the method 'gguf', and a folder has safetensors; give a GGUF file as model.repo=FILE.gguf"
     if method not in METHODS:
         return f"asks for the method {str(method)[:80]!r}; allowed: {', '.join(METHODS)}"
     for text in _list_texts(config):
