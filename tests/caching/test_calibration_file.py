@@ -90,6 +90,7 @@ def minimal() -> dict[str, Any]:
 
 BROKEN = {
     "schema_version": 2,
+    "schema_version ": True,
     "for": {"model": "flux"},
     "for.steps": [3],
     "sigmas": [],

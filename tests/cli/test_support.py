@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from tests.caching.strategy_outcomes import ACTING, EVERY, STEP_RULES, choose_gr
 from tests.caching.tiny_models import families
 from wavespeed_runner.caching.calibration.find import SHIPPED
 from wavespeed_runner.cli.main import main
-from wavespeed_runner.cli.support_check import CALIBRATION, GROUPS, Combinations
+from wavespeed_runner.cli.support_check import CALIBRATION, GROUPS, MAX_OWN, Combinations
 from wavespeed_runner.cli.support_table import table
 from wavespeed_runner.config.paths import PACKAGE
 from wavespeed_runner.rules.check import apply_rules
@@ -23,6 +24,18 @@ pytestmark = pytest.mark.slow
 @lru_cache(maxsize=1)
 def shipped() -> Combinations:
     return Combinations()
+
+
+def test_a_folder_with_very_many_options_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for number in range(MAX_OWN + 1):
+        (folder / f"m{number}.yaml").write_text("defaults: [flux]\n")
+    assert main(["support", "--config-dir", str(tmp_path)]) == 2
+    assert (
+        f"support: {MAX_OWN + 1} options and folders of one's own, and the table has at most" in capsys.readouterr().err
+    )
+    assert Combinations(["m1"], str(tmp_path)).models == ["m1"]
 
 
 def test_what_is_known_of_some() -> None:

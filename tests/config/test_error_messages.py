@@ -131,6 +131,8 @@ def test_an_option_that_is_not_text_is_one_line(command: CommandLine) -> None:
     assert "cache/mine.yaml: not UTF-8 text" in command.refuses("cache=mine")
 
 
+FITTED = "defaults: [override /sampler: fitted]\nsampler: {"
+
 USER_EXPERIMENTS = {
     "a typo": ("stesp: 3\n", "stesp: no such key (did you mean 'steps'?); in experiment/mine.yaml"),
     "a group that is none": ("defaults: [override /cahce: x]\n", "cahce: no such config group (did you mean 'cache'?)"),
@@ -138,6 +140,15 @@ USER_EXPERIMENTS = {
     "a name for an option": ("cache: fbcache\n", "('override /cache: NAME' among a file's defaults)"),
     "null": ("cache: null\n", "cache: null is not allowed"),
     "a mapping for a number": ("steps: {a: 3}\n", "steps: Value"),
+    "numbers for lists": (f"{FITTED}output_weights: [1, 2]}}\n", "sampler.output_weights: a list is needed, not int"),
+    "lists for numbers": (
+        f"{FITTED}timesteps: [9.0], noise_weights: [1.0], output_weights: [[[1]]]}}\n",
+        "sampler.output_weights[0]: a float is needed, not a list",
+    ),
+    "other numbers": (
+        f"{FITTED}timesteps: [9.0], noise_weights: [1.0], output_weights: '${{sampler.timesteps}}'}}\n",
+        "sampler.output_weights: a list of lists of numbers is needed; copy the numbers unchanged",
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.solver import Solver
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.planning.plan import Plan, build_plan
-from wavespeed_runner.planning.sampler_numbers import build_full_key
+from wavespeed_runner.planning.sampler_numbers import _describe_quality, build_full_key
 
 TINY = ("model=flux", "model.init=tiny", "model.steps=6", "width=32", "height=32", "device=cpu", "prompt=x")
 SOLVER = Solver(timesteps=[1000.0, 400.0], noise_weights=[1.0, 1.0], output_weights=[[-0.5], [-0.4, -0.6]])
@@ -111,3 +111,23 @@ def test_a_broken_file_is_refused_by_name(message: str, calibrated: Path) -> Non
 def test_a_changed_entry_is_another(calibrated: Path) -> None:
     calibration = load(calibrated)
     assert replace(calibration, samplers={}) != calibration
+
+
+def test_a_file_that_is_not_there_is_told_by_the_key_that_names_it(composed: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^sampler\.calibration=nowhere\.yaml: no such file; give another, or sampler"
+    ):
+        plan(composed, tmp_path, "steps=2", "sampler.calibration=nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("made", "shown"),
+    [
+        ({"quality": {"fitted": {"ssim": {"mean": 0.97}}}}, "; SSIM 0.9700 to the full run when it was fitted"),
+        ({"quality": {"fitted": {"ssim": {"mean": -1}}}}, "; SSIM -1.0000 to the full run when it was fitted"),
+        *(({"quality": {"fitted": {"ssim": {"mean": n}}}}, "") for n in (float("nan"), 10**90, -1.1, True, "1", None)),
+        *(({"quality": quality}, "") for quality in (3, [], {"fitted": 3}, {"fitted": {"ssim": [1]}})),
+    ],
+)
+def test_only_an_ssim_is_shown_as_one(made: dict[str, Any], shown: str) -> None:
+    assert _describe_quality(made) == shown

@@ -125,6 +125,11 @@ def test_the_versions_that_are_read_are_named() -> None:
         parse_record(b'{"schema_version": 3}')
 
 
+def test_true_is_no_version() -> None:
+    with pytest.raises(ValueError, match="schema_version True: a whole number is needed"):
+        parse_record(b'{"schema_version": true}')
+
+
 def test_very_long_overrides_are_refused(finished: Finished) -> None:
     with pytest.raises(ValueError, match="characters of overrides"):
         record_from_data({**finished[1], "overrides": ["prompt=" + "x" * MAX_CONFIG_BYTES]})

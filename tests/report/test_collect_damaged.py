@@ -86,6 +86,25 @@ def test_a_damaged_record_is_a_row_that_says_so(tmp_path: Path, finished: Finish
     assert bad.status == "lost" and "record.json" in bad.reason and good.status == "completed"
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sampler": "text"}, "config.sampler: keys and their values are needed"),
+        ({"model": [1]}, "config.model: keys and their values are needed"),
+        ({"graph": {"stages": {"denoise": 3}}}, "config.graph.stages.denoise: keys and their values are needed"),
+        ({"steps": "x"}, "config.steps: a whole number is needed"),
+    ],
+)
+def test_a_config_of_another_shape_is_told_by_its_key(
+    tmp_path: Path, finished: Finished, change: dict[str, Any], words: str
+) -> None:
+    made = deepcopy(finished[1])
+    made["config"] |= change
+    write_job(tmp_path / "a", made)
+    (row,) = collect(tmp_path).rows
+    assert (row.status, row.reason) == ("lost", f"record.json is damaged: {words}")
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_whatever_a_record_lacks_there_is_a_report(tmp_path: Path, finished: Finished, data: st.DataObject) -> None:

@@ -27,6 +27,8 @@ GROUPS = ("graph", "sampler", "cache", "parallel")
 CALIBRATION = "needs a calibration of the run: `python -m wavespeed_runner calibrate`"
 _REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
 """Models without a repository of their own."""
+MAX_OWN = 40
+"""Options of the user's that go into the table. Each is composed, and judged with all others: a second or two."""
 _NOT_ABOUT_COMBINATIONS = ("half-on-cpu", "whole")
 """Rules about the model or the machine alone."""
 
@@ -51,13 +53,24 @@ class Combinations:
             config_dir: a folder with options of the user's.
 
         Raises:
-            ConfigError: there is no such model.
+            ConfigError: there is no such model, or there are too many options.
         """
         self.config_dir = config_dir
         self.names = {group: _list_options(group, config_dir) for group in ("model", *GROUPS)}
         self.models = list(models) or self.names["model"]
+        self._refuse_many()
         with composer(config_dir):
             self._models = {name: self._compose_model(name) for name in self.models}
+
+    def _refuse_many(self) -> None:
+        """Refuses so many options of the user's that the table would take many minutes."""
+        listed = {**self.names, "model": self.models}
+        own = sum(not (CONF / group / f"{name}.yaml").is_file() for group in listed for name in listed[group])
+        if own > MAX_OWN:
+            raise ConfigError(
+                f"support: {own} options and folders of one's own, and the table has at most {MAX_OWN}; name the "
+                "models that it should have, or give a --config-dir with fewer options"
+            )
 
     def _compose_model(self, name: str) -> Config:
         overrides = name_option([f"model={name}"])

@@ -143,7 +143,7 @@ def _explain_hydra(error: HydraException) -> str | None:
 
 
 def _explain_omegaconf(error: OmegaConfBaseException, typed: str) -> str:
-    key = str(error.full_key or error.key or "").strip(".")
+    key = str(error.full_key or error.key or _find_merged_key(error)).strip(".")
     if isinstance(error, MissingMandatoryValue):
         return f"{key}: a value is needed; give {key}=VALUE"
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
@@ -156,11 +156,25 @@ def _explain_omegaconf(error: OmegaConfBaseException, typed: str) -> str:
     problem = _read_first_line(error)
     if match := re.match(r"Invalid value assigned: (\w+) is not a ListConfig", problem):
         problem = f"a list is needed, not {match[1]}: {key}=[...]"
+    if match := re.match(r"'(Dict|List)Config' is incompatible with type hint '(?:<class ')?(\w+)", problem):
+        problem = f"a {match[2]} is needed, not a {'list' if match[1] == 'List' else 'mapping'}"
+    if match := re.match(r"Could not create instance of `\w+`: (.*)", problem):
+        problem = f"its values do not go together: {match[1]}"
     if "is not Optional" in problem:
         problem = "null is not allowed"
     elif problem == "Cannot merge DictConfig with ListConfig":
         problem = "keys and their values are needed, not a list"
     return f"{key}: {problem}{_describe_wanted_type(error)}" if key else problem
+
+
+def _find_merged_key(error: BaseException) -> str:
+    """The key at which merging failed, where OmegaConf does not say: of a list in the place of another kind."""
+    names, trace = [], error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_name == "_map_merge":
+            names.append(str(trace.tb_frame.f_locals.get("key", "")))
+        trace = trace.tb_next
+    return ".".join(names)
 
 
 def _explain_wrong_class(key: str, wanted: str) -> str:

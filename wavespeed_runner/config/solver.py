@@ -35,6 +35,12 @@ class Solver:
     def find_problem(self) -> str:
         """Why these are no solver's numbers, as `key: what is wrong`; empty: they are."""
         times, noise, rows = self.timesteps, self.noise_weights, self.output_weights
+        # An interpolation puts anything into their place.
+        for name, numbers in (("timesteps", times), ("noise_weights", noise)):
+            if not _is_list(numbers, int, float):
+                return f"{name}: a list of numbers is needed"
+        if not (_is_list(rows, list) and all(_is_list(row, int, float) for row in rows)):
+            return "output_weights: a list of lists of numbers is needed"
         if not 1 <= len(times) <= MAX_EVALUATIONS:
             return f"timesteps: 1 to {MAX_EVALUATIONS} numbers are needed, one an evaluation"
         if not all(isfinite(t) and 0 <= t <= LARGEST for t in times) or list(times) != sorted(set(times), reverse=True):
@@ -48,3 +54,7 @@ class Solver:
         if not (isfinite(self.noise_scale) and 1 / LARGEST <= self.noise_scale <= LARGEST):
             return f"noise_scale: a number of {1 / LARGEST:g} to {LARGEST:g} is needed"
         return ""
+
+
+def _is_list(value: object, *kinds: type) -> bool:
+    return isinstance(value, list) and all(isinstance(item, kinds) and not isinstance(item, bool) for item in value)

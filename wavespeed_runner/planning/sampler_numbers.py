@@ -90,7 +90,9 @@ def _check_numbers(sampler: FittedSampler, steps: int | None, wanted: str) -> No
 
 def _describe_quality(made: dict[str, Any]) -> str:
     """What the fit reached on images that it had not seen, if the file says so in the form that `fit` writes."""
-    quality = made.get("quality")
-    ssim = quality.get("fitted", {}).get("ssim") if isinstance(quality, dict) else None
-    mean = ssim.get("mean") if isinstance(ssim, dict) else None
-    return f"; SSIM {mean:.4f} to the full run when it was fitted" if isinstance(mean, int | float) else ""
+    found: Any = made
+    for name in ("quality", "fitted", "ssim", "mean"):
+        found = found.get(name) if isinstance(found, dict) else None
+    # No other number is an SSIM: the file may hold anything.
+    is_ssim = type(found) in (int, float) and -1 <= found <= 1
+    return f"; SSIM {found:.4f} to the full run when it was fitted" if is_ssim else ""

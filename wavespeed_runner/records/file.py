@@ -58,6 +58,8 @@ def record_from_data(data: Any) -> Record:
         msgspec.ValidationError: a field is missing, of the wrong type, or out of bounds.
     """
     version = data.get("schema_version") if isinstance(data, dict) else None
+    if type(version) is not int:  # true is 1 to Python
+        raise ValueError(f"schema_version {version}: a whole number is needed")
     if version == 1:
         data = _upgrade_from_1(data)
     elif version != SCHEMA_VERSION:

@@ -14,6 +14,7 @@ from ..records.labels import build_command, find_naming_keys, find_varying_keys,
 from ..records.listing import ListedJob, Listing, list_jobs
 from ..records.names import model_name, setting_name
 from ..records.override_yaml import experiment_yaml
+from ..records.plausible import find_misshapen
 from ..records.record import Record
 from ..records.summary import NO_SUMMARY, summarize_record
 from .ranking import rank_rows
@@ -67,7 +68,8 @@ def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:
         if record and status == "completed":
             summary = summarize_record(record)
     except Exception as error:  # the config in a record is plain data, with anything in it
-        reason = make_printable(f"record.json is damaged: {type(error).__name__}: {error}")
+        told = find_misshapen(record.config) if record else ""
+        reason = make_printable(f"record.json is damaged: {told or f'{type(error).__name__}: {error}'}")
         record, status = None, "lost"
     return Row(
         job=job.job,

@@ -125,7 +125,8 @@ def _read_first_lines(path: Path) -> str:
 
 def _read_key(data: Any) -> Key:
     data = read_mapping(data, "the file")
-    if data.get("schema_version") != SCHEMA_VERSION:
+    version = data.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:  # true is 1 to Python
         raise InvalidValue(f"schema_version is not {SCHEMA_VERSION}")
     key = read_mapping(data.get("for"), "for")
     for name in ("model", "repo", "init", "sampler", "steps"):

@@ -99,6 +99,8 @@ def load_named(
         path = resolve_path(named)
     except ConfigError as error:
         raise ConfigError(f"{name}={error}") from None
+    if not path.exists():
+        raise ConfigError(f"{name}={named}: no such file; give another, or {name}=null, which looks for one that fits")
     available = load_key(path)
     differences = compare_keys(key, available)
     if not exact and _is_unquantized(differences, available):
