@@ -39,6 +39,7 @@ def folder(tmp_path: Path) -> Path:
     (package / "prompts.txt").write_text("a blue square\n")
     about = home / "evil-1.dist-info"
     about.mkdir()
+    os.mkfifo(home / "matplotlibrc")  # opening it would wait for ever
     (about / "METADATA").write_text("Name: evil\nVersion: 1\n")
     (about / "entry_points.txt").write_text(
         "[wavespeed_runner.plugins]\nevil = evil\n[torch.backends]\nevil = evil:run\n"
@@ -50,7 +51,12 @@ def call(folder: Path, command: list[str], **environment: str) -> tuple[int, str
     """Status and output of a command in the folder, none of whose modules may have been imported."""
     known = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     done = subprocess.run(
-        command, cwd=folder, env={**known, "PYTHONPATH": str(REPO), **environment}, capture_output=True, text=True
+        command,
+        cwd=folder,
+        env={**known, "PYTHONPATH": str(REPO), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     ran = folder.parent / "ran"
     assert not ran.exists(), ran.read_text()
@@ -80,6 +86,13 @@ def test_quick_commands(folder: Path, arguments: tuple[str, ...]) -> None:
 )
 def test_runs_and_what_they_start(folder: Path, arguments: tuple[str, ...]) -> None:
     run(folder, *TINY, *arguments)
+
+
+@pytest.mark.slow
+def test_matplotlib_reads_no_settings_beside_the_command(folder: Path) -> None:
+    run(folder, *TINY[:-2], TINY[-1], "cache=fbcache", "steps=4")
+    assert list(folder.glob("outputs/runs/*/*/trace.png"))
+    run(folder, "report", "outputs/runs")
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.contact_sheet import INK, LINE, QUIET
+from ..media.plotting import new_figure
 from ..records.record import Record
 from ..storage.atomic import write_bytes
 from .trace_table import Row, as_csv, rows, strategy
@@ -56,8 +57,6 @@ def figure(record: Record, decisions: list[Row]) -> Figure:
     A panel shows the value compared with the threshold at each step and, below it, the decisions. Schedules have no
     threshold, so their panels show the decisions only.
     """
-    from matplotlib.figure import Figure
-
     panels: dict[tuple[str, str], list[Row]] = {}
     for row in decisions:
         panels.setdefault((row.file, row.stage), []).append(row)
@@ -66,7 +65,7 @@ def figure(record: Record, decisions: list[Row]) -> Figure:
     lines = ceil(len(shown) / columns)
     curves = any(row.signal is not None or row.level is not None for row in decisions)
     height = (PANEL if curves else STRIP) * lines + MARGIN
-    plot = Figure(figsize=(WIDTH * columns, height), layout="constrained")
+    plot = new_figure(figsize=(WIDTH * columns, height), layout="constrained")
     grid = plot.subplots(lines, columns, squeeze=False, sharey=True)
     top = _find_top(shown)
     prompts = {sample.file: sample.prompt for sample in record.samples}

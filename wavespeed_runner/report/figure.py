@@ -8,6 +8,7 @@ from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
 from ..media.contact_sheet import INK, LINE, QUIET
+from ..media.plotting import new_figure
 from ..metrics.statistics import Interval
 from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
 from .ranking import reference_times, time_factors
@@ -36,10 +37,8 @@ def report_png(sweep: Sweep) -> bytes:
 
 def figure(sweep: Sweep) -> Figure:
     """Draws the two panels, or one sentence where nothing was compared with a reference."""
-    from matplotlib.figure import Figure
-
     rows = [row for row in sweep.rows if row.status == "completed" and row.seconds and METRIC in row.quality]
-    drawing = Figure(figsize=SIZE, layout="constrained")
+    drawing = new_figure(figsize=SIZE, layout="constrained")
     drawing.suptitle(drawable(sweep.title), fontsize=14, color=INK, parse_math=False)
     if not rows:
         drawing.text(0.5, 0.5, "No job has been compared with a reference yet.", ha="center", fontsize=14, color=QUIET)

@@ -1,0 +1,40 @@
+"""Figures of matplotlib as it is installed, without what a stranger's folder would set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..process.import_path import HOME
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(**options: Any) -> Figure:
+    """An empty figure with these options of matplotlib's `Figure`."""
+    _import_matplotlib()
+    from matplotlib.figure import Figure
+
+    return Figure(**options)
+
+
+def _import_matplotlib() -> None:
+    """Imports matplotlib, which reads a file `matplotlibrc` where the command runs before its own and the user's.
+
+    Such a file could have each text set by LaTeX, a program that opens files, and a pipe of that name would be waited
+    for. Only the first import looks for it, and does so by a relative path: it happens in another folder.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    here = None
+    with suppress(OSError):  # the folder was removed: then nothing is in it
+        here = os.getcwd()
+    os.chdir(os.path.join(HOME, "wavespeed_runner"))
+    try:
+        import matplotlib  # noqa: F401
+    finally:
+        if here is not None:
+            os.chdir(here)
