@@ -42,6 +42,7 @@ COMPANIONS: dict[str, list[str]] = {
     "cache/signal=none": ["cache=custom", "cache/criterion=interval"],
     "cache/criterion=predicted_change": ["cache=custom", "cache/signal=model_change"],
     "cache/criterion=accumulated_polynomial": ["cache=custom", "cache/signal=modulated_input"],
+    "cache/predictor=step_weights": ["cache=fitted"],
     "cache/criterion=steps": ["cache=custom", "cache.criterion.computed=[1,2,4]"],
     **{f"cache={name}": ["model=demo_unet"] for name in OF_UNETS},
     "adapters=lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],

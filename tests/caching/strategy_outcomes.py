@@ -42,6 +42,7 @@ ACTING: dict[str, tuple[tuple[str, ...], list[int] | None]] = {
     "taylorseer": ((), [1, 2, 3]),
     "step_mask": (("cache.criterion.mask=110101",), [1, 2, 4, 6]),
     "planned": (("cache.computed=3",), None),
+    "fitted": (("cache.computed=3",), None),
     "custom": (("cache.criterion.threshold=1e9",), [1]),
     "fastercache": ((), None),
     "pab": ((), None),
@@ -73,6 +74,7 @@ PUBLISHED = {
     "teacache": {"cogvideox", "cogvideox_i2v", "hidream", "hunyuan_video", "ltx_video", "lumina2", "wan", "wan_i2v"},
     "magcache": set(),
     "planned": set(),
+    "fitted": set(),
 }
 """Strategy that needs a calibration -> families whose model in these tests has published numbers."""
 COUNTS = {
@@ -81,6 +83,7 @@ COUNTS = {
     "teacache": (4, 16, 8),
     "magcache": (2, 26, 0),
     "planned": (2, 26, 0),
+    "fitted": (2, 26, 0),
     "pab": (12, 0, 16),
     "fastercache": (21, 0, 7),
 }

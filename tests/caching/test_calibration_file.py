@@ -11,7 +11,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wavespeed_runner.caching.calibration.data import Calibration, ModelTrace, Polynomial
+from wavespeed_runner.caching.calibration.data import Calibration, FittedWeights, ModelTrace, Polynomial
 from wavespeed_runner.caching.calibration.file import load, load_key, save
 from wavespeed_runner.errors import ConfigError
 
@@ -60,6 +60,12 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         ratios=draw(st.just([]) | st.lists(st.floats(1e-3, 10), min_size=n, max_size=n)),
         gram={0: rows(n, numbers), 1: rows(n, numbers)},
         schedules={count: list(range(1, count + 1)) for count in budgets},
+        caches={
+            count: FittedWeights(
+                steps=list(range(1, count + 1)), weights=[[]] * count + [[0.5]] * (n - count), made={"images": 4}
+            )
+            for count in budgets
+        },
     )
 
 
@@ -85,6 +91,7 @@ def minimal() -> dict[str, Any]:
         "ratios": [1.0, 1.1, 0.9],
         "gram": {0: [[1.0], [0.5, 1.0], [0.2, 0.5, 1.0]]},
         "schedules": {2: [1, 3]},
+        "caches": {2: {"steps": [1, 3], "weights": [[], [0.9], []], "made": {}}},
     }
 
 
@@ -109,6 +116,14 @@ BROKEN = {
     "gram.0 ": [[1.0], [0.5, 1e308], [0.2, 0.5, 1.0]],
     "schedules.2": [2, 3],
     "schedules": {3: [1, 3]},
+    "caches.2.steps": [1, 2],
+    "caches.2.steps ": [1],
+    "caches.2.weights": [[], [0.9]],
+    "caches.2.weights ": [[], [float("inf")], []],
+    "caches.2.weights  ": [[], [0.9, 0.1], []],
+    "caches.2.made": 1,
+    "caches.2.maid": {},
+    "caches": {2: 3},
     "gramm": {},
 }
 
@@ -125,8 +140,8 @@ def test_a_wrong_value_is_refused_in_one_line_that_names_the_file(where, tmp_pat
     *parents, last = where.strip().split(".")
     node = data
     for name in parents:
-        node = node[name]
-    node[0 if last == "0" else 2 if last == "2" else last] = BROKEN[where]
+        node = node[int(name) if name.isdigit() and name not in node else name]
+    node[int(last) if last.isdigit() else last] = BROKEN[where]
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(data))
     with pytest.raises(ConfigError) as caught:
@@ -172,7 +187,7 @@ def test_its_keys_may_be_in_any_order(tmp_path: Path) -> None:
     path = tmp_path / "sorted.yaml"
     save(Calibration(key=KEY, made={"prompts": ["x" * 10**5]}, sigmas=[1.0]), path)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()), sort_keys=True))
-    assert path.read_text().startswith("for:") and load_key(path) == KEY and load(path).sigmas == [1.0]
+    assert path.read_text().startswith("caches: {}\nfor:") and load_key(path) == KEY and load(path).sigmas == [1.0]
 
 
 @pytest.mark.parametrize("key", ["sigmas", "for", "schema_version"])

@@ -16,6 +16,7 @@ from tests.caching.sequences import at, play, random_sequence
 from wavespeed_runner.caching.predictors.dmd import Dmd, DmdPredictor
 from wavespeed_runner.caching.predictors.fitted import Fitted, FittedPredictor
 from wavespeed_runner.caching.predictors.reuse import Gamma, GammaPredictor, Reuse, ReusePredictor
+from wavespeed_runner.caching.predictors.step_weights import StepWeights, StepWeightsPredictor
 from wavespeed_runner.caching.predictors.taylor import (
     Foca,
     FocaPredictor,
@@ -47,6 +48,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     "foca": lambda: FocaPredictor(Foca()),
     "dmd": lambda: DmdPredictor(Dmd()),
     "fitted": lambda: FittedPredictor(Fitted(gram=constant_gram(STEPS))),
+    "step_weights": lambda: StepWeightsPredictor(StepWeights(weights=[[]] + [[1.0]] * (STEPS - 1))),
 }
 every_predictor = pytest.mark.parametrize("make", MAKE.values(), ids=MAKE.keys())
 
@@ -102,6 +104,8 @@ def test_the_history_is_bounded(make: Callable[[], Any]) -> None:
     predictor = make()
     if isinstance(predictor, FittedPredictor):
         predictor = FittedPredictor(Fitted(gram=constant_gram(60)))
+    if isinstance(predictor, StepWeightsPredictor):
+        predictor = StepWeightsPredictor(StepWeights(weights=[[], [1.0]] * 30))
     sequence = random_sequence(60)
     for step in range(60):
         predictor.record_computed(at(step, 60), {"hidden_states": sequence[step]}, sequence[step])

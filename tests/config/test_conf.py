@@ -32,7 +32,7 @@ OF_OTHER_DEVICES = tuple(f"attention/{name}" for name in ("aiter_hub", "npu", "x
 """Backends of diffusers for devices that the runner cannot be told to use: there is no plan, only a refusal."""
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS = {
-    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "predictor/fitted")},
+    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "fitted", "predictor/fitted")},
     **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
     **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
     **{f"attention/{name}": ON_A_GPU for name in OF_GPUS},
@@ -58,6 +58,7 @@ COMPANIONS = {
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
     "parallel/cfg": ["model=wan21"],
     "sampler/fitted": ["model.init=pretrained", "steps=6"],
+    "cache/predictor/step_weights": [*CALIBRATED, "cache=fitted"],
     "quant/fp8_dq": ["device=cuda"],
     "compile/max_autotune": ["device=cuda"],
     "compile/reduce_overhead": ["device=cuda"],

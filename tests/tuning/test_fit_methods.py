@@ -10,16 +10,10 @@ import pytest
 import torch
 
 from wavespeed_runner.config.solver import Solver
-from wavespeed_runner.tuning.fit_differences import Rollout, differentiate, fit_by_differences, pack
-from wavespeed_runner.tuning.fit_gradient import fit_by_gradient
-from wavespeed_runner.tuning.fit_numbers import (
-    Numbers,
-    from_solver,
-    keep_descending,
-    robust_loss,
-    robust_weights,
-    to_solver,
-)
+from wavespeed_runner.tuning.fit_differences import differentiate, fit_by_differences, pack
+from wavespeed_runner.tuning.fit_gradient import Pace, fit_by_gradient, list_batches
+from wavespeed_runner.tuning.fit_numbers import Rollout, robust_loss, robust_weights
+from wavespeed_runner.tuning.fit_sampler import Numbers, from_solver, keep_descending, to_solver
 from wavespeed_runner.tuning.student import relative_errors
 
 NOISE = torch.randn(12, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -100,10 +94,10 @@ def test_both_ways_make_a_plain_solver_better(method: str) -> None:
         def errors_of(numbers: Numbers, images: Sequence[int]) -> torch.Tensor:
             return relative_errors(roll_out(numbers, images).result, REFERENCE[list(images)])
 
-        steps = list(fit_by_gradient(start, errors_of, images=12, iterations=200, batch=6))
+        steps = [numbers for numbers, _ in fit_by_gradient(start, errors_of, Pace(images=12, iterations=200, batch=6))]
         assert len(steps) == 200
     else:
-        steps = list(fit_by_differences(start, roll_out, REFERENCE, iterations=15))
+        steps = [numbers for numbers, _ in fit_by_differences(start, roll_out, REFERENCE, iterations=15)]
         losses = [loss(numbers) for numbers in steps]
         assert losses == sorted(losses, reverse=True)
     errors = [float(relative_errors(roll_out(n).result, REFERENCE).median()) for n in (start, steps[-1])]
@@ -111,9 +105,31 @@ def test_both_ways_make_a_plain_solver_better(method: str) -> None:
     assert not to_solver(steps[-1]).find_problem()
 
 
-def test_the_same_seed_gives_the_same_fit() -> None:
-    def errors_of(numbers: Numbers, images: Sequence[int]) -> torch.Tensor:
-        return relative_errors(roll_out(numbers, images).result, REFERENCE[list(images)])
+def errors_of(numbers: Numbers, images: Sequence[int]) -> torch.Tensor:
+    return relative_errors(roll_out(numbers, images).result, REFERENCE[list(images)])
 
-    runs = [list(fit_by_gradient(from_solver(EULER), errors_of, images=12, iterations=5, batch=6)) for _ in range(2)]
-    assert to_solver(runs[0][-1]) == to_solver(runs[1][-1])
+
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been() -> None:
+    pace = Pace(images=12, iterations=9, batch=6)
+    whole = list(fit_by_gradient(from_solver(EULER), errors_of, pace))
+    for done in (1, 4, 8):
+        rest = list(fit_by_gradient(from_solver(EULER), errors_of, pace, done=done, state=whole[done - 1][1]))
+        assert [to_solver(n) for n, _ in rest] == [to_solver(n) for n, _ in whole[done:]]
+
+
+def test_images_that_are_differentiated_in_parts_give_the_same_steps() -> None:
+    paces = [Pace(images=12, iterations=6, batch=6, together=together) for together in (6, 4, 1)]
+    ends = [pack(list(fit_by_gradient(from_solver(EULER), errors_of, pace))[-1][0]) for pace in paces]
+    assert torch.allclose(ends[0], ends[1], atol=1e-9) and torch.allclose(ends[0], ends[2], atol=1e-9)
+    assert not torch.allclose(ends[0], pack(from_solver(EULER)), atol=1e-4)
+
+
+def test_differences_go_on_from_where_they_ended() -> None:
+    first = list(fit_by_differences(from_solver(EULER), roll_out, REFERENCE, iterations=3))
+    more = list(fit_by_differences(from_solver(EULER), roll_out, REFERENCE, iterations=1, state=first[-1][1]))
+    assert loss(more[0][0]) < loss(first[-1][0])
+
+
+def test_every_image_is_taken_before_one_is_taken_again() -> None:
+    batches = list_batches(Pace(images=12, iterations=4, batch=4))
+    assert sorted(index for batch in batches[:3] for index in batch) == list(range(12)) and len(batches[3]) == 4

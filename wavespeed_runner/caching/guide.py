@@ -44,6 +44,9 @@ GUIDE = {
     "planned": Guide(
         key="computed", values=(4, 14), purpose="a fixed number of steps, the best ones of a calibration of the model"
     ),
+    "fitted": Guide(
+        key="computed", values=(4, 8), purpose="as planned, with weights fitted to what comes out (fit computed=N)"
+    ),
 }
 """Strategy -> its guide. Those without one have no single key."""
 

@@ -154,6 +154,15 @@ class Planned(CacheConfig):
     """How many steps are computed."""
 
 
+@dataclass(kw_only=True)
+class FittedCache(CacheConfig):
+    """As `planned`, with weights that were fitted end to end: to what the uncached run makes, not to each residual."""
+
+    name: str = "fitted"
+    computed: int = 8
+    """How many steps are computed; `fit computed=N` makes the weights for each number."""
+
+
 for name, options in {
     "none": NoCache,
     "custom": Custom,
@@ -168,5 +177,6 @@ for name, options in {
     "taylorseer": TaylorSeer,
     "step_mask": StepMask,
     "planned": Planned,
+    "fitted": FittedCache,
 }.items():
     register("cache", name, options)(None)

@@ -1,4 +1,4 @@
-"""`fit`: fits samplers of a few evaluations to the model's own full run, for `sampler=fitted`."""
+"""`fit`: fits samplers and caches to the model's own full run, for `sampler=fitted` and `cache=fitted`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from ..process.exit_status import DONE
 from .arguments import CommandParser
 
 if TYPE_CHECKING:
-    from ..caching.calibration.data import Calibration, FittedSolver
+    from ..caching.calibration.data import Calibration
     from ..planning.plan import Plan
+    from ..tuning.fit import Found
+
+LEAST_COMPUTED = 3
+"""Computed steps of a cache: the first, the last, and one between them."""
 
 ABOUT = """
-Fits the coefficients of a solver with so many evaluations of the denoiser until what comes out is nearest to what the
-model's own sampler makes in all its steps. Begins at the best plain solver and is never worse, on the images that are
-held out, than that.
+evaluations=N fits the coefficients of a solver with so many evaluations of the denoiser, computed=N the weights of a
+cache with so many computed steps, until what comes out is nearest to what the model's own sampler makes in all its
+steps. Begins at the best plain solver, or the best schedule with weights by least squares, and is never worse, on the
+images that are held out, than that.
 
-Takes the overrides of the runs that will use it, without those of sampler, steps and cache. The samplers are written
-into the calibration of the full run, where sampler=fitted steps=N finds them.
+Takes the overrides of the runs that will use it, without those of sampler, steps and cache. The result is written into
+the calibration of the full run, where sampler=fitted steps=N or cache=fitted cache.computed=N finds it. An interrupted
+fit goes on with the same command; rerun=true begins anew.
 """
 
 
 def build_parser() -> CommandParser:
     """The arguments of `fit`."""
-    parser = CommandParser("fit", "evaluations=N[,N...] [KEY=VALUE ...] [OVERRIDE ...]", ABOUT)
-    parser.add_key("evaluations", "4,6,8", read=parse_counts, required=True, help="numbers of evaluations")
+    parser = CommandParser("fit", "evaluations=N[,N...] computed=N[,N...] [KEY=VALUE ...] [OVERRIDE ...]", ABOUT)
+    parser.add_key("evaluations", "4,6,8", read=parse_counts, default=[], help="of samplers: numbers of evaluations")
+    parser.add_key("computed", "6,8", read=parse_counts, default=[], help="of caches: numbers of computed steps")
     parser.add_key("images", "96", read=parse_count, default=96, help="images to fit on, each with its own seed")
     parser.add_key("held_out", "32", read=parse_count, default=32, help="further images, which judge the fit")
     parser.add_key("iterations", "120", read=parse_count, default=120, help="steps of the fit")
@@ -45,12 +52,12 @@ def build_parser() -> CommandParser:
 
 
 def parse_counts(text: str) -> list[int]:
-    """Numbers of evaluations from `4,6,8`. Raises ValueError for anything else."""
+    """Numbers from `4,6,8`. Raises ValueError for anything else."""
     from ..config.solver import MAX_EVALUATIONS
 
     parts = text.split(",")
     if not all(part.isdigit() and 1 <= int(part[:6]) <= MAX_EVALUATIONS for part in parts):
-        raise ValueError(f"numbers of evaluations, 1 to {MAX_EVALUATIONS}, are needed, as in evaluations=4,6,8")
+        raise ValueError(f"numbers from 1 to {MAX_EVALUATIONS} are needed, as in 4,6,8")
     return list(dict.fromkeys(int(part) for part in parts))
 
 
@@ -72,15 +79,20 @@ def main(args: Namespace) -> int:
     """Fits, writes each result into the calibration as soon as there is one, and prints the calibration's path."""
     from ..caching.calibration.data import build_file_name
     from ..planning.sampler_numbers import build_start_key
-    from ..tuning.fit_sampler import Settings, fit_samplers
+    from ..tuning.fit import Wanted, fit_all
+    from ..tuning.fit_loop import Settings
 
+    if not args.evaluations + args.computed:
+        raise ConfigError("evaluations=N or computed=N: what is to be fitted? samplers, caches, or both")
     plan = _plan_full_runs(args)
     path = args.out or Path(plan.config.outputs) / "calibrations" / build_file_name(build_start_key(plan.config))
     names = ("images", "held_out", "iterations", "gradients", "checkpointing")
     settings = Settings(**{name: getattr(args, name) for name in names})
-    fit_samplers(plan, args.evaluations, settings, _tell, lambda count, found: _keep(plan, path, count, found))
+    calibration = _find_or_make_calibration(plan, path) if args.computed else None
+    wanted = Wanted(evaluations=args.evaluations, computed=args.computed, calibration=calibration)
+    fit_all(plan, wanted, settings, _tell, lambda count, found: _keep(plan, path, count, found))
     print(path)
-    if plan.config.steps != plan.config.model.steps:
+    if plan.config.steps != plan.config.model.steps and args.evaluations:
         _tell(f"runs find them with sampler=fitted measure.reference_steps={plan.config.steps}")
     return DONE
 
@@ -109,8 +121,11 @@ def _plan_full_runs(args: Namespace) -> Plan:
             f"sampler={config.sampler.name}: what is fitted takes the place of sampler={full.name}; leave it out"
         )
     _refuse_unused(plan, family.kind)
-    if too_many := [count for count in args.evaluations if count >= (config.steps or 0)]:
-        raise ConfigError(f"evaluations={too_many[0]}: fewer than the full run's {config.steps} steps are needed")
+    for name, counts in (("evaluations", args.evaluations), ("computed", args.computed)):
+        if too_many := [count for count in counts if count >= (config.steps or 0)]:
+            raise ConfigError(f"{name}={too_many[0]}: fewer than the full run's {config.steps} steps are needed")
+    if too_few := [count for count in args.computed if count < LEAST_COMPUTED]:
+        raise ConfigError(f"computed={too_few[0]}: {LEAST_COMPUTED} or more computed steps are needed")
     return plan
 
 
@@ -130,12 +145,33 @@ def _refuse_unused(plan: Plan, kind: str) -> None:
         )
 
 
-def _keep(plan: Plan, path: Path, count: int, found: FittedSolver) -> None:
-    """Adds a sampler to the calibration in the file, which is made where there is none."""
+def _keep(plan: Plan, path: Path, count: int, found: Found) -> None:
+    """Adds what was fitted to the calibration in the file, which is made where there is none."""
+    from ..caching.calibration.data import FittedSolver
     from ..caching.calibration.file import save
 
     calibration = _find_calibration(plan, path)
-    save(replace(calibration, samplers={**calibration.samplers, count: found}), path)
+    if isinstance(found, FittedSolver):
+        calibration = replace(calibration, samplers={**calibration.samplers, count: found})
+    else:
+        calibration = replace(calibration, caches={**calibration.caches, count: found})
+    save(calibration, path)
+
+
+def _find_or_make_calibration(plan: Plan, path: Path) -> Calibration:
+    """The calibration of the full runs, whose residuals tell which steps to compute; a new one where there is none."""
+    from ..caching.calibration.find import find_calibration
+    from ..tuning.calibrate import summary, write_calibration
+
+    try:
+        return find_calibration(plan.config, "computed=N: needs a calibration", exact=True)[1]
+    except Unfit:
+        if plan.config.cache.calibration is not None:
+            raise
+    _tell("no calibration fits this run; making one first")
+    calibration = write_calibration(plan, path)
+    _tell(summary(calibration))
+    return calibration
 
 
 def _find_calibration(plan: Plan, path: Path) -> Calibration:

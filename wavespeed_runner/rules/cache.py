@@ -11,7 +11,7 @@ from ..caching.criteria.thresholds import AccumulatedPolynomial
 from ..config.schema import Config
 from ..models.family import Blocks, Family
 from ..registry import find_implementation
-from .cache_calls import explain_unfit_schedule
+from .cache_calls import explain_unfit_schedule, explain_unfit_weights
 from .rule import Rule
 
 
@@ -197,6 +197,13 @@ CACHES: tuple[Rule, ...] = (
         when=lambda c, f: has_all_parts(c) and bool(explain_unfit_schedule(c, f)),
         message=lambda c, f: explain_unfit_schedule(c, f),
         fix="or cache=fbcache, which takes any",
+    ),
+    Rule(
+        id="weights-fit",
+        verdict="bad",
+        when=lambda c, f: has_all_parts(c) and bool(explain_unfit_weights(c, f)),
+        message=lambda c, f: explain_unfit_weights(c, f),
+        fix="leave window and limits of the cache out, or cache/predictor=taylor",
     ),
     Rule(
         id="cache-one",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from ..caching.criteria.schedule import explain_misfit
+from ..caching.criteria.schedule import explain_misfit, is_schedule, list_scheduled_steps
+from ..caching.predictors import step_weights
 from ..config.schema import Config
 from ..models.family import Family
 from ..samplers import count_denoiser_calls, resolve_sampler
@@ -41,3 +42,22 @@ def count_steps_by_stage(c: Config, f: Family) -> list[int]:
 def explain_unfit_schedule(c: Config, f: Family) -> str:
     """Says why the criterion has no schedule for the steps of some stage; empty if it has."""
     return next((why for steps in count_calls_by_stage(c, f) if (why := explain_misfit(c.cache.criterion, steps))), "")
+
+
+def explain_unfit_weights(c: Config, f: Family) -> str:
+    """Says why weights for each step do not fit the steps that are skipped; empty if they do, or if there are none."""
+    predictor, criterion = c.cache.predictor, c.cache.criterion
+    if not isinstance(predictor, step_weights.StepWeights) or predictor.weights is None or criterion is None:
+        return ""
+    if not is_schedule(criterion):
+        return (
+            f"cache/predictor=step_weights with cache/criterion={criterion.name}: there are weights for steps that are "
+            "known before, and this criterion decides by what it measures"
+        )
+    for steps in count_calls_by_stage(c, f):
+        if len(predictor.weights) != steps:
+            return f"cache.predictor.weights: they are for {len(predictor.weights)} steps, and {steps} are run"
+        computed = [] if explain_misfit(criterion, steps) else list_scheduled_steps(criterion, steps, c.cache)
+        if computed and (why := step_weights.explain_misfit(predictor.weights, computed)):
+            return f"cache.predictor.weights: {why}"
+    return ""

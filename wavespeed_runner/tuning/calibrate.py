@@ -94,7 +94,7 @@ def write_calibration(plan: Plan, path: Path) -> Calibration:
     calibration = calibrate(plan, key)
     if path.exists() and not compare_keys(key, load_key(path)):
         before = load(path)
-        calibration = replace(calibration, schedules=before.schedules, samplers=before.samplers)
+        calibration = replace(calibration, schedules=before.schedules, samplers=before.samplers, caches=before.caches)
     save(calibration, path)
     return calibration
 
@@ -170,6 +170,8 @@ def summary(calibration: Calibration) -> str:
         lines.append(f"schedules of earlier searches kept: {', '.join(map(str, calibration.schedules))} computed steps")
     if calibration.samplers:
         lines.append(f"samplers of earlier fits kept: {', '.join(map(str, calibration.samplers))} evaluations")
+    if calibration.caches:
+        lines.append(f"weights of earlier fits kept: {', '.join(map(str, calibration.caches))} computed steps")
     if fit := calibration.polynomial:
         lowest, highest = fit.range
         lines.append(f"polynomial of the modulated input: {lowest:.3g} to {highest:.3g}, error {fit.error:.3g} (rms)")

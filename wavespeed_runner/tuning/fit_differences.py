@@ -1,51 +1,48 @@
-"""Fits a sampler's numbers by trying what each of them changes: for models that cannot be differentiated."""
+"""Fits numbers by trying what each of them changes: for models that cannot be differentiated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from .fit_numbers import TRAINING_STEPS, Numbers, keep_descending, robust_loss, robust_weights
+from .fit_gradient import State
+from .fit_numbers import Fittable, Rollout, robust_loss, robust_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+F = TypeVar("F", bound=Fittable)
 TRY = 2e-3
-"""How far a number is moved to see what it changes."""
+"""How far a number is moved to see what it changes; downwards where it may not go up."""
 DAMPING = (1e-3, 1e-7, 1e4)
 """Of the least squares steps: at first, least, most."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """What a solver made of some images, each flat: D numbers an image."""
-
-    noise: Tensor
-    """(images, D), multiplied with the noise scale."""
-    outputs: list[Tensor]
-    """K times (images, D)."""
-    result: Tensor
-    """(images, D)"""
-
-
 def fit_by_differences(
-    numbers: Numbers, roll_out: Callable[[Numbers], Rollout], reference: Tensor, *, iterations: int
-) -> Iterator[Numbers]:
+    numbers: F,
+    roll_out: Callable[[F], Rollout],
+    reference: Tensor,
+    *,
+    iterations: int,
+    state: State | None = None,
+) -> Iterator[tuple[F, State]]:
     """Levenberg-Marquardt steps with finite differences: for models that cannot be differentiated.
 
-    The result is linear in the last row of weights, whose derivatives are known; every other number is moved a little
-    and all images are generated again, K (K + 3) / 2 - 1 times a step. Images are weighted by `robust_weights`.
+    Every free number whose derivative is not known is moved a little and all images are generated again. Images are
+    weighted by `robust_weights`.
 
     Args:
         numbers: where the fit starts.
         roll_out: generates all images.
         reference: (images, D), what should come out.
         iterations: steps at most.
+        state: what an earlier fit yielded last; this one goes on from there.
 
     Yields:
-        The numbers after each step. Ends where no step makes them better.
+        The numbers after each step, and what the fit needs to go on. Ends where no step makes them better.
     """
+    if state is not None:
+        numbers = numbers.put([state[f"value.{i}"] for i in range(len(numbers.list_free()))])
     now = roll_out(numbers)
     size = reference.float().square().mean(1).clamp(min=1e-12)
     damping, least, most = DAMPING
@@ -56,8 +53,7 @@ def fit_by_differences(
         a, b = _normal_equations(jacobian, reference - now.result, weights)
         loss = robust_loss(errors).mean()
         while damping <= most:
-            step = _solve(a, b, damping)
-            tried = _move(numbers, step)
+            tried = unpack(pack(numbers) + _solve(a, b, damping), numbers)
             after = roll_out(tried)
             if robust_loss(_errors(after.result, reference, size)).mean() < loss:
                 break
@@ -65,54 +61,43 @@ def fit_by_differences(
         else:
             return
         numbers, now, damping = tried, after, max(damping / 10, least)
-        yield numbers
+        yield numbers, {f"value.{i}": part.values.clone() for i, part in enumerate(numbers.list_free())}
 
 
 def _errors(result: Tensor, reference: Tensor, size: Tensor) -> Tensor:
     return (result.float() - reference.float()).square().mean(1) / size
 
 
-def pack(numbers: Numbers) -> Tensor:
-    """All free numbers in a row: timesteps / 1000, noise weights, output weights row by row."""
+def pack(numbers: Fittable) -> Tensor:
+    """All free numbers in a row."""
     import torch
 
-    rows = [numbers.weights[n, : n + 1] for n in range(numbers.count)]
-    return torch.cat([numbers.times / TRAINING_STEPS, numbers.noise, *rows])
+    return torch.cat([part.values for part in numbers.list_free()])
 
 
-def _unpack(values: Tensor, like: Numbers) -> Numbers:
-    import torch
-
-    count = like.count
-    weights, first = torch.zeros_like(like.weights), 2 * count
-    for n in range(count):
-        weights[n, : n + 1] = values[first : first + n + 1]
-        first += n + 1
-    times = keep_descending(values[:count]) * TRAINING_STEPS
-    return replace(like, times=times, noise=values[count : 2 * count].clone(), weights=weights)
+def unpack(values: Tensor, like: F) -> F:
+    """The numbers that such a row means, as near as they are allowed."""
+    parts: Sequence[Tensor] = values.split([len(part.values) for part in like.list_free()])
+    return like.put(like.correct(parts))
 
 
-def _move(numbers: Numbers, step: Tensor) -> Numbers:
-    return _unpack(pack(numbers) + step, numbers)
-
-
-def differentiate(numbers: Numbers, now: Rollout, roll_out: Callable[[Numbers], Rollout]) -> Tensor:
+def differentiate(numbers: F, now: Rollout, roll_out: Callable[[F], Rollout]) -> Tensor:
     """(free numbers, images, D): how the result changes with each number."""
     import torch
 
-    values, count = pack(numbers), numbers.count
+    values, known = pack(numbers), numbers.find_derivatives(now)
     jacobian = torch.zeros(len(values), *now.result.shape)
-    last = len(values) - count
     for i in range(len(values)):
-        if i == 2 * count - 1:
-            jacobian[i] = now.noise
-        elif i >= last:
-            jacobian[i] = now.outputs[i - last]
-        else:
+        if i in known:
+            jacobian[i] = known[i]
+            continue
+        for move in (TRY, -TRY):
             moved = values.clone()
-            moved[i] += -TRY if i < count else TRY
-            tried = _unpack(moved, numbers)
-            jacobian[i] = (roll_out(tried).result - now.result) / float(pack(tried)[i] - values[i] or TRY)
+            moved[i] += move
+            tried = unpack(moved, numbers)
+            if distance := float(pack(tried)[i] - values[i]):
+                jacobian[i] = (roll_out(tried).result - now.result) / distance
+                break
     return jacobian
 
 

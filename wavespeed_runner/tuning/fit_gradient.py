@@ -1,67 +1,108 @@
-"""Fits a sampler's numbers by gradients through all evaluations of the denoiser."""
+"""Fits numbers by gradients through all evaluations of the denoiser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from .fit_numbers import TRAINING_STEPS, Numbers, keep_descending, robust_loss
+from .fit_numbers import Fittable, robust_loss
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-LEARNING_RATE, TIME_RATE = 3e-3, 1e-3
-"""Of the weights, relative to the largest ones; of the timesteps, relative to their range."""
+F = TypeVar("F", bound=Fittable)
+State = Mapping[str, "Tensor"]
+"""What the method needs to go on: free numbers, and Adam's averages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How many steps on how many images."""
+
+    images: int
+    """How many there are."""
+    iterations: int
+    """Steps of Adam."""
+    batch: int
+    """Images a step, taken at random."""
+    together: int = 1 << 30
+    """So many of them are differentiated at once; the rest one after another, which saves memory."""
+    seed: int = 0
 
 
 def fit_by_gradient(
-    numbers: Numbers,
-    errors_of: Callable[[Numbers, Sequence[int]], Tensor],
+    numbers: F,
+    errors_of: Callable[[F, Sequence[int]], Tensor],
+    pace: Pace,
     *,
-    images: int,
-    iterations: int,
-    batch: int,
-    seed: int = 0,
-) -> Iterator[Numbers]:
+    done: int = 0,
+    state: State | None = None,
+) -> Iterator[tuple[F, State]]:
     """Adam through all evaluations, on random batches, with a learning rate that falls to 0 as a cosine.
 
     Args:
         numbers: where the fit starts.
         errors_of: (numbers that require gradients, indices of images) -> `student.relative_errors`.
-        images: how many there are.
-        iterations: steps of Adam.
-        batch: images a step.
-        seed: of the batches.
+        pace: how many steps.
+        done: steps that an earlier fit has made; this one goes on as if it had not been interrupted.
+        state: what that one yielded last.
 
     Yields:
-        The numbers after each step.
+        The numbers after each step, and what the fit needs to go on.
     """
-    import numpy as np
     import torch
 
-    free = [numbers.times / TRAINING_STEPS, numbers.noise.clone(), numbers.weights.clone()]
-    free = [tensor.clone().requires_grad_() for tensor in free]
-    rates = [TIME_RATE, *(LEARNING_RATE * float(tensor.detach().abs().max()) for tensor in free[1:])]
-    groups = [{"params": [tensor], "lr": rate} for tensor, rate in zip(free, rates, strict=True)]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + cos(pi * step / iterations)))
-    rng, order = np.random.default_rng(seed), list[int]()
-    for _ in range(iterations):
-        if len(order) < batch:
-            order = rng.permutation(images).tolist()
-        chosen, order = order[:batch], order[batch:]
-        current = replace(numbers, times=free[0] * TRAINING_STEPS, noise=free[1], weights=free[2].tril())
+    free = [part.values.detach().clone().requires_grad_() for part in numbers.list_free()]
+    rates = [part.rate for part in numbers.list_free()]
+    optimizer = torch.optim.Adam([{"params": [tensor]} for tensor in free], betas=(0.9, 0.99))
+    _restore(optimizer, free, state, done)
+    batches = list_batches(pace)[done:]
+    for step, chosen in enumerate(batches, done):
         optimizer.zero_grad()
-        robust_loss(errors_of(current, chosen)).mean().backward()
+        for first in range(0, len(chosen), pace.together):
+            errors = errors_of(numbers.put(free), chosen[first : first + pace.together])
+            (robust_loss(errors).sum() / len(chosen)).backward()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * 0.5 * (1 + cos(pi * step / pace.iterations))
         optimizer.step()
-        schedule.step()
         with torch.no_grad():
-            free[0].copy_(keep_descending(free[0]))
-        yield replace(
-            numbers,
-            times=free[0].detach() * TRAINING_STEPS,
-            noise=free[1].detach().clone(),
-            weights=free[2].detach().tril(),
-        )
+            for tensor, corrected in zip(free, numbers.correct(free), strict=True):
+                tensor.copy_(corrected)
+        now = [tensor.detach().clone() for tensor in free]
+        yield numbers.put(now), _collect(optimizer, free)
+
+
+def list_batches(pace: Pace) -> list[list[int]]:
+    """The images of each step: all of them in a random order, then in another, ..."""
+    import numpy as np
+
+    rng, order = np.random.default_rng(pace.seed), list[int]()
+    batches = []
+    for _ in range(pace.iterations):
+        if len(order) < pace.batch:
+            order = rng.permutation(pace.images).tolist()
+        batches.append(order[: pace.batch])
+        order = order[pace.batch :]
+    return batches
+
+
+def _collect(optimizer: torch.optim.Optimizer, free: Sequence[Tensor]) -> dict[str, Tensor]:
+    tensors = {f"value.{i}": tensor.detach().clone() for i, tensor in enumerate(free)}
+    for i, tensor in enumerate(free):
+        tensors |= {f"{name}.{i}": optimizer.state[tensor][name].clone() for name in ("exp_avg", "exp_avg_sq")}
+    return tensors
+
+
+def _restore(optimizer: torch.optim.Optimizer, free: Sequence[Tensor], state: State | None, done: int) -> None:
+    import torch
+
+    if state is None:
+        return
+    with torch.no_grad():
+        for i, tensor in enumerate(free):
+            tensor.copy_(state[f"value.{i}"])
+            averages = {name: state[f"{name}.{i}"].clone() for name in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[tensor] = {"step": torch.tensor(float(done)), **averages}

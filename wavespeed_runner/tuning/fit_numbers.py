@@ -1,21 +1,59 @@
-"""The numbers of a solver as tensors, and the loss that both ways of fitting them minimise."""
+"""What all fits share: numbers that can be moved, and the loss that is minimised."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from ..config.solver import Solver
-from ..samplers.fitted import to_tensors
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BOUND = 0.05
 """Relative error of an image above which it counts little more: images that have become another one would otherwise
-rule the fit, though no solver brings them back."""
-TRAINING_STEPS = 1000
-"""Timesteps are divided by it, so that all free numbers are of the same order."""
+rule the fit, though no numbers bring them back."""
+LEARNING_RATE = 3e-3
+"""Of weights, relative to the largest ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Free:
+    """A vector of free numbers, float64, and how far Adam moves them in its first steps."""
+
+    values: Tensor
+    rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """What some numbers made of some images, each flat: D numbers an image."""
+
+    noise: Tensor
+    """(images, D), multiplied with the noise scale."""
+    outputs: list[Tensor]
+    """The denoiser's outputs: a tensor of (images, D) for each evaluation."""
+    result: Tensor
+    """(images, D)"""
+
+
+class Fittable(Protocol):
+    """Numbers that are fitted: a solver's (`fit_sampler.Numbers`), or a cache's (`fit_cache.Weights`)."""
+
+    def list_free(self) -> list[Free]:
+        """The free numbers."""
+        ...
+
+    def put(self, values: Sequence[Tensor]) -> Self:
+        """The same with other free numbers, in the order of `list_free`; differentiable."""
+        ...
+
+    def correct(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The nearest free numbers that are allowed."""
+        ...
+
+    def find_derivatives(self, made: Rollout) -> dict[int, Tensor]:
+        """Derivatives of the result that are known without trying: position among all free numbers -> (images, D)."""
+        ...
 
 
 def robust_loss(errors: Tensor) -> Tensor:
@@ -30,46 +68,11 @@ def robust_weights(errors: Tensor) -> Tensor:
     return BOUND / (errors + BOUND) ** 2 + BOUND / errors
 
 
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """A solver as tensors, float64: timesteps (K,), noise weights (K,) and output weights (K, K)."""
-
-    times: Tensor
-    noise: Tensor
-    weights: Tensor
-    noise_scale: float = 1.0
-
-    @property
-    def count(self) -> int:
-        """Evaluations."""
-        return len(self.times)
+def scale_rate(values: Tensor) -> float:
+    """The learning rate of weights of this size."""
+    return LEARNING_RATE * float(values.detach().abs().max())
 
 
-def from_solver(solver: Solver) -> Numbers:
-    """A solver's numbers as tensors."""
-    times, noise, weights = to_tensors(solver)
-    return Numbers(times=times, noise=noise, weights=weights, noise_scale=solver.noise_scale)
-
-
-def to_solver(numbers: Numbers) -> Solver:
-    """The numbers as a calibration keeps them: 9 significant digits, which float32 needs."""
-
-    def plain(tensor: Tensor) -> list[float]:
-        return [float(f"{value:.9g}") for value in tensor.detach().tolist()]
-
-    return Solver(
-        timesteps=plain(numbers.times),
-        noise_weights=plain(numbers.noise),
-        output_weights=[plain(row[: n + 1]) for n, row in enumerate(numbers.weights)],
-        noise_scale=numbers.noise_scale,
-    )
-
-
-def keep_descending(times: Tensor) -> Tensor:
-    """Timesteps, divided by `TRAINING_STEPS`, that stay in order and in range."""
-    kept = times.clone()
-    for n in range(len(kept)):
-        highest = kept[n - 1] - 1e-3 if n else kept.new_tensor(1.0)
-        lowest = 1e-3 * (len(kept) - 1 - n)
-        kept[n] = kept[n].clamp(min=lowest).minimum(highest)
-    return kept
+def to_plain(tensor: Tensor) -> list[Any]:
+    """Numbers as a calibration keeps them: 9 significant digits, which float32 needs."""
+    return [float(f"{value:.9g}") for value in tensor.detach().tolist()]

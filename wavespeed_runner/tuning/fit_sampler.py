@@ -1,205 +1,121 @@
-"""Fits a sampler of a few evaluations so that what comes out is what the model's own sampler makes of all its steps.
-
-For each number of evaluations: the plain solvers are tried, the best one is where the fit begins, and images that the
-fit has not seen decide which of its states is kept. So the result is never worse than the best plain solver there.
-"""
+"""A sampler's numbers as something that is fitted, and where their fit begins: the best of the plain solvers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts import SEEDS, Latents, Sample
 from ..caching.calibration.data import FittedSolver
-from ..config.denoise_options import DenoiseOptions
-from ..config.environment import read_versions
-from ..metrics.quality import compare_images
-from ..planning.graph import Node
-from ..registry import find_implementation
+from ..config.solver import Solver
 from ..samplers.build import find_model_kind
-from ..samplers.fitted import create_scheduler
-from ..stages.denoise import denoise_batch
-from .calibrate import run_denoising
-from .fit_differences import Rollout, fit_by_differences
-from .fit_gradient import fit_by_gradient
-from .fit_numbers import Numbers, from_solver, robust_loss, to_solver
+from ..samplers.fitted import create_scheduler, to_tensors
+from .fit_loop import Target
+from .fit_numbers import Free, Rollout, scale_rate, to_plain
+from .fit_references import FullRun
 from .fit_starts import find_starts
-from .student import Student, build_student, relative_errors
+from .student import Generated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..planning.plan import Plan
-
-FORK = 0.9
-"""SSIM below which an image counts as another one."""
+TRAINING_STEPS = 1000
+"""Timesteps are divided by it, so that all free numbers are of the same order."""
+TIME_RATE = 1e-3
+"""How far Adam moves them in its first steps, in that unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to fit."""
+class Numbers:
+    """A solver as tensors, float64: timesteps (K,), noise weights (K,) and output weights (K, K)."""
 
-    images: int = 96
-    """Images that are fitted on, each with a seed of its own."""
-    held_out: int = 32
-    """Further images, which choose what is kept and whose quality is reported."""
-    iterations: int = 120
-    batch: int = 16
-    """Images of an iteration, with gradients."""
-    gradients: bool = True
-    """False: by finite differences, for models that cannot be differentiated."""
-    checkpointing: bool = True
-    """See `student.Student`."""
-    check_every: int = 10
-    """Iterations between looks at the images that are not fitted on."""
+    times: Tensor
+    noise: Tensor
+    weights: Tensor
+    noise_scale: float = 1.0
 
+    @property
+    def count(self) -> int:
+        """Evaluations."""
+        return len(self.times)
 
-Tell = Callable[[str], None]
-Keep = Callable[[int, FittedSolver], None]
+    def list_free(self) -> list[Free]:
+        """Timesteps, noise weights, and the triangle of output weights row by row."""
+        rows = self.weights[_triangle(self.count)]
+        return [
+            Free(values=self.times / TRAINING_STEPS, rate=TIME_RATE),
+            Free(values=self.noise, rate=scale_rate(self.noise)),
+            Free(values=rows, rate=scale_rate(rows)),
+        ]
 
+    def put(self, values: Sequence[Tensor]) -> Numbers:
+        """The same with other free numbers; differentiable."""
+        times, noise, rows = values
+        weights = rows.new_zeros(self.count, self.count).index_put(_triangle(self.count), rows)
+        return replace(self, times=times * TRAINING_STEPS, noise=noise, weights=weights)
 
-def fit_samplers(plan: Plan, evaluations: Sequence[int], settings: Settings, tell: Tell, keep: Keep) -> None:
-    """Fits one sampler for each number of evaluations.
+    def correct(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Timesteps that stay in order and in range."""
+        return [keep_descending(values[0]), *values[1:]]
 
-    Args:
-        plan: of the full runs: the model's own sampler and steps, uncached.
-        evaluations: numbers of evaluations, each below the plan's steps.
-        settings: how to fit.
-        tell: called with a line on what was found.
-        keep: called with each result as soon as there is one.
-
-    Raises:
-        KeyboardInterrupt: during a fit; its best numbers so far were kept.
-        RunError: a stage fails, or no solver works.
-        Unfit: the pipeline cannot be differentiated.
-    """
-
-    def denoise_and_fit(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
-        student = build_student(options, inputs, checkpointing=settings.checkpointing)
-        fit = _Fit(student=student, settings=settings, steps=options.steps, tell=tell)
-        for count in evaluations:
-            found, interrupted = fit.run(count)
-            keep(count, found)
-            if interrupted:
-                raise KeyboardInterrupt
-        return denoise_batch(replace(options, warmup=0, repeats=1, batch_size=1), inputs[:1]) * len(inputs)
-
-    def change(node: Node) -> Node:
-        # Never stored: the latents do not count, and the store would skip the fit.
-        return replace(node, lasting=False, stage=replace(node.stage, batch=denoise_and_fit))
-
-    run_denoising(plan, change, [list_samples(plan, settings)])
+    def find_derivatives(self, made: Rollout) -> dict[int, Tensor]:
+        """The result is linear in the last row of weights."""
+        last = 2 * self.count + self.count * (self.count - 1) // 2
+        return {2 * self.count - 1: made.noise, **dict(enumerate(made.outputs, last))}
 
 
-def list_samples(plan: Plan, settings: Settings) -> list[Sample]:
-    """As many samples as are wanted: the plan's prompts in turn, with the seeds seed, seed + 1, ..."""
-    first, count = plan.samples[0].seed, settings.images + settings.held_out
-    prompts = list(dict.fromkeys(sample.prompt for sample in plan.samples))
-    return [
-        replace(plan.samples[0], prompt=prompts[index % len(prompts)], seed=(first + index) % SEEDS)
-        for index in range(count)
-    ]
+def from_solver(solver: Solver) -> Numbers:
+    """A solver's numbers as tensors."""
+    times, noise, weights = to_tensors(solver)
+    return Numbers(times=times, noise=noise, weights=weights, noise_scale=solver.noise_scale)
 
 
-class _Fit:
-    """The full run of all images, and fits to it."""
+def to_solver(numbers: Numbers) -> Solver:
+    """The numbers as a calibration keeps them."""
+    return Solver(
+        timesteps=to_plain(numbers.times),
+        noise_weights=to_plain(numbers.noise),
+        output_weights=[to_plain(row[: n + 1]) for n, row in enumerate(numbers.weights)],
+        noise_scale=numbers.noise_scale,
+    )
 
-    def __init__(self, *, student: Student, settings: Settings, steps: int, tell: Tell) -> None:
-        import torch
 
-        self.student, self.settings, self.tell = student, settings, tell
-        pipe = student.pipeline.pipe
-        self.kind = find_model_kind(pipe.scheduler)
-        self.fitted_on = list(range(settings.images))
-        self.held_out = list(range(settings.images, settings.images + settings.held_out))
-        full = find_implementation("sampler", student.options.sampler)(pipe, student.options.sampler)
-        made = student.generate(full, steps, self.fitted_on)
-        shown = student.generate(full, steps, self.held_out)
-        self.reference: Tensor = torch.cat([made.result, shown.result])
-        self.shown = student.decode(shown.latents)
+def keep_descending(times: Tensor) -> Tensor:
+    """Timesteps, divided by `TRAINING_STEPS`, that stay in order and in range."""
+    kept = times.clone()
+    for n in range(len(kept)):
+        highest = kept[n - 1] - 1e-3 if n else kept.new_tensor(1.0)
+        lowest = 1e-3 * (len(kept) - 1 - n)
+        kept[n] = kept[n].clamp(min=lowest).minimum(highest)
+    return kept
 
-    def run(self, count: int) -> tuple[FittedSolver, bool]:
-        """The best solver of so many evaluations, and whether Ctrl-C ended its fit."""
-        tried = find_starts(self.student, self.reference, count, self.fitted_on[: self.settings.batch])
-        start = from_solver(tried[0].solver)
-        begun = self._measure(start)
-        self.tell(f"{count} evaluations: begins at {tried[0].name}, SSIM {begun['ssim']['mean']:.4f}")
-        best, done, interrupted = self._improve(start)
-        found = self._measure(best)
-        self.tell(f"{count} evaluations: SSIM {found['ssim']['mean']:.4f} on {self.settings.held_out} images held out")
-        made = {
-            "start": tried[0].name,
-            "quality": {"start": begun, "fitted": found},
-            **{name: value for name, value in asdict(self.settings).items() if name in MADE},
-            "iterations": done,
-            "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
-        }
-        return FittedSolver(solver=to_solver(best), made=made), interrupted
 
-    def _improve(self, start: Numbers) -> tuple[Numbers, int, bool]:
-        """The numbers that are best on the images held out, the iterations made, and whether Ctrl-C ended them."""
-        from tqdm import tqdm
+def _triangle(count: int) -> tuple[Tensor, ...]:
+    """Indices of a lower triangle, row by row."""
+    import torch
 
-        best, least, done, total = start, self._loss(start), 0, self.settings.iterations
-        with tqdm(total=total, desc=f"{start.count} evaluations", leave=False, disable=None) as progress:
-            try:
-                for done, numbers in enumerate(self._iterate(start), 1):
-                    progress.update()
-                    if self.settings.gradients and done % self.settings.check_every and done != total:
-                        continue
-                    loss = self._loss(numbers)
-                    if loss < least:
-                        best, least = numbers, loss
-                    progress.set_postfix_str(f"held out {loss:.4f}, best {least:.4f}")
-            except KeyboardInterrupt:
-                return best, done, True
-        return best, done, False
+    return tuple(torch.tril_indices(count, count))
 
-    def _iterate(self, start: Numbers) -> Iterator[Numbers]:
-        settings = self.settings
-        if settings.gradients:
-            return fit_by_gradient(
-                start, self._errors, images=settings.images, iterations=settings.iterations, batch=settings.batch
-            )
-        reference = self.reference[: settings.images]
-        return fit_by_differences(start, self._roll_out, reference, iterations=settings.iterations)
 
-    def _generate(self, numbers: Numbers, images: Sequence[int], **options: bool) -> Any:
-        scheduler = create_scheduler(self.student.pipeline.pipe, self.kind)
+def build_sampler_target(run: FullRun, count: int) -> Target[Numbers, FittedSolver]:
+    """A sampler of so many evaluations, from the best of the plain ones."""
+    student = run.student
+    kind = find_model_kind(student.pipeline.pipe.scheduler)
+    best = find_starts(student, run.reference, count, run.probed)[0]
+
+    def generate(numbers: Numbers, images: Sequence[int], **options: Any) -> Generated:
+        scheduler = create_scheduler(student.pipeline.pipe, kind)
         scheduler.use_tensors(numbers.times, numbers.noise, numbers.weights, numbers.noise_scale)
-        return self.student.generate(scheduler, numbers.count, images, **options)
+        return student.generate(scheduler, numbers.count, images, **options)
 
-    def _errors(self, numbers: Numbers, images: Sequence[int]) -> Tensor:
-        result: Tensor = self._generate(numbers, images, gradients=True).result
-        return relative_errors(result, self.reference[list(images)])
+    def describe(numbers: Numbers, made: dict[str, Any]) -> FittedSolver:
+        return FittedSolver(solver=to_solver(numbers), made=made)
 
-    def _roll_out(self, numbers: Numbers) -> Rollout:
-        made = self._generate(numbers, self.fitted_on, outputs=True)
-        return Rollout(noise=made.noise, outputs=made.outputs, result=made.result)
-
-    def _loss(self, numbers: Numbers) -> float:
-        result = self._generate(numbers, self.held_out).result
-        return float(robust_loss(relative_errors(result, self.reference[self.held_out])).mean())
-
-    def _measure(self, numbers: Numbers) -> dict[str, Any]:
-        """Quality of the images that are not fitted on: SSIM to those of the full run."""
-        import numpy as np
-
-        images = self.student.decode(self._generate(numbers, self.held_out).latents)
-        pairs = zip(images, self.shown, strict=True)
-        values = np.array([float(compare_images(*pair)["ssim"] or 0) for pair in pairs])
-        round_ = partial(round, ndigits=4)
-        return {
-            "ssim": {
-                "mean": round_(float(values.mean())),
-                "median": round_(float(np.median(values))),
-                "p10": round_(float(np.quantile(values, 0.1))),
-            },
-            "forks": int((values < FORK).sum()),
-        }
-
-
-MADE = ("images", "held_out", "gradients")
-"""Settings that a calibration tells."""
+    return Target(
+        title=f"{count} evaluations",
+        begins_at=best.name,
+        start=from_solver(best.solver),
+        generate=generate,
+        describe=describe,
+        computed=count,
+    )

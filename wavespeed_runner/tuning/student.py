@@ -6,18 +6,21 @@ what is fitted. Its `__call__` is decorated with `torch.no_grad()`; for gradient
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Latents, Pipeline
+from ..caching import attach_strategy
 from ..config.denoise_options import DenoiseOptions
+from ..config.schema import CacheConfig
 from ..errors import Unfit
 from ..models.pipeline_call import denoise, get_task_pipeline
 from ..stages.decode import decode_latents
-from ..stages.generate import build_call, concatenate, find_denoisers
+from ..stages.generate import build_call, build_generation_info, concatenate, find_denoisers
 from ..stages.image_request import ImageRequest, build_requests
+from .fit_memory import checkpoint_blocks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +51,8 @@ class Seen:
     """Collects what a scheduler is given and gives, generation by generation."""
 
     keeps_outputs: bool
+    end_step: Callable[[], None] = lambda: None
+    """Called after each step."""
     noises: list[Tensor] = field(default_factory=list)
     results: list[Tensor] = field(default_factory=list)
     outputs: list[list[Tensor]] = field(default_factory=list)
@@ -63,6 +68,7 @@ class Seen:
                 result = super().step(model_output, timestep, sample, *args, **options)
                 if self is scheduler:
                     seen._now.append((sample, model_output if seen.keeps_outputs else sample, result[0]))
+                    seen.end_step()
                 return result
 
         Watched.__name__ = original.__name__
@@ -92,8 +98,24 @@ class Student:
     """With gradients: keep the inputs of the denoiser's blocks only and compute the rest again, which takes a third
     more time and little memory."""
 
+    @property
+    def denoisers(self) -> list[torch.nn.Module]:
+        """What the pipeline calls at every step."""
+        return find_denoisers(self.pipeline.pipe, self.pipeline.family)
+
+    def count_together(self) -> int:
+        """Images that are denoised together, at most."""
+        return BATCH if self.pipeline.family.supports_batches else 1
+
     def generate(
-        self, scheduler: Any, steps: int, images: Sequence[int], *, gradients: bool = False, outputs: bool = False
+        self,
+        scheduler: Any,
+        steps: int,
+        images: Sequence[int],
+        *,
+        cache: CacheConfig | None = None,
+        gradients: bool = False,
+        outputs: bool = False,
     ) -> Generated:
         """Generates some images with a scheduler; the pipeline has its own one again afterwards.
 
@@ -101,19 +123,20 @@ class Student:
             scheduler: takes `steps` evaluations.
             steps: what the pipeline is asked for.
             images: indices of `requests`.
-            gradients: so that the result can be differentiated by the scheduler's tensors.
+            cache: a cache strategy.
+            gradients: so that the result can be differentiated by the tensors of scheduler and cache.
             outputs: keep the denoiser's outputs too.
         """
         import torch
 
         pipe, parts = self.pipeline.pipe, []
         seen = Seen(keeps_outputs=outputs)
-        options = replace(self.options, steps=steps)
+        options = replace(self.options, steps=steps, cache=cache or self.options.cache)
         own, pipe.scheduler = pipe.scheduler, scheduler
         try:
             with torch.set_grad_enabled(gradients), self.pipeline.running(), seen.watch(scheduler):
                 for group in self._group(images):
-                    parts.append(self._call(options, [self.requests[index] for index in group], gradients))
+                    parts.append(self._call(options, [self.requests[index] for index in group], seen, gradients))
                     seen.end_generation()
         finally:
             pipe.scheduler = own
@@ -130,7 +153,7 @@ class Student:
         pixels = decode_latents(self.pipeline, latents)
         return list(pixels.reshape(-1, *pixels.shape[-3:]))
 
-    def _call(self, options: DenoiseOptions, requests: list[ImageRequest], gradients: bool) -> Latents:
+    def _call(self, options: DenoiseOptions, requests: list[ImageRequest], seen: Seen, gradients: bool) -> Latents:
         pipeline, family = self.pipeline, self.pipeline.family
         wanted = build_call(options, pipeline, requests)
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
@@ -138,18 +161,23 @@ class Student:
         pipe.set_progress_bar_config(disable=True)
         embeddings = concatenate([request.embeddings for request in requests])
         size = {name: getattr(wanted, name) for name in ("width", "height", "num_frames")}
+        denoisers, info = find_denoisers(pipe, family), build_generation_info(pipe, family, wanted, len(requests))
         with ExitStack() as stack:
             if gradients:
                 # Tensors that were made in inference mode cannot take part in a graph.
                 embeddings = {name: tensor.clone() for name, tensor in embeddings.items()}
                 stack.enter_context(call_with_gradients(pipe))
-                stack.enter_context(freeze(find_denoisers(pipe, family), checkpointing=self.checkpointing))
+                stack.enter_context(freeze(denoisers))
+                if self.checkpointing:
+                    stack.enter_context(checkpoint_blocks(denoisers, family.blocks))
+            # After the blocks were found: a strategy on a U-Net takes their place.
+            trace = stack.enter_context(attach_strategy(denoisers, family.blocks, options.cache, info))
+            seen.end_step = trace.end_step
             return Latents(tensors=denoise(family, pipe, pipeline.model, embeddings, wanted), data={"size": size})
 
     def _group(self, images: Sequence[int]) -> Iterator[list[int]]:
         """The images in batches of equal shapes, in order."""
-        most = BATCH if self.pipeline.family.supports_batches else 1
-        group: list[int] = []
+        most, group = self.count_together(), list[int]()
         for index in images:
             same = group and self.requests[index].batch_key == self.requests[group[0]].batch_key
             if group and (not same or len(group) == most):
@@ -185,24 +213,17 @@ def call_with_gradients(pipe: DiffusionPipeline) -> Iterator[None]:
 
 
 @contextmanager
-def freeze(denoisers: list[torch.nn.Module], *, checkpointing: bool) -> Iterator[None]:
-    """Keeps weights out of the graph and, with `checkpointing`, the activations inside of blocks too."""
+def freeze(denoisers: list[torch.nn.Module]) -> Iterator[None]:
+    """Keeps weights out of the graph."""
     import torch
 
     wanted: list[Any] = [p for module in denoisers for p in module.parameters() if p.requires_grad]
-    switched: list[Any] = [
-        m for m in denoisers if checkpointing and getattr(m, "_supports_gradient_checkpointing", False)
-    ]
     for parameter in wanted:
         parameter.requires_grad = False
-    for module in switched:
-        module.enable_gradient_checkpointing()
     try:
         with torch.inference_mode(False):
             yield
     finally:
-        for module in switched:
-            module.disable_gradient_checkpointing()
         for parameter in wanted:
             parameter.requires_grad = True
 

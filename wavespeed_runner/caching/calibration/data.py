@@ -64,6 +64,18 @@ class FittedSolver:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedWeights:
+    """A schedule, and the weights of its skipped steps, fitted end to end for one number of computed steps."""
+
+    steps: list[int]
+    """The computed steps, counted from 1."""
+    weights: list[list[float]]
+    """A row a step, see `predictors.step_weights`."""
+    made: dict[str, Any]
+    """How it was made, and its quality on images that it was not fitted on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What uncached runs of one model, sampler and number of steps have shown."""
 
@@ -90,6 +102,8 @@ class Calibration:
     samplers: dict[int, FittedSolver] = field(default_factory=dict)
     """Number of evaluations -> the sampler that reaches with them what the calibration's own reaches in all its steps,
     for `sampler=fitted`."""
+    caches: dict[int, FittedWeights] = field(default_factory=dict)
+    """Number of computed steps -> schedule and weights, for `cache=fitted`."""
 
     @property
     def steps(self) -> int:

@@ -20,8 +20,8 @@ from ...inputs.yaml_documents import parse_yaml
 from ...storage.atomic import write_text
 from ..predictors.fitted import find_problem
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
-from .file_solvers import read_solvers
-from .file_values import InvalidValue, read_count, read_items, read_mapping, read_numbers, read_triangle
+from .file_solvers import read_caches, read_solvers
+from .file_values import InvalidValue, read_count, read_items, read_mapping, read_numbers, read_steps, read_triangle
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
@@ -159,6 +159,7 @@ def _read_calibration(data: Any) -> Calibration:
         gram={read_count(at, "gram"): _read_gram(rows, f"gram.{at}", n) for at, rows in read_items(data, "gram")},
         schedules=_read_schedules(data, n),
         samplers=samplers,
+        caches=read_caches(data, n),
     )
 
 
@@ -204,14 +205,7 @@ def _read_schedules(data: dict[str, Any], steps: int) -> dict[int, list[int]]:
     schedules = {}
     for name, value in read_items(data, "schedules"):
         count = read_count(name, "schedules")
-        schedules[count] = _read_schedule(value, f"schedules.{name}", steps)
+        schedules[count] = read_steps(value, f"schedules.{name}", steps)
         if count != len(schedules[count]):
             raise InvalidValue("schedules: each must have as many steps as its key says")
     return schedules
-
-
-def _read_schedule(value: Any, where: str, steps: int) -> list[int]:
-    valid = isinstance(value, list) and all(isinstance(step, int) and not isinstance(step, bool) for step in value)
-    if not (valid and value and value[0] == 1 and value == sorted(set(value)) and value[-1] <= steps):
-        raise InvalidValue(f"{where}: must be steps in ascending order, each once, from 1 to at most {steps}")
-    return list(value)

@@ -41,6 +41,14 @@ def read_numbers(values: Any, where: str, *, count: int | None = None, gaps: boo
     return [None if value is None else float(value) for value in values]
 
 
+def read_steps(value: Any, where: str, most: int) -> list[int]:
+    """Steps in ascending order, counted from 1, the first one among them."""
+    valid = isinstance(value, list) and all(isinstance(step, int) and not isinstance(step, bool) for step in value)
+    if not (valid and value and value[0] == 1 and value == sorted(set(value)) and value[-1] <= most):
+        raise InvalidValue(f"{where}: must be steps in ascending order, each once, from 1 to at most {most}")
+    return list(value)
+
+
 def read_triangle(rows: Any, where: str, count: int, *, gaps: bool = False) -> list[list[Any]]:
     """So many rows of numbers, each one longer than the row before."""
     if not isinstance(rows, list) or len(rows) != count:

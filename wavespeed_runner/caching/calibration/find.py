@@ -19,7 +19,14 @@ Difference = tuple[str, str, str]
 WAY_OUT = "python -m wavespeed_runner calibrate with this run's overrides, without those of cache, makes one"
 
 
-def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tuple[str, Calibration]:
+def find_calibration(
+    config: Config,
+    purpose: str,
+    *,
+    exact: bool = False,
+    has: Callable[[Calibration], bool] = lambda calibration: True,
+    way_out: str = WAY_OUT,
+) -> tuple[str, Calibration]:
     """The calibration of this run, and where it comes from.
 
     A file that `cache.calibration` names is the only one considered. Otherwise the user's own calibrations
@@ -30,6 +37,8 @@ def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tu
         config: of the run.
         purpose: what needs the calibration: how the error message begins.
         exact: take none that was made without quantization for a quantized run.
+        has: see `find_by_key`.
+        way_out: see `find_by_key`.
 
     Raises:
         Unfit: none fits; the message says how the nearest one differs.
@@ -37,7 +46,9 @@ def find_calibration(config: Config, purpose: str, *, exact: bool = False) -> tu
     """
     key = build_key(config)
     if config.cache.calibration is None:
-        return find_by_key(config, key, purpose, exact=exact, has=lambda calibration: bool(calibration.sigmas))
+        return find_by_key(
+            config, key, purpose, exact=exact, has=lambda found: bool(found.sigmas) and has(found), way_out=way_out
+        )
     where, calibration = load_named(config.cache.calibration, key, exact=exact)
     if not calibration.sigmas:
         raise Unfit(f"cache.calibration={where}: it has fitted samplers only, nothing that a cache needs; {WAY_OUT}")

@@ -26,6 +26,7 @@ OPEN_KEYS = {
     ("criterion", "magnitude_ratio"): "ratios",
     ("criterion", "planned"): "schedule",
     ("predictor", "fitted"): "gram",
+    ("predictor", "step_weights"): "weights",
 }
 """Part of a strategy, by group and name -> its key that is filled in if it is null."""
 
@@ -91,11 +92,31 @@ def _find_values(
     missing = [(group, key) for group, key in open_keys if group not in values]
     if not missing:
         return values, _format_published_for(config)
-    purpose = f"cache.{missing[0][0]}.{missing[0][1]}=null: cache={cache.title} needs a calibration"
-    where, calibration = find_calibration(config, purpose)
+    where, calibration = _find_with(config, missing)
     for group, key in missing:
         values[group] = _read_values(cache, group, key, where, calibration), f"calibration {where}"
     return values, format_key(build_key(config))
+
+
+def _find_with(config: Config, missing: Sequence[tuple[str, str]]) -> tuple[str, Calibration]:
+    """The calibration that has the missing numbers, and where it comes from."""
+    purpose = f"cache.{missing[0][0]}.{missing[0][1]}=null: cache={config.cache.title} needs a calibration"
+    if ("predictor", "weights") not in missing:
+        return find_calibration(config, purpose)
+    criterion: Any = config.cache.criterion
+    if ("criterion", "schedule") not in missing:
+        raise Unfit(
+            "cache.predictor.weights=null: weights are fitted for a schedule of their own; leave "
+            "cache.criterion open too (cache=fitted), or use cache/predictor=fitted, which takes any steps"
+        )
+    count = criterion.computed
+    return find_calibration(
+        config,
+        f"{purpose} with weights fitted for {count} computed steps",
+        has=lambda calibration: count in calibration.caches,
+        way_out=f"python -m wavespeed_runner fit computed={count} with this run's overrides, without those of cache, "
+        "makes them",
+    )
 
 
 def _fill_part(part: Any, values: Values) -> Any:
@@ -143,8 +164,29 @@ def _read_values(cache: CacheConfig, group: str, key: str, where: str, calibrati
         if not calibration.ratios:
             raise Unfit(f"cache.{group}.{key}=null: {where} has none")
         return {"ratios": calibration.ratios}
+    if _get_name(cache, "predictor") == "step_weights":
+        return _read_fitted(cache, key, where, calibration)
     gram = _read_gram(cache, where, calibration)
     return {"gram": gram} if key == "gram" else {"schedule": _choose_schedule(cache, gram, calibration)}
+
+
+def _read_fitted(cache: CacheConfig, key: str, where: str, calibration: Calibration) -> Values:
+    """Schedule and weights that were fitted together."""
+    criterion: Any = cache.criterion
+    if count_head_blocks(cache) or cache.tail_blocks or cache.depth is not None:
+        raise Unfit(
+            f"cache.signal.blocks={count_head_blocks(cache)} cache.tail_blocks={cache.tail_blocks} "
+            f"cache.depth={cache.depth}: {where} has weights for the residual of all blocks; use cache/signal=none "
+            "cache.tail_blocks=0 cache.depth=null"
+        )
+    found = calibration.caches.get(criterion.computed)
+    if not found:
+        known = ", ".join(map(str, sorted(calibration.caches))) or "none"
+        raise Unfit(
+            f"cache.criterion.computed={criterion.computed}: {where} has weights for {known} computed steps; python -m "
+            f"wavespeed_runner fit computed={criterion.computed} makes these"
+        )
+    return {"schedule": found.steps} if key == "schedule" else {"weights": found.weights}
 
 
 def _read_gram(cache: CacheConfig, where: str, calibration: Calibration) -> list[list[float]]:

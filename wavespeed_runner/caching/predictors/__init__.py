@@ -3,4 +3,5 @@
 from . import dmd as dmd
 from . import fitted as fitted
 from . import reuse as reuse
+from . import step_weights as step_weights
 from . import taylor as taylor

@@ -59,7 +59,7 @@ def combine(residuals: Sequence[Residual], weights: Sequence[float]) -> Residual
     It is summed in float32 if that is more precise: weights of opposite signs take the difference of nearly equal
     residuals, of which bfloat16's 8 bits would leave little. Weights are host numbers, so nothing waits for the device.
     """
-    if list(weights) == [0.0] * (len(weights) - 1) + [1.0]:
+    if list(weights) == [0.0] * (len(weights) - 1) + [1.0] and isinstance(weights[-1], float):
         return dict(residuals[-1])
     return {name: _sum_weighted([r[name] for r in residuals], weights) for name in residuals[-1]}
 
@@ -68,7 +68,8 @@ def _sum_weighted(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     newest = tensors[-1]
     total = to_float32(newest) * weights[-1]
     for tensor, weight in zip(tensors[:-1], weights[:-1], strict=True):
-        total.add_(tensor, alpha=weight)
+        # A weight that is being fitted is a tensor in a graph of gradients, where nothing is written to.
+        total = total.add_(tensor, alpha=weight) if isinstance(weight, float) else total + weight * to_float32(tensor)
     return total.to(newest.dtype)
 
 

@@ -1,0 +1,32 @@
+"""A loaded model as fits see it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wavespeed_runner.artifacts import Latents
+from wavespeed_runner.config.denoise_options import DenoiseOptions
+from wavespeed_runner.stages.denoise import denoise_batch
+from wavespeed_runner.tuning.calibrate import plan_uncached_runs, run_denoising
+from wavespeed_runner.tuning.student import Student, build_student
+
+
+def with_student(
+    overrides: list[str], folder: Path, work: Callable[[Student], Any], *, checkpointing: bool = True
+) -> Any:
+    """What `work` makes of the student of a run."""
+    plan = plan_uncached_runs(Namespace(overrides=[*overrides, f"outputs={folder}"], config_dir=None, multirun=False))
+    results: list[Any] = []
+
+    def batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
+        results.append(work(build_student(options, inputs, checkpointing=checkpointing)))
+        return denoise_batch(replace(options, warmup=0, repeats=1), inputs)
+
+    run_denoising(
+        plan, lambda node: replace(node, lasting=False, stage=replace(node.stage, batch=batch)), [plan.samples]
+    )
+    return results[0]

@@ -1,0 +1,111 @@
+"""Gradients through many evaluations in little memory: only what goes into each block is kept, the rest is made again.
+
+Not with diffusers' `enable_gradient_checkpointing`, which wraps whatever is called in a block's place: with a cache
+attached that is the cache's decision, which must not be made a second time when a block is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..caching.attach.unet_layers import list_layers
+from ..metrics.timing import format_bytes
+from ..models.family import Blocks, UNetBlocks
+from ..registry import find_implementation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .student import Student
+
+
+@contextmanager
+def checkpoint_blocks(denoisers: Sequence[nn.Module], blocks: Blocks | UNetBlocks | None) -> Iterator[None]:
+    """Keeps the inputs of the denoisers' blocks for the derivative, and computes what is inside of them again."""
+    from torch.utils.checkpoint import checkpoint
+
+    modules = [module for denoiser in denoisers for module in list_blocks(denoiser, blocks)]
+    originals = [module.__dict__.get("forward") for module in modules]
+    for module in modules:
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, originals, strict=True):
+            del module.forward
+            if original is not None:  # as accelerate's hooks leave it
+                module.forward = original
+
+
+def list_blocks(denoiser: nn.Module, blocks: Blocks | UNetBlocks | None) -> list[Any]:
+    """The modules of a denoiser that are computed again; none where its blocks are not known."""
+    if isinstance(blocks, UNetBlocks):
+        layers = list_layers(denoiser)
+        return [m for layer in layers for m in (layer.resnet, layer.attention, *layer.resamplers) if m is not None]
+    return [block for part in (blocks.lists if blocks else ()) for block in getattr(denoiser, part.name, ())]
+
+
+def describe_memory(student: Student, evaluations: int) -> str:
+    """A line on what the derivative will keep, from what goes into the blocks in one generation."""
+    if not student.checkpointing or student.pipeline.family.blocks is None:
+        return "checkpointing=false or unknown blocks: the derivative keeps all activations of all evaluations"
+    size = measure_block_inputs(student) * evaluations
+    together = student.count_together()
+    line = (
+        f"the derivative of {evaluations} evaluations keeps what goes into their blocks: {format_bytes(size)} an "
+        f"image, {format_bytes(size * together)} for {together} differentiated together, beside what a run takes"
+    )
+    free = _find_free_memory(student.pipeline.device)
+    if free is not None and size * together > free:
+        line += f"; only {format_bytes(free)} are free: take fewer evaluations, or gradients=false"
+    return line
+
+
+def measure_block_inputs(student: Student) -> int:
+    """Bytes that go into all blocks in one evaluation for one image, all guidance branches together."""
+    options, pipe = student.options, student.pipeline.pipe
+    full = find_implementation("sampler", options.sampler)(pipe, options.sampler)
+    with count_inputs(student.denoisers, student.pipeline.family.blocks) as counted:
+        student.generate(full, options.steps, [0])
+    return sum(counted) // options.steps
+
+
+@contextmanager
+def count_inputs(denoisers: Sequence[nn.Module], blocks: Blocks | UNetBlocks | None) -> Iterator[list[int]]:
+    """Yields a list that is filled with the bytes of each tensor that goes into a block, once a denoiser's call."""
+    counted: list[int] = []
+    seen: set[int] = set()
+    kept: list[torch.Tensor] = []
+
+    def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        values = [*args, *kwargs.values()]
+        for tensor in [one for value in values for one in (value if isinstance(value, tuple) else (value,))]:
+            if hasattr(tensor, "element_size") and id(tensor) not in seen:
+                seen.add(id(tensor))
+                kept.append(tensor)  # so that its id is not given to another one
+                counted.append(tensor.numel() * tensor.element_size())
+
+    def forget(module: Any, args: Any) -> None:
+        seen.clear()
+        kept.clear()
+
+    handles = [denoiser.register_forward_pre_hook(forget) for denoiser in denoisers]
+    for denoiser in denoisers:
+        for module in list_blocks(denoiser, blocks):
+            handles.append(module.register_forward_pre_hook(count, with_kwargs=True))
+    try:
+        yield counted
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _find_free_memory(device: str) -> int | None:
+    """Bytes that are free on a GPU; None for other devices, where others use the memory too."""
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0]) if device.startswith("cuda") else None
