@@ -6,9 +6,9 @@ attached that is the cache's decision, which must not be made a second time when
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..caching.attach.unet_layers import list_layers
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 @contextmanager
 def checkpoint_blocks(denoisers: Sequence[nn.Module], blocks: Blocks | UNetBlocks | None) -> Iterator[None]:
     """Keeps the inputs of the denoisers' blocks for the derivative, and computes what is inside of them again."""
-    from torch.utils.checkpoint import checkpoint
-
     modules = [module for denoiser in denoisers for module in list_blocks(denoiser, blocks)]
     originals = [module.__dict__.get("forward") for module in modules]
     for module in modules:
-        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+        module.forward = _checkpoint(module.forward)
     try:
         yield
     finally:
@@ -39,6 +37,17 @@ def checkpoint_blocks(denoisers: Sequence[nn.Module], blocks: Blocks | UNetBlock
             del module.forward
             if original is not None:  # as accelerate's hooks leave it
                 module.forward = original
+
+
+def _checkpoint(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, computed again for its derivative. Its signature stays: caches read it."""
+    from torch.utils.checkpoint import checkpoint
+
+    @wraps(forward)
+    def compute_again(*args: Any, **kwargs: Any) -> Any:
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return compute_again
 
 
 def list_blocks(denoiser: nn.Module, blocks: Blocks | UNetBlocks | None) -> list[Any]:
