@@ -11,7 +11,8 @@ from typing import Any
 from wavespeed_runner.artifacts import Latents
 from wavespeed_runner.config.denoise_options import DenoiseOptions
 from wavespeed_runner.stages.denoise import denoise_batch
-from wavespeed_runner.tuning.calibrate import plan_uncached_runs, run_denoising
+from wavespeed_runner.tuning.calibrate import plan_uncached_runs
+from wavespeed_runner.tuning.denoising import run_denoising
 from wavespeed_runner.tuning.student import Student, build_student
 
 

@@ -14,16 +14,32 @@ Runs a few prompts uncached and writes what cache strategies need to know of the
 overrides of the runs that will use it, without those of `cache`. The prompts are those of prompts=calibration unless
 others are given, with seeds=per_prompt unless seeds=same is given, or an experiment has it.
 
-`search` calibrates by itself where that is needed.
+Skips some steps one at a time in `importance` of the images, which tells what an error at each step costs in the end.
+
+`search` and `fit` calibrate by themselves where that is needed.
 """
 
 
 def build_parser() -> CommandParser:
     """The arguments of `calibrate`."""
-    parser = CommandParser("calibrate", "[out=FILE] [OVERRIDE ...]", ABOUT)
+    parser = CommandParser("calibrate", "[out=FILE] [importance=8] [OVERRIDE ...]", ABOUT)
     parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_key(
+        "importance",
+        "8",
+        read=parse_images,
+        default=8,
+        help="images that tell what an error at each step costs; 0: none",
+    )
     parser.add_overrides()
     return parser
+
+
+def parse_images(text: str) -> int:
+    """A number of images. Raises ValueError for anything else."""
+    if not text.isdigit() or len(text) > 5:
+        raise ValueError("how many images: 0 or more")
+    return int(text)
 
 
 def main(args: Namespace) -> int:
@@ -32,6 +48,6 @@ def main(args: Namespace) -> int:
 
     plan = plan_uncached_runs(args)
     path = args.out or default_path(plan)
-    print(summary(write_calibration(plan, path)))
+    print(summary(write_calibration(plan, path, args.importance)))
     print(make_printable(str(path)))
     return DONE

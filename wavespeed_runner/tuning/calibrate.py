@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,21 @@ from ..caching.calibration.recorder import Recorder, build_recording_cache
 from ..config.chosen import sets_key
 from ..config.compose import composer, find_key
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import collect_key_parts, read_versions
+from ..config.environment import read_versions
 from ..errors import ConfigError
-from ..execution.executor import Executor
-from ..planning.graph import Graph, Node
-from ..planning.store_keys import compute_keys
+from ..planning.graph import Node
 from ..registry import find_implementation
 from ..stages.denoise import denoise
 from ..sweeps.jobs import Job, plan_jobs
+from .denoising import run_denoising
+from .importance import measure_importance
 
 if TYPE_CHECKING:
-    from ..artifacts import Latents, Sample
+    from ..artifacts import Latents
     from ..planning.plan import Plan
 
+IMPORTANCE = 8
+"""Images that tell what an error at each step costs."""
 PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 """Overrides that choose the prompts; without one of them, `prompts=calibration` is taken."""
 
@@ -84,14 +86,22 @@ def default_path(plan: Plan) -> Path:
     return Path(plan.config.outputs) / "calibrations" / build_file_name(build_key(plan.config))
 
 
-def write_calibration(plan: Plan, path: Path) -> Calibration:
+def write_calibration(plan: Plan, path: Path, importance: int = IMPORTANCE) -> Calibration:
     """Runs the plan's prompts and writes the calibration. What earlier searches and fits have added to it is kept.
+
+    Args:
+        plan: of uncached runs.
+        path: the file.
+        importance: so many of the images, at most, tell what an error at each step costs; 0: none.
 
     Raises:
         RunError: a stage fails, or the file cannot be written.
     """
     key = build_key(plan.config)
     calibration = calibrate(plan, key)
+    if importance and calibration.gram:
+        weights = measure_importance(plan, calibration, plan.samples[:importance])
+        calibration = replace(calibration, importance=weights)
     if path.exists() and not compare_keys(key, load_key(path)):
         before = load(path)
         calibration = replace(calibration, schedules=before.schedules, samplers=before.samplers, caches=before.caches)
@@ -122,30 +132,6 @@ def calibrate(plan: Plan, key: dict[str, Any]) -> Calibration:
     return build_calibration(key, made, runs)
 
 
-def run_denoising(plan: Plan, change: Callable[[Node], Node], batches: Iterable[Sequence[Sample]]) -> None:
-    """Runs a plan's graph up to its denoising stage, with that stage changed, for one batch after another."""
-    graph, matters = end_at_denoising(plan.graph, change), collect_key_parts(plan.config.device)
-    executor = Executor(plan.store, rerun=False, on_stage=lambda name: None, device=plan.config.device)
-    try:
-        for samples in batches:
-            executor.run(graph, list(samples), [compute_keys(graph, sample, matters) for sample in samples], [])
-    finally:
-        executor.close()
-
-
-def end_at_denoising(graph: Graph, change: Callable[[Node], Node]) -> Graph:
-    """The part of a graph that leads to its denoising stage, with that stage changed."""
-    (last,) = [node for node in graph.nodes.values() if isinstance(node.options, DenoiseOptions)]
-    needed, names = set(), [last.name]
-    while names:
-        name = names.pop()
-        if name in graph.nodes and name not in needed:
-            needed.add(name)
-            names += graph.nodes[name].inputs.values()
-    nodes = {name: node for name, node in graph.nodes.items() if name in needed}
-    return Graph(nodes={**nodes, last.name: change(last)}, output=last.name)
-
-
 def _record(node: Node, take: Callable[[list[RecordedNumbers]], None]) -> Node:
     """The denoising stage with a recorder. Never stored: the latents do not count, and the store would skip the run."""
 
@@ -166,6 +152,12 @@ def summary(calibration: Calibration) -> str:
         f"{len(calibration.made['prompts'])} prompts, {calibration.steps} steps, {branches} guidance branches; "
         f"signals: {', '.join(calibration.signals)}"
     ]
+    if weights := calibration.importance:
+        most = max(range(calibration.steps), key=lambda step: weights[step])
+        lines.append(
+            f"an error at step {most + 1} costs most in the end, {weights[most] / min(weights):.3g} times one at step "
+            f"{weights.index(min(weights)) + 1}"
+        )
     if calibration.schedules:
         lines.append(f"schedules of earlier searches kept: {', '.join(map(str, calibration.schedules))} computed steps")
     if calibration.samplers:

@@ -19,7 +19,7 @@ from ..planning.graph import Node
 from ..planning.plan import Plan
 from ..planning.store_keys import compute_keys_of_samples
 from ..stages.denoise import denoise_batch
-from .calibrate import end_at_denoising, run_denoising
+from .denoising import end_at_denoising, run_denoising
 from .fit_cache import build_cache_target
 from .fit_loop import Settings, Target, fit
 from .fit_memory import describe_memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,16 +122,16 @@ def build_cache_target(run: FullRun, calibration: Calibration, count: int) -> Ta
 
 
 def list_schedules(calibration: Calibration, count: int) -> list[Schedule]:
-    """Schedules worth trying: a search's, and the best ones with 1, 2, ... first steps computed.
+    """Schedules worth trying: a search's, and the best ones with 1, 2, ... first steps computed, weighed or not.
 
     What is skipped early may turn an image into another one, which errors of residuals do not tell.
     """
     found = [tuple(step - 1 for step in calibration.schedules[count])] if count in calibration.schedules else []
-    for first in range(1, min(count - 1, 5)):
-        try:
-            found.append(tuple(find_best_schedule(calibration.gram[0], count, first=first)))
-        except Unfit:
-            break
+    for importance in dict.fromkeys((calibration.step_weights, None)):
+        for first in range(1, min(count, 4)):
+            with suppress(Unfit):
+                best = find_best_schedule(calibration.gram[0], count, first=first, importance=importance)
+                found.append(tuple(best))
     return list(dict.fromkeys(found))
 
 

@@ -24,7 +24,7 @@ from ..metrics.quality import compare_images
 from ..planning.graph import Node
 from ..stages.decode import decode_latents
 from ..stages.denoise import denoise_batch
-from .calibrate import run_denoising
+from .denoising import run_denoising
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,12 @@ def _best_schedule(
         return loss
 
     gram, earlier = calibration.gram[0], calibration.schedules.get(budget)
-    starts = [tuple(find_best_schedule(gram, budget, first=first)) for first in (1, 2, 3) if first < budget]
+    starts = [
+        tuple(find_best_schedule(gram, budget, first=first, importance=importance))
+        for importance in dict.fromkeys((calibration.step_weights, None))
+        for first in (1, 2, 3)
+        if first < budget
+    ]
     starts += [tuple(step - 1 for step in earlier)] if earlier else []
     best, loss = search_schedule(cost, starts, calibration.steps, tries=tries)
     return SearchResult(steps=[step + 1 for step in best], ssim=1 - loss)

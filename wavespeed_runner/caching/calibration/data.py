@@ -96,6 +96,8 @@ class Calibration:
     gram: dict[int, Triangle] = field(default_factory=dict)
     """Number of first blocks that always run -> Gram matrix of the other blocks' residuals over all steps: lower
     triangle including the diagonal."""
+    importance: list[float] = field(default_factory=list)
+    """For each step: relative error of the final latents per relative error of the step's residual."""
     schedules: dict[int, list[int]] = field(default_factory=dict)
     """Number of computed steps -> the steps that a search found best, counted from 1."""
 
@@ -104,6 +106,15 @@ class Calibration:
     for `sampler=fitted`."""
     caches: dict[int, FittedWeights] = field(default_factory=dict)
     """Number of computed steps -> schedule and weights, for `cache=fitted`."""
+
+    @property
+    def step_weights(self) -> tuple[float, ...] | None:
+        """By which an error at each step counts in the choice of a schedule; None: all the same.
+
+        The square root of the importance: alone, it neglects what the many less important steps add up to. On both
+        demo models the root gave better images than either (docs/caching.md).
+        """
+        return tuple(value**0.5 for value in self.importance) or None
 
     @property
     def steps(self) -> int:

@@ -25,6 +25,8 @@ from .file_values import InvalidValue, read_count, read_items, read_mapping, rea
 
 SCHEMA_VERSION = 1
 T = TypeVar("T")
+LARGEST = 1e12
+"""Of a calibration's ratios."""
 FileVersion = tuple[int, ...] | None
 WAY_OUT = "make it again with python -m wavespeed_runner calibrate"
 
@@ -155,8 +157,9 @@ def _read_calibration(data: Any) -> Calibration:
         signals={name: _read_signal(traces, f"signals.{name}", n) for name, traces in read_items(data, "signals")},
         model={branch: _read_model_trace(t, f"model.{branch}", n - 1) for branch, t in read_items(data, "model")},
         polynomial=_read_polynomial(data["polynomial"]) if data.get("polynomial") is not None else None,
-        ratios=_read_ratios(data.get("ratios") or [], n),
+        ratios=_read_positive(data.get("ratios") or [], n, "ratios"),
         gram={read_count(at, "gram"): _read_gram(rows, f"gram.{at}", n) for at, rows in read_items(data, "gram")},
+        importance=_read_positive(data.get("importance") or [], n, "importance"),
         schedules=_read_schedules(data, n),
         samplers=samplers,
         caches=read_caches(data, n),
@@ -187,11 +190,11 @@ def _read_polynomial(data: Any) -> Polynomial:
     return Polynomial(coefficients=coefficients, range=[lowest, highest], error=error, points=points)
 
 
-def _read_ratios(values: Any, steps: int) -> list[float]:
-    ratios = read_numbers(values, "ratios", count=steps if values else 0)
-    if any(ratio <= 0 for ratio in ratios):
-        raise InvalidValue("ratios: all must be above 0")
-    return ratios
+def _read_positive(values: Any, steps: int, where: str) -> list[float]:
+    numbers = read_numbers(values, where, count=steps if values else 0)
+    if any(not 0 < number < LARGEST for number in numbers):
+        raise InvalidValue(f"{where}: all must be above 0, and below {LARGEST:g}")
+    return numbers
 
 
 def _read_gram(rows: Any, where: str, steps: int) -> Triangle:

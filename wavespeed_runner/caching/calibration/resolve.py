@@ -209,7 +209,13 @@ def _choose_schedule(cache: CacheConfig, gram: list[list[float]], calibration: C
         return calibration.schedules[criterion.computed]
     names = ("history", "ridge", "order") if _get_name(cache, "predictor") == "fitted" else ()
     options = {name: getattr(cache.predictor, name) for name in names}
-    steps = _find_best_schedule_cached(tuple(map(tuple, gram)), criterion.computed, first=criterion.first, **options)
+    steps = _find_best_schedule_cached(
+        tuple(map(tuple, gram)),
+        criterion.computed,
+        first=criterion.first,
+        importance=calibration.step_weights,
+        **options,
+    )
     return [step + 1 for step in steps]
 
 
