@@ -10,8 +10,8 @@ import torch
 
 from tests.tuning.students import with_student
 from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.tuning.checkpointing import count_inputs, list_blocks
 from wavespeed_runner.tuning.fit_cache import Weights, build_cache
-from wavespeed_runner.tuning.fit_memory import count_inputs, list_blocks
 from wavespeed_runner.tuning.student import Student
 
 STEPS = 5

@@ -1,4 +1,4 @@
-"""Runs a plan as far as its denoising stage, which calibrations, searches and fits put something else in the place of."""
+"""Runs a plan as far as its denoising stage, in whose place calibrations, searches and fits put something else."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ..models.pipeline_call import denoise, get_task_pipeline
 from ..stages.decode import decode_latents
 from ..stages.generate import build_call, build_generation_info, concatenate, find_denoisers
 from ..stages.image_request import ImageRequest, build_requests
-from .fit_memory import checkpoint_blocks
+from .checkpointing import checkpoint_blocks
 
 if TYPE_CHECKING:
     import numpy as np
