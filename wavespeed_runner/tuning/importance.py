@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 PROBES = 12
 """Steps that are tried at most; those between are interpolated."""
-LOST = 0.25
-"""Relative squared error from which on an image is another one, and counts no more."""
 DIGITS = 4
 
 
@@ -35,7 +33,7 @@ def measure_importance(plan: Plan, calibration: Calibration, samples: Sequence[S
     """For each step: relative error of the final latents, per relative error of the step's residual.
 
     Up to `PROBES` steps are skipped one at a time, the last residual reused, in runs of all `samples` together. Both
-    errors are root mean squares.
+    errors are roots of mean squares; the median of the images counts.
 
     Args:
         plan: of uncached runs.
@@ -70,7 +68,8 @@ def _probe(student: Student, calibration: Calibration) -> list[float]:
     logs = []
     for step in tqdm(probed, desc="importance of steps", leave=False, disable=None):
         result = _generate(student, skip_one(step, steps), images).result
-        end = float(relative_errors(result, reference).clamp(max=LOST).mean()) ** 0.5
+        # The median: one image at the point of becoming another one would hide what all others show.
+        end = float(relative_errors(result, reference).median()) ** 0.5
         change = gram[step, step] + gram[step - 1, step - 1] - 2 * gram[step, step - 1]
         residual = float(np.sqrt(max(change, 0.0) / gram[step, step])) if gram[step, step] > 0 else 0.0
         logs.append(np.log(max(end, 1e-9) / max(residual, 1e-9)))
