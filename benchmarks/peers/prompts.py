@@ -8,6 +8,7 @@ what is judged was seen neither in training nor in calibration. Half of each lis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,23 +38,27 @@ def calibration() -> list[Prompt]:
 def fresh() -> list[Prompt]:
     """48 prompts, seeds 2000 to 2047, of contents that were held out of training and are not judged elsewhere: for
     `benchmarks.few_steps` alone."""
-    texts = _others({prompt.text for prompt in judged()}, FRESH, drawn_for=1)
-    return [Prompt(text, FIRST_FRESH_SEED + index) for index, text in enumerate(texts)]
+    judged_contents = {parse(prompt.text) for prompt in judged()}
+    many = _prompts(4 * FRESH, from_held_out=True, first_seed=0, drawn_for=1)
+    others = [prompt.text for prompt in many if parse(prompt.text) not in judged_contents]
+    one, two = ([text for text in others if len(parse(text).things) == count] for count in (1, 2))
+    turns = [text for pair in zip(one, two, strict=False) for text in pair]
+    return [Prompt(text, FIRST_FRESH_SEED + index) for index, text in enumerate(turns[:FRESH])]
 
 
 def unseen() -> list[Prompt]:
-    """64 prompts, seeds 4000 to 4063, whose contents are in neither of the two lists: for `benchmarks.fitted` alone."""
-    texts = _others({prompt.text for prompt in (*judged(), *fresh())}, UNSEEN, drawn_for=2)
-    return [Prompt(text, FIRST_UNSEEN_SEED + index) for index, text in enumerate(texts)]
+    """64 prompts, seeds 4000 to 4063, whose contents are in neither of the two lists: for `benchmarks.fitted` alone.
 
-
-def _others(known: set[str], count: int, *, drawn_for: int) -> list[str]:
-    """Held out captions of other contents than these, with one object and with two in turns."""
-    contents = {parse(text) for text in known}
-    many = _prompts(4 * count, from_held_out=True, first_seed=0, drawn_for=drawn_for)
-    others = [prompt.text for prompt in many if parse(prompt.text) not in contents]
-    one, two = ([text for text in others if len(parse(text).things) == number] for number in (1, 2))
-    return [text for pair in zip(one, two, strict=False) for text in pair][:count]
+    All show two objects: there are too few contents with one.
+    """
+    known = {parse(prompt.text) for prompt in (*judged(), *fresh())}
+    rng = np.random.default_rng((2026, True, 2))
+    found: dict[Any, str] = {}
+    while len(found) < UNSEEN:
+        caption = random_caption(rng, pair=True, from_held_out=True)
+        if (content := parse(caption)) not in known:
+            found.setdefault(content, caption)
+    return [Prompt(text, FIRST_UNSEEN_SEED + index) for index, text in enumerate(found.values())]
 
 
 def _prompts(count: int, *, from_held_out: bool, first_seed: int, drawn_for: int = 0) -> list[Prompt]:

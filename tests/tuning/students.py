@@ -13,7 +13,7 @@ from wavespeed_runner.config.denoise_options import DenoiseOptions
 from wavespeed_runner.stages.denoise import denoise_batch
 from wavespeed_runner.tuning.calibrate import plan_uncached_runs
 from wavespeed_runner.tuning.denoising import run_denoising
-from wavespeed_runner.tuning.student import Student, build_student
+from wavespeed_runner.tuning.student import Student, build_student, freeze
 
 
 def with_student(
@@ -24,7 +24,11 @@ def with_student(
     results: list[Any] = []
 
     def batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
-        results.append(work(build_student(options, inputs, checkpointing=checkpointing)))
+        student = build_student(options, inputs, checkpointing=checkpointing)
+        for parameter in (p for denoiser in student.denoisers for p in denoiser.parameters()):
+            parameter.requires_grad = True  # as in a model that was loaded
+        with freeze(student.denoisers):
+            results.append(work(student))
         return denoise_batch(replace(options, warmup=0, repeats=1), inputs)
 
     run_denoising(

@@ -25,7 +25,7 @@ from .fit_loop import Settings, Target, fit
 from .fit_memory import describe_memory
 from .fit_references import FullRun, make_full_run
 from .fit_sampler import build_sampler_target
-from .student import build_student
+from .student import build_student, freeze
 
 Tell = Callable[[str], None]
 Found = FittedSolver | FittedWeights
@@ -68,11 +68,12 @@ def fit_all(plan: Plan, wanted: Wanted, settings: Settings, tell: Tell, keep: Ke
         )
         if settings.gradients:
             tell(describe_memory(student, max([*wanted.evaluations, *wanted.computed])))
-        for build, count in _list_targets(run, wanted):
-            found, interrupted = fit(run, build(), settings, plan.store, tell, again=plan.config.rerun)
-            keep(count, found)
-            if interrupted:
-                raise KeyboardInterrupt
+        with freeze(student.denoisers):
+            for build, count in _list_targets(run, wanted):
+                found, interrupted = fit(run, build(), settings, plan.store, tell, again=plan.config.rerun)
+                keep(count, found)
+                if interrupted:
+                    raise KeyboardInterrupt
         return denoise_batch(replace(options, warmup=0, repeats=1, batch_size=1), inputs[:1]) * len(inputs)
 
     def change(node: Node) -> Node:

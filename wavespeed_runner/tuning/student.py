@@ -124,7 +124,8 @@ class Student:
             steps: what the pipeline is asked for.
             images: indices of `requests`.
             cache: a cache strategy.
-            gradients: so that the result can be differentiated by the tensors of scheduler and cache.
+            gradients: so that the result can be differentiated by the tensors of scheduler and cache; inside of
+                `freeze`.
             outputs: keep the denoiser's outputs too.
         """
         import torch
@@ -154,6 +155,8 @@ class Student:
         return list(pixels.reshape(-1, *pixels.shape[-3:]))
 
     def _call(self, options: DenoiseOptions, requests: list[ImageRequest], seen: Seen, gradients: bool) -> Latents:
+        import torch
+
         pipeline, family = self.pipeline, self.pipeline.family
         wanted = build_call(options, pipeline, requests)
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
@@ -167,7 +170,7 @@ class Student:
                 # Tensors that were made in inference mode cannot take part in a graph.
                 embeddings = {name: tensor.clone() for name, tensor in embeddings.items()}
                 stack.enter_context(call_with_gradients(pipe))
-                stack.enter_context(freeze(denoisers))
+                stack.enter_context(torch.inference_mode(False))
                 if self.checkpointing:
                     stack.enter_context(checkpoint_blocks(denoisers, family.blocks))
             # After the blocks were found: a strategy on a U-Net takes their place.
@@ -213,16 +216,16 @@ def call_with_gradients(pipe: DiffusionPipeline) -> Iterator[None]:
 
 
 @contextmanager
-def freeze(denoisers: list[torch.nn.Module]) -> Iterator[None]:
-    """Keeps weights out of the graph."""
-    import torch
+def freeze(denoisers: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Keeps weights out of the graph.
 
+    Until the derivative is there: blocks that are computed again for it must save the same tensors as at first.
+    """
     wanted: list[Any] = [p for module in denoisers for p in module.parameters() if p.requires_grad]
     for parameter in wanted:
         parameter.requires_grad = False
     try:
-        with torch.inference_mode(False):
-            yield
+        yield
     finally:
         for parameter in wanted:
             parameter.requires_grad = True
