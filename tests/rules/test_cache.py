@@ -13,6 +13,8 @@ from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.cache import CACHES
 
 RULES = (*CACHES,)
+MASKED = {"cache": "step_mask", "cache.criterion.mask": "101", "steps": 3}
+WEIGHTS = {"name": "step_weights", "weights": [[], [0.5], []]}
 CASES: Cases = {
     "cache-off": (
         [{"cache.start": 0.1}, {"cache.max_consecutive_cache_hits": 3}],
@@ -87,6 +89,17 @@ CASES: Cases = {
             # Of 30 steps an image that is started from runs 18.
             {"graph": "image_to_image", "cache": "step_mask", "cache.criterion.mask": "110101" * 3, "strength": 0.6},
         ],
+    ),
+    "weights-fit": (
+        [
+            MASKED | {"cache.predictor": {"name": "step_weights", "weights": [[], [], []]}},
+            MASKED | {"cache.predictor": {"name": "step_weights", "weights": [[], [0.5, 0.5], []]}},
+            MASKED | {"cache.predictor": {"name": "step_weights", "weights": [[], [0.5], [0.5]]}},
+            MASKED | {"cache.predictor": WEIGHTS, "cache.warmup_steps": 2},
+            MASKED | {"cache.predictor": {"name": "step_weights", "weights": [[], [0.5], [], [0.5]]}},
+            FBCACHE | {"steps": 3, "cache.predictor": WEIGHTS},
+        ],
+        [MASKED | {"cache.predictor": WEIGHTS}, MASKED, FBCACHE],
     ),
     "cache-one": ([FBCACHE], [{}, FBCACHE | {"family.blocks": None}]),
 }

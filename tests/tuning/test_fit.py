@@ -56,6 +56,14 @@ def test_a_video_from_an_image_finds_its_sampler_and_other_steps_are_told(comman
     assert status == 0 and "sampler.output_weights" in out, err
 
 
+def test_a_model_of_unknown_steps_and_blocks_is_told_which_of_them_is_needed(command: CommandLine) -> None:
+    run = ("model=generic", "model.repo=pkg://wavespeed_runner/weights/demo_unet", "model.init=pretrained")
+    status, _, err = command("fit", "evaluations=2", "device=cpu", *run)
+    assert status == 2 and "model.name=generic: it is not known what its steps compute, so no sampler" in err
+    status, _, err = command("fit", "computed=3", "device=cpu", *run)
+    assert status == 2 and "it has no blocks that a strategy could skip" in err
+
+
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """Ctrl-C after so many errors of images that are fitted on."""
     calls: list[int] = []

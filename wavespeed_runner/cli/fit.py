@@ -108,14 +108,16 @@ def _plan_full_runs(args: Namespace) -> Plan:
     from ..samplers.fitted import why_unfit
     from ..tuning.calibrate import plan_uncached_runs
 
-    plan = plan_uncached_runs(args)
+    needed = bool(args.computed)
+    plan = plan_uncached_runs(args, blocks=needed)
     config, family = plan.config, find_implementation("model", plan.config.model)
     if why := why_unfit(family.schedule):
         raise ConfigError(f"model.name={config.model.name}: {why}")
     full = full_sampler(family, config.model)
     if config.sampler.name == "default" and full.name != "default":
         _tell(f"the model's own sampler draws fresh noise; what is fitted takes the place of sampler={full.name}")
-        plan = plan_uncached_runs(Namespace(**{**vars(args), "overrides": [*args.overrides, f"sampler={full.name}"]}))
+        changed = Namespace(**{**vars(args), "overrides": [*args.overrides, f"sampler={full.name}"]})
+        plan = plan_uncached_runs(changed, blocks=needed)
     elif config.sampler != full:
         raise ConfigError(
             f"sampler={config.sampler.name}: what is fitted takes the place of sampler={full.name}; leave it out"

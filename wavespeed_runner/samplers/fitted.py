@@ -77,6 +77,8 @@ class FittedSampler(SamplerConfig):
 
 def why_unfit(kind: str) -> str:
     """Why no solver can be fitted for a kind of model, `Family.schedule`; empty: one can."""
+    if kind == "unknown":
+        return "it is not known what its steps compute, so no sampler can be fitted"
     return "" if kind in CLASSES else f"fitted makes no {kind} steps, only {', '.join(CLASSES)} steps"
 
 

@@ -34,12 +34,13 @@ PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
 """Overrides that choose the prompts; without one of them, `prompts=calibration` is taken."""
 
 
-def plan_uncached_runs(args: Namespace) -> Plan:
+def plan_uncached_runs(args: Namespace, *, blocks: bool = True) -> Plan:
     """The plan of the uncached runs that a calibration or a search makes.
 
     Args:
         args: `overrides`, `config_dir` and `multirun`, as parsed. Unless they or their experiment say otherwise, each
             of several prompts has seeds of its own: one seed for all would show how one noise behaves.
+        blocks: refuse models whose blocks are not known.
 
     Raises:
         ConfigError: a cache strategy is on, there are several jobs, or no strategy can act on the model.
@@ -64,7 +65,7 @@ def plan_uncached_runs(args: Namespace) -> Plan:
             f"parallel={plan.config.parallel.name}: this command works in one process; leave it out. What it finds out "
             "holds for any number of ranks"
         )
-    if find_implementation("model", plan.config.model).blocks is None:
+    if blocks and find_implementation("model", plan.config.model).blocks is None:
         raise ConfigError(f"model.name={plan.config.model.name}: it has no blocks that a strategy could skip")
     return plan
 
