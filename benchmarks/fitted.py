@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.fitted [--model demo | demo_unet]
 
 64 captions that nothing else uses, each with a seed of its own; float32 on the CPU, one thread, one image at a time,
-all settings of a caption in turn. Judged against the model's own sampler at its own number of steps. Of the plain solvers
-those run that were the best in `benchmarks.few_steps`, on other captions. Fits and schedules are those of the shipped
-calibrations. Every value goes to results/fitted_MODEL.json, the tables into docs/fitted_sampling.md.
+all settings of a caption in turn. Judged against the model's own sampler at its own number of steps. Of the plain
+solvers those run that were the best in `benchmarks.few_steps`, on other captions. Fits and schedules are those of the
+shipped calibrations. Every value goes to results/fitted_MODEL.json, the tables into docs/fitted_sampling.md.
 """
 
 from __future__ import annotations
