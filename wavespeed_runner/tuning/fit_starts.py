@@ -81,7 +81,8 @@ def list_candidates(family: Family) -> Iterator[tuple[str, SamplerConfig]]:
             except TypeError:  # it has no such option
                 continue
             if not why_unusable(family, options) and not is_stochastic(options):
-                yield " ".join([name, *(f"{key}={value}" for key, value in spacing.items())]), options
+                typed = (f"{key}={getattr(value, 'value', value)}" for key, value in spacing.items())
+                yield " ".join([name, *typed]), options
 
 
 def read_solver(student: Student, options: SamplerConfig, evaluations: int) -> Solver:
