@@ -1,6 +1,6 @@
 """Fewer steps, done well: every deterministic solver, with several spacings, at 3 to 8 evaluations without a cache.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.few_steps [--model demo | demo_unet] [--only NAME]
+    OMP_NUM_THREADS=1 python -m benchmarks.few_steps [--model demo | demo_unet] [--only NAME [--update]]
 
 48 captions that nothing else uses, each with a seed of its own; float32 on the CPU. Judged against the model's own
 sampler at its own number of steps, which is what `measure.reference_sampler=own` compares with. An evaluation is one
@@ -37,13 +37,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, help="only this one")
     parser.add_argument("--only", default="", help="only settings with this in their name, and write nothing")
+    parser.add_argument("--update", action="store_true", help="with --only: put them among the committed results")
     args = parser.parse_args()
     from .peers.models import shipped
 
     for name in [args.model] if args.model else MODELS:
         measured = measure(shipped(name), args.only)
+        path = RESULTS / f"few_steps_{name}.json"
         if not args.only:
-            write(RESULTS / f"few_steps_{name}.json", measured)
+            write(path, measured)
+        elif args.update:
+            write(path, replace_settings(json.loads(path.read_text(encoding="utf-8")), measured["settings"]))
 
 
 def measure(model: Model, only: str = "") -> dict[str, Any]:
@@ -87,6 +91,12 @@ def measure(model: Model, only: str = "") -> dict[str, Any]:
         "prompts": [{"text": prompt.text, "seed": prompt.seed} for prompt in prompts],
         "settings": settings,
     }
+
+
+def replace_settings(results: dict[str, Any], measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Results with these settings measured anew, on the same captions."""
+    names = {one["setting"] for one in measured}
+    return {**results, "settings": [one for one in results["settings"] if one["setting"] not in names] + measured}
 
 
 def list_settings(family: Any) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.few_steps import CACHE, EVALUATIONS, list_settings, list_steps
+from benchmarks.few_steps import CACHE, EVALUATIONS, list_settings, list_steps, replace_settings
 from benchmarks.few_steps_tables import MARKED, OWN, choose_spacings, find_imageless, load, make_tables, read_cells
 from benchmarks.peers.prompts import calibration, fresh, judged
 from benchmarks.readme import ROOT
@@ -102,3 +102,9 @@ def test_results_are_those_of_the_command() -> None:
     for name, measured in load().items():
         assert measured["command"] == "OMP_NUM_THREADS=1 python -m benchmarks.few_steps" and measured["model"] == name
         assert [prompt["text"] for prompt in measured["prompts"]] == [prompt.text for prompt in fresh()]
+
+
+def test_settings_are_replaced_whole_and_others_stay() -> None:
+    before = results(("a", 3, 3, [0.5]), ("a", 4, 4, [0.6]), ("b", 3, 3, [0.7]))
+    after = replace_settings({**before, "model": "x"}, results(("a", 3, 3, [0.9]))["settings"])
+    assert after == {"model": "x", **results(("b", 3, 3, [0.7]), ("a", 3, 3, [0.9]))}
