@@ -22,7 +22,7 @@ def test_the_document_has_the_committed_figures() -> None:
 
 def test_the_captions_are_used_for_nothing_else() -> None:
     contents = [parse(prompt.text) for prompt in unseen()]
-    assert len(set(contents)) == len(contents) == 64 and all(map(held_out, contents))
+    assert len(set(contents)) == len(contents) == 64 and all(held_out(prompt.text) for prompt in unseen())
     others = {parse(prompt.text) for prompt in (*judged(), *fresh(), *calibration())}
     assert not others & set(contents)
     assert not {p.seed for p in unseen()} & {p.seed for p in (*judged(), *fresh(), *calibration())}
