@@ -67,9 +67,8 @@ def _load_file(
     component: str | None,
 ) -> list[str]:
     """Loads the tensors of one file. Returns the names of its adapters in PEFT."""
-    start = get_denoiser_name(pipe)
-    denoiser = component or start
-    renamed = unify_prefix(tensors, pipe.components[denoiser], start)
+    denoiser = component or get_denoiser_name(pipe)
+    renamed = unify_prefix(tensors, pipe, denoiser)
     try:
         return _load_tensors(pipe, renamed.tensors, settings, name, weight, denoiser)
     except RunError as error:
@@ -188,7 +187,9 @@ def _convert(pipe: Any, settings: dict[str, Any] | None, scaled: dict[str, str])
         if settings is None:
             state = {key: tensor for key, tensor in state.items() if not key.endswith(ALPHA)}
             rest = [None for _ in rest]
-        # Of FLUX, diffusers converts layers outside the blocks and forgets to say that they are the transformer's.
+        # Of FLUX, diffusers converts layers outside the blocks and forgets to say that they are the transformer's; of
+        # Qwen-Image and Z-Image it says so twice.
+        state = {key.replace(f"{start}.{start}.", f"{start}.", 1): tensor for key, tensor in state.items()}
         state = {key if key.partition(".")[0] in pipe.components else f"{start}.{key}": state[key] for key in state}
         return (state, *rest, settings)
 
