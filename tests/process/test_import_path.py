@@ -136,6 +136,33 @@ def test_a_checkout_that_is_not_installed_runs_in_its_own_folder() -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: /none: no sweep with a job 0"), done.stderr
 
 
+def test_another_version_that_is_installed_is_not_imported(tmp_path: Path) -> None:
+    other = tmp_path / "wavespeed_runner"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('the other one')")
+    code = (
+        f"import sys; sys.path[:0] = [{HOME!r}]; from wavespeed_runner.process.import_path "
+        "import build_python_command\n"
+        f"import json; sys.path[:] = [{str(tmp_path)!r}, *sys.path[1:]]\n"
+        f"print(json.dumps(build_python_command({WORKER!r}, '/none', '0')))"
+    )
+    known = {key: value for key, value in os.environ.items() if key not in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    found = subprocess.run([sys.executable, "-P", "-c", code], env=known, capture_output=True, text=True)
+    done = subprocess.run(json.loads(found.stdout), cwd="/", env=known, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: /none: no sweep with a job 0"), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("dry_run=true",)])
+def test_a_folder_that_was_removed_is_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'rmdir "{gone}"; exec "$@"'
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "wavespeed_runner", *arguments]
+    known = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"} | {"PYTHONPATH": str(REPO)}
+    done = subprocess.run(command, cwd=gone, env=known, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and (done.returncode == 0 or done.stderr.startswith("error: ")), done.stderr
+
+
 def test_a_process_of_ours_finds_our_modules_and_imports_nothing_beside_it(folder: Path) -> None:
     status, said = call(folder, build_python_command(WORKER, "/none", "0"), PYTHONPATH="")
     assert status == 2 and said.startswith("error: /none: no sweep with a job 0")
@@ -154,7 +181,7 @@ def test_a_task_on_slurm_starts_the_same_way(monkeypatch: pytest.MonkeyPatch, fo
     assert find_python() == f"{sys.executable} -P"
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != HOME])
     monkeypatch.setenv("PYTHONPATH", "/a b")
-    assert find_python() == f"env PYTHONPATH='/a b:{HOME}' {sys.executable} -P"
+    assert find_python() == f"env PYTHONPATH='{HOME}:/a b' {sys.executable} -P"
     command = f"{find_python()} -u -c 'import json, wavespeed_runner; print(wavespeed_runner.__file__)'"
     status, said = call(folder, ["sh", "-c", command], PYTHONPATH="")
     assert status == 0 and said.startswith(HOME), said

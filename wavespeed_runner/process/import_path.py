@@ -12,10 +12,14 @@ import sys
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """The folder that holds the package: a checkout, or where packages are installed."""
 START = (
-    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); import wavespeed_runner; sys.path.pop(); "
+    "import json, runpy, sys; home, *path = json.loads(sys.argv.pop(1)); sys.path[:] = [home, *path]; "
+    "import wavespeed_runner; sys.path[:] = path; "
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
 )
-"""As `-m`, and finds modules where this process does; the last folder is for the package alone."""
+"""As `-m`, and finds modules where this process does.
+
+The first folder is for the package alone: another version of it may be installed.
+"""
 
 
 def leave_current_folder() -> None:
@@ -23,7 +27,11 @@ def leave_current_folder() -> None:
 
     In a checkout that is not installed too: the package has been found by now, and its modules lie in its own folder.
     """
-    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed
+        here = ""
+    if not sys.flags.safe_path and sys.path and sys.path[0] in ("", here):
         del sys.path[0]
     keep_children_out()
 
@@ -37,5 +45,5 @@ def build_python_command(module: str, *arguments: str) -> list[str]:
     """The command that runs one of our modules in a process of its own, wherever the package lies."""
     import json
 
-    path = json.dumps([*filter(None, sys.path), HOME])
+    path = json.dumps([HOME, *filter(None, sys.path)])
     return [sys.executable, "-P", "-c", START, path, module, *arguments]

@@ -65,7 +65,7 @@ def find_python() -> str:
     python = f"{shlex.quote(sys.executable)} -P"
     if HOME in sys.path:
         return python
-    paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), HOME]))
+    paths = os.pathsep.join(filter(None, [HOME, os.environ.get("PYTHONPATH")]))
     return f"env PYTHONPATH={shlex.quote(paths)} {python}"
 
 
