@@ -38,6 +38,19 @@ def test_a_folder_with_very_many_options_is_refused_at_once(tmp_path: Path, caps
     assert Combinations(["m1"], str(tmp_path)).models == ["m1"]
 
 
+def test_options_that_want_values_are_in_the_table(tmp_path: Path) -> None:
+    for group, text in {
+        "model": "defaults: [flux]\nrepo: ???\nguidance_scale: ???\n",
+        "cache": "defaults: [fbcache]\nresidual_diff_threshold: ???\n",
+        "sampler": "defaults: [euler]\nsigmas: ???\n",
+    }.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    found = Combinations(["mine", "flux"], str(tmp_path))
+    for model in ("mine", "flux"):
+        assert found.check(model, graph="text_to_image", cache="mine", sampler="mine").mark == "yes"
+
+
 def test_what_is_known_of_some() -> None:
     of = shipped().check
     assert of("sdxl", graph="inpaint").mark == "yes"

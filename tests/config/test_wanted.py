@@ -68,6 +68,29 @@ def test_a_sweep_gives_it(cli: CommandLine) -> None:
     cli.plans("-m", "experiment=mine")
 
 
+@pytest.mark.parametrize(
+    ("group", "option", "text"),
+    [
+        ("measure", "mine", "defaults: [full]\nrepeats: ???\n"),
+        ("cache", "mine", "defaults: [fbcache]\nresidual_diff_threshold: ???\n"),
+    ],
+)
+def test_what_plans_nothing_needs_no_value(cli: CommandLine, group: str, option: str, text: str) -> None:
+    cli.config(f"{group}/{option}", text)
+    said = cli("--config-dir", str(cli.configs), f"{group}={option}", "--help")
+    assert (said.status, said.err) == (0, "") and said.out.startswith(f"{group}={option}")
+
+
+@pytest.mark.parametrize("arguments", [("--cfg", "job"), ("thresholds",)])
+def test_what_shows_or_replays_a_run_needs_it(cli: CommandLine, arguments: tuple[str, ...]) -> None:
+    cli.config("cache/mine", "defaults: [fbcache]\nresidual_diff_threshold: ???\n")
+    command = arguments if arguments[0] == "thresholds" else ()
+    rest = () if command else arguments
+    said = cli.refuses_command(*command, "--config-dir", str(cli.configs), "cache=mine", *rest)
+    key = "cache.residual_diff_threshold"
+    assert said == f"{key}=???: cache=mine wants it to be given; {key}=VALUE"
+
+
 def test_an_option_of_ones_own_wants_its_keys(cli: CommandLine) -> None:
     cli.config("measure/mine", "defaults: [full]\nrepeats: ???\n")
     assert (

@@ -99,6 +99,15 @@ def test_what_a_folder_says_is_taken_and_shown(cli: CommandLine) -> None:
             assert f"  {change}" in text
 
 
+def test_an_option_that_wants_a_value_loses_none_of_it(cli: CommandLine) -> None:
+    cli.config("model/mine", "defaults: [flux]\nsteps: ???\n")
+    given = ("model=mine", f"model.repo={DEMO}", "prompt=x", "width=64", "height=64", "device=cpu")
+    text = cli.plans(*given, "model.steps=2")
+    assert "model.guidance=true_cfg: guidance_embeds=false in its transformer/config.json" in text
+    said = cli.refuses(*given)
+    assert said == "model.steps=???: model=mine wants it to be given; model.steps=VALUE"
+
+
 def test_what_the_folder_beside_a_single_file_says_is_taken_and_shown(cli: CommandLine) -> None:
     save_file({"x": torch.zeros(1)}, cli.folder / "mine.safetensors")
     given = ("model=flux", "model.repo=mine.safetensors", f"model.components={DEMO}")

@@ -35,11 +35,12 @@ def main(args: Namespace) -> int:
     from ..caching.calibration.find import find_calibration
     from ..caching.strategies import find_threshold_key
     from ..config.compose import compose_job, composer
+    from ..config.wanted import refuse_wanted
     from ..planning.plan import build_plan
     from ..report.console_text import ASCII
 
     with composer(args.config_dir):
-        composed = compose_job(list(args.overrides), list(args.overrides))
+        composed = refuse_wanted(compose_job(list(args.overrides), list(args.overrides)), args.overrides)
         plan = build_plan(composed)
     cache = plan.config.cache
     if cache.name == "none":

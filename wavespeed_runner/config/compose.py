@@ -125,10 +125,13 @@ def compose_job(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
 
 
 def compose_whole(overrides: list[str], typed_here: list[str]) -> dict[str, Any]:
-    """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it."""
+    """`compose_job` with Hydra's node and `points`. Shared with other jobs: do not change it.
+
+    What a file wants to be given has the default's value, if there is one: `refuse_wanted` before it is planned.
+    """
     for override in overrides:
         _refuse_name(override)
-    return refuse_wanted(compose_checked(overrides, typed_here), overrides)
+    return compose_checked(overrides, typed_here)
 
 
 def drop_hydra_keys(composed: dict[str, Any]) -> dict[str, Any]:
@@ -238,7 +241,7 @@ def check_shown(overrides: list[str], *, resolve: bool) -> None:
         ConfigError: a file set what only the command line may, or values are put together to an interpolation.
         omegaconf.errors.OmegaConfBaseException: an interpolation names nothing.
     """
-    config = compose_job(overrides, overrides)
+    config = drop_hydra_keys(refuse_wanted(compose_whole(overrides, overrides), overrides))
     if resolve:
         resolved: Any = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         trust.check_resolved(resolved)

@@ -11,6 +11,7 @@ from msgspec import ValidationError
 from ..config.claim import ClaimConfig
 from ..config.compose import compose_job, composer
 from ..config.error_messages import EXPLAINED, explain
+from ..config.wanted import refuse_wanted
 from ..errors import ConfigError
 from ..inputs.documents import parse_json
 from ..inputs.files import read_file, read_text
@@ -87,7 +88,7 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
         override = f"experiment={COPY_NAME}"
         try:
             with composer(folder):
-                return compose_job([override], [override])
+                return refuse_wanted(compose_job([override], [override]), [override])
         except EXPLAINED as error:
             message = explain(error)
             in_group = f"experiment/{COPY_NAME}"

@@ -16,6 +16,7 @@ from ..config.compose import compose_whole, composer, drop_hydra_keys, find_key,
 from ..config.error_messages import EXPLAINED, explain
 from ..config.limits import Total
 from ..config.sweep_overrides import is_sweep, read_sweep
+from ..config.wanted import refuse_wanted
 from ..errors import ConfigError, Unfit
 from ..planning.plan import Change, Plan, build_plan
 from ..planning.seeds import DRAW
@@ -166,7 +167,7 @@ def _plan_single_run(overrides: list[str]) -> Plan:
 
 def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
     """Plans a job. Refuses a value that was given and that no stage reads, also one that equals the default."""
-    plan = build_plan(drop_hydra_keys(whole))
+    plan = build_plan(drop_hydra_keys(refuse_wanted(whole, overrides)))
     given = {find_key(override) for override in overrides if not override.endswith("=null")}
     given |= {"strength"} if whole.get("strength") is not None else set()
     family = find_implementation("model", plan.config.model)
