@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.accelerate.compile_runs import make_options
-from wavespeed_runner.accelerate import compile_cache
+from wavespeed_runner.accelerate import compile_cache, compile_mark
 from wavespeed_runner.accelerate.compile_cache import find_folder, use_folder
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.rules.compile_needs import has_compiler, has_headers
@@ -98,7 +98,7 @@ def test_the_folder_is_one_for_each_set_of_versions_and_each_processor(
     folder = find_folder(options, outputs, "cpu")
     assert folder.parent == tmp_path / "compile_cache" and folder == find_folder(options, outputs, "cpu")
     elsewhere = find_folder(make_options(cache_dir=str(tmp_path / "mine")), outputs, "cpu")
-    assert elsewhere == tmp_path / "mine" / folder.name
+    assert elsewhere.parent == tmp_path / "mine" and elsewhere.name != folder.name
     others = []
     for name, value in (
         ("read_versions", lambda: {"torch": "9.9", "python": "3.12"}),
@@ -109,6 +109,56 @@ def test_the_folder_is_one_for_each_set_of_versions_and_each_processor(
             patched.setattr(compile_cache, name, value)
             others.append(find_folder(options, outputs, "cpu"))
     assert len({folder, *others}) == 4
+
+
+def test_a_folder_that_somebody_sent_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted under the name that another user has for it, at whatever place, or copied from this user's own."""
+    outputs = tmp_path / "outputs"
+
+    def find(user: str, place: Path = outputs) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / user))
+        return find_folder(make_options(), str(place), "cpu")
+
+    planted, own = find("stranger"), find("me")
+    assert own != planted and own.parent == planted.parent == outputs / compile_cache.FOLDER
+    assert find("me") == own and find("me", tmp_path / "copy").name != own.name
+    with use_folder(own):
+        assert not Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(planted)
+    key = tmp_path / "me" / "wavespeed_runner" / compile_mark.NAME
+    assert key.stat().st_mode & 0o777 == 0o600 and [file.name for file in key.parent.iterdir()] == [key.name]
+    assert key.read_text() not in str(own)
+
+
+@pytest.mark.parametrize("place", ["relative", ""])
+def test_the_secret_is_never_read_from_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", place)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert compile_mark.find_user_cache() == tmp_path / "home" / ".cache" / "wavespeed_runner"
+    monkeypatch.setenv("HOME", "relative")
+    with pytest.raises(OSError, match="no home folder"):
+        compile_mark.find_user_cache()
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_without_a_secret_nothing_below_outputs_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damaged: bool
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    if damaged:
+        (tmp_path / "home" / "wavespeed_runner").mkdir(parents=True)
+        (tmp_path / "home" / "wavespeed_runner" / compile_mark.NAME).write_text("")
+    else:
+        (tmp_path / "home").write_text("a file, where no folder can be made")
+    compile_cache._make_temporary.cache_clear()
+    folder = find_folder(make_options(), str(tmp_path), "cpu")
+    assert folder == find_folder(make_options(), str(tmp_path), "cpu")
+    assert not folder.is_relative_to(tmp_path) and folder.parent.stat().st_mode & 0o777 == 0o700
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("compile.cache_dir: no kernels are kept from run to run")
+    compile_cache._make_temporary.cache_clear()
 
 
 def test_the_variables_are_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
