@@ -150,6 +150,7 @@ def _cut(folder):
 
 
 def _shard_lost(folder):
+    (folder / "text_encoder_2" / "model.safetensors").unlink()  # it would be taken first
     index = {"metadata": {}, "weight_map": {"x": "model-00001-of-00002.safetensors"}}
     (folder / "text_encoder_2" / "model.safetensors.index.json").write_text(json.dumps(index))
 

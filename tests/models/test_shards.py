@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.shared_files import State, assert_same, change_folder, load_folder
 from tests.models.tiny_families import tiny
-from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.models.weights import shards
 from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
 from wavespeed_runner.models.weights.folder_models import load_models
 from wavespeed_runner.models.weights.pretrained import list_candidates
+from wavespeed_runner.models.weights.shards import refuse_unlisted
 from wavespeed_runner.planning.plan import Plan
 
 FILES = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
@@ -77,6 +79,74 @@ def test_what_an_index_does_not_say_is_refused(
     candidates = [each for each in list_candidates("x=y", folder, without=[]) if each.name == "transformer"]
     with pytest.raises(ConfigError, match=says.replace(r"model\.repo=\S+", "x=y")):
         load_models("x=y", candidates, None, {"default": torch.float32})
+
+
+def test_what_no_shard_of_transformers_holds_is_left_to_its_report(
+    folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A weight that is tied to another may be listed and not stored; any other one is missed when it is loaded."""
+    folder = change_folder(folders("flux"), tmp_path / "flux", "text_encoder_2", lambda state: state)
+    part, file = folder / "text_encoder_2", "model-00001-of-00001.safetensors"
+    state = load_file(part / "model.safetensors")
+    (part / "model.safetensors").unlink()
+    assert "encoder.embed_tokens.weight" not in state, "tied to `shared`"
+    listed = dict.fromkeys([*state, "encoder.embed_tokens.weight"], file)
+    (part / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+    candidates = [each for each in list_candidates("x=y", folder, without=[]) if each.name == "text_encoder_2"]
+    save_file(state, part / file, {"format": "pt"})
+    inspect_checkpoint(str(folder))
+    assert load_models("x=y", candidates, None, {"default": torch.float32})
+    name = next(name for name in state if name.endswith("SelfAttention.q.weight"))
+    save_file({key: tensor for key, tensor in state.items() if key != name}, part / file, {"format": "pt"})
+    inspect_checkpoint(str(folder))
+    with pytest.raises(RunError, match=rf"x=y: 'text_encoder_2' is incomplete, .* the first is {name}"):
+        load_models("x=y", candidates, None, {"default": torch.float32})
+
+
+def test_an_index_that_is_not_loaded_is_not_judged(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of another variant, and beside transformers' whole file."""
+    folder = shard(folders, tmp_path / "flux")
+    part, text = folder / "transformer", folder / "text_encoder"
+    other = {"metadata": {}, "weight_map": {"x": FILES[0].replace("-0", ".fp16-0", 1)}}
+    (part / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(other))
+    shutil.copy(text / "model.safetensors", text / "model-00001-of-00001.safetensors")
+    listed = {"metadata": {}, "weight_map": {"x": "model-00001-of-00001.safetensors"}}
+    (text / "model.safetensors.index.json").write_text(json.dumps(listed))
+    inspect_checkpoint(str(folder))
+    assert_same(load_folder("flux", folder).transformer, tiny("flux")[2].transformer)
+    (text / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"'text_encoder': \d+ of the tensors in model-00001-of-00001"):
+        inspect_checkpoint(str(folder))
+
+
+def test_the_shards_of_the_variant_that_is_asked_for_are_judged(folders: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = shard(folders, tmp_path / "flux")
+    part = folder / "transformer"
+    file = FILES[0].replace("-0", ".fp16-0", 1)
+    shutil.copy(part / FILES[0], part / file)
+    index = {"metadata": {}, "weight_map": {"x": file}}
+    (part / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(index))
+    inspect_checkpoint(str(folder))
+    with pytest.raises(ConfigError, match=rf"\d+ of the tensors in {file} are not listed in .*index\.fp16\.json"):
+        inspect_checkpoint(str(folder), weights="fp16")
+    (part / file).unlink()
+    with pytest.raises(ConfigError, match=f"'transformer' lacks {file}"):
+        inspect_checkpoint(str(folder), weights="fp16")
+
+
+def test_shards_are_read_once_as_long_as_they_stay_the_same(
+    folders: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shard(folders, tmp_path / "flux")
+    read = []
+    names = shards.read_tensor_names
+    monkeypatch.setattr(shards, "read_tensor_names", lambda file: [read.append(file), names(file)][1])
+    for _ in range(2):
+        refuse_unlisted("x=y", folder / "transformer", None)
+    assert len(read) == 2
+    _add(folder)
+    with pytest.raises(ConfigError, match="not listed"):
+        refuse_unlisted("x=y", folder / "transformer", None)
 
 
 def test_the_plan_says_which_weight_files_are_not_loaded(

@@ -16,7 +16,7 @@ from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
 from .safetensors_file import find_damage, list_weight_files
 from .scales import Scales, inspect_scales, read_headers, refuse_other_numbers
-from .shards import read_shards, refuse_unlisted
+from .shards import find_index, read_shards, refuse_unlisted
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
@@ -105,7 +105,7 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
         if _has_only_pickles(folder / name):
             raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT_PICKLES}")
         _refuse_variants_only(where, folder / name, weights)
-        for shards in (folder / name).glob("*.safetensors.index*.json"):
+        if shards := find_index(where, folder / name, weights):
             missing = sorted(s for s in set(read_shards(where, shards).values()) if not (folder / name / s).is_file())
             if missing:
                 raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
@@ -119,7 +119,7 @@ def inspect_component_weights(where: str, component: Path, weights: str | None) 
 
     Returns None where the component has no weights, or its configuration says how they are stored.
     """
-    refuse_unlisted(where, component)
+    refuse_unlisted(where, component, weights)
     files, config = list_weight_files(component, weights), component / "config.json"
     if not files:
         return None

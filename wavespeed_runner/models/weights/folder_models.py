@@ -71,7 +71,7 @@ def _load_model(
     from transformers import PreTrainedModel
 
     config = read_config(where, folder / "config.json")
-    refuse_unlisted(where, folder)  # a folder of the hub was not inspected
+    refuse_unlisted(where, folder, weights)  # a folder of the hub was not inspected
     files = list_weight_files(folder, weights)
     tensors, about = read_headers(files)
     if config.get("quantization_config"):
