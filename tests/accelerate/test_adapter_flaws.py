@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from tests.accelerate.lora_files import Tensors, apply, draw, write_pair
 from tests.accelerate.random_adapters import load_tiny
+from wavespeed_runner.accelerate.adapter_injection import take_updates
 from wavespeed_runner.accelerate.adapters import TextualInversion, apply_adapters
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.planning.plan import build_plan
@@ -64,6 +65,41 @@ def test_a_control_lora_is_refused_as_it_is_loaded(layer: str, style: str, part:
     says = f"{layer}.{part}.weight: it has {2 * into} inputs, and the model's layer {into}: a control LoRA"
     with pytest.raises(RunError, match=re.escape(says)):
         apply(load_tiny("flux")[2], write_pair(layer, out, 2 * into, style=style), tmp_path)
+
+
+def test_another_width_of_the_first_layer_is_no_control_lora(tmp_path: Path) -> None:
+    _, _, pipe = load_tiny("flux")
+    out, into = pipe.transformer.x_embedder.weight.shape
+    says = f"it has {6 * into} inputs, and the model's layer {into}: use a file for this model"
+    with pytest.raises(RunError, match=re.escape(says)):
+        apply(pipe, write_pair("transformer.x_embedder", out, 6 * into, style="peft"), tmp_path)
+
+
+PLAIN = {"r": 2, "lora_alpha": 2, "use_dora": True, "target_modules": ["q"], "lora_dropout": 0.0, "bias": "none"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({}, ""),
+        (PLAIN, ""),
+        (PLAIN | {"lora_alpha": 4}, "lora_alpha"),
+        (PLAIN | {"alpha_pattern": {"q": 4}}, "alpha_pattern"),
+        (PLAIN | {"use_rslora": True}, "use_rslora"),
+        (PLAIN | {"fan_in_fan_out": True}, "fan_in_fan_out"),
+    ],
+)
+def test_settings_that_change_what_only_diffusers_reads_are_refused(settings: dict[str, Any], refused: str) -> None:
+    tensors = write_pair("transformer.proj_out", 4, 8, style="peft") | {
+        "transformer.proj_out.dora_scale": torch.ones(4)
+    }
+    named = {f"transformer.{key}": value for key, value in settings.items()} | {"unet.use_rslora": True}
+    if refused:
+        with pytest.raises(RunError, match=rf"transformer\.proj_out: the file's setting transformer\.{refused} is not"):
+            take_updates(tensors, ["transformer"], named)
+    else:
+        (update,) = take_updates(tensors, ["transformer"], named)
+        assert update.kind == "dora" and not tensors
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float8_e4m3fn])

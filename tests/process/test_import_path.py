@@ -95,6 +95,18 @@ def test_matplotlib_reads_no_settings_beside_the_command(folder: Path) -> None:
     run(folder, "report", "outputs/runs")
 
 
+def test_settings_of_matplotlib_that_are_named_are_read(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "matplotlibrc").write_text("savefig.dpi: 77\n")
+    code = (
+        "from wavespeed_runner.media.plotting import new_figure; new_figure()\n"
+        "import matplotlib; print(matplotlib.rcParams['savefig.dpi'], matplotlib.get_configdir())"
+    )
+    known = {**os.environ, "PYTHONPATH": str(REPO), "MATPLOTLIBRC": "mine/matplotlibrc", "MPLCONFIGDIR": "config"}
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, env=known, capture_output=True, text=True)
+    assert done.stdout.split() == ["77.0", str(tmp_path / "config")], done.stderr
+
+
 @pytest.mark.slow
 def test_jobs_of_the_installed_script(folder: Path) -> None:
     script = [sys.executable, "-P", "-c", CONSOLE.format(bin=str(folder.parent))]

@@ -45,13 +45,17 @@ def _find_control_file(shapes: dict[str, list[int]]) -> str | None:
 
 
 def find_control(tensors: dict[str, torch.Tensor], denoiser: nn.Module) -> str | None:
-    """The first layer of a file if it has more inputs than the model's: diffusers would widen the model's for it."""
+    """The first layer of a file if it has more inputs than the model's: diffusers would widen the model's for it.
+
+    A control image is as wide as the latents, and stands beside them.
+    """
     first: Any = getattr(denoiser, FIRST[0], None)
     width = getattr(first, "in_features", None)
     for key, tensor in tensors.items():
         named = split_part(key, DOWN)
         if width and named and named[0].endswith(FIRST) and tensor.dim() == 2 and tensor.shape[1] > width:
-            return f"{key}: it has {tensor.shape[1]} inputs, and the model's layer {width}: {CONTROL}"
+            kind = CONTROL if tensor.shape[1] == 2 * width else "use a file for this model"
+            return f"{key}: it has {tensor.shape[1]} inputs, and the model's layer {width}: {kind}"
     return None
 
 

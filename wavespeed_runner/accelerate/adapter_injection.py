@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,31 @@ CAUSES = {
     "lokr": "LoKr is only applied to layers that a file names as this model does, and it has none of this name",
 }
 """Kind -> why an update has no place."""
+WITHOUT_EFFECT = (
+    *(
+        "peft_type",
+        "task_type",
+        "inference_mode",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "revision",
+        "peft_version",
+    ),
+    *(
+        "init_lora_weights",
+        "init_weights",
+        "r",
+        "rank_pattern",
+        "target_modules",
+        "layers_to_transform",
+        "layers_pattern",
+    ),
+    *("exclude_modules", "megatron_core", "use_effective_conv2d", "decompose_both", "decompose_factor"),
+    *("runtime_config", "qalora_group_size", "loftq_config"),
+)
+"""PEFT's settings that say nothing which the names and shapes of the tensors do not say."""
+RANKS = ("down", "hada_w1_b", "lokr_w2_b")
+"""Factors whose first size is the rank."""
 
 
 @dataclass(kw_only=True)
@@ -43,14 +68,14 @@ class Update:
 
 
 def take_updates(
-    tensors: dict[str, torch.Tensor], loadable: Collection[str], settings: Collection[str] = ()
+    tensors: dict[str, torch.Tensor], loadable: Collection[str], settings: Mapping[str, Any]
 ) -> list[Update]:
     """Removes from a file's tensors, and returns, the updates that diffusers drops, or reads wrongly.
 
     Args:
         tensors: by their names.
         loadable: the components whose LoRA diffusers loads.
-        settings: names of PEFT's settings in the file, which only diffusers follows.
+        settings: PEFT's settings in the file, which only diffusers follows.
 
     Raises:
         RunError: there are settings for an update that diffusers does not load.
@@ -62,10 +87,22 @@ def take_updates(
     updates = []
     for layer, keys in layers.items():
         if kind := _find_kind(layer, keys, loadable):
-            if setting := next((each for each in settings if each.startswith(f"{layer.partition('.')[0]}.")), ""):
+            update = Update(kind=kind, layer=layer, parts={part: tensors.pop(key) for part, key in keys.items()})
+            if setting := next((each for each, value in settings.items() if _changes(update, each, value)), ""):
                 raise RunError(f"{layer}: the file's setting {setting} is not followed for {kind} here; use another")
-            updates.append(Update(kind=kind, layer=layer, parts={part: tensors.pop(key) for part, key in keys.items()}))
+            updates.append(update)
     return updates
+
+
+def _changes(update: Update, setting: str, value: Any) -> bool:
+    """Whether a setting of PEFT's makes something else of an update than its factors and its alpha do."""
+    component, _, name = setting.partition(".")
+    if component != update.layer.partition(".")[0] or name in WITHOUT_EFFECT:
+        return False
+    if name in ("lora_alpha", "alpha"):
+        rank = next((len(tensor) for part, tensor in update.parts.items() if part in RANKS), None)
+        return bool(value != rank)
+    return value not in (None, False, 0, "none", {}, []) and (name, update.kind) != ("use_dora", "dora")
 
 
 def _rename_part(part: str) -> str:

@@ -92,7 +92,7 @@ def _load_tensors(
     differences = {key: tensors.pop(key) for key in list(tensors) if key.endswith(tuple(DIFFERENCES))}
     before = sum(count_differences(pipe).values())
     add_differences(pipe, differences, denoiser, weight)
-    names = inject(pipe, take_updates(tensors, type(pipe)._lora_loadable_modules, settings or ()), name, denoiser)
+    names = inject(pipe, take_updates(tensors, type(pipe)._lora_loadable_modules, settings or {}), name, denoiser)
     if tensors:
         _load_with_diffusers(pipe, tensors, settings, name, denoiser)
         names.append(name)

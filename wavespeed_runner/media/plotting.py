@@ -12,6 +12,9 @@ from ..process.import_path import HOME
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NAMED = ("MATPLOTLIBRC", "MPLCONFIGDIR")
+"""Environment variables by which the user names matplotlib's settings, also by a path from where the command runs."""
+
 
 def new_figure(**options: Any) -> Figure:
     """An empty figure with these options of matplotlib's `Figure`."""
@@ -32,6 +35,9 @@ def _import_matplotlib() -> None:
     here = None
     with suppress(OSError):  # the folder was removed: then nothing is in it
         here = os.getcwd()
+        for name in NAMED:
+            if os.environ.get(name):
+                os.environ[name] = os.path.abspath(os.environ[name])
     os.chdir(os.path.join(HOME, "wavespeed_runner"))
     try:
         import matplotlib  # noqa: F401

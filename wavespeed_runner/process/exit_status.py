@@ -73,8 +73,10 @@ def run_command(
         message = explain(error)
         if traceback_wanted and not (message is None and isinstance(error, RunError | OSError)):
             raise
+        if message is None:  # of this process alone
+            return _print_error(_describe_failure(error), FAILED)
         sleep(FIRST_SPEAKS_S if follows else 0)
-        return _print_error(_describe_failure(error), FAILED) if message is None else _print_error(message, WRONG)
+        return _print_error(message, WRONG)
     finally:
         if users_choice is None:
             del os.environ["HYDRA_FULL_ERROR"]
