@@ -63,7 +63,7 @@ def check_reason(group: RankGroup, does: Does, **options: Any) -> str:
 def test_all_ranks_call_the_stage_with_the_same_inputs_and_keep_what_they_loaded(started: Started) -> None:
     group = started(ranks=3)
     pipeline, sums = call(group, numbers={"a": (0.5, float("inf"))})
-    # 0 + 1 + 2 + 3, and the first call of this pipeline, on each rank; all but rank 0 load no text encoders
+    # 0 + 1 + 2 + 3, and the first call of this pipeline, on each rank; all but rank 0 keep no text encoders
     assert list(sums) == [7 * 3**STEPS, 3**STEPS, 2 * 3 ** (STEPS - 1)]
     assert group.keeps(pipeline)
     _, sums = call(group, pipeline)

@@ -180,6 +180,14 @@ def test_a_process_of_ours_finds_our_modules_and_imports_nothing_beside_it(folde
     assert status == 2 and said.startswith("error: /none: no sweep with a job 0")
 
 
+@pytest.mark.parametrize("module", [WORKER, "wavespeed_runner.execution.ranks.worker"])
+def test_a_worker_that_is_started_by_hand_imports_nothing_beside_it(folder: Path, module: str) -> None:
+    """Python itself imports `__future__` before, as it does `warnings`; so `-P` is how they are started."""
+    (folder / "__future__.py").unlink()
+    status, said = call(folder, [sys.executable, "-m", module, "/none", "0"])
+    assert status == 2 or (status and "Error" in said), said
+
+
 def test_a_python_that_a_library_starts_imports_nothing_beside_it(folder: Path) -> None:
     code = (
         "import subprocess, sys\nfrom wavespeed_runner.process.exit_status import exit_with\n"

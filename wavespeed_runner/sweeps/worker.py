@@ -9,6 +9,12 @@ The exit status is that of a run. A finished job is left as it is.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # Before any other import: see there.
+    from ..process.import_path import leave_current_folder
+
+    leave_current_folder()
+
 import os
 from dataclasses import replace
 from pathlib import Path

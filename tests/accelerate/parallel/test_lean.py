@@ -1,4 +1,4 @@
-"""Ranks other than 0 load no text encoders; that no model denoises with them is part of `test_every_model.py`."""
+"""Ranks other than 0 keep no text encoders; that no model denoises with them is part of `test_every_model.py`."""
 
 from __future__ import annotations
 

@@ -8,6 +8,12 @@ wait for from it fails too. It ends likewise when rank 0 has ended.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    # Before any other import: see there.
+    from ...process.import_path import leave_current_folder
+
+    leave_current_folder()
+
 import logging
 import os
 import shutil
