@@ -70,7 +70,7 @@ def check_run(family: str, strategy: str, plan: Plan) -> None:
     with model.record_calls() as called:
         latents = model.denoise(options)
     evidence, steps = latents.data["engaged"]["cache"], latents.data["steps"]
-    assert evidence["strategy"] == options.cache.name
+    assert evidence["strategy"] == options.cache.title
     assert evidence["attached_to"] == type(model.denoisers[-1]).__name__
     assert [step["index"] for step in steps] == list(range(1, CALLS + 1))
     assert 0 < evidence["hits"] < evidence["calls"]

@@ -171,3 +171,25 @@ def test_the_plan_says_which_weight_files_are_not_loaded(
     expected.append(f"vae/pytorch_lora_weights.safetensors {expected[0].partition(' ')[2]}")
     plan = planned("model=flux", "model.init=pretrained", f"model.repo={folder}")
     assert [change.why for change in plan.changes if change.key == "model.repo"] == expected
+
+
+def test_the_plan_says_which_tensors_of_text_encoders_are_left_out(
+    folders: Callable[[str], Path], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    """T5's head and decoder, and CLIP's projection where the class has none; whatever is part of the encoder is not."""
+    folder = tmp_path / "flux"
+    shutil.copytree(folders("flux"), folder)
+    added = {"text_encoder": ["text_projection.weight", "logit_scale"], "text_encoder_2": ["lm_head.weight"]}
+    for name, tensors in added.items():
+        (file,) = (folder / name).glob("*.safetensors")
+        save_file({**load_file(file), **{tensor: torch.ones(2, 2) for tensor in tensors}}, file)
+    plan = planned("model=flux", "model.init=pretrained", f"model.repo={folder}")
+    assert [change.why for change in plan.changes if change.key == "model.repo"] == [
+        "2 tensors of text_encoder left out, the first is logit_scale: no part of a CLIPTextModel",
+        "1 tensor of text_encoder_2 left out, the first is lm_head.weight: no part of a T5EncoderModel",
+    ]
+    assert not [
+        change
+        for change in planned("model=flux", "model.init=pretrained", f"model.repo={folders('flux')}").changes
+        if change.key == "model.repo"
+    ]

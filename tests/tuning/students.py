@@ -25,10 +25,12 @@ def with_student(
 
     def batch(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
         student = build_student(options, inputs, checkpointing=checkpointing)
-        for parameter in (p for denoiser in student.denoisers for p in denoiser.parameters()):
+        parameters = [parameter for module in student.modules for parameter in module.parameters()]
+        for parameter in parameters:
             parameter.requires_grad = True  # as in a model that was loaded
-        with freeze(student.denoisers):
+        with freeze(student.modules):
             results.append(work(student))
+        assert all(parameter.grad is None for parameter in parameters)
         return denoise_batch(replace(options, warmup=0, repeats=1), inputs)
 
     run_denoising(

@@ -49,9 +49,15 @@ def calibration_path(command: CommandLine) -> str:
 
 def test_a_video_from_an_image_finds_its_sampler_and_other_steps_are_told(command: CommandLine) -> None:
     run = ("model=wan21_i2v_480p", "model.init=tiny", "device=cpu", "prompt=x")
-    status, _, err = command("fit", "evaluations=2", "images=1", "held_out=1", "iterations=1", *run, "steps=3")
-    assert status == 0 and "sampler=fitted measure.reference_steps=3" in err, err
-    fitted = (*run, "sampler=fitted", "steps=2", "measure.reference_steps=3", "dry_run=true")
+    small = ("images=1", "held_out=1", "iterations=1")
+    status, out, err = command("fit", "evaluations=2", "computed=3", *small, *run, "steps=4")
+    assert status == 0 and "sampler=fitted measure.reference_steps=4" in err, err
+    caches, samplers = sorted(map(load, map(Path, out.split())), key=lambda calibration: len(calibration.samplers))
+    assert (list(caches.caches), list(samplers.samplers)) == ([3], [2]), "those from noise fit any start"
+    assert command(*run, "cache=fitted", "cache.computed=3", "steps=4", "dry_run=true").status == 0
+    status, _, err = command("fit", "evaluations=2", "computed=3", "out=x.yaml", *small, *run, "steps=4")
+    assert status == 2 and "out=x.yaml: samplers and caches of this model are in two files" in err
+    fitted = (*run, "sampler=fitted", "steps=2", "measure.reference_steps=4", "dry_run=true")
     status, out, err = command(*fitted)
     assert status == 0 and "sampler.output_weights" in out, err
 
@@ -127,6 +133,12 @@ def test_what_cannot_be_fitted_is_refused(command: CommandLine) -> None:
         return err
 
     assert "evaluations=N or computed=N: what is to be fitted?" in refuse(*RUN)
+    assert "quant=int8_dq: no derivative is taken through it; gradients=false" in refuse(
+        "evaluations=2", "quant=int8_dq", *RUN
+    )
+    assert "memory=layerwise_casting: no derivative" in refuse("computed=3", "memory=layerwise_casting", *RUN)
+    assert "seeds=same: a fit gives each image a seed of its own" in refuse("evaluations=2", "seeds=same", *RUN)
+    assert "sampler=euler_ancestral: it draws fresh noise" in refuse("computed=3", "sampler=euler_ancestral", *RUN)
     assert "computed=2: 3 or more computed steps" in refuse("computed=2", *RUN)
     assert "computed=5: fewer than the full run's 5 steps" in refuse("computed=5", *RUN)
     assert "evaluations=6: fewer than the full run's 5 steps" in refuse("evaluations=6", *RUN)
@@ -139,3 +151,42 @@ def test_what_cannot_be_fitted_is_refused(command: CommandLine) -> None:
     assert "images=0: a whole number" in refuse("evaluations=2", "images=0", *RUN)
     assert "gradients=maybe: true or false" in refuse("evaluations=2", "gradients=maybe", *RUN)
     assert "cache=fbcache: calibration runs are uncached" in refuse("evaluations=2", "cache=fbcache", *RUN)
+
+
+def test_weights_go_into_the_calibration_that_they_begin_with(command: CommandLine) -> None:
+    """Also where the file of this run has samplers alone, and the calibration is another file."""
+    assert command("fit", "evaluations=2", *SMALL, *RUN, "prompt=x").status == 0
+    assert command("calibrate", "out=outputs/calibrations/mine.yaml", "importance=1", *RUN, "prompt=x").status == 0
+    status, out, err = command("fit", "computed=3", *SMALL, *RUN, "prompt=x")
+    assert status == 0 and "making one first" not in err, err
+    found = load(Path(out.strip()))
+    assert list(found.samplers) == [2] and list(found.caches) == [3] and len(found.sigmas) == len(found.importance) == 5
+    status, _, err = command("fit", "evaluations=2", f"out={out.strip()}", *SMALL, *RUN, "prompt=x", "width=64")
+    assert status == 2 and "it is the calibration of another run" in err
+
+
+def test_an_interrupted_fit_replaces_none_with_more_iterations(
+    command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = ("fit", "evaluations=2", "held_out=2", *RUN, "prompt=x")
+    assert command(*fit, "images=4", "iterations=3").status == 0
+    before = load(Path(calibration_path(command))).samplers
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        status, _, err = command(*fit, "images=5", "iterations=30")
+    assert status == 130 and "2: the earlier fit with 3 iterations is kept" in err
+    assert load(Path(calibration_path(command))).samplers == before
+
+
+def test_a_cache_is_fitted_without_derivatives(command: CommandLine) -> None:
+    status, out, err = command("fit", "computed=4", "gradients=false", "iterations=1", "images=2", "held_out=1", *RUN)
+    assert status == 0, err
+    assert load(Path(out.strip())).caches[4].made["gradients"] is False
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_calibration_of_too_few_steps_tells_nothing_of_their_importance(command: CommandLine, steps: int) -> None:
+    run = [override for override in RUN if "steps" not in override]
+    status, out, err = command("calibrate", f"steps={steps}", "prompt=x", *run)
+    assert status == 0, err
+    assert load(Path(out.splitlines()[-1])).importance == []

@@ -10,6 +10,7 @@ import torch
 
 from tests.tuning.students import with_student
 from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.tuning import fit_memory
 from wavespeed_runner.tuning.checkpointing import count_inputs, list_blocks
 from wavespeed_runner.tuning.fit_cache import Weights, build_cache
 from wavespeed_runner.tuning.student import Student
@@ -91,3 +92,23 @@ def test_what_goes_into_blocks_is_counted_by_its_shape(tmp_path: Path) -> None:
     ]
     counted, expected = with_student(overrides, tmp_path, work)
     assert sum(counted) == STEPS * expected
+
+
+def test_as_many_images_are_differentiated_at_once_as_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(student: Student) -> list[tuple[int, str]]:
+        inputs, largest = fit_memory.measure_block_inputs(student)
+        size = 3 * inputs + 2 * 3 * 2 * largest
+        chosen = []
+        for free in (None, 100 * size, 2.5 * size, size / 2):
+            monkeypatch.setattr(fit_memory, "find_free_memory", lambda device, free=free: free)
+            chosen.append(fit_memory.choose_together(student, 3, skipped=2))
+        return chosen
+
+    overrides = ["model=flux", "model.init=tiny", "width=32", "height=32", f"steps={STEPS}", "prompt=x", "device=cpu"]
+    chosen = with_student(overrides, tmp_path, work)
+    assert [together for together, _ in chosen] == [8, 8, 2, 1]
+    assert ["take fewer evaluations, or gradients=false" in line for _, line in chosen] == [False, False, False, True]
+    (unknown,) = with_student(overrides, tmp_path, lambda s: [fit_memory.choose_together(s, 3)], checkpointing=False)
+    assert unknown[0] == 8 and "all activations" in unknown[1]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wavespeed_runner.config.solver import Solver
+from wavespeed_runner.errors import Unfit
 from wavespeed_runner.tuning.fit_differences import differentiate, fit_by_differences, pack
 from wavespeed_runner.tuning.fit_gradient import Pace, fit_by_gradient, list_batches
 from wavespeed_runner.tuning.fit_numbers import Rollout, robust_loss, robust_weights
@@ -133,3 +134,34 @@ def test_differences_go_on_from_where_they_ended() -> None:
 def test_every_image_is_taken_before_one_is_taken_again() -> None:
     batches = list_batches(Pace(images=12, iterations=4, batch=4))
     assert sorted(index for batch in batches[:3] for index in batch) == list(range(12)) and len(batches[3]) == 4
+
+
+def test_numbers_that_are_not_finite_leave_the_others_as_they_are() -> None:
+    def sometimes(numbers: Numbers, images: Sequence[int]) -> torch.Tensor:
+        calls.append(1)
+        errors = errors_of(numbers, images)
+        return errors * float("nan") if len(calls) == 2 else errors
+
+    calls: list[int] = []
+    steps = [
+        numbers for numbers, _ in fit_by_gradient(from_solver(EULER), sometimes, Pace(images=12, iterations=4, batch=6))
+    ]
+    assert torch.equal(pack(steps[0]), pack(steps[1])) and bool(pack(steps[-1]).isfinite().all())
+    assert not torch.equal(pack(steps[1]), pack(steps[2]))
+
+
+def test_what_gives_no_derivative_is_refused() -> None:
+    with pytest.raises(Unfit, match="gradients=false"):
+        next(
+            fit_by_gradient(
+                from_solver(EULER),
+                lambda n, i: (n.times * 0).sum() + torch.ones(6),
+                Pace(images=12, iterations=4, batch=6),
+            )
+        )
+
+
+def test_free_numbers_stay_what_a_solver_takes() -> None:
+    start = from_solver(EULER)
+    wild = [torch.tensor([2.0, -1.0]), torch.tensor([1e-9, -1e9]), torch.tensor([1e9, 0.0, -1e9])]
+    assert not to_solver(start.put(start.correct([tensor.double() for tensor in wild]))).find_problem()

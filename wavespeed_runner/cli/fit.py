@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, Unfit
+from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
 from .arguments import CommandParser
 
 if TYPE_CHECKING:
-    from ..caching.calibration.data import Calibration
     from ..planning.plan import Plan
-    from ..tuning.fit import Found
 
-LEAST_COMPUTED = 3
-"""Computed steps of a cache: the first, the last, and one between them."""
+ITERATIONS = {True: 120, False: 5}
+"""With gradients, and without, where each takes many generations of all images."""
 
 ABOUT = """
 evaluations=N fits the coefficients of a solver with so many evaluations of the denoiser, computed=N the weights of a
 cache with so many computed steps, until what comes out is nearest to what the model's own sampler makes in all its
-steps. Begins at the best plain solver, or the best schedule with weights by least squares, and is never worse, on the
-images that are held out, than that.
+steps. Begins at the best plain solver, or the best schedule with weights by least squares, and keeps what has the
+least loss on the images that are held out, the start included.
 
 Takes the overrides of the runs that will use it, without those of sampler, steps and cache. The result is written into
 the calibration of the full run, where sampler=fitted steps=N or cache=fitted cache.computed=N finds it. An interrupted
@@ -39,7 +36,9 @@ def build_parser() -> CommandParser:
     parser.add_key("computed", "6,8", read=parse_counts, default=[], help="of caches: numbers of computed steps")
     parser.add_key("images", "96", read=parse_count, default=96, help="images to fit on, each with its own seed")
     parser.add_key("held_out", "32", read=parse_count, default=32, help="further images, which judge the fit")
-    parser.add_key("iterations", "120", read=parse_count, default=120, help="steps of the fit")
+    parser.add_key(
+        "iterations", "120", read=parse_count, help="steps of the fit; 5 is the default with gradients=false"
+    )
     parser.add_key(
         "gradients", "true", read=parse_switch, default=True, help="false: by trying, for what cannot be differentiated"
     )
@@ -76,22 +75,30 @@ def parse_switch(text: str) -> bool:
 
 
 def main(args: Namespace) -> int:
-    """Fits, writes each result into the calibration as soon as there is one, and prints the calibration's path."""
-    from ..caching.calibration.data import build_file_name
-    from ..planning.sampler_numbers import build_start_key
+    """Fits, writes each result into the calibration as soon as there is one, and prints the calibrations' paths."""
     from ..tuning.fit import Wanted, fit_all
     from ..tuning.fit_loop import Settings
+    from .fit_files import find_or_make_calibration, find_places, keep
 
     if not args.evaluations + args.computed:
         raise ConfigError("evaluations=N or computed=N: what is to be fitted? samplers, caches, or both")
     plan = _plan_full_runs(args)
-    path = args.out or Path(plan.config.outputs) / "calibrations" / build_file_name(build_start_key(plan.config))
+    places = find_places(plan, args.out, samplers=bool(args.evaluations), caches=bool(args.computed))
+    if args.iterations is None:
+        args.iterations = ITERATIONS[args.gradients]
     names = ("images", "held_out", "iterations", "gradients", "checkpointing")
     settings = Settings(**{name: getattr(args, name) for name in names})
-    calibration = _find_or_make_calibration(plan, path) if args.computed else None
+    calibration = find_or_make_calibration(plan, places["caches"], _tell) if args.computed else None
     wanted = Wanted(evaluations=args.evaluations, computed=args.computed, calibration=calibration)
-    fit_all(plan, wanted, settings, _tell, lambda count, found: _keep(plan, path, count, found))
-    print(path)
+    fit_all(
+        plan,
+        wanted,
+        settings,
+        _tell,
+        lambda count, found, interrupted: keep(plan, places, calibration, count, found, _tell if interrupted else None),
+    )
+    for path in sorted(set(places.values())):
+        print(make_printable(str(path)))
     if plan.config.steps != plan.config.model.steps and args.evaluations:
         _tell(f"runs find them with sampler=fitted measure.reference_steps={plan.config.steps}")
     return DONE
@@ -103,8 +110,10 @@ def _plan_full_runs(args: Namespace) -> Plan:
     Raises:
         ConfigError: no sampler can be fitted for this model, another sampler was typed, or too many evaluations.
     """
+    from ..caching.calibration.resolve import LEAST_FITTED
+    from ..config.compose import find_key
     from ..registry import find_implementation
-    from ..samplers import full_sampler
+    from ..samplers import full_sampler, is_stochastic
     from ..samplers.fitted import why_unfit
     from ..tuning.calibrate import plan_uncached_runs
 
@@ -118,16 +127,22 @@ def _plan_full_runs(args: Namespace) -> Plan:
         _tell(f"the model's own sampler draws fresh noise; what is fitted takes the place of sampler={full.name}")
         changed = Namespace(**{**vars(args), "overrides": [*args.overrides, f"sampler={full.name}"]})
         plan = plan_uncached_runs(changed, blocks=needed)
-    elif config.sampler != full:
+    elif config.sampler != full and args.evaluations:
         raise ConfigError(
             f"sampler={config.sampler.name}: what is fitted takes the place of sampler={full.name}; leave it out"
         )
+    elif is_stochastic(config.sampler):
+        raise ConfigError(f"sampler={config.sampler.name}: it draws fresh noise, and no fit follows that; leave it out")
     _refuse_unused(plan, family.kind)
+    if args.gradients:
+        _refuse_without_derivative(plan)
+    if config.seeds.value == "same" and any(find_key(override) == "seeds" for override in args.overrides):
+        raise ConfigError("seeds=same: a fit gives each image a seed of its own; leave it out")
     for name, counts in (("evaluations", args.evaluations), ("computed", args.computed)):
         if too_many := [count for count in counts if count >= (config.steps or 0)]:
             raise ConfigError(f"{name}={too_many[0]}: fewer than the full run's {config.steps} steps are needed")
-    if too_few := [count for count in args.computed if count < LEAST_COMPUTED]:
-        raise ConfigError(f"computed={too_few[0]}: {LEAST_COMPUTED} or more computed steps are needed")
+    if too_few := [count for count in args.computed if count < LEAST_FITTED]:
+        raise ConfigError(f"computed={too_few[0]}: {LEAST_FITTED} or more computed steps are needed")
     return plan
 
 
@@ -143,53 +158,19 @@ def _refuse_unused(plan: Plan, kind: str) -> None:
     if kind == "image" and inputs & {"image", "latents"}:
         raise ConfigError(
             "graph: a fit begins at noise, and this graph at an image; leave it out: a run from an image finds the "
-            "sampler that is fitted from noise"
+            "sampler that is fitted from noise (and for caches there is cache=planned, which needs a calibration only)"
         )
 
 
-def _keep(plan: Plan, path: Path, count: int, found: Found) -> None:
-    """Adds what was fitted to the calibration in the file, which is made where there is none."""
-    from ..caching.calibration.data import FittedSolver
-    from ..caching.calibration.file import save
-
-    calibration = _find_calibration(plan, path)
-    if isinstance(found, FittedSolver):
-        calibration = replace(calibration, samplers={**calibration.samplers, count: found})
-    else:
-        calibration = replace(calibration, caches={**calibration.caches, count: found})
-    save(calibration, path)
-
-
-def _find_or_make_calibration(plan: Plan, path: Path) -> Calibration:
-    """The calibration of the full runs, whose residuals tell which steps to compute; a new one where there is none."""
-    from ..caching.calibration.find import find_calibration
-    from ..tuning.calibrate import summary, write_calibration
-
-    try:
-        return find_calibration(plan.config, "computed=N: needs a calibration", exact=True)[1]
-    except Unfit:
-        if plan.config.cache.calibration is not None:
-            raise
-    _tell("no calibration fits this run; making one first")
-    calibration = write_calibration(plan, path)
-    _tell(summary(calibration))
-    return calibration
-
-
-def _find_calibration(plan: Plan, path: Path) -> Calibration:
-    """The calibration that the file has, or a copy of one that fits the full run, or a new one without traces."""
-    from ..caching.calibration.data import Calibration, compare_keys
-    from ..caching.calibration.file import load, load_key
-    from ..caching.calibration.find import find_by_key
-    from ..planning.sampler_numbers import build_start_key
-
-    key = build_start_key(plan.config)
-    if path.exists() and not compare_keys(key, load_key(path)):
-        return load(path)
-    try:
-        return find_by_key(plan.config, key, "", exact=True)[1]
-    except Unfit:
-        return Calibration(key=key, made={"prompts": [sample.prompt for sample in plan.samples]})
+def _refuse_without_derivative(plan: Plan) -> None:
+    """Refuses what a derivative cannot go through, or where weights are elsewhere when it is taken."""
+    config = plan.config
+    chosen = [("quant", config.quant.name), ("compile", config.compile.name)]
+    if config.memory.name in ("model_offload", "group_offload", "layerwise_casting"):
+        chosen.append(("memory", config.memory.name))
+    for key, name in chosen:
+        if name != "none":
+            raise ConfigError(f"{key}={name}: no derivative is taken through it; gradients=false fits by trying")
 
 
 def _tell(line: str) -> None:

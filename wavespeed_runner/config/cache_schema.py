@@ -35,6 +35,7 @@ class CacheConfig:
     start: float = 0.0
     """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end."""
     end: float = 1.0
+    """From here on all steps are computed; see start."""
     max_consecutive_cache_hits: int = -1
     """At most so many skipped steps in a row; -1: no limit."""
     max_cache_hits: int = -1
@@ -49,6 +50,7 @@ class CacheConfig:
     """U-Nets: so many of the outermost layers always run, on the way down and on the way up; the deeper ones are
     skipped. Null: the first layers run (`cache.signal.blocks`) and all others are skipped."""
     guidance_branches: GuidanceBranches = GuidanceBranches.separate
+    """Where each guidance branch is a call of its own: each decides for itself, or the first of a step for all."""
     calibration: str | None = None
     """A file that `python -m wavespeed_runner calibrate` wrote. Null: one that fits, if a part needs it."""
     calibrated_for: str | None = None

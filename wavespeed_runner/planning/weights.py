@@ -11,6 +11,7 @@ from ..models.weights.own_vae import inspect_vae
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
 from ..models.weights.shards import explain_spare_files
+from ..models.weights.text_heads import explain_heads
 from ..registry import find_implementation
 from .automatic import Change
 
@@ -39,16 +40,22 @@ def inspect_weights(config: Config) -> list[Change]:
     dtype, weights = config.model.dtype.value, config.model.weights
     scales = [why for repo in repos for why in explain_scales(repo, dtype, without, weights)]
     stored = [Change(key="model.dtype", value=dtype, why=why) for why in scales]
-    spare = [Change(key="model.repo", value=config.model.repo, why=why) for why in _list_spare_files(config, without)]
+    spare = [
+        Change(key="model.repo", value=config.model.repo, why=why) for why in _list_what_is_left_out(config, without)
+    ]
     return [*stored, *spare, *_list_flags(config)]
 
 
-def _list_spare_files(config: Config, without: list[str]) -> list[str]:
-    """A sentence for each component of a local folder that has weight files beside those that are loaded."""
+def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:
+    """Sentences on components of a local folder: weight files and tensors beside those that are loaded."""
     repo, folder = config.model.repo, find_local_path(config.model.repo)
     if folder is None or not folder.is_dir():
         return []
-    return explain_spare_files(f"model.repo={repo}", folder, without, config.model.weights)
+    where, weights = f"model.repo={repo}", config.model.weights
+    return [
+        *explain_spare_files(where, folder, without, weights),
+        *explain_heads(where, folder, without, weights),
+    ]
 
 
 def _list_flags(config: Config) -> list[Change]:

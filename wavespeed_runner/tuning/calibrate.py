@@ -22,7 +22,7 @@ from ..registry import find_implementation
 from ..stages.denoise import denoise
 from ..sweeps.jobs import Job, plan_jobs
 from .denoising import run_denoising
-from .importance import measure_importance
+from .importance import LEAST_STEPS, measure_importance
 
 if TYPE_CHECKING:
     from ..artifacts import Latents
@@ -100,7 +100,7 @@ def write_calibration(plan: Plan, path: Path, importance: int = IMPORTANCE) -> C
     """
     key = build_key(plan.config)
     calibration = calibrate(plan, key)
-    if importance and calibration.gram:
+    if importance and calibration.gram and calibration.steps >= LEAST_STEPS:
         weights = measure_importance(plan, calibration, plan.samples[:importance])
         calibration = replace(calibration, importance=weights)
     if path.exists() and not compare_keys(key, load_key(path)):

@@ -1,7 +1,7 @@
 """Fits samplers and caches to what the model's own full run makes, see docs/fitted_sampling.md.
 
 For each number of evaluations or computed steps: what needs no fit is tried, the best of it is where the fit begins,
-and images that the fit has not seen decide which of its states is kept. So the result is never worse there than that.
+and the loss of images that the fit has not seen decides which of its states is kept. So that is never worse than there.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..stages.denoise import denoise_batch
 from .denoising import end_at_denoising, run_denoising
 from .fit_cache import build_cache_target
 from .fit_loop import Settings, Target, fit
-from .fit_memory import describe_memory
+from .fit_memory import choose_together
 from .fit_references import FullRun, make_full_run
 from .fit_sampler import build_sampler_target
 from .student import build_student, freeze
 
 Tell = Callable[[str], None]
 Found = FittedSolver | FittedWeights
-Keep = Callable[[int, Found], None]
+Keep = Callable[[int, Found, bool], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def fit_all(plan: Plan, wanted: Wanted, settings: Settings, tell: Tell, keep: Ke
         wanted: what to fit; numbers are below the plan's steps.
         settings: how to fit.
         tell: called with lines on what is found.
-        keep: called with each result as soon as there is one.
+        keep: called with each result as soon as there is one, and with whether Ctrl-C ended its fit.
 
     Raises:
         KeyboardInterrupt: during a fit; its best numbers so far were kept.
@@ -66,12 +66,16 @@ def fit_all(plan: Plan, wanted: Wanted, settings: Settings, tell: Tell, keep: Ke
         run = make_full_run(
             student, _key_images(plan, samples), plan.store, fitted_on=settings.images, probed=settings.batch, tell=tell
         )
+        how = settings
         if settings.gradients:
-            tell(describe_memory(student, max([*wanted.evaluations, *wanted.computed])))
-        with freeze(student.denoisers):
+            skipped = options.steps - min(wanted.computed) if wanted.computed else 0
+            together, line = choose_together(student, max([*wanted.evaluations, *wanted.computed]), skipped)
+            tell(line)
+            how = replace(settings, together=together)
+        with freeze(student.modules):
             for build, count in _list_targets(run, wanted):
-                found, interrupted = fit(run, build(), settings, plan.store, tell, again=plan.config.rerun)
-                keep(count, found)
+                found, interrupted = fit(run, build(), how, plan.store, tell, again=plan.config.rerun)
+                keep(count, found, interrupted)
                 if interrupted:
                     raise KeyboardInterrupt
         return denoise_batch(replace(options, warmup=0, repeats=1, batch_size=1), inputs[:1]) * len(inputs)

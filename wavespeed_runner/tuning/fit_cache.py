@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..caching.calibration.best_schedule import find_best_schedule
 from ..caching.calibration.data import Calibration, FittedWeights
 from ..caching.criteria.step_lists import Steps
 from ..caching.predictors.fitted import RIDGE, fit_weights
-from ..caching.predictors.step_weights import StepWeights
+from ..caching.predictors.step_weights import LARGEST, StepWeights
 from ..caching.signals.block_signals import NoSignal
 from ..caching.strategies import FittedCache
 from ..errors import RunError, Unfit
@@ -47,8 +48,8 @@ class Weights:
         return replace(self, values=values[0])
 
     def correct(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """Any weights are allowed."""
-        return list(values)
+        """Weights that `step_weights` takes."""
+        return [tensor.clamp(-LARGEST, LARGEST) for tensor in values]
 
     def find_derivatives(self, made: Rollout) -> dict[int, Tensor]:
         """None is known: even the last step's layers behind the blocks are not linear."""
@@ -98,7 +99,8 @@ def build_cache_target(run: FullRun, calibration: Calibration, count: int) -> Ta
 
     def find_loss(start: Weights) -> float:
         errors = relative_errors(generate(start, run.probed).result, run.reference[run.probed])
-        return float(robust_loss(errors).mean())
+        loss = float(robust_loss(errors).mean())
+        return loss if isfinite(loss) else inf
 
     def describe(weights: Weights, made: dict[str, Any]) -> FittedWeights:
         rows = [to_plain(row) for row in weights.list_rows()]
@@ -127,7 +129,7 @@ def list_schedules(calibration: Calibration, count: int) -> list[Schedule]:
     What is skipped early may turn an image into another one, which errors of residuals do not tell.
     """
     found = [tuple(step - 1 for step in calibration.schedules[count])] if count in calibration.schedules else []
-    for importance in dict.fromkeys((calibration.step_weights, None)):
+    for importance in dict.fromkeys((calibration.schedule_weights, None)):
         for first in range(1, min(count, 4)):
             with suppress(Unfit):
                 best = find_best_schedule(calibration.gram[0], count, first=first, importance=importance)

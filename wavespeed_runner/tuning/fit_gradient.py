@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
 from typing import TYPE_CHECKING, TypeVar
 
+from ..errors import Unfit
 from .fit_numbers import Fittable, robust_loss
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 F = TypeVar("F", bound=Fittable)
+log = logging.getLogger("wavespeed_runner")
 State = Mapping[str, "Tensor"]
 """What the method needs to go on: free numbers, and Adam's averages."""
 
@@ -67,7 +70,11 @@ def fit_by_gradient(
             (robust_loss(errors).sum() / len(chosen)).backward()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1 + cos(pi * step / pace.iterations))
-        optimizer.step()
+        _refuse_missing(free)
+        if all(bool(tensor.grad.isfinite().all()) for tensor in free if tensor.grad is not None):
+            optimizer.step()
+        else:
+            log.warning("fit: the derivative at iteration %d is not finite; the numbers stay as they are", step + 1)
         with torch.no_grad():
             for tensor, corrected in zip(free, numbers.correct(free), strict=True):
                 tensor.copy_(corrected)
@@ -75,8 +82,13 @@ def fit_by_gradient(
         yield numbers.put(now), _collect(optimizer, free)
 
 
+def _refuse_missing(free: Sequence[Tensor]) -> None:
+    if any(tensor.grad is None for tensor in free):
+        raise Unfit("the model gives no derivative of what is fitted; fit with gradients=false")
+
+
 def list_batches(pace: Pace) -> list[list[int]]:
-    """The images of each step: all of them in a random order, then in another, ..."""
+    """The images of each step, in a random order, each at most once before the next order begins."""
     import numpy as np
 
     rng, order = np.random.default_rng(pace.seed), list[int]()
@@ -90,9 +102,12 @@ def list_batches(pace: Pace) -> list[list[int]]:
 
 
 def _collect(optimizer: torch.optim.Optimizer, free: Sequence[Tensor]) -> dict[str, Tensor]:
+    import torch
+
     tensors = {f"value.{i}": tensor.detach().clone() for i, tensor in enumerate(free)}
     for i, tensor in enumerate(free):
-        tensors |= {f"{name}.{i}": optimizer.state[tensor][name].clone() for name in ("exp_avg", "exp_avg_sq")}
+        for name in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{name}.{i}"] = optimizer.state[tensor].get(name, torch.zeros_like(tensor)).detach().clone()
     return tensors
 
 

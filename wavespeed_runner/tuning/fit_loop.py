@@ -14,15 +14,15 @@ from ..storage.store import Store
 from .fit_differences import fit_by_differences
 from .fit_gradient import Pace, State, fit_by_gradient
 from .fit_numbers import Fittable, Rollout
-from .fit_references import STAGE, FullRun
-from .student import Generated, relative_errors
+from .fit_references import STAGE, VERSION, FullRun
+from .student import BATCH, Generated, relative_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 F = TypeVar("F", bound=Fittable)
 R = TypeVar("R")
-MADE = ("images", "held_out", "gradients")
+MADE = ("images", "held_out", "batch", "gradients")
 """Settings that a calibration tells."""
 
 
@@ -43,6 +43,8 @@ class Settings:
     """See `student.Student`."""
     check_every: int = 10
     """Iterations between looks at the images that are not fitted on."""
+    together: int = BATCH
+    """Images that are differentiated at once: as many as fit into memory. It changes no result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ def fit(
         "start": target.begins_at,
         "quality": {"start": begun, "fitted": found},
         **{name: value for name, value in asdict(settings).items() if name in MADE},
+        **run.images,
         "iterations": progress.done,
         "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
     }
@@ -115,14 +118,16 @@ def _improve(
     total = settings.iterations
     with tqdm(total=total, initial=progress.done, desc=target.title, leave=False, disable=None) as bar:
         try:
+            if progress.state is not None and _is_looked_at(settings, progress.done):
+                # Where Ctrl-C came during a look, it is missing.
+                free = [progress.state[f"value.{i}"] for i in range(len(target.start.list_free()))]
+                _look(run, target, progress, target.start.put(free))
             for numbers, state in _iterate(run, target, settings, progress):
                 progress.done, progress.state = progress.done + 1, state
                 bar.update()
-                if settings.gradients and progress.done % settings.check_every and progress.done != total:
+                if not _is_looked_at(settings, progress.done):
                     continue
-                loss = run.find_loss(target.generate(numbers, run.held_out))
-                if loss < progress.least:
-                    progress.best, progress.least = numbers, loss
+                loss = _look(run, target, progress, numbers)
                 bar.set_postfix_str(f"held out {loss:.4f}, best {progress.least:.4f}")
                 keep()
         except KeyboardInterrupt:
@@ -130,6 +135,19 @@ def _improve(
                 keep()
             return True
     return False
+
+
+def _is_looked_at(settings: Settings, done: int) -> bool:
+    """Whether images held out are looked at after so many iterations. Without gradients an iteration takes long."""
+    return not settings.gradients or done % settings.check_every == 0 or done == settings.iterations
+
+
+def _look(run: FullRun, target: Target[F, R], progress: _Progress[F], numbers: F) -> float:
+    """The loss of these numbers on the images held out; the best are remembered."""
+    loss = run.find_loss(target.generate(numbers, run.held_out))
+    if loss < progress.least:
+        progress.best, progress.least = numbers, loss
+    return loss
 
 
 def _iterate(
@@ -143,21 +161,27 @@ def _iterate(
 
     def roll_out(numbers: F) -> Rollout:
         made = target.generate(numbers, run.fitted_on, outputs=True)
-        return Rollout(noise=made.noise, outputs=made.outputs, result=made.result)
+        # The least squares are solved on the CPU: they are small, and in float64.
+        outputs = [output.cpu() for output in made.outputs]
+        return Rollout(noise=made.noise.cpu(), outputs=outputs, result=made.result.cpu())
 
     if settings.gradients:
-        together = run.student.count_together()
-        images = len(run.fitted_on)
-        pace = Pace(images=images, iterations=settings.iterations, batch=settings.batch, together=together)
+        pace = Pace(
+            images=len(run.fitted_on),
+            iterations=settings.iterations,
+            batch=settings.batch,
+            together=settings.together,
+        )
         return fit_by_gradient(target.start, find_errors, pace, done=progress.done, state=progress.state)
-    reference = run.reference[run.fitted_on]
+    reference = run.reference[run.fitted_on].cpu()
     return fit_by_differences(target.start, roll_out, reference, iterations=left, state=progress.state)
 
 
 def _identify(run: FullRun, target: Target[F, R], settings: Settings) -> str:
     """The store key of a fit's state: all that it depends on."""
     start = [part.values.tolist() for part in target.start.list_free()]
-    data = {"run": run.key, "title": target.title, "begins_at": target.begins_at, "start": start, **asdict(settings)}
+    how = {name: value for name, value in asdict(settings).items() if name != "together"}
+    data = {"version": VERSION, "run": run.key, "title": target.title, "start": start, **how}
     return sha256(json.dumps({"fit": data}, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..artifacts import Latents, Value
+from ..metrics.forks import FORK
 from ..metrics.quality import compare_images
 from ..registry import find_implementation
 from ..storage.store import Store
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-FORK = 0.9
-"""SSIM below which an image counts as another one."""
 STAGE = "fit"
 """What the store calls these entries."""
+VERSION = 1
+"""Of what they hold and how it is made: a higher one makes them anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +36,24 @@ class FullRun:
     reference: Tensor
     """(images, D), the last states of the sampler."""
     shown: list[np.ndarray]
-    """The images that are not fitted on, decoded."""
+    """The images or videos that are not fitted on, decoded."""
     fitted_on: list[int]
     held_out: list[int]
     probed: list[int]
     """Those among `fitted_on` that starts are tried on."""
+    images: dict[str, Any]
+    """What a calibration tells of them."""
 
     def find_loss(self, generated: Generated) -> float:
         """Mean `robust_loss` of the images that are not fitted on."""
         return float(robust_loss(relative_errors(generated.result, self.reference[self.held_out])).mean())
 
     def measure(self, generated: Generated) -> dict[str, Any]:
-        """Quality of the images that are not fitted on: SSIM to those of the full run."""
+        """Quality of the images that are not fitted on: SSIM to those of the full run; of videos, mean over frames."""
         import numpy as np
 
         pairs = zip(self.student.decode(generated.latents), self.shown, strict=True)
-        values = np.array([float(compare_images(*pair)["ssim"] or 0) for pair in pairs])
+        values = np.array([compare_frames(*pair) for pair in pairs])
         round_ = partial(round, ndigits=4)
         return {
             "ssim": {
@@ -60,6 +63,12 @@ class FullRun:
             },
             "forks": int((values < FORK).sum()),
         }
+
+
+def compare_frames(frames: np.ndarray, reference: np.ndarray) -> float:
+    """Mean SSIM of the frames of one image or video, each (frames, height, width, 3); 0 where it is not defined."""
+    values = [compare_images(*pair)["ssim"] for pair in zip(frames, reference, strict=True)]
+    return sum(float(value) for value in values if value is not None) / len(values)
 
 
 def make_full_run(
@@ -78,6 +87,7 @@ def make_full_run(
     import torch
     from tqdm import tqdm
 
+    assert len(student.requests) == len(keys), "one image a sample"
     groups = [range(first, min(first + BATCH, len(keys))) for first in range(0, len(keys), BATCH)]
     stored = [_digest([keys[index] for index in group]) for group in groups]
     found: list[Value] = []
@@ -105,7 +115,15 @@ def make_full_run(
         fitted_on=list(range(fitted_on)),
         held_out=held_out,
         probed=list(range(min(probed, fitted_on))),
+        images=describe_images(student),
     )
+
+
+def describe_images(student: Student) -> dict[str, Any]:
+    """The first seed, and how many prompts there are, with a digest that tells lists of prompts apart."""
+    prompts = list(dict.fromkeys(request.prompt for request in student.requests))
+    digest = sha256("\n".join(prompts).encode()).hexdigest()[:8]
+    return {"first_seed": student.requests[0].seed, "prompts": len(prompts), "prompts_digest": digest}
 
 
 def _make_group(student: Student, group: range) -> Value:
@@ -116,4 +134,4 @@ def _make_group(student: Student, group: range) -> Value:
 
 
 def _digest(parts: Sequence[str]) -> str:
-    return sha256("\n".join(["fit", *parts]).encode()).hexdigest()
+    return sha256("\n".join([f"fit {VERSION}", *parts]).encode()).hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..caching.calibration.data import FittedSolver
-from ..config.solver import Solver
+from ..config.solver import LARGEST, Solver
 from ..samplers.build import find_model_kind
 from ..samplers.fitted import create_scheduler, to_tensors
 from .fit_loop import Target
@@ -55,8 +55,10 @@ class Numbers:
         return replace(self, times=times * TRAINING_STEPS, noise=noise, weights=weights)
 
     def correct(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """Timesteps that stay in order and in range."""
-        return [keep_descending(values[0]), *values[1:]]
+        """Timesteps that stay in order and in range, and weights that a solver may have."""
+        times, noise, rows = values
+        noise = noise.sign() * noise.abs().clamp(10 / LARGEST, LARGEST)
+        return [keep_descending(times), noise, rows.clamp(-LARGEST, LARGEST)]
 
     def find_derivatives(self, made: Rollout) -> dict[int, Tensor]:
         """The result is linear in the last row of weights."""

@@ -1,7 +1,7 @@
-"""Measures what an error at each step costs in the end: `cache=planned` computes early steps more often for it.
+"""Measures what an error at each step costs in the end: `cache=planned` chooses its steps by it.
 
-A skipped step's residual is off by so much, and the final latents then by so much. Early steps cost more: there an
-image may turn into another one, which the error of a residual does not tell.
+A skipped step's residual is off by so much, and the final latents then by so much. Where an image may still turn into
+another one, an error costs more than that of the residual tells.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from .student import Student, build_student, relative_errors
 if TYPE_CHECKING:
     from ..planning.plan import Plan
 
+LEAST_STEPS = 3
+"""With fewer there is no step between the first and the last one."""
 PROBES = 12
 """Steps that are tried at most; those between are interpolated."""
 DIGITS = 4
@@ -74,7 +76,8 @@ def _probe(student: Student, calibration: Calibration) -> list[float]:
         residual = float(np.sqrt(max(change, 0.0) / gram[step, step])) if gram[step, step] > 0 else 0.0
         logs.append(np.log(max(end, 1e-9) / max(residual, 1e-9)))
     curve = np.exp(np.interp(range(steps), probed, logs))
-    return [float(f"{value:.{DIGITS}g}") for value in curve]
+    # Latents that are not finite tell nothing.
+    return [float(f"{value:.{DIGITS}g}") for value in curve] if np.isfinite(curve).all() else []
 
 
 def skip_one(step: int, steps: int) -> Weights:

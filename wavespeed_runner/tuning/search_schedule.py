@@ -114,7 +114,7 @@ def _best_schedule(
     gram, earlier = calibration.gram[0], calibration.schedules.get(budget)
     starts = [
         tuple(find_best_schedule(gram, budget, first=first, importance=importance))
-        for importance in dict.fromkeys((calibration.step_weights, None))
+        for importance in dict.fromkeys((calibration.schedule_weights, None))
         for first in (1, 2, 3)
         if first < budget
     ]

@@ -99,6 +99,14 @@ class Student:
     more time and little memory."""
 
     @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All models of the pipeline: some pipelines call more than the denoiser."""
+        import torch
+
+        components = self.pipeline.pipe.components.values()
+        return [component for component in components if isinstance(component, torch.nn.Module)]
+
+    @property
     def denoisers(self) -> list[torch.nn.Module]:
         """What the pipeline calls at every step."""
         return find_denoisers(self.pipeline.pipe, self.pipeline.family)
@@ -150,9 +158,9 @@ class Student:
         )
 
     def decode(self, latents: Latents) -> list[np.ndarray]:
-        """Images, or frames of videos: uint8 arrays of shape (height, width, 3)."""
+        """Images and videos: uint8 arrays of shape (frames, height, width, 3); an image has one frame."""
         pixels = decode_latents(self.pipeline, latents)
-        return list(pixels.reshape(-1, *pixels.shape[-3:]))
+        return list(pixels.reshape(len(pixels), -1, *pixels.shape[-3:]))
 
     def _call(self, options: DenoiseOptions, requests: list[ImageRequest], seen: Seen, gradients: bool) -> Latents:
         import torch

@@ -51,14 +51,14 @@ def attach_strategy(
         RunError: the strategy would attach to nothing.
     """
     if cache.name == "none":
-        yield Trace(strategy=cache.name)
+        yield Trace(strategy=cache.title)
         return
     if isinstance(cache, DiffusersHookOptions):
         with find_implementation("cache", cache)(denoisers, cache, generation) as trace:
             yield trace
         return
     check_denoisers(denoisers, cache)
-    trace = Trace(strategy=cache.name)
+    trace = Trace(strategy=cache.title)
     engine = Engine(cache=cache, generation=generation, trace=trace, observer=observer)
     with ExitStack() as stack:
         stack.callback(engine.release_tensors)

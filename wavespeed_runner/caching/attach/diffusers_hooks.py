@@ -49,7 +49,7 @@ def attach_diffusers_hooks(
             that FasterCache cannot halve.
     """
     check_denoisers(denoisers, cache)
-    trace = Trace(strategy=cache.name)
+    trace = Trace(strategy=cache.title)
     with ExitStack() as stack:
         for denoiser in denoisers:
             trace.attached_to = type(denoiser).__name__

@@ -108,11 +108,10 @@ class Calibration:
     """Number of computed steps -> schedule and weights, for `cache=fitted`."""
 
     @property
-    def step_weights(self) -> tuple[float, ...] | None:
+    def schedule_weights(self) -> tuple[float, ...] | None:
         """By which an error at each step counts in the choice of a schedule; None: all the same.
 
-        The square root of the importance: alone, it neglects what the many less important steps add up to. On both
-        demo models the root gave better images than either (docs/caching.md).
+        The square root of the importance: the importance itself neglects what many less important steps add up to.
         """
         return tuple(value**0.5 for value in self.importance) or None
 

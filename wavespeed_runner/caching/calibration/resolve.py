@@ -30,6 +30,8 @@ OPEN_KEYS = {
 }
 """Part of a strategy, by group and name -> its key that is filled in if it is null."""
 
+LEAST_FITTED = 3
+"""Computed steps of `cache=fitted`; with two there is nothing to combine."""
 Values = dict[str, Any]
 """Values for keys of one part of a strategy."""
 
@@ -110,6 +112,11 @@ def _find_with(config: Config, missing: Sequence[tuple[str, str]]) -> tuple[str,
             "cache.criterion open too (cache=fitted), or use cache/predictor=fitted, which takes any steps"
         )
     count = criterion.computed
+    if count < LEAST_FITTED:
+        raise Unfit(
+            f"cache.computed={count}: weights are fitted for {LEAST_FITTED} or more computed steps; use as many, or "
+            "cache=planned"
+        )
     return find_calibration(
         config,
         f"{purpose} with weights fitted for {count} computed steps",
@@ -179,6 +186,10 @@ def _read_fitted(cache: CacheConfig, key: str, where: str, calibration: Calibrat
             f"cache.depth={cache.depth}: {where} has weights for the residual of all blocks; use cache/signal=none "
             "cache.tail_blocks=0 cache.depth=null"
         )
+    if criterion.first != 1:
+        raise Unfit(
+            f"cache.criterion.first={criterion.first}: the steps were fitted together with the weights; leave it out"
+        )
     found = calibration.caches.get(criterion.computed)
     if not found:
         known = ", ".join(map(str, sorted(calibration.caches))) or "none"
@@ -213,7 +224,7 @@ def _choose_schedule(cache: CacheConfig, gram: list[list[float]], calibration: C
         tuple(map(tuple, gram)),
         criterion.computed,
         first=criterion.first,
-        importance=calibration.step_weights,
+        importance=calibration.schedule_weights,
         **options,
     )
     return [step + 1 for step in steps]
