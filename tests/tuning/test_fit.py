@@ -136,7 +136,9 @@ def test_what_cannot_be_fitted_is_refused(command: CommandLine) -> None:
     assert "quant=int8_dq: no derivative is taken through it; gradients=false" in refuse(
         "evaluations=2", "quant=int8_dq", *RUN
     )
-    assert "memory=layerwise_casting: no derivative" in refuse("computed=3", "memory=layerwise_casting", *RUN)
+    assert "memory.layerwise_casting=float8_e4m3fn: no derivative" in refuse(
+        "computed=3", "memory=layerwise_casting", *RUN
+    )
     assert "seeds=same: a fit gives each image a seed of its own" in refuse("evaluations=2", "seeds=same", *RUN)
     assert "sampler=euler_ancestral: it draws fresh noise" in refuse("computed=3", "sampler=euler_ancestral", *RUN)
     assert "computed=2: 3 or more computed steps" in refuse("computed=2", *RUN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
@@ -165,12 +165,16 @@ def _refuse_unused(plan: Plan, kind: str) -> None:
 def _refuse_without_derivative(plan: Plan) -> None:
     """Refuses what a derivative cannot go through, or where weights are elsewhere when it is taken."""
     config = plan.config
-    chosen = [("quant", config.quant.name), ("compile", config.compile.name)]
-    if config.memory.name in ("model_offload", "group_offload", "layerwise_casting"):
-        chosen.append(("memory", config.memory.name))
-    for key, name in chosen:
-        if name != "none":
-            raise ConfigError(f"{key}={name}: no derivative is taken through it; gradients=false fits by trying")
+    memory: Any = config.memory
+    chosen = {
+        "quant": config.quant.name,
+        "compile": config.compile.name,
+        "memory.offload": getattr(memory.offload, "value", memory.offload),
+        "memory.layerwise_casting": getattr(memory.layerwise_casting, "value", "none"),
+    }
+    for key, value in chosen.items():
+        if value != "none":
+            raise ConfigError(f"{key}={value}: no derivative is taken through it; gradients=false fits by trying")
 
 
 def _tell(line: str) -> None:
