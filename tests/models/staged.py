@@ -49,8 +49,7 @@ def without_text_encoders(pipe: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, part in encoders.items():
-            setattr(pipe, name, part)
+        pipe.register_modules(**encoders)  # also in its config, from which it is saved
 
 
 def run_stages(family: Family, pipe: Any, model: Any, sample: Any, **inputs: Any) -> Any:

@@ -151,7 +151,7 @@ def test_ltx_needs_the_steps_that_it_says(name: str) -> None:
     embeddings = encode_prompt(family, pipe, config, SAMPLE, 1.0)
     levels = []
     for steps in (1, 2):
-        with suppress(IndexError):  # of a scheduler that looks up a time that is not a number
+        with suppress(IndexError, RunError):  # of a scheduler that looks up a time that is not a number
             denoise_latents(family, pipe, config, embeddings, steps=steps, guidance_scale=1.0, **size)
         levels.append(pipe.scheduler.sigmas)
     assert [bool(torch.isfinite(sigmas).all()) for sigmas in levels] == [False, True] and family.min_steps == 2
