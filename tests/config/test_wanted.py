@@ -33,6 +33,14 @@ def test_what_an_experiment_wants_is_refused_by_name(cli: CommandLine, key: str)
     assert cli.refuses("experiment=mine") == f"{key}=???: experiment=mine wants it to be given; {key}=VALUE"
 
 
+@pytest.mark.parametrize("fast_too", ["1", "0"])
+def test_so_is_what_a_list_wants(cli: CommandLine, monkeypatch: pytest.MonkeyPatch, fast_too: str) -> None:
+    monkeypatch.setenv(fast.SWITCH, fast_too)
+    cli.experiment("defaults: [{override /compile: default}]\ncompile: {target: [denoiser, '???']}\n")
+    said = "compile.target[1]: a value is needed; give compile.target=[VALUE, ...]"
+    assert cli.refuses("experiment=mine") == said
+
+
 def test_so_does_hydra_alone(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fast.SWITCH, "0")
     cli.experiment("seed: ???\n")

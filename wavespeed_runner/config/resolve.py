@@ -47,7 +47,8 @@ def _merge(composed: dict[str, Any]) -> DictConfig:
     """The config merged into its schema."""
     node = OmegaConf.create(composed)
     for key in sorted(OmegaConf.missing_keys(node)):
-        raise ConfigError(f"{key}: a value is needed; give {key}=VALUE")
+        of, in_list, _ = key.partition("[")  # of a list, no override sets a single value
+        raise ConfigError(f"{key}: a value is needed; give {of}={'[VALUE, ...]' if in_list else 'VALUE'}")
     root = OmegaConf.merge(_find_schema(Config, composed), node)
     assert isinstance(root, DictConfig)
     return root
