@@ -19,10 +19,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from .few_steps import RESULTS, write
+
 if TYPE_CHECKING:
     from .peers.models import Model
 
-RESULTS = Path(__file__).parent / "results"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "fitted_sampling.md"
 MODELS = ("demo", "demo_unet")
 COUNTS = (3, 4, 5, 6, 8, 10)
@@ -210,13 +211,6 @@ def compare(ours: Any, theirs: Any) -> tuple[float, float, float]:
 def load(name: str) -> dict[str, Any]:
     results: dict[str, Any] = json.loads((RESULTS / f"fitted_{name}.json").read_text(encoding="utf-8"))
     return results
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    """One setting a line, so that a difference can be read."""
-    head = json.dumps({name: value for name, value in results.items() if name != "settings"}, indent=1)
-    rows = ",\n".join("  " + json.dumps(setting) for setting in results["settings"])
-    path.write_text(head.removesuffix("\n}") + ',\n "settings": [\n' + rows + "\n ]\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
