@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from multiprocessing import Pipe
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,12 @@ from tests.children import CONTEXT, _command
 from tests.conftest import TINY
 from wavespeed_runner.config.launched import Launched
 from wavespeed_runner.errors import RunError
+from wavespeed_runner.execution import runner
 from wavespeed_runner.execution.ranks import adopted, meeting
 from wavespeed_runner.execution.ranks.agreement import describe_plans, find_differences
+from wavespeed_runner.execution.ranks.group import RankGroup, Spec
 from wavespeed_runner.execution.ranks.meeting import find_address, find_first, open_store
+from wavespeed_runner.execution.ranks.peers import Peer
 
 REPO = Path(__file__).resolve().parents[2]
 LONG = 100
@@ -105,6 +110,37 @@ def test_a_rank_is_killed_and_its_launcher_ends_the_others(tmp_path: Path) -> No
     (record,) = records(tmp_path)
     assert record["status"] == "failed", "and not interrupted"
     assert record["error"]["message"].startswith("rank 1 (cpu) has ended, or its machine is out of reach")
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_launcher_s_signal_between_two_calls(
+    planned: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    """A rank has ended, and rank 0 does not know yet when the signal of torchrun comes; or somebody stops the run."""
+    mine, its = Pipe()
+    group = RankGroup(Spec(ranks=2, device="cpu", timeout=10), [Peer(rank=1, connection=mine)])
+    here = Launched(rank=0, world=2, local_rank=0, local_world=2, by="torchrun")
+    present = adopted._Present(store=None, launched=[here], peers=list(group.peers), group=group)
+    monkeypatch.setattr(adopted, "_present", [present])
+
+    def signalled(*_given: Any, **_options: Any) -> None:
+        if lost:
+            its.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run_pass", signalled)
+    plan = planned()
+    try:
+        with nullcontext() if lost else pytest.raises(KeyboardInterrupt):
+            record = runner.run_plan(plan, tmp_path, [])
+            assert record.status == "failed" and record.error
+            assert record.error.message.startswith("rank 1 (cpu) has ended, or its machine is out of reach")
+    finally:
+        its.close()
+        group.close()
+    assert json.loads((tmp_path / "record.json").read_text())["error"]["type"] == (
+        "RunError" if lost else "KeyboardInterrupt"
+    )
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from .data_ranks import DataRanks, share_out
 from .executor import Executor
 from .outputs import Column, save_overview, save_sample
 from .process_cache import ProcessCache
+from .ranks.adopted import explain_interrupt
 from .sample_record import describe_sample
 from .trace_files import write_trace
 
@@ -71,14 +72,16 @@ def run_plan(plan: Plan, folder: Path, overrides: list[str], *, cache: ProcessCa
         with log_warnings():  # of libraries: what numpy says of a division, for example
             _execute(plan, folder, executor, record)
         record.status = "completed"
-    except KeyboardInterrupt:
-        record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")
-        raise
     except BaseException as error:  # a library's exit(), or its panic in Rust, must not end a sweep
-        if interrupts.was_interrupted():
-            record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")
-            raise KeyboardInterrupt from None
-        _record_failure(record, stage, error)
+        if isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted():
+            # It comes at any moment, also while this rank has not yet noticed, or is just saying, that another is lost.
+            if lost := explain_interrupt():
+                _record_failure(record, stage, lost)
+            else:
+                record.error = Failure(stage=stage, type="KeyboardInterrupt", message="interrupted")
+                raise KeyboardInterrupt from None
+        else:
+            _record_failure(record, stage, error)
     finally:
         executor.close()
         try:

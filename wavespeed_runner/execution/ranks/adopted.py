@@ -101,6 +101,12 @@ def is_launched() -> bool:
     return bool(_present)
 
 
+def explain_interrupt() -> RunError | None:
+    """The failure of a rank because of which its launcher has sent this one a signal; None where there was none."""
+    groups = [present.group for present in _present if present.group]
+    return groups[0].explain_interrupt() if groups else None
+
+
 def adopt(spec: Spec) -> RankGroup:
     """The ranks that are there, joined to a group.
 

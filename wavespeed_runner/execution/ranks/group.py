@@ -18,6 +18,8 @@ from .torch_group import Place, confirm, divide_threads, join, leave, name_backe
 
 SETTLE_S = 4.0
 """Seconds to find out which rank failed first, after one has missed a message."""
+NOTICE_S = 2.0
+"""Seconds after a signal in which a rank that had ended before is noticed, also on a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,11 @@ class RankGroup:
             peer.log = folder / f"rank{peer.rank}.log"
             self.peers.send(peer, encode({"do": "log", "file": str(peer.log.absolute())}))
 
+    def explain_interrupt(self) -> RunError | None:
+        """The failed rank because of which a launcher ends all others; None: somebody wants the run to end."""
+        lost = self.peers.launched and self.peers.await_failure(NOTICE_S, first=False)
+        return self._fail(settle=False) if lost else None
+
     @property
     def failed(self) -> bool:
         """True once a rank has failed or a call was left unfinished: no further call is possible."""
@@ -187,9 +194,7 @@ class RankGroup:
     def _explain(self, error: BaseException) -> BaseException:
         """The error to raise for one of this rank's call: another rank's failure, where that came first."""
         if isinstance(error, KeyboardInterrupt):
-            # A launcher ends all ranks as soon as one has ended.
-            of_launcher = self.peers.launched and self.peers.await_failure(0.5, first=False)
-            return self._fail(settle=False) if of_launcher else error
+            return self.explain_interrupt() or error
         # What this rank ran into after another one had failed says nothing: an aborted message leaves garbage.
         caused = any(peer.failure and not peer.failure.follows for peer in self.peers)
         if caused or is_lost_message(error):
