@@ -124,3 +124,15 @@ def test_its_stage_makes_gray_images_and_its_cache_strategy_decides_and_predicts
 def test_wrong_keys_of_its_strategy_are_one_line(installed: Path, tmp_path: Path, key: str) -> None:
     done = run(tmp_path, "cache=patient", f"cache.{key}", "dry_run=true", plugin=installed, graph="text_to_image")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and key.split("=")[0].split(".")[1] in done.stderr
+
+
+def test_its_judge_judges_image_and_reference(installed: Path, tmp_path: Path) -> None:
+    few = ("steps=4", "prompt=a red circle", "measure.warmup=0", "measure.reference_steps=5")
+    done = run(tmp_path, *few, "metrics=[colourfulness,default]", plugin=installed, graph="text_to_image")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(next(tmp_path.glob("outputs/runs/*/*/record.json")).read_text())
+    (sample,) = record["samples"]
+    for part, key in (("images", "metrics"), ("reference", "metrics_of_reference")):
+        pixels = np.asarray(Image.open(next(tmp_path.glob(f"outputs/runs/*/*/{part}/*.png"))))
+        assert sample[key] == {"colourfulness": float(np.ptp(pixels, axis=-1).mean())}
+    assert "colourfulness" in done.stdout

@@ -35,6 +35,8 @@ class Entry:
 
 
 _entries: dict[tuple[str, str], Entry] = {}
+_judging: set[str] = set()
+"""Packages of plugins that register judges (`metric`) and nothing else."""
 
 
 def register(group: str, name: str, options: type) -> Callable[[T], T]:
@@ -98,12 +100,21 @@ def find_implementation(group: str, options: Any) -> Any:
 @lru_cache(maxsize=1)
 def load_all() -> tuple[str, ...]:
     """Imports every module that registers something; returns the plugins' packages, sorted by the plugins' names."""
-    for module in ("models.families", "samplers", "caching", "accelerate", "stages"):
+    for module in ("models.families", "samplers", "caching", "accelerate", "stages", "judges"):
         import_module(f"wavespeed_runner.{module}")
     plugins = sorted(entry_points(group=PLUGIN_GROUP), key=lambda e: e.name)
     for plugin in plugins:
+        known = set(_entries)
         try:
             plugin.load()
         except Exception as error:
             raise ConfigError(f"plugin '{plugin.name}' ({plugin.value}) cannot be imported: {error}") from error
+        if {group for group, _ in _entries.keys() - known} == {"metric"}:
+            _judging.add(plugin.value.partition(":")[0])
     return tuple(plugin.value.partition(":")[0] for plugin in plugins)
+
+
+def only_judges(package: str) -> bool:
+    """Whether a plugin does nothing but judge images that are made: it cannot change one."""
+    load_all()
+    return package in _judging

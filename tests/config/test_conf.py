@@ -30,6 +30,8 @@ OF_GPUS = (
 )
 OF_OTHER_DEVICES = tuple(f"attention/{name}" for name in ("aiter_hub", "npu", "xla"))
 """Backends of diffusers for devices that the runner cannot be told to use: there is no plan, only a refusal."""
+JUDGES = {"lpips": "weights", "dists": "weights", "clip_score": "folder", "pick_score": "folder"}
+"""Judges that have no plan without a file or a folder, which nobody ships -> the key that names it."""
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS = {
     **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "fitted", "predictor/fitted")},
@@ -57,6 +59,7 @@ COMPANIONS = {
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
     "parallel/cfg": ["model=wan21"],
+    "metrics/temporal": ["model=wan21"],
     "sampler/fitted": ["model.init=pretrained", "steps=6"],
     "cache/predictor/step_weights": [*CALIBRATED, "cache=fitted"],
     "quant/fp8_dq": ["device=cuda"],
@@ -106,7 +109,16 @@ def test_a_backend_for_other_devices_is_refused(option: str) -> None:
         build_plan(compose_job(overrides(option), overrides(option)))
 
 
-@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in OF_OTHER_DEVICES])
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_without_its_file_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"metrics\.{name}\.{JUDGES[name]}=null"):
+        build_plan(compose_job(overrides(f"metrics/{name}"), overrides(f"metrics/{name}")))
+
+
+WITHOUT_PLAN = (*OF_OTHER_DEVICES, *(f"metrics/{name}" for name in JUDGES))
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if option not in WITHOUT_PLAN])
 def test_it_makes_a_plan(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     typed_here = overrides(option)
     if "device=cuda" in typed_here:

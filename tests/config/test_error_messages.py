@@ -27,6 +27,8 @@ KEYS = {
     "cache=fbcache cache.criterion=relative_change": "choose it with cache/criterion=NAME",
     "cache/criterion=relative_change": "the chosen option of 'cache' has no such part",
     "+cache.foo=1": "cache.foo: no such key (allowed: calibrated_for, calibration, chosen_as, ",
+    "metrics=[scene,lpip]": "metrics=[lpip]: no such judge (did you mean 'lpips'?)",
+    "metrics.scene.x=1": "metrics.scene: it is not chosen; metrics=scene chooses it, metrics=[scene,...] several",
     "+cache=fbcache": "cache: already chosen; on the command line cache=fbcache",
     "~nope": "~nope: nothing to remove",
     "~cache": "cache: a value is needed; give cache=VALUE",

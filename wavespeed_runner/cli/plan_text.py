@@ -149,7 +149,17 @@ def _unusual_options(plan: Plan) -> list[str]:
     read = [*([f"weighting={c.prompts.weighting.value}"] if c.prompts.weighting is not Weighting.none else [])]
     read += ["chunked"] if c.prompts.chunked else []
     lines += [f"prompts    {', '.join(read)}"] if read else []
+    lines += [f"metrics    {_describe_judges(c)}"] if c.metrics else []
     return lines + ([f"batches    of {c.batch_size}"] if c.batch_size > 1 else [])
+
+
+def _describe_judges(c: Config) -> str:
+    """`lpips (net=alex, weights=FILE), scene`: what judges the images beside SSIM, PSNR and MAE."""
+    named = []
+    for name, options in c.metrics.items():
+        keys = ", ".join(f"{key}={value}" for key, value in to_data(options).items())
+        named.append(f"{name} ({keys})" if keys else name)
+    return ", ".join(named)
 
 
 def _stages(plan: Plan, graph: Graph, keys: list[dict[str, str]]) -> list[str]:

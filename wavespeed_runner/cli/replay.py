@@ -26,6 +26,11 @@ KEYS = {
     "image": ("FILE", "the starting image, where the file names one that is not here"),
     "mask": ("FILE", "the mask, likewise"),
     "adapters.path": ("FILE[,FILE]", "the adapters, likewise; all of them, in their order"),
+    "metrics": ("none", "judge by SSIM, PSNR and MAE alone, where the file's other judges are not here"),
+    "metrics.lpips.weights": ("FILE", "the weights of LPIPS, where the file names some that are not here"),
+    "metrics.dists.weights": ("FILE", "the weights of DISTS, likewise"),
+    "metrics.clip_score.folder": ("DIR", "the CLIP of CLIPScore, likewise"),
+    "metrics.pick_score.folder": ("DIR", "the CLIP of PickScore, likewise"),
     "attention": ("NAME", "the attention backend, where the file names one that downloads code"),
     "compile.backend": ("NAME", "the compiler's backend, where the file names one of a package"),
     "compile.options": ("JSON", "the compiler's options, where the file has some that no file may set"),
@@ -45,10 +50,16 @@ def build_parser() -> CommandParser:
         "file", metavar="FILE", type=Path, help="an image or video of a run, record.json, config.yaml, or an experiment"
     )
     for key, (metavar, about) in KEYS.items():
-        parser.add_key(key, metavar, help=about)
+        parser.add_key(key, metavar, help=about, read=_read_none if key == "metrics" else str)
     for key, about in LIMITS.items():
         parser.add_key(key, "N", help=about, read=_read_limit)
     return parser
+
+
+def _read_none(text: str) -> str:
+    if text != "none":
+        raise ValueError("none, which leaves the judges of the file out; it is asked for no others")
+    return text
 
 
 def _read_limit(text: str) -> str:

@@ -31,7 +31,7 @@ BLOCKS = (
     ("model", "graph", "adapters", "prompts"),
     ("sampler", "cache", "cache/signal", "cache/criterion", "cache/predictor"),
     ("quant", "attention", "compile", "accelerate", "memory", "parallel"),
-    ("measure",),
+    ("measure", "metrics"),
     ("experiment", "hydra/launcher"),
 )
 """Groups that belong together stand together."""

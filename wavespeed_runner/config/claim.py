@@ -40,6 +40,8 @@ class ClaimConfig:
     mae_similarity: ClaimedFigure | None = None
     mae: ClaimedFigure | None = None
     psnr: ClaimedFigure | None = None
+    metrics: dict[str, ClaimedFigure] = field(default_factory=dict)
+    """Judge of the config group `metrics` -> its figure."""
     forks: int | None = None
     """Images with an SSIM below 0.9: they count as another image than their reference."""
     reference: str | None = None

@@ -34,6 +34,7 @@ HARMLESS = (
     "__main__.py",
     "calibrations",
     "cli",
+    "judges",
     "prompts",
     "records",
     "report",
@@ -180,11 +181,15 @@ def count_threads() -> int:
 
 
 def collect_key_parts(device: str) -> dict[str, str]:
-    """Collects everything outside the configuration that may change a result: part of every store key."""
+    """Collects everything outside the configuration that may change a result: part of every store key.
+
+    Not plugins that only judge images: with another one, no image has to be made again.
+    """
+    making = {name: digest for name, digest in digest_plugins().items() if not registry.only_judges(name)}
     set_here = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     return {
         **read_versions(),
-        **digest_plugins(),
+        **making,
         **set_here,
         "code": digest_code(),
         "device": read_device_name(device),

@@ -25,7 +25,7 @@ from .familiar import suggest_options
 from .own_models import explain_own_model
 from .paths import list_groups
 from .schema import Config
-from .unknown_keys import describe_bare_word, explain_unknown_group, explain_unknown_key
+from .unknown_keys import describe_bare_word, explain_unknown_group, explain_unknown_key, list_shipped_options
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Exceptions that a wrong configuration can raise before anything runs."""
@@ -87,6 +87,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     path = error.missing_cfg_file or ""
     if not error.options:
         group, _, option = path.removeprefix("schema/").rpartition("/")
+        if group == "metrics":  # one of several, for which Hydra lists no options
+            return f"metrics=[{option}]: no such judge{did_you_mean(option, list_shipped_options(group))}"
         near = did_you_mean(option, registry.list_names(group)) if path.startswith("schema/") else ""
         return f"{path}: no such config{near}"
     match = re.search(r"Available options in '([^']+)'", str(error))

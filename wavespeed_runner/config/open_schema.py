@@ -23,3 +23,5 @@ class OpenConfig(Config):
     prompt: Any = None
     """As YAML gave it, a number too: `config.typed_text` says what is wrong with that."""
     negative_prompt: Any = ""
+    claim: Any = None
+    """It has a dict of dataclasses too."""

@@ -128,3 +128,15 @@ def _find_named_nodes(given: dict[str, Any]) -> Iterator[tuple[str, type]]:
             if node["name"] == MISSING:
                 raise ConfigError(f"{path}.name: a value is needed; give {path}.name=VALUE")
             yield path, registry.lookup(path.replace(".", "/"), node["name"], f"{path}.name").options
+    yield from _find_metrics(given)
+
+
+def _find_metrics(given: dict[str, Any]) -> Iterator[tuple[str, type]]:
+    """Path and registered dataclass of every judge: its key is its name."""
+    metrics = given.get("metrics") or {}
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"metrics={metrics}: the names of judges and their options are needed")
+    for name, options in metrics.items():
+        if not isinstance(options, dict):
+            raise ConfigError(f"metrics.{name}={options}: its options are needed; to leave it out: ~metrics.{name}")
+        yield f"metrics.{name}", registry.lookup("metric", name, "metrics").options

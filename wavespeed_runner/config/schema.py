@@ -164,6 +164,8 @@ class Config:
     prompts: PromptsConfig = MISSING
     graph: GraphConfig = MISSING
     measure: MeasureConfig = MISSING
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Registered judge -> its typed options: what is measured beside SSIM, PSNR and MAE."""
     prompt: str | None = None
     negative_prompt: str = ""
     seed: int = 0

@@ -16,7 +16,17 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..inputs.documents import refuse_interpolations
-from ..inputs.files import ADAPTER, CALIBRATION, HUB_ID, IMAGE, PROMPTS, InputError, Kind, check_named_by_config
+from ..inputs.files import (
+    ADAPTER,
+    CALIBRATION,
+    HUB_ID,
+    IMAGE,
+    PROMPTS,
+    WEIGHTS,
+    InputError,
+    Kind,
+    check_named_by_config,
+)
 from .code_keys import refuse_code
 from .interpolations import PLAIN, refuse_expansion
 
@@ -44,6 +54,8 @@ FILES = (
     (re.compile(r"graph\.stages\.[^.]+\.options\.(.+\.)?([^.]+_)?(path|file|image|mask)s?\..+"), IMAGE),
     (re.compile(r"(.+\.)?(cache|sampler)\.calibration"), CALIBRATION),
     (re.compile(r"adapters\.path(\.\d+)?"), ADAPTER),
+    (re.compile(r"metrics\.(.+\.)?([^.]+_)?weights"), WEIGHTS),
+    (re.compile(r"metrics\.(.+\.)?([^.]+_)?(path|file|image|mask)(s?\..+)?"), IMAGE),
 )
 """Keys that name a file, and what a config may name there: results show it, so it must not be private."""
 
@@ -51,7 +63,7 @@ OPTION = re.compile(r"[\w.+-]+(/[\w.+-]+)*")
 """The name of an option of a config group."""
 
 STAGE_NODE = re.compile(
-    r"graph(\.stages(\.[^.]+(\.options(\.(compile|attention))?)?)?)?|prompts|adapters|cache|compile|attention"
+    r"graph(\.stages(\.[^.]+(\.options(\.(compile|attention))?)?)?)?|prompts|adapters|cache|compile|attention|metrics(\.[^.]+)?"
 )
 """Nodes that hold such a path, a place, or what runs code, and could be replaced as a whole by an interpolation."""
 

@@ -50,6 +50,8 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     if key == "experiment":
         return "experiment: an experiment file begins with the line '# @package _global_'"
     above, _, last = key.rpartition(".")
+    if above == "metrics" and last in list_shipped_options("metrics"):
+        return f"{key}: it is not chosen; metrics={last} chooses it, metrics=[{last},...] several"
     if not above and (ours := _translate_top_level(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)

@@ -26,6 +26,7 @@ from ..records.summary import computed_share
 from ..rules.check import Finding
 from ..storage.store import Store
 from . import noise_floor
+from .judging import summarize_judges
 
 
 def conclude_record(plan: Plan, store: Store, record: Record) -> None:
@@ -49,6 +50,7 @@ def conclude_record(plan: Plan, store: Store, record: Record) -> None:
         figures = [msgspec.to_builtins(sample.quality) for sample in samples]
         forks = find_forks([figure["ssim"] for figure in figures])
         record.quality = msgspec.convert({**summarize_metrics(figures), "forks": forks.count}, QualitySummary)
+    record.metrics = summarize_judges(plan, samples)
     record.noise_floor = noise_floor.summary(plan, samples)
     if record.engaged.cache and record.engaged.cache.calls:
         levels = _compared_levels(samples)

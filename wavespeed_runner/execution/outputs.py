@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from ..planning.reference import list_reference_values
 from ..records.new import PIXELS, image_data
 from ..records.reference import describe_sampler, name_steps
 from ..records.sample import Metrics, SampleRecord
+from .judging import Opened, judge_sample
 
 if TYPE_CHECKING:
     from ..media.images import ImageArray
@@ -39,6 +41,7 @@ def save_sample(
     sample: SampleRecord,
     values: dict[str, Any],
     reference: dict[str, Any] | None,
+    judges: Sequence[Opened] = (),
 ) -> Column:
     """Writes an image and, where there is a reference, that and the difference; compares the two.
 
@@ -51,9 +54,10 @@ def save_sample(
         sample: its record, to which files, digests and quality are added.
         values: node -> value, of the graph that made the image.
         reference: the same of the reference.
+        judges: of the run.
 
     Raises:
-        RunError: the graph returned no image.
+        RunError: the graph returned no image, or a judge failed.
     """
     from ..media.images import build_file_name
 
@@ -67,6 +71,7 @@ def save_sample(
         sample.frames, sample.fps = len(image), fps
     note = f"{sample.seconds:.2f} s"
     if reference is None or plan.reference is None:
+        judge_sample(judges, sample, image, None)
         return Column(sample.prompt, note, _still(image))
 
     original, _ = _first_image(plan.reference, reference)
@@ -77,6 +82,7 @@ def save_sample(
     metadata = {"Description": f"{gain:g} * |result - reference|", "Source": sample.file}
     _write(folder / "difference" / name, map_, fps, metadata)
     sample.quality, sample.quality_worst_frame = _compare(image, original)
+    judge_sample(judges, sample, image, original)
     return Column(
         sample.prompt,
         f"{note}, SSIM {sample.quality.ssim:.3f}",

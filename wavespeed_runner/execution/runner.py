@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -23,6 +23,7 @@ from .batches import Pass, list_batches, run_pass
 from .conclusion import conclude_record
 from .data_ranks import DataRanks, share_out
 from .executor import Executor
+from .judging import Opened, open_judges
 from .outputs import Column, save_overview, save_sample
 from .process_cache import ProcessCache
 from .ranks.adopted import explain_interrupt
@@ -98,11 +99,13 @@ def _execute(plan: Plan, folder: Path, executor: Executor, record: Record) -> No
     """Runs and saves every image of a plan, batch after batch; then measures the noise floor."""
     write_config(folder, plan)
     write_record(folder, record)  # from here on a kill, too, leaves a record
+    executor.on_stage("metrics")
+    judges = open_judges(plan)
     columns: list[Column] = []
     last_write, in_sweep = monotonic(), executor.cache is not None
     with share_out(plan, executor, _list_passes(plan), again=plan.config.measure.in_turn) as ranks:
         for batch in _show_progress(plan):
-            for column in _run_batch(plan, folder, executor, record, batch, ranks):
+            for column in _run_batch(plan, folder, executor, record, batch, ranks, judges):
                 # The overview only counts the columns that it leaves out: their images need not be kept.
                 columns.append(column if len(columns) < COLUMNS else columns[-1])
                 if not in_sweep or monotonic() - last_write > RECORD_S:
@@ -116,7 +119,13 @@ def _execute(plan: Plan, folder: Path, executor: Executor, record: Record) -> No
 
 
 def _run_batch(
-    plan: Plan, folder: Path, executor: Executor, record: Record, batch: range, ranks: DataRanks | None
+    plan: Plan,
+    folder: Path,
+    executor: Executor,
+    record: Record,
+    batch: range,
+    ranks: DataRanks | None,
+    judges: Sequence[Opened],
 ) -> Iterator[Column]:
     """Runs reference and candidate for the images of a batch, compares and saves them; yields what the overview shows.
 
@@ -131,6 +140,7 @@ def _run_batch(
         record: of the run.
         batch: indices of its images.
         ranks: who makes the batches, with `parallel=data`.
+        judges: of the run.
     """
     interrupts.raise_if_interrupted()
     made = ranks.finish(batch) if ranks else None
@@ -149,7 +159,7 @@ def _run_batch(
         for engaged in sample.engaged.values():
             if engaged.parallel and (tiles := result[plan.graph.output].data.get("tiles")):
                 engaged.parallel["tiles"] = tiles
-        column = save_sample(plan, folder, index, sample, result, reference)
+        column = save_sample(plan, folder, index, sample, result, reference, judges)
         record.samples.append(sample)
         yield column
 

@@ -36,6 +36,7 @@ class Kind(NamedTuple):
 PROMPTS = Kind("a relative .txt file", (".txt",), limits.MAX_TEXT_BYTES)
 IMAGE = Kind("a relative .png, .jpg, .jpeg, .webp file", (".png", ".jpg", ".jpeg", ".webp"), limits.MAX_IMAGE_BYTES)
 CALIBRATION = Kind("a relative .yaml file", (".yaml", ".yml"), limits.MAX_CALIBRATION_BYTES)
+WEIGHTS = Kind("a relative .safetensors file", (".safetensors",), 2**63)
 ADAPTER = Kind("a hub id, a relative .safetensors file", (".safetensors",), 2**63)
 
 

@@ -7,7 +7,7 @@ Images are uint8 arrays of shape (height, width, 3), RGB.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..media.images import check_image
@@ -91,7 +91,9 @@ def _psnr(image: NDArray[np.float64], reference: NDArray[np.float64]) -> float |
     return float(peak_signal_noise_ratio(reference, image, data_range=255))
 
 
-def summarize_metrics(values: Sequence[Mapping[str, float | None]], *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarize_metrics(
+    values: Sequence[Mapping[str, float | None]], *, seed: int = 0, less_is_better: Collection[str] = LESS_IS_BETTER
+) -> dict[str, dict[str, Any]]:
     """Summarizes the metrics of several images: mean, 95 % interval of the mean, median, p10 and worst value of each.
 
     The interval is the percentile bootstrap over images (Efron and Tibshirani: An Introduction to the Bootstrap,
@@ -104,6 +106,7 @@ def summarize_metrics(values: Sequence[Mapping[str, float | None]], *, seed: int
     Args:
         values: the metrics of each image.
         seed: of the bootstrap, so that a record can be reproduced.
+        less_is_better: metrics whose largest value is the worst.
 
     Returns:
         {metric: {"mean": float, "ci95": [low, high], "median": float, "p10": float, "worst": float}}, p10 as
@@ -113,10 +116,13 @@ def summarize_metrics(values: Sequence[Mapping[str, float | None]], *, seed: int
     for image in values:
         for name, value in image.items():
             by_metric.setdefault(name, []).extend([] if value is None else [value])
-    return {name: _summarize_metric(name, numbers, seed) for name, numbers in by_metric.items()}
+    return {
+        name: _summarize_metric(numbers, seed, less_is_better=name in less_is_better)
+        for name, numbers in by_metric.items()
+    }
 
 
-def _summarize_metric(name: str, values: list[float], seed: int) -> dict[str, Any]:
+def _summarize_metric(values: list[float], seed: int, *, less_is_better: bool) -> dict[str, Any]:
     import numpy as np
 
     if not values:
@@ -131,20 +137,20 @@ def _summarize_metric(name: str, values: list[float], seed: int) -> dict[str, An
         "mean": float(array.mean()),
         "ci95": ci95,
         "median": float(np.median(array)),
-        "p10": compute_tail(name, values),
-        "worst": max(values) if name in LESS_IS_BETTER else min(values),
+        "p10": compute_tail(values, less_is_better=less_is_better),
+        "worst": max(values) if less_is_better else min(values),
     }
 
 
-def compute_tail(name: str, values: Sequence[float]) -> float:
+def compute_tail(values: Sequence[float], *, less_is_better: bool) -> float:
     """The value that a tenth of the images do not exceed in quality: the 10th percentile, or the 90th of MAE.
 
     Interpolated linearly between images.
 
     Args:
-        name: of the metric.
         values: of each image; at least one.
+        less_is_better: the largest value is the worst.
     """
     import numpy as np
 
-    return float(np.percentile(np.asarray(values, dtype=np.float64), 100 - TAIL if name in LESS_IS_BETTER else TAIL))
+    return float(np.percentile(np.asarray(values, dtype=np.float64), 100 - TAIL if less_is_better else TAIL))

@@ -21,6 +21,7 @@ from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, to_data, top_level
 from ..errors import ConfigError
+from ..judges.chosen import check_judges, identify_judges
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
@@ -72,7 +73,8 @@ class Plan:
         if self.planned_as:
             return self.planned_as
         given = {k: v for k, v in trust.remove_places(to_data(self.config)).items() if k not in KEYS_NOT_IN_IMAGES}
-        text = json.dumps([given, self.keys, self.reference_keys], sort_keys=True)
+        judges = [identify_judges(self.config)] if self.config.metrics else []
+        text = json.dumps([given, self.keys, self.reference_keys, *judges], sort_keys=True)
         return sha256(text.encode()).hexdigest()
 
     @cached_property
@@ -84,7 +86,9 @@ class Plan:
             node.name: node.stage.identity(node.options) if node.stage.identity else None
             for node in self.graph.nodes.values()
         }
-        text = json.dumps([given, [asdict(sample) for sample in self.samples], stages], sort_keys=True, default=str)
+        asked: list[Any] = [given, [asdict(sample) for sample in self.samples], stages]
+        asked += [identify_judges(self.config)] if self.config.metrics else []
+        text = json.dumps(asked, sort_keys=True, default=str)
         return sha256(text.encode()).hexdigest()
 
     @property
@@ -117,6 +121,7 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
     refuse_bad(verdicts)
     changes += inspect_weights(config)
     samples = build_samples(config, prompts)
+    check_judges(config, dict.fromkeys(sample.prompt for sample in samples))
     verdicts += judge_seeds(config, len(samples) // config.num_images_per_prompt)
     verdicts += judge_batches(config, len(samples))
     verdicts += judge_markup(config, list_texts(config, samples))

@@ -13,7 +13,7 @@ from .reference import reference_sampler, reference_steps
 
 SETTINGS = (
     *("cache", "quant", "attention", "compile", "accelerate", "memory", "parallel", "batch_size", "measure", "steps"),
-    "sampler",
+    *("sampler", "metrics"),
 )
 """Top-level keys of a config in which two jobs may differ and still be compared with each other. The sampler and the
 steps of their references may not differ."""

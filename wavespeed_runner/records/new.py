@@ -130,7 +130,7 @@ def memory_summary(samples: list[SampleRecord]) -> MemorySummary:
 
 def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict[str, str]:
     """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
-    data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in KEYS_NOT_IN_IMAGES}
+    data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in (*KEYS_NOT_IN_IMAGES, "metrics")}
     data.update(prompt=prompt, seed=seed, seeds=Seeds.same.value, num_images_per_prompt=1)
     if data["parallel"]["name"] == "data":  # its ranks share several images, and one rank made this one
         data["parallel"] = {"name": "none"}

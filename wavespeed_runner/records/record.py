@@ -23,7 +23,8 @@ class Failure(Struct, kw_only=True):
     """Why a run did not complete."""
 
     stage: str
-    """The stage that was running, or `start`, `ranks` (waiting for them), `images`, `record`."""
+    """The stage that was running, or `start`, `ranks` (waiting for them), `metrics` (the judges are loaded), `images`,
+    `record`."""
     type: str
     """The name of the exception's class."""
     message: str = ""
@@ -168,6 +169,14 @@ class QualitySummary(Struct, kw_only=True, omit_defaults=True):
     versions."""
 
 
+class JudgeSummary(MetricSummary, kw_only=True):
+    """What a judge of the config group `metrics` says of all images."""
+
+    less_is_better: bool
+    reference_mean: Figure | None = None
+    """Of a judge that does not compare: the mean of what it says of the references."""
+
+
 class NumericsFloor(Metrics, kw_only=True):
     """Means over the images of the reference in another precision against the reference."""
 
@@ -222,4 +231,6 @@ class Record(Struct, kw_only=True, omit_defaults=True):
     warnings: list[str]
     memory: MemorySummary | None = None
     identity: str | None = None
-    """Identifies everything that decides this record: images, timing, reference and machine."""
+    """Identifies everything that decides this record: images, timing, reference, judges and machine."""
+    metrics: dict[str, JudgeSummary] | None = None
+    """Judge of the config group `metrics` -> what it says of all images; left out without any."""

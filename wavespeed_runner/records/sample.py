@@ -169,6 +169,12 @@ class SampleRecord(Struct, kw_only=True, omit_defaults=True):
     fps: int | None = None
     quality_worst_frame: Metrics | None = None
     """Each metric's worst value among the frames of a video."""
+    metrics: dict[str, Figure] | None = None
+    """Judge of the config group `metrics` -> its value; of a video the mean over its frames. Left out without any."""
+    metrics_worst_frame: dict[str, Figure] | None = None
+    """The worst value among the frames of a video, or among its pairs of frames."""
+    metrics_of_reference: dict[str, Figure] | None = None
+    """What judges that do not compare say of the reference."""
     peak_memory_bytes: int | None = None
     """At the peak of denoising, without the weights of other pipelines in the process. On CUDA what torch allocated on
     the device; elsewhere the resident memory of the process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..metrics.statistics import Interval, bootstrap_interval
 from .comparable import identify_comparable, identify_rivals
 from .record import Record
 from .reference import find_solver, reference_steps
+from .sample import SampleRecord
 
 METRICS = ("mae", "mae_similarity", "ssim", "psnr")
 
@@ -30,8 +31,11 @@ class Quality:
     worst: float
     worst_prompt: str
     worst_seed: int
-    noise_floor: float | None
+    noise_floor: float | None = None
     """The metric between the reference and the reference again, or in another precision; None: not measured."""
+    less_is_better: bool = False
+    reference_mean: float | None = None
+    """Of a judge that does not compare: what it says of the references."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,8 @@ class Summary:
     """At the peak of denoising, see `SampleRecord.peak_memory_bytes`."""
     forks: Forks | None = None
     """None without a reference."""
+    metrics: dict[str, Quality] = field(default_factory=dict)
+    """What the judges of the config group `metrics` say."""
 
 
 NO_SUMMARY = Summary(
@@ -125,6 +131,7 @@ def summarize_record(record: Record) -> Summary:
         weight_bytes=record.memory.weight_bytes if record.memory else None,
         peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
         forks=count_forks(record) if is_compared else None,
+        metrics=_summarize_judges(record),
     )
 
 
@@ -194,18 +201,34 @@ def _quality(record: Record) -> dict[str, Quality]:
             if sample.quality and (value := getattr(sample.quality, metric)) is not None
         ]
         if values:
-            numbers = [value for _, value in values]
-            sample, worst = (max if metric in LESS_IS_BETTER else min)(values, key=lambda pair: pair[1])
-            result[metric] = Quality(
-                mean=bootstrap_interval([(sample.prompt, value) for sample, value in values], "mean"),
-                median=median(numbers),
-                p10=compute_tail(metric, numbers),
-                worst=worst,
-                worst_prompt=sample.prompt,
-                worst_seed=sample.seed,
-                noise_floor=worst_noise_floor(record, metric),
-            )
+            quality = _summarize_values(values, less_is_better=metric in LESS_IS_BETTER)
+            result[metric] = replace(quality, noise_floor=worst_noise_floor(record, metric))
     return result
+
+
+def _summarize_judges(record: Record) -> dict[str, Quality]:
+    """Each judge of the record, by the direction that the record gives it."""
+    result = {}
+    for name, judge in (record.metrics or {}).items():
+        values = [(s, s.metrics[name]) for s in record.samples if s.metrics and name in s.metrics]
+        if values:
+            quality = _summarize_values(values, less_is_better=judge.less_is_better)
+            result[name] = replace(quality, reference_mean=judge.reference_mean)
+    return result
+
+
+def _summarize_values(values: list[tuple[SampleRecord, float]], *, less_is_better: bool) -> Quality:
+    numbers = [value for _, value in values]
+    sample, worst = (max if less_is_better else min)(values, key=lambda pair: pair[1])
+    return Quality(
+        mean=bootstrap_interval([(sample.prompt, value) for sample, value in values], "mean"),
+        median=median(numbers),
+        p10=compute_tail(numbers, less_is_better=less_is_better),
+        worst=worst,
+        worst_prompt=sample.prompt,
+        worst_seed=sample.seed,
+        less_is_better=less_is_better,
+    )
 
 
 def count_forks(record: Record) -> Forks | None:

@@ -16,7 +16,7 @@ from ..records.names import describe_failure, model_name, setting_name
 from ..records.record import Record
 from ..records.reference import against_reference
 from ..records.summary import count_forks
-from .console_rows import QUALITY, floor_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
+from .console_rows import QUALITY, floor_rows, judge_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
 from .console_text import LEGEND, encode_for, print_line
 from .engaged import describe_engaged
 from .remarks import explain_forks
@@ -112,6 +112,7 @@ def _table(console: Console, record: Record) -> None:
         table.add_column("reference", justify="right")
     table.add_column(setting_name(record), justify="right", style="bold")
     quality = quality_rows(record) if is_compared else floor_rows(record, *QUALITY)
+    quality += judge_rows(record)
     for label, reference, result in [*time_rows(record), *work_rows(record), *memory_rows(record), *quality]:
         cells = [label, reference, result] if is_compared else [label, result]
         table.add_row(*(Text(encode_for(console, cell)) for cell in cells))

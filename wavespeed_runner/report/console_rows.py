@@ -11,6 +11,8 @@ from ..records.sample import Metrics
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""
+JUDGED_DIGITS = 4
+"""Significant digits of a judge's values, whose unit is its own."""
 
 
 def read_kind(record: Record) -> str:
@@ -102,6 +104,22 @@ def quality_rows(record: Record) -> list[tuple[str, str, str]]:
         if metric == "ssim" and record.quality.forks:
             rows.append((f"  forks: below {FORK:g}", "", f"{record.quality.forks} of {len(record.samples)}"))
         rows += [(f"  {name}", value, "") for name, _, value in floor_rows(record, (metric, label, digits))]
+    return rows
+
+
+def judge_rows(record: Record) -> list[tuple[str, str, str]]:
+    """Label, reference, result of each judge of the config group `metrics`."""
+    rows: list[tuple[str, str, str]] = []
+    for name, summary in (record.metrics or {}).items():
+        if summary.mean is None or summary.worst is None:
+            continue
+        label = f"{name}{', less is better' * summary.less_is_better}"
+        reference = "" if summary.reference_mean is None else f"{summary.reference_mean:.{JUDGED_DIGITS}g}"
+        if len(record.samples) > 1:
+            figures = f"{summary.mean:.{JUDGED_DIGITS}g} ({summary.worst:.{JUDGED_DIGITS}g})"
+            rows.append((f"{label}, mean (worst)", reference, figures))
+        else:
+            rows.append((label, reference, f"{summary.mean:.{JUDGED_DIGITS}g}"))
     return rows
 
 

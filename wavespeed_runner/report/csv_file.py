@@ -9,6 +9,7 @@ from typing import Any
 from ..records.csv_cells import make_cell
 from .csv_column import Column
 from .csv_columns import COLUMNS
+from .judges import FIELDS, PREFIX, judge_columns
 from .rows import Row, Sweep
 
 AXIS = "axis:"
@@ -19,12 +20,13 @@ def results_csv(sweep: Sweep) -> str:
     """Renders the jobs of a sweep as CSV; returns the content of the file."""
     file = StringIO()
     table = csv.writer(file, lineterminator="\n")
+    columns = [*COLUMNS[1:], *judge_columns(sweep.rows)]
     table.writerow(
-        [COLUMNS[0].name, *(make_cell(AXIS + key) for key in sweep.axes), *(column.name for column in COLUMNS[1:])]
+        [COLUMNS[0].name, *(make_cell(AXIS + key) for key in sweep.axes), *(make_cell(c.name) for c in columns)]
     )
     for row in sweep.rows:
         axes = [make_cell(row.axes.get(key, "")) for key in sweep.axes]
-        table.writerow([_cell(COLUMNS[0], row), *axes, *(_cell(column, row) for column in COLUMNS[1:])])
+        table.writerow([_cell(COLUMNS[0], row), *axes, *(_cell(column, row) for column in columns)])
     return file.getvalue()
 
 
@@ -32,7 +34,10 @@ def documentation() -> str:
     """Renders the description of the columns; returns the content of `docs/results_csv.md`."""
     lines = [f"| `{column.name}` | {column.meaning} |" for column in COLUMNS]
     axis = f"| `{AXIS}KEY` | one column per swept key: its value as typed, empty if the job does not set it |"
-    return "\n".join([HEAD, "| column | meaning |", "|---|---|", lines[0], axis, *lines[1:], ""])
+    judges = [
+        f"| `{PREFIX}NAME{field}` | of each judge `metrics=NAME`: {meaning} |" for field, (meaning, _) in FIELDS.items()
+    ]
+    return "\n".join([HEAD, "| column | meaning |", "|---|---|", lines[0], axis, *lines[1:], *judges, ""])
 
 
 HEAD = """\

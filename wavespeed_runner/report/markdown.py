@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from ..errors import make_printable
 from ..metrics.forks import FORK
 from ..metrics.statistics import Interval
 from ..records.summary import Quality
 from .engaged import describe_engaged
+from .judges import describe_mean, list_judges
+from .markdown_text import escape, escape_code, escape_span, format_table
 from .ranking import is_nothing_faster, time_factors
 from .remarks import (
     NOTHING_FASTER,
@@ -44,9 +44,9 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
         The content of the file.
     """
     done = [row for row in sweep.rows if row.status == "completed"]
-    parts = [f"# {_plain(sweep.title)}", _summary(sweep)]
+    parts = [f"# {escape(sweep.title)}", _summary(sweep)]
     if sweep.command:
-        parts.append(f"```sh\n{_code(sweep.command)}\n```")
+        parts.append(f"```sh\n{escape_code(sweep.command)}\n```")
     if any(row.compared_with for row in done):
         parts.append(f"![Time and computed share against SSIM]({figure})")
     if done:
@@ -57,6 +57,7 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
                 f"{len(done) - len(shown)} of {len(done)} jobs are not shown here; `{table}` lists all of them."
             )
         parts.append(_notes(done))
+        parts += _judges(shown)
     parts += _engaged(done)
     parts += _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
     return "\n\n".join(parts) + "\n"
@@ -84,7 +85,7 @@ def _results(rows: Sequence[Row]) -> str:
     rivals = any(row.beaten_by_fewer_steps is not None for row in rows)
     lines = [
         [
-            f"**{_plain(row.label)}**" if row.front else _plain(row.label),
+            f"**{escape(row.label)}**" if row.front else escape(row.label),
             _interval(row.seconds, digits, factor),
             _speedup(row),
             "" if row.computed_share is None else f"{100 * row.computed_share:.0f} %",
@@ -98,7 +99,7 @@ def _results(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return _table([*head, *([f"against {RIVAL}"] if rivals else [])], lines)
+    return format_table([*head, *([f"against {RIVAL}"] if rivals else [])], lines)
 
 
 def _interval(interval: Interval | None, digits: int, factor: float = 1.0) -> str:
@@ -116,12 +117,12 @@ def _spread(quality: Quality | None) -> str:
     return f"{quality.median:.4f}, {quality.p10:.4f}" if quality else ""
 
 
-def _worst(quality: Quality | None) -> str:
+def _worst(quality: Quality | None, digits: str = ".4f") -> str:
     if quality is None:
         return ""
     prompt = quality.worst_prompt
     cut = prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1].rstrip() + "…"
-    return f"{quality.worst:.4f} ({_plain(cut)}, seed {quality.worst_seed})"
+    return f"{quality.worst:{digits}} ({escape(cut)}, seed {quality.worst_seed})"
 
 
 def _speedup(row: Row) -> str:
@@ -135,7 +136,7 @@ def _verdict(row: Row) -> str:
         return ""
     verdict = "beaten by" if row.beaten_by_fewer_steps else "better than"
     named = f"{verdict} {row.best_rival}" if row.best_rival else verdict.split()[0]
-    return f"{'' if row.judged_same_run else '~'}{_plain(named)}"
+    return f"{'' if row.judged_same_run else '~'}{escape(named)}"
 
 
 def _notes(done: Sequence[Row]) -> str:
@@ -158,7 +159,7 @@ def _notes(done: Sequence[Row]) -> str:
             f"10 %: a tenth of the images are no better. Forks: images with an SSIM below {FORK:g}, which count as "
             "another image than the reference."
         )
-    lines += map(_plain, [*describe_forks(done), *describe_never_hit(done), *describe_compiling(done)])
+    lines += map(escape, [*describe_forks(done), *describe_never_hit(done), *describe_compiling(done)])
     lines += describe_apart(done)
     if any(row.beaten_by_fewer_steps is not None for row in done):
         lines.append(
@@ -179,10 +180,31 @@ def _notes(done: Sequence[Row]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _judges(rows: Sequence[Row]) -> list[str]:
+    """What the judges of the config group `metrics` say, a table of its own for each."""
+    parts = []
+    for name, is_less in list_judges(rows).items():
+        judged = [(row, row.metrics[name]) for row in rows if name in row.metrics]
+        lines = [
+            [
+                escape(row.label),
+                describe_mean(quality),
+                f"{quality.median:.4g}, {quality.p10:.4g}",
+                _worst(quality, ".4g"),
+                "" if quality.reference_mean is None else f"{quality.reference_mean:.4g}",
+            ]
+            for row, quality in judged
+        ]
+        better = "less" if is_less else "more"
+        head = ["setting", f"{name} ({better} is better)", "median, 10 %", "worst", "of the references"]
+        parts.append(format_table(head, lines))
+    return ["## Judges", *parts] if parts else []
+
+
 def _engaged(done: Sequence[Row]) -> list[str]:
     """What quantization, compilation and the other groups did, of the jobs that have any of them."""
     lines = [
-        f"- `{_span(row.job)}` {_plain(row.label)}, {group}: {_plain(what)}"
+        f"- `{escape_span(row.job)}` {escape(row.label)}, {group}: {escape(what)}"
         for row in _shown(done)
         for group, what in (describe_engaged(row.record) if row.record else [])
     ]
@@ -193,9 +215,9 @@ def _failures(rows: Sequence[Row]) -> list[str]:
     ended = [row for row in rows if row.status in ("failed", "lost", "interrupted", "running")]
     if not ended:
         return []
-    lines = [[_plain(row.job), _plain(row.label), row.status, _plain(row.reason)] for row in ended[:MOST_LISTED]]
+    lines = [[escape(row.job), escape(row.label), row.status, escape(row.reason)] for row in ended[:MOST_LISTED]]
     more = [f"and {len(ended) - MOST_LISTED} more"] if len(ended) > MOST_LISTED else []
-    return ["## Without a result", _table(["job", "setting", "status", "reason"], lines), *more]
+    return ["## Without a result", format_table(["job", "setting", "status", "reason"], lines), *more]
 
 
 def _skipped(rows: Sequence[Row]) -> list[str]:
@@ -208,10 +230,10 @@ def _skipped(rows: Sequence[Row]) -> list[str]:
         return []
     ordered = sorted(labels.items(), key=lambda item: -len(item[1]))
     lines = [
-        [str(len(names)), _plain(reason), _plain(enumerate_names(names))] for reason, names in ordered[:MOST_LISTED]
+        [str(len(names)), escape(reason), escape(enumerate_names(names))] for reason, names in ordered[:MOST_LISTED]
     ]
     more = [f"and {len(labels) - MOST_LISTED} more reasons"] if len(labels) > MOST_LISTED else []
-    return ["## Skipped", _table(["jobs", "reason", "settings"], lines), *more]
+    return ["## Skipped", format_table(["jobs", "reason", "settings"], lines), *more]
 
 
 def _environment(sweep: Sweep) -> list[str]:
@@ -222,30 +244,7 @@ def _environment(sweep: Sweep) -> list[str]:
     pairs: list[tuple[str, object]] = [("device", known.get("device_name")), ("driver", known.get("driver"))]
     pairs += [(str(name), version) for name, version in (versions or {}).items() if version != "absent"]
     pairs += [("platform", known.get("platform")), ("commit", known.get("commit"))]
-    text = ["## Environment", ", ".join(f"{_plain(name)} {_plain(str(value))}" for name, value in pairs if value)]
+    text = ["## Environment", ", ".join(f"{escape(name)} {escape(str(value))}" for name, value in pairs if value)]
     if known.get("differs"):
-        text.append(f"Not the same in all jobs: {', '.join(_plain(str(key)) for key in known['differs'])}.")
+        text.append(f"Not the same in all jobs: {', '.join(escape(str(key)) for key in known['differs'])}.")
     return text
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _plain(text: str) -> str:
-    """Escapes text for Markdown and HTML: labels, prompts and reasons are untrusted."""
-    escaped = make_printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # On GitHub @ mentions a user and # links an issue.
-    special = r"[\\`*\[\]|~@#!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
-    return re.sub(special, lambda match: f"&#{ord(match[0])};", escaped)
-
-
-def _span(text: str) -> str:
-    """Escapes text between single backticks, which one of its own would end."""
-    return make_printable(text).replace("`", "'")
-
-
-def _code(text: str) -> str:
-    """Escapes text for a fenced code block, which three backticks would end."""
-    return make_printable(text).replace("```", "'''")

@@ -14,6 +14,7 @@ from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
 from .guidance import GUIDANCE
+from .judges import JUDGING
 from .measure import MEASURING
 from .numerics import NUMERICS
 from .parallel import PARALLEL
@@ -51,6 +52,7 @@ RULES = (
     *RANKS,
     *SHARES,
     *MEASURING,
+    *JUDGING,
     *NUMERICS,
 )
 """In the order in which they are checked: the first bad verdict stops the run."""

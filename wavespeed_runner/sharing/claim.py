@@ -9,19 +9,18 @@ from statistics import median
 
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..metrics.forks import FORK
-from ..metrics.quality import LESS_IS_BETTER
 from ..metrics.statistics import bootstrap_interval
+from ..metrics.values import is_less_better, list_metrics
 from ..records.record import Record
 from ..records.reference import describe_reference, has_other_reference
 from ..records.summary import Summary, summarize_record, worst_noise_floor
+from .figures import build_figure, build_quality_figure, get_bounds, round_figure, rounding_error
 
 QUALITY_METRICS = ("ssim", "mae_similarity", "mae", "psnr")
 METRIC_RANGES = {"ssim": (-1.0, 1.0), "mae_similarity": (0.0, 1.0), "mae": (0.0, 255.0), "psnr": (0.0, 200.0)}
 """Smallest and largest possible value. One grey level in one of a billion pixels is a PSNR of about 140 dB."""
 WORSE_THAN = (("worst", "value"), ("worst", "p10"), ("p10", "median"))
 """Fields of a figure, of which the first can be no better than the second."""
-DIGITS = 6
-"""Significant digits of a claimed figure. Smaller differences are rounding."""
 MAE_TOLERANCE = 1e-5
 """`mae_similarity` and `1 - mae / 255` may differ by this much, because both are rounded."""
 CONFIG_DIFFERS = "the config or the weights differ from the claimed ones"
@@ -41,7 +40,7 @@ def build_claim(record: Record) -> ClaimConfig:
     environment, summary = record.environment, summarize_record(record)
     claim = ClaimConfig(
         reference=describe_reference(record),
-        computed_share=_round(summary.computed_share),
+        computed_share=round_figure(summary.computed_share),
         prompts=len(record.plan.prompts),
         prompts_sha256=hash_prompts(record),
         pixels_sha256=[sample.pixels_sha256 for sample in record.samples],
@@ -62,7 +61,7 @@ def _add_timing(claim: ClaimConfig, record: Record, summary: Summary) -> None:
         return
     if timing.median is not None and seconds:
         deviation = compute_time_deviation(record)
-        claim.seconds = _figure(
+        claim.seconds = build_figure(
             value=timing.median,
             low=seconds.low,
             high=seconds.high,
@@ -74,7 +73,7 @@ def _add_timing(claim: ClaimConfig, record: Record, summary: Summary) -> None:
             (s.prompt, s.reference_seconds / s.seconds) for s in record.samples if s.reference_seconds and s.seconds
         ]
         interval = bootstrap_interval(ratios, "median")
-        claim.speedup = _figure(value=timing.speedup, low=interval.low, high=interval.high)
+        claim.speedup = build_figure(value=timing.speedup, low=interval.low, high=interval.high)
 
 
 def _add_quality(claim: ClaimConfig, record: Record, summary: Summary) -> None:
@@ -83,17 +82,15 @@ def _add_quality(claim: ClaimConfig, record: Record, summary: Summary) -> None:
         quality = summary.quality.get(metric)
         if quality is None:
             continue
-        figure = _figure(
-            value=quality.mean.value,
-            low=quality.mean.low if several else None,
-            high=quality.mean.high if several else None,
-            median=quality.median if several else None,
-            p10=quality.p10 if several else None,
-            worst=quality.worst,
+        figure = build_quality_figure(
+            quality,
+            several=several,
             noise_floor=worst_noise_floor(record, metric),
             repeat_floor=worst_noise_floor(record, metric, ("repeat",)),
         )
         setattr(claim, metric, figure)
+    for name, quality in summary.metrics.items():
+        claim.metrics[name] = build_quality_figure(quality, several=several)
     claim.forks = summary.forks.count if summary.forks else None
 
 
@@ -129,6 +126,9 @@ def find_contradictions(claim: ClaimConfig) -> list[str]:
         figure: ClaimedFigure | None = getattr(claim, name)
         if figure is not None:
             problems += [f"{name} {problem}" for problem in _find_problems(name, figure)]
+    for judge, figure in claim.metrics.items():
+        if judge in list_metrics():  # of another plugin's, nobody knows the direction here
+            problems += [f"metrics.{judge} {problem}" for problem in _find_problems(judge, figure)]
     if claim.mae is not None and claim.mae_similarity is not None:
         expected = 1 - claim.mae.value / 255
         if abs(claim.mae_similarity.value - expected) > MAE_TOLERANCE:
@@ -190,6 +190,8 @@ def _check_range(name: str, field: str, value: float) -> str:
     if name in METRIC_RANGES:
         smallest, largest = METRIC_RANGES[name]
         return "" if smallest <= value <= largest else f"is not within {smallest:g} to {largest:g}"
+    if name in list_metrics():
+        return ""
     if field in ("value", "low", "high"):
         return "" if value > 0 else "is not above 0"
     return "" if value >= 0 else "is below 0"
@@ -197,18 +199,9 @@ def _check_range(name: str, field: str, value: float) -> str:
 
 def improvement_sign(name: str) -> int:
     """1 where a larger figure is better, -1 where a smaller one is."""
-    return -1 if name in (*LESS_IS_BETTER, "seconds", "computed_share", "forks") else 1
-
-
-def rounding_error(value: float) -> float:
-    """The largest difference from a claimed figure that rounding to `DIGITS` digits explains."""
-    return abs(value) * 10.0 ** (1 - DIGITS)
-
-
-def get_bounds(figure: ClaimedFigure) -> tuple[float, float]:
-    """The interval of a figure, low and high; the value itself stands in for a bound that is not known."""
-    low = figure.value if figure.low is None else figure.low
-    return low, figure.value if figure.high is None else figure.high
+    if name in ("seconds", "computed_share", "forks"):
+        return -1
+    return -1 if name in list_metrics() and is_less_better(name) else 1
 
 
 def compute_time_deviation(record: Record) -> float | None:
@@ -226,21 +219,3 @@ def compute_time_deviation(record: Record) -> float | None:
     medians = [(group, median(group)) for group in groups]
     deviations = [abs(seconds / middle - 1) for group, middle in medians if middle for seconds in group]
     return median(deviations) if deviations else None
-
-
-def _figure(*, value: float, low: float | None, high: float | None, **others: float | None) -> ClaimedFigure:
-    """A rounded figure, with its interval widened to hold the value.
-
-    A ratio of medians may lie just outside the interval of the ratios.
-    """
-    fields = {
-        "value": value,
-        "low": None if low is None else min(low, value),
-        "high": None if high is None else max(high, value),
-        **others,
-    }
-    return ClaimedFigure(**{key: _round(number) for key, number in fields.items()})  # type: ignore[arg-type]
-
-
-def _round(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{DIGITS}g}")

@@ -60,25 +60,32 @@ def format_claim(claim: ClaimConfig) -> str:
     """
     lines = ["claim:    # the measured figures, for replay to compare with; no effect on the run"]
     for key, value in asdict(claim).items():
-        if value is None or value == []:
+        if value is None or value in ([], {}):
             continue
         note = f"    # {NOTES[key]}" if key in NOTES else ""
         if isinstance(value, list):
             lines += [f"  {key}:", *(f"  - {json.dumps(item)}" for item in value)]
         elif key == "versions":
             lines += [f"  {key}:", *(f"    {name}: {json.dumps(version)}" for name, version in value.items())]
+        elif key == "metrics":
+            lines += [f"  {key}:", *(f"    {name}: {_format_figure(figure)}" for name, figure in value.items())]
         elif isinstance(value, dict):
-            known = ", ".join(f"{name}: {json.dumps(number)}" for name, number in value.items() if number is not None)
-            lines.append(f"  {key}: {{{known}}}{note}")
+            lines.append(f"  {key}: {_format_figure(value)}{note}")
         else:
             lines.append(f"  {key}: {json.dumps(value)}{note}")
     return "\n".join(lines) + "\n"
 
 
+def _format_figure(figure: dict[str, float | None]) -> str:
+    return (
+        "{" + ", ".join(f"{name}: {json.dumps(number)}" for name, number in figure.items() if number is not None) + "}"
+    )
+
+
 def _describe_figures(claim: ClaimConfig) -> str:
     figures = []
     if claim.speedup is not None:
-        interval = _format_interval(claim.speedup, 2)
+        interval = _format_interval(claim.speedup, ".2f")
         figures.append(f"{claim.speedup.value:.2f} times as fast as its reference{interval}")
     if claim.seconds is not None:
         figures.append(f"{claim.seconds.value:.3g} s per image")
@@ -87,14 +94,15 @@ def _describe_figures(claim: ClaimConfig) -> str:
         spread = "".join(f", {name} {value:.4f}" for name, value in named.items() if value is not None)
         forks = f", {claim.forks} of {len(claim.pixels_sha256)} images are forks" if claim.forks else ""
         floor = "" if claim.ssim.noise_floor is None else f", noise floor {claim.ssim.noise_floor:.4f}"
-        figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, 4)}{spread}{forks}{floor}")
+        figures.append(f"SSIM {claim.ssim.value:.4f}{_format_interval(claim.ssim, '.4f')}{spread}{forks}{floor}")
+    figures += [f"{name} {figure.value:.4g}{_format_interval(figure, '.4g')}" for name, figure in claim.metrics.items()]
     return "; ".join(figures) or "nothing was timed or compared"
 
 
-def _format_interval(figure: ClaimedFigure, digits: int) -> str:
+def _format_interval(figure: ClaimedFigure, digits: str) -> str:
     if figure.low is None or figure.high is None or figure.low == figure.high:
         return ""
-    return f" (95 %: {figure.low:.{digits}f} to {figure.high:.{digits}f})"
+    return f" (95 %: {figure.low:{digits}} to {figure.high:{digits}})"
 
 
 def _list_needed_files(config: dict[str, Any]) -> list[str]:
@@ -110,6 +118,13 @@ def _list_needed_files(config: dict[str, Any]) -> list[str]:
     ]
     files = [("prompts.path", config["prompts"]["path"] if config["prompt"] is None else None)]
     files += [(key, config[key]) for key in ("image", "mask")]
+    files += [(f"metrics.{name}.weights", judge.get("weights")) for name, judge in config.get("metrics", {}).items()]
+    lines += [
+        f"metrics.{name}.folder={judge['folder']} is a local path: put that CLIP there, or give it with "
+        f"metrics.{name}.folder=DIR."
+        for name, judge in config.get("metrics", {}).items()
+        if judge.get("folder")
+    ]
     files += [("adapters.path", p) for p in as_list(adapters.get("path")) if p and find_local_path(p) is not None]
     return lines + [
         f"{key}={path}: put this file in the folder where the command runs, or give it with {key}=FILE."

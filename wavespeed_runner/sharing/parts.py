@@ -7,7 +7,8 @@ from math import inf
 
 from ..config.claim import ClaimedFigure
 from ..records.record import Record
-from .claim import get_bounds, improvement_sign, rounding_error
+from .claim import improvement_sign
+from .figures import get_bounds, rounding_error
 
 REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED = "reproduced", "within noise", "not reproduced"
 VERDICTS = (REPRODUCED, WITHIN_NOISE, NOT_REPRODUCED)

@@ -98,14 +98,14 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
                 "prompt": None,
                 "prompts": {**(config.get("prompts") or {}), "path": values["prompts.path"]},
             }
-        config = _take_typed_code(config, values)
+        config = _take_judges(_take_typed_code(config, values), values)
         # A prompt file that was read is named by the record as it was typed then; it is not read again.
         checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
         trust.check_files(checked, values)
         if "adapters.path" in values:
             paths = values["adapters.path"].split(",")
             config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
-        given = {key: value for key, value in values.items() if "." not in key and key != "attention"}
+        given = {key: value for key, value in values.items() if "." not in key and key not in ("attention", "metrics")}
         # Not those of the file: they are there to bound what a file asks for.
         limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
@@ -129,6 +129,19 @@ def _take_typed_code(config: dict[str, Any], values: dict[str, str]) -> dict[str
     if name is not None and config["attention"]["name"] != name:
         config = {**config, "attention": {"name": name}}
     return config
+
+
+def _take_judges(config: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """The config with the files of judges that were typed, or without judges."""
+    judges: dict[str, Any] = {} if "metrics" in values else {**(config.get("metrics") or {})}
+    for key, value in values.items():
+        group, _, rest = key.partition(".")
+        if group == "metrics" and rest:
+            name, _, last = rest.partition(".")
+            if not isinstance(judges.get(name), dict):
+                raise ConfigError(f"{key}={value}: the file asks for no metrics.{name}; leave it out")
+            judges[name] = {**judges[name], last: value}
+    return {**config, "metrics": judges}
 
 
 def _add_file(message: str, path: Path, values: dict[str, str]) -> str:

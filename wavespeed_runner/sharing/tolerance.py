@@ -12,7 +12,8 @@ from math import log10
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..records.record import Record
 from ..records.summary import worst_noise_floor
-from .claim import compute_time_deviation, find_differences, get_bounds, improvement_sign
+from .claim import compute_time_deviation, find_differences, improvement_sign
+from .figures import get_bounds
 
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}
 INVISIBLE = {"ssim": 1e-3, "mae_similarity": 4e-4, "mae": 0.1, "psnr": 0.1, "computed_share": 1e-3}

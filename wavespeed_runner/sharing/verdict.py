@@ -39,6 +39,7 @@ from .claim import (
     find_contradictions,
     find_environment_changes,
 )
+from .judged import verify_judges
 from .parts import (
     CLAIM,
     IMAGES,
@@ -76,7 +77,8 @@ def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     quality = [_verify_quality(metric, claim, record, measured) for metric in QUALITY_METRICS]
     counts = [_verify_forks(claim, record, measured), _verify_share(claim, record, measured)]
     parts = [_verify_images(claim, record, measured), _verify_reference(claim, record), *quality, *counts]
-    return [*contradiction, *(part for part in parts if part is not None), *_verify_speed(claim, record)]
+    judges = verify_judges(claim, record, measured, same=has_same_images(claim, measured))
+    return [*contradiction, *(part for part in parts if part is not None), *judges, *_verify_speed(claim, record)]
 
 
 def combine_verdicts(parts: Sequence[PartVerdict]) -> str:

@@ -25,6 +25,7 @@ from ... import __version__
 from ...errors import make_printable
 from ...inputs.limits import MAX_PAGE_PIXELS
 from ...metrics.forks import FORK
+from ..judges import PREFIX, list_judges
 from ..ranking import is_nothing_faster
 from ..remarks import (
     NOTHING_FASTER,
@@ -78,6 +79,8 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         remarks=_remarks(sweep, images, count),
         axes=named_axes(sweep),
         metrics=METRICS,
+        judges=list_judges(sweep.rows),
+        prefix=PREFIX,
         rows=[(row, texts(row, unit(sweep))) for row in sweep.rows],
         kind="run" if len(sweep.rows) == 1 and not sweep.axes else "sweep",
         rivals=any(row.rival for row in sweep.rows),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...metrics.statistics import Interval, Point, find_pareto_front
 from ..engaged import describe_engaged
+from ..judges import PREFIX, list_judges
 from ..ranking import are_faster, reference_times, time_factors
 from ..rows import Row, Sweep
 from .axes import axes_data, paired
@@ -34,6 +35,7 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
         "paired": paired(sweep),
         "rivals": any(row.rival for row in sweep.rows),
         "metrics": [{"key": key, "name": name} for key, (name, _) in METRICS.items()],
+        "judges": [{"key": f"{PREFIX}{name}", "name": name} for name in list_judges(sweep.rows)],
         "samples": [describe_subject(sweep, place) for place in range(count)],
         "paced": any(pace != 1 for pace in time_factors(sweep.rows)),
         "seconds_unit": unit(sweep)[1],

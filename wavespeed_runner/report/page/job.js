@@ -5,7 +5,7 @@ function jobFigures(job) {
   const figures = [["time per image", text.time, text.time_interval], ["speedup", text.speedup, ""], ["computed", text.share, job.never_hit ? "the cache never hit" : ""],
     ["forks", text.forks, ""], ["peak memory", text.peak, text.weights],
     ...(DATA.rivals ? [["against fewer steps", text.verdict, ""]] : [])];
-  const measured = DATA.metrics.filter(({ key }) => text[`${key}_worst`] !== undefined);
+  const measured = [...DATA.metrics, ...DATA.judges].filter(({ key }) => text[`${key}_worst`] !== undefined);
   const cells = (kind, texts) => texts.map((text) => make(kind, {}, text));
   const rows = measured.map(({ key, name }) => make("tr", {}, ...cells("td", [name, text[key], text[`${key}_interval`] || "–", text[`${key}_median`], text[`${key}_p10`], text[`${key}_floor`] ?? "–", text[`${key}_worst`], text[`${key}_worst_at`]])));
   const heads = cells("th", ["metric", "mean", "95 % interval", "median", "10 %", "noise floor", "worst", "worst image"]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...metrics.timing import format_bytes
 from ...records.summary import Quality
+from ..judges import judge_texts
 from ..rows import Row, Sweep
 
 METRICS = {"ssim": ("SSIM", 4), "mae_similarity": ("MAE similarity", 4), "psnr": ("PSNR in dB", 1)}
@@ -22,7 +23,7 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
     Returns:
         Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric its
         mean (`ssim`), `ssim_interval`, `ssim_median`, `ssim_p10`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where
-        a noise floor was measured; `forks`.
+        a noise floor was measured; `forks`; and the same of each judge, `metrics.lpips`.
     """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
     text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
@@ -36,7 +37,7 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
         text["speedup"] = f"{'' if row.same_run else '~'}{row.speedup:.2f}×"  # noqa: RUF001
     for metric, (_, digits) in METRICS.items():
         text |= _quality_texts(metric, row.quality.get(metric), digits)
-    return text
+    return text | judge_texts(row)
 
 
 def _quality_texts(metric: str, quality: Quality | None, digits: int) -> dict[str, str]:
