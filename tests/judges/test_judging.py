@@ -50,6 +50,10 @@ def judges(own_registry: Any) -> None:
     def make_scaled(options: Scaled) -> Callable[..., float]:
         return lambda image, reference, prompt: options.factor * float(image.mean())
 
+    @metric("large", less_is_better=True, needs_reference=False)
+    def judge_large(image: Any, reference: Any, prompt: str) -> float:
+        return 1e12
+
     @metric("broken", less_is_better=True, needs_reference=False)
     def judge_broken(image: Any, reference: Any, prompt: str) -> float:
         return float("nan") if prompt == PROMPTS[0] else image.nothing
@@ -150,11 +154,16 @@ def test_videos_are_judged_frame_by_frame_and_by_their_changes(planned: Planned,
     assert all(sample["metrics_worst_frame"][name] >= sample["metrics"][name] > 0 for name in sample["metrics"])
 
 
-@pytest.mark.parametrize(("prompt", "told"), [(PROMPTS[0], "a finite number"), (PROMPTS[1], "AttributeError")])
+@pytest.mark.parametrize(("prompt", "told"), [(PROMPTS[0], "a number below 1e+12"), (PROMPTS[1], "AttributeError")])
 def test_a_judge_that_fails_is_named(planned: Planned, tmp_path: Path, prompt: str, told: str) -> None:
     record = run_as_data(planned(metrics={"broken": {}}, prompt=prompt), tmp_path / "run", [])
     assert record["status"] == "failed" and record["error"]["message"].startswith("metrics.broken: ")
     assert told in record["error"]["message"]
+
+
+def test_a_value_that_no_record_holds_is_refused(planned: Planned, tmp_path: Path) -> None:
+    record = run_as_data(planned(metrics={"large": {}}), tmp_path / "run", [])
+    assert record["status"] == "failed" and "metrics.large: 1000000000000.0" in record["error"]["message"]
 
 
 @pytest.mark.parametrize(

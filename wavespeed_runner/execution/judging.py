@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 from ..errors import ConfigError, RunError, format_error
@@ -14,6 +13,9 @@ from ..metrics.quality import summarize_metrics
 from ..planning.plan import Plan
 from ..records.record import JudgeSummary
 from ..records.sample import SampleRecord
+
+MOST = 1e12
+"""A record holds no larger figure, see `Figure`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +86,10 @@ def _judge(one: Opened, image: Any, reference: Any | None, prompt: str) -> list[
             raise
         except Exception as error:
             raise RunError(f"{one.chosen.key}: {type(error).__name__}: {format_error(error)}") from error
-    if not values or not all(map(isfinite, values)):
-        raise RunError(f"{one.chosen.key}: {values[:1]}: a judge has to give a finite number for every image")
+    wrong = [value for value in values if not abs(value) < MOST]  # NaN is not below either
+    if not values or wrong:
+        told = wrong[0] if wrong else "no value"
+        raise RunError(f"{one.chosen.key}: {told}: a judge has to give a number below {MOST:g} for every image")
     return values
 
 
