@@ -186,6 +186,8 @@ def _explain_kind(key: str, value: Any) -> str:
         return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
     if REAL_KEYS.fullmatch(key) and type(value) not in (int, float):
         return f"= {str(value)[:80]!r} is no number"
+    if key == "sp_model_kwargs" and (not isinstance(value, dict) or any(value.values())):
+        return f"= {str(value)[:80]}: with options of its own SentencePiece draws among pieces; remove {key}"
     if key in ("return_dict", "use_return_dict") and value is not True:
         return f"= {str(value)[:80]}: pipelines read the outputs of models by their names; remove {key}"
     if key == "model_max_length" and (type(value) not in (int, float) or not value >= 1):

@@ -7,8 +7,7 @@ keeps it from files, but not from loops and texts without end, not even while it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ from typing import Any, NoReturn
 from ...errors import ConfigError
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
+from .chat_templates import render_same, replace_render
 
 SECONDS = 10.0
 MEMORY_BYTES, TEXT_MEMORY_BYTES = 512 * MIB, 2048 * MIB
@@ -24,14 +24,16 @@ MAX_CHARACTERS = 2**18
 """Of a text that a template renders: as many as a config file has; a tokenizer may make it longer."""
 TEMPLATE_METHOD, TEXT_METHOD = "apply_chat_template", "_encode_plus"
 """Methods of tokenizers; whatever reads a text leads through the second one. Processors have the first one alone."""
-RENDER = "render_jinja_template"
-"""The function of transformers that both tokenizers and processors render with."""
+
+
+READINGS = 4
+"""Of one text, for a tokenizer that draws among its pieces."""
 
 
 def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
     """Has components, and the tokenizers of processors among them, do within bounds what a text and a folder decide.
 
-    Each rendering runs in a child, and its very text is used: a template may draw random numbers, and behave once. What
+    Each rendering runs in a child, and its very text is used: a template may behave once. What
     a tokenizer makes of a text is always the same; so a child does it first, and where that ends well, it is done here.
 
     Args:
@@ -46,8 +48,10 @@ def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
 
 
 def refuse_unread_text(tokenizer: Any, text: str) -> None:
-    """Raises `ValueError` for a tokenizer that makes of a text what it makes of none, so that any prompt is dropped."""
-    read, empty = (list(tokenizer(each).input_ids) for each in (text, ""))
+    """Raises `ValueError` for a tokenizer that makes of a text what it makes of none, or other tokens each time."""
+    read, *again, empty = (list(tokenizer(each).input_ids) for each in (*[text] * READINGS, ""))
+    if any(other != read for other in again):
+        raise ValueError("the tokenizer makes other tokens of the same text each time, so no run could be repeated")
     if read == empty:
         raise ValueError("the tokenizer makes the same tokens of a text as of none, so prompts would be dropped")
     if len(empty) >= tokenizer.model_max_length:
@@ -89,7 +93,7 @@ def _apply(original: Callable[..., Any], where: str, *args: Any, **kwargs: Any) 
         ) from None
     if rendered is None:  # a tokenizer without Jinja
         return original(*args, **kwargs)
-    with _replace_render(lambda **_: rendered):
+    with replace_render(lambda **_: rendered):
         return original(*args, **kwargs)
 
 
@@ -99,33 +103,16 @@ class _RenderedError(Exception):
 
 def _render(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The texts alone, and where in them the assistant speaks; None where nothing was rendered. Runs in the child."""
-    from transformers.utils.chat_template_utils import render_jinja_template
 
     def render(**options: Any) -> NoReturn:
-        texts, places = render_jinja_template(**options)
+        texts, places = render_same(**options)
         if (length := sum(map(len, texts))) > MAX_CHARACTERS * len(texts):
             raise ValueError(f"it makes {length} characters, and at most {MAX_CHARACTERS} are read")
         raise _RenderedError((texts, places))
 
     try:
-        with _replace_render(render):
+        with replace_render(render):
             original(*args, **kwargs)
     except _RenderedError as rendered:
         return rendered.args[0]
     return None
-
-
-@contextmanager
-def _replace_render(function: Callable[..., Any]) -> Iterator[None]:
-    """Has transformers render with a function of ours."""
-    from transformers import processing_utils, tokenization_utils_base
-
-    modules = (processing_utils, tokenization_utils_base)
-    before = [getattr(module, RENDER) for module in modules]
-    for module in modules:
-        setattr(module, RENDER, function)
-    try:
-        yield
-    finally:
-        for module, original in zip(modules, before, strict=True):
-            setattr(module, RENDER, original)

@@ -28,6 +28,7 @@ GROWTH = {
 }  # fmt: skip
 """Type of a part -> how many times longer it can make a text, https://www.unicode.org/faq/normalization.html."""
 UNKNOWN_GROWTH = 4
+CHANCE_KEYS = ("dropout", "enable_sampling", "nbest_size", "alpha")
 
 
 def is_tokenizer(data: Any) -> bool:
@@ -51,6 +52,7 @@ def refuse_tokenizer(place: str, data: Any) -> None:
     refuse_added_tokens(place, data)
     if isinstance(model := data.get("model"), dict):
         refuse_values(place, {"max_input_chars_per_word": model.get("max_input_chars_per_word")})
+        _refuse_chance(place, model)
     growth = 1.0
     for part in PARTS:
         growth = 1.0 if part == "decoder" else growth  # the others are passed one after the other
@@ -61,6 +63,15 @@ def refuse_tokenizer(place: str, data: Any) -> None:
                     f"{place}: {part} makes a text more than {limits.MAX_TEXT_GROWTH} times longer, with what stands "
                     "before it; no published tokenizer does"
                 )
+
+
+def _refuse_chance(place: str, model: dict[str, Any]) -> None:
+    """Refuses what is for training alone: BPE that leaves out some of its merges, Unigram that draws among pieces."""
+    for key in CHANCE_KEYS:
+        if model.get(key):
+            raise ConfigError(
+                f"{place}: model.{key} = {str(model[key])[:80]} reads the same prompt otherwise each time; remove {key}"
+            )
 
 
 def refuse_added_tokens(place: str, data: dict[str, Any]) -> None:

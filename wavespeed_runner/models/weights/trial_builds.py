@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...inputs.documents import read_safetensors_header
 from ...inputs.limits import MIB
+from .chat_templates import refuse_template
 from .tokenizer_bounds import refuse_unread_text
 from .vae_ratios import refuse_ratios
 
@@ -54,6 +55,7 @@ def build(component_class: Any, folder: str, held: int) -> None:
         for tokenizer in (part, getattr(part, "tokenizer", None)):
             if isinstance(tokenizer, PreTrainedTokenizerBase):
                 refuse_unread_text(tokenizer, TEXT)
+            refuse_template(tokenizer, TEXT)
         for processor in (part, getattr(part, "image_processor", None)):
             if isinstance(processor, BaseImageProcessor):
                 processor(Image.new("RGB", IMAGE_SIZE))
