@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from wavespeed_runner.errors import ConfigError
-from wavespeed_runner.models.weights.folder_gate import LOADABLE, check_folder, list_components
+from wavespeed_runner.models.weights.class_names import LOADABLE
+from wavespeed_runner.models.weights.folder_gate import check_folder, list_components
 
 INDEX: dict[str, Any] = {
     "_class_name": "FluxPipeline",

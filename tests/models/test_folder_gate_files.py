@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.models.test_folder_gate import make_folder
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.folder_gate import check_folder
+from wavespeed_runner.models.weights.identity import identify_weights
 
 UNREAD = {
     "digits": '{"a": ' + "9" * 101 + "}",
@@ -119,3 +121,61 @@ def test_a_chat_template_inside_json_is_bounded(tmp_path: Path, name: str, templ
     file.write_text(json.dumps({"chat_template": template}))
     with pytest.raises(ConfigError, match="chat_template has more than 1048576 characters"):
         check_folder("model.repo=x", tmp_path)
+
+
+def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:
+    folder, blobs = tmp_path / "model", tmp_path / "blobs"
+    component = make_folder(folder) / "text_encoder"
+    blobs.mkdir()
+    (component / "config.json").rename(blobs / "a1")
+    (component / "config.json").symlink_to("../../blobs/a1")
+    check_folder("model.repo=x", folder)
+    (component / "inside").symlink_to("..")
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: the folder inside is a link to another folder"):
+        check_folder("model.repo=x", folder)
+
+
+@pytest.mark.parametrize("target", ["/proc", "/", "../other", "text_encoder"])
+def test_a_component_that_is_a_link_is_refused(tmp_path: Path, target: str) -> None:
+    folder = make_folder(tmp_path / "model")
+    (tmp_path / "other").mkdir()
+    (folder / "vae").symlink_to(target)
+    (folder / "unnamed").symlink_to("/")  # of no component: nobody looks
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: the folder vae is a link to another folder, .*copies"):
+        check_folder("model.repo=x", folder)
+
+
+def test_a_folder_that_cannot_be_read_or_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path)
+    monkeypatch.setattr("wavespeed_runner.inputs.limits.MAX_FOLDER_ENTRIES", 9)
+    for i in range(9):
+        (tmp_path / "text_encoder" / f"{i}.md").touch()
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: the folder text_encoder has more than 9 entries"):
+        check_folder("model.repo=x", tmp_path)
+
+    def refuse(path: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)  # root may read anything
+    with pytest.raises(ConfigError, match=r"^model\.repo=x: the folder .* cannot be read: Permission denied$"):
+        check_folder("model.repo=x", tmp_path)
+
+
+def test_folders_inside_each_other_are_not_walked(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path)
+    deep, places = folder / "text_encoder", []
+    for _ in range(300):
+        deep = deep / "d"
+        places.append(deep)
+    try:
+        deep.mkdir(parents=True)
+        check_folder("model.repo=x", folder)
+        before = identify_weights(str(folder), None)
+        (places[2] / "a.json").write_text("{")
+        after = identify_weights(str(folder), None)
+        (places[9] / "a.json").write_text("{")
+        assert before != after == identify_weights(str(folder), None)
+    finally:
+        shutil.rmtree(folder / "text_encoder")

@@ -50,6 +50,8 @@ MAX_MODEL_CONFIG_VALUES = 100_000
 classes, as large classifiers have, some 2 MB and 40,000 values."""
 MAX_COMPONENTS = 100
 """Of a pipeline; published ones have up to some 15."""
+MAX_FOLDER_ENTRIES = 5000
+"""Files and folders in one folder of a model; published ones have up to some 200."""
 MAX_HEADER_BYTES = 100_000_000
 """The header of a safetensors file; the limit of the safetensors library itself."""
 MAX_TENSORS = 50_000

@@ -16,39 +16,11 @@ from ...errors import ConfigError
 from ...inputs import limits
 from ...inputs.documents import read_json
 from ...inputs.files import InputError
+from .class_names import ENDINGS, LIBRARIES, LOADABLE, PARTS, PIPELINES, TEXTS
 from .config_gate import is_inside, refuse_values
-from .folder_files import list_files, refuse_size
+from .folder_files import list_files, refuse_link, refuse_size, scan
 from .json_values import list_mappings
 from .tokenizer_gate import is_tokenizer, refuse_added_tokens, refuse_tokenizer
-
-LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "ltx2")
-PIPELINES = re.compile(r"(?!Auto|Onnx|DiffusionPipeline)[A-Z]\w*Pipeline(StableDiffusion(XL)?)?", re.ASCII)
-"""diffusers takes any of its attributes by this name."""
-"""Libraries that model_index.json may load classes from; the last two are pipeline folders of diffusers."""
-
-ENDINGS = (
-    "Model", "UNet", "Transformer", "VAE", "Vae", "Autoencoder", "Prior", "Encoder", "Decoder", "Adapter", "CLIP",
-    "Projection", "Connectors", "Embedder", "Embeddings", "Head", "Upsampler", "Bank", "NeXt", "Renderer", "Vocoder",
-    "VocoderWithBWE", "HifiGan", "Guidance", "Guider", "Normalizer", "Transformation", "Watermarker",
-    "SafetyChecker", "Tokenizer", "TokenizerFast", "Detokenizer", "Processor", "ProcessorFast", "ProcessorPil",
-    "Extractor", "Scheduler",
-)  # fmt: skip
-LOADABLE = re.compile(
-    rf"(?!Auto(?!encoder)|Rag|Bark|Musicgen|\w*EncoderDecoderModel|\w*DualEncoder|Timm|\w*Pipeline|\w*(PreTrainedModel|Mixin|Output|Config)\Z)[A-Z]\w*({'|'.join(ENDINGS)}|(Model|UNet)\w+|For[A-Z]\w+)"
-    r"|([A-Z]\w*)?Autoencoder\w+|(Tokenizers|SentencePiece|Python|MistralCommon)Backend",
-    re.ASCII,
-)
-"""Names of classes that a component may have: models, tokenizers, processors and schedulers. Not the `Auto` classes,
-which look up others by what a configuration says, nor those that are put together of any two or three others or come
-from another library, not pipelines inside a pipeline, not base classes, which nothing can be built of, and not
-functions."""
-PARTS = re.compile(
-    r"(?!(requires|enable|add|use|is)_)(\w+_)?(scheduler|solver|tokenizer|encoder|decoder|vae|vqgan|unet|transformer|prior|extractor|processor|checker|"
-    r"controlnet|adapter|connectors|vocoder|detector|guider|normalizer|watermarker)(_\d+|_image|_noise)?"
-)
-"""Names of components: what they are can only be said by a library and a class."""
-TEXTS = ("prediction_type", "hdr_transform", "pag_applied_layers", "id2label", "target_properties")
-"""Options of diffusers' pipelines that are texts or objects; all others are numbers, yes or no, or lists of numbers."""
 
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
 """Keys of configurations that lead to code of the folder or of another repository."""
@@ -81,7 +53,7 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
         folder: that holds the model_index.json.
 
     Raises:
-        ConfigError: it cannot be read, or names something that may not be loaded.
+        ConfigError: it cannot be read, names something that may not be loaded, or a component's folder is a link.
     """
     index = read_config(where, folder / "model_index.json")
     pipeline = index.get("_class_name", "")
@@ -107,6 +79,7 @@ def list_components(where: str, folder: Path) -> dict[str, tuple[str, str]]:
             )
         if not re.fullmatch(r"\w+", name, re.ASCII):
             raise ConfigError(f"{where}: component {name[:80]!r} in model_index.json: not the name of a folder")
+        refuse_link(where, folder / name)
         components[name] = (value[0], value[1])
     if len(components) > limits.MAX_COMPONENTS:
         raise ConfigError(f"{where}: {len(components)} components; at most {limits.MAX_COMPONENTS} are loaded")
@@ -135,7 +108,7 @@ def check_component(where: str, folder: Path) -> None:
     Raises:
         ConfigError: names the file and the key; or a file cannot be read as JSON.
     """
-    files = list_files(folder)
+    files = list_files(where, folder)
     for file in files:
         refuse_size(where, file)
     for file in (file for file in files if ".json" in file.name.lower()):
@@ -153,7 +126,7 @@ def check_root(where: str, folder: Path) -> None:
     Raises:
         ConfigError: as `check_component`.
     """
-    for file in sorted(folder.glob("*.json")):
+    for file in scan(where, folder):
         if CONFIGURATION.fullmatch(file.name):
             _check_file(where, file, _find_version(file))
 

@@ -17,6 +17,8 @@ from .checkpoint import find_local_path
 
 LOADED_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 """Files that loading reads: weights, configurations, vocabularies, chat templates."""
+DEPTH = 4
+"""Folders in folders of a model that are looked into. Loaders read those of the components, and the folders in them."""
 WHOLE_BYTES = 16 * 1024 * 1024
 """Files up to this size are hashed whole, larger ones by their header and sampled blocks."""
 SAMPLES = 256
@@ -68,7 +70,8 @@ def _list_files(path: Path) -> list[tuple[str, Path]]:
         return [("", path)]
     listed = []
     for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        depth = len(Path(folder).relative_to(path).parts)
+        folders[:] = [name for name in folders if not name.startswith(".") and depth < DEPTH]
         files = (Path(folder) / name for name in names if name.endswith(LOADED_SUFFIXES) and not name.startswith("."))
         listed += [(file.relative_to(path).as_posix(), file) for file in files if file.is_file()]
     return sorted(listed)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import RunError
 from ...process.torchao_import import import_torchao
+from .class_names import LOADABLE
 from .empty_module import assign, build_empty
-from .folder_gate import LOADABLE
 
 if TYPE_CHECKING:
     import torch
