@@ -111,3 +111,41 @@ def test_an_experiment_of_a_stranger_is_data(text: str, replay_text: ReplayText,
 def test_a_claim_is_type_checked(text: str, replay_text: ReplayText, figures: dict[str, str], words: str) -> None:
     status, out, err = replay_text(set_figures(text, **figures))
     assert (status, out, err.count("\n")) == (2, "", 1) and words in err, err
+
+
+def grow_pixels(text: str) -> str:
+    return re.sub(r'(?m)^(  - "[0-9a-f]{64}"\n)', r"\1\1", text)
+
+
+MALFORMED: dict[str, tuple[Callable[[str], str], str]] = {
+    "more images": (grow_pixels, "claim.prompts=2: its config makes 1 images of each prompt, and claim.pixels_sha256"),
+    "no images": (
+        lambda t: re.sub(r'(?m)^  pixels_sha256:\n(  - "[0-9a-f]{64}"\n)+', "", t),
+        "claim.pixels_sha256 has 0 entries",
+    ),
+    "more of both": (lambda t: set_figures(grow_pixels(t), prompts="4"), "claim.prompts=4: these are 2 prompts"),
+    "prompts": (lambda t: set_figures(t, prompts="1000000000"), "claim.prompts=1000000000: its config makes"),
+    "no prompts": (lambda t: set_figures(t, prompts="-2"), "claim.prompts=-2: its config makes"),
+    "forks": (lambda t: set_figures(t, forks="9" * 80), "claim.forks=a number of 80 digits: not within 0 to 2"),
+    "negative forks": (lambda t: set_figures(t, forks="-1"), "claim.forks=-1: not within 0 to 2"),
+    "a long device": (lambda t: set_figures(t, device_name="x" * 40_000), "...: 40000 characters; at most 300"),
+    "a long version": (
+        lambda t: t.replace("  versions:\n", f"  versions:\n    a: {'x' * 301}\n"),
+        "claim.versions.a=",
+    ),
+    "a hash": (lambda t: re.sub('(?m)^  - "[0-9a-f]{64}"$', '  - "evil"', t), "claim.pixels_sha256=evil: a SHA-256"),
+    "a hash of prompts": (lambda t: set_figures(t, prompts_sha256='"1"'), "claim.prompts_sha256=1: a SHA-256"),
+    "another number of images": (
+        lambda t: t.replace("claim:", "num_images_per_prompt: 2\nclaim:", 1),
+        "claim.prompts=2: its config makes 2 images of each prompt, and claim.pixels_sha256 has 2 entries",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_a_claim_that_no_export_writes_is_refused(text: str, replay_text: ReplayText, what: str) -> None:
+    change, words = MALFORMED[what]
+    assert change(text) != text
+    status, out, err = replay_text(change(text))
+    assert (status, out, err.count("\n")) == (2, "", 1) and words in err and len(err) < 600, err
+    assert not Path("outputs").exists()

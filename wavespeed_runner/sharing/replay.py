@@ -24,6 +24,7 @@ from ..planning.plan import Plan, build_plan
 from ..process.logging_setup import log_to
 from ..records.record import Record
 from ..report.console import show, show_failure
+from .claim_form import refuse_malformed
 from .parts import CLAIM, IMAGES, NOT_REPRODUCED, PartVerdict
 from .source import describe_machine, read_source
 from .verdict import combine_verdicts, verify_claim
@@ -110,7 +111,11 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
         limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
         config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
         trust.check_values(config)
-        return build_plan(config, prompts), expected
+        plan = build_plan(config, prompts)
+        if plan.config.claim is not None:
+            per_prompt = plan.config.num_images_per_prompt
+            refuse_malformed(plan.config.claim, [each.prompt for each in plan.samples[::per_prompt]], per_prompt)
+        return plan, expected
     except EXPLAINED as error:
         raise ConfigError(_add_file(explain(error), path, values)) from None
     except InputError as error:
