@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.inputs.files import InputError
-from wavespeed_runner.inputs.gguf_header import check_gguf_header
+from wavespeed_runner.inputs.gguf_header import check_gguf_header, count_spare_bytes
+from wavespeed_runner.inputs.gguf_places import BLOCKS
 from wavespeed_runner.models.weights.checkpoint import inspect_checkpoint
 
 U8, U32, TEXT, ARRAY = 0, 4, 8, 9
@@ -32,8 +33,8 @@ def pair(kind: int, value: bytes, name: bytes = b"a") -> bytes:
     return text(name) + struct.pack("<I", kind) + value
 
 
-def tensor(name: bytes, *sides: int) -> bytes:
-    return text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, 0, 0)
+def tensor(name: bytes, *sides: int, kind: int = 0, offset: int = 0) -> bytes:
+    return text(name) + struct.pack(f"<I{len(sides)}QIQ", len(sides), *sides, kind, offset)
 
 
 def header(*parts: bytes, tensors: int = 0, keys: int = 0, version: int = 3) -> bytes:
@@ -90,8 +91,77 @@ def test_what_published_files_hold_passes(tmp_path: Path) -> None:
     sides = pair(ARRAY, array(U32, 3, bytes(12)), b"comfy.gguf.orig_shape.a")
     words = pair(ARRAY, array(TEXT, 2, text(b"a") + text(b"b")), b"tokens")
     keys = [pair(TEXT, text(b"flux"), b"general.architecture"), pair(U32, bytes(4), b"b"), sides, words]
-    file.write_bytes(header(*keys, tensor(b"w", 64, 32), tensor(b"b"), bytes(64 * 32), keys=4, tensors=2))
+    tensors = [tensor(b"w", 64, 32, kind=8), tensor(b"b", offset=64 * 34)]
+    file.write_bytes(pad(header(*keys, *tensors, keys=4, tensors=2)) + bytes(64 * 34 + 4))
     inspect_checkpoint(str(file))
+    assert count_spare_bytes(file) == 0
+
+
+def pad(head: bytes, alignment: int = 32) -> bytes:
+    return head + bytes(-len(head) % alignment)
+
+
+def place(*tensors: bytes, data: int = 64, keys: tuple[bytes, ...] = ()) -> bytes:
+    """A file with tensors in this many bytes of data."""
+    return pad(header(*keys, *tensors, tensors=len(tensors), keys=len(keys))) + bytes(data)
+
+
+ALIGNMENT = b"general.alignment"
+MISPLACED: dict[str, tuple[bytes, str]] = {
+    "wraps": (place(tensor(b"w", 8, offset=2**64 - 32)), "the tensor w ends at byte 184467440737095"),
+    "beyond": (place(tensor(b"w", 8, offset=64)), "the tensor w ends at byte 160, and the file has 128: it is cut off"),
+    "cut off": (place(tensor(b"v", 8), tensor(b"w", 8, offset=32))[:-1], "the tensor w ends at byte"),
+    "unaligned": (place(tensor(b"w", 8, offset=7)), "the tensor w begins at 7, no multiple of 32"),
+    "overlaps": (place(tensor(b"v", 9), tensor(b"w", 8, offset=32)), "the tensors v and w lie in the same place"),
+    "the same": (place(tensor(b"v", 8), tensor(b"w", 8)), "the tensors v and w lie in the same place"),
+    "twice": (place(tensor(b"v", 8), tensor(b"v", 8, offset=32)), "the tensor v stands in it twice"),
+    "type": (place(tensor(b"w", 8, kind=26)), "the tensor w has numbers of the type 26, which diffusers does not read"),
+    "blocks": (place(tensor(b"w", 33, kind=8), data=999), "the tensor w has rows of 33 numbers, which fill no blocks"),
+    "key": (place(keys=(pair(U32, bytes(4)), pair(TEXT, text(b"x")))), "the key a stands in its header twice"),
+    "own key": (place(keys=(pair(U32, bytes(4), b"GGUF.kv_count"),)), "the key GGUF.kv_count stands in its header"),
+    "name": (place(keys=(pair(U32, bytes(4), b"\xff\xfe"),)), "a name in its header is not UTF-8"),
+    "tensor's name": (place(tensor(b"\xff", 8)), "a name in its header is not UTF-8"),
+    **{
+        f"alignment {number}": (
+            place(keys=(pair(U32, struct.pack("<I", number), ALIGNMENT),)),
+            "general.alignment in its header is no power of 2",
+        )
+        for number in (0, 1, 4, 24, 2**31)
+    },
+    "alignment's type": (place(keys=(pair(TEXT, text(b"32"), ALIGNMENT),)), "general.alignment in its header is no"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_tensors_lie_in_the_file_and_each_by_itself(tmp_path: Path, name: str) -> None:
+    content, words = MISPLACED[name]
+    file = tmp_path / "x.gguf"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^model\.repo={re.escape(str(file))}: .*{re.escape(words)}.*; download"):
+        inspect_checkpoint(str(file))
+
+
+def test_an_alignment_of_its_own_counts(tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    keys = pair(U32, struct.pack("<I", 64), ALIGNMENT)
+    tensors = tensor(b"v", 8), tensor(b"w", 8, offset=64)
+    file.write_bytes(pad(header(keys, *tensors, tensors=2, keys=1), 64) + bytes(96))
+    assert check_gguf_header(file) == {"v": [8], "w": [8]}
+
+
+def test_what_belongs_to_no_tensor_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "x.gguf"
+    for data, spare in ((36, 0), (64, 0), (65, 1), (4064, 4000)):  # a tensor of 36 bytes, filled up to 64
+        file.write_bytes(place(tensor(b"w", 9), data=data))
+        assert count_spare_bytes(file) == spare
+
+
+def test_blocks_are_those_of_the_gguf_package() -> None:
+    gguf = pytest.importorskip("gguf")
+    utils = pytest.importorskip("diffusers.quantizers.gguf.utils")
+    kinds = gguf.GGMLQuantizationType
+    read = {kinds.F32, kinds.F16, *utils.SUPPORTED_GGUF_QUANT_TYPES}
+    assert {int(kind): gguf.GGML_QUANT_SIZES[kind] for kind in read} == BLOCKS
 
 
 @given(st.binary(max_size=200), st.integers(0, 3), st.integers(0, 3))

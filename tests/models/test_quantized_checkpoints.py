@@ -189,8 +189,19 @@ def test_a_gguf_file_that_is_cut_off_says_so(gguf_file: Path, folder: Path, tmp_
     with pytest.raises(ConfigError, match=r"model\.repo=.*cut\.gguf: cut off inside its header; download it again"):
         load_from(cut, folder)
     cut.write_bytes(gguf_file.read_bytes()[:-1000])
-    with pytest.raises(RunError, match=r"model\.repo=.*cut\.gguf: cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"model\.repo=.*cut\.gguf: the tensor \w\S+ ends at byte \d+, and the file"):
         load_from(cut, folder)
+
+
+def test_the_plan_says_what_of_a_gguf_file_is_not_read(
+    gguf_file: Path, folder: Path, planned: Planned, tmp_path: Path
+) -> None:
+    for spare in (b"", b"evil" * 1000):
+        file = tmp_path / f"{len(spare)}.gguf"
+        file.write_bytes(gguf_file.read_bytes() + spare)
+        plan = planned("model.init=pretrained", f"model.repo={file}", f"model.components={folder}")
+        said = [change.why for change in plan.changes if "belong to none" in change.why]
+        assert said == ["4000 bytes of 4000.gguf belong to none of its tensors, and are not read"] * bool(spare)
 
 
 def write_gguf(file: Path, state: dict[str, torch.Tensor]) -> Path:

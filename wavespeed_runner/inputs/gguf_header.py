@@ -1,6 +1,6 @@
 """Walks the header of a GGUF file within bounds, before the gguf package does, which believes every count in it.
 
-Only names and shapes of tensors are kept: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Only names, shapes and places of tensors are kept: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ from typing import BinaryIO
 
 from . import limits
 from .files import InputError, check_regular
+from .gguf_places import Entry, count_spare, refuse_places
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Type of a value -> its bytes."""
-TEXT, ARRAY = 8, 9
+U32, TEXT, ARRAY = 4, 8, 9
+ALIGNMENT_KEY, ALIGNMENT, MAX_ALIGNMENT = "general.alignment", 32, 2**16
+"""What the data begin at a multiple of, and each tensor in them: the usual one, and the largest."""
+RESERVED = ("GGUF.version", "GGUF.tensor_count", "GGUF.kv_count")
+"""Keys that the gguf package adds itself."""
 PACKED = 8
 """The most numbers that a byte holds in any type of tensor."""
 
@@ -27,6 +32,8 @@ class _Walk:
         self.stream = stream
         self.size = size
         self.entries = 0
+        self.alignment = ALIGNMENT
+        self.keys = set(RESERVED)
 
     def take(self, count: int) -> bytes:
         if self.stream.tell() + count > min(self.size, limits.MAX_GGUF_HEADER_BYTES):
@@ -44,6 +51,26 @@ class _Walk:
         if length > limits.MAX_GGUF_TEXT_BYTES:
             raise InputError(f"a text of {length} bytes in its header; at most {limits.MAX_GGUF_TEXT_BYTES} are read")
         return self.take(length)
+
+    def name(self) -> str:
+        raw = self.text()
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"a name in its header is not UTF-8: {raw[:40]!r}") from None
+
+    def skip_pair(self) -> None:
+        """A key and its value, of which only the alignment counts."""
+        key, kind = self.name(), self.number(4)
+        if key in self.keys:
+            raise InputError(f"the key {key} stands in its header twice")
+        self.keys.add(key)
+        if key != ALIGNMENT_KEY:
+            self.skip_value(kind)
+            return
+        self.alignment = self.number(4) if kind == U32 else 0
+        if self.alignment % 8 or not 0 < self.alignment <= MAX_ALIGNMENT or self.alignment & (self.alignment - 1):
+            raise InputError(f"{ALIGNMENT_KEY} in its header is no power of 2 from 8 to {MAX_ALIGNMENT} in 32 bits")
 
     def skip_value(self, kind: int, depth: int = 0) -> None:
         if kind in SIZES:
@@ -70,15 +97,13 @@ class _Walk:
         for _ in range(count):
             self.skip_value(kind, depth + 1)
 
-    def read_tensor(self) -> tuple[str, list[int]]:
-        """Name and shape of one tensor, outermost dimension first; its place in the file follows."""
-        name = self.text().decode("utf-8", errors="replace")
+    def read_tensor(self) -> Entry:
+        name = self.name()
         dimensions = self.number(4)
         if dimensions > limits.MAX_GGUF_DIMENSIONS:
             raise InputError(f"a tensor of {dimensions} dimensions; at most {limits.MAX_GGUF_DIMENSIONS} are read")
         shape = [self.number(8) for _ in range(dimensions)]
-        self.take(4 + 8)
-        return name, shape[::-1]
+        return Entry(name=name, shape=shape[::-1], kind=self.number(4), offset=self.number(8))
 
 
 def check_gguf_header(file: Path) -> dict[str, list[int]]:
@@ -86,8 +111,18 @@ def check_gguf_header(file: Path) -> dict[str, list[int]]:
 
     Raises:
         OSError: there is no such file, or it may not be read.
-        InputError: not a regular file, not GGUF, cut off, or it claims more than is read.
+        InputError: not a regular file, not GGUF, cut off, it claims more than is read, or a tensor lies where none can.
     """
+    return {entry.name: entry.shape for entry in _read(file)[0]}
+
+
+def count_spare_bytes(file: Path) -> int:
+    """Bytes of a checked GGUF file that belong to none of its tensors, and that nothing reads."""
+    return count_spare(*_read(file))
+
+
+def _read(file: Path) -> tuple[list[Entry], int, int, int]:
+    """The tensors, where their data begin, what they are aligned to, and the size of the file."""
     check_regular(file)
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
@@ -105,11 +140,12 @@ def check_gguf_header(file: Path) -> dict[str, list[int]]:
             if count > most:
                 raise InputError(f"its header claims {count} {name}; at most {most} are read")
         for _ in range(keys):
-            walk.text()
-            walk.skip_value(walk.number(4))
+            walk.skip_pair()
         # All together: tensors may lie in the same place, and each is copied.
         listed = [walk.read_tensor() for _ in range(tensors)]
-        elements = sum(prod(shape) for _, shape in listed)
+        elements = sum(prod(entry.shape) for entry in listed)
         if elements > PACKED * size:
             raise InputError(f"its tensors have {elements} numbers, more than {size} bytes hold")
-        return dict(listed)
+        start = -(-stream.tell() // walk.alignment) * walk.alignment
+        refuse_places(listed, start, walk.alignment, size)
+        return listed, start, walk.alignment, size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config.schema import Config, Init
+from ..inputs.gguf_header import count_spare_bytes
 from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.file_flags import find_changes
@@ -49,6 +50,8 @@ def inspect_weights(config: Config) -> list[Change]:
 def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:
     """Sentences on components of a local folder: weight files and tensors beside those that are loaded."""
     repo, folder = config.model.repo, find_local_path(config.model.repo)
+    if folder is not None and folder.suffix.lower() == ".gguf" and (spare := count_spare_bytes(folder)):
+        return [f"{spare} bytes of {folder.name} belong to none of its tensors, and are not read"]
     if folder is None or not folder.is_dir():
         return []
     where, weights = f"model.repo={repo}", config.model.weights

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import ConfigError
+from ...errors import ConfigError, make_printable
 from ...inputs.files import HUB_ID, InputError, resolve_path
 from ...inputs.gguf_header import check_gguf_header
 from .folder_gate import check_component, check_root, list_components, read_config
@@ -178,7 +178,7 @@ def _refuse_no_gguf(where: str, file: Path) -> None:
     try:
         check_gguf_header(file)
     except (InputError, OSError) as error:
-        raise ConfigError(f"{where}: {error}; download it again") from None
+        raise ConfigError(make_printable(f"{where}: {error}; download it again")) from None
 
 
 def _refuse_damaged(where: str, file: Path) -> None:
