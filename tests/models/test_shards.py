@@ -193,3 +193,16 @@ def test_the_plan_says_which_tensors_of_text_encoders_are_left_out(
         for change in planned("model=flux", "model.init=pretrained", f"model.repo={folders('flux')}").changes
         if change.key == "model.repo"
     ]
+
+
+def test_the_plan_says_of_a_class_that_a_configuration_names_in_vain(
+    folders: Callable[[str], Path], planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    folder = tmp_path / "flux"
+    shutil.copytree(folders("flux"), folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"_class_name": "Evil"}))
+    plan = planned("model=flux", "model.init=pretrained", f"model.repo={folder}")
+    assert [change.why for change in plan.changes if change.key == "model.repo"] == [
+        "scheduler is a FlowMatchEulerDiscreteScheduler, as model_index.json says; scheduler_config.json says 'Evil'"
+    ]

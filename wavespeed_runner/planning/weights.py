@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..config.schema import Config, Init
 from ..inputs.gguf_header import count_spare_bytes
 from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
+from ..models.weights.class_notes import explain_other_classes
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.file_flags import find_changes
 from ..models.weights.own_folder import refuse_other_family
@@ -48,7 +49,7 @@ def inspect_weights(config: Config) -> list[Change]:
 
 
 def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:
-    """Sentences on components of a local folder: weight files and tensors beside those that are loaded."""
+    """Sentences on components of a local folder: what lies beside those that are loaded, or is ignored."""
     repo, folder = config.model.repo, find_local_path(config.model.repo)
     if folder is not None and folder.suffix.lower() == ".gguf" and (spare := count_spare_bytes(folder)):
         return [f"{spare} bytes of {folder.name} belong to none of its tensors, and are not read"]
@@ -58,6 +59,7 @@ def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:
     return [
         *explain_spare_files(where, folder, without, weights),
         *explain_heads(where, folder, without, weights),
+        *explain_other_classes(where, folder, without),
     ]
 
 

@@ -15,7 +15,7 @@ from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
 from .code_gate import explain_code
 from .json_values import list_mappings, walk
 from .quantization_gate import explain_quantization
-from .scheduler_gate import explain_scheduler_number, explain_shift
+from .scheduler_gate import explain_betas, explain_scheduler_value, explain_shift
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
@@ -58,7 +58,7 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
 
 LEAST: tuple[tuple[re.Pattern[str], float], ...] = (
     (re.compile(r"num_layers|(\w+_)?(num_hidden_layers|attention_heads?|head_dims?|num_groups)"), 1),
-    (re.compile(r"upsampling_scaling_factor|(\w+_)?kernel(_size)?|num_train_timesteps|solver_order|sample_size"), 1),
+    (re.compile(r"upsampling_scaling_factor|(\w+_)?kernel(_size)?|num_train_timesteps|sample_size"), 1),
     (
         re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|paddings?|(hidden|vocab)_size|eps|epsilon)"),
         0,
@@ -118,6 +118,8 @@ def _explain_together(node: dict[str, Any]) -> str:
             return f"max_image_seq_len = {length} is base_image_seq_len too, and use_dynamic_shifting needs two lengths"
         if reason := explain_shift(node):
             return reason
+    if reason := explain_betas(node):
+        return reason
     if isinstance(node.get("eos_token_id"), list) and str(node.get("model_type")).startswith("clip"):
         return f"eos_token_id = {str(node['eos_token_id'])[:80]}: CLIP has one end of a text"
     distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
@@ -147,7 +149,7 @@ def _find_reason(key: str, value: Any) -> str:
         or _explain_class(key, value)
         or explain_added(key, value)
         or _explain_kind(key, value)
-        or explain_scheduler_number(key, value)
+        or explain_scheduler_value(key, value)
         or _explain_number(key, value)
     )
 
