@@ -155,6 +155,16 @@ def _shard_lost(folder):
     (folder / "text_encoder_2" / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _other_format(folder):
+    (folder / "text_encoder" / "model.safetensors").rename(folder / "text_encoder" / "flax_model.msgpack")
+
+
+def _empty_index(folder):
+    part = folder / "transformer"
+    (part / "diffusion_pytorch_model.safetensors").rename(part / "x-00001.safetensors")
+    (part / "diffusion_pytorch_model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {}}')
+
+
 def _foreign_code(folder):
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["os", "system"]}))
@@ -165,6 +175,8 @@ def _foreign_code(folder):
     [
         (_pickled, "'vae' holds only pickles"),
         (_cut, "diffusion_pytorch_model.safetensors is damaged"),
+        (_other_format, "'text_encoder' has weights in .msgpack and none in safetensors"),
+        (_empty_index, "transformer/diffusion_pytorch_model.safetensors.index.json lists no tensors"),
         (_shard_lost, "lacks model-00001-of-00002.safetensors"),
         (lambda folder: shutil.rmtree(folder / "text_encoder"), "'text_encoder' is named"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "cannot be read as JSON"),

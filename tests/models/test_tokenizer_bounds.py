@@ -13,7 +13,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.byte_tokenizer import build_clip_tokenizer
-from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers
+from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers, refuse_unread_text
 
 USUAL = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\n{% endfor %}"
@@ -111,3 +111,22 @@ def test_a_text_that_a_tokenizer_cannot_read_is_refused(
     with pytest.raises(ConfigError, match=r"^model\.repo=x: component 'tokenizer' cannot read the prompt: "):
         tokenizer("a" * 60 + "b")
     assert capfd.readouterr().err == ""
+
+
+def test_a_tokenizer_without_a_token_to_fill_up_with_is_refused() -> None:
+    tokenizer = make(USUAL)
+    tokenizer.pad_token = None
+    assert len(tokenizer("a cat")["input_ids"]) == 7
+    with pytest.raises(
+        ConfigError, match=r"^model\.repo=x: component 'tokenizer': Asking to pad .*give it a pad_token"
+    ):
+        tokenizer("a cat", padding="max_length", max_length=12)
+
+
+def test_clip_has_a_length() -> None:
+    tokenizer = build_clip_tokenizer()
+    tokenizer.model_max_length = int(1e30)
+    refuse_unread_text(tokenizer, "a cat")
+    tokenizer.__class__ = type("CLIPTokenizer", (type(tokenizer),), {})
+    with pytest.raises(ValueError, match="it has no model_max_length, to which CLIP fills up each text"):
+        refuse_unread_text(tokenizer, "a cat")

@@ -13,6 +13,7 @@ import pytest
 from tests.models.test_folder_gate import make_folder
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.folder_gate import check_folder
+from wavespeed_runner.models.weights.tokenizer_gate import refuse_added_tokens, refuse_tokenizer
 
 
 def table(*texts: bytes) -> dict[str, Any]:
@@ -155,3 +156,18 @@ def test_files_of_added_words_are_counted_too(tmp_path: Path, name: str) -> None
     (make_folder(tmp_path) / "text_encoder" / name).write_text(json.dumps(held))
     with pytest.raises(ConfigError, match=rf"{re.escape(name)}: \w+ has 20001 entries; at most 20000"):
         check_folder("model.repo=x", tmp_path)
+
+
+@pytest.mark.parametrize("number", [10**9, -1, 2_000_000, "7", 1.5])
+def test_numbers_of_tokens_are_those_of_a_vocabulary(number: object) -> None:
+    model = {"model": {"type": "BPE", "vocab": {}, "merges": []}}
+    special = {"a": {"id": "a", "ids": [number], "tokens": ["a"]}}
+    for part in (
+        {"added_tokens": [{"id": number, "content": "cat"}]},
+        {"post_processor": {"type": "TemplateProcessing", "single": [], "pair": [], "special_tokens": special}},
+    ):
+        with pytest.raises(ConfigError, match=r"^x: .*has the number .*; 0 to 1999999 are possible"):
+            refuse_tokenizer("x", {**model, **part})
+    with pytest.raises(ConfigError, match=r"^x: added_tokens: 'cat' has the number "):
+        refuse_added_tokens("x", {"added_tokens": {"cat": number}})
+    refuse_tokenizer("x", {**model, "added_tokens": [{"id": 49407, "content": "cat"}]})

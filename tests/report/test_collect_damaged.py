@@ -105,6 +105,15 @@ def test_a_config_of_another_shape_is_told_by_its_key(
     assert (row.status, row.reason) == ("lost", f"record.json is damaged: {words}")
 
 
+def test_an_override_that_cannot_be_read_is_told_as_everywhere(tmp_path: Path, finished: Finished) -> None:
+    made = deepcopy(finished[1])
+    made["overrides"] = ["prompt=\x1b[31m"]
+    write_job(tmp_path / "a", made)
+    (row,) = collect(tmp_path).rows
+    assert row.status == "lost" and "\n" not in row.reason and "Exception" not in row.reason
+    assert row.reason.startswith("record.json is damaged: prompt=?[31m: cannot be read as KEY=VALUE; quote the value")
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_whatever_a_record_lacks_there_is_a_report(tmp_path: Path, finished: Finished, data: st.DataObject) -> None:

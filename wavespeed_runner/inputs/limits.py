@@ -77,6 +77,8 @@ MAX_DIGITS = 100
 MAX_ADDED_TOKENS = 20_000
 """Words of a tokenizer that are added to its vocabulary; transformers takes some 20 microseconds for each. Published
 ones have up to 6,500."""
+MAX_TOKENS = 2_000_000
+"""Words of any vocabulary. Published ones have up to 260,000."""
 MAX_LEARNED_VECTORS = 1000
 """Vectors of one learned token: diffusers adds a word for each, and a prompt of CLIP's has 77 tokens."""
 MAX_VOCABULARY_BYTES = 64 * MIB

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from ..config.error_messages import explain_config_error
 from ..errors import make_printable
 from ..records.labels import build_command, find_naming_keys, find_varying_keys, label_jobs, split_overrides
 from ..records.listing import ListedJob, Listing, list_jobs
@@ -68,7 +69,7 @@ def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:
         if record and status == "completed":
             summary = summarize_record(record)
     except Exception as error:  # the config in a record is plain data, with anything in it
-        told = find_misshapen(record.config) if record else ""
+        told = (find_misshapen(record.config) if record else "") or explain_config_error(error)
         reason = make_printable(f"record.json is damaged: {told or f'{type(error).__name__}: {error}'}")
         record, status = None, "lost"
     return Row(

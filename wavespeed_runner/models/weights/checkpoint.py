@@ -19,6 +19,8 @@ from .scales import Scales, inspect_scales, read_headers, refuse_other_numbers
 from .shards import find_index, read_shards, refuse_unlisted
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+OTHER_SUFFIXES = (".msgpack", ".h5", ".onnx", ".onnx_data", ".pb", ".ot", ".tflite", ".mlmodel", ".gguf")
+"""Weights of other frameworks, and those that are read from a file of their own alone."""
 SINGLE_FILE_SUFFIXES = (".safetensors", ".gguf")
 ALLOWED = (
     "allowed: a hub id 'owner/name', a local diffusers folder, a .safetensors or .gguf file, or pkg://package/folder"
@@ -101,17 +103,28 @@ def _inspect_folder(where: str, folder: Path, without: Sequence[str], weights: s
     for name in sorted(list_components(where, folder).keys() - set(without)):
         if not (folder / name).is_dir():
             raise ConfigError(f"{where}: component '{name}' is named in model_index.json but has no folder")
-        check_component(where, folder / name)
-        if _has_only_pickles(folder / name):
-            raise ConfigError(f"{where}: '{name}' holds only pickles; {CONVERT_PICKLES}")
-        _refuse_variants_only(where, folder / name, weights)
-        if shards := find_index(where, folder / name, weights):
-            missing = sorted(s for s in set(read_shards(where, shards).values()) if not (folder / name / s).is_file())
-            if missing:
-                raise ConfigError(f"{where}: '{name}' lacks {', '.join(missing)}; download it again")
-        for file in sorted((folder / name).glob("*.safetensors")):
-            _refuse_damaged(where, file)
-        inspect_component_weights(where, folder / name, weights)
+        _inspect_component(where, folder / name, weights)
+
+
+def _inspect_component(where: str, component: Path, weights: str | None) -> None:
+    check_component(where, component)
+    if _has_only_pickles(component):
+        raise ConfigError(f"{where}: '{component.name}' holds only pickles; {CONVERT_PICKLES}")
+    if others := _list_other_formats(component):
+        raise ConfigError(
+            f"{where}: '{component.name}' has weights in {', '.join(others)} and none in safetensors, which alone are "
+            "loaded; load it with the library that reads them, and save it in safetensors"
+        )
+    _refuse_variants_only(where, component, weights)
+    if index := find_index(where, component, weights):
+        listed = set(read_shards(where, index).values())
+        if not listed:
+            raise ConfigError(f"{where}: {component.name}/{index.name} lists no tensors; download it again")
+        if missing := sorted(name for name in listed if not (component / name).is_file()):
+            raise ConfigError(f"{where}: '{component.name}' lacks {', '.join(missing)}; download it again")
+    for file in sorted(component.glob("*.safetensors")):
+        _refuse_damaged(where, file)
+    inspect_component_weights(where, component, weights)
 
 
 def inspect_component_weights(where: str, component: Path, weights: str | None) -> Scales | None:
@@ -171,6 +184,12 @@ def _refuse_variants_only(where: str, component: Path, weights: str | None) -> N
 def _has_only_pickles(folder: Path) -> bool:
     suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
     return bool(suffixes & set(PICKLE_SUFFIXES)) and ".safetensors" not in suffixes
+
+
+def _list_other_formats(folder: Path) -> list[str]:
+    """Endings of weights that are not loaded, where there are no others."""
+    suffixes = {file.suffix.lower() for file in folder.iterdir() if file.is_file()}
+    return [] if ".safetensors" in suffixes else sorted(suffixes & set(OTHER_SUFFIXES))
 
 
 def _refuse_no_gguf(where: str, file: Path) -> None:

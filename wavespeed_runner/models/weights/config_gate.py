@@ -192,8 +192,9 @@ def _explain_kind(key: str, value: Any) -> str:
         return f"= {str(value)[:80]}: with options of its own SentencePiece draws among pieces; remove {key}"
     if key in ("return_dict", "use_return_dict") and value is not True:
         return f"= {str(value)[:80]}: pipelines read the outputs of models by their names; remove {key}"
-    if key == "model_max_length" and (type(value) not in (int, float) or not value >= 1):
-        return f"= {str(value)[:80]} is no length; it has to be 1 or more"
+    is_length = (type(value) is int and value >= 1) or (type(value) is float and value >= NO_LENGTH)
+    if key == "model_max_length" and not is_length:
+        return f"= {str(value)[:80]} is no length; it has to be a whole number, 1 or more"
     return ""
 
 

@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn
 
-from ...errors import ConfigError
+from ...errors import ConfigError, format_error
+from ...inputs import limits
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
 from .chat_templates import render_same, replace_render
@@ -22,8 +23,8 @@ MEMORY_BYTES, TEXT_MEMORY_BYTES = 512 * MIB, 2048 * MIB
 """A tokenizer that makes a text 5000 times longer needs some."""
 MAX_CHARACTERS = 2**18
 """Of a text that a template renders: as many as a config file has; a tokenizer may make it longer."""
-TEMPLATE_METHOD, TEXT_METHOD = "apply_chat_template", "_encode_plus"
-"""Methods of tokenizers; whatever reads a text leads through the second one. Processors have the first one alone."""
+TEMPLATE_METHOD, TEXT_METHOD, PAD_METHOD = "apply_chat_template", "_encode_plus", "_get_padding_truncation_strategies"
+"""Methods of tokenizers; whatever reads a text leads through the last two. Processors have the first one alone."""
 
 
 READINGS = 4
@@ -42,7 +43,7 @@ def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
     """
     for name, part in components.items():
         for owner in (part, getattr(part, "tokenizer", None)):
-            for method, bounded in ((TEMPLATE_METHOD, _apply), (TEXT_METHOD, _encode)):
+            for method, bounded in BOUNDED:
                 if hasattr(owner, method) and method not in vars(owner):
                     setattr(owner, method, partial(bounded, getattr(owner, method), f"{where}: component '{name}'"))
 
@@ -54,6 +55,8 @@ def refuse_unread_text(tokenizer: Any, text: str) -> None:
         raise ValueError("the tokenizer makes other tokens of the same text each time, so no run could be repeated")
     if read == empty:
         raise ValueError("the tokenizer makes the same tokens of a text as of none, so prompts would be dropped")
+    if type(tokenizer).__name__.startswith("CLIPTokenizer") and tokenizer.model_max_length > limits.MAX_TOKENS:
+        raise ValueError("it has no model_max_length, to which CLIP fills up each text; it is 77 in published ones")
     if len(empty) >= tokenizer.model_max_length:
         raise ValueError(
             f"model_max_length = {tokenizer.model_max_length} leaves no token of a text beside {len(empty)} around it, "
@@ -73,6 +76,16 @@ def _encode(original: Callable[..., Any], where: str, *args: Any, **kwargs: Any)
         raise ConfigError(f"{where} cannot read the prompt: {error}; take it from the model's publisher") from None
     finally:
         _is_inside.reset(token)
+
+
+def _decide_padding(original: Callable[..., Any], where: str, *args: Any, **kwargs: Any) -> Any:
+    """How a text is filled up: before it is read, and impossible without a token for that."""
+    try:
+        return original(*args, **kwargs)
+    except ValueError as error:
+        raise ConfigError(
+            f"{where}: {format_error(error)}; give it a pad_token in its tokenizer_config.json, as its publisher has it"
+        ) from None
 
 
 def _try_encode(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -116,3 +129,7 @@ def _render(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     except _RenderedError as rendered:
         return rendered.args[0]
     return None
+
+
+BOUNDED = ((TEMPLATE_METHOD, _apply), (TEXT_METHOD, _encode), (PAD_METHOD, _decide_padding))
+"""What is done instead of each method."""

@@ -75,10 +75,23 @@ def _refuse_chance(place: str, model: dict[str, Any]) -> None:
 
 
 def refuse_added_tokens(place: str, data: dict[str, Any]) -> None:
-    """Raises `ConfigError` for more words than are added to any vocabulary."""
+    """Raises `ConfigError` for more words than are added to any vocabulary, or numbers beyond those of any."""
     for key, value in data.items():
         if reason := explain_added(key, value):
             raise ConfigError(f"{place}: {key} {reason}")
+    words = data.get("added_tokens")
+    entries = words.items() if isinstance(words, dict) else []
+    listed = [(word.get("content"), word.get("id")) for word in words or () if isinstance(word, dict)]
+    for word, number in (*entries, *listed):
+        _refuse_token(f"{place}: added_tokens", word, number)
+
+
+def _refuse_token(where: str, word: Any, number: Any) -> None:
+    """Raises `ConfigError` for the number of a token that no table of an encoder has."""
+    if number is not None and (type(number) is not int or not 0 <= number < limits.MAX_TOKENS):
+        raise ConfigError(
+            f"{where}: {str(word)[:40]!r} has the number {str(number)[:40]}; 0 to {limits.MAX_TOKENS - 1} are possible"
+        )
 
 
 def _list_parts(place: str, key: str, data: Any) -> Iterator[dict[str, Any]]:
@@ -126,6 +139,9 @@ def _measure_template(where: str, node: dict[str, Any]) -> float:
     pieces = {key: value for key in ("single", "pair") if isinstance(value := node.get(key), list)}
     special = node.get("special_tokens")
     tokens = [token for token in special.values() if isinstance(token, dict)] if isinstance(special, dict) else []
+    for token in tokens:
+        for number in ids if isinstance(ids := token.get("ids"), list) else ():
+            _refuse_token(where, token.get("id"), number)
     longest = max((len(ids) for token in tokens if isinstance(ids := token.get("ids"), list)), default=1)
     most = limits.MAX_TEMPLATE_TOKENS
     for key, value in pieces.items():
