@@ -221,3 +221,23 @@ def test_support_takes_a_folder_and_options_of_ones_own(cli: CommandLine) -> Non
     plain = cli.configs / "plain"
     plain.mkdir()
     assert f"model={plain}: this folder has no model_index.json" in cli("support", str(plain)).err
+
+
+@pytest.mark.parametrize("place", ["", "transformer"])
+@pytest.mark.parametrize("typed", ["model={}", "model.repo={}"])
+def test_a_folder_that_may_not_be_looked_at_is_a_wrong_configuration(
+    cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, place: str
+) -> None:
+    folder = write_folder(tmp_path / "flux", "FluxPipeline", transformer={}, scheduler=SCHNELL)
+    look = Path.stat
+
+    def refuse(path: Path, **options: Any) -> Any:  # root may look at anything
+        if path.parent == folder / place:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    model = typed.format(folder)
+    status, out, err = cli(*([] if model.startswith("model=") else ["model=flux"]), model, "prompt=x", "dry_run=true")
+    assert (status, out, err.count("\n")) == (2, "", 1) and f"{folder / place}/" in err, err
+    assert "Permission denied" in err

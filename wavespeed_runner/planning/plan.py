@@ -21,6 +21,7 @@ from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, to_data, top_level
 from ..errors import ConfigError
+from ..inputs.files import refuse_unreadable
 from ..judges.chosen import check_judges, identify_judges
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
@@ -97,6 +98,7 @@ class Plan:
         return Store(Path(self.config.outputs) / "store")
 
 
+@refuse_unreadable()
 def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Plan:
     """Types, checks and plans one run.
 

@@ -16,7 +16,7 @@ from ..config.compose import compose_job, compose_whole, find_key, parse_overrid
 from ..config.environment import resolve_device
 from ..config.error_messages import EXPLAINED
 from ..config.schema import Init
-from ..inputs.files import HUB_ID
+from ..inputs.files import HUB_ID, refuse_unreadable
 from ..models.weights.checkpoint import find_local_path, is_single_file
 from ..models.weights.own_folder import Fact, find_option, read_facts
 from ..planning.automatic import Change
@@ -31,6 +31,7 @@ SMALL = 4 * 2**30
 """Bytes of weights that twice as many of are no burden in the memory of a CPU."""
 
 
+@refuse_unreadable()
 def name_option(overrides: Sequence[str]) -> list[str]:
     """Replaces `model=FOLDER` by the option that runs it, with `model.repo=FOLDER`.
 
@@ -49,6 +50,7 @@ def name_option(overrides: Sequence[str]) -> list[str]:
     return found
 
 
+@refuse_unreadable()
 def add_facts(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
     """Adds what a typed local folder says otherwise than its option. Inside `composer` only.
 
