@@ -133,6 +133,16 @@ MALFORMED: dict[str, tuple[Callable[[str], str], str]] = {
         lambda t: t.replace("  versions:\n", f"  versions:\n    a: {'x' * 301}\n"),
         "claim.versions.a=",
     ),
+    "a long judge": (
+        lambda t: t.replace("claim:    #", "claim:\n  metrics: {" + "x" * 301 + ": {value: 1}}    #", 1),
+        "claim.metrics=xxx",
+    ),
+    "many judges": (
+        lambda t: t.replace(
+            "claim:    #", "claim:\n  metrics: {" + ", ".join(f"j{i}: {{value: 1}}" for i in range(101)) + "}    #", 1
+        ),
+        "claim.metrics: 101 entries; at most 100",
+    ),
     "a hash": (lambda t: re.sub('(?m)^  - "[0-9a-f]{64}"$', '  - "evil"', t), "claim.pixels_sha256=evil: a SHA-256"),
     "a hash of prompts": (lambda t: set_figures(t, prompts_sha256='"1"'), "claim.prompts_sha256=1: a SHA-256"),
     "another number of images": (

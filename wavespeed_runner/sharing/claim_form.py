@@ -14,8 +14,8 @@ from hashlib import sha256
 from ..config.claim import ClaimConfig
 from ..errors import ConfigError
 
-MAX_TEXT, MAX_VERSIONS = 300, 100
-"""Characters of one text, and packages with a version; our own have up to some 80 and 30."""
+MAX_TEXT, MAX_ENTRIES = 300, 100
+"""Characters of one text, and packages with a version or judges; our own have up to some 80 and 30."""
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,8 +33,9 @@ def refuse_malformed(claim: ClaimConfig, prompts: list[str], images_per_prompt: 
     for key, text in _list_texts(claim):
         if len(text) > MAX_TEXT:
             raise ConfigError(f"claim.{key}={text[:40]}...: {len(text)} characters; at most {MAX_TEXT} are read")
-    if len(claim.versions) > MAX_VERSIONS:
-        raise ConfigError(f"claim.versions: {len(claim.versions)} entries; at most {MAX_VERSIONS} are read")
+    for key, entries in (("versions", claim.versions), ("metrics", claim.metrics)):
+        if len(entries) > MAX_ENTRIES:
+            raise ConfigError(f"claim.{key}: {len(entries)} entries; at most {MAX_ENTRIES} are read")
     for key, hashes in (("pixels_sha256", claim.pixels_sha256), ("prompts_sha256", [claim.prompts_sha256])):
         if wrong := next((each for each in hashes if not SHA256.fullmatch(each)), None):
             raise ConfigError(f"claim.{key}={wrong[:80]}: a SHA-256 in 64 hexadecimal digits is needed")
@@ -56,6 +57,7 @@ def _list_texts(claim: ClaimConfig) -> Iterator[tuple[str, str]]:
     for key, value in asdict(claim).items():
         if isinstance(value, str):
             yield key, value
+    yield from (("metrics", name) for name in claim.metrics)
     for name, version in claim.versions.items():
         yield "versions", name
         yield f"versions.{name[:40]}", version
