@@ -48,6 +48,19 @@ def test_a_search_calibrates_where_that_is_needed(command: CommandLine) -> None:
     assert sorted(load(Path(path)).schedules) == [3, 4, 5]
 
 
+def test_some_of_the_calibrations_images_are_enough_half_of_them_fragile(command: CommandLine) -> None:
+    (command.folder / "three.txt").write_text("a red circle\na blue square\na cat\n", encoding="utf-8")
+    given = (*RUN, "prompts=file", "prompts.path=three.txt")
+    status, out, err = command("search", "computed=3", "tries=2", "images=2", *given)
+    assert status == 0 and "1 of 3 candidates are taken for being fragile" in err, err
+    assert len(load(Path(out.splitlines()[-1])).schedules[3]) == 3
+    refused = command("search", "computed=3", "tries=1", "images=3", *given)
+    assert refused.status == 2 and "images=3: fewer than the 3 images of the calibration are needed" in refused.err
+    assert (
+        "images=1: how many of the calibration's images: 2 or more" in command("search", "computed=3", "images=1").err
+    )
+
+
 def test_every_prompt_is_calibrated_with_seeds_of_its_own_unless_one_is_wanted(command: CommandLine) -> None:
     (command.folder / "two.txt").write_text("a red circle\na blue square\n", encoding="utf-8")
     two = (*RUN, "steps=3", "prompts=file", "prompts.path=two.txt", "seed=7")

@@ -37,6 +37,12 @@ def build_parser() -> CommandParser:
     parser.add_key("images", "96", read=parse_count, default=96, help="images to fit on, each with its own seed")
     parser.add_key("held_out", "32", read=parse_count, default=32, help="further images, which judge the fit")
     parser.add_key(
+        "candidates",
+        "288",
+        read=parse_count,
+        help="images to choose those from: half become fragile ones, which fewer steps change most",
+    )
+    parser.add_key(
         "iterations", "120", read=parse_count, help="steps of the fit; 5 is the default with gradients=false"
     )
     parser.add_key(
@@ -82,11 +88,13 @@ def main(args: Namespace) -> int:
 
     if not args.evaluations + args.computed:
         raise ConfigError("evaluations=N or computed=N: what is to be fitted? samplers, caches, or both")
+    if args.candidates is not None and args.candidates <= args.images:
+        raise ConfigError(f"candidates={args.candidates}: more than images={args.images} are needed, to choose from")
     plan = _plan_full_runs(args)
     places = find_places(plan, args.out, samplers=bool(args.evaluations), caches=bool(args.computed))
     if args.iterations is None:
         args.iterations = ITERATIONS[args.gradients]
-    names = ("images", "held_out", "iterations", "gradients", "checkpointing")
+    names = ("images", "held_out", "candidates", "iterations", "gradients", "checkpointing")
     settings = Settings(**{name: getattr(args, name) for name in names})
     calibration = find_or_make_calibration(plan, places["caches"], _tell) if args.computed else None
     wanted = Wanted(evaluations=args.evaluations, computed=args.computed, calibration=calibration)

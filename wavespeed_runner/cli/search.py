@@ -29,9 +29,15 @@ prompts. The schedules are written into the calibration: into the user's own, or
 
 def build_parser() -> CommandParser:
     """The arguments of `search`."""
-    parser = CommandParser("search", "computed=N[,N...] [tries=60] [out=FILE] [OVERRIDE ...]", ABOUT)
+    parser = CommandParser("search", "computed=N[,N...] [tries=60] [images=N] [out=FILE] [OVERRIDE ...]", ABOUT)
     parser.add_key("computed", "6,8,10", read=parse_budgets, required=True, help="numbers of computed steps")
     parser.add_key("tries", "60", read=parse_tries, default=60, help="schedules tried for each number, at most")
+    parser.add_key(
+        "images",
+        "24",
+        read=parse_images,
+        help="only so many of the calibration's images, half of them fragile: fewer steps change them most",
+    )
     parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
     parser.add_overrides()
     return parser
@@ -52,6 +58,13 @@ def parse_tries(text: str) -> int:
     return int(text)
 
 
+def parse_images(text: str) -> int:
+    """A whole number from 2 to 99999. Raises ValueError for anything else."""
+    if not text.isdigit() or len(text) > 5 or int(text) < 2:
+        raise ValueError("how many of the calibration's images: 2 or more")
+    return int(text)
+
+
 def main(args: Namespace) -> int:
     """Searches, writes the schedules into the calibration, and prints its path."""
     from ..caching.calibration.file import save
@@ -61,7 +74,13 @@ def main(args: Namespace) -> int:
     plan = plan_uncached_runs(args)
     path = args.out or default_path(plan)
     calibration = _find_or_make_calibration(plan, path, args.overrides)
-    results = search_schedules(plan, calibration, args.computed, args.tries, _tell)
+    there = len(calibration.made["prompts"])
+    if args.images is not None and args.images >= there:
+        raise ConfigError(
+            f"images={args.images}: fewer than the {there} images of the calibration are needed, to choose from; leave "
+            "it out to take all"
+        )
+    results = search_schedules(plan, calibration, args.computed, args.tries, _tell, args.images)
     schedules = {computed: result.steps for computed, result in results.items()}
     save(replace(calibration, schedules={**calibration.schedules, **schedules}), path)
     for computed, result in results.items():

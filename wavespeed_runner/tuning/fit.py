@@ -14,18 +14,17 @@ from typing import Any
 from ..artifacts import SEEDS, Latents, Sample
 from ..caching.calibration.data import Calibration, FittedSolver, FittedWeights
 from ..config.denoise_options import DenoiseOptions
-from ..config.environment import collect_key_parts
 from ..planning.graph import Node
 from ..planning.plan import Plan
-from ..planning.store_keys import compute_keys_of_samples
 from ..stages.denoise import denoise_batch
-from .denoising import end_at_denoising, run_denoising
+from .denoising import run_denoising
 from .fit_cache import build_cache_target
+from .fit_images import choose_images, key_images, take_images
 from .fit_loop import Settings, Target, fit
 from .fit_memory import choose_together
 from .fit_references import FullRun, make_full_run
 from .fit_sampler import build_sampler_target
-from .student import build_student, freeze
+from .student import Student, build_student, freeze
 
 Tell = Callable[[str], None]
 Found = FittedSolver | FittedWeights
@@ -60,12 +59,11 @@ def fit_all(plan: Plan, wanted: Wanted, settings: Settings, tell: Tell, keep: Ke
         Unfit: the pipeline cannot be differentiated.
     """
     samples = list_samples(plan, settings)
+    build = partial(build_student, checkpointing=settings.checkpointing)
 
     def denoise_and_fit(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
-        student = build_student(options, inputs, checkpointing=settings.checkpointing)
-        run = make_full_run(
-            student, _key_images(plan, samples), plan.store, fitted_on=settings.images, probed=settings.batch, tell=tell
-        )
+        student, keys = _take_images(plan, samples, settings, build(options, inputs), tell)
+        run = make_full_run(student, keys, plan.store, fitted_on=settings.images, probed=settings.batch, tell=tell)
         how = settings
         if settings.gradients:
             skipped = options.steps - min(wanted.computed) if wanted.computed else 0
@@ -73,8 +71,8 @@ def fit_all(plan: Plan, wanted: Wanted, settings: Settings, tell: Tell, keep: Ke
             tell(line)
             how = replace(settings, together=together)
         with freeze(student.modules):
-            for build, count in _list_targets(run, wanted):
-                found, interrupted = fit(run, build(), how, plan.store, tell, again=plan.config.rerun)
+            for build_target, count in _list_targets(run, wanted):
+                found, interrupted = fit(run, build_target(), how, plan.store, tell, again=plan.config.rerun)
                 keep(count, found, interrupted)
                 if interrupted:
                     raise KeyboardInterrupt
@@ -96,16 +94,20 @@ def _list_targets(run: FullRun, wanted: Wanted) -> Iterator[tuple[Callable[[], T
         yield partial(build_cache_target, run, wanted.calibration, count), count
 
 
-def _key_images(plan: Plan, samples: Sequence[Sample]) -> list[str]:
-    """Of each image, a hash of all that it depends on."""
-    graph = end_at_denoising(plan.graph, lambda node: node)
-    keys = compute_keys_of_samples(graph, samples, collect_key_parts(plan.config.device), timing=False)
-    return [key[graph.output] for key in keys]
+def _take_images(
+    plan: Plan, samples: Sequence[Sample], settings: Settings, student: Student, tell: Tell
+) -> tuple[Student, list[str]]:
+    """The student with the images that the fit takes, and their keys."""
+    keys = key_images(plan, samples)
+    chosen = choose_images(
+        student, keys, plan.store, candidates=settings.count_candidates(), images=settings.images, tell=tell
+    )
+    return take_images(student, chosen), [keys[index] for index in chosen]
 
 
 def list_samples(plan: Plan, settings: Settings) -> list[Sample]:
     """As many samples as are wanted: the plan's prompts in turn, with the seeds seed, seed + 1, ..."""
-    first, count = plan.samples[0].seed, settings.images + settings.held_out
+    first, count = plan.samples[0].seed, settings.count_candidates() + settings.held_out
     prompts = list(dict.fromkeys(sample.prompt for sample in plan.samples))
     return [
         replace(plan.samples[0], prompt=prompts[index % len(prompts)], seed=(first + index) % SEEDS)

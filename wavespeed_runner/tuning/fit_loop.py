@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Fittable)
 R = TypeVar("R")
-MADE = ("images", "held_out", "batch", "gradients")
+MADE = ("images", "held_out", "candidates", "batch", "gradients")
 """Settings that a calibration tells."""
 
 
@@ -34,6 +34,8 @@ class Settings:
     """Images that are fitted on, each with a seed of its own."""
     held_out: int = 32
     """Further images, which choose what is kept and whose quality is reported."""
+    candidates: int | None = None
+    """So many are drawn to choose `images` from, half of them for being fragile; null: as many as are fitted on."""
     iterations: int = 120
     batch: int = 16
     """Images of an iteration, with gradients."""
@@ -45,6 +47,10 @@ class Settings:
     """Iterations between looks at the images that are not fitted on."""
     together: int = BATCH
     """Images that are differentiated at once: as many as fit into memory. It changes no result."""
+
+    def count_candidates(self) -> int:
+        """Images that are drawn, beside those held out."""
+        return max(self.images, self.candidates or 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +107,7 @@ def fit(
     made = {
         "start": target.begins_at,
         "quality": {"start": begun, "fitted": found},
-        **{name: value for name, value in asdict(settings).items() if name in MADE},
+        **{name: value for name, value in asdict(settings).items() if name in MADE and value is not None},
         **run.images,
         "iterations": progress.done,
         "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
@@ -180,7 +186,7 @@ def _iterate(
 def _identify(run: FullRun, target: Target[F, R], settings: Settings) -> str:
     """The store key of a fit's state: all that it depends on."""
     start = [part.values.tolist() for part in target.start.list_free()]
-    how = {name: value for name, value in asdict(settings).items() if name != "together"}
+    how = {name: value for name, value in asdict(settings).items() if name not in ("together", "candidates")}
     data = {"version": VERSION, "run": run.key, "title": target.title, "start": start, **how}
     return sha256(json.dumps({"fit": data}, sort_keys=True).encode()).hexdigest()
 

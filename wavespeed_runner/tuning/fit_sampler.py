@@ -13,7 +13,7 @@ from ..samplers.fitted import create_scheduler, to_tensors
 from .fit_loop import Target
 from .fit_numbers import Free, Rollout, scale_rate, to_plain
 from .fit_references import FullRun
-from .fit_starts import find_starts
+from .fit_starts import Start, find_starts
 from .student import Generated
 
 if TYPE_CHECKING:
@@ -99,11 +99,11 @@ def _triangle(count: int) -> tuple[Tensor, ...]:
     return tuple(torch.tril_indices(count, count))
 
 
-def build_sampler_target(run: FullRun, count: int) -> Target[Numbers, FittedSolver]:
-    """A sampler of so many evaluations, from the best of the plain ones."""
+def build_sampler_target(run: FullRun, count: int, start: Start | None = None) -> Target[Numbers, FittedSolver]:
+    """A sampler of so many evaluations, from the best of the plain ones, or from a given one."""
     student = run.student
     kind = find_model_kind(student.pipeline.pipe.scheduler)
-    best = find_starts(student, run.reference, count, run.probed)[0]
+    best = start or find_starts(student, run.reference, count, run.probed)[0]
 
     def generate(numbers: Numbers, images: Sequence[int], **options: Any) -> Generated:
         scheduler = create_scheduler(student.pipeline.pipe, kind)

@@ -25,6 +25,8 @@ from ..planning.graph import Node
 from ..stages.decode import decode_latents
 from ..stages.denoise import denoise_batch
 from .denoising import run_denoising
+from .fit_images import choose_images, key_images
+from .student import build_student
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,12 @@ class SearchResult:
 
 
 def search_schedules(
-    plan: Plan, calibration: Calibration, budgets: list[int], tries: int, tell: Callable[[str], None]
+    plan: Plan,
+    calibration: Calibration,
+    budgets: list[int],
+    tries: int,
+    tell: Callable[[str], None],
+    images: int | None = None,
 ) -> dict[int, SearchResult]:
     """Finds the best steps to compute, for each number of computed steps.
 
@@ -56,6 +63,7 @@ def search_schedules(
         budgets: numbers of computed steps.
         tries: how many schedules are tried for each of them, at most.
         tell: called with one line for each schedule that was tried.
+        images: so many of the calibration's images, half of them for being fragile; None: all.
 
     Returns:
         Number of computed steps -> the best schedule.
@@ -71,25 +79,28 @@ def search_schedules(
     def denoise_and_search(options: DenoiseOptions, inputs: list[dict[str, Any]]) -> list[Latents]:
         batch_size = BATCH if inputs[0]["pipeline"].family.supports_batches else 1
         once = replace(options, warmup=0, repeats=1, batch_size=batch_size)
-        latents, reference = _denoise_and_decode(once, inputs)
+        chosen = inputs
+        if images is not None:
+            student = build_student(options, inputs, checkpointing=False)
+            keys = key_images(plan, samples)
+            taken = choose_images(student, keys, plan.store, candidates=len(keys), images=images, tell=tell)
+            chosen = [inputs[index] for index in taken]
+        latents, reference = _denoise_and_decode(once, chosen)
 
         def loss_of(budget: int, schedule: Schedule) -> float:
-            _, images = _denoise_and_decode(_follow_schedule(once, calibration, budget, schedule), inputs)
-            return 1 - _mean_ssim(images, reference)
+            _, made = _denoise_and_decode(_follow_schedule(once, calibration, budget, schedule), chosen)
+            return 1 - _mean_ssim(made, reference)
 
         for budget in budgets:
             results[budget] = _best_schedule(calibration, budget, tries, loss_of, tell)
-        return latents
+        return latents[:1] * len(inputs)
 
     def change(node: Node) -> Node:
         # Never stored: the latents do not count, and the store would skip the search.
         return replace(node, lasting=False, stage=replace(node.stage, batch=denoise_and_search))
 
-    made = calibration.made
-    samples = [
-        replace(plan.samples[0], prompt=prompt, seed=seed)
-        for prompt, seed in zip(made["prompts"], made["seeds"], strict=True)
-    ]
+    drawn = zip(calibration.made["prompts"], calibration.made["seeds"], strict=True)
+    samples = [replace(plan.samples[0], prompt=prompt, seed=seed) for prompt, seed in drawn]
     run_denoising(plan, change, [samples])
     return results
 
