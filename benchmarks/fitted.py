@@ -1,6 +1,6 @@
 """Fitted samplers and caches, the calibrated cache, and the best plain solvers, at equal numbers of evaluations.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.fitted [--model demo | demo_unet]
+    OMP_NUM_THREADS=1 python -m benchmarks.fitted [--model demo | demo_unet] [--missing]
 
 64 captions that nothing else uses, each with a seed of its own; float32 on the CPU, one thread, one image at a time,
 all settings of a caption in turn. Judged against the model's own sampler at its own number of steps. Of the plain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "fitted_sampling.md"
 MODELS = ("demo", "demo_unet")
-COUNTS = (3, 4, 5, 6, 8, 10)
+COUNTS = (3, 4, 5, 6, 7, 8, 10, 12)
 RIVALS = {
     "demo": ("sampler=unipc", "sampler=unipc sampler.shift=2", "sampler=unipc sampler.shift=3", "sampler=dpmpp_3m"),
     "demo_unet": ("sampler=dpmpp_2m", "sampler=deis", "sampler=unipc", "sampler=euler sampler.sigmas=karras"),
@@ -49,12 +49,14 @@ class Entry:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, help="only this one")
+    parser.add_argument("--missing", action="store_true", help="only what the committed results lack")
     parser.add_argument("--tables", action="store_true", help="only the tables again, from the committed results")
     args = parser.parse_args()
     from .peers.models import shipped
 
     for name in [] if args.tables else [args.model] if args.model else MODELS:
-        write(RESULTS / f"fitted_{name}.json", measure(shipped(name)))
+        known = load(name) if args.missing else None
+        write(RESULTS / f"fitted_{name}.json", measure(shipped(name), known))
     text = re.sub(
         r"(<!-- fitted -->\n).*?(<!-- /fitted -->)",
         lambda found: found[1] + "\n".join(make_table(load(name)) for name in MODELS) + found[2],
@@ -64,8 +66,8 @@ def main() -> None:
     DOCUMENT.write_text(text, encoding="utf-8")
 
 
-def measure(model: Model) -> dict[str, Any]:
-    """SSIM and seconds of every caption with every setting."""
+def measure(model: Model, earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+    """SSIM and seconds of every caption with every setting; with earlier results those and what they lack."""
     import torch
 
     from wavespeed_runner.config.environment import describe_environment
@@ -75,19 +77,21 @@ def measure(model: Model) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     entries, full = list_entries(model), compose(model)
-    found: dict[str, dict[str, list[float]]] = {
-        f"{entry.name} {entry.count}": {"ssim": [], "seconds": []} for entry in entries
-    }
-    seconds: list[float] = []
+    settings = earlier["settings"] if earlier else []
+    there = {(one["setting"], one["evaluations"]) for one in settings}
+    entries = [entry for entry in entries if (entry.name, entry.count) not in there]
+    rows: list[dict[str, Any]] = [
+        {"setting": entry.name, "evaluations": entry.count, "ssim": [], "seconds": [], "full_seconds": 0.0}
+        for entry in entries
+    ]
     draw(model, full, model.steps, unseen()[0])  # the first run is slower than others
     for prompt in unseen():
-        reference, took = draw(model, full, model.steps, prompt)
-        seconds.append(took)
-        for entry in entries:
+        reference, took_full = draw(model, full, model.steps, prompt)
+        for entry, row in zip(entries, rows, strict=True):
             image, took = draw(model, entry.config, entry.config.steps, prompt)
-            one = found[f"{entry.name} {entry.count}"]
-            one["ssim"].append(round(float(compare_images(image, reference)["ssim"] or 0), 4))
-            one["seconds"].append(round(took, 4))
+            row["ssim"].append(round(float(compare_images(image, reference)["ssim"] or 0), 4))
+            row["seconds"].append(round(took, 4))
+            row["full_seconds"] = round(row["full_seconds"] + took_full, 4)
     known = describe_environment("cpu")
     return {
         "command": "OMP_NUM_THREADS=1 python -m benchmarks.fitted",
@@ -95,11 +99,7 @@ def measure(model: Model) -> dict[str, Any]:
         "model": model.name,
         "steps": model.steps,
         "prompts": [{"text": prompt.text, "seed": prompt.seed} for prompt in unseen()],
-        "seconds": [round(value, 4) for value in seconds],
-        "settings": [
-            {"setting": entry.name, "evaluations": entry.count, **found[f"{entry.name} {entry.count}"]}
-            for entry in entries
-        ],
+        "settings": [*settings, *rows],
     }
 
 
@@ -159,7 +159,6 @@ def make_table(results: dict[str, Any]) -> str:
     """Quality and time by number of evaluations; of the plain solvers the best one."""
     from numpy import array, mean
 
-    full = mean(results["seconds"])
     rows = {}
     for one in results["settings"]:
         plain = one["setting"] not in OWN
@@ -168,15 +167,16 @@ def make_table(results: dict[str, Any]) -> str:
             rows[key] = one
     names = {"plain": "best plain solver", **{name: f"`{name}`" for name in OWN}}
     lines = [f"`model={results['model']}`, {results['steps']} steps:", ""]
-    lines += ["| | " + " | ".join(map(str, COUNTS)) + " |", "|---" * (len(COUNTS) + 1) + "|"]
+    counts = [count for count in COUNTS if ("plain", count) in rows]
+    lines += ["| | " + " | ".join(map(str, counts)) + " |", "|---" * (len(counts) + 1) + "|"]
     for name, title in names.items():
         cells = []
-        for count in COUNTS:
+        for count in counts:
             one, rival = rows.get((name, count)), rows[("plain", count)]
             if one is None:
                 cells.append("")
                 continue
-            text = f"{describe(one['ssim'])}, {100 * mean(one['seconds']) / full:.0f} %"
+            text = f"{describe(one['ssim'])}, {100 * sum(one['seconds']) / one['full_seconds']:.0f} %"
             if name == "plain":
                 text += f" (`{one['setting'].replace('sampler.', '').replace('sampler=', '')}`)"
             else:
