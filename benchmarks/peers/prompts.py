@@ -14,8 +14,8 @@ import numpy as np
 
 from training.scenes import parse, random_caption
 
-JUDGED, CALIBRATION, FRESH, UNSEEN = 32, 16, 48, 64
-FIRST_CALIBRATION_SEED, FIRST_FRESH_SEED, FIRST_UNSEEN_SEED = 1000, 2000, 4000
+JUDGED, CALIBRATION, FRESH, UNSEEN, MOVED = 32, 16, 48, 64, 32
+FIRST_CALIBRATION_SEED, FIRST_FRESH_SEED, FIRST_UNSEEN_SEED, FIRST_MOVED_SEED = 1000, 2000, 4000, 8000
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,40 @@ def fresh() -> list[Prompt]:
 
 
 def unseen() -> list[Prompt]:
-    """64 prompts, seeds 4000 to 4063, whose contents are in neither of the two lists: for `benchmarks.fitted` alone.
+    """64 prompts, seeds 4000 to 4063, whose contents are in neither of the two lists: for `benchmarks.fitted` and
+    `benchmarks.peers.equal_time`.
 
     All show two objects: there are too few contents with one.
     """
     known = {parse(prompt.text) for prompt in (*judged(), *fresh())}
-    rng = np.random.default_rng((2026, True, 2))
+    texts = _other_pairs(UNSEEN, known, drawn_for=2)
+    return [Prompt(text, FIRST_UNSEEN_SEED + index) for index, text in enumerate(texts)]
+
+
+def moved() -> dict[str, list[Prompt]]:
+    """`usual`, `short` and `long`: 32 prompts each, seeds 8000 to 8031, of contents that are in none of the three
+    lists: for `benchmarks.transfer` alone. Short ones have 7 or 8 words, long ones 14 and more."""
+    known = {parse(prompt.text) for prompt in (*judged(), *fresh(), *unseen())}
+    texts: dict[str, list[str]] = {}
+    for length, words in (("usual", range(99)), ("short", range(9)), ("long", range(14, 99))):
+        texts[length] = _other_pairs(MOVED, known, drawn_for=3, words=words)
+        known |= {parse(text) for text in texts[length]}
+    return {
+        length: [Prompt(text, FIRST_MOVED_SEED + index) for index, text in enumerate(several)]
+        for length, several in texts.items()
+    }
+
+
+def _other_pairs(count: int, known: set[Any], *, drawn_for: int, words: range = range(99)) -> list[str]:
+    """Captions of two objects held out of training, of so many contents that are not among the known ones, with so many
+    words."""
+    rng = np.random.default_rng((2026, True, drawn_for))
     found: dict[Any, str] = {}
-    while len(found) < UNSEEN:
+    while len(found) < count:
         caption = random_caption(rng, pair=True, from_held_out=True)
-        if (content := parse(caption)) not in known:
+        if (content := parse(caption)) not in known and len(caption.split()) in words:
             found.setdefault(content, caption)
-    return [Prompt(text, FIRST_UNSEEN_SEED + index) for index, text in enumerate(found.values())]
+    return list(found.values())
 
 
 def _prompts(count: int, *, from_held_out: bool, first_seed: int, drawn_for: int = 0) -> list[Prompt]:

@@ -13,8 +13,9 @@ HEAD = """# The cache engine compared with its peers
 Made by `python -m benchmarks.peers.plot` from `benchmarks/results/peers_*.json`; not written by hand. Weights,
 prompts and seeds are the same for all, on one thread, and everything is compared with the uncached image of full
 steps. *Fewer steps* means fewer steps of the model's own sampler (Euler for the FLUX models): a solver such as UniPC
-does better than Euler at few steps and is not in these tables, nor are fitted
-samplers and caches (fitted_sampling.md). `planned` of the demo models was measured with earlier calibrations,
+does better than Euler at few steps and is not in these tables, nor are fitted samplers and caches: these are beside the
+best of the settings here [in the same time](fitted_sampling.md#beside-caches-of-others-in-the-same-time), with today's
+calibrations. `planned` of the demo models was measured here with earlier ones,
 of 8 captions and without what an error at each step costs. Share: the part of that image's block computations
 that ran, mean over the prompts. Error: mean|x - r| / mean|r| of the final latents. Time: CPU seconds of denoising,
 one thread, median over the rounds (lowest to highest).
