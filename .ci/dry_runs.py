@@ -75,7 +75,9 @@ COMPANIONS: dict[str, list[str]] = {
 
 def options() -> list[tuple[str, str]]:
     """(group, option) of every YAML file below `conf/` that is in a group."""
-    paths = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml"))
+    paths = sorted(
+        path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml") if path.parent.name != "tune"
+    )
     return [
         (path.parent.as_posix(), path.name)
         for path in paths

@@ -14,7 +14,7 @@ import numpy as np
 
 from training.scenes import parse, random_caption
 
-JUDGED, CALIBRATION, FRESH, UNSEEN, MOVED = 32, 16, 48, 64, 32
+JUDGED, CALIBRATION, FRESH, UNSEEN, MOVED, TUNING = 32, 16, 48, 64, 32, 128
 FIRST_CALIBRATION_SEED, FIRST_FRESH_SEED, FIRST_UNSEEN_SEED, FIRST_MOVED_SEED = 1000, 2000, 4000, 8000
 
 
@@ -69,6 +69,12 @@ def moved() -> dict[str, list[Prompt]]:
         length: [Prompt(text, FIRST_MOVED_SEED + index) for index, text in enumerate(several)]
         for length, several in texts.items()
     }
+
+
+def tuning() -> list[str]:
+    """The 128 captions of `prompts=tuning`, whose contents are in none of the first four lists; some are in `moved`."""
+    known = {parse(prompt.text) for prompt in (*judged(), *fresh(), *unseen())}
+    return _other_pairs(TUNING, known, drawn_for=3)
 
 
 def _other_pairs(count: int, known: set[Any], *, drawn_for: int, words: range = range(99)) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from wavespeed_runner.cli.plan_text import plan_text
 from wavespeed_runner.config.compose import compose_job, composer
-from wavespeed_runner.config.paths import CONF
+from wavespeed_runner.config.paths import CONF, SPACES
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import to_data
 from wavespeed_runner.errors import ConfigError
@@ -16,7 +16,9 @@ from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.rules import basics
 from wavespeed_runner.samplers import SAMPLERS
 
-FILES = sorted(file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml"))
+FILES = sorted(
+    file.relative_to(CONF).with_suffix("").as_posix() for file in CONF.rglob("*.yaml") if file.parent != SPACES
+)
 OPTIONS = [name for name in FILES if "/" in name and not name.startswith("hydra/")]
 EXPERIMENTS = [name for name in OPTIONS if name.startswith("experiment/")]
 CALIBRATED = ["model.init=pretrained"]

@@ -11,6 +11,7 @@ COMMANDS = {
     "calibrate": "measure a model once, for the cache strategies that need it",
     "fit": "fit a sampler of a few evaluations to the full run, for sampler=fitted",
     "search": "find the best steps to compute for cache=planned",
+    "tune": "find the fastest setting under a quality that you accept",
     "thresholds": "what each threshold of a cache strategy would compute; nothing is run",
     "estimate": "how much memory a run would need; nothing is loaded",
     "support": "which models, graphs, samplers and caches fit together",

@@ -42,6 +42,7 @@ HARMLESS = (
     "samples",
     "sharing",
     "sweeps",
+    "tune",
     "tuning",
     "weights",
 )

@@ -6,6 +6,7 @@ Keys that are not known are ignored, so that a record of a later release with th
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from ..storage.atomic import write_text
 from .record import SCHEMA_VERSION, Record
 
 FILE = "record.json"
+JUDGE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+"""The name of a judge, which stands in pages, tables and experiment files."""
 
 
 def read_record(path: Path) -> Record:
@@ -72,13 +75,21 @@ def record_from_data(data: Any) -> Record:
             raise ValueError(f"samples[{index}]: more than {MAX_TIMINGS} repetitions")
         if len(sample.steps) > MAX_STEP_RECORDS:
             raise ValueError(f"samples[{index}]: more than {MAX_STEP_RECORDS} steps")
-    if not all(name.isprintable() for name in record.environment.versions):
-        raise ValueError("environment.versions: a name with control characters")
+    _refuse_names(record)
     refuse_many(record.config)
     refuse_many(record.overrides, MAX_OVERRIDES)
     if sum(map(len, record.overrides)) > MAX_CONFIG_BYTES:  # Hydra takes long for each character
         raise ValueError(f"more than {MAX_CONFIG_BYTES} characters of overrides")
     return record
+
+
+def _refuse_names(record: Record) -> None:
+    """Raises ValueError for names that could not be those of packages and judges."""
+    if not all(name.isprintable() for name in record.environment.versions):
+        raise ValueError("environment.versions: a name with control characters")
+    names = [*(record.metrics or {}), *(name for sample in record.samples for name in sample.metrics or {})]
+    if wrong := next((name for name in names if not JUDGE.fullmatch(name)), None):
+        raise ValueError(f"metrics: {wrong[:40]!r} is the name of no judge")
 
 
 def record_data(record: Record) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def build_experiment(
     path = find_record(run)
     record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
     name = name or (Path(out).stem if out not in (None, "-") else _build_name(record))
-    _check_name(name)
+    check_name(name)
     target = Path(out or f"experiment/{name}.yaml")
     if out != "-" and target.exists():
         raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
@@ -140,7 +140,8 @@ def _build_name(record: Record) -> str:
     return "_".join(words)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuses the name of an experiment that no file can have, or that a shipped one has. Raises ConfigError."""
     if not NAME.fullmatch(name):
         raise ConfigError(f"name={name}: letters, digits, _ and - are allowed")
     if (CONF / "experiment" / f"{name}.yaml").exists():

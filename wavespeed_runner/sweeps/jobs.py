@@ -60,6 +60,15 @@ def plan_jobs(args: Namespace) -> list[Job]:
         ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or a rule refuses every
             job; any of `error_messages.EXPLAINED`.
     """
+    jobs = plan_even_refused(args)
+    if all(job.plan is None for job in jobs):
+        which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
+        raise ConfigError(f"{jobs[0].skipped}{which}")
+    return jobs
+
+
+def plan_even_refused(args: Namespace) -> list[Job]:
+    """As `plan_jobs`, also where a rule refuses every job of a sweep."""
     _refuse_other_folder(args.overrides)
     args.overrides = name_option(args.overrides)
     with composer(args.config_dir):
@@ -75,9 +84,6 @@ def plan_jobs(args: Namespace) -> list[Job]:
             if (made := jobs[-1].plan) is not None:
                 jobs[-1] = replace(jobs[-1], plan=add_changes(made, facts), decided=_list_decided(made, facts))
                 total.add(made.config, len(made.samples), jobs[-1].composed)
-    if all(job.plan is None for job in jobs):
-        which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
-        raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 
 

@@ -70,7 +70,7 @@ def _to_override(key: str, value: Any) -> str:
     if key.startswith("~") and value is None:
         candidates = [key]
     else:
-        candidates = [f"{key}={text}" for text in ([value] if isinstance(value, str) else []) + [_quote(value)]]
+        candidates = [f"{key}={text}" for text in ([value] if isinstance(value, str) else []) + [quote(value)]]
     for candidate in candidates:
         try:
             override = parse_override(candidate)
@@ -82,16 +82,16 @@ def _to_override(key: str, value: Any) -> str:
     raise ConfigError(f"points: {key}: {value!r}: no override can be written so; {SHAPE}")
 
 
-def _quote(value: Any) -> str:
+def quote(value: Any) -> str:
     """Writes data in Hydra's grammar, with every text in quotes."""
     if value is None:
         return "null"
     if isinstance(value, str):
         return QuotedString(text=value, quote=Quote.single).with_quotes()
     if isinstance(value, list):
-        return f"[{','.join(map(_quote, value))}]"
+        return f"[{','.join(map(quote, value))}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{_quote(item)}" for name, item in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{quote(item)}" for name, item in value.items()) + "}"
     return str(value)
 
 

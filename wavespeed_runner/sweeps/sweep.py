@@ -33,12 +33,13 @@ WITHOUT_OPTIONS = ("basic", "isolated")
 SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-def run_sweep(args: Namespace, jobs: list[Job]) -> bool | None:
+def run_sweep(args: Namespace, jobs: list[Job], *, progress: Callable[..., Any] | None = None) -> bool | None:
     """Runs the jobs that are not done yet.
 
     Args:
         args: the parsed arguments: `overrides`, `config_dir`, `multirun`.
         jobs: of the command.
+        progress: makes what shows how far the sweep is, with the arguments and methods of `Progress`; None: that.
 
     Returns:
         Whether all jobs completed; None for a single run, and for a launcher of Hydra's plugins.
@@ -59,18 +60,25 @@ def run_sweep(args: Namespace, jobs: list[Job]) -> bool | None:
             check_cluster()
         rerun = any(job.plan.config.rerun for job in jobs if job.plan)
         with _folder(args, config, jobs, rerun) as sweep:
-            return _run(sweep, config, jobs, launcher.launch, rerun)
+            return _run(sweep, config, jobs, launcher.launch, rerun, progress or Progress)
 
 
-def check_sweep(args: Namespace, jobs: list[Job]) -> None:
-    """Checks for a dry run what `run_sweep` refuses before it begins, except whether this is a cluster.
+def check_sweep(args: Namespace, jobs: list[Job], *, cluster: bool = False) -> None:
+    """Checks what `run_sweep` refuses before it begins: for a dry run, or before other work.
+
+    Args:
+        args: as of `run_sweep`.
+        jobs: of the command.
+        cluster: also whether this is a cluster, where the launcher needs one.
 
     Raises:
         ConfigError: as `run_sweep`.
     """
     with composer(args.config_dir):
         if is_sweep_command(args):
-            _launcher(sweep_config(args.overrides), jobs)
+            launcher = _launcher(sweep_config(args.overrides), jobs)
+            if cluster and (check_cluster := getattr(launcher, "check_cluster", None)):
+                check_cluster()
 
 
 def _launcher(config: Any, jobs: list[Job]) -> Any:
@@ -160,7 +168,14 @@ def find_axes(jobs: list[Job]) -> list[str]:
     return [key for key in keys if len({overrides.get(key) for overrides in by_key}) > 1]
 
 
-def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[..., dict[int, str]], rerun: bool) -> bool:
+def _run(
+    sweep: SweepFolder,
+    config: Any,
+    jobs: list[Job],
+    launch: Callable[..., dict[int, str]],
+    rerun: bool,
+    make_progress: Callable[..., Any],
+) -> bool:
     from hydra._internal.callbacks import Callbacks
     from omegaconf import OmegaConf
 
@@ -175,7 +190,7 @@ def _run(sweep: SweepFolder, config: Any, jobs: list[Job], launch: Callable[...,
         todo = Outcome(status="skipped" if job.plan is None else "missing")
         outcomes[job.number] = outcome if sweep.is_done(job) else todo
     waiting = [job for job in jobs if outcomes[job.number].status == "missing"]
-    progress = Progress(sweep.path, jobs, find_axes(jobs), outcomes)
+    progress = make_progress(sweep.path, jobs, find_axes(jobs), outcomes)
     progress.begin(len(waiting))
 
     by_number = {job.number: job for job in jobs}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ...execution.process_cache import ProcessCache
@@ -10,12 +11,15 @@ from ..folder import SweepFolder
 from ..jobs import Job
 from ..worker import perform
 
+_kept: list[ProcessCache] = []
+"""At most one, see `keep_models`."""
+
 
 def launch(
     sweep: SweepFolder, jobs: list[Job], options: dict[str, Any], on_end: Callable[[int, str], None]
 ) -> dict[int, str]:
     """Runs the jobs and calls `on_end(number, reason)` as each ends; returns why some left no final record."""
-    cache, lost = ProcessCache(), {}
+    cache, lost = _kept[0] if _kept else ProcessCache(), {}
     try:
         for job in sort_by_model(jobs):
             if reason := perform(sweep, job, cache):
@@ -23,8 +27,19 @@ def launch(
                 lost[job.number] = reason
             on_end(job.number, reason)
     finally:
-        cache.clear()
+        if not _kept:
+            cache.clear()
     return lost
+
+
+@contextmanager
+def keep_models() -> Iterator[None]:
+    """Within it, a loaded model stays from sweep to sweep."""
+    _kept.append(ProcessCache())
+    try:
+        yield
+    finally:
+        _kept.pop().clear()
 
 
 def sort_by_model(jobs: list[Job]) -> list[Job]:

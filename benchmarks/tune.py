@@ -1,0 +1,216 @@
+"""What `tune` finds, against trying everything, on prompts that it never saw.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.tune --measure [--model demo | demo_unet]     # every setting: an hour
+    OMP_NUM_THREADS=1 python -m benchmarks.tune --times [--model demo | demo_unet]       # their times anew: minutes
+    python -m benchmarks.tune                                                            # the searches alone
+
+First every setting of `space=quick` is run on 96 prompts of `prompts=tuning`, a seed each, against the model's own
+sampler and steps; and on some, each image right beside its reference, for its time. Then, for each bound, `tune`
+searches 20 times on these figures: each time with other 32 prompts for tuning and other 32 for judging. Its answer is
+compared with the fastest setting that keeps the bound by its mean on all 96 prompts, and its mean is taken on the 32
+prompts that were used for neither. Figures go to results/tune_MODEL.json, the table into docs/tune.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .few_steps import RESULTS, write
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "tune.md"
+MODELS = ("demo", "demo_unet")
+LEVELS = (0.99, 0.97, 0.95, 0.9)
+PROMPTS, TIMED, HALF, SEEDS = 96, 6, 32, 20
+
+
+@dataclass
+class Measured:
+    """Stands for `Rounds`: the figures of all settings are known."""
+
+    grid: dict[str, dict[str, Any]]
+    order: Sequence[int]
+    """Places of this half's prompts."""
+    results: list[Any] = field(default_factory=list)
+    jobs: int = 0
+    again: float = 0.0
+    """What runs for times denoise, in full runs of one image."""
+    done: set[tuple[str, int]] = field(default_factory=set)
+
+    @property
+    def prompts(self) -> list[str]:
+        return [str(place) for place in self.order]
+
+    def run(self, settings: Sequence[Any], prompts: int, more: Sequence[str] = ()) -> list[Any]:
+        from wavespeed_runner.tune.rounds import Result
+
+        self.jobs += len(settings)
+        self.again += sum((one.work or 1.0) + 1.0 for one in settings) * prompts if more else 0.0
+        found = []
+        for one in settings:
+            known = self.grid[one.identity]
+            self.done |= set() if more else {(one.identity, place) for place in self.order[:prompts]}
+            values = {str(place): [known["ssim"][place] / 1e4] for place in self.order[:prompts]}
+            relative = known["relative"]
+            found.append(
+                Result(
+                    setting=one,
+                    prompts=prompts,
+                    values={"ssim": values},
+                    seconds=relative,
+                    relative=relative,
+                    folder=Path(),
+                )
+            )
+        self.results += [] if more else found
+        return list(found)
+
+
+def measure(model: str, known: dict[str, Any] | None) -> dict[str, Any]:
+    """Runs every setting on all prompts; then on some, each image beside its reference, for the times.
+
+    Args:
+        model: `demo` or `demo_unet`.
+        known: earlier figures, of which only the times are taken anew, and what is missing.
+    """
+    from wavespeed_runner.sweeps.launchers.inprocess import keep_models
+    from wavespeed_runner.tune.prepare import prepare
+    from wavespeed_runner.tune.search import IN_TURN
+
+    given = {"config_dir": None, "quality": "ssim>=0.9", "time": None, "by": None, "name": None, "space": "quick", "budget": None}
+    tuning = prepare(Namespace(overrides=[f"model={model}"], images=PROMPTS, **given), print)
+    rounds = tuning.tuning
+    rounds.prompts = [*tuning.tuning.prompts, *tuning.judging.prompts]
+    points = [p for f in tuning.space.families for c in f.combinations() for p in f.settings(c)]
+    settings, _ = tuning.planner(points)
+    with keep_models():
+        by_point = {identify(one["point"]): one["ssim"] for one in known["settings"]} if known else {}
+        ssims = {one.identity: by_point[identify(one.point)] for one in settings if identify(one.point) in by_point}
+        new = [one for one in settings if one.identity not in ssims]
+        for result in filter(None, rounds.run(new, PROMPTS)):
+            ssims[result.setting.identity] = [round(1e4 * value[0]) for value in result.values["ssim"].values()]
+        times = {one.setting.identity: one.relative for one in rounds.run(settings, TIMED, IN_TURN) if one}
+    listed = [
+        {
+            "point": one.point,
+            "work": one.work,
+            "relative": round(times[one.identity], 5),
+            "ssim": ssims[one.identity],
+        }
+        for one in settings
+        if one.identity in times and one.identity in ssims
+    ]
+    return {"model": model, "steps": tuning.plan.config.model.steps, "settings": listed}
+
+
+def search(data: dict[str, Any], level: float, seed: int) -> dict[str, Any]:
+    """One search on the figures; what it answers, and what that is worth on other prompts."""
+    from wavespeed_runner.tune.aim import Aim
+    from wavespeed_runner.tune.bounds import parse_bounds
+    from wavespeed_runner.tune.settings import Setting
+    from wavespeed_runner.tune.space import read_space
+    from wavespeed_runner.tune.tune import Budget, Tuning, tune
+
+    grid = {identify(one["point"]): one for one in data["settings"]}
+
+    def plan(points: Sequence[dict[str, Any]]) -> tuple[list[Setting], list[Any]]:
+        known = [(identify(point), point) for point in points if identify(point) in grid]
+        return [Setting(point=point, identity=name, work=grid[name]["work"]) for name, point in known], []
+
+    order = [int(place) for place in np.random.default_rng(seed).permutation(PROMPTS)]
+    tuning_half, judging_half = Measured(grid, order[:HALF]), Measured(grid, order[HALF : 2 * HALF])
+    tuning = Tuning(
+        plan=None,  # type: ignore[arg-type]
+        planner=plan,
+        space=read_space("quick", None, data["steps"]),
+        aim=Aim(bounds=parse_bounds(f"ssim>={level}", ("ssim",))),
+        tuning=tuning_half,  # type: ignore[arg-type]
+        judging=judging_half,  # type: ignore[arg-type]
+        seed=seed,
+        budget=Budget(),
+        tell=lambda line: None,
+        folder=Path(),
+    )
+    tune(tuning)
+    unseen = order[2 * HALF :]
+    found = tuning.answer and grid[tuning.answer.setting.identity]
+    cost = sum((grid[name]["work"] or 1.0) for name, _ in tuning_half.done) + HALF
+    cost += tuning_half.again + judging_half.again
+    return {
+        "found": found["point"] if found else None,
+        "relative": found["relative"] if found else 1.0,
+        "ssim": float(np.mean([found["ssim"][place] for place in unseen])) / 1e4 if found else 1.0,
+        "work": cost / ((1 + sum(one["work"] or 1.0 for one in grid.values())) * 2 * HALF),
+    }
+
+
+def find_best(data: dict[str, Any], level: float) -> dict[str, Any]:
+    """The fastest setting whose mean on all prompts keeps the bound."""
+    does = [one for one in data["settings"] if np.mean(one["ssim"]) / 1e4 >= level]
+    return min(does, key=lambda one: one["relative"], default={"point": None, "relative": 1.0})  # type: ignore[no-any-return]
+
+
+def identify(point: dict[str, Any]) -> str:
+    return json.dumps({key: value for key, value in point.items() if value is not None}, sort_keys=True)
+
+
+def search_all(data: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Bound -> the searches of all seeds."""
+    return {f"{level:g}": [search(data, level, seed) for seed in range(SEEDS)] for level in LEVELS}
+
+
+def make_table(data: dict[str, Any]) -> list[str]:
+    """The rows of a model."""
+    lines = [
+        f"`model={data['model']}`, {data['steps']} steps, {len(data['settings'])} settings:",
+        "",
+        f"| mean SSIM at least | fastest by the means of all {PROMPTS} prompts | answers of {SEEDS} searches: time "
+        f"| keep the bound on the {PROMPTS - 2 * HALF} prompts not used | denoising, of a plain grid's |",
+        "|---|---|---|---|---|",
+    ]
+    for level in LEVELS:
+        best, runs = find_best(data, level), data["searches"][f"{level:g}"]
+        times = [run["relative"] for run in runs]
+        kept = sum(run["ssim"] >= level for run in runs)
+        name = " ".join(f"{key}={value}" for key, value in (best["point"] or {}).items()) or "the reference"
+        lines.append(
+            f"| {level:g} | {100 * best['relative']:.1f} % (`{name}`) | {100 * np.median(times):.1f} % "
+            f"({100 * min(times):.1f} to {100 * max(times):.1f}) | {kept} of {SEEDS} | "
+            f"{100 * np.mean([run['work'] for run in runs]):.0f} % |"
+        )
+    return [*lines, ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, help="only this one")
+    parser.add_argument("--measure", action="store_true", help="run every setting anew")
+    parser.add_argument("--times", action="store_true", help="take the times of all settings anew")
+    args = parser.parse_args()
+    for name in [args.model] if args.model else MODELS:
+        file = RESULTS / f"tune_{name}.json"
+        data = json.loads(file.read_text()) if file.exists() and not args.measure else None
+        data = measure(name, data) if args.measure or args.times else data
+        if data:
+            write(file, {**data, "searches": search_all(data)})
+    known = [json.loads(file.read_text()) for name in MODELS if (file := RESULTS / f"tune_{name}.json").exists()]
+    tables = [line for data in known for line in make_table(data)]
+    text = re.sub(
+        r"(<!-- searches -->\n).*?(<!-- /searches -->)",
+        lambda found: found[1] + "\n".join(tables) + found[2],
+        DOCUMENT.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    DOCUMENT.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

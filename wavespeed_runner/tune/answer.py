@@ -1,0 +1,165 @@
+"""Writes the answer of a tuning: an experiment file with its claim, `tune.json`, and the page `tune.html`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import asdict
+from functools import lru_cache
+from importlib.resources import files
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..records.file import FILE
+from ..records.names import model_name
+from ..sharing.export import build_experiment, read_completed_record, write_experiment
+from ..storage.atomic import write_bytes, write_text
+from .ablation import Ablation
+from .bounds import Bound
+from .figure import draw, find_front, list_latest
+from .rounds import Result, find_interval
+from .sentence import describe_answer, describe_cuts, describe_quality
+from .tune import Tuning
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+PAGE, DATA = "tune.html", "tune.json"
+PROGRAM = "python -m wavespeed_runner"
+
+
+def write_answer(tuning: Tuning, name: str | None) -> list[tuple[str, str]]:
+    """Writes the files and returns what they are, and where.
+
+    Raises:
+        ConfigError: the answer cannot be written as an experiment.
+        RunError: a file cannot be written.
+    """
+    name, text = _export(tuning, tuning.answer, name) if tuning.answer else ("", "")
+    target = tuning.folder / "experiment" / f"{name}.yaml"
+    if text:
+        write_experiment(target, text)
+    data = summarize(tuning)
+    write_text(tuning.folder / DATA, json.dumps(data, indent=1) + "\n")
+    write_bytes(
+        tuning.folder / PAGE, _render(tuning, data, text).encode(), way_out="choose another folder with outputs=DIR"
+    )
+    page = ("page", str(tuning.folder / PAGE))
+    if not text:
+        return [page]
+    prompts = tuning.judging.prompt_file(len(tuning.judging.prompts))
+    return [
+        ("answer", str(target)),
+        ("run it", _say_how_to_run(tuning, name)),
+        ("check it", f"{PROGRAM} replay {quote(str(target))} {quote(f'prompts.path={prompts}')}"),
+        page,
+    ]
+
+
+def _say_how_to_run(tuning: Tuning, name: str) -> str:
+    own = tuning.tuning.args.config_dir
+    if own is not None:  # there is one --config-dir
+        return f"copy it to {own}/experiment/; {PROGRAM} --config-dir {quote(own)} experiment={name} prompt='...'"
+    return f"{PROGRAM} --config-dir {quote(str(tuning.folder))} experiment={name} prompt='...'"
+
+
+def _export(tuning: Tuning, answer: Result, name: str | None) -> tuple[str, str]:
+    """Name and text of the experiment."""
+    name = name or _name(tuning, read_completed_record(answer.folder / FILE))
+    return build_experiment(answer.folder, name=name, out="-", config_dir=tuning.tuning.args.config_dir)
+
+
+def _name(tuning: Tuning, record: Any) -> str:
+    words = re.findall(r"[a-z0-9]+", f"{model_name(record.config['model'])} {tuning.aim}".lower())
+    return "_".join(["tuned", *words])
+
+
+def summarize(tuning: Tuning) -> dict[str, Any]:
+    """Everything that was found, as plain data."""
+    aim, latest = tuning.aim, list_latest(tuning.tuning.results)
+    most = max((result.prompts for result in latest), default=0)
+    whole = [result for result in latest if result.prompts == most]
+    front = {one.setting.identity for one in find_front(whole, aim.shown.metric, least=aim.shown.least)}
+    return {
+        "schema_version": 1,
+        "aim": str(aim),
+        "space": tuning.space.name,
+        "sentence": describe_answer(tuning),
+        "prompts": {"tuning": len(tuning.tuning.prompts), "judging": len(tuning.judging.prompts)},
+        "jobs": tuning.tuning.jobs + tuning.judging.jobs,
+        "images": tuning.tuning.images + tuning.judging.images,
+        "work": {"done": tuning.tuning.work + tuning.judging.work, "grid": compute_grid_work(tuning)},
+        "spent": tuning.budget.spent,
+        "answer": _row(tuning, tuning.answer) if tuning.answer else None,
+        "tuned": _row(tuning, tuning.tuned) if tuning.tuned else None,
+        "missed": [_row(tuning, result) for result in tuning.missed],
+        "ablation": [_ablation_row(tuning, row) for row in tuning.ablation],
+        "tried": [{**_row(tuning, result), "front": result.setting.identity in front} for result in _sorted(latest)],
+        "cut": describe_cuts(tuning.cuts),
+        "failed": [
+            {"setting": one.setting.name, "reason": one.reason}
+            for one in (*tuning.tuning.failures, *tuning.judging.failures)
+        ],
+    }
+
+
+def compute_grid_work(tuning: Tuning) -> float:
+    """What a plain grid would denoise, in full runs of one image: every setting, and the reference, on all prompts."""
+    return (1 + sum(tuning.grid.values())) * (len(tuning.tuning.prompts) + len(tuning.judging.prompts))
+
+
+def _sorted(results: list[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: (-result.prompts, result.relative))
+
+
+def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
+    metric = tuning.aim.shown.metric
+    value = find_interval(result, metric)[0]
+    low, high = Bound(metric=metric, statistic="mean", least=tuning.aim.shown.least, value=0.0).find_interval(
+        result.values[metric]
+    )
+    return {
+        "setting": result.setting.name,
+        "prompts": result.prompts,
+        "relative": result.relative,
+        "seconds": result.seconds,
+        metric: {"mean": value, "low": max(low, -1e9), "high": min(high, 1e9)},
+        "quality": describe_quality(tuning.aim, result),
+        "margin": tuning.aim.find_margin(result),
+        "met": tuning.aim.is_met(result),
+        "folder": str(result.folder.relative_to(tuning.folder)),
+    }
+
+
+def _ablation_row(tuning: Tuning, row: Ablation) -> dict[str, Any]:
+    result = _row(tuning, row.result) if row.result else None
+    return {"without": row.without, "result": result, "refused": row.refused, "dropped": row.dropped}
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_read_asset(__package__, "page.html.j2"))
+
+
+def _read_asset(package: str, name: str) -> str:
+    return (files(package) / name).read_text(encoding="utf-8")
+
+
+def _render(tuning: Tuning, data: dict[str, Any], experiment: str) -> str:
+    """The page: it needs no network, no server and no script."""
+    style = _read_asset("wavespeed_runner.report.page", "page.css")
+    figure = base64.b64encode(draw(tuning)).decode() if tuning.tuning.results else ""
+    return _template().render(
+        data=data,
+        style=style,
+        figure=figure,
+        version=__version__,
+        model=model_name({**asdict(tuning.plan.config.model), "init": tuning.plan.config.model.init.value}),
+        experiment=experiment,
+        metric=tuning.aim.shown.metric,
+    )

@@ -1,0 +1,39 @@
+"""Prints how far a tuning is: a line for each round, and one for each setting as it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from ..sweeps.jobs import Job
+from ..sweeps.progress import Progress
+from ..sweeps.status import Outcome
+
+
+class RoundProgress(Progress):
+    """The progress of one round: a sweep's, without its table."""
+
+    def __init__(
+        self, folder: Path, jobs: list[Job], axes: list[str], outcomes: dict[int, Outcome], *, names: list[str]
+    ) -> None:
+        """As `Progress`; `names` are those of the settings, in the order of the jobs."""
+        super().__init__(folder, jobs, axes, outcomes)
+        self.of_settings = names
+
+    def label(self, number: int, names: list[str] | None = None) -> str:
+        """The setting as it would be typed."""
+        return self.of_settings[number]
+
+    def begin(self, waiting: int) -> None:
+        """How much of the round is done already."""
+        self.waiting = waiting
+        counts = Counter(outcome.status for outcome in self.outcomes.values())
+        if done := counts["completed"]:
+            self._say(f"  {done} done before", style="dim")
+
+    def end(self) -> None:
+        """The failures; what was measured is told by the search."""
+        for job in self.jobs:
+            outcome = self.outcomes[job.number]
+            if outcome.status in ("failed", "lost", "interrupted", "unfinished"):
+                self._say(f"  {self.label(job.number)}: {outcome.reason or outcome.status}", style="red")

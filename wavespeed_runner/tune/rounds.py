@@ -1,0 +1,222 @@
+"""Runs settings on the first prompts of a list, as a sweep, and reads what their records say.
+
+A round is a sweep in a folder of the tuning's own: it goes on after a kill, runs on Slurm, and denoises nothing twice.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf, isfinite
+from pathlib import Path
+from statistics import median
+
+from ..config.compose import find_key
+from ..errors import ConfigError, RunError
+from ..metrics.forks import FORK
+from ..metrics.statistics import bootstrap_interval
+from ..metrics.values import FOUR, read_values
+from ..records.file import FILE, read_record
+from ..records.record import Record
+from ..storage.atomic import write_text
+from ..sweeps.folder import SweepFolder
+from ..sweeps.jobs import SWEEPS_ONLY, Job, plan_jobs
+from ..sweeps.sweep import run_sweep
+from .bounds import FORKS, Values
+from .progress import RoundProgress
+from .settings import Setting, write_command
+
+IDENTICAL = 200.0
+"""The PSNR, in dB, that an image without any difference counts as: more than one grey level in a billion pixels has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a setting gave on some prompts."""
+
+    setting: Setting
+    prompts: int
+    values: dict[str, Values]
+    """Metric -> prompt -> values; `forks` too."""
+    seconds: float
+    """Median of denoising an image."""
+    relative: float
+    """The same as a share of the reference's."""
+    folder: Path
+    """Of the run."""
+    guess: bool = False
+    """Times of setting and reference were taken apart, or on a machine that was busy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A setting that could not be run."""
+
+    setting: Setting
+    reason: str
+
+
+@dataclass(kw_only=True)
+class Rounds:
+    """Runs rounds, one after another.
+
+    Their folders are numbered: the same search makes the same ones, and finds what is done already.
+    """
+
+    folder: Path
+    """Of the tuning."""
+    args: Namespace
+    """`overrides` and `config_dir` of the command, without prompts."""
+    prompts: list[str]
+    """Of this half."""
+    seed: int
+    name: str
+    """Of the half: `tuning` or `judging`."""
+    images_each: int = 1
+    """Images of a prompt."""
+    count: int = 0
+    jobs: int = 0
+    """That were asked for so far."""
+    images: int = 0
+    work: float = 0.0
+    """What was denoised so far, in full runs of one image; what the store had is counted once."""
+    denoised: set[tuple[str, int]] = field(default_factory=set)
+    """Setting and place of a prompt."""
+    results: list[Result] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def run(self, settings: Sequence[Setting], prompts: int, more: Sequence[str] = ()) -> list[Result | None]:
+        """Runs settings on the first prompts.
+
+        Args:
+            settings: all different.
+            prompts: how many.
+            more: overrides of all of them, with which all is denoised again and timed beside the reference.
+
+        Returns:
+            The results in the order of the settings; None for one that failed, see `failures`.
+
+        Raises:
+            KeyboardInterrupt: as of a sweep.
+        """
+        if not settings:
+            return []
+        self.count += 1
+        self.jobs += len(settings)
+        self._count(settings, prompts, again=bool(more))
+        folder = self.folder / self.name / f"{self.count:03d}"
+        given = [*self._choose_prompts(prompts), f"seed={self.seed}", *more, f"hydra.sweep.dir={folder}"]
+        command = write_command(self.args, [setting.point for setting in settings], given)
+        jobs = plan_jobs(command)
+        run_sweep(command, jobs, progress=partial(RoundProgress, names=[setting.name for setting in settings]))
+        sweep = SweepFolder(path=folder)
+        found = [self._read(setting, sweep, job, prompts) for setting, job in zip(settings, jobs, strict=True)]
+        if more:
+            self._correct_times({one.setting.identity: one for one in found if one})
+        else:
+            self.results += [one for one in found if one]
+        return found
+
+    def _correct_times(self, timed: dict[str, Result]) -> None:
+        """Puts times that were taken beside the reference's into the place of those that were not."""
+        self.results = [
+            replace(one, seconds=better.seconds, relative=better.relative)
+            if (better := timed.get(one.setting.identity))
+            else one
+            for one in self.results
+        ]
+
+    def _count(self, settings: Sequence[Setting], prompts: int, *, again: bool) -> None:
+        """Counts what these runs denoise: with `again` all of it and the reference, else what is new."""
+        for setting in settings:
+            new = {(setting.identity, place) for place in range(prompts)} - (set() if again else self.denoised)
+            self.denoised |= new
+            self.images += len(new) * self.images_each
+            self.work += len(new) * ((setting.work or 1.0) + again) * self.images_each
+        if not again:
+            new = {("", place) for place in range(prompts)} - self.denoised
+            self.denoised |= new
+            self.work += len(new) * self.images_each
+
+    def prompt_file(self, count: int) -> Path:
+        """Where the first prompts are written for the runs, one a line."""
+        return self.folder / "prompts" / f"{self.name}_{count}.txt"
+
+    def write_prompts(self, count: int) -> Path:
+        """Writes the first prompts and returns the file."""
+        write_text(file := self.prompt_file(count), "".join(f"{prompt}\n" for prompt in self.prompts[:count]))
+        return file
+
+    def _choose_prompts(self, count: int) -> list[str]:
+        return ["prompts=file", f"prompts.path={self.write_prompts(count)}", *self._keep_seeds()]
+
+    def _keep_seeds(self) -> list[str]:
+        typed = any(find_key(override) == "seeds" for override in self.args.overrides)
+        return [] if typed else ["seeds=per_prompt"]
+
+    def _read(self, setting: Setting, sweep: SweepFolder, job: Job, prompts: int) -> Result | None:
+        """What a job's record says; None, with a failure noted, where it says nothing that counts."""
+        try:
+            if not sweep.is_done(job):
+                raise RunError(sweep.outcome_of(job).reason or "it left no record")
+            folder = sweep.job(job.number)
+            return read_result(read_record(folder / FILE), setting, folder, prompts)
+        except (RunError, ConfigError) as error:
+            self.failures.append(Failure(setting=setting, reason=str(error)))
+            return None
+
+
+def read_result(record: Record, setting: Setting, folder: Path, prompts: int) -> Result:
+    """What a completed record says of a setting.
+
+    Raises:
+        RunError: its times or its metrics mean nothing.
+        ConfigError: a metric is missing.
+    """
+    timing = record.timing
+    if timing is None or timing.void or timing.median is None or not timing.reference_median:
+        raise RunError(f"its times mean nothing: {(timing and timing.void) or 'nothing was timed'}")
+    # Each image beside its own reference: a machine may slow down in the middle of a run.
+    ratios = [one.seconds / one.reference_seconds for one in record.samples if one.reference_seconds]
+    values = {name: read_by_prompt(record, name) for name in (*FOUR, *(record.samples[0].metrics or {}), FORKS)}
+    for name, found in values.items():
+        if not all(isfinite(value) for many in found.values() for value in many):
+            raise RunError(f"{name} is no finite number for one of its images")
+    return Result(
+        setting=setting,
+        prompts=prompts,
+        values=values,
+        seconds=timing.median,
+        relative=median(ratios) if ratios else timing.median / timing.reference_median,
+        folder=folder,
+        guess=timing.same_run is False,
+    )
+
+
+def read_by_prompt(record: Record, name: str) -> Values:
+    """Prompt -> a metric's value of each of its images.
+
+    Args:
+        record: of a run that was compared.
+        name: of the metric; or `forks`: 1 for an image that counts as another one than its reference, else 0.
+    """
+    values: dict[str, list[float]] = {}
+    numbers = read_values(record, "ssim" if name == FORKS else name)
+    for sample, number in zip(record.samples, numbers, strict=True):
+        value = float(number < FORK) if name == FORKS else IDENTICAL if number == inf else number
+        values.setdefault(sample.prompt, []).append(value)
+    return values
+
+
+def find_interval(result: Result, metric: str) -> tuple[float, float, float]:
+    """Mean of a metric with its 95 % interval over prompts, as reports have it."""
+    values = [(prompt, value) for prompt, many in result.values[metric].items() for value in many]
+    interval = bootstrap_interval(values, "mean")
+    return interval.value, interval.low, interval.high
+
+
+def strip_sweep_keys(overrides: Sequence[str]) -> list[str]:
+    """The overrides that a single run takes: without those of launcher and sweeper."""
+    return [override for override in overrides if not find_key(override).startswith(SWEEPS_ONLY)]

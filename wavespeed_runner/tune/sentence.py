@@ -1,0 +1,84 @@
+"""Says in words what a tuning has found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from math import isfinite
+
+from .aim import Aim
+from .bounds import CONFIDENCE, Bound
+from .rounds import Result
+from .settings import Cut
+from .tune import Tuning
+
+
+def describe_answer(tuning: Tuning) -> str:
+    """The answer in one sentence, with the figures of the prompts that were not used to find it."""
+    count = len(tuning.judging.prompts)
+    if tuning.answer is None and not tuning.aim.bounds:
+        fastest = min(tuning.tuning.results, key=lambda one: one.seconds, default=None)
+        which = f"; the fastest, {fastest.setting.name}, took {fastest.seconds:.3g} s" if fastest else ""
+        return f"nothing that was tried is known to take at most {tuning.aim.seconds:g} s{which}"
+    if tuning.answer is None:
+        return (
+            f"nothing that was tried is known to keep {tuning.aim}: the reference is the answer{_say_nearest(tuning)}"
+        )
+    return (
+        f"{describe_speed(tuning.answer)} at {describe_quality(tuning.aim, tuning.answer)}, {count} prompts not used "
+        f"for tuning{_say_looks(tuning)}: {tuning.answer.setting.name}"
+    )
+
+
+def describe_speed(result: Result) -> str:
+    """`2.90 times as fast as the reference`."""
+    about = "about (the machine was busy) " if result.guess else ""
+    return f"{about}{1 / result.relative:.2f} times as fast as the reference"
+
+
+def describe_quality(aim: Aim, result: Result) -> str:
+    """The figure of each bound: `SSIM 0.978 (95 %: 0.974 to 0.981)`, and what is known of it."""
+    return "; ".join(_describe_figure(bound, result) for bound in (aim.bounds or [aim.shown]))
+
+
+def _describe_figure(bound: Bound, result: Result) -> str:
+    values = result.values[bound.metric]
+    low, high = (_describe_limit(limit) for limit in bound.find_interval(values))
+    name = bound.metric.upper() if bound.metric in ("ssim", "psnr", "mae") else bound.metric
+    if bound.statistic == "share":
+        share, most = 100 * bound.estimate(values), 100 * bound.find_interval(values)[1]
+        return f"{share:.3g} % of the prompts with a fork (95 %: at most {most:.3g} %)"
+    interval = "of these images" if bound.statistic == "worst" else f"95 %: {low} to {high}"
+    what = name if bound.statistic == "mean" else f"{bound.statistic} of {name}"
+    return f"{what} {bound.estimate(values):.4g} ({interval})"
+
+
+def _describe_limit(limit: float) -> str:
+    return f"{limit:.4g}" if isfinite(limit) else "not known"
+
+
+def _say_looks(tuning: Tuning) -> str:
+    """How many settings these prompts have seen before."""
+    if tuning.looks < 2:
+        return ""
+    which = {2: "second", 3: "third"}.get(tuning.looks, f"{tuning.looks}th")
+    return f", the {which} setting that they have judged"
+
+
+def _say_nearest(tuning: Tuning) -> str:
+    nearest = tuning.nearest
+    if nearest is None:
+        return ""
+    return (
+        f". The nearest, {nearest.setting.name}, has {describe_quality(tuning.aim, nearest)} on {nearest.prompts} "
+        f"prompts; its {100 * CONFIDENCE:g} % confidence limit misses by {-tuning.aim.find_margin(nearest):.3g}"
+    )
+
+
+def describe_cuts(cuts: Sequence[Cut]) -> list[str]:
+    """What the rules refuse: of reasons that differ in numbers only, the first one, with how many there are."""
+    kinds: dict[str, list[str]] = {}
+    for cut in cuts:
+        kinds.setdefault(re.sub(r"\d+", "#", cut.reason), []).append(cut.reason)
+    by_count = sorted(kinds.values(), key=len, reverse=True)
+    return [f"not tried, {len(reasons)} setting{'s' * (len(reasons) != 1)}: {reasons[0]}" for reasons in by_count]

@@ -1,0 +1,243 @@
+"""`tune`, from what may be tried to the answer. `tune` is the whole of it on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from ..errors import ConfigError
+from ..planning.plan import Plan
+from ..sweeps.points import to_overrides
+from .ablation import Ablation, ablate
+from .aim import Aim
+from .bounds import CONFIDENCE
+from .ladder import Ladder, cut_slow, estimate_relative
+from .propose import list_combined, propose
+from .rounds import Result, Rounds
+from .search import IN_TURN, Search
+from .settings import SAME_WORK, Cut, Point, Setting
+from .space import FEW, Family, Scalar, Space
+
+AROUND = 2
+"""How far an option on top may move the place on a ladder."""
+TOPS = 2
+"""So many of the best get the options that go on top."""
+JUDGED = 4
+"""So many settings are shown to the other half of the prompts at most."""
+FIRST = 8
+"""Prompts that a setting is scouted on."""
+GROWTH = 2
+"""How much more prompts each stage has."""
+
+
+@dataclass(kw_only=True)
+class Tuning:
+    """What a tuning is given, and what it has found."""
+
+    plan: Plan
+    """Of the full run."""
+    planner: Callable[[Sequence[Point]], tuple[list[Setting], list[Cut]]]
+    """Plans points, see `plan_settings`."""
+    space: Space
+    aim: Aim
+    tuning: Rounds
+    judging: Rounds
+    seed: int
+    budget: Budget
+    tell: Callable[[str], None]
+    folder: Path
+    """Where everything is written."""
+    cuts: list[Cut] = field(default_factory=list)
+    grid: dict[str, float] = field(default_factory=dict)
+    """Every setting that could have been tried -> the share of the reference's work that is foreseen."""
+    answer: Result | None = None
+    """On the prompts for judging; None: nothing does, the reference is the answer."""
+    tuned: Result | None = None
+    """The same setting on the prompts for tuning."""
+    ablation: list[Ablation] = field(default_factory=list)
+    looks: int = 0
+    """Settings that were shown to the prompts for judging."""
+    missed: list[Result] = field(default_factory=list)
+    """What did on the prompts for tuning, and not on the others; on the others."""
+    nearest: Result | None = None
+    """Where nothing does: what misses by least, of what was tried on all prompts for tuning, or on the most."""
+
+
+@dataclass(kw_only=True)
+class Budget:
+    """How much may be spent: jobs, or seconds of this command."""
+
+    jobs: int | None = None
+    seconds: float | None = None
+    started: float = field(default_factory=monotonic)
+    spent: str = ""
+    """Why the search was ended, once it was."""
+
+    def is_over(self, jobs: int) -> bool:
+        """Whether it is used up after so many jobs."""
+        if self.jobs is not None and jobs >= self.jobs:
+            self.spent = f"budget={self.jobs}jobs is used up"
+        if self.seconds is not None and monotonic() - self.started >= self.seconds:
+            self.spent = f"budget={self.seconds:g}s is used up"
+        return bool(self.spent)
+
+
+def tune(tuning: Tuning) -> None:
+    """Searches, takes away what gives nothing, and judges on the other half of the prompts."""
+    search = Search(
+        aim=tuning.aim,
+        rounds=tuning.tuning,
+        stages=list_stages(len(tuning.tuning.prompts)),
+        is_over=lambda: tuning.budget.is_over(tuning.tuning.jobs),
+        tell=tuning.tell,
+    )
+    families = tuning.space.families
+    ladders = [
+        one for family in families if family.size <= FEW for one in _build(tuning, family, family.combinations())
+    ]
+    # What was typed may have made some of them the same.
+    search.scout(list({tuple(one.identity for one in ladder.settings): ladder for ladder in ladders}.values()))
+    for family in families:
+        if family.size > FEW:
+            _propose(tuning, search, family)
+    search.confirm()
+    _add_options(tuning, search)
+    if not search.ladders:
+        raise ConfigError(f"space={tuning.space.name}: nothing of it can be tried here: {tuning.cuts[0].reason}")
+    while (best := search.best) and tuning.looks < JUDGED:
+        simple = _simplify(tuning, search)
+        if _judge(tuning, search, simple) or (simple is not best and _judge(tuning, search, best)):
+            return
+        search.confirm()
+    tuning.nearest = _find_nearest(tuning)
+
+
+def list_stages(prompts: int) -> list[int]:
+    """Numbers of prompts that a setting is tried on, one after another."""
+    stages = [min(FIRST, prompts)]
+    while stages[-1] < prompts:
+        stages.append(min(prompts, stages[-1] * GROWTH))
+    return stages
+
+
+def _build(tuning: Tuning, family: Family, chosen: Iterable[dict[str, Scalar]]) -> list[Ladder]:
+    """The ladders of a family that choose this, as far as the rules leave settings of them."""
+    ladders = [build_ladder(tuning, _name(family, choice), family.settings(choice)) for choice in chosen]
+    return [ladder for ladder in ladders if ladder.settings]
+
+
+def _name(family: Family, choice: dict[str, Scalar]) -> str:
+    return " ".join([family.name, *to_overrides(choice)])
+
+
+def _propose(tuning: Tuning, search: Search, family: Family) -> None:
+    """Scouts the most promising ladders of a large family."""
+
+    def scout(chosen: list[dict[str, Scalar]]) -> list[Ladder]:
+        ladders = [build_ladder(tuning, _name(family, choice), family.settings(choice)) for choice in chosen]
+        search.scout([ladder for ladder in ladders if ladder.settings])
+        return ladders
+
+    def score(ladder: Ladder) -> float | None:
+        if not ladder.candidate or not ladder.seen:
+            return None
+        return estimate_relative(ladder) if tuning.aim.for_speed else tuning.aim.score(ladder.seen)
+
+    propose(family, scout, score, seed=tuning.seed)
+
+
+def build_ladder(tuning: Tuning, name: str, points: Sequence[Point]) -> Ladder:
+    """The ladder of points that go from fast to slow, without what the rules refuse."""
+    settings, cuts = tuning.planner(points)
+    tuning.cuts += cuts
+    tuning.grid.update({setting.identity: setting.work or 1.0 for setting in settings})
+    wanted = cut_slow(settings, SAME_WORK)
+    return Ladder(name=name, settings=wanted if tuning.aim.for_speed else wanted[::-1])
+
+
+def _add_options(tuning: Tuning, search: Search) -> None:
+    """Tries the options that go with any setting on top of the best, each alone; then each on top of what is best."""
+    if not tuning.space.also or search.best is None:
+        return
+    tops = sorted(search.found, key=lambda pair: tuning.aim.score(pair[1]))[:TOPS]
+    options = list(list_combined(tuning.space.also))
+    added = [_put_on_top(tuning, ladder, option) for ladder, _ in tops for option in options]
+    search.scout([ladder for ladder in added if ladder.settings])
+    search.confirm()
+    for option in options:
+        if search.best is None:
+            return
+        ladder, best = next(pair for pair in search.found if pair[1] is search.best)
+        if not option.keys() <= best.setting.point.keys():
+            both = _put_on_top(tuning, ladder, option)
+            search.scout([both] if both.settings else [])
+            search.confirm()
+
+
+def _put_on_top(tuning: Tuning, ladder: Ladder, option: Point) -> Ladder:
+    """The settings around the place that was found, with an option on top, which moves it by little."""
+    place = ladder.passed or 0
+    around = ladder.settings[max(0, place - AROUND) : place + AROUND + 1]
+    points = [{**setting.point, **option} for setting in around]
+    name = " ".join(to_overrides(option))
+    return build_ladder(tuning, f"{ladder.name} + {name}", points if tuning.aim.for_speed else points[::-1])
+
+
+def _simplify(tuning: Tuning, search: Search) -> Result:
+    """The best setting without options that give nothing; as it is where the budget is used up."""
+    if not search.is_over():
+        search.time_best()
+    best = search.best
+    assert best
+    if search.is_over():
+        return best
+    tuning.tell(f"taking away one option at a time: {best.setting.name}")
+    simple, tuning.ablation = ablate(best, tuning.aim, tuning.planner, search.measure)
+    return best if simple.setting.identity in search.rejected else simple
+
+
+def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
+    """Shows a setting to the prompts that were not used so far; True if it does there too.
+
+    Of several looks at the same prompts one may succeed by chance. So the first one is made at half of the error that
+    is allowed, 2.5 %, the next at half of the rest, and so on: all together make less than 5 %.
+    """
+    tuning.looks += 1
+    tuning.tell(f"judging on {len(tuning.judging.prompts)} other prompts: {best.setting.name}")
+    (judged,) = tuning.judging.run([best.setting], len(tuning.judging.prompts), IN_TURN)
+    confidence = 1 - (1 - CONFIDENCE) / 2**tuning.looks
+    if judged and tuning.aim.is_met(judged, confidence):
+        tuning.answer, tuning.tuned = judged, best
+        return True
+    search.reject(best.setting.identity)
+    if judged:
+        tuning.missed.append(judged)
+        if tuning.aim.for_speed and (shortfall := -tuning.aim.find_margin(judged, confidence)) > 0:
+            # What keeps the bounds by hardly more would miss them there as well, and there are few looks.
+            search.ask_for_more(max(0.0, tuning.aim.find_margin(best)) + shortfall)
+    return False
+
+
+def _find_nearest(tuning: Tuning) -> Result | None:
+    """What misses the bounds by least, among what was tried on the most prompts."""
+    tried = tuning.missed or tuning.tuning.results
+    most = max((result.prompts for result in tried), default=0)
+    known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
+    return max(known, key=tuning.aim.find_margin, default=None)
+
+
+def split_prompts(prompts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Two halves of the prompts, each once: for tuning and for judging.
+
+    Args:
+        prompts: in any order.
+        seed: which half a prompt falls into.
+    """
+    import numpy as np
+
+    different = list(dict.fromkeys(prompts))
+    order = [different[number] for number in np.random.default_rng(seed).permutation(len(different))]
+    half = len(order) // 2
+    return order[:half], order[half : 2 * half]
