@@ -85,7 +85,7 @@ def measure(model: str, known: dict[str, Any] | None) -> dict[str, Any]:
     from wavespeed_runner.tune.prepare import prepare
     from wavespeed_runner.tune.search import IN_TURN
 
-    given = {"config_dir": None, "quality": "ssim>=0.9", "time": None, "by": None, "name": None, "space": "quick", "budget": None}
+    given = dict.fromkeys(("config_dir", "time", "by", "name", "budget")) | {"quality": "ssim>=0.9", "space": "quick"}
     tuning = prepare(Namespace(overrides=[f"model={model}"], images=PROMPTS, **given), print)
     rounds = tuning.tuning
     rounds.prompts = [*tuning.tuning.prompts, *tuning.judging.prompts]
