@@ -172,13 +172,13 @@ def test_a_given_device_is_taken_as_it_is_and_auto_is_one_that_is_there(monkeypa
 
 def test_a_plugins_code_matters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its criterion or its family decides results as ours do, in whichever of its files it stands."""
-    package = tmp_path / "some_plugin"
+    package = tmp_path / "plugin_whose_code_matters"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "rule.py").write_text("reuse = False\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, "some_plugin", __import__("some_plugin"))
-    monkeypatch.setattr(environment.registry, "load_all", lambda: ("some_plugin",))
+    monkeypatch.setitem(sys.modules, "plugin_whose_code_matters", __import__("plugin_whose_code_matters"))
+    monkeypatch.setattr(environment.registry, "load_all", lambda: ("plugin_whose_code_matters",))
     before = collect_key_parts("cpu")
     (package / "rule.py").write_text("reuse = True\n")
     environment.digest_plugins.cache_clear()
