@@ -130,6 +130,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     return folder, [first, main(command)]
 
 
+@pytest.mark.slow
 def test_a_tuning_leaves_an_experiment_that_keeps_the_bound_and_a_page(whole: tuple[Path, list[int]]) -> None:
     folder, statuses = whole
     assert statuses == [0, 0]
@@ -145,6 +146,7 @@ def test_a_tuning_leaves_an_experiment_that_keeps_the_bound_and_a_page(whole: tu
     assert "claim:" in experiment.read_text()
 
 
+@pytest.mark.slow
 def test_the_prompts_for_judging_are_none_of_those_for_tuning(whole: tuple[Path, list[int]]) -> None:
     (home,) = (whole[0] / "outputs" / "tune").iterdir()
     judged = json.loads((home / "judging" / "001" / "0" / "record.json").read_text())["samples"]
@@ -157,6 +159,7 @@ def test_the_prompts_for_judging_are_none_of_those_for_tuning(whole: tuple[Path,
     assert not {one["seed"] for one in judged} & {one["seed"] for one in tuned}
 
 
+@pytest.mark.slow
 def test_the_same_command_denoises_nothing_again(whole: tuple[Path, list[int]]) -> None:
     folder, _ = whole
     entries = sorted(path.name for path in (folder / "outputs" / "store").rglob("*.entry"))
@@ -188,6 +191,7 @@ def test_killed_three_times_it_goes_on_where_it_was(whole: tuple[Path, list[int]
     assert {one["setting"] for one in scouted[0] if one["prompts"] == 2} & {one["setting"] for one in scouted[1]}
 
 
+@pytest.mark.slow
 def test_the_experiment_can_be_replayed(
     whole: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
