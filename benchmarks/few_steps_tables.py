@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +15,10 @@ from numpy import mean, median, percentile
 from wavespeed_runner.metrics.forks import FORK
 
 from .few_steps import CACHE, EVALUATIONS, MODELS, RESULTS
-from .readme import ROOT, put_between
+from .marked import write_marked
+from .readme import ROOT
 
-MARKED = re.compile(r"(<!-- few steps -->\n).*?(<!-- /few steps -->)", re.DOTALL)
+DOCUMENT = ROOT / "docs" / "sampling.md"
 OWN = {"demo": "sampler=euler", "demo_unet": "sampler=dpmpp_2m"}
 """What the models' own schedulers compute: the plain fewer steps."""
 IMAGE = 0.5
@@ -42,9 +42,7 @@ class Cell(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
-    document = ROOT / "docs" / "sampling.md"
-    text = put_between(MARKED, make_tables(load()), document.read_text(encoding="utf-8"))
-    document.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "few steps", make_tables(load()))
 
 
 def load(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:

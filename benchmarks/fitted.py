@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .few_steps import RESULTS, write
+from .marked import write_marked
 
 if TYPE_CHECKING:
     from .peers.models import Model
@@ -57,13 +57,7 @@ def main() -> None:
     for name in [] if args.tables else [args.model] if args.model else MODELS:
         known = load(name) if args.missing else None
         write(RESULTS / f"fitted_{name}.json", measure(shipped(name), known))
-    text = re.sub(
-        r"(<!-- fitted -->\n).*?(<!-- /fitted -->)",
-        lambda found: found[1] + "\n".join(make_table(load(name)) for name in MODELS) + found[2],
-        DOCUMENT.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    DOCUMENT.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "fitted", "\n".join(make_table(load(name)) for name in MODELS))
 
 
 def measure(model: Model, earlier: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .readme import ROOT, put_between
+from .marked import write_marked
+from .readme import ROOT
 
 RESULTS = Path(__file__).parent / "results"
 COMMON = ["prompt=a red circle above a blue square", "measure.warmup=1"]
@@ -30,7 +30,7 @@ KINDS = {
     "ring, 2 ranks": ["parallel=ring", "parallel.degree=2"],
     "unified, 4 ranks": ["parallel=unified"],
 }
-MARKED = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
+DOCUMENT = ROOT / "docs" / "parallel.md"
 CACHES = ("none", "fbcache", "teacache", "planned")
 
 
@@ -52,9 +52,7 @@ def main() -> None:
         "settings": {name: describe(records, alone[name.rpartition(", ")[2]]) for name, records in runs.items()},
     }
     args.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    document = ROOT / "docs" / "parallel.md"
-    text = put_between(MARKED, make_table(figures), document.read_text(encoding="utf-8"))
-    document.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "measured", make_table(figures))
 
 
 def make_table(figures: dict[str, Any]) -> str:

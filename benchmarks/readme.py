@@ -8,12 +8,13 @@ The tables are what the commands printed on the machine that they name; the imag
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from .marked import write_marked
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = {
@@ -39,13 +40,7 @@ def main() -> None:
         table = printed.partition("images and record")[0].strip()
         typed = f"python -m wavespeed_runner {' '.join(overrides)}"
         text = f"On {read_device_name('cpu')}, `{typed}` printed:\n\n```\n{table}\n```\n"
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        readme.write_text(put_between(block, text, readme.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-def put_between(block: re.Pattern[str], text: str, document: str) -> str:
-    """The document with the text between the markers."""
-    return block.sub(lambda match: match[1] + text + match[2], document)
+        write_marked(readme, name, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 from argparse import Namespace
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import Any
 from .few_steps import RESULTS, write
 from .fitted import DOCUMENT, MODELS, OWN, RIVALS
 from .fitted import load as load_fitted
+from .marked import write_marked
 
 LORA = "pkg://wavespeed_runner/weights/demo_lora/night.safetensors"
 EVALUATIONS = {"sampler=fitted": 6, "cache=fitted": 8, "cache=planned": 8}
@@ -66,13 +66,7 @@ def main() -> None:
         write(RESULTS / f"transfer_{name}.json", measure(name))
     measured = [path for name in MODELS if (path := RESULTS / f"transfer_{name}.json").exists()]
     shown = "\n".join(make_table(json.loads(path.read_text(encoding="utf-8"))) for path in measured)
-    text = re.sub(
-        r"(<!-- transfer -->\n).*?(<!-- /transfer -->)",
-        lambda found: found[1] + shown + found[2],
-        DOCUMENT.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    DOCUMENT.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "transfer", shown)
 
 
 def measure(model: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from .few_steps import RESULTS, write
+from .marked import write_marked
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "tune.md"
 MODELS = ("demo", "demo_unet")
@@ -203,13 +203,7 @@ def main() -> None:
             write(file, {**data, "searches": search_all(data)})
     known = [json.loads(file.read_text()) for name in MODELS if (file := RESULTS / f"tune_{name}.json").exists()]
     tables = [line for data in known for line in make_table(data)]
-    text = re.sub(
-        r"(<!-- searches -->\n).*?(<!-- /searches -->)",
-        lambda found: found[1] + "\n".join(tables) + found[2],
-        DOCUMENT.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    DOCUMENT.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "searches", "\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +25,7 @@ from typing import Any
 from benchmarks.fitted import COUNTS, DOCUMENT, MODELS, OWN, RIVALS, compose
 from benchmarks.fitted import load as load_fitted
 
+from ..marked import write_marked
 from .__main__ import A_ROUND, RESULTS, attempt, describe, environment, line, write
 from .figures import load
 from .models import Model
@@ -46,13 +46,7 @@ def main() -> None:
         measure_all(name)
     measured = [path for name in MODELS if (path := RESULTS / f"equal_time_{name}.json").exists()]
     shown = "\n".join(make_table(json.loads(path.read_text(encoding="utf-8"))) for path in measured)
-    text = re.sub(
-        r"(<!-- equal time -->\n).*?(<!-- /equal time -->)",
-        lambda found: found[1] + shown + found[2],
-        DOCUMENT.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    DOCUMENT.write_text(text, encoding="utf-8")
+    write_marked(DOCUMENT, "equal time", shown)
 
 
 def measure_all(name: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.fitted import DOCUMENT, MODELS, OWN
 from benchmarks.fitted import load as load_fitted
+from benchmarks.marked import read_marked
 from benchmarks.peers.__main__ import RESULTS
 from benchmarks.peers.equal_time_table import compare_medians, find_time, make_table
 from benchmarks.peers.prompts import unseen
@@ -21,8 +22,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def test_the_document_has_the_committed_figures() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    shown = text.partition("<!-- equal time -->\n")[2].partition("<!-- /equal time -->")[0]
+    shown = read_marked(DOCUMENT, "equal time")
     assert shown == "\n".join(make_table(load(name)) for name in MODELS)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.few_steps import CACHE, EVALUATIONS, list_settings, list_steps, replace_settings
-from benchmarks.few_steps_tables import MARKED, OWN, choose_spacings, find_imageless, load, make_tables, read_cells
+from benchmarks.few_steps_tables import DOCUMENT, OWN, choose_spacings, find_imageless, load, make_tables, read_cells
+from benchmarks.marked import read_marked
 from benchmarks.peers.prompts import calibration, fresh, judged
 from benchmarks.readme import ROOT
 from tests.models.shipped import config_of
@@ -25,8 +26,7 @@ def results(*settings: tuple[str, int, int, list[float]]) -> dict[str, Any]:
 
 
 def test_the_document_has_the_committed_figures() -> None:
-    found = MARKED.search((ROOT / "docs" / "sampling.md").read_text(encoding="utf-8"))
-    assert found and found[0] == f"<!-- few steps -->\n{make_tables(load())}<!-- /few steps -->"
+    assert read_marked(DOCUMENT, "few steps") == make_tables(load())
 
 
 def test_the_readme_has_the_committed_figures() -> None:

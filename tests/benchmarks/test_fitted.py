@@ -8,6 +8,7 @@ import pytest
 from benchmarks.few_steps_tables import choose_spacings, read_cells
 from benchmarks.few_steps_tables import load as load_few_steps
 from benchmarks.fitted import COUNTS, DOCUMENT, MODELS, OWN, RIVALS, compare, describe, load, make_table
+from benchmarks.marked import read_marked
 from benchmarks.peers.prompts import calibration, fresh, judged, unseen
 from training.scenes import held_out, parse
 from wavespeed_runner.caching.calibration.file import load as load_calibration
@@ -15,8 +16,7 @@ from wavespeed_runner.caching.calibration.find import SHIPPED
 
 
 def test_the_document_has_the_committed_figures() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    shown = text.partition("<!-- fitted -->\n")[2].partition("<!-- /fitted -->")[0]
+    shown = read_marked(DOCUMENT, "fitted")
     assert shown == "\n".join(make_table(load(name)) for name in MODELS)
 
 

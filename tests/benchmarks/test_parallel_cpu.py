@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.parallel_cpu import CACHES, KINDS, MARKED, RESULTS, make_table
-from benchmarks.readme import ROOT
+from benchmarks.marked import read_marked
+from benchmarks.parallel_cpu import CACHES, DOCUMENT, KINDS, RESULTS, make_table
 
 FIGURES = json.loads((RESULTS / "parallel_cpu.json").read_text(encoding="utf-8"))
 
 
 def test_the_document_has_the_committed_figures() -> None:
-    found = MARKED.search((ROOT / "docs" / "parallel.md").read_text(encoding="utf-8"))
-    assert found and found[0] == f"<!-- measured -->\n{make_table(FIGURES)}<!-- /measured -->"
+    assert read_marked(DOCUMENT, "measured") == make_table(FIGURES)
 
 
 def test_ranks_decided_as_one_process_in_every_setting() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.few_steps import RESULTS
 from benchmarks.fitted import DOCUMENT, MODELS
+from benchmarks.marked import read_marked
 from benchmarks.peers.prompts import calibration, fresh, judged, moved, unseen
 from benchmarks.transfer import CONDITIONS, EVALUATIONS, draw_image, list_settings, merge, name_numbers, run
 from benchmarks.transfer_table import make_table
@@ -23,8 +24,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def test_the_document_has_the_committed_figures() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    shown = text.partition("<!-- transfer -->\n")[2].partition("<!-- /transfer -->")[0]
+    shown = read_marked(DOCUMENT, "transfer")
     assert shown == "\n".join(make_table(load(name)) for name in MODELS)
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from benchmarks.marked import read_marked
 from benchmarks.peers.prompts import tuning
 from benchmarks.tune import DOCUMENT, MODELS, PROMPTS, RESULTS, SEEDS, make_table, search
 from wavespeed_runner.config.paths import PACKAGE
@@ -19,8 +20,7 @@ def load(name: str) -> dict[str, object]:
 
 
 def test_the_table_is_that_of_the_committed_results() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    shown = text.partition("<!-- searches -->\n")[2].partition("<!-- /searches -->")[0]
+    shown = read_marked(DOCUMENT, "searches")
     assert KNOWN and shown == "\n".join(line for name in KNOWN for line in make_table(load(name)))
 
 

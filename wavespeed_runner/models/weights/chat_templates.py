@@ -2,7 +2,7 @@
 
 A template is a program in Jinja, https://huggingface.co/docs/transformers/chat_templating. It may draw random numbers,
 read the clock, write where in memory something lies, or leave the prompt out: the same command would make another
-picture each time, or one for all prompts.
+image each time, or one for all prompts.
 """
 
 from __future__ import annotations
