@@ -14,7 +14,7 @@ import numpy as np
 
 from training.scenes import parse, random_caption
 
-JUDGED, CALIBRATION, FRESH, UNSEEN, MOVED, TUNING = 32, 16, 48, 64, 32, 128
+JUDGED, CALIBRATION, FRESH, UNSEEN, MOVED, TUNING = 32, 16, 48, 64, 32, 192
 FIRST_CALIBRATION_SEED, FIRST_FRESH_SEED, FIRST_UNSEEN_SEED, FIRST_MOVED_SEED = 1000, 2000, 4000, 8000
 
 
@@ -72,7 +72,7 @@ def moved() -> dict[str, list[Prompt]]:
 
 
 def tuning() -> list[str]:
-    """The 128 captions of `prompts=tuning`, whose contents are in none of the first four lists; some are in `moved`."""
+    """The 192 captions of `prompts=tuning`, whose contents are in none of the first four lists; some are in `moved`."""
     known = {parse(prompt.text) for prompt in (*judged(), *fresh(), *unseen())}
     return _other_pairs(TUNING, known, drawn_for=3)
 

@@ -28,8 +28,8 @@ def test_the_table_is_that_of_the_committed_results() -> None:
 def test_a_search_made_again_finds_the_same(name: str) -> None:
     data = load(name)
     assert all(len(one["ssim"]) == PROMPTS for one in data["settings"])  # type: ignore[attr-defined]
-    runs = data["searches"]["0.97"]  # type: ignore[index]
-    again = search(data, 0.97, 3)
+    runs = data["searches"]["32"]["0.97"]  # type: ignore[index]
+    again = search(data, 0.97, 32, 3)
     assert len(runs) == SEEDS and again.pop("found") == runs[3].pop("found") and again == pytest.approx(runs[3])
 
 
