@@ -193,8 +193,8 @@ def make_table(data: dict[str, Any]) -> list[str]:
         f"`model={data['model']}`, {data['steps']} steps, {len(data['settings'])} settings:",
         "",
         f"| mean SSIM at least | fastest, known from all {PROMPTS} prompts (by the mean alone) | `images=` "
-        f"| answers of {SEEDS} searches: median time (all) | keep the bound on prompts not used | denoising, of a plain "
-        "grid's |",
+        f"| answers of {SEEDS} searches: median time (all) | keep the bound on prompts not used "
+        "| denoising, of a plain grid's |",
         "|---|---|---|---|---|---|",
     ]
     return [*lines, *(_row(data, level, half) for level in LEVELS for half in HALVES), ""]

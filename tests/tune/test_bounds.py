@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy.stats import binomtest, bootstrap, norm
 
 from wavespeed_runner.tune.bounds import CONFIDENCE, INTERVAL, STATISTICS, Bound, parse_bounds
 
-KNOWN = ("ssim", "psnr", "mae")
+KNOWN = ("ssim", "psnr", "mae", "mae_similarity")
 
 
 def by_prompt(values: list[float]) -> dict[str, list[float]]:
@@ -174,3 +175,44 @@ def test_the_worst_is_that_of_the_images() -> None:
     assert bound.margin(by_prompt([0.99, 0.95, 0.91])) == pytest.approx(0.01)
     (bound,) = parse_bounds("worst(mae)<=3", KNOWN)
     assert bound.margin(by_prompt([1.0, 2.0, 3.5])) == pytest.approx(-0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "share"),
+    [
+        ("worst(ssim)>=0.98", [0.99, 0.97], 1.5),
+        ("worst(mae)<=2", [1.0, 3.0], 1.5),
+        ("worst(psnr)>=40", [40 - 20 * np.log10(1.5), 50.0], 1.5),
+        ("worst(ssim)>=1", [1.0], 1.0),
+        ("worst(ssim)>=1", [0.9], np.inf),
+    ],
+)
+def test_the_share_of_what_may_be_lost_is_the_same_for_all_metrics(
+    text: str, values: list[float], share: float
+) -> None:
+    """A PSNR lower by 20 log10(1.5) dB is an error of a pixel that is 1.5 times as large."""
+    (bound,) = parse_bounds(text, KNOWN)
+    assert bound.find_share(by_prompt(values)) == pytest.approx(share)
+
+
+@given(st.sampled_from(["ssim>=0.9", "mae<=2", "psnr>=30", "mae_similarity>=0.95"]), st.floats(0.05, 1))
+def test_a_tighter_bound_is_the_one_at_which_so_much_is_lost(text: str, share: float) -> None:
+    (bound,) = parse_bounds(text, KNOWN)
+    assert replace(bound, statistic="worst").find_share({"a": [bound.tighten(share).value]}) == pytest.approx(share)
+
+
+def test_a_setting_is_given_up_where_it_keeps_the_bound_on_all_prompts_in_less_than_a_tenth_of_cases() -> None:
+    """The limit of 128 normal values decides, and is guessed after 16 of them."""
+    (bound,) = parse_bounds("ssim>=0.9", KNOWN)
+    rng, kept = np.random.default_rng(5), {True: [], False: []}
+    for mean in np.linspace(0.88, 0.93, 400):
+        drawn = by_prompt(rng.normal(mean, 0.03, 128).tolist())
+        first = dict(list(drawn.items())[:16])
+        kept[bound.is_likely(first, 128)].append(bound.margin(drawn) >= 0)
+    assert len(kept[False]) > 100 and np.mean(kept[False]) < 0.1 and np.mean(kept[True]) > 0.4
+    assert bound.is_likely(by_prompt([0.0, 0.1]), 2)  # nothing is left to guess
+
+
+def test_a_limit_that_is_not_known_yet_is_no_reason_to_give_up() -> None:
+    (bound,) = parse_bounds("p10(ssim)>=0.9", KNOWN)
+    assert bound.is_likely(by_prompt([0.95, 0.99, 0.5]), 64)

@@ -211,7 +211,12 @@ def test_nothing_that_does_leaves_the_reference_as_the_answer(
 ) -> None:
     (tmp_path / "tune" / "small.yaml").write_text("ladders: {steps: {vary: {steps: [2, 3]}}}")
     status, out, _ = tune("quality=ssim>=0.9999")
-    assert status == 0 and "the reference is the answer" in out and "The nearest, " in out and "misses by" in out
+    assert (
+        status == 0
+        and "the reference is the answer" in out
+        and "The nearest, " in out
+        and "confidence limits miss ssim>=0.9999 by" in out
+    )
     assert not list(tmp_path.glob("outputs/tune/*/experiment"))
 
 

@@ -74,8 +74,12 @@ class Progress:
         self.ended += 1
         outcome = self.outcomes[number]
         place = f"{self.ended:{len(str(self.waiting))}}/{self.waiting}"
-        said = f"{outcome.status}: {outcome.reason}" if outcome.status in FAILED else _figures(outcome)
+        said = f"{outcome.status}: {outcome.reason}" if outcome.status in FAILED else self.figures(number)
         self._say(f"{place}  {self.label(number)}  {said}", style="red" if outcome.status in FAILED else "")
+
+    def figures(self, number: int) -> str:
+        """What a completed job gave."""
+        return _figures(self.outcomes[number])
 
     def label(self, number: int, names: list[str] | None = None) -> str:
         """The job's name: the values in which it differs from the other jobs."""

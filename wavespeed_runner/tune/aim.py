@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..metrics.values import is_less_better
 from .bounds import CONFIDENCE, Bound
@@ -20,8 +20,6 @@ class Aim:
     bounds: list[Bound]
     seconds: float | None = None
     """The most that denoising an image may take."""
-    reserve: float = 0.0
-    """By how much the tightest bound has to be kept on the prompts for tuning: more after other prompts did not."""
     by: str = "ssim"
     """The metric whose mean is to be the best where nothing bounds the quality."""
 
@@ -53,6 +51,12 @@ class Aim:
             return self.is_in_time(result)
         return all(bound.can_hold(result.values[bound.metric]) for bound in self.bounds)
 
+    def is_likely(self, result: Result, prompts: int) -> bool:
+        """Whether so many prompts may well show that a place on a ladder does."""
+        if not self.for_speed:
+            return True
+        return all(bound.is_likely(result.values[bound.metric], prompts) for bound in self.bounds)
+
     def does_by_figures(self, result: Result) -> bool:
         """Whether a place does by the figures of the prompts that it was tried on: its quality, or else its time.
 
@@ -66,19 +70,19 @@ class Aim:
 
     def does(self, result: Result) -> bool:
         """Whether a place is known to do, by all prompts: its quality, or else its time."""
-        return self.find_margin(result) >= self.reserve if self.for_speed else self.is_in_time(result)
+        return self.find_share(result) <= 1 if self.for_speed else self.is_in_time(result)
 
     def is_met(self, result: Result, confidence: float = CONFIDENCE) -> bool:
         """Whether a setting is known to keep the bounds and the time."""
-        return self.find_margin(result, confidence) >= 0 and self.is_in_time(result)
+        return self.find_share(result, confidence) <= 1 and self.is_in_time(result)
 
     def is_in_time(self, result: Result) -> bool:
         """Whether a setting keeps the limit of time."""
         return self.seconds is None or result.seconds <= self.seconds
 
-    def find_margin(self, result: Result, confidence: float = CONFIDENCE) -> float:
-        """By how much the confidence limit of the tightest bound keeps it; negative: misses it. 0 without bounds."""
-        return min((bound.margin(result.values[bound.metric], confidence) for bound in self.bounds), default=0.0)
+    def find_share(self, result: Result, confidence: float = CONFIDENCE) -> float:
+        """How much of the loss that is allowed the tightest bound takes, see `Bound.find_share`. 0 without bounds."""
+        return max((bound.find_share(result.values[bound.metric], confidence) for bound in self.bounds), default=0.0)
 
     def score(self, result: Result) -> float:
         """What is to be as small as possible: the share of the reference's time, or the loss of quality."""
@@ -90,6 +94,10 @@ class Aim:
     def is_about(self, result: Result, best: Result, factor: float) -> bool:
         """Whether times decide between two settings: one takes no more than this times as long as the other."""
         return result.relative <= best.relative * factor if self.for_speed else result is best
+
+    def tighten(self, share: float) -> Aim:
+        """The aim whose bounds allow for this share of the loss."""
+        return replace(self, bounds=[bound.tighten(share) for bound in self.bounds])
 
     def can_beat(self, result: Result, best: Result | None) -> bool:
         """Whether more prompts could show that a setting is better than the best one known."""

@@ -127,7 +127,9 @@ def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
         "seconds": result.seconds,
         metric: {"mean": value, "low": max(low, -1e9), "high": min(high, 1e9)},
         "quality": describe_quality(tuning.aim, result),
-        "margin": tuning.aim.find_margin(result),
+        # More than the column of the first metric's mean tells.
+        "bounds": [str(bound) for bound in tuning.aim.bounds if bound.statistic != "mean" or bound.metric != metric],
+        "share": min(tuning.aim.find_share(result), 1e9),
         "met": tuning.aim.is_met(result),
         "folder": str(result.folder.relative_to(tuning.folder)),
     }

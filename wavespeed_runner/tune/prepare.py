@@ -74,6 +74,7 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
             prompts=half,
             seed=plan.config.seed + offset,
             name=name,
+            bounds=aim.bounds or [aim.shown],
             images_each=plan.config.num_images_per_prompt,
         )
         for half, name, offset in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from ..sweeps.jobs import Job
@@ -14,11 +15,22 @@ class RoundProgress(Progress):
     """The progress of one round: a sweep's, without its table."""
 
     def __init__(
-        self, folder: Path, jobs: list[Job], axes: list[str], outcomes: dict[int, Outcome], *, names: list[str]
+        self,
+        folder: Path,
+        jobs: list[Job],
+        axes: list[str],
+        outcomes: dict[int, Outcome],
+        *,
+        names: list[str],
+        figures: Callable[[int], str],
     ) -> None:
-        """As `Progress`; `names` are those of the settings, in the order of the jobs."""
+        """As `Progress`; for each job the name of its setting, and what its record says of the bounds."""
         super().__init__(folder, jobs, axes, outcomes)
-        self.of_settings = names
+        self.of_settings, self.of_bounds = names, figures
+
+    def figures(self, number: int) -> str:
+        """What a sweep tells, and what decides here, if that is something else."""
+        return "  ".join(part for part in (super().figures(number), self.of_bounds(number)) if part)
 
     def label(self, number: int, names: list[str] | None = None) -> str:
         """The setting as it would be typed."""

@@ -24,7 +24,8 @@ from ..storage.atomic import write_text
 from ..sweeps.folder import SweepFolder
 from ..sweeps.jobs import SWEEPS_ONLY, Job, plan_jobs
 from ..sweeps.sweep import run_sweep
-from .bounds import FORKS, Values
+from .bounds import FORKS, Bound
+from .limits import Values
 from .progress import RoundProgress
 from .settings import Setting, write_command
 
@@ -74,6 +75,8 @@ class Rounds:
     seed: int
     name: str
     """Of the half: `tuning` or `judging`."""
+    bounds: Sequence[Bound] = ()
+    """What is looked for: its figures are told as settings end."""
     images_each: int = 1
     """Images of a prompt."""
     count: int = 0
@@ -110,8 +113,9 @@ class Rounds:
         given = [*self._choose_prompts(prompts), f"seed={self.seed}", *more, f"hydra.sweep.dir={folder}"]
         command = write_command(self.args, [setting.point for setting in settings], given)
         jobs = plan_jobs(command)
-        run_sweep(command, jobs, progress=partial(RoundProgress, names=[setting.name for setting in settings]))
         sweep = SweepFolder(path=folder)
+        names = [setting.name for setting in settings]
+        run_sweep(command, jobs, progress=partial(RoundProgress, names=names, figures=partial(self._say_bounds, sweep)))
         found = [self._read(setting, sweep, job, prompts) for setting, job in zip(settings, jobs, strict=True)]
         if more:
             self._correct_times({one.setting.identity: one for one in found if one})
@@ -155,6 +159,18 @@ class Rounds:
     def _keep_seeds(self) -> list[str]:
         typed = any(find_key(override) == "seeds" for override in self.args.overrides)
         return [] if typed else ["seeds=per_prompt"]
+
+    def _say_bounds(self, sweep: SweepFolder, number: int) -> str:
+        """The figures of a job that are bounded, other than the mean SSIM and forks, which every job tells."""
+        told = [one for one in self.bounds if one.metric != FORKS and (one.metric, one.statistic) != ("ssim", "mean")]
+        if not told:
+            return ""
+        try:
+            record = read_record(sweep.job(number) / FILE)
+            named = [(one, one.estimate(read_by_prompt(record, one.metric))) for one in told]
+        except (RunError, ConfigError):  # `_read` tells why
+            return ""
+        return "  ".join(f"{one.name} {value:.4g}" for one, value in named)
 
     def _read(self, setting: Setting, sweep: SweepFolder, job: Job, prompts: int) -> Result | None:
         """What a job's record says; None, with a failure noted, where it says nothing that counts."""

@@ -61,7 +61,7 @@ class Search:
         if first is None or not self.aim.for_speed:
             return first
         as_fast = [result for result in results if result.relative <= first.relative * SAME_TIME]
-        return max(as_fast, key=self.aim.find_margin)
+        return min(as_fast, key=self.aim.find_share)
 
     def scout(self, ladders: Sequence[Ladder]) -> None:
         """Finds for each ladder the first setting that does by its figures, on the fewest prompts."""
@@ -118,9 +118,9 @@ class Search:
         for ladder in self.ladders:
             ladder.reject(identity, kept)
 
-    def ask_for_more(self, reserve: float) -> None:
-        """From now on the bounds have to be kept by this much: what keeps them by less is taken back."""
-        self.aim = replace(self.aim, reserve=reserve)
+    def ask_for_more(self, aim: Aim) -> None:
+        """From now on the bounds are tighter: what does not keep them is taken back."""
+        self.aim = aim
         for _, result in list(self.found):
             if not self.aim.does(result):
                 self.reject(result.setting.identity)
@@ -169,7 +169,7 @@ class Search:
 
     def _take(self, ladder: Ladder, result: Result | None, racing: dict[str, int], *, is_last: bool) -> None:
         """Takes in the result of a candidate."""
-        does = result is not None and (self.aim.does(result) if is_last else self.aim.may_do(result))
+        does = result is not None and (self.aim.does(result) if is_last else self._may_do(result))
         if result is None or not does:
             ladder.failed(result)
         elif is_last:
@@ -179,6 +179,10 @@ class Search:
         else:
             racing[_identity(ladder)] = racing.get(_identity(ladder), 1) + 1
             ladder.seen = result
+
+    def _may_do(self, result: Result) -> bool:
+        """Whether it is worth to look at a candidate on more prompts."""
+        return self.aim.may_do(result) and self.aim.is_likely(result, self.stages[-1])
 
     def _time_close(self) -> bool:
         """Times the best, and what is about as fast, right beside the reference; False where that was done."""

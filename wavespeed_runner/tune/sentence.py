@@ -71,8 +71,15 @@ def _say_nearest(tuning: Tuning) -> str:
         return ""
     return (
         f". The nearest, {nearest.setting.name}, has {describe_quality(tuning.aim, nearest)} on {nearest.prompts} "
-        f"prompts; its {100 * CONFIDENCE:g} % confidence limit misses by {-tuning.aim.find_margin(nearest):.3g}"
+        f"prompts; {_say_missed(tuning.aim, nearest)}"
     )
+
+
+def _say_missed(aim: Aim, result: Result) -> str:
+    """By how much the bounds are missed, each in its metric's unit."""
+    margins = [(bound, bound.margin(result.values[bound.metric])) for bound in aim.bounds]
+    missed = [f"{bound} by {-margin:.3g}" for bound, margin in margins if margin < 0]
+    return f"its {100 * CONFIDENCE:g} % confidence limits miss {' and '.join(missed)}"
 
 
 def describe_cuts(cuts: Sequence[Cut]) -> list[str]:

@@ -26,6 +26,8 @@ TOPS = 2
 """So many of the best get the options that go on top."""
 JUDGED = 4
 """So many settings are shown to the other half of the prompts at most."""
+TIGHTEST = 0.1
+"""The least share of the allowed loss that is asked for after a setting missed the bounds on the other prompts."""
 FIRST = 8
 """Prompts that a setting is scouted on."""
 GROWTH = 2
@@ -108,7 +110,8 @@ def tune(tuning: Tuning) -> None:
         raise ConfigError(f"space={tuning.space.name}: nothing of it can be tried here: {tuning.cuts[0].reason}")
     while (best := search.best) and tuning.looks < JUDGED:
         simple = _simplify(tuning, search)
-        if _judge(tuning, search, simple) or (simple is not best and _judge(tuning, search, best)):
+        is_other = simple.setting.identity != best.setting.identity
+        if _judge(tuning, search, simple) or (is_other and _judge(tuning, search, best)):
             return
         search.confirm()
     tuning.nearest = _find_nearest(tuning)
@@ -194,7 +197,7 @@ def _simplify(tuning: Tuning, search: Search) -> Result:
     if search.is_over():
         return best
     tuning.tell(f"taking away one option at a time: {best.setting.name}")
-    simple, tuning.ablation = ablate(best, tuning.aim, tuning.planner, search.measure)
+    simple, tuning.ablation = ablate(best, search.aim, tuning.planner, search.measure)
     return best if simple.setting.identity in search.rejected else simple
 
 
@@ -214,9 +217,10 @@ def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
     search.reject(best.setting.identity)
     if judged:
         tuning.missed.append(judged)
-        if tuning.aim.for_speed and (shortfall := -tuning.aim.find_margin(judged, confidence)) > 0:
-            # What keeps the bounds by hardly more would miss them there as well, and there are few looks.
-            search.ask_for_more(max(0.0, tuning.aim.find_margin(best)) + shortfall)
+        if tuning.aim.for_speed and (share := tuning.aim.find_share(judged, confidence)) > 1:
+            # These prompts are so many times as hard: what keeps the bounds by hardly more would miss them there as
+            # well, and there are few looks.
+            search.ask_for_more(tuning.aim.tighten(max(TIGHTEST, tuning.aim.find_share(best) / share)))
     return False
 
 
@@ -225,7 +229,7 @@ def _find_nearest(tuning: Tuning) -> Result | None:
     tried = tuning.missed or tuning.tuning.results
     most = max((result.prompts for result in tried), default=0)
     known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
-    return max(known, key=tuning.aim.find_margin, default=None)
+    return min(known, key=tuning.aim.find_share, default=None)
 
 
 def split_prompts(prompts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
