@@ -27,7 +27,9 @@ STEP_RULES = {"schedule-fits", "window-empty"}
 
 ACTING: dict[str, tuple[tuple[str, ...], list[int] | None]] = {
     "fbcache": (("cache.residual_diff_threshold=1e9",), [1]),
-    "wavespeed": (("cache.residual_diff_threshold=1e9",), [1, 2, 6]),
+    "wavespeed": (("cache.residual_diff_threshold=1e9",), None),
+    "wavespeed_residual": (("cache.residual_diff_threshold=1e9",), None),
+    "whole_reuse": ((), None),
     "dbcache": (("cache.residual_diff_threshold=1e9",), [1, 2, 3, 4]),
     "teacache": (("cache.rel_l1_thresh=1e9",), [1, 6]),
     "deepcache": ((), [1, 4]),
@@ -53,7 +55,7 @@ model."""
 
 UNETS = {"sd", "sdxl"}
 EVERY = [*families(), *WHOLE]
-UNET_STRATEGIES = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
+UNET_STRATEGIES = ("deepcache", "balanced", "max_speed", "max_quality", "partial", "whole_reuse")
 ONE_CALL_A_BRANCH = {
     *("chroma", "lumina2", "qwen_image", "hunyuan_video15", "hunyuan_video15_i2v"),
     *("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),

@@ -160,3 +160,24 @@ def test_image_to_image_does_not_depend_on_the_strength_before(model: GeneratedB
     fresh, _ = GeneratedByUNet(model.name).run(cache, calls=5, strength=0.5, **start)
     assert torch.equal(after_another, fresh)
     assert (len(first.decisions), len(trace.decisions)) == (8, 5)
+
+
+def test_whole_output_is_the_denoiser_s_last_output(model: GeneratedByUNet) -> None:
+    """LightDiffusion-Next's DeepCache: at two of three calls the U-Net is not called at all."""
+    cache = deepcache(3, 0, whole_output=True)
+    cache.depth = None
+    latents, trace = model.run(cache, steps=7)
+    assert list_computed(trace) == [0, 3, 6]
+    forward, kept, count = model.unet.forward, None, 0
+
+    def reuse(*args: Any, **options: Any) -> Any:
+        nonlocal kept, count
+        kept = forward(*args, **options) if count % 3 == 0 else kept
+        count += 1
+        return kept
+
+    model.unet.forward = reuse
+    try:
+        assert torch.equal(latents, model.denoise(steps=7))
+    finally:
+        del model.unet.forward

@@ -8,6 +8,7 @@ from itertools import groupby
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import CacheHits, is_inside_window, is_reuse_allowed, list_computed_steps
 from wavespeed_runner.config.schema import CacheConfig
 
@@ -20,6 +21,10 @@ def window(start: float = 0.0, end: float = 1.0, limit: int = -1) -> CacheConfig
     return CacheConfig(name="x", start=start, end=end, max_consecutive_cache_hits=limit)
 
 
+def at(step: int, steps: int) -> StepInfo:
+    return StepInfo(step=step, steps=steps, sigma=0.0)
+
+
 def test_the_published_answer() -> None:
     assert list_computed_steps(window(0.2, 0.8, 5), 30) == [1, 2, 3, 4, 5, 6, 12, 18, 24, 25, 26, 27, 28, 29, 30]
 
@@ -30,7 +35,7 @@ def test_the_first_step_is_always_computed() -> None:
 
 
 def test_the_end_is_outside_and_the_start_inside() -> None:
-    assert [is_inside_window(window(0.25, 0.75), step, 4) for step in range(4)] == [False, True, True, False]
+    assert [is_inside_window(window(0.25, 0.75), at(step, 4)) for step in range(4)] == [False, True, True, False]
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS)
@@ -39,7 +44,7 @@ def test_fractions_are_exact(start: int, end: int, steps: int) -> None:
     tested = window(float(f"{start / 100:.2f}"), float(f"{end / 100:.2f}"))
     for step in range(steps):
         exact = Fraction(start, 100) <= Fraction(step, steps) < Fraction(end, 100)
-        assert is_inside_window(tested, step, steps) is exact
+        assert is_inside_window(tested, at(step, steps)) is exact
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, LIMITS)
@@ -47,7 +52,7 @@ def test_outside_nothing_is_skipped(start: int, end: int, steps: int, limit: int
     tested = window(start / 100, end / 100, limit)
     computed = list_computed_steps(tested, steps)
     assert computed[0] == 1 and computed == sorted(set(computed))
-    assert all(step + 1 in computed for step in range(steps) if not is_inside_window(tested, step, steps))
+    assert all(step + 1 in computed for step in range(steps) if not is_inside_window(tested, at(step, steps)))
 
 
 @given(HUNDREDTHS, HUNDREDTHS, STEPS, st.integers(1, 8))
@@ -59,4 +64,4 @@ def test_no_more_are_skipped_in_a_row_than_allowed(start: int, end: int, steps: 
 
 @given(st.integers(0, 30), LIMITS)
 def test_a_step_is_allowed_until_the_limit(hits: int, limit: int) -> None:
-    assert is_reuse_allowed(window(limit=limit), 1, 2, CacheHits(in_a_row=hits)) is (limit == -1 or hits < limit)
+    assert is_reuse_allowed(window(limit=limit), at(1, 2), CacheHits(in_a_row=hits)) is (limit == -1 or hits < limit)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from ..config.schema import CacheConfig, GuidanceBranches
+from ..config.schema import CacheConfig, GuidanceBranches, Window
 from ..registry import find_implementation
 from .interfaces import DenoiserCall, Signal, StepInfo
 from .rows import Streams, copy_rows, join_rows, replace_rows, split_optional_rows, split_rows
 from .state import GenerationInfo, GuidanceBranchState, ImageState, Observer, PendingCall
 from .trace import Decision, Trace
-from .window import CacheHits, is_reuse_allowed
+from .window import CacheHits, ask, is_inside_window
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ class Engine:
     _last: GuidanceBranchState | None = None
     _steps: int = 0
     _sigmas: list[float] = field(default_factory=list)
+    _progress: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.signal: Signal = find_implementation("cache/signal", self.cache.signal)(self.cache.signal)
@@ -76,7 +77,7 @@ class Engine:
         for i, image in enumerate(branch.images):
             image.meter.record_decision(signals[i], latents[i], computed=not skip[i])
             branch.hits[i].count(skip[i])
-        self._record_decisions(branch, numbers, skip)
+        self._record_decisions(branch, numbers, skip, call.at)
         branch.step += 1
         self._last = branch
         pending = PendingCall(branch=branch, call=call, signal=signal, base=base, skip=skip)
@@ -140,9 +141,12 @@ class Engine:
         """Where in the schedule the branch is. Unknown noise levels are taken as evenly spaced."""
         if not self._steps:
             self._steps, self._sigmas = self.generation.steps(), self.generation.sigmas()
+            measured = self.cache.window is not Window.steps
+            self._progress = self.generation.progress(self.cache.window) if measured else []
         known = branch.step < len(self._sigmas)
         sigma = self._sigmas[branch.step] if known else 1 - branch.step / max(self._steps, 1)
-        return StepInfo(step=branch.step, steps=self._steps, sigma=sigma)
+        progress = self._progress[branch.step] if branch.step < len(self._progress) else None
+        return StepInfo(step=branch.step, steps=self._steps, sigma=sigma, progress=progress)
 
     def find_token_grid(self) -> tuple[int, ...] | None:
         """The grid of the latent tokens, where the denoiser's input is a sequence of them."""
@@ -189,10 +193,7 @@ class Engine:
     def _should_reuse(self, branch: GuidanceBranchState, i: int, numbers: Numbers, at: StepInfo) -> bool:
         """Asks the criterion of image `i`, unless the window forbids reuse or there is nothing to reuse."""
         image = branch.images[i]
-        if numbers is None or not image.ready or not is_reuse_allowed(self.cache, at.step, at.steps, branch.hits[i]):
-            image.criterion.level = None
-            return False
-        return image.criterion.should_reuse(numbers, at)
+        return ask(image.criterion, self.cache, numbers if image.ready else None, at, branch.hits[i])
 
     def _predict(self, pending: PendingCall) -> Streams:
         """Base + predicted residual, row by row. Rows of images that compute hold arbitrary values."""
@@ -205,7 +206,9 @@ class Engine:
         joined = {name: join_rows([(p or filler)[name] for p in predicted]) for name in filler}
         return {name: t if (base := pending.base[name]) is None else t + base for name, t in joined.items()}
 
-    def _record_decisions(self, branch: GuidanceBranchState, numbers: list[Numbers], skip: list[bool]) -> None:
+    def _record_decisions(
+        self, branch: GuidanceBranchState, numbers: list[Numbers], skip: list[bool], at: StepInfo
+    ) -> None:
         for i, values in enumerate(numbers):
             level = branch.images[i].criterion.level
             self.trace.decisions.append(
@@ -217,6 +220,7 @@ class Engine:
                     ran=not all(skip),
                     signal=values[0] if values else None,
                     level=float(level) if level is not None and isfinite(level) else None,
+                    outside=at.progress is not None and not is_inside_window(self.cache, at),
                 )
             )
 

@@ -37,6 +37,8 @@ class StepInfo:
     """Length of that schedule."""
     sigma: float
     """Noise level. Flow matching: sigma, 1 is pure noise and 0 the image. Diffusion: sqrt((1 - abar) / abar)."""
+    progress: float | None = None
+    """How far sampling is, from 0 to 1, by the measure of `cache.window`; None for `steps`, and where it is unknown."""
 
 
 @dataclass(kw_only=True)
@@ -107,7 +109,11 @@ class Criterion(Protocol):
         ...
 
     def record_computed(self, at: StepInfo) -> None:
-        """Called after every computed step, also where the window or a limit forced it."""
+        """Called after every computed step, also where the window or a limit forced it.
+
+        A criterion that has to know of steps outside of the window has a method `pass_by(numbers, at)`, which is called
+        there first; numbers is None where nothing could be measured.
+        """
         ...
 
 

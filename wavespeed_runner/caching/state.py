@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ..config.schema import CacheConfig
+from ..config.schema import CacheConfig, Window
 from ..registry import find_implementation
 from .change_meter import ChangeMeter
 from .interfaces import Criterion, DenoiserCall, Predictor
@@ -28,6 +28,8 @@ class GenerationInfo:
     shortens its schedule late."""
     sigmas: Callable[[], list[float]] = list
     """The noise level of each of these calls; empty where the sampler does not say."""
+    progress: Callable[[Window], list[float]] = lambda window: []
+    """How far sampling is at each of them, from 0 to 1, by the measure of a window that does not count steps."""
     timesteps: Callable[[], list[float]] = list
     """The training timestep of each of them, for diffusers' own strategies."""
     images: int = 1

@@ -23,6 +23,8 @@ class Decision:
     """How much the signal changed; None where there was nothing to compare with."""
     level: float | None = None
     """What was compared with the threshold; None where the criterion was not asked, and for schedules."""
+    outside: bool = False
+    """True outside of a window over timesteps or noise levels."""
 
 
 @dataclass(kw_only=True)
@@ -99,6 +101,8 @@ def _build_step_record(index: int, branches: list[Decision], seconds: float) -> 
         "level": branches[0].level if branches else None,
         "seconds": seconds,
     }
+    if any(d.outside for d in branches):
+        item["outside_window"] = True
     if len(branches) > 1:
         item["branches"] = {d.branch: {"computed": d.computed, "signal": d.signal, "level": d.level} for d in branches}
     return item

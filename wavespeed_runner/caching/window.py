@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 
-from ..config.schema import CacheConfig
+from ..config.schema import CacheConfig, Window
+from .interfaces import Criterion, StepInfo
 
 
 @dataclass(kw_only=True)
@@ -20,20 +22,54 @@ class CacheHits:
         self.total += skipped
 
 
-def is_inside_window(window: CacheConfig, step: int, steps: int) -> bool:
-    """True if step `step` of `steps`, counted from 0, may be cached: start <= step/steps < end.
+def is_inside_window(window: CacheConfig, at: StepInfo) -> bool:
+    """True if a step may be cached: it lies between start and end, and neither warm-up nor `force_last_step` forbids.
 
-    False as well during the warm-up, and for the last step where `force_last_step` is set.
+    Where `at.progress` is not known, which it is not before a run with `window=timesteps` or `sigmas`, it is taken to
+    lie between them.
     """
-    forced = step < window.warmup_steps or (window.force_last_step and step == steps - 1)
-    return not forced and window.start <= step / steps < window.end
+    forced = at.step < window.warmup_steps or (window.force_last_step and at.step == at.steps - 1)
+    return not forced and _is_between(window, at)
 
 
-def is_reuse_allowed(window: CacheConfig, step: int, steps: int, hits: CacheHits) -> bool:
-    """True if the step is inside the window and neither limit on cache hits is reached (a negative one: no limit)."""
+def _is_between(window: CacheConfig, at: StepInfo) -> bool:
+    if window.window is Window.steps:
+        part = at.step / at.steps
+        return window.start <= part < window.end or (window.include_end and part == window.end)
+    return at.progress is None or window.start <= at.progress <= window.end
+
+
+def is_within_limits(window: CacheConfig, hits: CacheHits) -> bool:
+    """True if neither limit on cache hits is reached; a negative one is none."""
     row, total = window.max_consecutive_cache_hits, window.max_cache_hits
-    within_limits = (row < 0 or hits.in_a_row < row) and (total < 0 or hits.total < total)
-    return is_inside_window(window, step, steps) and within_limits
+    return (row < 0 or hits.in_a_row < row) and (total < 0 or hits.total < total)
+
+
+def is_reuse_allowed(window: CacheConfig, at: StepInfo, hits: CacheHits) -> bool:
+    """True if the step is inside the window and neither limit on cache hits is reached."""
+    return is_inside_window(window, at) and is_within_limits(window, hits)
+
+
+def ask(
+    criterion: Criterion, window: CacheConfig, numbers: tuple[float, ...] | None, at: StepInfo, hits: CacheHits
+) -> bool:
+    """Whether a step is cached: the criterion is asked where the window and the limits allow it.
+
+    A criterion with a method `pass_by(numbers, at)` is told of steps outside of the window.
+
+    Args:
+        criterion: of the image.
+        window: the strategy, with its window and limits.
+        numbers: what has changed; None where there is nothing to compare with, or nothing to reuse yet.
+        at: the step.
+        hits: so far.
+    """
+    if numbers is not None and is_reuse_allowed(window, at, hits):
+        return criterion.should_reuse(numbers, at)
+    if not is_inside_window(window, at) and hasattr(criterion, "pass_by"):
+        criterion.pass_by(numbers, at)
+    criterion.level = None
+    return False
 
 
 def list_computed_steps(window: CacheConfig, steps: int) -> list[int]:
@@ -41,7 +77,8 @@ def list_computed_steps(window: CacheConfig, steps: int) -> list[int]:
     computed: list[int] = []
     hits = CacheHits()
     for step in range(steps):
-        skipped = step > 0 and is_reuse_allowed(window, step, steps, hits)
+        at = StepInfo(step=step, steps=steps, sigma=nan)
+        skipped = step > 0 and is_reuse_allowed(window, at, hits)
         hits.count(skipped)
         if not skipped:
             computed.append(step + 1)

@@ -24,6 +24,18 @@ class GuidanceBranches(Enum):
     """The first branch for all."""
 
 
+class Window(Enum):
+    """What `start` and `end` of a cache strategy are fractions of."""
+
+    steps = "steps"
+    """Of the steps: i/n for step i of n, counted from 0."""
+    timesteps = "timesteps"
+    """Of the training timesteps that the denoiser is given: 1 - t/1000."""
+    sigmas = "sigmas"
+    """Of the training time whose noise level a step has, as ComfyUI's `percent_to_sigma` has it: where more steps lie
+    at high noise levels, more of them lie before `start`."""
+
+
 @dataclass(kw_only=True)
 class CacheConfig:
     """A cache strategy: signal x criterion x predictor, inside a window of the steps."""
@@ -32,10 +44,14 @@ class CacheConfig:
     signal: PartConfig | None = None
     criterion: PartConfig | None = None
     predictor: PartConfig | None = None
+    window: Window = Window.steps
+    """What start and end are fractions of: 0 is the beginning of sampling, 1 its end."""
     start: float = 0.0
-    """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end."""
+    """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end; see window."""
     end: float = 1.0
-    """From here on all steps are computed; see start."""
+    """From here on all steps are computed; see start. With window=timesteps or sigmas the end itself is inside."""
+    include_end: bool = False
+    """window=steps: true: a step at which i/n is the end itself may be skipped, too."""
     max_consecutive_cache_hits: int = -1
     """At most so many skipped steps in a row; -1: no limit."""
     max_cache_hits: int = -1
@@ -49,6 +65,9 @@ class CacheConfig:
     depth: int | None = None
     """U-Nets: so many of the outermost layers always run, on the way down and on the way up; the deeper ones are
     skipped. Null: the first layers run (`cache.signal.blocks`) and all others are skipped."""
+    whole_output: bool = False
+    """U-Nets without depth: true: a skipped step takes what all skipped layers gave last, instead of adding their
+    residual. Where no layer runs (`cache/signal=none`), that is the denoiser's last output, whole."""
     guidance_branches: GuidanceBranches = GuidanceBranches.separate
     """Where each guidance branch is a call of its own: each decides for itself, or the first of a step for all."""
     calibration: str | None = None

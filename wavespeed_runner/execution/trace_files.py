@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from io import BytesIO
-from math import ceil
+from math import ceil, nan
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from ..caching.interfaces import StepInfo
 from ..caching.window import is_inside_window
 from ..config.schema import CacheConfig
 from ..media.contact_sheet import INK, LINE, QUIET
@@ -30,8 +31,10 @@ TITLE, DPI = 62, 100
 """Most characters in a line of a panel's title, and resolution of the plot."""
 SHADE, LIMIT, DASHES = "#e9eff6", "#b3261e", (0, (4, 3))
 """Colour of the steps that may be cached, colour of the threshold, and its line style."""
-WINDOW = ("start", "end", "warmup_steps", "force_last_step")
-"""The cache options that limit which steps may be cached."""
+FORCED = ("warmup_steps", "force_last_step")
+WINDOW = ("start", "end", "include_end", *FORCED)
+"""The cache options that limit which steps may be cached; where start and end are no fractions of the steps, the record
+says which steps are outside."""
 
 
 def write_trace(folder: Path, record: Record, *, plot: bool = True) -> None:
@@ -103,8 +106,16 @@ def _describe_signal(cache: dict[str, Any]) -> str:
 def _draw_panel(axes: Any, part: list[Row], cache: dict[str, Any], *, top: float) -> None:
     """Draws the steps of one image and stage. top: upper end of the vertical axis; 0 for decisions only."""
     steps = sorted({row.step for row in part})
-    window = CacheConfig(**{key: cache[key] for key in WINDOW if key in cache})
-    cacheable = [step for step in steps if step > 1 and is_inside_window(window, step - 1, len(steps))]
+    known = WINDOW if cache.get("window", "steps") == "steps" else FORCED
+    window = CacheConfig(**{key: cache[key] for key in known if key in cache})
+    outside = {row.step for row in part if row.outside_window}
+    cacheable = [
+        step
+        for step in steps
+        if step > 1
+        and step not in outside
+        and is_inside_window(window, StepInfo(step=step - 1, steps=len(steps), sigma=nan))
+    ]
     if cacheable:
         axes.axvspan(cacheable[0] - 0.5, cacheable[-1] + 0.5, color=SHADE, zorder=0)
     branches = list(dict.fromkeys(row.branch for row in part))

@@ -35,6 +35,8 @@ class Row:
     """Empty for schedules."""
     seconds: float
     """Time of the whole step, with all guidance branches."""
+    outside_window: bool
+    """Whether a window over timesteps or noise levels had the step computed; 1 or 0 in the file."""
 
 
 def rows(record: Record) -> list[Row]:
@@ -60,6 +62,7 @@ def rows(record: Record) -> list[Row]:
                         level=decision.level,
                         threshold=(strategy(record, step.stage).get("criterion") or {}).get("threshold"),
                         seconds=step.seconds,
+                        outside_window=step.outside_window,
                     )
                 )
     return result

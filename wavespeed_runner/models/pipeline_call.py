@@ -100,6 +100,7 @@ def watch_steps(
         @wraps(original.set_timesteps)
         def set_timesteps(self, *args: Any, **options: Any) -> None:
             super().set_timesteps(*args, **options)
+            self.last_mu = options.get("mu")  # no scheduler keeps it; `samplers.progress` needs it
             for name in ("timesteps", "sigmas"):
                 values: Any = getattr(self, name, None)
                 if hasattr(values, "isfinite") and not values.isfinite().all():

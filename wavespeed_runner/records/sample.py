@@ -109,6 +109,8 @@ class Step(Struct, kw_only=True, omit_defaults=True):
     """The decision in each guidance branch, where there are several."""
     stage: str
     """The denoising node of the graph."""
+    outside_window: bool = False
+    """True where a window over timesteps or noise levels (`cache.window`) has the step computed."""
 
 
 class Metrics(Struct, kw_only=True):

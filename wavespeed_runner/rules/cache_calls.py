@@ -6,7 +6,7 @@ from math import ceil
 
 from ..caching.criteria.schedule import explain_misfit, is_schedule, list_scheduled_steps
 from ..caching.predictors import step_weights
-from ..config.schema import Config
+from ..config.schema import Config, Window
 from ..models.family import Family
 from ..samplers import count_denoiser_calls, resolve_sampler
 from .graph import find_denoise_stages, takes_strength
@@ -53,6 +53,11 @@ def explain_unfit_weights(c: Config, f: Family) -> str:
         return (
             f"cache/predictor=step_weights with cache/criterion={criterion.name}: there are weights for steps that are "
             "known before, and this criterion decides by what it measures"
+        )
+    if c.cache.window is not Window.steps:
+        return (
+            f"cache.window={c.cache.window.value}: there are weights for steps that are known before, and those inside "
+            "this window are not"
         )
     for steps in count_calls_by_stage(c, f):
         if len(predictor.weights) != steps:

@@ -19,6 +19,7 @@ from ..models.family import CallInputs, Family
 from ..models.pipeline_call import denoise, get_task_pipeline, watch_steps
 from ..registry import find_implementation
 from ..samplers.noise_levels import count_calls, read_noise_levels
+from ..samplers.progress import measure_progress
 from .image_request import ImageRequest
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: CallI
     return GenerationInfo(
         steps=lambda: count_calls(pipe),
         sigmas=lambda: read_noise_levels(pipe.scheduler)[-count_calls(pipe) :],
+        progress=lambda window: measure_progress(pipe.scheduler, window, flow=family.schedule == "flow")[
+            -count_calls(pipe) :
+        ],
         timesteps=lambda: pipe.scheduler.timesteps[-count_calls(pipe) :].tolist(),
         images=images,
         flow=family.schedule == "flow",

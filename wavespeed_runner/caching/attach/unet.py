@@ -72,6 +72,8 @@ class LayerRunner:
         self.engine, self.unet, self.depth = engine, unet, depth
         self.layers = list_layers(unet)
         self.start = head if depth is None else depth
+        self.replaces = depth is not None or engine.cache.whole_output
+        """Whether a prediction replaces what the skipped layers give; otherwise it is added to their input."""
         self.end = len(self.layers) - (0 if depth is None else depth + 1)
 
     def __call__(self, sample: Tensor, temb: Tensor, arguments: dict[str, Any]) -> Tensor:
@@ -111,7 +113,7 @@ class LayerRunner:
             arguments=arguments,
             flow=self.engine.generation.flow,
         )
-        return self.engine.decide(branch, call, {"hidden_states": after if self.depth is None else None})
+        return self.engine.decide(branch, call, {"hidden_states": None if self.replaces else after})
 
     def _run_layer(
         self, layer: Layer, x: Tensor, skips: list[Tensor], uneven: bool, temb: Tensor, arguments: dict[str, Any]

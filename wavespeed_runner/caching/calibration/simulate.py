@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from math import inf, nextafter
 from typing import Any
 
-from ...config.schema import CacheConfig
+from ...config.schema import CacheConfig, Window
 from ...errors import ConfigError
 from ...registry import find_implementation
 from ..interfaces import Criterion, StepInfo
-from ..window import CacheHits, is_reuse_allowed
+from ..window import CacheHits, ask
 from .data import Calibration, ModelTrace
 
 MAX_THRESHOLDS = 10_000
@@ -57,6 +57,11 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
         ConfigError: the strategy watches something that the calibration did not record.
     """
     assert cache.criterion, "ensured by the rule `cache-parts`"
+    if cache.window is not Window.steps:
+        raise ConfigError(
+            f"cache.window={cache.window.value}: which steps are inside is known only once a run has set its schedule, "
+            "so nothing can be predicted; cache.window=steps can be"
+        )
     criterion: Criterion = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
     trace = _select_trace(calibration, cache, criterion.watches, branch)
     hits = CacheHits()
@@ -65,13 +70,9 @@ def simulate(calibration: Calibration, cache: CacheConfig, branch: str | None = 
     for step in range(calibration.steps):
         at = StepInfo(step=step, steps=calibration.steps, sigma=calibration.sigmas[step])
         numbers = _read_numbers(trace, criterion.watches, step, computed)
-        skipped = False
-        if step > 0 and numbers is not None and is_reuse_allowed(cache, step, calibration.steps, hits):
-            skipped = criterion.should_reuse(numbers, at)
-            if criterion.level is not None:
-                levels.append((criterion.level, not skipped))
-        else:
-            criterion.level = None
+        skipped = ask(criterion, cache, numbers if step > 0 else None, at, hits)
+        if criterion.level is not None:
+            levels.append((criterion.level, not skipped))
         hits.count(skipped)
         if not skipped:
             criterion.record_computed(at)

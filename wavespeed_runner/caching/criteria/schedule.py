@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import nan
 from typing import Any, ClassVar, TypeGuard
 
-from ...config.schema import CacheConfig, PartConfig
+from ...config.schema import CacheConfig, PartConfig, Window
 from ...errors import ConfigError
 from ...registry import find_implementation
 from ..interfaces import StepInfo
-from ..window import CacheHits, is_reuse_allowed
+from ..window import CacheHits, ask
 
 
 class Schedule:
@@ -70,18 +70,20 @@ def explain_misfit(options: PartConfig | None, steps: int) -> str:
 def list_scheduled_steps(options: PartConfig, steps: int, window: CacheConfig) -> list[int] | None:
     """Steps, counted from 1, that a criterion computes in this window; None if that depends on what it watches.
 
+    A window over timesteps or noise levels is known only once the run has set its schedule: None.
+
     Raises:
         ConfigError: the schedule does not fit this number of steps, or lacks values that a calibration provides.
     """
     implementation = find_implementation("cache/criterion", options)
-    if implementation.watches != "nothing":
+    if implementation.watches != "nothing" or window.window is not Window.steps:
         return None
     criterion = implementation(options)
     computed: list[int] = []
     hits = CacheHits()
     for step in range(steps):
         at = StepInfo(step=step, steps=steps, sigma=nan)
-        skipped = step > 0 and is_reuse_allowed(window, step, steps, hits) and criterion.should_reuse((), at)
+        skipped = ask(criterion, window, () if step > 0 else None, at, hits)
         hits.count(skipped)
         if not skipped:
             criterion.record_computed(at)

@@ -7,11 +7,10 @@ from enum import Enum
 from math import ceil
 
 from ...config.limits import MAX_STEPS
-from ...config.schema import CacheConfig, PartConfig
+from ...config.schema import PartConfig
 from ...errors import ConfigError, Unfit
 from ...registry import register
 from ..interfaces import StepInfo
-from ..window import is_inside_window
 from .schedule import Schedule
 from .spacing import space_around_center, space_growing
 
@@ -42,6 +41,8 @@ class Spacing(Enum):
     """From `start`."""
     since_computed = "since_computed"
     """From the last computed step, including steps that the window forced."""
+    in_window = "in_window"
+    """From the first step inside of the window, whatever `cache.window` counts."""
     non_uniform = "non_uniform"
     """The same number of computed steps, but closer together around `center`."""
 
@@ -92,7 +93,7 @@ class IntervalCriterion(Schedule):
     def __init__(self, options: Interval) -> None:
         """Starts before the first step."""
         super().__init__(options)
-        self.last_computed = 0
+        self.last_computed = self.first_inside = 0
 
     def choose(self, steps: int) -> frozenset[int]:
         """Every `interval`-th step from `start` on, and all before it; or spaced around `center`."""
@@ -100,15 +101,20 @@ class IntervalCriterion(Schedule):
         if self.options.spacing is Spacing.non_uniform and interval > 1:
             count = ceil(steps / interval)
             return space_around_center(steps, count, self.options.center, self.options.power)
-        window = CacheConfig(start=self.options.start)
-        first = next((step for step in range(steps) if is_inside_window(window, step, steps)), steps)
+        first = next((step for step in range(steps) if step / steps >= self.options.start), steps)
         return frozenset(step for step in range(steps) if step < first or (step - first) % interval == 0)
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         """True between two computed steps of the spacing."""
         if self.options.spacing is Spacing.since_computed:
             return at.step - self.last_computed < self.options.interval
+        if self.options.spacing is Spacing.in_window:
+            return (at.step - self.first_inside) % self.options.interval != 0
         return super().should_reuse(numbers, at)
+
+    def pass_by(self, numbers: tuple[float, ...] | None, at: StepInfo) -> None:
+        """The window has not begun, or has ended."""
+        self.first_inside = at.step + 1
 
     def record_computed(self, at: StepInfo) -> None:
         """Starts a new interval."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar
 
 from ...config.schema import PartConfig
@@ -85,6 +86,17 @@ class AccumulatedChangeCriterion:
         self.sum = 0.0
 
 
+class Clamp(Enum):
+    """What becomes of a polynomial where it was not fitted."""
+
+    range = "range"
+    """Changes are clamped to `range`, and the value is never below 0."""
+    none = "none"
+    """Nothing, as in the authors' scripts: a value below 0 prolongs reuse."""
+    absolute = "absolute"
+    """Its absolute value counts, as in ComfyUI-TeaCache for FLUX."""
+
+
 @dataclass(kw_only=True)
 class AccumulatedPolynomial(PartConfig):
     """Options of `cache/criterion=accumulated_polynomial`."""
@@ -96,6 +108,11 @@ class AccumulatedPolynomial(PartConfig):
     """Of the polynomial, highest degree first; null: those published for the model, or from its calibration."""
     range: list[float] | None = None
     """[lowest, highest] change for which the polynomial is valid; changes outside are clamped to it. Null: any."""
+    clamp: Clamp = Clamp.range
+    """What becomes of changes outside of the range, and of values below 0."""
+    outside_window: bool = False
+    """True: changes add up outside of the window, too, as in ComfyUI-TeaCache; its sum starts anew where it reaches the
+    threshold there."""
 
     def __post_init__(self) -> None:
         """Refuses an empty polynomial and an impossible range."""
@@ -123,14 +140,27 @@ class AccumulatedPolynomialCriterion(AccumulatedChangeCriterion):
         super().__init__(AccumulatedChange(threshold=options.threshold))
         self.coefficients = options.coefficients
         self.range = options.range
+        self.clamp, self.outside_window = options.clamp, options.outside_window
+        self._kept = 0.0
 
     def should_reuse(self, numbers: tuple[float, ...], at: StepInfo) -> bool:
         """Adds the polynomial of the change; True if the sum is still below the threshold."""
         (change,) = numbers
-        if self.range is not None:
+        if self.range is not None and self.clamp is Clamp.range:
             lowest, highest = self.range
             change = min(max(change, lowest), highest)
-        return super().should_reuse((max(0.0, evaluate_polynomial(self.coefficients, change)),), at)
+        value = evaluate_polynomial(self.coefficients, change)
+        added = {Clamp.range: max(0.0, value), Clamp.none: value, Clamp.absolute: abs(value)}[self.clamp]
+        return super().should_reuse((added,), at)
+
+    def pass_by(self, numbers: tuple[float, ...] | None, at: StepInfo) -> None:
+        """A step outside of the window, which is computed whatever the sum is."""
+        if self.outside_window and numbers is not None and self.should_reuse(numbers, at):
+            self._kept = self.sum
+
+    def record_computed(self, at: StepInfo) -> None:
+        """Starts a new sum; goes on with the old one after a step that the window alone had computed."""
+        self.sum, self._kept = self._kept, 0.0
 
 
 def evaluate_polynomial(coefficients: Sequence[float], x: float) -> float:
