@@ -21,6 +21,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--backends", action="store_true", help="print the attention backends and what each needs")
     parser.add_argument("--strategies", action="store_true", help="print the main key of each cache strategy")
     parser.add_argument("--parallel", action="store_true", help="print what context parallelism is predicted to cost")
+    parser.add_argument("--coming-from", action="store_true", help="print how settings of other tools are typed here")
     return parser
 
 
@@ -40,6 +41,11 @@ def main(args: Namespace) -> int:
         from .support_parallel import describe_cost
 
         print(describe_cost())
+        return DONE
+    if args.coming_from:
+        from .support_coming_from import describe_tools
+
+        print(describe_tools())
         return DONE
     from .support_check import Combinations
     from .support_table import table

@@ -1,0 +1,154 @@
+"""docs/coming_from.md: every row can be planned, and the steps that it names are those of the other tool's rule.
+
+The replicas below are written from the descriptions of the rules in `coming_from.yaml`, for changes that always allow
+reuse; steps are counted from 0 in them.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from wavespeed_runner.caching.interfaces import StepInfo
+from wavespeed_runner.caching.window import CacheHits, ask
+from wavespeed_runner.cli.support_coming_from import AGREE, describe_tools, read_tools
+from wavespeed_runner.config.schema import CacheConfig, Window
+from wavespeed_runner.planning.plan import Plan
+from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.samplers.progress import measure_progress
+from wavespeed_runner.sweeps.jobs import plan_jobs
+
+ROWS = [(tool["tool"], row) for tool in read_tools() for row in tool["rows"]]
+IDS = [f"{tool}: {row['theirs']}" for tool, row in ROWS]
+May = Callable[[int, int, int, int], bool]
+"""(step, steps, hits in a row so far, hits so far) -> whether the other tool may skip a step."""
+
+
+def window(low: float, high: float, most: int = 10**6) -> May:
+    return lambda step, steps, row, hits: low <= step / steps <= high and row < most
+
+
+def warm(first: int, most: int = 10**6, total: int = 10**6, last: bool = False) -> May:
+    return lambda step, steps, row, hits: (
+        step >= first and row < most and hits < total and not (last and step == steps - 1)
+    )
+
+
+def every(interval: int) -> May:
+    return lambda step, steps, row, hits: step % interval != 0
+
+
+def masked(text: str) -> May:
+    return lambda step, steps, row, hits: text[step] == "0"
+
+
+RULES: dict[str, May] = {
+    "Comfy-WaveSpeed: FLUX.1-dev: residual_diff_threshold 0.12, the rest as it comes": window(0, 1),
+    "Comfy-WaveSpeed: FLUX.1-dev: 0.12, start 0.2, end 0.8, max_consecutive_cache_hits 5": window(0.2, 0.8, 5),
+    "Comfy-WaveSpeed: SDXL: 0.2, 25 steps": window(0, 1),
+    "Comfy-WaveSpeed: SD3.5 large: 0.12": window(0, 1),
+    "Comfy-WaveSpeed: HunyuanVideo: 0.1": window(0, 1),
+    "TeaCache: FLUX: rel_l1_thresh 0.6": warm(1, last=True),
+    "TeaCache: Wan 2.1 1.3B without use_ret_steps, teacache_thresh 0.08": warm(1, last=True),
+    "TeaCache: Wan 2.1 1.3B with use_ret_steps, teacache_thresh 0.05": warm(5),
+    "TeaCache: HiDream-I1-Full: 0.3": window(0.1, 1),
+    "ComfyUI-TeaCache: FLUX: 0.4, start_percent 0, end_percent 1": window(0, 1),
+    "ComfyUI-TeaCache: FLUX: start_percent 0.2, end_percent 0.8": window(0.2, 0.8),
+    "ComfyUI-TeaCache: Wan 2.1 t2v 14B: 0.2": window(0, 1),
+    "LightDiffusion-Next: balanced: interval 3, depth 2": every(3),
+    "LightDiffusion-Next: max speed: interval 5, depth 3": every(5),
+    "LightDiffusion-Next: max quality: interval 2, depth 1": every(2),
+    "cache-dit: F1B0, W4, MC4, residual_diff_threshold 0.08, TaylorSeer of order 1": warm(4, most=4),
+    "cache-dit: F8B0, W8, the defaults": warm(8),
+    "cache-dit: F8B8, W8, MC2": warm(8, most=2),
+    "cache-dit: max_cached_steps 10": warm(4, total=10),
+    "cache-dit: steps_mask fast, 28 steps, TaylorSeer": masked("1111110100010000100000100001"),
+    "ParaAttention: residual_diff_threshold 0.08 on FLUX.1-dev": warm(1),
+    "diffusers: FirstBlockCacheConfig(threshold=0.05)": warm(1),
+    "pruna: deepcache, deepcache_interval 2": every(2),
+}
+"""Rows whose rule is one of window and limits alone. MagCache's depends on its ratios, see below."""
+
+
+def plan(ours: str) -> Plan:
+    overrides = [*ours.split(), "model.init=tiny", "prompt=x", "dry_run=true"]
+    (job,) = plan_jobs(Namespace(overrides=overrides, config_dir=None, multirun=False))
+    assert job.plan is not None, job.skipped
+    return job.plan
+
+
+def replicate(may: May, steps: int) -> list[int]:
+    row = hits = 0
+    computed = []
+    for step in range(steps):
+        skipped = step > 0 and may(step, steps, row, hits)
+        row, hits = (row + 1, hits + 1) if skipped else (0, hits)
+        if not skipped:
+            computed.append(step + 1)
+    return computed
+
+
+def compute_ours(cache: CacheConfig, steps: int) -> list[int]:
+    """As the engine asks, with changes of nothing at every step."""
+    criterion: Any = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
+    numbers: tuple[float, ...] = {"nothing": (), "model": (0.0, 0.0)}.get(criterion.watches, (0.0,))
+    if criterion.watches != "nothing":
+        criterion.threshold = float("inf")
+    progress: list[float] = []
+    if cache.window is not Window.steps:
+        scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=1.15)
+        scheduler.last_mu = 1.15
+        progress = measure_progress(scheduler, Window.sigmas, flow=True)
+    hits, computed = CacheHits(), []
+    for step in range(steps):
+        at = StepInfo(step=step, steps=steps, sigma=0.0, progress=progress[step] if progress else None)
+        skipped = ask(criterion, cache, numbers if step else None, at, hits)
+        hits.count(skipped)
+        if not skipped:
+            criterion.record_computed(at)
+            computed.append(step + 1)
+    return computed
+
+
+@pytest.mark.parametrize(("tool", "row"), ROWS, ids=IDS)
+def test_a_row_can_be_planned_and_computes_what_the_other_tool_does(tool: str, row: dict[str, Any]) -> None:
+    cache = plan(row["ours"]).config.cache
+    assert ("computed" in row) is (f"{tool}: {row['theirs']}" in RULES or tool == "MagCache")
+    if "computed" in row:
+        if tool != "MagCache":
+            assert replicate(RULES[f"{tool}: {row['theirs']}"], row["steps"]) == row["computed"], "theirs"
+        assert compute_ours(cache, row["steps"]) == row["computed"], "ours"
+
+
+def test_magcache_computes_what_its_script_does_with_its_ratios() -> None:
+    """Its rule: ratios multiply, distances from 1 add up; at most K skips in a row, none in the first tenth."""
+    (row,) = [row for tool, row in ROWS if tool == "MagCache" and "FLUX.1-dev" in row["theirs"]]
+    ratios = plan(row["ours"]).config.cache.criterion.ratios  # type: ignore[union-attr]
+    assert ratios and len(ratios) == row["steps"]
+    ratio, error, skips, computed = 1.0, 0.0, 0, []
+    for step in range(row["steps"]):
+        if step >= 0.1 * row["steps"]:
+            ratio, skips = ratio * ratios[step], skips + 1
+            error += abs(1 - ratio)
+            if error <= 0.24 and skips <= 5:
+                continue
+        ratio, error, skips = 1.0, 0.0, 0
+        computed.append(step + 1)
+    assert computed == row["computed"]
+
+
+def test_rows_say_how_much_they_agree_and_why_not_wholly() -> None:
+    assert all(row["agree"] in AGREE and (row["agree"] == "same" or row.get("note")) for _, row in ROWS)
+    assert set(RULES) <= set(IDS)
+
+
+def test_the_page_is_what_the_command_prints() -> None:
+    page = Path(__file__).parents[2] / "docs" / "coming_from.md"
+    assert page.read_text(encoding="utf-8").rstrip() == describe_tools()
