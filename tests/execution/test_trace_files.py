@@ -71,6 +71,7 @@ def test_the_table_is_the_record(finished: Finished) -> None:
             "level": "" if step["level"] is None else repr(step["level"]),
             "threshold": repr(threshold),
             "seconds": repr(step["seconds"]),
+            "outside_window": "0",
         }
         for index, sample in enumerate(record["samples"])
         for step in sample["steps"]
@@ -170,3 +171,29 @@ def test_a_run_without_a_strategy_leaves_neither(planned: Callable[..., Plan], t
     assert not list(tmp_path.glob("trace.*"))
     trace_files.write_trace(tmp_path, record_from_data(record))
     assert not list(tmp_path.glob("trace.*"))
+
+
+def test_images_of_one_schedule_share_a_panel(planned: Callable[..., Plan], tmp_path: Path) -> None:
+    """What is computed of every image is the same, so one row of decisions says it."""
+    record = run_as_data(planned("cache=taylorseer", "cache.interval=2", "num_images_per_prompt=3"), tmp_path, [])
+    (panel,) = panels(draw(record))
+    assert panel.get_title(loc="left") == f"{len(record['samples'])} images"
+    apart = deepcopy(record)
+    apart["samples"][1]["steps"][-1]["computed"] ^= True
+    titles = [axes.get_title(loc="left").replace("\xa0", " ") for axes in panels(draw(apart))]
+    assert len(titles) == 2 and titles[0] == f"{len(record['samples']) - 1} images" and "seed 1" in titles[1]
+
+
+def test_steps_outside_of_a_window_over_noise_levels_are_on_record(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    overrides = ("cache=fbcache", "cache.residual_diff_threshold=9", "cache.window=sigmas", "cache.start=0.3")
+    record = run_as_data(planned(*overrides), tmp_path, [])
+    steps = record["samples"][0]["steps"]
+    outside = [step["index"] for step in steps if step.get("outside_window")]
+    assert outside and outside == list(range(1, len(outside) + 1)) and len(outside) < len(steps)
+    assert [row["outside_window"] for row in table(tmp_path)][: len(steps)] == [
+        str(int(step["index"] in outside)) for step in steps
+    ]
+    (first, *_) = panels(draw(record))
+    assert shaded(first) == (len(outside) + 0.5, len(steps) + 0.5)

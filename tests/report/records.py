@@ -52,7 +52,7 @@ def varied(
     made["engaged"]["cache"] = None if share is None else evidence(flop_share=share)
     made["noise_floor"] = FLOOR if floor else None
     for number, sample in enumerate(made["samples"]):
-        sample["raw_seconds"] = [seconds]
+        sample |= {"seconds": seconds, "raw_seconds": [seconds], "reference_seconds": 2.0}
         sample["steps"] = [{**step, "computed": step["computed"] or rival} for step in sample["steps"]]
         own = ssim - 0.001 * number
         sample["quality"] = {"mae": 1 - own, "mae_similarity": 1 - (1 - own) / 255, "ssim": own, "psnr": 30.0}

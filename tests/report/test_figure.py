@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,10 @@ from matplotlib.colors import to_hex
 
 from tests.report.records import study, varied, write_job
 from wavespeed_runner.report.collect import collect
-from wavespeed_runner.report.figure import RIVAL, SETTING, figure
+from wavespeed_runner.report.figure import figure
+from wavespeed_runner.report.figure_styles import COLOURS, MARKERS, OTHER, RIVAL, STEPS, choose_styles
+
+SETTING = COLOURS[0]
 
 Finished = tuple[Path, dict[str, Any]]
 KEY = "cache.residual_diff_threshold"
@@ -45,14 +50,16 @@ def test_both_panels_show_every_setting_and_its_rivals(tmp_path: Path, finished:
         assert np.allclose(points(share, colour), [*zip(shares, quality, strict=True)])
     assert "s (median)" in time.get_xlabel()
     (front,) = lines(time, "-")
-    assert len(front.get_xdata()) == sum(row.front for row in done) + 1 > 3, "the reference ends it"
+    corners = list(zip(front.get_xdata(), front.get_ydata(), strict=True))
+    assert len(corners) == 2 * sum(row.front for row in done) + 1 > 5, "the reference ends it"
+    assert all(x == before_x or y == before_y for (before_x, before_y), (x, y) in pairwise(corners)), "in steps"
     (curve,) = lines(time, "--")
     assert list(curve.get_xdata()) == pytest.approx([0.35, 0.6, 0.85, 2.0]), "it ends at the reference"
     assert curve.get_ydata()[-1] == 1.0 and list(lines(share, "--")[0].get_xdata()) == pytest.approx([25, 50, 75, 100])
     (floor,) = lines(time, ":")
     assert set(floor.get_ydata()) == {0.997}
     assert [text.get_text() for text in made.legends[0].get_texts()] == [
-        "Pareto front", "reference", "noise floor", "setting", "fewer steps, no cache"
+        "Pareto front", "reference", "noise floor", "fbcache", "fewer steps, no cache"
     ]  # fmt: skip
 
 
@@ -95,10 +102,35 @@ def test_near_one_the_axis_stretches(tmp_path: Path, finished: Finished) -> None
     assert np.isfinite(axes.transData.transform((1.0, 1.0))).all(), "an image may be identical"
 
 
-def test_the_axis_is_plain_where_settings_are_close(tmp_path: Path, finished: Finished) -> None:
+def test_the_axis_is_stretched_in_every_report(tmp_path: Path, finished: Finished) -> None:
     for number, ssim in enumerate((0.9, 0.8, 0.7)):
         write_job(tmp_path / str(number), varied(finished[1], [f"{KEY}={number}"], ssim=ssim))
-    assert figure(collect(tmp_path)).axes[0].get_yscale() == "linear"
+    assert figure(collect(tmp_path)).axes[0].get_yscale() == "function"
+
+
+def test_each_cache_has_a_look_of_its_own_in_both_panels(tmp_path: Path, finished: Finished) -> None:
+    for number, name in enumerate(("fbcache", "planned", "mine", "none")):
+        made = varied(finished[1], [f"{KEY}={number}"], seconds=0.5 + number / 10, ssim=0.98)
+        made["config"]["cache"] |= {"name": name, "chosen_as": None}
+        write_job(tmp_path / str(number), made)
+    sweep = collect(tmp_path)
+    styles = choose_styles(sweep.rows)
+    assert len({style for style in styles.values()}) == len(styles) >= 3
+    for axes in figure(sweep).axes:
+        drawn = {(to_hex(line.get_color()).upper(), line.get_marker()) for line in axes.lines}
+        assert {(colour.upper(), marker) for colour, marker in styles.values()} <= drawn
+
+
+def test_strategies_beyond_the_palette_share_a_look() -> None:
+    many = [stand_in(f"strategy {number}") for number in range(9)]
+    styles = choose_styles([*many, stand_in("none"), stand_in("steps", rival=True)])
+    assert list(styles) == [*(f"strategy {number}" for number in range(9)), OTHER, STEPS]
+    assert styles["strategy 7"] == styles["strategy 8"] == (COLOURS[-1], MARKERS[-1]) and styles[STEPS][0] == RIVAL
+
+
+def stand_in(cache: str, *, rival: bool = False) -> Any:
+    """What `choose_styles` reads of a row."""
+    return SimpleNamespace(rival=rival, record=SimpleNamespace(config={"cache": {"name": cache}}))
 
 
 def test_settings_that_are_all_perfect_have_a_scale(tmp_path: Path, finished: Finished) -> None:

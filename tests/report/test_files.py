@@ -138,7 +138,7 @@ def test_many_jobs_do_not_make_it_longer_than_github_takes(tmp_path: Path, finis
     assert cells(text, "Results")[0][0] == "**0**"
 
 
-def test_the_command_writes_four_files_and_says_so(
+def test_the_command_writes_its_files_and_says_so(
     tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out = study(tmp_path / "sweep", finished[1]), tmp_path / "elsewhere"
@@ -212,7 +212,7 @@ def test_speedups_against_a_reference_of_another_time_are_marked(tmp_path: Path,
     assert f'<p class="note finding">{APART}</p>' in shown
     assert [row["same_run"] for row in table(tmp_path)] == ["1", "0"]
     names = figure(sweep).axes[0].get_legend_handles_labels()[1]
-    assert "setting" in names and "setting, ~ timed apart from the reference" in names
+    assert "fbcache" in names and "fbcache, ~ timed apart" in names
     for sample in made["samples"]:  # a guess all the same: then it was the machine
         sample["timed_together"] = True
     write_job(tmp_path / "1", made)

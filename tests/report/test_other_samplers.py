@@ -12,7 +12,7 @@ from tests.report.records import by_job, by_label, varied, write_job
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
-from wavespeed_runner.report.figure_labels import RIVAL
+from wavespeed_runner.report.figure_styles import RIVAL
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import page_data

@@ -16,7 +16,8 @@ import pytest
 from tests.report.records import evidence, varied, write_job
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
-from wavespeed_runner.report.figure import SETTING, figure
+from wavespeed_runner.report.figure import figure
+from wavespeed_runner.report.figure_styles import COLOURS
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.page.data import page_data
@@ -86,7 +87,7 @@ def test_plots_show_the_times_that_the_front_goes_by(tmp_path: Path, write: Writ
     assert {job["reference"]["shown"] for job in data["jobs"]} == {1.25}
     assert [job["text"]["time"] for job in data["jobs"]] == ["1.50 s", "1.20 s", "0.500 s"], "as measured"
     time = figure(sweep).axes[0]
-    (points,) = [line for line in time.lines if line.get_marker() == "o" and line.get_color() == SETTING]
+    (points,) = [line for line in time.lines if line.get_marker() == "o" and line.get_color() == COLOURS[0]]
     (star,) = [line for line in time.lines if line.get_marker() == "*"]
     assert list(points.get_xdata()) == pytest.approx(expected) and list(star.get_xdata()) == [1.25]
     assert "scaled to the median reference" in time.get_xlabel()

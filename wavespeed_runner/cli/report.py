@@ -1,4 +1,4 @@
-"""`report`: writes results.csv, report.md, report.png and report.html from the records below a folder."""
+"""`report`: writes results.csv, report.md, report.png, report.html and grid.png from the records below a folder."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..records.config_dir import check_typed
 from .arguments import CommandParser
 
 ABOUT = """
-Writes results.csv, report.md, report.png and report.html: a report of a sweep, of one run, or of everything below a
-folder, from the records that are there. Works at any time, also while the sweep runs.
+Writes results.csv, report.md, report.png, report.html and grid.png: a report of a sweep, of one run, or of everything
+below a folder, from the records that are there. Works at any time, also while the sweep runs.
 """
 REASONS = 10
 """Most failures that are printed; report.md lists them all."""
@@ -31,7 +31,7 @@ def build_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> int:
-    """Writes the four files and prints how many jobs there are, why some failed, and the files' paths."""
+    """Writes the files and prints how many jobs there are, why some failed, and the files' paths."""
     out = args.out or args.folder
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"out={args.out}: is a file; give a folder, which is made where there is none")

@@ -32,6 +32,8 @@ class Column(NamedTuple):
     reference: Any = None
     reference_note: str = ""
     difference: Any = None
+    start: Any = None
+    """The image that it was made from."""
 
 
 def save_sample(
@@ -72,7 +74,7 @@ def save_sample(
     note = f"{sample.seconds:.2f} s"
     if reference is None or plan.reference is None:
         judge_sample(judges, sample, image, None)
-        return Column(sample.prompt, note, _still(image))
+        return Column(sample.prompt, note, _still(image), start=_find_start(plan.graph, values))
 
     original, _ = _first_image(plan.reference, reference)
     metadata = image_data(_reference_config(plan.config), sample.prompt, sample.seed, plan.reference_images[index])
@@ -90,7 +92,14 @@ def save_sample(
         _still(original),
         f"{sample.reference_seconds:.2f} s",
         _still(map_),
+        _find_start(plan.graph, values),
     )
+
+
+def _find_start(graph: Graph, values: dict[str, Any]) -> ImageArray | None:
+    """The first image that the graph reads from a file; None where it starts from noise alone."""
+    read = [values[name] for name, node in graph.nodes.items() if node.stage.name == "read_image" and name in values]
+    return read[0].tensors["images"][0] if read else None
 
 
 def _first_image(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
@@ -172,7 +181,10 @@ def _name_setting(config: Config) -> str:
 
 
 def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
-    """Writes `overview.png`: a column for each prompt, a row each for reference, result and difference."""
+    """Writes `overview.png`: a column for each prompt, a row each for reference, result and difference.
+
+    Images that were made from another one stand below that.
+    """
     from ..media.contact_sheet import draw_contact_sheet
     from ..media.images import write_png
 
@@ -186,5 +198,7 @@ def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
         references, differences = [c.reference for c in columns], [c.difference for c in columns]
         rows = [("reference", references), *rows, (gain, differences)]
         notes = [[column.reference_note for column in columns], *notes, []]
+    if all(column.start is not None for column in columns):
+        rows, notes = [("starts from", [column.start for column in columns]), *rows], [[], *notes]
     sheet = draw_contact_sheet(rows, [column.prompt for column in columns], notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})

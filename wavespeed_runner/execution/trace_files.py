@@ -63,10 +63,11 @@ def figure(record: Record, decisions: list[Row]) -> Figure:
     panels: dict[tuple[str, str], list[Row]] = {}
     for row in decisions:
         panels.setdefault((row.file, row.stage), []).append(row)
-    shown = list(panels.values())[:PANELS]
+    curves = any(row.signal is not None or row.level is not None for row in decisions)
+    parts = list(panels.values()) if curves else _join_alike(list(panels.values()))
+    shown = parts[:PANELS]
     columns = min(COLUMNS, ceil(len(shown) ** 0.5))
     lines = ceil(len(shown) / columns)
-    curves = any(row.signal is not None or row.level is not None for row in decisions)
     height = (PANEL if curves else STRIP) * lines + MARGIN
     plot = new_figure(figsize=(WIDTH * columns, height), layout="constrained")
     grid = plot.subplots(lines, columns, squeeze=False, sharey=True)
@@ -74,9 +75,9 @@ def figure(record: Record, decisions: list[Row]) -> Figure:
     prompts = {sample.file: sample.prompt for sample in record.samples}
     for axes, part in zip(grid.flat, shown, strict=False):
         _draw_panel(axes, part, strategy(record, part[0].stage), top=top if curves else 0)
-        stage = f", {part[0].stage}" if len({row.stage for row in decisions}) > 1 else ""
-        sample = f"(seed {part[0].seed}{stage})".replace(" ", "\N{NO-BREAK SPACE}")
-        lines_of_title = wrap(f"{_drawable(prompts[part[0].file])} {sample}", TITLE, max_lines=2, placeholder="…")
+        stages = len({row.stage for row in decisions}) > 1
+        alike = 1 if curves else _count_alike(part, list(panels.values()))
+        lines_of_title = wrap(_name_panel(part, prompts, alike, stages=stages), TITLE, max_lines=2, placeholder="…")
         axes.set_title("\n".join(lines_of_title), fontsize=8.5, color=INK, loc="left", parse_math=False)
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
@@ -85,8 +86,34 @@ def figure(record: Record, decisions: list[Row]) -> Figure:
     if curves:
         for axes in grid[:, 0]:
             axes.set_ylabel(_describe_signal(strategy(record, shown[0][0].stage)), fontsize=8.5, color=QUIET)
-    _draw_legend(plot, shown, top=top if curves else 0, left_out=len(panels) - len(shown))
+    _draw_legend(plot, shown, top=top if curves else 0, left_out=len(parts) - len(shown))
     return plot
+
+
+def _list_decisions(part: list[Row]) -> list[tuple[int, str, bool]]:
+    return [(row.step, row.branch, row.computed) for row in part]
+
+
+def _join_alike(parts: list[list[Row]]) -> list[list[Row]]:
+    """One panel of those that would look the same: a schedule computes the same steps for every image."""
+    different: dict[tuple[Any, ...], list[Row]] = {}
+    for part in parts:
+        different.setdefault((part[0].stage, *_list_decisions(part)), part)
+    return list(different.values())
+
+
+def _count_alike(part: list[Row], parts: list[list[Row]]) -> int:
+    same = (part[0].stage, _list_decisions(part))
+    return sum((other[0].stage, _list_decisions(other)) == same for other in parts)
+
+
+def _name_panel(part: list[Row], prompts: dict[str, str], alike: int, *, stages: bool) -> str:
+    """`a red circle (seed 0, denoise)`, or `all 8 images` where they share the panel."""
+    stage = f"{part[0].stage}" if stages else ""
+    if alike > 1:
+        return f"{alike} images{f' ({stage})' if stage else ''}"
+    sample = f"(seed {part[0].seed}{', ' * bool(stage)}{stage})".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{_drawable(prompts[part[0].file])} {sample}"
 
 
 def _find_top(shown: list[list[Row]]) -> float:

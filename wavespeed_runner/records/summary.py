@@ -47,6 +47,8 @@ class Summary:
     reference_seconds: float | None
     """The same of the reference."""
     speedup: float | None
+    speedup_interval: Interval | None = None
+    """Of images that were timed beside their reference: the median of their ratios, with its interval over prompts."""
     same_run: bool
     """Whether the reference was timed together with the images, so that the speedup is no guess."""
     computed_share: float | None
@@ -119,6 +121,7 @@ def summarize_record(record: Record) -> Summary:
         seconds=None if timing and timing.void else _median_seconds(record),
         reference_seconds=reference if is_compared and reference and reference > 0 else None,
         speedup=timing.speedup if timing and is_compared else None,
+        speedup_interval=_speedup(record) if timing and is_compared and timing.same_run else None,
         same_run=bool(timing and timing.same_run),
         computed_share=computed_share(record),
         never_hit=missed,
@@ -186,6 +189,15 @@ def _median_seconds(record: Record) -> Interval | None:
             drawn: Any = sample.prompt if several_prompts else number
             times.append((drawn if several_images else (number, repetition), seconds))
     return bootstrap_interval(times, "median") if times else None
+
+
+def _speedup(record: Record) -> Interval | None:
+    ratios = [
+        (sample.prompt, sample.reference_seconds / sample.seconds)
+        for sample in record.samples
+        if sample.reference_seconds and sample.seconds
+    ]
+    return bootstrap_interval(ratios, "median") if ratios else None
 
 
 def _quality(record: Record) -> dict[str, Quality]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..media.plotting import new_figure
 from ..metrics.statistics import Interval
-from .figure_labels import CROWD, METRIC, RIVAL, SETTING, add_labels, drawable
+from .figure_labels import CROWD, METRIC, add_labels, drawable
+from .figure_styles import RIVAL, STEPS, choose_styles, name_group
 from .ranking import reference_times, time_factors
 from .rows import Row, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDE = 30
-"""From this ratio of the largest to the smallest distance from SSIM 1, the axis is logarithmic in that distance."""
 NEAREST = 2e-4
 """Distance from SSIM 1 below which the logarithmic axis is linear."""
 NARROW = 0.02
@@ -87,25 +87,23 @@ def _scaled(interval: Interval | None, factor: float) -> Interval | None:
 
 
 def _axes(axes: Any, rows: Sequence[Row], name: str) -> None:
-    """Sets scale, ticks and frame. Near SSIM 1, where every setting of interest is, small distances must show."""
+    """Sets scale, ticks and frame.
+
+    Near SSIM 1, where every setting of interest is, small distances must show: the axis is logarithmic in the distance
+    from 1, in every report, as on the page.
+    """
     distances = [1 - row.quality[METRIC].mean.value for row in rows]
     floors = [1 - floor for row in rows if (floor := row.quality[METRIC].noise_floor) is not None]
     nearest = max([NEAREST, *(floor / 3 for floor in floors)])
     near = max(min(distances), nearest)
-    if max(distances) > WIDE * near:
-        zero = near / 2  # a distance of 0 is drawn here
-        axes.set_yscale("function", functions=(lambda y: _log(1 - y, zero), lambda z: 1 + zero - 10.0**-z))
-        lowest = 1 - max([*distances, *(1 - row.quality[METRIC].mean.low for row in rows)])
-        axes.set_ylim(1 - (1 - lowest) * 1.3, 1 + zero * 0.25)
-        axes.set_yticks(_spread([tick for tick in TICKS if lowest - 0.05 <= tick <= 1], zero))
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-        axes.yaxis.set_minor_locator(_no_ticks())
-    else:
-        lows = [row.quality[METRIC].mean.low for row in rows]
-        height = max(NARROW, 1 - min([*lows, *(1 - floor for floor in floors)]))
-        axes.set_ylim(1 - 1.1 * height, 1 + 0.06 * height)
-        # Above 1 there is nothing, except room for the marks that lie on it.
-        axes.set_yticks([tick for tick in axes.get_yticks() if 1 - 1.1 * height <= tick <= 1 + 1e-9])
+    zero = near / 2  # a distance of 0 is drawn here
+    axes.set_yscale("function", functions=(lambda y: _log(1 - y, zero), lambda z: 1 + zero - 10.0**-z))
+    lowest = 1 - max([NARROW, *distances, *(1 - row.quality[METRIC].mean.low for row in rows)])
+    bottom = 1 - (1 - lowest) * 1.3
+    axes.set_ylim(bottom, 1 + zero * 0.25)
+    axes.set_yticks(_spread([tick for tick in TICKS if bottom <= tick], zero))
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+    axes.yaxis.set_minor_locator(_no_ticks())
     axes.set_xlabel(name, fontsize=12, color=INK)
     axes.tick_params(labelsize=11, colors=QUIET)
     axes.grid(color=LINE, linewidth=0.6)
@@ -142,19 +140,16 @@ def _panel(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], *, apar
     """Draws points with their intervals; with `apart`, hollow where they were not timed together with a reference."""
     drawn = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
     crowd = len(drawn) > CROWD
-    for is_rival, colour, marker, name in (
-        (False, SETTING, "o", "setting"),
-        (True, RIVAL, "s", "fewer steps, no cache"),
-    ):
+    for name, (colour, marker) in choose_styles(rows).items():
         for guess in (False, True):
             own = [
                 (at, row.quality[METRIC].mean)
                 for row, at in drawn
-                if row.rival == is_rival and (apart and row.speedup is not None and not row.same_run) == guess
+                if name_group(row) == name and (apart and row.speedup is not None and not row.same_run) == guess
             ]
             if own:
-                label = f"{name}, ~ timed apart from the reference" if guess else name
-                _points(axes, own, colour, marker, label, pale=crowd and not is_rival, hollow=guess)
+                label = f"{name}, ~ timed apart" if guess else name
+                _points(axes, own, colour, marker, label, pale=crowd and name != STEPS, hollow=guess)
 
 
 def _points(
@@ -201,7 +196,7 @@ def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], referen
     for number, points in enumerate(_ascending(points) for points in groups.values()):
         if len(points) > 1:
             axes.plot(
-                *_line(points),
+                *_stairs(points),
                 color=INK,
                 linewidth=1.1,
                 alpha=0.75,
@@ -217,6 +212,14 @@ def _ascending(points: Sequence[tuple[float, float]]) -> list[tuple[float, float
         if not kept or y > kept[-1][1] or (x, y) == kept[-1]:
             kept.append((x, y))
     return list(dict.fromkeys(kept))
+
+
+def _stairs(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """The corners of the front: between two settings there is none, so the faster one is what is there to have."""
+    corners = [points[0]]
+    for (_, low), (x, y) in pairwise(points):
+        corners += [(x, low), (x, y)]
+    return [x for x, _ in corners], [y for _, y in corners]
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

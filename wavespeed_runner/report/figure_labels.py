@@ -8,17 +8,18 @@ from typing import Any
 
 from ..media.contact_sheet import INK, QUIET
 from ..metrics.statistics import Interval
+from .figure_styles import RIVAL
 from .rows import Row
 
 METRIC = "ssim"
 """The metric on the vertical axis."""
-SETTING, RIVAL = "#0072B2", "#D55E00"
-"""Colours safe for colour blindness (Okabe and Ito, Color Universal Design, 2008). Shapes differ as well."""
 CROWD = 120
 """With more points than this, points are drawn small and pale."""
 LABELLED, LETTERS = 24, 260
 """Most labels in a panel, and about the most characters in all of them, not counting rivals. A label that does not fit
 is left out."""
+FEW = 12
+"""Most points whose intervals labels avoid."""
 SPACING, ROUNDS = 14, 150
 """Label placement: pixels between the points of a curve that labels avoid, and most iterations."""
 
@@ -54,7 +55,9 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
     if not texts:
         return
     places = [(at.value, row.quality[METRIC].mean.value) for row, at in points]
-    occupied = places[:: 1 + len(places) // CROWD] + _points_along_curves(axes)
+    every = 1 + len(places) // CROWD
+    bars = _points_along_bars(points) if len(points) <= FEW else []  # where points are many, nothing else would fit
+    occupied = places[::every] + _points_along_curves(axes) + bars
     adjust_text(
         texts,
         x=[place[0] for place in occupied],
@@ -103,6 +106,17 @@ def _points_along_curves(axes: Any) -> list[tuple[float, float]]:
                 count = int(np.hypot(*(end - start)) / SPACING)
                 between = [start + (end - start) * (i + 1) / (count + 1) for i in range(count)]
                 places += [tuple(axes.transData.inverted().transform(place)) for place in between]
+    return places
+
+
+def _points_along_bars(points: Sequence[tuple[Row, Interval]]) -> list[tuple[float, float]]:
+    """Points that labels avoid: along the intervals, in data coordinates."""
+    places = []
+    for row, at in points:
+        mean = row.quality[METRIC].mean
+        for part in (0.25, 0.5, 0.75, 1.0):
+            places += [(at.value, mean.value + part * (end - mean.value)) for end in (mean.low, mean.high)]
+            places += [(at.value + part * (end - at.value), mean.value) for end in (at.low, at.high)]
     return places
 
 

@@ -1,4 +1,4 @@
-"""The four files of a report, written into a folder: for spreadsheets, pull requests, papers, and for looking at."""
+"""The files of a report, written into a folder: for spreadsheets, pull requests, papers, and for looking at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .csv_file import results_csv
 from .markdown import report_md
 from .rows import Sweep
 
-CSV, MARKDOWN, FIGURE, PAGE = "results.csv", "report.md", "report.png", "report.html"
+CSV, MARKDOWN, FIGURE, PAGE, GRID = "results.csv", "report.md", "report.png", "report.html", "grid.png"
 
 
 def write_files(sweep: Sweep, folder: Path) -> list[Path]:
@@ -19,6 +19,7 @@ def write_files(sweep: Sweep, folder: Path) -> list[Path]:
         RunError: the folder cannot be written.
     """
     from .figure import report_png
+    from .grid import grid_png
     from .page import page
 
     made: list[tuple[str, bytes]] = [
@@ -27,6 +28,8 @@ def write_files(sweep: Sweep, folder: Path) -> list[Path]:
         (FIGURE, report_png(sweep)),
         (PAGE, page(sweep, folder=folder).encode()),
     ]
+    if grid := grid_png(sweep):
+        made.append((GRID, grid))
     return [_written(folder / name, content) for name, content in made]
 
 

@@ -126,7 +126,10 @@ def _worst(quality: Quality | None, digits: str = ".4f") -> str:
 
 
 def _speedup(row: Row) -> str:
-    return "" if row.speedup is None else f"{'' if row.same_run else '~'}{row.speedup:.2f}x"
+    if row.speedup is None:
+        return ""
+    text, interval = f"{'' if row.same_run else '~'}{row.speedup:.2f}x", row.speedup_interval
+    return f"{text} ({interval.low:.2f} to {interval.high:.2f})" if interval and interval.low < interval.high else text
 
 
 def _verdict(row: Row) -> str:

@@ -9,7 +9,6 @@ from statistics import median
 
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..metrics.forks import FORK
-from ..metrics.statistics import bootstrap_interval
 from ..metrics.values import is_less_better, list_metrics
 from ..records.record import Record
 from ..records.reference import describe_reference, has_other_reference
@@ -68,11 +67,7 @@ def _add_timing(claim: ClaimConfig, record: Record, summary: Summary) -> None:
             mad=timing.mad,
             repeat_floor=None if deviation is None else deviation * timing.median,
         )
-    if timing.speedup is not None and timing.same_run:
-        ratios = [
-            (s.prompt, s.reference_seconds / s.seconds) for s in record.samples if s.reference_seconds and s.seconds
-        ]
-        interval = bootstrap_interval(ratios, "median")
+    if timing.speedup is not None and (interval := summary.speedup_interval):
         claim.speedup = build_figure(value=timing.speedup, low=interval.low, high=interval.high)
 
 

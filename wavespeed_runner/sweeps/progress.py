@@ -129,7 +129,8 @@ class Progress:
         # Many narrow columns are hard to read: then the settings share one.
         apart = len(self.names) <= COLUMNS
         for name in self.names if apart else ["setting"]:
-            table.add_column(encode_for(self.console, name), overflow="fold")
+            # A head of several words breaks between them, which one with underscores does not.
+            table.add_column(encode_for(self.console, name.replace("_", " ")), overflow="fold")
         listed = self.jobs[:ROWS]
         figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
         # Without a reference there is no speed-up and no quality.

@@ -21,12 +21,13 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
         time_unit: as `unit` returns it.
 
     Returns:
-        Texts by name: `time`, `time_interval`, `speedup`, `share`, `peak`, `weights`, `verdict`, and of each metric its
-        mean (`ssim`), `ssim_interval`, `ssim_median`, `ssim_p10`, `ssim_worst`, `ssim_worst_at`, and `ssim_floor` where
-        a noise floor was measured; `forks`; and the same of each judge, `metrics.lpips`.
+        Texts by name: `time`, `time_interval`, `speedup`, `speedup_interval`, `share`, `peak`, `weights`, `verdict`,
+        and of each metric its mean (`ssim`), `ssim_interval`, `ssim_median`, `ssim_p10`, `ssim_worst`, `ssim_worst_at`,
+        and `ssim_floor` where a noise floor was measured; `forks`; and the same of each judge, `metrics.lpips`.
     """
     share = NOTHING if row.computed_share is None else f"{100 * row.computed_share:.0f} %"
-    text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "share": share, "verdict": verdict(row)}
+    text = {"time": NOTHING, "time_interval": "", "speedup": NOTHING, "speedup_interval": ""}
+    text |= {"share": share, "verdict": verdict(row)}
     text["forks"] = NOTHING if row.forks is None else f"{row.forks.count} of {row.forks.of}"
     text["peak"] = NOTHING if row.peak_memory_bytes is None else format_bytes(row.peak_memory_bytes)
     text["weights"] = "" if row.weight_bytes is None else f"weights {format_bytes(row.weight_bytes)}"
@@ -35,6 +36,8 @@ def texts(row: Row, time_unit: tuple[float, str]) -> dict[str, str]:
         text |= {"time": f"{value} {time_unit[1]}", "time_interval": _range(low, high)}
     if row.speedup is not None:
         text["speedup"] = f"{'' if row.same_run else '~'}{row.speedup:.2f}×"  # noqa: RUF001
+    if row.speedup_interval is not None:
+        text["speedup_interval"] = _range(*(f"{x:.2f}" for x in (row.speedup_interval.low, row.speedup_interval.high)))
     for metric, (_, digits) in METRICS.items():
         text |= _quality_texts(metric, row.quality.get(metric), digits)
     return text | judge_texts(row)
