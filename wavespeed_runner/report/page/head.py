@@ -47,8 +47,7 @@ def list_facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     on_front = [row for row in sweep.rows if row.front]
     compared = sum("ssim" in row.quality for row in sweep.rows)
     if on_front:
-        facts.append(("Pareto front", f"{len(on_front)} of {compared}", "settings that no other is better than"))
-        facts.append(_name_fastest(sweep, on_front))
+        facts.append(("Pareto front", f"{len(on_front)} of {compared}", _name_fastest(sweep, on_front)))
     elif is_nothing_faster(sweep.rows):
         facts.append(("Pareto front", f"0 of {compared}", "nothing is faster than the reference"))
     compared_settings = [row for row in sweep.rows if row.beaten_by_fewer_steps is not None and not row.rival]
@@ -60,16 +59,15 @@ def list_facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     return facts
 
 
-def _name_fastest(sweep: Sweep, on_front: Sequence[Row]) -> tuple[str, str, str]:
+def _name_fastest(sweep: Sweep, on_front: Sequence[Row]) -> str:
     """The fastest setting that is near the reference: what is faster, and another image, is no gain."""
     near = [row for row in on_front if row.speedup and row.quality["ssim"].mean.low >= NEAR]
-    name = "fastest near the reference"
     if not near:
-        return name, NOTHING, f"of none is a mean SSIM of {NEAR:g} known (lower end of the interval)"
+        return f"of none is a mean SSIM of {NEAR:g} known (lower end of its interval)"
     fastest = max(near, key=lambda row: row.speedup or 0.0)
     text = texts(fastest, unit(sweep))
-    of = " to ".join(text["speedup_interval"].split("\N{EN DASH}"))
-    return name, text["speedup"], f"{fastest.label}: SSIM {_ssim(fastest)}{f'; {of} times' if of else ''}"
+    interval = f" ({text['speedup_interval']})" if text["speedup_interval"] else ""
+    return f"fastest near the reference: {fastest.label}, {text['speedup']}{interval} at SSIM {_ssim(fastest)}"
 
 
 def _facts_of_one(sweep: Sweep) -> list[tuple[str, str, str]]:
