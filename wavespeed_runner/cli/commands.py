@@ -6,6 +6,7 @@ RUN = "run"
 COMMANDS = {
     RUN: "make images or videos as the overrides say; the word may be left out",
     "report": "tables, plots and a page from the records below a folder",
+    "compare": "two or more runs, sweeps or machines side by side, with verdicts on each figure",
     "export": "write a measured run as an experiment file that anyone can run",
     "replay": "run an image, record or experiment again, and compare",
     "calibrate": "measure a model once, for the cache strategies that need it",

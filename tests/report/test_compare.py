@@ -1,0 +1,160 @@
+"""`compare`: which runs belong together, what differs, and the verdicts, against what the figures were made to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.report.records import varied, write_job, write_sweep
+from wavespeed_runner.cli.main import main
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.metrics.statistics import Interval
+from wavespeed_runner.records.summary import Quality
+from wavespeed_runner.report.compare import compare
+from wavespeed_runner.report.compare.page import page
+from wavespeed_runner.report.compare.verdicts import BETTER, OPEN, SAME, WORSE, compare_mean, compare_ratio
+
+Finished = tuple[Path, dict[str, Any]]
+KEY = "cache.residual_diff_threshold"
+
+
+def many(record: dict[str, Any], seconds: list[float], ssims: list[float]) -> dict[str, Any]:
+    """The record with so many prompts, of these times and qualities."""
+    made = varied(record, [])
+    (first, *_) = made["samples"]
+    made["samples"] = [
+        {
+            **first,
+            "prompt": f"prompt {number}",
+            "seed": number,
+            "seconds": time,
+            "raw_seconds": [time],
+            "quality": {**first["quality"], "ssim": ssim},
+        }
+        for number, (time, ssim) in enumerate(zip(seconds, ssims, strict=True))
+    ]
+    return made
+
+
+def figures(folders: list[Path]) -> dict[str, list[str]]:
+    (match,) = compare(folders).matches
+    return {name: [one.verdict for one in line] for name, line in match.figures}
+
+
+def test_image_by_image_small_differences_are_settled_where_images_vary_more(
+    tmp_path: Path, finished: Finished
+) -> None:
+    """Qualities vary by 0.05 from prompt to prompt, and the second run is 0.004 better for each of them."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.9, 0.99, 24)
+    times = rng.uniform(1.0, 2.0, 24)
+    write_job(tmp_path / "a", many(finished[1], times.tolist(), base.tolist()))
+    write_job(tmp_path / "b", many(finished[1], (0.8 * times).tolist(), (base + 0.004).tolist()))
+    write_job(tmp_path / "c", many(finished[1], (1.01 * times).tolist(), (base - 0.0005).tolist()))
+    write_job(tmp_path / "d", many(finished[1], (1.2 * times).tolist(), rng.permutation(base).tolist()))
+    found = figures([tmp_path / name for name in "abcd"])
+    assert found["time per image"] == ["", BETTER, SAME, WORSE]
+    assert found["SSIM, mean"] == ["", BETTER, SAME, OPEN]
+
+
+def test_other_prompts_are_compared_by_their_intervals(tmp_path: Path, finished: Finished) -> None:
+    write_job(tmp_path / "a", many(finished[1], [1.0] * 8, [0.95, 0.96] * 4))
+    other = many(finished[1], [1.0] * 8, [0.99, 0.995] * 4)
+    for number, sample in enumerate(other["samples"]):
+        sample["prompt"] = f"another {number}"
+    write_job(tmp_path / "b", other)
+    (match,) = compare([tmp_path / "a", tmp_path / "b"]).matches
+    assert dict(match.settings)["images"][0].startswith("8 of 8 prompts: prompt 0")
+    assert figures([tmp_path / "a", tmp_path / "b"])["SSIM, mean"] == ["", BETTER]
+
+
+@given(st.floats(0.1, 10), st.floats(0, 0.5), st.booleans())
+def test_a_ratio_s_verdict_is_that_of_its_interval(value: float, width: float, less: bool) -> None:
+    low, high = value * (1 - width), value * (1 + width)
+    one = Interval(value=1.0, low=1.0, high=1.0)
+    told = compare_ratio(one, one, Interval(value=value, low=low, high=high), less=less)
+    if low >= 0.97 and high <= 1.03:
+        assert told == SAME
+    elif low > 1 or high < 1:
+        assert told == (BETTER if (high < 1) is less else WORSE)
+    else:
+        assert told == OPEN
+    assert compare_ratio(None, one, None, less=less) == ""
+
+
+@given(st.floats(-0.2, 0.2), st.floats(0, 0.1), st.booleans())
+def test_less_may_be_better(difference: float, width: float, less: bool) -> None:
+    mean = Interval(value=0.0, low=0.0, high=0.0)
+    quality = Quality(mean=mean, median=0, p10=0, worst=0, worst_prompt="", worst_seed=0, less_is_better=less)
+    found = Interval(value=difference, low=difference - width, high=difference + width)
+    turned = Interval(value=-difference, low=-found.high, high=-found.low)
+    told, opposite = (compare_mean(quality, quality, one, 0.001) for one in (found, turned))
+    assert {told, opposite} in ({BETTER, WORSE}, {SAME}, {OPEN})
+    if told == BETTER:
+        assert (difference < 0) is less
+
+
+def test_settings_and_hardware_that_differ_are_listed_and_others_are_not(tmp_path: Path, finished: Finished) -> None:
+    first, second = varied(finished[1], []), varied(finished[1], [], steps=14)
+    second["environment"] = {**second["environment"], "device_name": "Another CPU"}
+    second["config"]["outputs"] = "elsewhere"
+    write_job(tmp_path / "a", first)
+    write_job(tmp_path / "b", second)
+    (match,) = compare([tmp_path / "a", tmp_path / "b"]).matches
+    settings = dict(match.settings)
+    assert settings["steps"] == ["28", "14"] and "Another CPU" in settings["hardware"][1]
+    assert set(settings) == {"steps", "hardware"}
+
+
+def sweep(folder: Path, record: dict[str, Any], thresholds: tuple[float, ...], seconds: float) -> Path:
+    jobs = [[f"{KEY}={threshold}"] for threshold in thresholds]
+    for number, overrides in enumerate(jobs):
+        write_job(folder / str(number), varied(record, overrides, seconds=seconds + number / 10))
+    write_sweep(folder, [{"overrides": overrides} for overrides in jobs], [KEY])
+    return folder
+
+
+def test_jobs_of_sweeps_belong_together_where_the_same_was_typed(
+    tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = sweep(tmp_path / "a", finished[1], (0.05, 0.1, 0.2), 1.0)
+    b = sweep(tmp_path / "b", finished[1], (0.1, 0.2, 0.4), 0.5)
+    found = compare([a, b])
+    assert [match.label for match in found.matches] == ["0.1", "0.2"]
+    assert [[row.axes[KEY] for row in match.rows if row] for match in found.matches] == [["0.1"] * 2, ["0.2"] * 2]
+    assert found.left_out == [(found.names[1], ["0.4"])]
+    assert main(["compare", str(a), str(b)]) == 0
+    out = capsys.readouterr().out
+    assert "better" in out and "only in B" in out and str(a) in out.replace("\n", "")
+
+
+def test_what_cannot_be_compared_is_told(
+    tmp_path: Path, finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = sweep(tmp_path / "a", finished[1], (0.05, 0.1), 1.0)
+    b = sweep(tmp_path / "b", finished[1], (0.3, 0.4), 1.0)
+    with pytest.raises(ConfigError, match="none of its 2 jobs has the values of a job of another side"):
+        compare([a, b])
+    write_job(tmp_path / "c", {**varied(finished[1], []), "status": "failed"})
+    with pytest.raises(ConfigError, match="no run below it is complete"):
+        compare([a, tmp_path / "c"])
+    assert main(["compare", str(a)]) == 2 and "2 to 8 are compared" in capsys.readouterr().err
+    assert main(["compare", str(a), str(b), "out=x.png"]) == 2 and "ends in .html" in capsys.readouterr().err
+
+
+def test_the_page_has_the_images_and_escapes_what_records_say(tmp_path: Path, finished: Finished) -> None:
+    folder, record = finished
+    bad = "<script>alert(1)</script>"
+    other = varied(record, [])
+    other["environment"] = {**other["environment"], "device_name": bad}
+    write_job(tmp_path / "a", other)
+    made = page(compare([folder, tmp_path / "a"]))
+    assert bad not in made and "&lt;script&gt;" in made
+    made = page(compare([folder, folder]))
+    assert made.count("data:image/webp") == 2 * len(record["samples"]) and "SSIM 0." in made
+    assert "<script" not in made and "default-src 'none'" in made
