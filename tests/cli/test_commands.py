@@ -41,7 +41,7 @@ def test_run_may_be_typed(command: CommandLine) -> None:
 
 def test_a_wrong_command_gets_the_nearest_one(command: CommandLine) -> None:
     assert command.refuses_command("reprot", "x").startswith("reprot: no such command (did you mean 'report'?)")
-    assert "allowed: calibrate, compare, estimate, export, fit, replay, " in command.refuses_command("xyz")
+    assert "allowed: calibrate, compare, estimate, export, fit, gallery, replay, " in command.refuses_command("xyz")
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -106,6 +106,10 @@ ALLOWED = {
     ("rules/compile_needs.py", "find_spec"): "whether a compiler's package is installed",
     ("registry.py", "import_module"): "our own rooms",
     ("tune/answer.py", "read_text"): "our own template and style",
+    ("report/compare/page.py", "read_text"): "our own template and style",
+    ("sharing/gallery.py", "read_text"): "our own template and style",
+    ("cli/support_coming_from.py", "read_text"): "a table of the package",
+    ("cli/support_coming_from.py", "load"): "the same",
     ("registry.py", "load"): "an installed plugin's entry point",
 }
 """(file, function) -> why it needs no other gate."""

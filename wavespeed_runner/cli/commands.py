@@ -9,6 +9,7 @@ COMMANDS = {
     "compare": "two or more runs, sweeps or machines side by side, with verdicts on each figure",
     "export": "write a measured run as an experiment file that anyone can run",
     "replay": "run an image, record or experiment again, and compare",
+    "gallery": "a folder of shared experiments as one page: claims, hardware, replays",
     "calibrate": "measure a model once, for the cache strategies that need it",
     "fit": "fit a sampler of a few evaluations to the full run, for sampler=fitted",
     "search": "find the best steps to compute for cache=planned",

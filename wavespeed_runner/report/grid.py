@@ -31,9 +31,9 @@ ROWS, PROMPTS, VALUES = 10, 4, 8
 def grid_png(sweep: Sweep) -> bytes | None:
     """Draws the grid and returns the PNG file; None where no images are left to draw."""
     done = [row for row in sweep.rows if samples_of(row)]
-    reader = _Reader()
-    drawn = _draw_values(sweep, done, reader)
-    drawn = _draw_settings(sweep, done, reader) if drawn is None else drawn
+    opener = _Reader()
+    drawn = _draw_values(sweep, done, opener)
+    drawn = _draw_settings(sweep, done, opener) if drawn is None else drawn
     if drawn is None:
         return None
     from PIL import Image
@@ -63,9 +63,9 @@ class _Reader:
             return None
 
 
-def _read(reader: _Reader, row: Row, sample: SampleRecord, *, reference: bool = False) -> ImageArray | None:
+def _read(opener: _Reader, row: Row, sample: SampleRecord, *, reference: bool = False) -> ImageArray | None:
     name = still(sample.file)
-    return reader.read(within(row.folder, f"reference/{Path(name).name}" if reference else name))
+    return opener.read(within(row.folder, f"reference/{Path(name).name}" if reference else name))
 
 
 def _describe(sweep: Sweep, row: Row) -> str:
@@ -81,20 +81,20 @@ def _choose(rows: Sequence[Row]) -> list[Row]:
     return [rows[place] for place in sorted(wanted)]
 
 
-def _draw_settings(sweep: Sweep, done: Sequence[Row], reader: _Reader) -> ImageArray | None:
+def _draw_settings(sweep: Sweep, done: Sequence[Row], opener: _Reader) -> ImageArray | None:
     """A row for each setting, below the reference."""
     chosen = _choose(done)
     count = min((len(samples_of(row)) for row in chosen), default=0)
     places = sorted({number * count // min(count, PROMPTS) for number in range(min(count, PROMPTS))}) if count else []
     lines: list[tuple[str, list[ImageArray], list[str]]] = []
     if chosen:
-        shown = [_read(reader, chosen[0], samples_of(chosen[0])[place], reference=True) for place in places]
+        shown = [_read(opener, chosen[0], samples_of(chosen[0])[place], reference=True) for place in places]
         known = [image for image in shown if image is not None]
         if known and len(known) == len(places):
             lines.append(("reference", known, [""] * len(known)))
     for row in chosen:
         samples = [samples_of(row)[place] for place in places]
-        images = [image for sample in samples if (image := _read(reader, row, sample)) is not None]
+        images = [image for sample in samples if (image := _read(opener, row, sample)) is not None]
         if images and len(images) == len(places):
             lines.append((f"{row.label}: {_describe(sweep, row)}", images, [_rate(sample) for sample in samples]))
     if not lines:
@@ -110,7 +110,7 @@ def _rate(sample: SampleRecord) -> str:
     return "" if ssim is None else f"SSIM {ssim:.4f}"
 
 
-def _draw_values(sweep: Sweep, done: Sequence[Row], reader: _Reader) -> ImageArray | None:
+def _draw_values(sweep: Sweep, done: Sequence[Row], opener: _Reader) -> ImageArray | None:
     """The first prompt's images as the values of two keys lie; None where these are not two, each with each."""
     keys = [key for key in sweep.axes if len({row.axes.get(key) for row in done}) > 1]
     if len(keys) != 2:
@@ -123,7 +123,7 @@ def _draw_values(sweep: Sweep, done: Sequence[Row], reader: _Reader) -> ImageArr
     rows, notes = [], []
     for y in down:
         line = [by_values[x, y] for x in across]
-        images = [image for row in line if (image := _read(reader, row, samples_of(row)[0])) is not None]
+        images = [image for row in line if (image := _read(opener, row, samples_of(row)[0])) is not None]
         if len(images) < len(line):
             return None
         rows.append((f"{keys[1].rpartition('.')[2]} {y}", images))

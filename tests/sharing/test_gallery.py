@@ -1,0 +1,73 @@
+"""`gallery`: what the page says of shared experiments, which are strangers' files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.sharing.replay_helpers import ReplayText, change_pixels, set_figures
+from wavespeed_runner.cli.main import main
+from wavespeed_runner.sharing.gallery import collect_gallery, page
+
+
+def write(folder: Path, **texts: str) -> Path:
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_claims_come_with_their_figures_hardware_and_image(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = set_figures(text, speedup="{value: 2.5, low: 2.25, high: 2.75}", ssim="{value: 0.98, low: 0.97, high: 0.99}")
+    shelf = write(tmp_path / "shelf", slow=text, fast=fast, other="a: 1\n", broken="a: [\n")
+    Image.new("RGB", (64, 64), "red").save(shelf / "fast.png")
+    entries = collect_gallery(shelf, tmp_path / "outputs")
+    assert [entry.title for entry in entries[:2]] == ["fast", "slow"], "the fastest first, what is no claim last"
+    assert all("claim" in one.problem or "broken.yaml" in one.problem for one in entries[2:]) and len(entries) == 4
+    made = page(entries)
+    assert "2.50× (2.25 to 2.75)" in made and "SSIM 0.9800 (0.9700 to 0.9900)" in made
+    assert made.count("data:image/webp") == 1 and made.count("not replayed here") == 2
+    assert re.search(r"fbcache, \d+ steps", made) and "<script" not in made
+    assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
+    said = capsys.readouterr().out
+    assert "fast: " in said and "2.50x (2.25 to 2.75), SSIM 0.9800" in said and str(shelf / "gallery.html") in said
+    assert (shelf / "gallery.html").read_text(encoding="utf-8") == made
+
+
+def test_a_replay_that_was_made_here_is_told(text: str, replay_text: ReplayText, tmp_path: Path) -> None:
+    status, _, _ = replay_text(text)
+    assert status == 0
+    shelf = write(tmp_path / "shelf", mine=text, other=change_pixels(text))
+    by_title = {entry.title: entry for entry in collect_gallery(shelf, tmp_path / "outputs")}
+    (told,) = by_title["mine"].replays
+    assert told.startswith("reproduced on ")
+    assert by_title["other"].replays == (), "another claim, with other images"
+
+
+def test_what_a_stranger_wrote_is_text(text: str, tmp_path: Path) -> None:
+    bad = "<script>alert(1)</script>"
+    hostile = re.sub(r"(?m)^  device_name: .*$", f'  device_name: "{bad}"', text)
+    assert bad in hostile
+    shelf = write(
+        tmp_path / "shelf", mine=hostile, long=re.sub(r"(?m)^  device_name: .*$", f'  device_name: "{"x" * 999}"', text)
+    )
+    made = page(collect_gallery(shelf, tmp_path))
+    assert bad not in made and "&lt;script&gt;" in made and "999 characters; at most 300" in made
+    (shelf / "mine.png").write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    assert "data:image" not in page(collect_gallery(shelf, tmp_path))
+
+
+def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, said in (
+        ([str(tmp_path / "none")], "no such folder"),
+        ([str(tmp_path / "empty")], "0 .yaml files in it; 1 to 300 are shown"),
+        ([str(tmp_path / "empty"), "out=x.png"], "out=x.png: the name of a page ends in .html"),
+    ):
+        assert main(["gallery", *arguments]) == 2
+        assert said in capsys.readouterr().err
