@@ -30,7 +30,7 @@ def test_claims_come_with_their_figures_hardware_and_image(
     assert [entry.title for entry in entries[:2]] == ["fast", "slow"], "the fastest first, what is no claim last"
     assert all("claim" in one.problem or "broken.yaml" in one.problem for one in entries[2:]) and len(entries) == 4
     made = page(entries)
-    assert "2.50× (2.25 to 2.75)" in made and "SSIM 0.9800 (0.9700 to 0.9900)" in made
+    assert "2.50\N{MULTIPLICATION SIGN} (2.25 to 2.75)" in made and "SSIM 0.9800 (0.9700 to 0.9900)" in made
     assert made.count("data:image/webp") == 1 and made.count("not replayed here") == 2
     assert re.search(r"fbcache, \d+ steps", made) and "<script" not in made
     assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
