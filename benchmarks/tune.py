@@ -4,11 +4,12 @@
     OMP_NUM_THREADS=1 python -m benchmarks.tune --times [--model demo | demo_unet]       # their times anew: minutes
     python -m benchmarks.tune                                                            # the searches alone
 
-First every setting of `space=quick` is run on the 192 prompts of `prompts=tuning`, a seed each, eight images at a time,
-against the model's own sampler and steps; and on some, one image at a time, right beside its reference, for its time.
+First every setting of `space=quick` is run on 192 prompts of `prompts=tuning` (96 with the U-Net, which takes longer), a
+seed each, eight images at a time, against the model's own sampler and steps; and on some, one image at a time, right
+beside its reference, for its time.
 Then, for each bound, `tune` searches 20 times on these figures: each time with other prompts for tuning (32, then 64)
-and as many others for judging. Its answer is compared with the fastest setting that is known to keep the bound from all
-192 prompts, by the same confidence limit, and with the fastest one whose mean on all of them keeps it; its own mean is
+and as many others for judging. Its answer is compared with the fastest setting that is known to keep the bound from
+all prompts, by the same confidence limit, and with the fastest one whose mean on all of them keeps it; its own mean is
 taken on the prompts that were used for neither. Figures go to results/tune_MODEL.json, the tables into docs/tune.md.
 """
 
@@ -28,10 +29,11 @@ from .few_steps import RESULTS, write
 from .marked import write_marked
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "tune.md"
-MODELS = ("demo", "demo_unet")
+PROMPTS = {"demo": 192, "demo_unet": 96}
+"""Model -> prompts that every setting is run on."""
 LEVELS = (0.99, 0.97, 0.95, 0.9)
-PROMPTS, TIMED, SEEDS = 192, 6, 20
-HALVES = (32, 64)
+TIMED, SEEDS = 6, 20
+HALVES = {"demo": (32, 64), "demo_unet": (32,)}
 """Prompts for tuning, and as many for judging."""
 IN_BATCHES, ALONE = "batch_size=8", "batch_size=1"
 
@@ -90,7 +92,7 @@ def measure(model: str, known: dict[str, Any] | None) -> dict[str, Any]:
     from wavespeed_runner.tune.search import IN_TURN
 
     given = dict.fromkeys(("config_dir", "time", "by", "name", "budget")) | {"quality": "ssim>=0.9", "space": "quick"}
-    tuning = prepare(Namespace(overrides=[f"model={model}", IN_BATCHES], images=PROMPTS, **given), print)
+    tuning = prepare(Namespace(overrides=[f"model={model}", IN_BATCHES], images=PROMPTS[model], **given), print)
     rounds = tuning.tuning
     rounds.prompts = [*tuning.tuning.prompts, *tuning.judging.prompts]
     points = [p for f in tuning.space.families for c in f.combinations() for p in f.settings(c)]
@@ -99,7 +101,7 @@ def measure(model: str, known: dict[str, Any] | None) -> dict[str, Any]:
         by_point = {identify(one["point"]): one["ssim"] for one in known["settings"]} if known else {}
         ssims = {one.identity: by_point[identify(one.point)] for one in settings if identify(one.point) in by_point}
         new = [one for one in settings if one.identity not in ssims]
-        for result in filter(None, rounds.run(new, PROMPTS)):
+        for result in filter(None, rounds.run(new, PROMPTS[model])):
             ssims[result.setting.identity] = [round(1e4 * value[0]) for value in result.values["ssim"].values()]
         times = {one.setting.identity: one.relative for one in rounds.run(settings, TIMED, (*IN_TURN, ALONE)) if one}
     listed = [
@@ -136,7 +138,7 @@ def search(data: dict[str, Any], level: float, half: int, seed: int) -> dict[str
         known = [(identify(point), point) for point in points if identify(point) in grid]
         return [Setting(point=point, identity=name, work=grid[name]["work"]) for name, point in known], []
 
-    order = [int(place) for place in np.random.default_rng(seed).permutation(PROMPTS)]
+    order = [int(place) for place in np.random.default_rng(seed).permutation(PROMPTS[data["model"]])]
     tuning_half, judging_half = Measured(grid, order[:half]), Measured(grid, order[half : 2 * half])
     tuning = Tuning(
         plan=None,  # type: ignore[arg-type]
@@ -183,7 +185,7 @@ def search_all(data: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]
     """Prompts of a half -> bound -> the searches of all seeds."""
     return {
         str(half): {f"{level:g}": [search(data, level, half, seed) for seed in range(SEEDS)] for level in LEVELS}
-        for half in HALVES
+        for half in HALVES[data["model"]]
     }
 
 
@@ -192,12 +194,13 @@ def make_table(data: dict[str, Any]) -> list[str]:
     lines = [
         f"`model={data['model']}`, {data['steps']} steps, {len(data['settings'])} settings:",
         "",
-        f"| mean SSIM at least | fastest, known from all {PROMPTS} prompts (by the mean alone) | `images=` "
+        f"| mean SSIM at least | fastest, known from all {PROMPTS[data['model']]} prompts (by the mean alone) "
+        "| `images=` "
         f"| answers of {SEEDS} searches: median time (all) | keep the bound on prompts not used "
         "| denoising, of a plain grid's |",
         "|---|---|---|---|---|---|",
     ]
-    return [*lines, *(_row(data, level, half) for level in LEVELS for half in HALVES), ""]
+    return [*lines, *(_row(data, level, half) for level in LEVELS for half in HALVES[data["model"]]), ""]
 
 
 def _row(data: dict[str, Any], level: float, half: int) -> str:
@@ -215,17 +218,17 @@ def _row(data: dict[str, Any], level: float, half: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, help="only this one")
+    parser.add_argument("--model", choices=PROMPTS, help="only this one")
     parser.add_argument("--measure", action="store_true", help="run every setting anew")
     parser.add_argument("--times", action="store_true", help="take the times of all settings anew")
     args = parser.parse_args()
-    for name in [args.model] if args.model else MODELS:
+    for name in [args.model] if args.model else PROMPTS:
         file = RESULTS / f"tune_{name}.json"
         data = json.loads(file.read_text()) if file.exists() and not args.measure else None
         data = measure(name, data) if args.measure or args.times else data
         if data:
             write(file, {**data, "searches": search_all(data)})
-    known = [json.loads(file.read_text()) for name in MODELS if (file := RESULTS / f"tune_{name}.json").exists()]
+    known = [json.loads(file.read_text()) for name in PROMPTS if (file := RESULTS / f"tune_{name}.json").exists()]
     tables = [line for data in known for line in make_table(data)]
     write_marked(DOCUMENT, "searches", "\n".join(tables))
 
