@@ -4,8 +4,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.tune --times [--model demo | demo_unet]       # their times anew: minutes
     python -m benchmarks.tune                                                            # the searches alone
 
-First every setting of `space=quick` is run on 192 prompts of `prompts=tuning` (96 with the U-Net, which takes longer), a
-seed each, eight images at a time, against the model's own sampler and steps; and on some, one image at a time, right
+First every setting of `space=quick` is run on 192 prompts of `prompts=tuning` (96 with the U-Net, which takes longer),
+a seed each, eight images at a time, against the model's own sampler and steps; and on some, one image at a time, right
 beside its reference, for its time.
 Then, for each bound, `tune` searches 20 times on these figures: each time with other prompts for tuning (32, then 64)
 and as many others for judging. Its answer is compared with the fastest setting that is known to keep the bound from
