@@ -91,7 +91,10 @@ def measure(model: str, known: dict[str, Any] | None) -> dict[str, Any]:
     from wavespeed_runner.tune.prepare import prepare
     from wavespeed_runner.tune.search import IN_TURN
 
-    given = dict.fromkeys(("config_dir", "time", "by", "name", "budget")) | {"quality": "ssim>=0.9", "space": "quick"}
+    given = dict.fromkeys(("config_dir", "time", "by", "name", "budget", "gallery")) | {
+        "quality": "ssim>=0.9",
+        "space": "quick",
+    }
     tuning = prepare(Namespace(overrides=[f"model={model}", IN_BATCHES], images=PROMPTS[model], **given), print)
     rounds = tuning.tuning
     rounds.prompts = [*tuning.tuning.prompts, *tuning.judging.prompts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import make_printable
@@ -39,6 +40,7 @@ def build_parser() -> CommandParser:
     parser.add_key(
         "images", "N", default=IMAGES, read=parse_images, help=f"prompts, half of them for judging; default: {IMAGES}"
     )
+    parser.add_key("gallery", "DIR", read=Path, help="shared experiments, whose settings are tried too")
     parser.add_key("budget", "2h", read=parse_budget, help="90s, 30min, 2h, or 40jobs; default: until nothing is left")
     parser.add_key("name", "NAME", help="of the experiment; default: after the model and the setting")
     parser.add_overrides()
@@ -107,6 +109,8 @@ def _print_plan(tuning: Tuning) -> int:
     print(f"space    {tuning.space.name}: {count} settings, {cut} more that the rules refuse{also}")
     for family in large:
         print(f"         {family.name}: {family.size} ladders of {len(family.values)}, of which some are chosen")
+    for cut in tuning.cuts:
+        print(f"         not tried: {make_printable(cut.reason)}")
     print(f"prompts  {len(tuning.tuning.prompts)} for tuning, {len(tuning.judging.prompts)} for judging")
     print(f"folder   {make_printable(str(tuning.folder))}")
     return DONE

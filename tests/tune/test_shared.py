@@ -1,0 +1,77 @@
+"""`tune gallery=DIR`: which settings of shared experiments are tried, and what is said of the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wavespeed_runner.cli.main import main
+from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.tune.shared import read_shared
+
+PLANNED = """# @package _global_
+defaults:
+- override /cache: planned
+- override /prompts: study
+cache:
+  computed: 6
+seeds: per_prompt
+width: 64
+claim: {prompts: 1}
+"""
+FEWER = "# @package _global_\ndefaults:\n- override /sampler: unipc\nsteps: 7\nclaim: {prompts: 1}\n"
+
+
+def write(folder: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_settings_are_read_and_what_was_asked_for_is_left(tmp_path: Path) -> None:
+    families, cuts = read_shared(write(tmp_path, b=PLANNED, a=FEWER), "demo")
+    points = [family.settings(chosen) for family in families for chosen in family.combinations()]
+    assert points == [[{"sampler": "unipc", "steps": 7}], [{"cache": "planned", "cache.computed": 6}]]
+    assert [family.name for family in families] == ["shared a", "shared b"] and not cuts
+
+
+def test_what_is_not_for_this_model_or_no_claim_is_named(tmp_path: Path) -> None:
+    other = FEWER.replace("- override", "- override /model: flux\n- override", 1)
+    folder = write(
+        tmp_path,
+        other=other,
+        plain=FEWER.replace("claim", "comment"),
+        broken="a: [",
+        lists=FEWER.replace("steps: 7", "cache: {criterion: {schedule: [1, 2]}}"),
+        nothing="defaults: []\nseed: 1\nclaim: {}\n",
+        code=FEWER.replace("steps: 7", "compile: {options: {x: [1]}}"),
+    )
+    families, cuts = read_shared(folder, "demo")
+    assert families == []
+    said = {cut.name: cut.reason for cut in cuts}
+    assert said["other.yaml"] == "other.yaml: for model=flux, and this is model=demo"
+    assert said["plain.yaml"].endswith("not an experiment with a claim") and "schedule" in said["lists.yaml"]
+    assert "broken.yaml" in said and "it sets none of sampler" in said["nothing.yaml"] and "code.yaml" in said
+    assert [family.settings({}) for family in read_shared(folder, "flux")[0]] == [[{"sampler": "unipc", "steps": 7}]]
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "0 .yaml files")):
+        with pytest.raises(ConfigError, match=said):
+            read_shared(folder, "demo")
+
+
+def test_they_are_counted_with_the_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    write(folder, a=FEWER.replace("7", "17"), x="a: 1")
+    counts = []
+    for more in ([], [f"gallery={folder}"]):
+        assert main(["tune", "model=demo", "quality=ssim>=0.9", "dry_run=true", *more]) == 0
+        said = capsys.readouterr().out
+        counts.append(int(said.split("quick: ")[1].split()[0]))
+    assert counts[1] == counts[0] + 1 and "not tried: x.yaml: not an experiment with a claim" in said
