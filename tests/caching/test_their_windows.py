@@ -18,6 +18,7 @@ from wavespeed_runner.caching.criteria.thresholds import AccumulatedPolynomial, 
 from wavespeed_runner.caching.interfaces import Criterion, StepInfo
 from wavespeed_runner.caching.window import CacheHits, ask
 from wavespeed_runner.config.schema import CacheConfig, Window
+from wavespeed_runner.errors import Unfit
 
 CHANGES = st.lists(st.floats(0, 0.4), min_size=2, max_size=40)
 POLYNOMIALS = {
@@ -79,9 +80,7 @@ def test_comfyui_teacache_computes_the_same_steps(
         value = float(np.polyval(polynomial, change))
         return abs(value) if clamp is Clamp.absolute else value
 
-    options = AccumulatedPolynomial(
-        threshold=threshold, coefficients=polynomial, range=[0.0, 0.1], clamp=clamp, outside_window=True
-    )
+    options = AccumulatedPolynomial(threshold=threshold, coefficients=polynomial, clamp=clamp, outside_window=True)
     cache = CacheConfig(start=start, end=end, include_end=True)
     ours = run(AccumulatedPolynomialCriterion(options), cache, len(changes), lambda step: (changes[step],))
     assert ours == replicate_comfyui_teacache(changes, rescale, threshold, start, end)
@@ -99,7 +98,7 @@ def test_without_the_option_the_sum_begins_inside_of_the_window() -> None:
 @pytest.mark.parametrize(("clamp", "added"), [(Clamp.range, 0.0), (Clamp.none, -3.0), (Clamp.absolute, 3.0)])
 def test_what_becomes_of_values_below_zero(clamp: Clamp, added: float) -> None:
     criterion = AccumulatedPolynomialCriterion(
-        AccumulatedPolynomial(threshold=9.0, coefficients=[-10.0, 0.0], range=[0.0, 0.1], clamp=clamp)
+        AccumulatedPolynomial(threshold=9.0, coefficients=[-10.0, 0.0], clamp=clamp)
     )
     criterion.should_reuse((0.3,), StepInfo(step=1, steps=9, sigma=0.0))
     assert criterion.sum == pytest.approx(added)
@@ -127,3 +126,8 @@ def test_lightdiffusion_s_deepcache_computes_the_same_steps(steps: int, interval
     criterion = IntervalCriterion(Interval(interval=interval, spacing=Spacing.in_window))
     ours = run(criterion, cache, steps, lambda step: (), lambda step: round(1 - timesteps[step] / 1000, 9))
     assert ours == replicate_lightdiffusion(timesteps, interval, *ends)
+
+
+def test_a_range_that_nothing_is_clamped_to_is_refused() -> None:
+    with pytest.raises(Unfit, match="it could not take effect"):
+        AccumulatedPolynomial(coefficients=[1.0], range=[0.0, 0.1], clamp=Clamp.none)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from wavespeed_runner.samplers.progress import measure_progress
 from wavespeed_runner.sweeps.jobs import plan_jobs
 
 ROWS = [(tool["tool"], row) for tool in read_tools() for row in tool["rows"]]
+MU = 1.15
+"""ComfyUI's shift of FLUX."""
 IDS = [f"{tool}: {row['theirs']}" for tool, row in ROWS]
 May = Callable[[int, int, int, int], bool]
 """(step, steps, hits in a row so far, hits so far) -> whether the other tool may skip a step."""
@@ -32,6 +35,15 @@ May = Callable[[int, int, int, int], bool]
 
 def window(low: float, high: float, most: int = 10**6) -> May:
     return lambda step, steps, row, hits: low <= step / steps <= high and row < most
+
+
+def between_levels(start: float, end: float, most: int) -> May:
+    """Noise levels between those of two shares of sampling (`percent_to_sigma`), of FLUX's own spacing."""
+
+    def level(t: float) -> float:
+        return exp(MU) / (exp(MU) + 1 / t - 1)
+
+    return lambda step, steps, row, hits: level(1 - end) <= level(1 - step / steps) <= level(1 - start) and row < most
 
 
 def warm(first: int, most: int = 10**6, total: int = 10**6, last: bool = False) -> May:
@@ -50,7 +62,7 @@ def masked(text: str) -> May:
 
 RULES: dict[str, May] = {
     "Comfy-WaveSpeed: FLUX.1-dev: residual_diff_threshold 0.12, the rest as it comes": window(0, 1),
-    "Comfy-WaveSpeed: FLUX.1-dev: 0.12, start 0.2, end 0.8, max_consecutive_cache_hits 5": window(0.2, 0.8, 5),
+    "Comfy-WaveSpeed: FLUX.1-dev: 0.12, start 0.2, end 0.8, max_consecutive_cache_hits 5": between_levels(0.2, 0.8, 5),
     "Comfy-WaveSpeed: SDXL: 0.2, 25 steps": window(0, 1),
     "Comfy-WaveSpeed: SD3.5 large: 0.12": window(0, 1),
     "Comfy-WaveSpeed: HunyuanVideo: 0.1": window(0, 1),
@@ -103,8 +115,8 @@ def compute_ours(cache: CacheConfig, steps: int) -> list[int]:
     progress: list[float] = []
     if cache.window is not Window.steps:
         scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=1.15)
-        scheduler.last_mu = 1.15
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=MU)
+        scheduler.last_mu = MU
         progress = measure_progress(scheduler, Window.sigmas, flow=True)
     hits, computed = CacheHits(), []
     for step in range(steps):

@@ -127,7 +127,7 @@ def test_jobs_of_sweeps_belong_together_where_the_same_was_typed(
     found = compare([a, b])
     assert [match.label for match in found.matches] == ["0.1", "0.2"]
     assert [[row.axes[KEY] for row in match.rows if row] for match in found.matches] == [["0.1"] * 2, ["0.2"] * 2]
-    assert found.left_out == [(found.names[1], ["0.4"])]
+    assert found.left_out == [(found.names[0], ["0.05"]), (found.names[1], ["0.4"])]
     assert main(["compare", str(a), str(b)]) == 0
     out = capsys.readouterr().out
     assert "better" in out and "only in B" in out and str(a) in out.replace("\n", "")
@@ -158,3 +158,39 @@ def test_the_page_has_the_images_and_escapes_what_records_say(tmp_path: Path, fi
     made = page(compare([folder, folder]))
     assert made.count("data:image/webp") == 2 * len(record["samples"]) and "SSIM 0." in made
     assert "<script" not in made and "default-src 'none'" in made
+
+
+def test_one_prompt_settles_nothing_and_few_prompts_seldom_do(tmp_path: Path, finished: Finished) -> None:
+    """Runs that are equal but for noise: at most about one verdict in twenty may be wrong."""
+    rng = np.random.default_rng(4)
+    write_job(tmp_path / "a", many(finished[1], [1.0], [0.9]))
+    write_job(tmp_path / "b", many(finished[1], [1.2], [0.95]))
+    found = figures([tmp_path / "a", tmp_path / "b"])
+    assert found["time per image"] == ["", OPEN] and found["SSIM, mean"] == ["", OPEN]
+    wrong = 0
+    for trial in range(60):
+        for name in "ab":
+            ssims = 0.9 + rng.normal(0, 0.02, 5)
+            write_job(tmp_path / str(trial) / name, many(finished[1], [1.0] * 5, ssims.tolist()))
+        verdict = figures([tmp_path / str(trial) / name for name in "ab"])["SSIM, mean"][1]
+        wrong += verdict in (BETTER, WORSE)
+    assert wrong <= 8, "3 are expected, and more than 8 with less than one chance in a hundred"
+
+
+def test_an_image_without_any_difference_counts_in_the_psnr(tmp_path: Path, finished: Finished) -> None:
+    """Seven of eight images are identical in the first run, and none in the second, which has the better others."""
+    first, second = (many(finished[1], [1.0] * 8, [0.99] * 8) for _ in range(2))
+    for number, (a, b) in enumerate(zip(first["samples"], second["samples"], strict=True)):
+        a["quality"] |= {"mae": 1.0, "psnr": 30.0} if number == 0 else {"mae": 0.0, "psnr": None}
+        b["quality"] |= {"mae": 1.0, "psnr": 35.0}
+    write_job(tmp_path / "a", first)
+    write_job(tmp_path / "b", second)
+    assert figures([tmp_path / "a", tmp_path / "b"])["PSNR in dB, mean"] == ["", WORSE]
+
+
+def test_the_same_again_is_another_run_and_failures_are_named(tmp_path: Path, finished: Finished) -> None:
+    a = sweep(tmp_path / "a", finished[1], (0.1, 0.1, 0.2), 1.0)
+    b = sweep(tmp_path / "b", finished[1], (0.1, 0.1), 0.5)
+    write_job(a / "2", {**varied(finished[1], [f"{KEY}=0.2"]), "status": "failed"})
+    found = compare([a, b])
+    assert len(found.matches) == 2 and found.left_out == [(found.names[0], ["0.2 (failed)"])]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.rules.cases import FBCACHE, OWN, Apply, Cases, check_rule
-from wavespeed_runner.config.schema import Window
-from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.cache_window import WINDOWS
 
@@ -36,21 +34,6 @@ CASES: Cases = {
             for start, end in ((0.8, 0.2), (0.5, 0.5), (-0.1, 1), (0, 2))
         ],
         [FBCACHE, {"cache.start": 0.8, "cache.end": 0.2}],
-    ),
-    "window-end": (
-        [FBCACHE | {"cache.window": window, "cache.include_end": True} for window in (Window.sigmas, Window.timesteps)],
-        [FBCACHE | {"cache.include_end": True}, FBCACHE | {"cache.window": Window.sigmas}],
-    ),
-    "whole-output": (
-        [
-            FBCACHE | {"cache.whole_output": True},
-            {"cache": "deepcache", "cache.whole_output": True, "family.blocks": UNetBlocks()},
-        ],
-        [FBCACHE, {"cache": "whole_reuse", "family.blocks": UNetBlocks()}],
-    ),
-    "wavespeed-signal": (
-        [{"cache": "wavespeed_residual"}, {"model.name": "sdxl", "cache": "wavespeed"}],
-        [{"cache": "wavespeed"}, {"model.name": "sdxl", "cache": "wavespeed_residual"}, FBCACHE],
     ),
     "window-empty": (
         [

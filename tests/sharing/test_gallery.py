@@ -71,3 +71,27 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     ):
         assert main(["gallery", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_links_out_of_the_folder_and_odd_names_are_no_way_in(text: str, tmp_path: Path) -> None:
+    private = tmp_path / "private.png"
+    Image.new("RGB", (64, 64), "red").save(private)
+    (tmp_path / "elsewhere.yaml").write_text(text, encoding="utf-8")
+    shelf = write(tmp_path / "shelf", mine=text, **{"x; touch pwned": text})
+    (shelf / "mine.png").symlink_to(private)
+    (shelf / "link.yaml").symlink_to(tmp_path / "elsewhere.yaml")
+    (shelf / "odd\udcff.yaml").write_text(text, encoding="utf-8")
+    entries = collect_gallery(shelf, tmp_path / "outputs")
+    made = page(entries)
+    made.encode()
+    assert "data:image" not in made and "a link that leads out of it" in made
+    assert "replay &#39;" in made and f"replay {shelf}/x; touch" not in made
+
+
+def test_a_run_with_changes_is_no_replay(text: str, replay_text: ReplayText, tmp_path: Path) -> None:
+    assert replay_text(text)[0] == 0
+    (run,) = [path.parent for path in (tmp_path / "outputs").rglob("record.json")]
+    run.rename(run.with_name("01-02-03-changed"))
+    shelf = write(tmp_path / "shelf", mine=text)
+    (entry,) = collect_gallery(shelf, tmp_path / "outputs")
+    assert entry.replays == ()

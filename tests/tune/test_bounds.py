@@ -216,3 +216,21 @@ def test_a_setting_is_given_up_where_it_keeps_the_bound_on_all_prompts_in_less_t
 def test_a_limit_that_is_not_known_yet_is_no_reason_to_give_up() -> None:
     (bound,) = parse_bounds("p10(ssim)>=0.9", KNOWN)
     assert bound.is_likely(by_prompt([0.95, 0.99, 0.5]), 64)
+
+
+def test_the_interval_of_forks_is_that_of_a_share_whatever_it_is_called() -> None:
+    """A row of the page has the mean of its first metric, which of forks is the share."""
+    values = by_prompt([0.0] * 30 + [1.0] * 2)
+    low, high = Bound(metric="forks", statistic="mean", least=False, value=0.0).find_interval(values)
+    expected = binomtest(2, 32).proportion_ci(0.95, method="exact")
+    assert (low, high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_bound_below_zero_gets_tighter_upwards() -> None:
+    bound = Bound(metric="clip_score", statistic="mean", least=True, value=-0.5)
+    assert bound.tighten(0.5).value == pytest.approx(-0.25) and bound.find_share({"a": [-0.25], "b": [-0.25]}) == 0.5
+
+
+def test_no_image_has_more_decibels_than_its_reference() -> None:
+    with pytest.raises(ValueError, match="7000 dB"):
+        parse_bounds("psnr>=7000", KNOWN)

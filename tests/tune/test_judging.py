@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.tune.simulated import Simulated
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.bounds import parse_bounds
+from wavespeed_runner.tune.rounds import Result
+from wavespeed_runner.tune.sentence import _say_missed
 from wavespeed_runner.tune.settings import Setting
 from wavespeed_runner.tune.space import read_space
 from wavespeed_runner.tune.tune import Budget, Tuning, tune
@@ -74,3 +79,30 @@ def test_what_missed_is_not_judged_again_and_nothing_is_answered_where_all_miss(
     """They are twelve times as hard. A tenth of the allowed loss, the least that is asked for, is out of reach."""
     tuning, judged = find("ssim>=0.979", 12.0)
     assert judged == ["8"] and tuning.answer is None and tuning.nearest and tuning.nearest.setting.identity == "8"
+
+
+def judge(values: dict[str, list[float]]) -> Any:
+    """A result with these values of each metric, one a prompt."""
+    by_prompt = {name: {str(place): [value] for place, value in enumerate(many)} for name, many in values.items()}
+    one = Setting(point={}, identity="x", work=1.0)
+    return Result(setting=one, prompts=32, values=by_prompt, seconds=1.0, relative=0.5, folder=Path())
+
+
+def test_a_bound_that_was_kept_stays_and_one_on_forks_stays_within_reach() -> None:
+    """Of 32 prompts without a fork the limit is 8.9 %: a tighter bound than that could never be shown."""
+    aim = Aim(bounds=parse_bounds("ssim>=0.97, forks<=10%", ("ssim",)))
+    tuned = judge({"ssim": [0.98] * 32, "forks": [0.0] * 32})
+    missed_ssim = judge({"ssim": [0.96] * 32, "forks": [0.0] * 32})
+    ssim, forks = aim.tighten(tuned, missed_ssim, 0.95, 0.1).bounds
+    assert ssim.value == pytest.approx(1 - 0.03 * (0.02 / 0.04)) and forks == aim.bounds[1]
+    forked = judge({"ssim": [0.98] * 32, "forks": [1.0] * 6 + [0.0] * 26})
+    ssim, forks = aim.tighten(tuned, forked, 0.95, 0.1).bounds
+    limit = forks.find_limit({str(place): [0.0] for place in range(32)})
+    assert ssim == aim.bounds[0] and forks.value == pytest.approx(limit) and limit < 0.1
+
+
+def test_what_is_nearest_counts_the_time_too() -> None:
+    aim = Aim(bounds=parse_bounds("ssim>=0.97", ("ssim",)), seconds=0.1)
+    slow, near = judge({"ssim": [0.99] * 32}), replace(judge({"ssim": [0.98] * 32}), seconds=0.12)
+    assert aim.find_excess(near) == pytest.approx(1.2) and aim.find_excess(slow) == pytest.approx(10.0)
+    assert "it takes 0.12 s" in _say_missed(aim, near) and "miss" not in _say_missed(aim, near)

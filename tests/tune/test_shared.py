@@ -30,7 +30,7 @@ def write(folder: Path, **texts: str) -> Path:
 
 
 def test_settings_are_read_and_what_was_asked_for_is_left(tmp_path: Path) -> None:
-    families, cuts = read_shared(write(tmp_path, b=PLANNED, a=FEWER), "demo")
+    families, cuts = read_shared(write(tmp_path, b=PLANNED, a=FEWER), "demo".__eq__)
     points = [family.settings(chosen) for family in families for chosen in family.combinations()]
     assert points == [[{"sampler": "unipc", "steps": 7}], [{"cache": "planned", "cache.computed": 6}]]
     assert [family.name for family in families] == ["shared a", "shared b"] and not cuts
@@ -47,19 +47,21 @@ def test_what_is_not_for_this_model_or_no_claim_is_named(tmp_path: Path) -> None
         nothing="defaults: []\nseed: 1\nclaim: {}\n",
         code=FEWER.replace("steps: 7", "compile: {options: {x: [1]}}"),
     )
-    families, cuts = read_shared(folder, "demo")
+    families, cuts = read_shared(folder, "demo".__eq__)
     assert families == []
     said = {cut.name: cut.reason for cut in cuts}
-    assert said["other.yaml"] == "other.yaml: for model=flux, and this is model=demo"
+    assert said["other.yaml"] == "other.yaml: for model=flux, which is not the one that is tuned"
     assert said["plain.yaml"].endswith("not an experiment with a claim") and "schedule" in said["lists.yaml"]
     assert "broken.yaml" in said and "it sets none of sampler" in said["nothing.yaml"] and "code.yaml" in said
-    assert [family.settings({}) for family in read_shared(folder, "flux")[0]] == [[{"sampler": "unipc", "steps": 7}]]
+    assert [family.settings({}) for family in read_shared(folder, "flux".__eq__)[0]] == [
+        [{"sampler": "unipc", "steps": 7}]
+    ]
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
     for folder, said in ((tmp_path / "none", "no such folder"), (tmp_path, "0 .yaml files")):
         with pytest.raises(ConfigError, match=said):
-            read_shared(folder, "demo")
+            read_shared(folder, "demo".__eq__)
 
 
 def test_they_are_counted_with_the_space(
@@ -68,10 +70,12 @@ def test_they_are_counted_with_the_space(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "shared"
     folder.mkdir()
-    write(folder, a=FEWER.replace("7", "17"), x="a: 1")
+    odd = FEWER.replace("sampler: unipc", "cache: my_plugin_cache")
+    write(folder, a=FEWER.replace("7", "17"), x="a: 1", odd=odd)
     counts = []
     for more in ([], [f"gallery={folder}"]):
         assert main(["tune", "model=demo", "quality=ssim>=0.9", "dry_run=true", *more]) == 0
         said = capsys.readouterr().out
         counts.append(int(said.split("quick: ")[1].split()[0]))
     assert counts[1] == counts[0] + 1 and "not tried: x.yaml: not an experiment with a claim" in said
+    assert "not tried: shared odd: " in said and "my_plugin_cache" in said

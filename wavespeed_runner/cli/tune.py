@@ -109,8 +109,8 @@ def _print_plan(tuning: Tuning) -> int:
     print(f"space    {tuning.space.name}: {count} settings, {cut} more that the rules refuse{also}")
     for family in large:
         print(f"         {family.name}: {family.size} ladders of {len(family.values)}, of which some are chosen")
-    for cut in tuning.cuts:
-        print(f"         not tried: {make_printable(cut.reason)}")
+    for left_out in tuning.cuts:
+        print(f"         not tried: {make_printable(left_out.reason)}")
     print(f"prompts  {len(tuning.tuning.prompts)} for tuning, {len(tuning.judging.prompts)} for judging")
     print(f"folder   {make_printable(str(tuning.folder))}")
     return DONE

@@ -108,7 +108,7 @@ def _count_alike(part: list[Row], parts: list[list[Row]]) -> int:
 
 
 def _name_panel(part: list[Row], prompts: dict[str, str], alike: int, *, stages: bool) -> str:
-    """`a red circle (seed 0, denoise)`, or `all 8 images` where they share the panel."""
+    """`a red circle (seed 0, denoise)`, or `8 images` where they share the panel."""
     stage = f"{part[0].stage}" if stages else ""
     if alike > 1:
         return f"{alike} images{f' ({stage})' if stage else ''}"

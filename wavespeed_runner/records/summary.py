@@ -121,7 +121,7 @@ def summarize_record(record: Record) -> Summary:
         seconds=None if timing and timing.void else _median_seconds(record),
         reference_seconds=reference if is_compared and reference and reference > 0 else None,
         speedup=timing.speedup if timing and is_compared else None,
-        speedup_interval=_speedup(record) if timing and is_compared and timing.same_run else None,
+        speedup_interval=_speedup(record) if is_compared else None,
         same_run=bool(timing and timing.same_run),
         computed_share=computed_share(record),
         never_hit=missed,
@@ -192,12 +192,20 @@ def _median_seconds(record: Record) -> Interval | None:
 
 
 def _speedup(record: Record) -> Interval | None:
+    """The ratio of the medians, with the interval of the images' own ratios, widened where that does not hold it."""
+    timing = record.timing
+    if timing is None or timing.void or timing.speedup is None or not timing.same_run:
+        return None
     ratios = [
         (sample.prompt, sample.reference_seconds / sample.seconds)
         for sample in record.samples
         if sample.reference_seconds and sample.seconds
     ]
-    return bootstrap_interval(ratios, "median") if ratios else None
+    if not ratios:
+        return None
+    found = bootstrap_interval(ratios, "median")
+    value = timing.speedup
+    return Interval(value=value, low=min(found.low, value), high=max(found.high, value))
 
 
 def _quality(record: Record) -> dict[str, Quality]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..inputs.files import InputError, read_file
 from ..inputs.images import count_pixels, damage_as_input_error, decode_image
 from ..inputs.limits import MAX_IMAGE_BYTES, MAX_PAGE_PIXELS
-from ..media.contact_sheet import draw_contact_sheet
+from ..media.contact_sheet import draw_contact_sheet, scale_to_cell
 from ..records.sample import SampleRecord
 from .page.images import still, within
 from .page.samples import samples_of
@@ -30,7 +30,7 @@ ROWS, PROMPTS, VALUES = 10, 4, 8
 
 def grid_png(sweep: Sweep) -> bytes | None:
     """Draws the grid and returns the PNG file; None where no images are left to draw."""
-    done = [row for row in sweep.rows if samples_of(row)]
+    done = _choose_alike([row for row in sweep.rows if samples_of(row)])
     opener = _Reader()
     drawn = _draw_values(sweep, done, opener)
     drawn = _draw_settings(sweep, done, opener) if drawn is None else drawn
@@ -40,6 +40,15 @@ def grid_png(sweep: Sweep) -> bytes | None:
 
     Image.fromarray(drawn).save(buffer := BytesIO(), "PNG")
     return buffer.getvalue()
+
+
+def _choose_alike(done: Sequence[Row]) -> list[Row]:
+    """The rows that have the prompts, seeds and reference of most rows: others' images would stand below no caption."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in done:
+        subjects = tuple((sample.prompt, sample.seed) for sample in samples_of(row))
+        groups.setdefault((row.compared_with, subjects), []).append(row)
+    return max(groups.values(), key=len, default=[])
 
 
 class _Reader:
@@ -58,7 +67,7 @@ class _Reader:
             if self.pixels > MAX_PAGE_PIXELS:
                 return None
             with damage_as_input_error():
-                return np.asarray(decode_image(raw).convert("RGB"))
+                return np.asarray(scale_to_cell(np.asarray(decode_image(raw).convert("RGB"))))
         except (OSError, InputError):
             return None
 

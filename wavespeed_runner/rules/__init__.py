@@ -10,6 +10,7 @@ from .attention import ATTENTION_BACKENDS
 from .attention_cache import ATTENTION
 from .basics import VALUES
 from .cache import CACHES
+from .cache_measures import MEASURES
 from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
@@ -39,6 +40,7 @@ RULES = (
     *SAMPLERS,
     *CACHES,
     *WINDOWS,
+    *MEASURES,
     *ATTENTION,
     *ADAPTERS,
     *TRAINING,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
-from ..config.schema import CacheConfig, Config, Window
-from ..models.family import Family, UNetBlocks
+from ..config.schema import CacheConfig, Config
+from ..models.family import Family
 from .cache import get_name, has_all_parts, is_cached, uses_engine, watches_change
 from .cache_calls import count_calls, count_calls_by_stage, explain_unfit_schedule
 from .rule import Rule
@@ -23,8 +23,6 @@ def _find_strategy_threshold(c: Config) -> tuple[str, float] | None:
     return next(((key, getattr(c.cache, key)) for key in THRESHOLD_KEYS if hasattr(c.cache, key)), None)
 
 
-WAVESPEED = {"wavespeed": "output", "wavespeed_residual": "residual"}
-"""Presets of Comfy-WaveSpeed's node -> what they watch."""
 ENOUGH = 12
 """Steps from which a cache that watches changes can hit."""
 
@@ -95,31 +93,6 @@ WINDOWS: tuple[Rule, ...] = (
         fix="for example cache.start=0.2 cache.end=0.8",
     ),
     Rule(
-        id="window-end",
-        verdict="bad",
-        when=lambda c, f: is_cached(c) and c.cache.include_end and c.cache.window is not Window.steps,
-        message="cache.include_end=true with cache.window={c.cache.window.value}: the end is inside that window anyway",
-        fix="leave cache.include_end out",
-    ),
-    Rule(
-        id="whole-output",
-        verdict="bad",
-        when=lambda c, f: uses_engine(c) and c.cache.whole_output and bool(_explain_idle_output(c, f)),
-        message=lambda c, f: f"cache.whole_output=true: {_explain_idle_output(c, f)}, so it could not take effect",
-        fix="leave cache.whole_output out",
-    ),
-    Rule(
-        id="wavespeed-signal",
-        verdict="unverified",
-        when=lambda c, f: c.cache.title in WAVESPEED and c.cache.title != _find_node_preset(c),
-        message=lambda c, f: (
-            f"cache={c.cache.title}: with this model Comfy-WaveSpeed's node watches the first block's "
-            f"{WAVESPEED[_find_node_preset(c)]}, and thresholds for one say nothing of the other"
-        ),
-        fix=lambda c, f: f"cache={_find_node_preset(c)}",
-        source="https://github.com/chengzeyi/Comfy-WaveSpeed/blob/main/first_block_cache.py",
-    ),
-    Rule(
         id="window-empty",
         verdict="bad",
         when=lambda c, f: uses_engine(c) and _skips_nothing(c, f),
@@ -164,18 +137,6 @@ WINDOWS: tuple[Rule, ...] = (
         source="python -m wavespeed_runner -m cache=fbcache steps=4,6,8",
     ),
 )
-
-
-def _explain_idle_output(c: Config, f: Family) -> str:
-    """Why whole outputs cannot be reused; empty where they can."""
-    if not isinstance(f.blocks, UNetBlocks):
-        return "only U-Nets have it"
-    return "" if c.cache.depth is None else "with cache.depth the layers' output is replaced anyway"
-
-
-def _find_node_preset(c: Config) -> str:
-    """The preset that is Comfy-WaveSpeed's node with a model: FLUX.1 has a rule of its own there."""
-    return "wavespeed" if c.model.name == "flux" else "wavespeed_residual"
 
 
 def _is_valid_limit(hits: int) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -16,11 +18,12 @@ from ..config.lossy import lossy_names
 from ..config.resolve import resolve_config
 from ..config.schema import to_data
 from ..errors import ConfigError, make_printable
+from ..inputs.files import InputError
 from ..records.listing import list_jobs
 from ..records.names import model_name
 from ..records.record import Record
 from ..records.reference import describe_sampler, name_steps
-from ..report.page.images import Album, album
+from ..report.page.images import Album, album, within
 from .claim_form import refuse_malformed
 from .source import read_source
 from .verdict import combine_verdicts, verify_claim
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 MOST_FILES = 300
 """Experiments that one page shows."""
+REPLAY = "-replay"
+"""How the folder of a replay's run ends; a run of the experiment with changes is none."""
 PICTURES = (".png", ".jpg", ".webp")
 """Endings of an image beside an experiment, with its name."""
 
@@ -50,8 +55,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The name of the file."""
-        return self.file.stem
+        """The name of the file, for people."""
+        return make_printable(self.file.stem)
 
 
 def collect_gallery(folder: Path, outputs: Path) -> list[Entry]:
@@ -66,30 +71,35 @@ def collect_gallery(folder: Path, outputs: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one with experiment files that export or tune wrote")
-    found = sorted(path for path in folder.rglob("*.yaml") if path.is_file())
-    if not found or len(found) > MOST_FILES:
+    found = list(islice((path for path in folder.rglob("*.yaml")), MOST_FILES + 1))
+    if not 0 < len(found) <= MOST_FILES:
         raise ConfigError(f"{folder}: {len(found)} .yaml files in it; 1 to {MOST_FILES} are shown")
     replays = _find_replays(outputs)
-    return sorted((_read(path, replays) for path in found), key=_order)
+    return sorted((_read(folder, path, replays) for path in found), key=_order)
 
 
-def _order(entry: Entry) -> tuple[bool, str, float]:
+def _order(entry: Entry) -> tuple[bool, str, float, str]:
     speedup = entry.claim.speedup.value if entry.claim and entry.claim.speedup else 0.0
-    return bool(entry.problem), entry.model, -speedup
+    return bool(entry.problem), entry.model, -speedup, entry.title
 
 
-def _read(path: Path, replays: Sequence[Record]) -> Entry:
+def _read(folder: Path, path: Path, replays: Sequence[Record]) -> Entry:
+    if within(folder, str(path.relative_to(folder))) is None:
+        return Entry(file=path, problem="no file of this folder: a link that leads out of it, or something else")
     try:
-        data, _ = read_source(path)
-        config = resolve_config(data)
-        if config.claim is None:
-            return Entry(file=path, problem="it has no claim")
-        refuse_malformed(config.claim, [], config.num_images_per_prompt)
+        return _read_claim(path, replays)
     except EXPLAINED as error:
         return Entry(file=path, problem=make_printable(explain(error)))
-    except Exception as error:
+    except (InputError, ConfigError, OSError, ValueError, TypeError, KeyError) as error:  # as `replay` has it
         return Entry(file=path, problem=make_printable(f"not an experiment: {type(error).__name__}: {error}"))
-    claim = config.claim
+
+
+def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
+    data, _ = read_source(path)
+    config = resolve_config(data)
+    if (claim := config.claim) is None:
+        return Entry(file=path, problem="it has no claim")
+    refuse_malformed(claim, [], config.num_images_per_prompt)
     solver = "" if config.sampler.name == "default" else describe_sampler(to_data(config.sampler))
     steps = name_steps(solver, config.steps or config.model.steps)
     against = f" against {claim.reference}" if claim.reference else ""
@@ -112,7 +122,8 @@ def _find_replays(outputs: Path) -> list[Record]:
         jobs = list_jobs(outputs).jobs
     except ConfigError:
         return []
-    return [job.record for job in jobs if job.record and job.status == "completed" and job.record.config.get("claim")]
+    replays = [job for job in jobs if job.status == "completed" and job.folder.name.endswith(REPLAY)]
+    return [job.record for job in replays if job.record and job.record.config.get("claim")]
 
 
 def _is_of(claim: ClaimConfig, record: Record) -> bool:
@@ -155,7 +166,8 @@ def describe_figure(figure: ClaimedFigure | None, digits: int, unit: str) -> str
 def _card(entry: Entry, pictures: Album) -> dict[str, Any]:
     claim = entry.claim
     assert claim
-    beside = next((path for end in PICTURES if (path := entry.file.with_suffix(end)).is_file()), None)
+    names = (entry.file.with_suffix(end).name for end in PICTURES)
+    beside = next((path for name in names if (path := within(entry.file.parent, name))), None)
     shown = ("wavespeed_runner", "torch", "diffusers")
     versions = [f"{name} {claim.versions[name]}" for name in shown if name in claim.versions]
     return {
@@ -167,7 +179,7 @@ def _card(entry: Entry, pictures: Album) -> dict[str, Any]:
         "device": make_printable(claim.device_name),
         "versions": make_printable(", ".join(versions)),
         "image": pictures.add(beside),
-        "check": make_printable(f"python -m wavespeed_runner replay {entry.file}"),
+        "check": make_printable(f"python -m wavespeed_runner replay {quote(str(entry.file))}"),
     }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROWS = 60
 """Most jobs in the table; the report lists all."""
+WIDE = 100
+"""Characters of a console that has room for heads of several words in a line."""
 COLUMNS = 2
 """Most swept keys that get a column each."""
 FIGURES = ("time", "speedup", "computed", "SSIM")
@@ -129,8 +131,9 @@ class Progress:
         # Many narrow columns are hard to read: then the settings share one.
         apart = len(self.names) <= COLUMNS
         for name in self.names if apart else ["setting"]:
-            # A head of several words breaks between them, which one with underscores does not.
-            table.add_column(encode_for(self.console, name.replace("_", " ")), overflow="fold")
+            # A head of several words breaks between them, which one with underscores would not.
+            head = name.replace("_", "_\n") if self.console.width < WIDE else name
+            table.add_column(encode_for(self.console, head), overflow="fold")
         listed = self.jobs[:ROWS]
         figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
         # Without a reference there is no speed-up and no quality.

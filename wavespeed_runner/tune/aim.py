@@ -84,6 +84,10 @@ class Aim:
         """How much of the loss that is allowed the tightest bound takes, see `Bound.find_share`. 0 without bounds."""
         return max((bound.find_share(result.values[bound.metric], confidence) for bound in self.bounds), default=0.0)
 
+    def find_excess(self, result: Result) -> float:
+        """How far a setting is from what is wanted: the share of the allowed loss, or of the time, that it takes."""
+        return max(self.find_share(result), result.seconds / self.seconds if self.seconds else 0.0)
+
     def score(self, result: Result) -> float:
         """What is to be as small as possible: the share of the reference's time, or the loss of quality."""
         if self.for_speed:
@@ -95,9 +99,26 @@ class Aim:
         """Whether times decide between two settings: one takes no more than this times as long as the other."""
         return result.relative <= best.relative * factor if self.for_speed else result is best
 
-    def tighten(self, share: float) -> Aim:
-        """The aim whose bounds allow for this share of the loss."""
-        return replace(self, bounds=[bound.tighten(share) for bound in self.bounds])
+    def tighten(self, tuned: Result, judged: Result, confidence: float, least: float) -> Aim:
+        """The aim after other prompts have missed bounds, which they keep where these keep them by so much more.
+
+        Each bound that was missed allows for as much less of its loss as the other prompts lose more, but not for less
+        than what this many prompts can show; the others stay.
+
+        Args:
+            tuned: a setting on the prompts for tuning.
+            judged: the same on the others.
+            confidence: with which it was judged.
+            least: the least share of a loss that is allowed for.
+        """
+        bounds = []
+        for bound in self.bounds:
+            share = bound.find_share(judged.values[bound.metric], confidence)
+            if share > 1:
+                wanted = max(least, bound.find_share(tuned.values[bound.metric]) / share)
+                bound = bound.tighten(min(wanted, 1.0)).loosen_to_known(tuned.prompts)
+            bounds.append(bound)
+        return replace(self, bounds=bounds)
 
     def can_beat(self, result: Result, best: Result | None) -> bool:
         """Whether more prompts could show that a setting is better than the best one known."""

@@ -12,22 +12,23 @@ from dataclasses import dataclass, replace
 from math import ceil, exp, inf, log, sqrt
 
 from ..errors import did_you_mean
+from ..metrics.confidence import INTERVAL, Values
 from ..metrics.forks import FORK
 from ..metrics.values import is_less_better
-from .limits import QUANTILES, Values, compute_statistic, find_limit
+from .limits import QUANTILES, compute_statistic, find_limit
 
 FORKS = "forks"
 """The share of prompts with an image that counts as another one than its reference."""
 CONFIDENCE = 0.95
 """One-sided: the bound is missed on other prompts in at most one of twenty cases."""
-INTERVAL = 0.975
-"""One-sided confidence of each end of a 95 % interval."""
 CHANCE = 0.1
 """A setting with less of it to keep a bound on all prompts is given up after some of them."""
 HOPELESS = 0.995
 """Confidence with which a setting misses a bound before it is dropped after a few prompts."""
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0}
 """Metric of which more is better -> its value for an image like its reference; of distances that is 0."""
+MOST_DECIBELS = 200.0
+"""The PSNR that an image without any difference counts as: more than one grey level in a billion pixels has."""
 DECIBELS = 20 / log(10)
 """dB for a factor of e in the error of a pixel."""
 STATISTICS = ("mean", "median", "p10", "worst")
@@ -68,7 +69,8 @@ class Bound:
         return self._find_limit(values, confidence, good=False)
 
     def _find_limit(self, values: Values, confidence: float, *, good: bool) -> float:
-        return find_limit(self.statistic, values, confidence, least=self.least, good=good)
+        statistic = "share" if self.metric == FORKS else self.statistic
+        return find_limit(statistic, values, confidence, least=self.least, good=good)
 
     def margin(self, values: Values, confidence: float = CONFIDENCE) -> float:
         """How far the confidence limit is on the good side of the bound; below 0: it misses it by so much."""
@@ -93,10 +95,17 @@ class Bound:
             return replace(self, value=self.value - DECIBELS * log(share))
         return replace(self, value=self._best + share * (self.value - self._best))
 
+    def loosen_to_known(self, prompts: int) -> Bound:
+        """The bound, or the tightest one that so many prompts can show at all: of shares that of no fork."""
+        if self.metric != FORKS:
+            return self
+        none = self.find_limit({str(number): [0.0] for number in range(prompts)})
+        return replace(self, value=max(self.value, none))
+
     @property
     def _best(self) -> float:
         """The value of an image like its reference; as far from the bound as 0 is, where nobody knows the best one."""
-        return PERFECT.get(self.metric, 2 * self.value if self.least else 0.0)
+        return PERFECT.get(self.metric, self.value + abs(self.value) if self.least else 0.0)
 
     def can_hold(self, values: Values) -> bool:
         """False where even the confidence limit on the good side misses the bound: more prompts will not help."""
@@ -165,6 +174,8 @@ def _parse(text: str, known: Sequence[str]) -> Bound:
                 f"cannot be known from a few prompts, worst(ssim)>={FORK} bounds those that are seen"
             )
         return Bound(metric=metric, statistic="share", least=False, value=value)
+    if metric == "psnr" and abs(value) > MOST_DECIBELS:
+        raise ValueError(f"'{text}': {value:g} dB; an image like its reference has {MOST_DECIBELS:g}")
     if metric not in known:
         names = (*known, FORKS)
         raise ValueError(f"{metric}: no such metric{did_you_mean(metric, names)} (there are {', '.join(names)})")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import inf, sqrt
+from collections.abc import Sequence
+from math import inf
 
+from ..metrics.confidence import Values, find_mean_limit
 from ..metrics.quality import compute_tail
 
-FEWEST_RESAMPLED = 8
-"""With fewer prompts the limit of a mean is that of a t interval: a bootstrap of so few is much too narrow."""
 QUANTILES = {"median": 0.5, "p10": 0.1}
 """Statistic -> the share of images that are no better."""
-RESAMPLES, SEED = 4000, 0
-"""Of the bootstrap."""
-Values = Mapping[str, Sequence[float]]
-"""Prompt -> a metric's value of each of its images."""
 
 
 def compute_statistic(statistic: str, values: Sequence[float], *, least: bool) -> float:
@@ -53,9 +48,7 @@ def find_limit(statistic: str, values: Values, confidence: float, *, least: bool
     if statistic == "worst" or min(flat) == max(flat):
         return compute_statistic(statistic, flat, least=least)
     upper = least is good
-    if len(values) < FEWEST_RESAMPLED:
-        return _limit_by_t(values, confidence, upper=upper)
-    return _limit_by_bootstrap(values, confidence, upper=upper)
+    return find_mean_limit(values, confidence, upper=upper)
 
 
 def _limit_quantile(statistic: str, values: Values, confidence: float, *, least: bool, good: bool) -> float:
@@ -81,41 +74,4 @@ def _limit_share(values: Values, confidence: float, *, upper: bool) -> float:
 
     forks = sum(max(one) > 0 for one in values.values())
     interval = binomtest(forks, len(values)).proportion_ci(2 * confidence - 1, method="exact")
-    return float(interval.high if upper else interval.low)
-
-
-def _limit_by_t(values: Values, confidence: float, *, upper: bool) -> float:
-    """The limit of a mean by Student's t, over prompts."""
-    import numpy as np
-    from scipy.stats import t
-
-    means = np.array([np.mean(one) for one in values.values()])
-    if len(means) < 2:
-        return inf if upper else -inf
-    width = float(t.ppf(confidence, len(means) - 1) * means.std(ddof=1) / sqrt(len(means)))
-    return float(means.mean()) + (width if upper else -width)
-
-
-def _limit_by_bootstrap(values: Values, confidence: float, *, upper: bool) -> float:
-    """The limit of a mean by scipy's BCa bootstrap over prompts, because few images fork far below the others.
-
-    The tail is widened by what a t interval is wider than a normal one of as many prompts: with few of them bootstrap
-    percentiles are less accurate than t intervals (Hesterberg, The American Statistician 69, 2015, abstract).
-    """
-    import numpy as np
-    from scipy.stats import bootstrap, norm, t
-
-    sums, counts = (np.array([function(one) for one in values.values()], dtype=float) for function in (sum, len))
-    count = len(values)
-    tail = float(norm.cdf(sqrt(count / (count - 1)) * t.ppf(1 - confidence, count - 1)))
-    interval = bootstrap(
-        (sums, counts),
-        lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=1 - 2 * tail,
-        method="BCa",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
     return float(interval.high if upper else interval.low)

@@ -6,7 +6,6 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -28,8 +27,8 @@ from .aim import Aim, parse_time
 from .bounds import FORKS, parse_bounds
 from .propose import list_combined
 from .rounds import Rounds, strip_sweep_keys
-from .settings import Cut, plan_settings
-from .shared import MODEL, read_shared
+from .settings import plan_settings
+from .shared import add_shared
 from .space import Space, read_space
 from .tune import Budget, Tuning, split_prompts
 
@@ -62,10 +61,11 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
         check_name(args.name)
     args.overrides = [*_choose_judges(aim, args.overrides), *args.overrides]
     plan = _plan_reference(args)
-    space, cuts = _add_shared(read_space(args.space, args.config_dir, plan.config.model.steps), args)
+    space = read_space(args.space, args.config_dir, plan.config.model.steps)
     prompts = _choose_prompts(plan, args, aim)
     first, second = split_prompts(prompts, plan.config.seed)
     rest = Namespace(overrides=_fix_reference(args.overrides), config_dir=args.config_dir)
+    space, cuts = add_shared(space, args.gallery, plan, rest)
     folder = _find_folder(plan, space, aim, prompts)
     for option in list_combined(space.also):  # a wrong one is told before anything runs, as those of ladders are
         plan_settings(rest, [option])
@@ -98,15 +98,6 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
         folder=folder,
         cuts=cuts,
     )
-
-
-def _add_shared(space: Space, args: Namespace) -> tuple[Space, list[Cut]]:
-    """The space with the settings of shared experiments; and those that are not for this model."""
-    if args.gallery is None:
-        return space, []
-    typed = next((one.partition("=")[2] for one in args.overrides if find_key(one) == "model"), MODEL)
-    families, cuts = read_shared(args.gallery, typed)
-    return replace(space, families=[*families, *space.families]), cuts
 
 
 def _read_aim(args: Namespace) -> Aim:

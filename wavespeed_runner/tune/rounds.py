@@ -15,6 +15,7 @@ from statistics import median
 
 from ..config.compose import find_key
 from ..errors import ConfigError, RunError
+from ..metrics.confidence import Values
 from ..metrics.forks import FORK
 from ..metrics.statistics import bootstrap_interval
 from ..metrics.values import FOUR, read_values
@@ -24,13 +25,9 @@ from ..storage.atomic import write_text
 from ..sweeps.folder import SweepFolder
 from ..sweeps.jobs import SWEEPS_ONLY, Job, plan_jobs
 from ..sweeps.sweep import run_sweep
-from .bounds import FORKS, Bound
-from .limits import Values
+from .bounds import FORKS, MOST_DECIBELS, Bound
 from .progress import RoundProgress
 from .settings import Setting, write_command
-
-IDENTICAL = 200.0
-"""The PSNR, in dB, that an image without any difference counts as: more than one grey level in a billion pixels has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +218,7 @@ def read_by_prompt(record: Record, name: str) -> Values:
     values: dict[str, list[float]] = {}
     numbers = read_values(record, "ssim" if name == FORKS else name)
     for sample, number in zip(record.samples, numbers, strict=True):
-        value = float(number < FORK) if name == FORKS else IDENTICAL if number == inf else number
+        value = float(number < FORK) if name == FORKS else MOST_DECIBELS if number == inf else number
         values.setdefault(sample.prompt, []).append(value)
     return values
 

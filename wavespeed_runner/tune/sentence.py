@@ -79,7 +79,10 @@ def _say_missed(aim: Aim, result: Result) -> str:
     """By how much the bounds are missed, each in its metric's unit."""
     margins = [(bound, bound.margin(result.values[bound.metric])) for bound in aim.bounds]
     missed = [f"{bound} by {-margin:.3g}" for bound, margin in margins if margin < 0]
-    return f"its {100 * CONFIDENCE:g} % confidence limits miss {' and '.join(missed)}"
+    parts = [f"its {100 * CONFIDENCE:g} % confidence limits miss {' and '.join(missed)}"] if missed else []
+    if not aim.is_in_time(result):
+        parts.append(f"it takes {result.seconds:.3g} s")
+    return ", and ".join(parts)
 
 
 def describe_cuts(cuts: Sequence[Cut]) -> list[str]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from ..config.compose import compose_job, composer
+from ..config.error_messages import EXPLAINED, explain
 from ..errors import ConfigError, make_printable
-from ..inputs.files import InputError, read_text
+from ..inputs.files import InputError, is_within, read_text
 from ..inputs.yaml_documents import parse_yaml
-from .settings import Cut
-from .space import Family
+from ..planning.plan import Plan
+from .settings import Cut, plan_settings
+from .space import Family, Space
 from .space_values import GROUPS, Scalar, read_key, read_scalar
 
 MOST_FILES, MOST_BYTES = 300, 2**20
@@ -19,14 +29,46 @@ MODEL = "demo"
 OVERRIDE = re.compile(r"override\s+/?([\w/]+)(?:@\S+)?")
 
 
-def read_shared(folder: Path, model: str) -> tuple[list[Family], list[Cut]]:
+def add_shared(space: Space, folder: Path | None, plan: Plan, args: Namespace) -> tuple[Space, list[Cut]]:
+    """The space with the settings of shared experiments; and which are for another model, or cannot be planned.
+
+    Args:
+        space: without them.
+        folder: of the experiments; None: there are none.
+        plan: of the full run.
+        args: `overrides` and `config_dir` of all rounds.
+    """
+    if folder is None:
+        return space, []
+
+    @cache
+    def is_model(option: str) -> bool:
+        try:
+            with composer(args.config_dir):
+                found = compose_job([f"model={option}"], [f"model={option}"])["model"]
+        except EXPLAINED:
+            return False
+        return (found["name"], found.get("repo")) == (plan.config.model.name, plan.config.model.repo)
+
+    families, cuts = read_shared(folder, is_model)
+    kept = []
+    for family in families:
+        try:
+            plan_settings(args, family.settings({}))
+            kept.append(family)
+        except EXPLAINED as error:
+            cuts.append(Cut(name=family.name, reason=make_printable(f"{family.name}: {explain(error)}")))
+    return replace(space, families=[*kept, *space.families]), cuts
+
+
+def read_shared(folder: Path, is_model: Callable[[str], bool]) -> tuple[list[Family], list[Cut]]:
     """Reads what the experiments in a folder, and below it, set of solvers, steps, caches, number formats and the like.
 
     What they ask for (prompts, sizes, seeds) is the tuning's own.
 
     Args:
         folder: with `.yaml` files that `export` or `tune` wrote; they may come from strangers.
-        model: the option that is tuned: settings of other models are left out.
+        is_model: whether an option of `model` is the one that is tuned: settings of others are left out.
 
     Returns:
         A ladder of one setting for each experiment; and which were left out, and why.
@@ -36,28 +78,29 @@ def read_shared(folder: Path, model: str) -> tuple[list[Family], list[Cut]]:
     """
     if not folder.is_dir():
         raise ConfigError(f"gallery={folder}: no such folder; give one with experiment files that export or tune wrote")
-    found = sorted(path for path in folder.rglob("*.yaml") if path.is_file())
+    found = sorted(islice(folder.rglob("*.yaml"), MOST_FILES + 1))
     if not 0 < len(found) <= MOST_FILES:
         raise ConfigError(f"gallery={folder}: {len(found)} .yaml files in it; 1 to {MOST_FILES} are read")
     families, cuts = [], []
     for path in found:
         try:
-            families.append(_read(path, model))
-        except (InputError, ConfigError, OSError, ValueError) as error:
-            cuts.append(Cut(name=make_printable(path.name), reason=make_printable(f"{path.name}: {error}")))
-        except Exception as error:  # PyYAML's own
-            cuts.append(Cut(name=make_printable(path.name), reason=make_printable(f"{path.name}: not YAML: {error}")))
+            if not is_within(path, [folder]):
+                raise ConfigError("it leads out of this folder; copy it here")
+            families.append(_read(path, is_model))
+        except (InputError, ConfigError, OSError, ValueError, yaml.YAMLError) as error:
+            reason = f"{path.name}: {' '.join(str(error).split())}"
+            cuts.append(Cut(name=make_printable(path.name), reason=make_printable(reason)))
     return families, cuts
 
 
-def _read(path: Path, model: str) -> Family:
+def _read(path: Path, is_model: Callable[[str], bool]) -> Family:
     """One experiment as a ladder of one setting. Raises ConfigError where it is none for this model."""
     content = parse_yaml(read_text(path, MOST_BYTES))
     if not isinstance(content, dict) or "claim" not in content:
         raise ConfigError("not an experiment with a claim")
     chosen = _read_defaults(content.get("defaults") or [])
-    if (of := chosen.pop("model", MODEL)) != model:
-        raise ConfigError(f"for model={of}, and this is model={model}")
+    if not is_model(of := str(chosen.pop("model", MODEL))):
+        raise ConfigError(f"for model={of}, which is not the one that is tuned")
     point = {key: value for key, value in chosen.items() if re.split(r"[./]", key)[0] in GROUPS}
     for group in GROUPS:
         for key, value in _flatten(content[group], group) if group in content else ():

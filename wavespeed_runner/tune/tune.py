@@ -217,10 +217,10 @@ def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
     search.reject(best.setting.identity)
     if judged:
         tuning.missed.append(judged)
-        if tuning.aim.for_speed and (share := tuning.aim.find_share(judged, confidence)) > 1:
+        if tuning.aim.for_speed and tuning.aim.find_share(judged, confidence) > 1:
             # These prompts are so many times as hard: what keeps the bounds by hardly more would miss them there as
             # well, and there are few looks.
-            search.ask_for_more(tuning.aim.tighten(max(TIGHTEST, tuning.aim.find_share(best) / share)))
+            search.ask_for_more(tuning.aim.tighten(best, judged, confidence, TIGHTEST))
     return False
 
 
@@ -229,7 +229,7 @@ def _find_nearest(tuning: Tuning) -> Result | None:
     tried = tuning.missed or tuning.tuning.results
     most = max((result.prompts for result in tried), default=0)
     known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
-    return min(known, key=tuning.aim.find_share, default=None)
+    return min(known, key=tuning.aim.find_excess, default=None)
 
 
 def split_prompts(prompts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:

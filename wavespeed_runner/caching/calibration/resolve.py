@@ -15,6 +15,7 @@ from typing import Any
 from ...config.schema import CacheConfig, Config
 from ...errors import Unfit
 from ...models.family import Family
+from ..criteria.thresholds import Clamp
 from ..window import count_head_blocks
 from .best_schedule import find_best_schedule
 from .data import Calibration, build_key, drop_quantization, format_key
@@ -127,8 +128,10 @@ def _find_with(config: Config, missing: Sequence[tuple[str, str]]) -> tuple[str,
 
 
 def _fill_part(part: Any, values: Values) -> Any:
-    """The part with its open keys filled in; values that the user gave stay."""
-    return replace(part, **{key: value for key, value in values.items() if getattr(part, key) is None})
+    """The part with its open keys filled in, but for a range that nothing is clamped to; values of the user stay."""
+    clamped = getattr(part, "clamp", Clamp.range) is Clamp.range
+    wanted = {key: value for key, value in values.items() if clamped or key != "range"}
+    return replace(part, **{key: value for key, value in wanted.items() if getattr(part, key) is None})
 
 
 def _refuse_numbers_of_another_run(config: Config) -> None:

@@ -139,6 +139,11 @@ def simulate_thresholds(
     Exact, without a grid: as the threshold rises, the first decision to change is that of the smallest level that was
     not reused. Each piece starts one ulp above that level.
     """
+    if getattr(cache.criterion, "outside_window", False):
+        raise ConfigError(
+            "cache.criterion.outside_window=true: what adds up outside of the window depends on the threshold, too, so "
+            "thresholds cannot be listed; cache.criterion.outside_window=false, or a run"
+        )
     threshold = 0.0
     for _ in range(MAX_THRESHOLDS):
         prediction = simulate(calibration, replace_threshold(cache, threshold), branch)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import ClassVar
 
 from ...config.schema import PartConfig
-from ...errors import ConfigError
+from ...errors import ConfigError, Unfit
 from ...registry import register
 from ..interfaces import StepInfo
 
@@ -120,6 +120,11 @@ class AccumulatedPolynomial(PartConfig):
             raise ConfigError("cache.criterion.coefficients=[]: at least one number, highest degree first; or null")
         if self.range is not None and not (len(self.range) == 2 and 0 <= self.range[0] <= self.range[1]):
             raise ConfigError(f"cache.criterion.range={self.range}: [lowest, highest] with 0 <= lowest <= highest")
+        if self.range is not None and self.clamp is not Clamp.range:
+            raise Unfit(
+                f"cache.criterion.range={self.range} with cache.criterion.clamp={self.clamp.value}: nothing is clamped "
+                "to it, so it could not take effect; leave one of them out"
+            )
 
 
 @register("cache/criterion", "accumulated_polynomial", AccumulatedPolynomial)

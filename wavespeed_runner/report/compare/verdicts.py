@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf, log
+from statistics import fmean
 from typing import Any
 
-from ...metrics.statistics import Interval, bootstrap_interval
+from ...metrics.confidence import find_mean_interval
+from ...metrics.statistics import Interval
 from ...records.sample import SampleRecord
 from ...records.summary import Quality
 from ..rows import Row
@@ -15,6 +17,12 @@ from ..rows import Row
 BETTER, WORSE, SAME, OPEN = "better", "worse", "same", "not settled"
 SAME_TIME = 0.03
 """Ratios within so much of 1 count as the same time: a machine's own times vary by that."""
+DIGITS = 12
+"""Behind the point, of a change."""
+IDENTICAL, MOST = 200.0, 700.0
+"""PSNR, in dB, of an image without any difference; and the largest number whose exponential is finite."""
+SAME_JUDGED = 0.005
+"""Of a judge's own mean: its unit is its own."""
 SAME_QUALITY = {"ssim": 0.001, "mae_similarity": 0.0005, "psnr": 0.2}
 """Metric -> the difference up to which two means count as the same."""
 
@@ -75,25 +83,46 @@ def pair(first: Row, other: Row, read: Callable[[SampleRecord], float | None], *
         first: a row with a record.
         other: another.
         read: the figure of an image.
-        ratio: True: the median of the ratios; False: the mean of the differences.
+        ratio: True: the ratio, as the geometric mean of those of the images; False: the mean of the differences.
+
+    Returns:
+        The value with its 95 % interval over prompts; infinite for one prompt, which says nothing of others.
     """
     ours, theirs = (_by_image(row, read) for row in (first, other))
-    if not ours or ours.keys() != theirs.keys():
+    if not ours or ours.keys() != theirs.keys() or (ratio and min(*ours.values(), *theirs.values()) <= 0):
         return None
-    if ratio:
-        if not all(ours.values()):
-            return None
-        return bootstrap_interval([(prompt, theirs[prompt, seed] / a) for (prompt, seed), a in ours.items()], "median")
-    return bootstrap_interval([(prompt, theirs[prompt, seed] - a) for (prompt, seed), a in ours.items()], "mean")
+    changes: dict[str, list[float]] = {}
+    for (prompt, seed), a in ours.items():
+        b = theirs[prompt, seed]
+        # Equal changes are to be equal: a bootstrap of differences by rounding alone has no interval.
+        changes.setdefault(prompt, []).append(round(log(b / a) if ratio else b - a, DIGITS))
+    low, high = find_mean_interval(changes)
+    value = fmean(change for several in changes.values() for change in several)
+    if not ratio:
+        return Interval(value=value, low=low, high=high)
+    return Interval(value=exp(value), low=exp(low), high=exp(min(high, MOST)))
 
 
 def _by_image(row: Row, read: Callable[[SampleRecord], float | None]) -> dict[tuple[str, int], float]:
+    """Figures by prompt and seed; of an image without any difference the PSNR that such a one counts as."""
     samples = row.record.samples if row.record else []
     values = {(sample.prompt, sample.seed): read(sample) for sample in samples}
-    known = {image: value for image, value in values.items() if value is not None and value not in (inf, -inf)}
+    known = {image: min(value, IDENTICAL) for image, value in values.items() if value is not None}
     return known if len(known) == len(samples) else {}
 
 
 def read_quality(metric: str) -> Callable[[SampleRecord], Any]:
-    """Reads a metric of an image."""
-    return lambda sample: getattr(sample.quality, metric) if sample.quality else None
+    """Reads a metric of an image; the PSNR of one without any difference is null in records."""
+
+    def read(sample: SampleRecord) -> Any:
+        if sample.quality is None:
+            return None
+        value = getattr(sample.quality, metric)
+        return inf if value is None and metric == "psnr" and sample.quality.mae == 0 else value
+
+    return read
+
+
+def read_judge(name: str) -> Callable[[SampleRecord], Any]:
+    """Reads what a judge says of an image."""
+    return lambda sample: (sample.metrics or {}).get(name)
