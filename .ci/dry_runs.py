@@ -68,6 +68,7 @@ COMPANIONS: dict[str, list[str]] = {
     "quant=fp8_dq": ON_CUDA,
     "quant=fp8_dq_row": ON_CUDA,
     "quant=int4_wo": ON_CUDA,
+    "prompts=listed": ["prompts.texts=['a red circle','a blue square']"],
     "prompts=file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "metrics=temporal": ["model=ltx_video"],
 }

@@ -58,6 +58,7 @@ COMPANIONS = {
     ],
     "model/generic": ["model.repo=pkg://wavespeed_runner/weights/demo_unet", "model.init=pretrained"],
     "model/generic_video": ["model.repo=a/b", "model.init=pretrained"],
+    "prompts/listed": ["prompts.texts=['a red circle']"],
     "prompts/file": ["prompts.path=pkg://wavespeed_runner/prompts/demo.txt"],
     "quant/custom": ["quant.layers=[{pattern:'.*to_q',scheme:int8_wo}]"],
     "parallel/cfg": ["model=wan21"],

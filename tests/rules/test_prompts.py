@@ -23,7 +23,12 @@ def read_in_chunks(pipe: Any, model: Any, sample: Any, guidance_scale: Any, read
 
 
 CLIP = {"family.encode": read_in_chunks}
+LISTED = {"prompt": None, "prompts.texts": ["a circle"]}
 CASES: Cases = {
+    "texts-beside-path": (
+        [LISTED | {"prompts.path": "mine.txt"}],
+        [{}, LISTED | {"prompts.path": None}, LISTED | {"prompts.path": "mine.txt", "prompt": "a square"}],
+    ),
     "weighting-fits": (
         [{"prompts.weighting": Weighting.a1111}],
         [{}, {"prompts.weighting": Weighting.a1111} | CLIP, {"prompts.weighting": Weighting.none}],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -64,9 +63,8 @@ def exported_text(finished: Finished) -> str:
 
 
 @pytest.fixture
-def text(exported_text: str, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """`exported_text`, in a folder that has its prompts."""
-    shutil.copy(finished[0].parent / "prompts.txt", tmp_path)
+def text(exported_text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`exported_text`, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return exported_text
 

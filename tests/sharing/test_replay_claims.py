@@ -83,10 +83,20 @@ def test_different_prompts_are_named(text: str, replay_text: ReplayText) -> None
     assert status == 1 and "what differs: different prompts" in out and "1 of 2 are the same" in out
 
 
-def test_files_are_given_on_the_command_line(text: str, replay_text: ReplayText, tmp_path: Path) -> None:
+def test_a_file_alone_is_enough_in_another_folder(text: str, replay_text: ReplayText, tmp_path: Path) -> None:
+    """The friend has neither the prompt file nor the run."""
+    assert list(tmp_path.iterdir()) == []
+    status, out, _ = replay_text(text)
+    assert status == 0 and "2 of 2 are the same, pixel for pixel: reproduced" in out
+
+
+def test_files_are_given_on_the_command_line(
+    text: str, replay_text: ReplayText, tmp_path: Path, finished: Finished
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    shutil.move("prompts.txt", elsewhere / "p.txt")
+    shutil.copy(finished[0].parent / "prompts.txt", elsewhere / "p.txt")
+    text = re.sub(r"(?s)prompts:\n  texts:.*?(?=\n\w)", "prompts:\n  path: prompts.txt", text, count=1)
     status, _, err = replay_text(text)
     assert status == 2 and "prompts.path=prompts.txt: " in err
     assert replay_text(text, f"prompts.path={elsewhere / 'p.txt'}", f"outputs={elsewhere}/out")[0] == 0

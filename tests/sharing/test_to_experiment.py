@@ -192,7 +192,7 @@ def test_files_are_exported_by_name_alone(tmp_path: Path) -> None:
     prompts.write_text("a red circle\n")
     record = planned_record("graph=image_to_image", f"image='{image}'", "prompts=file", f"prompts.path='{prompts}'")
     document, config = convert_to_experiment(record_from_data(record))
-    assert (document["image"], document["prompts"]["path"]) == ("photo.png", "mine.txt")
+    assert (document["image"], document["prompts"]) == ("photo.png", {"texts": ["a red circle"]})
     assert "secret" not in format_yaml(document) and config["image"] == "photo.png"
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
     from ..planning.plan import Plan
 
-IMAGES = ("prompt", "prompts", "prompts.path", "seed", "seeds", "num_images_per_prompt")
+IMAGES = ("prompt", "prompts", "prompts.path", "prompts.texts", "seed", "seeds", "num_images_per_prompt")
 """Overrides that a search takes only where they make the prompts and seeds of the run's calibration."""
 ABOUT = """
 For each number of computed steps, begins with the schedule that the calibration of the run suggests and moves single

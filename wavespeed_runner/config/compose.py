@@ -33,7 +33,7 @@ from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
 from .named_files import locate_files
-from .open_schema import OpenConfig, OpenGraph
+from .open_schema import OpenConfig, OpenGraph, OpenPrompts
 from .paths import CONF, list_groups
 from .schema import NAMED_NODES
 from .shadowed import refuse_shadowed
@@ -75,7 +75,7 @@ def _store_schemas(store: ConfigStore, schemas: tuple[tuple[str, str, type], ...
     # Remembered: turning all these classes into nodes takes a tenth of a second.
     _compose_baseline.cache_clear()
     base = OmegaConf.structured(OpenConfig)
-    base.graph = OmegaConf.structured(OpenGraph)
+    base.graph, base.prompts = OmegaConf.structured(OpenGraph), OmegaConf.structured(OpenPrompts)
     store.store(name="base_config", node=base)
     for group, name, options in schemas:
         store.store(group=f"schema/{group}", name=name, node=options)

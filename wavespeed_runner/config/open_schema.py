@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .schema import Config, GraphConfig
+from .schema import Config, GraphConfig, PromptsConfig
 
 
 @dataclass(kw_only=True)
@@ -13,6 +13,14 @@ class OpenGraph(GraphConfig):
     """The graph while Hydra composes: OmegaConf does not let one add a plain mapping to a dict of dataclasses."""
 
     stages: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class OpenPrompts(PromptsConfig):
+    """The prompts while Hydra composes."""
+
+    texts: Any = None
+    """As `prompt` below."""
 
 
 @dataclass(kw_only=True)

@@ -118,8 +118,10 @@ class Weighting(Enum):
 class PromptsConfig:
     """Where the prompts come from, unless `prompt` is given, and how they are read."""
 
-    path: str = MISSING
-    """A text file, one prompt a line; `pkg://package/file` for one inside an installed package."""
+    path: str | None = MISSING
+    """A text file, one prompt a line; `pkg://package/file` for one inside an installed package. Null: `texts`."""
+    texts: list[str] | None = None
+    """The prompts themselves, where no file has them: an exported experiment brings its own along."""
     weighting: Weighting = Weighting.none
     chunked: bool = False
     """CLIP reads prompts of more than its 75 tokens in chunks, as A1111 does; otherwise they are refused."""

@@ -48,10 +48,17 @@ def refuse_numbers(composed: dict[str, Any]) -> None:
         ConfigError: shows how to quote it.
     """
     for key in PROMPTS:
-        value = composed.get(key)
-        if isinstance(value, bool | int | float):
-            text = str(value).lower() if isinstance(value, bool) else str(value)
-            raise ConfigError(f"{key}={text}: a text is needed, and YAML reads this as another value; {key}: '{text}'")
+        _refuse_number(key, composed.get(key))
+    group = composed.get("prompts")
+    texts = group.get("texts") if isinstance(group, dict) else None
+    for number, text in enumerate(texts if isinstance(texts, list) else ()):
+        _refuse_number(f"prompts.texts.{number}", text)
+
+
+def _refuse_number(key: str, value: Any) -> None:
+    if isinstance(value, bool | int | float):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        raise ConfigError(f"{key}={text}: a text is needed, and YAML reads this as another value; {key}: '{text}'")
 
 
 def _keep_typed_text(override: str) -> str:

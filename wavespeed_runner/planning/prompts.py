@@ -19,7 +19,7 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     """Lists the images that are asked for.
 
     Args:
-        config: its `prompt`, or else its prompt file, one prompt a line.
+        config: its `prompt`, or else its prompt file, one prompt a line, or else its `prompts.texts`.
         prompts: given instead of both, for a run that is made again from its record.
 
     Raises:
@@ -28,7 +28,7 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     if config.prompt is not None and not config.prompt.strip():
         raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
     if prompts is None:
-        prompts = [config.prompt] if config.prompt is not None else _read_prompts(config.prompts.path)
+        prompts = read_prompts(config)
     check_limits(config, len(prompts))
     for prompt in (*prompts, config.negative_prompt):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))
@@ -69,7 +69,27 @@ def _check_length(prompt: str, limit: int | None) -> None:
         )
 
 
-def _read_prompts(path: str) -> list[str]:
+def read_prompts(config: Config) -> list[str]:
+    """The prompts that a config names: its `prompt`, else those of its prompt file, else `prompts.texts`.
+
+    Raises:
+        ConfigError: there is none, or the file cannot be read.
+    """
+    group = config.prompts
+    if config.prompt is not None:
+        return [config.prompt]
+    if group.path is not None:
+        return _read_file(group.path)
+    if not group.texts:
+        raise ConfigError("prompts.texts: no prompt in it; give some, or prompts.path=FILE, or prompt='...'")
+    if len(group.texts) > MAX_PROMPTS:
+        raise ConfigError(f"prompts.texts: {len(group.texts)} prompts; at most {MAX_PROMPTS} are read")
+    if empty := [number for number, text in enumerate(group.texts) if not text.strip()]:
+        raise ConfigError(f"prompts.texts.{empty[0]}: it is empty; leave it out")
+    return list(group.texts)
+
+
+def _read_file(path: str) -> list[str]:
     """Reads a prompt file, one prompt a line; empty lines do not count."""
     try:
         lines = read_text(resolve_path(path), PROMPTS.max_bytes).splitlines()

@@ -132,6 +132,7 @@ def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict
     """Makes the metadata of an image: the config that produces this one image, and the fingerprint of that run."""
     data = {k: v for k, v in trust.remove_places(to_data(config)).items() if k not in (*KEYS_NOT_IN_IMAGES, "metrics")}
     data.update(prompt=prompt, seed=seed, seeds=Seeds.same.value, num_images_per_prompt=1)
+    data["prompts"] = {**data["prompts"], "texts": None}  # other images' prompts are not this one's to tell
     if data["parallel"]["name"] == "data":  # its ranks share several images, and one rank made this one
         data["parallel"] = {"name": "none"}
     return {IMAGE_KEY: json.dumps({"config": data, "fingerprint": fingerprint}, sort_keys=True)}

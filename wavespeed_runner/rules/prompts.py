@@ -20,6 +20,16 @@ def _encodes(c: Config) -> bool:
 
 READING: tuple[Rule, ...] = (
     Rule(
+        id="texts-beside-path",
+        verdict="unverified",
+        when=lambda c, f: c.prompt is None and c.prompts.path is not None and bool(c.prompts.texts),
+        message=lambda c, f: (
+            f"prompts.path={c.prompts.path}: its prompts are taken, and not the "
+            f"{len(c.prompts.texts or ())} of prompts.texts"
+        ),
+        fix="prompts=listed takes those of prompts.texts",
+    ),
+    Rule(
         id="weighting-fits",
         verdict="bad",
         when=lambda c, f: c.prompts.weighting is not Weighting.none and not (weighs_prompts(f) and _encodes(c)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..accelerate.adapter_options import as_list
 from ..config.claim import ClaimConfig, ClaimedFigure
+from ..config.lossy import lossy_names
 from ..metrics.forks import FORK
 from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting_name
@@ -16,6 +17,7 @@ from ..records.record import Record
 from ..records.reference import against_reference
 from ..records.summary import count_forks
 from ..report.remarks import explain_forks
+from .prompts import explain_not_carried, needs_prompt_file
 
 NOTES = {
     "seconds": "median time to denoise an image; mad: of all timings; repeat_floor: of repeats of the same work",
@@ -48,8 +50,25 @@ def describe_claim(record: Record, config: dict[str, Any], claim: ClaimConfig, n
         f"{steps} steps{against_reference(record)}.",
         f"With {versions}{f', commit {claim.commit}' if claim.commit else ''}.",
         f"Check it: python -m wavespeed_runner replay {name}.yaml",
+        *([f"Its prompts are not in this file: {why}."] if (why := _explain_prompts(record, config)) else []),
         *_list_needed_files(config),
     ]
+
+
+def describe_image(config: dict[str, Any], name: str, path: Path) -> list[str]:
+    """Lines of the comment at the head of an experiment file that was made of one image."""
+    setting = " + ".join(lossy_names(config)) or "no cache"
+    return [
+        f"python -m wavespeed_runner --config-dir DIR experiment={name} (this file: DIR/experiment/{name}.yaml)",
+        f"{model_name(config['model'])}, {setting}: the settings of one image, which has no figures to claim.",
+        f"Check it: python -m wavespeed_runner replay {path.name}",
+        *_list_needed_files(config),
+    ]
+
+
+def _explain_prompts(record: Record, config: dict[str, Any]) -> str:
+    """Why the prompts are not in the file; empty where they are, or everyone has them."""
+    return explain_not_carried(record.plan.prompts) if needs_prompt_file(config) else ""
 
 
 def format_claim(claim: ClaimConfig) -> str:
@@ -116,7 +135,7 @@ def _list_needed_files(config: dict[str, Any]) -> list[str]:
         for key, path in weights
         if path and not path.startswith("pkg://") and find_local_path(path) is not None
     ]
-    files = [("prompts.path", config["prompts"]["path"] if config["prompt"] is None else None)]
+    files = [("prompts.path", config["prompts"]["path"] if needs_prompt_file(config) else None)]
     files += [(key, config[key]) for key in ("image", "mask")]
     files += [(f"metrics.{name}.weights", judge.get("weights")) for name, judge in config.get("metrics", {}).items()]
     lines += [

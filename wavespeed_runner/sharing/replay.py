@@ -97,7 +97,7 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
             config = {
                 **config,
                 "prompt": None,
-                "prompts": {**(config.get("prompts") or {}), "path": values["prompts.path"]},
+                "prompts": {**(config.get("prompts") or {}), "path": values["prompts.path"], "texts": None},
             }
         config = _take_judges(_take_typed_code(config, values), values)
         # A prompt file that was read is named by the record as it was typed then; it is not read again.

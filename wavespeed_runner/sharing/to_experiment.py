@@ -8,7 +8,7 @@ and the installed plugins: no `--config-dir`, and no calibration that the user m
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
 from ..records.record import Record
 from .document import FlatConfig, copy_portable, flatten, format_yaml, make_portable, nest
+from .prompts import carry_prompts
 
 EXPERIMENT = "point_to_be_exported"
 """Name under which the experiment is composed."""
@@ -58,15 +59,33 @@ def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tup
     Raises:
         ConfigError: no experiment file gives this config, or the record was tampered with.
     """
+    return convert_config(record.config, record.plan.prompts, record.overrides, config_dir)
+
+
+def convert_config(
+    given: dict[str, Any], prompts: list[str], overrides: Sequence[str] = (), config_dir: Path | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `convert_to_experiment`, of the resolved config of a run.
+
+    Args:
+        given: the config.
+        prompts: those that the run had.
+        overrides: with which it was run, as far as they are known: what was typed stays, even where it follows.
+        config_dir: as of `convert_to_experiment`.
+
+    Raises:
+        ConfigError: no experiment file gives this config, or it was tampered with.
+    """
     # A config that a run wrote has no interpolations; one to a resolver would write this machine's secrets into the
     # file.
-    trust.check_values(record.config)
-    config = copy_portable(to_data(resolve_config({**record.config, "claim": None})))
-    document = parse_yaml(experiment_yaml(record.overrides, config_dir)) or {}
+    trust.check_values(given)
+    config = copy_portable(to_data(resolve_config({**given, "claim": None})))
+    document = parse_yaml(experiment_yaml(overrides, config_dir)) or {}
     document["defaults"] = [entry for entry in document.get("defaults", ()) if isinstance(entry, dict)]
     make_portable(document)
+    carry_prompts(document, config, prompts)
     with tempfile.TemporaryDirectory() as folder:
-        return _approach(document, Target(config, record.plan.prompts, folder)), config
+        return _approach(document, Target(config, prompts, folder)), config
 
 
 def _approach(document: dict[str, Any], target: Target) -> dict[str, Any]:

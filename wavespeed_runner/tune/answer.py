@@ -15,6 +15,7 @@ from .. import __version__
 from ..records.file import FILE
 from ..records.names import model_name
 from ..sharing.export import build_experiment, read_completed_record, write_experiment
+from ..sharing.prompts import explain_not_carried
 from ..storage.atomic import write_bytes, write_text
 from .ablation import Ablation
 from .bounds import Bound
@@ -49,13 +50,20 @@ def write_answer(tuning: Tuning, name: str | None) -> list[tuple[str, str]]:
     page = ("page", str(tuning.folder / PAGE))
     if not text:
         return [page]
-    prompts = tuning.judging.prompt_file(len(tuning.judging.prompts))
     return [
         ("answer", str(target)),
         ("run it", _say_how_to_run(tuning, name)),
-        ("check it", f"{PROGRAM} replay {quote(str(target))} {quote(f'prompts.path={prompts}')}"),
+        ("check it", f"{PROGRAM} replay {quote(str(target))}{_name_prompts(tuning)}"),
         page,
     ]
+
+
+def _name_prompts(tuning: Tuning) -> str:
+    """The file of the prompts for judging, where they are too many for the answer to carry."""
+    prompts = tuning.judging.prompts
+    if not explain_not_carried(prompts):
+        return ""
+    return f" {quote(f'prompts.path={tuning.judging.prompt_file(len(prompts))}')}"
 
 
 def _say_how_to_run(tuning: Tuning, name: str) -> str:

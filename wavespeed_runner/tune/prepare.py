@@ -32,7 +32,7 @@ from .shared import add_shared
 from .space import Space, read_space
 from .tune import Budget, Tuning, split_prompts
 
-PROMPTS = ("prompts", "prompts.path", "prompt")
+PROMPTS = ("prompts", "prompts.path", "prompts.texts", "prompt")
 FIXED = ("steps", "measure.reference", "measure.reference_sampler", "measure.reference_steps")
 """Overrides that decide what is compared with what."""
 FULL_RUN = "settings are compared with the model's own sampler and steps"

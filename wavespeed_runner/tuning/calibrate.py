@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 IMPORTANCE = 8
 """Images that tell what an error at each step costs."""
-PROMPTS = ("prompts", "prompts.path", "prompt", "experiment")
+PROMPTS = ("prompts", "prompts.path", "prompts.texts", "prompt", "experiment")
 """Overrides that choose the prompts; without one of them, `prompts=calibration` is taken."""
 
 
