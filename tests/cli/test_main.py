@@ -260,7 +260,7 @@ def test_the_environment_is_left_as_it_was(command: CommandLine) -> None:
 
 
 def test_a_fault_of_ours_is_one_line_too(command: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fault(args: object) -> None:
+    def fault(args: object, taken: object) -> None:
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(jobs, "plan_jobs", fault)

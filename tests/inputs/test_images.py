@@ -18,7 +18,8 @@ from PIL import Image
 
 from wavespeed_runner.inputs import limits
 from wavespeed_runner.inputs.files import InputError
-from wavespeed_runner.inputs.images import count_pixels, damage_as_input_error, decode_image, has_png_text
+from wavespeed_runner.inputs.images import count_pixels, damage_as_input_error, decode_image
+from wavespeed_runner.inputs.png_texts import has_png_text
 from wavespeed_runner.media.images import read_png
 
 

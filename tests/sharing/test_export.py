@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.command_line import CommandLine
+from tests.conftest import PROMPTS
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.resolve import resolve_config
@@ -52,9 +52,9 @@ def test_the_comment_describes_the_run(finished: Finished, exported: str) -> Non
         environment["device_name"],
         f"torch {environment['versions']['torch']}",
         "2 images of 2 prompts, 32x32, 6 steps",
-        "prompts.path=prompts.txt: put this file in the folder where the command runs",
     ):
         assert words in exported
+    assert yaml.safe_load(exported)["prompts"] == {"texts": list(PROMPTS)} and "prompts.txt" not in exported
     assert str(finished[0].parent) not in exported, "no folder of the user"
 
 
@@ -94,13 +94,11 @@ def test_medians_and_forks_are_said_and_claimed(finished: Finished) -> None:
 
 
 def test_another_user_runs_the_same_plan(finished: Finished, exported: str, cli: CommandLine) -> None:
-    shutil.copy(finished[0].parent / "prompts.txt", ".")
     result = cli("--config-dir", ".", "experiment=mine", "dry_run=true")
     assert (result.status, result.err) == (0, "") and f"fingerprint {finished[1]['fingerprint']}" in result.out
 
 
 def test_a_claim_has_no_effect_on_a_run(exported: str, cli: CommandLine, finished: Finished, tmp_path: Path) -> None:
-    shutil.copy(finished[0].parent / "prompts.txt", ".")
     bare = exported[: exported.index("claim:")]
     Path("experiment/bare.yaml").write_text(bare)
     with composer("."):

@@ -113,7 +113,7 @@ def test_an_image_without_a_config_is_not_decoded(
     replay: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "x.png")
-    monkeypatch.setattr("wavespeed_runner.sharing.source.read_png_hash", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr("wavespeed_runner.sharing.image_config.read_png_hash", lambda _: pytest.fail("decoded"))
     check_refused(replay(tmp_path / "x.png"), "no config of wavespeed_runner in the metadata")
 
 

@@ -90,6 +90,8 @@ class CommandParser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_intermixed_args(rest)
         if unknown:
             self._refuse(unknown[0])
+        if self._takes_overrides and (recipe := next((o for o in parsed.overrides if o.startswith("from=")), None)):
+            raise ConfigError(f"{recipe}: only for a run or a sweep, {PROGRAM} {recipe}; {self.prog} takes none")
         if self._takes_overrides and parsed.multirun:
             raise ConfigError(f"-m: not here; {self.prog} takes one model and one setting at a time")
         if self._takes_overrides:

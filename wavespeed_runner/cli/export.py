@@ -13,16 +13,21 @@ ABOUT = """
 Writes a completed run as experiment/NAME.yaml: what differs from the defaults, with the measured figures as data.
 `--config-dir . experiment=NAME` then runs it, and `replay experiment/NAME.yaml` says whether the figures hold.
 
-Not in it: where results are written, the device unless it was asked for, and folders of images, prompts, adapters and
+Its prompts and seeds are in it, so whoever gets the file makes the same images. An image has its settings alone, so
+the file of one has no figures.
+
+Not in it: where results are written, the device unless it was asked for, and folders of images, adapters and
 calibrations (a config file may only name such files relative to the folder where the command runs). A local model
-keeps its path, with a comment.
+keeps its path, with a comment. More than 1000 prompts, or 64 Ki characters of them, stay in their file, which is named.
 """
 
 
 def build_parser() -> CommandParser:
     """The arguments of `export`."""
-    parser = CommandParser("export", "RUN [name=NAME] [out=FILE] [config_dir=DIR]", ABOUT)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, its record.json, or SWEEP_FOLDER/N")
+    parser = CommandParser("export", "RUN|IMAGE [name=NAME] [out=FILE] [config_dir=DIR]", ABOUT)
+    parser.add_argument(
+        "run", metavar="RUN", type=Path, help="a run's folder, its record.json, SWEEP_FOLDER/N, or an image"
+    )
     parser.add_key("name", "NAME", help="of the experiment; default: after the model and the setting")
     parser.add_key("out", "FILE", help="default: experiment/NAME.yaml; - prints it")
     parser.add_key(
@@ -33,7 +38,7 @@ def build_parser() -> CommandParser:
 
 def main(args: Namespace) -> int:
     """Writes the experiment file, or prints it for `out=-`."""
-    from ..sharing.export import build_experiment, write_experiment
+    from ..sharing.export import build_experiment, is_image, write_experiment
 
     name, text = build_experiment(args.run, name=args.name, out=args.out, config_dir=args.config_dir)
     if args.out == "-":
@@ -44,5 +49,5 @@ def main(args: Namespace) -> int:
     print(make_printable(f"export: {target}"))
     if target.parent.name == "experiment" and target.stem == name:
         print("  run it:   " + make_printable(f"{PROGRAM} --config-dir {target.parent.parent} experiment={name}"))
-    print("  check it: " + make_printable(f"{PROGRAM} replay {target}"))
+    print("  check it: " + make_printable(f"{PROGRAM} replay {args.run if is_image(args.run) else target}"))
     return DONE

@@ -18,6 +18,7 @@ from ..errors import ConfigError, format_error, make_printable
 from ..process.exit_status import DONE, FAILED
 
 if TYPE_CHECKING:
+    from ..planning.automatic import Change
     from ..records.record import Record
     from ..sweeps.jobs import Job
 
@@ -38,12 +39,13 @@ def main(arguments: list[str]) -> int:
         return _print_help(parse_arguments([a for a in arguments if a not in ("--help", "-h")]))
     args = parse_arguments(arguments)
     _refuse_flags(args)
+    args.overrides, taken = _take_recipe(args.overrides)
     if any(getattr(args, flag) for flag in SHOW_ONLY):
         return _show_by_hydra(args)
 
     from ..sweeps.jobs import plan_jobs
 
-    jobs = plan_jobs(args)
+    jobs = plan_jobs(args, taken)
     plans = [job.plan for job in jobs if job.plan is not None]
     if any(plan.config.dry_run for plan in plans):
         return _print_plans(args, jobs)
@@ -57,6 +59,15 @@ def main(arguments: list[str]) -> int:
         if completed is None:  # a single run, or the launcher is one of Hydra's plugins
             completed = _run_by_hydra(args, jobs)
     return DONE if completed else FAILED
+
+
+def _take_recipe(overrides: list[str]) -> tuple[list[str], list[Change]]:
+    """The overrides with those of a recipe, `from=FILE`, in its place; and what the plan says of it."""
+    if not any(override.startswith("from=") for override in overrides):
+        return overrides, []
+    from ..sharing.recipe import take_recipe
+
+    return take_recipe(overrides)
 
 
 def _print_help(args: Namespace) -> int:

@@ -15,6 +15,7 @@ wavespeed_runner: find, prove and share the fastest settings of a diffusion mode
   {PROGRAM} cache=fbcache                                  four images against their reference
   {PROGRAM} cache=fbcache cache.residual_diff_threshold=0.12 prompt='a red circle'
   {PROGRAM} -m cache=fbcache cache.residual_diff_threshold=0.05,0.1,0.2       a sweep
+  {PROGRAM} from=IMAGE.png seed=7 cache=none               the settings of an image or a run, changed
   {PROGRAM} model=flux model.init=tiny dry_run=true        what would happen, in a second
   {PROGRAM} cache=fbcache --help                           the keys of an option, what is allowed, and what it is for
 """

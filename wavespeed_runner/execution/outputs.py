@@ -14,6 +14,7 @@ from ..errors import RunError
 from ..planning.graph import Graph
 from ..planning.plan import Plan
 from ..planning.reference import list_reference_values
+from ..records.a1111 import A1111_KEY, describe_as_a1111
 from ..records.new import PIXELS, image_data
 from ..records.reference import describe_sampler, name_steps
 from ..records.sample import Metrics, SampleRecord
@@ -67,7 +68,7 @@ def save_sample(
     name = build_file_name(index, sample.prompt, sample.seed, ".png" if fps is None else ".mp4")
     sample.file = f"{'images' if fps is None else 'videos'}/{name}"
     sample.pixels_sha256 = _digest(image)
-    metadata = image_data(plan.config, sample.prompt, sample.seed, plan.images[index])
+    metadata = _describe(plan.config, sample, plan.images[index], fps)
     sample.sha256 = _write(folder / sample.file, image, fps, metadata)
     if fps is not None:
         sample.frames, sample.fps = len(image), fps
@@ -77,7 +78,7 @@ def save_sample(
         return Column(sample.prompt, note, _still(image), start=_find_start(plan.graph, values))
 
     original, _ = _first_image(plan.reference, reference)
-    metadata = image_data(_reference_config(plan.config), sample.prompt, sample.seed, plan.reference_images[index])
+    metadata = _describe(_reference_config(plan.config), sample, plan.reference_images[index], fps)
     _write(folder / "reference" / name, original, fps, metadata)
     gain = plan.config.measure.difference_gain
     map_ = _difference(image, original, gain)
@@ -102,6 +103,12 @@ def _find_start(graph: Graph, values: dict[str, Any]) -> ImageArray | None:
     return read[0].tensors["images"][0] if read else None
 
 
+def _describe(config: Config, sample: SampleRecord, fingerprint: str, fps: int | None) -> dict[str, str]:
+    """What an image or a video says of itself; an image also in the form of A1111's web UI."""
+    ours = image_data(config, sample.prompt, sample.seed, fingerprint)
+    return ours if fps is not None else {**ours, A1111_KEY: describe_as_a1111(config, sample.prompt, sample.seed)}
+
+
 def _first_image(graph: Graph, values: dict[str, Any]) -> tuple[Any, int | None]:
     """The first image of a graph's output, and None; or its first video, and its frames per second."""
     value = values[graph.output]
@@ -118,7 +125,7 @@ def _write(path: Path, image: Any, fps: int | None, metadata: dict[str, str]) ->
     from ..media.videos import write_frame_sheet, write_mp4
 
     if fps is None:
-        return write_png(path, image, metadata=metadata)
+        return write_png(path, image, metadata=metadata, simple=[A1111_KEY])
     write_frame_sheet(path.with_suffix(".png"), image, fps=fps, metadata={"Description": "frames", "Source": path.name})
     return write_mp4(path, image, fps=fps, metadata={**metadata, PIXELS: _digest(image)})
 

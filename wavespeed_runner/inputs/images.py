@@ -91,27 +91,6 @@ def count_images(content: bytes) -> int:
         return int(getattr(image, "n_frames", 1))
 
 
-def has_png_text(content: bytes, key: str) -> bool:
-    """True for a PNG with a text under this key, before its pixels or after them; nothing is decoded.
-
-    Also true for what is no PNG: whoever decodes it says so. https://www.w3.org/TR/png-3/#11textinfo
-
-    Raises:
-        InputError: it has two, of which readers take the first or the last.
-    """
-    place, found = len(PNG_SIGNATURE), False
-    if not content.startswith(PNG_SIGNATURE):
-        return True
-    while place + 8 <= len(content):
-        kind = content[place + 4 : place + 8]
-        if kind in (b"tEXt", b"zTXt", b"iTXt") and content.startswith(key.encode("latin-1") + b"\0", place + 8):
-            if found:
-                raise InputError(f"two texts named {key}")
-            found = True
-        place += 12 + int.from_bytes(content[place : place + 4], "big")
-    return found
-
-
 @contextmanager
 def damage_as_input_error() -> Iterator[None]:
     """Within it whatever Pillow stumbles over in a damaged image is an `InputError` of one line, or goes unsaid."""

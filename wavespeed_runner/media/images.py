@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -37,11 +37,17 @@ def check_image(image: ImageArray, name: str = "image") -> None:
         raise ValueError(f"{name}: uint8 (height, width, 3) needed, got {image.dtype} {image.shape}")
 
 
-def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str]) -> str:
+def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str], simple: Collection[str] = ()) -> str:
     """Writes a PNG, with each metadata item in its own uncompressed iTXt chunk (UTF-8) before the pixels.
 
     The same image and metadata give the same bytes (with the same versions of Pillow and zlib), because the file has no
     timestamp. The write is atomic: an existing file is replaced, a missing folder is created.
+
+    Args:
+        path: of the file.
+        image: what is written.
+        metadata: key -> text.
+        simple: keys whose text goes into a tEXt chunk, which every reader knows, if it is Latin-1.
 
     Returns:
         The file's sha256, in hex.
@@ -50,12 +56,12 @@ def write_png(path: str | Path, image: ImageArray, *, metadata: Mapping[str, str
         ValueError: not an image, a key that is not a valid PNG keyword, or text that is not valid Unicode.
         RunError: the file cannot be written.
     """
-    raw = _encode(image, metadata)
+    raw = _encode(image, metadata, simple)
     write_bytes(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 
-def _encode(image: ImageArray, metadata: Mapping[str, str]) -> bytes:
+def _encode(image: ImageArray, metadata: Mapping[str, str], simple: Collection[str]) -> bytes:
     import numpy as np
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -66,7 +72,8 @@ def _encode(image: ImageArray, metadata: Mapping[str, str]) -> bytes:
         # PNG specification, 11.3.3.2: 1-79 Latin-1 characters, single spaces inside only. Our keys are plain ASCII.
         if not re.fullmatch(r"(?=.{1,79}\Z)[!-~]+( [!-~]+)*", key):
             raise ValueError(f"metadata key {key!r}: 1 to 79 printable ASCII characters needed")
-        chunks.add_itxt(key, text)
+        # Pillow takes iTXt all the same for a text that is not Latin-1.
+        (chunks.add_text if key in simple else chunks.add_itxt)(key, text)
     buffer = BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", pnginfo=chunks)
     return buffer.getvalue()

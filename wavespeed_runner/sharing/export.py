@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+from ..config import trust
+from ..config.lossy import lossy_names
 from ..config.paths import CONF
-from ..errors import ConfigError, make_printable
-from ..inputs.documents import read_json
+from ..errors import ConfigError, format_error, make_printable
+from ..inputs.documents import read_json, refuse_many
+from ..inputs.files import InputError
+from ..inputs.limits import MAX_CONFIG_BYTES
 from ..records.config_dir import KEY, check_typed, explain_not_followed
 from ..records.file import read_record
 from ..records.names import model_name, setting_name
 from ..records.record import Record
 from ..storage.atomic import write_text
 from .claim import build_claim
-from .claim_text import describe_claim, format_claim
+from .claim_text import describe_claim, describe_image, format_claim
 from .document import format_yaml
-from .to_experiment import convert_to_experiment
+from .image_config import SUFFIXES, read_image_config
+from .to_experiment import convert_config, convert_to_experiment
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
@@ -27,10 +33,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 def build_experiment(
     run: Path, *, name: str | None = None, out: str | None = None, config_dir: str | None = None
 ) -> tuple[str, str]:
-    """Builds the experiment file of a completed run.
+    """Builds the experiment file of a completed run, or of one of its images, which has no figures to claim.
 
     Args:
-        run: the run's folder or its `record.json`.
+        run: the run's folder or its `record.json`; an image or a video.
         name: name of the experiment; None takes it from the file `out`, otherwise from model and setting.
         out: file to be written, which must not exist; `-` prints the experiment; None is experiment/NAME.yaml.
         config_dir: the run's `--config-dir`; None takes it from the sweep.json of the run's sweep, if there is one
@@ -40,17 +46,45 @@ def build_experiment(
         The name of the experiment and the text of the file.
 
     Raises:
-        ConfigError: the run is not completed, the name is not allowed, the file exists, or the folder of configs is
-            none that may be read.
+        ConfigError: the run is not completed, the name is not allowed, the file exists, the folder of configs is none
+            that may be read, or the image has no config of ours in it.
     """
+    if is_image(run):
+        return _build_from_image(run, name, out)
     path = find_record(run)
     record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
-    name = name or (Path(out).stem if out not in (None, "-") else _build_name(record))
+    name = name or _read_name(out) or _join_name(model_name(record.config["model"]), setting_name(record))
+    _check_target(name, out)
+    return name, format_experiment(record, name, folder)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image or a video, by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _read_name(out: str | None) -> str:
+    return Path(out).stem if out not in (None, "-") else ""
+
+
+def _check_target(name: str, out: str | None) -> None:
     check_name(name)
     target = Path(out or f"experiment/{name}.yaml")
     if out != "-" and target.exists():
         raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
-    return name, format_experiment(record, name, folder)
+
+
+def _build_from_image(path: Path, name: str | None, out: str | None) -> tuple[str, str]:
+    """Name and text of the experiment file of one image."""
+    config = read_image_config(path)[0]
+    try:
+        refuse_many(config)
+        name = name or _read_name(out) or _join_name(model_name(config["model"]), " ".join(lossy_names(config)))
+        _check_target(name, out)
+        document, portable = convert_config(trust.remove_places(config), [config["prompt"]])
+    except (InputError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: its config: {format_error(error)}") from None
+    return name, _refuse_large(format_file(document, describe_image(portable, name, path)))
 
 
 def write_experiment(target: Path, text: str) -> None:
@@ -75,9 +109,24 @@ def format_experiment(record: Record, name: str, config_dir: Path | None = None)
     """
     document, config = convert_to_experiment(record, config_dir)
     claim = build_claim(record)
+    return _refuse_large(format_file(document, describe_claim(record, config, claim, name)) + format_claim(claim))
+
+
+def format_file(document: dict[str, Any], comment: list[str]) -> str:
+    """The text of an experiment file: its first line, the comment, and the content."""
     head, _, body = format_yaml(document).partition("\n")
-    comment = [f"# {make_printable(line)}" for line in describe_claim(record, config, claim, name)]
-    return "\n".join([head, *comment, body]).rstrip() + "\n" + format_claim(claim)
+    return "\n".join([head, *(f"# {make_printable(line)}" for line in comment), body]).rstrip() + "\n"
+
+
+def _refuse_large(text: str) -> str:
+    """The text. Raises ConfigError where it would be too large to be read again."""
+    size = len(text.encode())
+    if size > MAX_CONFIG_BYTES:
+        raise ConfigError(
+            f"the experiment file would have {size} bytes, and at most {MAX_CONFIG_BYTES} of one are read: a claim has "
+            "a hash of each image; export a run of fewer images"
+        )
+    return text
 
 
 def find_record(path: Path) -> Path:
@@ -134,10 +183,9 @@ def _find_config_dir(path: Path, given: str | None) -> Path | None:
     return Path(named)
 
 
-def _build_name(record: Record) -> str:
+def _join_name(model: str, setting: str) -> str:
     """Model and setting, such as `demo_fbcache`."""
-    words = re.findall(r"[a-z0-9]+", f"{model_name(record.config['model'])} {setting_name(record)}".lower())
-    return "_".join(words)
+    return "_".join(re.findall(r"[a-z0-9]+", f"{model} {setting or 'no cache'}".lower()))
 
 
 def check_name(name: str) -> None:

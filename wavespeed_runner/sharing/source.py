@@ -13,17 +13,12 @@ from ..config.compose import compose_job, composer
 from ..config.error_messages import EXPLAINED, explain
 from ..config.wanted import refuse_wanted
 from ..errors import ConfigError
-from ..inputs.documents import parse_json
-from ..inputs.files import read_file, read_text
-from ..inputs.images import has_png_text
-from ..inputs.limits import MAX_IMAGE_BYTES
+from ..inputs.files import read_text
 from ..inputs.yaml_documents import read_yaml
-from ..media.images import read_png_hash
-from ..media.videos import read_metadata
 from ..records.file import read_record
-from ..records.new import IMAGE_KEY, PIXELS
 from ..records.record import Record
 from .claim import build_claim
+from .image_config import SUFFIXES, read_image_config
 
 COPY_NAME = "to_be_replayed"
 """Name under which the copy of an experiment is composed. No error message may contain it."""
@@ -41,7 +36,7 @@ def read_source(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ConfigError: the file is not one that can be replayed. Broken data may also raise other exceptions.
     """
     suffix = path.suffix.lower()
-    if suffix in (".png", ".mp4"):
+    if suffix in SUFFIXES:
         return _read_image(path)
     if suffix == ".json":
         record = read_record(path)
@@ -100,17 +95,7 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
 
 
 def _read_image(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        metadata, pixels = _read_video(path) if path.suffix.lower() == ".mp4" else _read_png(path)
-        data = parse_json(metadata[IMAGE_KEY])
-        config, fingerprint = data["config"], data["fingerprint"]
-    except KeyError:
-        raise ConfigError(
-            f"{path}: no config of wavespeed_runner in the metadata (a screenshot, or saved by another program); give "
-            "a file as the run wrote it"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not a readable image or video: {error}") from None
+    config, fingerprint, pixels = read_image_config(path)
     # A single image is not compared with a reference, so every option that needs one is off.
     no_reference = {
         "reference": False,
@@ -123,20 +108,6 @@ def _read_image(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     prompt = config["prompt"]
     expected = {"fingerprint": fingerprint, "prompts": [prompt], "pixels": {(prompt, config["seed"]): pixels}}
     return {**config, "measure": measure, "claim": None}, expected
-
-
-def _read_png(path: Path) -> tuple[dict[str, str], str]:
-    """The metadata of an image, and the hash of its pixels. Without our metadata nothing is decoded."""
-    if not has_png_text(read_file(path, MAX_IMAGE_BYTES), IMAGE_KEY):
-        raise KeyError(IMAGE_KEY)
-    pixels, metadata = read_png_hash(path)
-    return metadata, pixels
-
-
-def _read_video(path: Path) -> tuple[dict[str, str], str]:
-    """The metadata of a video, and the hash of the frames before they were encoded, which is in the metadata."""
-    metadata = read_metadata(path)
-    return metadata, metadata[PIXELS]
 
 
 def _describe_result(record: Record, config: dict[str, Any]) -> dict[str, Any]:

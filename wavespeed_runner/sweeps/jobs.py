@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,29 +50,31 @@ class Job:
     """The whole config, Hydra's node included, as it was checked. Jobs share what is the same in them."""
 
 
-def plan_jobs(args: Namespace) -> list[Job]:
+def plan_jobs(args: Namespace, taken: Sequence[Change] = ()) -> list[Job]:
     """Plans all jobs of a command; a single run is one job.
 
     Args:
         args: the parsed arguments: `overrides`, `config_dir`, `multirun`.
+        taken: what of the overrides was not typed but taken from a file, to be said in each plan.
 
     Raises:
         ConfigError, HydraException, OmegaConfBaseException, YAMLError: the command is wrong, or a rule refuses every
             job; any of `error_messages.EXPLAINED`.
     """
-    jobs = plan_even_refused(args)
+    jobs = plan_even_refused(args, taken)
     if all(job.plan is None for job in jobs):
         which = f" (all {len(jobs)} jobs are refused; this is the reason for the first)" if len(jobs) > 1 else ""
         raise ConfigError(f"{jobs[0].skipped}{which}")
     return jobs
 
 
-def plan_even_refused(args: Namespace) -> list[Job]:
+def plan_even_refused(args: Namespace, taken: Sequence[Change] = ()) -> list[Job]:
     """As `plan_jobs`, also where a rule refuses every job of a sweep."""
     _refuse_other_folder(args.overrides)
     args.overrides = name_option(args.overrides)
     with composer(args.config_dir):
         args.overrides, facts = add_facts(args.overrides)
+        facts = [*taken, *facts]
         if not is_sweep_command(args):
             plan = add_changes(_plan_single_run(list(args.overrides)), facts)
             return [Job(number=0, overrides=list(args.overrides), plan=plan, decided=_list_decided(plan, facts))]
@@ -175,6 +177,11 @@ def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
     """Plans a job. Refuses a value that was given and that no stage reads, also one that equals the default."""
     plan = build_plan(drop_hydra_keys(refuse_wanted(whole, overrides)))
     given = {find_key(override) for override in overrides if not override.endswith("=null")}
+    if "prompts.texts" in given and plan.config.prompts.path is not None:
+        raise Unfit(
+            f"prompts.texts: the prompts of prompts.path={plan.config.prompts.path} are taken instead; add "
+            "prompts=listed, or leave prompts.texts out"
+        )
     given |= {"strength"} if whole.get("strength") is not None else set()
     family = find_implementation("model", plan.config.model)
     for key in (key for key in list_unused_values(plan.config, family) if key in given):
