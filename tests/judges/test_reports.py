@@ -54,7 +54,9 @@ def test_the_console_has_a_row_for_each(judged: dict[str, Any]) -> None:
     rows = judge_rows(record_from_data(judged))
     assert rows == [
         ("lpips, less is better, mean (worst)", "", "0.1875 (0.25)"),
+        ("  95 % interval, 2 prompts", "", "0.125 to 0.25"),
         ("scene, mean (worst)", "1", "0.5 (0)"),
+        ("  95 % interval, 2 prompts", "", "0 to 1"),
     ]
 
 

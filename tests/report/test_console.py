@@ -22,7 +22,7 @@ from wavespeed_runner.records.record import (
     Record,
     Reference,
 )
-from wavespeed_runner.records.sample import Step
+from wavespeed_runner.records.sample import Metrics, Step
 from wavespeed_runner.report.console import show, show_failure
 
 COMPUTED = {1, 2, 3, 4, 5, 6, 12, 18, *range(24, 31)}
@@ -98,6 +98,20 @@ def test_the_demo(base: Record, folder: Path) -> None:
     assert row(lines, "PSNR in dB, mean (worst)") == "34.2 (31.0)"
     assert lines.count(STRIP) == 1
     assert f"  {folder}" in lines and f"  {folder / 'overview.png'}" in lines
+
+
+@pytest.mark.parametrize(("prompts", "over"), [(4, "4 prompts"), (1, "4 seeds")])
+def test_the_interval_stands_beside_the_mean_with_what_it_is_over(
+    base: Record, folder: Path, prompts: int, over: str
+) -> None:
+    for number, (sample, ssim) in enumerate(zip(base.samples, [0.97, 0.98, 0.99, 0.985], strict=True)):
+        sample.quality = Metrics(mae=1.0, mae_similarity=0.995, ssim=ssim, psnr=None)
+        sample.prompt, sample.seed = base.samples[number % prompts].prompt, number
+    lines = printed(base, folder)
+    at = next(number for number, line in enumerate(lines) if line.startswith("SSIM, mean"))
+    low, high = map(float, lines[at + 1].removeprefix(f"  95 % interval, {over}").split(" to "))
+    assert 0.97 <= low < 0.98125 < high <= 0.99
+    assert lines[at + 3].split() == f"95 % interval, {over} 0.9950 to 0.9950".split()
 
 
 def test_no_cache(base: Record, folder: Path) -> None:

@@ -62,9 +62,10 @@ def joined(lines: list[str]) -> str:
 def test_the_console_says_what_images_a_mean_is_of(record: dict[str, Any]) -> None:
     lines = printed(with_images(record, FORKED))
     at = next(number for number, line in enumerate(lines) if line.startswith("SSIM, mean (worst)"))
-    rows = [" ".join(line.split()) for line in lines[at : at + 4]]
+    rows = [" ".join(line.split()) for line in lines[at : at + 5]]
     assert rows == [
         "SSIM, mean (worst) 0.9717 (0.5200)",
+        "95 % interval, 48 prompts 0.9440 to 0.9898",
         "median (10th percentile) 0.9900 (0.9900)",
         "forks: below 0.9 2 of 48",
         "MAE similarity, mean (worst) 0.9961 (0.9961)",

@@ -77,12 +77,6 @@ def test_speed_of_different_hardware_is_not_comparable(text: str, replay_text: R
     assert status == 1 and "replay: not reproduced (seconds, speedup)" in out
 
 
-def test_different_prompts_are_named(text: str, replay_text: ReplayText) -> None:
-    Path("prompts.txt").write_text("a green star\na blue square\n")
-    status, out, _ = replay_text(set_figures(text, ssim="{value: 0.9999}"))
-    assert status == 1 and "what differs: different prompts" in out and "1 of 2 are the same" in out
-
-
 def test_a_file_alone_is_enough_in_another_folder(text: str, replay_text: ReplayText, tmp_path: Path) -> None:
     """The friend has neither the prompt file nor the run."""
     assert list(tmp_path.iterdir()) == []

@@ -15,6 +15,8 @@ from tests.sharing.claim_helpers import (
     verify_figure,
 )
 from wavespeed_runner.config.claim import ClaimedFigure
+from wavespeed_runner.records.file import record_from_data
+from wavespeed_runner.sharing.export import format_experiment
 from wavespeed_runner.sharing.parts import NOT_REPRODUCED, REPRODUCED, WITHIN_NOISE
 from wavespeed_runner.sharing.verdict import combine_verdicts
 
@@ -102,3 +104,37 @@ def test_a_claimed_speedup_needs_a_speedup(measured: Record, low: float, measure
     assert part.verdict == NOT_REPRODUCED and part.text.endswith(", no speed-up")
     none = verify_figure(measured, "speedup", ClaimedFigure(value=0.95, low=0.9, high=1.2), 0.94)
     assert none.verdict == REPRODUCED, "a claim of no speed-up is reproduced by none"
+
+
+@pytest.fixture
+def timed_once(measured: Record) -> Record:
+    """One image, timed once, as its reference is."""
+    measured["samples"] = measured["samples"][:1]
+    measured["timing"] |= {"raw": [1.0], "median": 1.0, "mad": 0.0, "speedup": 2.0}
+    measured["samples"][0]["reference_raw_seconds"] = [2.0]
+    measured["noise_floor"] = None
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("seconds", "verdict"), [(0.9, REPRODUCED), (1.06, WITHIN_NOISE), (1.24, WITHIN_NOISE), (1.26, NOT_REPRODUCED)]
+)
+def test_of_a_single_timing_nobody_knows_the_spread(timed_once: Record, seconds: float, verdict: str) -> None:
+    claim = build_claim(timed_once)
+    assert claim.seconds == ClaimedFigure(value=1.0) and claim.speedup == ClaimedFigure(value=2.0)
+    now = change_record(timed_once, lambda r: r["timing"].update(median=seconds, speedup=2 / seconds))
+    parts = {part.name: part for part in verify_claim(claim, now)}
+    assert parts["seconds"].verdict == parts["speedup"].verdict == verdict
+    assert "spread 25%, claimed from a single timing, whose spread nobody knows" in parts["seconds"].text
+    # As earlier versions wrote it.
+    claim.seconds = ClaimedFigure(value=1.0, low=1.0, high=1.0, mad=0.0)
+    assert get_verdicts(verify_claim(claim, now))["seconds"] == verdict
+
+
+def test_an_exported_claim_of_a_single_timing_says_so(timed_once: Record) -> None:
+    text = format_experiment(record_from_data(timed_once), "mine")
+    assert "1 s per image (a single timing)" in text
+    assert "  seconds: {value: 1.0}    # of one image, timed once: how much it varies is not known" in text
+    several = change_record(timed_once, lambda r: r["samples"][0].update(raw_seconds=[1.0, 1.1]))
+    several["timing"]["raw"] = [1.0, 1.1]
+    assert "single" not in format_experiment(record_from_data(several), "mine")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap, norm
 
-from wavespeed_runner.tune.bounds import CONFIDENCE, INTERVAL, STATISTICS, Bound, parse_bounds
+from wavespeed_runner.metrics.confidence import INTERVAL
+from wavespeed_runner.tune.bounds import CONFIDENCE, STATISTICS, Bound, parse_bounds
 
 KNOWN = ("ssim", "psnr", "mae", "mae_similarity")
 

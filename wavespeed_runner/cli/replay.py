@@ -14,15 +14,17 @@ ABOUT = """
 Computes everything again, takes nothing from the store, and says whether the result is the same.
 
 Of an exported experiment every claimed figure is verified: `reproduced`, `within noise`, or `not reproduced` and why.
-Of a record the figures are shown beside the new ones.
+With other prompts (prompts.path=FILE) or another seed it is judged by 95 % intervals over those prompts: `met`,
+`not met`, or `not settled`, where more prompts are needed. Of a record the figures are shown beside the new ones.
 
-Exit status: 0 the same images, pixel for pixel, or every claim holds, or there was nothing to compare with; 1 other
-images, a claim that is not reproduced, or a failure; 2 the file cannot be replayed.
+Exit status: 0 the same images, pixel for pixel, or every claim holds or is met, or there was nothing to compare with;
+1 other images, a claim that is not reproduced, not met or not settled, or a failure; 2 the file cannot be replayed.
 """
 KEYS = {
     "outputs": ("DIR", "where results are written; default: outputs"),
     "device": ("DEVICE", "default: as the file says"),
-    "prompts.path": ("FILE", "prompts, where the file names some that are not here"),
+    "prompts.path": ("FILE", "other prompts, to judge a claim on; or those that the file names and that are not here"),
+    "seed": ("N", "another seed, to judge a claim on"),
     "image": ("FILE", "the starting image, where the file names one that is not here"),
     "mask": ("FILE", "the mask, likewise"),
     "adapters.path": ("FILE[,FILE]", "the adapters, likewise; all of them, in their order"),
@@ -50,7 +52,7 @@ def build_parser() -> CommandParser:
         "file", metavar="FILE", type=Path, help="an image or video of a run, record.json, config.yaml, or an experiment"
     )
     for key, (metavar, about) in KEYS.items():
-        parser.add_key(key, metavar, help=about, read=_read_none if key == "metrics" else str)
+        parser.add_key(key, metavar, help=about, read=READ.get(key, str))
     for key, about in LIMITS.items():
         parser.add_key(key, "N", help=about, read=_read_limit)
     return parser
@@ -60,6 +62,16 @@ def _read_none(text: str) -> str:
     if text != "none":
         raise ValueError("none, which leaves the judges of the file out; it is asked for no others")
     return text
+
+
+def _read_seed(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{1,20}", text) or int(text) >= 2**64:
+        raise ValueError("a whole number from 0 to 2**64 - 1")
+    return text
+
+
+READ = {"metrics": _read_none, "seed": _read_seed}
+"""What is read of a key's text; of others any."""
 
 
 def _read_limit(text: str) -> str:

@@ -126,7 +126,7 @@ def summarize_record(record: Record) -> Summary:
         computed_share=computed_share(record),
         never_hit=missed,
         same_work=missed and not is_lossy_beside_caches(record.config) and as_much,
-        quality=_quality(record) if is_compared else {},
+        quality=summarize_quality(record) if is_compared else {},
         compared_with=identify_comparable(record) if is_compared else "",
         rivals_with=identify_rivals(record) if is_compared else "",
         rival=is_compared and not is_lossy(record.config) and not as_much,
@@ -134,7 +134,7 @@ def summarize_record(record: Record) -> Summary:
         weight_bytes=record.memory.weight_bytes if record.memory else None,
         peak_memory_bytes=record.memory.peak_bytes if record.memory else None,
         forks=count_forks(record) if is_compared else None,
-        metrics=_summarize_judges(record),
+        metrics=summarize_judges(record),
     )
 
 
@@ -208,7 +208,7 @@ def _speedup(record: Record) -> Interval | None:
     return Interval(value=value, low=min(found.low, value), high=max(found.high, value))
 
 
-def _quality(record: Record) -> dict[str, Quality]:
+def summarize_quality(record: Record) -> dict[str, Quality]:
     """Each metric that has a value: PSNR has none where all images are identical to their references.
 
     As in a record's own summary, identical images are left out of the mean PSNR, which makes it pessimistic.
@@ -226,7 +226,7 @@ def _quality(record: Record) -> dict[str, Quality]:
     return result
 
 
-def _summarize_judges(record: Record) -> dict[str, Quality]:
+def summarize_judges(record: Record) -> dict[str, Quality]:
     """Each judge of the record, by the direction that the record gives it."""
     result = {}
     for name, judge in (record.metrics or {}).items():

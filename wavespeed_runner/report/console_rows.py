@@ -8,6 +8,7 @@ from ..metrics.forks import FORK
 from ..metrics.timing import format_bytes, summarize_timings
 from ..records.record import MetricSummary, NumericsFloor, Record
 from ..records.sample import Metrics
+from ..records.summary import Quality, summarize_judges, summarize_quality
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""
@@ -90,6 +91,7 @@ def memory_rows(record: Record) -> list[tuple[str, str, str]]:
 def quality_rows(record: Record) -> list[tuple[str, str, str]]:
     """Label, reference, result of each metric, with the noise floors below it."""
     rows: list[tuple[str, str, str]] = []
+    quality = summarize_quality(record) if record.quality else {}
     for metric, label, digits in QUALITY:
         if record.quality is None:
             break
@@ -98,6 +100,7 @@ def quality_rows(record: Record) -> list[tuple[str, str, str]]:
             rows.append((label, "", "identical"))
         elif len(record.samples) > 1:
             rows.append((f"{label}, mean (worst)", "", f"{summary.mean:.{digits}f} ({summary.worst:.{digits}f})"))
+            rows += _interval_row(record, quality.get(metric), f".{digits}f")
             rows += _spread_rows(summary, digits)
         else:
             rows.append((label, "", f"{summary.mean:.{digits}f}"))
@@ -110,6 +113,7 @@ def quality_rows(record: Record) -> list[tuple[str, str, str]]:
 def judge_rows(record: Record) -> list[tuple[str, str, str]]:
     """Label, reference, result of each judge of the config group `metrics`."""
     rows: list[tuple[str, str, str]] = []
+    judged = summarize_judges(record) if record.metrics else {}
     for name, summary in (record.metrics or {}).items():
         if summary.mean is None or summary.worst is None:
             continue
@@ -118,9 +122,19 @@ def judge_rows(record: Record) -> list[tuple[str, str, str]]:
         if len(record.samples) > 1:
             figures = f"{summary.mean:.{JUDGED_DIGITS}g} ({summary.worst:.{JUDGED_DIGITS}g})"
             rows.append((f"{label}, mean (worst)", reference, figures))
+            rows += _interval_row(record, judged.get(name), f".{JUDGED_DIGITS}g")
         else:
             rows.append((label, reference, f"{summary.mean:.{JUDGED_DIGITS}g}"))
     return rows
+
+
+def _interval_row(record: Record, quality: Quality | None, digits: str) -> list[tuple[str, str, str]]:
+    """Label, reference, result: the 95 % interval of a mean, as in reports and claims, and what it is over."""
+    if quality is None:
+        return []
+    prompts = len({sample.prompt for sample in record.samples})
+    over = f"{prompts} prompts" if prompts > 1 else f"{len(record.samples)} seeds"
+    return [(f"  95 % interval, {over}", "", f"{quality.mean.low:{digits}} to {quality.mean.high:{digits}}")]
 
 
 def _spread_rows(summary: MetricSummary, digits: int) -> list[tuple[str, str, str]]:

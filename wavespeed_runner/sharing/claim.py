@@ -34,7 +34,8 @@ def build_claim(record: Record) -> ClaimConfig:
 
     The claim has no speed-up where run and reference were not timed in the same run, since that ratio is only an
     estimate. `mad` of the seconds is the median absolute deviation of all timings, as in results.csv; `repeat_floor` is
-    that of repeated timings of the same work, see `compute_time_deviation`.
+    that of repeated timings of the same work, see `compute_time_deviation`. A single timing has neither interval nor
+    deviation.
     """
     environment, summary = record.environment, summarize_record(record)
     claim = ClaimConfig(
@@ -58,17 +59,30 @@ def _add_timing(claim: ClaimConfig, record: Record, summary: Summary) -> None:
     timing, seconds = record.timing, summary.seconds
     if timing is None:
         return
+    single = len(timing.raw) == 1  # of one timing there is no spread
     if timing.median is not None and seconds:
         deviation = compute_time_deviation(record)
         claim.seconds = build_figure(
             value=timing.median,
-            low=seconds.low,
-            high=seconds.high,
-            mad=timing.mad,
+            low=None if single else seconds.low,
+            high=None if single else seconds.high,
+            mad=None if single else timing.mad,
             repeat_floor=None if deviation is None else deviation * timing.median,
         )
     if timing.speedup is not None and (interval := summary.speedup_interval):
-        claim.speedup = build_figure(value=timing.speedup, low=interval.low, high=interval.high)
+        low, high = (None, None) if single else (interval.low, interval.high)
+        claim.speedup = build_figure(value=timing.speedup, low=low, high=high)
+
+
+def is_single_timing(claim: ClaimConfig) -> bool:
+    """Whether the time of a claim is that of one image, timed once: nothing is known of how much it varies.
+
+    Claims of earlier versions have an interval of no width and a deviation of 0 there.
+    """
+    figure = claim.seconds
+    if figure is None or len(claim.pixels_sha256) != 1:
+        return False
+    return figure.repeat_floor is None and not figure.mad and get_bounds(figure) == (figure.value, figure.value)
 
 
 def _add_quality(claim: ClaimConfig, record: Record, summary: Summary) -> None:

@@ -17,6 +17,7 @@ from ..records.record import Record
 from ..records.reference import against_reference
 from ..records.summary import count_forks
 from ..report.remarks import explain_forks
+from .claim import is_single_timing
 from .prompts import explain_not_carried, needs_prompt_file
 
 NOTES = {
@@ -28,6 +29,7 @@ NOTES = {
     "computed_share": "of the blocks' work",
 }
 """Comments beside keys of the claim."""
+SINGLE = "of one image, timed once: how much it varies is not known, and it counts with a quarter of it as noise"
 SHOWN_VERSIONS = ("wavespeed_runner", "torch", "diffusers", "transformers", "python")
 """Versions in the comment; the claim itself has all."""
 
@@ -82,6 +84,7 @@ def format_claim(claim: ClaimConfig) -> str:
         if value is None or value in ([], {}):
             continue
         note = f"    # {NOTES[key]}" if key in NOTES else ""
+        note = f"    # {SINGLE}" if key in ("seconds", "speedup") and is_single_timing(claim) else note
         if isinstance(value, list):
             lines += [f"  {key}:", *(f"  - {json.dumps(item)}" for item in value)]
         elif key == "versions":
@@ -107,7 +110,7 @@ def _describe_figures(claim: ClaimConfig) -> str:
         interval = _format_interval(claim.speedup, ".2f")
         figures.append(f"{claim.speedup.value:.2f} times as fast as its reference{interval}")
     if claim.seconds is not None:
-        figures.append(f"{claim.seconds.value:.3g} s per image")
+        figures.append(f"{claim.seconds.value:.3g} s per image{' (a single timing)' * is_single_timing(claim)}")
     if claim.ssim is not None:
         named = {"median": claim.ssim.median, "10th percentile": claim.ssim.p10, "worst": claim.ssim.worst}
         spread = "".join(f", {name} {value:.4f}" for name, value in named.items() if value is not None)

@@ -38,10 +38,16 @@ def _verify(name: str, figure: ClaimedFigure, record: Record, measured: ClaimCon
     text = format_figure(now.value, figure)
     if same:
         return _verify_same_images(name, label, figure, now, text)
+    low, high, noise = find_allowed(figure)
+    verdict, better = compare_figure(name, now.value, low, high, noise)
+    return PartVerdict(name=label, verdict=verdict, text=text, better=better)
+
+
+def find_allowed(figure: ClaimedFigure) -> tuple[float, float, float]:
+    """The part of a claimed interval that counts, low and high, and the noise by which its worse end is widened."""
     reach = CAP * abs(figure.value)
     low, high = (min(max(bound, figure.value - reach), figure.value + reach) for bound in get_bounds(figure))
-    verdict, better = compare_figure(name, now.value, low, high, NOISE * abs(figure.value))
-    return PartVerdict(name=label, verdict=verdict, text=text, better=better)
+    return low, high, NOISE * abs(figure.value)
 
 
 def _verify_same_images(name: str, label: str, figure: ClaimedFigure, now: ClaimedFigure, text: str) -> PartVerdict:

@@ -25,6 +25,7 @@ from ..process.logging_setup import log_to
 from ..records.record import Record
 from ..report.console import show, show_failure
 from .claim_form import refuse_malformed
+from .other_prompts import MET, combine_judgements, format_judgement, has_other_images, judge_claim
 from .parts import CLAIM, IMAGES, NOT_REPRODUCED, PartVerdict
 from .source import describe_machine, read_source
 from .verdict import combine_verdicts, verify_claim
@@ -33,6 +34,8 @@ from .verdict_text import format_headline
 UNAVAILABLE_ADVICE = re.compile(r"; give (?!prompts\.path=)[\w.]+=VALUE$")
 """Advice at the end of an error message that names a key which `replay` does not take."""
 LIMITS = "limits."
+OTHERWISE = ("attention", "metrics", "seed")
+"""Typed values that are placed by functions of their own."""
 CONFIG_OR_WEIGHTS = "different weights, or the config was edited"
 
 
@@ -44,7 +47,7 @@ def replay(path: Path, values: dict[str, str]) -> bool:
         values: key -> value from the command line: the folder of results, the device, files that are elsewhere.
 
     Returns:
-        Whether the images are the same, or the claim holds, or there was nothing to compare with.
+        Whether the images are the same, or the claim holds or is met, or there was nothing to compare with.
 
     Raises:
         ConfigError: the file cannot be replayed.
@@ -59,8 +62,10 @@ def replay(path: Path, values: dict[str, str]) -> bool:
         show_failure(record, folder)
         return False
     show(record, folder)
-    if plan.config.claim is not None:
-        return _print_verdict(record, plan.config.claim)
+    if (claim := plan.config.claim) is not None:
+        if has_other_images(claim, record, other_seed=bool(expected.get("other_seed"))):
+            return _print_judgement(record, claim)
+        return _print_verdict(record, claim)
     same = _compare_images(record, expected, plan.fingerprint)
     _print_figures(record, expected.get("claim"))
     return same
@@ -83,34 +88,7 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
         refuse_undecodable(f"{key}={value}", value)
     try:
         config, expected = read_source(path)
-        config = trust.remove_places(config)
-        refuse_many(config)
-        prompts = expected.get("prompts")
-        if prompts:
-            # They are passed on as they are: what looks like an interpolation in a prompt is text.
-            config = {**config, "prompt": None}
-        if "prompts.path" in values:
-            if prompts:
-                raise ConfigError(
-                    f"prompts.path={values['prompts.path']}: {path} already has its prompts; leave prompts.path out"
-                )
-            config = {
-                **config,
-                "prompt": None,
-                "prompts": {**(config.get("prompts") or {}), "path": values["prompts.path"], "texts": None},
-            }
-        config = _take_judges(_take_typed_code(config, values), values)
-        # A prompt file that was read is named by the record as it was typed then; it is not read again.
-        checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
-        trust.check_files(checked, values)
-        if "adapters.path" in values:
-            paths = values["adapters.path"].split(",")
-            config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
-        given = {key: value for key, value in values.items() if "." not in key and key not in ("attention", "metrics")}
-        # Not those of the file: they are there to bound what a file asks for.
-        limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
-        config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
-        trust.check_values(config)
+        config, prompts = _place_typed(path, config, expected, values)
         plan = build_plan(config, prompts)
         if plan.config.claim is not None:
             per_prompt = plan.config.num_images_per_prompt
@@ -123,6 +101,58 @@ def build_replay_plan(path: Path, values: dict[str, str]) -> tuple[Plan, dict[st
     except Exception as error:
         message = f"{type(error).__name__}: {format_error(error)}"
         raise ConfigError(f"{path}: this is not the output of a run: {message}") from error
+
+
+def _place_typed(
+    path: Path, config: dict[str, Any], expected: dict[str, Any], values: dict[str, str]
+) -> tuple[dict[str, Any], list[str] | None]:
+    """The config of the file, checked, with what was typed in it; and the prompts that a record lists."""
+    config = trust.remove_places(config)
+    refuse_many(config)
+    prompts = expected.get("prompts")
+    if prompts:
+        # They are passed on as they are: what looks like an interpolation in a prompt is text.
+        config = {**config, "prompt": None}
+    config = _place_prompts(path, _place_seed(path, config, expected, values), prompts, values)
+    config = _take_judges(_take_typed_code(config, values), values)
+    # A prompt file that was read is named by the record as it was typed then; it is not read again.
+    checked = {**config, "prompts": None} if prompts or config.get("prompt") is not None else config
+    trust.check_files(checked, values)
+    if "adapters.path" in values:
+        paths = values["adapters.path"].split(",")
+        config = {**config, "adapters": {**config["adapters"], "path": paths if len(paths) > 1 else paths[0]}}
+    given = {key: value for key, value in values.items() if "." not in key and key not in OTHERWISE}
+    # Not those of the file: they are there to bound what a file asks for.
+    limits = {key.removeprefix(LIMITS): int(value) for key, value in values.items() if key.startswith(LIMITS)}
+    config = {**config, "outputs": "outputs", **given, "dry_run": False, "rerun": True, "limits": limits}
+    trust.check_values(config)
+    return config, prompts
+
+
+def _place_prompts(
+    path: Path, config: dict[str, Any], prompts: list[str] | None, values: dict[str, str]
+) -> dict[str, Any]:
+    """The config with the prompt file that was typed."""
+    file = values.get("prompts.path")
+    if file is None:
+        return config
+    if prompts:
+        raise ConfigError(f"prompts.path={file}: {path} already has its prompts; leave prompts.path out")
+    return {**config, "prompt": None, "prompts": {**(config.get("prompts") or {}), "path": file, "texts": None}}
+
+
+def _place_seed(path: Path, config: dict[str, Any], expected: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
+    """The config with the seed that was typed; `expected` notes that it is another one."""
+    if "seed" not in values:
+        return config
+    if config.get("claim") is None:
+        raise ConfigError(
+            f"seed={values['seed']}: only for an experiment with a claim, to judge it; python -m wavespeed_runner "
+            f"from={path} seed={values['seed']} runs the same settings with another seed"
+        )
+    seed = int(values["seed"])
+    expected["other_seed"] = seed != config.get("seed")
+    return {**config, "seed": seed}
 
 
 def _take_typed_code(config: dict[str, Any], values: dict[str, str]) -> dict[str, Any]:
@@ -163,6 +193,14 @@ def _print_verdict(record: Record, claim: ClaimConfig) -> bool:
     print(make_printable(f"replay: {format_headline(claim, record, parts)}"))
     _print_parts(parts)
     return combine_verdicts(parts) != NOT_REPRODUCED
+
+
+def _print_judgement(record: Record, claim: ClaimConfig) -> bool:
+    """Prints the verdict on a claim with other prompts or seeds; True if it is met."""
+    parts = judge_claim(claim, record)
+    print(make_printable(f"replay: {format_judgement(claim, record, parts)}"))
+    _print_parts(parts)
+    return combine_judgements(parts) == MET
 
 
 def _print_figures(record: Record, claim: ClaimConfig | None) -> None:

@@ -12,7 +12,7 @@ from math import log10
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..records.record import Record
 from ..records.summary import worst_noise_floor
-from .claim import compute_time_deviation, find_differences, improvement_sign
+from .claim import compute_time_deviation, find_differences, improvement_sign, is_single_timing
 from .figures import get_bounds
 
 PERFECT = {"ssim": 1.0, "mae_similarity": 1.0, "mae": 0.0}
@@ -84,6 +84,8 @@ def compute_time_tolerance(name: str, claim: ClaimConfig, record: Record) -> Tol
     seconds, claimed = claim.seconds, 0.0
     if seconds is not None and seconds.repeat_floor is not None and seconds.value > 0:
         claimed = _scale_deviation(seconds.repeat_floor / seconds.value)
+    if is_single_timing(claim):  # nobody knows its spread
+        claimed = TIME_CAP
     return _build_tolerance(figure, (low, high), claimed=claimed, measured=measured, cap=remaining)
 
 

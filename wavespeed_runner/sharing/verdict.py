@@ -38,6 +38,7 @@ from .claim import (
     build_claim,
     find_contradictions,
     find_environment_changes,
+    is_single_timing,
 )
 from .judged import verify_judges
 from .parts import (
@@ -61,6 +62,7 @@ from .tolerance import (
     compute_time_tolerance,
 )
 
+SINGLE = "claimed from a single timing, whose spread nobody knows"
 SAME_FIELDS = ("value", "median", "p10", "worst")
 """Fields of a figure of quality that the same images have, but for an invisible difference."""
 
@@ -76,7 +78,7 @@ def verify_claim(claim: ClaimConfig, record: Record) -> list[PartVerdict]:
     contradiction = [PartVerdict(name=CLAIM, verdict=NOT_REPRODUCED, text=text)] if problems else []
     quality = [_verify_quality(metric, claim, record, measured) for metric in QUALITY_METRICS]
     counts = [_verify_forks(claim, record, measured), _verify_share(claim, record, measured)]
-    parts = [_verify_images(claim, record, measured), _verify_reference(claim, record), *quality, *counts]
+    parts = [_verify_images(claim, record, measured), verify_reference(claim, record), *quality, *counts]
     judges = verify_judges(claim, record, measured, same=has_same_images(claim, measured))
     return [*contradiction, *(part for part in parts if part is not None), *judges, *_verify_speed(claim, record)]
 
@@ -103,7 +105,7 @@ def _verify_images(claim: ClaimConfig, record: Record, measured: ClaimConfig) ->
     return PartVerdict(name=IMAGES, verdict=None if has_quality else NOT_REPRODUCED, text=text)
 
 
-def _verify_reference(claim: ClaimConfig, record: Record) -> PartVerdict | None:
+def verify_reference(claim: ClaimConfig, record: Record) -> PartVerdict | None:
     """Figures against another sampler's or other steps' images say nothing about the claimed ones. None: the same."""
     if not has_other_reference(record, claim.reference):
         return None
@@ -224,6 +226,7 @@ def _verify_time(name: str, claim: ClaimConfig, record: Record, now: float) -> P
     figure: ClaimedFigure = getattr(claim, name)
     tolerance = compute_time_tolerance(name, claim, record)
     text = f"{format_figure(now, figure)}, spread {tolerance.noise:.0%}{_mention_cap(tolerance, f'{TIME_CAP:.0%}')}"
+    text += f", {SINGLE}" if is_single_timing(claim) else ""
     if name == "speedup" and now <= 1 < figure.value:
         return PartVerdict(name=name, verdict=NOT_REPRODUCED, text=f"{text}, no speed-up")
     # The speed-up is divided by one plus the noise: subtracting a share would let any speed-up fall below 1.
