@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.arguments import parse_arguments
-from ..errors import ConfigError, format_error, make_printable
+from ..errors import ConfigError, format_error, hide_controls, make_printable
 from ..process.exit_status import DONE, FAILED
 
 if TYPE_CHECKING:
@@ -104,13 +104,14 @@ def _flag(name: str) -> str:
 
 def _print_plans(args: Namespace, jobs: list[Job]) -> int:
     from ..execution.ranks.adopted import find_own_launch
-    from ..sweeps.sweep import check_sweep
+    from ..sweeps.sweep import check_sweep, preview_sweep
     from .plan_text import plans_text
 
     check_sweep(args, jobs)
     launched = find_own_launch([job.plan for job in jobs if job.plan is not None])
     if launched is None or launched.rank == 0:
         print(plans_text(jobs))
+        print("".join(f"{hide_controls(line)}\n" for line in preview_sweep(args, jobs)), end="")
     return DONE
 
 

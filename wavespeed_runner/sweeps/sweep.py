@@ -81,15 +81,45 @@ def check_sweep(args: Namespace, jobs: list[Job], *, cluster: bool = False) -> N
                 check_cluster()
 
 
-def _launcher(config: Any, jobs: list[Job]) -> Any:
-    """The module that runs the jobs, after a check of its options; None for one of Hydra's plugins."""
+def preview_sweep(args: Namespace, jobs: list[Job]) -> list[str]:
+    """Lines for a dry run: what the launcher would hand on to others; none for one that runs the jobs here.
+
+    Args:
+        args: as of `run_sweep`.
+        jobs: of the command.
+
+    Raises:
+        ConfigError: as `run_sweep`.
+    """
+    with composer(args.config_dir):
+        if not is_sweep_command(args):
+            return []
+        config = sweep_config(args.overrides)
+        launcher = _launcher(config, jobs)
+        if (preview := getattr(launcher, "preview", None)) is None:
+            return []
+        typed = any(find_key(override) == "hydra.sweep.dir" for override in args.overrides)
+        plan = next(job.plan for job in jobs if job.plan)
+        folder = Path(str(config.hydra.sweep.dir)) if typed else Path(plan.config.outputs) / "sweeps" / "DATE" / "TIME"
+        lines: list[str] = preview(jobs, _read_options(config), folder)
+        return lines
+
+
+def _read_options(config: Any) -> dict[str, Any]:
+    """The options of the launcher, as they are in Hydra's node."""
     from omegaconf import OmegaConf
 
+    options: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+    return dict(options or {})
+
+
+def _launcher(config: Any, jobs: list[Job]) -> Any:
+    """The module that runs the jobs, after a check of its options; None for one of Hydra's plugins."""
     name = str(config.hydra.runtime.choices["hydra/launcher"])
     if not _is_ours(config, name, jobs):
         return None
     launcher = import_module(LAUNCHERS[name])
-    options = OmegaConf.to_container(config.hydra.launcher, resolve=True) or {}
+    options = _read_options(config)
     if check_options := getattr(launcher, "check_options", None):
         check_options(options)
     if check_jobs := getattr(launcher, "check_jobs", None):
@@ -205,8 +235,7 @@ def _run(
     sweep.callbacks.on_multirun_start(config=config, config_name=CONFIG_NAME)
     try:
         if waiting:
-            options: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-            for number, reason in launch(sweep, waiting, options or {}, on_end).items():
+            for number, reason in launch(sweep, waiting, _read_options(config), on_end).items():
                 outcomes[number] = Outcome(status="lost", reason=reason)
     except BaseException:
         for job in waiting:

@@ -11,13 +11,15 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ConfigError, RunError
 from .arrays import count_jobs, give_up_if_hopeless, submit_waiting, wanted_identity
 from .endings import has_ended, take_ended
 from .options import Options, resolve_options
-from .queue import NoAnswer, State, cancel, look_up_jobs, look_up_max_array_size
+from .preview import describe_submission
+from .queue import USUAL_ARRAY_SIZE, NoAnswer, State, cancel, look_up_jobs, look_up_max_array_size
 from .submit import build_parameters, count_ranks
 from .tasks import Tasks
 
@@ -69,14 +71,31 @@ def check_jobs(jobs: list[Job], options: Options | Mapping[str, Any]) -> None:
 
 def check_cluster() -> None:
     """Raises ConfigError where Slurm or submitit is missing."""
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
-    if missing:
-        raise ConfigError(
-            f"hydra/launcher=slurm: no {missing[0]} here; run it where Slurm's commands are, or use "
-            "hydra/launcher=isolated"
-        )
-    if find_spec("submitit") is None:
-        raise ConfigError("hydra/launcher=slurm: needs submitit: pip install 'wavespeed-runner[slurm]'")
+    if missing := explain_missing():
+        raise ConfigError(f"hydra/launcher=slurm: {missing}")
+
+
+def explain_missing() -> str:
+    """What of Slurm or submitit is missing here, and the way out; empty where nothing is."""
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        return f"no {missing[0]} here; run it where Slurm's commands are, or use hydra/launcher=isolated"
+    return "" if find_spec("submitit") else "needs submitit: pip install 'wavespeed-runner[slurm]'"
+
+
+def preview(jobs: list[Job], options: Options | Mapping[str, Any], folder: Path) -> list[str]:
+    """Lines for a dry run: what `launch` would submit, and what is missing here; nothing is submitted or written.
+
+    Args:
+        jobs: of the sweep, those that are skipped among them.
+        options: as of `launch`.
+        folder: that the sweep would have.
+    """
+    missing, size = explain_missing(), look_up_max_array_size()
+    notes = [f"it would be refused here: {missing}"] if missing else []
+    if not missing and size is None:
+        notes = [f"Slurm does not answer here, so its MaxArraySize is not known; {USUAL_ARRAY_SIZE} is usual"]
+    wanted = [job for job in jobs if job.plan is not None]
+    return describe_submission(wanted, check_options(options), folder, size or USUAL_ARRAY_SIZE, notes)
 
 
 def attach(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Options) -> list[Job]:
@@ -127,7 +146,7 @@ def _follow(
     """Submits the waiting jobs as Slurm accepts them, and watches queue and records until every job has ended."""
     lost: dict[int, str] = {}
     absences: dict[int, int] = {}
-    size = look_up_max_array_size() if waiting else 0
+    size = (look_up_max_array_size() or USUAL_ARRAY_SIZE) if waiting else 0
     count = size  # of the next array, at most; 0: Slurm accepts no more until one of our jobs has ended
     idle_since = None
     while waiting or tasks.open:

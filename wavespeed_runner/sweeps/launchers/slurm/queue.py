@@ -141,10 +141,14 @@ def parse_job(text: str) -> State | None:
     return State(name=values["JobState"], reason="" if reason == "None" else reason, exit=values.get("ExitCode", ""))
 
 
-def look_up_max_array_size() -> int:
-    """How many jobs an array may have; 1 where there are no arrays."""
+USUAL_ARRAY_SIZE = 1000
+"""Slurm's own default is 1001, one more than the largest index."""
+
+
+def look_up_max_array_size() -> int | None:
+    """How many jobs an array may have, 1 where there are no arrays; None where Slurm does not say."""
     match = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask_or_empty("scontrol", "show", "config"), re.MULTILINE)
-    return max(int(match[1]), 1) if match else 1000
+    return max(int(match[1]), 1) if match else None
 
 
 def explain_loss(job: str, state: State | None, *, minutes: int, memory: str | None, log: str) -> str:

@@ -43,18 +43,38 @@ def submit(folder: Path, logs: str, jobs: list[Job], name: str, options: Options
     Raises:
         Refused: Slurm does not accept them.
     """
-    from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    executor = SlurmExecutor(folder / logs, max_num_timeout=0, python=find_python())
     numbers, ranks = [job.number for job in jobs], count_ranks(jobs[0])
-    executor.update_parameters(**build_parameters(name, options, ranks))
+    executor = build_executor(folder / logs, name, options, ranks)
     try:
         with hide_own_slurm_job():
             submitted = executor.map_array(run_job, [str(folder)] * len(jobs), numbers, [ranks] * len(jobs))
     except (FailedJobError, FailedSubmissionError) as error:
         raise Refused(summarize_error(str(error))) from None
     return {number: task.job_id for number, task in zip(numbers, submitted, strict=True)}
+
+
+def build_executor(logs: Path, name: str, options: Options, ranks: int, *, anywhere: bool = False) -> Any:
+    """The executor of submitit that submits jobs.
+
+    Args:
+        logs: folder for the tasks' output.
+        name: of the jobs in Slurm.
+        options: of the launcher.
+        ranks: of each job.
+        anywhere: also where Slurm is missing, to see what would be submitted.
+    """
+    from submitit import SlurmExecutor
+
+    class Anywhere(SlurmExecutor):
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    executor = (Anywhere if anywhere else SlurmExecutor)(logs, max_num_timeout=0, python=find_python())
+    executor.update_parameters(**build_parameters(name, options, ranks))
+    return executor
 
 
 def find_python() -> str:
