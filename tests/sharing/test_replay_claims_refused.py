@@ -51,7 +51,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "an option": (lambda t: t.replace("/cache: fbcache", "/cache: fbcach"), "did you mean 'fbcache'?); in "),
     "a default": (
         lambda t: t.replace("defaults:\n", "defaults:\n- other\n"),
-        "replay reads this file alone, not the configs beside it",
+        "this file is read alone, not the configs beside it",
     ),
     "itself": (lambda t: t.replace("defaults:\n", "defaults:\n- to_be_replayed\n"), "refers to itself"),
     "a type": (lambda t: re.sub("(?m)^steps: .*", "steps: many", t), "steps: Value 'many' of type"),

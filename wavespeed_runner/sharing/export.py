@@ -16,6 +16,7 @@ from ..errors import ConfigError, format_error, make_printable
 from ..inputs.documents import read_json, refuse_many
 from ..inputs.files import InputError
 from ..inputs.limits import MAX_CONFIG_BYTES
+from ..planning.graph import refuse_many_stages
 from ..records.config_dir import KEY, check_typed, explain_not_followed
 from ..records.file import read_record
 from ..records.names import model_name, setting_name
@@ -79,6 +80,7 @@ def _build_from_image(path: Path, name: str | None, out: str | None) -> tuple[st
     config = read_image_config(path)[0]
     try:
         refuse_many(config)
+        refuse_many_stages(config)
         name = name or _read_name(out) or _join_name(model_name(config["model"]), " ".join(lossy_names(config)))
         _check_target(name, out)
         document, portable = convert_config(trust.remove_places(config), [config["prompt"]])

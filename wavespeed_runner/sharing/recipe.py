@@ -17,7 +17,9 @@ from ..config.resolve import resolve_config
 from ..errors import ConfigError, format_error, make_printable
 from ..inputs.documents import refuse_many
 from ..inputs.files import WEIGHTS, InputError
+from ..inputs.limits import MAX_OVERRIDES
 from ..planning.automatic import Change
+from ..planning.graph import refuse_many_stages
 from ..planning.prompts import read_prompts
 from ..records.file import read_record
 from ..records.override_yaml import is_group, merge
@@ -32,6 +34,7 @@ KEY = "from"
 PROMPTS = ("prompt", "prompts", "prompts.texts", "prompts.path")
 """Each says which prompts there are, and takes the place of the others."""
 NOT_BESIDE = {"experiment": "it is a recipe of its own", "points": "write what varies as KEY=A,B with -m"}
+NOT_TAKEN = ("points", "claim", *trust.COMMAND_LINE_KEYS)
 KEPT_WHOLE = ("model", "graph")
 """Groups from which others get their defaults: the recipe is read with its own."""
 UNREAD = "-"
@@ -67,6 +70,8 @@ def take_recipe(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
         return list(overrides), []
     typed = [override for override in overrides if not is_recipe(override)]
     file = given[0].partition("=")[2]
+    if not file:
+        raise ConfigError(f"{KEY}=: a value is needed: an image, a record.json, a run's folder or an experiment")
     if len(given) > 1:
         raise ConfigError(f"{given[1]}: {KEY} is given twice; there is one recipe, and KEY=VALUE changes it")
     keys = {find_key(override).partition("@")[0] for override in typed}
@@ -78,8 +83,9 @@ def take_recipe(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
         raise ConfigError(_name_file(explain(error), file)) from None
     except InputError as error:
         raise ConfigError(f"{KEY}={file}: its config: {error}") from None
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{KEY}={file}: not the output of a run: {format_error(error)}") from error
+    except Exception as error:  # whatever a hostile file leads to
+        message = f"{type(error).__name__}: {format_error(error)}"
+        raise ConfigError(f"{KEY}={file}: not the output of a run: {message}") from error
     kept = {key: value for key, value in values.items() if not _is_replaced(key, keys)}
     return [*(_write(*item) for item in kept.items()), *typed], [_tell(file, kept, values.keys() - kept.keys())]
 
@@ -108,7 +114,7 @@ def _read(path: Path) -> Recipe:
     if path.suffix.lower() == ".json":
         record = read_record(path)
         return Recipe(record.config, record.plan.prompts, record.overrides)
-    config, expected = read_source(path)
+    config, expected = read_source(path, for_replay=False)
     return Recipe(config, expected.get("prompts"), [])
 
 
@@ -116,6 +122,7 @@ def _convert(recipe: Recipe, typed: set[str]) -> dict[str, Any]:
     """Key or group -> value, of all that the recipe has otherwise than the defaults."""
     config = {key: value for key, value in trust.remove_places(recipe.config).items() if key not in OF_THE_MACHINE}
     refuse_many(config)
+    refuse_many_stages(config)
     trust.check_values(config)
     # A prompt file that was read is named by the record as it was typed then; it is not read again.
     checked = {**config, "prompts": None} if recipe.prompts or config.get("prompt") is not None else config
@@ -126,7 +133,16 @@ def _convert(recipe: Recipe, typed: set[str]) -> dict[str, Any]:
     prompts = recipe.prompts or ([UNREAD] if not typed.isdisjoint(PROMPTS) else read_prompts(resolve_config(config)))
     document, _ = convert_config(config, prompts, overrides)
     groups = {_name_group(key): option for entry in document.pop("defaults") for key, option in entry.items()}
-    return {**groups, **flatten(document)} if document else groups
+    values = flatten(document) if document else {}
+    taken = {key: value for key, value in {**groups, **values}.items() if not _is_of_command(key)}
+    if len(taken) > MAX_OVERRIDES:
+        raise ConfigError(f"{len(taken)} settings that are not the defaults; at most {MAX_OVERRIDES} are taken")
+    return taken
+
+
+def _is_of_command(key: str) -> bool:
+    """Whether a key makes jobs, or is for the command line alone."""
+    return key.lstrip("+").partition(".")[0] in NOT_TAKEN or key.lstrip("+").startswith("hydra")
 
 
 def _leave_out(config: dict[str, Any], typed: set[str]) -> dict[str, Any]:
@@ -181,7 +197,9 @@ def _tell(file: str, kept: dict[str, Any], replaced: Iterable[str]) -> Change:
 
 
 def _shorten(value: Any) -> str:
-    return f"[{len(value)} of them]" if isinstance(value, list) and len(value) > 1 else str(value)
+    if isinstance(value, list) and len(value) > 1:
+        return f"[{len(value)} of them]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _name_file(message: str, file: str) -> str:

@@ -24,8 +24,12 @@ COPY_NAME = "to_be_replayed"
 """Name under which the copy of an experiment is composed. No error message may contain it."""
 
 
-def read_source(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_source(path: Path, *, for_replay: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
     """Reads the config in an image, video, record, config or experiment file, and what the file says of the result.
+
+    Args:
+        path: the file.
+        for_replay: refuse an experiment without a claim, of which nothing could be compared.
 
     Returns:
         The config, and a dict that holds what is known of `fingerprint`; `prompts`; `pixels`, {(prompt, seed): sha256
@@ -42,17 +46,18 @@ def read_source(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         record = read_record(path)
         return {**record.config, "claim": None}, _describe_result(record, record.config)
     if suffix in (".yaml", ".yml"):
-        return _read_yaml(path)
+        return _read_yaml(path, for_replay=for_replay)
     raise ConfigError(f"{path}: give a .png, .mp4, .json or .yaml file that a run or export wrote")
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_yaml(path: Path, *, for_replay: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     config = read_yaml(path)
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: neither a resolved config of a run nor an exported experiment")
     # An experiment may change the graph too, but only a resolved config has a graph and no defaults.
     if "graph" not in config or "defaults" in config:
-        _check_claim(path, config.get("claim"))
+        if for_replay:
+            _check_claim(path, config.get("claim"))
         return _compose_experiment(path), {}
     record = path.with_name("record.json")
     return {**config, "claim": None}, _describe_result(read_record(record), config) if record.exists() else {}
@@ -90,7 +95,7 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
             for name in (str(copy), f"{in_group}.yaml", in_group, override, COPY_NAME):
                 message = message.replace(name, str(path))
             if "no such config;" in message:
-                message += "; replay reads this file alone, not the configs beside it"
+                message += "; this file is read alone, not the configs beside it"
             raise ConfigError(message) from None
 
 

@@ -32,6 +32,9 @@ EXPERIMENT = "point_to_be_exported"
 """Name under which the experiment is composed."""
 MAX_ROUNDS = 8
 """Groups, groups inside groups, values, and values that appear only then take four rounds; this leaves room."""
+MOST_TRIED = 100
+"""Options, and values, that are left out on trial, each of which takes some hundredths of a second; a file of more of
+them, which is hostile, stays as long as it is."""
 ABSENT = object()
 """Stands for the value of a key that does not exist."""
 
@@ -195,7 +198,7 @@ def _find_option(group: str, name: str) -> str | None:
 
 def _remove_defaults(document: dict[str, Any], target: Target) -> dict[str, Any]:
     """Removes options and values that are the defaults anyway."""
-    for entry in document["defaults"]:
+    for entry in document["defaults"] if len(document["defaults"]) <= MOST_TRIED else ():
         shorter = {**document, "defaults": [other for other in document["defaults"] if other is not entry]}
         document = shorter if _composes_to(shorter, target) else document
     try:
@@ -211,7 +214,8 @@ def _remove_defaults(document: dict[str, Any], target: Target) -> dict[str, Any]
 
 def _remove_derived_values(document: dict[str, Any], target: Target, given: set[str]) -> dict[str, Any]:
     """Removes values that were added but follow from others. Values that the user gave (`given`) stay."""
-    for key in [key for key in flatten(document) if key not in given and key != "defaults"]:
+    added = [key for key in flatten(document) if key not in given and key != "defaults"]
+    for key in added if len(added) <= MOST_TRIED else ():
         shorter: dict[str, Any] = {"defaults": document["defaults"]}
         for other, value in flatten(document).items():
             if other not in (key, "defaults"):
