@@ -124,6 +124,14 @@ def test_a_recipe_can_be_swept_and_run(finished: Finished, cli: CommandLine) -> 
     assert plan_of(f"from={next(Path('outputs').glob('sweeps/*/*/0'))}").fingerprint == records[0]["fingerprint"]
 
 
+def test_a_sweep_that_nobody_could_read_again_is_refused(
+    finished: Finished, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavespeed_runner.sweeps.sweep.MAX_SWEEP_CHARACTERS", 100)
+    refusal = cli.refuses_command("-m", f"from={finished[0]}", "seed=1,2")
+    assert refusal.startswith("2 jobs have ") and "prompts=file prompts.path=FILE" in refusal
+
+
 def test_a_recipes_image_is_the_image(finished: Finished, cli: CommandLine) -> None:
     assert cli(f"from={first_image(finished)}", MORE).status == 0
     (again,) = Path("outputs").glob("runs/*/*/images/*.png")
