@@ -127,7 +127,7 @@ def test_a_recipe_can_be_swept_and_run(finished: Finished, cli: CommandLine) -> 
 def test_a_sweep_that_nobody_could_read_again_is_refused(
     finished: Finished, cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wavespeed_runner.sweeps.sweep.MAX_SWEEP_CHARACTERS", 100)
+    monkeypatch.setattr("wavespeed_runner.sweeps.folder.MAX_SWEEP_CHARACTERS", 100)
     refusal = cli.refuses_command("-m", f"from={finished[0]}", "seed=1,2")
     assert refusal.startswith("2 jobs have ") and "prompts=file prompts.path=FILE" in refusal
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.environment import digest_software
 from ..errors import ConfigError, RunError
 from ..inputs import documents
+from ..inputs.limits import MAX_SWEEP_CHARACTERS
 from ..process.folder_lock import LOCK, wait_for_lock
 from ..records.file import FILE, read_record
 from ..records.record import Record
@@ -113,6 +114,20 @@ class SweepFolder:
         with open(folder / LOCK, "a") as lock:
             wait_for_lock(lock.fileno(), f"job {number}")
             yield
+
+
+def refuse_long_overrides(jobs: list[Job]) -> None:
+    """Refuses a sweep whose `sweep.json` nobody could read again: many jobs, each with the prompts of a recipe.
+
+    Raises:
+        ConfigError: says how long it would be.
+    """
+    characters = sum(len(override) for job in jobs for override in job.overrides)
+    if characters > MAX_SWEEP_CHARACTERS:
+        raise ConfigError(
+            f"{len(jobs)} jobs have {characters} characters of overrides, and at most {MAX_SWEEP_CHARACTERS} are read "
+            "of a sweep; give prompts in a file, prompts=file prompts.path=FILE, or sweep over fewer values"
+        )
 
 
 def describe(

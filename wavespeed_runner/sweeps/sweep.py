@@ -16,9 +16,8 @@ from typing import Any
 
 from ..config.compose import CONFIG_NAME, composer, find_key
 from ..errors import ConfigError, refuse_undecodable
-from ..inputs.limits import MAX_SWEEP_CHARACTERS
 from ..storage.atomic import write_text
-from .folder import SweepFolder, describe
+from .folder import SweepFolder, describe, refuse_long_overrides
 from .folder_choice import open_sweep_folder
 from .jobs import Job, is_sweep_command
 from .progress import Progress
@@ -119,7 +118,7 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
     name = str(config.hydra.runtime.choices["hydra/launcher"])
     if not _is_ours(config, name, jobs):
         return None
-    _refuse_long_overrides(jobs)
+    refuse_long_overrides(jobs)
     launcher = import_module(LAUNCHERS[name])
     options = _read_options(config)
     if check_options := getattr(launcher, "check_options", None):
@@ -127,16 +126,6 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
     if check_jobs := getattr(launcher, "check_jobs", None):
         check_jobs(jobs, options)
     return launcher
-
-
-def _refuse_long_overrides(jobs: list[Job]) -> None:
-    """Refuses a sweep whose `sweep.json` nobody could read again: many jobs, each with the prompts of a recipe."""
-    characters = sum(len(override) for job in jobs for override in job.overrides)
-    if characters > MAX_SWEEP_CHARACTERS:
-        raise ConfigError(
-            f"{len(jobs)} jobs have {characters} characters of overrides, and at most {MAX_SWEEP_CHARACTERS} of a sweep "
-            "are read again; give prompts in a file, prompts=file prompts.path=FILE, or sweep over fewer values"
-        )
 
 
 def sweep_config(overrides: list[str]) -> Any:
