@@ -79,6 +79,7 @@ ALLOWED = {
     ("cli/main.py", "import_module"): "our own commands",
     ("sweeps/sweep.py", "import_module"): "our own launchers",
     ("sweeps/launchers/slurm/launcher.py", "find_spec"): "whether submitit is installed",
+    ("sweeps/launchers/slurm/preview.py", "find_spec"): "the same",
     ("config/file_source.py", "load_config"): "Hydra's own, after check_yaml; in packages, within these",
     ("models/weights/quantized.py", "find_spec"): "whether a package is installed",
     ("rules/quant_device.py", "find_spec"): "whether a package is installed",
