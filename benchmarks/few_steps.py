@@ -155,7 +155,7 @@ def generate(model: Model, options: Any, steps: int, prompts: list[Any], embeddi
 
     from wavespeed_runner.models.family import CallInputs
     from wavespeed_runner.models.pipeline_call import denoise
-    from wavespeed_runner.stages.generate import use_sampler
+    from wavespeed_runner.stages.attached import use_sampler
 
     size = {"width": model.config.width, "height": model.config.height}
     generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]

@@ -132,7 +132,7 @@ def draw(model: Model, config: Any, steps: int, prompt: Any) -> tuple[Any, float
     from wavespeed_runner.caching import attach_strategy
     from wavespeed_runner.models.family import CallInputs
     from wavespeed_runner.models.pipeline_call import watch_steps
-    from wavespeed_runner.stages.generate import build_generation_info, use_sampler
+    from wavespeed_runner.stages.attached import build_generation_info, use_sampler
 
     embeddings, pipe = model.encode(prompt), model.pipe
     size = {"width": model.config.width, "height": model.config.height}

@@ -146,7 +146,7 @@ def list_solvers(model: Model) -> list[tuple[str, int]]:
 @contextmanager
 def composed(pipe: Any, model: Model, *, overrides: list[str]) -> Iterator[None]:
     """The sampler and the cache that these overrides compose, with their numbers."""
-    from wavespeed_runner.stages.generate import use_sampler
+    from wavespeed_runner.stages.attached import use_sampler
 
     from .ours import each_call
 

@@ -81,7 +81,7 @@ def each_call(pipe: Any, model: Model, cache: Any, observer: Any) -> Iterator[No
     from wavespeed_runner.caching import attach_strategy
     from wavespeed_runner.models.family import CallInputs
     from wavespeed_runner.models.pipeline_call import watch_steps
-    from wavespeed_runner.stages.generate import build_generation_info
+    from wavespeed_runner.stages.attached import build_generation_info
 
     size = {"width": model.config.width, "height": model.config.height}
     run = build_generation_info(

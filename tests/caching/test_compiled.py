@@ -25,7 +25,7 @@ from wavespeed_runner.caching.strategies import Custom, NoCache
 from wavespeed_runner.config.schema import CacheConfig
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import read_noise_levels
-from wavespeed_runner.stages.generate import find_token_grid
+from wavespeed_runner.stages.attached import find_token_grid
 
 STEPS = 8
 MODELS = ("flux", "sdxl", "wan21", "sd35_medium")

@@ -27,7 +27,7 @@ from wavespeed_runner.caching.strategies import SeaCache
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.models.families.flux import FLUX
 from wavespeed_runner.samplers.noise_levels import read_noise_levels
-from wavespeed_runner.stages.generate import find_token_grid
+from wavespeed_runner.stages.attached import find_token_grid
 
 SIGMAS = [0.0, 1e-9, 0.03, 0.5, 0.97, 1.0]
 SHAPES = [(2, 3, 5, 6, 8), (1, 4, 4, 7, 5), (1, 16, 1, 8, 8)]

@@ -75,6 +75,7 @@ ALLOWED = {
     ("accelerate/textual_inversion.py", "load_textual_inversion"): "tensors that are loaded already",
     ("accelerate/adapter_options.py", "hf_hub_download"): "a .safetensors file, then find_damage",
     # Python modules: ours and the installed plugins'.
+    ("__init__.py", "import_module"): "our own functions",
     ("artifacts.py", "load"): "tensors of a store entry, after its checksum",
     ("cli/main.py", "import_module"): "our own commands",
     ("sweeps/sweep.py", "import_module"): "our own launchers",

@@ -23,7 +23,8 @@ from wavespeed_runner.models.family import CallInputs
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.rules.check import apply_rules
-from wavespeed_runner.stages.load import LoadOptions, _identify_weights
+from wavespeed_runner.stages.apply import LoadOptions
+from wavespeed_runner.stages.load import _identify_weights
 
 SIZES = [(1024, 1024), (768, 1360), (1360, 768), (880, 1168), (1248, 832), (512, 512), (64, 48), (16, 16), (336, 1008)]
 

@@ -1,6 +1,6 @@
 """The order in which optimizations are applied to a loaded model: set by what the libraries support, not by YAML.
 
-`stages/load.py` applies them. A cache strategy is attached to the result for one generation at a time
+`stages/apply.py` applies them. A cache strategy is attached to the result for one generation at a time
 (`caching/attach`), so it comes after all of them.
 """
 

@@ -72,7 +72,7 @@ def share_components(unquantized: str) -> dict[str, nn.Module]:
         for name, part in weights.pipe.components.items():
             if isinstance(part, torch.nn.Module) and name not in weights.quantized:
                 shared.setdefault(name, part)
-    return _copy_modules(shared)
+    return copy_modules(shared)
 
 
 def copy_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
@@ -86,11 +86,11 @@ def copy_pipeline(pipe: DiffusionPipeline) -> DiffusionPipeline:
     modules = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     twin = copy.copy(pipe)
     # Not by `setattr`, which diffusers has write into the configuration that both share.
-    twin.__dict__.update(_copy_modules(modules))
+    twin.__dict__.update(copy_modules(modules))
     return twin
 
 
-def _copy_modules(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Copies of modules around the same tensors."""
+def copy_modules(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Copies of modules around the same parameters and buffers, by name."""
     shared = {id(tensor): tensor for module in modules.values() for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(modules, shared)

@@ -82,8 +82,10 @@ def _store_schemas(store: ConfigStore, schemas: tuple[tuple[str, str, type], ...
 
 
 @contextmanager
-def search_path(config_dir: str | None) -> Iterator[None]:
+def search_path(config_dir: str | None, *more: str) -> Iterator[None]:
     """Within it Hydra finds our configs, the plugins', and those of the user's folder `config_dir`.
+
+    `more` are folders after it.
 
     Raises:
         ConfigError: there is no such folder, or its name is not UTF-8.
@@ -92,7 +94,7 @@ def search_path(config_dir: str | None) -> Iterator[None]:
         raise ConfigError(f"--config-dir={config_dir}: no such folder")
     refuse_undecodable(f"--config-dir={config_dir}", config_dir or "")
     register_with_hydra()
-    _config_dir[:] = [config_dir] if config_dir is not None else []
+    _config_dir[:] = [*([config_dir] if config_dir is not None else []), *more]
     try:
         with fast.compose.spare_hydra_repetition():
             yield
@@ -101,9 +103,9 @@ def search_path(config_dir: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def composer(config_dir: str | None) -> Iterator[None]:
-    """Within it the functions below can compose; `config_dir` adds a folder of the user's."""
-    with search_path(config_dir):
+def composer(config_dir: str | None, *more: str) -> Iterator[None]:
+    """Within it the functions below can compose; `config_dir` adds a folder of the user's, `more` others after it."""
+    with search_path(config_dir, *more):
         try:
             with initialize_config_dir(config_dir=str(CONF), job_name="wavespeed_runner", version_base=VERSION_BASE):
                 yield

@@ -32,6 +32,7 @@ PACKAGES = (
 )
 HARMLESS = (
     "__main__.py",
+    "api",
     "calibrations",
     "cli",
     "judges",

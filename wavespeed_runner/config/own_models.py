@@ -59,10 +59,15 @@ def _explain_folder(typed: str, folder: Path) -> str:
 
 
 def _explain_hub_id(typed: str) -> str:
-    option = _list_published().get(typed.lower())
+    option = find_published_option(typed)
     if option:
         return f"model={option} is this model"
     return f"a model of the hub is the repo of its family: model=FAMILY model.repo={typed}; {OPTION}"
+
+
+def find_published_option(hub_id: str) -> str | None:
+    """The shipped option whose weights are this repository of the hub; None where there is none."""
+    return _list_published().get(hub_id.lower())
 
 
 @lru_cache(maxsize=1)

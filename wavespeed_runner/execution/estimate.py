@@ -23,7 +23,7 @@ from ..models.weights.size import count_component_bytes, list_weights
 from ..planning.graph import SOURCE, Node
 from ..planning.plan import Plan
 from ..registry import find_implementation
-from ..stages.load import LoadOptions
+from ..stages.apply import LoadOptions
 
 MOST_CALLS = 6
 """Calls of each module that are followed. A cache strategy has collected all that it keeps by then."""

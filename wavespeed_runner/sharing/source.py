@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,23 @@ def _check_claim(path: Path, claim: Any) -> None:
 
 
 def _compose_experiment(path: Path) -> dict[str, Any]:
-    """Composes an exported experiment, with the checks for a stranger's file.
+    """Composes an exported experiment, with the checks for a stranger's file."""
+    with compose_copy(path) as override:
+        return refuse_wanted(compose_job([override], [override]), [override])
+
+
+@contextmanager
+def compose_copy(path: Path, config_dir: str | None = None) -> Iterator[str]:
+    """Within it an experiment file can be composed, by the override that is yielded; its errors name the file.
 
     A copy in an empty folder is composed, so that no other file beside it has an effect.
+
+    Args:
+        path: the file, which may come from a stranger.
+        config_dir: a folder of the user's whose options it may choose.
+
+    Raises:
+        ConfigError: the file is no experiment, or whatever the block raises of a wrong configuration.
     """
     first = next((line for line in read_text(path).splitlines() if line.strip()), "")
     if first.lstrip("# ").split() != ["@package", "_global_"]:
@@ -87,8 +103,8 @@ def _compose_experiment(path: Path) -> dict[str, Any]:
         copy.write_text(read_text(path), encoding="utf-8")
         override = f"experiment={COPY_NAME}"
         try:
-            with composer(folder):
-                return refuse_wanted(compose_job([override], [override]), [override])
+            with composer(config_dir, folder):
+                yield override
         except EXPLAINED as error:
             message = explain(error)
             in_group = f"experiment/{COPY_NAME}"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..accelerate.kernels import add_kernels, needs_kernels
-from ..accelerate.memory import denoiser_names
 from ..accelerate.shared_weights import count_other_bytes
 from ..artifacts import Embeddings, Images, LatentGrid, Latents, Pipeline, Sample
 from ..caching import flops, merge_evidence
@@ -16,6 +15,7 @@ from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory
+from .attached import refuse_eager
 from .generate import Generation, generate
 from .image_request import ImageRequest, build_requests
 from .interface import stage
@@ -131,14 +131,16 @@ def _generate_batch(
         pipeline.warmed[setting] = next(
             (run.flops for run in warmups if run.flops), flops.NO_WARMUP if alone else flops.OTHER_RANKS
         )
-    if warmups and pipeline.compiler and not (pipeline.engaged["compile"] or {}).get("disabled"):
-        pipeline.compiler.refuse_eager(denoiser_names(pipeline.pipe))
+    if warmups:
+        refuse_eager(pipeline)
     profile &= not warmups
     reset_peak_memory(pipeline.device)  # compiling, counting and profiling in the warm-up took memory of their own
     runs = [
         generate(options, pipeline, full_batch, observer=observer, profile=profile and number == 0)
         for number in range(options.repeats)
     ]
+    if not warmups:
+        refuse_eager(pipeline)
     pipeline.kernels.update((setting, run.kernels) for run in (*warmups, *runs) if run.kernels is not None)
     peak = peak_memory_bytes(pipeline.device)
     others = count_other_bytes(pipeline.weights, pipeline.device) if pipeline.weights else 0

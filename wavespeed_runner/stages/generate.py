@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,12 @@ from ..accelerate.compile_monitor import CompileEvents
 from ..accelerate.kernels import profile_kernels, record_examples
 from ..accelerate.parallel.collectives import average_counts, take_counts
 from ..artifacts import Pipeline
-from ..caching import GenerationInfo, Trace, attach_strategy
+from ..caching import Trace
 from ..caching.flops import Flops, count_generation_flops, record_calls
 from ..metrics.timing import StepClock, wait_for_device
-from ..models.family import CallInputs, Family
-from ..models.pipeline_call import denoise, get_task_pipeline, watch_steps
-from ..registry import find_implementation
-from ..samplers.noise_levels import count_calls, read_noise_levels
-from ..samplers.progress import measure_progress
+from ..models.family import CallInputs
+from ..models.pipeline_call import denoise, get_task_pipeline
+from .attached import find_denoisers, follow_generation, use_sampler
 from .image_request import ImageRequest
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from ..caching.engine import Observer
     from ..config.denoise_options import DenoiseOptions
-    from ..config.schema import SamplerConfig
 
 SIZE = ("width", "height", "num_frames")
 """Options that set the size of an image or video."""
@@ -83,24 +80,14 @@ def generate(
     wanted, clock = build_call(options, pipeline, requests), StepClock(device)
     embeddings = concatenate([request.embeddings for request in requests])
 
-    def on_step() -> None:
-        clock.tick()
-        trace.end_step()
-        if pipeline.parallel:
-            pipeline.parallel.end_step()
-
     with use_sampler(pipeline.pipe, options.sampler), pipeline.running():
         _label_progress_bar(pipeline.pipe, options, note)
         pipe = get_task_pipeline(pipeline.pipe, family, wanted.task)
         denoisers = find_denoisers(pipe, family)
-        info = build_generation_info(pipe, family, wanted, len(requests))
-        if pipeline.parallel:
-            info = replace(info, add_up=pipeline.parallel.add_up)
         with (
-            attach_strategy(denoisers, family.blocks, options.cache, info, observer=observer) as trace,
+            follow_generation(options, pipeline, pipe, wanted, len(requests), clock.tick, observer) as trace,
             record_calls(denoisers if count_flops else []) as calls,
             record_examples(denoisers if profile else []) as examples,
-            watch_steps(pipe.scheduler, wanted.generator, on_step),
             pipeline.watch_compiler() as compiled,
             # Last, so that the calls which are recorded for one process are whole.
             _on_all_ranks(pipeline, denoisers, len(requests), trace) as messages,
@@ -148,46 +135,9 @@ def _on_all_ranks(
         trace.decisions = pipeline.parallel.join_decisions(trace.decisions)
 
 
-@contextmanager
-def use_sampler(pipe: DiffusionPipeline, options: SamplerConfig) -> Iterator[None]:
-    """Gives the pipeline the chosen sampler's scheduler, and its own one back at the end."""
-    own_scheduler = pipe.scheduler
-    pipe.scheduler = find_implementation("sampler", options)(pipe, options)
-    try:
-        yield
-    finally:
-        pipe.scheduler = own_scheduler
-
-
 def _label_progress_bar(pipe: DiffusionPipeline, options: DenoiseOptions, note: str) -> None:
     cache = options.cache.title if options.cache.name != "none" else "no cache"
     pipe.set_progress_bar_config(disable=None, desc=f"{cache} ({note})" if note else cache, leave=False)
-
-
-def find_denoisers(pipe: DiffusionPipeline, family: Family) -> list[torch.nn.Module]:
-    """The denoisers of a pipeline, as far as they are known."""
-    names = [name for name in (family.denoiser, family.denoiser_2) if name]
-    return [module for name in names if (module := getattr(pipe, name, None))]
-
-
-def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: CallInputs, images: int) -> GenerationInfo:
-    """Describes a generation to the cache strategy: its steps, noise levels, and how its tokens lie in the image.
-
-    Steps, sigmas and timesteps are functions, because the schedule is set only once the pipeline runs.
-    """
-    size = (wanted.width, wanted.height, wanted.num_frames)
-    return GenerationInfo(
-        steps=lambda: count_calls(pipe),
-        sigmas=lambda: read_noise_levels(pipe.scheduler)[-count_calls(pipe) :],
-        progress=lambda window: measure_progress(pipe.scheduler, window, flow=family.schedule == "flow")[
-            -count_calls(pipe) :
-        ],
-        timesteps=lambda: pipe.scheduler.timesteps[-count_calls(pipe) :].tolist(),
-        images=images,
-        flow=family.schedule == "flow",
-        channel_axis=2 if family.schedule == "cogvideox" else 1,
-        grid=lambda tokens: find_token_grid(tokens, size, family.frame_multiple),
-    )
 
 
 def build_call(options: DenoiseOptions, pipeline: Pipeline, requests: list[ImageRequest]) -> CallInputs:
@@ -218,23 +168,3 @@ def concatenate(embeddings: list[dict[str, torch.Tensor]]) -> dict[str, torch.Te
     if len(embeddings) == 1:
         return embeddings[0]
     return {name: torch.cat([tensors[name] for tensors in embeddings]) for name in embeddings[0]}
-
-
-def find_token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:
-    """The grid in which a sequence of tokens lies in the image: (height, width), or (frames, height, width).
-
-    Args:
-        tokens: length of the sequence.
-        size: width, height and number of frames in pixels.
-        frame_multiple: frames of the video for each frame of the latents.
-
-    Returns:
-        None if no grid of the image's proportions has that many tokens.
-    """
-    width, height, num_frames = size
-    frames = 1 if num_frames is None else (num_frames - 1) // frame_multiple + 1
-    rows = round((tokens / frames * height / width) ** 0.5)
-    if rows < 1 or tokens % (frames * rows):
-        return None
-    grid = (rows, tokens // (frames * rows))
-    return grid if num_frames is None else (frames, *grid)

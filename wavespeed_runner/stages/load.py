@@ -7,69 +7,26 @@ of one process share what weights they have alike (`accelerate.shared_weights`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..accelerate import adapters, attention, compilation, memory, quant, quant_store, switches
-from ..accelerate.compile_options import CompileOptions
-from ..accelerate.parallel.apply import apply_parallel
-from ..accelerate.parallel.apply import collect_evidence as collect_parallel_evidence
+from ..accelerate import adapters, attention, memory, quant_store, switches
 from ..accelerate.parallel.lean import drop_text_encoders, is_lean
-from ..accelerate.parallel.options import DataOptions, NoParallel
 from ..accelerate.shared_weights import LoadedWeights, copy_pipeline, find_or_load, share_components
 from ..artifacts import Pipeline
 from ..config.environment import collect_key_parts, resolve_device
-from ..config.schema import (
-    MODEL_DEFAULT_KEYS,
-    AccelerateConfig,
-    AdaptersConfig,
-    AttentionConfig,
-    CompileConfig,
-    Init,
-    MemoryConfig,
-    ModelConfig,
-    ParallelConfig,
-    QuantConfig,
-    to_data,
-    top_level,
-)
+from ..config.schema import MODEL_DEFAULT_KEYS, Init, to_data
 from ..errors import RunError
 from ..models.family import Family
 from ..models.weights.identity import identify_weights
 from ..models.weights.pretrained import find_component_source
 from ..models.weights.pretrained import load as load_pipeline
-from ..models.weights.size import count_component_bytes
 from ..process.logging_setup import quiet_libraries
 from ..process.torchao_import import postpone_torchao
 from ..registry import find_implementation
 from ..storage.store import Store
+from .apply import LoadOptions, change_modules, change_weights, collect_weight_evidence, get_memory, get_switches
 from .interface import stage
-
-
-@dataclass(kw_only=True)
-class LoadOptions:
-    """Options of `load`."""
-
-    model: ModelConfig = top_level("model")
-    device: str = top_level("device")
-    adapters: AdaptersConfig = top_level("adapters")
-    quant: QuantConfig = top_level("quant")
-    attention: AttentionConfig = top_level("attention")
-    compile: CompileConfig = top_level("compile")
-    accelerate: AccelerateConfig = top_level("accelerate")
-    memory: MemoryConfig = top_level("memory")
-    parallel: ParallelConfig = top_level("parallel")
-    outputs: str = top_level("outputs")
-    """Where quantized weights and compiled kernels are kept."""
-
-    def __post_init__(self) -> None:
-        """Drops `parallel=data`: its ranks do what one process does, and have the same store keys."""
-        if isinstance(self.parallel, DataOptions):
-            self.parallel = NoParallel()
-
 
 _NOT_IN_WEIGHTS = tuple(f"model.{key}" for key in ("repo", "revision", "components", "vae", "fps", *MODEL_DEFAULT_KEYS))
 """Keys that do not decide the pipeline: the weights are identified by what they are, not where they come from, and the
@@ -88,7 +45,7 @@ _NOT_IN_RESULTS = (
 def _identify_weights(options: LoadOptions) -> list[str]:
     """Identifies all weights: the model's, those that complete a single-file checkpoint, adapters', a tiny VAE's."""
     model = options.model
-    added = [*adapters.identify_adapters(options.adapters), *switches.identify_switches(_get_switches(options))]
+    added = [*adapters.identify_adapters(options.adapters), *switches.identify_switches(get_switches(options))]
     if model.init is not Init.pretrained:
         return [model.init.value, *added]
     family = find_implementation("model", model)
@@ -128,21 +85,9 @@ def load(options: LoadOptions) -> Pipeline:
     family = find_implementation("model", options.model)
     weights = _load_weights(options, family, device)
     pipe = copy_pipeline(weights.pipe) if weights.key and _changes_modules(options) else weights.pipe
-    engaged = {**weights.engaged, "accelerate": switches.collect_evidence(weights.pipe, _get_switches(options))}
+    engaged = {**weights.engaged, "accelerate": switches.collect_evidence(weights.pipe, get_switches(options))}
     pipeline = Pipeline(pipe=pipe, model=options.model, family=family, device=device, engaged=engaged, weights=weights)
-    attention.apply_attention(pipe, family, options.attention)
-    pipeline.parallel = apply_parallel(pipe, family, options.parallel)
-    if isinstance(options.compile, CompileOptions):
-        pipeline.compiler = compilation.apply_compile(pipe, family, options.compile)
-    pipeline.pipe = memory.apply_memory(pipe, _get_memory(options), device, weights.dtype)
-    pipeline.running = lambda: _set_up(options, pipeline)
-    engaged |= {
-        "attention": attention.collect_evidence(pipe, options.attention),
-        "compile": compilation.collect_evidence(pipeline.compiler, options.compile),
-        "memory": memory.collect_evidence(pipe),
-        "parallel": collect_parallel_evidence(pipe, family, options.parallel),
-        "weights": count_component_bytes(pipe),
-    }
+    change_modules(pipeline, options, weights.dtype)
     return pipeline
 
 
@@ -153,7 +98,7 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
     dtype = getattr(torch, options.model.dtype.value)
     identity = [_identify_weights(options), device, to_data(options.model)]
     # What adapters and switches change lies in any component, and is not done to one that is changed already.
-    switched = switches.list_module_changes(_get_switches(options))
+    switched = switches.list_module_changes(get_switches(options))
     may_share_parts = _can_share(options) and options.adapters.name == "none" and not switched
     unquantized = json.dumps(identity, sort_keys=True) if may_share_parts else ""
 
@@ -161,14 +106,9 @@ def _load_weights(options: LoadOptions, family: Family, device: str) -> LoadedWe
         shelf = _make_shelf(options, family, device)
         ready = {**share_components(unquantized), **quant_store.take(shelf)}
         pipe = load_pipeline(family, options.model, device, ready)
-        pipe = adapters.apply_adapters(pipe, options.adapters)
-        pipe = switches.apply_switches(pipe, family, _get_switches(options))
-        pipe = quant.apply_quant(pipe, family, options.quant, device)
+        pipe = change_weights(pipe, family, options, device)
         quant_store.put(shelf, pipe)
-        engaged = {
-            "adapters": adapters.collect_evidence(pipe, options.adapters),
-            "quant": quant.collect_evidence(pipe, family, options.quant, device, shelf.outcomes),
-        }
+        engaged = collect_weight_evidence(pipe, family, options, device, shelf.outcomes)
         drop_text_encoders(pipe, options.compile)
         if _can_share(options):  # here, where no copy has buffers of its own yet
             pipe = pipe.to(device)
@@ -189,55 +129,28 @@ def _make_shelf(options: LoadOptions, family: Family, device: str) -> quant_stor
     reason = ""
     if options.adapters.name != "none":
         reason = "adapters are loaded"
-    elif changes := [key for key in switches.list_module_changes(_get_switches(options)) if key != "tiny_vae"]:
+    elif changes := [key for key in switches.list_module_changes(get_switches(options)) if key != "tiny_vae"]:
         reason = f"accelerate.{changes[0]} changes the modules"
     elif any("not downloaded before" in identity for identity in weights):
         reason = "downloaded in this run"
     for key in _NOT_IN_WEIGHTS:
         model.pop(key.partition(".")[2], None)
-    parts = {"weights": weights, "model": model, "switches": switches.list_module_changes(_get_switches(options))}
+    parts = {"weights": weights, "model": model, "switches": switches.list_module_changes(get_switches(options))}
     parts["matters"] = collect_key_parts(device)
     return quant_store.make_shelf(store, family, options.quant, parts, reason)
 
 
 def _can_share(options: LoadOptions) -> bool:
     """False where weights are moved or cast while the pipeline runs."""
-    settings = _get_memory(options)
+    settings = get_memory(options)
     return settings.offload is memory.Offload.none and settings.layerwise_casting is None
 
 
 def _changes_modules(options: LoadOptions) -> bool:
     """True if something is set on the modules that another pipeline with the same weights must not have."""
-    settings = _get_memory(options)
+    settings = get_memory(options)
     groups = (options.attention.name, options.compile.name, options.parallel.name)
     return groups != ("none", "none", "none") or settings.vae_tiling or settings.vae_slicing
-
-
-@contextmanager
-def _set_up(options: LoadOptions, pipeline: Pipeline) -> Iterator[None]:
-    """Sets what of torch is process-wide while the pipeline computes."""
-    import torch
-
-    with ExitStack() as stack:
-        stack.enter_context(attention.explain_attention_errors(options.attention))
-        if pipeline.engaged["quant"] and _get_memory(options).offload is not memory.Offload.none:
-            # torch cannot move quantized weights between devices in inference mode.
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-        stack.enter_context(switches.use_switches(_get_switches(options), pipeline.device))
-        if isinstance(options.compile, CompileOptions):
-            stack.enter_context(compilation.use_compiler(options.compile, options.outputs, pipeline.device))
-        yield
-
-
-def _get_memory(options: LoadOptions) -> memory.MemorySettings:
-    assert isinstance(options.memory, memory.MemorySettings)
-    return options.memory
-
-
-def _get_switches(options: LoadOptions) -> switches.SwitchSettings:
-    assert isinstance(options.accelerate, switches.SwitchSettings)
-    return options.accelerate
 
 
 def _check_device(requested: str, device: str) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import Pipeline
 from ..errors import RunError
 from ..models.pipeline_call import denoise, get_task_pipeline
-from .generate import build_call, concatenate, find_denoisers, use_sampler
+from .attached import find_denoisers, use_sampler
+from .generate import build_call, concatenate
 from .image_request import ImageRequest
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -76,7 +76,8 @@ def plan_even_refused(args: Namespace, taken: Sequence[Change] = ()) -> list[Job
         args.overrides, facts = add_facts(args.overrides)
         facts = [*taken, *facts]
         if not is_sweep_command(args):
-            plan = add_changes(_plan_single_run(list(args.overrides)), facts)
+            overrides = list(args.overrides)
+            plan = add_changes(_plan_whole(compose_single_run(overrides), overrides), facts)
             return [Job(number=0, overrides=list(args.overrides), plan=plan, decided=_list_decided(plan, facts))]
         lists, points = _read_job_overrides(args.overrides)
         jobs: list[Job] = []
@@ -161,7 +162,12 @@ def _read_job_overrides(command: list[str]) -> tuple[list[list[str]], Any]:
     return [[*point, *job] for point in map(to_overrides, resolved) for job in jobs], points
 
 
-def _plan_single_run(overrides: list[str]) -> Plan:
+def compose_single_run(overrides: list[str]) -> dict[str, Any]:
+    """The whole config of a command that has one job. Inside `composer` only.
+
+    Raises:
+        ConfigError: something that only a sweep has.
+    """
     whole = compose_whole(overrides, overrides)
     if override := next((o for o in overrides if find_key(o).startswith(SWEEPS_ONLY)), None):
         raise ConfigError(f"{override}: only for a sweep; add -m, or leave it out")
@@ -170,7 +176,7 @@ def _plan_single_run(overrides: list[str]) -> Plan:
     if whole.get("points") is not None:
         count = len(resolve_points(whole["points"], (), ()))
         raise ConfigError(f"points: {count} jobs; add -m to run each, or points=null to disable them")
-    return _plan_whole(whole, overrides)
+    return whole
 
 
 def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
@@ -182,7 +188,20 @@ def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
             f"prompts.texts: the prompts of prompts.path={plan.config.prompts.path} are taken instead; add "
             "prompts=listed, or leave prompts.texts out"
         )
-    given |= {"strength"} if whole.get("strength") is not None else set()
+    refuse_unused(plan, given | ({"strength"} if whole.get("strength") is not None else set()))
+    return plan
+
+
+def refuse_unused(plan: Plan, given: Collection[str]) -> None:
+    """Refuses a value that was given and that no stage reads, also one that equals the default.
+
+    Args:
+        plan: of the run.
+        given: top-level keys that were set.
+
+    Raises:
+        Unfit: names the key.
+    """
     family = find_implementation("model", plan.config.model)
     for key in (key for key in list_unused_values(plan.config, family) if key in given):
         graph = "inpaint" if key == "mask" else "image_to_image"
@@ -190,7 +209,6 @@ def _plan_whole(whole: dict[str, Any], overrides: list[str]) -> Plan:
             f"{key}={getattr(plan.config, key)}: no stage of the graph reads it, so it could not take effect; "
             f"graph={graph}, or leave {key} out"
         )
-    return plan
 
 
 def _plan_job(number: int, lists: list[list[str]], command: list[str], points: Any) -> Job:

@@ -66,7 +66,14 @@ def to_overrides(point: dict[str, Any]) -> list[str]:
 
 
 def _to_override(key: str, value: Any) -> str:
-    """`KEY=VALUE` that Hydra reads as exactly this key and value; quoted only where that is needed."""
+    written = write_override(key, value)
+    if not written or is_reserved(parse_override(written).key_or_group):
+        raise ConfigError(f"points: {key}: {value!r}: no override can be written so; {SHAPE}")
+    return written
+
+
+def write_override(key: str, value: Any) -> str:
+    """`KEY=VALUE` that Hydra reads as exactly this key and value, quoted only where needed; empty: it has no such."""
     if key.startswith("~") and value is None:
         candidates = [key]
     else:
@@ -77,9 +84,9 @@ def _to_override(key: str, value: Any) -> str:
         except HydraException:
             continue
         same = not override.is_sweep_override() and _is_same(override.value(), value)
-        if override.get_key_element() == key != "" and same and not is_reserved(override.key_or_group):
+        if override.get_key_element() == key != "" and same:
             return candidate
-    raise ConfigError(f"points: {key}: {value!r}: no override can be written so; {SHAPE}")
+    return ""
 
 
 def quote(value: Any) -> str:

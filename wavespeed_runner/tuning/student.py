@@ -17,8 +17,9 @@ from ..config.denoise_options import DenoiseOptions
 from ..config.schema import CacheConfig
 from ..errors import Unfit
 from ..models.pipeline_call import denoise, get_task_pipeline
+from ..stages.attached import build_generation_info, find_denoisers
 from ..stages.decode import decode_latents
-from ..stages.generate import build_call, build_generation_info, concatenate, find_denoisers
+from ..stages.generate import build_call, concatenate
 from ..stages.image_request import ImageRequest, build_requests
 from .checkpointing import checkpoint_blocks
 

@@ -76,7 +76,7 @@ def generate(name: str, cache: CacheConfig, parallel: ParallelOptions | None = N
     """alone: each rank decides by its own tokens, as a strategy would that knows of no ranks."""
     model = shrunk(name)
     size = (model.options["width"], model.options["height"], model.options.get("num_frames"))
-    from wavespeed_runner.stages.generate import find_token_grid
+    from wavespeed_runner.stages.attached import find_token_grid
 
     info = GenerationInfo(
         steps=lambda: STEPS,

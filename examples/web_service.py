@@ -1,0 +1,73 @@
+"""A web service that keeps one pipeline loaded and compiled: POST /images with a prompt answers with a PNG.
+
+pip install 'wavespeed-runner[service]'
+python examples/web_service.py model=demo cache=fbcache compile=regional
+python examples/web_service.py experiment/mine.yaml compile=regional
+curl -o image.png -d '{"prompt": "a red circle", "seed": 3}' localhost:8000/images
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wavespeed_runner import load
+from wavespeed_runner.errors import ConfigError
+
+TAKES = ("prompt", "negative_prompt", "seed", "steps", "width", "height")
+"""What a request may say. `image` and `mask` are not among them: they name files of this machine."""
+LIMITS = ["limits.pixels=4194304", "limits.steps=200"]
+"""What one request may ask for; more is refused."""
+
+
+def build_app(load_pipeline: Callable[[], Any]) -> Starlette:
+    """The service. It loads at once, and makes a first image, so that no request waits for the compiler."""
+    # One thread: images are made one after the other, and CUDA graphs belong to the thread that made them.
+    worker = ThreadPoolExecutor(max_workers=1)
+    pipe = worker.submit(load_pipeline).result()
+    worker.submit(pipe, "warm-up").result()
+
+    def make_png(values: dict[str, Any]) -> bytes:
+        buffer = io.BytesIO()
+        pipe(**values)[0].save(buffer, "PNG")
+        return buffer.getvalue()
+
+    async def make_image(request: Request) -> Response:
+        try:
+            values = await request.json()
+        except ValueError:
+            return JSONResponse({"error": "the body is not JSON"}, status_code=400)
+        if not isinstance(values, dict) or "prompt" not in values or not set(values) <= set(TAKES):
+            return JSONResponse({"error": f"give a prompt, and of {', '.join(TAKES)} what you like"}, status_code=400)
+        try:
+            png = await asyncio.get_running_loop().run_in_executor(worker, make_png, values)
+        except ConfigError as error:  # a value that does not fit; anything else is a fault of the server's, status 500
+            return JSONResponse({"error": str(error)}, status_code=400)
+        return Response(png, media_type="image/png")
+
+    return Starlette(routes=[Route("/images", make_image, methods=["POST"])])
+
+
+def load_from(arguments: list[str]) -> Any:
+    """The pipeline of a command line: an experiment file and overrides, or overrides alone."""
+    if arguments and "=" not in arguments[0]:
+        return load(arguments[0], [*arguments[1:], *LIMITS])
+    return load([*arguments, *LIMITS])
+
+
+if __name__ == "__main__":
+    try:
+        app = build_app(lambda: load_from(sys.argv[1:]))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    uvicorn.run(app, host="127.0.0.1", port=8000)

@@ -1,0 +1,58 @@
+"""The example of a web service: it answers with the runner's pixels, and refuses what does not fit."""
+
+from __future__ import annotations
+
+import io
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.api.conftest import PROMPT, Images, hash_pil
+from tests.api.test_load import SMALL
+
+pytest.importorskip("uvicorn")
+testclient = pytest.importorskip("starlette.testclient")
+
+FILE = Path(__file__).parents[2] / "examples" / "web_service.py"
+
+
+@pytest.fixture(scope="module")
+def client() -> Any:
+    spec = spec_from_file_location("web_service", FILE)
+    assert spec and spec.loader
+    service = module_from_spec(spec)
+    spec.loader.exec_module(service)
+    return testclient.TestClient(service.build_app(lambda: service.load_from([*SMALL, "cache=fbcache"])))
+
+
+def test_a_request_gets_the_runners_image(client: Any, runner_images: Images) -> None:
+    answer = client.post("/images", json={"prompt": PROMPT, "seed": 3, "width": 64})
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/png"
+    image = Image.open(io.BytesIO(answer.content))
+    wide = [override for override in SMALL if not override.startswith("width")]
+    assert [hash_pil(image)] == runner_images(*wide, "width=64", "cache=fbcache", "seed=3")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"prompt": PROMPT, "steps": 0}, "steps=0: at least 1"),
+        ({"prompt": PROMPT, "steps": 201}, "limits.steps"),
+        ({"prompt": PROMPT, "width": 8192, "height": 8192}, "limits.pixels"),
+        ({"prompt": ["a"], "seed": {}}, "seed"),
+        ({"prompt": ""}, "none of them empty"),
+        ({"prompt": PROMPT, "image": "/etc/passwd"}, "give a prompt"),
+        ({"seed": 1}, "give a prompt"),
+        (["a"], "give a prompt"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_reason(client: Any, body: Any, words: str) -> None:
+    answer = client.post("/images", json=body)
+    assert answer.status_code == 400 and words in answer.json()["error"]
+
+
+def test_a_body_that_is_no_json_is_refused(client: Any) -> None:
+    assert client.post("/images", content=b"\xff{").status_code == 400

@@ -1,0 +1,44 @@
+"""One call at a time in a process, whatever thread it comes from.
+
+What a pipeline sets while it computes is in part process-wide: torch's switches, the compiler's folder and limits. Two
+pipelines of the same model share their weights. So calls wait for each other, and none changes the bits of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock, get_ident
+from typing import Any
+
+from ..accelerate.compilation import CUDA_GRAPHS
+from ..errors import RunError
+
+_turn = RLock()
+
+
+@contextmanager
+def take_turn() -> Iterator[None]:
+    """Waits until no other thread plans, loads or generates; then the others wait."""
+    with _turn:
+        yield
+
+
+class OneThread:
+    """Refuses calls from a second thread where CUDA graphs are replayed: torch keeps them for the first one alone."""
+
+    def __init__(self, compile_options: Any) -> None:
+        """Binds to no thread yet. compile_options: of the config group `compile`."""
+        self.mode = getattr(compile_options, "mode", "default")
+        self._thread: int | None = None
+
+    def check(self) -> None:
+        """Raises RunError in a thread that is not the first one's."""
+        if self.mode not in CUDA_GRAPHS:
+            return
+        self._thread = self._thread or get_ident()
+        if self._thread != get_ident():
+            raise RunError(
+                f"compile.mode={self.mode}: its CUDA graphs belong to the thread of the first call; call it there, or "
+                "use compile.mode=max-autotune-no-cudagraphs"
+            )
