@@ -12,6 +12,7 @@ from ..artifacts import Pipeline
 from ..config.denoise_options import DenoiseOptions
 from ..errors import ConfigError
 from ..models.family import CallInputs, uses_cfg
+from ..models.pipeline_call import build_prompt_call
 from ..stages.attached import find_denoisers, follow_generation, refuse_eager, use_sampler
 from .settings import NO_PROMPT, Settings
 from .turns import OneThread, take_turn
@@ -98,17 +99,14 @@ class Caller:
     def _fill(self, original: Any, wanted: CallInputs, given: Mapping[str, Any]) -> dict[str, Any]:
         """What the settings give to a call, as far as it takes it: steps, size, guidance, the negative prompt."""
         model, family = self.pipeline.model, self.pipeline.family
-        values: dict[str, Any] = {"num_inference_steps": wanted.steps}
-        values |= {"width": wanted.width, "height": wanted.height, "num_frames": wanted.num_frames}
-        values |= {"max_sequence_length": getattr(model, "max_sequence_length", None)}
-        values |= family.build_arguments(model, {}, wanted)
+        accepted = signature(original.__call__).parameters
+        values = build_prompt_call(family, model, wanted, accepted)
         prompt = given.get("prompt")
         guided = uses_cfg(model, wanted.guidance_scale, off=family.unguided_scale)
-        if guided and prompt is not None and "negative_prompt_embeds" not in given:
+        if guided and prompt is not None and "negative_prompt" in accepted and "negative_prompt_embeds" not in given:
             texts = [self.negative_prompt] * len(prompt)
             values["negative_prompt"] = texts if isinstance(prompt, list) else self.negative_prompt
-        accepted = signature(original.__call__).parameters
-        return {name: value for name, value in values.items() if name in accepted and value is not None}
+        return values
 
 
 def _bind(original: Any, pipe: DiffusionPipeline, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

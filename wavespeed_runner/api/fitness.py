@@ -13,6 +13,7 @@ from ..config.schema import Config, Weighting
 from ..errors import ConfigError
 from ..models.family import Family
 from ..models.weights.checkpoint import find_local_path
+from ..planning.graph import is_one_call
 from ..planning.plan import Plan
 from ..registry import find_implementation, list_names, lookup
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 log = logging.getLogger("wavespeed_runner")
-
-STAGES = (["load", "encode", "denoise", "decode"], ["load", "encode", "denoise", "decode_video"])
-"""The stages of a graph that one call of a pipeline is."""
 
 
 def refuse_unfit_pipeline(pipe: Any, handle: str) -> None:
@@ -99,8 +97,8 @@ def refuse_unfit_settings(plan: Plan, pipe: DiffusionPipeline) -> None:
     wanted, name = next(iter(family.tasks.values()), "none"), type(pipe).__name__
     if family.single_call or name != wanted:
         raise ConfigError(f"model={config.model.name}: these settings are for {wanted}, and the pipeline is {name}")
-    kinds = [node.stage.name for node in plan.graph.nodes.values()]
-    if sorted(kinds) not in [sorted(stages) for stages in STAGES] or family.run:
+    if not is_one_call(plan.graph) or family.run:
+        kinds = [node.stage.name for node in plan.graph.nodes.values()]
         raise ConfigError(
             f"graph: its stages ({', '.join(kinds)}) are not one call of {name}; load runs them, or leave graph out"
         )

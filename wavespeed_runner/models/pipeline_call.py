@@ -5,7 +5,7 @@ All families denoise through `denoise`, with noise from the sample's own generat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import signature
@@ -76,6 +76,27 @@ def denoise(
         raise RunError(
             f"{size or 'image'}: the sampler of this model cannot compute at this size ({error}); choose a smaller one"
         ) from error
+
+
+def build_prompt_call(
+    family: Family, model: ModelConfig, inputs: CallInputs, accepted: Collection[str]
+) -> dict[str, Any]:
+    """What a call of diffusers' own pipeline is given beside a prompt, for the images that the stages make of it.
+
+    Args:
+        family: of the model.
+        model: its options.
+        inputs: steps, guidance and size.
+        accepted: the arguments that the pipeline's call has.
+
+    Returns:
+        Keyword arguments; the prompts and the generator are not among them.
+    """
+    values: dict[str, Any] = {"num_inference_steps": inputs.steps}
+    values |= {"width": inputs.width, "height": inputs.height, "num_frames": inputs.num_frames}
+    values |= {"max_sequence_length": getattr(model, "max_sequence_length", None)}
+    values |= family.build_arguments(model, {}, inputs)
+    return {name: value for name, value in values.items() if name in accepted and value is not None}
 
 
 @contextmanager

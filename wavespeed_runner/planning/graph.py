@@ -63,6 +63,12 @@ def build_graph(config: Config) -> Graph:
         raise ConfigError(f"graph.stages: a cycle: {' -> '.join(error.args[1])}") from None
 
 
+def is_one_call(graph: Graph) -> bool:
+    """Whether a graph is what one call of a diffusers pipeline does with a prompt: encode, denoise, decode."""
+    kinds = sorted(node.stage.name for node in graph.nodes.values())
+    return kinds in (["decode", "denoise", "encode", "load"], ["decode_video", "denoise", "encode", "load"])
+
+
 def refuse_many_stages(composed: dict[str, Any]) -> None:
     """Refuses a graph of very many stages, before anything is computed for each of them.
 

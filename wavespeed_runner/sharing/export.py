@@ -54,7 +54,7 @@ def build_experiment(
         return _build_from_image(run, name, out)
     path = find_record(run)
     record, folder = read_completed_record(path), _find_config_dir(path, config_dir)
-    name = name or _read_name(out) or _join_name(model_name(record.config["model"]), setting_name(record))
+    name = name or _read_name(out) or build_name(record)
     _check_target(name, out)
     return name, format_experiment(record, name, folder)
 
@@ -183,6 +183,11 @@ def _find_config_dir(path: Path, given: str | None) -> Path | None:
     if reason := explain_not_followed(named, sweep):
         raise ConfigError(reason)
     return Path(named)
+
+
+def build_name(record: Record) -> str:
+    """Model and setting of a record, such as `demo_fbcache`."""
+    return _join_name(model_name(record.config["model"]), setting_name(record))
 
 
 def _join_name(model: str, setting: str) -> str:

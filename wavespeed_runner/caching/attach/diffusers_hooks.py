@@ -144,7 +144,7 @@ def _apply_hooks(denoiser: Any, cache: DiffusersHookOptions, timestep: Callable[
     from diffusers.hooks import faster_cache as fc
     from diffusers.hooks import pyramid_attention_broadcast as pab
 
-    options = _select_options(cache)
+    options = select_options(cache)
     if isinstance(cache, FasterCache):
         config = hooks.FasterCacheConfig(
             **options,
@@ -161,7 +161,7 @@ def _apply_hooks(denoiser: Any, cache: DiffusersHookOptions, timestep: Callable[
     return None, _find_hooks(denoiser, pab._PYRAMID_ATTENTION_BROADCAST_HOOK)
 
 
-def _select_options(cache: DiffusersHookOptions) -> dict[str, Any]:
+def select_options(cache: DiffusersHookOptions) -> dict[str, Any]:
     """The options that diffusers' configuration has under the same names."""
     not_theirs = {option.name for option in fields(CacheConfig)} | {"attention_weight"}
     options = {option.name: getattr(cache, option.name) for option in fields(cache) if option.name not in not_theirs}
