@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MODULATION = re.compile(r"norm\w*|ada_?ln\w*|\w*modulation\w*|(\w+_)?mod", re.IGNORECASE)
 """Part of a layer's name: it computes scales and shifts from the timestep, one row an image instead of one a token."""
+NUMBER = r"(?<=\.)\d+(?=\.|$)"
+"""A part of a layer's name that is a number."""
 LORA = "lora_"
 """Part of the names of a LoRA's own layers."""
 OUTSIDE = "outside of the repeated blocks"
@@ -86,7 +88,7 @@ def list_layers(module: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 def compact_name(name: str) -> str:
     """A layer's name with `*` for numbers: layers that differ only in the block have the same."""
-    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
+    return re.sub(NUMBER, "*", name)
 
 
 def _find_components(pipe: DiffusionPipeline, family: Family, key: str) -> list[str]:

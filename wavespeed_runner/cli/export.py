@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def _write_script(args: Namespace) -> int:
 
     if args.config_dir is not None:
         raise ConfigError(f"config_dir={args.config_dir}: not with to=diffusers, which reads the record alone")
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries warn of packages that no script needs
     target, text = export_script(args.run, name=args.name, out=args.out)
     print(text if target is None else make_printable(f"export: {target}\n"), end="" if target is None else "\n")
     return DONE

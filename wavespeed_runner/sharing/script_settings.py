@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from ..accelerate.attention_options import Backend
@@ -11,6 +10,7 @@ from ..accelerate.compile_options import CompileOptions, CompileTarget
 from ..accelerate.compile_targets import UNET_BLOCKS
 from ..accelerate.memory import MemorySettings, Offload
 from ..accelerate.quant_options import SCHEMES
+from ..accelerate.quant_targets import NUMBER
 from ..accelerate.switches import SwitchSettings
 from ..errors import ConfigError
 from ..models.family import Blocks, UNetBlocks
@@ -67,9 +67,8 @@ def add_quant(script: Script, record: Record) -> None:
         for scheme, names in swapped.items():
             if not component.isidentifier() or scheme not in SCHEMES:  # a record may be a stranger's
                 raise ConfigError(f"engaged.quant: {component}, {scheme}: no component and scheme of a run")
-            layers = "|".join(re.escape(name).replace(r"\*", r"\d+") for name in names)
-            meant = "lambda module, name: type(module) is torch.nn.Linear and layers.fullmatch(name)"
-            script.lines.append(f"layers = re.compile({layers!r})")
+            script.lines += ["layers = {", *(f"    {name!r}," for name in names), "}"]
+            meant = f"lambda module, name: type(module) is torch.nn.Linear and re.sub({NUMBER!r}, '*', name) in layers"
             config = _format_scheme(script, scheme)
             script.lines += format_call("quantize_", f"pipe.{component}", config, filter_fn=meant)
 
