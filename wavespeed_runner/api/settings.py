@@ -80,9 +80,11 @@ class Settings:
         given = {key: _read_value(key, value) for key, value in values.items() if value is not None}
         if given.get("seed", self.composed["seed"]) == DRAW:
             given["seed"] = randbelow(2**32)  # for each call, not for each process
+        composed = {**self.composed, **given}
         with explained():
-            plan = build_plan({**self.composed, **given}, prompts)
-            refuse_unused(plan, {*given, *map(find_key, self.typed)})
+            plan = build_plan(composed, prompts)
+            named = {"strength"} if composed.get("strength") is not None else set()
+            refuse_unused(plan, {*named, *given, *map(find_key, self.typed)})
         return add_changes(plan, self.facts)
 
 

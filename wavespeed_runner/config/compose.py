@@ -83,9 +83,7 @@ def _store_schemas(store: ConfigStore, schemas: tuple[tuple[str, str, type], ...
 
 @contextmanager
 def search_path(config_dir: str | None, *more: str) -> Iterator[None]:
-    """Within it Hydra finds our configs, the plugins', and those of the user's folder `config_dir`.
-
-    `more` are folders after it.
+    """Within it Hydra finds our configs, the plugins', those of the user's folder `config_dir`, and of others after it.
 
     Raises:
         ConfigError: there is no such folder, or its name is not UTF-8.

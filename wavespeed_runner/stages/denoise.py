@@ -125,15 +125,14 @@ def _generate_batch(
         alone = not (pipeline.parallel and pipeline.parallel.place.layout.cfg > 1)
         has_criterion = options.cache.criterion is not None and alone
         for number in range(options.warmup):
-            count = has_criterion and number == 0
-            extra = {"count_flops": count, "profile": profile and number == 0}
+            extra = {"count_flops": has_criterion and number == 0, "profile": profile and number == 0}
             warmups.append(generate(options, pipeline, full_batch, "warm-up", observer=observer, **extra))
         pipeline.warmed[setting] = next(
             (run.flops for run in warmups if run.flops), flops.NO_WARMUP if alone else flops.OTHER_RANKS
         )
     if warmups:
         refuse_eager(pipeline)
-    profile &= not warmups
+        profile = False
     reset_peak_memory(pipeline.device)  # compiling, counting and profiling in the warm-up took memory of their own
     runs = [
         generate(options, pipeline, full_batch, observer=observer, profile=profile and number == 0)
