@@ -197,6 +197,8 @@ LORA = "pkg://wavespeed_runner/weights/demo_lora/night.safetensors"
         (["model.dtype=bfloat16"], "model.dtype=bfloat16: the pipeline's transformer is float32"),
         (["model=flux", "model.dtype=float32"], "model.guidance=embedded: does not fit"),
         (["measure=full"], "measure=full: only runs of"),
+        (["seed=3"], "seed=3: of no effect here; give it to the calls of the pipeline"),
+        (["batch_size=2"], "batch_size=2: of no effect here"),
         (["cache=deepcache"], "cache"),
     ],
 )

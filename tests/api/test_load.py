@@ -133,6 +133,8 @@ def test_options_of_a_folder_of_ones_own() -> None:
         (([*SMALL, "prompt=x"],), "prompt=x: only runs"),
         (([*SMALL, "dry_run=true"],), "dry_run=true: only runs"),
         (([*SMALL, "metrics=[scene]"],), "metrics=[scene]: only runs"),
+        (([*SMALL, "hydra.run.dir=x"],), "hydra.run.dir=x: only runs"),
+        (([*SMALL, "hydra/launcher=isolated"],), "hydra/launcher=isolated: only runs"),
         (([*SMALL, "parallel=ulysses", "parallel.degree=2"],), "parallel=ulysses: not from Python"),
         (([*SMALL, "cache=fbcache", "sampler=nothing"],), "sampler"),
         (([*SMALL, "image=x.png"],), "image=x.png: no stage of the graph reads it"),

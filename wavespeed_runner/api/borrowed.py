@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 HANDLE = "acceleration"
 """Attribute of an accelerated pipeline: its `Acceleration`."""
+OF_CALLS = ("seed", "seeds", "num_images_per_prompt", "batch_size", "image", "mask", "strength")
+"""Keys of which a call of a diffusers pipeline has arguments of its own."""
 
 
 def accelerate(
@@ -66,11 +68,10 @@ def accelerate(
     """
     with take_turn():
         refuse_unfit_pipeline(pipeline, HANDLE)
-        has_model = not isinstance(settings, str | os.PathLike) and not any(
-            find_key(override) == "model" for override in (*settings, *overrides, *values)
-        )
-        chosen = find_model(pipeline) if has_model else []
-        read = read_settings(settings, [*chosen, *overrides], config_dir, values)
+        is_file = isinstance(settings, str | os.PathLike)
+        has_model = is_file or any(find_key(each) == "model" for each in (*settings, *overrides, *values))
+        chosen = [] if has_model else find_model(pipeline)
+        read = read_settings(settings, [*chosen, *overrides], config_dir, values, unused=OF_CALLS)
         if read.composed["device"] == "auto":
             read = replace(read, composed={**read.composed, "device": str(pipeline.device)})
         plan = read.plan

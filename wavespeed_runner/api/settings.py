@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ def read_settings(
     overrides: Sequence[str] = (),
     config_dir: str | os.PathLike[str] | None = None,
     values: Mapping[str, Any] | None = None,
+    unused: Sequence[str] = (),
 ) -> Settings:
     """Composes and checks settings, with the checks of the command line.
 
@@ -101,6 +103,7 @@ def read_settings(
         overrides: more of them, such as `cache.start=0.2`.
         config_dir: a folder of the user's own options.
         values: key -> value, likewise.
+        unused: keys that would have no effect, besides those that are for runs alone.
 
     Raises:
         ConfigError: whatever is wrong with them; one line.
@@ -109,7 +112,7 @@ def read_settings(
     listed = [] if isinstance(source, str | os.PathLike) else _check_list("settings", source)
     with explained():
         given = [*listed, *_check_list("overrides", overrides), *_to_overrides(values or {})]
-        _refuse_unused(given)
+        _refuse_unused(given, unused)
         typed, folder = name_option(keep_typed_texts(given)), None if config_dir is None else os.fspath(config_dir)
         with compose_copy(_check_file(file), folder) if file else composer(folder) as chosen:
             typed, facts = add_facts([*([chosen] if chosen else []), *typed])
@@ -174,11 +177,13 @@ def _check_file(file: Path) -> Path:
     return file
 
 
-def _refuse_unused(overrides: list[str]) -> None:
+def _refuse_unused(overrides: list[str], unused: Sequence[str]) -> None:
     """Refuses what was given and would have no effect: only runs measure, and have prompts of their own."""
     for override in overrides:
         key = find_key(override)
-        if key in UNUSED or key.partition(".")[0] in UNMEASURED:
+        if key in unused:
+            raise ConfigError(f"{override}: of no effect here; give it to the calls of the pipeline")
+        if key in UNUSED or re.split("[./]", key)[0] in (*UNMEASURED, "hydra"):
             raise ConfigError(
                 f"{override}: only runs of python -m wavespeed_runner read it; leave it out (prompts come with the "
                 "calls, and nothing is measured)"
