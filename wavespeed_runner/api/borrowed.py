@@ -68,9 +68,9 @@ def accelerate(
     """
     with take_turn():
         refuse_unfit_pipeline(pipeline, HANDLE)
-        is_file = isinstance(settings, str | os.PathLike)
-        has_model = is_file or any(find_key(each) == "model" for each in (*settings, *overrides, *values))
-        chosen = [] if has_model else find_model(pipeline)
+        listed = [] if isinstance(settings, str | os.PathLike) else settings
+        is_open = listed is settings and not any(find_key(o) == "model" for o in (*listed, *overrides, *values))
+        chosen = find_model(pipeline) if is_open else []
         read = read_settings(settings, [*chosen, *overrides], config_dir, values, unused=OF_CALLS)
         if read.composed["device"] == "auto":
             read = replace(read, composed={**read.composed, "device": str(pipeline.device)})
