@@ -75,7 +75,7 @@ MISUSE = {
     "export x out=": "out=: a value is needed: out=FILE",
     "export x out=a out=b": "out=b: out is given twice; give one out=FILE",
     "export x nme=mine": "nme=mine: no such key (did you mean 'name'?)",
-    "replay x.png seed=3": "seed=3: no such key",
+    "replay x.png steps=3": "steps=3: no such key",
     "replay a b": "b: one argument too many",
     "store --verfy": "--verfy: no such flag (did you mean '--verify'?)",
     "support modle=demo": "modle=demo: no such key",
