@@ -33,7 +33,8 @@ def ours(model: Model) -> list[Setting]:
             own = ("fbcache", f"cache/predictor={fill}", f"cache.residual_diff_threshold={t}")
             found.append(setting(f"First Block Cache, {fill}", f"First Block Cache {t:g} {fill}", *own))
     for n in (3, 4, 5, 6):
-        own = ("taylorseer", f"cache.interval={n}", "cache/predictor=fitted")
+        spaced = "cache.criterion.spacing=since_computed"  # not where diffusers' TaylorSeer computes
+        own = ("taylorseer", f"cache.interval={n}", spaced, "cache/predictor=fitted")
         found.append(setting("every N-th step, fitted", f"every {n}th step fitted", *own))
     for name in ("easycache", "seacache", "dicache"):
         for t in (0.05, 0.1, 0.2):

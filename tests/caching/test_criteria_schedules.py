@@ -19,6 +19,8 @@ from wavespeed_runner.caching.criteria.thresholds import (
 )
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import list_computed_steps
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import CacheConfig, PartConfig
 from wavespeed_runner.errors import ConfigError
 
@@ -56,6 +58,27 @@ def test_deepcaches_uniform_schedule() -> None:
     assert list_steps(Interval(interval=3), 10) == [1, 4, 7, 10]
     assert list_steps(Interval(interval=1), 4) == [1, 2, 3, 4]
     assert list_steps(Interval(interval=5), 3) == [1]
+
+
+@pytest.mark.parametrize("interval", [2, 3, 5, 6, 9])
+@pytest.mark.parametrize("warmup", [1, 3, 4])
+def test_after_warmup_is_diffusers_schedule(interval: int, warmup: int) -> None:
+    from diffusers.hooks.hooks import CacheContext, StateManager
+    from diffusers.hooks.taylorseer_cache import TaylorSeerCacheHook, TaylorSeerState
+
+    states = StateManager(TaylorSeerState, init_kwargs={})
+    states.set_context(CacheContext("one"))
+    hook = TaylorSeerCacheHook(interval, warmup, None, states)
+    theirs = [step for step in range(1, 51) if hook._measure_should_compute()[0]]
+    options = Interval(interval=interval, spacing=Spacing.after_warmup, warmup=warmup)
+    assert list_steps(options, 50, CacheConfig(name="x", warmup_steps=warmup)) == theirs
+
+
+def test_the_shipped_taylorseer_computes_what_diffusers_does_at_interval_6() -> None:
+    with composer(None):
+        cache = resolve_config(compose_job(["cache=taylorseer", "cache.interval=6"], [])).cache
+    assert cache.criterion is not None
+    assert list_steps(cache.criterion, 28, cache) == [1, 2, 3, 5, 11, 17, 23]
 
 
 def test_taylorseers_schedule_on_flux() -> None:

@@ -68,6 +68,14 @@ CASES: Cases = {
         [{"cache": "taylorseer", "cache.criterion.start": 0.5}],
         [{"cache": "taylorseer"}, {"cache": "taylorseer", "cache.criterion.start": 0.5, "cache.start": 0.5}],
     ),
+    "interval-warmup": (
+        [{"cache": "taylorseer", "cache.criterion": {"name": "interval", "interval": 5, "warmup": 2}}],
+        [
+            {"cache": "taylorseer"},
+            {"cache": "taylorseer", "cache.criterion.warmup": 2},
+            {"cache": "taylorseer", "cache.criterion": {"name": "interval", "interval": 5, "warmup": 3}},
+        ],
+    ),
     "signal-criterion": (
         [
             FBCACHE | {"cache.signal": NOTHING},

@@ -172,6 +172,18 @@ CACHES: tuple[Rule, ...] = (
         fix="leave it out; cache.start={c.cache.criterion.start} moves the window",
     ),
     Rule(
+        id="interval-warmup",
+        verdict="bad",
+        when=lambda c, f: (
+            isinstance(c.cache.criterion, Interval)
+            and c.cache.criterion.spacing is not Spacing.after_warmup
+            and c.cache.criterion.warmup != c.cache.warmup_steps
+        ),
+        message="cache.criterion.warmup={c.cache.criterion.warmup}: only spacing=after_warmup counts from there, so it "
+        "could not take effect",
+        fix="leave it out; cache.warmup_steps={c.cache.criterion.warmup} computes so many first steps",
+    ),
+    Rule(
         id="signal-criterion",
         verdict="bad",
         when=lambda c, f: has_all_parts(c) and _watches_missing_signal(c),

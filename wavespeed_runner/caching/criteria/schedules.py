@@ -43,6 +43,8 @@ class Spacing(Enum):
     """From the last computed step, including steps that the window forced."""
     in_window = "in_window"
     """From the first step inside of the window, whatever `cache.window` counts."""
+    after_warmup = "after_warmup"
+    """From the second step after the warm-up, as diffusers' TaylorSeer does."""
     non_uniform = "non_uniform"
     """The same number of computed steps, but closer together around `center`."""
 
@@ -56,6 +58,8 @@ class Interval(PartConfig):
     """n, where every n-th step is computed; 1 computes all."""
     start: float = 0.0
     """Where the first interval begins, as a fraction of the steps; the window's start."""
+    warmup: int = 0
+    """For after_warmup: the length of the warm-up; the window's `warmup_steps`."""
     spacing: Spacing = Spacing.uniform
     center: int = 15
     """For non_uniform: the step, counted from 0, around which computed steps are closest together."""
@@ -71,6 +75,8 @@ class Interval(PartConfig):
             raise ConfigError(
                 f"cache.criterion.power={self.power}: above 1, at most {MAX_POWER:g}; or use spacing=uniform"
             )
+        if self.warmup < 0:
+            raise ConfigError(f"cache.criterion.warmup={self.warmup}: 0 or more steps")
         if not 0 <= self.center <= MAX_STEPS:
             raise ConfigError(f"cache.criterion.center={self.center}: a step, counted from 0")
         if self.spacing is not Spacing.non_uniform and (self.center, self.power) != (Interval.center, Interval.power):
@@ -85,7 +91,8 @@ class IntervalCriterion(Schedule):
     """Computes every `interval`-th step.
 
     Rule of DeepCache (https://arxiv.org/abs/2312.00858: uniform and non_uniform) and of TaylorSeer
-    (https://arxiv.org/abs/2503.06923: since_computed, after its warm-up).
+    (https://arxiv.org/abs/2503.06923: since_computed, after its warm-up; diffusers' `TaylorSeerCacheConfig`:
+    after_warmup).
     """
 
     options: Interval
@@ -96,8 +103,10 @@ class IntervalCriterion(Schedule):
         self.last_computed = self.first_inside = 0
 
     def choose(self, steps: int) -> frozenset[int]:
-        """Every `interval`-th step from `start` on, and all before it; or spaced around `center`."""
+        """Every `interval`-th step from `start` on, and all before it; or counted otherwise, see `Spacing`."""
         interval = self.options.interval
+        if self.options.spacing is Spacing.after_warmup:
+            return frozenset(step for step in range(steps) if (step - self.options.warmup - 1) % interval == 0)
         if self.options.spacing is Spacing.non_uniform and interval > 1:
             count = ceil(steps / interval)
             return space_around_center(steps, count, self.options.center, self.options.power)
