@@ -40,7 +40,7 @@ ACTING: dict[str, tuple[tuple[str, ...], list[int] | None]] = {
     "magcache": (("cache.threshold=1e9",), [1, 2, 6]),
     "easycache": (("cache.threshold=1e9",), [1, 2, 6]),
     "seacache": (("cache.threshold=1e9",), [1, 4, 6]),
-    "dicache": (("cache.threshold=1e9",), [1, 2]),
+    "dicache": (("cache.threshold=1e9",), [1, 2, 6]),
     "taylorseer": ((), [1, 2, 3, 5]),
     "step_mask": (("cache.criterion.mask=110101",), [1, 2, 4, 6]),
     "planned": (("cache.computed=3",), None),

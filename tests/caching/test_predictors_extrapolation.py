@@ -10,8 +10,11 @@ import torch
 from diffusers.hooks.taylorseer_cache import TaylorSeerState
 
 from tests.caching.sequences import at, play, random_sequence
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
 from wavespeed_runner.caching.predictors.reuse import Gamma, GammaPredictor
 from wavespeed_runner.caching.predictors.taylor import Hermite, HermitePredictor, Taylor, TaylorPredictor, Variable
+from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput
+from wavespeed_runner.caching.strategies import DiCache
 from wavespeed_runner.errors import RunError
 
 STEPS = 12
@@ -138,6 +141,35 @@ def test_gamma_follows_the_formula() -> None:
         r1, r2 = residuals[one].double().numpy(), residuals[two].double().numpy()
         np.testing.assert_allclose(tensor.double().numpy(), r2 + g * (r1 - r2), rtol=1e-5, atol=1e-5)
     assert inside
+
+
+def test_gamma_follows_what_the_first_block_adds(plain) -> None:
+    """DiCache watches the first block's output, and extrapolates by its residual."""
+    probes, heads, ends = [], [], []
+
+    def record_head(_, args, kwargs, out):
+        heads.append(out[1].double().numpy())
+        probes.append(heads[-1] - kwargs["hidden_states"].double().numpy())
+
+    handles = [
+        plain.denoiser.transformer_blocks[0].register_forward_hook(record_head, with_kwargs=True),
+        plain.denoiser.norm_out.register_forward_pre_hook(lambda _, args: ends.append(args[0].double().numpy())),
+    ]
+    parts = {"signal": FirstBlockOutput(), "criterion": AccumulatedChange(threshold=1e9), "predictor": Gamma(limit=9.0)}
+    try:
+        _, trace = plain.run(DiCache(**parts, warmup_steps=2, max_consecutive_cache_hits=2), steps=8)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert [d.computed for d in trace.decisions] == [True, True, False, False, True, False, False, True]
+    gammas = []
+    for step, (one, two) in {2: (1, 0), 3: (1, 0), 5: (4, 1), 6: (4, 1)}.items():
+        moved = [np.abs(probes[s] - probes[two]).mean() for s in (step, one)]
+        gammas.append(float(np.clip(moved[0] / moved[1], 1, 9)))
+        r1, r2 = (ends[s] - heads[s] for s in (one, two))
+        expected = heads[step] + r2 + gammas[-1] * (r1 - r2)
+        np.testing.assert_allclose(ends[step], expected, rtol=2e-4, atol=2e-4)
+    assert any(1 < gamma < 9 for gamma in gammas)
 
 
 def test_gamma_needs_a_signal() -> None:

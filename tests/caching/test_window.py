@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import CacheHits, is_inside_window, is_reuse_allowed, list_computed_steps
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import CacheConfig
 
 HUNDREDTHS = st.integers(0, 100)
@@ -27,6 +29,15 @@ def at(step: int, steps: int) -> StepInfo:
 
 def test_the_published_answer() -> None:
     assert list_computed_steps(window(0.2, 0.8, 5), 30) == [1, 2, 3, 4, 5, 6, 12, 18, 24, 25, 26, 27, 28, 29, 30]
+
+
+def test_dicaches_window_as_its_script_has_it() -> None:
+    """It computes step i of n, counted from 0, while i <= int(0.2 n), and the last one."""
+    with composer(None):
+        cache = resolve_config(compose_job(["cache=dicache"], [])).cache
+    for steps in range(1, 201):
+        expected = {i + 1 for i in range(steps) if i <= int(0.2 * steps)} | {steps}
+        assert list_computed_steps(cache, steps) == sorted(expected)
 
 
 def test_the_first_step_is_always_computed() -> None:

@@ -18,7 +18,7 @@ from .interfaces import DenoiserCall, Signal, StepInfo
 from .rows import Streams, copy_rows, join_rows, replace_rows, split_optional_rows, split_rows
 from .state import GenerationInfo, GuidanceBranchState, ImageState, Observer, PendingCall
 from .trace import Decision, Trace
-from .window import CacheHits, ask, is_inside_window
+from .window import CacheHits, ask, count_head_blocks, is_inside_window
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,9 @@ class Engine:
         watches = find_implementation("cache/criterion", self.cache.criterion).watches
         self.needs_model_io = watches == "model" or self.signal.needs_latents or self.observer is not None
         """True if the engine must see the denoiser's input and output."""
+        predictor = find_implementation("cache/predictor", self.cache.predictor)
+        self.follows_head = count_head_blocks(self.cache) > 0 and getattr(predictor, "follows_head", False)
+        """True if the predictor follows what the blocks that always run add, whatever the signal is."""
 
     def decide(
         self, branch: GuidanceBranchState, call: DenoiserCall, base: Mapping[str, Tensor | None]
@@ -80,7 +83,8 @@ class Engine:
         self._record_decisions(branch, numbers, skip, call.at)
         branch.step += 1
         self._last = branch
-        pending = PendingCall(branch=branch, call=call, signal=signal, base=base, skip=skip)
+        followed = call.after["hidden_states"] - call.before["hidden_states"] if self.follows_head else signal
+        pending = PendingCall(branch=branch, call=call, signal=followed, base=base, skip=skip)
         return self._predict(pending) if all(skip) else pending
 
     def record_computed(self, pending: PendingCall, after: Streams) -> Streams:

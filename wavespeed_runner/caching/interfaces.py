@@ -118,7 +118,11 @@ class Criterion(Protocol):
 
 
 class Predictor(Protocol):
-    """Supplies the residual of the blocks that a cached step skips."""
+    """Supplies the residual of the blocks that a cached step skips.
+
+    One with the class attribute `follows_head = True` is given, as the signal, what the blocks that always run add,
+    where there are such blocks.
+    """
 
     def __init__(self, options: Any) -> None:
         """Takes the options class that it was registered with."""

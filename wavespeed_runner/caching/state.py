@@ -89,6 +89,7 @@ class PendingCall:
     branch: GuidanceBranchState
     call: DenoiserCall
     signal: Tensor | None
+    """What the predictor follows."""
     base: Mapping[str, Tensor | None]
     """The streams to which residuals are added, see `Engine.decide`."""
     skip: list[bool]

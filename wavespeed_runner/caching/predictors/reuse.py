@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ...config.schema import PartConfig
 from ...errors import ConfigError, RunError
@@ -57,13 +57,17 @@ class Gamma(PartConfig):
 
 @register("cache/predictor", "gamma", Gamma)
 class GammaPredictor:
-    """Extrapolates the last two residuals as far as the signal has moved: R2 + g (R1 - R2).
+    """Extrapolates the last two residuals as far as the first blocks' residual has moved: R2 + g (R1 - R2).
 
-    g = |p - P2| / |P1 - P2|, clamped to 1 .. `limit`. 1 is the last computed step, 2 the second last; R are residuals,
-    P their signals and p the present one; |.| is the mean absolute value. g is one number per image and stays on the
-    device. With one computed step, or if the signal has not moved from 2 to 1, the last residual is reused.
-    Source: DiCache, https://arxiv.org/abs/2508.17356.
+    g = |p - P2| / |P1 - P2|, clamped to 1 .. `limit`. 1 is the last computed step, 2 the second last; R are residuals
+    of the skipped blocks, P those of the blocks that always run (DiCache's probe) and p the present one; |.| is the
+    mean absolute value. Where no block always runs, P is the signal. g is one number per image and stays on the device.
+    With one computed step, or if P has not moved from 2 to 1, the last residual is reused. Source: DiCache,
+    https://arxiv.org/abs/2508.17356, and https://github.com/Bujiazi/DiCache, where R is the residual of all blocks and
+    is added to the first block's input; here it is that of the others, added to what the first block gives.
     """
+
+    follows_head: ClassVar[bool] = True
 
     def __init__(self, options: Gamma) -> None:
         """Takes the options class above."""
