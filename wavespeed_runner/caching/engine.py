@@ -150,7 +150,8 @@ class Engine:
         known = branch.step < len(self._sigmas)
         sigma = self._sigmas[branch.step] if known else 1 - branch.step / max(self._steps, 1)
         progress = self._progress[branch.step] if branch.step < len(self._progress) else None
-        return StepInfo(step=branch.step, steps=self._steps, sigma=sigma, progress=progress)
+        order = [*self.branches].index(branch.name) + self.generation.first_branch()
+        return StepInfo(step=branch.step, steps=self._steps, sigma=sigma, progress=progress, branch=order)
 
     def find_token_grid(self) -> tuple[int, ...] | None:
         """The grid of the latent tokens, where the denoiser's input is a sequence of them."""

@@ -39,6 +39,8 @@ class StepInfo:
     """Noise level. Flow matching: sigma, 1 is pure noise and 0 the image. Diffusion: sqrt((1 - abar) / abar)."""
     progress: float | None = None
     """How far sampling is, from 0 to 1, by the measure of `cache.window`; None for `steps`, and where it is unknown."""
+    branch: int = 0
+    """Which guidance branch calls, in the order of a step: 0 is the first one, in diffusers' pipelines the prompt's."""
 
 
 @dataclass(kw_only=True)

@@ -40,6 +40,8 @@ class GenerationInfo:
     """Axis of the channels in the denoiser's input."""
     add_up: AddUp | None = None
     """Where the tokens are divided among ranks: adds up over all of them. None: one process has them all."""
+    first_branch: Callable[[], int] = lambda: 0
+    """Which guidance branch of a step is the first one here; 1 on a rank that computes the second one only."""
     grid: Callable[[int], tuple[int, ...] | None] = lambda tokens: None
     """Number of latent tokens -> their (height, width) or (frames, height, width)."""
 

@@ -65,7 +65,7 @@ def follow_generation(
     """
     info = build_generation_info(pipe, pipeline.family, wanted, images)
     if pipeline.parallel:
-        info = replace(info, add_up=pipeline.parallel.add_up)
+        info = replace(info, add_up=pipeline.parallel.add_up, first_branch=pipeline.parallel.find_first_branch)
     denoisers = find_denoisers(pipe, pipeline.family)
 
     def end_step() -> None:

@@ -13,10 +13,20 @@ from tests.accelerate.parallel.forked import run_on_ranks
 from tests.caching.shrunk import Shrunk
 from wavespeed_runner.accelerate.parallel.apply import apply_parallel
 from wavespeed_runner.accelerate.parallel.collectives import take_counts
-from wavespeed_runner.accelerate.parallel.options import ContextParallelOptions, ParallelOptions, UnifiedOptions
+from wavespeed_runner.accelerate.parallel.options import (
+    CfgOptions,
+    ContextParallelOptions,
+    ParallelOptions,
+    UnifiedOptions,
+)
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.criteria.step_lists import Steps
-from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange, RelativeChange
+from wavespeed_runner.caching.criteria.thresholds import (
+    AccumulatedChange,
+    MagnitudeRatio,
+    PredictedChange,
+    RelativeChange,
+)
 from wavespeed_runner.caching.predictors.dmd import Dmd
 from wavespeed_runner.caching.predictors.reuse import Gamma, Reuse
 from wavespeed_runner.caching.predictors.taylor import Taylor
@@ -85,7 +95,7 @@ def generate(name: str, cache: CacheConfig, parallel: ParallelOptions | None = N
     )
     divided = apply_parallel(model.pipe, model.family, parallel) if parallel else None
     if divided and not alone:
-        info = replace(info, add_up=divided.add_up)
+        info = replace(info, add_up=divided.add_up, first_branch=divided.find_first_branch)
     with attach_strategy([model.denoiser], model.family.blocks, cache, info) as trace:
         if divided:
             with divided.divide([model.denoiser], 1):
@@ -126,6 +136,16 @@ def test_all_ranks_decide_as_one_process(name: str, strategy: str) -> None:
             assert ours is None or theirs is None or ours == pytest.approx(theirs, rel=1e-4)
         assert (outcome.latents - expected.latents).norm() < 1e-5 * expected.latents.norm()
         assert ("decision" in outcome.messages) == (strategy != "schedule"), "schedules need none"
+
+
+def test_a_rank_with_one_guidance_branch_knows_which() -> None:
+    drift = [1.0, *[1.1] * (STEPS - 1)]
+    ratios = MagnitudeRatio(threshold=0.5, ratios=drift, ratios_uncond=[1.0, *[2.0] * (STEPS - 1)])
+    cache = build(NoSignal(), ratios, Reuse())
+    both = generate("wan21", cache).computed
+    assert both[1::2] == [True] * STEPS and 1 < both[::2].count(True) < STEPS
+    first, second = run_on_ranks(2, lambda: generate("wan21", cache, CfgOptions(name="cfg")))
+    assert (first.computed, second.computed) == (both[::2], both[1::2])
 
 
 def test_a_threshold_at_which_ranks_alone_would_disagree() -> None:

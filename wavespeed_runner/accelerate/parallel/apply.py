@@ -75,6 +75,10 @@ class Parallel:
         """True if the pipeline has made one call for each guidance branch, which are on two ranks."""
         return any(branch.stacked is False for branch in self._branches)
 
+    def find_first_branch(self) -> int:
+        """Which guidance branch of a step is the first one that this rank computes: 0 or 1."""
+        return self.place.branch if self.has_separate_branches else 0
+
     def compare(self, values: Tensor) -> float:
         """How much a tensor that should be the same on all ranks differs between them, relative (L2)."""
         import torch
