@@ -38,11 +38,13 @@ ACTING: dict[str, tuple[tuple[str, ...], list[int] | None]] = {
     "max_quality": ((), [1, 3, 5]),
     "partial": ((), [1, 2, 3, 6]),
     "magcache": (("cache.threshold=1e9",), [1, 2, 6]),
+    "magcache_flux": (("cache.threshold=1e9", "cache.criterion.always_computed=[]"), [1]),
     "easycache": (("cache.threshold=1e9",), [1, 2, 6]),
     "seacache": (("cache.threshold=1e9",), [1, 4, 6]),
     "dicache": (("cache.threshold=1e9",), [1, 2, 6]),
     "taylorseer": ((), [1, 2, 3, 5]),
     "step_mask": (("cache.criterion.mask=110101",), [1, 2, 4, 6]),
+    "lemica": (("cache.criterion.mask=110101",), [1, 2, 4, 6]),
     "planned": (("cache.computed=3",), None),
     "fitted": (("cache.computed=3",), None),
     "custom": (("cache.criterion.threshold=1e9",), [1]),
@@ -72,9 +74,14 @@ REFUSED: dict[str, set[str]] = {
     | {"hidream", "ltx2", "ltx_video", "pixart_sigma", "sana", "sd3", "z_image"},
 }
 """Strategy -> families whose plan refuses it, besides those of `WHOLE`, to which no strategy can attach."""
+RATIOS = {"hunyuan_video", "hunyuan_video15_i2v", "qwen_image", "wan", "wan22", "wan22_5b", "wan22_i2v", "wan_i2v"}
 PUBLISHED = {
-    "teacache": {"cogvideox", "cogvideox_i2v", "hidream", "hunyuan_video", "ltx_video", "lumina2", "wan", "wan_i2v"},
-    "magcache": set(),
+    "teacache": {
+        *("cogvideox", "cogvideox_i2v", "hidream", "hunyuan_video", "hunyuan_video15", "hunyuan_video15_i2v"),
+        *("lumina2", "qwen_image", "wan", "wan_i2v", "wan22_5b"),
+    },
+    "magcache": RATIOS,
+    "magcache_flux": RATIOS,
     "planned": set(),
     "fitted": set(),
 }
@@ -82,8 +89,9 @@ PUBLISHED = {
 COUNTS = {
     **dict.fromkeys(ACTING, (2, 0, 26)),
     **dict.fromkeys(UNET_STRATEGIES, (26, 0, 2)),
-    "teacache": (4, 16, 8),
-    "magcache": (2, 26, 0),
+    "teacache": (4, 13, 11),
+    "magcache": (2, 18, 8),
+    "magcache_flux": (2, 18, 8),
     "planned": (2, 26, 0),
     "fitted": (2, 26, 0),
     "pab": (12, 0, 16),

@@ -70,3 +70,45 @@ def test_the_polynomial_is_that_of_the_signals_variant():
 def test_published_ratios_are_for_a_whole_schedule():
     with pytest.raises(ConfigError, match=r"cache\.criterion\.ratios=null.*needs a calibration"):
         fill(config("model=flux", "cache=magcache", "graph=image_to_image"))
+
+
+def test_each_guidance_branch_gets_its_own_ratios():
+    given, resolved = fill(config("model=wan21", "cache=magcache"))
+    row = published.find_ratios("Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
+    assert given.cache.criterion.ratios == list(row.ratios)
+    assert given.cache.criterion.ratios_uncond == list(row.ratios_uncond) != list(row.ratios)
+    assert resolved[0].why.endswith(row.source)
+    keys = ["cache.criterion.ratios", "cache.criterion.ratios_uncond"]
+    assert [(change.key, change.value) for change in resolved] == [(key, "[50 numbers]") for key in keys]
+
+
+def test_a_range_that_nothing_is_clamped_to_is_not_said_to_be_set():
+    clamped = ("model=flux", "cache=teacache")
+    assert [change.key for change in fill(config(*clamped))[1]] == [
+        "cache.criterion.coefficients",
+        "cache.criterion.range",
+    ]
+    assert len(fill(config(*clamped, "cache.criterion.clamp=none"))[1]) == 1
+
+
+def test_an_image_to_video_runs_a_whole_schedule_from_its_image():
+    given, _ = fill(config("model=wan21_i2v_480p", "cache=magcache"))
+    assert given.cache.criterion.ratios == list(published.find_ratios("Wan-AI/Wan2.1-I2V-14B-480P-Diffusers").ratios)
+
+
+def test_of_two_sizes_the_nearer_one():
+    large, small = (
+        fill(config("model=hunyuan_video", "cache=magcache", f"width={w}", f"height={h}"))[0].cache.criterion.ratios
+        for w, h in ((1280, 720), (960, 544))
+    )
+    assert large != small
+    assert [large, small] == [
+        list(row.ratios) for row in published.load_ratios() if row.name.startswith("hunyuan_video_")
+    ]
+
+
+def test_ltx_videos_polynomial_is_that_of_version_0_9_1():
+    with pytest.raises(ConfigError, match=r"coefficients=null: cache=teacache needs a calibration"):
+        fill(config("model=ltx_video", "cache=teacache"))
+    given, _ = fill(config("model=ltx_video", "cache=teacache", "model.repo=a-r-r-o-w/LTX-Video-0.9.1-diffusers"))
+    assert given.cache.criterion.coefficients[0] == 21.4700694

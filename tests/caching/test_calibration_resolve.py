@@ -63,7 +63,7 @@ def test_a_calibration_in_a_package_is_used_and_no_file_of_such_a_name(demo, tmp
     (tmp_path / "pkg:" / "wavespeed_runner" / "calibrations" / "demo.yaml").write_text("private")
     given, resolved = fill(right)
     assert given.cache.criterion.coefficients == demo.polynomial.coefficients
-    assert [entry.why for entry in resolved] == [f"calibration {named}"]
+    assert [entry.why for entry in resolved] == [f"calibration {named}"] * 2  # coefficients and range
     for given in wrong:
         with pytest.raises(ConfigError, match=r"^cache\.calibration="):
             fill(given)
@@ -75,7 +75,7 @@ def test_a_calibration_of_the_same_run_is_used(demo):
     assert given.cache.criterion.range == demo.polynomial.range
     assert given.cache.calibrated_for == format_key(demo.key)
     assert [(entry.key, entry.why) for entry in resolved] == [
-        ("cache.criterion.coefficients", "calibration demo (shipped)")
+        (f"cache.criterion.{key}", "calibration demo (shipped)") for key in ("coefficients", "range")
     ]
 
 

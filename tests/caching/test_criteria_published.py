@@ -17,7 +17,6 @@ from wavespeed_runner.caching.criteria.published import (
     find_polynomial,
     find_ratios,
     find_usable_range,
-    load_masks,
     load_polynomials,
 )
 from wavespeed_runner.config.paths import CONF
@@ -34,7 +33,9 @@ def read_repo(model: str) -> str:
     ("model", "variants"),
     [
         ("flux", [None]),
-        ("ltx_video", [None]),
+        ("hunyuan_video15", [None]),
+        ("hunyuan_video15_i2v", [None]),
+        ("qwen_image", [None]),
         ("hunyuan_video", [None]),
         ("hidream", [None]),
         ("hidream_dev", [None]),
@@ -44,6 +45,7 @@ def read_repo(model: str) -> str:
         ("wan21_14b", [None, "ret_steps"]),
         ("wan21_i2v_480p", [None, "ret_steps"]),
         ("wan21_i2v_720p", [None, "ret_steps"]),
+        ("wan22_5b", [None]),
         ("cogvideox", [None]),
         ("cogvideox_2b", [None]),
         ("cogvideox_i2v", [None]),
@@ -57,11 +59,12 @@ def test_models_with_their_own_polynomial(model: str, variants: list[str | None]
     for variant in variants:
         row = find_polynomial(repo, variant)
         special_names = {"hidream": "hidream_full", "cogvideox": "cogvideox_5b"}
+        special_names |= {"hunyuan_video15": "hunyuan_video15_480p_t2v"}
         assert row is not None and row.name == special_names.get(model, row.name)
 
 
 @pytest.mark.parametrize(
-    "model", ["flux_schnell", "flux2", "ltx_video_095", "wan22", "hunyuan_video_i2v", "demo", "sdxl"]
+    "model", ["flux_schnell", "flux2", "ltx_video", "ltx_video_095", "hunyuan_video_i2v", "demo", "sdxl"]
 )
 def test_nothing_is_borrowed_from_a_related_model(model: str) -> None:
     assert find_polynomial(read_repo(model)) is None and find_ratios(read_repo(model)) is None
@@ -85,7 +88,7 @@ def test_flux_as_its_authors_wrote_it() -> None:
 
 @ROWS
 def test_a_row_is_complete(item: TeaCachePolynomial) -> None:
-    assert len(item.coefficients) == 5 and np.isfinite(item.coefficients).all()
+    assert len(item.coefficients) in (5, 6) and np.isfinite(item.coefficients).all()
     assert item.watched in WATCHED and item.source.startswith("https://github.com/")
     speedups = [item.speedups[threshold] for threshold in sorted(item.speedups)]
     assert speedups == sorted(speedups) and all(speedup > 1 for speedup in speedups)
@@ -121,6 +124,20 @@ def test_a_range_ends_where_values_turn_negative_or_at_one(coefficients: tuple[f
         assert all(after <= before for before, after in pairwise([values[inside][-1], *falling]))
 
 
+def test_the_polynomial_of_ltx_video_belongs_to_version_091() -> None:
+    assert find_polynomial("a-r-r-o-w/LTX-Video-0.9.1-diffusers") is not None
+    assert find_polynomial("Lightricks/LTX-Video") is None
+
+
+def test_settings_in_the_own_window_come_first_and_others_keep_theirs() -> None:
+    row = find_polynomial("Wan-AI/Wan2.1-T2V-1.3B-Diffusers", "ret_steps")
+    assert row is not None
+    own, other = row.settings[0], row.settings[-1]
+    assert (own.threshold, own.warmup_steps, own.force_last_step, own.expectation) == (0.05, 5, False, "1.6x")
+    assert (other.threshold, other.start, other.warmup_steps, other.speedup) == (0.15, 0.1, 0, 2.2)
+    assert "ComfyUI-TeaCache" in other.source and row.made_for.shift == 5.0 and row.made_for.steps == 50
+
+
 def test_the_ratios_equal_those_of_diffusers() -> None:
     from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
@@ -128,36 +145,6 @@ def test_the_ratios_equal_those_of_diffusers() -> None:
     assert published_ratios is not None and list(published_ratios.ratios) == pytest.approx(
         FLUX_MAG_RATIOS.tolist(), abs=1e-7
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "steps", "count"),
-    [
-        ("cache_dit_slow", 28, 18),
-        ("cache_dit_medium", 28, 15),
-        ("cache_dit_fast", 28, 11),
-        ("cache_dit_ultra", 28, 8),
-        ("lemica_flux_slow", 50, 26),
-        ("lemica_flux_medium", 50, 20),
-        ("lemica_flux_fast", 50, 15),
-        ("lemica_flux_ultra", 50, 10),
-    ],
-)
-def test_a_mask_computes_as_many_steps_as_published(name: str, steps: int, count: int) -> None:
-    mask = load_masks()[name]
-    assert mask.steps == steps and len(mask.computed) == len(set(mask.computed)) == count
-    assert mask.computed == sorted(mask.computed) and mask.computed[0] == 1 and mask.computed[-1] == steps
-
-
-def test_cache_dits_masks_as_it_prints_them() -> None:
-    printed = {
-        "slow": "1111111101110011100110010001",
-        "medium": "1111110110001100011000110001",
-        "fast": "1111110100010000100000100001",
-        "ultra": "1111001000001000000100000001",
-    }
-    for name, bits in printed.items():
-        assert load_masks()[f"cache_dit_{name}"].computed == [i for i, bit in enumerate(bits, start=1) if bit == "1"]
 
 
 def test_a_misspelt_mask_gets_a_suggestion() -> None:

@@ -139,7 +139,8 @@ def test_a_published_mask_by_name() -> None:
 @pytest.mark.parametrize(
     ("options", "steps", "message"),
     [
-        (Steps(mask="cache_dit_fast"), 20, "cache.criterion.mask=cache_dit_fast: made for 28 steps, and 20 are run"),
+        (Steps(mask="cache_dit_fast"), 7, "cache.criterion.mask=cache_dit_fast: made for 4, 6, 8 or more steps, and 7"),
+        (Steps(mask="lemica_flux_fast"), 20, "cache.criterion.mask=lemica_flux_fast: made for 50 steps, and 20 are"),
         (Steps(mask="1101"), 5, "cache.criterion.mask=1101: made for 4 steps, and 5 are run"),
         (Steps(computed=[1, 3], of=10), 9, "cache.criterion.computed=[1, 3]: made for 10 steps, and 9 are run"),
         (Steps(computed=[1, 30]), 28, "cache.criterion.computed=[1, 30]: made for 30 or more steps, and 28 are run"),

@@ -225,7 +225,7 @@ def test_help_lists_groups_options_and_values(command: CommandLine) -> None:
     status, out, err = command("--help", "--config-dir", str(command.configs))
     assert (status, err) == (0, "")
     assert (
-        "fbcache, fitted, magcache, max_quality, max_speed, mine, none, " in out
+        "fbcache, fitted, lemica, magcache, magcache_flux, max_quality, max_speed, mine, none, " in out
         and "steps: null" in out
         and "--config-dir" in out
     )

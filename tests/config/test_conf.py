@@ -36,7 +36,8 @@ JUDGES = {"lpips": "weights", "dists": "weights", "clip_score": "folder", "pick_
 """Judges that have no plan without a file or a folder, which nobody ships -> the key that names it."""
 OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
 COMPANIONS = {
-    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "planned", "fitted", "predictor/fitted")},
+    **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "magcache_flux", "planned", "fitted")},
+    "cache/predictor/fitted": CALIBRATED,
     **{f"cache/criterion/{name}": CALIBRATED for name in ("accumulated_polynomial", "magnitude_ratio", "planned")},
     **{f"cache/{name}": ["model=demo_unet"] for name in OF_UNETS},
     **{f"attention/{name}": ON_A_GPU for name in OF_GPUS},
@@ -46,6 +47,7 @@ COMPANIONS = {
     "accelerate/tf32": ["device=cuda", "dry_run=true"],
     "accelerate/fp16_accumulation": ["device=cuda", "dry_run=true", "model.dtype=float16"],
     "cache/step_mask": ["steps=28"],
+    "cache/lemica": ["steps=50"],
     "cache/criterion/accumulated_polynomial": [*CALIBRATED, "cache/signal=modulated_input"],
     "cache/criterion/steps": ["cache.criterion.computed=[1,2,4]"],
     "cache/criterion/predicted_change": ["cache/signal=model_change"],

@@ -89,9 +89,10 @@ CASES: Cases = {
         [{"cache": "dicache"}, {"cache": "taylorseer"}, {"cache": "dicache", "cache.signal": None}],
     ),
     "schedule-fits": (
-        [{"cache": "step_mask"}, {"cache": "step_mask", "cache.criterion.mask": "101"}],
+        [{"cache": "step_mask", "steps": 7}, {"cache": "step_mask", "cache.criterion.mask": "101"}],
         [
             {"cache": "step_mask", "steps": 28},
+            {"cache": "step_mask", "steps": 20},
             {"cache": "taylorseer"},
             FBCACHE,
             # Of 30 steps an image that is started from runs 18.

@@ -151,7 +151,7 @@ UNFIT = {
     "a rule": ("cache=deepcache,fbcache", "only a U-Net has layers that mirror each other"),
     "a value that no model takes": ("steps=0,3", "steps=0: at least 1 is needed"),
     "no calibration": ("cache=magcache,fbcache", "cache.criterion.ratios=null: cache=magcache needs a calibration"),
-    "a schedule for other steps": ("cache=step_mask,fbcache", "and 6 are run"),
+    "a schedule for other steps": ("cache=lemica,fbcache", "and 6 are run"),
 }
 
 

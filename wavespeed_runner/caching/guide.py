@@ -34,7 +34,9 @@ GUIDE = {
     "deepcache": Guide(
         key="interval", values=(2, 5), purpose="U-Nets, at fixed steps; the outermost layers always run"
     ),
-    "magcache": Guide(key="threshold", purpose="models with calibrated ratios; no block runs to decide"),
+    "magcache": Guide(
+        key="threshold", purpose="models with published ratios or a calibration; no block runs to decide"
+    ),
     "easycache": Guide(key="threshold", purpose="watches what goes in and out of the denoiser; no calibration"),
     "seacache": Guide(key="threshold", purpose="watches the latents by frequency, and extrapolates; no calibration"),
     "dicache": Guide(key="threshold", purpose="as fbcache, but changes add up, and the residual is scaled by them"),

@@ -11,6 +11,7 @@ from .attention_cache import ATTENTION
 from .basics import VALUES
 from .cache import CACHES
 from .cache_measures import MEASURES
+from .cache_published import PUBLISHED
 from .cache_window import WINDOWS
 from .compile import COMPILING
 from .graph import GRAPHS
@@ -41,6 +42,7 @@ RULES = (
     *CACHES,
     *WINDOWS,
     *MEASURES,
+    *PUBLISHED,
     *ATTENTION,
     *ADAPTERS,
     *TRAINING,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...config.schema import Config, Init
 from ...errors import Unfit
-from ...models.family import Blocks, Family
+from ...models.family import Blocks, Family, infer_task
 from ..criteria import published
 
 
@@ -27,8 +27,11 @@ def find_published(config: Config, family: Family, key: str) -> tuple[dict[str, 
     ):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
         return values, f"published for {repo}, {row.source}{note}"
-    if key == "ratios" and not starts_from_image(config) and (ratios := published.find_ratios(repo)):
-        return {"ratios": list(ratios.ratios)}, f"published for {repo}, {ratios.source}{note}"
+    if key == "ratios" and not skips_steps(config, family) and (found := _find_ratios(config)):
+        values = {"ratios": list(found.ratios)}
+        if found.ratios_uncond:
+            values["ratios_uncond"] = list(found.ratios_uncond)
+        return values, f"published for {repo}, {found.source}{note}"
     return None
 
 
@@ -37,11 +40,18 @@ def get_variant(config: Config) -> str | None:
     return getattr(config.cache.signal, "variant", None)
 
 
-def starts_from_image(config: Config) -> bool:
-    """True if a stage runs only part of the schedule: published ratios are those of a whole one."""
-    return any(
-        {"image", "latents"} & set(stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
+def skips_steps(config: Config, family: Family) -> bool:
+    """True if a stage runs only part of the schedule, from an image: published ratios are those of a whole one."""
+    tasks = (
+        infer_task(family.kind, stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
     )
+    return any(task in ("image_to_image", "inpaint") for task in tasks)
+
+
+def _find_ratios(config: Config) -> published.MagCacheRatios | None:
+    """Of several rows for the weights, the one whose steps and size are nearest."""
+    pixels = config.width * config.height if config.width and config.height else None
+    return published.find_ratios(config.model.repo, config.steps, pixels)
 
 
 def _find_polynomial(repo: str, variant: str | None, watched: str) -> published.TeaCachePolynomial | None:

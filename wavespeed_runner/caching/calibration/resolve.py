@@ -67,8 +67,10 @@ def resolve_cache_numbers(config: Config, family: Family) -> tuple[Config, list[
     values, belongs_to = _find_values(config, family, open_keys)
     parts = {group: _fill_part(getattr(cache, group), values[group][0]) for group, _ in open_keys}
     resolved = [
-        ResolvedKey(key=f"cache.{group}.{key}", value=_abbreviate(values[group][0][key]), why=values[group][1])
-        for group, key in open_keys
+        ResolvedKey(key=f"cache.{group}.{name}", value=_abbreviate(value), why=values[group][1])
+        for group, _ in open_keys
+        for name, value in values[group][0].items()
+        if isinstance(value, list) and getattr(getattr(cache, group), name) is None and getattr(parts[group], name)
     ]
     return replace(config, cache=replace(cache, **parts, calibration=None, calibrated_for=belongs_to)), resolved
 

@@ -1,12 +1,13 @@
-"""Published numbers of single models: TeaCache polynomials, MagCache ratios, and step masks.
+"""Published numbers of single models: TeaCache polynomials, MagCache ratios, step masks, and thresholds.
 
-They are kept in `tables/*.yaml`, each with its source. A value belongs to the weights that it was measured on: a
-repository that is not listed has none, and none is borrowed from a related model.
+They are kept in `tables/*.yaml`, each with its source and with what it was published for (`conditions.py`). A value
+belongs to the weights that it was measured on: a repository that is not listed has none, and none is borrowed from a
+related model. Steps, size and sampler may differ; `rules/cache_published.py` then says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import yaml
 
 from ...errors import ConfigError, did_you_mean
+from .conditions import Conditions, Setting, read_conditions, read_settings
+from .masks import LEAST_STRETCHED, Runs, choose_by_runs
 from .thresholds import evaluate_polynomial
 
 FOLDER = Path(__file__).parent / "tables"
@@ -24,12 +27,22 @@ embedding, its projection to the blocks' modulation, or the image tokens at the 
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeaCachePolynomial:
-    """One published TeaCache polynomial."""
+class Row:
+    """What every published row has."""
 
     name: str
     repos: tuple[str, ...]
-    """Hub ids of the weights that it was fitted to; empty if the source names none."""
+    """Hub ids of the weights that it was made for; empty if the source names none that we know, or for any."""
+    made_for: Conditions = field(default_factory=Conditions)
+    settings: tuple[Setting, ...] = ()
+    """Recommended or measured by its authors, or by those of a ported version."""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeaCachePolynomial(Row):
+    """One published TeaCache polynomial."""
+
     variant: str | None = None
     """Name of the variant, for models with several polynomials; null: the one used by default."""
     coefficients: tuple[float, ...]
@@ -37,8 +50,7 @@ class TeaCachePolynomial:
     watched: str
     """One of `WATCHED`. Applied to anything else the polynomial means nothing."""
     speedups: dict[float, float]
-    """Threshold -> speedup, as published; not measured here."""
-    source: str
+    """Threshold -> speedup, as published by the source; not measured here."""
 
     @property
     def range(self) -> tuple[float, float]:
@@ -47,24 +59,45 @@ class TeaCachePolynomial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MagCacheRatios:
+class MagCacheRatios(Row):
     """Published MagCache ratios of one model."""
 
-    repos: tuple[str, ...]
     ratios: tuple[float, ...]
     """One per step of the schedule that they were measured on."""
-    source: str
+    ratios_uncond: tuple[float, ...] | None = None
+    """Of the unconditional guidance branch; None: the same, or there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepMask:
-    """A published list of computed steps, for one number of steps."""
+class Thresholds(Row):
+    """Thresholds that were published for one model, of a strategy that needs no other numbers."""
 
-    name: str
-    steps: int
-    computed: list[int]
+    strategy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMask(Row):
+    """A published list of computed steps, for one number of steps or, by a formula, for several."""
+
+    steps: int | None = None
+    """The only number of steps that it is for; None: see `runs`."""
+    computed: tuple[int, ...] = ()
     """Counted from 1."""
-    source: str
+    runs: dict[int, Runs] = field(default_factory=dict)
+    measured: str = ""
+
+    def choose(self, steps: int) -> list[int] | None:
+        """The computed steps of so many, counted from 1; None: it is not for so many."""
+        if self.runs:
+            return choose_by_runs(self.runs, steps)
+        return list(self.computed) if steps == self.steps else None
+
+    @property
+    def fits(self) -> str:
+        """For which numbers of steps: `50`, or `4, 6, 8 or more`."""
+        if self.steps is not None:
+            return str(self.steps)
+        return ", ".join(str(n) for n in self.runs if n < LEAST_STRETCHED) + f", {LEAST_STRETCHED} or more"
 
 
 def find_polynomial(repo: str, variant: str | None = None) -> TeaCachePolynomial | None:
@@ -77,25 +110,52 @@ def load_polynomials() -> tuple[TeaCachePolynomial, ...]:
     """All published TeaCache polynomials."""
     return tuple(
         TeaCachePolynomial(
-            name=item["name"],
-            repos=tuple(item["repos"]),
+            **_read_row(item),
             variant=item.get("variant"),
             coefficients=tuple(float(c) for c in item["coefficients"]),
             watched=item["watched"],
             speedups={float(threshold): float(speedup) for threshold, speedup in item["speedups"].items()},
-            source=item["source"],
         )
         for item in _read_table("teacache")
     )
 
 
-def find_ratios(repo: str) -> MagCacheRatios | None:
-    """The MagCache ratios of a hub repository; None if none are published for it."""
-    for item in _read_table("magcache"):
-        if repo in item["repos"]:
-            ratios = tuple(float(ratio) for ratio in item["ratios"])
-            return MagCacheRatios(repos=tuple(item["repos"]), ratios=ratios, source=item["source"])
-    return None
+def find_ratios(repo: str, steps: int | None = None, pixels: int | None = None) -> MagCacheRatios | None:
+    """The MagCache ratios of a hub repository; None if none are published for it.
+
+    Of several rows the one whose steps are nearest, and among those the one whose size is.
+
+    Args:
+        repo: hub id.
+        steps: calls of the denoiser; None: the first row.
+        pixels: width times height of the run.
+    """
+
+    def compare(row: MagCacheRatios) -> tuple[int, int]:
+        made_for = row.made_for
+        size = (made_for.width or 0) * (made_for.height or 0)
+        return abs(len(row.ratios) - steps) if steps else 0, abs(size - pixels) if size and pixels else 0
+
+    return min((row for row in load_ratios() if repo in row.repos), key=compare, default=None)
+
+
+@lru_cache
+def load_ratios() -> tuple[MagCacheRatios, ...]:
+    """All published MagCache ratios."""
+    return tuple(
+        MagCacheRatios(
+            **_read_row(item),
+            ratios=tuple(item["ratios"]),
+            ratios_uncond=tuple(item["ratios_uncond"]) if "ratios_uncond" in item else None,
+        )
+        for item in _read_table("magcache")
+    )
+
+
+@lru_cache
+def load_thresholds() -> tuple[Thresholds, ...]:
+    """Thresholds of strategies that need no other numbers."""
+    return tuple(Thresholds(**_read_row(item), strategy=item["strategy"]) for item in _read_table("thresholds"))
 
 
 def find_mask(name: str) -> StepMask:
@@ -115,7 +175,26 @@ def find_mask(name: str) -> StepMask:
 @lru_cache
 def load_masks() -> dict[str, StepMask]:
     """All published masks by name."""
-    return {item["name"]: StepMask(**item) for item in _read_table("masks")}
+    keys = ("steps", "runs", "measured")
+    return {
+        item["name"]: StepMask(
+            **_read_row(item),
+            computed=tuple(item.get("computed", ())),
+            **{key: item[key] for key in keys if key in item},
+        )
+        for item in _read_table("masks")
+    }
+
+
+def _read_row(item: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `Row`."""
+    return {
+        "name": item["name"],
+        "repos": tuple(item.get("repos") or ()),
+        "made_for": read_conditions(item),
+        "settings": read_settings(item),
+        "source": item["source"],
+    }
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...config.schema import PartConfig
@@ -56,20 +57,21 @@ class StepsCriterion(Schedule):
 
     def choose(self, steps: int) -> frozenset[int]:
         """The listed steps, if the list was made for this number of steps."""
-        computed, made_for = self._read_list()
-        if (made_for is not None and made_for != steps) or computed[-1] > steps:
-            expected = made_for if made_for is not None else f"{computed[-1]} or more"
+        computed, made_for = self._read_list(steps)
+        if computed is None:
             key = "mask" if self.options.mask is not None else "computed"
             raise Unfit(
-                f"cache.criterion.{key}={getattr(self.options, key)}: made for {expected} steps, and {steps} are run; "
+                f"cache.criterion.{key}={getattr(self.options, key)}: made for {made_for} steps, and {steps} are run; "
                 "run as many, or use cache/criterion=budget, which works with any number"
             )
         return frozenset(step - 1 for step in computed)
 
-    def _read_list(self) -> tuple[list[int], int | None]:
-        """The computed steps, counted from 1, and the number of steps that they were chosen for."""
-        if self.options.computed is not None:
-            return self.options.computed, self.options.of
+    def _read_list(self, steps: int) -> tuple[Sequence[int] | None, str]:
+        """The computed steps, counted from 1, None if there is no list for so many steps; and for how many it is."""
+        listed, of = self.options.computed, self.options.of
+        if listed is not None:
+            fits = steps == of if of is not None else steps >= listed[-1]
+            return listed if fits else None, f"{listed[-1]} or more" if of is None else str(of)
         mask = self.options.mask
         if mask is None:
             raise ConfigError(
@@ -77,9 +79,10 @@ class StepsCriterion(Schedule):
                 f"cache.criterion.mask=NAME (published: {', '.join(published.load_masks())})"
             )
         if set(mask) <= {"0", "1"}:
-            return [step for step, bit in enumerate(mask, 1) if bit == "1"], len(mask)
+            ones = [step for step, bit in enumerate(mask, 1) if bit == "1"]
+            return ones if steps == len(mask) else None, str(len(mask))
         known = published.find_mask(mask)
-        return known.computed, known.steps
+        return known.choose(steps), known.fits
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,150 @@
+"""Rules on published numbers: a run that differs from what they are for is told in what, and what they gave there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.cache_published import PUBLISHED
+from wavespeed_runner.rules.check import Finding, apply_rules
+
+FLUX_MAGCACHE = "https://github.com/Zehong-Ma/MagCache/blob/main/MagCache4FLUX/magcache_flux.py"
+WAYS_OUT = {
+    "teacache": "cache.calibration=FILE, and `thresholds` with it",
+    "magcache": "cache.calibration=FILE, and `thresholds` with it",
+    "seacache": "`thresholds`",
+    "lemica": "cache=planned",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def composing() -> Iterator[None]:
+    with composer(None):
+        yield
+
+
+def find_published(text: str) -> Finding | None:
+    """What these rules say of a run with the overrides; None: nothing. More than one thing is an error."""
+    overrides = text.split()
+    config = resolve_config(compose_job(overrides, overrides))
+    config, _ = resolve_cache_numbers(config, find_implementation("model", config.model))
+    known = [rule.id for rule in PUBLISHED]
+    found = [finding for finding in apply_rules(config) if finding.rule in known]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "measured"),
+    [
+        ("model=flux cache=teacache", "which measured 1.5x"),
+        ("model=flux cache=teacache cache.rel_l1_thresh=0.4", "which measured 1.8x"),
+        ("model=flux cache=magcache_flux", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
+        ("model=flux cache=dicache steps=30", "which gives no figures"),
+        ("model=flux cache=lemica steps=50", "which gives no figures"),
+        (
+            "model=wan21 cache=lemica steps=50 cache.criterion.mask=lemica_wan21_20 sampler=unipc sampler.shift=5.0",
+            "which measured 1.76 to 0.79 min, 2.23x",
+        ),
+    ],
+)
+def test_a_run_as_published_is_told_what_to_expect(overrides: str, measured: str) -> None:
+    found = find_published(overrides)
+    assert found is not None and found.rule == "published-same" and found.verdict == "good"
+    assert found.message.endswith(measured) and " as published in https://" in found.message
+
+
+@pytest.mark.parametrize(
+    ("override", "difference"),
+    [
+        ("steps=20", "published for steps=28 (here 20); "),
+        ("width=512", "published for width=1024 (here 512); "),
+        ("height=512", "published for height=1024 (here 512); "),
+        ("guidance_scale=5", "published for guidance_scale=3.5 (here 5); "),
+        ("sampler=heun", "published for sampler=euler (here heun)"),
+        ("sampler=euler sampler.shift=2.0", "published for sampler.shift=the model's own (here 2); "),
+        ("cache.start=0.2", "published for cache.start=0.1 (here 0.2; there 2.8x (A800, 14.26 to 5.05 s)); "),
+        ("cache.end=0.9", "published for cache.end=1 (here 0.9; "),
+        ("cache.include_end=true", "published for cache.include_end=false (here true; "),
+        ("cache.window=sigmas", "published for cache.window=steps (here sigmas; "),
+        ("cache.warmup_steps=4", "published for cache.warmup_steps=1 (here 4; "),
+        ("cache.force_last_step=true", "published for cache.force_last_step=false (here true; "),
+        ("cache.max_consecutive_cache_hits=3", "published for cache.max_consecutive_cache_hits=5 (here 3; "),
+        ("cache.threshold=0.1", "published for cache.threshold=0.24 (here 0.1; "),
+        ("cache.criterion.always_computed=[]", "published for cache.criterion.always_computed=[12] (here []; "),
+    ],
+)
+def test_each_difference_is_named_with_both_values(override: str, difference: str) -> None:
+    found = find_published(f"model=flux cache=magcache_flux {override}")
+    assert found is not None and found.rule == "published-differs" and found.verdict == "unverified"
+    assert difference in found.message and found.message.endswith(f"({FLUX_MAGCACHE})")
+    assert found.fix.startswith("the published values; or values of this run: python -m wavespeed_runner calibrate")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "difference"),
+    [
+        (
+            "model=lumina2 cache=teacache cache.variant=comfy cache.start=0.2 cache.rel_l1_thresh=0.38",
+            "cache.force_last_step=false cache.criterion.outside_window=true (here true, false; there 1.7x)",
+        ),
+        ("model=flux cache=seacache", "cache/signal=filtered modulated input (here filtered_latents)"),
+        ("model=flux cache=seacache", "cache/predictor=reuse (here taylor)"),
+        ("model=flux cache=lemica steps=50 cache/predictor=taylor", "cache/predictor=reuse (here taylor)"),
+        ("model=hunyuan_video cache=easycache", "width=960 (here 1280), height=544 (here 720), cache.threshold=0.025"),
+        ("model=wan21 cache=magcache sampler=unipc num_frames=17", "num_frames=81 (here 17)"),
+    ],
+)
+def test_what_else_may_differ(overrides: str, difference: str) -> None:
+    found = find_published(overrides)
+    assert found is not None and found.rule == "published-differs" and difference in found.message
+    strategy = next(word for word in overrides.split() if word.startswith("cache=")).partition("=")[2]
+    assert found.fix.endswith(f"then {WAYS_OUT.get(strategy, '`thresholds`')}")
+
+
+def test_a_list_of_other_weights_is_told_with_those_of_these() -> None:
+    found = find_published("model=flux2 cache=lemica steps=50")
+    assert found is not None and found.rule == "published-weights" and found.verdict == "unverified"
+    assert found.message.startswith(
+        "cache.criterion.mask=lemica_flux_medium: steps that were found for black-forest-labs/FLUX.1-dev; other weights"
+    )
+    assert found.fix.startswith(
+        "cache.criterion.mask=lemica_flux2_slow, lemica_flux2_medium, lemica_flux2_fast of black-forest-labs/FLUX.2-dev"
+    )
+    without = find_published("model=sd35_large cache=lemica steps=50")
+    assert without is not None and without.fix.startswith("python -m wavespeed_runner calibrate")
+
+
+@pytest.mark.parametrize(
+    ("hits", "there"), [(4, "2.8x (A800, 189 to 68 s, PSNR 18.93)"), (2, "2.2x (A800, 189 to 87 s, PSNR 20.51)")]
+)
+def test_of_several_settings_the_nearest_speaks(hits: int, there: str) -> None:
+    found = find_published(
+        f"model=wan21 cache=magcache cache.threshold=0.12 cache.start=0.3 cache.max_consecutive_cache_hits={hits}"
+    )
+    assert found is not None and f"cache.start=0.2 (here 0.3; there {there})" in found.message
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "model=flux cache=fbcache",
+        "model=flux cache=step_mask",
+        "model=flux cache=magcache_flux model.init=tiny",
+        "model=flux cache=none",
+        "model=flux cache=custom cache.criterion.threshold=0.1",
+        "model=qwen_image cache=dicache",
+        "model=flux cache=teacache cache.criterion.coefficients=[1.0,0.0]",
+    ],
+)
+def test_without_numbers_of_these_weights_nothing_is_said(overrides: str) -> None:
+    assert find_published(overrides) is None
+
+
+def test_every_rule_is_met_above() -> None:
+    assert [rule.id for rule in PUBLISHED] == ["published-weights", "published-differs", "published-same"]

@@ -1,0 +1,210 @@
+"""Rules on published numbers: does this run do what they were published for, and what is to be expected of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..caching.criteria import published
+from ..caching.criteria.conditions import OWN, Conditions, Setting
+from ..caching.criteria.step_lists import Steps
+from ..caching.criteria.thresholds import AccumulatedPolynomial, MagnitudeRatio
+from ..caching.strategies import find_threshold_key
+from ..config.schema import Config, Init, Window
+from ..models.family import Family
+from ..samplers import model_default_sampler, resolve_sampler
+from .cache import get_name, has_all_parts
+from .rule import Rule
+
+
+def find_row(c: Config) -> published.Row | None:
+    """The published row whose numbers the cache strategy has, or whose threshold is meant for it; None: there is none.
+
+    Numbers are told by their values, so that also a resolved config that is run again is recognized.
+    """
+    if not has_all_parts(c) or c.model.init is not Init.pretrained:
+        return None  # of random weights the list of automatic changes speaks
+    criterion, repo = c.cache.criterion, c.model.repo
+    rows: Iterator[published.Row] = iter(())
+    if isinstance(criterion, AccumulatedPolynomial):
+        coefficients = tuple(criterion.coefficients or ())
+        rows = (row for row in published.load_polynomials() if row.coefficients == coefficients and repo in row.repos)
+    elif isinstance(criterion, MagnitudeRatio):
+        ratios = tuple(criterion.ratios or ())
+        rows = (row for row in published.load_ratios() if row.ratios == ratios and repo in row.repos)
+    elif isinstance(criterion, Steps):
+        rows = (row for row in published.load_masks().values() if row.name == criterion.mask and row.repos)
+    else:
+        rows = (row for row in published.load_thresholds() if row.strategy == c.cache.name and repo in row.repos)
+    return next(rows, None)
+
+
+def list_differences(c: Config, f: Family) -> list[str]:
+    """Where a run of the same weights differs from what its published numbers are for: `steps=50 (here 30)`."""
+    row = find_row(c)
+    if row is None or c.model.repo not in row.repos:
+        return []
+    differences = [f"{key}={there} (here {here})" for key, there, here in _compare_runs(row, c, f) if there != here]
+    nearest = find_nearest(row, c)
+    if nearest and (keys := _list_other_keys(nearest, c)):
+        differences.append(_describe_setting(nearest, c, keys))
+    return differences
+
+
+def _compare_runs(row: published.Row, c: Config, f: Family) -> Iterator[tuple[str, str, str]]:
+    """(key, published value, value of this run) of everything that the source says."""
+    made_for: Conditions = row.made_for
+    numbers = {
+        "steps": (made_for.steps, c.steps),
+        "width": (made_for.width, c.width),
+        "height": (made_for.height, c.height),
+        "num_frames": (made_for.num_frames, c.num_frames),
+        "guidance_scale": (made_for.guidance_scale, c.guidance_scale),
+    }
+    for key, (there, here) in numbers.items():
+        if there is not None:
+            yield key, f"{there:g}", "none" if here is None else f"{here:g}"
+    sampler = resolve_sampler(f, c.model, c.sampler)
+    if made_for.sampler is not None:
+        own = model_default_sampler(f, c.model).name
+        yield "sampler", own if made_for.sampler == OWN else made_for.sampler, sampler.name
+    if made_for.shift is not None:
+        yield "sampler.shift", _format_shift(made_for.shift), _format_shift(getattr(sampler, "shift", None))
+    if made_for.signal is not None:
+        yield "cache/signal", made_for.signal, get_name(c.cache.signal)
+    if made_for.predictor is not None:
+        yield "cache/predictor", made_for.predictor, get_name(c.cache.predictor)
+
+
+def _format_shift(shift: float | str | None) -> str:
+    return f"{shift:g}" if isinstance(shift, float | int) else "the model's own"
+
+
+def find_nearest(row: published.Row, c: Config) -> Setting | None:
+    """The published setting that the run's comes closest to: by its threshold, then by the number of other keys."""
+    threshold = getattr(c.cache.criterion, "threshold", None)
+    if threshold is None:
+        return None
+    return min(
+        row.settings,
+        key=lambda setting: (abs(setting.threshold - threshold), len(_list_other_keys(setting, c))),
+        default=None,
+    )
+
+
+def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, object]]:
+    """Key -> (published value, value of this run), where they differ."""
+    pairs: dict[str, tuple[object, object]] = {
+        find_threshold_key(c.cache): (setting.threshold, getattr(c.cache.criterion, "threshold", None)),
+        "cache.start": (setting.start, c.cache.start),
+        "cache.end": (setting.end, c.cache.end),
+        "cache.include_end": (setting.include_end, c.cache.include_end),
+        "cache.window": (Window.steps.value, c.cache.window.value),
+        "cache.warmup_steps": (max(setting.warmup_steps, 1), max(c.cache.warmup_steps, 1)),
+        "cache.force_last_step": (setting.force_last_step, c.cache.force_last_step),
+        "cache.max_consecutive_cache_hits": (setting.hits, c.cache.max_consecutive_cache_hits),
+        **{
+            f"cache.criterion.{key}": (there, getattr(c.cache.criterion, key, there))
+            for key, there in (
+                ("always_computed", list(setting.always_computed)),
+                ("outside_window", setting.outside_window),
+            )
+        },
+    }
+    return {key: (there, here) for key, (there, here) in pairs.items() if there != here}
+
+
+def _describe_setting(setting: Setting, c: Config, keys: dict[str, tuple[object, object]]) -> str:
+    """`cache.threshold=0.24 cache.start=0.1 (here 0.06, 0.2; there 2.8x)`."""
+    there = " ".join(f"{key}={_format(value)}" for key, (value, _) in keys.items())
+    here = ", ".join(_format(value) for _, value in keys.values())
+    expected = f"; there {setting.expectation}" if setting.expectation else ""
+    return f"{there} (here {here}{expected})"
+
+
+def _format(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+
+
+def _describe_expectation(c: Config) -> str:
+    """What the source says that comes out: `in URL, which measured 2.8x (...)`."""
+    row = find_row(c)
+    setting = find_nearest(row, c) if row else None
+    found = setting.expectation if setting else getattr(row, "measured", "")
+    return f"in {_find_source(c)}, " + (f"which measured {found}" if found else "which gives no figures")
+
+
+def _find_source(c: Config) -> str:
+    """Where the nearest published setting is found."""
+    row = find_row(c)
+    setting = find_nearest(row, c) if row else None
+    return (setting.source if setting else "") or (row.source if row else "")
+
+
+def _has_other_weights(c: Config) -> bool:
+    """Whether a list of steps is used that was found for other weights. Other numbers are not filled in for those."""
+    row = find_row(c)
+    return row is not None and c.model.repo not in row.repos
+
+
+def _get_repo_of_list(c: Config) -> str:
+    row = find_row(c)
+    return row.repos[0] if row else ""
+
+
+def _suggest_lists(c: Config) -> str:
+    """The lists that were found for these weights, and how to have one of one's own."""
+    own = [row.name for row in published.load_masks().values() if c.model.repo in row.repos]
+    lists = f"cache.criterion.mask={', '.join(own)} of {c.model.repo}; or " if own else ""
+    own_run = (
+        "python -m wavespeed_runner calibrate with this run's overrides, without those of cache, then cache=planned"
+    )
+    return lists + own_run
+
+
+def _suggest_own(c: Config) -> str:
+    """How to have numbers of this very run."""
+    if isinstance(c.cache.criterion, Steps):
+        then = "cache=planned"
+    elif isinstance(c.cache.criterion, AccumulatedPolynomial | MagnitudeRatio):
+        then = "cache.calibration=FILE, and `thresholds` with it"
+    else:
+        then = "`thresholds`"
+    return (
+        "the published values; or values of this run: python -m wavespeed_runner calibrate with its overrides, without "
+        f"those of cache, then {then}"
+    )
+
+
+PUBLISHED: tuple[Rule, ...] = (
+    Rule(
+        id="published-weights",
+        verdict="unverified",
+        when=lambda c, f: _has_other_weights(c),
+        message=lambda c, f: (
+            f"cache.criterion.mask={getattr(c.cache.criterion, 'mask', None)}: steps that were found for "
+            f"{_get_repo_of_list(c)}; other weights may need others ({_find_source(c)})"
+        ),
+        fix=lambda c, f: _suggest_lists(c),
+        source="wavespeed_runner/caching/criteria/tables",
+    ),
+    Rule(
+        id="published-differs",
+        verdict="unverified",
+        when=lambda c, f: bool(list_differences(c, f)),
+        message=lambda c, f: (
+            f"cache={c.cache.title}: published for {', '.join(list_differences(c, f))}; speed and quality may be "
+            f"others here ({_find_source(c)})"
+        ),
+        fix=lambda c, f: _suggest_own(c),
+        source="wavespeed_runner/caching/criteria/tables",
+    ),
+    Rule(
+        id="published-same",
+        verdict="good",
+        when=lambda c, f: find_row(c) is not None and not _has_other_weights(c) and not list_differences(c, f),
+        message=lambda c, f: f"cache={c.cache.title}: as published {_describe_expectation(c)}",
+        source="wavespeed_runner/caching/criteria/tables",
+    ),
+)
