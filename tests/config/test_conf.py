@@ -34,7 +34,7 @@ OF_OTHER_DEVICES = tuple(f"attention/{name}" for name in ("aiter_hub", "npu", "x
 """Backends of diffusers for devices that the runner cannot be told to use: there is no plan, only a refusal."""
 JUDGES = {"lpips": "weights", "dists": "weights", "clip_score": "folder", "pick_score": "folder"}
 """Judges that have no plan without a file or a folder, which nobody ships -> the key that names it."""
-OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial")
+OF_UNETS = ("deepcache", "balanced", "max_speed", "max_quality", "partial", "whole_reuse")
 COMPANIONS = {
     **{f"cache/{name}": CALIBRATED for name in ("teacache", "magcache", "magcache_flux", "planned", "fitted")},
     "cache/predictor/fitted": CALIBRATED,
