@@ -12,6 +12,7 @@ from ..config.paths import CONF
 from ..registry import lookup
 from .support_attention import describe_models
 from .support_check import Combinations, Support
+from .support_known import describe_known
 from .support_pairs import describe_pairs
 
 HEAD = """# What fits with what
@@ -49,6 +50,8 @@ def table(options: Combinations) -> str:
         "\n## Models and caches\n",
         _matrix("model", options.models, caches, by_cache),
         *_graphs_and_caches(by_both),
+        "\n## What is known to work\n",
+        describe_known(options),
         "\n## Models and samplers\n",
         _samplers(options),
         *_samplers_and_caches(options, own, by_cache),

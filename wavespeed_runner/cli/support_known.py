@@ -1,0 +1,77 @@
+"""Writes what is known to work with each model, and where that comes from: published settings, calibrations, fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..caching.calibration.find import find_calibration
+from ..caching.criteria.conditions import Setting
+from ..caching.criteria.published import Row, load_polynomials, load_ratios, load_thresholds
+from ..config.schema import Config
+from ..errors import Unfit
+from .support_check import Combinations
+
+HEAD = """Settings that others published for these very weights, as overrides, with what they measured on their hardware,
+with their sampler, steps and size, which the plan compares with yours. Nothing of this was measured on your machine:
+`python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer steps of a
+better solver (`sampler=unipc steps=...`) are among what it tries.
+"""
+
+
+def describe_known(options: Combinations) -> str:
+    """The table, and a line for each model with calibrations."""
+    lines = ["| model | setting | published | source |", "|---|---|---|---|"]
+    for model in options.models:
+        lines += _list_published(model, options.config(model))
+    table = lines if len(lines) > 2 else ["None is published for these."]
+    return "\n".join([HEAD, *table, "", *_list_shipped(options)]).rstrip()
+
+
+def _list_published(model: str, config: Config) -> list[str]:
+    repo = config.model.repo
+    found: list[tuple[Row, str, str]] = [
+        *((row, "teacache", "rel_l1_thresh") for row in load_polynomials()),
+        *((row, "magcache", "threshold") for row in load_ratios()),
+        *((row, row.strategy, "threshold") for row in load_thresholds()),
+    ]
+    return [
+        f"| `{model}` | `{_write(row, strategy, key, setting)}` | {setting.expectation or 'recommended'} "
+        f"| <{setting.source or row.source}> |"
+        for row, strategy, key in found
+        if repo in row.repos
+        for setting in row.settings
+    ]
+
+
+def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
+    """The setting as overrides of a run with `cache=STRATEGY`."""
+    variant = getattr(row, "variant", None)
+    parts = [f"cache={strategy}", f"cache.{key}={setting.threshold:g}"]
+    parts += [f"cache.variant={variant}"] if variant else []
+    parts += [f"cache.start={setting.start:g}"] if setting.start else []
+    parts += [f"cache.end={setting.end:g}"] if setting.end < 1 else []
+    parts += ["cache.include_end=true"] if setting.include_end else []
+    parts += [f"cache.warmup_steps={setting.warmup_steps}"] if setting.warmup_steps else []
+    parts += [f"cache.max_consecutive_cache_hits={setting.hits}"] if setting.hits > 0 else []
+    parts += ["cache.force_last_step=false"] if strategy == "teacache" and not setting.force_last_step else []
+    parts += ["cache.criterion.outside_window=true"] if setting.outside_window else []
+    return " ".join(parts)
+
+
+def _list_shipped(options: Combinations) -> list[str]:
+    """What a calibration of the model, shipped or the user's own, allows for."""
+    lines = []
+    for model in options.models:
+        try:
+            where, found = find_calibration(options.config(model, graph=options.find_graph(model)), "")
+        except Unfit:
+            continue
+        parts = ["`cache=planned`, `cache=teacache`, `cache=magcache`"]
+        parts += [f"`sampler=fitted` with {_join(found.samplers)} steps"] if found.samplers else []
+        parts += [f"`cache=fitted` with {_join(found.caches)} computed steps"] if found.caches else []
+        lines.append(f"- `{model}` has a calibration ({where}): {'; '.join(parts)}.")
+    return lines
+
+
+def _join(counts: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(counts)))
