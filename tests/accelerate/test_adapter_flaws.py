@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.accelerate.lora_files import Tensors, apply, draw, write_pair
 from tests.accelerate.random_adapters import load_tiny
 from wavespeed_runner.accelerate.adapter_injection import take_updates
+from wavespeed_runner.accelerate.adapter_strength import _square
 from wavespeed_runner.accelerate.adapters import TextualInversion, apply_adapters
 from wavespeed_runner.errors import ConfigError, RunError
 from wavespeed_runner.planning.plan import build_plan
@@ -25,6 +27,10 @@ CLIP = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
     ("tensors", "says"),
     [
         ({}, "it holds no tensors of a LoRA; use another file"),
+        (
+            write_pair("lora_unet_x", 4, 4, rank=4097),
+            r"lora_unet_x\.lora_down\.weight: a rank of 4097; at most 4096 is applied; resize the LoRA",
+        ),
         (
             write_pair("img_in", 32, 128, style="peft") | {"double_blocks.0.img_attn.norm.query_norm.scale": draw(8)},
             r"img_in\.lora_A\.weight: a control LoRA .* reads a control image .*, which no graph gives here; use",
@@ -73,6 +79,23 @@ def test_another_width_of_the_first_layer_is_no_control_lora(tmp_path: Path) -> 
     says = f"it has {6 * into} inputs, and the model's layer {into}: use a file for this model"
     with pytest.raises(RunError, match=re.escape(says)):
         apply(pipe, write_pair("transformer.x_embedder", out, 6 * into, style="peft"), tmp_path)
+
+
+@pytest.mark.parametrize("rank", [2, 300])
+def test_the_strength_of_a_high_rank_is_measured_on_the_small_side(rank: int) -> None:
+    class Sizes(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            self.largest = max(self.largest, found.numel() if isinstance(found, torch.Tensor) else 0)
+            return found
+
+    down, up = draw(rank, 4, 3, 3), draw(5, rank, 1, 1)
+    with Sizes() as sizes:
+        square = _square(down, up)
+    assert square == pytest.approx(float((up.flatten(1).double() @ down.flatten(1).double()).square().sum()))
+    assert sizes.largest <= max(down.numel(), up.numel())
 
 
 PLAIN = {"r": 2, "lora_alpha": 2, "use_dora": True, "target_modules": ["q"], "lora_dropout": 0.0, "bias": "none"}

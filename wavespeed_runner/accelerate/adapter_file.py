@@ -14,6 +14,7 @@ from typing import Any
 
 from ..inputs.documents import parse_json, read_safetensors_header, refuse_many
 from ..inputs.files import InputError, open_regular
+from ..inputs.limits import MAX_RANK
 from ..models.weights.safetensors_file import find_no_weight
 
 NAME = re.compile(r"[\w.:/-]{1,300}", re.ASCII)
@@ -47,7 +48,7 @@ def find_hostile(file: Path) -> str | None:
     try:
         settings = parse_json(metadata[METADATA]) if metadata.get(METADATA) else None
         refuse_many(settings, MOST_SETTINGS)
-        return _find_bad_setting(settings, max(ranks, default=1))
+        return _find_bad_setting(settings, min(max(ranks, default=1), MAX_RANK))
     except (InputError, TypeError) as error:
         return f"its {METADATA}: {error}"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError
+from ..inputs.limits import MAX_RANK
 from .adapter_file import find_hostile
 from .adapter_lycoris import find_unusable
 from .adapter_parts import DOWN, find_bad_dora, find_half, find_partial, find_unsupported, split_part
@@ -32,8 +33,15 @@ def find_flaw(shapes: dict[str, list[int]], weight: float) -> str | None:
         or find_partial(shapes)
         or find_bad_dora(shapes, weight)
         or find_half(shapes)
+        or _find_high_rank(shapes)
         or _find_control_file(shapes)
     )
+
+
+def _find_high_rank(shapes: dict[str, list[int]]) -> str | None:
+    """The first factor of a LoRA of more rows than any has: a small file could ask for much work with them."""
+    high = next((key for key, shape in shapes.items() if split_part(key, DOWN) and shape[:1] > [MAX_RANK]), None)
+    return high and f"{high}: a rank of {shapes[high][0]}; at most {MAX_RANK} is applied; resize the LoRA"
 
 
 def _find_control_file(shapes: dict[str, list[int]]) -> str | None:

@@ -66,6 +66,11 @@ def _find_root(groups: dict[str, str], layer: str) -> str:
 
 
 def _square(down: torch.Tensor, up: torch.Tensor) -> float:
-    """Sum of the squares of up @ down, for down (r, ...) and up (out, r, ...)."""
+    """Sum of the squares of up @ down, for down (r, ...) and up (out, r, ...).
+
+    On the smaller side: a file chooses its rank, and the memory of neither product exceeds that of the factors.
+    """
     first, second = (tensor.detach().flatten(1).double() for tensor in (down, up))
-    return float(((first @ first.T) * (second.T @ second)).sum())
+    if len(first) <= min(len(second), first.shape[1]):
+        return float(((first @ first.T) * (second.T @ second)).sum())
+    return float((second @ first).square().sum())
