@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from wavespeed_runner.errors import ConfigError, RunError
+from wavespeed_runner.execution.refusals import refuse_unbuildable_models
 from wavespeed_runner.judges import text_image
 from wavespeed_runner.judges.text_image import ClipOptions, make_clip_score, make_pick_score
+from wavespeed_runner.planning.plan import build_plan
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 PROMPT = "a red circle"
@@ -111,3 +113,49 @@ def test_a_weight_that_is_missing_is_no_random_one(copy: Path) -> None:
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(RunError, match=r"visual_projection\.weight"):
         make_clip_score(ClipOptions(folder=str(copy)))
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_an_image_processor_of_another_size_is_refused(copy: Path) -> None:
+    change(copy / "preprocessor_config.json", crop_size={"height": 48, "width": 32})
+    refuse(copy, r"crop_size = \{'height': 48, 'width': 32\} of preprocessor_config\.json, .*image_size = 32")
+    change(copy / "preprocessor_config.json", do_center_crop=False)
+    refuse(copy, r"size = \{'shortest_edge': 32\} of preprocessor_config\.json")
+    change(copy / "preprocessor_config.json", size={"height": 32, "width": 32})
+    text_image._check_folder(ClipOptions(folder=str(copy)), "metrics.clip_score")
+    change(copy / "preprocessor_config.json", image_std=[0.2, 0, 0.2])
+    refuse(copy, r"preprocessor_config\.json: image_std = 0, and something is divided by it")
+
+
+def blind(folder: Path) -> None:
+    change(folder / "preprocessor_config.json", rescale_factor=0.0)
+
+
+def end_otherwise(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(folder / "config.json", text_config=config["text_config"] | {"eos_token_id": 77})
+
+
+def drop_vocabulary(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (drop_vocabulary, r"CLIPTokenizer.*knows no word or letter of English, so it would make the same of different"),
+        (end_otherwise, r"eos_token_id = 77 of \S+/config\.json is not how the tokenizer ends a text \(189\)"),
+        (blind, r"CLIPImageProcessorPil.*makes the same of every image"),
+    ],
+)
+def test_a_clip_that_judges_blindly_is_refused_before_a_run_writes(
+    spoil: Any, says: str, copy: Path, composed: Any, tmp_path: Path
+) -> None:
+    spoil(copy)
+    plan = build_plan(composed("metrics=clip_score", f"metrics.clip_score.folder={copy}", f"outputs={tmp_path / 'o'}"))
+    with pytest.raises(ConfigError, match=says) as refused:
+        refuse_unbuildable_models(plan)
+    assert "model.init=tiny" not in str(refused.value) and not (tmp_path / "o").exists()

@@ -12,8 +12,9 @@ import pytest
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.byte_tokenizer import build_clip_tokenizer
 from wavespeed_runner.models.weights.chat_templates import refuse_template
-from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers, refuse_unread_text
+from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers
 from wavespeed_runner.models.weights.tokenizer_gate import refuse_tokenizer
+from wavespeed_runner.models.weights.tokenizer_reading import refuse_unread_text
 from wavespeed_runner.models.weights.trial import Candidate, refuse_unbuildable
 
 SAYS = "{% for message in messages %}{{ message.content }}{% endfor %}"

@@ -291,6 +291,8 @@ END = {"model_type": "clip_text_model", "eos_token_id": 49407}
         (BUCKETS, {"relative_attention_max_distance": 8}, "relative_attention_max_distance = 8 is too small for 32"),
         (BUCKETS, {"relative_attention_max_distance": 0}, "relative_attention_max_distance = 0 is too small"),
         (END, {"eos_token_id": [1, 2]}, "eos_token_id = [1, 2]: CLIP has one end of a text"),
+        (END, {"eos_token_id": 49408}, "eos_token_id = 49408 is no token; 0 to 49407, by vocab_size"),
+        (END | {"vocab_size": 60000, "eos_token_id": 50000}, {"eos_token_id": -1}, "eos_token_id = -1 is no token"),
         (
             {"return_dict": True, "model_type": "llama", "eos_token_id": [1, 2], "attention_head_dim": [5, 10]},
             {"return_dict": False},

@@ -13,7 +13,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.byte_tokenizer import build_clip_tokenizer
-from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers, refuse_unread_text
+from wavespeed_runner.models.weights.tokenizer_bounds import bound_tokenizers
+from wavespeed_runner.models.weights.tokenizer_reading import refuse_unread_text
 
 USUAL = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}\n{% endfor %}"

@@ -103,6 +103,40 @@ def save_tokenizer(folder: Path, **parts: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | parts))
 
 
+def test_a_tokenizer_that_knows_no_words_is_refused(tmp_path: Path) -> None:
+    """Without a vocabulary transformers makes one of marks alone; of foreign words, all that is typed is unknown."""
+    save_tokenizer(tmp_path)
+    says = "knows no word or letter of English, so it would make the same of different prompts"
+    data = json.loads((tmp_path / "tokenizer.json").read_text())
+    marks = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    foreign = marks | {chr(0x6771 + n): n for n in range(2, 200)}
+    model = data["model"] | {"vocab": foreign, "unk_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data | {"model": model, "pre_tokenizer": None}))
+    with pytest.raises(ConfigError, match=says):
+        build(tmp_path, "transformers", "PreTrainedTokenizerFast")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ConfigError, match=says):
+        build(tmp_path, "transformers", "CLIPTokenizer")
+
+
+def test_a_text_encoder_that_finds_no_end_is_refused(tmp_path: Path) -> None:
+    """Both in a pipeline's folders: these tokenizers end with 1, and the largest number is that of a letter."""
+    tokenizer, encoder = tmp_path / "tokenizer_2", tmp_path / "text_encoder_2"
+    tokenizer.mkdir()
+    encoder.mkdir()
+    save_tokenizer(tokenizer)
+    for end, is_seen in ((1, True), (5, False), (2, False), (0, False)):
+        (encoder / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "eos_token_id": end}))
+        trial._passed.clear()
+        if is_seen:
+            build(tokenizer, "transformers", "PreTrainedTokenizerFast")
+            continue
+        with pytest.raises(
+            ConfigError, match=rf"eos_token_id = {end} of text_encoder_2/config.json is not how .* \(1\)"
+        ):
+            build(tokenizer, "transformers", "PreTrainedTokenizerFast")
+
+
 PANIC = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\xff\0\0\0" + b"\xff" * 300).decode()}
 
 

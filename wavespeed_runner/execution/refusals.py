@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..config.schema import ModelConfig
 from ..errors import ConfigError
+from ..judges.chosen import list_chosen
 from ..models.weights.pretrained import try_local_folder
 from ..planning.plan import Plan
 from ..process.logging_setup import quiet_libraries
@@ -18,19 +19,21 @@ from ..registry import find_implementation
 def refuse_unbuildable_models(plan: Plan) -> None:
     """Builds the local models of a plan on trial, unless every image is in the store already and none is loaded.
 
+    Judges' models are built in any case: what is stored is judged too.
+
     Raises:
         ConfigError: a component of a folder cannot be built within bounds.
     """
+    quiet_libraries()
+    postpone_torchao()
+    for chosen in list_chosen(plan.config):
+        chosen.metric.try_files(chosen.options, chosen.key)
     graphs = ((plan.graph, plan.keys), (plan.reference, plan.reference_keys))
     stored = all(each[graph.output] in plan.store for graph, keys in graphs if graph for each in keys)
     if stored and not plan.config.rerun:
         return
     models = [plan.config.model, *(getattr(node.options, "model", None) for node in plan.graph.nodes.values())]
-    local = [model for model in models if isinstance(model, ModelConfig)]
-    if local:
-        quiet_libraries()
-        postpone_torchao()
-    for model in local:
+    for model in (model for model in models if isinstance(model, ModelConfig)):
         try_local_folder(find_implementation("model", model), model)
 
 

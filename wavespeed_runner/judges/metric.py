@@ -48,6 +48,9 @@ class Metric:
     """Options -> judge: loads what it needs, once in a run."""
     check: Callable[[Any, str], None]
     """(options, key) -> None. Raises `ConfigError` where a file or a package is missing; loads no torch."""
+    try_files: Callable[[Any, str], None]
+    """(options, key) -> None. Raises `ConfigError` for files that only the libraries can find unfit; asked before a run
+    writes anything, not by a dry run."""
     check_prompt: Callable[[Any, str], str]
     """(options, prompt) -> why this prompt cannot be judged; empty: it can."""
     list_files: Callable[[Any], list[str]]
@@ -75,7 +78,7 @@ def metric(
         options: a kw_only dataclass, the keys below `metrics.NAME`.
         of_videos: whether it takes whole videos.
         smallest: least pixels of the shorter side.
-        more: `check`, `check_prompt` and `list_files` of `Metric`.
+        more: `check`, `try_files`, `check_prompt` and `list_files` of `Metric`.
 
     Raises:
         ValueError: another judge, or a metric of every record, has that name.
@@ -84,7 +87,8 @@ def metric(
         raise ValueError(f"metric {name}: a name is needed that is a word, and none of {', '.join(OWN)}")
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        checks: dict[str, Any] = {"check": _accept, "check_prompt": _accept_prompt, "list_files": _list_none, **more}
+        usual = {"check": _accept, "try_files": _accept, "check_prompt": _accept_prompt, "list_files": _list_none}
+        checks: dict[str, Any] = {**usual, **more}
         entry = Metric(
             name=name,
             less_is_better=less_is_better,

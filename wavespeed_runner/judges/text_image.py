@@ -12,9 +12,12 @@ from ..inputs.files import resolve_path
 from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, inspect_component_weights
 from ..models.weights.folder_gate import check_component, read_config
 from ..models.weights.safetensors_file import find_damage
+from ..models.weights.trial import Candidate, refuse_unbuildable
 from .metric import Judge, metric
 from .weight_file import DOCS
 
+USUAL_SIDE = 224
+"""Pixels of a side where a CLIP's files do not say it."""
 TOKENS = 77
 """Of a prompt with its two marks, which published CLIPs read."""
 NEEDED = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -44,7 +47,33 @@ def _check_folder(options: ClipOptions, key: str) -> None:
     check_component(where, folder)
     if (kind := read_config(where, folder / "config.json").get("model_type")) != "clip":
         raise ConfigError(f"{where}: config.json is of model_type {kind!r}, and 'clip' is needed ({DOCS})")
+    _check_sizes(where, folder)
     _check_weights(where, folder)
+
+
+def _check_sizes(where: str, folder: Path) -> None:
+    """Refuses an image processor that makes images of another size than the CLIP takes."""
+    vision = read_config(where, folder / "config.json").get("vision_config") or {}
+    settings = read_config(where, folder / "preprocessor_config.json")
+    wanted = vision.get("image_size", USUAL_SIDE) if isinstance(vision, dict) else None
+    key = "crop_size" if settings.get("do_center_crop", True) else "size"
+    made = settings.get(key, USUAL_SIDE)
+    sides = [made.get("height"), made.get("width")] if isinstance(made, dict) else [made]
+    if any(side != wanted for side in sides):
+        raise ConfigError(
+            f"{where}: {key} = {str(made)[:80]} of preprocessor_config.json, and config.json has image_size = "
+            f"{str(wanted)[:80]} in its vision_config; give the files of one CLIP ({DOCS})"
+        )
+
+
+def _list_parts(folder: Path) -> list[Candidate]:
+    classes = ("CLIPModel", "CLIPTokenizer", "CLIPImageProcessorPil")
+    return [Candidate(name=one, library="transformers", class_name=one, folder=folder) for one in classes]
+
+
+def _try_folder(options: ClipOptions, key: str) -> None:
+    """Builds the parts of a folder on trial."""
+    refuse_unbuildable(f"{key}.folder={options.folder}", _list_parts(resolve_path(str(options.folder))))
 
 
 def _check_weights(where: str, folder: Path) -> None:
@@ -76,14 +105,11 @@ def _make(name: str, options: ClipOptions, read: Callable[[float, float], float]
     from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
     from ..models.weights.folder_models import load_models
-    from ..models.weights.trial import Candidate, refuse_unbuildable
 
-    _check_folder(options, f"metrics.{name}")
     where, folder = f"metrics.{name}.folder={options.folder}", resolve_path(str(options.folder))
-    classes = ("CLIPModel", "CLIPTokenizer", "CLIPImageProcessorPil")
-    parts = [Candidate(name=one, library="transformers", class_name=one, folder=folder) for one in classes]
-    refuse_unbuildable(where, parts)
-    model: Any = load_models(where, parts[:1], None, {"default": torch.float32})["CLIPModel"]
+    _check_folder(options, f"metrics.{name}")
+    _try_folder(options, f"metrics.{name}")
+    model: Any = load_models(where, _list_parts(folder)[:1], None, {"default": torch.float32})["CLIPModel"]
     tokenizer = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     processor = CLIPImageProcessorPil.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     model.eval().requires_grad_(False)
@@ -114,6 +140,7 @@ def _make(name: str, options: ClipOptions, read: Callable[[float, float], float]
     needs_reference=False,
     options=ClipOptions,
     check=_check_folder,
+    try_files=_try_folder,
     check_prompt=_find_long,
     list_files=_list_folder,
 )
@@ -132,6 +159,7 @@ def make_clip_score(options: ClipOptions) -> Judge:
     needs_reference=False,
     options=ClipOptions,
     check=_check_folder,
+    try_files=_try_folder,
     check_prompt=_find_long,
     list_files=_list_folder,
 )

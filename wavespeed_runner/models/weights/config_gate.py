@@ -36,6 +36,8 @@ MAX_AUDIO_RATE = 1000
 """Steps of a spectrogram in a second of sound; published ones have 100."""
 MAX_LIST = 1000
 """Entries of a list under a key whose numbers are not larger either."""
+CLIP_VOCABULARY = 49408
+"""Words of a CLIP that does not say how many."""
 NO_LENGTH = 10**20
 """transformers takes a `model_max_length` above this one for none, and writes int(1e30) itself."""
 BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
@@ -70,7 +72,7 @@ has the size of, so that only a run would show it; and layers of a text encoder 
 it."""
 COUNTS = re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|attention_heads?|head_dims?|hidden_size|vocab_size)")
 """Keys of whole numbers. Python takes `true` for 1."""
-DIVISORS = re.compile(r"(\w+_)?scale_factor|scaling_factor")
+DIVISORS = re.compile(r"(\w+_)?scale_factor|scaling_factor|image_std")
 """Keys of numbers that something is divided by."""
 
 CLASS_KEYS = re.compile(
@@ -120,11 +122,25 @@ def _explain_together(node: dict[str, Any]) -> str:
             return reason
     if reason := explain_betas(node):
         return reason
-    if isinstance(node.get("eos_token_id"), list) and str(node.get("model_type")).startswith("clip"):
-        return f"eos_token_id = {str(node['eos_token_id'])[:80]}: CLIP has one end of a text"
+    if reason := _explain_end(node):
+        return reason
     distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
     if isinstance(distance, int) and isinstance(buckets, int) and distance <= buckets // 4:
         return f"relative_attention_max_distance = {distance} is too small for {buckets} buckets of distances"
+    return ""
+
+
+def _explain_end(node: dict[str, Any]) -> str:
+    """Why this is no token that a CLIP could find the end of a text by; empty if it is, or if it is no CLIP."""
+    if not str(node.get("model_type")).startswith("clip"):
+        return ""
+    text = node.get("text_config")
+    text = text if isinstance(text, dict) else node
+    end, size = text.get("eos_token_id"), text.get("vocab_size", CLIP_VOCABULARY)
+    if isinstance(end, list):
+        return f"eos_token_id = {str(end)[:80]}: CLIP has one end of a text"
+    if end is not None and isinstance(size, int) and not (type(end) is int and 0 <= end < size):
+        return f"eos_token_id = {str(end)[:80]} is no token; 0 to {size - 1}, by vocab_size"
     return ""
 
 

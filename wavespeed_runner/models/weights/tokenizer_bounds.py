@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ...errors import ConfigError, format_error
-from ...inputs import limits
 from ...inputs.limits import MIB
 from ...process.bounded_call import BoundedCallError, call_bounded
 from .chat_templates import render_same, replace_render
@@ -25,10 +24,6 @@ MAX_CHARACTERS = 2**18
 """Of a text that a template renders: as many as a config file has; a tokenizer may make it longer."""
 TEMPLATE_METHOD, TEXT_METHOD, PAD_METHOD = "apply_chat_template", "_encode_plus", "_get_padding_truncation_strategies"
 """Methods of tokenizers; whatever reads a text leads through the last two. Processors have the first one alone."""
-
-
-READINGS = 4
-"""Of one text, for a tokenizer that draws among its pieces."""
 
 
 def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
@@ -46,22 +41,6 @@ def bound_tokenizers(where: str, components: Mapping[str, Any]) -> None:
             for method, bounded in BOUNDED:
                 if hasattr(owner, method) and method not in vars(owner):
                     setattr(owner, method, partial(bounded, getattr(owner, method), f"{where}: component '{name}'"))
-
-
-def refuse_unread_text(tokenizer: Any, text: str) -> None:
-    """Raises `ValueError` for a tokenizer that makes of a text what it makes of none, or other tokens each time."""
-    read, *again, empty = (list(tokenizer(each).input_ids) for each in (*[text] * READINGS, ""))
-    if any(other != read for other in again):
-        raise ValueError("the tokenizer makes other tokens of the same text each time, so no run could be repeated")
-    if read == empty:
-        raise ValueError("the tokenizer makes the same tokens of a text as of none, so prompts would be dropped")
-    if type(tokenizer).__name__.startswith("CLIPTokenizer") and tokenizer.model_max_length > limits.MAX_TOKENS:
-        raise ValueError("it has no model_max_length, to which CLIP fills up each text; it is 77 in published ones")
-    if len(empty) >= tokenizer.model_max_length:
-        raise ValueError(
-            f"model_max_length = {tokenizer.model_max_length} leaves no token of a text beside {len(empty)} around it, "
-            "so prompts would be dropped"
-        )
 
 
 def _encode(original: Callable[..., Any], where: str, *args: Any, **kwargs: Any) -> Any:

@@ -127,10 +127,10 @@ def _refuse(where: str, candidate: Candidate, versions: Versions, seconds: float
         component_class = find_class(candidate)  # here, because what a child imports is lost with it
         call_bounded(build, component_class, str(candidate.folder), held, seconds=seconds, memory_bytes=memory)
     except FAILURES as error:
+        way_out = ", or try the configuration with model.init=tiny" if where.startswith("model.") else ""
         raise ConfigError(
             f"{where}: component '{candidate.name}' ({candidate.class_name}, {candidate.folder.name}/*.json) cannot be "
-            f"built: {format_error(error)}; check that it is complete and of this family, or try the configuration "
-            "with model.init=tiny"
+            f"built: {format_error(error)}; check that it is complete and of this family{way_out}"
         ) from None
 
 

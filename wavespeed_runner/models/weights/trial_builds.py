@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...inputs.documents import read_safetensors_header
 from ...inputs.limits import MIB
 from .chat_templates import refuse_template
-from .tokenizer_bounds import refuse_unread_text
+from .tokenizer_reading import refuse_unread_end, refuse_unread_text
 from .vae_ratios import refuse_ratios
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def build(component_class: Any, folder: str, held: int) -> None:
     """
     import torch
     from diffusers import ModelMixin
-    from PIL import Image
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
 
@@ -55,10 +54,11 @@ def build(component_class: Any, folder: str, held: int) -> None:
         for tokenizer in (part, getattr(part, "tokenizer", None)):
             if isinstance(tokenizer, PreTrainedTokenizerBase):
                 refuse_unread_text(tokenizer, TEXT)
+                refuse_unread_end(tokenizer, _find_encoder(Path(folder)))
             refuse_template(tokenizer, TEXT)
         for processor in (part, getattr(part, "image_processor", None)):
             if isinstance(processor, BaseImageProcessor):
-                processor(Image.new("RGB", IMAGE_SIZE))
+                _refuse_blind(processor)
         return
     counter = _Counter(held)
     with counter.watch():
@@ -75,6 +75,29 @@ def build(component_class: Any, folder: str, held: int) -> None:
         refuse_ratios(model)
     if not getattr(model.config, "quantization_config", None):
         _refuse_shapes({name: list(weight.shape) for name, weight in model.named_parameters()}, Path(folder))
+
+
+def _refuse_blind(processor: Any) -> None:
+    """Raises `ValueError` for an image processor that makes the same of a black image as of a white one, or no numbers.
+
+    Whatever an image processor itself raises passes through.
+    """
+    import numpy
+    from PIL import Image
+
+    made = [processor(Image.new("RGB", IMAGE_SIZE, colour)).get("pixel_values") for colour in ("black", "white")]
+    black, white = (numpy.asarray([] if one is None else one[0], dtype=float) for one in made)
+    if black.size and (numpy.array_equal(black, white) or not (numpy.isfinite(black) & numpy.isfinite(white)).all()):
+        raise ValueError(
+            "the image processor makes the same of every image, or no finite numbers; compare image_std, "
+            "image_mean and rescale_factor of preprocessor_config.json with its publisher's"
+        )
+
+
+def _find_encoder(tokenizer: Path) -> Path:
+    """The folder of the text encoder that a tokenizer is for: beside it in a pipeline's, else the same one."""
+    beside = tokenizer.parent / tokenizer.name.replace("tokenizer", "text_encoder")
+    return beside if beside.is_dir() else tokenizer
 
 
 def _refuse_shapes(wanted: dict[str, list[int]], folder: Path) -> None:
