@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,3 +130,41 @@ def test_a_command_imports_no_other_and_help_nothing_heavy() -> None:
         run = [sys.executable, "-c", program, name, "--help"]
         done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (f"model=./{LONG}",), (f"model.vae=./{LONG}",), (f"model.repo=./{LONG}",), ("--config-dir", LONG),
+        (f"accelerate.tiny_vae=./{LONG}",), ("tune", "quality=ssim>=0.9", f"name={LONG}"), ("replay", LONG),
+        ("store", LONG), ("support", LONG), ("export", LONG), ("report", LONG), (f"outputs={LONG}",),
+        ("calibrate", f"out={LONG}.yaml"), ("search", "computed=6", f"out=x/{LONG}"),
+        ("fit", "computed=6", f"out={LONG}"), ("outputs=loop",), ("-m", "seed=1,2", "outputs=loop"), ("calibrate", "out=loop/x.yaml"),
+    ],
+)  # fmt: skip
+def test_a_path_that_no_file_can_have_is_a_wrong_value_of_its_key(
+    arguments: tuple[str, ...], command: CommandLine
+) -> None:
+    (command.folder / "loop").symlink_to("loop")
+    key = "--config-dir=a" if arguments[0] == "--config-dir" else arguments[-1]
+    told = command.refuses_command(*arguments)
+    assert told.startswith(key[:30]) and re.search("too long|Too many levels of symbolic links", told)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f"model: {{repo: ./{LONG}}}", "model.repo=./"),
+        (f"defaults: [{{override /prompts: file}}]\nprompts: {{path: {LONG}.txt}}", "prompts.path="),
+        (f"defaults: [{{override /adapters: lora}}]\nadapters: {{path: {LONG}.safetensors}}", "adapters.path="),
+        (f"defaults: [{{override /metrics: [clip_score]}}]\nmetrics: {{clip_score: {{folder: {LONG}}}}}",
+         "metrics.clip_score.folder="),
+        (f"defaults: [{{override /cache: teacache}}]\ncache: {{calibration: {LONG}.yaml}}", "cache.calibration="),
+    ],
+)  # fmt: skip
+def test_such_a_path_in_a_config_file_is_told_by_its_key(text: str, key: str, command: CommandLine) -> None:
+    command.experiment(text)
+    assert f"{key}aaaa" in command.refuses("experiment=mine", "dry_run=true")

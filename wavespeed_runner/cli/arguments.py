@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,6 +162,18 @@ def _read(key: Key, text: str) -> Any:
         return key.read(text)
     except ValueError as error:
         raise ConfigError(f"{key.name}={text}: {error}") from None
+
+
+def read_target(text: str) -> Path:
+    """The file that a command will write after long work. Raises ValueError where it could not."""
+    from ..storage.folders import explain_unwritable
+
+    file = Path(text)
+    if os.path.isdir(file):
+        raise ValueError("a folder; give a file")
+    if reason := explain_unwritable(file.parent if os.path.exists(file) else file):
+        raise ValueError(f"{reason}; give another file")
+    return file
 
 
 def parse_size(text: str) -> int:

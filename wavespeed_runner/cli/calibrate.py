@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from ..errors import make_printable
 from ..process.exit_status import DONE
-from .arguments import CommandParser
+from .arguments import CommandParser, read_target
 
 ABOUT = """
 Runs a few prompts uncached and writes what cache strategies need to know of the model, as a calibration. Takes the
@@ -23,7 +22,7 @@ Skips some steps one at a time in `importance` of the images, which tells what a
 def build_parser() -> CommandParser:
     """The arguments of `calibrate`."""
     parser = CommandParser("calibrate", "[out=FILE] [importance=8] [OVERRIDE ...]", ABOUT)
-    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_key("out", "FILE", read=read_target, help="default: in OUTPUTS/calibrations/, where later runs find it")
     parser.add_key(
         "importance",
         "8",

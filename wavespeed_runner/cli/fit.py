@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
-from .arguments import CommandParser
+from .arguments import CommandParser, read_target
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -51,7 +50,7 @@ def build_parser() -> CommandParser:
     parser.add_key(
         "checkpointing", "true", read=parse_switch, default=True, help="compute activations again; less memory, slower"
     )
-    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_key("out", "FILE", read=read_target, help="default: in OUTPUTS/calibrations/, where later runs find it")
     parser.add_overrides()
     return parser
 

@@ -12,6 +12,7 @@ Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from typing import NoReturn
 
@@ -72,10 +73,21 @@ def split_command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _explain(error: Exception, arguments: list[str]) -> str | None:
-    """As `explain_config_error`; imported only where something went wrong, for it imports Hydra."""
+    """As `explain_config_error`, and a path that no file can have; imported only here, for it imports Hydra."""
+    from ..inputs.unreadable import explain_impossible
+
+    if isinstance(error, OSError) and (told := explain_impossible(error, _list_given(arguments))):
+        return told
     from ..config.error_messages import explain_config_error
     from ..config.suggestions import trying
     from .trial import make_trial
 
     with trying(make_trial(arguments)):
         return explain_config_error(error)
+
+
+def _list_given(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Keys and values as they were typed. The key of a flag's value is the flag; that of a bare word is empty."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        key, _, value = argument.rpartition("=")
+        yield key or (before if before.startswith("-") and "=" not in before else ""), value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, Unfit, make_printable
 from ..process.exit_status import DONE
-from .arguments import CommandParser
+from .arguments import CommandParser, read_target
 
 if TYPE_CHECKING:
     from ..caching.calibration.data import Calibration
@@ -38,7 +38,7 @@ def build_parser() -> CommandParser:
         read=parse_images,
         help="only so many of the calibration's images, half of them fragile: fewer steps change them most",
     )
-    parser.add_key("out", "FILE", read=Path, help="default: in OUTPUTS/calibrations/, where later runs find it")
+    parser.add_key("out", "FILE", read=read_target, help="default: in OUTPUTS/calibrations/, where later runs find it")
     parser.add_overrides()
     return parser
 

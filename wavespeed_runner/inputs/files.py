@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -43,19 +42,6 @@ ADAPTER = Kind("a hub id, a relative .safetensors file", (".safetensors",), 2**6
 
 class InputError(ValueError):
     """A file cannot be read or is not what it should be; one line without the file's name."""
-
-
-@contextmanager
-def refuse_unreadable() -> Iterator[None]:
-    """Tells a file or folder that may not be looked at as a wrong configuration; for planning, which writes nothing.
-
-    Raises:
-        ConfigError: names the place.
-    """
-    try:
-        yield
-    except PermissionError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}; it has to be readable to be planned with") from None
 
 
 def resolve_path(path: str) -> Path:

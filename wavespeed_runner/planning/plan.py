@@ -6,7 +6,6 @@ Planning loads no model and writes nothing. Everything that can be wrong with a 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
@@ -21,13 +20,14 @@ from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
 from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, to_data, top_level
 from ..errors import ConfigError
-from ..inputs.files import refuse_unreadable
+from ..inputs.unreadable import refuse_unreadable
 from ..judges.chosen import check_judges, identify_judges
 from ..registry import find_implementation
 from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
 from ..rules.markup import judge_markup
 from ..rules.prompt_seeds import judge_seeds
+from ..storage.folders import explain_unwritable
 from ..storage.store import Store
 from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
@@ -98,7 +98,6 @@ class Plan:
         return Store(Path(self.config.outputs) / "store")
 
 
-@refuse_unreadable()
 def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Plan:
     """Types, checks and plans one run.
 
@@ -110,6 +109,11 @@ def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Pl
         ConfigError: a bad value, a combination that does not fit, a missing file, a broken graph or checkpoint.
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
+    with refuse_unreadable(composed):
+        return _build_plan(composed, prompts)
+
+
+def _build_plan(composed: dict[str, Any], prompts: list[str] | None) -> Plan:
     refuse_many_stages(composed)
     config, changes = decide_automatic(composed)
     check_limits(config)
@@ -176,12 +180,8 @@ def _check_outputs(outputs: str) -> None:
     """Refuses a folder that cannot be made, before anything is computed for it."""
     if not outputs.strip():
         raise ConfigError("outputs=: a folder is needed; outputs=outputs is the default")
-    folder = Path(outputs)
-    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path())
-    if not existing.is_dir():
-        raise ConfigError(f"outputs={outputs}: {existing} is a file; give a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"outputs={outputs}: no permission to write in {existing}; give another folder")
+    if reason := explain_unwritable(Path(outputs)):
+        raise ConfigError(f"outputs={outputs}: {reason}; give another folder")
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:

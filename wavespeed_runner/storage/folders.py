@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import RunError
+
+MOST_NAME_BYTES = 255
+"""Of one name in a path, on the file systems of Linux, macOS and Windows."""
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -19,6 +23,22 @@ def list_folder(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
+
+
+def explain_unwritable(folder: Path) -> str:
+    """Why nothing could be written into a folder that may have to be made first; empty if it could."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except OSError as error:  # a name that is too long, links in a circle
+        return error.strerror or str(error)
+    if any(len(os.fsencode(part)) > MOST_NAME_BYTES for part in folder.parts):
+        return os.strerror(errno.ENAMETOOLONG)
+    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path())
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    return "" if os.access(existing, os.W_OK | os.X_OK) else f"no permission to write in {existing}"
 
 
 def leads_out(folder: Path) -> bool:

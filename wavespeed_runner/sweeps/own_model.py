@@ -16,7 +16,8 @@ from ..config.compose import compose_job, compose_whole, find_key, parse_overrid
 from ..config.environment import resolve_device
 from ..config.error_messages import EXPLAINED
 from ..config.schema import Init
-from ..inputs.files import HUB_ID, refuse_unreadable
+from ..inputs.files import HUB_ID
+from ..inputs.unreadable import refuse_unreadable
 from ..models.weights.checkpoint import find_local_path, is_single_file
 from ..models.weights.own_folder import Fact, find_option, read_facts
 from ..planning.automatic import Change
