@@ -142,7 +142,8 @@ LONG = "a" * 300
         (f"accelerate.tiny_vae=./{LONG}",), ("tune", "quality=ssim>=0.9", f"name={LONG}"), ("replay", LONG),
         ("store", LONG), ("support", LONG), ("export", LONG), ("report", LONG), (f"outputs={LONG}",),
         ("calibrate", f"out={LONG}.yaml"), ("search", "computed=6", f"out=x/{LONG}"),
-        ("fit", "computed=6", f"out={LONG}"), ("outputs=loop",), ("-m", "seed=1,2", "outputs=loop"), ("calibrate", "out=loop/x.yaml"),
+        ("fit", "computed=6", f"out={LONG}"), ("outputs=loop",), ("-m", "seed=1,2", "outputs=loop"),
+        ("calibrate", "out=loop/x.yaml"),
     ],
 )  # fmt: skip
 def test_a_path_that_no_file_can_have_is_a_wrong_value_of_its_key(

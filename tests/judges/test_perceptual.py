@@ -36,7 +36,7 @@ def draw(
     for name, shape in shapes.items():
         fan = max(1, int(np.prod(shape[1:])))
         drawn = torch.randn(shape, generator=generator) * (2 / fan) ** 0.5
-        positive = "lin" in name or name in ("alpha", "beta")
+        positive = "lin" in name or name in ("alpha", "beta", "std", "scaling_layer.scale")
         weights[name] = (fixed or {}).get(name, drawn.abs() if positive else drawn)
     save_file(weights, path)
     return weights
@@ -168,6 +168,33 @@ def test_every_tensor_has_its_place_and_its_shape(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(ConfigError, match="damaged"):
         check(LpipsOptions(net=Net.vgg, weights=str(file)))
+
+
+def spoil(file: Path, weights: dict[str, torch.Tensor], name: str, number: float, kind: torch.dtype) -> None:
+    spoiled = weights[name].clone()
+    spoiled.view(-1)[-1] = number
+    save_file({**weights, name: spoiled.to(kind)}, file)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_a_sum_are_not_negative(tmp_path: Path, kind: torch.dtype) -> None:
+    """A worse image would be a better one: all bounds would be kept."""
+    file = tmp_path / "weights.safetensors"
+    lpips, dists = (draw(file, shapes) for shapes in (perceptual._lpips_shapes("vgg"), perceptual._dists_shapes()))
+    for name, number, says in (
+        ("lin3.model.1.weight", -0.5, "holds -0.5; its numbers weigh the parts of a sum and are at least 0"),
+        ("lin0.model.1.weight", float("nan"), "holds nan"),
+        ("scaling_layer.scale", 0.0, "holds 0; something is divided by its numbers, which are above 0"),
+    ):
+        spoil(file, lpips, name, number, kind)
+        with pytest.raises(ConfigError, match=rf"^metrics\.lpips\.weights=\S+: '{name}' {says}"):
+            check(LpipsOptions(net=Net.vgg, weights=str(file)))
+    spoil(file, lpips, "lin3.model.1.weight", 0.0, kind)
+    check(LpipsOptions(net=Net.vgg, weights=str(file)))
+    for name, number in (("alpha", -1.0), ("beta", float("inf")), ("std", -0.25)):
+        spoil(file, dists, name, number, kind)
+        with pytest.raises(ConfigError, match=rf"^metrics\.dists\.weights=\S+: '{name}' holds {number:g}; "):
+            perceptual._check_dists(DistsOptions(weights=str(file)), "metrics.dists")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from pathlib import Path
 from typing import Any
 
 from ..inputs.documents import parse_json, read_safetensors_header, refuse_many
 from ..inputs.files import InputError, open_regular
 from ..inputs.limits import MAX_RANK
-from ..models.weights.safetensors_file import find_no_weight
+from ..models.weights.safetensors_file import STRUCTS, find_no_weight, unpack_numbers
 
 NAME = re.compile(r"[\w.:/-]{1,300}", re.ASCII)
 """Of a tensor or a layer: no regular expression but `.`."""
 METADATA = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's settings, https://huggingface.co/docs/diffusers/tutorials/using_peft_for_inference."""
-NUMBERS = {"F64": "<d", "F32": "<f", "F16": "<e", "BF16": "<f", "I64": "<q", "I32": "<i"}
-"""Number format -> how `struct` reads it; bfloat16 as the first half of a float32."""
 PLAIN_TEXTS = ("peft_type", "task_type", "megatron_core", "bias", "init_lora_weights")
 """Settings that are one word."""
 WORDS = ("LORA", "LOKR", "megatron.core", "none", "all", "lora_only", "gaussian", "FEATURE_EXTRACTION")
@@ -66,11 +63,10 @@ def read_settings(file: Path) -> dict[str, Any] | None:
 def _find_bad_scale(stream: Any, start: int, tensor: dict[str, Any]) -> str | None:
     """What is wrong with a tensor that holds a scale."""
     kind, shape, (begin, end) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-    if kind not in NUMBERS or math.prod(shape) != 1:
+    if kind not in STRUCTS or math.prod(shape) != 1:
         return f"{kind} of shape {shape}"
     stream.seek(start + begin)
-    content = stream.read(end - begin)
-    number = struct.unpack(NUMBERS[kind], b"\0\0" + content if kind == "BF16" else content)[0]
+    number = unpack_numbers(kind, stream.read(end - begin))[0]
     return None if math.isfinite(number) and number > 0 else str(number)
 
 

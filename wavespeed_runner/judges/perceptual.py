@@ -90,11 +90,13 @@ def _dists_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def _check_lpips(options: LpipsOptions, key: str) -> None:
-    check_weights(f"{key}.weights", options.weights, _lpips_shapes(options.net.value))
+    shapes = _lpips_shapes(options.net.value)
+    lines = [name for name in shapes if name.startswith("lin")]
+    check_weights(f"{key}.weights", options.weights, shapes, lines, ["scaling_layer.scale"])
 
 
 def _check_dists(options: DistsOptions, key: str) -> None:
-    check_weights(f"{key}.weights", options.weights, _dists_shapes())
+    check_weights(f"{key}.weights", options.weights, _dists_shapes(), ["alpha", "beta"], ["std"])
 
 
 def _list_files(options: Any) -> list[str]:
@@ -117,7 +119,8 @@ def make_lpips(options: LpipsOptions) -> Judge:
     2018, https://arxiv.org/abs/1801.03924; https://github.com/richzhang/PerceptualSimilarity.
     """
     net = options.net.value
-    weights = read_weights("metrics.lpips.weights", options.weights, _lpips_shapes(net))
+    _check_lpips(options, "metrics.lpips")  # again, for the file may have changed since
+    weights = read_weights(options.weights)
 
     def judge(image: Any, reference: Any, prompt: str) -> float:
         import torch
@@ -150,7 +153,8 @@ def make_dists(options: DistsOptions) -> Judge:
     Ding, Ma, Wang, Simoncelli: Image Quality Assessment: Unifying Structure and Texture Similarity, IEEE Transactions
     on Pattern Analysis and Machine Intelligence, 2020, https://arxiv.org/abs/2004.07728.
     """
-    weights = read_weights("metrics.dists.weights", options.weights, _dists_shapes())
+    _check_dists(options, "metrics.dists")
+    weights = read_weights(options.weights)
 
     def judge(image: Any, reference: Any, prompt: str) -> float:
         import torch

@@ -7,6 +7,7 @@ Format: https://github.com/huggingface/safetensors#format. A file is 8 bytes lit
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Mapping
 from functools import lru_cache
 from math import prod
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs.documents import read_safetensors_header
-from ...inputs.files import InputError
+from ...inputs.files import InputError, open_regular
 
 PLAIN = ("F16", "BF16", "F32", "F64")
 """Number formats of weights that are not quantized: they are cast to the format of the model."""
@@ -28,6 +29,9 @@ NUMBERED = re.compile(
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8}
 BITS |= {"I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "C64": 64}
+
+STRUCTS = {"F64": "d", "F32": "f", "F16": "e", "BF16": "f", "I64": "q", "I32": "i"}
+"""Number format -> how `struct` reads it; bfloat16 as the first half of a float32."""
 
 
 def find_damage(file: Path) -> str | None:
@@ -88,6 +92,23 @@ def find_no_weight(tensors: Mapping[str, dict[str, Any]], quantized: bool = Fals
         if kind not in WEIGHTS and (kind == "C64" or not (quantized or NUMBERED.fullmatch(name))):
             return f"{name} is stored as {kind}"
     return None
+
+
+def unpack_numbers(kind: str, content: bytes) -> tuple[float, ...]:
+    """The numbers that the bytes of a small tensor hold. kind: a number format of `STRUCTS`."""
+    if kind == "BF16":
+        content = b"".join(b"\0\0" + content[place : place + 2] for place in range(0, len(content), 2))
+    form = STRUCTS[kind]
+    return struct.unpack(f"<{len(content) // struct.calcsize(f'<{form}')}{form}", content)
+
+
+def read_numbers(file: Path, name: str) -> tuple[float, ...]:
+    """The numbers of one small tensor of an undamaged file."""
+    header, length, _ = read_safetensors_header(file)
+    begin, end = header[name]["data_offsets"]
+    with open_regular(file) as stream:
+        stream.seek(8 + length + begin)
+        return unpack_numbers(header[name]["dtype"], stream.read(end - begin))
 
 
 def count_loaded_bytes(file: Path, element_size: int) -> int:

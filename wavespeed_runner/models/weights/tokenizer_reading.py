@@ -51,11 +51,11 @@ def refuse_unread_end(tokenizer: Any, encoder: Path) -> None:
     from transformers import CLIPConfig, CLIPTextConfig
 
     file = encoder / "config.json"
-    kind = read_json(file, constants=True).get("model_type") if file.is_file() else None
-    if kind == "clip":
-        end: Any = CLIPConfig.from_pretrained(str(encoder)).text_config.eos_token_id
-    elif kind == "clip_text_model":
-        end = CLIPTextConfig.from_pretrained(str(encoder)).eos_token_id
+    config = read_json(file, constants=True) if file.is_file() else {}
+    if config.get("model_type") == "clip":
+        end: Any = CLIPConfig.from_dict(config).text_config.eos_token_id
+    elif config.get("model_type") == "clip_text_model":
+        end = CLIPTextConfig.from_dict(config).eos_token_id
     else:
         return
     read = list(tokenizer(WORDS).input_ids)
