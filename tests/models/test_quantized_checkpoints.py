@@ -242,3 +242,18 @@ def test_a_gguf_file_with_a_prefix(folder: Path, tmp_path: Path) -> None:
     _, pipe = load_from(write_gguf(tmp_path / "x.gguf", named), folder)
     loaded = pipe.transformer.state_dict()
     assert loaded.keys() == state.keys() and all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_a_named_quantization_of_which_nothing_is_stored_is_refused(
+    torchao_folder: Path, folder: Path, tmp_path: Path, planned: Planned
+) -> None:
+    """torchao would leave plain weights as they are."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    config, named = copy / "transformer" / "config.json", torchao_folder / "transformer" / "config.json"
+    settings = json.loads(named.read_text())["quantization_config"]
+    planned("model.init=pretrained", f"model.repo={torchao_folder}")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": settings}))
+    says = r"'transformer': its config\.json names a quantization .* none of its \d+ tensors is quantized"
+    with pytest.raises(ConfigError, match=says):
+        planned("model.init=pretrained", f"model.repo={copy}")

@@ -137,11 +137,11 @@ def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixt
     """Whatever a command prints; joined emoji and other scripts stay as they are."""
 
     def command() -> int:
-        print("a\x1b[31mred\x1b]0;title\x07\u202eb\tc", "\U0001f468\u200d\U0001f469 \u05d0\xe9")
+        print("a\x1b[31mred\x1b]0;title\x07\u202eb\tc\u061c\u2028\u2029", "\U0001f468\u200d\U0001f469 \u05d0\xe9")
         return 0
 
     assert run_command(command, lambda error: None) == 0
-    assert capsys.readouterr().out == "a?[31mred?]0;title??b\tc \U0001f468\u200d\U0001f469 \u05d0\xe9\n"
+    assert capsys.readouterr().out == "a?[31mred?]0;title??b\tc??? \U0001f468\u200d\U0001f469 \u05d0\xe9\n"
 
 
 def test_a_writer_of_colours_keeps_them(capsys: pytest.CaptureFixture[str]) -> None:

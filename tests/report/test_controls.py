@@ -17,6 +17,8 @@ from tests.report.records import write_job, write_sweep
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import KEPT, hide_controls
 from wavespeed_runner.records.override_yaml import experiment_yaml
+from wavespeed_runner.sharing.document import format_yaml
+from wavespeed_runner.storage.yaml_text import dump_yaml
 
 BAD = "\x1b[31m\x9b\x85\u202e\u2028\u2066x\x00\x7f\ud800\U000e0041"
 TEXTS = ("report.html", "report.md", "results.csv")
@@ -107,6 +109,15 @@ def test_what_cannot_be_seen_is_escaped_in_an_experiment() -> None:
     assert_clean(text)
     assert yaml.safe_load(text)["prompt"] == "a\u202eb\x9b é"
     assert "é" in experiment_yaml(["prompt='é'"])
+
+
+def test_what_cannot_be_seen_is_escaped_in_what_is_exported_and_beside_a_record() -> None:
+    hidden = {"prompt": "a\u202eb\u2028c\u061cd", "version": "1e3"}
+    for text in (format_yaml(hidden), dump_yaml(hidden)):
+        assert_clean(text)
+        assert yaml.safe_load(text)["prompt"] == hidden["prompt"]
+    assert "version: '1e3'" in format_yaml(hidden), "as Hydra's YAML wants it"
+    assert "é" in format_yaml({"prompt": "é"}) and "é" in dump_yaml({"prompt": "é"})
 
 
 def test_lines_tabs_and_joiners_stay() -> None:

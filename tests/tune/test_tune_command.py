@@ -7,11 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.children import started
 from wavespeed_runner.cli.main import main
+from wavespeed_runner.tune import prepare
 from wavespeed_runner.tune.settings import drop_typed
 
 SPACE = """
@@ -129,6 +131,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     entries = sorted(path.name for path in (folder / "outputs" / "store").rglob("*.entry"))
     (folder / "entries.json").write_text(json.dumps(entries))
     return folder, [first, main(command)]
+
+
+@pytest.mark.parametrize("inside", ["", "experiment", "prompts", "tuning", "judging/001/2"])
+def test_a_folder_of_its_own_that_is_a_link_is_refused(
+    tune: Callable[..., tuple[int, str, str]], tmp_path: Path, inside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody's outputs folder may have one that leads to files of ours."""
+    (victim := tmp_path / "victim").mkdir()
+    monkeypatch.setattr(prepare, "sha256", lambda _: SimpleNamespace(hexdigest=lambda: "0" * 64))
+    link = Path("outputs", "tune", f"flux_small_{'0' * 12}" if inside else "", inside)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(victim)
+    status, _, err = tune("quality=ssim>=0.5", "model=flux")
+    assert status == 2 and err.startswith(f"error: {link}: a link, which leads out of the folder; ")
+    assert not list(victim.iterdir())
 
 
 @pytest.mark.slow

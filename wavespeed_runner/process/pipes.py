@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 ASCII_CONTROLS = (*range(9), *range(11, 32), *range(127, 160))
-DIRECTIONS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-CONTROLS = dict.fromkeys((*ASCII_CONTROLS, *DIRECTIONS), "?")
-"""Characters that move a terminal's cursor, rename its window or turn the direction of writing round -> what is shown.
-All but tabulator and newline."""
+DIRECTIONS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+LINE_ENDS = (0x2028, 0x2029)
+CONTROLS = dict.fromkeys((*ASCII_CONTROLS, *DIRECTIONS, *LINE_ENDS), "?")
+"""Characters that move a terminal's cursor, rename its window, turn the direction of writing round or end a line ->
+what is shown. All but tabulator and newline."""
 
 
 class _TolerantStream:

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
-import yaml
 
 from ..config import trust
 from ..config.environment import describe_environment
@@ -19,6 +18,7 @@ from ..planning.reference import list_reference_values
 from ..registry import find_implementation
 from ..samplers import DefaultSampler, is_own_sampler
 from ..storage.atomic import write_text
+from ..storage.yaml_text import dump_yaml
 from .record import (
     SCHEMA_VERSION,
     CacheSummary,
@@ -141,4 +141,4 @@ def image_data(config: Config, prompt: str, seed: int, fingerprint: str) -> dict
 def write_config(folder: Path, plan: Plan) -> None:
     """Writes the resolved config beside the record as YAML, which `replay` takes too."""
     head = f"# Run it again: python -m wavespeed_runner replay config.yaml\n# fingerprint: {plan.fingerprint}\n"
-    write_text(folder / "config.yaml", head + yaml.safe_dump(to_data(plan.config), sort_keys=False, allow_unicode=True))
+    write_text(folder / "config.yaml", head + dump_yaml(to_data(plan.config)))

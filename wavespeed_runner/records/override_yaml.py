@@ -15,8 +15,9 @@ from ..config import trust
 from ..config.code_keys import chooses_code
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
-from ..errors import ConfigError, hide_controls, make_printable
+from ..errors import ConfigError, make_printable
 from ..inputs.yaml_documents import read_yaml
+from ..storage.yaml_text import dump_yaml
 
 NOT_KEPT = ("defaults", "hydra", "points", "claim")
 """Keys of an experiment file that are not values: they define a sweep, choose group options (merged separately), or
@@ -51,14 +52,8 @@ def experiment_yaml(overrides: Sequence[str], config_dir: Path | None = None) ->
     content: dict[str, Any] = {"defaults": list(groups.values())} if groups else {}
     content |= values
     if content:
-        lines.append(_dump(content).rstrip("\n"))
+        lines.append(dump_yaml(content, width=120).rstrip("\n"))
     return "\n".join(lines) + "\n"
-
-
-def _dump(content: dict[str, Any]) -> str:
-    """YAML; where some text has characters that cannot be seen, all are escaped that are not ASCII."""
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    return text if text == hide_controls(text) else yaml.safe_dump(content, sort_keys=False, width=120)
 
 
 def is_group(key: str) -> bool:

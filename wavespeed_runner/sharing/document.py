@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 
 from ..config import trust
 from ..inputs.files import ADAPTER, IMAGE
 from ..records.override_yaml import merge
+from ..storage.yaml_text import dump_yaml
 
 FlatConfig = dict[str, Any]
 """Dotted key -> value; lists are values."""
@@ -44,7 +45,7 @@ def format_yaml(document: dict[str, Any]) -> str:
     Hydra reads `1e3` and `1_0` as numbers, and PyYAML would not quote such texts; OmegaConf does.
     """
     content = {key: value for key, value in document.items() if key != "defaults" or value}
-    body = OmegaConf.to_yaml(OmegaConf.create(content)) if content else ""
+    body = dump_yaml(content, get_omega_conf_dumper(), default_flow_style=False) if content else ""
     return f"# @package _global_\n{body}"
 
 

@@ -47,6 +47,16 @@ def leads_out(folder: Path) -> bool:
     return folder.is_symlink() or (is_junction is not None and bool(is_junction(folder)))
 
 
+def find_link(folder: Path) -> Path | None:
+    """The first link to a folder in a tree that is a command's own, the top included; None without any."""
+    if leads_out(folder):
+        return folder
+    for place, folders, _ in os.walk(folder):  # which follows none
+        if link := next((path for name in sorted(folders) if leads_out(path := Path(place, name))), None):
+            return link
+    return None
+
+
 def find_status(paths: Iterator[Path]) -> Iterator[tuple[Path, os.stat_result]]:
     """Each path with its own status, not that behind a link, except those that another process has just removed."""
     for path in paths:

@@ -20,6 +20,7 @@ from ..planning.seeds import DRAW
 from ..records.names import model_name
 from ..registry import find_implementation
 from ..sharing.export import check_name
+from ..storage.folders import find_link, leads_out
 from ..sweeps.jobs import plan_jobs
 from ..sweeps.sweep import check_sweep
 from ..tuning.calibrate import default_path, plan_uncached_runs, write_calibration
@@ -189,13 +190,20 @@ def _fix_reference(overrides: list[str]) -> list[str]:
 
 
 def _find_folder(plan: Plan, space: Space, aim: Aim, prompts: list[str]) -> Path:
-    """Where the tuning keeps its rounds: the same for the same question."""
+    """Where the tuning keeps its rounds: the same for the same question.
+
+    Raises:
+        ConfigError: a folder of its own is a link.
+    """
     asked = [plan.asked, str(aim), str(space), prompts]
     identity = sha256(json.dumps(asked, default=str).encode()).hexdigest()[:12]
     name = re.sub(
         r"[^a-z0-9]+", "_", model_name({"name": plan.config.model.name, "repo": plan.config.model.repo}).lower()
     )
-    return Path(plan.config.outputs) / "tune" / f"{name.strip('_')}_{space.name}_{identity}"
+    folder = Path(plan.config.outputs) / "tune" / f"{name.strip('_')}_{space.name}_{identity}"
+    if link := folder.parent if leads_out(folder.parent) else find_link(folder):
+        raise ConfigError(f"{link}: a link, which leads out of the folder; nothing is read or written there; remove it")
+    return folder
 
 
 def calibrate(tuning: Tuning) -> None:

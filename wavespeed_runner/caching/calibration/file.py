@@ -18,6 +18,7 @@ from ...inputs.files import CALIBRATION, InputError, read_head, read_text
 from ...inputs.limits import MAX_CALIBRATION_HEAD_BYTES, MAX_CALIBRATION_NODES
 from ...inputs.yaml_documents import parse_yaml
 from ...storage.atomic import write_text
+from ...storage.yaml_text import dump_yaml
 from ..predictors.fitted import find_problem
 from .data import Calibration, Key, ModelTrace, Polynomial, Triangle
 from .file_solvers import read_caches, read_solvers
@@ -40,7 +41,7 @@ def save(calibration: Calibration, path: Path) -> None:
     data = {"schema_version": SCHEMA_VERSION, "for": calibration.key, "made": calibration.made}
     data |= {name: value for name, value in asdict(calibration).items() if name not in ("key", "made")}
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text = yaml.dump(data, Dumper=dumper, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    text = dump_yaml(data, dumper, default_flow_style=None, width=120)
     text = f"# Written by python -m wavespeed_runner calibrate\n{text}"
     write_text(path, text, way_out="choose another place with out=FILE")
 

@@ -16,7 +16,7 @@ from .empty_module import build_empty, list_stored_buffers
 from .folder_gate import read_config
 from .hub import refuse_missing_weights
 from .safetensors_file import list_variant_files, list_weight_files
-from .scales import find_scales, is_scaled, read_headers, refuse_other_numbers
+from .scales import find_scales, is_scaled, read_headers, refuse_other_numbers, refuse_plain
 from .shards import refuse_unlisted
 from .tensors import Stored, load_tensors
 from .trial import Candidate, find_class
@@ -76,6 +76,7 @@ def _load_model(
     tensors, about = read_headers(files)
     if config.get("quantization_config"):
         refuse_other_numbers(f"{where}: '{name}'", tensors, quantized=True)
+        refuse_plain(f"{where}: '{name}'", tensors)
         scales = None
     else:
         scales = find_scales(f"{where}: '{name}'", tensors, about)

@@ -15,6 +15,7 @@ from ..family import Family
 from .checkpoint import find_local_path
 from .folder_gate import list_components, read_config
 from .safetensors_file import count_loaded_bytes, list_weight_files
+from .scales import read_headers, refuse_plain
 
 PACKAGES = {"torchao": "torchao", "bitsandbytes": "bitsandbytes", "gguf": "gguf", "quanto": "optimum.quanto"}
 """Method of quantization -> the module that loads it. Other methods are refused: nobody has tried them here."""
@@ -65,11 +66,12 @@ def read_method(config: Any) -> str:
 
 
 def refuse_unloadable(model: ModelConfig, family: Family) -> None:
-    """Refuses a quantized model that this installation cannot load.
+    """Refuses a quantized model that this installation cannot load, or that is not quantized in its files.
 
     Raises:
         ConfigError: names the component, its method, and what to install.
     """
+    path = find_local_path(model.repo)
     for name, method in find_quantized(model, family).items():
         where = f"model.repo={model.repo}: {name} is quantized with {method}"
         if method not in PACKAGES:
@@ -84,6 +86,9 @@ def refuse_unloadable(model: ModelConfig, family: Family) -> None:
                 f"{where}, and the package {name_to_install} is missing: pip install {name_to_install}; or use the "
                 "original checkpoint and quant=int8_wo"
             )
+        if path is not None and path.is_dir():
+            tensors = read_headers(list_weight_files(path / name, model.weights))[0]
+            refuse_plain(f"model.repo={model.repo}: '{name}'", tensors)
 
 
 def _is_installed(module: str) -> bool:

@@ -94,6 +94,11 @@ def find_no_weight(tensors: Mapping[str, dict[str, Any]], quantized: bool = Fals
     return None
 
 
+def is_code(name: str, kind: str) -> bool:
+    """Whether a tensor may be what a library quantized a weight to: fewer bits than those of plain weights."""
+    return name != "__metadata__" and kind not in PLAIN and not NUMBERED.fullmatch(name)
+
+
 def unpack_numbers(kind: str, content: bytes) -> tuple[float, ...]:
     """The numbers that the bytes of a small tensor hold. kind: a number format of `STRUCTS`."""
     if kind == "BF16":

@@ -18,7 +18,7 @@ from typing import Any
 from ...errors import ConfigError
 from ...inputs.documents import parse_json, read_safetensors_header
 from ...inputs.files import InputError
-from .safetensors_file import find_no_weight
+from .safetensors_file import find_no_weight, is_code
 from .scale_numbers import find_no_number
 
 SCALES = (".weight_scale", ".scale_weight")
@@ -179,6 +179,15 @@ def refuse_other_numbers(where: str, tensors: Header, quantized: bool = False) -
     """Raises `ConfigError` for a tensor whose numbers are none of weights. quantized: by a library, in its own way."""
     if flaw := find_no_weight(tensors, quantized):
         raise ConfigError(f"{where}: {flaw}, which is not read; {WAY_OUT}")
+
+
+def refuse_plain(where: str, tensors: Header) -> None:
+    """Raises `ConfigError` for a component that names a quantization and whose weights are all plain."""
+    if tensors and not any(is_code(name, tensor["dtype"]) for name, tensor in tensors.items()):
+        raise ConfigError(
+            f"{where}: its config.json names a quantization (quantization_config), and none of its {len(tensors)} "
+            "tensors is quantized, so it would have no effect; remove quantization_config, and choose quant=NAME"
+        )
 
 
 def _list_marks(where: str, tensors: Header) -> list[str]:
