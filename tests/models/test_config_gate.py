@@ -226,6 +226,7 @@ def test_options_of_pipelines_pass(tmp_path: Path) -> None:
 
 NO_NUMBERS = {
     "num_hidden_layers": (0, "= 0 is too small; at least 1"),
+    "num_hidden_layers": ("12", "= 12 is no number"),
     "num_layers": (0, "= 0 is too small; at least 1"),
     "num_single_layers": (True, "= True is no number"),
     "transformer_layers_per_block": ([1, [True]], "= [1, [True]] is no number"),
@@ -248,7 +249,13 @@ NO_NUMBERS = {
     "attention_dropout": (2, "= 2 is too large; at most 1"),
     "dropout": (-0.1, "= -0.1 is too small; at least 0"),
     "mid_block_scale_factor": (0, "= 0, and something is divided by it"),
-    "scaling_factor": (0.0, "= 0, and something is divided by it"),
+    "scaling_factor": (0.0, "= 0.0 is too small; at least 0.001"),
+    "shift_factor": (1e6, "= 1000000.0 is too large; at most 100"),
+    "rms_norm_eps": ("1e-6", "= '1e-6' is no number"),
+    "layer_norm_epsilon": (2.0, "= 2.0 is too large; at most 1"),
+    "latents_mean": (["a", 0.5], "= \"['a', 0.5]\": numbers are needed"),
+    "latents_std": ([1.0, 0.0], "= 0, and something is divided by it"),
+    "image_mean": ("x", "= 'x': numbers are needed"),
 }
 
 
@@ -257,6 +264,11 @@ def test_a_number_that_no_model_can_have_is_refused_by_its_key(key: str) -> None
     value, words = NO_NUMBERS[key]
     with pytest.raises(ConfigError, match=re.escape(f"x: {key} {words}")):
         refuse_values("x", {"deep": {key: value}})
+
+
+def test_no_scale_of_latents_is_refused() -> None:
+    with pytest.raises(ConfigError, match="x: scaling_factor is null, and latents are divided by it"):
+        refuse_values("x", {"scaling_factor": None})
 
 
 def test_usual_numbers_are_small_and_negative_too() -> None:

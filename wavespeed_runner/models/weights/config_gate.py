@@ -53,6 +53,9 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     (re.compile(r"max_resolution"), 256),  # HiDream fills every image with patches up to this many a side; it has 128
     (re.compile(r"(\w+_)?(sample|sampling)_rate"), 1_000_000),
     (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 1),
+    (re.compile(r"(\w+_)?(eps|epsilon)"), 1),
+    (re.compile(r"scaling_factor"), 1000),  # of latents; published ones have 0.1 to 1.6
+    (re.compile(r"shift_factor"), 100),  # published ones have up to 0.2
     (re.compile(r"upsampling_scaling_factor"), 4),  # of each of a tiny autoencoder's blocks
     (re.compile(r"(up|down)sampl\w+_(factors?|scales?|ratios?|rates?)|(up|down)sample_factors?"), 16),
 )
@@ -66,13 +69,15 @@ LEAST: tuple[tuple[re.Pattern[str], float], ...] = (
         0,
     ),
     (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 0),
+    (re.compile(r"scaling_factor"), 0.001),
+    (re.compile(r"shift_factor"), -100),
 )
 """Key -> the smallest number that it may have, also in a list; the first pattern that fits counts. Most of it no weight
 has the size of, so that only a run would show it; and layers of a text encoder without any would pass for a part beside
 it."""
 COUNTS = re.compile(r"(\w+_)?(num_\w+|layers_per_block|channels|attention_heads?|head_dims?|hidden_size|vocab_size)")
 """Keys of whole numbers. Python takes `true` for 1."""
-DIVISORS = re.compile(r"(\w+_)?scale_factor|scaling_factor|image_std")
+DIVISORS = re.compile(r"(\w+_)?scale_factor|image_std|latents_std")
 """Keys of numbers that something is divided by."""
 
 CLASS_KEYS = re.compile(
@@ -84,7 +89,8 @@ CLASSES = re.compile(
 )  # fmt: skip
 EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
 SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
-REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|{SHIFT_KEYS.pattern}")
+REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|(\w+_)?(eps|epsilon)|{SHIFT_KEYS.pattern}")
+REAL_LISTS = re.compile(r"latents_(mean|std)|image_(mean|std)")
 """Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
 
 
@@ -100,6 +106,8 @@ def refuse_values(where: str, data: Any) -> None:
     """
     for node in list_mappings(data):
         for key, value in node.items():
+            if value is None and key == "scaling_factor":
+                raise ConfigError(f"{where}: scaling_factor is null, and latents are divided by it; a number is needed")
             if value is not None and (reason := _find_reason(key, value)):
                 raise ConfigError(f"{where}: {key} {reason}")
         if isinstance(rate := node.get("sample_rate"), int | float):
@@ -197,13 +205,15 @@ def is_inside(name: str) -> bool:
 def _explain_kind(key: str, value: Any) -> str:
     """Why a value is of no use to the models; what they say themselves is an AssertionError without a word."""
     numbers = list(_list_leaves(value))
-    if COUNTS.fullmatch(key) and any(type(number) is bool for number in numbers):
+    if COUNTS.fullmatch(key) and any(type(number) in (bool, str) for number in numbers):
         return f"= {str(value)[:80]} is no number"
     is_even = bool(numbers) and all(type(number) is int and number > 0 and number % 2 == 0 for number in numbers)
     if EVEN_KEYS.fullmatch(key) and not is_even:
         return f"= {str(value)[:80]}: rotary positions need even whole numbers above 0"
     if REAL_KEYS.fullmatch(key) and type(value) not in (int, float):
         return f"= {str(value)[:80]!r} is no number"
+    if REAL_LISTS.fullmatch(key) and not all(type(number) in (int, float) for number in numbers):
+        return f"= {str(value)[:80]!r}: numbers are needed"
     if key == "sp_model_kwargs" and (not isinstance(value, dict) or any(value.values())):
         return f"= {str(value)[:80]}: with options of its own SentencePiece draws among pieces; remove {key}"
     if key in ("return_dict", "use_return_dict") and value is not True:
