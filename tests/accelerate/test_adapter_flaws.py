@@ -28,6 +28,10 @@ CLIP = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
     [
         ({}, "it holds no tensors of a LoRA; use another file"),
         (
+            write_pair("unet.x", 4, 4) | write_pair("unet.x", 4, 4, style="peft"),
+            r"unet\.x\.lora_A\.weight: the file has unet\.x\.lora_down\.weight too, the same factor of that layer by",
+        ),
+        (
             write_pair("lora_unet_x", 4, 4, rank=4097),
             r"lora_unet_x\.lora_down\.weight: a rank of 4097; at most 4096 is applied; resize the LoRA",
         ),

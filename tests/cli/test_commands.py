@@ -13,7 +13,7 @@ import pytest
 from tests.command_line import TINY, CommandLine
 from wavespeed_runner.cli.arguments import CommandParser
 from wavespeed_runner.cli.commands import COMMANDS
-from wavespeed_runner.cli.main import split_command
+from wavespeed_runner.cli.main import main, split_command
 from wavespeed_runner.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -169,3 +169,14 @@ def test_a_path_that_no_file_can_have_is_a_wrong_value_of_its_key(
 def test_such_a_path_in_a_config_file_is_told_by_its_key(text: str, key: str, command: CommandLine) -> None:
     command.experiment(text)
     assert f"{key}aaaa" in command.refuses("experiment=mine", "dry_run=true")
+
+
+@pytest.mark.parametrize("arguments", [("dry_run=true",), ("report", "."), ("store",)])
+def test_a_folder_that_was_removed_is_told_in_one_line(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(list(arguments)) == 2
+    assert capsys.readouterr().err == "error: the folder where the command runs was removed; change to another one\n"

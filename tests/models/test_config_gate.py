@@ -226,7 +226,6 @@ def test_options_of_pipelines_pass(tmp_path: Path) -> None:
 
 NO_NUMBERS = {
     "num_hidden_layers": (0, "= 0 is too small; at least 1"),
-    "num_hidden_layers": ("12", "= 12 is no number"),
     "num_layers": (0, "= 0 is too small; at least 1"),
     "num_single_layers": (True, "= True is no number"),
     "transformer_layers_per_block": ([1, [True]], "= [1, [True]] is no number"),
@@ -251,6 +250,7 @@ NO_NUMBERS = {
     "mid_block_scale_factor": (0, "= 0, and something is divided by it"),
     "scaling_factor": (0.0, "= 0.0 is too small; at least 0.001"),
     "shift_factor": (1e6, "= 1000000.0 is too large; at most 100"),
+    "num_key_value_heads": ("12", "= 12 is no number"),
     "rms_norm_eps": ("1e-6", "= '1e-6' is no number"),
     "layer_norm_epsilon": (2.0, "= 2.0 is too large; at most 1"),
     "latents_mean": (["a", 0.5], "= \"['a', 0.5]\": numbers are needed"),

@@ -39,6 +39,17 @@ CASES: Cases = {
             | {"adapters.component": [None, "transformer_2"]},
         ],
     ),
+    "adapters-twice": (
+        [LORA | {"adapters.path": ["a/b", "c/d", "a/b"]}],
+        [
+            LORA | {"adapters.path": ["a/b", "c/d"]},
+            LORA | {"adapters.path": ["a/b", "a/b"], "adapters.file": ["x.safetensors", "y.safetensors"]},
+            LORA
+            | {"adapters.path": ["a/b", "a/b"], "adapters.component": [None, "transformer_2"]}
+            | {"family.denoiser_2": "transformer_2"},
+            TOKEN | {"adapters.path": ["a/b", "a/b"]},
+        ],
+    ),
     "adapters-fused": (
         [LORA | {"adapters.fuse": True, "memory": "layerwise_casting"}],
         [LORA | {"memory": "layerwise_casting"}, LORA | {"adapters.fuse": True}, {"memory": "layerwise_casting"}],

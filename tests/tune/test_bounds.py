@@ -235,3 +235,13 @@ def test_a_bound_below_zero_gets_tighter_upwards() -> None:
 def test_no_image_has_more_decibels_than_its_reference() -> None:
     with pytest.raises(ValueError, match="7000 dB"):
         parse_bounds("psnr>=7000", KNOWN)
+
+
+def test_no_limit_lies_beyond_the_largest_value_of_a_metric() -> None:
+    """Student's t knows of none; a limit that is not known stays infinite."""
+    ssim, psnr = (Bound(metric=name, statistic="mean", least=True, value=0.9) for name in ("ssim", "psnr"))
+    few = by_prompt([0.7, 0.99, 0.99])
+    assert psnr.find_interval(few)[1] > 1 and ssim.find_interval(few) == (psnr.find_interval(few)[0], 1.0)
+    assert ssim.find_interval(by_prompt([0.9, 0.91, 0.9]))[1] < 1
+    tail = Bound(metric="ssim", statistic="p10", least=True, value=0.9)
+    assert tail.find_interval(few)[0] == -np.inf

@@ -53,6 +53,15 @@ def test_a_ladder_goes_from_fast_to_slow(tmp_path: Path) -> None:
     }
 
 
+def test_an_exponent_without_a_point_is_a_number(tmp_path: Path) -> None:
+    """YAML takes `8e-1` for a text."""
+    vary = "{cache.residual_diff_threshold: {from: 8e-1, to: 1E-1, count: 4}}"
+    space = write(tmp_path, f"ladders: {{a: {{set: {{cache: fbcache}}, vary: {vary}}}}}")
+    assert space.families[0].values == [0.8, 0.4, 0.2, 0.1]
+    with pytest.raises(ConfigError, match="2 numbers are needed, not"):
+        write(tmp_path, f"ladders: {{a: {{vary: {vary.replace('8e-1', '8x-1')}}}}}")
+
+
 def test_a_space_that_extends_another_has_its_ladders_too(tmp_path: Path) -> None:
     space = write(tmp_path, {"extends": "quick", "ladders": {"mine": LADDER}, "also": {"compile": ["regional"]}})
     assert [family.name for family in space.families][-1] == "mine" and len(space.families) > 3

@@ -56,6 +56,7 @@ def tune(
         (("time=<=1s", "by=sim"), "by=sim: no such metric"),
         (("quality=ssim>=0.5", "budget=2"), "budget=2: a time or a number of jobs"),
         (("quality=ssim>=0.5", "images=5"), "images=5: an even number"),
+        (("quality=ssim>=0.5", "images=1000000000"), "images=1000000000: there are 4 different prompts; fewer images"),
         (("quality=forks<=5%",), "144 prompts are needed"),
         (("quality=ssim>=0.5", "steps=20"), "steps=20: not here"),
         (("quality=ssim>=0.5", "measure.reference=false"), "measure.reference=false: not here"),
@@ -87,8 +88,17 @@ def test_a_wrong_key_of_a_space_is_told_before_anything_runs(
 ) -> None:
     (tmp_path / "tune" / "small.yaml").write_text("ladders: {a: {vary: {stepps: [2, 3]}}}")
     status, _, err = tune("quality=ssim>=0.5")
-    assert status == 2 and "stepps" in err
+    assert status == 2 and "stepps" in err and "ladders.a" in err
     assert not list(tmp_path.glob("outputs/runs/*")) and not list(tmp_path.glob("outputs/store/*"))
+
+
+def test_a_wrong_value_of_a_ladder_is_told_by_its_place(
+    tune: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    ladder = "{set: {cache: fbcache}, vary: {cache.residual_diff_threshold: [wide, 0.1]}}"
+    (tmp_path / "tune" / "small.yaml").write_text(f"ladders: {{thresholds: {ladder}}}")
+    status, _, err = tune("quality=ssim>=0.5")
+    assert status == 2 and "wide" in err and "(space=small, ladder thresholds)" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,14 @@ def test_a_wrong_option_on_top_is_told_before_anything_runs(
 ) -> None:
     (tmp_path / "tune" / "small.yaml").write_text(f"ladders: {{a: {{vary: {{steps: [4]}}}}}}\nalso: {{{also}}}\n")
     status, out, err = tune("quality=ssim>=0.5")
-    assert status == 2 and said in err and not out and not (tmp_path / "outputs").exists()
+    assert (
+        status == 2
+        and said in err
+        and "space=small" in err
+        and "also" in err
+        and not out
+        and not (tmp_path / "outputs").exists()
+    )
 
 
 def test_a_dry_run_counts_what_there_is_to_try(tune: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

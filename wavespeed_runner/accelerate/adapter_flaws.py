@@ -9,7 +9,7 @@ from ..errors import RunError
 from ..inputs.limits import MAX_RANK
 from .adapter_file import find_hostile
 from .adapter_lycoris import find_unusable
-from .adapter_parts import DOWN, find_bad_dora, find_half, find_partial, find_unsupported, split_part
+from .adapter_parts import DOWN, find_bad_dora, find_half, find_partial, find_twice, find_unsupported, split_part
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +33,7 @@ def find_flaw(shapes: dict[str, list[int]], weight: float) -> str | None:
         or find_partial(shapes)
         or find_bad_dora(shapes, weight)
         or find_half(shapes)
+        or find_twice(shapes)
         or _find_high_rank(shapes)
         or _find_control_file(shapes)
     )

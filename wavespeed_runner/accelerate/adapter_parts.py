@@ -71,6 +71,21 @@ def find_unsupported(keys: Iterable[str]) -> str | None:
     return next((f"{key}: {UNSUPPORTED[named[1]]}, which is not supported" for key, named in found if named), None)
 
 
+def find_twice(keys: Iterable[str]) -> str | None:
+    """The first layer that has the same factor by two tools' names, one of which would be left out; None without any.
+
+    keys: names of the file's tensors.
+    """
+    seen: dict[tuple[str, bool], str] = {}
+    for key in keys:
+        if not (named := split_part(key, (*DOWN, *UP))):
+            continue
+        first = seen.setdefault((named[0], named[1] in DOWN), key)
+        if first != key:
+            return f"{key}: the file has {first} too, the same factor of that layer by another tool's name; use another file"
+    return None
+
+
 def find_half(shapes: dict[str, list[int]]) -> str | None:
     """Which factor of a LoRA lacks its partner, or has another rank than it; None if all are whole.
 

@@ -37,7 +37,7 @@ def build_parser() -> CommandParser:
 def parse_images(text: str) -> int:
     """A number of images. Raises ValueError for anything else."""
     if not text.isdigit() or len(text) > 5:
-        raise ValueError("how many images: 0 or more")
+        raise ValueError("how many images: a whole number from 0 to 99999")
     return int(text)
 
 

@@ -11,6 +11,7 @@ Exit status: 0 done; 2 the configuration is wrong, nothing was loaded or written
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -39,6 +40,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ConfigError("the folder where the command runs was removed; change to another one") from None
     name, rest = split_command(arguments)
     if name == RUN and "--version" in rest:
         print(f"wavespeed_runner {__version__}")

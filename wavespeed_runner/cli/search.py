@@ -61,7 +61,7 @@ def parse_tries(text: str) -> int:
 def parse_images(text: str) -> int:
     """A whole number from 2 to 99999. Raises ValueError for anything else."""
     if not text.isdigit() or len(text) > 5 or int(text) < 2:
-        raise ValueError("how many of the calibration's images: 2 or more")
+        raise ValueError("how many of the calibration's images: a whole number from 2 to 99999")
     return int(text)
 
 

@@ -14,7 +14,7 @@ from .arguments import CommandParser
 if TYPE_CHECKING:
     from ..tune.tune import Tuning
 
-IMAGES, SPACE = 64, "quick"
+SPACE = "quick"
 ABOUT = """
 Tries settings against the model's own sampler at its own number of steps, on one half of the prompts: each ladder of
 settings by halving on a few prompts, the most promising on all of the half. A bound holds where its 95 % confidence
@@ -26,7 +26,7 @@ Writes an experiment file with its claim, and a page. The same command goes on w
 
 def build_parser() -> CommandParser:
     """The arguments of `tune`."""
-    from ..tune.space import list_spaces
+    from ..tune.space import IMAGES, list_spaces
 
     parser = CommandParser("tune", "quality='ssim>=0.97' [time='<=3s'] [space=quick] [OVERRIDE ...]", ABOUT)
     parser.add_key(
@@ -38,7 +38,7 @@ def build_parser() -> CommandParser:
         "space", "NAME", default=SPACE, help=f"what is tried: {', '.join(list_spaces(None))}, or DIR/tune/NAME.yaml"
     )
     parser.add_key(
-        "images", "N", default=IMAGES, read=parse_images, help=f"prompts, half of them for judging; default: {IMAGES}"
+        "images", "N", read=parse_images, help=f"prompts, half of them for judging; default: {IMAGES}, or all if fewer"
     )
     parser.add_key("gallery", "DIR", read=Path, help="shared experiments, whose settings are tried too")
     parser.add_key("budget", "2h", read=parse_budget, help="90s, 30min, 2h, or 40jobs; default: until nothing is left")

@@ -152,16 +152,31 @@ def decode_scaled_latents(pipe: DiffusionPipeline, latents: Tensor) -> np.ndarra
 
 def to_uint8_images(pipe: DiffusionPipeline, decoded: Tensor) -> np.ndarray:
     """Converts VAE output (n, 3, h, w) in -1 to 1 to uint8 (n, h, w, 3), rounded as diffusers rounds for PIL."""
-    return _to_uint8(pipe.image_processor.postprocess(decoded, output_type="np"))
+    return _to_uint8(pipe, pipe.image_processor.postprocess(decoded, output_type="np"))
 
 
 def to_uint8_videos(pipe: DiffusionPipeline, decoded: Tensor) -> np.ndarray:
     """Converts video VAE output (n, 3, frames, h, w) in -1 to 1 to uint8 (n, frames, h, w, 3)."""
-    return _to_uint8(pipe.video_processor.postprocess_video(decoded, output_type="np"))
+    return _to_uint8(pipe, pipe.video_processor.postprocess_video(decoded, output_type="np"))
 
 
-def _to_uint8(values: np.ndarray) -> np.ndarray:
+def explain_not_finite(is_float32: bool, adapters: Any) -> str:
+    """What may be wrong where numbers are not finite.
+
+    Args:
+        is_float32: whether they were computed in the largest number format already.
+        adapters: evidence of those that are on; None without any.
+    """
+    ways = ["a checkpoint or a setting is broken" if is_float32 else "try model.dtype=float32"]
+    ways += ["or the adapters are too strong or of another model: try adapters=none, or a smaller adapters.weight"]
+    return ", ".join(ways if adapters else ways[:1])
+
+
+def _to_uint8(pipe: DiffusionPipeline, values: np.ndarray) -> np.ndarray:
     # Casting NaN to uint8 would give a black image that looks like any other result.
     if (values != values).any():
-        raise RunError("the decoded image is not finite (NaN); the VAE overflowed, try model.dtype=float32")
+        import torch
+
+        way_out = explain_not_finite(pipe.vae.dtype is torch.float32, None)
+        raise RunError(f"the decoded image is not finite (NaN); the VAE overflowed, {way_out}")
     return (values * 255).round().astype("uint8")

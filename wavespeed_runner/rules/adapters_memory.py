@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..accelerate.adapter_options import values_per_path
 from ..accelerate.memory import NONE, GroupType, MemorySettings, Offload
 from ..config.schema import Config
 from ..models.family import Family, UNetBlocks
@@ -30,6 +31,15 @@ def _list_components(c: Config) -> list[str | None]:
 
 def _list_denoisers(f: Family) -> list[str]:
     return [name for name in (f.denoiser, f.denoiser_2) if name]
+
+
+def _list_twice(c: Config) -> list[str]:
+    """The paths that are given more than once for the same part of the pipeline and the same file."""
+    if c.adapters.name != "lora":
+        return []
+    keys = ("path", "file", "component")
+    given = list(zip(*(values_per_path(c.adapters, key) for key in keys), strict=True))
+    return [str(one[0]) for place, one in enumerate(given) if one in given[:place]]
 
 
 ADAPTERS: tuple[Rule, ...] = (
@@ -71,6 +81,13 @@ ADAPTERS: tuple[Rule, ...] = (
         "goes into one of them, and the other's steps run without it",
         fix="one for each: adapters.path=[A,B] adapters.component=[{f.denoiser},{f.denoiser_2}]",
         source="diffusers WanLoraLoaderMixin, load_into_transformer_2",
+    ),
+    Rule(
+        id="adapters-twice",
+        verdict="unverified",
+        when=lambda c, f: len(_list_twice(c)) > 0,
+        message=lambda c, f: f"adapters.path: {_list_twice(c)[0]} is there more than once, so it acts as often",
+        fix="once, with the sum of its weights in adapters.weight",
     ),
     Rule(
         id="adapters-fused",

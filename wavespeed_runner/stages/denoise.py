@@ -15,6 +15,7 @@ from ..caching.evidence import build_flops_evidence
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
 from ..metrics.timing import peak_memory_bytes, reset_peak_memory
+from ..models.pipeline_call import explain_not_finite
 from .attached import refuse_eager
 from .generate import Generation, generate
 from .image_request import ImageRequest, build_requests
@@ -168,7 +169,7 @@ def _build_latents(
     tensors = _select_image(last, position)
     latents = tensors["latents"]
     if not torch.isfinite(latents).all():
-        way_out = "a checkpoint or a setting is broken" if latents.dtype == torch.float32 else "try model.dtype=float32"
+        way_out = explain_not_finite(latents.dtype is torch.float32, pipeline.engaged.get("adapters"))
         prompt = requests[position].prompt
         raise RunError(f"the latents of {prompt!r} are not finite (NaN or infinity); {way_out}")
     repeats = [_select_image(run, position)["latents"] for run in (*warmups, *runs[:-1])]

@@ -130,9 +130,13 @@ class Bound:
         return wanting <= float(norm.isf(CHANCE)) * deviation
 
     def find_interval(self, values: Values) -> tuple[float, float]:
-        """The 95 % interval, whose limit on the bad side is what a first judgement goes by; infinite: not known."""
+        """The 95 % interval, whose limit on the bad side is what a first judgement goes by; infinite: not known.
+
+        Student's t knows no largest value of a metric: a limit beyond it is that value.
+        """
         limits = [self._find_limit(values, INTERVAL, good=good) for good in (False, True)]
-        return min(limits), max(limits)
+        low, high = min(limits), max(limits)
+        return low, min(high, PERFECT.get(self.metric, inf)) if high < inf else high
 
     def count_needed(self) -> int:
         """The fewest prompts that can show this bound to hold when they are judged: even if all of them keep it."""

@@ -28,9 +28,9 @@ from .aim import Aim, parse_time
 from .bounds import FORKS, parse_bounds
 from .propose import list_combined
 from .rounds import Rounds, strip_sweep_keys
-from .settings import plan_settings
+from .settings import noting, plan_settings
 from .shared import add_shared
-from .space import Space, read_space
+from .space import IMAGES, Space, read_space
 from .tune import Budget, Tuning, split_prompts
 
 PROMPTS = ("prompts", "prompts.path", "prompts.texts", "prompt")
@@ -69,7 +69,8 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
     space, cuts = add_shared(space, args.gallery, plan, rest)
     folder = _find_folder(plan, space, aim, prompts)
     for option in list_combined(space.also):  # a wrong one is told before anything runs, as those of ladders are
-        plan_settings(rest, [option])
+        with noting(f"(space={space.name}, also)"):
+            plan_settings(rest, [option])
     halves = [
         Rounds(
             folder=folder,
@@ -168,7 +169,12 @@ def _check_reference(plan: Plan) -> None:
 def _choose_prompts(plan: Plan, args: Namespace, aim: Aim) -> list[str]:
     """The prompts that are used. Raises ConfigError where they are too few."""
     different = list(dict.fromkeys(sample.prompt for sample in plan.samples))
-    prompts = different[: min(args.images, len(different) - len(different) % 2)]
+    if args.images is not None and args.images > len(different):
+        raise ConfigError(
+            f"images={args.images}: there are {len(different)} different prompts; fewer images, or more prompts with "
+            "prompts=file prompts.path=FILE"
+        )
+    prompts = different[: min(args.images or IMAGES, len(different) - len(different) % 2)]
     if len(prompts) < 4:
         raise ConfigError(
             f"{len(different)} prompts: half of them are for judging, so 4 or more are needed, better 64; "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,16 @@ class Cut:
 
     name: str
     reason: str
+
+
+@contextmanager
+def noting(place: str) -> Iterator[None]:
+    """Adds where it was asked for to the message of whatever is wrong. place: in a space."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(place)
+        raise
 
 
 def plan_settings(args: Namespace, points: Sequence[Point]) -> tuple[list[Setting], list[Cut]]:

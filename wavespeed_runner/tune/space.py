@@ -28,6 +28,8 @@ from ..inputs.files import InputError, is_within, read_text
 from ..inputs.yaml_documents import parse_yaml
 from .space_values import Scalar, read_key, read_list, read_mapping, read_scalar, read_values, refuse_unknown
 
+IMAGES = 64
+"""Prompts that are used unless others are asked for."""
 KEYS = ("extends", "prepare", "ladders", "also")
 LADDER_KEYS = ("set", "choose", "vary")
 PREPARE = ("calibrate",)

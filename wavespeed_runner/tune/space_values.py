@@ -92,7 +92,13 @@ def read_scalar(value: Any, where: str) -> Scalar:
     return value
 
 
+EXPONENT = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?[eE][+-]?\d{1,3}", re.ASCII)
+"""A number that YAML takes for a text, for it wants a point and a sign in it: `8e-1`."""
+
+
 def _read_numbers(data: Any, where: str, count: int) -> list[float]:
+    if isinstance(data, list):
+        data = [float(one) if isinstance(one, str) and EXPONENT.fullmatch(one) else one for one in data]
     is_right = isinstance(data, list) and len(data) == count
     if not is_right or not all(type(one) in (int, float) and isfinite(one) for one in data):
         raise ConfigError(f"{where}: {count} numbers are needed, not {data!s:.60}")

@@ -17,7 +17,7 @@ from .ladder import Ladder, cut_slow, estimate_relative
 from .propose import list_combined, propose
 from .rounds import Result, Rounds
 from .search import IN_TURN, Search
-from .settings import SAME_WORK, Cut, Point, Setting
+from .settings import SAME_WORK, Cut, Point, Setting, noting
 from .space import FEW, Family, Scalar, Space
 
 AROUND = 2
@@ -153,7 +153,8 @@ def _propose(tuning: Tuning, search: Search, family: Family) -> None:
 
 def build_ladder(tuning: Tuning, name: str, points: Sequence[Point]) -> Ladder:
     """The ladder of points that go from fast to slow, without what the rules refuse."""
-    settings, cuts = tuning.planner(points)
+    with noting(f"(space={tuning.space.name}, ladder {name})"):
+        settings, cuts = tuning.planner(points)
     tuning.cuts += cuts
     tuning.grid.update({setting.identity: setting.work or 1.0 for setting in settings})
     wanted = cut_slow(settings, SAME_WORK)
