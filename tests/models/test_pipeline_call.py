@@ -48,6 +48,5 @@ def test_an_image_of_no_numbers_is_not_answered_with_the_format_it_was_computed_
 
 def test_adapters_are_named_where_numbers_are_not_finite() -> None:
     assert "adapters" not in explain_not_finite(True, None)
-    assert explain_not_finite(False, {"lora": [1.0]}).startswith(
-        "try model.dtype=float32, or the adapters are too strong"
-    )
+    told = explain_not_finite(False, {"lora": [1.0]})
+    assert told.startswith("try model.dtype=float32, or the adapters are too strong")

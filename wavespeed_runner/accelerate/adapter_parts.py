@@ -82,7 +82,7 @@ def find_twice(keys: Iterable[str]) -> str | None:
             continue
         first = seen.setdefault((named[0], named[1] in DOWN), key)
         if first != key:
-            return f"{key}: the file has {first} too, the same factor of that layer by another tool's name; use another file"
+            return f"{key}: the file has {first} too, the same factor by another tool's name; use another file"
     return None
 
 
