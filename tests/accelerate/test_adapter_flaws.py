@@ -29,7 +29,7 @@ CLIP = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
         ({}, "it holds no tensors of a LoRA; use another file"),
         (
             write_pair("unet.x", 4, 4) | write_pair("unet.x", 4, 4, style="peft"),
-            r"unet\.x\.lora_(A|down)\.weight: the file has unet\.x\.lora_(down|A)\.weight too, the same factor by another",
+            r"unet\.x\.lora_(A|down)\.weight: the file has unet\.x\.lora_(down|A)\.weight too, the same factor",
         ),
         (
             write_pair("lora_unet_x", 4, 4, rank=4097),
