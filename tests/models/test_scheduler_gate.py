@@ -5,12 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import diffusers
 import pytest
+import torch
 
+from tests.models.tiny_families import tiny
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.models.weights.config_gate import refuse_values
-from wavespeed_runner.models.weights.scheduler_gate import WORDS
+from wavespeed_runner.models.weights.scheduler_gate import WORDS, explain_class
+from wavespeed_runner.planning.plan import build_plan
 
 SCHEDULER = {
     "shift": (3.0, [0, -1, float("inf"), 1e5, True]),
@@ -106,3 +113,49 @@ def test_schedulers_as_diffusers_and_families_make_them_pass() -> None:
         refuse_values(name, json.loads(json.dumps(config, default=str)))
         built += 1
     assert built > 25
+
+
+UNBUILT = ("CosineDPMSolverMultistepScheduler", "DPMSolverSDEScheduler")
+"""Need torchsde, which a trial says."""
+
+
+@pytest.mark.parametrize(("option", "schedule"), [("sd15", "diffusion"), ("sd35_medium", "flow")])
+def test_schedulers_that_are_refused_are_those_that_a_pipeline_cannot_call(option: str, schedule: str) -> None:
+    """Every scheduler of diffusers, in a tiny pipeline."""
+    pipe = tiny(option)[2]
+    own = pipe.scheduler
+    names = [name for name in dir(diffusers.schedulers) if name.endswith("Scheduler") and hasattr(diffusers, name)]
+    names = [name for name in names if name not in UNBUILT]
+    failed = set()
+    for name in names:
+        try:
+            pipe.scheduler = getattr(diffusers, name)()
+            size = {"width": 64, "height": 64, "output_type": "latent", "guidance_scale": 1.0}
+            latents = pipe("a cat", num_inference_steps=4, **size)[0]
+            assert torch.isfinite(latents).all()
+        except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+            failed.add(name)
+        finally:
+            pipe.scheduler = own
+    assert len(failed) > 10 and failed == {name for name in names if explain_class(name, schedule, {}, 4)}
+
+
+def test_a_run_has_no_more_steps_than_its_scheduler() -> None:
+    config = {"num_train_timesteps": 3}
+    assert not explain_class("DDIMScheduler", "diffusion", config, 3)
+    told = explain_class("DDIMScheduler", "diffusion", config, 28)
+    assert told == "its scheduler has num_train_timesteps = 3, fewer than steps=28; give steps=3 or less"
+
+
+def test_the_plan_refuses_a_scheduler_of_another_kind(tmp_path: Path, composed: Callable[..., Any]) -> None:
+    folder = tmp_path / "sd"
+    tiny("sd15")[2].save_pretrained(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    given = ["model=sd15", f"model.repo={folder}", "model.init=pretrained"]
+    with pytest.raises(
+        ConfigError, match="is a FlowMatchEulerDiscreteScheduler, which this pipeline cannot call; choose"
+    ):
+        build_plan(composed(*given))
+    build_plan(composed(*given, "sampler=ddim"))

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..config.schema import Config, Init
+from ..errors import ConfigError
 from ..inputs.gguf_header import count_spare_bytes
+from ..models.family import Family
 from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
 from ..models.weights.class_notes import explain_other_classes
 from ..models.weights.external_components import inspect_external_components
 from ..models.weights.file_flags import find_changes
+from ..models.weights.folder_gate import list_components, read_config
 from ..models.weights.own_folder import refuse_other_family
 from ..models.weights.own_vae import inspect_vae
 from ..models.weights.pretrained import find_component_source, list_unloaded_components
 from ..models.weights.quantized import refuse_unloadable
+from ..models.weights.scheduler_gate import explain_class
 from ..models.weights.shards import explain_spare_files
 from ..models.weights.text_heads import explain_heads
 from ..registry import find_implementation
+from ..samplers import DefaultSampler
 from .automatic import Change
 
 
@@ -32,6 +39,7 @@ def inspect_weights(config: Config) -> list[Change]:
     )
     if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
         refuse_other_family(config.model.repo, folder, config.model.name)
+        _refuse_scheduler(config, folder, family)
     refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
     if config.model.vae is not None:
@@ -46,6 +54,21 @@ def inspect_weights(config: Config) -> list[Change]:
         Change(key="model.repo", value=config.model.repo, why=why) for why in _list_what_is_left_out(config, without)
     ]
     return [*stored, *spare, *_list_flags(config)]
+
+
+def _refuse_scheduler(config: Config, folder: Path, family: Family) -> None:
+    """Refuses the scheduler of a model's folder if the family's pipeline cannot run with it, or not for so many steps.
+
+    Another one is built of its numbers where `sampler` names it.
+    """
+    where = f"model.repo={config.model.repo}"
+    class_name = list_components(where, folder).get("scheduler", ("", ""))[1]
+    file = folder / "scheduler" / "scheduler_config.json"
+    if family.single_call or not file.is_file():
+        return
+    used = class_name if isinstance(config.sampler, DefaultSampler) else ""
+    if reason := explain_class(used, family.schedule, read_config(where, file), config.steps or config.model.steps):
+        raise ConfigError(f"{where}: {reason}")
 
 
 def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:

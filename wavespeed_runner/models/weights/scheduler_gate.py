@@ -50,6 +50,16 @@ SWITCHES = re.compile(
     r"skip_prk_steps|stochastic_sampling"
 )
 """Keys of yes and no. Python takes any text for yes."""
+OTHERS = re.compile(
+    r"(Amused|BlockRefinement|DDPMWuerstchen|DiscreteDDIM|EntropyBound|Helios(DMD)?|KarrasVe|Piflow|RFD4Proteina|RePaint|"
+    r"SCM|ScoreSdeV[ep]|UnCLIP|VQDiffusion)Scheduler"
+)
+"""Schedulers that only pipelines of their own can call, none of which a family here runs."""
+OTHER_KINDS = {
+    "diffusion": re.compile(r"(FlowMa(p|tch)\w+|LTXEulerAncestralRF|MiniMaxH3|CogVideoXDPM)Scheduler"),
+    "flow": re.compile(r"CogVideoXDPMScheduler"),
+}
+"""`Family.schedule` -> schedulers that pipelines of this kind cannot call."""
 TRAIN_STEPS = 1000
 """Of schedulers that do not say how many."""
 LENGTHS = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
@@ -82,6 +92,26 @@ def _explain_number(key: str, value: Any) -> str:
             if not least <= number <= most:
                 amount = str(number) if abs(number) < 10**40 else "a number of more than 40 digits"
                 return f"= {amount} is out of bounds; {least} to {most}"
+    return ""
+
+
+def explain_class(name: str, schedule: str, config: dict[str, Any], steps: int) -> str:
+    """Why a pipeline cannot run with its folder's scheduler; empty if it can.
+
+    Args:
+        name: of the scheduler's class.
+        schedule: of the model's family.
+        config: of the scheduler.
+        steps: of the run.
+    """
+    other = OTHER_KINDS.get(schedule)
+    if OTHERS.fullmatch(name) or (other and other.fullmatch(name)):
+        return f"its scheduler is a {name}, which this pipeline cannot call; choose one with sampler=NAME"
+    trained = config.get("num_train_timesteps") or TRAIN_STEPS
+    if isinstance(trained, int) and steps > trained:
+        return (
+            f"its scheduler has num_train_timesteps = {trained}, fewer than steps={steps}; give steps={trained} or less"
+        )
     return ""
 
 
