@@ -267,7 +267,7 @@ def test_a_number_that_no_model_can_have_is_refused_by_its_key(key: str) -> None
 
 
 def test_no_scale_of_latents_is_refused() -> None:
-    with pytest.raises(ConfigError, match="x: scaling_factor is null, and latents are divided by it"):
+    with pytest.raises(ConfigError, match="x: scaling_factor = 'None' is no number"):
         refuse_values("x", {"scaling_factor": None})
 
 

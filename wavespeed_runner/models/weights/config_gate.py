@@ -36,8 +36,7 @@ MAX_AUDIO_RATE = 1000
 """Steps of a spectrogram in a second of sound; published ones have 100."""
 MAX_LIST = 1000
 """Entries of a list under a key whose numbers are not larger either."""
-CLIP_VOCABULARY = 49408
-"""Words of a CLIP that does not say how many."""
+CLIP_VOCABULARY = 49408  # of one that does not say how many words it has
 NO_LENGTH = 10**20
 """transformers takes a `model_max_length` above this one for none, and writes int(1e30) itself."""
 BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
@@ -91,7 +90,7 @@ EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
 SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
 REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|(\w+_)?(eps|epsilon)|{SHIFT_KEYS.pattern}")
 REAL_LISTS = re.compile(r"latents_(mean|std)|image_(mean|std)")
-"""Keys of positions that come in pairs, of the shift that depends on the size of an image, and of other numbers."""
+"""Keys of positions that come in pairs, of the shift that depends on the size of an image, and of others."""
 
 
 def refuse_values(where: str, data: Any) -> None:
@@ -106,9 +105,7 @@ def refuse_values(where: str, data: Any) -> None:
     """
     for node in list_mappings(data):
         for key, value in node.items():
-            if value is None and key == "scaling_factor":
-                raise ConfigError(f"{where}: scaling_factor is null, and latents are divided by it; a number is needed")
-            if value is not None and (reason := _find_reason(key, value)):
+            if (value is not None or key == "scaling_factor") and (reason := _find_reason(key, value)):
                 raise ConfigError(f"{where}: {key} {reason}")
         if isinstance(rate := node.get("sample_rate"), int | float):
             hop = node.get("mel_hop_length", rate)
@@ -128,9 +125,7 @@ def _explain_together(node: dict[str, Any]) -> str:
             return f"max_image_seq_len = {length} is base_image_seq_len too, and use_dynamic_shifting needs two lengths"
         if reason := explain_shift(node):
             return reason
-    if reason := explain_betas(node):
-        return reason
-    if reason := _explain_end(node):
+    if reason := explain_betas(node) or _explain_end(node):
         return reason
     distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
     if isinstance(distance, int) and isinstance(buckets, int) and distance <= buckets // 4:
