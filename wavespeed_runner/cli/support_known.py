@@ -11,10 +11,10 @@ from ..config.schema import Config
 from ..errors import Unfit
 from .support_check import Combinations
 
-HEAD = """Settings that others published for these very weights, as overrides, with what they measured on their hardware,
-with their sampler, steps and size, which the plan compares with yours. Nothing of this was measured on your machine:
-`python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer steps of a
-better solver (`sampler=unipc steps=...`) are among what it tries.
+HEAD = """Settings that others published for these very weights, as overrides, with what they measured on their
+hardware, with their sampler, steps and size; the plan compares these with yours. Nothing of this was measured on your
+machine: `python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer
+steps of a better solver (`sampler=unipc steps=...`) are among what it tries.
 """
 
 
