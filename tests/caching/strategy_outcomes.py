@@ -68,7 +68,7 @@ REFUSED: dict[str, set[str]] = {
     **{strategy: set() for strategy in ACTING},
     **{strategy: set(families()) - UNETS for strategy in UNET_STRATEGIES},
     "teacache": UNETS,
-    "pab": ONE_CALL_A_BRANCH,
+    "pab": ONE_CALL_A_BRANCH | {"ltx2"},  # whose other kinds of guidance have calls of their own
     "fastercache": ONE_CALL_A_BRANCH
     | UNETS
     | {"hidream", "ltx2", "ltx_video", "pixart_sigma", "sana", "sd3", "z_image"},
@@ -94,7 +94,7 @@ COUNTS = {
     "magcache_flux": (2, 18, 8),
     "planned": (2, 26, 0),
     "fitted": (2, 26, 0),
-    "pab": (12, 0, 16),
+    "pab": (13, 0, 15),
     "fastercache": (21, 0, 7),
 }
 """Strategy -> number of families that refuse it, that need a calibration first, and that run it."""

@@ -36,7 +36,7 @@ GUIDED = {
     "hunyuan_video_i2v": (["call 0"], 1),
     "hunyuan_video15": (["pred_cond", "pred_uncond"], 1),
     "hunyuan_video15_i2v": (["pred_cond", "pred_uncond"], 1),
-    "ltx2": (["cond_uncond"], 2),
+    "ltx2": (["cond_uncond", "uncond_stg", "uncond_modality"], 2),
     "ltx_video": (["cond_uncond"], 2),
     "lumina2": (["call 0"], 1),  # guidance acts in the first quarter of the steps, which is none of two steps
     "pixart_sigma": (["call 0"], 2),

@@ -118,8 +118,8 @@ def check_signal(tiny: TinyModel, variant: str | None) -> None:
                 trace.end_step()
             call.repeat()
     assert len(observer.signals) == len(expected) == len(tiny.calls)
-    for signal, wanted in zip(observer.signals, expected, strict=True):
-        assert signal.shape[0] == tiny.calls[0].rows and torch.equal(signal, wanted)
+    for signal, wanted, call in zip(observer.signals, expected, tiny.calls, strict=True):
+        assert signal.shape[0] == call.rows and torch.equal(signal, wanted)
     if len(tiny.denoisers) == 1:  # of two, each starts without anything to compare with
         for decision, now, then in zip(trace.decisions[half:], expected[half:], expected[:half], strict=True):
             formula = (now.double() - then.double()).abs().mean() / then.double().abs().mean()

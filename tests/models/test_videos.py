@@ -15,9 +15,9 @@ from tests.models.shipped import config_of
 from tests.models.staged import denoise_latents, encode_prompt, run_stages
 from tests.models.test_every_model import SAMPLE, image
 from wavespeed_runner.artifacts import Latents
-from wavespeed_runner.config.schema import Guidance
+from wavespeed_runner.config.schema import Guidance, Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.families import ltx_video
+from wavespeed_runner.models.families import ltx2, ltx_video
 from wavespeed_runner.models.families.hunyuan_video15 import prepare
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
 from wavespeed_runner.models.text.llama import build_template_tokenizer
@@ -118,21 +118,29 @@ def test_ltx2_stores_the_prompts_own_tokens_and_the_audio() -> None:
     assert embeddings["prompt_embeds"].shape[1] == len(pipe.tokenizer(SAMPLE.prompt).input_ids) < 100
     audio = denoise_latents(family, pipe, config, embeddings, steps=2, **size)["audio_latents"]
     generator = torch.Generator().manual_seed(SAMPLE.seed)
-    call = {"guidance_scale": 4.0, "stg_scale": 0.0, "modality_scale": 1.0, "guidance_rescale": 0.0}
-    call |= {"audio_guidance_scale": None, "audio_stg_scale": None, "audio_modality_scale": None}
-    call |= {"audio_guidance_rescale": None, "use_cross_timestep": False, "negative_prompt": "dark"}
+    call = {"spatio_temporal_guidance_blocks": [1], "use_cross_timestep": False, "negative_prompt": "dark"}
     output = pipe(SAMPLE.prompt, num_inference_steps=2, generator=generator, output_type="latent", **call, **size)
     assert torch.equal(audio, output.audio)
 
 
 def test_ltx2_takes_every_kind_of_guidance() -> None:
     family, config, pipe, size = tiny("ltx2")
-    kinds = {"stg_scale": 1.0, "modality_scale": 3.0, "guidance_rescale": 0.7}
-    changed = replace(config, audio_guidance_scale=7.0, stg_blocks=[1], use_cross_timestep=True, **kinds)
+    kinds = {"stg_scale": 2.0, "modality_scale": 2.0, "guidance_rescale": 0.5}
+    changed = replace(config, audio_guidance_scale=5.0, stg_blocks=[2], use_cross_timestep=True, **kinds)
     call = kinds | {f"audio_{name}": value for name, value in kinds.items()}
-    call |= {"guidance_scale": 1.0, "audio_guidance_scale": 7.0, "spatio_temporal_guidance_blocks": [1]}
+    call |= {"guidance_scale": 1.0, "audio_guidance_scale": 5.0, "spatio_temporal_guidance_blocks": [2]}
     expected = call_diffusers(pipe, negative_prompt="dark", use_cross_timestep=True, **call, **size)
     assert np.array_equal(run_stages(family, pipe, changed, SAMPLE, steps=2, guidance_scale=1.0, **size), expected)
+
+
+def test_ltx2_refuses_blocks_that_it_does_not_have_and_knows_those_of_its_makers() -> None:
+    _, config, pipe, _ = tiny("ltx2")
+    for blocks in ([3], [-1], []):
+        with pytest.raises(RunError, match=r"model\.stg_blocks=.*has the blocks 0 to 2"):
+            ltx2.check(replace(config, stg_blocks=blocks), pipe)
+    ltx2.check(replace(config, stg_blocks=[3], stg_scale=0.0), pipe)
+    full = replace(config, init=Init.random)
+    assert [ltx2.list_stg_blocks(full), ltx2.list_stg_blocks(replace(full, use_cross_timestep=True))] == [[29], [28]]
 
 
 def test_ltx2_guidance_of_the_audio_takes_effect() -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
+from tests.models.shipped import config_of
 from tests.models.staged import denoise_latents, run_stages
 from tests.models.test_every_model import SAMPLE, image
 from wavespeed_runner.artifacts import Sample
@@ -26,7 +28,10 @@ from wavespeed_runner.models.families.wan import (
     WanVariant,
 )
 from wavespeed_runner.models.weights.pretrained import load
+from wavespeed_runner.models.weights.scheduler_shift import set_shift
 from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.samplers.build import build_scheduler
+from wavespeed_runner.samplers.options import OPTIONS
 
 KINDS = (
     *(WanConfig, WanI2VConfig, Wan22Config, Wan22I2VConfig, Wan22TI2VConfig),
@@ -234,3 +239,44 @@ def test_weights_of_another_kind_are_refused(kind: Any, weights: Any, says: str)
 def test_values_that_cannot_work_are_refused_when_typed(kind: Any, wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config(kind, **wrong)
+
+
+SHIFTS = {
+    **{"wan21": 8.0, "wan21_14b": 5.0, "wan21_i2v_480p": 3.0, "wan21_i2v_720p": 5.0},
+    **{"wan22": 12.0, "wan22_i2v": 5.0, "wan22_5b": 5.0},
+}
+"""What Wan's generate.py, its README and its configurations have."""
+
+
+@pytest.mark.parametrize("name", SHIFTS)
+def test_wan_has_the_shift_of_its_makers_and_samplers_follow_it(name: str) -> None:
+    model = config_of(name)
+    pipe = load(find_implementation("model", model), model, "cpu")
+    expected = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFTS[name])
+    expected.set_timesteps(7)
+    pipe.scheduler.set_timesteps(7)
+    assert model.shift == SHIFTS[name] and torch.equal(pipe.scheduler.sigmas, expected.sigmas)
+    assert build_scheduler(pipe, OPTIONS["euler"]()).config.shift == SHIFTS[name]
+    assert build_scheduler(pipe, OPTIONS["euler"](shift=2.0)).config.shift == 2.0
+
+
+def test_without_a_shift_that_of_the_repository_stays() -> None:
+    model = config(Wan22Config)
+    assert load(find_implementation("model", model), model, "cpu").scheduler.config.flow_shift == 3.0
+    with pytest.raises(ConfigError, match=r"model\.shift=0: must be above 0"):
+        config(Wan22Config, shift=0.0)
+
+
+def test_a_shift_replaces_one_that_follows_the_size_and_needs_a_scheduler_that_has_one() -> None:
+    fixed = set_shift(FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), 3.0)
+    assert fixed.config.shift == 3.0 and not fixed.config.use_dynamic_shifting
+    with pytest.raises(RunError, match=r"model\.shift=3: DDIMScheduler.*has none"):
+        set_shift(DDIMScheduler(), 3.0)
+
+
+def test_cogvideox_changes_its_scale_from_step_to_step_where_its_makers_do() -> None:
+    assert [config_of(name).use_dynamic_cfg for name in ("cogvideox", "cogvideox_i2v", "cogvideox_2b")] == [1, 1, 0]
+    plain, changed = run(CogVideoXConfig), run(CogVideoXConfig, use_dynamic_cfg=True)
+    assert not torch.equal(plain, changed)
+    unguided = [run(CogVideoXConfig, use_dynamic_cfg=dynamic, guidance_scale=1.0) for dynamic in (False, True)]
+    assert torch.equal(*unguided)

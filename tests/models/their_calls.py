@@ -74,6 +74,8 @@ def hidream(config: Any, task: str) -> dict[str, Any]:
 
 def wan(config: Any, task: str) -> dict[str, Any]:
     call = {"guidance_scale": 5.0, "negative_prompt": NEGATIVE, "max_sequence_length": 512}
+    if "1.3B" in config.repo:
+        return call | {"guidance_scale": 6.0}
     if "Wan2.2-T2V-A14B" in config.repo:
         return call | {"guidance_scale": 4.0, "guidance_scale_2": 3.0}
     if "Wan2.2-I2V-A14B" in config.repo:
@@ -82,7 +84,7 @@ def wan(config: Any, task: str) -> dict[str, Any]:
 
 
 def cogvideox(config: Any, task: str) -> dict[str, Any]:
-    return {"guidance_scale": 6.0, "negative_prompt": NEGATIVE}
+    return {"guidance_scale": 6.0, "negative_prompt": NEGATIVE, "use_dynamic_cfg": "2b" not in config.repo}
 
 
 def hunyuan_video(config: Any, task: str) -> dict[str, Any]:
@@ -90,8 +92,7 @@ def hunyuan_video(config: Any, task: str) -> dict[str, Any]:
 
 
 def ltx2(config: Any, task: str) -> dict[str, Any]:
-    own = {"guidance_scale": 4.0, "audio_guidance_scale": 4.0, "stg_scale": 0.0, "audio_stg_scale": 0.0}
-    own |= {"modality_scale": 1.0, "audio_modality_scale": 1.0, "guidance_rescale": 0.0, "audio_guidance_rescale": 0.0}
+    own = {"spatio_temporal_guidance_blocks": [1]}  # what is given here is the pipeline's default but for this block
     return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": False}
 
 

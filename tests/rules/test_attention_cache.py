@@ -15,8 +15,16 @@ CASES: Cases = {
         [{"cache": "pab"}, {"cache": "fbcache"}],
     ),
     "attention-branches": (
-        [{"cache": "pab", "guidance_scale": 4.0}, {"cache": "fastercache", "guidance_scale": 4.0}],
-        [{"cache": "pab", "guidance_scale": 1.0}, FBCACHE | {"guidance_scale": 4.0}],
+        [
+            {"cache": "pab", "guidance_scale": 4.0},
+            {"cache": "fastercache", "guidance_scale": 4.0},
+            {"cache": "pab", "guidance_scale": 1.0, "model.name": "ltx2", "model.stg_scale": 1.0},
+        ],
+        [
+            {"cache": "pab", "guidance_scale": 1.0},
+            {"cache": "pab", "guidance_scale": 4.0, "model.name": "ltx2"},
+            FBCACHE | {"guidance_scale": 4.0},
+        ],
     ),
     "fastercache-family": (
         [{"cache": "fastercache", "model.name": "z_image"}],

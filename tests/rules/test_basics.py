@@ -25,6 +25,7 @@ LARGE_VIDEO = VIDEO | {
     "height": 720,
     "num_frames": 129,
 }
+AUDIO = {"model.name": "ltx2", "model.audio_guidance_scale": 7.0}
 DEMO = {"model.repo": "pkg://wavespeed_runner/weights/demo", "model.init": "pretrained"}
 """Its tokenizers were trained for 20 tokens, see training/text.py."""
 CASES: Cases = {
@@ -95,7 +96,12 @@ CASES: Cases = {
     ),
     "negative-prompt": (
         [{"negative_prompt": "x"}, {"negative_prompt": "x", "guidance_scale": 3.5} | EMBEDDED],
-        [{"negative_prompt": "x", "guidance_scale": 3.5}, {"negative_prompt": ""}],
+        [
+            {"negative_prompt": "x", "guidance_scale": 3.5},
+            {"negative_prompt": ""},
+            {"negative_prompt": "own", "model.negative_prompt": "own"},
+            {"negative_prompt": "x", "guidance_scale": 1.0} | AUDIO,
+        ],
     ),
     "guidance-rescale-task": (
         [RESCALED | {"model.name": "sd", "graph": "image_to_image"}],
@@ -103,7 +109,20 @@ CASES: Cases = {
     ),
     "guidance-rescale-idle": (
         [RESCALED | {"model.name": "sdxl", "guidance_scale": 1.0}],
-        [RESCALED | {"model.name": "sdxl"}, {"model.name": "sdxl", "guidance_scale": 1.0}],
+        [
+            RESCALED | {"model.name": "sdxl"},
+            {"model.name": "sdxl", "guidance_scale": 1.0},
+            RESCALED | {"model.name": "ltx2", "guidance_scale": 1.0, "model.stg_scale": 1.0},
+            RESCALED | {"model.name": "ltx2", "guidance_scale": 1.0, "model.modality_scale": 3.0},
+        ],
+    ),
+    "dynamic-cfg": (
+        [{"model.name": "cogvideox", "model.use_dynamic_cfg": True, "sampler": "ddim"}],
+        [
+            {"model.name": "cogvideox", "sampler": "ddim"},
+            {"model.name": "cogvideox", "model.use_dynamic_cfg": True, "sampler": "cogvideox_dpm"},
+            {"model.name": "cogvideox", "model.use_dynamic_cfg": True},
+        ],
     ),
     "half-on-cpu": ([{"model.dtype": "bfloat16"}], [{"model.dtype": "float32"}, {"model.dtype": "float16"}]),
     "float16-range": (

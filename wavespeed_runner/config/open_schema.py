@@ -30,6 +30,6 @@ class OpenConfig(Config):
     points: Any = None
     prompt: Any = None
     """As YAML gave it, a number too: `config.typed_text` says what is wrong with that."""
-    negative_prompt: Any = ""
+    negative_prompt: Any = None
     claim: Any = None
     """It has a dict of dataclasses too."""

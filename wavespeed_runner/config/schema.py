@@ -83,6 +83,8 @@ class ModelConfig:
     guidance: Guidance = Guidance.true_cfg
     width: int = MISSING
     height: int = MISSING
+    negative_prompt: str = ""
+    """The model's own, which its makers run it with where none is given; only guidance reads it."""
     num_frames: int | None = None
     """Of a video; null for models of images."""
     fps: int | None = None
@@ -170,7 +172,7 @@ class Config:
     metrics: dict[str, Any] = field(default_factory=dict)
     """Registered judge -> its typed options: what is measured beside SSIM, PSNR and MAE."""
     prompt: str | None = None
-    negative_prompt: str = ""
+    negative_prompt: str | None = None
     seed: int = 0
     """0 to 2**64 - 1; -1 draws one, which the record then has in its place."""
     seeds: Seeds = Seeds.same
@@ -217,7 +219,7 @@ NAMED_NODES = (
 ADDED_GROUPS = {"quant": "none", "attention": "none", "compile": "none", "accelerate": "settings", "parallel": "none"}
 """Groups that records of earlier versions do not have -> the name of what they ran with: nothing."""
 
-MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength")
+MODEL_DEFAULT_KEYS = ("steps", "guidance_scale", "width", "height", "num_frames", "strength", "negative_prompt")
 """Top-level values; where they are null, the model's own are used."""
 
 KEYS_NOT_IN_IMAGES = ("dry_run", "rerun", "outputs", "claim", "limits")

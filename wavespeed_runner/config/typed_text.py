@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from ..errors import ConfigError
 from .fast.compose import parse_override
 
-PROMPTS = ("prompt", "negative_prompt")
+PROMPTS = ("prompt", "negative_prompt", "model.negative_prompt")
 """Keys whose values are any text."""
 NAMES = (
     "image",
@@ -47,8 +47,10 @@ def refuse_numbers(composed: dict[str, Any]) -> None:
     Raises:
         ConfigError: shows how to quote it.
     """
+    model = composed.get("model")
+    values = {**composed, **{f"model.{k}": v for k, v in (model if isinstance(model, dict) else {}).items()}}
     for key in PROMPTS:
-        _refuse_number(key, composed.get(key))
+        _refuse_number(key, values.get(key))
     group = composed.get("prompts")
     texts = group.get("texts") if isinstance(group, dict) else None
     for number, text in enumerate(texts if isinstance(texts, list) else ()):

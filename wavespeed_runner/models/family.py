@@ -227,7 +227,9 @@ def uses_cfg(model: ModelConfig, guidance_scale: float | None, *, off: float = 1
     """
     if model.guidance is Guidance.embedded:  # beside the scale that is an input of the denoiser
         return (getattr(model, "true_cfg_scale", None) or 1.0) > 1.0
-    return model.guidance is Guidance.true_cfg and guidance_scale is not None and guidance_scale > off
+    audio = getattr(model, "audio_guidance_scale", None)  # guidance of the audio alone runs the negative prompt too
+    scales = [scale for scale in (guidance_scale, audio) if scale is not None]
+    return model.guidance is Guidance.true_cfg and bool(scales) and max(scales) > off
 
 
 def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:

@@ -25,11 +25,16 @@ def check_true_cfg_scale(model: ModelConfig, scale: float | None) -> None:
         raise Unfit(f"model.true_cfg_scale={scale:g}: acts above 1; leave it out for no classifier-free guidance")
 
 
+def has_other_guidance(model: ModelConfig) -> bool:
+    """True for guidance that needs no negative prompt: spatio-temporal, and between video and audio (LTX-2)."""
+    return getattr(model, "stg_scale", 0.0) > 0 or getattr(model, "modality_scale", 1.0) > 1
+
+
 def check_guidance_rescale(model: ModelConfig, rescale: float) -> None:
     """Raises `Unfit` for a `model.guidance_rescale` outside of 0 to 1, or without guidance to rescale."""
     if not 0 <= rescale <= 1:
         raise Unfit(f"model.guidance_rescale={rescale:g}: allowed: 0 (off) to 1; its paper uses 0.7")
-    if rescale and model.guidance is Guidance.none:
+    if rescale and model.guidance is Guidance.none and not has_other_guidance(model):
         raise Unfit(f"model.guidance_rescale={rescale:g}: has no effect with model.guidance=none; leave it out")
 
 

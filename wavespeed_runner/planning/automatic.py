@@ -1,4 +1,7 @@
-"""What a run leaves open and planning decides: device, seed, size. Each decision is a `Change` that is said."""
+"""What a run leaves open and planning decides: device, seed, size, negative prompt.
+
+Each decision is a `Change` that is said.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 from ..config.environment import resolve_device
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Init
-from ..models.family import Family
+from ..models.family import Family, uses_cfg
 from ..registry import find_implementation
 from .image_sizes import follow_image
 from .seeds import DRAW, draw_seed
@@ -36,10 +39,25 @@ def decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     config = resolve_config(composed)
     family: Family = find_implementation("model", config.model)
     changes = [*_decide_size(config, composed, family)]
+    changes += _decide_negative_prompt(config, composed, family)
     if config.seed == DRAW:
         changes.append(Change(key="seed", value=draw_seed(), why="seed=-1 draws one for each command"))
     decided = {change.key: change.value for change in changes}
     return replace(config, device=resolve_device(config.device), **decided), changes
+
+
+def _decide_negative_prompt(config: Config, composed: dict[str, Any], family: Family) -> list[Change]:
+    """The negative prompt that is not given: the model's own where guidance reads one, else none."""
+    own = config.model.negative_prompt
+    if composed.get("negative_prompt") is not None or not own:
+        return []
+    if not uses_cfg(config.model, config.guidance_scale, off=family.unguided_scale):
+        return [Change(key="negative_prompt", value="", why="no guidance reads the model's own")]
+    limit = getattr(config.model, "max_sequence_length", None)
+    if config.model.init is Init.tiny and limit and len(own.encode()) >= limit:
+        why = f"with model.init=tiny each letter is a token, and the model's own has more than {limit - 1}"
+        return [Change(key="negative_prompt", value="", why=why)]
+    return [Change(key="negative_prompt", value=own, why="the model's own; negative_prompt='' for none")]
 
 
 def _decide_size(config: Config, composed: dict[str, Any], family: Family) -> list[Change]:

@@ -133,7 +133,7 @@ def _build_plan(composed: dict[str, Any], prompts: list[str] | None) -> Plan:
     verdicts += judge_markup(config, list_texts(config, samples))
     refuse_bad(verdicts)
     # Of a record with several prompts, each can be made again alone: an adapter's token may be in another prompt.
-    texts = [*(sample.prompt for sample in samples), config.negative_prompt] if prompts is None else None
+    texts = list_texts(config, samples) if prompts is None else None
     adapters.check_adapters(config.adapters, texts)
     graph = build_graph(config)
     refuse_large(config, graph)

@@ -30,10 +30,11 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
     if prompts is None:
         prompts = read_prompts(config)
     check_limits(config, len(prompts))
-    for prompt in (*prompts, config.negative_prompt):
+    negative = config.negative_prompt or ""
+    for prompt in (*prompts, negative):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))
     return [
-        Sample(prompt=prompt, negative_prompt=config.negative_prompt, seed=seed)
+        Sample(prompt=prompt, negative_prompt=negative, seed=seed)
         for number, prompt in enumerate(prompts)
         for seed in list_seeds(config, number)
     ]
@@ -41,7 +42,7 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
 
 def list_texts(config: Config, samples: list[Sample]) -> list[str]:
     """The prompts of a run, each once, and its negative prompt."""
-    return [*dict.fromkeys([*(sample.prompt for sample in samples), config.negative_prompt])]
+    return [*dict.fromkeys([*(sample.prompt for sample in samples), config.negative_prompt or ""])]
 
 
 def refuse_own_reading(config: Config, graph: Graph) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..caching.attach.diffusers_options import DiffusersHookOptions, FasterCache
 from ..config.schema import Config
 from ..models.family import Family, uses_cfg
+from ..models.guidance import has_other_guidance
 from .rule import Rule
 
 ONE_CALL_A_BRANCH = (
@@ -24,6 +25,16 @@ def _is_guided(c: Config, f: Family) -> bool:
     return uses_cfg(c.model, c.guidance_scale, off=f.unguided_scale)
 
 
+def _calls_once_a_branch(c: Config, f: Family) -> bool:
+    return (c.model.name in ONE_CALL_A_BRANCH and _is_guided(c, f)) or has_other_guidance(c.model)
+
+
+def _turn_branches_off(c: Config, f: Family) -> str:
+    other = has_other_guidance(c.model)
+    off = "model.stg_scale=0 model.modality_scale=1" if other else f"guidance_scale={f.unguided_scale:g}"
+    return f"{off}, or another strategy (cache=fbcache)"
+
+
 ATTENTION: tuple[Rule, ...] = (
     Rule(
         id="attention-whole",
@@ -36,12 +47,10 @@ ATTENTION: tuple[Rule, ...] = (
     Rule(
         id="attention-branches",
         verdict="bad",
-        when=lambda c, f: (
-            isinstance(c.cache, DiffusersHookOptions) and c.model.name in ONE_CALL_A_BRANCH and _is_guided(c, f)
-        ),
+        when=lambda c, f: isinstance(c.cache, DiffusersHookOptions) and _calls_once_a_branch(c, f),
         message="cache={c.cache.title}: this model's pipeline calls the denoiser once for each guidance branch, and "
         "diffusers' hooks would answer one with the other's attention",
-        fix="guidance_scale=1, or another strategy (cache=fbcache)",
+        fix=_turn_branches_off,
         source="tests/caching/test_diffusers_hooks_refused.py",
     ),
     Rule(

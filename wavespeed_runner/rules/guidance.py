@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..config.schema import Config
 from ..models.family import Family, uses_cfg
+from ..models.guidance import has_other_guidance
 from .graph import list_tasks
 from .rule import Rule, suggest_own
 
@@ -78,7 +79,10 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="negative-prompt",
         verdict="bad",
-        when=lambda c, f: bool(c.negative_prompt) and not _uses_negative_prompt(c, f),
+        # The model's own is no request: planning leaves it out where nothing reads it.
+        when=lambda c, f: (
+            bool(c.negative_prompt) and c.negative_prompt != c.model.negative_prompt and not _uses_negative_prompt(c, f)
+        ),
         message=lambda c, f: f"negative_prompt is given, but nothing uses it with {_describe_guidance(c)}",
         fix=_find_use_of_negative_prompt,
         source="diffusers FluxPipeline: 'Ignored when not using guidance'",
@@ -97,10 +101,25 @@ GUIDANCE: tuple[Rule, ...] = (
     Rule(
         id="guidance-rescale-idle",
         verdict="bad",
-        when=lambda c, f: bool(getattr(c.model, "guidance_rescale", 0)) and not _uses_negative_prompt(c, f),
+        when=lambda c, f: (
+            bool(getattr(c.model, "guidance_rescale", 0))
+            and not _uses_negative_prompt(c, f)
+            and not has_other_guidance(c.model)
+        ),
         message="model.guidance_rescale={c.model.guidance_rescale:g}: there is no guidance to rescale with "
         "guidance_scale={c.guidance_scale}",
         fix="guidance_scale above {f.unguided_scale:g}, or model.guidance_rescale=0",
         source="https://arxiv.org/abs/2305.08891",
+    ),
+    Rule(
+        id="dynamic-cfg",
+        verdict="unverified",
+        when=lambda c, f: (
+            getattr(c.model, "use_dynamic_cfg", False) and c.sampler.name not in ("default", "cogvideox_dpm")
+        ),
+        message="model.use_dynamic_cfg=true: the makers change the scale from step to step with the DPM solver alone, "
+        "not with {c.sampler.name}",
+        fix="model.use_dynamic_cfg=false",
+        source="https://github.com/zai-org/CogVideo/blob/main/inference/cli_demo.py",
     ),
 )

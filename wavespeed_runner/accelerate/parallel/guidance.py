@@ -3,7 +3,7 @@
 Pipelines call the denoiser in one of two ways. Some stack both branches in one batch: each rank then takes half of the
 rows. Others call it twice a step, and use the first result only after the second call: each rank then makes one of the
 calls, and returns a tensor for the other that is filled when the results are exchanged. Which way it is shows in the
-number of rows.
+number of rows. Calls of LTX-2 for other kinds of guidance, beside a stacked one, are made by both.
 
 diffusers has no such parallelism. xDiT's is of the first kind only, https://arxiv.org/abs/2411.01738.
 """
@@ -45,10 +45,13 @@ class BranchDivider:
     def call(self, compute: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
         """One call of the denoiser. compute: makes it on this rank."""
         rows = _count_rows((args, kwargs))
-        self.stacked = rows == BRANCHES * self.images
-        if self.stacked:
+        if rows == BRANCHES * self.images:
+            self.stacked = True
             half = _take_rows((args, kwargs), rows, self.place.branch)
             return self._join(compute(*half[0], **half[1]))
+        if self.stacked and rows == self.images:  # guidance of another kind (LTX-2): each rank makes that call
+            return compute(*args, **kwargs)
+        self.stacked = False
         if rows != self.images:
             raise RunError(
                 f"parallel.cfg: the denoiser is called with {rows} rows for {self.images} images, which are not two "

@@ -14,7 +14,7 @@ from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import image_first
-from ..family import Blocks, Family, allow_guidance, uses_cfg
+from ..family import Blocks, CallInputs, Family, allow_guidance, build_plain_arguments, uses_cfg
 from ..pipeline_call import to_uint8_videos
 from ..text.prompt_length import refuse_truncation
 from ..weights import byte_tokenizer, random_init
@@ -111,6 +111,10 @@ class CogVideoXConfig(ModelConfig):
     name: str = "cogvideox"
     variant: CogVideoXVariant = CogVideoXVariant.t2v_5b
     """The published checkpoint that `repo` is or derives from. `init=random` and `init=tiny` build its architecture."""
+    use_dynamic_cfg: bool = False
+    """The scale of the guidance changes from step to step, between 1 and 1 + `guidance_scale`, as the makers run the
+    DPM solver. diffusers takes the cosine of the timestep, not of the step's number, so the scale jumps. Without
+    guidance it has no effect."""
     max_sequence_length: ClassVar[int] = TOKENS
     variants: ClassVar[tuple[CogVideoXVariant, ...]] = (CogVideoXVariant.t2v_2b, CogVideoXVariant.t2v_5b)
 
@@ -191,6 +195,11 @@ def decode(
     return to_uint8_videos(pipe, pipe.decode_latents(latents["latents"][:, -frames:]))
 
 
+def build_arguments(model: CogVideoXConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
+    """Embeddings, guidance, and whether its scale changes from step to step."""
+    return build_plain_arguments(model, embeddings, inputs) | {"use_dynamic_cfg": model.use_dynamic_cfg}
+
+
 def get_own_sampler(model: CogVideoXConfig) -> str:
     """Name of the published sampler: DDIM for the 2b model, the others have a DPM solver."""
     return "ddim" if model.variant is CogVideoXVariant.t2v_2b else "cogvideox_dpm"
@@ -210,6 +219,7 @@ COMMON: dict[str, Any] = {
     "build": build_pipeline,
     "check": check,
     "encode": encode,
+    "build_arguments": build_arguments,
     "decode": decode,
     "blocks": Blocks(lists=(image_first("transformer_blocks"),), modulated_input=time_embedding),
     "kind": "video",

@@ -7,12 +7,12 @@ https://arxiv.org/abs/2601.03233.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...artifacts import Sample
 from ...config.schema import Guidance, Init, ModelConfig
-from ...errors import ConfigError
+from ...errors import ConfigError, RunError
 from ...registry import register
 from ..block_layouts import modulate_with_token_table
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
@@ -93,8 +93,9 @@ class LTX2Config(ModelConfig):
     """Classifier-free guidance of the audio, 1 for none; null: the same as `guidance_scale`."""
     stg_scale: float = 0.0
     """Spatio-temporal skip guidance, https://arxiv.org/abs/2411.18664: above 0, one more pass per step."""
-    stg_blocks: list[int] = field(default_factory=lambda: [29])
-    """Blocks, counted from 0, that the extra pass of `stg_scale` skips."""
+    stg_blocks: list[int] | None = None
+    """Blocks, counted from 0, in which the extra pass of `stg_scale` skips attention. Null: as published, 29, and 28
+    for LTX-2.3 (`use_cross_timestep`); in a tiny model the one in the middle."""
     modality_scale: float = 1.0
     """Guidance away from a pass in which video and audio do not attend to each other; above 1, one more pass a step."""
     guidance_rescale: float = 0.0
@@ -114,7 +115,9 @@ class LTX2Config(ModelConfig):
                 f"model.audio_guidance_scale={scale}: must be above 0; 1 is no guidance, null guidance_scale's"
             )
         if scale is not None and self.guidance is Guidance.none:
-            raise ConfigError(f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; remove it")
+            raise ConfigError(
+                f"model.audio_guidance_scale={scale}: has no effect with model.guidance=none; make it null"
+            )
 
 
 def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
@@ -141,6 +144,24 @@ def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device |
     return pipe
 
 
+def list_stg_blocks(model: LTX2Config) -> list[int]:
+    """The blocks that spatio-temporal guidance perturbs."""
+    if model.stg_blocks is not None:
+        return model.stg_blocks
+    return [1] if model.init is Init.tiny else [28 if model.use_cross_timestep else 29]
+
+
+def check(model: LTX2Config, pipe: DiffusionPipeline) -> None:
+    """Raises `RunError` for a block that the model does not have: its guidance would silently do nothing."""
+    layers = len(pipe.transformer.transformer_blocks)
+    blocks = list_stg_blocks(model)
+    if model.stg_scale > 0 and (not blocks or not all(0 <= block < layers for block in blocks)):
+        raise RunError(
+            f"model.stg_blocks={blocks}: model.repo={model.repo} has the blocks 0 to {layers - 1}; name some of them, "
+            "or model.stg_scale=0"
+        )
+
+
 def encode(
     pipe: DiffusionPipeline, model: LTX2Config, sample: Sample, guidance_scale: float | None
 ) -> dict[str, Tensor]:
@@ -150,7 +171,7 @@ def encode(
     masked wherever the pipeline reads it; `build_arguments` puts zeros in its place.
     """
     prompts = {"prompt_embeds": sample.prompt}
-    if _uses_cfg(model, guidance_scale):
+    if uses_cfg(model, guidance_scale):
         prompts["negative_prompt_embeds"] = sample.negative_prompt
     embeddings: dict[str, Tensor] = {}
     for name, text in prompts.items():
@@ -160,11 +181,6 @@ def encode(
         )
         embeddings[name] = embeds[:, -int(mask.sum()) :].clone()
     return embeddings
-
-
-def _uses_cfg(model: LTX2Config, guidance_scale: float | None) -> bool:
-    """True if video or audio is guided: guidance of the audio alone needs the negative prompt too."""
-    return uses_cfg(model, max(guidance_scale or 0, model.audio_guidance_scale or 0))
 
 
 def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
@@ -182,7 +198,7 @@ def build_arguments(model: LTX2Config, embeddings: dict[str, Tensor], inputs: Ca
     call |= {"guidance_scale": scale, "audio_guidance_scale": audio_scale}
     for name in ("stg_scale", "modality_scale", "guidance_rescale"):
         call |= {name: getattr(model, name), f"audio_{name}": getattr(model, name)}
-    call |= {"spatio_temporal_guidance_blocks": model.stg_blocks, "use_cross_timestep": model.use_cross_timestep}
+    call |= {"spatio_temporal_guidance_blocks": list_stg_blocks(model), "use_cross_timestep": model.use_cross_timestep}
     call |= {"frame_rate": model.frame_rate, "max_sequence_length": model.max_sequence_length}
     return call | ({"image_crf": model.image_crf} if inputs.task == "image_to_video" else {})
 
@@ -233,6 +249,7 @@ LTX2 = register("model", "ltx2", LTX2Config)(
     Family(
         tasks={"text_to_video": "LTX2Pipeline", "image_to_video": "LTX2ImageToVideoPipeline"},
         build=build_pipeline,
+        check=check,
         encode=encode,
         build_arguments=build_arguments,
         run=run,

@@ -35,6 +35,9 @@ class WanConfig(ModelConfig):
     variant: WanVariant = WanVariant.t2v_14b
     """The published checkpoint that `repo` is or derives from. `init=random` and `init=tiny` build its architecture,
     and it supplies the components that a single file lacks."""
+    shift: float | None = None
+    """Of the noise levels, for the model's own scheduler and all that follow it. Null: what `repo` says. The makers'
+    scripts and their diffusers repositories differ, see the YAML files."""
     max_sequence_length: int = 512
     """Tokens of the UMT5 encoder, at most 512. Shorter prompts are padded to it, as in training."""
     variants: ClassVar[tuple[WanVariant, ...]] = (WanVariant.t2v_1_3b, WanVariant.t2v_14b)
@@ -43,6 +46,8 @@ class WanConfig(ModelConfig):
         allow_guidance(self, Guidance.true_cfg, Guidance.none)
         if not 1 <= self.max_sequence_length <= 512:
             raise ConfigError(f"model.max_sequence_length={self.max_sequence_length}: allowed: 1 to 512")
+        if self.shift is not None and not self.shift > 0:
+            raise ConfigError(f"model.shift={self.shift:g}: must be above 0; null takes the repository's")
         if self.variant not in self.variants:
             names = ", ".join(variant.value for variant in self.variants)
             raise ConfigError(f"model.variant={self.variant.value}: model.name={self.name} has {names}")

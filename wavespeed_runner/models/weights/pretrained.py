@@ -26,6 +26,7 @@ from .identity import find_cached_commit, find_downloaded_commit
 from .own_vae import load_vae
 from .quantized import read_methods
 from .random_init import use_ready_modules
+from .scheduler_shift import set_shift
 from .single_file import load_single_file
 from .tokenizer_bounds import bound_tokenizers
 from .trial import Candidate, is_trusted, refuse_unbuildable
@@ -59,6 +60,8 @@ def load(
                 pipe.scheduler = set_flags(pipe.scheduler, flags, f"model.repo={model.repo}")
         else:
             pipe = family.build(model, dtype, "cpu" if model.init is Init.tiny else device)
+    if (shift := getattr(model, "shift", None)) is not None:
+        pipe.scheduler = set_shift(pipe.scheduler, shift)
     if family.check:
         family.check(model, pipe)
     return pipe
