@@ -23,7 +23,7 @@ from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.rules.check import apply_rules
 
-MODELS = ("flux2", "flux2_klein", "flux2_klein_base", "qwen_image", "z_image", "z_image_turbo")
+MODELS = ("flux2", "flux2_klein", "flux2_klein_base", "flux2_klein_9b", "qwen_image", "z_image", "z_image_turbo")
 SAMPLE = Sample(prompt="a red circle", negative_prompt="dark", seed=3)
 SIZE = {"width": 64, "height": 64}
 
@@ -45,6 +45,7 @@ PUBLISHED = {
     # Transformer, text encoder: parameters in units of 1e9, as their authors state them, and of the autoencoder 1e6.
     "flux2": {"transformer": 32.2, "text_encoder": 24.0, "vae": 84.0},
     "flux2_klein": {"transformer": 3.9, "text_encoder": 4.02, "vae": 84.0},
+    "flux2_klein_9b": {"transformer": 9.08, "text_encoder": 8.19, "vae": 84.0},
     "qwen_image": {"transformer": 20.4, "text_encoder": 8.29, "vae": 126.9},
     "z_image": {"transformer": 6.15, "text_encoder": 4.02, "vae": 83.8},
 }

@@ -31,7 +31,14 @@ def test_the_own_sampler_is_the_scheduler_that_the_model_has(model: str) -> None
 def test_the_distilled_models_are_known() -> None:
     configs = {name: config_of(name) for name in MODELS}
     distilled = {name for name, config in configs.items() if find_implementation("model", config).is_distilled(config)}
-    assert distilled == {"flux_schnell", "flux2_klein", "z_image_turbo", "hidream_dev", "hidream_fast"}
+    assert distilled == {
+        "flux_schnell",
+        "flux2_klein",
+        "flux2_klein_9b",
+        "z_image_turbo",
+        "hidream_dev",
+        "hidream_fast",
+    }
 
 
 def test_the_own_sampler_of_a_fine_tune_is_not_known() -> None:

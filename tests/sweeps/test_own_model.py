@@ -67,6 +67,13 @@ def test_the_class_of_a_folder_chooses_the_option(
     assert find_option(write_folder(tmp_path / "mine", pipeline, **components)) == option
 
 
+def test_the_heads_of_a_klein_say_its_size(tmp_path: Path) -> None:
+    for heads, options in ((24, "flux2_klein, flux2_klein_base"), (32, "flux2_klein_9b, flux2_klein_base_9b")):
+        folder = write_folder(tmp_path / str(heads), "Flux2KleinPipeline", transformer={"num_attention_heads": heads})
+        with pytest.raises(ConfigError, match=f": {options} run its Flux2KleinPipeline"):
+            find_option(folder)
+
+
 def test_every_family_has_an_option_or_several_to_choose_from(tmp_path: Path) -> None:
     shipped = {file.stem for file in (CONF / "model").glob("*.yaml")}
     for name in set(list_names("model")) - {"generic", "generic_video"}:

@@ -88,6 +88,12 @@ def _list_cogvideox(model: Any) -> tuple[Config, Config]:
     return cogvideox.FULL["transformer"][1] | size, cogvideox.TINY["transformer"][1]
 
 
+def _list_klein(model: Any) -> tuple[Config, Config]:
+    large = model.variant is flux2_architectures.KleinVariant.klein_9b
+    full = flux2_architectures.KLEIN_9B if large else flux2_architectures.KLEIN
+    return full["transformer"][1], flux2_architectures.TINY_KLEIN["transformer"][1]
+
+
 def _list_wan(model: Any) -> tuple[Config, Config]:
     shapes = wan_architectures.VARIANTS[model.variant]
     return shapes.full["transformer"][1], shapes.tiny["transformer"][1]
@@ -126,7 +132,7 @@ SHAPES: dict[str, Shape] = {
     "cogvideox_i2v": _COGVIDEOX,
     "flux": _FLUX,
     "flux2": _FLUX2,
-    "flux2_klein": replace(_FLUX2, configs=_fixed(flux2_architectures.KLEIN, flux2_architectures.TINY_KLEIN)),
+    "flux2_klein": replace(_FLUX2, configs=_list_klein),
     "hunyuan_video": Shape(configs=_fixed(hunyuan_video.FULL, hunyuan_video.TINY), frames=4),
     "hunyuan_video15": _HUNYUAN_VIDEO15,
     "hunyuan_video15_i2v": _HUNYUAN_VIDEO15,

@@ -19,7 +19,7 @@ from ..pipeline_call import to_uint8_images
 from ..text import encoders
 from ..text.prompt_length import refuse_truncation
 from ..weights import random_init
-from .flux2_architectures import DEV, KLEIN, TINY_DEV, TINY_KLEIN
+from .flux2_architectures import DEV, KLEIN, KLEIN_9B, TINY_DEV, TINY_KLEIN, KleinVariant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +50,8 @@ class Flux2KleinConfig(ModelConfig):
     """Options of FLUX.2-klein."""
 
     name: str = "flux2_klein"
+    variant: KleinVariant = KleinVariant.klein_4b
+    """The size that `repo` has. `init=random` builds it, and it supplies the components that a single file lacks."""
     max_sequence_length: int = 512
     """As for `flux2`."""
     guidance: Guidance = Guidance.none
@@ -90,7 +92,7 @@ def build_klein(model: Flux2KleinConfig, dtype: torch.dtype, device: torch.devic
     """Builds a `Flux2KleinPipeline` with random weights, distilled if the model takes no guidance."""
     return random_init.build_random_pipeline(
         "Flux2KleinPipeline",
-        TINY_KLEIN if model.init is Init.tiny else KLEIN,
+        TINY_KLEIN if model.init is Init.tiny else KLEIN_9B if model.variant is KleinVariant.klein_9b else KLEIN,
         dtype=dtype,
         device=device,
         scheduler=_build_scheduler(),
@@ -175,8 +177,10 @@ def decode_klein(
 
 def get_published_repo(model: Flux2Config | Flux2KleinConfig) -> str:
     """Hub id of the components that a single-file checkpoint lacks."""
-    variant = {Guidance.embedded: "dev", Guidance.none: "klein-4B", Guidance.true_cfg: "klein-base-4B"}
-    return f"black-forest-labs/FLUX.2-{variant[model.guidance]}"
+    if isinstance(model, Flux2Config):
+        return "black-forest-labs/FLUX.2-dev"
+    size = {KleinVariant.klein_4b: "4B", KleinVariant.klein_9b: "9B"}[model.variant]
+    return f"black-forest-labs/FLUX.2-klein-{'' if model.guidance is Guidance.none else 'base-'}{size}"
 
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:

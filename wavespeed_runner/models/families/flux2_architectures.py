@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from ..text import encoders
 from ..weights import random_init
+
+
+class KleinVariant(Enum):
+    """A size of FLUX.2-klein."""
+
+    klein_4b = "klein_4b"
+    klein_9b = "klein_9b"
+
 
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -47,6 +56,17 @@ KLEIN: random_init.ComponentSpecs = random_init.override_configs(
     },
 )
 """FLUX.2-klein-4B as published in https://huggingface.co/black-forest-labs/FLUX.2-klein-4B."""
+
+KLEIN_9B: random_init.ComponentSpecs = random_init.override_configs(
+    DEV | {"text_encoder": encoders.qwen3(4096, ff=12288, tied=False)},
+    transformer={
+        "num_single_layers": 24,
+        "num_attention_heads": 32,
+        "joint_attention_dim": 12288,
+        "guidance_embeds": False,
+    },
+)
+"""FLUX.2-klein-9B: https://github.com/black-forest-labs/flux2/blob/main/src/flux2/model.py, and Qwen3 8B."""
 
 TINY_TRANSFORMER: dict[str, Any] = {
     "num_layers": 2,

@@ -133,12 +133,17 @@ def _list_options(family: str, files: _Folder) -> list[str]:
         case "cogvideox":
             rotary = files.read("transformer").get("use_rotary_positional_embeddings", False)
             return ["cogvideox"] if rotary else ["cogvideox_2b"]
-        case "z_image" | "hidream" | "ltx_video" | "wan" | "wan_i2v" | "flux2_klein":
+        case "flux2_klein":
+            heads = files.read("transformer").get("num_attention_heads")
+            return [f"{option}_9b" if heads == KLEIN_9B_HEADS else option for option in SEVERAL[family]]
+        case "z_image" | "hidream" | "ltx_video" | "wan" | "wan_i2v":
             return SEVERAL[family]
         case _:
             return [family]
 
 
+KLEIN_9B_HEADS = 32
+"""Attention heads by which FLUX.2-klein-9B differs from 4B, which has 24."""
 SEVERAL = {
     "z_image": ["z_image", "z_image_turbo"],
     "hidream": ["hidream", "hidream_dev", "hidream_fast"],
