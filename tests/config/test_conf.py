@@ -53,6 +53,11 @@ COMPANIONS = {
     "cache/criterion/predicted_change": ["cache/signal=model_change"],
     "cache/signal/none": ["cache/criterion=interval"],
     "adapters/lora": ["adapters.path=pkg://wavespeed_runner/weights/demo_lora/night.safetensors"],
+    **{f"adapters/{name}": ["model=sdxl"] for name in ("sdxl_lightning", "sdxl_hyper", "sdxl_lcm")},
+    "adapters/sd15_lcm": ["model=sd15"],
+    **{f"adapters/{name}": ["model=flux"] for name in ("flux_hyper", "flux_turbo")},
+    "adapters/qwen_lightning": ["model=qwen_image"],
+    "adapters/wan22_lightning": ["model=wan22"],
     "adapters/textual_inversion": [
         "model=sd15",
         "adapters.path=pkg://wavespeed_runner/weights/demo_embedding/sunset.safetensors",

@@ -18,6 +18,10 @@ CASES: Cases = {
         [LORA | {"family.adapters": ()}, TOKEN | {"family.adapters": ("lora",)}],
         [LORA, TOKEN, {"family.adapters": ()}],
     ),
+    "adapters-model": (
+        [LORA | {"adapters.models": ["sdxl", "sd"]}],
+        [LORA, LORA | {"adapters.models": ["sdxl", "flux"]}, {}],
+    ),
     "adapters-path": ([{"adapters.path": "x.safetensors"}, {"adapters.path": ["a/b"]}], [{}, LORA]),
     "adapters-component": (
         [

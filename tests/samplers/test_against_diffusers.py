@@ -31,6 +31,7 @@ DPM = {"algorithm_type": "dpmsolver++", "solver_order": 2}
         (("euler", {"sigmas": Sigmas.beta}), "FlowMatchEulerDiscrete", {"use_beta_sigmas": True}),
         (("euler", {"shift": 2.0}), "FlowMatchEulerDiscrete", {"shift": 2.0, "use_dynamic_shifting": False}),
         (("euler", {"stochastic": True}), "FlowMatchEulerDiscrete", {"stochastic_sampling": True}),
+        (("euler", {"shift_terminal": 0.1}), "FlowMatchEulerDiscrete", {"shift_terminal": 0.1}),
         (("lcm", {}), "FlowMatchLCM", {}),
         (("unipc", {}), "UniPCMultistep", HAND_FLOW),
         (("unipc", {"order": 3}), "UniPCMultistep", {**HAND_FLOW, "solver_order": 3}),

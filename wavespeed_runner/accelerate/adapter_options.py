@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ class Lora(AdaptersConfig):
     component: Any = None
     """`transformer_2`: load into the second denoiser of a model with two (Wan 2.2). Null: into the first, and into the
     text encoders that the file has updates for. One, or one for each path."""
+    models: list[str] = field(default_factory=list)
+    """Families (`model.name`) that it is for; empty: not known."""
+    steps: int | None = None
+    """Of a LoRA for few steps: how many it was distilled for. The run has them unless `steps` is given."""
+    guidance_scale: float | None = None
+    """The scale that it was distilled for. The run has it unless `guidance_scale` is given."""
+    sampler: dict[str, Any] | None = None
+    """The sampler that its authors use, with options, as in `{name: euler, timestep_spacing: trailing}`. The run has it
+    where `sampler` is `default`."""
     fuse: bool = False
     """Add it to the model's weights once instead of in every step: faster, but rounded to `model.dtype`."""
 
@@ -90,6 +99,12 @@ def values_per_path(adapters: AdaptersConfig, key: str) -> list[Any]:
     """The values of an option, one for each path: a single value is repeated."""
     values = as_list(getattr(adapters, key))
     return values * len(as_list(adapters.path)) if len(values) == 1 else values
+
+
+def list_stand_ins(adapters: Lora) -> list[str]:
+    """The paths for which a tiny model gets random updates: those of the hub, whose files are for the full model."""
+    paths = [path for path in as_list(adapters.path) if isinstance(path, str)]
+    return list(dict.fromkeys(path for path in paths if find_local_path(path) is None))
 
 
 def fetch_file(path: str, file: str) -> Path:

@@ -102,10 +102,15 @@ def identify_adapters(adapters: AdaptersConfig) -> list[str]:
     return [identify_weights(path, None) for path in paths]
 
 
-def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> DiffusionPipeline:
+def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig, stand_in: bool = False) -> DiffusionPipeline:
     """Loads the adapters into the pipeline's modules, and leaves the global random state as it is.
 
     Layers that PEFT makes are in training mode, in which dropout is active: all modules are put in the other one.
+
+    Args:
+        pipe: the pipeline.
+        adapters: the options.
+        stand_in: random updates take the place of LoRAs in the hub, for a tiny model.
 
     Raises:
         RunError: a file is not for this model.
@@ -114,7 +119,7 @@ def apply_adapters(pipe: DiffusionPipeline, adapters: AdaptersConfig) -> Diffusi
 
     with torch.random.fork_rng(devices=[]), log_warnings():  # PEFT's, as of metadata that names other layers
         if isinstance(adapters, Lora):
-            lora.load_lora(pipe, adapters)
+            lora.load_lora(pipe, adapters, stand_in)
         elif isinstance(adapters, TextualInversion):
             textual_inversion.load_tokens(pipe, adapters)
     for module in list_modules(pipe).values():

@@ -7,7 +7,6 @@ accounted for: it reaches the model, or the file is refused and the tensor named
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunError, format_error
@@ -19,20 +18,25 @@ from .adapter_flaws import find_control, find_flaw, read_tensors
 from .adapter_fused import split_fused
 from .adapter_injection import inject, take_updates
 from .adapter_layers import get_denoiser_name, list_modules
-from .adapter_options import Lora, as_list, fetch_file, values_per_path
-from .adapter_parts import ALPHA, DIFFERENCES, DOWN, UP
+from .adapter_options import Lora, as_list, fetch_file, list_stand_ins, values_per_path
+from .adapter_parts import DIFFERENCES
 from .adapter_prefix import unify_prefix
+from .adapter_scales import convert_scaled, multiply_scales
 from .adapter_strength import find_change
+from .lora_stand_in import build_stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
     from diffusers import DiffusionPipeline
 
 
-def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
+def load_lora(pipe: DiffusionPipeline, adapters: Lora, stand_in: bool = False) -> None:
     """Loads LoRA files into the pipeline's modules, sets their weights and fuses them if asked to.
+
+    Args:
+        pipe: the pipeline.
+        adapters: the options.
+        stand_in: random updates take the place of files in the hub, for a tiny model.
 
     Raises:
         RunError: a file is not for this model.
@@ -41,9 +45,13 @@ def load_lora(pipe: DiffusionPipeline, adapters: Lora) -> None:
     files, components = values_per_path(adapters, "file"), values_per_path(adapters, "component")
     names: dict[str, float] = {}
     for index, (path, file, component) in enumerate(zip(paths, files, components, strict=True)):
-        local_file = fetch_file(path, file or "pytorch_lora_weights.safetensors")
-        tensors = read_tensors(f"adapters.path={path}", local_file)
-        settings = read_settings(local_file)
+        if stand_in and path in list_stand_ins(adapters):
+            denoiser = component or get_denoiser_name(pipe)
+            tensors, settings = build_stand_in(pipe.components[denoiser], denoiser, seed=index), None
+        else:
+            local_file = fetch_file(path, file or "pytorch_lora_weights.safetensors")
+            tensors = read_tensors(f"adapters.path={path}", local_file)
+            settings = read_settings(local_file)
         try:
             loaded = _load_file(pipe, tensors, settings, f"lora_{index}", weights[index], component)
         except Exception as error:
@@ -108,13 +116,16 @@ def _load_with_diffusers(
 
     diffusers ignores the scales of some layers where these differ from layer to layer, so they are multiplied in.
     """
-    scaled = {} if settings else _multiply_scales(tensors)
+    scaled = {} if settings else multiply_scales(tensors)
     given = trace(tensors, scaled)
     options = {"load_into_transformer_2": True} if denoiser == "transformer_2" else {}
 
     def load(part: dict[str, torch.Tensor], adapter: str) -> None:
         own = {down: alpha for down, alpha in scaled.items() if down in part}
-        with _convert(pipe, settings, own), warnings.catch_warnings():  # PEFT warns for every LoRA after the first
+        with (
+            convert_scaled(pipe, settings, own),
+            warnings.catch_warnings(),
+        ):  # PEFT warns for every LoRA after the first
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")
             pipe.load_lora_weights(dict(part), adapter_name=adapter, use_safetensors=True, **options)
 
@@ -136,69 +147,6 @@ def _load_with_diffusers(
 
 def _list_some(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _multiply_scales(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Multiplies alpha / rank into both factors of each layer, and removes alpha.
-
-    The power of two that is nearest to its square root goes into the first one, so that neither underflows in float16.
-
-    Returns:
-        First factor -> the alpha that it now holds.
-    """
-    import math
-
-    scaled = {}
-    for key in [key for key in tensors if key.endswith(ALPHA)]:
-        layer = key.removesuffix(ALPHA)
-        pairs = [(layer + down, layer + up) for down, up in zip(DOWN, UP, strict=True)]
-        for down, up in [pair for pair in pairs if tensors.keys() >= set(pair)]:
-            scale = float(tensors.pop(key)) / max(len(tensors[down]), 1)
-            part = 2.0 ** round(math.log2(scale) / 2)
-            tensors[down] = tensors[down].float() * part
-            tensors[up] = tensors[up].float() * (scale / part)
-            scaled[down] = key
-    return scaled
-
-
-@contextmanager
-def _convert(pipe: Any, settings: dict[str, Any] | None, scaled: dict[str, str]) -> Iterator[None]:
-    """Gives the pipeline PEFT's settings from the file's metadata, which diffusers does not look for beside tensors.
-
-    Some conversions need an alpha, and others refuse it: it is there at first, and says that the scale is 1. What they
-    return of it is not needed.
-
-    Args:
-        pipe: converts by its `lora_state_dict` meanwhile.
-        settings: PEFT's.
-        scaled: what `_multiply_scales` returned.
-    """
-    import torch
-
-    def convert(given: dict[str, torch.Tensor], **options: Any) -> tuple[Any, ...]:
-        alphas = {alpha: torch.tensor(float(len(given[down]))) for down, alpha in scaled.items()}
-        try:
-            state, *rest, _ = type(pipe).lora_state_dict(given | alphas, **options)
-        except Exception as error:
-            try:
-                state, *rest, _ = type(pipe).lora_state_dict(dict(given), **options)
-            except Exception:
-                raise error from None
-        if settings is None:
-            state = {key: tensor for key, tensor in state.items() if not key.endswith(ALPHA)}
-            rest = [None for _ in rest]
-        # Of FLUX, diffusers converts layers outside the blocks and forgets to say that they are the transformer's; of
-        # Qwen-Image and Z-Image it says so twice.
-        state = {key.replace(f"{start}.{start}.", f"{start}.", 1): tensor for key, tensor in state.items()}
-        state = {key if key.partition(".")[0] in pipe.components else f"{start}.{key}": state[key] for key in state}
-        return (state, *rest, settings)
-
-    start = get_denoiser_name(pipe)
-    pipe.lora_state_dict = convert
-    try:
-        yield
-    finally:
-        del pipe.lora_state_dict
 
 
 def _activate(pipe: DiffusionPipeline, weights: dict[str, float]) -> None:

@@ -64,6 +64,24 @@ def _to_object(root: Any) -> Any:
     return OmegaConf.to_object(root)
 
 
+def resolve_node(group: str, given: dict[str, Any], key: str) -> Any:
+    """The typed options of a named node that stands somewhere else than under its group.
+
+    Args:
+        group: `sampler`.
+        given: `name` and its options, plain data.
+        key: where it stands, for messages.
+
+    Raises:
+        ConfigError: no such name, an unknown option or a value of another type; names the key.
+    """
+    options = registry.lookup(group, str(given.get("name")), f"{key}.name").options
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options), given))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}.{error.full_key or ''}: {str(error).splitlines()[0]}") from None
+
+
 def resolve_stage_options(config: Config) -> dict[str, Any]:
     """Resolves the options of every stage: what the graph gives, the rest from the top-level values.
 

@@ -5,7 +5,7 @@ Each decision is a `Change` that is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ..config.environment import resolve_device
@@ -13,17 +13,10 @@ from ..config.resolve import resolve_config
 from ..config.schema import Config, Init
 from ..models.family import Family, uses_cfg
 from ..registry import find_implementation
+from .adapter_defaults import follow_adapters
+from .changes import Change as Change
 from .image_sizes import follow_image
 from .seeds import DRAW, draw_seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """Something that was set automatically: printed and recorded."""
-
-    key: str
-    value: Any
-    why: str
 
 
 def decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
@@ -38,12 +31,13 @@ def decide_automatic(composed: dict[str, Any]) -> tuple[Config, list[Change]]:
     """
     config = resolve_config(composed)
     family: Family = find_implementation("model", config.model)
+    config, distilled = follow_adapters(config, composed)
     changes = [*_decide_size(config, composed, family)]
     changes += _decide_negative_prompt(config, composed, family)
     if config.seed == DRAW:
         changes.append(Change(key="seed", value=draw_seed(), why="seed=-1 draws one for each command"))
     decided = {change.key: change.value for change in changes}
-    return replace(config, device=resolve_device(config.device), **decided), changes
+    return replace(config, device=resolve_device(config.device), **decided), [*distilled, *changes]
 
 
 def _decide_negative_prompt(config: Config, composed: dict[str, Any], family: Family) -> list[Change]:

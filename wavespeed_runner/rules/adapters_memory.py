@@ -52,6 +52,16 @@ ADAPTERS: tuple[Rule, ...] = (
         source="tests/models/test_every_model.py",
     ),
     Rule(
+        id="adapters-model",
+        verdict="bad",
+        when=lambda c, f: bool(models := getattr(c.adapters, "models", [])) and c.model.name not in models,
+        message=lambda c, f: (
+            f"adapters.path={c.adapters.path}: it is for {' or '.join(getattr(c.adapters, 'models', []))}, and the "
+            f"model is {c.model.name}"
+        ),
+        fix="another model, another LoRA, or adapters.models=[] where you know that it fits",
+    ),
+    Rule(
         id="adapters-path",
         verdict="bad",
         when=lambda c, f: c.adapters.name == "none" and c.adapters.path is not None,

@@ -64,6 +64,8 @@ def build_scheduler(pipe: DiffusionPipeline, options: Any) -> SchedulerMixin:
     }
     if (chosen := getattr(options, "timestep_spacing", None)) is not None:
         arguments |= {"timestep_spacing": TimestepSpacing(chosen).value}
+    if (terminal := getattr(options, "shift_terminal", None)) is not None:
+        arguments |= {"shift_terminal": terminal or None}
     if kind == FLOW:
         return instantiate(*_prepare_flow(model_config, arguments, scheduler_class, options.shift, spacing))
     _check_training_noise(options.name, scheduler_class, model_config)

@@ -69,6 +69,8 @@ def _check_value(key: str, option: Option, value: Any) -> None:
     if not option.allowed and not (value > option.minimum if option.exclusive else value >= option.minimum):
         bound = "must be above" if option.exclusive else "must be at least"
         raise ConfigError(f"sampler.{key}={value}: {bound} {option.minimum:g}")
+    if option.maximum is not None and value > option.maximum:
+        raise ConfigError(f"sampler.{key}={value}: must be at most {option.maximum:g}")
 
 
 def build_options_class(name: str, sampler: Sampler) -> type:

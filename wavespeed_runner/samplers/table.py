@@ -58,6 +58,7 @@ class Option:
     minimum: float = 0.0
     exclusive: bool = False
     """Whether `minimum` itself is not allowed."""
+    maximum: float | None = None
 
 
 SHIFT = Option(type=float | None, default=None, kinds=(FLOW,), exclusive=True)
@@ -66,6 +67,10 @@ shift spends more steps at high noise."""
 
 STOCHASTIC = Option(type=bool, default=False, kinds=(FLOW,), allowed=(False, True))
 """Jump to the predicted image and add fresh noise in each step, instead of following the flow."""
+
+SHIFT_TERMINAL = Option(type=float | None, default=None, kinds=(FLOW,), maximum=0.9)
+"""The noise level that the last step begins at, to which all are stretched; 0: not stretched; null: the model's own
+(0.02 of Qwen-Image, 0.1 of LTX-Video)."""
 
 ORDER = Option(type=int, default=2, allowed=(2, 3))
 """Order of the multistep solver."""
@@ -122,7 +127,7 @@ SAMPLERS: dict[str, Sampler] = {
         about="Euler, the plain step",
         classes={FLOW: "FlowMatchEulerDiscreteScheduler", DIFFUSION: "EulerDiscreteScheduler"},
         spacing_kinds=(FLOW, DIFFUSION),
-        options={"stochastic": STOCHASTIC},
+        options={"stochastic": STOCHASTIC, "shift_terminal": SHIFT_TERMINAL},
         noise="stochastic",
     ),
     "euler_ancestral": Sampler(

@@ -22,6 +22,7 @@ from ..config.schema import (
     AdaptersConfig,
     AttentionConfig,
     CompileConfig,
+    Init,
     MemoryConfig,
     ModelConfig,
     ParallelConfig,
@@ -70,7 +71,7 @@ def change_weights(pipe: DiffusionPipeline, family: Family, options: LoadOptions
     Raises:
         RunError: an option does not take effect.
     """
-    pipe = adapters.apply_adapters(pipe, options.adapters)
+    pipe = adapters.apply_adapters(pipe, options.adapters, stand_in=options.model.init is Init.tiny)
     pipe = switches.apply_switches(pipe, family, get_switches(options))
     return quant.apply_quant(pipe, family, options.quant, device)
 

@@ -28,6 +28,9 @@ NOT_IN_KEY = ("name", "repo", "init", "guidance", "dtype", "weights", "fps", *MO
 """Keys of a model that are added to the calibration's key separately, or do not change what is recorded. `dtype` is
 among them: it only rounds the numbers."""
 
+NOT_IN_ADAPTER_KEY = ("name", "models", "steps", "guidance_scale", "sampler")
+"""The name is added separately; what a LoRA was distilled for is in the run's own values where the run follows it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Polynomial:
@@ -139,7 +142,7 @@ def build_key(config: Config) -> Key:
     key: Key = {"model": model.name, "repo": model.repo, "init": model.init.value, "guidance": model.guidance.value}
     key |= _list_non_defaults(model, "model", leave_out=NOT_IN_KEY)
     if adapters.name not in ("none", "textual_inversion"):
-        key |= {"adapters": adapters.name, **_list_non_defaults(adapters, "adapters", leave_out=("name",))}
+        key |= {"adapters": adapters.name, **_list_non_defaults(adapters, "adapters", leave_out=NOT_IN_ADAPTER_KEY)}
     if config.quant.name != "none":
         key |= {"quant": config.quant.name, **_list_non_defaults(config.quant, "quant", leave_out=("name", "keep"))}
     key |= {"sampler": options.sampler.name, **_list_non_defaults(options.sampler, "sampler", leave_out=("name",))}
