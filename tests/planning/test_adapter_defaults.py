@@ -70,7 +70,11 @@ def test_the_plan_says_it(command: CommandLine) -> None:
 
 def test_another_model_and_a_wrong_sampler_are_refused(command: CommandLine) -> None:
     assert "it is for sdxl, and the model is flux" in command.refuses(*TINY, "model=flux", "adapters=sdxl_lightning")
-    for wrong, words in (("{name: oiler}", "adapters.sampler.name=oiler"), ("{name: euler, speed: 2}", "adapters.sampler.speed")):
+    wrongs = {
+        "{name: oiler}": "adapters.sampler.name=oiler",
+        "{timestep_spacing: up}": "adapters.sampler.timestep_spacing",
+    }
+    for wrong, words in wrongs.items():
         with pytest.raises(ConfigError, match=words):
             plan("model=sdxl", "adapters=sdxl_lightning", f"adapters.sampler={wrong}")
 
