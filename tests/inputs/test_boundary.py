@@ -37,6 +37,8 @@ ALLOWED = {
     ("config/chosen.py", "load_config"): "the same",
     ("cli/support_table.py", "read_text"): "conf/cache of the package",
     ("sharing/to_experiment.py", "read_text"): "conf/ of the package",
+    ("report/published.py", "safe_load"): "a table of the package",
+    ("report/published.py", "read_text"): "a table of the package",
     ("caching/criteria/published.py", "safe_load"): "tables of the package",
     ("caching/criteria/published.py", "read_text"): "tables of the package",
     ("planning/store_keys.py", "read_bytes"): "a stage's source, hashed",

@@ -163,7 +163,7 @@ def test_the_command_writes_its_files_and_says_so(
         (["a", "out=b", "out=c"], "out=c: out is given twice"),
         (["a", "--wrong"], "--wrong: no such flag"),
         (["a", "ot=x"], "ot=x: no such key (did you mean 'out'?)"),
-        (["a", "width=3"], "width=3: no such key (allowed: config_dir, out)"),
+        (["a", "width=3"], "width=3: no such key (allowed: against, config_dir, out)"),
         (["a", f"out={__file__}"], f"out={__file__}: is a file; give a folder"),
         (["nowhere"], "nowhere: no such folder"),
     ],

@@ -21,13 +21,25 @@ REASONS = 10
 
 def build_parser() -> CommandParser:
     """The arguments of `report`."""
-    parser = CommandParser("report", "DIR [out=DIR] [config_dir=DIR]", ABOUT)
+    parser = CommandParser("report", "DIR [out=DIR] [config_dir=DIR] [against=published]", ABOUT)
     parser.add_argument("folder", metavar="DIR", type=Path, help="of a sweep or a run, or any above them")
     parser.add_key("out", "DIR", read=Path, help="the folder to write into; default: the one that is read")
     parser.add_key(
         "config_dir", "DIR", help="the --config-dir of the runs; default: a sweep's own, if it is below here"
     )
+    parser.add_key(
+        "against",
+        "published",
+        read=_read_against,
+        help="beside it, what others have published of the same model and setting: docs/published.md",
+    )
     return parser
+
+
+def _read_against(text: str) -> str:
+    if text != "published":
+        raise ValueError("published is what a sweep can be put beside; leave it out for none")
+    return text
 
 
 def main(args: Namespace) -> int:
@@ -35,10 +47,12 @@ def main(args: Namespace) -> int:
     out = args.out or args.folder
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"out={args.out}: is a file; give a folder, which is made where there is none")
-    from ..report.collect import collect
+    from ..report.collect import add_published, collect
     from ..report.files import write_files
 
     sweep = collect(args.folder, None if args.config_dir is None else check_typed(args.config_dir))
+    if args.against:
+        sweep = add_published(sweep)
     paths = write_files(sweep, out)
     count = len(sweep.rows)
     statuses = Counter(row.status for row in sweep.rows).most_common()
@@ -51,6 +65,8 @@ def main(args: Namespace) -> int:
         print(f"  and {len(failures) - REASONS} more, in report.md")
     if sweep.not_followed:
         print("  " + make_printable(f"the page names experiments and does not have them: {sweep.not_followed}"))
+    if sweep.published_note:
+        print("  " + make_printable(sweep.published_note))
     for path in paths:
         print(make_printable(str(path)))
     return DONE

@@ -22,6 +22,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--strategies", action="store_true", help="print the main key of each cache strategy")
     parser.add_argument("--parallel", action="store_true", help="print what context parallelism is predicted to cost")
     parser.add_argument("--coming-from", action="store_true", help="print how settings of other tools are typed here")
+    parser.add_argument("--published", action="store_true", help="print what others have published: docs/published.md")
     return parser
 
 
@@ -46,6 +47,11 @@ def main(args: Namespace) -> int:
         from .support_coming_from import describe_tools
 
         print(describe_tools())
+        return DONE
+    if args.published:
+        from ..report.published_text import published_md
+
+        print(published_md().rstrip())
         return DONE
     from .support_check import Combinations
     from .support_table import table

@@ -18,6 +18,7 @@ from ..records.override_yaml import experiment_yaml
 from ..records.plausible import find_misshapen
 from ..records.record import Record
 from ..records.summary import NO_SUMMARY, summarize_record
+from .published import explain_published, find_published, list_groups_on
 from .ranking import rank_rows
 from .rows import Row, Sweep, name_rival, naming_axes
 
@@ -58,6 +59,14 @@ def collect(folder: Path, config_dir: Path | None = None) -> Sweep:
         finished=all(row.status in ENDED for row in rows),
         not_followed=listing.not_followed,
     )
+
+
+def add_published(sweep: Sweep) -> Sweep:
+    """The sweep with what others have published of the same model and setting, see `published`."""
+    records = [row.record for row in sweep.rows if row.status == "completed" and row.record]
+    found = find_published(records)
+    note, groups = explain_published(records, found), list_groups_on(records)
+    return replace(sweep, published=found, published_note=note, published_groups=groups)
 
 
 def _row(job: ListedJob, axes: dict[str, str], listing: Listing) -> Row:

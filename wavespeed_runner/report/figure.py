@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..media.plotting import new_figure
 from ..metrics.statistics import Interval
+from .figure_bands import draw_bands
 from .figure_labels import CROWD, METRIC, add_labels, drawable
 from .figure_styles import RIVAL, STEPS, choose_styles, name_group
 from .ranking import reference_times, time_factors
@@ -58,10 +59,10 @@ def figure(sweep: Sweep) -> Figure:
     _panel(time, rows, times, apart=True)
     _panel(share, rows, shares)
     references = {group: seconds * scale for group, seconds in reference_times(rows).items()}
-    whole = dict.fromkeys(references, 100.0)
+    draw_bands(time, sweep, list(references.values()))
     _front(time, rows, times, references)
     _rivals(time, rows, times, references)
-    _rivals(share, rows, shares, whole)
+    _rivals(share, rows, shares, dict.fromkeys(references, 100.0))
     _stars(time, list(references.values()))
     _stars(share, [100.0] if references and any(shares) else [])
     for axes in (time, share):
@@ -103,7 +104,7 @@ def _axes(axes: Any, rows: Sequence[Row], name: str) -> None:
     axes.set_ylim(bottom, 1 + zero * 0.25)
     axes.set_yticks(_spread([tick for tick in TICKS if bottom <= tick], zero))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.minorticks_off()
     axes.set_xlabel(name, fontsize=12, color=INK)
     axes.tick_params(labelsize=11, colors=QUIET)
     axes.grid(color=LINE, linewidth=0.6)
@@ -128,12 +129,6 @@ def _spread(ticks: Sequence[float], zero: float) -> list[float]:
             kept.append(tick)
             last = place
     return kept
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
 
 
 def _panel(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], *, apart: bool = False) -> None:

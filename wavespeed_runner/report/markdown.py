@@ -11,6 +11,7 @@ from ..records.summary import Quality
 from .engaged import describe_engaged
 from .judges import describe_mean, list_judges
 from .markdown_text import escape, escape_code, escape_span, format_table
+from .published_text import published_section
 from .ranking import is_nothing_faster, time_factors
 from .remarks import (
     NOTHING_FASTER,
@@ -52,14 +53,10 @@ def report_md(sweep: Sweep, *, figure: str = "report.png", table: str = "results
     if done:
         shown = _shown(done)
         parts += ["## Results", _results(shown)]
-        if len(shown) < len(done):
-            parts.append(
-                f"{len(done) - len(shown)} of {len(done)} jobs are not shown here; `{table}` lists all of them."
-            )
-        parts.append(_notes(done))
-        parts += _judges(shown)
-    parts += _engaged(done)
-    parts += _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
+        if left := len(done) - len(shown):
+            parts.append(f"{left} of {len(done)} jobs are not shown here; `{table}` lists all of them.")
+        parts += [_notes(done), *_judges(shown), *published_section(sweep)]
+    parts += _engaged(done) + _failures(sweep.rows) + _skipped(sweep.rows) + _environment(sweep)
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..records.record import Record
 from ..records.reference import name_steps
 from ..records.summary import Summary
+from .published import PublishedRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,3 +68,9 @@ class Sweep:
     """Every job of the sweep has come to its end: none is missing, running or interrupted."""
     not_followed: str = ""
     """Why experiments of the user's are named and not written out; empty where they are."""
+    published: list[PublishedRow] = field(default_factory=list)
+    """What others have published of the same model and setting, where it is asked for."""
+    published_groups: frozenset[str] = frozenset()
+    """Config groups that are on in some job: bands are of these alone."""
+    published_note: str = ""
+    """Says how much that is, also where it is nothing; empty where it was not asked for."""

@@ -26,6 +26,7 @@ from ...errors import make_printable
 from ...inputs.limits import MAX_PAGE_PIXELS
 from ...metrics.forks import FORK
 from ..judges import PREFIX, list_judges
+from ..published_text import BESIDE, HEAD, list_cells
 from ..ranking import is_nothing_faster
 from ..remarks import (
     NOTHING_FASTER,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 LIBRARY = "plotly-basic.min.js"
-SCRIPTS = ("page.js", "table.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
+SCRIPTS = ("page.js", "table.js", "bands.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
 """In the order in which they run: each uses definitions of earlier ones."""
 
 
@@ -104,6 +105,9 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         environment=_environment(sweep.environment),
         nothing=NOTHING,
         fork=FORK,
+        published_head=HEAD,
+        published_cells=list_cells,
+        beside=BESIDE,
     )
 
 

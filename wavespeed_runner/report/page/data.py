@@ -10,6 +10,7 @@ from typing import Any
 from ...metrics.statistics import Interval, Point, find_pareto_front
 from ..engaged import describe_engaged
 from ..judges import PREFIX, list_judges
+from ..published import list_bands
 from ..ranking import are_faster, reference_times, time_factors
 from ..rows import Row, Sweep
 from .axes import axes_data, paired
@@ -40,6 +41,10 @@ def page_data(sweep: Sweep, album: Album, count: int, folder: Path) -> dict[str,
         "paced": any(pace != 1 for pace in time_factors(sweep.rows)),
         "seconds_unit": unit(sweep)[1],
         "seconds_factor": unit(sweep)[0],
+        "published": [
+            {"name": band.name, "low": band.low, "high": band.high}
+            for band in list_bands(sweep.published, list(reference_times(sweep.rows).values()), sweep.published_groups)
+        ],
         "jobs": jobs(sweep, album, count, folder),
     }
 

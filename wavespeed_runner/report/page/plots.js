@@ -152,6 +152,7 @@ function marks(points, against, metric) {
     shapes.push({ ...style, xref: "paper", x0: 0, x1: 1, y0: y, y1: y });
     annotations.push({ ...label, xref: "paper", x: 0, xanchor: "left", y, yanchor: "bottom", text: "noise floor" });
   }
+  if (against === "seconds") DATA.published.forEach((band) => addBand(band, shapes, annotations));
   for (const x of referencesOf(points, against)) {
     shapes.push({ ...style, yref: "paper", y0: 0, y1: 1, x0: x, x1: x });
   }

@@ -1,0 +1,65 @@
+"""Published times as text: `docs/published.md`, and the section of a report that is put beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .markdown_text import escape, format_table
+from .published import PublishedRow, read_published
+from .rows import Sweep
+
+HEAD = ("method", "hardware", "seconds", "speedup", "quality", "by", "date")
+BESIDE = (
+    "Measured by others on their machines, at this model and setting; in no Pareto front and not in results.csv. The "
+    "bands in the plot are their speedups applied to the reference here, of methods that this sweep uses. A speedup "
+    "with ~ is the ratio to their own baseline."
+)
+
+
+def published_section(sweep: Sweep) -> list[str]:
+    """The section of `report.md`; none where it was not asked for."""
+    if not sweep.published_note:
+        return []
+    rows = [BESIDE, format_published(sweep.published)] if sweep.published else [f"{escape(sweep.published_note)}."]
+    return ["## Published by others", *rows]
+
+
+def list_cells(row: PublishedRow) -> list[str]:
+    """A row as the texts of a table with the head `HEAD`."""
+    seconds = f"{row.seconds:g}" if row.seconds is not None else f"{row.seconds_per_step:g} a step"
+    speedup = "" if row.speedup is None else f"{'~' * row.is_ratio}{row.speedup:.2f}"
+    return [row.method, row.hardware, seconds, speedup, row.quality, row.by, row.date]
+
+
+def describe_setting(row: PublishedRow) -> str:
+    """`1024 x 1024, 28 steps`."""
+    size = f"{row.width} x {row.height}" if row.width else "size not stated"
+    frames = f" x {row.num_frames} frames" if row.num_frames else ""
+    return f"{size}{frames}, {'steps not stated' if row.steps is None else f'{row.steps} steps'}"
+
+
+def published_md() -> str:
+    """The document `docs/published.md`: every row, a table for each model and setting."""
+    parts = [
+        "# Published times",
+        "Measured by others on their machines, each read at its source; this project measured none of them. Generated "
+        "by `python -m wavespeed_runner support --published` from `wavespeed_runner/report/published.yaml`. A speedup "
+        "with ~ is not stated: it is the ratio to the baseline of the same source. `python -m wavespeed_runner report "
+        "DIR against=published` puts the rows of your model and setting beside your own sweep.",
+    ]
+    tables: dict[tuple[str, str], list[PublishedRow]] = {}
+    for row in read_published():
+        tables.setdefault((row.repos[0], describe_setting(row)), []).append(row)
+    for (repo, setting), rows in tables.items():
+        parts += [f"## {repo}, {setting}", format_published(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def format_published(rows: Sequence[PublishedRow]) -> str:
+    """Rows as a table in Markdown; who published links to where."""
+    lines = []
+    for row in rows:
+        cells = [escape(cell) for cell in list_cells(row)]
+        cells[HEAD.index("by")] = f"[{escape(row.by)}]({row.source})"
+        lines.append(cells)
+    return format_table(HEAD, lines)
