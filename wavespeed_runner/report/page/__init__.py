@@ -1,6 +1,6 @@
 """`report.html`: a self-contained page about a sweep or a run, which needs no network and no server.
 
-The template `page.html.j2` holds the text and the table, `page.css` the style, the scripts everything interactive.
+The templates `*.html.j2` hold the text and the tables, `page.css` the style, the scripts everything interactive.
 plotly.js draws the plots: its bundle with the basic trace types is in this folder, unmodified, with its licence
 (version 4.1.1 of the npm package plotly.js-basic-dist-min). To update it:
 
@@ -118,12 +118,17 @@ def _asset(name: str) -> str:
 
 @lru_cache
 def _template() -> Template:
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import DictLoader, Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=clean_value
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=clean_value,
+        loader=DictLoader({name: _asset(name) for name in ("page.html.j2", "published.html.j2")}),
     )
-    return environment.from_string(_asset("page.html.j2"))
+    return environment.get_template("page.html.j2")
 
 
 def _shown_samples(sweep: Sweep) -> int:
