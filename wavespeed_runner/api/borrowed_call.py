@@ -34,7 +34,7 @@ class Caller:
     def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
         """Plans the call that gives no options of its own. Raises ConfigError, see `Settings.plan_call`."""
         self.pipeline, self.settings = pipeline, settings
-        self.negative_prompt = settings.plan.config.negative_prompt
+        self.negative_prompt = settings.plan.config.negative_prompt or ""
         self._options: dict[tuple[Any, ...], DenoiseOptions] = {}
         self._one_thread = OneThread(settings.plan.config.compile)
         self._guidance = _find_guidance(pipeline, self._find_options({}))

@@ -51,7 +51,7 @@ def describe_as_a1111(config: Config, prompt: str, seed: int) -> str:
         seed: of the image.
     """
     lines = [_write_text(prompt)]
-    lines += [f"{NEGATIVE} {text}"] if (text := _write_text(config.negative_prompt)) else []
+    lines += [f"{NEGATIVE} {text}"] if (text := _write_text(config.negative_prompt or "")) else []
     settings = {key: value for key, value in _list_settings(config, seed).items() if value is not None}
     return "\n".join([*lines, ", ".join(f"{key}: {_quote(str(value))}" for key, value in settings.items())])
 

@@ -135,5 +135,5 @@ def _build_call(script: Script) -> dict[str, Any]:
     )
     call = build_prompt_call(family, config.model, inputs, accepted)
     if "negative_prompt" in accepted and uses_cfg(config.model, config.guidance_scale, off=family.unguided_scale):
-        call["negative_prompt"] = config.negative_prompt
+        call["negative_prompt"] = config.negative_prompt or ""
     return call | ({"output_type": "pil"} if family.kind == "video" else {})
