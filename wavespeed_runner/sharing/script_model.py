@@ -13,6 +13,7 @@ from ..models.weights.checkpoint import find_local_path, is_single_file
 from ..models.weights.folder_gate import check_folder, list_components, read_config
 from ..models.weights.hub import fetch_configurations, get_diffusers_class
 from ..models.weights.identity import find_downloaded_commit
+from ..models.weights.scheduler_shift import set_shift
 from ..registry import find_implementation
 from .script import Script, format_call, to_code
 
@@ -60,9 +61,15 @@ def _format_dtype(script: Script) -> str:
 def add_sampler(script: Script) -> dict[str, Any]:
     """Puts the sampler's scheduler in place; returns what the pipeline's call is given for it."""
     sampler = script.config.sampler
-    if sampler.name == "default" or script.refused:
+    shift = getattr(script.config.model, "shift", None)
+    if script.refused or (sampler.name == "default" and shift is None):
         return {}
     own = _read_scheduler(script)
+    if shift is not None:
+        own = set_shift(own, shift)
+    if sampler.name == "default":
+        _put_scheduler(script, own)
+        return {}
     try:
         scheduler = find_implementation("sampler", sampler)(SimpleNamespace(scheduler=own), sampler)
     except AttributeError:  # a plugin's, which wants more of the pipeline
@@ -72,11 +79,16 @@ def add_sampler(script: Script) -> dict[str, Any]:
     if plain is None or not _has_same_schedule(scheduler, plain, script.config.steps or 1):
         script.refused.append(f"sampler={sampler.name}: this package changes what diffusers' scheduler does")
         return {}
+    _put_scheduler(script, plain)
+    return {"eta": eta} if eta else {}
+
+
+def _put_scheduler(script: Script, plain: Any) -> None:
+    """Writes the scheduler with what is not its class's default."""
     name = script.use(type(plain).__name__)
     defaults = {key: each.default for key, each in signature(type(plain)).parameters.items()}
     changed = {key: plain.config[key] for key in defaults if key in plain.config and plain.config[key] != defaults[key]}
     script.lines += format_call(f"pipe.scheduler = {name}", **to_code(changed))
-    return {"eta": eta} if eta else {}
 
 
 def _read_scheduler(script: Script) -> Any:
