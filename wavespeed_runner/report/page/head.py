@@ -63,7 +63,7 @@ def _name_fastest(sweep: Sweep, on_front: Sequence[Row]) -> str:
     """The fastest setting that is near the reference: what is faster, and another image, is no gain."""
     if not any(row.speedup for row in on_front):
         return "settings that no other is better than"
-    near = [row for row in on_front if row.speedup and row.quality["ssim"].mean.low >= NEAR]
+    near = [row for row in on_front if row.speedup and "ssim" in row.quality and row.quality["ssim"].mean.low >= NEAR]
     if not near:
         return f"of none is a mean SSIM of {NEAR:g} known (lower end of its interval)"
     fastest = max(near, key=lambda row: row.speedup or 0.0)
