@@ -114,7 +114,7 @@ USER_FILES = {
     "a wrong schema": ("defaults: [/schema/cache/fbcach@_here_]\n", "(did you mean 'fbcache'?); in cache/mine.yaml"),
     "defaults that are no list": ("defaults: {a: b}\n", "defaults: a list is needed; a defaults list may name options"),
     "no such default": ("defaults: [/nope/x]\n", "nope/x: no such config; in cache/mine.yaml"),
-    "itself": ("defaults: [mine]\n", "without end"),
+    "itself": ("defaults: [mine]\n", "refers to itself"),
     "an alias in itself": ("a: &a\n  b: *a\n", "with its aliases followed"),
     "a missing interpolation": ("defaults: [fbcache, _self_]\nstart: ${nope}\n", "cache.start: Interpolation key"),
     "a circle": ("defaults: [fbcache, _self_]\nstart: ${cache.end}\nend: ${cache.start}\n", "Recursive interpolation"),

@@ -127,7 +127,7 @@ def test_a_missing_file_and_a_folder_are_refused(replay: Replay, tmp_path: Path)
 
 
 def test_an_unknown_key_is_refused(replay: Replay, finished: Finished) -> None:
-    check_refused(replay(first_image(finished), "seed=3"), "seed=3: no such key")
+    check_refused(replay(first_image(finished), "steps=3"), "steps=3: no such key")
 
 
 def test_an_image_of_a_stranger_cannot_have_another_file_read(

@@ -56,9 +56,8 @@ def test_some_of_the_calibrations_images_are_enough_half_of_them_fragile(command
     assert len(load(Path(out.splitlines()[-1])).schedules[3]) == 3
     refused = command("search", "computed=3", "tries=1", "images=3", *given)
     assert refused.status == 2 and "images=3: fewer than the 3 images of the calibration are needed" in refused.err
-    assert (
-        "images=1: how many of the calibration's images: a whole number from 2 to 99999" in command("search", "computed=3", "images=1").err
-    )
+    said = command("search", "computed=3", "images=1").err
+    assert "images=1: how many of the calibration's images: a whole number from 2 to 99999" in said
 
 
 def test_every_prompt_is_calibrated_with_seeds_of_its_own_unless_one_is_wanted(command: CommandLine) -> None:

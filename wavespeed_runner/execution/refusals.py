@@ -24,16 +24,21 @@ def refuse_unbuildable_models(plan: Plan) -> None:
     Raises:
         ConfigError: a component of a folder cannot be built within bounds.
     """
-    quiet_libraries()
-    postpone_torchao()
-    for chosen in list_chosen(plan.config):
+    if judges := list_chosen(plan.config):
+        quiet_libraries()
+        postpone_torchao()
+    for chosen in judges:
         chosen.metric.try_files(chosen.options, chosen.key)
     graphs = ((plan.graph, plan.keys), (plan.reference, plan.reference_keys))
     stored = all(each[graph.output] in plan.store for graph, keys in graphs if graph for each in keys)
     if stored and not plan.config.rerun:
         return
     models = [plan.config.model, *(getattr(node.options, "model", None) for node in plan.graph.nodes.values())]
-    for model in (model for model in models if isinstance(model, ModelConfig)):
+    local = [model for model in models if isinstance(model, ModelConfig)]
+    if local:
+        quiet_libraries()
+        postpone_torchao()
+    for model in local:
         try_local_folder(find_implementation("model", model), model)
 
 

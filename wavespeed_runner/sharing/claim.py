@@ -59,6 +59,8 @@ def _add_timing(claim: ClaimConfig, record: Record, summary: Summary) -> None:
     timing, seconds = record.timing, summary.seconds
     if timing is None:
         return
+    if timing.median is not None and timing.median <= 0:
+        raise ValueError("its times are 0")
     single = len(timing.raw) == 1  # of one timing there is no spread
     if timing.median is not None and seconds:
         deviation = compute_time_deviation(record)

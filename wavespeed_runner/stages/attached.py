@@ -129,5 +129,5 @@ def find_token_grid(tokens: int, size: tuple[int, int, int | None], frame_multip
 
 def refuse_eager(pipeline: Pipeline) -> None:
     """Raises RunError if the denoiser was to be compiled, has been called, and nothing of it was compiled."""
-    if pipeline.compiler and not (pipeline.engaged["compile"] or {}).get("disabled"):
+    if pipeline.compiler and not (pipeline.engaged.get("compile") or {}).get("disabled"):
         pipeline.compiler.refuse_eager(denoiser_names(pipeline.pipe))
