@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 import pytest
 
 from tests.models.shipped import name_shared_file
+from tests.process_state import describe_process, list_differences
 from tests.tried_once import remember_texts
 from wavespeed_runner import registry
 from wavespeed_runner.accelerate import shared_weights
@@ -118,6 +119,15 @@ def family(
         return calls
 
     return change
+
+
+@pytest.fixture(autouse=True)
+def process_as_it_was() -> Iterator[None]:
+    """A test that leaves the process changed fails itself, instead of one of another file that runs after it."""
+    before = describe_process()
+    yield
+    changed = list_differences(before, describe_process())
+    assert not changed, "\n".join(["this test leaves changed:", *changed])
 
 
 @pytest.fixture(autouse=True)
