@@ -123,7 +123,10 @@ def family(
 
 @pytest.fixture(autouse=True)
 def process_as_it_was() -> Iterator[None]:
-    """A test that leaves the process changed fails itself, instead of one of another file that runs after it."""
+    """A test that leaves the process changed fails itself, instead of one of another file that runs after it.
+
+    `clean_process` asks for it first, so that it looks when every other fixture of the test has ended.
+    """
     before = describe_process()
     yield
     changed = list_differences(before, describe_process())
@@ -131,7 +134,7 @@ def process_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_process(process_as_it_was: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Commands called in this process leave logging and environment as they found them."""
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     # What another test has loaded and still refers to does not stand in for what this one loads.

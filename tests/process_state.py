@@ -12,15 +12,15 @@ import signal
 import sys
 from typing import Any
 
-OWN_TO_PYTEST = ("PYTEST_CURRENT_TEST",)
-"""Environment variables that pytest itself changes from test to test."""
+NOT_OURS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
+"""Environment variables that pytest changes from test to test, and torch once, at its first compilation."""
 
 
 def describe_process() -> dict[str, Any]:
     """Names of settings with their values, comparable; of torch and the libraries on it only what is imported."""
     state: dict[str, Any] = {
         "the working directory": os.getcwd(),
-        "environment variables": {k: v for k, v in os.environ.items() if k not in OWN_TO_PYTEST},
+        "environment variables": {k: v for k, v in os.environ.items() if k not in NOT_OURS},
         "handlers of signals": {s.name: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
         "the excepthook": sys.excepthook,
         "the limit of recursion": sys.getrecursionlimit(),
