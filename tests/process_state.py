@@ -12,19 +12,16 @@ import signal
 import sys
 from typing import Any
 
-NOT_OURS = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
-"""Environment variables that pytest changes from test to test, and torch once, at its first compilation."""
+NOT_OURS = ("PYTEST_", "TORCHINDUCTOR_", "_TORCHINDUCTOR_", "CUDA_")
+"""Beginnings of environment variables that pytest changes from test to test, and torch once, when first used."""
 
 
 def describe_process() -> dict[str, Any]:
     """Names of settings with their values, comparable; of torch and the libraries on it only what is imported."""
     state: dict[str, Any] = {
         "the working directory": os.getcwd(),
-        "environment variables": {k: v for k, v in os.environ.items() if k not in NOT_OURS},
+        "environment variables": {k: v for k, v in os.environ.items() if not k.startswith(NOT_OURS)},
         "handlers of signals": {s.name: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)},
-        "the excepthook": sys.excepthook,
-        "the limit of recursion": sys.getrecursionlimit(),
-        "sys.path": list(sys.path),
     }
     if (torch := sys.modules.get("torch")) and hasattr(torch, "get_num_threads") and hasattr(torch, "nn"):
         state |= _describe_torch(torch)
