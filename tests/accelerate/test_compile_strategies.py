@@ -19,7 +19,7 @@ from wavespeed_runner.caching.calibration.file import save
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.tuning.calibrate import calibrate
 
-FAMILIES = {"flux": 12, "sd": 16, "wan": 12}
+FAMILIES = {"flux": 15, "sd": 20, "wan": 15}
 """Two lists of blocks; a U-Net; a video model that is called once for each guidance branch -> strategies that run."""
 ENGINE = [name for name in ACTING if name not in ("pab", "fastercache")]
 """Those two hook attention inside of blocks, and are refused with compilation."""

@@ -163,6 +163,7 @@ def test_deepcache_skips_the_deep_layers(unet):
 def test_the_command_writes_what_the_plot_reads(tmp_path, monkeypatch, capsys):
     out = tmp_path / "peers_demo.json"
     given = ["--prompts", "1", "--only", "diffusers First Block Cache 0.1", "--out", str(out)]
+    monkeypatch.setenv("CACHE_DIT_LOG_LEVEL", "error")
     monkeypatch.setattr("sys.argv", ["peers", *given])
     command.main()
     found = figures.load("demo", tmp_path)

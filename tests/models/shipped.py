@@ -49,9 +49,14 @@ def _compose_shipped() -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, A
         return models, {graph: compose_job([f"graph={graph}"], [])["graph"] for graph in GRAPHS}
 
 
+def shipped_config(name: str) -> Any:
+    """The options of a model, tiny, else as shipped."""
+    return resolve_config(compose_shipped()[0][name]).model
+
+
 def config_of(name: str) -> Any:
-    """The options of a model; shift 3 where it has one: with Wan's own 12 few steps never reach its second model."""
-    model = resolve_config(compose_shipped()[0][name]).model
+    """The same with shift 3 where it has one: with Wan's own 12 few steps never reach its second model."""
+    model = shipped_config(name)
     return replace(model, shift=3.0) if getattr(model, "shift", None) is not None else model
 
 

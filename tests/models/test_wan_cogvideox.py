@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 
-from tests.models.shipped import config_of
+from tests.models.shipped import config_of, shipped_config
 from tests.models.staged import denoise_latents, run_stages
 from tests.models.test_every_model import SAMPLE, image
 from wavespeed_runner.artifacts import Sample
@@ -250,7 +250,7 @@ SHIFTS = {
 
 @pytest.mark.parametrize("name", SHIFTS)
 def test_wan_has_the_shift_of_its_makers_and_samplers_follow_it(name: str) -> None:
-    model = config_of(name)
+    model = shipped_config(name)
     pipe = load(find_implementation("model", model), model, "cpu")
     expected = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFTS[name])
     expected.set_timesteps(7)
