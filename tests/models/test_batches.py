@@ -16,6 +16,9 @@ from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
 
 BATCHED = [name for name in list_variants() if find_implementation("model", config_of(name)).supports_batches]
+WITH_EXPERTS = ("hidream", "hidream_dev")
+"""An expert multiplies the tokens of all images that chose it as one matrix, and what a row of it rounds to depends, on
+some processors, on its place there."""
 SAMPLES = [
     Sample(prompt="a red circle above a blue square", negative_prompt="dark", seed=1),
     Sample(prompt="a photo of a large yellow triangle", negative_prompt="bright", seed=2),
@@ -64,8 +67,11 @@ def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
     backwards = denoise(2, inputs[::-1])[::-1]
     for item, two, three, alone in zip(inputs, together, backwards, single, strict=True):
         assert two.shape == alone.shape
-        assert torch.equal(two, three), "position and neighbour do not matter"
-        assert torch.equal(two, denoise(2, [item])[0]), "nor does a missing neighbour"
+        for other, why in ((three, "position and neighbour"), (denoise(2, [item])[0], "a missing neighbour")):
+            if name in WITH_EXPERTS:
+                assert torch.allclose(two, other, atol=1e-4, rtol=1e-4), why
+            else:
+                assert torch.equal(two, other), f"{why} do not matter"
         assert torch.allclose(two, alone, atol=2e-3, rtol=1e-3), "a batch equals single images up to rounding"
     assert not torch.allclose(together[0], together[1], atol=1e-2)
 

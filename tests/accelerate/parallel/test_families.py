@@ -23,7 +23,8 @@ LAYOUTS: dict[int, list[ParallelOptions]] = {
     2: [ContextParallelOptions(name="ulysses", degree=2), ContextParallelOptions(name="ring", degree=2)],
     4: [UnifiedOptions(name="unified")],
 }
-EXACT = 1e-6
+EXACT = 5e-6
+"""Rounding in float32 of sums in another order: up to 1.3e-6 was seen, and it differs from machine to machine."""
 
 
 def run_divided(name: str, parallel: ParallelOptions) -> dict[str, Any]:
