@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 
 from tests.api.conftest import PROMPT, Images, hash_pil
 from tests.conftest import TINY
@@ -42,6 +43,20 @@ def test_an_image_has_the_runners_bits_at_each_call(overrides: list[str], runner
         other = pipe(PROMPT, seed=4)[0]
     assert {hash_pil(image) for image in images} == set(runner_images(*overrides, "seed=3"))
     assert hash_pil(other) != hash_pil(images[0])
+
+
+def test_an_attention_backend_that_the_program_has_set_for_other_models_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def attend(*_args: Any, **_options: Any) -> None:
+        raise AssertionError("the backend of other models")
+
+    others = AttentionBackendName._NATIVE_MATH
+    pipe = load(SMALL)
+    monkeypatch.setitem(_AttentionBackendRegistry._backends, others, attend)
+    monkeypatch.setattr(_AttentionBackendRegistry, "_active_backend", others)  # as `set_attention_backend` does
+    assert pipe(PROMPT, seed=3)
+    assert _AttentionBackendRegistry._active_backend is others
 
 
 @pytest.mark.slow

@@ -71,8 +71,9 @@ def test_time_is_bounded() -> None:
     start = time.monotonic()
     with pytest.raises(BoundedCallError, match=r"more than 0\.5 seconds"):
         call(lambda: time.sleep(60), seconds=0.1)
-    with pytest.raises(BoundedCallError, match=r"more than 1 seconds"):
-        call(lambda: 3 ** (3**30), seconds=1)  # in C, where Python looks at no signal
+    with pytest.raises(BoundedCallError, match=r"more than [15] seconds"):
+        # In C, where Python looks at no signal: 1 of its own, or 5 of the clock where others take the processor.
+        call(lambda: 3 ** (3**30), seconds=1)
     assert time.monotonic() - start < 20
 
 

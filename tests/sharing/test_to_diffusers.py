@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 from PIL import Image
 
 from tests.conftest import run_as_data
@@ -47,7 +48,11 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
 def execute(script: str) -> list[str]:
     """The hashes of the images that a script writes, in their order."""
     Path("script.py").write_text(script, encoding="utf-8")
-    runpy.run_path("script.py")
+    before = _AttentionBackendRegistry.get_active_backend()[0]
+    try:
+        runpy.run_path("script.py")
+    finally:
+        _AttentionBackendRegistry.set_active_backend(before)  # diffusers' switch is the whole process's
     return [hash_image(np.asarray(Image.open(file))) for file in sorted(Path().glob("*.png"))]
 
 

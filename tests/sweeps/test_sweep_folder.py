@@ -15,6 +15,7 @@ from tests.children import started
 from tests.sweeps.small_sweep import LONG, folders, records, statuses, sweep
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import RunError
+from wavespeed_runner.process.folder_lock import LOCK
 from wavespeed_runner.storage.atomic import write_text
 from wavespeed_runner.storage.store import Store
 from wavespeed_runner.sweeps import folder, folder_choice, worker
@@ -175,3 +176,13 @@ def test_sigterm_is_an_interrupt(tmp_path: Path) -> None:
     child.join(LONG)
     assert child.exitcode == 130, (tmp_path / "out").read_text()
     assert statuses(tmp_path) == {"0": "interrupted"}
+
+
+def test_folders_of_sweeps_that_were_killed_before_they_began_are_removed(tmp_path: Path) -> None:
+    sweeps = tmp_path / "sweeps"
+    for name, files in {"empty": [], "locked": [LOCK], "another": ["notes.txt"], "whole": [LOCK, folder.SWEEP]}.items():
+        (sweeps / "day" / name).mkdir(parents=True)
+        for file in files:
+            (sweeps / "day" / name / file).write_text("")
+    with folder_choice.open_sweep_folder(None, sweeps / "day" / "new", sweeps, {"identity": "a"}, anew=False):
+        assert {path.name for path in (sweeps / "day").iterdir()} == {"another", "whole", "new"}

@@ -2,10 +2,13 @@
 
 What a pipeline sets while it computes is in part process-wide: torch's switches, the compiler's folder and limits. Two
 pipelines of the same model share their weights. So calls wait for each other, and none changes the bits of another.
+The same holds for diffusers' `set_attention_backend`, which also sets the backend of all models of the process that
+have none of their own: in a turn it is the one that a run on the command line would have.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock, get_ident
@@ -20,8 +23,24 @@ _turn = RLock()
 @contextmanager
 def take_turn() -> Iterator[None]:
     """Waits until no other thread plans, loads or generates; then the others wait."""
-    with _turn:
+    with _turn, _attend_as_a_run_does():
         yield
+
+
+@contextmanager
+def _attend_as_a_run_does() -> Iterator[None]:
+    """Layers without an attention backend use that of the environment, else torch's, whatever the program has set."""
+    dispatch = sys.modules.get("diffusers.models.attention_dispatch")
+    if dispatch is None:  # and so nobody has set anything
+        yield
+        return
+    registry = dispatch._AttentionBackendRegistry
+    before, _ = registry.get_active_backend()
+    registry.set_active_backend(dispatch.AttentionBackendName(dispatch.DIFFUSERS_ATTN_BACKEND))
+    try:
+        yield
+    finally:
+        registry.set_active_backend(before)
 
 
 class OneThread:

@@ -34,6 +34,8 @@ def lock_folder(folder: Path) -> int | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:  # whoever removes abandoned folders found it empty
+        return lock_folder(folder)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from error
     if not _try_lock(file):

@@ -83,7 +83,11 @@ def _lock_first_free(folders: Iterable[Path]) -> tuple[Path, int] | None:
 def _remove_abandoned(sweeps: Path) -> None:
     """Removes folders whose maker was killed before it wrote `sweep.json`."""
     for folder in sweeps.glob("*/*"):
-        if (folder / SWEEP).exists() or not (folder / LOCK).exists():
+        if (folder / SWEEP).exists():
+            continue
+        if not (folder / LOCK).exists():
+            with suppress(OSError):  # of one that was killed even earlier; what holds anything stays
+                folder.rmdir()
             continue
         free = _lock_first_free([folder])
         if free is None:
