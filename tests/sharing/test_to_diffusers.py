@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import runpy
 import subprocess
 import sys
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +159,28 @@ def test_a_strangers_record_puts_no_code_into_a_script(export: Export) -> None:
                                                                          "left": {"names": {}}}  # fmt: skip
     with pytest.raises(ConfigError, match="no component and scheme of a run"):
         write_script(record)
+
+
+def test_a_strangers_record_chooses_neither_the_encoding_of_a_script_nor_code(export: Export) -> None:
+    export("model=demo", "steps=2")
+    record = read_record(Path("run/record.json"))
+    record.environment.device_name = "# -*- coding: utf-7 -*-"
+    record.environment.versions["diffusers"] = "coding: utf-7"
+    script = write_script(record).encode()
+    assert tokenize.detect_encoding(io.BytesIO(script).readline)[0] == "utf-8"
+
+    options = {"options": {"cpp.cxx": ["evil"]}, "mode": "default"}
+    chosen: list[dict[str, Any]] = [
+        {"compile": {"name": "regional", **options}},
+        {"compile": {"name": "regional", **options, "options": json.dumps(options["options"])}},
+        {"compile": {"name": "regional", "backend": "evil_package"}},
+        {"attention": {"name": "flash_hub"}},
+    ]
+    own = record.config
+    for config in chosen:
+        record.config = own | config
+        with pytest.raises(ConfigError, match="write that line into it yourself"):
+            write_script(record)
 
 
 def test_the_command(export: Export, capsys: pytest.CaptureFixture[str]) -> None:

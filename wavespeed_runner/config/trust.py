@@ -137,6 +137,11 @@ def find_kind(key: str) -> Kind | None:
     return next((kind for pattern, kind in FILES if pattern.fullmatch(key)), None)
 
 
+def check_code(config: dict[str, Any]) -> None:
+    """Refuses what a config chooses that may run code, as nobody has typed it. Raises ConfigError."""
+    refuse_code(_leaves(config), {})
+
+
 def _check_choices(choices: Any, has_group: Callable[[str], bool]) -> None:
     """Refuses anything but chosen options: a file that is composed into this node would be copied into `.hydra/`."""
     for group, option in choices.items() if isinstance(choices, dict) else [("", choices)]:

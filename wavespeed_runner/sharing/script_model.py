@@ -46,7 +46,9 @@ def _find_place(script: Script) -> str:
     if not repo.startswith("pkg://") and find_local_path(repo) is None:
         return repo
     script.notes.append(f"MODEL is a folder of this machine ({repo}): elsewhere, give the place of a copy.")
-    return str(resolve_path(repo).absolute())
+    folder = resolve_path(repo).absolute()
+    check_folder(f"model.repo={repo}", folder)
+    return str(folder)
 
 
 def _format_dtype(script: Script) -> str:

@@ -69,6 +69,12 @@ def write_script(record: Record) -> str:
         ConfigError: names everything that plain diffusers cannot express.
     """
     trust.check_values(record.config)
+    try:
+        trust.check_code(record.config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"to=diffusers: {error}; a script would run it unasked: write that line into it yourself"
+        ) from None
     config = resolve_config({**record.config, "claim": None})
     graph = build_graph(config)
     script = Script(config=config, family=find_implementation("model", config.model), graph=graph)
@@ -103,7 +109,8 @@ def _write_head(record: Record, script: Script) -> list[str]:
             f"The run denoised {script.config.batch_size} images together, and this script one at a time: it rounds "
             "otherwise."
         )
-    return [*(f"# {make_printable(note)}" for note in notes), *script.format_imports(), ""]
+    # The encoding comes first: Python would believe another one that a text of the record names on the second line.
+    return ["# coding: utf-8", *(f"# {make_printable(note)}" for note in notes), *script.format_imports(), ""]
 
 
 def _write_images(script: Script, record: Record, extra: dict[str, Any]) -> list[str]:
