@@ -29,6 +29,8 @@ GUIDED = {
     "cogvideox": (["cond_uncond"], 2),
     "cogvideox_i2v": (["cond_uncond"], 2),
     "flux": (["cond"], 1),
+    "flux_fill": (["call 0"], 1),
+    "flux_kontext": (["call 0"], 1),
     "flux2": (["call 0"], 1),
     "flux2_klein": (["cond"], 1),
     "hidream": (["call 0"], 2),

@@ -19,6 +19,8 @@ from wavespeed_runner.config.schema import CacheConfig
 ATTENTION = {
     "chroma": "attn",
     "flux": "attn",
+    "flux_fill": "attn",
+    "flux_kontext": "attn",
     "flux2": "attn",
     "flux2_klein": "attn",
     "hunyuan_video": "attn",

@@ -45,6 +45,12 @@ def mask(size: int) -> Image.Image:
     return Image.fromarray(white)
 
 
+def start_of(task: str, size: int) -> dict[str, Any]:
+    """What a task starts from: an image, and for inpainting a mask."""
+    start = {"image": image(size)} if task in ("image_to_image", "inpaint", "image_to_video") else {}
+    return start | ({"mask": mask(size)} if task == "inpaint" else {})
+
+
 def cases() -> list[tuple[str, str]]:
     """(model, task)."""
     return [(name, task) for name in MODELS for task in find_implementation("model", config_of(name)).tasks]
@@ -66,7 +72,7 @@ def call_diffusers(
     call = {**given, **CALLS[config.name](config, task)}
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
     accepted = signature(called.__call__).parameters
-    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height")}
+    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height", "strength")}
     if "negative_prompt" in call and "negative_prompt" not in accepted:  # FLUX.2-klein takes only its embeddings
         call["negative_prompt_embeds"] = called.encode_prompt(call.pop("negative_prompt"))[0]
     if config.name == "chroma" and isinstance(call.get("image"), torch.Tensor):
@@ -92,13 +98,9 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
     wanted: dict[str, Any] = {"width": size, "height": size}
     if family.kind == "video":
         wanted["num_frames"] = family.tiny_frames
-    start: dict[str, Any] = {}
-    if task in ("image_to_image", "inpaint", "image_to_video"):
-        start["image"] = image(size)
-    if task in ("image_to_image", "inpaint"):
+    start = start_of(task, size)
+    if "strength" in signature(get_task_pipeline(pipe, family, task).__call__).parameters:
         start["strength"] = 0.6
-    if task == "inpaint":
-        start["mask"] = mask(size)
     ours = run_stages(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
 
     expected = call_diffusers(family, config, pipe, task, {**wanted, **start}, SAMPLE.prompt, SAMPLE.seed, STEPS)

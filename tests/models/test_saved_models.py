@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.models.staged import run_stages
-from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, start_of
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.models.families.hunyuan_video15_architectures import TINY_TEMPLATE, TINY_TOKENS
@@ -42,8 +42,7 @@ def generate(family: Any, pipe: Any, config: Any) -> Any:
     size: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size}
     if family.kind == "video":
         size["num_frames"] = family.tiny_frames
-    if next(iter(family.tasks)) == "image_to_video":
-        size["image"] = image(family.tiny_size)
+    size |= start_of(next(iter(family.tasks)), family.tiny_size)
     if config.name.startswith("hunyuan_video15"):  # numbers of the pipeline that no file keeps
         vars(pipe).update(TINY_TOKENS | TINY_TEMPLATE)
     return run_stages(family, pipe, config, SAMPLE, steps=2, **size)

@@ -26,6 +26,15 @@ def flux(config: Any, task: str) -> dict[str, Any]:
     return call
 
 
+def flux_kontext(config: Any, task: str) -> dict[str, Any]:
+    # Without these the pipeline makes images of a million pixels, and reads them so; tests make 128 x 128.
+    return {"guidance_scale": 2.5, "max_area": 128 * 128, "_auto_resize": False}
+
+
+def flux_fill(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 30.0}
+
+
 def flux2(config: Any, task: str) -> dict[str, Any]:
     return {"guidance_scale": 4.0, "max_sequence_length": 512}
 
@@ -116,6 +125,8 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     "chroma": chroma,
     **dict.fromkeys(("cogvideox", "cogvideox_i2v"), cogvideox),
     "flux": flux,
+    "flux_fill": flux_fill,
+    "flux_kontext": flux_kontext,
     "flux2": flux2,
     "flux2_klein": flux2_klein,
     "hunyuan_video": hunyuan_video,

@@ -36,6 +36,8 @@ FAMILY_ATTENTION = {
     "cogvideox": FamilyAttention(heads=(64,), routed=True),
     "cogvideox_i2v": FamilyAttention(heads=(64,), routed=True),
     "flux": _PLAIN,
+    "flux_fill": _PLAIN,
+    "flux_kontext": _PLAIN,
     "flux2": _PLAIN,
     "flux2_klein": _PLAIN,
     "hidream": FamilyAttention(heads=(128,), routed=True),

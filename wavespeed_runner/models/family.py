@@ -181,6 +181,11 @@ class Family:
     """Default width and height with `init=tiny`."""
     tiny_frames: int = 5
     """Default number of frames with `init=tiny`."""
+    beside_noise: tuple[str, ...] = ()
+    """Tasks whose image the denoiser reads beside noise instead of starting from it: all steps run, and `strength` has
+    no effect. Its tokens are behind those of the noise, each of `size_multiple` squared pixels."""
+    choose_size: Callable[[Any, tuple[int, int]], tuple[int, int] | None] = lambda model, image: None
+    """(model, width and height of an image) -> the makers' size for a run from it; None: the nearest that fits."""
     rescales_guidance: tuple[str, ...] = TASKS
     """Tasks whose pipelines have `guidance_rescale`, where the model has such an option."""
     why_not_float16: Callable[[Any], str] = lambda model: ""
@@ -237,6 +242,11 @@ def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:
     if model.guidance not in allowed:
         names = ", ".join(guidance.value for guidance in allowed)
         raise Unfit(f"model.guidance={model.guidance.value}: allowed: {names}")
+
+
+def starts_from_image(family: Family, task: str) -> bool:
+    """True if denoising starts from an image that is noised to `strength`, False if it starts from noise alone."""
+    return task in ("image_to_image", "inpaint") and task not in family.beside_noise
 
 
 def infer_task(kind: str, inputs: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from . import chroma as chroma
 from . import cogvideox as cogvideox
 from . import flux as flux
 from . import flux2 as flux2
+from . import flux_fill as flux_fill
+from . import flux_kontext as flux_kontext
 from . import generic as generic
 from . import hidream as hidream
 from . import hunyuan_video as hunyuan_video

@@ -16,7 +16,7 @@ from ...registry import list_names, lookup
 from ..family import Family
 from .folder_gate import read_config
 
-LENGTH_TOKENIZERS = {"flux": "tokenizer_2", "sd3": "tokenizer_3"}
+LENGTH_TOKENIZERS = {**dict.fromkeys(("flux", "flux_fill", "flux_kontext"), "tokenizer_2"), "sd3": "tokenizer_3"}
 """Family -> the tokenizer that `max_sequence_length` is about; of all others it is `tokenizer`."""
 SIDES = range(16, 4097)
 """Pixels of a native width or height."""
