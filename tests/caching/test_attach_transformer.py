@@ -43,6 +43,8 @@ GUIDED = {
     "lumina2": (["call 0"], 1),  # guidance acts in the first quarter of the steps, which is none of two steps
     "pixart_sigma": (["call 0"], 2),
     "qwen_image": (["cond", "uncond"], 1),
+    "qwen_image_edit": (["cond", "uncond"], 1),
+    "qwen_image_edit_plus": (["cond", "uncond"], 1),
     "sana": (["call 0"], 2),
     "sd3": (["call 0"], 2),
     "wan": (["cond", "uncond"], 1),

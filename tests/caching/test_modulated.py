@@ -32,6 +32,8 @@ ATTENTION = {
     "lumina2": "attn",
     "pixart_sigma": "attn1",
     "qwen_image": "attn",
+    "qwen_image_edit": "attn",
+    "qwen_image_edit_plus": "attn",
     "sana": "attn1",
     "sd3": "attn",
     "z_image": "attention",

@@ -59,16 +59,12 @@ def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
     family, config, pipe = tiny(name)
     task = next(iter(family.tasks))
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
-    with torch.inference_mode():
-        inputs = [
-            {
-                "pipeline": pipeline,
-                "sample": sample,
-                "embeddings": Embeddings(tensors=encode_prompt(family, pipe, config, sample, config.guidance_scale)),
-                **{part: as_images(value(family.tiny_size, sample.seed)) for part, value in PARTS[task].items()},
-            }
-            for sample in SAMPLES
-        ]
+    inputs = []
+    for sample in SAMPLES:
+        start = {part: value(family.tiny_size, sample.seed) for part, value in PARTS[task].items()}
+        encoded = encode_prompt(family, pipe, config, sample, config.guidance_scale, start.get("image"))
+        given = {part: as_images(value) for part, value in start.items()}
+        inputs.append({"pipeline": pipeline, "sample": sample, "embeddings": Embeddings(tensors=encoded), **given})
 
     def denoise(batch_size: int, chosen: list[dict[str, Any]]) -> list[torch.Tensor]:
         batch = denoise_batch(options_of(family, config, batch_size), chosen)

@@ -141,6 +141,8 @@ class ByHand:
     def image_to_image(self) -> Any:
         return self.refine(self.scene())
 
+    image_to_image_seen = image_to_image
+
     def inpaint(self) -> Any:
         return self.call("inpaint", image=self.scene(), mask=self.mask(), strength=STRENGTH)
 

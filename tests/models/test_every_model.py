@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import run_stages
-from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
+from tests.models.their_calls import AROUND, CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
@@ -83,7 +84,8 @@ def call_diffusers(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for a call without a generator
         kind = "latent" if by_hand or latent else "np"
-        output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
+        with AROUND.get(config.name, nullcontext)():
+            output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
     result = output.images if hasattr(output, "images") else output.frames
     if latent:
         return result

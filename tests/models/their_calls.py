@@ -7,10 +7,12 @@ images, which all calls have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 
 from wavespeed_runner.config.schema import Guidance
 
@@ -46,6 +48,10 @@ def flux2_klein(config: Any, task: str) -> dict[str, Any]:
 
 
 def qwen_image(config: Any, task: str) -> dict[str, Any]:
+    return {"true_cfg_scale": 4.0, "negative_prompt": NEGATIVE}
+
+
+def qwen_image_edit(config: Any, task: str) -> dict[str, Any]:
     return {"true_cfg_scale": 4.0, "negative_prompt": NEGATIVE}
 
 
@@ -139,6 +145,7 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     "lumina2": lumina2,
     "pixart_sigma": pixart_sigma,
     "qwen_image": qwen_image,
+    **dict.fromkeys(("qwen_image_edit", "qwen_image_edit_plus"), qwen_image_edit),
     "sana": sana,
     "sd3": sd3,
     "sd": stable_diffusion,
@@ -146,6 +153,26 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     **dict.fromkeys(("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"), wan),
     "z_image": z_image,
 }
+
+
+@contextmanager
+def small_images() -> Iterator[None]:
+    """Images are read at 128 x 128 instead of 1024 x 1024, which is written in diffusers' code: for speed."""
+    modules: list[Any] = [pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus]
+    originals = [module.calculate_dimensions for module in modules]
+    for module, original in zip(modules, originals, strict=True):
+        module.calculate_dimensions = lambda area, ratio, original=original: original(area / 64, ratio)
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, originals, strict=True):
+            module.calculate_dimensions = original
+
+
+AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    **dict.fromkeys(("qwen_image_edit", "qwen_image_edit_plus"), small_images),
+}
+"""Family -> what surrounds a call of its pipelines."""
 
 
 def sd3_inpainted(pipe: Any, latents: Any) -> Any:

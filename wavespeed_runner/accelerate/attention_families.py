@@ -50,6 +50,8 @@ FAMILY_ATTENTION = {
     "lumina2": FamilyAttention(heads=(96,), masks=Masks.padding, routed=True),
     "pixart_sigma": FamilyAttention(heads=(72,), masks=Masks.additive, routed=True),
     "qwen_image": FamilyAttention(heads=(128,), masks=Masks.boolean, only_in_batches=True),
+    "qwen_image_edit": FamilyAttention(heads=(128,), masks=Masks.boolean, only_in_batches=True),
+    "qwen_image_edit_plus": _PLAIN,
     "sana": FamilyAttention(heads=(112,), masks=Masks.additive, routed=True, linear=True),
     "sd": FamilyAttention(heads=(40, 80, 160), routed=True),
     "sd:sd21": FamilyAttention(heads=(64,), routed=True),

@@ -238,6 +238,7 @@ OPTIONS = {
         "flux.1-dev": "flux",
         "flux.1-schnell": "flux_schnell",
         **dict.fromkeys(("kontext", "flux-kontext", "flux.1-kontext-dev"), "flux_kontext"),
+        **dict.fromkeys(("qwen_edit", "qwen-image-edit"), "qwen_image_edit"),
         **dict.fromkeys(("fill", "flux-fill", "flux.1-fill-dev"), "flux_fill"),
         "schnell": "flux_schnell",
     },

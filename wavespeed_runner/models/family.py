@@ -158,6 +158,8 @@ class Family:
     external_components: dict[str, dict[str, str]] = field(default_factory=dict)
     """Config key that names another repository -> the components loaded from there, as component -> transformers
     class. If the key is null they come from `model.repo`."""
+    packages: tuple[str, ...] = ()
+    """Packages that loading its published components takes, and that the runner does not bring along."""
     pipeline_options: dict[str, Any] = field(default_factory=dict)
     """Constructor arguments of the pipeline class that override its repository: None leaves a component out."""
     published_repo: Callable[[Any], str] | None = None

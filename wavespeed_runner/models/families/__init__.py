@@ -16,6 +16,7 @@ from . import ltx_video as ltx_video
 from . import lumina2 as lumina2
 from . import pixart_sigma as pixart_sigma
 from . import qwen_image as qwen_image
+from . import qwen_image_edit as qwen_image_edit
 from . import sana as sana
 from . import sd as sd
 from . import sd3 as sd3
