@@ -97,9 +97,11 @@ class Combinations:
         bad, doubts = [], []
         for verdict in apply_rules(config):
             reason = _generalize(verdict.message, config, options)
+            if verdict.rule in _NOT_ABOUT_COMBINATIONS:
+                continue
             if verdict.verdict == "bad":
                 bad.append(reason)
-            elif verdict.verdict == "unverified" and verdict.rule not in _NOT_ABOUT_COMBINATIONS:
+            elif verdict.verdict == "unverified":
                 doubts.append(reason)
         if bad:
             return Support(mark="no", reasons=tuple(bad))
