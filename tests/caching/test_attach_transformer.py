@@ -17,7 +17,7 @@ from tests.caching.attach_tiny import (
     record_blocks,
 )
 from tests.caching.generate import ALWAYS, fbcache
-from tests.caching.tiny_models import STEPS, TinyModel, models, tiny_model
+from tests.caching.tiny_models import OTHER_ARCHITECTURES, STEPS, TinyModel, models, tiny_model
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange
 from wavespeed_runner.caching.signals.block_signals import (
     ModelChange,
@@ -58,7 +58,7 @@ GUIDED = {
 each call's batch: two where the branches share it."""
 
 
-@pytest.fixture(scope="module", params=models())
+@pytest.fixture(scope="module", params=[*models(), *OTHER_ARCHITECTURES])
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
     return tiny_model(request.param)
 

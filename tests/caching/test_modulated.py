@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.caching.tiny_models import TinyModel, models, tiny_model
+from tests.caching.tiny_models import OTHER_ARCHITECTURES, TinyModel, models, tiny_model
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -50,7 +50,7 @@ EMBEDDER = {
 """Model -> the module that embeds the timestep."""
 
 
-@pytest.fixture(scope="module", params=models())
+@pytest.fixture(scope="module", params=[*models(), *OTHER_ARCHITECTURES])
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
     return tiny_model(request.param)
 

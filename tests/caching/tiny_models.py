@@ -24,10 +24,16 @@ BLOCKS = 4
 """Blocks at least: two that always run at the head, one at the tail, and one to skip."""
 
 
+WHOLE = ("qwen_image_edit_2511",)
+"""Models that have all that their family can have: they stand for it."""
+OTHER_ARCHITECTURES = ("ltx23",)
+"""Models with other blocks than the one that stands for their family."""
+
+
 @lru_cache
 def families() -> dict[str, tuple[str, Family]]:
     """Every family by its name, with one of its shipped models."""
-    configs = {name: config_of(name) for name in reversed(MODELS)}
+    configs = {name: config_of(name) for name in (*reversed(MODELS), *WHOLE)}
     return {config.name: (name, find_implementation("model", config)) for name, config in configs.items()}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +18,10 @@ from tests.models.test_every_model import SAMPLE, config_of, image, tiny
 from tests.models.their_calls import NEGATIVE
 from tests.models.tiny_families import composed
 from tests.models.tiny_families import config_of as compose
-from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.config.schema import Init
 from wavespeed_runner.errors import ConfigError, RunError
-from wavespeed_runner.models.families import qwen_image, qwen_image_edit
+from wavespeed_runner.models.families import qwen_image_edit
 from wavespeed_runner.models.families.qwen_image_edit import PIXELS, Version
 from wavespeed_runner.models.text import vision
 from wavespeed_runner.planning.plan import build_plan
@@ -149,31 +147,6 @@ def test_the_pipeline_is_left_as_it_was() -> None:
         except Exception:
             assert inputs["width"] == -1
         assert module.calculate_dimensions is calculate_dimensions
-
-
-def test_the_signal_of_the_latest_version_is_what_its_first_block_attends_to() -> None:
-    family, config, pipe = tiny("qwen_image_edit_2511")
-    embeddings = encode_prompt(family, pipe, config, SAMPLE, 1.0, image(SIZE))
-    seen: list[Any] = []
-    expected: list[torch.Tensor] = []
-    blocks = replace(
-        qwen_image.BLOCKS,
-        modulated_input=lambda *given: seen.append(qwen_image.modulated_input(*given)) or seen[-1],
-    )
-    attention = pipe.transformer.transformer_blocks[0].attn
-    handle = attention.register_forward_pre_hook(
-        lambda module, args, kwargs: expected.append(kwargs["hidden_states"]), with_kwargs=True
-    )
-    cache = compose("model=qwen_image_edit_2511", "cache=teacache", "cache.rel_l1_thresh=0").cache
-    cache = replace(cache, criterion=replace(cache.criterion, coefficients=[1.0, 0.0]))
-    try:
-        with attach_strategy([pipe.transformer], blocks, cache, GenerationInfo(steps=lambda: 2)):
-            size = {"width": SIZE, "height": SIZE, "steps": 2}
-            denoise_latents(family, pipe, config, embeddings, image=image(SIZE), guidance_scale=1.0, **size)
-    finally:
-        handle.remove()
-    assert len(seen) == len(expected) == 2
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(seen, expected, strict=True))
 
 
 def test_the_stand_in_reads_images_with_the_code_of_transformers() -> None:

@@ -20,11 +20,13 @@ from wavespeed_runner.registry import find_implementation
 
 FAMILIES = sorted({config_of(name).name: name for name in reversed(MODELS)}.values())
 """One model of each family."""
+OTHER_ARCHITECTURES = ("ltx23",)
+"""Models whose architecture is not that of the first one of their family."""
 NO_SINGLE_FILE = ("cogvideox", "cogvideox_i2v", "pixart_sigma")
 """Families whose denoiser diffusers 0.42 reads only from folders."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, *OTHER_ARCHITECTURES])
 def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path, Any]:
     """(family, config, folder, the image generated before saving)."""
     config = config_of(request.param)

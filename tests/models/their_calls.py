@@ -108,7 +108,7 @@ def hunyuan_video(config: Any, task: str) -> dict[str, Any]:
 
 def ltx2(config: Any, task: str) -> dict[str, Any]:
     own = {"spatio_temporal_guidance_blocks": [1]}  # what is given here is the pipeline's default but for this block
-    return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": False}
+    return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": "2.3" in config.repo}
 
 
 def hunyuan_video15(config: Any, task: str) -> dict[str, Any]:

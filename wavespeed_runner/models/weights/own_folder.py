@@ -136,6 +136,8 @@ def _list_options(family: str, files: _Folder) -> list[str]:
         case "flux2_klein":
             heads = files.read("transformer").get("num_attention_heads")
             return [f"{option}_9b" if heads == KLEIN_9B_HEADS else option for option in SEVERAL[family]]
+        case "ltx2":
+            return ["ltx23" if files.read("transformer").get("cross_attn_mod", False) else "ltx2"]
         case "qwen_image_edit_plus":
             later = files.read("transformer").get("zero_cond_t", False)
             return ["qwen_image_edit_2511" if later else "qwen_image_edit_2509"]
