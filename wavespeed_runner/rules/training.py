@@ -28,14 +28,13 @@ FEW_STEPS = 16
 """Steps above which a distillation whose name gives no number is run with more than it was made for."""
 MOST_GUIDANCE = {"LCM": 2.0, "Lightning": 1.0, "Hyper": 1.0}
 """Distillation -> the guidance scale above which its images are overdone: it holds guidance already."""
-_FLUX = ("flux", "flux_fill", "flux_kontext", "chroma")
 FAMILIES_OF = {
     "stable-diffusion-v1": ("sd",),
     "stable-diffusion-v2": ("sd",),
     "stable-diffusion-xl": ("sdxl",),
     "stable-diffusion-3": ("sd3",),
-    "flux-1": _FLUX,
-    "chroma": _FLUX,
+    "flux-1": ("flux", "flux_fill", "flux_kontext", "chroma"),
+    "chroma": ("flux", "flux_fill", "flux_kontext", "chroma"),
     "lumina-2": ("lumina2",),
 }
 """Beginning of `modelspec.architecture` -> the families that the LoRA may be for."""
