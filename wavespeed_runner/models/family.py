@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
-"""What a pipeline can be asked for. diffusers has one pipeline class per task, over the same components."""
+"""What a pipeline can be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +176,7 @@ class Family:
     tiny_frames: int = 5
     """Default number of frames with `init=tiny`."""
     beside_noise: tuple[str, ...] = ()
-    """Tasks whose image the denoiser reads behind the noise, in tokens of `size_multiple` squared pixels: all steps
-    run, and no `strength` acts."""
+    """Tasks whose image is read, in tokens of `size_multiple` squared pixels behind the noise: no `strength` acts."""
     choose_size: Callable[[Any, tuple[int, int]], tuple[int, int] | None] = lambda model, image: None
     """(model, width and height of an image) -> the makers' size for a run from it; None: the nearest that fits."""
     rescales_guidance: tuple[str, ...] = TASKS
