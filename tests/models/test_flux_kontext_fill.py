@@ -164,7 +164,7 @@ def test_the_cache_sees_the_tokens_of_the_image_that_is_made() -> None:
 
 def test_fill_refuses_a_denoiser_without_a_mask() -> None:
     family, config, _ = tiny("flux_fill")
-    other = flux.build_random(config_of("flux"), torch.float32, "cpu", "FluxFillPipeline")
+    other = flux.build_random(config_of("flux"), torch.float32, "cpu", "FluxFillPipeline", flux.TINY)
     with pytest.raises(RunError, match=r"takes 64 channels, and FLUX\.1-Fill-dev 384; use model=flux"):
         family.check(config, other)
 

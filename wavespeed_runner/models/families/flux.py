@@ -103,7 +103,7 @@ class FluxConfig(ModelConfig):
 
 def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """Builds a `FluxPipeline` with random weights."""
-    return build_random(model, dtype, device, "FluxPipeline")
+    return build_random(model, dtype, device, "FluxPipeline", TINY if model.init is Init.tiny else FULL)
 
 
 def build_random(
@@ -111,8 +111,7 @@ def build_random(
     dtype: torch.dtype,
     device: torch.device | str,
     pipeline: str,
-    full: random_init.ComponentSpecs = FULL,
-    tiny: random_init.ComponentSpecs = TINY,
+    specs: random_init.ComponentSpecs,
 ) -> DiffusionPipeline:
     """Builds a pipeline of this architecture with random weights, of whichever class.
 
@@ -125,7 +124,7 @@ def build_random(
     shifted = model.guidance is not Guidance.none
     return random_init.build_random_pipeline(
         pipeline,
-        random_init.override_configs(tiny if model.init is Init.tiny else full, transformer=guided),
+        random_init.override_configs(specs, transformer=guided),
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if shifted else 1.0, use_dynamic_shifting=shifted),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...config.schema import Guidance, ModelConfig
+from ...config.schema import Guidance, Init, ModelConfig
 from ...errors import ConfigError, RunError
 from ...registry import register
 from ..family import Family, allow_guidance
@@ -50,7 +50,7 @@ class FluxFillConfig(ModelConfig):
 
 def build_pipeline(model: FluxFillConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """Builds a `FluxFillPipeline` with random weights."""
-    return flux.build_random(model, dtype, device, "FluxFillPipeline", FULL, TINY)
+    return flux.build_random(model, dtype, device, "FluxFillPipeline", TINY if model.init is Init.tiny else FULL)
 
 
 def check(model: FluxFillConfig, pipe: DiffusionPipeline) -> None:

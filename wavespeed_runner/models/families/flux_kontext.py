@@ -39,7 +39,8 @@ class FluxKontextConfig(flux.FluxConfig):
 
 def build_pipeline(model: FluxKontextConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
     """Builds a `FluxKontextPipeline` with random weights."""
-    return flux.build_random(model, dtype, device, "FluxKontextPipeline")
+    specs = flux.TINY if model.init is Init.tiny else flux.FULL
+    return flux.build_random(model, dtype, device, "FluxKontextPipeline", specs)
 
 
 def build_arguments(model: FluxKontextConfig, embeddings: dict[str, Tensor], inputs: CallInputs) -> dict[str, Any]:
