@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from tests.caching.tiny_models import families, tensors
 from tests.models.staged import denoise_latents, encode_prompt
-from tests.models.test_every_model import SAMPLE, config_of, image
+from tests.models.test_every_model import SAMPLE, config_of, start_of
 from wavespeed_runner.accelerate.kernels import Example, record_examples
 from wavespeed_runner.accelerate.memory import denoiser_names
 from wavespeed_runner.config.schema import Dtype
@@ -53,9 +53,7 @@ def tiny_inputs(family: Family) -> dict[str, Any]:
     options: dict[str, Any] = {"task": task, "width": family.tiny_size, "height": family.tiny_size}
     if family.kind == "video":
         options["num_frames"] = family.tiny_frames
-    if task == "image_to_video":
-        options["image"] = image(family.tiny_size)
-    return options
+    return options | start_of(task, family.tiny_size)
 
 
 @lru_cache

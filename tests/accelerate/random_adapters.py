@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import denoise_latents, encode_prompt
+from tests.models.test_every_model import start_of
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.weights.pretrained import load
@@ -41,11 +42,7 @@ def generate(name: str, pipe: Any, prompt: str = "a circle") -> torch.Tensor:
     size: dict[str, Any] = {"width": family.tiny_size, "height": family.tiny_size, "steps": 2}
     if family.kind == "video":
         size["num_frames"] = family.tiny_frames
-    start: dict[str, Any] = {}
-    if next(iter(family.tasks)) == "image_to_video":
-        from PIL import Image
-
-        start["image"] = Image.new("RGB", (family.tiny_size, family.tiny_size), "red")
+    start = start_of(next(iter(family.tasks)), family.tiny_size)
     sample = Sample(prompt=prompt, negative_prompt="", seed=0)
     embeddings = encode_prompt(family, pipe, config, sample, config.guidance_scale, start.get("image"))
     return denoise_latents(family, pipe, config, embeddings, **size, **start)["latents"].float()

@@ -59,8 +59,8 @@ UNETS = {"sd", "sdxl"}
 EVERY = [*families(), *WHOLE]
 UNET_STRATEGIES = ("deepcache", "balanced", "max_speed", "max_quality", "partial", "whole_reuse")
 ONE_CALL_A_BRANCH = {
-    *("chroma", "lumina2", "qwen_image", "hunyuan_video15", "hunyuan_video15_i2v"),
-    *("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),
+    *("chroma", "lumina2", "qwen_image", "qwen_image_edit", "qwen_image_edit_plus"),
+    *("hunyuan_video15", "hunyuan_video15_i2v", "wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),
 }
 """Families whose pipelines, with guidance, call the denoiser once for each guidance branch. FLUX and HunyuanVideo run
 without guidance by default."""
@@ -74,11 +74,14 @@ REFUSED: dict[str, set[str]] = {
     | {"hidream", "ltx2", "ltx_video", "pixart_sigma", "sana", "sd3", "z_image"},
 }
 """Strategy -> families whose plan refuses it, besides those of `WHOLE`, to which no strategy can attach."""
-RATIOS = {"hunyuan_video", "hunyuan_video15_i2v", "qwen_image", "wan", "wan22", "wan22_5b", "wan22_i2v", "wan_i2v"}
+RATIOS = {
+    *("flux_kontext", "hunyuan_video", "hunyuan_video15_i2v", "qwen_image", "qwen_image_edit"),
+    *("wan", "wan22", "wan22_5b", "wan22_i2v", "wan_i2v"),
+}
 PUBLISHED = {
     "teacache": {
-        *("cogvideox", "cogvideox_i2v", "hidream", "hunyuan_video", "hunyuan_video15", "hunyuan_video15_i2v"),
-        *("lumina2", "qwen_image", "wan", "wan_i2v", "wan22_5b"),
+        *("cogvideox", "cogvideox_i2v", "flux_kontext", "hidream", "hunyuan_video", "hunyuan_video15"),
+        *("hunyuan_video15_i2v", "lumina2", "qwen_image", "wan", "wan_i2v", "wan22_5b"),
     },
     "magcache": RATIOS,
     "magcache_flux": RATIOS,
@@ -87,15 +90,15 @@ PUBLISHED = {
 }
 """Strategy that needs a calibration -> families whose model in these tests has published numbers."""
 COUNTS = {
-    **dict.fromkeys(ACTING, (2, 0, 26)),
-    **dict.fromkeys(UNET_STRATEGIES, (26, 0, 2)),
-    "teacache": (4, 13, 11),
-    "magcache": (2, 18, 8),
-    "magcache_flux": (2, 18, 8),
-    "planned": (2, 26, 0),
-    "fitted": (2, 26, 0),
-    "pab": (13, 0, 15),
-    "fastercache": (21, 0, 7),
+    **dict.fromkeys(ACTING, (2, 0, 30)),
+    **dict.fromkeys(UNET_STRATEGIES, (30, 0, 2)),
+    "teacache": (4, 16, 12),
+    "magcache": (2, 20, 10),
+    "magcache_flux": (2, 20, 10),
+    "planned": (2, 30, 0),
+    "fitted": (2, 30, 0),
+    "pab": (15, 0, 17),
+    "fastercache": (23, 0, 9),
 }
 """Strategy -> number of families that refuse it, that need a calibration first, and that run it."""
 

@@ -13,7 +13,7 @@ import torch
 from tests.caching.strategy_outcomes import ACTING, CALLS, build_config
 from tests.caching.tiny_models import families
 from tests.models.staged import encode_prompt
-from tests.models.test_every_model import image
+from tests.models.test_every_model import start_of
 from wavespeed_runner.artifacts import Embeddings, Images, Latents, Pipeline
 from wavespeed_runner.models.weights.pretrained import load
 from wavespeed_runner.planning.plan import Plan, build_plan
@@ -30,9 +30,10 @@ class Model:
         _, self.family = families()[family]
         pipe = load(self.family, model, "cpu")
         self.denoisers = [getattr(pipe, part) for part in (self.family.denoiser, self.family.denoiser_2) if part]
-        start: dict[str, Any] = {}
-        if next(iter(self.family.tasks)) == "image_to_video":
-            start["image"] = Images(tensors={"images": np.asarray(image(self.options.width))[None]})
+        given = start_of(next(iter(self.family.tasks)), self.options.width)
+        start = {
+            name: Images(tensors={"images": np.asarray(each.convert("RGB"))[None]}) for name, each in given.items()
+        }
         first = start["image"].as_pil()[0] if start else None
         embeddings = encode_prompt(self.family, pipe, model, sample, self.options.guidance_scale, first)
         if family.startswith("hunyuan_video15"):  # 256 tokens, most of them padding

@@ -17,7 +17,7 @@ from tests.caching.attach_tiny import (
     record_blocks,
 )
 from tests.caching.generate import ALWAYS, fbcache
-from tests.caching.tiny_models import STEPS, TinyModel, models, tiny_model
+from tests.caching.tiny_models import OTHER_ARCHITECTURES, STEPS, TinyModel, models, tiny_model
 from wavespeed_runner.caching.criteria.thresholds import PredictedChange
 from wavespeed_runner.caching.signals.block_signals import (
     ModelChange,
@@ -29,6 +29,8 @@ GUIDED = {
     "cogvideox": (["cond_uncond"], 2),
     "cogvideox_i2v": (["cond_uncond"], 2),
     "flux": (["cond"], 1),
+    "flux_fill": (["call 0"], 1),
+    "flux_kontext": (["call 0"], 1),
     "flux2": (["call 0"], 1),
     "flux2_klein": (["cond"], 1),
     "hidream": (["call 0"], 2),
@@ -41,6 +43,8 @@ GUIDED = {
     "lumina2": (["call 0"], 1),  # guidance acts in the first quarter of the steps, which is none of two steps
     "pixart_sigma": (["call 0"], 2),
     "qwen_image": (["cond", "uncond"], 1),
+    "qwen_image_edit": (["cond", "uncond"], 1),
+    "qwen_image_edit_plus": (["cond", "uncond"], 1),
     "sana": (["call 0"], 2),
     "sd3": (["call 0"], 2),
     "wan": (["cond", "uncond"], 1),
@@ -54,7 +58,7 @@ GUIDED = {
 each call's batch: two where the branches share it."""
 
 
-@pytest.fixture(scope="module", params=models())
+@pytest.fixture(scope="module", params=[*models(), *OTHER_ARCHITECTURES])
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
     return tiny_model(request.param)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.caching.tiny_models import TinyModel, models, tiny_model
+from tests.caching.tiny_models import OTHER_ARCHITECTURES, TinyModel, models, tiny_model
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
 from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
@@ -19,6 +19,8 @@ from wavespeed_runner.config.schema import CacheConfig
 ATTENTION = {
     "chroma": "attn",
     "flux": "attn",
+    "flux_fill": "attn",
+    "flux_kontext": "attn",
     "flux2": "attn",
     "flux2_klein": "attn",
     "hunyuan_video": "attn",
@@ -30,6 +32,8 @@ ATTENTION = {
     "lumina2": "attn",
     "pixart_sigma": "attn1",
     "qwen_image": "attn",
+    "qwen_image_edit": "attn",
+    "qwen_image_edit_plus": "attn",
     "sana": "attn1",
     "sd3": "attn",
     "z_image": "attention",
@@ -46,7 +50,7 @@ EMBEDDER = {
 """Model -> the module that embeds the timestep."""
 
 
-@pytest.fixture(scope="module", params=models())
+@pytest.fixture(scope="module", params=[*models(), *OTHER_ARCHITECTURES])
 def tiny(request: pytest.FixtureRequest) -> TinyModel:
     return tiny_model(request.param)
 

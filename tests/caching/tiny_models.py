@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tests.models.staged import denoise_latents, encode_prompt
-from tests.models.test_every_model import MODELS, SAMPLE, config_of, image
+from tests.models.test_every_model import MODELS, SAMPLE, config_of, start_of
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.family import Blocks, Family
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
@@ -24,10 +24,16 @@ BLOCKS = 4
 """Blocks at least: two that always run at the head, one at the tail, and one to skip."""
 
 
+WHOLE = ("qwen_image_edit_2511",)
+"""Models that have all that their family can have: they stand for it."""
+OTHER_ARCHITECTURES = ("ltx23",)
+"""Models with other blocks than the one that stands for their family."""
+
+
 @lru_cache
 def families() -> dict[str, tuple[str, Family]]:
     """Every family by its name, with one of its shipped models."""
-    configs = {name: config_of(name) for name in reversed(MODELS)}
+    configs = {name: config_of(name) for name in (*reversed(MODELS), *WHOLE)}
     return {config.name: (name, find_implementation("model", config)) for name, config in configs.items()}
 
 
@@ -80,8 +86,7 @@ class TinyModel:
         self.options: dict[str, Any] = {"task": self.task, "width": size, "height": size}
         if self.family.kind == "video":
             self.options["num_frames"] = self.family.tiny_frames
-        if self.task == "image_to_video":
-            self.options["image"] = image(size)
+        self.options |= start_of(self.task, size)
         embeddings = encode_prompt(
             self.family, self.pipe, self.config, SAMPLE, self.config.guidance_scale, self.options.get("image")
         )

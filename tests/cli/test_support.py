@@ -94,6 +94,7 @@ def test_what_runs_and_what_is_refused_is_as_the_support_table_says() -> None:
             chosen = {"graph": choose_graph(family), "cache": strategy}
             word, outcome = options.check_calibration(model, **chosen), expect_outcome(family, strategy)
             bad = {verdict.rule for verdict in apply_rules(options.config(model, **chosen)) if verdict.verdict == "bad"}
+            bad -= {"model-package"}  # about this machine, not the combination
             pair = (family, strategy, word, outcome)
             assert (word.mark == "no") == (outcome == "refused" or (bool(bad) and bad <= STEP_RULES)), pair
             is_shipped = (SHIPPED / f"{model}.yaml").exists()  # for the trained weights, not the tiny ones here

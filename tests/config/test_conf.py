@@ -80,9 +80,10 @@ COMPANIONS = {
 }
 """What an option makes no sense without."""
 REHEARSED = ("model.init=tiny", "device=cpu", "outputs=nowhere")
-VIDEO_GRAPHS = {
+MODEL_OF_GRAPH = {
     "graph/text_to_video": "wan21",
     "graph/image_to_video": "wan21_i2v_480p",
+    "graph/image_to_image_seen": "qwen_image_edit",
     "graph/image_to_video_seen": "hunyuan_video_i2v",
 }
 
@@ -104,8 +105,8 @@ def overrides(option: str) -> list[str]:
 def _model_of(option: str) -> list[str]:
     """A model that the sampler or the graph fits, where the default one, a flow model of images, does not."""
     group, _, name = option.rpartition("/")
-    if option in VIDEO_GRAPHS:
-        return [f"model={VIDEO_GRAPHS[option]}"]
+    if option in MODEL_OF_GRAPH:
+        return [f"model={MODEL_OF_GRAPH[option]}"]
     own = ("_karras", "_exponential", "_beta", "_stochastic")
     sampler = SAMPLERS.get(next((name.removesuffix(end) for end in own if name.endswith(end)), name))
     if group != "sampler" or sampler is None or "flow" in sampler.classes:

@@ -107,6 +107,7 @@ ALLOWED = {
     ("models/weights/fake_pipeline.py", "load_config"): "JSON of a checked folder",
     ("process/torchao_import.py", "import_module"): "modules of diffusers and transformers, by name",
     ("rules/attention_needs.py", "find_spec"): "whether a package is installed",
+    ("rules/basics.py", "find_spec"): "whether a package is installed",
     ("rules/compile_needs.py", "find_spec"): "whether a compiler's package is installed",
     ("registry.py", "import_module"): "our own rooms",
     ("tune/answer.py", "read_text"): "our own template and style",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.models.shipped import list_variants
-from tests.models.test_every_model import config_of, tiny
-from wavespeed_runner.artifacts import Embeddings, Pipeline, Sample
+from tests.models.staged import encode_prompt
+from tests.models.test_every_model import config_of, image, mask, tiny
+from wavespeed_runner.artifacts import Embeddings, Images, Pipeline, Sample
 from wavespeed_runner.caching.strategies import NoCache
 from wavespeed_runner.registry import find_implementation, lookup
 from wavespeed_runner.stages.denoise import DenoiseOptions, denoise_batch
@@ -24,6 +26,19 @@ SAMPLES = [
     Sample(prompt="a photo of a large yellow triangle", negative_prompt="bright", seed=2),
     Sample(prompt="a green square", negative_prompt="", seed=3),
 ]
+
+
+PARTS: dict[str, Any] = {
+    "text_to_image": {},
+    "text_to_video": {},
+    "image_to_image": {"image": image},
+    "inpaint": {"image": image, "mask": lambda size, seed: mask(size)},
+}
+"""Task -> what each image starts from, of a size and a seed."""
+
+
+def as_images(value: Any) -> Images:
+    return Images(tensors={"images": np.asarray(value.convert("RGB"))[None]})
 
 
 def options_of(family: Any, config: Any, batch_size: int) -> DenoiseOptions:
@@ -45,18 +60,14 @@ def options_of(family: Any, config: Any, batch_size: int) -> DenoiseOptions:
 @pytest.mark.parametrize("name", BATCHED)
 def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
     family, config, pipe = tiny(name)
-    if next(iter(family.tasks)) not in ("text_to_image", "text_to_video"):
-        pytest.skip("starts from an image")
+    task = next(iter(family.tasks))
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
-    with torch.inference_mode():
-        inputs = [
-            {
-                "pipeline": pipeline,
-                "sample": sample,
-                "embeddings": Embeddings(tensors=family.encode(pipe, config, sample, config.guidance_scale)),
-            }
-            for sample in SAMPLES
-        ]
+    inputs = []
+    for sample in SAMPLES:
+        start = {part: value(family.tiny_size, sample.seed) for part, value in PARTS[task].items()}
+        encoded = encode_prompt(family, pipe, config, sample, config.guidance_scale, start.get("image"))
+        given = {part: as_images(value) for part, value in start.items()}
+        inputs.append({"pipeline": pipeline, "sample": sample, "embeddings": Embeddings(tensors=encoded), **given})
 
     def denoise(batch_size: int, chosen: list[dict[str, Any]]) -> list[torch.Tensor]:
         batch = denoise_batch(options_of(family, config, batch_size), chosen)

@@ -28,10 +28,14 @@ from wavespeed_runner.models.family import Family
 from wavespeed_runner.planning.plan import build_plan
 from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.rules.check import apply_rules
+from wavespeed_runner.rules.graph import takes_strength
 from wavespeed_runner.stages import stage
 from wavespeed_runner.storage.store import Store
 
-UNFIT = {"graph-fits", "decode-fits", "latents-fit", "encode-needs-image", "encode-takes-no-image"}
+UNFIT = {
+    *("graph-fits", "decode-fits", "latents-fit", "encode-needs-image", "encode-takes-no-image"),
+    "strength-unused",  # second passes change their image a little, which models that read it beside noise cannot
+}
 PROMPT, SEED, STEPS = "a red circle above a blue square", 3, 2
 STRENGTH = 0.6
 SCENE = Image.open(CONF.parent / "wavespeed_runner/samples/scene.png").convert("RGB")
@@ -87,7 +91,9 @@ def ours(name: str, graph: str, folder: Path) -> tuple[Any, Any, Any]:
     if graph == "detail":
         node["stages"]["detect"]["stage"] = "two_quarters"
     data = {**models[name], "graph": node, "prompt": PROMPT, "seed": SEED, "steps": STEPS, "outputs": str(folder)}
-    if graph not in ("text_to_image", "text_to_video", "image_to_video", "image_to_video_seen"):
+    config = resolve_config(data)
+    family = find_implementation("model", config.model)
+    if any(takes_strength(node, family) for node in config.graph.stages.values() if node.stage == "denoise"):
         data["strength"] = STRENGTH
     call = CALLS[data["model"]["name"]](resolve_config(models[name]).model, "text_to_image")
     plan = build_plan({**data, "negative_prompt": NEGATIVE if "negative_prompt" in call else ""})
@@ -134,6 +140,8 @@ class ByHand:
 
     def image_to_image(self) -> Any:
         return self.refine(self.scene())
+
+    image_to_image_seen = image_to_image
 
     def inpaint(self) -> Any:
         return self.call("inpaint", image=self.scene(), mask=self.mask(), strength=STRENGTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
@@ -14,7 +15,7 @@ from PIL import Image
 
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import run_stages
-from tests.models.their_calls import CALLS, DECODED_BY_HAND, NEGATIVE
+from tests.models.their_calls import AROUND, CALLS, DECODED_BY_HAND, NEGATIVE
 from wavespeed_runner.artifacts import Sample
 from wavespeed_runner.config.schema import Dtype
 from wavespeed_runner.models.pipeline_call import get_task_pipeline
@@ -45,6 +46,12 @@ def mask(size: int) -> Image.Image:
     return Image.fromarray(white)
 
 
+def start_of(task: str, size: int) -> dict[str, Any]:
+    """What a task starts from: an image, and for inpainting a mask."""
+    start = {"image": image(size)} if task in ("image_to_image", "inpaint", "image_to_video") else {}
+    return start | ({"mask": mask(size)} if task == "inpaint" else {})
+
+
 def cases() -> list[tuple[str, str]]:
     """(model, task)."""
     return [(name, task) for name in MODELS for task in find_implementation("model", config_of(name)).tasks]
@@ -66,7 +73,7 @@ def call_diffusers(
     call = {**given, **CALLS[config.name](config, task)}
     call = {{"mask": "mask_image"}.get(key, key): value for key, value in call.items()}
     accepted = signature(called.__call__).parameters
-    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height")}
+    call = {key: value for key, value in call.items() if key in accepted or key not in ("width", "height", "strength")}
     if "negative_prompt" in call and "negative_prompt" not in accepted:  # FLUX.2-klein takes only its embeddings
         call["negative_prompt_embeds"] = called.encode_prompt(call.pop("negative_prompt"))[0]
     if config.name == "chroma" and isinstance(call.get("image"), torch.Tensor):
@@ -77,7 +84,8 @@ def call_diffusers(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # for a call without a generator
         kind = "latent" if by_hand or latent else "np"
-        output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
+        with AROUND.get(config.name, nullcontext)():
+            output = called(prompt=prompt, num_inference_steps=steps, output_type=kind, **call)
     result = output.images if hasattr(output, "images") else output.frames
     if latent:
         return result
@@ -92,13 +100,9 @@ def test_three_steps_are_the_pipeline_bit_for_bit(name: str, task: str) -> None:
     wanted: dict[str, Any] = {"width": size, "height": size}
     if family.kind == "video":
         wanted["num_frames"] = family.tiny_frames
-    start: dict[str, Any] = {}
-    if task in ("image_to_image", "inpaint", "image_to_video"):
-        start["image"] = image(size)
-    if task in ("image_to_image", "inpaint"):
+    start = start_of(task, size)
+    if "strength" in signature(get_task_pipeline(pipe, family, task).__call__).parameters:
         start["strength"] = 0.6
-    if task == "inpaint":
-        start["mask"] = mask(size)
     ours = run_stages(family, pipe, config, SAMPLE, task=task, steps=STEPS, **wanted, **start)
 
     expected = call_diffusers(family, config, pipe, task, {**wanted, **start}, SAMPLE.prompt, SAMPLE.seed, STEPS)

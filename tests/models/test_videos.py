@@ -45,6 +45,7 @@ PUBLISHED = {
     # Parameters in units of 1e9, as their authors state them.
     "ltx_video": {"transformer": 1.923385472, "text_encoder": 4.76},
     "ltx2": {"transformer": 18.9, "text_encoder": 12.187325040},
+    "ltx23": {"transformer": 18.99, "connectors": 3.17},  # 22 together
     "hunyuan_video": {"transformer": 12.821012544, "text_encoder": 7.505, "text_encoder_2": 0.123060480},
     "hunyuan_video15": {"transformer": 8.33, "text_encoder": 7.07},
     "hunyuan_video_i2v": {"transformer": 12.821012544, "text_encoder": 8.36},
@@ -141,6 +142,16 @@ def test_ltx2_refuses_blocks_that_it_does_not_have_and_knows_those_of_its_makers
     ltx2.check(replace(config, stg_blocks=[3], stg_scale=0.0), pipe)
     full = replace(config, init=Init.random)
     assert [ltx2.list_stg_blocks(full), ltx2.list_stg_blocks(replace(full, use_cross_timestep=True))] == [[29], [28]]
+
+
+def test_ltx23_is_another_architecture_and_is_told_from_ltx2() -> None:
+    _, old, old_pipe, _ = tiny("ltx2")
+    _, new, new_pipe, _ = tiny("ltx23")
+    ltx2.check(new, new_pipe)
+    with pytest.raises(RunError, match=r"model\.use_cross_timestep=true: .*; use model=ltx2$"):
+        ltx2.check(new, old_pipe)
+    with pytest.raises(RunError, match=r"model\.use_cross_timestep=false: .*; use model=ltx23$"):
+        ltx2.check(old, new_pipe)
 
 
 def test_ltx2_guidance_of_the_audio_takes_effect() -> None:

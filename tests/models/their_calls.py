@@ -7,10 +7,12 @@ images, which all calls have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus
 
 from wavespeed_runner.config.schema import Guidance
 
@@ -26,6 +28,15 @@ def flux(config: Any, task: str) -> dict[str, Any]:
     return call
 
 
+def flux_kontext(config: Any, task: str) -> dict[str, Any]:
+    # Without these the pipeline makes images of a million pixels, and reads them so; tests make 128 x 128.
+    return {"guidance_scale": 2.5, "max_area": 128 * 128, "_auto_resize": False}
+
+
+def flux_fill(config: Any, task: str) -> dict[str, Any]:
+    return {"guidance_scale": 30.0}
+
+
 def flux2(config: Any, task: str) -> dict[str, Any]:
     return {"guidance_scale": 4.0, "max_sequence_length": 512}
 
@@ -37,6 +48,10 @@ def flux2_klein(config: Any, task: str) -> dict[str, Any]:
 
 
 def qwen_image(config: Any, task: str) -> dict[str, Any]:
+    return {"true_cfg_scale": 4.0, "negative_prompt": NEGATIVE}
+
+
+def qwen_image_edit(config: Any, task: str) -> dict[str, Any]:
     return {"true_cfg_scale": 4.0, "negative_prompt": NEGATIVE}
 
 
@@ -93,7 +108,7 @@ def hunyuan_video(config: Any, task: str) -> dict[str, Any]:
 
 def ltx2(config: Any, task: str) -> dict[str, Any]:
     own = {"spatio_temporal_guidance_blocks": [1]}  # what is given here is the pipeline's default but for this block
-    return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": False}
+    return own | {"negative_prompt": NEGATIVE, "frame_rate": 24.0, "use_cross_timestep": "2.3" in config.repo}
 
 
 def hunyuan_video15(config: Any, task: str) -> dict[str, Any]:
@@ -116,6 +131,8 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     "chroma": chroma,
     **dict.fromkeys(("cogvideox", "cogvideox_i2v"), cogvideox),
     "flux": flux,
+    "flux_fill": flux_fill,
+    "flux_kontext": flux_kontext,
     "flux2": flux2,
     "flux2_klein": flux2_klein,
     "hunyuan_video": hunyuan_video,
@@ -128,6 +145,7 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     "lumina2": lumina2,
     "pixart_sigma": pixart_sigma,
     "qwen_image": qwen_image,
+    **dict.fromkeys(("qwen_image_edit", "qwen_image_edit_plus"), qwen_image_edit),
     "sana": sana,
     "sd3": sd3,
     "sd": stable_diffusion,
@@ -135,6 +153,26 @@ CALLS: dict[str, Callable[[Any, str], dict[str, Any]]] = {
     **dict.fromkeys(("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"), wan),
     "z_image": z_image,
 }
+
+
+@contextmanager
+def small_images() -> Iterator[None]:
+    """Images are read at 128 x 128 instead of 1024 x 1024, which is written in diffusers' code: for speed."""
+    modules: list[Any] = [pipeline_qwenimage_edit, pipeline_qwenimage_edit_plus]
+    originals = [module.calculate_dimensions for module in modules]
+    for module, original in zip(modules, originals, strict=True):
+        module.calculate_dimensions = lambda area, ratio, original=original: original(area / 64, ratio)
+    try:
+        yield
+    finally:
+        for module, original in zip(modules, originals, strict=True):
+            module.calculate_dimensions = original
+
+
+AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    **dict.fromkeys(("qwen_image_edit", "qwen_image_edit_plus"), small_images),
+}
+"""Family -> what surrounds a call of its pipelines."""
 
 
 def sd3_inpainted(pipe: Any, latents: Any) -> Any:

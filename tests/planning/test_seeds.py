@@ -113,7 +113,7 @@ def test_the_seeds_of_many_regions_go_on_at_zero_after_the_largest() -> None:
         steps=1, guidance_scale=None, width=8, height=8, num_frames=None, strength=1.0, sampler=None, cache=None,
         batch_size=1, warmup=0, repeats=1,
     )  # type: ignore[arg-type]  # fmt: skip
-    pipeline: Any = SimpleNamespace(device="cpu", family=SimpleNamespace(kind="image"))
+    pipeline: Any = SimpleNamespace(device="cpu", family=SimpleNamespace(kind="image", beside_noise=()))
     sample = Sample(prompt="x", seed=SEEDS - 2)
     requests = build_requests(
         options, 0, pipeline=pipeline, embeddings=Embeddings(tensors={}), sample=sample, image=images

@@ -33,6 +33,16 @@ CASES: Cases = {
         [{"model.repo": ""}, {"model.vae": ""}, LORA | {"adapters.path": ""}, LORA | {"adapters.path": ["a/b", ""]}],
         [{"model.vae": None}, {"model.repo": "."}, LORA],
     ),
+    "model-package": (
+        [{"model.init": "pretrained", "family.packages": ("no_such_package",)}],
+        [
+            {"model.init": "pretrained"},
+            {"model.init": "pretrained", "family.packages": ("torch",)},
+            {"model.init": "tiny", "family.packages": ("no_such_package",)},
+            # a plan for a GPU that is not here
+            {"model.init": "pretrained", "family.packages": ("no_such_package",), "device": "cuda", "dry_run": True},
+        ],
+    ),
     "steps-positive": ([{"steps": 0}, {"steps": -3}], [{"steps": 1}]),
     "steps-least": (
         [{"family.min_steps": 2, "steps": 1}],

@@ -42,6 +42,7 @@ CASES: Cases = {
     "strength-unused": (
         [
             {"strength": 0.5},
+            {"graph": "image_to_image", "strength": 0.5, "family.beside_noise": ("image_to_image",)},
             {"graph": "image_to_video", "strength": 0.5} | VIDEO,
             {"graph": "image_to_image", "strength": 0.5, "graph.stages.denoise.options": {"strength": 0.5}},
         ],

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tests.models.staged import denoise_latents
-from tests.models.test_every_model import SAMPLE, config_of, image
+from tests.models.test_every_model import SAMPLE, config_of, start_of
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.config.resolve import resolve_config
@@ -44,7 +44,7 @@ class TinyPipeline:
         self.own = self.pipe.scheduler
         self.task = next(iter(self.family.tasks))
         self.size = min(self.family.tiny_size, 64)
-        self.start = {"image": image(self.size)} if self.task == "image_to_video" else {}
+        self.start = start_of(self.task, self.size)
         given = {key: value for key, value in self.start.items() if key in signature(self.family.encode).parameters}
         with torch.inference_mode():
             self.embeddings = self.family.encode(self.pipe, self.config, SAMPLE, self.config.guidance_scale, **given)

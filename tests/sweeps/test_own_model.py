@@ -59,6 +59,13 @@ def write_folder(folder: Path, pipeline: str, **components: dict[str, Any]) -> P
         ("CogVideoXPipeline", {"transformer": {"use_rotary_positional_embeddings": True}}, "cogvideox"),
         ("CogVideoXPipeline", {"transformer": {}}, "cogvideox_2b"),
         ("QwenImagePipeline", {}, "qwen_image"),
+        ("LTX2Pipeline", {}, "ltx2"),
+        ("LTX2Pipeline", {"transformer": {"cross_attn_mod": True}}, "ltx23"),
+        ("QwenImageEditPipeline", {}, "qwen_image_edit"),
+        ("QwenImageEditPlusPipeline", {"transformer": {"zero_cond_t": True}}, "qwen_image_edit_2511"),
+        ("QwenImageEditPlusPipeline", {"transformer": {}}, "qwen_image_edit_2509"),
+        ("FluxKontextPipeline", {"transformer": {"guidance_embeds": True}}, "flux_kontext"),
+        ("FluxFillPipeline", {"transformer": {"guidance_embeds": True}}, "flux_fill"),
     ],
 )
 def test_the_class_of_a_folder_chooses_the_option(

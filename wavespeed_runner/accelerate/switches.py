@@ -46,8 +46,8 @@ TORCH_SWITCHES = {"tf32": "allow_tf32", "fp16_accumulation": "allow_fp16_accumul
 """Switch -> attribute of `torch.backends.cuda.matmul`."""
 
 FUSES_QKV = (
-    *("chroma", "cogvideox", "cogvideox_i2v", "flux", "flux2", "flux2_klein", "pixart_sigma", "sd", "sdxl"),
-    *("wan", "wan_i2v", "wan22", "wan22_5b", "wan22_i2v"),
+    *("chroma", "cogvideox", "cogvideox_i2v", "flux", "flux_fill", "flux_kontext", "flux2", "flux2_klein"),
+    *("pixart_sigma", "sd", "sdxl", "wan", "wan_i2v", "wan22", "wan22_5b", "wan22_i2v"),
 )
 """Families whose projections diffusers fuses, with the same result. Of the others it fuses none, or fused ones that it
 never uses (LTX-Video), or leaves out the norms of queries and keys, which changes the result (Stable Diffusion 3.5)."""

@@ -35,6 +35,8 @@ KEY = "accelerate.tiny_vae"
 PUBLISHED = {
     "chroma": "madebyollin/taef1",
     "flux": "madebyollin/taef1",
+    "flux_fill": "madebyollin/taef1",
+    "flux_kontext": "madebyollin/taef1",
     "hidream": "madebyollin/taef1",
     "lumina2": "madebyollin/taef1",
     "pixart_sigma": "madebyollin/taesdxl",

@@ -42,6 +42,9 @@ class GenerationInfo:
     """Where the tokens are divided among ranks: adds up over all of them. None: one process has them all."""
     first_branch: Callable[[], int] = lambda: 0
     """Which guidance branch of a step is the first one here; 1 on a rank that computes the second one only."""
+    own_tokens: int | None = None
+    """How many of the latent tokens are those of the image that is made: the first ones, before those of an image that
+    is read. None: all."""
     grid: Callable[[int], tuple[int, ...] | None] = lambda tokens: None
     """Number of latent tokens -> their (height, width) or (frames, height, width)."""
 

@@ -29,7 +29,7 @@ _REPO = {name: ("model.repo=a/b",) for name in ("generic", "generic_video")}
 """Models without a repository of their own."""
 MAX_OWN = 40
 """Options of the user's that go into the table. Each is composed, and judged with all others: a second or two."""
-_NOT_ABOUT_COMBINATIONS = ("half-on-cpu", "whole", "published-differs")
+_NOT_ABOUT_COMBINATIONS = ("half-on-cpu", "whole", "published-differs", "model-package")
 """Rules about the model, the machine, or a setting alone."""
 
 
@@ -97,9 +97,11 @@ class Combinations:
         bad, doubts = [], []
         for verdict in apply_rules(config):
             reason = _generalize(verdict.message, config, options)
+            if verdict.rule in _NOT_ABOUT_COMBINATIONS:
+                continue
             if verdict.verdict == "bad":
                 bad.append(reason)
-            elif verdict.verdict == "unverified" and verdict.rule not in _NOT_ABOUT_COMBINATIONS:
+            elif verdict.verdict == "unverified":
                 doubts.append(reason)
         if bad:
             return Support(mark="no", reasons=tuple(bad))

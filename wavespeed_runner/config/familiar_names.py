@@ -226,10 +226,10 @@ OPTIONS = {
         "txt2img": "text_to_image",
         "img2img": "image_to_image",
         "t2i": "text_to_image",
-        "i2i": "image_to_image",
+        **dict.fromkeys(("i2i", "edit", "image_edit", "image_editing"), "image_to_image"),
         "t2v": "text_to_video",
         "i2v": "image_to_video",
-        "inpainting": "inpaint",
+        **dict.fromkeys(("inpainting", "outpaint", "outpainting", "fill"), "inpaint"),
         "upscale": "hires_fix",
     },
     "model": {
@@ -237,6 +237,9 @@ OPTIONS = {
         "flux-dev": "flux",
         "flux.1-dev": "flux",
         "flux.1-schnell": "flux_schnell",
+        **dict.fromkeys(("kontext", "flux-kontext", "flux.1-kontext-dev"), "flux_kontext"),
+        **dict.fromkeys(("qwen_edit", "qwen-image-edit"), "qwen_image_edit"),
+        **dict.fromkeys(("fill", "flux-fill", "flux.1-fill-dev"), "flux_fill"),
         "schnell": "flux_schnell",
     },
     "memory": {

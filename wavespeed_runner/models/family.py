@@ -36,16 +36,12 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 TASKS = ("text_to_image", "image_to_image", "inpaint", "text_to_video", "image_to_video")
-"""What a pipeline can be asked for. diffusers has one pipeline class per task, over the same components."""
+"""What a pipeline can be asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockList:
-    """One list of repeated blocks of a denoiser, and how the denoiser calls them.
-
-    Written down rather than guessed from tensor shapes: argument names and return order differ between families, and
-    even between the block lists of one family.
-    """
+    """One list of repeated blocks of a denoiser, and how the denoiser calls them. Even within a family they differ."""
 
     name: str
     """Attribute of the denoiser that holds the list."""
@@ -140,11 +136,9 @@ class Family:
     read_outputs: Callable[[Any], dict[str, Tensor]] = read_latents
     """(what the pipeline returned) -> tensors by name: `latents`, and whatever else decoding needs."""
     unpack_latents: Callable[..., Tensor] | None = None
-    """(pipe, latents, *, width, height) -> latents of shape (n, channels, h, w), as image-to-image takes them. None:
-    image-to-image cannot start from latents."""
+    """(pipe, latents, *, width, height) -> (n, channels, h, w), as image-to-image takes them. None: it takes none."""
     run: Callable[[DiffusionPipeline, dict[str, Any]], dict[str, Tensor]] | None = None
-    """(pipe, call arguments) -> tensors by name. Calls the pipeline itself and replaces `read_outputs`; for families
-    whose decoding needs more of the call than the pipeline returns."""
+    """(pipe, call arguments) -> tensors by name. Calls the pipeline itself, in the place of `read_outputs`."""
     prepare: Callable[[DiffusionPipeline, CallInputs], None] | None = None
     """(pipe, inputs): sets what the pipeline reads from its own attributes instead of its call's arguments."""
     check: Callable[[Any, DiffusionPipeline], None] | None = None
@@ -156,15 +150,15 @@ class Family:
     float32_components: tuple[str, ...] = ()
     """Components that stay in float32 whatever `model.dtype` says, as their authors run them."""
     external_components: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Config key that names another repository -> the components loaded from there, as component -> transformers
-    class. If the key is null they come from `model.repo`."""
+    """Config key that names another repository -> component -> transformers class. Null: from `model.repo`."""
+    packages: tuple[str, ...] = ()
+    """Packages that loading takes, beside those of the runner."""
     pipeline_options: dict[str, Any] = field(default_factory=dict)
     """Constructor arguments of the pipeline class that override its repository: None leaves a component out."""
     published_repo: Callable[[Any], str] | None = None
     """(model) -> hub id that supplies the components a single-file checkpoint lacks, unless `model.components` does."""
     single_file_prefixes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Component -> prefixes of its weight names in single files of the original layout that hold several components.
-    Empty: single files of this family hold the denoiser alone."""
+    """Component -> prefixes of its weight names in single files of several components. Empty: the denoiser alone."""
     blocks: Blocks | UNetBlocks | None = None
     """None: cache strategies cannot attach to the blocks of this denoiser."""
     kind: str = "image"
@@ -181,6 +175,10 @@ class Family:
     """Default width and height with `init=tiny`."""
     tiny_frames: int = 5
     """Default number of frames with `init=tiny`."""
+    beside_noise: tuple[str, ...] = ()
+    """Tasks whose image is read, in tokens of `size_multiple` squared pixels behind the noise: no `strength` acts."""
+    choose_size: Callable[[Any, tuple[int, int]], tuple[int, int] | None] = lambda model, image: None
+    """(model, width and height of an image) -> the makers' size for a run from it; None: the nearest that fits."""
     rescales_guidance: tuple[str, ...] = TASKS
     """Tasks whose pipelines have `guidance_rescale`, where the model has such an option."""
     why_not_float16: Callable[[Any], str] = lambda model: ""
@@ -188,8 +186,7 @@ class Family:
     decoder_channels: int | None = None
     """Channels of the VAE's last layers, at the full size of all frames; None: not so large as to matter."""
     unguided_scale: float = 1.0
-    """`guidance_scale` at which classifier-free guidance has no effect. 0 for pipelines that add the scaled difference
-    to the prediction for the prompt."""
+    """`guidance_scale` without effect. 0 where the scaled difference is added to the prediction for the prompt."""
     adapters: tuple[str, ...] = ("lora",)
     """Adapter kinds that diffusers can load for this family and that take effect: `lora`, `textual_inversion`."""
     supports_batches: bool = True
@@ -200,8 +197,7 @@ class Family:
     """What the denoiser predicts and the scheduler integrates: `flow` (flow matching), `diffusion` (DDPM noise,
     predicting epsilon or v) or `cogvideox` (the same with shifted noise levels). It decides which samplers fit."""
     own_sampler: Callable[[Any], str] = lambda model: ""
-    """(model) -> name, in the table of samplers, of the scheduler it was published with. Empty: unknown; then it is
-    taken for one that draws no noise and calls the denoiser once per step."""
+    """(model) -> the sampler it was published with. Empty: taken for one without noise and of one call a step."""
     is_distilled: Callable[[Any], bool] = lambda model: False
     """(model) -> True if it was distilled to few steps of its own sampler."""
     min_steps: int = 1
@@ -237,6 +233,11 @@ def allow_guidance(model: ModelConfig, *allowed: Guidance) -> None:
     if model.guidance not in allowed:
         names = ", ".join(guidance.value for guidance in allowed)
         raise Unfit(f"model.guidance={model.guidance.value}: allowed: {names}")
+
+
+def starts_from_image(family: Family, task: str) -> bool:
+    """True if denoising starts from an image that is noised to `strength`, False if it starts from noise alone."""
+    return task in ("image_to_image", "inpaint") and task not in family.beside_noise
 
 
 def infer_task(kind: str, inputs: dict[str, Any]) -> str:

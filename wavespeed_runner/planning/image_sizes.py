@@ -11,7 +11,7 @@ from ..errors import Unfit
 from ..models.family import Family, infer_task
 from ..registry import find_implementation
 from ..rules.check import Finding
-from ..rules.graph import find_denoise_stages, takes_strength
+from ..rules.graph import find_denoise_stages
 from ..stages.read_image import BACKGROUNDS, ReadImageOptions, count_frames, inspect_picture, measure_image
 from .graph import Graph
 from .image_shapes import choose_size, find_least_cut, measure_cut
@@ -58,6 +58,9 @@ def follow_image(config: Config, family: Family, *, width: int | None, height: i
         free = round((own_height if width is not None else own_width) * scale / multiple) * multiple
         why = f"the shape of the image, {own_width} x {own_height}"
         return Size(width=width or max(free, multiple), height=height or max(free, multiple), why=why)
+    if own := family.choose_size(config.model, (own_width, own_height)):
+        why = f"the makers' size for an image of {own_width} x {own_height}"
+        return Size(width=own[0], height=own[1], why=why)
     pixels = family.tiny_size**2 if config.model.init is Init.tiny else config.model.width * config.model.height
     sides = choose_size((own_width, own_height), pixels, multiple)
     bound = _describe_scale(own_width * own_height, sides, pixels)
@@ -79,10 +82,11 @@ def _find_start(config: Config, family: Family) -> str | None:
     """The file that all of a graph's generations start from, at the size of the run; None if there is no such file."""
     stages = find_denoise_stages(config)
     sources = [config.graph.stages.get(stage.inputs.get("image", "")) for stage in stages]
-    if not all(infer_task(family.kind, stage.inputs) in family.tasks for stage in stages):
+    tasks = [infer_task(family.kind, stage.inputs) for stage in stages]
+    if not all(task in family.tasks for task in tasks):
         return None  # a rule says so
     paths = {_get_path(config, source) for stage, source in zip(stages, sources, strict=True) if source}
-    starts = [takes_strength(stage, family) for stage in stages]
+    starts = [task in ("image_to_image", "inpaint") for task in tasks]
     return paths.pop() if len(paths) == 1 and starts and all(starts) and sources[0] else None
 
 

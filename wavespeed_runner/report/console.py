@@ -91,8 +91,8 @@ def _strength(record: Record) -> str:
     for name, stage in stages.items():
         options, takes = stage.get("options") or {}, {"image", "latents"} & set(stage.get("inputs") or {})
         value, steps = (options.get(key, record.config.get(key)) for key in ("strength", "steps"))
-        if not takes or not isinstance(value, float) or not isinstance(steps, int):
-            continue
+        if not takes or not isinstance(value, float) or value >= 1 or not isinstance(steps, int):
+            continue  # at 1 all steps run, as in models that take no strength
         run = sum(step.stage == name for step in record.samples[0].steps) if record.samples else 0
         # A sampler of two calls a step records calls; how many steps ran is then not known here.
         count = f", of which {run} run" if 0 < run <= ceil(steps * value) else ""

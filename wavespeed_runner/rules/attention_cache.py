@@ -9,8 +9,9 @@ from ..models.guidance import has_other_guidance
 from .rule import Rule
 
 ONE_CALL_A_BRANCH = (
-    *("chroma", "flux", "flux2_klein", "hunyuan_video", "hunyuan_video_i2v", "hunyuan_video15", "hunyuan_video15_i2v"),
-    *("lumina2", "qwen_image", "wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),
+    *("chroma", "flux", "flux_kontext", "flux2_klein", "hunyuan_video", "hunyuan_video_i2v", "hunyuan_video15"),
+    *("hunyuan_video15_i2v", "lumina2", "qwen_image", "qwen_image_edit", "qwen_image_edit_plus"),
+    *("wan", "wan_i2v", "wan22", "wan22_i2v", "wan22_5b"),
 )
 """Families whose pipelines call the denoiser once for each guidance branch; the others batch them."""
 HALVED = ("cogvideox", "cogvideox_i2v")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
 from sys import platform
 
 from ..config.environment import has_cuda
@@ -10,6 +11,7 @@ from ..config.schema import Config, Init
 from ..inputs.limits import MAX_SIDE
 from ..models.family import Family
 from ..models.weights.checkpoint import find_local_path, is_single_file
+from .attention_needs import is_planned_elsewhere
 from .rule import Rule, suggest_own
 
 
@@ -19,6 +21,13 @@ def _find_fixed_size(c: Config, f: Family) -> tuple[int, int] | None:
 
 def _fits_frames(count: int, multiple: int) -> bool:
     return count >= 1 and (count - 1) % multiple == 0
+
+
+def _find_lacking(c: Config, f: Family) -> str:
+    """A package that the model's components need and that is not installed; empty: none, or it is run elsewhere."""
+    if c.model.init is not Init.pretrained or is_planned_elsewhere(c):
+        return ""
+    return next((package for package in f.packages if find_spec(package) is None), "")
 
 
 def _is_single_file(c: Config) -> bool:
@@ -48,6 +57,15 @@ VALUES: tuple[Rule, ...] = (
             f"{_find_empty(c)}=: it is empty; allowed: a hub id 'owner/name', or a path (this folder: .)"
         ),
         fix="leave it out",
+    ),
+    Rule(
+        id="model-package",
+        verdict="bad",
+        when=lambda c, f: bool(_find_lacking(c, f)),
+        message=lambda c, f: (
+            f"model={c.model.name}: loading it needs the package {_find_lacking(c, f)}, which is not installed"
+        ),
+        fix=lambda c, f: f"pip install {_find_lacking(c, f)}",
     ),
     Rule(
         id="steps-positive",

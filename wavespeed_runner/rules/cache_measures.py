@@ -64,4 +64,4 @@ def _explain_idle_output(c: Config, f: Family) -> str:
 
 def _find_node_preset(c: Config) -> str:
     """The preset that is Comfy-WaveSpeed's node with a model: FLUX.1 has a rule of its own there."""
-    return "wavespeed" if c.model.name == "flux" else "wavespeed_residual"
+    return "wavespeed" if c.model.name in ("flux", "flux_fill", "flux_kontext") else "wavespeed_residual"

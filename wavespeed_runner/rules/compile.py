@@ -17,7 +17,8 @@ BREAKING = {
     CompileTarget.vae: ("hunyuan_video15", "hunyuan_video15_i2v"),
     CompileTarget.text_encoders: (
         *("flux2", "flux2_klein", "hidream", "hunyuan_video", "hunyuan_video_i2v", "hunyuan_video15"),
-        *("hunyuan_video15_i2v", "ltx2", "lumina2", "qwen_image", "sd3", "sdxl", "z_image"),
+        *("hunyuan_video15_i2v", "ltx2", "lumina2", "qwen_image", "qwen_image_edit", "qwen_image_edit_plus"),
+        *("sd3", "sdxl", "z_image"),
     ),
 }
 """What of which families cannot be one graph: experts chosen by the tokens, a mask that is read, and transformers' way

@@ -7,8 +7,8 @@ from inspect import signature
 from math import ceil
 from typing import Any
 
-from ..config.schema import Config, ModelConfig, StageConfig, top_level
-from ..models.family import Family, infer_task
+from ..config.schema import Config, StageConfig, top_level
+from ..models.family import Family, infer_task, starts_from_image
 from ..registry import list_names, lookup
 from .rule import Rule, suggest_own
 
@@ -50,7 +50,7 @@ def _has_encoder(c: Config, *, image: bool) -> bool:
 
 def takes_strength(stage: StageConfig, f: Family) -> bool:
     """True if a denoise stage starts from an image, so that `strength` decides how much of the schedule runs."""
-    return infer_task(f.kind, stage.inputs) in ("image_to_image", "inpaint")
+    return starts_from_image(f, infer_task(f.kind, stage.inputs))
 
 
 def _sets_option(stage: StageConfig, key: str) -> bool:
@@ -65,9 +65,30 @@ def _is_strength_read(c: Config, f: Family) -> bool:
 
 
 def _is_strength_unused(c: Config, f: Family) -> bool:
-    default = ModelConfig.strength
+    default = type(c.model).strength
     given = c.graph.strength is not None or not c.strength == c.model.strength == default
     return given and not _is_strength_read(c, f)
+
+
+def suggest_graph(f: Family, key: str) -> str:
+    """The way out where no stage reads a value: a graph that does, if the model has one, or to leave it out.
+
+    Args:
+        f: of the model.
+        key: `strength`, `image` or `mask`.
+    """
+    tasks = [task for task in f.tasks if key != "strength" or starts_from_image(f, task)]
+    fitting = [task for task in tasks if task == "inpaint" or (key != "mask" and task.startswith("image_"))]
+    return f"graph={_name_graph(f, fitting[0])}, or leave {key} out" if fitting else f"leave {key} out"
+
+
+def _name_graph(f: Family, task: str) -> str:
+    """The shipped graph of a task: there is another where the prompt is read together with the image."""
+    return f"{task}_seen" if _reads_image(f) and task.startswith("image_") else task
+
+
+def _name_graphs(f: Family, joint: str) -> str:
+    return joint.join(_name_graph(f, task) for task in f.tasks)
 
 
 def list_unused_values(c: Config, f: Family) -> list[str]:
@@ -132,14 +153,14 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: any(s.stage == OTHER_DECODE[f.kind] for s in c.graph.stages.values()),
         message=lambda c, f: f"the graph makes {MADE[OTHER[f.kind]]}, and this model makes {MADE[f.kind]}",
-        fix=lambda c, f: f"graph={', '.join(f.tasks)}" if f.tasks else "a graph of the other kind",
+        fix=lambda c, f: f"graph={_name_graphs(f, ', ')}" if f.tasks else "a graph of the other kind",
     ),
     Rule(
         id="graph-fits",
         verdict="bad",
         when=lambda c, f: bool(_find_unfit_task(c, f)),
         message=lambda c, f: f"the graph asks for {_find_unfit_task(c, f)}, and this model does {f.task_names}",
-        fix=lambda c, f: f"graph={' or '.join(f.tasks)}" if f.tasks else "another model",
+        fix=lambda c, f: f"graph={_name_graphs(f, ' or ')}" if f.tasks else "another model",
         source="diffusers has no such pipeline of this family",
     ),
     Rule(
@@ -155,14 +176,14 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: _reads_image(f) and _has_encoder(c, image=False),
         message="this model reads the prompt together with an image, and the graph gives its encode stage none",
-        fix="graph=image_to_video_seen, or wire an image to the stage",
+        fix=lambda c, f: f"graph={_name_graphs(f, ' or ')}, or wire an image to the stage",
     ),
     Rule(
         id="encode-takes-no-image",
         verdict="bad",
         when=lambda c, f: not _reads_image(f) and _has_encoder(c, image=True),
         message="this model reads the prompt alone, and the graph gives its encode stage an image",
-        fix="graph=image_to_video, or take the image away from the stage",
+        fix=lambda c, f: f"graph={_name_graphs(f, ' or ')}, or take the image away from the stage",
     ),
     Rule(
         id="strength",
@@ -176,7 +197,7 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=_is_strength_unused,
         message="strength={c.strength}: no stage of the graph takes it, so it could not take effect",
-        fix="graph=image_to_image, or leave strength out",
+        fix=lambda c, f: suggest_graph(f, "strength"),
     ),
     Rule(
         id="strength-steps",
@@ -213,13 +234,13 @@ GRAPHS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: c.image != Config.image and not _is_value_read(c, "image"),
         message="image={c.image}: no stage of the graph reads it, so it could not take effect",
-        fix="graph=image_to_image, or leave image out",
+        fix=lambda c, f: suggest_graph(f, "image"),
     ),
     Rule(
         id="mask-unused",
         verdict="bad",
         when=lambda c, f: c.mask != Config.mask and not _is_value_read(c, "mask"),
         message="mask={c.mask}: no stage of the graph reads it, so it could not take effect",
-        fix="graph=inpaint, or leave mask out",
+        fix=lambda c, f: suggest_graph(f, "mask"),
     ),
 )

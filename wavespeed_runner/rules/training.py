@@ -33,8 +33,8 @@ FAMILIES_OF = {
     "stable-diffusion-v2": ("sd",),
     "stable-diffusion-xl": ("sdxl",),
     "stable-diffusion-3": ("sd3",),
-    "flux-1": ("flux", "chroma"),
-    "chroma": ("flux", "chroma"),
+    "flux-1": ("flux", "flux_fill", "flux_kontext", "chroma"),
+    "chroma": ("flux", "flux_fill", "flux_kontext", "chroma"),
     "lumina-2": ("lumina2",),
 }
 """Beginning of `modelspec.architecture` -> the families that the LoRA may be for."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config.schema import ModelConfig, SamplerConfig
 from ..errors import ConfigError
-from ..models.family import Family
+from ..models.family import Family, starts_from_image
 from ..registry import list_names, register
 from . import fitted
 from .build import build_scheduler
@@ -164,7 +164,7 @@ def why_unusable(family: Family, options: SamplerConfig, task: str = "") -> str:
 
 def why_unfit_for_task(family: Family, name: str, task: str) -> str:
     """Why a sampler that fits the family does not fit this task; empty: it does."""
-    if task not in ("image_to_image", "inpaint") or name not in SAMPLERS:
+    if not starts_from_image(family, task) or name not in SAMPLERS:
         return ""
     if family.schedule not in SAMPLERS[name].not_from_image:
         return ""

@@ -103,8 +103,15 @@ def build_generation_info(pipe: DiffusionPipeline, family: Family, wanted: CallI
         images=images,
         flow=family.schedule == "flow",
         channel_axis=2 if family.schedule == "cogvideox" else 1,
+        own_tokens=_count_own_tokens(family, wanted),
         grid=lambda tokens: find_token_grid(tokens, size, family.frame_multiple),
     )
+
+
+def _count_own_tokens(family: Family, wanted: CallInputs) -> int | None:
+    """Tokens of the image that is made, in families whose denoiser gets those of other images behind them."""
+    side = family.size_multiple
+    return (wanted.width // side) * (wanted.height // side) if family.beside_noise else None
 
 
 def find_token_grid(tokens: int, size: tuple[int, int, int | None], frame_multiple: int) -> tuple[int, ...] | None:

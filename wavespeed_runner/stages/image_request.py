@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..artifacts import SEEDS, Embeddings, Images, LatentGrid, Pipeline, Sample
 from ..config.denoise_options import DenoiseOptions
 from ..errors import RunError
-from ..models.family import infer_task
+from ..models.family import infer_task, starts_from_image
 
 if TYPE_CHECKING:
     import torch
@@ -93,19 +93,18 @@ def _find_starts(
     if not inputs:
         return [{}]
     task = infer_task(pipeline.family.kind, inputs | ({"mask": mask} if mask else {}))
+    start: dict[str, Any] = {"task": task}
+    if starts_from_image(pipeline.family, task):
+        start["strength"] = options.strength
     if latents:
         size = latents.data["size"]
-        return [
-            {"task": task, "strength": options.strength, "image": tensor[None].to(pipeline.device), **size}
-            for tensor in latents.tensors["latents"]
-        ]
+        return [{**start, "image": tensor[None].to(pipeline.device), **size} for tensor in latents.tensors["latents"]]
     pil_images = image.as_pil() if image else []
     if task == "image_to_video":
         return [{"task": task, "image": pil_image} for pil_image in pil_images]
     masks = mask.as_pil() if mask else [None]
     masks = masks * len(pil_images) if len(masks) == 1 else masks
     return [
-        {"task": task, "strength": options.strength, "image": pil_image, "mask": pil_mask}
-        | {"width": pil_image.width, "height": pil_image.height}
+        {**start, "image": pil_image, "mask": pil_mask} | {"width": pil_image.width, "height": pil_image.height}
         for pil_image, pil_mask in zip(pil_images, masks, strict=True)
     ]

@@ -21,7 +21,7 @@ from ..errors import ConfigError, Unfit
 from ..planning.plan import Change, Plan, build_plan
 from ..planning.seeds import DRAW
 from ..registry import find_implementation
-from ..rules.graph import list_unused_values
+from ..rules.graph import list_unused_values, suggest_graph
 from .own_model import add_facts, name_option
 from .points import resolve_points, to_overrides
 
@@ -204,10 +204,9 @@ def refuse_unused(plan: Plan, given: Collection[str]) -> None:
     """
     family = find_implementation("model", plan.config.model)
     for key in (key for key in list_unused_values(plan.config, family) if key in given):
-        graph = "inpaint" if key == "mask" else "image_to_image"
         raise Unfit(
             f"{key}={getattr(plan.config, key)}: no stage of the graph reads it, so it could not take effect; "
-            f"graph={graph}, or leave {key} out"
+            f"{suggest_graph(family, key)}"
         )
 
 

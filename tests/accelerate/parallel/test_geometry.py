@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from tests.models.shipped import MODELS, config_of
 from tests.models.staged import denoise_latents, encode_prompt
-from tests.models.test_every_model import SAMPLE, image
+from tests.models.test_every_model import SAMPLE, start_of
 from wavespeed_runner.accelerate.parallel.geometry import Geometry, find_geometry
 from wavespeed_runner.accelerate.parallel.links import H100
 from wavespeed_runner.accelerate.parallel.shapes import SHAPES
@@ -65,7 +65,7 @@ def run_tiny(name: str) -> Run:
     geometry = find_geometry(model, **size)
     assert geometry is not None and geometry.source == "init=tiny"
     pipe, task = load(family, model, "cpu"), next(iter(family.tasks))
-    options = {"task": task, **size, **({"image": image(family.tiny_size)} if task == "image_to_video" else {})}
+    options = {"task": task, **size, **start_of(task, family.tiny_size)}
     embeddings = encode_prompt(family, pipe, model, SAMPLE, model.guidance_scale, options.get("image"))
     called = get_task_pipeline(pipe, family, task)
     names = [name for name in (family.denoiser, family.denoiser_2) if name]

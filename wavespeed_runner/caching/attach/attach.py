@@ -104,13 +104,14 @@ def _count_always_run(blocks: Blocks | UNetBlocks | None, cache: CacheConfig) ->
 
 @contextmanager
 def _watch_model_io(engine: Engine, denoiser: torch.nn.Module) -> Iterator[None]:
-    """Shows the engine the denoiser's input and output while the context is open."""
+    """Shows the engine the denoiser's input and output while the context is open: those of the image that is made."""
+    own = engine.generation.own_tokens
 
     def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        engine.latents = _stack_batch(args[0] if args else next(iter(kwargs.values())))
+        engine.latents = _stack_batch(args[0] if args else next(iter(kwargs.values())))[:, :own]
 
     def after(module: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        engine.record_output(_stack_batch(out[0] if isinstance(out, tuple) else out.sample))
+        engine.record_output(_stack_batch(out[0] if isinstance(out, tuple) else out.sample)[:, :own])
 
     handles = [
         denoiser.register_forward_pre_hook(before, with_kwargs=True),

@@ -19,6 +19,8 @@ from ...config.resolve import resolve_stage_options
 from ...config.schema import MODEL_DEFAULT_KEYS, Config
 from ...config.solver import Solver
 from ...errors import Unfit
+from ...models.family import infer_task, starts_from_image
+from ...registry import find_implementation
 
 Key = dict[str, str | int | float | bool]
 """What a calibration belongs to: names and plain values, in a fixed order. Values that are null are left out."""
@@ -147,9 +149,11 @@ def build_key(config: Config) -> Key:
         key |= {"quant": config.quant.name, **_list_non_defaults(config.quant, "quant", leave_out=("name", "keep"))}
     key |= {"sampler": options.sampler.name, **_list_non_defaults(options.sampler, "sampler", leave_out=("name",))}
     key |= {at: getattr(options, at) for at in ("steps", "guidance_scale", "width", "height", "num_frames")}
-    inputs = config.graph.stages[name].inputs
+    inputs, family = config.graph.stages[name].inputs, find_implementation("model", model)
     if "image" in inputs or "latents" in inputs:
-        key |= {"starts": "latents" if "latents" in inputs else "image", "strength": options.strength}
+        key["starts"] = "latents" if "latents" in inputs else "image"
+        if family.kind == "video" or starts_from_image(family, infer_task(family.kind, inputs)):
+            key["strength"] = options.strength
     return {at: value for at, value in key.items() if value is not None}
 
 

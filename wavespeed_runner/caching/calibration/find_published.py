@@ -6,7 +6,7 @@ from typing import Any
 
 from ...config.schema import Config, Init
 from ...errors import Unfit
-from ...models.family import Blocks, Family, infer_task
+from ...models.family import Blocks, Family, infer_task, starts_from_image
 from ..criteria import published
 
 
@@ -45,7 +45,7 @@ def skips_steps(config: Config, family: Family) -> bool:
     tasks = (
         infer_task(family.kind, stage.inputs) for stage in config.graph.stages.values() if stage.stage == "denoise"
     )
-    return any(task in ("image_to_image", "inpaint") for task in tasks)
+    return any(starts_from_image(family, task) for task in tasks)
 
 
 def _find_ratios(config: Config) -> published.MagCacheRatios | None:

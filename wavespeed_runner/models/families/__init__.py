@@ -4,6 +4,8 @@ from . import chroma as chroma
 from . import cogvideox as cogvideox
 from . import flux as flux
 from . import flux2 as flux2
+from . import flux_fill as flux_fill
+from . import flux_kontext as flux_kontext
 from . import generic as generic
 from . import hidream as hidream
 from . import hunyuan_video as hunyuan_video
@@ -14,6 +16,7 @@ from . import ltx_video as ltx_video
 from . import lumina2 as lumina2
 from . import pixart_sigma as pixart_sigma
 from . import qwen_image as qwen_image
+from . import qwen_image_edit as qwen_image_edit
 from . import sana as sana
 from . import sd as sd
 from . import sd3 as sd3

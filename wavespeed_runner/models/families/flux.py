@@ -102,18 +102,28 @@ class FluxConfig(ModelConfig):
 
 
 def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """Builds a `FluxPipeline` with random weights.
+    """Builds a `FluxPipeline` with random weights."""
+    return build_random(model, dtype, device, "FluxPipeline", TINY if model.init is Init.tiny else FULL)
+
+
+def build_random(
+    model: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    pipeline: str,
+    specs: random_init.ComponentSpecs,
+) -> DiffusionPipeline:
+    """Builds a pipeline of this architecture with random weights, of whichever class.
 
     Guidance is an input of the transformer if `model.guidance` says so (FLUX.1-dev). Noise levels follow the image size
     unless the model takes no guidance (FLUX.1-schnell).
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    specs = TINY if model.init is Init.tiny else FULL
     guided = {"guidance_embeds": model.guidance is Guidance.embedded}
     shifted = model.guidance is not Guidance.none
     return random_init.build_random_pipeline(
-        "FluxPipeline",
+        pipeline,
         random_init.override_configs(specs, transformer=guided),
         dtype=dtype,
         device=device,
@@ -123,7 +133,7 @@ def build_pipeline(model: FluxConfig, dtype: torch.dtype, device: torch.device |
     )
 
 
-def check(model: FluxConfig, pipe: DiffusionPipeline) -> None:
+def check(model: ModelConfig, pipe: DiffusionPipeline) -> None:
     """Raises `RunError` if the weights do not take guidance the way `model.guidance` says."""
     takes_scale = pipe.transformer.config.guidance_embeds
     if takes_scale != (model.guidance is Guidance.embedded):

@@ -1,4 +1,4 @@
-"""LTX-2 by Lightricks, run with diffusers' LTX2Pipeline and LTX2ImageToVideoPipeline: video with audio.
+"""LTX-2 and LTX-2.3 by Lightricks, run with diffusers' LTX2Pipeline and LTX2ImageToVideoPipeline: video with audio.
 
 Only the video is decoded. The audio stays as latents, stored beside those of the video as `audio_latents`: denormalised
 and unpacked, shape (n, channels, length, mel bins), ready for `pipe.audio_vae.decode` and `pipe.vocoder`. Paper:
@@ -18,9 +18,10 @@ from ..block_layouts import modulate_with_token_table
 from ..family import BlockList, Blocks, CallInputs, Family, allow_guidance, uses_cfg
 from ..guidance import check_guidance_rescale
 from ..pipeline_call import to_uint8_videos
-from ..text.gemma import GEMMA3, TINY_GEMMA3, build_gemma_tokenizer
+from ..text.gemma import build_gemma_tokenizer
 from ..text.prompt_length import allow_length, refuse_truncation
 from ..weights import random_init
+from .ltx2_architectures import FULL, FULL_23, TINY, TINY_23
 from .ltx_video import randomize_latent_statistics
 
 if TYPE_CHECKING:
@@ -28,56 +29,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
     from torch import Tensor
-
-FULL: random_init.ComponentSpecs = {
-    "transformer": ("LTX2VideoTransformer3DModel", {"num_layers": 48, "caption_channels": 3840, "rope_type": "split"}),
-    "vae": (
-        "AutoencoderKLLTX2Video",
-        {"decoder_causal": False, "spatial_compression_ratio": 32, "temporal_compression_ratio": 8},
-    ),
-    "audio_vae": ("AutoencoderKLLTX2Audio", {}),
-    "connectors": (
-        "ltx2.LTX2TextConnectors",
-        {"caption_channels": 3840, "text_proj_in_factor": 49, "rope_type": "split"},
-    ),
-    "text_encoder": GEMMA3,
-    "vocoder": ("ltx2.LTX2Vocoder", {}),
-}
-"""As published: https://huggingface.co/Lightricks/LTX-2. Values left out are diffusers' defaults."""
-
-TINY = random_init.override_configs(
-    FULL,
-    transformer={
-        "num_layers": 3,
-        "num_attention_heads": 4,
-        "attention_head_dim": 16,
-        "cross_attention_dim": 64,
-        "audio_in_channels": 8,
-        "audio_out_channels": 8,
-        "audio_num_attention_heads": 4,
-        "audio_attention_head_dim": 8,
-        "audio_cross_attention_dim": 32,
-        "caption_channels": 32,
-    },
-    vae={
-        "block_out_channels": (8, 8, 8, 8),
-        "layers_per_block": (1,) * 5,
-        "decoder_block_out_channels": (8, 16, 32),
-        "decoder_layers_per_block": (1,) * 4,
-    },
-    audio_vae={"base_channels": 8, "ch_mult": (1, 1, 1), "num_res_blocks": 1, "latent_channels": 2, "mel_bins": 16},
-    connectors={
-        "caption_channels": 32,
-        "text_proj_in_factor": 3,
-        "video_connector_num_attention_heads": 2,
-        "video_connector_attention_head_dim": 16,
-        "audio_connector_num_attention_heads": 2,
-        "audio_connector_attention_head_dim": 16,
-    },
-    text_encoder=TINY_GEMMA3,
-    vocoder={"in_channels": 32, "hidden_channels": 32},
-)
-"""Video latents keep their 128 channels, 1/32 of the size and 1/8 of the frames; audio latents are narrower."""
 
 
 @dataclass(kw_only=True)
@@ -101,7 +52,7 @@ class LTX2Config(ModelConfig):
     guidance_rescale: float = 0.0
     """Rescales guided predictions against excess contrast, https://arxiv.org/abs/2305.08891: 0 (off) to 1."""
     use_cross_timestep: bool = False
-    """True for LTX-2.3."""
+    """True for LTX-2.3, whose architecture is another; `init=random` and `init=tiny` build it."""
     image_crf: int = 33
     """H.264 rate factor with which the first frame is compressed, as in training; 0: not compressed."""
 
@@ -124,9 +75,10 @@ def build_pipeline(model: LTX2Config, dtype: torch.dtype, device: torch.device |
     """Builds an `LTX2Pipeline` with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
+    full, tiny = (FULL_23, TINY_23) if model.use_cross_timestep else (FULL, TINY)
     pipe = random_init.build_random_pipeline(
         "LTX2Pipeline",
-        TINY if model.init is Init.tiny else FULL,
+        tiny if model.init is Init.tiny else full,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(
@@ -152,7 +104,17 @@ def list_stg_blocks(model: LTX2Config) -> list[int]:
 
 
 def check(model: LTX2Config, pipe: DiffusionPipeline) -> None:
-    """Raises `RunError` for a block that the model does not have: its guidance would silently do nothing."""
+    """Raises `RunError` for weights of the other version, and for a block that the model does not have.
+
+    Guidance of such a block would silently do nothing.
+    """
+    is_23 = pipe.transformer.config.cross_attn_mod
+    if is_23 != model.use_cross_timestep:
+        option = "ltx23" if is_23 else "ltx2"
+        raise RunError(
+            f"model.use_cross_timestep={str(model.use_cross_timestep).lower()}: does not fit model.repo={model.repo}, "
+            f"by cross_attn_mod of its transformer's config.json; use model={option}"
+        )
     layers = len(pipe.transformer.transformer_blocks)
     blocks = list_stg_blocks(model)
     if model.stg_scale > 0 and (not blocks or not all(0 <= block < layers for block in blocks)):
@@ -254,7 +216,7 @@ LTX2 = register("model", "ltx2", LTX2Config)(
         build_arguments=build_arguments,
         run=run,
         decode=decode,
-        published_repo=lambda model: "Lightricks/LTX-2",
+        published_repo=lambda model: "diffusers/LTX-2.3-Diffusers" if model.use_cross_timestep else "Lightricks/LTX-2",
         kind="video",
         size_multiple=32,
         frame_multiple=8,

@@ -81,21 +81,33 @@ class QwenImageConfig(ModelConfig):
 
 
 def build_pipeline(model: QwenImageConfig, dtype: torch.dtype, device: torch.device | str) -> DiffusionPipeline:
-    """Builds a `QwenImagePipeline` with random weights.
+    """Builds a `QwenImagePipeline` with random weights."""
+    specs = TINY if model.init is Init.tiny else FULL
+    return build_random(dtype, device, "QwenImagePipeline", specs, tokenizer=encoders.build_chat_tokenizer(4096))
+
+
+def build_random(
+    dtype: torch.dtype,
+    device: torch.device | str,
+    pipeline: str,
+    specs: random_init.ComponentSpecs,
+    **others: Any,
+) -> DiffusionPipeline:
+    """Builds a pipeline of this architecture with random weights, of whichever class.
 
     Its noise levels are the published ones: they follow the image size and end at 0.02.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     return random_init.build_random_pipeline(
-        "QwenImagePipeline",
-        TINY if model.init is Init.tiny else FULL,
+        pipeline,
+        specs,
         dtype=dtype,
         device=device,
         scheduler=FlowMatchEulerDiscreteScheduler(
             use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
         ),
-        tokenizer=encoders.build_chat_tokenizer(4096),
+        **others,
     )
 
 
@@ -160,9 +172,16 @@ def get_published_repo(model: QwenImageConfig) -> str:
 
 def modulated_input(block: Any, streams: dict[str, Tensor], arguments: dict[str, Any]) -> Tensor:
     """Signal of TeaCache: image tokens as the attention of the first block receives them, (n, tokens, channels)."""
+    tokens = streams["hidden_states"]
     # Shift, scale and gate of the attention, then those of the feed-forward.
     shift, scale = block.img_mod(arguments["temb"])[:, None].chunk(6, dim=-1)[:2]
-    return block.img_norm1(streams["hidden_states"]) * (1 + scale) + shift
+    if (index := arguments.get("modulate_index")) is not None:  # 1 for tokens of an image that is read, at timestep 0
+        is_own = index[..., None] == 0
+        shift, scale = (is_own * value[: len(tokens)] + ~is_own * value[len(tokens) :] for value in (shift, scale))
+    return block.img_norm1(tokens) * (1 + scale) + shift
+
+
+BLOCKS = Blocks(lists=(text_first("transformer_blocks"),), modulated_input=modulated_input)
 
 
 QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
@@ -179,6 +198,6 @@ QWEN_IMAGE = register("model", "qwen_image", QwenImageConfig)(
         decode=decode,
         published_repo=get_published_repo,
         min_steps=2,
-        blocks=Blocks(lists=(text_first("transformer_blocks"),), modulated_input=modulated_input),
+        blocks=BLOCKS,
     )
 )

@@ -16,7 +16,7 @@ from ...registry import list_names, lookup
 from ..family import Family
 from .folder_gate import read_config
 
-LENGTH_TOKENIZERS = {"flux": "tokenizer_2", "sd3": "tokenizer_3"}
+LENGTH_TOKENIZERS = {**dict.fromkeys(("flux", "flux_fill", "flux_kontext"), "tokenizer_2"), "sd3": "tokenizer_3"}
 """Family -> the tokenizer that `max_sequence_length` is about; of all others it is `tokenizer`."""
 SIDES = range(16, 4097)
 """Pixels of a native width or height."""
@@ -136,6 +136,11 @@ def _list_options(family: str, files: _Folder) -> list[str]:
         case "flux2_klein":
             heads = files.read("transformer").get("num_attention_heads")
             return [f"{option}_9b" if heads == KLEIN_9B_HEADS else option for option in SEVERAL[family]]
+        case "ltx2":
+            return ["ltx23" if files.read("transformer").get("cross_attn_mod", False) else "ltx2"]
+        case "qwen_image_edit_plus":
+            later = files.read("transformer").get("zero_cond_t", False)
+            return ["qwen_image_edit_2511" if later else "qwen_image_edit_2509"]
         case "z_image" | "hidream" | "ltx_video" | "wan" | "wan_i2v":
             return SEVERAL[family]
         case _:
