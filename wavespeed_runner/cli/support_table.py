@@ -28,8 +28,8 @@ PARALLEL = """What several ranks can share, with two of them (`unified`: four) a
 [parallel.md](parallel.md). The denoiser of every family that is divided here is held to one process by
 `tests/accelerate/parallel/test_families.py` and `test_guidance.py`.
 """
-ELSEWHERE = """`python -m wavespeed_runner support` without a model, and docs/support.md, have the table, of a transformer,
-a U-Net and a video model. The plan of a run (`dry_run=true`) says it of that run.
+ELSEWHERE = """`python -m wavespeed_runner support` without a model, and docs/support.md, have it of a transformer, a
+U-Net and a video model. The plan of a run (`dry_run=true`) says it of that run.
 """
 
 
