@@ -77,6 +77,8 @@ def _headline(record: Record) -> str:
     if config.get("steps"):
         steps = f"{config['steps']} step{'s' * (config['steps'] != 1)}{against_reference(record)}"
         parts.append(f"{steps}{_strength(record)}")
+    if config.get("seed"):  # 0 is everybody's; another may have been drawn
+        parts.append(f"seed {config['seed']}")
     device = record.environment.device
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
     parts.append(record.environment.device_name if device.startswith("cuda") else device)
