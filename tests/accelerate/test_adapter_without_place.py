@@ -44,7 +44,10 @@ def test_a_part_without_a_place_is_named(
 @pytest.mark.parametrize(
     ("added", "says"),
     [
-        ({"odd_ids": draw(3)}, r"model: odd_ids \[3\]: Invalid LoRA checkpoint.*; use a file for this model"),
+        (
+            {"odd_ids": draw(3)},
+            r"model: odd_ids \[3\]: diffusers knows no layer of these names; use a file for this model",
+        ),
         (
             write_pair("lora_unet_mid_block_attentions_0_proj_in", 7, 32),
             r"model: \S+proj_in\.\S+ \[\d+, \d+\], \S+ \[\d+, \d+\]: .*; use",

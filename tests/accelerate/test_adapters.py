@@ -140,7 +140,7 @@ def test_the_fingerprint_depends_on_the_content_of_the_file_not_its_name(compose
     configs = [composed(*DEMO, "adapters=lora", f"adapters.path={path}") for path in (one, two)]
     plans = [build_plan({**data, "outputs": str(tmp_path)}) for data in configs]
     assert plans[0].fingerprint == plans[1].fingerprint
-    save_file({"a": torch.zeros(1)}, two)
+    save_file({f"transformer.proj_out.lora_{half}.weight": torch.ones(1, 1) for half in "AB"}, two)
     assert build_plan({**configs[1], "outputs": str(tmp_path)}).fingerprint != plans[0].fingerprint
 
 

@@ -17,12 +17,16 @@ import numpy as np
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 
+from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import CacheHits, ask
 from wavespeed_runner.cli.support_coming_from import AGREE, describe_tools, read_tools
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import CacheConfig, Window
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.samplers.progress import measure_progress
 from wavespeed_runner.sweeps.jobs import plan_jobs
 
@@ -30,6 +34,7 @@ ROWS = [(tool["tool"], row) for tool in read_tools() for row in tool["rows"]]
 MU = 1.15
 """ComfyUI's shift of FLUX."""
 IDS = [f"{tool}: {row['theirs']}" for tool, row in ROWS]
+SUPPORT = Path(__file__).parents[2] / "docs" / "support.md"
 May = Callable[[int, int, int, int], bool]
 """(step, steps, hits in a row so far, hits so far) -> whether the other tool may skip a step."""
 
@@ -163,6 +168,33 @@ def test_magcache_computes_what_its_scripts_do_with_their_ratios(row: dict[str, 
         ratio, error, skips = 1.0, 0.0, 0
         computed.append(step + 1)
     assert computed == row["computed"]
+
+
+NODE = [row for tool, row in ROWS if tool == "ComfyUI-TeaCache"]
+
+
+@pytest.mark.parametrize("row", NODE, ids=lambda row: row["theirs"])
+def test_teacache_s_node_is_judged_by_its_own_window(row: dict[str, Any]) -> None:
+    """What the node publishes is `published-same`, and else the window differs only where another was typed."""
+    with composer(None):
+        overrides = row["ours"].split()
+        config = resolve_config(compose_job(overrides, overrides))
+        config, _ = resolve_cache_numbers(config, find_implementation("model", config.model))
+        (found,) = [finding for finding in apply_rules(config) if finding.rule.startswith("published-")]
+    assert "https://github.com/welltop-cn/ComfyUI-TeaCache/" in found.message
+    named = set(re.findall(r"(cache\.[\w.]+)=", found.message))
+    assert named == ({"cache.start", "cache.end"} if "cache.start" in row["ours"] else set())
+    assert (found.rule == "published-same") is ("FLUX: 0.4" in row["theirs"])
+
+
+def test_support_lists_the_node_s_settings_as_they_are_typed() -> None:
+    """`support flux` and docs/coming_from.md name one setting, key by key."""
+    settings = {
+        frozenset(match.split())
+        for match in re.findall(r"`(cache=teacache [^`]*)`", SUPPORT.read_text(encoding="utf-8"))
+    }
+    rows = [row["ours"].split() for row in NODE if "cache.start" not in row["ours"]]
+    assert rows and all(frozenset(row) - {row[0]} in settings for row in rows)
 
 
 def test_rows_say_how_much_they_agree_and_why_not_wholly() -> None:

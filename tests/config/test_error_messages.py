@@ -63,6 +63,9 @@ WRITTEN_WRONG = {
     'prompt="abc': "cannot be read as KEY=VALUE",
     "prompt=[abc": "cannot be read as KEY=VALUE",
     "prompt={abc": "cannot be read as KEY=VALUE",
+    "seeds=1,2,3": "seeds=1,2,3: it is same or per_prompt; several images of a prompt are num_images_per_prompt=3, and "
+    "runs with several seeds -m seed=1,2,3",
+    'seed="1,2,3"': "several: -m seed=1,2,3 makes a run of each, num_images_per_prompt=3 three images in one run",
     "prompt=a,b": "prompt=a,b: several values; add -m to run each, or quote the value: 'prompt=\"a,b\"'",
     "prompt=${nope}": "prompt: Interpolation key 'nope' not found",
     "prompt=${prompt}": "prompt: Recursive interpolation detected",
@@ -73,6 +76,8 @@ SWEPT = {
     "seed=choice(1,2),3": "seed=choice(1,2),3: a sweep inside a sweep",
     "seed=0,0,1": "seed=0,0,1: 0 is listed twice; list each value once, measure.repeats=N times a run N times",
     "prompt=a,b,a": "prompt=a,b,a: a is listed twice",
+    "seed=-1,-1": "seed=-1,-1: -1 is listed twice; list each value once, num_images_per_prompt=2 draws as many",
+    "seeds=1,2": "expected one of [same, per_prompt] (wanted: Seeds); it is same or per_prompt; several images of a ",
     "seed=choice(1,2,2)": "seed=choice(1,2,2): 2 is listed twice",
     "seed=range(0)": "seed=range(0): nothing to run",
     "seed=range(a)": "seed=range(a): error while evaluating",
@@ -99,6 +104,24 @@ def test_what_cannot_be_read_is_one_line(command: CommandLine, typed: str, words
 @pytest.mark.parametrize(("typed", "words"), SWEPT.items(), ids=SWEPT.keys())
 def test_a_wrong_sweep_is_one_line(command: CommandLine, typed: str, words: str) -> None:
     assert words in command.refuses("-m", typed)
+
+
+@pytest.mark.parametrize("typed", ["seed=1,2", "steps=4,8", "cache=fbcache,teacache", "rerun=true,false"])
+def test_where_no_text_may_stand_no_quotes_are_offered(command: CommandLine, typed: str) -> None:
+    assert command.refuses(typed) == f"{typed}: several values; add -m to run each"
+
+
+def test_an_experiment_in_this_folder_is_found_by_neither_name(command: CommandLine) -> None:
+    """It is told how it would be."""
+    file = command.folder / "experiment" / "pp.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\nsteps: 5\n")
+    said = command.refuses_command("experiment=pp")
+    assert said == "experiment=pp: experiment/pp.yaml here is not read by itself; add --config-dir ."
+    assert "; from=experiment/pp.yaml takes the settings of" in command.refuses("experiment/pp.yaml")
+    assert "from=" not in command.refuses("experiment/other.yaml")
+    file.unlink()
+    file.parent.rmdir()
 
 
 USER_FILES = {

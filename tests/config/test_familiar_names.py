@@ -10,7 +10,8 @@ import pytest
 from tests.command_line import CommandLine
 from wavespeed_runner.config.absent import SAMPLERS as ABSENT
 from wavespeed_runner.config.familiar import find_familiar_option
-from wavespeed_runner.config.familiar_names import CACHE_KEYS, KEYS, OPTIONS
+from wavespeed_runner.config.familiar_caches import CACHE_KEYS
+from wavespeed_runner.config.familiar_names import KEYS, OPTIONS
 from wavespeed_runner.config.familiar_names import SAMPLERS as FAMILIAR
 from wavespeed_runner.config.unknown_keys import list_shipped_options
 from wavespeed_runner.samplers.table import SAMPLERS
@@ -183,8 +184,8 @@ FOR_A_MODEL = {
     "model=flux sampler.timestep_spacing=trailing": "here it is refused: sampler.timestep_spacing=trailing could not",
     "model=sdxl timestep_spacing=trailing": "here it is sampler=euler sampler.timestep_spacing=trailing",
     "model=flux flow_shift=3": "here it is sampler=euler sampler.shift=3",
-    "model=sd15 flow_shift=3": "it is a key of model=wan22, ",
-    "-m model=sd15,sdxl shift=3": "it is a key of model=wan22, ",
+    "model=sd15 flow_shift=3": "it is model.shift, a key of model=wan22, ",
+    "-m model=sd15,sdxl shift=3": "it is model.shift, a key of model=wan22, ",
     "-m model=flux,sdxl shift=3,4": "here it is sampler=euler sampler.shift=3 (job 1 of 4: model=flux shift=3)",
     "model=sd15 rel_l1_thresh=0.2": "it is a key of cache=teacache; here it is refused: cache=teacache: this model has",
     "model=sd15 clip_skip=2": "here it is model.clip_skip=2 (A1111 counts one more: its Clip skip 2 is 1 here)",
@@ -199,7 +200,37 @@ FOR_A_MODEL = {
     "model=sd15 clip_stop_at_last_layers=1": "here it is model.clip_skip=null",
     "model=sd15 cache=fbcache cache.start_percent=0.1": "cache.start_percent: no such key; here it is cache.start=0.1",
     "model=sd15 sampler=euler sampler.scheduler=karras": "scheduler: no such key; here it is sampler.sigmas=karras",
-    "model=flux clip_skip=2": "it is a key of model=sdxl, model=demo_unet, model=sd15, model=sd21, ..., not of the ",
+    "model=flux clip_skip=2": "it is model.clip_skip, a key of model=sdxl, model=demo_unet, model=sd15, ",
+}
+NODE = "as Comfy-WaveSpeed's node has it"
+FOR_A_MODEL |= {
+    f"model=flux {key}": f"here it is cache=wavespeed cache.{key} ({NODE}"
+    for key in ("residual_diff_threshold=0.12", "start=0.2", "end=0.8", "max_consecutive_cache_hits=5")
+}
+FOR_A_MODEL |= {
+    "model=sdxl residual_diff_threshold=0.2": "cache=wavespeed_residual cache.residual_diff_threshold=0.2 (as",
+    "model=flux_schnell start=0.2": "here it is cache=wavespeed cache.start=0.2",
+    "model=flux cache=wavespeed start=0.2": "start: no such key; here it is cache.start=0.2",
+    "model=flux cache=fbcache residual_diff_threshold=0.1": "key; here it is cache.residual_diff_threshold=0.1",
+    "-m model=flux residual_diff_threshold=0.1,0.2": "here it is cache=wavespeed cache.residual_diff_threshold=0.1 (",
+    "model=flux rdt=0.1": "here it is cache=fbcache cache.residual_diff_threshold=0.1",
+    "model=flux start_percent=": "here it is cache=teacache cache.start=VALUE",
+    "model=flux end_percent=0.9": "here it is cache=teacache cache.end=0.9",
+    "model=flux retention_ratio=0.2": "here it is cache=magcache cache.start=0.2",
+    "model=flux schedule_type=Karras": "here it is sampler=NAME sampler.sigmas=karras",
+    "model=sd15 scheduler=Karras": "here it is sampler=NAME sampler.sigmas=karras",
+    "model=sd15 schedule_type=simple": "sampler.timestep_spacing=trailing",
+    "model=sd15 scheduler=align_your_steps": "keys of the sampler here, and none is called align_your_steps: sampler.",
+    "model=sd15 scheduler=dpm_fast": "dpm_fast has no scheduler in diffusers; nearest is sampler=dpmpp_2s",
+    "model=sdxl_turbo": "no option of its own; nearest is model=sdxl model.repo=stabilityai/sdxl-turbo steps=4",
+    "model=sd_turbo": "nearest is model=sd21 model.repo=stabilityai/sd-turbo steps=4 guidance_scale=1",
+    "model=flux cache=wavespeed cache.residual_diff_threshold=-1": "needed; cache.residual_diff_threshold=0.12",
+    "model=flux cache=wavespeed_residual cache.residual_diff_threshold=-1": "; cache.residual_diff_threshold=0.12",
+    "model=flux cache=fbcache cache.residual_diff_threshold=-1": "is needed; cache.residual_diff_threshold=0.08",
+    "model=flux cache=teacache cache.rel_l1_thresh=-1": "0 or more is needed; cache.rel_l1_thresh=0.25",
+    "model=flux cache=wavespeed cache.max_consecutive_cache_hits=0": "hits=5, or cache=none: nothing would be reused",
+    "cache=whole_reuse": "cache=whole_reuse: only U-Nets have it, so it could not take effect; another cache, such as",
+    "model=demo_unet cache=whole_reuse cache.depth=1": "could not take effect; leave cache.depth out",
 }
 
 
@@ -207,6 +238,16 @@ FOR_A_MODEL = {
 def test_the_option_that_is_named_suits_the_model(command: CommandLine, typed: str, words: str) -> None:
     said = command.refuses(*typed.split(" "))
     assert words in said, said
+
+
+@pytest.mark.parametrize(
+    "typed", ["model=flux start=0.2", "model=sdxl max_consecutive_cache_hits=5", "model=sdxl_turbo"]
+)
+def test_what_is_named_for_nodes_and_turbo_models_is_accepted(command: CommandLine, typed: str) -> None:
+    way = re.search(r"(?:here it|nearest) is ([^(]*?)( \(|$)", command.refuses(*typed.split(" ")))
+    assert way
+    model = [] if "model=" in way[1] else [typed.partition(" ")[0]]
+    command.plans(*model, "model.init=tiny", *way[1].split(" "))
 
 
 @pytest.mark.parametrize("model", ["flux", "sd15", "cogvideox"])

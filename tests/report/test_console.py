@@ -86,6 +86,14 @@ def row(lines: list[str], label: str) -> str:
     return " ".join(line.removeprefix(label).split())
 
 
+def test_a_seed_that_may_have_been_drawn_stands_in_the_headline(base: Record) -> None:
+    drawn = replace(base, config=base.config | {"seed": 2954016})
+    for record, words in ((drawn, " · 30 steps · seed 2954016 · cpu"), (base, " · 30 steps · cpu")):
+        file = io.StringIO()
+        show(record, Path(FOLDER), Console(file=file, width=80))
+        assert file.getvalue().strip().splitlines()[0].endswith(words)
+
+
 def test_the_demo(base: Record, folder: Path) -> None:
     lines = printed(base, folder)
     assert "demo · 4 images of 64 × 64 · 30 steps · cpu" in lines

@@ -45,8 +45,12 @@ def find_published(text: str) -> Finding | None:
         ("model=flux cache=teacache", "which measured 1.5x"),
         ("model=flux cache=teacache cache.rel_l1_thresh=0.4", "which measured 1.8x"),
         ("model=flux cache=magcache_flux", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
+        ("model=flux cache=fbcache", 'which measured 1.55x (L20, 26.36 to 17.01 s, "nearly zero quality loss")'),
         ("model=flux cache=dicache steps=30", "which gives no figures"),
         ("model=flux cache=lemica steps=50", "which gives no figures"),
+        # Neither window has an end or a step outside.
+        ("model=flux cache=magcache_flux cache.include_end=true", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
+        ("model=flux cache=teacache cache.rel_l1_thresh=0.4 cache.force_last_step=false", "which measured 2x"),
         (
             "model=wan21 cache=lemica steps=50 cache.criterion.mask=lemica_wan21_20 sampler=unipc sampler.shift=5.0 "
             "guidance_scale=5",
@@ -71,7 +75,10 @@ def test_a_run_as_published_is_told_what_to_expect(overrides: str, measured: str
         ("sampler=euler sampler.shift=2.0", "published for sampler.shift=the model's own (here 2); "),
         ("cache.start=0.2", "published for cache.start=0.1 (here 0.2; there 2.8x (A800, 14.26 to 5.05 s)); "),
         ("cache.end=0.9", "published for cache.end=1 (here 0.9; "),
-        ("cache.include_end=true", "published for cache.include_end=false (here true; "),
+        (
+            "cache.include_end=true cache.end=0.9",
+            "published for cache.end=1 cache.include_end=false (here 0.9, true; there 2.8x (A800",
+        ),
         ("cache.window=sigmas", "published for cache.window=steps (here sigmas; "),
         ("cache.warmup_steps=4", "published for cache.warmup_steps=1 (here 4; "),
         ("cache.force_last_step=true", "published for cache.force_last_step=false (here true; "),
@@ -90,6 +97,14 @@ def test_each_difference_is_named_with_both_values(override: str, difference: st
 @pytest.mark.parametrize(
     ("overrides", "difference"),
     [
+        (
+            "model=lumina2 cache=teacache cache.variant=comfy cache.rel_l1_thresh=0.38 cache.start=0.2 cache.end=0.9",
+            "cache.end=1 cache.include_end=true cache.force_last_step=false cache.criterion.outside_window=true (here",
+        ),
+        (
+            "model=flux cache=fbcache cache.residual_diff_threshold=0.3",
+            "published for cache.residual_diff_threshold=0.12 (here 0.3; there 1.9x (L20, 26.36 to 13.78 s)); speed",
+        ),
         (
             "model=lumina2 cache=teacache cache.variant=comfy cache.start=0.2 cache.rel_l1_thresh=0.38",
             "cache.force_last_step=false cache.criterion.outside_window=true (here true, false; there 1.7x)",
@@ -134,7 +149,8 @@ def test_of_several_settings_the_nearest_speaks(hits: int, there: str) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        "model=flux cache=fbcache",
+        "model=flux cache=wavespeed",  # watches another signal
+        "model=flux_schnell cache=fbcache",
         "model=flux cache=step_mask",
         "model=flux cache=magcache_flux model.init=tiny",
         "model=flux cache=none",

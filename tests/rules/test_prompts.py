@@ -99,6 +99,26 @@ def test_markup_in_a_negative_prompt_and_in_a_file_of_prompts_is_warned_of(comma
     assert "'(blue:1.3)' looks like markup, and is read as letters, and 1 more prompts have some" in out
 
 
+def test_a_line_that_looks_like_a_comment_is_said_to_be_a_prompt(command: CommandLine) -> None:
+    file = command.configs / "prompts.txt"
+    file.write_text("# mine\na red circle\n// more\n")
+    out = command.plans(*SD, "prompts=file", f"prompts.path={file}")
+    assert (
+        f"prompt-comment: prompts.path={file}: '# mine' is a prompt as any other line is, no comment, and 1 more l"
+        in out
+    )
+    file.write_text("a red circle, #1 of 3\n")
+    assert "prompt-comment" not in command.plans(*SD, "prompts=file", f"prompts.path={file}")
+    assert "prompt-comment" not in command.plans(*SD, "prompt='# mine'")
+
+
+def test_the_plan_shows_a_typed_negative_prompt(command: CommandLine) -> None:
+    assert "\nnegative   'blurry, dark'\n" in command.plans(*SD, "prompt=x", "negative_prompt='blurry, dark'")
+    assert "\nnegative " not in command.plans(*SD, "prompt=x")
+    own = command.plans("model=wan21", "model.init=tiny", "prompt=x")
+    assert "\nnegative " not in own and "\n  negative_prompt=" in own
+
+
 @pytest.mark.parametrize("model", [SD, FLUX, (*SD, "prompts.weighting=a1111")])
 def test_a_tag_that_would_load_a_file_is_refused(command: CommandLine, model: tuple[str, ...]) -> None:
     said = command.refuses(*model, 'prompt="a circle <lora:night:0.8>"')

@@ -69,6 +69,8 @@ def _try(layers: Layers, name: str, load: Callable[[Tensors, str], None]) -> str
 
 
 def _describe(error: Exception) -> str:
+    if "Make sure all LoRA param names contain" in str(error):  # said also of files whose names all contain it
+        return "diffusers knows no layer of these names"
     return format_error(error).rstrip(".") if str(error).strip() else UNSAID
 
 

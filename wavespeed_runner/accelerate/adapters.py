@@ -11,16 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.schema import AdaptersConfig
+from ..config.schema import AdaptersConfig, ModelConfig
 from ..errors import ConfigError, make_printable
 from ..models.weights.checkpoint import CONVERT_PICKLES, PICKLE_SUFFIXES, find_local_path
 from ..models.weights.identity import identify_weights
 from ..models.weights.safetensors_file import find_damage, read_tensor_shapes
 from ..process.logging_setup import log_warnings
+from ..registry import find_implementation
 from . import lora, textual_inversion
 from .adapter_file import find_hostile
 from .adapter_flaws import find_flaw
 from .adapter_layers import list_modules
+from .adapter_names import find_foreign
 from .adapter_options import Lora, TextualInversion, as_list, values_per_path
 
 if TYPE_CHECKING:
@@ -31,11 +33,14 @@ USUAL = "pytorch_lora_weights.safetensors"
 ALLOWED = "allowed: a .safetensors file, pkg://package/file, or a hub id 'owner/name'"
 
 
-def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None) -> None:
+def check_adapters(
+    adapters: AdaptersConfig, texts: Iterable[str] | None = None, model: ModelConfig | None = None
+) -> None:
     """Checks adapter files before anything is loaded: missing, pickled or damaged files and unused tokens are refused.
 
     Args:
         adapters: the options.
+        model: of the run; files that are for another kind, by their headers, are refused. None: do not check.
         texts: prompts and negative prompts of the run, one of which must contain each token; None: do not check.
 
     Raises:
@@ -47,7 +52,7 @@ def check_adapters(adapters: AdaptersConfig, texts: Iterable[str] | None = None)
     for path, file_name, weight in zip(as_list(adapters.path), values_per_path(adapters, "file"), weights, strict=True):
         file = _check_path(path, file_name)
         if file is not None and isinstance(adapters, Lora):
-            _check_lora(f"adapters.path={path}", file, float(weight))
+            _check_lora(f"adapters.path={path}", file, float(weight), model)
     if isinstance(adapters, TextualInversion):
         textual_inversion.check_tokens(adapters, texts)
 
@@ -75,11 +80,14 @@ def _check_path(path: Any, file_name: Any) -> Path | None:
     return file
 
 
-def _check_lora(where: str, file: Path, weight: float) -> None:
-    """Checks what is in an undamaged LoRA file, and whether it can be applied at a weight."""
+def _check_lora(where: str, file: Path, weight: float, model: ModelConfig | None) -> None:
+    """Checks what is in an undamaged LoRA file, and whether it can be applied to the model at a weight."""
     if flaw := find_hostile(file):
         raise ConfigError(f"{where}: not a file that can be loaded: {flaw}; use another one")
-    if flaw := find_flaw(read_tensor_shapes(file), weight):
+    shapes = read_tensor_shapes(file)
+    if flaw := find_flaw(shapes, weight):
+        raise ConfigError(f"{where}: {flaw}")
+    if model and (flaw := find_foreign(shapes, model, find_implementation("model", model))):
         raise ConfigError(f"{where}: {flaw}")
 
 

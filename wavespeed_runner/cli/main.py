@@ -87,7 +87,7 @@ def _explain(error: Exception, arguments: list[str]) -> str | None:
     from ..config.suggestions import trying
     from .trial import make_trial
 
-    with trying(make_trial(arguments)):
+    with trying(make_trial(arguments), arguments):
         return explain_config_error(error)
 
 

@@ -85,6 +85,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
         f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {make_printable(c.cache.title)}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
         *([f"           and {len(plan.samples) - 4} more"] if len(plan.samples) > 4 else []),
+        *_negative(plan),
         *_unusual_options(plan),
         *describe_ranks(c),
         *describe_messages(c),
@@ -120,6 +121,12 @@ def _seeds(plan: Plan) -> str:
     first, last = plan.samples[0].seed, plan.samples[-1].seed
     own = last - first >= plan.config.num_images_per_prompt
     return f"seeds {first} to {last}, each prompt its own" if own else f"seed {first}"
+
+
+def _negative(plan: Plan) -> list[str]:
+    """The negative prompt that was typed; the model's own stands below, among what was set automatically."""
+    is_own = any(change.key == "negative_prompt" for change in plan.changes)
+    return [f"negative   {plan.config.negative_prompt!r}"] if plan.config.negative_prompt and not is_own else []
 
 
 def _steps(plan: Plan) -> str:

@@ -56,5 +56,5 @@ def main(args: Namespace) -> int:
     from .support_check import Combinations
     from .support_table import table
 
-    print(table(Combinations(args.models, args.config_dir)).rstrip())
+    print(table(Combinations(args.models, args.config_dir), named=bool(args.models)).rstrip())
     return DONE

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..caching.calibration.find import find_calibration
+from ..caching.calibration.find_published import name_watched
 from ..caching.criteria.conditions import Setting
 from ..caching.criteria.published import Row, load_polynomials, load_ratios, load_thresholds
+from ..caching.strategies import find_threshold_key
 from ..config.schema import Config
 from ..errors import Unfit
+from ..registry import find_implementation, lookup
 from .support_check import Combinations
+from .support_coming_from import read_tools
 
 HEAD = """Settings that others published for these very weights, as overrides, with what they measured on their
 hardware, with their sampler, steps and size; the plan compares these with yours. Nothing of this was measured on your
 machine: `python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer
-steps of a better solver (`sampler=unipc steps=...`) are among what it tries.
+steps of a better solver (`sampler=unipc steps=...`) are among what it tries. Times in which others ran more than a
+cache, such as FP8 and compilation: `support --published`.
 """
 
 
@@ -24,15 +29,20 @@ def describe_known(options: Combinations) -> str:
     for model in options.models:
         lines += _list_published(model, options.config(model))
     table = lines if len(lines) > 2 else ["None is published for these."]
-    return "\n".join([HEAD, *table, "", *_list_shipped(options)]).rstrip()
+    return "\n".join([HEAD, *table, "", *_list_tools(options), *_list_shipped(options)]).rstrip()
 
 
 def _list_published(model: str, config: Config) -> list[str]:
-    repo = config.model.repo
+    repo, family = config.model.repo, find_implementation("model", config.model)
+    # A polynomial of what is not watched in this model here cannot be used.
+    polynomials = (row for row in load_polynomials() if row.watched == name_watched(family, row.variant))
     found: list[tuple[Row, str, str]] = [
-        *((row, "teacache", "rel_l1_thresh") for row in load_polynomials()),
-        *((row, "magcache", "threshold") for row in load_ratios()),
-        *((row, row.strategy, "threshold") for row in load_thresholds()),
+        *((row, "teacache", "cache.rel_l1_thresh") for row in polynomials),
+        *((row, "magcache", "cache.threshold") for row in load_ratios()),
+        *(
+            (row, row.strategy, find_threshold_key(lookup("cache", row.strategy).options()))
+            for row in load_thresholds()
+        ),
     ]
     return [
         f"| `{model}` | `{_write(row, strategy, key, setting)}` | {setting.expectation or 'recommended'} "
@@ -46,7 +56,7 @@ def _list_published(model: str, config: Config) -> list[str]:
 def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
     """The setting as overrides of a run with `cache=STRATEGY`."""
     variant = getattr(row, "variant", None)
-    parts = [f"cache={strategy}", f"cache.{key}={setting.threshold:g}"]
+    parts = [f"cache={strategy}", f"{key}={setting.threshold:g}"]
     parts += [f"cache.variant={variant}"] if variant else []
     parts += [f"cache.start={setting.start:g}"] if setting.start else []
     parts += [f"cache.end={setting.end:g}"] if setting.end < 1 else []
@@ -55,7 +65,21 @@ def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
     parts += [f"cache.max_consecutive_cache_hits={setting.hits}"] if setting.hits > 0 else []
     parts += ["cache.force_last_step=false"] if strategy == "teacache" and not setting.force_last_step else []
     parts += ["cache.criterion.outside_window=true"] if setting.outside_window else []
+    parts += [f"cache.criterion.clamp={setting.clamp}"] if setting.clamp else []
     return " ".join(parts)
+
+
+def _list_tools(options: Combinations) -> list[str]:
+    """The tools of which a setting of the model stands in `docs/coming_from.md`."""
+    found: dict[str, list[str]] = {}
+    for tool in read_tools():
+        for word in {row["ours"].partition(" ")[0] for row in tool["rows"]}:
+            found.setdefault(word.removeprefix("model="), []).append(tool["tool"])
+    return [
+        f"- `{model}` as it is set in {', '.join(found[model])}: `support --coming-from`, docs/coming_from.md."
+        for model in options.models
+        if model in found
+    ]
 
 
 def _list_shipped(options: Combinations) -> list[str]:

@@ -28,10 +28,17 @@ PARALLEL = """What several ranks can share, with two of them (`unified`: four) a
 [parallel.md](parallel.md). The denoiser of every family that is divided here is held to one process by
 `tests/accelerate/parallel/test_families.py` and `test_guidance.py`.
 """
+ELSEWHERE = """`python -m wavespeed_runner support` without a model, and docs/support.md, have it of a transformer, a
+U-Net and a video model. The plan of a run (`dry_run=true`) says it of that run.
+"""
 
 
-def table(options: Combinations) -> str:
-    """The whole text, for the models of these combinations."""
+def table(options: Combinations, *, named: bool = False) -> str:
+    """The whole text, for the models of these combinations.
+
+    named: somebody asked for these models: what is known to work with them comes first, and the table of pairs, which
+        is of three others, is left out.
+    """
     graphs, caches = options.names["graph"], options.names["cache"]
     by_graph = {(m, g): options.check(m, graph=g) for m in options.models for g in graphs}
     own = {model: options.find_graph(model) for model in options.models}
@@ -41,17 +48,18 @@ def table(options: Combinations) -> str:
     }
     fitting = [(m, g, c) for (m, g), fits in by_graph.items() if fits.mark != "no" for c in caches]
     by_both = {(m, g, c): options.check(m, graph=g, cache=c) for m, g, c in fitting if by_cache[m, c].mark != "no"}
+    known = ["\n## What is known to work\n", describe_known(options)]
     sections = [
         HEAD,
-        "## Models and graphs\n",
+        *(known if named else []),
+        "\n## Models and graphs\n" if named else "## Models and graphs\n",
         _matrix("model", options.models, graphs, by_graph),
         "\n## Cache strategies\n",
         _strategies(options),
         "\n## Models and caches\n",
         _matrix("model", options.models, caches, by_cache),
         *_graphs_and_caches(by_both),
-        "\n## What is known to work\n",
-        describe_known(options),
+        *([] if named else known),
         "\n## Models and samplers\n",
         _samplers(options),
         *_samplers_and_caches(options, own, by_cache),
@@ -61,7 +69,7 @@ def table(options: Combinations) -> str:
         PARALLEL,
         _matrix("model", options.models, options.names["parallel"], by_parallel),
         "\n## Accelerations in pairs\n",
-        describe_pairs(),
+        ELSEWHERE if named else describe_pairs(),
     ]
     return "\n".join(sections) + "\n"
 

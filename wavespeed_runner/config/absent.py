@@ -6,7 +6,7 @@ import re
 from dataclasses import fields
 
 from ..registry import list_names, lookup
-from .familiar import rename_sampler
+from .familiar import list_meant, rename_sampler
 from .familiar_names import SPACINGS
 from .spacings import explain_even_spacing, find_even_spacing
 from .suggestions import choose_accepted
@@ -57,6 +57,13 @@ SAMPLERS = {
 _OPTIONS = {
     ("graph", "controlnet"): (_CONTROL, ""),
     **{("quant", name): ("bitsandbytes is not used", "int4_wo") for name in ("nf4", "bnb", "bitsandbytes")},
+    **{
+        ("model", name): ("it has no option of its own", f"{like} model.repo={repo} steps=4 guidance_scale=1")
+        for name, like, repo in (
+            ("sdxl_turbo", "sdxl", "stabilityai/sdxl-turbo"),
+            ("sd_turbo", "sd21", "stabilityai/sd-turbo"),
+        )
+    },
     ("quant", "gguf"): ("a GGUF file brings its own quantization: model=FAMILY model.repo=FILE.gguf", ""),
 }
 """Group and what was given for it -> why there is none like it, and the nearest."""
@@ -98,6 +105,14 @@ def explain_absent_option(group: str, option: str, typed: str) -> str:
     return f"{why}; {_offer_nearest(group, nearest, typed)}" if nearest else why
 
 
+def names_schedule(value: str, samplers: list[str]) -> bool:
+    """Whether what was typed for `scheduler` is a spacing of noise levels, or somebody's name of some sampler."""
+    name = rename_sampler(value.strip().lower())
+    stem = re.sub(rf"_({'|'.join(SPACINGS)})$", "", name)
+    known = {*SPACINGS, *SAMPLERS, *samplers}
+    return bool({name, stem} & known) or bool(list_meant("sampler", value, samplers)) or "sde" in name
+
+
 def _explain_even(option: str, typed: str) -> str:
     """How a sampler is written whose name is, or ends in, one of ComfyUI's even spacings; empty for others."""
     before, spacing = find_even_spacing(option)
@@ -120,6 +135,6 @@ def _explain_spacing(sampler: str, spacing: str, typed: str) -> str:
 
 def _offer_nearest(group: str, nearest: str, typed: str) -> str:
     """The nearest option that is not refused, or why it is."""
-    ways = [[f"{group}={option}"] for option in (nearest, *NEXT.get(group, ()))]
-    (way,), refusal = choose_accepted(typed, ways)
-    return f"nearest is {way}" + (f", which is refused: {refusal}" if refusal else "")
+    ways = [f"{group}={option}".split(" ") for option in (nearest, *NEXT.get(group, ()))]
+    way, refusal = choose_accepted(typed, ways)
+    return f"nearest is {' '.join(way)}" + (f", which is refused: {refusal}" if refusal else "")

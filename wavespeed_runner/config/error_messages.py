@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -34,6 +35,14 @@ HYDRA_ALONE = "options of Hydra's own groups come from this package, Hydra and i
 
 SHIPPED = ("config", "hydra/config")
 """Our own files: an error in one is caused by the command line, so the file is not named."""
+
+SEVERAL = {
+    "seeds": "it is same or per_prompt; several images of a prompt are num_images_per_prompt=3, and runs with several "
+    "seeds -m seed=1,2,3",
+}
+"""A key that several values are typed for, though no sweep over them is meant -> what to type."""
+ONE = {"seed": "; several: -m seed=1,2,3 makes a run of each, num_images_per_prompt=3 three images in one run"}
+"""A key of which somebody wants several values in one run -> what to type."""
 
 KEY = re.compile(r"[+~]{0,2}[a-z_][\w/@:-]*(\.[\w/@:-]+)*", re.ASCII | re.IGNORECASE)
 TYPED = re.compile(r"To append to your config use \+(.*)")
@@ -99,6 +108,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
     why = f"; {HYDRA_ALONE}" if group.startswith("hydra/") else ""
     if absent := explain_absent_option(group, option, f"{group}={option}"):
         return f"{group}={option}: {absent}"
+    if Path(group, f"{option}.yaml").is_file():
+        return f"{group}={option}: {group}/{option}.yaml here is not read by itself; add --config-dir ."
     near = suggest_options(group, option, error.options)
     return f"{group}={option}: no option '{option}' in config group '{group}'{near}{why}"
 
@@ -122,6 +133,17 @@ def _quote(override: str) -> str:
     return shlex.quote(f'{key}="{value}"')
 
 
+def _explain_several(override: str) -> str:
+    """Explains several values without -m; quotes make one of them only where a text may stand."""
+    key = override.partition("=")[0]
+    if key in SEVERAL:
+        return f"{override}: {SEVERAL[key]}"
+    kinds = {str(field.type) for field in fields(Config) if field.name == key}
+    is_text = not kinds or any("str" in kind for kind in kinds)
+    quote = f", or quote the value: {_quote(override)}" if is_text and key not in list_groups() else ""
+    return f"{override}: several values; add -m to run each{quote}"
+
+
 def _explain_yaml(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -133,7 +155,7 @@ def _explain_hydra(error: HydraException) -> str | None:
     """Hydra's messages that do not say what is allowed, or the way out; None for the others."""
     text = str(error)
     if match := re.match(r"Ambiguous value for argument '(.*)'\n", text):
-        return f"{match[1]}: several values; add -m to run each, or quote the value: {_quote(match[1])}"
+        return _explain_several(match[1])
     if match := re.search(r"Could not override '([^']+)'\. No match in the defaults list", text):
         return explain_unknown_group(match[1])
     if match := re.match(r"Could not delete from config\. '([^']+)' does not exist", text):
@@ -166,7 +188,9 @@ def _explain_omegaconf(error: OmegaConfBaseException, typed: str) -> str:
         problem = "null is not allowed"
     elif problem == "Cannot merge DictConfig with ListConfig":
         problem = "keys and their values are needed, not a list"
-    return f"{key}: {problem}{_describe_wanted_type(error)}" if key else problem
+    way = ONE.get(key, "") if "," in problem else ""
+    way = way or (f"; {SEVERAL[key]}" if key in SEVERAL else "")
+    return f"{key}: {problem}{_describe_wanted_type(error)}{way}" if key else problem
 
 
 def _find_merged_key(error: BaseException) -> str:

@@ -75,8 +75,9 @@ def translate_key(key: str, value: str, list_options: Callable[[str], list[str]]
         return [f"width={sides[1]}", f"height={sides[2] or sides[1]}"]
     if key in (*SIZES, "aspect_ratio"):
         return ["width=PIXELS", "height=PIXELS"]
-    if key == "scheduler":  # diffusers' word for a sampler, ComfyUI's for the spacing of its noise levels
-        key = "use_karras_sigmas" if value in SPACINGS else "sampler_name"
+    if key in ("scheduler", "schedule_type"):  # diffusers' word for a sampler, ComfyUI's for the spacing of its levels
+        is_spacing = value.lower() in SPACINGS
+        key, value = ("use_karras_sigmas", value.lower()) if is_spacing else ("sampler_name", value)
     elif key == "use_karras_sigmas":
         value = "karras"
     elif key == "clip_stop_at_last_layers" and value.isdecimal():  # A1111 counts one more

@@ -5,6 +5,8 @@ For messages alone: a familiar name is never taken for ours, because its value m
 
 from __future__ import annotations
 
+from .familiar_caches import CACHE_KEYS
+
 SCALE = "graph.stages.upscale.options.scale"
 SIZES = ("size", "resolution", "image_size")
 """Words for both sides of an image."""
@@ -136,21 +138,6 @@ DTYPES = {
 
 OTHER_NAMES = {"flow_shift": "shift", "eta_ddim": "eta", "ddim_eta": "eta"}
 """A key of samplers -> ours; which sampler has it depends on the model."""
-
-CACHE_KEYS = {
-    "rdt": "residual_diff_threshold",
-    "fn_compute_blocks": "signal.blocks",
-    "bn_compute_blocks": "tail_blocks",
-    "max_warmup_steps": "warmup_steps",
-    "max_continuous_cached_steps": "max_consecutive_cache_hits",
-    "max_skip_steps": "max_consecutive_cache_hits",
-    "retention_ratio": "start",
-    "ret_ratio": "start",
-    "start_percent": "start",
-    "end_percent": "end",
-    "cache_interval": "interval",
-}
-"""A key of `cache` as cache-dit, MagCache, DiCache and DeepCache call it -> ours."""
 
 NESTED = {"cache": CACHE_KEYS, "sampler": {"scheduler": "sigmas", "schedule": "sigmas", "sigma_schedule": "sigmas"}}
 """Group -> its keys as other tools call them -> ours."""

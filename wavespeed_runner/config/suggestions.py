@@ -14,16 +14,27 @@ LEAST, SECONDS = 5, 0.8
 tenth of a second or more."""
 
 _trials: list[Trial] = []
+_given: list[Sequence[str]] = []
 
 
 @contextmanager
-def trying(trial: Trial) -> Iterator[None]:
-    """Within it suggestions are tried by `trial`, on the command line that was typed."""
+def trying(trial: Trial, given: Sequence[str] = ()) -> Iterator[None]:
+    """Within it suggestions are tried by `trial`, on the command line that was typed: `given`."""
     _trials.append(trial)
+    _given.append(given)
     try:
         yield
     finally:
         _trials.pop()
+        _given.pop()
+
+
+def find_given(key: str) -> str:
+    """What the command line has for a key; empty where it has nothing, or an experiment or a file may."""
+    values = [
+        argument.partition("=")[2] for argument in (_given[-1] if _given else ()) if argument.startswith(f"{key}=")
+    ]
+    return values[-1].partition(",")[0] if values else ""
 
 
 def choose_accepted(typed: str, ways: Sequence[list[str]]) -> tuple[list[str], str]:

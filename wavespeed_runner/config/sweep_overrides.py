@@ -73,7 +73,6 @@ def _check_values(override: Override) -> None:
     if isinstance(value, ChoiceSweep):
         [(most, count)] = Counter(override.sweep_string_iterator()).most_common(1) or [("", 0)]
         if count > 1:
-            raise ConfigError(
-                f"{override.input_line}: {most} is listed twice; list each value once, "
-                "measure.repeats=N times a run N times"
-            )
+            drawn = override.key_or_group == "seed" and most == "-1"
+            way = f"num_images_per_prompt={count} draws as many" if drawn else "measure.repeats=N times a run N times"
+            raise ConfigError(f"{override.input_line}: {most} is listed twice; list each value once, {way}")

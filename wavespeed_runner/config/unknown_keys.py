@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from .. import registry
 from ..errors import did_you_mean
-from .absent import ABSENT_KEYS, explain_absent_option
+from .absent import ABSENT_KEYS, explain_absent_option, names_schedule
 from .familiar import is_switched_off, list_meant, translate_key
+from .familiar_caches import explain_cache_key
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
 from .spacings import explain_even_spacing, find_spacing
@@ -26,6 +28,10 @@ PLACEHOLDER = re.compile(r"=(VALUE|NAME|PIXELS|FILE)\b")
 """In overrides that cannot be tried as they are."""
 OWNERS = 4
 """Most options that a message names."""
+SCHEDULERS = ("scheduler", "schedule_type")
+LEVELS = (
+    "sampler.sigmas=karras, exponential, beta or uniform, or sampler.timestep_spacing=linspace, leading or trailing"
+)
 NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
 """What a key that other tools have under the same name means otherwise."""
 
@@ -90,7 +96,12 @@ def explain_value_as_option(overrides: list[str]) -> str:
 
 
 def describe_bare_word(word: str) -> str:
-    """`, such as model=flux` for a word that is an option's name, or begins some; empty for any other."""
+    """`, such as model=flux` for a word that is an option's name, or begins some; empty for any other.
+
+    Of a file or folder it is said how its settings are taken.
+    """
+    if Path(word).is_file() or Path(word, "record.json").is_file():
+        return f"; from={word} takes the settings of an image, a video, a run's folder, or a config or an experiment"
     for group in ("model", *(group for group in list_groups() if "/" not in group)):
         if meant := list_meant(group, word, list_shipped_options(group)):
             return f", such as {' or '.join(f'{group}={option}' for option in meant[:OWNERS])}"
@@ -102,8 +113,10 @@ def _translate_top_level(key: str, typed: str) -> str:
     value = _read_value(key, typed)
     if is_switched_off(key, value):
         return "leave it out: it is off unless it is asked for"
-    if key == "scheduler" and (spacing := find_spacing(value)):
-        return explain_even_spacing(spacing, typed, ["", "euler"])
+    if key in SCHEDULERS and (schedule := _explain_schedule(value, typed)):
+        return schedule
+    if cache := explain_cache_key(key, value, typed, _tell_way):
+        return cache
     if ours := translate_key(key, value, list_shipped_options):
         return _tell_familiar(ours, typed)
     if absent := ABSENT_KEYS.get(key.lower()):
@@ -117,10 +130,19 @@ def _translate_top_level(key: str, typed: str) -> str:
     if fitting := [" ".join(way) for _, _, way, refusal in ways if not refusal]:
         return f"here it is {' or '.join(fitting[:2])}" + NOTES.get(key, "")
     for group, owners, _, refusal in ways:
-        is_lacking = refusal.startswith(f"{group}.{key}: no key")
-        why = f", not of the chosen {group}" if is_lacking else _offer("", refusal)
-        return f"it is a key of {_name_owners(group, owners)}{why}"
+        if refusal.startswith(f"{group}.{key}: no key"):
+            return f"it is {group}.{key}, a key of {_name_owners(group, owners)}, not of the chosen {group}"
+        return f"it is a key of {_name_owners(group, owners)}{_offer('', refusal)}"
     return ""
+
+
+def _explain_schedule(value: str, typed: str) -> str:
+    """What was typed for `scheduler` where it is an even spacing, or nobody's name that is known here; else empty."""
+    if spacing := find_spacing(value):
+        return explain_even_spacing(spacing, typed, ["", "euler"])
+    if value == "VALUE" or names_schedule(value, list_shipped_options("sampler")):
+        return ""
+    return f"noise levels are keys of the sampler here, and none is called {value}: {LEVELS}"
 
 
 def _tell_familiar(ours: list[str], typed: str) -> str:
@@ -132,6 +154,10 @@ def _tell_familiar(ours: list[str], typed: str) -> str:
     if not PLACEHOLDER.search(" ".join(ours)):
         others = [[ALTERNATIVES[ours[-1]]]] if ours[-1] in ALTERNATIVES else []
         way, refusal = choose_accepted(typed, [ours, *others])
+    return _tell_way(way, refusal)
+
+
+def _tell_way(way: list[str], refusal: str) -> str:
     written = " ".join(map(_quote, way))
     return f"here it is {written}" + (f", which is refused: {refusal}" if refusal else "")
 

@@ -18,7 +18,7 @@ from ..caching.calibration.resolve import list_open_keys, resolve_cache_numbers
 from ..config import trust
 from ..config.environment import collect_key_parts
 from ..config.limits import check_limits
-from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, to_data, top_level
+from ..config.schema import KEYS_NOT_IN_IMAGES, AdaptersConfig, CacheConfig, Config, ModelConfig, to_data, top_level
 from ..errors import ConfigError
 from ..inputs.unreadable import refuse_unreadable
 from ..judges.chosen import check_judges, identify_judges
@@ -134,12 +134,12 @@ def _build_plan(composed: dict[str, Any], prompts: list[str] | None) -> Plan:
     refuse_bad(verdicts)
     # Of a record with several prompts, each can be made again alone: an adapter's token may be in another prompt.
     texts = list_texts(config, samples) if prompts is None else None
-    adapters.check_adapters(config.adapters, texts)
+    adapters.check_adapters(config.adapters, texts, config.model)
     graph = build_graph(config)
     refuse_large(config, graph)
     refuse_own_reading(config, graph)
     verdicts += judge_crops(graph, config, {change.key for change in changes})
-    _check_stage_options(graph, texts)
+    _check_stage_options(graph, texts, config.model)
     verdicts += _apply_rules_to_stages(config, graph, verdicts)
     refuse_bad(verdicts)
     return _assemble_plan(config, samples, graph, verdicts, changes)
@@ -184,11 +184,11 @@ def _check_outputs(outputs: str) -> None:
         raise ConfigError(f"outputs={outputs}: {reason}; give another folder")
 
 
-def _check_stage_options(graph: Graph, texts: list[str] | None) -> None:
+def _check_stage_options(graph: Graph, texts: list[str] | None, model: ModelConfig) -> None:
     """Checks adapters and cache strategies that the graph gives to single stages."""
     for node in graph.nodes.values():
         if isinstance(given := getattr(node.options, "adapters", None), AdaptersConfig):
-            adapters.check_adapters(given, texts)
+            adapters.check_adapters(given, texts, model)
         if isinstance(cache := getattr(node.options, "cache", None), CacheConfig):
             for group, key in list_open_keys(cache):
                 raise ConfigError(

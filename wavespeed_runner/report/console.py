@@ -17,7 +17,8 @@ from ..records.record import Record
 from ..records.reference import against_reference
 from ..records.summary import count_forks
 from .console_rows import QUALITY, floor_rows, judge_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
-from .console_text import LEGEND, encode_for, print_line
+from .console_table import Column, make_table
+from .console_text import LEGEND, print_line
 from .engaged import describe_engaged
 from .remarks import explain_forks
 from .strips import draw_strips
@@ -76,6 +77,8 @@ def _headline(record: Record) -> str:
     if config.get("steps"):
         steps = f"{config['steps']} step{'s' * (config['steps'] != 1)}{against_reference(record)}"
         parts.append(f"{steps}{_strength(record)}")
+    if config.get("seed"):  # 0 is everybody's; another may have been drawn
+        parts.append(f"seed {config['seed']}")
     device = record.environment.device
     # Names of GPUs are short and tell much; those of CPUs are long, and the record has them.
     parts.append(record.environment.device_name if device.startswith("cuda") else device)
@@ -101,23 +104,15 @@ def _strength(record: Record) -> str:
 
 
 def _table(console: Console, record: Record) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     is_compared = record.reference.kind == "run"
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-    table.add_column("")
-    if is_compared:
-        table.add_column("reference", justify="right")
-    table.add_column(setting_name(record), justify="right", style="bold")
+    middle = [Column(head="reference", justify="right")] if is_compared else []
+    columns = [Column(head=""), *middle, Column(head=setting_name(record), justify="right", style="bold")]
     quality = quality_rows(record) if is_compared else floor_rows(record, *QUALITY)
     quality += judge_rows(record)
-    for label, reference, result in [*time_rows(record), *work_rows(record), *memory_rows(record), *quality]:
-        cells = [label, reference, result] if is_compared else [label, result]
-        table.add_row(*(Text(encode_for(console, cell)) for cell in cells))
+    figures = [*time_rows(record), *work_rows(record), *memory_rows(record), *quality]
+    rows = [[label, *([reference] if is_compared else []), result] for label, reference, result in figures]
     console.print()
-    console.print(table)
+    console.print(make_table(console, columns, rows), crop=False)
 
 
 def _remarks(record: Record) -> list[str]:

@@ -10,6 +10,7 @@ from .rule import Rule
 
 WAVESPEED = {"wavespeed": "output", "wavespeed_residual": "residual"}
 """Presets of Comfy-WaveSpeed's node -> what they watch."""
+WHOLE = "whole_reuse"
 
 MEASURES: tuple[Rule, ...] = (
     Rule(
@@ -36,8 +37,14 @@ MEASURES: tuple[Rule, ...] = (
         id="whole-output",
         verdict="bad",
         when=lambda c, f: uses_engine(c) and c.cache.whole_output and bool(_explain_idle_output(c, f)),
-        message=lambda c, f: f"cache.whole_output=true: {_explain_idle_output(c, f)}, so it could not take effect",
-        fix="leave cache.whole_output out",
+        message=lambda c, f: f"{_name_whole_output(c)}: {_explain_idle_output(c, f)}, so it could not take effect",
+        fix=lambda c, f: (
+            "leave cache.depth out"
+            if isinstance(f.blocks, UNetBlocks)
+            else "another cache, such as cache=fbcache"
+            if _name_whole_output(c).startswith("cache=")
+            else "leave cache.whole_output out"
+        ),
     ),
     Rule(
         id="wavespeed-signal",
@@ -53,6 +60,11 @@ MEASURES: tuple[Rule, ...] = (
         source="https://github.com/chengzeyi/Comfy-WaveSpeed/blob/main/first_block_cache.py",
     ),
 )
+
+
+def _name_whole_output(c: Config) -> str:
+    """What was typed to have whole outputs: the preset that is nothing else, or the key."""
+    return f"cache={WHOLE}" if c.cache.title == WHOLE else "cache.whole_output=true"
 
 
 def _explain_idle_output(c: Config, f: Family) -> str:

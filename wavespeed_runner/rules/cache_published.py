@@ -11,6 +11,7 @@ from ..caching.criteria.thresholds import AccumulatedPolynomial, MagnitudeRatio
 from ..caching.strategies import find_threshold_key
 from ..config.schema import Config, Init, Window
 from ..models.family import Family
+from ..registry import list_names
 from ..samplers import model_default_sampler, resolve_sampler
 from .cache import get_name, has_all_parts
 from .rule import Rule
@@ -34,7 +35,10 @@ def find_row(c: Config) -> published.Row | None:
     elif isinstance(criterion, Steps):
         rows = (row for row in published.load_masks().values() if row.name == criterion.mask and row.repos)
     else:
-        rows = (row for row in published.load_thresholds() if row.strategy == c.cache.name and repo in row.repos)
+        fitting = (row for row in published.load_thresholds() if row.strategy == c.cache.name and repo in row.repos)
+        # A threshold belongs to what is watched: that of another of our signals is none of this run's.
+        others = {*list_names("cache/signal")} - {get_name(c.cache.signal)}
+        rows = (row for row in fitting if row.made_for.signal not in others)
     return next(rows, None)
 
 
@@ -110,7 +114,17 @@ def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, obj
             )
         },
     }
-    return {key: (there, here) for key, (there, here) in pairs.items() if there != here}
+    idle = _list_idle_keys(setting, c)
+    return {key: (there, here) for key, (there, here) in pairs.items() if there != here and key not in idle}
+
+
+def _list_idle_keys(setting: Setting, c: Config) -> list[str]:
+    """Keys that change nothing in either window: neither has an end, or any step outside."""
+    both = (setting, c.cache)
+    if any(one.end < 1 for one in both):
+        return []
+    is_whole = all(one.start == 0 and one.warmup_steps <= 1 for one in both)
+    return ["cache.include_end", *(["cache.criterion.outside_window"] if is_whole else [])]
 
 
 def _describe_setting(setting: Setting, c: Config, keys: dict[str, tuple[object, object]]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import list_computed_steps
+from ..config.paths import CONF
 from ..config.schema import CacheConfig, Config
 from ..models.family import Family
 from .cache import get_name, has_all_parts, is_cached, uses_engine, watches_change
@@ -23,6 +25,20 @@ def _find_strategy_threshold(c: Config) -> tuple[str, float] | None:
     return next(((key, getattr(c.cache, key)) for key in THRESHOLD_KEYS if hasattr(c.cache, key)), None)
 
 
+def find_own_threshold(c: Config) -> float:
+    """The threshold that the chosen option has in its own file, or in the one that it begins with."""
+    key, name = find_threshold_key(c.cache).rpartition(".")[2], c.cache.title
+    while (file := CONF / "cache" / f"{name}.yaml").is_file():
+        text = file.read_text(encoding="utf-8")
+        if found := re.search(rf"^{key}: ([\d.]+)", text, re.MULTILINE):
+            return float(found[1])
+        below = re.search(r"^  - (\w+)$", text, re.MULTILINE)
+        name = below[1] if below and below[1] != "_self_" else ""
+    return getattr(type(c.cache)(), key, None) or 0.08
+
+
+OFF = ", or cache=none: nothing would be reused"
+"""What a limit of 0 means in other tools."""
 ENOUGH = 12
 """Steps from which a cache that watches changes can hit."""
 
@@ -34,7 +50,7 @@ WINDOWS: tuple[Rule, ...] = (
         message=lambda c, f: (
             f"{find_threshold_key(c.cache)}: the threshold is {_get_threshold(c)}; 0 or more is needed"
         ),
-        fix=lambda c, f: f"{find_threshold_key(c.cache)}=0.08",
+        fix=lambda c, f: f"{find_threshold_key(c.cache)}={find_own_threshold(c):g}",
     ),
     Rule(
         id="threshold-twice",
@@ -83,7 +99,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="unverified",
         when=lambda c, f: _get_threshold(c) == 0,
         message="a threshold of 0 never allows reuse: the run takes a little longer than without a cache",
-        fix=lambda c, f: f"{find_threshold_key(c.cache)}=0.08, or cache=none",
+        fix=lambda c, f: f"{find_threshold_key(c.cache)}={find_own_threshold(c):g}, or cache=none",
     ),
     Rule(
         id="window-order",
@@ -109,14 +125,14 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: is_cached(c) and not _is_valid_limit(c.cache.max_consecutive_cache_hits),
         message="cache.max_consecutive_cache_hits={c.cache.max_consecutive_cache_hits}: 1 or more, or -1 for no limit",
-        fix="cache.max_consecutive_cache_hits=5",
+        fix=lambda c, f: "cache.max_consecutive_cache_hits=5" + OFF * (c.cache.max_consecutive_cache_hits == 0),
     ),
     Rule(
         id="total-limit",
         verdict="bad",
         when=lambda c, f: is_cached(c) and not _is_valid_limit(c.cache.max_cache_hits),
         message="cache.max_cache_hits={c.cache.max_cache_hits}: 1 or more, or -1 for no limit",
-        fix="cache.max_cache_hits=-1",
+        fix=lambda c, f: "cache.max_cache_hits=-1" + OFF * (c.cache.max_cache_hits == 0),
     ),
     Rule(
         id="warmup",

@@ -15,6 +15,9 @@ from .prompts import weighs_prompts
 MAX_CHARACTERS = MAX_CHUNKS * 75 * 20
 """Of a prompt that is read in chunks. No tokenizer in use averages more than 20 characters a token."""
 
+COMMENTS = ("#", "//")
+"""How comments begin in files of other kinds."""
+
 
 def judge_markup(c: Config, prompts: Sequence[str]) -> list[Finding]:
     """What is to be said of the markup in prompts.
@@ -40,7 +43,7 @@ def judge_markup(c: Config, prompts: Sequence[str]) -> list[Finding]:
         if is_weighed:
             refuse_unsupported(prompt)
     letters = [] if is_weighed else _warn_of_letters(prompts, clip=clip)
-    return [*letters, *_warn_of_foreign(prompts, clip=clip)]
+    return [*letters, *_warn_of_foreign(prompts, clip=clip), *_warn_of_comments(c, prompts)]
 
 
 def _warn_of_letters(prompts: Sequence[str], *, clip: bool) -> list[Finding]:
@@ -59,6 +62,17 @@ def _warn_of_foreign(prompts: Sequence[str], *, clip: bool) -> list[Finding]:
     pieces = [(prompt, *find_foreign(prompt, clip=clip)) for prompt in prompts]
     found = [(prompt, piece, way) for prompt, piece, way in pieces if piece]
     return _warn("prompt-foreign", "another tool's", [each[:2] for each in found], found[0][2] if found else "")
+
+
+def _warn_of_comments(c: Config, prompts: Sequence[str]) -> list[Finding]:
+    """A warning where lines of a prompt file look like comments: they make images as any other."""
+    found = [prompt for prompt in prompts if prompt.startswith(COMMENTS)]
+    if not found or c.prompt is not None or c.prompts.path is None:
+        return []
+    more = f", and {len(found) - 1} more lines" if len(found) > 1 else ""
+    message = f"prompts.path={c.prompts.path}: {found[0][:40]!r} is a prompt as any other line is, no comment{more}"
+    fix = "take such lines out of the file"
+    return [Finding(rule="prompt-comment", verdict="unverified", message=message, fix=fix, source="")]
 
 
 def _warn(rule: str, what: str, found: Sequence[tuple[str, str]], fix: str) -> list[Finding]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.compose import find_key
 from ..process.pipes import get_styled_output
 from ..records.labels import shorten_to_parts, shorten_to_words
+from ..report.console_table import NOTES, Column, make_table
 from ..report.console_text import encode_for
 from ..report.remarks import enumerate_forks, explain_apart
 from .jobs import Job
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 ROWS = 60
 """Most jobs in the table; the report lists all."""
-WIDE = 100
-"""Characters of a console that has room for heads of several words in a line."""
 COLUMNS = 2
 """Most swept keys that get a column each."""
 FIGURES = ("time", "speedup", "computed", "SSIM")
@@ -123,30 +122,25 @@ class Progress:
         self._say(f"{NEVER_HIT} in {which}{f': {why}' if why else ''}", style="yellow")
 
     def _table(self) -> None:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-        table.add_column("job", justify="right")
         # Many narrow columns are hard to read: then the settings share one.
         apart = len(self.names) <= COLUMNS
-        for name in self.names if apart else ["setting"]:
-            # A head of several words breaks between them, which one with underscores would not.
-            head = name.replace("_", "_\n") if self.console.width < WIDE else name
-            table.add_column(encode_for(self.console, head), overflow="fold")
         listed = self.jobs[:ROWS]
         figures = {job.number: _cells(self.outcomes[job.number]) for job in listed}
         # Without a reference there is no speed-up and no quality.
         known = [i for i in range(len(FIGURES)) if any(cells[i] for cells in figures.values())]
-        for i in known:
-            table.add_column(FIGURES[i], justify="right", no_wrap=True)
-        table.add_column("status", min_width=len("completed"))
+        columns = [
+            Column(head="job", justify="right"),
+            *(Column(head=name) for name in (self.names if apart else ["setting"])),
+            *(Column(head=FIGURES[i], justify="right", breaks=NOTES) for i in known),
+            Column(head="status"),
+        ]
+        rows = []
         for job in listed:
             outcome = self.outcomes[job.number]
             settings = self.values[job.number] if apart else [self.label(job.number, self.shorter)]
-            cells = [str(job.number), *settings, *(figures[job.number][i] for i in known), outcome.status]
-            table.add_row(*(_text(self.console, cell) for cell in cells), style="dim" if job.plan is None else "")
-        self._print(table)
+            rows.append([str(job.number), *settings, *(figures[job.number][i] for i in known), outcome.status])
+        table = make_table(self.console, columns, rows, ["dim" if job.plan is None else "" for job in listed])
+        self._print(table, crop=False)
         if len(self.jobs) > ROWS:
             self._say(f"... and {len(self.jobs) - ROWS} jobs more", style="dim")
         self._print("")

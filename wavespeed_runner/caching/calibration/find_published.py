@@ -68,12 +68,16 @@ def _find_polynomial(repo: str, variant: str | None, watched: str) -> published.
 
 
 def _get_watched_input(config: Config, family: Family) -> str:
+    return name_watched(family, get_variant(config))
+
+
+def name_watched(family: Family, variant: str | None) -> str:
     """Which of `published.WATCHED` the signal `modulated_input` is, for this family and variant.
 
     Told by the name of the family's function: one that watches something else is called `time_embedding`, and so on.
     """
     if not isinstance(family.blocks, Blocks):
         return "modulated_input"
-    function = family.blocks.variants.get(get_variant(config) or "", family.blocks.modulated_input)
+    function = family.blocks.variants.get(variant or "", family.blocks.modulated_input)
     name = getattr(function, "__name__", "")
     return name if name in published.WATCHED else "modulated_input"

@@ -46,6 +46,8 @@ class Setting:
     """`max_consecutive_cache_hits`; -1: the source has no limit."""
     outside_window: bool = False
     """TeaCache: changes add up outside of the window, too."""
+    clamp: str = ""
+    """TeaCache: what becomes of the polynomial where it was not fitted; empty: the source says nothing of it."""
     always_computed: tuple[int, ...] = ()
     """MagCache: steps that are never skipped, see `MagnitudeRatio`."""
     speedup: float | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..console_table import Column, make_table
 from ..console_text import encode_for
 from .build import Comparison, Match
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 COLOURS = {"better": "green", "worse": "red", "same": "dim", "not settled": "yellow"}
 MEANING = (
@@ -30,7 +33,7 @@ def show(comparison: Comparison) -> None:
         console.print()
         if match.label:
             console.print(encode_for(console, match.label), style="bold", markup=False)
-        console.print(_table(console, comparison, match))
+        console.print(_table(console, comparison, match), crop=False)
     console.print()
     for name, labels in comparison.left_out:
         text = f"only in {name}: {', '.join(labels)}"
@@ -38,9 +41,7 @@ def show(comparison: Comparison) -> None:
     console.print(MEANING, style="dim")
 
 
-def _table(console: Console, comparison: Comparison, match: Match) -> Any:
-    from rich import box
-    from rich.table import Table
+def _table(console: Console, comparison: Comparison, match: Match) -> Table:
     from rich.text import Text
 
     def cell(text: str, verdict: str = "") -> Text:
@@ -49,14 +50,7 @@ def _table(console: Console, comparison: Comparison, match: Match) -> Any:
             shown.append(f"\n{verdict}", style=COLOURS[verdict])
         return shown
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False, pad_edge=False)
-    table.add_column("", overflow="fold")
-    for name in comparison.names:
-        table.add_column(name[0], overflow="fold")
-    for name, figures in match.figures:
-        table.add_row(name, *(cell(one.text, one.verdict) for one in figures))
-    if match.settings:
-        table.add_section()
-    for key, values in match.settings:
-        table.add_row(cell(key), *(cell(value) for value in values), style="dim")
-    return table
+    columns = [Column(head=""), *(Column(head=name[0]) for name in comparison.names)]
+    rows = [[cell(name), *(cell(one.text, one.verdict) for one in figures)] for name, figures in match.figures]
+    settings = [[cell(text) for text in (key, *values)] for key, values in match.settings]
+    return make_table(console, columns, rows + settings, [""] * len(rows) + ["dim"] * len(settings), apart=len(rows))
