@@ -105,7 +105,7 @@ def save_sample(
     )
 
 
-def _find_inputs(graph: Graph, values: dict[str, Any]) -> dict[str, ImageArray]:
+def _find_inputs(graph: Graph, values: dict[str, Any]) -> dict[str, Any]:
     """The first image and the first mask that the graph reads from a file; without those that it does not."""
     found: dict[str, ImageArray] = {}
     for name, node in graph.nodes.items():
