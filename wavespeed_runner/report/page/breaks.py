@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-BREAKS = re.compile(r"([_=,/:]|\.(?!\d))(?=\S)")
-"""Separators after which a name may be broken; not the point of a number. As in `page.js`."""
+BREAKS = re.compile(r"([_=,/:]|\.(?=[A-Za-z_]))(?=\S)")
+"""Separators after which a name may be broken; not the point of a number, and not `...`. As in `page.js`."""
 
 
 def breakable(text: object) -> Markup:

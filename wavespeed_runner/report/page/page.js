@@ -38,7 +38,7 @@ function colour(name) {
 /** Escapes text for plotly, which interprets some HTML tags. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-const BREAKS = /([_=,/:]|\.(?!\d))(?=\S)/; // as in breaks.py
+const BREAKS = /([_=,/:]|\.(?=[A-Za-z_]))(?=\S)/; // as in breaks.py
 
 /** Text that may go on in the next line after a separator inside of a name. */
 const breakable = (text) => String(text).split(BREAKS).flatMap((part, place) => (place % 2 ? [part, make("wbr")] : [part]));
