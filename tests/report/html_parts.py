@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from wavespeed_runner.report.page import images as images
+from wavespeed_runner.report.page import static
 
 
 class Parts(HTMLParser):
@@ -59,3 +61,18 @@ def decoded(uri: str) -> Image.Image:
     head, _, body = uri.partition(",")
     assert head == "data:image/webp;base64"
     return Image.open(BytesIO(base64.b64decode(body))).convert("RGB")
+
+
+def stands_alone(text: str) -> bool:
+    """Whether a page without scripts of its own fetches nothing, and runs only the script that copies."""
+    made = Parts(text)
+    script = static.read_asset(static.__package__, "copy.js") + "startCopying();\n"
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        [one for _, one in made.scripts] == [script]
+        and all(str(address).startswith("data:image/webp;base64,") for address in made.fetched)
+        and made.policy.startswith(
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src"
+        )
+        and "http" not in made.policy
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from tests.report.html_parts import stands_alone
 from tests.report.records import varied, write_job, write_sweep
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import ConfigError
@@ -17,6 +20,7 @@ from wavespeed_runner.metrics.statistics import Interval
 from wavespeed_runner.records.summary import Quality
 from wavespeed_runner.report.compare import compare
 from wavespeed_runner.report.compare.page import page
+from wavespeed_runner.report.compare.sides import Settings, name_sides, split_settings
 from wavespeed_runner.report.compare.verdicts import BETTER, OPEN, SAME, WORSE, compare_mean, compare_ratio
 
 Finished = tuple[Path, dict[str, Any]]
@@ -156,8 +160,46 @@ def test_the_page_has_the_images_and_escapes_what_records_say(tmp_path: Path, fi
     made = page(compare([folder, tmp_path / "a"]))
     assert bad not in made and "&lt;script&gt;" in made
     made = page(compare([folder, folder]))
-    assert made.count("data:image/webp") == 2 * len(record["samples"]) and "SSIM 0." in made
-    assert "<script" not in made and "default-src 'none'" in made
+    shown = len(record["samples"])
+    assert made.count("data:image/webp") == 3 * shown and "SSIM 0." in made, "each side's, and the reference once"
+    assert made.count("<figcaption>reference</figcaption>") == shown
+    assert stands_alone(made)
+
+
+def test_sides_with_other_references_show_each(tmp_path: Path, finished: Finished) -> None:
+    folder, _ = finished
+    other = shutil.copytree(folder, tmp_path / "other")
+    for file in (other / "reference").iterdir():
+        Image.new("RGB", Image.open(file).size, "red").save(file)
+    made = page(compare([folder, other]))
+    assert made.count(">reference of A</figcaption>") == made.count(">reference of B</figcaption>") > 0
+
+
+def named(tmp_path: Path, finished: Finished, *changes: dict[str, Any]) -> tuple[list[str], Settings, Settings]:
+    """Names of sides with these caches, steps or devices, and their settings."""
+    for number, change in enumerate(changes):
+        record = varied(finished[1], change.get("typed", []), steps=change.get("steps", 28))
+        record["config"]["cache"] = {**record["config"]["cache"], **change.get("cache", {})}
+        record["environment"] = {**record["environment"], "device_name": change.get("device", "CPU")}
+        write_job(tmp_path / str(number), record)
+    (match,) = compare([tmp_path / str(number) for number in range(len(changes))]).matches
+    return name_sides(match), *split_settings(match.settings)
+
+
+def test_sides_are_named_by_what_tells_them_apart_and_keys_that_follow_from_it_step_back(
+    tmp_path: Path, finished: Finished
+) -> None:
+    other = {"name": "taylorseer", "interval": 5}
+    names, chosen, filled = named(tmp_path / "a", finished, {}, {"cache": other})
+    assert names == ["fbcache", "taylorseer"] and ("cache", ["fbcache", "taylorseer"]) in chosen
+    assert ("cache.interval", ["", "5"]) in filled
+    names, chosen, filled = named(tmp_path / "b", finished, {"device": "RTX"}, {"device": "H200"})
+    assert [name.split()[0] for name in names] == ["RTX", "H200"] and not filled
+    names, chosen, filled = named(tmp_path / "c", finished, {}, {})
+    assert names == ["", ""] and not chosen and not filled
+    change = {"cache": {"residual_diff_threshold": 0.3}}
+    names, chosen, filled = named(tmp_path / "d", finished, {}, change)
+    assert chosen and not filled, "the same option: its keys were chosen"
 
 
 def test_one_prompt_settles_nothing_and_few_prompts_seldom_do(tmp_path: Path, finished: Finished) -> None:

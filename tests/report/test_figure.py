@@ -12,8 +12,10 @@ import pytest
 from matplotlib.colors import to_hex
 
 from tests.report.records import study, varied, write_job
+from wavespeed_runner.media.plotting import new_figure
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.figure import figure
+from wavespeed_runner.report.figure_labels import _drop_overlapping, _points_of_stars
 from wavespeed_runner.report.figure_styles import COLOURS, MARKERS, OTHER, RIVAL, STEPS, choose_styles
 
 SETTING = COLOURS[0]
@@ -53,6 +55,10 @@ def test_both_panels_show_every_setting_and_its_rivals(tmp_path: Path, finished:
     corners = list(zip(front.get_xdata(), front.get_ydata(), strict=True))
     assert len(corners) == 2 * sum(row.front for row in done) + 1 > 5, "the reference ends it"
     assert all(x == before_x or y == before_y for (before_x, before_y), (x, y) in pairwise(corners)), "in steps"
+    (other,) = lines(share, "-")
+    corners = list(zip(other.get_xdata(), other.get_ydata(), strict=True))
+    assert corners[-1] == (100.0, 1.0) and len(corners) >= 3, "the second panel has a front of its own"
+    assert all(x == before_x or y == before_y for (before_x, before_y), (x, y) in pairwise(corners)), "in steps"
     (curve,) = lines(time, "--")
     assert list(curve.get_xdata()) == pytest.approx([0.35, 0.6, 0.85, 2.0]), "it ends at the reference"
     assert curve.get_ydata()[-1] == 1.0 and list(lines(share, "--")[0].get_xdata()) == pytest.approx([25, 50, 75, 100])
@@ -81,6 +87,15 @@ def test_no_two_labels_lie_on_one_another(tmp_path: Path, finished: Finished, co
         boxes = [text.get_window_extent() for text in shown.values()]
         assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
         assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
+
+
+def test_a_label_that_a_star_would_cover_is_left_out() -> None:
+    axes = new_figure(figsize=(6, 4)).subplots()
+    axes.set(xlim=(0, 2), ylim=(0, 2))
+    stars = [tuple(axes.transData.transform(place)) for place in _points_of_stars(axes, [1.0])]
+    assert len(stars) == 5 and tuple(axes.transData.transform((1.0, 1.0))) in stars
+    covered, beside = (axes.text(x, y, "steps 14", ha="center", va="center") for x, y in ((1.0, 1.02), (1.0, 1.5)))
+    assert _drop_overlapping([covered, beside], stars) == [beside] and covered not in axes.texts
 
 
 def test_text_is_legible_at_half_size(tmp_path: Path, finished: Finished) -> None:

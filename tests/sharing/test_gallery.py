@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.report.html_parts import stands_alone
 from tests.sharing.replay_helpers import ReplayText, change_pixels, set_figures
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.sharing.gallery import collect_gallery, page
@@ -32,11 +33,20 @@ def test_claims_come_with_their_figures_hardware_and_image(
     made = page(entries)
     assert "2.50\N{MULTIPLICATION SIGN} (2.25 to 2.75)" in made and "SSIM 0.9800 (0.9700 to 0.9900)" in made
     assert made.count("data:image/webp") == 1 and made.count("not replayed here") == 2
-    assert re.search(r"fbcache, \d+ steps", made) and "<script" not in made
+    assert re.search(r"fbcache, \d+ steps", made) and stands_alone(made)
+    assert f"from={shelf / 'fast.yaml'} prompt=" in made.replace("<wbr>", "") and made.count("data-copy=") == 4
     assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
     said = capsys.readouterr().out
     assert "fast: " in said and "2.50x (2.25 to 2.75), SSIM 0.9800" in said and str(shelf / "gallery.html") in said
     assert (shelf / "gallery.html").read_text(encoding="utf-8") == made
+
+
+def test_the_large_figure_says_what_it_is(text: str, tmp_path: Path) -> None:
+    guess = re.sub(r"(?m)^  speedup: .*\n", "", set_figures(text, ssim="{value: 0.98, low: 0.97, high: 0.99}"))
+    timed = set_figures(text, speedup="{value: 2.5, low: 2.25, high: 2.75}")
+    made = page(collect_gallery(write(tmp_path / "shelf", guess=guess, timed=timed), tmp_path))
+    assert made.count("per image; no speedup is claimed: it was not timed beside its reference") == 1
+    assert made.count('<p class="quiet">times as fast as its reference</p>') == 1
 
 
 def test_a_replay_that_was_made_here_is_told(text: str, replay_text: ReplayText, tmp_path: Path) -> None:

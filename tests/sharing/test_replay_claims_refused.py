@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "itself": (lambda t: t.replace("defaults:\n", "defaults:\n- to_be_replayed\n"), "refers to itself"),
     "a type": (lambda t: re.sub("(?m)^steps: .*", "steps: many", t), "steps: Value 'many' of type"),
     "a value": (lambda t: re.sub("(?m)^steps: .*", "steps: 0", t), "steps=0: at least 1 is needed"),
-    "no claim": (lambda t: t[: t.index("claim:    #")], "mine.yaml: neither a resolved config of a run nor an"),
+    "no claim": (lambda t: t[: t.index("claim:    #")], "mine.yaml: it has no claim, the figures of a run"),
     "a list for a claim": (lambda t: t[: t.index("claim:    #")] + "claim: [1]\n", "mine.yaml: claim: a mapping"),
     "half a claim": (lambda t: re.sub("(?m)^  code: .*\n", "", t), "claim.code: a value is needed; in "),
     "no package": (lambda t: t.partition("\n")[2], "mine.yaml: an experiment file begins with the line '# @package"),

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.children import started
+from tests.report.html_parts import stands_alone
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.tune import prepare
 from wavespeed_runner.tune.settings import drop_typed
@@ -176,7 +177,8 @@ def test_a_tuning_leaves_an_experiment_that_keeps_the_bound_and_a_page(whole: tu
     assert answer["setting"] in data["sentence"] and "2 prompts not used for tuning" in data["sentence"]
     assert data["work"]["done"] > 0 and data["tried"] and data["ablation"]
     page = (home / "tune.html").read_text()
-    assert answer["setting"] in page and "data:image/png;base64" in page and "<script" not in page
+    assert answer["setting"] in page.replace("<wbr>", "") and "data:image/webp;base64" in page and stands_alone(page)
+    assert "experiment=tuned" in page.replace("<wbr>", "") and "Images of the answer" in page
     (experiment,) = (home / "experiment").iterdir()
     assert "claim:" in experiment.read_text()
 

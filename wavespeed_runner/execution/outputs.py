@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ..media.images import ImageArray
 
 
+INPUTS = {"read_image": "start", "read_mask": "mask"}
+"""Stage -> the field of a column that shows what it reads."""
+
+
 class Column(NamedTuple):
     """One column of the overview; of a video, its middle frame."""
 
@@ -35,6 +39,9 @@ class Column(NamedTuple):
     difference: Any = None
     start: Any = None
     """The image that it was made from."""
+    mask: Any = None
+    """Where that was repainted: white."""
+    seed: int | None = None
 
 
 def save_sample(
@@ -75,7 +82,7 @@ def save_sample(
     note = f"{sample.seconds:.2f} s"
     if reference is None or plan.reference is None:
         judge_sample(judges, sample, image, None)
-        return Column(sample.prompt, note, _still(image), start=_find_start(plan.graph, values))
+        return Column(sample.prompt, note, _still(image), seed=sample.seed, **_find_inputs(plan.graph, values))
 
     original, _ = _first_image(plan.reference, reference)
     metadata = _describe(_reference_config(plan.config), sample, plan.reference_images[index], fps)
@@ -93,14 +100,18 @@ def save_sample(
         _still(original),
         f"{sample.reference_seconds:.2f} s",
         _still(map_),
-        _find_start(plan.graph, values),
+        seed=sample.seed,
+        **_find_inputs(plan.graph, values),
     )
 
 
-def _find_start(graph: Graph, values: dict[str, Any]) -> ImageArray | None:
-    """The first image that the graph reads from a file; None where it starts from noise alone."""
-    read = [values[name] for name, node in graph.nodes.items() if node.stage.name == "read_image" and name in values]
-    return read[0].tensors["images"][0] if read else None
+def _find_inputs(graph: Graph, values: dict[str, Any]) -> dict[str, Any]:
+    """The first image and the first mask that the graph reads from a file; without those that it does not."""
+    found: dict[str, ImageArray] = {}
+    for name, node in graph.nodes.items():
+        if node.stage.name in INPUTS and name in values:
+            found.setdefault(INPUTS[node.stage.name], values[name].tensors["images"][0])
+    return found
 
 
 def _describe(config: Config, sample: SampleRecord, fingerprint: str, fps: int | None) -> dict[str, str]:
@@ -190,7 +201,7 @@ def _name_setting(config: Config) -> str:
 def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
     """Writes `overview.png`: a column for each prompt, a row each for reference, result and difference.
 
-    Images that were made from another one stand below that.
+    Images that were made from another one stand below that, and below the mask. Columns of one prompt say their seeds.
     """
     from ..media.contact_sheet import draw_contact_sheet
     from ..media.images import write_png
@@ -205,7 +216,16 @@ def save_overview(plan: Plan, folder: Path, columns: list[Column]) -> None:
         references, differences = [c.reference for c in columns], [c.difference for c in columns]
         rows = [("reference", references), *rows, (gain, differences)]
         notes = [[column.reference_note for column in columns], *notes, []]
-    if all(column.start is not None for column in columns):
-        rows, notes = [("starts from", [column.start for column in columns]), *rows], [[], *notes]
-    sheet = draw_contact_sheet(rows, [column.prompt for column in columns], notes=notes)
+    for label, inputs in (("mask", [c.mask for c in columns]), ("starts from", [c.start for c in columns])):
+        if all(one is not None for one in inputs):
+            rows, notes = [(label, inputs), *rows], [[], *notes]
+    sheet = draw_contact_sheet(rows, _name_columns(columns), notes=notes)
     write_png(folder / "overview.png", sheet, metadata={"Description": f"fingerprint {plan.fingerprint}"})
+
+
+def _name_columns(columns: Sequence[Column]) -> list[str]:
+    """The prompts; with the seeds, first so that no long prompt cuts them off, where a prompt is there twice."""
+    prompts = [column.prompt for column in columns]
+    if len(set(prompts)) == len(prompts):
+        return prompts
+    return [f"seed {column.seed}: {column.prompt}" for column in columns]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import pairwise
 from math import inf, log10
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from ..media.contact_sheet import INK, LINE, QUIET
 from ..media.plotting import new_figure
 from ..metrics.statistics import Interval
 from .figure_bands import draw_bands
+from .figure_front import draw_front, find_share_front
 from .figure_labels import CROWD, METRIC, add_labels, drawable
 from .figure_styles import RIVAL, STEPS, choose_styles, name_group
 from .ranking import reference_times, time_factors
@@ -60,11 +60,13 @@ def figure(sweep: Sweep) -> Figure:
     _panel(share, rows, shares)
     references = {group: seconds * scale for group, seconds in reference_times(rows).items()}
     draw_bands(time, sweep, list(references.values()))
-    _front(time, rows, times, references)
+    draw_front(time, rows, times, references, [row.front for row in rows])
+    draw_front(share, rows, shares, dict.fromkeys(references, 100.0), find_share_front(rows))
     _rivals(time, rows, times, references)
     _rivals(share, rows, shares, dict.fromkeys(references, 100.0))
-    _stars(time, list(references.values()))
-    _stars(share, [100.0] if references and any(shares) else [])
+    stars = {time: list(references.values()), share: [100.0] if references and any(shares) else []}
+    for axes, places in stars.items():
+        _stars(axes, places)
     for axes in (time, share):
         _floor(axes, rows)
     time.set_ylabel("SSIM to the reference (mean, 95 % interval)", fontsize=12, color=INK)
@@ -72,8 +74,8 @@ def figure(sweep: Sweep) -> Figure:
     drawing.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=12, frameon=False)
     drawing.draw_without_rendering()  # lays everything out, so that labels know where they may stand
     drawing.set_layout_engine("none")
-    add_labels(time, rows, times)
-    add_labels(share, rows, shares)
+    add_labels(time, rows, times, stars[time])
+    add_labels(share, rows, shares, stars[share])
     return drawing
 
 
@@ -177,44 +179,6 @@ def _points(
 def _bars(intervals: Sequence[Interval]) -> list[list[float]]:
     """Lengths to the left and to the right; rounding may put both bounds of a bootstrap on one side of the value."""
     return [[max(0.0, i.value - i.low) for i in intervals], [max(0.0, i.high - i.value) for i in intervals]]
-
-
-def _front(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], references: Mapping[str, float]) -> None:
-    """Draws the front of each group as a line, which ends at the reference: nothing is better than that."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for row, at in zip(rows, x, strict=True):
-        if at is not None and row.front:
-            own = groups.setdefault(row.compared_with, [])
-            own.append((at.value, row.quality[METRIC].mean.value))
-            if row.rivals_with in references:
-                own.append((references[row.rivals_with], 1.0))
-    for number, points in enumerate(_ascending(points) for points in groups.values()):
-        if len(points) > 1:
-            axes.plot(
-                *_stairs(points),
-                color=INK,
-                linewidth=1.1,
-                alpha=0.75,
-                zorder=2.5,
-                label="Pareto front" if number == 0 else None,
-            )
-
-
-def _ascending(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Keeps the points that are better than all before them: of several references the fastest is the end."""
-    kept: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not kept or y > kept[-1][1] or (x, y) == kept[-1]:
-            kept.append((x, y))
-    return list(dict.fromkeys(kept))
-
-
-def _stairs(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """The corners of the front: between two settings there is none, so the faster one is what is there to have."""
-    corners = [points[0]]
-    for (_, low), (x, y) in pairwise(points):
-        corners += [(x, low), (x, y)]
-    return [x for x, _ in corners], [y for _, y in corners]
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

@@ -20,17 +20,20 @@ LABELLED, LETTERS = 24, 260
 is left out."""
 FEW = 12
 """Most points whose intervals labels avoid."""
+STAR = 9
+"""Pixels from the middle of a star to the corners of the square around it."""
 SPACING, ROUNDS = 14, 150
 """Label placement: pixels between the points of a curve that labels avoid, and most iterations."""
 
 
-def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> None:
-    """Adds labels beside their points, moved so that they cover neither each other nor lines.
+def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], stars: Sequence[float] = ()) -> None:
+    """Adds labels beside their points, moved so that they cover neither each other nor lines nor references.
 
     Args:
         axes: the panel.
         rows: the jobs.
         x: the horizontal position of each job; None where the panel does not show it.
+        stars: those of the references.
     """
     from adjustText import adjust_text
     from matplotlib.patheffects import withStroke
@@ -57,7 +60,7 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
     places = [(at.value, row.quality[METRIC].mean.value) for row, at in points]
     every = 1 + len(places) // CROWD
     bars = _points_along_bars(points) if len(points) <= FEW else []  # where points are many, nothing else would fit
-    occupied = places[::every] + _points_along_curves(axes) + bars
+    occupied = places[::every] + _points_along_curves(axes) + bars + _points_of_stars(axes, stars)
     adjust_text(
         texts,
         x=[place[0] for place in occupied],
@@ -67,7 +70,9 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None]) -> 
         iter_lim=ROUNDS,
     )
     rivals = [(at.value, row.quality[METRIC].mean.value) for row, at in points if row.rival]
-    kept = _drop_overlapping(texts, [tuple(axes.transData.transform(place)) for place in rivals])
+    kept = _drop_overlapping(
+        texts, [tuple(axes.transData.transform(place)) for place in [*rivals, *_points_of_stars(axes, stars)]]
+    )
     for text, (row, at) in zip(texts, chosen, strict=True):
         if text in kept:
             _connect(axes, text, (at.value, row.quality[METRIC].mean.value))
@@ -120,8 +125,16 @@ def _points_along_bars(points: Sequence[tuple[Row, Interval]]) -> list[tuple[flo
     return places
 
 
+def _points_of_stars(axes: Any, stars: Sequence[float]) -> list[tuple[float, float]]:
+    """Points that labels avoid: the middle and the tips of each star, in data coordinates."""
+    back = axes.transData.inverted()
+    middles = [axes.transData.transform((place, 1.0)) for place in stars]
+    moves = [(0, 0), *((STAR * x, STAR * y) for x in (-1, 1) for y in (-1, 1))]
+    return [tuple(back.transform((x + dx, y + dy))) for x, y in middles for dx, dy in moves]
+
+
 def _drop_overlapping(texts: Sequence[Any], rivals: Sequence[tuple[float, float]]) -> list[Any]:
-    """Removes labels that overlap earlier ones or a rival (in pixels), or leave the image; returns the others."""
+    """Removes labels that overlap earlier ones, a rival or a star (in pixels), or leave the image."""
     kept: list[Any] = []
     boxes: list[Any] = []
     for text in texts:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import __version__
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..config.error_messages import EXPLAINED, explain
 from ..config.lossy import lossy_names
@@ -24,13 +21,12 @@ from ..records.names import model_name
 from ..records.record import Record
 from ..records.reference import describe_sampler, name_steps
 from ..report.page.images import Album, album, within
+from ..report.page.static import render
 from .claim_form import refuse_malformed
 from .source import read_source
 from .verdict import combine_verdicts, verify_claim
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
+PROGRAM = "python -m wavespeed_runner"
 MOST_FILES = 300
 """Experiments that one page shows."""
 REPLAY = "-replay"
@@ -141,16 +137,11 @@ def _describe_replay(claim: ClaimConfig, record: Record) -> str:
 
 
 def page(entries: Sequence[Entry]) -> str:
-    """Renders the page: it needs no network, no server and no script."""
+    """Renders the page: it needs no network and no server."""
     pictures = album(len(entries))
     cards = [_card(entry, pictures) for entry in entries if not entry.problem]
-    return _template().render(
-        cards=cards,
-        problems=[entry for entry in entries if entry.problem],
-        images=pictures.uris,
-        style=(files("wavespeed_runner.report.page") / "page.css").read_text(encoding="utf-8"),
-        version=__version__,
-    )
+    problems = [entry for entry in entries if entry.problem]
+    return render(__package__, "gallery.html.j2", cards=cards, problems=problems, images=pictures.uris)
 
 
 def describe_figure(figure: ClaimedFigure | None, digits: int, unit: str) -> str:
@@ -174,18 +165,20 @@ def _card(entry: Entry, pictures: Album) -> dict[str, Any]:
         "entry": entry,
         "speed": describe_figure(claim.speedup, 2, "×"),  # noqa: RUF001
         "seconds": describe_figure(claim.seconds, 3, " s"),
+        "meaning": _say_what_is_shown(claim),
         "ssim": describe_figure(claim.ssim, 4, ""),
         "forks": f"{claim.forks} of {len(claim.pixels_sha256)} images are forks" if claim.forks else "",
         "device": make_printable(claim.device_name),
         "versions": make_printable(", ".join(versions)),
         "image": pictures.add(beside),
-        "check": make_printable(f"python -m wavespeed_runner replay {quote(str(entry.file))}"),
+        "use": make_printable(f"{PROGRAM} {quote(f'from={entry.file}')} prompt='...'"),
+        "check": make_printable(f"{PROGRAM} replay {quote(str(entry.file))}"),
     }
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((files(__package__) / "gallery.html.j2").read_text(encoding="utf-8"))
+def _say_what_is_shown(claim: ClaimConfig) -> str:
+    """What the large figure of a card is; where it is no speedup, why."""
+    if claim.speedup:
+        return "times as fast as its reference"
+    reason = "it was not timed beside its reference" if claim.ssim else "it was not compared with a reference"
+    return f"{'per image; ' if claim.seconds else ''}no speedup is claimed: {reason}"

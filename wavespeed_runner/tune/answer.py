@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from dataclasses import asdict
-from functools import lru_cache
-from importlib.resources import files
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import __version__
 from ..records.file import FILE
 from ..records.names import model_name
 from ..sharing.export import build_experiment, read_completed_record, write_experiment
@@ -19,13 +14,11 @@ from ..sharing.prompts import explain_not_carried
 from ..storage.atomic import write_bytes, write_text
 from .ablation import Ablation
 from .bounds import Bound
-from .figure import draw, find_front, list_latest
+from .figure import find_front, list_latest
+from .page import render_page
 from .rounds import Result, find_interval
 from .sentence import describe_answer, describe_cuts, describe_quality
 from .tune import Tuning
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 PAGE, DATA = "tune.html", "tune.json"
 PROGRAM = "python -m wavespeed_runner"
@@ -44,18 +37,15 @@ def write_answer(tuning: Tuning, name: str | None) -> list[tuple[str, str]]:
         write_experiment(target, text)
     data = summarize(tuning)
     write_text(tuning.folder / DATA, json.dumps(data, indent=1) + "\n")
-    write_bytes(
-        tuning.folder / PAGE, _render(tuning, data, text).encode(), way_out="choose another folder with outputs=DIR"
-    )
-    page = ("page", str(tuning.folder / PAGE))
-    if not text:
-        return [page]
-    return [
-        ("answer", str(target)),
-        ("run it", _say_how_to_run(tuning, name)),
-        ("check it", f"{PROGRAM} replay {quote(str(target))}{_name_prompts(tuning)}"),
-        page,
-    ]
+    commands = []
+    if text:
+        before, run = _say_how_to_run(tuning, name)
+        check = f"{PROGRAM} replay {quote(str(target))}{_name_prompts(tuning)}"
+        commands = [("run it", before, run), ("check it", "", check)]
+    page = render_page(tuning, data, text, commands)
+    write_bytes(tuning.folder / PAGE, page, way_out="choose another folder with outputs=DIR")
+    told = [(what, f"{before}; {command}" if before else command) for what, before, command in commands]
+    return [*([("answer", str(target))] if text else []), *told, ("page", str(tuning.folder / PAGE))]
 
 
 def _name_prompts(tuning: Tuning) -> str:
@@ -66,11 +56,12 @@ def _name_prompts(tuning: Tuning) -> str:
     return f" {quote(f'prompts.path={tuning.judging.prompt_file(len(prompts))}')}"
 
 
-def _say_how_to_run(tuning: Tuning, name: str) -> str:
+def _say_how_to_run(tuning: Tuning, name: str) -> tuple[str, str]:
+    """What has to be done before, and the command."""
     own = tuning.tuning.args.config_dir
-    if own is not None:  # there is one --config-dir
-        return f"copy it to {own}/experiment/; {PROGRAM} --config-dir {quote(own)} experiment={name} prompt='...'"
-    return f"{PROGRAM} --config-dir {quote(str(tuning.folder))} experiment={name} prompt='...'"
+    before = "" if own is None else f"copy it to {own}/experiment/"  # there is one --config-dir
+    folder = quote(str(tuning.folder if own is None else own))
+    return before, f"{PROGRAM} --config-dir {folder} experiment={name} prompt='...'"
 
 
 def _export(tuning: Tuning, answer: Result, name: str | None) -> tuple[str, str]:
@@ -146,30 +137,3 @@ def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
 def _ablation_row(tuning: Tuning, row: Ablation) -> dict[str, Any]:
     result = _row(tuning, row.result) if row.result else None
     return {"without": row.without, "result": result, "refused": row.refused, "dropped": row.dropped}
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_read_asset(__package__, "page.html.j2"))
-
-
-def _read_asset(package: str, name: str) -> str:
-    return (files(package) / name).read_text(encoding="utf-8")
-
-
-def _render(tuning: Tuning, data: dict[str, Any], experiment: str) -> str:
-    """The page: it needs no network, no server and no script."""
-    style = _read_asset("wavespeed_runner.report.page", "page.css")
-    figure = base64.b64encode(draw(tuning)).decode() if tuning.tuning.results else ""
-    return _template().render(
-        data=data,
-        style=style,
-        figure=figure,
-        version=__version__,
-        model=model_name({**asdict(tuning.plan.config.model), "init": tuning.plan.config.model.init.value}),
-        experiment=experiment,
-        metric=tuning.aim.shown.metric,
-    )

@@ -1,50 +1,63 @@
-"""`tune.png`: everything that was tried, quality against time, with the bound, the front and the answer."""
+"""Everything that was tried as a plot for `tune.html`: quality against time, with the bound, the front and the answer.
+
+Places are percentages of the plot's width and height, so that the drawing fits any window while its text keeps its
+size; colours are names of the style sheet's, so that it is dark where the page is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from io import BytesIO
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import ceil, floor, log10
 from typing import Any
 
-from ..media.contact_sheet import INK, LINE, QUIET
-from ..media.plotting import new_figure
 from ..metrics.statistics import Point, find_pareto_front
 from .rounds import Result, find_interval
 from .tune import Tuning
 
-SIZE, DPI = (9.0, 5.4), 150
-COLORS = ("#2860b4", "#b0417f", "#2c7a4b", "#7752b8", "#0f7f8c", "#a3792b", "#5c6670", "#d98cb3", "#7fb3e0", "#8fbf6a")
-ANSWER = "#c05a17"
+COLOURS = 8
+"""That the style sheet has for groups."""
+TICKS = 8
+"""About as many on an axis."""
+Place = Callable[[float], float]
 
 
-def draw(tuning: Tuning) -> bytes:
-    """Draws the results of the most prompts, and smaller those of fewer; returns the PNG file."""
+def draw(tuning: Tuning) -> dict[str, Any]:
+    """Lays out the results of the most prompts, and smaller those of fewer; what the template draws."""
     metric = tuning.aim.shown.metric
-    drawing = new_figure(figsize=SIZE, layout="constrained")
-    axes = drawing.subplots()
     latest = list_latest(tuning.tuning.results)
     most = max((result.prompts for result in latest), default=0)
-    for index, kind in enumerate(sorted({kind_of(result) for result in latest})):
-        for whole in (False, True):
-            points = [one for one in latest if kind_of(one) == kind and (one.prompts == most) is whole]
-            _scatter(axes, points, metric, COLORS[index % len(COLORS)], kind if whole else None, whole=whole)
-    _front(axes, [result for result in latest if result.prompts == most], metric, tuning.aim.shown.least)
-    for bound in (one for one in tuning.aim.bounds if (one.metric, one.statistic) == (metric, "mean")):
-        axes.axhline(bound.value, color=ANSWER, linewidth=1, linestyle=(0, (4, 3)), label=str(bound))
-    if tuning.answer:
-        _mark(axes, tuning.answer, metric)
-    axes.set_xlabel("time, share of the reference's", fontsize=11, color=INK)
-    axes.set_ylabel(f"{metric} to the reference (mean)", fontsize=11, color=INK)
-    axes.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
-    axes.set_xlim(left=0)
-    axes.grid(color=LINE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=10, colors=QUIET)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(LINE)
-    axes.legend(fontsize=9, frameon=False, loc="best")
-    drawing.savefig(buffer := BytesIO(), dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    whole = [result for result in latest if result.prompts == most]
+    bounds = [one for one in tuning.aim.bounds if (one.metric, one.statistic) == (metric, "mean")]
+    answers = [tuning.answer] if tuning.answer else []
+    means = [find_interval(result, metric)[0] for result in latest]
+    limits = [limit for result in (*whole, *answers) for limit in find_interval(result, metric)]
+    x, x_ticks = _scale([0.0, *(result.relative for result in (*latest, *answers))], from_low=True)
+    y, y_ticks = _scale([*means, *limits, *(bound.value for bound in bounds)])
+    kinds = sorted({kind_of(result) for result in latest})
+
+    def point(result: Result) -> dict[str, Any]:
+        value, low, high = find_interval(result, metric)
+        return {
+            "x": x(result.relative),
+            "y": 100 - y(value),
+            "low": 100 - y(low),
+            "high": 100 - y(high),
+            "whole": result.prompts == most,
+            "colour": kinds.index(kind_of(result)) % COLOURS,
+            "text": f"{result.setting.name}: {100 * result.relative:.1f} % of the time, {metric} {value:.4g} "
+            f"({low:.4g} to {high:.4g}), {result.prompts} prompts",
+        }
+
+    return {
+        "x_ticks": [(x(tick), f"{100 * tick:.0f} %") for tick in x_ticks],
+        "y_ticks": [(100 - y(tick), f"{tick:.10g}") for tick in y_ticks],
+        "points": [point(result) for result in sorted(latest, key=lambda one: one.prompts)],
+        "front": _stairs([(one["x"], one["y"]) for one in map(point, _front(tuning, whole))]),
+        "bounds": [(100 - y(bound.value), str(bound)) for bound in bounds],
+        "answer": point(tuning.answer) if tuning.answer else None,
+        "kinds": [(kind, place % COLOURS) for place, kind in enumerate(kinds)],
+    }
 
 
 def list_latest(results: Sequence[Result]) -> list[Result]:
@@ -72,23 +85,29 @@ def find_front(results: Sequence[Result], metric: str, *, least: bool) -> list[R
     return sorted(front, key=lambda result: result.relative)
 
 
-def _scatter(axes: Any, results: Sequence[Result], metric: str, color: str, label: str | None, *, whole: bool) -> None:
-    xs = [result.relative for result in results]
-    figures = [find_interval(result, metric) for result in results]
-    if whole:
-        errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
-        axes.errorbar(xs, [one[0] for one in figures], errors, fmt="o", ms=5, color=color, elinewidth=0.8, label=label)
-    else:
-        axes.plot(xs, [one[0] for one in figures], "o", ms=2.5, color=color, alpha=0.45)
+def _front(tuning: Tuning, results: Sequence[Result]) -> list[Result]:
+    return find_front(results, tuning.aim.shown.metric, least=tuning.aim.shown.least)
 
 
-def _front(axes: Any, results: Sequence[Result], metric: str, least: bool) -> None:
-    front = find_front(results, metric, least=least)
-    ys = [find_interval(result, metric)[0] for result in front]
-    axes.plot([one.relative for one in front], ys, color=QUIET, linewidth=1, zorder=1, label="front")
+def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
+    """The lines of a front: between two settings there is none, so the faster one is what is there to have."""
+    lines = []
+    for (x0, y0), (x1, y1) in pairwise(points):
+        lines += [(x0, y0, x1, y0), (x1, y0, x1, y1)]
+    return lines
 
 
-def _mark(axes: Any, result: Result, metric: str) -> None:
-    value, low, high = find_interval(result, metric)
-    errors = [[value - low], [high - value]]
-    axes.errorbar([result.relative], [value], errors, fmt="*", ms=16, color=ANSWER, zorder=5, label="answer, judged")
+def _scale(values: Sequence[float], *, from_low: bool = False) -> tuple[Place, list[float]]:
+    """Where a value lies on an axis that has room for all, in percent; and its ticks.
+
+    Args:
+        values: at least one.
+        from_low: the axis begins at the lowest of them.
+    """
+    low, high = min(values), max(values)
+    span = (high - low) or abs(high) or 1.0
+    first, last = low if from_low else low - 0.04 * span, high + 0.04 * span
+    size = 10.0 ** floor(log10((last - first) / TICKS))
+    step = next(size * times for times in (1, 2, 5, 10) if (last - first) / (size * times) <= TICKS)
+    ticks = [number * step for number in range(ceil(first / step), floor(last / step) + 1)]
+    return lambda value: round(100 * (value - first) / (last - first), 3), ticks

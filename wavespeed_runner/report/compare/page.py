@@ -1,20 +1,17 @@
-"""A comparison as one HTML file: it needs no network, no server and no script."""
+"""A comparison as one HTML file, which needs no network and no server."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePosixPath
+from typing import Any
 
-from ... import __version__
 from ..page.images import Album, album, still, within
 from ..page.samples import samples_of
+from ..page.static import render
 from ..rows import Row
 from .build import Comparison, Match
+from .sides import name_sides, split_settings
 from .text import MEANING
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 PROMPTS = 4
 """Images of each run on the page."""
@@ -23,29 +20,55 @@ PROMPTS = 4
 def page(comparison: Comparison) -> str:
     """Renders the page."""
     count = sum(row is not None for match in comparison.matches for row in match.rows)
-    pictures = album(count * (PROMPTS + 1))
-    strips = [_list_images(match, pictures) for match in comparison.matches]
-    return _template().render(
+    pictures = album(count * 2 * PROMPTS)
+    matches = []
+    for match in comparison.matches:
+        names = name_sides(match)
+        matches.append((match, names, *split_settings(match.settings), _list_images(match, names, pictures)))
+    return render(
+        __package__,
+        "page.html.j2",
         comparison=comparison,
-        matches=list(zip(comparison.matches, strips, strict=True)),
+        matches=matches,
+        singles=matches[0][1] if len(matches) == 1 and not matches[0][0].label else [],
         images=pictures.uris,
-        style=(files("wavespeed_runner.report.page") / "page.css").read_text(encoding="utf-8"),
-        version=__version__,
         meaning=MEANING,
     )
 
 
-def _list_images(match: Match, pictures: Album) -> list[dict[str, Any]]:
-    """For each of a few prompts the places of the sides' images in the album; empty where prompts are not the same."""
+def _list_images(match: Match, names: list[str], pictures: Album) -> list[dict[str, Any]]:
+    """For each of a few prompts the sides' images after their references; empty where prompts are not the same."""
     rows = [row for row in match.rows if row is not None]
     subjects = [[(sample.prompt, sample.seed) for sample in samples_of(row)] for row in rows]
     if not rows or any(one != subjects[0] for one in subjects):
         return []
+    sides = [(chr(ord("A") + place), row) for place, row in enumerate(match.rows) if row is not None]
+    by_side = {chr(ord("A") + place): name for place, name in enumerate(names)}
     strips = []
     for place, (prompt, seed) in enumerate(subjects[0][:PROMPTS]):
-        shown = [_add(pictures, row, place) if row is not None else None for row in match.rows]
-        strips.append({"prompt": f"{' '.join(prompt.split())} (seed {seed})", "images": shown})
+        shown = [{"side": side, "name": by_side[side], **_add(pictures, row, place)} for side, row in sides]
+        references = _list_references(pictures, sides, place)
+        strips.append({"prompt": f"{' '.join(prompt.split())} (seed {seed})", "images": [*references, *shown]})
     return strips
+
+
+def _list_references(pictures: Album, sides: list[tuple[str, Row]], place: int) -> list[dict[str, Any]]:
+    """What the sides' images were compared with: each once."""
+    found: dict[int, list[str]] = {}
+    for side, row in sides:
+        sample = samples_of(row)[place]
+        file = within(row.folder, still(f"reference/{PurePosixPath(sample.file).name}")) if sample.quality else None
+        if (at := pictures.add(file)) is not None:
+            found.setdefault(at, []).append(side)
+    return [
+        {
+            "side": "",
+            "name": f"reference of {', '.join(own)}" if len(found) > 1 else "reference",
+            "at": at,
+            "ssim": None,
+        }
+        for at, own in found.items()
+    ]
 
 
 def _add(pictures: Album, row: Row, place: int) -> dict[str, Any]:
@@ -55,11 +78,3 @@ def _add(pictures: Album, row: Row, place: int) -> dict[str, Any]:
         "at": pictures.add(within(row.folder, still(sample.file))),
         "ssim": None if ssim is None else f"SSIM {ssim:.4f}",
     }
-
-
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((files(__package__) / "page.html.j2").read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """`report.html`: a self-contained page about a sweep or a run, which needs no network and no server.
 
-The templates `*.html.j2` hold the text and the tables, `page.css` the style, the scripts everything interactive.
+The templates `*.html.j2` hold the text and the tables, `page.css` and `tables.css` the style, the scripts everything
+interactive.
 plotly.js draws the plots: its bundle with the basic trace types is in this folder, unmodified, with its licence
 (version 4.1.1 of the npm package plotly.js-basic-dist-min). To update it:
 
@@ -39,18 +40,20 @@ from ..remarks import (
 )
 from ..rows import Row, Sweep
 from .axes import named_axes
+from .breaks import breakable
 from .clean import clean_data, clean_value
 from .data import MOST, page_data
 from .head import STATUSES, describe_state, list_facts, list_statuses
 from .images import Album, album
 from .samples import samples_of
+from .static import STYLES
 from .texts import METRICS, NOTHING, texts, unit
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 LIBRARY = "plotly-basic.min.js"
-SCRIPTS = ("page.js", "table.js", "bands.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
+SCRIPTS = ("copy.js", "page.js", "table.js", "bands.js", "plots.js", "grid.js", "viewer.js", "job.js", "start.js")
 """In the order in which they run: each uses definitions of earlier ones."""
 
 
@@ -74,7 +77,7 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
         version=__version__,
         scripts=scripts,
         hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
-        style=_asset("page.css"),
+        style="\n".join(_asset(name) for name in STYLES),
         data=clean_data(data),
         images=images.uris,
         remarks=_remarks(sweep, images, count),
@@ -128,6 +131,7 @@ def _template() -> Template:
         finalize=clean_value,
         loader=DictLoader({name: _asset(name) for name in ("page.html.j2", "published.html.j2")}),
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template("page.html.j2")
 
 

@@ -77,16 +77,17 @@ function flow(jobs) {
 
 /** A table with a column for each value of one axis and a row for each value of the other. */
 function matrix(jobs, across, down) {
+  const compared = jobs.some(([job]) => hasImage(1)(job));
   const cells = new Map(jobs.map(([job, place]) => [JSON.stringify([job.axes[across.key], down ? job.axes[down.key] : ""]), [job, place]]));
   const tableRows = (down ? down.values : [""]).map((y) => {
     const rowCells = across.values.map((x) => cells.get(JSON.stringify([x, y])));
-    const reference = referenceCell(rowCells.filter(Boolean).map(([job]) => job));
+    const reference = compared ? [make("td", {}, referenceCell(rowCells.filter(Boolean).map(([job]) => job)))] : [];
     const name = down ? make("th", { scope: "row" }, make("small", {}, down.short), y) : make("th");
-    return make("tr", {}, name, make("td", {}, reference),
+    return make("tr", {}, name, ...reference,
       ...rowCells.map((cell) => make("td", {}, cell ? figureOf(...cell) : make("div", { className: "cell empty" }))));
   });
   const heads = across.values.map((x) => make("th", { scope: "col" }, make("small", {}, across.short), x));
-  return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th"), make("th", {}, "reference"), ...heads)), make("tbody", {}, ...tableRows));
+  return make("table", { className: "matrix" }, make("thead", {}, make("tr", {}, make("th"), ...(compared ? [make("th", {}, "reference")] : []), ...heads)), make("tbody", {}, ...tableRows));
 }
 
 function drawGrid() {
@@ -131,9 +132,13 @@ function fitGrid() {
   }
 }
 
+/** Whether a job has images of this kind: 0 results, 1 references, 2 differences. */
+const hasImage = (kind) => (job) => job.samples.some((sample) => sample.images[kind] !== null);
+
 function startGrid() {
-  byId("images").hidden = !JOBS.some((job) => job.samples.some((sample) => sample.images[0] !== null));
+  byId("images").hidden = !JOBS.some(hasImage(0));
   if (byId("images").hidden) return;
+  byId("kinds").hidden = !JOBS.some(hasImage(2));
   const { many, across, down } = gridChoices();
   const axes = many.map((axis) => [axis.key, axis.short]);
   fill(byId("across"), [["", "all jobs in order"], ...axes], across);

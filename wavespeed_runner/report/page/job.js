@@ -25,7 +25,7 @@ function jobImages(job, place) {
       drawGrid();
       openViewer(place);
     });
-    return [make("div", { className: "cell" }, button, make("div", { className: "caption" }, `SSIM ${sample.ssim ?? "–"}`))];
+    return [make("div", { className: "cell" }, button, make("div", { className: "caption" }, sample.ssim ? `SSIM ${sample.ssim}` : "", make("span", { title: sample.prompt }, sample.prompt)))];
   });
   return cells.length ? [make("h3", {}, "Images"), make("div", { className: "strip" }, ...cells)] : [];
 }
@@ -67,8 +67,13 @@ function drawTrace(place, job, which) {
   const highest = Math.max(0, ...drawn.flatMap((curve) => curve.y.filter((value) => value !== null)));
   const shown = limits.filter((limit) => limit <= 2.5 * highest); // a threshold far above would flatten the curves
   const below = drawn.length ? 1 - strip / (total - 60) : 0;
-  const threshold = colour("failed");
-  Plotly.react(place, [...strips(lines), ...drawn], {
+  // Named in the legend: beside the line its name would lie on the curve.
+  const thresholds = limits.map((limit) => ({
+    type: "scatter", mode: "lines", hoverinfo: "skip", line: { color: colour("failed"), width: 1.25, dash: "dash" },
+    x: [0.3, steps + 0.7], y: shown.includes(limit) ? [limit, limit] : [null, null],
+    name: `threshold ${limit}${shown.includes(limit) ? "" : ", off scale"}`,
+  }));
+  Plotly.react(place, [...strips(lines), ...drawn, ...thresholds], {
     ...baseLayout(), height: total, margin: { l: 56, r: 12, t: 6, b: 54 }, legend: { ...baseLayout().legend, y: -44 / Math.max(120, total - 60) },
     xaxis: { ...axisStyle("step"), anchor: drawn.length ? "y" : "y2", showgrid: false, range: [0.3, steps + 0.7] },
     yaxis: { ...axisStyle("signal"), domain: [0, Math.max(0.01, below - 0.06)], visible: drawn.length > 0, rangemode: "tozero" },
@@ -76,12 +81,6 @@ function drawTrace(place, job, which) {
       ...axisStyle(""), domain: [below, 1], range: [lines.length - 0.4, -0.6], showgrid: false,
       tickvals: [...lines.keys()], ticktext: lines.map((line) => (line.which === which ? "▸ " : "") + (line.which + 1) + (line.name ? ` ${plain(line.name.slice(0, 14))}` : "")),
     },
-    shapes: shown.map((limit) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: threshold, width: 1.25, dash: "dash" } })),
-    annotations: limits.map((limit) => ({
-      xref: "paper", x: 1, xanchor: "right", showarrow: false, font: { size: 10.5, color: threshold }, yanchor: "bottom",
-      ...(shown.includes(limit) ? { y: limit } : { yref: "paper", y: below - 0.06, yanchor: "top" }),
-      text: `threshold ${limit}${shown.includes(limit) ? "" : ", off scale"}`,
-    })),
   }, { ...OPTIONS, displayModeBar: false });
 }
 
@@ -117,7 +116,7 @@ function openJob(place) {
   const trace = jobTrace(job);
   const before = place > 0 ? place - 1 : null, after = place + 1 < JOBS.length ? place + 1 : null;
   dialog.replaceChildren(
-    make("header", {}, make("div", {}, make("p", { className: "quiet" }, `job ${job.job} `, make("span", { className: `pill ${job.status}` }, job.status)), make("h2", {}, job.label)),
+    make("header", {}, make("div", {}, make("p", { className: "quiet" }, `job ${job.job} `, make("span", { className: `pill ${job.status}` }, job.status)), make("h2", {}, ...breakable(job.label))),
       make("div", { className: "controls" }, stepButton("←", "previous job", before, openJob), stepButton("→", "next job", after, openJob), close)),
     ...(job.reason ? [make("p", { className: "reason" }, job.reason)] : []),
     ...jobFigures(job), ...jobEngaged(job), ...jobImages(job, place), ...trace.parts,

@@ -1,9 +1,6 @@
-"use strict";
 // Helpers of all scripts. Text from records enters the page only as textContent and attributes, never as markup.
 
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
-const byId = (id) => document.getElementById(id);
-const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
 const DATA = read("data");
 const JOBS = DATA.jobs;
@@ -41,6 +38,11 @@ function colour(name) {
 /** Escapes text for plotly, which interprets some HTML tags. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
+const BREAKS = /([_=,/:]|\.(?=[A-Za-z_]))(?=\S)/; // as in breaks.py
+
+/** Text that may go on in the next line after a separator inside of a name. */
+const breakable = (text) => String(text).split(BREAKS).flatMap((part, place) => (place % 2 ? [part, make("wbr")] : [part]));
+
 /** Loads images when they come near the visible part of the page. */
 const watcher = new IntersectionObserver(
   (entries) => {
@@ -58,22 +60,6 @@ function lazyImage(place, alt) {
   image.place = place;
   watcher.observe(image);
   return image;
-}
-
-/** Copies text. Where the browser refuses (a page over plain http), selects it for Ctrl-C. */
-async function copy(element, button) {
-  const show = (text) => {
-    const before = (button.dataset.label ??= button.textContent);
-    button.textContent = text;
-    setTimeout(() => (button.textContent = before), 1600);
-  };
-  try {
-    await navigator.clipboard.writeText(element.textContent);
-    show("Copied");
-  } catch {
-    getSelection().selectAllChildren(element);
-    show(document.execCommand("copy") ? "Copied" : "Press Ctrl-C");
-  }
 }
 
 function copyButton(element) {

@@ -211,7 +211,7 @@ function showCard(job, event) {
     ...DATA.metrics.map(({ key, name }) => [name, job.text[key]])];
   card.replaceChildren(
     ...(source ? [make("img", { src: source, alt: sample.prompt })] : []),
-    make("div", {}, make("h3", {}, job.label), make("dl", {}, ...figures.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
+    make("div", {}, make("h3", {}, ...breakable(job.label)), make("dl", {}, ...figures.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])),
       make("p", { className: "quiet" }, sample ? sample.prompt : "")),
   );
   card.hidden = false;

@@ -43,8 +43,7 @@ function startDialogs() {
   if (linked >= 0) openJob(linked);
 }
 
-document.documentElement.classList.add("scripted");
-all("[data-copy]").forEach((button) => button.addEventListener("click", () => copy(byId(button.dataset.copy), button)));
+startCopying();
 startTable(drawPlots);
 startPlots();
 startGrid();

@@ -74,7 +74,8 @@ function startTable(onFilter) {
   byId("filter").addEventListener("input", changed);
   all('input[name="status"], input[name="front"]').forEach((box) => box.addEventListener("change", changed));
   byId("table").addEventListener("click", (event) => {
-    const button = event.target.closest("[data-job]");
-    if (button) openJob(Number(button.dataset.job));
+    const row = event.target.closest("tbody tr");
+    // Elsewhere than on the button, a click may be the end of selecting text.
+    if (row && (event.target.closest("[data-job]") || getSelection().isCollapsed)) openJob(Number(row.dataset.row));
   });
 }

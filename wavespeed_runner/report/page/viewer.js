@@ -69,7 +69,7 @@ function openViewer(place) {
   const close = make("button", { type: "button", className: "close", title: "close" }, "✕");
   close.addEventListener("click", () => dialog.close());
   dialog.replaceChildren(
-    make("header", {}, make("div", {}, make("h2", {}, job.label), make("p", { className: "quiet" }, sample.prompt)),
+    make("header", {}, make("div", {}, make("h2", {}, ...breakable(job.label)), make("p", { className: "quiet" }, sample.prompt)),
       viewChoice(() => openViewer(place)), close),
     make("div", { className: "stage" }, ...stageOf(sample)),
     make("footer", {}, stepButton("←", "previous job", neighbour(place, -1), openViewer), stepButton("→", "next job", neighbour(place, 1), openViewer),

@@ -1,0 +1,32 @@
+"""Pages without scripts of their own: where names may be broken."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wavespeed_runner.report.page.breaks import BREAKS, breakable
+from wavespeed_runner.report.page.static import read_asset
+
+
+def test_names_are_broken_after_their_separators_and_numbers_are_not() -> None:
+    made = str(breakable("sampler=dpmpp_2m_karras cache.interval=0.05,0.1 a/b.png x='...'"))
+    assert (
+        unescape(made.replace("<wbr>", "|"))
+        == "sampler=|dpmpp_|2m_|karras cache.|interval=|0.05,|0.1 a/|b.|png x=|'...'"
+    )
+
+
+@given(st.text(alphabet="ab<>&\"'_=,./: 01"))
+def test_the_text_stays_what_it_is_and_markup_in_it_is_none(text: str) -> None:
+    made = str(breakable(text))
+    assert unescape(made.replace("<wbr>", "")) == text
+    assert "<" not in made.replace("<wbr>", "")
+
+
+def test_scripts_break_names_where_templates_do() -> None:
+    found = re.search(r"BREAKS = /(.*)/;", read_asset("wavespeed_runner.report.page", "page.js"))
+    assert found and found[1] == BREAKS.pattern

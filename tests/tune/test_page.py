@@ -1,0 +1,74 @@
+"""`tune.html`: the plot, the images of the answer, and how to use it."""
+
+from __future__ import annotations
+
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.report.html_parts import stands_alone
+from tests.tune.found import COMMANDS, found, page_of, result
+from wavespeed_runner.tune.figure import _scale, draw
+
+Finished = tuple[Path, dict[str, Any]]
+
+
+def test_the_front_goes_in_steps_through_the_settings_on_it_and_the_answer_is_marked(tmp_path: Path) -> None:
+    plot = draw(found(tmp_path))
+    places = {(one["x"], one["y"]) for one in plot["points"]}
+    assert len(places) == 5 and all(0 <= place <= 100 for pair in places for place in pair)
+    assert all(x1 == x2 or y1 == y2 for x1, y1, x2, y2 in plot["front"]), "no slope"
+    ends = [plot["front"][0][:2], *(line[2:] for line in plot["front"][1::2])]
+    assert len(ends) == 3 and set(ends) <= places, "the three settings that no other beats on all prompts"
+    assert [x for x, _ in ends] == sorted(x for x, _ in ends)
+    assert plot["answer"]["y"] < plot["bounds"][0][0], "it keeps the bound, so it is above"
+    assert [one["whole"] for one in plot["points"]] == [False, True, True, True, True]
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9).map(lambda many: [round(one, 4) for one in many]),
+    st.booleans(),
+)
+def test_an_axis_has_room_for_all_and_a_few_ticks(values: list[float], from_low: bool) -> None:
+    place, ticks = _scale(values, from_low=from_low)
+    assert all(0 <= place(value) <= 100 for value in [*values, *ticks]) and len(ticks) <= 9
+    assert [place(one) for one in ticks] == sorted({place(one) for one in ticks})
+
+
+def test_images_of_the_answer_stand_beside_their_references(finished: Finished) -> None:
+    folder, record = finished
+    made = page_of(found(folder))
+    count = len(record["samples"])
+    assert made.count('alt="reference: ') == made.count('alt="the answer: ') == min(count, 4) > 1
+    worst = min(sample["quality"]["ssim"] for sample in record["samples"])
+    assert f"the answer, ssim {worst:.4g}" in made and "<b>the worst image" in made
+    assert 'alt="what comes nearest: ' in page_of(found(folder, answered=False))
+
+
+def test_the_page_says_how_to_use_the_answer_and_follows_the_colours_of_the_window(finished: Finished) -> None:
+    made = page_of(found(finished[0]))
+    assert stands_alone(made)
+    (what, before, command) = COMMANDS[0]
+    said = unescape(made.replace("<wbr>", ""))
+    assert f"{what}: {before}, then" in said and f'<code id="command-1">{command}</code>' in said
+    assert made.count("data-copy=") == 1
+    assert "var(--group0)" in made and "data:image/png" not in made
+
+
+@pytest.mark.parametrize("folder", ["gone", "empty"])
+def test_without_the_images_the_page_is_made_all_the_same(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "empty").mkdir()
+    made = page_of(found(tmp_path / folder))
+    assert "Images of the answer" not in made and "Everything that was tried" in made
+
+
+def test_names_from_files_stay_text(tmp_path: Path) -> None:
+    bad = "<script>alert(1)</script>"
+    tuning = found(tmp_path)
+    tuning.tuning.results.append(result(tmp_path, 0.4, 0.9, sampler=bad))
+    made = page_of(tuning)
+    assert bad not in made and "&lt;script&gt;" in made and stands_alone(made)
