@@ -198,6 +198,8 @@ class Family:
     predicting epsilon or v) or `cogvideox` (the same with shifted noise levels). It decides which samplers fit."""
     own_sampler: Callable[[Any], str] = lambda model: ""
     """(model) -> the sampler it was published with. Empty: taken for one without noise and of one call a step."""
+    own_shift: Callable[[Any], float | None] = lambda model: None
+    """(model) -> shift of the noise levels in the scheduler that it was published with; None: unknown."""
     is_distilled: Callable[[Any], bool] = lambda model: False
     """(model) -> True if it was distilled to few steps of its own sampler."""
     min_steps: int = 1
