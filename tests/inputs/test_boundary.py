@@ -37,6 +37,7 @@ ALLOWED = {
     ("config/shadowed.py", "load_config"): "options that Hydra has read, by its own sources",
     ("config/chosen.py", "load_config"): "the same",
     ("cli/support_table.py", "read_text"): "conf/cache of the package",
+    ("rules/cache_window.py", "read_text"): "conf/cache of the package",
     ("sharing/to_experiment.py", "read_text"): "conf/ of the package",
     ("report/published.py", "safe_load"): "a table of the package",
     ("report/published.py", "read_text"): "a table of the package",

@@ -28,7 +28,7 @@ def _find_strategy_threshold(c: Config) -> tuple[str, float] | None:
 def find_own_threshold(c: Config) -> float:
     """The threshold that the chosen option has in its own file, or in the one that it begins with."""
     key, name = find_threshold_key(c.cache).rpartition(".")[2], c.cache.title
-    while (file := CONF / "cache" / f"{name}.yaml").is_file():
+    while name.isidentifier() and (file := CONF / "cache" / f"{name}.yaml").is_file():
         text = file.read_text(encoding="utf-8")
         if found := re.search(rf"^{key}: ([\d.]+)", text, re.MULTILINE):
             return float(found[1])
