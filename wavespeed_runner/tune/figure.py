@@ -9,7 +9,7 @@ from typing import Any
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..media.plotting import new_figure
 from ..metrics.statistics import Point, find_pareto_front
-from .rounds import Result, find_interval
+from .result import Result, find_interval
 from .tune import Tuning
 
 SIZE, DPI = (9.0, 5.4), 150
