@@ -16,8 +16,8 @@ from ..media.contact_sheet import COLUMNS, draw_contact_sheet, stack_sheets
 from ..records.labels import label_jobs
 from .collect import name_setting
 from .grid_cells import (
+    CellReader,
     Drawn,
-    Reader,
     caption_sample,
     describe_job,
     list_subjects,
@@ -41,7 +41,7 @@ SUBJECT = ("prompt", "prompts", "seed", "seeds")
 def grid_png(sweep: Sweep) -> bytes | None:
     """Draws the grid and returns the PNG file; None where no images are left to draw."""
     done = [row for row in sweep.rows if samples_of(row)]
-    drawn = draw_values(sweep, done, Reader(), ROWS) or _draw_settings(sweep, done, Reader())
+    drawn = draw_values(sweep, done, CellReader(), ROWS) or _draw_settings(sweep, done, CellReader())
     if not drawn.sheets:
         return None
     from PIL import Image
@@ -62,13 +62,13 @@ class Block:
     """What the jobs are called, apart from their prompts and seeds."""
 
 
-def _draw_settings(sweep: Sweep, done: Sequence[Row], reader: Reader) -> Drawn:
+def _draw_settings(sweep: Sweep, done: Sequence[Row], opener: CellReader) -> Drawn:
     """A row for each setting, below the reference; other references below, other prompts and seeds beside."""
     shown = _choose(done)
     with_seed = len({seed for row in shown for _, seed in list_subjects(row)}) > 1
     sheets, jobs = [], set()
     for blocks in _join(_divide(shown)):
-        sheet, drawn = _draw_blocks(sweep, blocks, reader, with_seed=with_seed)
+        sheet, drawn = _draw_blocks(sweep, blocks, opener, with_seed=with_seed)
         sheets += [sheet] if sheet is not None else []
         jobs |= drawn
     return Drawn(sheets=sheets, jobs=jobs)
@@ -114,7 +114,7 @@ def _join(blocks: Sequence[Block]) -> list[list[Block]]:
 
 
 def _draw_blocks(
-    sweep: Sweep, blocks: Sequence[Block], reader: Reader, *, with_seed: bool
+    sweep: Sweep, blocks: Sequence[Block], opener: CellReader, *, with_seed: bool
 ) -> tuple[ImageArray | None, set[str]]:
     """One sheet of blocks of the same settings, side by side; and the jobs that it shows."""
     each = max(1, min(PROMPTS, COLUMNS // len(blocks)))
@@ -123,7 +123,7 @@ def _draw_blocks(
     columns = [(block, place) for block, own in zip(blocks, places, strict=True) for place in own]
     compared = [next((row for row in block.rows if row.compared_with), block.rows[0]) for block, _ in columns]
     heads = [(row, samples_of(row)[place]) for row, (_, place) in zip(compared, columns, strict=True)]
-    if references := reader.read_all(heads, reference=True):
+    if references := opener.read_all(heads, reference=True):
         times = [time_reference(sweep, block.rows) if place == 0 else "" for block, place in columns]
         name = name_reference([row for block in blocks for row in block.rows if row.compared_with])
         label, times = (
@@ -133,7 +133,7 @@ def _draw_blocks(
     jobs: set[str] = set()
     for number in range(len(blocks[0].rows)):
         cells = [(block.rows[number], samples_of(block.rows[number])[place]) for block, place in columns]
-        if (images := reader.read_all(cells)) is None:
+        if (images := opener.read_all(cells)) is None:
             continue
         jobs |= {row.job for row, _ in cells}
         if len(blocks) == 1:

@@ -33,7 +33,7 @@ class Drawn:
     title: str = ""
 
 
-class Reader:
+class CellReader:
     """Reads images of records, which are strangers' files, up to the pixels that a report decodes."""
 
     pixels = 0

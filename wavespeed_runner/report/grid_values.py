@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..media.contact_sheet import draw_contact_sheet
 from ..records.labels import shorten_value
-from .grid_cells import Drawn, Reader, describe_job, list_subjects, name_reference, time_reference
+from .grid_cells import CellReader, Drawn, describe_job, list_subjects, name_reference, time_reference
 from .page.samples import samples_of
 from .rows import Row, Sweep
 
@@ -19,13 +19,13 @@ VALUES = 8
 """Most values across."""
 
 
-def draw_values(sweep: Sweep, done: Sequence[Row], reader: Reader, most: int) -> Drawn | None:
+def draw_values(sweep: Sweep, done: Sequence[Row], opener: CellReader, most: int) -> Drawn | None:
     """The first prompt's images as the values of two keys lie; None where these are not two, each with each.
 
     Args:
         sweep: whose keys were swept.
         done: its jobs with images.
-        reader: reads them.
+        opener: reads them.
         most: jobs that are shown.
     """
     keys = [key for key in sweep.axes if len({row.axes.get(key) for row in done}) > 1]
@@ -39,7 +39,7 @@ def draw_values(sweep: Sweep, done: Sequence[Row], reader: Reader, most: int) ->
     if not whole or len(across) > VALUES or len(done) > most:
         return None
     table = [[by_values[x, y] for x in across] for y in down]
-    images = [reader.read_all([(row, samples_of(row)[0]) for row in line]) for line in table]
+    images = [opener.read_all([(row, samples_of(row)[0]) for row in line]) for line in table]
     if not all(images):
         return None
     names = [key.rpartition(".")[2] for key in keys]
@@ -47,7 +47,7 @@ def draw_values(sweep: Sweep, done: Sequence[Row], reader: Reader, most: int) ->
     labels = [f"{names[1]} {shorten_value(y)}" for y in down]
     notes = [[describe_job(sweep, row) for row in line] for line in table]
     rows = [(label, found) for label, found in zip(labels, images, strict=True) if found]
-    plot = _add_references(sweep, table, _Plot(captions=captions, rows=rows, notes=notes), reader)
+    plot = _add_references(sweep, table, _Plot(captions=captions, rows=rows, notes=notes), opener)
     if plot is None:
         return None
     sheet = draw_contact_sheet(plot.rows, plot.captions, notes=plot.notes, most=VALUES + 1)
@@ -63,7 +63,7 @@ class _Plot:
     notes: list[list[str]]
 
 
-def _add_references(sweep: Sweep, table: Sequence[Sequence[Row]], plot: _Plot, reader: Reader) -> _Plot | None:
+def _add_references(sweep: Sweep, table: Sequence[Sequence[Row]], plot: _Plot, opener: CellReader) -> _Plot | None:
     """The plot with the reference of each line before it, or of each column above it.
 
     As it is where nothing was compared, or the images of references are gone. None: each image has another reference.
@@ -74,7 +74,7 @@ def _add_references(sweep: Sweep, table: Sequence[Sequence[Row]], plot: _Plot, r
     for lines, is_across in ((table, True), (turned, False)):
         if any(len({(row.compared_with, list_subjects(row)[0]) for row in line}) > 1 for line in lines):
             continue
-        images = reader.read_all([(line[0], samples_of(line[0])[0]) for line in lines], reference=True)
+        images = opener.read_all([(line[0], samples_of(line[0])[0]) for line in lines], reference=True)
         if images is None:
             return plot
         times = [time_reference(sweep, line) for line in lines]
