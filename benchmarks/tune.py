@@ -56,7 +56,7 @@ class Measured:
         return [str(place) for place in self.order]
 
     def run(self, settings: Sequence[Any], prompts: int, more: Sequence[str] = ()) -> list[Any]:
-        from wavespeed_runner.tune.rounds import Result
+        from wavespeed_runner.tune.result import Result
 
         self.jobs += len(settings)
         self.again += sum((one.work or 1.0) + 1.0 for one in settings) * prompts if more else 0.0
@@ -131,9 +131,10 @@ def search(data: dict[str, Any], level: float, half: int, seed: int) -> dict[str
     """
     from wavespeed_runner.tune.aim import Aim
     from wavespeed_runner.tune.bounds import parse_bounds
+    from wavespeed_runner.tune.budget import Budget
     from wavespeed_runner.tune.settings import Setting
     from wavespeed_runner.tune.space import read_space
-    from wavespeed_runner.tune.tune import Budget, Tuning, tune
+    from wavespeed_runner.tune.tune import Tuning, tune
 
     grid = {identify(one["point"]): one for one in data["settings"]}
 

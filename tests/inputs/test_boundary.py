@@ -39,6 +39,7 @@ ALLOWED = {
     ("cli/support_table.py", "read_text"): "conf/cache of the package",
     ("rules/cache_window.py", "read_text"): "conf/cache of the package",
     ("sharing/to_experiment.py", "read_text"): "conf/ of the package",
+    ("sharing/find_graph.py", "read_text"): "conf/graph of the package",
     ("report/published.py", "safe_load"): "a table of the package",
     ("report/published.py", "read_text"): "a table of the package",
     ("caching/criteria/published.py", "safe_load"): "tables of the package",

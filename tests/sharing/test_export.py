@@ -177,6 +177,27 @@ def test_wrong_arguments_are_refused_in_one_line(finished: Finished, cli: Comman
     assert (tmp_path / "there.yaml").read_text() == "mine" and cli.left() == []
 
 
+def test_where_there_is_no_record_it_says_why_and_what_to_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a job that a sweep skipped the reason; of what `tune` left its experiment."""
+    (tuned := tmp_path / "tuned" / "experiment").mkdir(parents=True)
+    (tuned.parent / "tune.json").write_text("{}")
+    (sweep := tmp_path / "sweep").mkdir()
+    jobs = [{"number": 4, "overrides": ["cache=x"], "skipped": "only U-Nets have it", "identity": None}]
+    (sweep / "sweep.json").write_text(json.dumps({"schema_version": 1, "axes": ["cache"], "jobs": jobs}))
+    for path, words in (
+        (tuned.parent, f"it has no answer; a run of it is {tuned.parent}/tuning/001/0"),
+        (sweep / "4", "this job of the sweep is skipped, so there is nothing to export: only U-Nets have it"),
+        (sweep / "5", "no record here"),
+    ):
+        assert main(["export", str(path)]) == 2
+        assert words in capsys.readouterr().err
+    (tuned / "mine.yaml").write_text("")
+    assert main(["export", str(tuned.parent)]) == 2
+    assert f"its answer is an experiment with its claim already: {tuned}/mine.yaml" in capsys.readouterr().err
+
+
 def test_an_experiment_can_be_printed_and_has_a_default_name(finished: Finished, cli: CommandLine) -> None:
     assert main(["export", str(finished[0] / "record.json"), "out=-"]) == 0
     out = cli.capsys.readouterr().out

@@ -105,3 +105,30 @@ def test_a_run_with_changes_is_no_replay(text: str, replay_text: ReplayText, tmp
     shelf = write(tmp_path / "shelf", mine=text)
     (entry,) = collect_gallery(shelf, tmp_path / "outputs")
     assert entry.replays == ()
+
+
+def test_a_judgement_on_other_prompts_or_seeds_is_no_verdict_on_the_claim(
+    text: str, replay_text: ReplayText, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is shown apart: a shelf says `reproduced` of the claim's own prompts and seeds alone."""
+    (tmp_path / "other.txt").write_text("a green triangle\na yellow circle\na purple square\n", encoding="utf-8")
+    hard = set_figures(text, ssim="{value: 0.9999999}")
+    assert replay_text(hard, "prompts.path=other.txt")[0] == 1
+    assert replay_text(hard, "seed=99")[0] == 1
+    shelf = write(tmp_path / "shelf", mine=hard)
+    (entry,) = collect_gallery(shelf, tmp_path / "outputs")
+    assert entry.replays == ()
+    words = sorted(re.sub(r", [^,]*$", "", one) for one in entry.judged)
+    assert [
+        bool(re.fullmatch(r"not (met|settled) \(.*ssim.*\) on (3 other prompts|other seeds)", one)) for one in words
+    ] == [
+        True,
+        True,
+    ], words
+    made = page([entry])
+    assert "not replayed here" in made and "on other prompts or seeds than the claim&#39;s: not " in made.replace(
+        "claim's", "claim&#39;s"
+    )
+    assert "not reproduced" not in made
+    assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
+    assert "; not replayed here; apart from the claim: not " in capsys.readouterr().out

@@ -235,3 +235,21 @@ def test_a_record_with_a_resolver_in_it_is_refused(tmp_path: Path, monkeypatch: 
 
 def test_flatten_keeps_lists_and_empty_nodes() -> None:
     assert flatten({"a": {"b": [1, 2], "c": {}}, "d": None}) == {"a.b": [1, 2], "a.c": {}, "d": None}
+
+
+GRAPHS = ("inpaint", "inpaint_overlay", "image_to_image", "hires_fix", "hires_fix_latents", "detail")
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_that_nobody_knows_to_be_typed_is_named_in_one_line(graph: str, tmp_path: Path) -> None:
+    """An image carries its config, and not what was typed."""
+    record = planned_record(f"graph={graph}") | {"overrides": []}
+    document = export_and_check(record, tmp_path)
+    assert document["defaults"] == [{"override /graph": graph}] and "graph" not in document, document
+
+
+def test_a_graph_of_ones_own_is_the_nearest_option_and_what_differs(tmp_path: Path) -> None:
+    record = planned_record("graph=hires_fix", "graph.stages.upscale.options.scale=3.0") | {"overrides": []}
+    document = export_and_check(record, tmp_path)
+    assert document["defaults"] == [{"override /graph": "hires_fix"}]
+    assert document["graph"] == {"stages": {"upscale": {"options": {"scale": 3.0}}}}

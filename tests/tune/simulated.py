@@ -9,7 +9,7 @@ from pathlib import Path
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.bounds import parse_bounds
 from wavespeed_runner.tune.ladder import Ladder
-from wavespeed_runner.tune.rounds import Result
+from wavespeed_runner.tune.result import Result
 from wavespeed_runner.tune.search import Search
 from wavespeed_runner.tune.settings import Setting
 
@@ -35,6 +35,8 @@ class Simulated:
     calls: list[tuple[list[str], int, tuple[str, ...]]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     """Identities that cannot be run."""
+    failures: list[object] = field(default_factory=list)
+    """None: what is broken is not told."""
     _made: set[tuple[str, int]] = field(default_factory=set)
 
     def run(self, settings: Sequence[Setting], prompts: int, more: Sequence[str] = ()) -> list[Result | None]:

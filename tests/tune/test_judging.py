@@ -12,13 +12,18 @@ import pytest
 from tests.tune.simulated import Simulated
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.bounds import parse_bounds
-from wavespeed_runner.tune.rounds import Result
-from wavespeed_runner.tune.sentence import _say_missed
+from wavespeed_runner.tune.budget import Budget
+from wavespeed_runner.tune.result import Result
+from wavespeed_runner.tune.search import Search
+from wavespeed_runner.tune.sentence import _say_looks, _say_missed, describe_shared
 from wavespeed_runner.tune.settings import Setting
+from wavespeed_runner.tune.shared import Shared
 from wavespeed_runner.tune.space import read_space
-from wavespeed_runner.tune.tune import Budget, Tuning, tune
+from wavespeed_runner.tune.tune import Tuning, _judge_shared, tune
 
 STEPS, PROMPTS = 40, 32
+TOLD: list[str] = []
+"""What the last tuning has told."""
 LOSSES = {steps: 0.16 / steps for steps in range(4, 25)}
 """Fewer steps lose more: 0.02 with 8 of them, 0.01 with 16."""
 
@@ -45,9 +50,20 @@ def plan(points: Sequence[dict[str, Any]]) -> tuple[list[Setting], list[Any]]:
     ], []
 
 
-def find(quality: str, times_as_hard: float) -> tuple[Tuning, list[str]]:
-    """A tuning whose other prompts are so many times as hard, and what was judged on them."""
-    judging = WithPrompts(times_as_hard)
+def find(
+    quality: str, times_as_hard: float, shared: Sequence[str] = (), easy: Sequence[str] = ()
+) -> tuple[Tuning, list[str]]:
+    """A tuning whose other prompts are so many times as hard, and what was judged on them.
+
+    Args:
+        quality: the bounds.
+        times_as_hard: the prompts for judging.
+        shared: settings of shared experiments.
+        easy: settings for which the prompts for judging are as hard as the others.
+    """
+    judging, plain = WithPrompts(times_as_hard), WithPrompts(1.0)
+    quality_of = judging.quality
+    judging.quality = lambda name, place: (plain.quality if name in easy else quality_of)(name, place)
     tuning = Tuning(
         plan=None,  # type: ignore[arg-type]
         planner=plan,
@@ -57,9 +73,11 @@ def find(quality: str, times_as_hard: float) -> tuple[Tuning, list[str]]:
         judging=judging,  # type: ignore[arg-type]
         seed=0,
         budget=Budget(),
-        tell=lambda line: None,
+        tell=TOLD.append,
         folder=Path(),
+        shared=[Shared(file=f"{one.identity}.yaml", setting=one) for one in plan_of(*shared)],
     )
+    TOLD.clear()
     tune(tuning)
     return tuning, [name for names, _, _ in judging.calls for name in names]
 
@@ -79,6 +97,57 @@ def test_what_missed_is_not_judged_again_and_nothing_is_answered_where_all_miss(
     """They are twelve times as hard. A tenth of the allowed loss, the least that is asked for, is out of reach."""
     tuning, judged = find("ssim>=0.979", 12.0)
     assert judged == ["8"] and tuning.answer is None and tuning.nearest and tuning.nearest.setting.identity == "8"
+
+
+def test_what_a_raised_margin_takes_back_is_told() -> None:
+    """9 steps keep the bound on the prompts for tuning too: they are among what is asked to do more."""
+    tuning, judged = find("ssim>=0.979", 1.5, shared=["9"])
+    assert judged == ["8", "12"], "9 is not known to be better here, and was not measured"
+    assert any(line.startswith("these prompts are harder: ssim>=0.98") for line in TOLD), TOLD
+    ((file, name, fate),) = describe_shared(tuning)
+    assert (file, name) == ("9.yaml", "sampler=unipc steps=9") and fate
+    tuning.shared = [Shared(file="", setting=one) for one in plan_of("4", "16", "24")]
+    run = tuning.tuning.run
+    run(plan_of("4", "16"), 8)
+    fates = [fate for _, _, fate in describe_shared(tuning)]
+    assert fates[0].startswith("dropped, since its figures miss ssim>=0.979: on 8 prompts 10.00 times as fast ")
+    assert fates[1].startswith("dropped, since it is slower than the answer: on 8 prompts 2.50 times as fast ")
+    assert fates[2] == "not tried"
+
+
+def test_a_shared_setting_that_was_taken_back_is_judged_with_the_looks_that_are_left() -> None:
+    """Somebody has found it to do; of the prompts for judging only 8 steps, judged first, make more of a loss."""
+    tuning, judged = find("ssim>=0.979", 1.5)
+    assert judged == ["8", "12"] and tuning.look == 2
+    tuning.taken_back = {
+        one.setting.identity: one for one in tuning.tuning.run(plan_of("10", "11", "13"), PROMPTS) if one
+    }
+    tuning.shared = [Shared(file=f"{one.identity}.yaml", setting=one) for one in plan_of("10", "11", "13")]
+    search = Search(aim=tuning.aim, rounds=tuning.tuning, stages=[8, 16, PROMPTS], tell=TOLD.append)
+    _judge_shared(tuning, search)
+    judged = [name for names, _, _ in tuning.judging.calls for name in names]  # type: ignore[attr-defined]
+    assert judged == ["8", "12", "10", "11"], "13 steps are slower than the answer; four looks are made at most"
+    assert tuning.looks == 4 and tuning.look == 2 and tuning.answer and tuning.answer.setting.identity == "12"
+    said = {file: fate for file, _, fate in describe_shared(tuning)}
+    assert said["10.yaml"].startswith("judged, and not known to keep ssim>=0.979 there: SSIM 0.976")
+    assert said["13.yaml"].startswith("not judged: it keeps ssim>=0.979 on the prompts for tuning, by less than ")
+
+
+def test_a_faster_shared_setting_that_does_becomes_the_answer() -> None:
+    tuning, _ = find("ssim>=0.979", 1.5, easy=["10"])
+    (ten,) = tuning.tuning.run(plan_of("10"), PROMPTS)
+    assert ten
+    tuning.taken_back, tuning.shared = {"10": ten}, [Shared(file="10.yaml", setting=ten.setting)]
+    search = Search(aim=tuning.aim, rounds=tuning.tuning, stages=[8, 16, PROMPTS], tell=TOLD.append)
+    _judge_shared(tuning, search)
+    assert tuning.answer and tuning.answer.setting.identity == "10" and tuning.look == 3
+    assert "the third setting that they have judged" in _say_looks(tuning)
+    assert "faster than the answer so far, from 10.yaml: sampler=unipc steps=10" in TOLD
+    assert describe_shared(tuning) == [("10.yaml", "sampler=unipc steps=10", "the answer")]
+
+
+def plan_of(*names: str) -> list[Setting]:
+    return plan([{"sampler": "unipc", "steps": int(name)} for name in names])[0]
 
 
 def judge(values: dict[str, list[float]]) -> Any:

@@ -241,3 +241,17 @@ def test_the_same_search_makes_the_same_rounds() -> None:
     means = {one: 0.9 + 0.1 * time for one, time in identities(TIMES).items()}
     calls = [run(TIMES, means, "ssim>=0.93")[1].calls for _ in range(2)]
     assert calls[0] == calls[1]
+
+
+def test_what_is_measured_for_an_option_is_told_by_what_it_is_for() -> None:
+    """Quality on all prompts and times on a few are two lines of the same setting with other figures."""
+    rounds = Simulated(times={"a 0": 0.5}, quality=lambda one, place: 0.99)
+    search = search_of(rounds, "ssim>=0.9")
+    told: list[str] = []
+    search.tell = told.append
+    (ladder,) = ladders_of({"a": [0.5]})
+    search.measure(ladder.settings)
+    assert told == [
+        "quality of 1 setting on 32 prompts",
+        "timing 1 setting on 8 prompts, each image beside its reference",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -23,6 +24,9 @@ ladders:
   first_block: {set: {cache: fbcache}, vary: {cache.residual_diff_threshold: [0.5, 0.01]}}
 also: {accelerate: [fuse_qkv]}
 """
+
+THEIRS = "# @package _global_\ndefaults:\n- override /sampler: unipc\nsteps: 5\nclaim: {prompts: 1}\n"
+"""A shared experiment."""
 
 
 @pytest.fixture
@@ -131,10 +135,21 @@ def test_a_dry_run_counts_what_there_is_to_try(tune: Callable[..., tuple[int, st
     assert not (tmp_path / "outputs").exists()
 
 
+def test_captions_of_shapes_are_no_prompts_for_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("a\nb\nc\nd\n")
+    own = ["prompts=file", "prompts.path=mine.txt"]
+    for arguments, warned in ((["model=sdxl"], True), (["model=demo"], False), (["model=sdxl", *own], False)):
+        assert main(["tune", "quality=ssim>=0.9", "model.init=tiny", "dry_run=true", *arguments]) == 0
+        assert ("captions of the demo models' shapes" in capsys.readouterr().out) is warned, arguments
+
+
 def _command(outputs: Path, folder: Path) -> list[str]:
     arguments = ["model.init=tiny", "width=32", "height=32", "device=cpu", f"outputs={outputs / 'outputs'}"]
     own = ["space=small", "--config-dir", str(folder), "prompts=file", f"prompts.path={folder / 'prompts.txt'}"]
-    return ["tune", "quality=ssim>=0.5", *arguments, *own]
+    return ["tune", "quality=ssim>=0.5", f"gallery={folder / 'shelf'}", *arguments, *own]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +159,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
     (folder / "tune").mkdir()
     (folder / "tune" / "small.yaml").write_text(SPACE)
     (folder / "prompts.txt").write_text("".join(f"a {color} circle\n" for color in ("red", "blue", "green", "yellow")))
+    (folder / "shelf").mkdir()
+    (folder / "shelf" / "theirs.yaml").write_text(THEIRS)
     command = _command(folder, folder)
     first = main(command)
     entries = sorted(path.name for path in (folder / "outputs" / "store").rglob("*.entry"))
@@ -175,12 +192,20 @@ def test_a_tuning_leaves_an_experiment_that_keeps_the_bound_and_a_page(whole: tu
     answer = data["answer"]
     assert answer["met"] and answer["ssim"]["low"] >= 0.5 and answer["prompts"] == 2
     assert answer["setting"] in data["sentence"] and "2 prompts not used for tuning" in data["sentence"]
+    ((theirs),) = data["shared"]
+    assert (theirs["file"], theirs["setting"]) == ("theirs.yaml", "sampler=unipc steps=5") and theirs["said"]
     assert data["work"]["done"] > 0 and data["tried"] and data["ablation"]
     page = (home / "tune.html").read_text()
     assert answer["setting"] in page.replace("<wbr>", "") and "data:image/webp;base64" in page and stands_alone(page)
     assert "experiment=tuned" in page.replace("<wbr>", "") and "Images of the answer" in page
+    assert "From shared experiments" in page and "theirs.yaml" in page
     (experiment,) = (home / "experiment").iterdir()
-    assert "claim:" in experiment.read_text()
+    text = experiment.read_text()
+    assert "claim:" in text and "# Judged by SSIM" in text
+    assert data["intervals"] in text and data["intervals"] in page.replace("&#39;", "'")
+    claimed = re.search(r"speedup: {value: ([\d.]+)", text)
+    assert claimed and 1 / answer["relative"] == pytest.approx(float(claimed[1]), rel=1e-4)
+    assert f"{float(claimed[1]):.2f} times as fast" in data["sentence"], "one speed, wherever it stands"
 
 
 @pytest.mark.slow
@@ -219,7 +244,9 @@ def test_killed_three_times_it_goes_on_where_it_was(whole: tuple[Path, list[int]
     before = {path.name for path in (tmp_path / "outputs" / "store").rglob("*.entry")}
     process = started(tmp_path, *command)
     process.join(200)
-    assert process.exitcode == 0, (tmp_path / "out").read_text()
+    said = (tmp_path / "out").read_text()
+    assert process.exitcode == 0 and "prompt='...' seeds=same" in said, said
+    assert said.count("from theirs.yaml: sampler=unipc steps=5") >= 2, "what is tried, and what became of it"
     (home,) = (tmp_path / "outputs" / "tune").iterdir()
     data = json.loads((home / "tune.json").read_text())
     assert data["answer"]["met"] and before <= {path.name for path in (tmp_path / "outputs" / "store").rglob("*.entry")}

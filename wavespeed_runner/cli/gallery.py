@@ -54,4 +54,5 @@ def _describe(entry: Entry) -> str:
     speed, ssim = describe_figure(claim.speedup, 2, "x"), describe_figure(claim.ssim, 4, "")
     figures = ", ".join(filter(None, [speed, ssim and f"SSIM {ssim}"])) or "nothing was timed or compared"
     replayed = "; ".join(entry.replays) or "not replayed here"
-    return f"{entry.model}, {entry.setting}: {figures}, {claim.device_name}; {replayed}"
+    apart = f"; apart from the claim: {'; '.join(entry.judged)}" if entry.judged else ""
+    return f"{entry.model}, {entry.setting}: {figures}, {claim.device_name}; {replayed}{apart}"

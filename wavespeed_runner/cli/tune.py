@@ -71,7 +71,7 @@ def main(args: Namespace) -> int:
     from ..sweeps.launchers.inprocess import keep_models
     from ..tune.answer import write_answer
     from ..tune.prepare import calibrate, prepare
-    from ..tune.sentence import describe_answer, describe_cuts
+    from ..tune.sentence import describe_answer, describe_cuts, describe_shared
     from ..tune.tune import tune
 
     tuning = prepare(args, _tell)
@@ -81,10 +81,15 @@ def main(args: Namespace) -> int:
         f"looking for {tuning.aim}: space {tuning.space.name}, {len(tuning.tuning.prompts)} prompts for tuning, "
         f"{len(tuning.judging.prompts)} others for judging; {tuning.folder}"
     )
+    for one in tuning.shared:
+        _tell(f"from {one.file}: {one.setting.name}")
+    _warn_of_prompts(tuning)
     if tuning.space.calibrate:
         calibrate(tuning)
     with keep_models():
         tune(tuning)
+    for file, name, said in describe_shared(tuning):
+        _tell(f"from {file}: {name}: {said}")
     for line in describe_cuts(tuning.cuts):
         _tell(line)
     if tuning.budget.spent:
@@ -109,11 +114,25 @@ def _print_plan(tuning: Tuning) -> int:
     print(f"space    {tuning.space.name}: {count} settings, {cut} more that the rules refuse{also}")
     for family in large:
         print(f"         {family.name}: {family.size} ladders of {len(family.values)}, of which some are chosen")
+    for one in tuning.shared:
+        print(f"         from {make_printable(f'{one.file}: {one.setting.name}')}")
     for left_out in tuning.cuts:
         print(f"         not tried: {make_printable(left_out.reason)}")
     print(f"prompts  {len(tuning.tuning.prompts)} for tuning, {len(tuning.judging.prompts)} for judging")
+    _warn_of_prompts(tuning)
     print(f"folder   {make_printable(str(tuning.folder))}")
     return DONE
+
+
+def _warn_of_prompts(tuning: Tuning) -> None:
+    """Says where the prompts are of another kind than what the model is used for."""
+    from ..tune.halves import has_foreign_prompts
+
+    if has_foreign_prompts(tuning.plan):
+        _tell(
+            "warning: these prompts are captions of the demo models' shapes, which say little of what you use this "
+            "model for; prompts=file prompts.path=FILE gives your own"
+        )
 
 
 def _tell(line: str) -> None:

@@ -34,15 +34,16 @@ def draw_contact_sheet(
     columns: Sequence[str],
     *,
     notes: Sequence[Sequence[str]] = (),
+    most: int = COLUMNS,
 ) -> ImageArray:
     """Draws a contact sheet: a column for each prompt, a row for each kind of image (reference, cached, difference).
 
     Args:
         rows: label and images of each row, one image for each column. Small images are enlarged by a whole factor
             without smoothing, so that each pixel can be seen; images larger than 256 pixels are reduced to fit.
-        columns: the captions above the columns, wrapped. At most 8 columns are drawn; the sheet says how many were
-            left out.
+        columns: the captions above the columns, wrapped. The sheet says how many were left out.
         notes: for each row the lines below its images (time and SSIM), one for each column; () or "": none.
+        most: columns that are drawn.
 
     Raises:
         ValueError: nothing to draw, or rows, columns and notes do not match.
@@ -54,8 +55,8 @@ def draw_contact_sheet(
     counts = {len(columns), *(len(images) for _, images in rows), *(len(line) for line in notes)}
     if not rows or counts != {len(columns)} or not columns or len(notes) != len(rows):
         raise ValueError(f"contact sheet: {len(rows)} rows, {len(columns)} columns, {len(notes)} notes do not match")
-    shown, left_out = columns[:COLUMNS], len(columns) - COLUMNS
-    cells = [[scale_to_cell(image) for image in images[:COLUMNS]] for _, images in rows]
+    shown, left_out = columns[:most], len(columns) - most
+    cells = [[scale_to_cell(image) for image in images[:most]] for _, images in rows]
     width = max(180, *(cell.width for row in cells for cell in row))
     label_width: float = 24 + max(load_font(TEXT).getlength(_replace_undrawable(label)) for label, _ in rows)
     captions = [wrap_text(text, width, MAX_CAPTION_LINES) or [f"image {i}"] for i, text in enumerate(shown, 1)]
@@ -79,6 +80,31 @@ def draw_contact_sheet(
         draw.text((column_x(0), y), f"{left_out} more not shown", QUIET, load_font(TEXT))
         y += LEADING + GAP
     return np.asarray(canvas.crop((0, 0, canvas_width, y - GAP + MARGIN)))
+
+
+def stack_sheets(sheets: Sequence[ImageArray], *, title: str = "", note: str = "") -> ImageArray:
+    """Puts sheets below one another on white.
+
+    Args:
+        sheets: at least one.
+        title: above them, wrapped.
+        note: below them.
+    """
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    width = max(sheet.shape[1] for sheet in sheets)
+    lines = wrap_text(title, width - 2 * MARGIN, MAX_CAPTION_LINES)
+    top = MARGIN + LEADING * len(lines) if lines else 0
+    height = top + sum(sheet.shape[0] for sheet in sheets) + (LEADING + MARGIN if note else 0)
+    canvas = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.multiline_text((MARGIN, MARGIN), "\n".join(lines), INK, load_font(TEXT), spacing=3)
+    for sheet in sheets:
+        canvas.paste(Image.fromarray(sheet), (0, top))
+        top += sheet.shape[0]
+    draw.text((MARGIN, top), _replace_undrawable(note), QUIET, load_font(TEXT))
+    return np.asarray(canvas)
 
 
 def _draw_row(

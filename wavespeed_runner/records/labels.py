@@ -127,10 +127,10 @@ def _label_values(job: Mapping[str, str], rival: str | None) -> dict[str, str]:
 
 def _describe_value(key: str, value: str) -> str:
     """A value as a label has it: `cache=none` is "no cache"."""
-    return f"no {key}" if value == "none" and is_group(key) else _shorten_value(value)
+    return f"no {key}" if value == "none" and is_group(key) else shorten_value(value)
 
 
-def _shorten_value(value: str) -> str:
+def shorten_value(value: str) -> str:
     """A value without quotes and control characters, and not too long for a plot."""
     text = make_printable(value)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":

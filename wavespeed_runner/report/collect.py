@@ -46,7 +46,7 @@ def collect(folder: Path, config_dir: Path | None = None) -> Sweep:
         [naming_axes(row) for row in rows],
         [row.job for row in rows],
         rivals=[name_rival(row) for row in rows],
-        settings=[_setting(row) for row in rows],
+        settings=[name_setting(row) for row in rows],
     )
     rows = rank_rows([replace(row, label=label) for row, label in zip(rows, names, strict=True)])
     return Sweep(
@@ -100,7 +100,7 @@ def _name_drawn_seed(record: Record | None) -> list[str]:
     return [f"seed={int(change.value)}" for change in changes if change.key == "seed"]
 
 
-def _setting(row: Row) -> str:
+def name_setting(row: Row) -> str:
     """What to call a job that nothing was swept in."""
     try:
         return setting_name(row.record) if row.record else row.job
@@ -113,7 +113,7 @@ def _title(rows: Sequence[Row], axes: Sequence[str]) -> str:
     models = list(dict.fromkeys(_model(row.record) for row in rows if row.record))
     named = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
     told = find_naming_keys([row.axes for row in rows], [row.rival for row in rows]) or axes
-    what = ", ".join(told) if told else _setting(rows[0]) if len(rows) == 1 else f"{len(rows)} jobs"
+    what = ", ".join(told) if told else name_setting(rows[0]) if len(rows) == 1 else f"{len(rows)} jobs"
     return make_printable(": ".join(filter(None, [named, what])))
 
 

@@ -19,6 +19,7 @@ from ..inputs.limits import MAX_CONFIG_BYTES
 from ..planning.graph import refuse_many_stages
 from ..records.config_dir import KEY, check_typed, explain_not_followed
 from ..records.file import read_record
+from ..records.listing import list_jobs
 from ..records.names import model_name, setting_name
 from ..records.record import Record
 from ..storage.atomic import write_text
@@ -28,6 +29,8 @@ from .document import format_yaml
 from .image_config import SUFFIXES, read_image_config
 from .to_experiment import convert_config, convert_to_experiment
 
+TUNED = "tune.json"
+"""What `tune` leaves in its folder."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -138,18 +141,30 @@ def find_record(path: Path) -> Path:
         path: the run's folder or the file itself.
 
     Raises:
-        ConfigError: there is no record; for a sweep's folder, the message names a job.
+        ConfigError: there is no record; for the folder of a sweep or of `tune`, or of a job that left none, the message
+            says what to give, or why there is none.
     """
     record = path / "record.json" if path.is_dir() else path
     if not record.is_file():
-        is_sweep = (path / "sweep.json").exists() or (path / "0").is_dir()
-        way_out = (
-            f"this is a sweep; give one of its jobs, such as {path / '0'}"
-            if is_sweep
-            else "no record here; give the folder of a run, or its record.json"
-        )
-        raise ConfigError(f"{path}: {way_out}")
+        raise ConfigError(make_printable(f"{path}: {_explain_no_record(path)}"))
     return record
+
+
+def _explain_no_record(path: Path) -> str:
+    if (path / TUNED).is_file():
+        if answers := sorted((path / "experiment").glob("*.yaml")):
+            return f"this is what tune left, and its answer is an experiment with its claim already: {answers[0]}"
+        return f"this is what tune left, and it has no answer; a run of it is {path / 'tuning' / '001' / '0'}"
+    if (path / "sweep.json").exists() or (path / "0").is_dir():
+        return f"this is a sweep; give one of its jobs, such as {path / '0'}"
+    if (path.parent / "sweep.json").is_file():
+        jobs = list_jobs(path.parent).jobs
+        if job := next((job for job in jobs if job.folder.name == path.name), None):
+            why = f": {job.reason}" if job.reason else ""
+            done = next((str(other.folder) for other in jobs if other.status == "completed"), "")
+            way_out = f"; a job that has completed is {done}" if done else ""
+            return f"this job of the sweep is {job.status}, so there is nothing to export{way_out}{why}"
+    return "no record here; give the folder of a run, or its record.json"
 
 
 def read_completed_record(path: Path) -> Record:

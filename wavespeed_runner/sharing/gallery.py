@@ -23,6 +23,7 @@ from ..records.reference import describe_sampler, name_steps
 from ..report.page.images import Album, album, within
 from ..report.page.static import render
 from .claim_form import refuse_malformed
+from .other_prompts import has_other_images, head_judgement, judge_claim
 from .source import read_source
 from .verdict import combine_verdicts, verify_claim
 
@@ -47,7 +48,9 @@ class Entry:
     claim: ClaimConfig | None = None
     images: str = ""
     replays: tuple[str, ...] = ()
-    """`reproduced on AMD EPYC`, of each replay that left a record here."""
+    """`reproduced on AMD EPYC`, of each replay that left a record here, with the prompts and seeds of the claim."""
+    judged: tuple[str, ...] = ()
+    """`not settled (ssim) on 16 other prompts, AMD EPYC`: of replays with what is not the claim's, no verdict on it."""
 
     @property
     def title(self) -> str:
@@ -99,6 +102,10 @@ def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
     solver = "" if config.sampler.name == "default" else describe_sampler(to_data(config.sampler))
     steps = name_steps(solver, config.steps or config.model.steps)
     against = f" against {claim.reference}" if claim.reference else ""
+    ours = [record for record in replays if _is_of(claim, record)]
+    elsewhere = {
+        id(record) for record in ours if has_other_images(claim, record, other_seed=_seed(record) != config.seed)
+    }
     return Entry(
         file=path,
         problem="",
@@ -106,7 +113,8 @@ def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
         setting=make_printable(f"{' + '.join(lossy_names(data)) or 'no cache'}, {steps}{against}"),
         claim=claim,
         images=f"{len(claim.pixels_sha256)} images of {claim.prompts} prompts",
-        replays=tuple(_describe_replay(claim, record) for record in replays if _is_of(claim, record)),
+        replays=tuple(_describe(record, claim) for record in ours if id(record) not in elsewhere),
+        judged=tuple(_describe(record, claim, other=True) for record in ours if id(record) in elsewhere),
     )
 
 
@@ -128,12 +136,21 @@ def _is_of(claim: ClaimConfig, record: Record) -> bool:
     return isinstance(theirs, dict) and all(theirs.get(key) == getattr(claim, key) for key in same)
 
 
-def _describe_replay(claim: ClaimConfig, record: Record) -> str:
+def _seed(record: Record) -> Any:
+    return record.config.get("seed")
+
+
+def _describe(record: Record, claim: ClaimConfig, *, other: bool = False) -> str:
+    """The verdict of a replay; with `other` that of `replay` on other prompts or seeds, in its words."""
+    device = record.environment.device_name
     try:
-        verdict = combine_verdicts(verify_claim(claim, record))
+        if other:
+            said = f"{head_judgement(claim, record, judge_claim(claim, record))}, {device}"
+        else:
+            said = f"{combine_verdicts(verify_claim(claim, record))} on {device}"
     except Exception as error:
-        return make_printable(f"replayed, but its record cannot be read: {type(error).__name__}")
-    return make_printable(f"{verdict} on {record.environment.device_name}")
+        said = f"replayed, but its record cannot be read: {type(error).__name__}"
+    return make_printable(said)
 
 
 def page(entries: Sequence[Entry]) -> str:

@@ -65,18 +65,24 @@ def combine_judgements(parts: Sequence[PartVerdict]) -> str:
 
 def format_judgement(claim: ClaimConfig, record: Record, parts: Sequence[PartVerdict]) -> str:
     """Returns a line such as `not settled (ssim) on 16 prompts that are not the claim's; ...`."""
-    verdict, prompts = combine_judgements(parts), len({sample.prompt for sample in record.samples})
-    names = [part.name for part in parts if part.verdict == verdict and part.name not in (CLAIM, REFERENCE)]
-    which = f" ({', '.join(names)})" if verdict != MET and names else ""
-    what = "other seeds" if claim.prompts_sha256 == hash_prompts(record) else f"{prompts} other prompts"
+    verdict = combine_judgements(parts)
     changes = find_environment_changes(claim, record)
     clauses = [
-        f"{verdict}{which} on {what}",
+        head_judgement(claim, record, parts),
         "more prompts settle it" if verdict == NOT_SETTLED else "",
         "the claim contradicts itself" if any(part.name == CLAIM for part in parts) else "",
         f"what differs besides: {', '.join(changes)}" if changes and verdict != MET else "",
     ]
     return "; ".join(filter(None, clauses))
+
+
+def head_judgement(claim: ClaimConfig, record: Record, parts: Sequence[PartVerdict]) -> str:
+    """`not settled (ssim) on 16 other prompts`, or `on other seeds`: the verdict, what decides it, and on what."""
+    verdict, prompts = combine_judgements(parts), len({sample.prompt for sample in record.samples})
+    names = [part.name for part in parts if part.verdict == verdict and part.name not in (CLAIM, REFERENCE)]
+    which = f" ({', '.join(names)})" if verdict != MET and names else ""
+    what = "other seeds" if claim.prompts_sha256 == hash_prompts(record) else f"{prompts} other prompts"
+    return f"{verdict}{which} on {what}"
 
 
 def _judge_quality(metric: str, claim: ClaimConfig, record: Record) -> PartVerdict:

@@ -26,6 +26,8 @@ from ..planning.plan import build_plan
 from ..records.override_yaml import experiment_yaml, merge
 from ..records.record import Record
 from .document import FlatConfig, copy_portable, flatten, format_yaml, make_portable, nest
+from .find_graph import GROUP as GRAPH
+from .find_graph import find_graph
 from .prompts import carry_prompts
 
 EXPERIMENT = "point_to_be_exported"
@@ -106,7 +108,7 @@ def _approach(document: dict[str, Any], target: Target) -> dict[str, Any]:
             continue
         if not differences:
             return _remove_derived_values(_remove_defaults(document, target), target, given)
-        _add(document, differences)
+        _add(document, differences, target)
     raise ConfigError(_explain_failure(differences))
 
 
@@ -164,9 +166,9 @@ def _remove_unknown_options(document: dict[str, Any]) -> None:
     document["defaults"] = kept
 
 
-def _add(document: dict[str, Any], differences: dict[str, tuple[Any, Any]]) -> None:
+def _add(document: dict[str, Any], differences: dict[str, tuple[Any, Any]], target: Target) -> None:
     """Adds what the document lacks: options of config groups if there are any, otherwise values."""
-    choices = list(_find_options(document, differences))
+    choices = list(_find_options(document, differences, target.config))
     if choices:
         # An option brings the options of the groups inside its group, so the outermost groups come first.
         depth = min(group.count("/") for group, _ in choices)
@@ -177,9 +179,17 @@ def _add(document: dict[str, Any], differences: dict[str, tuple[Any, Any]]) -> N
             merge(document, nest(key, wanted))
 
 
-def _find_options(document: dict[str, Any], differences: dict[str, tuple[Any, Any]]) -> Iterator[tuple[str, str]]:
+def _find_options(
+    document: dict[str, Any], differences: dict[str, tuple[Any, Any]], config: dict[str, Any]
+) -> Iterator[tuple[str, str]]:
     """Yields group and option for each registered name that differs and whose group is not in the defaults list."""
-    chosen = {key.removeprefix("override ").lstrip("/") for entry in document["defaults"] for key in entry}
+    chosen = {
+        key.removeprefix("override ").lstrip("/").partition("@")[0] for one in document["defaults"] for key in one
+    }
+    is_wired_otherwise = any(key == "graph.output" or key.startswith("graph.stages.") for key in differences)
+    has_graph = any(key.partition("@")[0] == GRAPH for key in chosen)
+    if is_wired_otherwise and not has_graph and (option := find_graph(config[GRAPH])):
+        yield GRAPH, option
     with composer(None):
         for path in NAMED_NODES:
             group = path.replace(".", "/")

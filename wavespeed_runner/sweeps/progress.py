@@ -80,7 +80,7 @@ class Progress:
 
     def figures(self, number: int) -> str:
         """What a completed job gave."""
-        return _figures(self.outcomes[number])
+        return describe_figures(self.outcomes[number])
 
     def label(self, number: int, names: list[str] | None = None) -> str:
         """The job's name: the values in which it differs from the other jobs."""
@@ -164,7 +164,8 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def _figures(outcome: Outcome) -> str:
+def describe_figures(outcome: Outcome) -> str:
+    """`66 ms  2.77x  36 % computed  SSIM 0.9781`: what a completed job gave."""
     seconds, speedup, share, ssim = _cells(outcome)
     computed = NEVER_HIT if outcome.never_hit else f"{share} computed" if share else ""
     return "  ".join(part for part in (seconds, speedup, computed, f"SSIM {ssim}" if ssim else "") if part)

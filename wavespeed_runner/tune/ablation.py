@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .aim import Aim
-from .rounds import Result
+from .result import Result
 from .settings import Cut, Point, Setting
 
 SAME_TIME = 1.02

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..metrics.values import is_less_better
 from .bounds import CONFIDENCE, Bound
-from .rounds import Result
+from .result import Result
 
 TIME = re.compile(r"<=\s*(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|min)", re.ASCII)
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0}

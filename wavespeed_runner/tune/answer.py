@@ -7,6 +7,8 @@ import re
 from shlex import quote
 from typing import Any
 
+from ..config.compose import find_key
+from ..config.schema import Seeds
 from ..records.file import FILE
 from ..records.names import model_name
 from ..sharing.export import build_experiment, read_completed_record, write_experiment
@@ -16,12 +18,17 @@ from .ablation import Ablation
 from .bounds import Bound
 from .figure import find_front, list_latest
 from .page import render_page
-from .rounds import Result, find_interval
-from .sentence import describe_answer, describe_cuts, describe_quality
+from .result import Result, find_interval
+from .sentence import describe_answer, describe_cuts, describe_quality, describe_shared
 from .tune import Tuning
 
 PAGE, DATA = "tune.html", "tune.json"
 PROGRAM = "python -m wavespeed_runner"
+INTERVALS = (
+    "Tuning judges a mean by its BCa bootstrap over prompts (of fewer than 8 by Student's t); a claim, its replay and "
+    "reports have the percentile bootstrap of the same images."
+)
+"""Why one mean has two intervals."""
 
 
 def write_answer(tuning: Tuning, name: str | None) -> list[tuple[str, str]]:
@@ -61,13 +68,21 @@ def _say_how_to_run(tuning: Tuning, name: str) -> tuple[str, str]:
     own = tuning.tuning.args.config_dir
     before = "" if own is None else f"copy it to {own}/experiment/"  # there is one --config-dir
     folder = quote(str(tuning.folder if own is None else own))
-    return before, f"{PROGRAM} --config-dir {folder} experiment={name} prompt='...'"
+    return before, f"{PROGRAM} --config-dir {folder} experiment={name} {_ask_for_one(tuning)}"
+
+
+def _ask_for_one(tuning: Tuning) -> str:
+    """Overrides for one prompt; seeds of each prompt, which the experiment has, would be of no effect."""
+    typed = any(find_key(override) == "seeds" for override in tuning.tuning.args.overrides)
+    return f"prompt='...'{'' if typed else f' seeds={Seeds.same.value}'}"
 
 
 def _export(tuning: Tuning, answer: Result, name: str | None) -> tuple[str, str]:
-    """Name and text of the experiment."""
+    """Name and text of the experiment, which says by which figures it was judged."""
     name = name or _name(tuning, read_completed_record(answer.folder / FILE))
-    return build_experiment(answer.folder, name=name, out="-", config_dir=tuning.tuning.args.config_dir)
+    name, text = build_experiment(answer.folder, name=name, out="-", config_dir=tuning.tuning.args.config_dir)
+    judged = f"# Judged by {describe_quality(tuning.aim, answer)}. {INTERVALS}\n"
+    return name, text.replace("\ndefaults:", f"\n{judged}defaults:", 1)
 
 
 def _name(tuning: Tuning, record: Any) -> str:
@@ -86,6 +101,7 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
         "aim": str(aim),
         "space": tuning.space.name,
         "sentence": describe_answer(tuning),
+        "intervals": INTERVALS,
         "prompts": {"tuning": len(tuning.tuning.prompts), "judging": len(tuning.judging.prompts)},
         "jobs": tuning.tuning.jobs + tuning.judging.jobs,
         "images": tuning.tuning.images + tuning.judging.images,
@@ -96,6 +112,8 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
         "missed": [_row(tuning, result) for result in tuning.missed],
         "ablation": [_ablation_row(tuning, row) for row in tuning.ablation],
         "tried": [{**_row(tuning, result), "front": result.setting.identity in front} for result in _sorted(latest)],
+        "shared": [{"file": file, "setting": name, "said": said} for file, name, said in describe_shared(tuning)],
+        "taken_back": [_row(tuning, result) for result in tuning.taken_back.values()],
         "cut": describe_cuts(tuning.cuts),
         "failed": [
             {"setting": one.setting.name, "reason": one.reason}
@@ -110,7 +128,7 @@ def compute_grid_work(tuning: Tuning) -> float:
 
 
 def _sorted(results: list[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: (-result.prompts, result.relative))
+    return sorted(results, key=lambda result: (-result.prompts, 1 / result.speedup))
 
 
 def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
     return {
         "setting": result.setting.name,
         "prompts": result.prompts,
-        "relative": result.relative,
+        "relative": 1 / result.speedup,
         "seconds": result.seconds,
         metric: {"mean": value, "low": max(low, -1e9), "high": min(high, 1e9)},
         "quality": describe_quality(tuning.aim, result),

@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 from typing import Any
 
 from ..metrics.statistics import Point, find_pareto_front
-from .rounds import Result, find_interval
+from .result import Result, find_interval
 from .tune import Tuning
 
 COLOURS = 8

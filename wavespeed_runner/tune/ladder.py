@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from .rounds import Result
+from .result import Result
 from .settings import Setting
 
 

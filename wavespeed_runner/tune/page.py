@@ -14,7 +14,7 @@ from ..records.names import model_name
 from ..report.page.images import Album, album, still, within
 from ..report.page.static import render
 from .figure import draw
-from .rounds import Result
+from .result import Result
 from .tune import Tuning
 
 SHARES = {"the worst image": 0.0, "a tenth are no better": 0.1, "the median": 0.5, "the best": 1.0}

@@ -26,12 +26,14 @@ from ..sweeps.sweep import check_sweep
 from ..tuning.calibrate import default_path, plan_uncached_runs, write_calibration
 from .aim import Aim, parse_time
 from .bounds import FORKS, parse_bounds
+from .budget import Budget
+from .halves import split_prompts
 from .propose import list_combined
 from .rounds import Rounds, strip_sweep_keys
 from .settings import noting, plan_settings
 from .shared import add_shared
 from .space import IMAGES, Space, read_space
-from .tune import Budget, Tuning, split_prompts
+from .tune import Tuning
 
 PROMPTS = ("prompts", "prompts.path", "prompts.texts", "prompt")
 FIXED = ("steps", "measure.reference", "measure.reference_sampler", "measure.reference_steps")
@@ -66,7 +68,7 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
     prompts = _choose_prompts(plan, args, aim)
     first, second = split_prompts(prompts, plan.config.seed)
     rest = Namespace(overrides=_fix_reference(args.overrides), config_dir=args.config_dir)
-    space, cuts = add_shared(space, args.gallery, plan, rest)
+    space, shared, cuts = add_shared(space, args.gallery, plan, rest)
     folder = _find_folder(plan, space, aim, prompts)
     for option in list_combined(space.also):  # a wrong one is told before anything runs, as those of ladders are
         with noting(f"(space={space.name}, also)"):
@@ -80,6 +82,7 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
             name=name,
             bounds=aim.bounds or [aim.shown],
             images_each=plan.config.num_images_per_prompt,
+            tell=tell,
         )
         for half, name, offset in (
             (first, "tuning", 0),
@@ -99,6 +102,7 @@ def prepare(args: Namespace, tell: Callable[[str], None]) -> Tuning:
         tell=tell,
         folder=folder,
         cuts=cuts,
+        shared=shared,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ..sweeps.jobs import Job
-from ..sweeps.progress import Progress
+from ..sweeps.progress import Progress, describe_figures
 from ..sweeps.status import Outcome
 
 
@@ -23,14 +24,21 @@ class RoundProgress(Progress):
         *,
         names: list[str],
         figures: Callable[[int], str],
+        limit: Callable[[int], float | None],
     ) -> None:
-        """As `Progress`; for each job the name of its setting, and what its record says of the bounds."""
+        """As `Progress`; for each job the name of its setting, and what its record says of the bounds.
+
+        `limit` tells the most that a job can be faster, where its times say more than that.
+        """
         super().__init__(folder, jobs, axes, outcomes)
-        self.of_settings, self.of_bounds = names, figures
+        self.of_settings, self.of_bounds, self.limit = names, figures, limit
 
     def figures(self, number: int) -> str:
         """What a sweep tells, and what decides here, if that is something else."""
-        return "  ".join(part for part in (super().figures(number), self.of_bounds(number)) if part)
+        outcome = self.outcomes[number]
+        if (most := self.limit(number)) is not None:
+            outcome = replace(outcome, speedup=most, same_run=False)
+        return "  ".join(part for part in (describe_figures(outcome), self.of_bounds(number)) if part)
 
     def label(self, number: int, names: list[str] | None = None) -> str:
         """The setting as it would be typed."""

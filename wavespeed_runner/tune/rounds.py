@@ -6,54 +6,22 @@ A round is a sweep in a folder of the tuning's own: it goes on after a kill, run
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from math import inf, isfinite
 from pathlib import Path
-from statistics import median
 
 from ..config.compose import find_key
 from ..errors import ConfigError, RunError
-from ..metrics.confidence import Values
-from ..metrics.forks import FORK
-from ..metrics.statistics import bootstrap_interval
-from ..metrics.values import FOUR, read_values
 from ..records.file import FILE, read_record
-from ..records.record import Record
 from ..storage.atomic import write_text
 from ..sweeps.folder import SweepFolder
 from ..sweeps.jobs import SWEEPS_ONLY, Job, plan_jobs
 from ..sweeps.sweep import run_sweep
-from .bounds import FORKS, MOST_DECIBELS, Bound
+from .bounds import FORKS, Bound
 from .progress import RoundProgress
+from .result import Failure, Result, find_most_speed, is_impossible, read_by_prompt, read_result
 from .settings import Setting, write_command
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a setting gave on some prompts."""
-
-    setting: Setting
-    prompts: int
-    values: dict[str, Values]
-    """Metric -> prompt -> values; `forks` too."""
-    seconds: float
-    """Median of denoising an image."""
-    relative: float
-    """The same as a share of the reference's."""
-    folder: Path
-    """Of the run."""
-    guess: bool = False
-    """Times of setting and reference were taken apart, or on a machine that was busy."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A setting that could not be run."""
-
-    setting: Setting
-    reason: str
 
 
 @dataclass(kw_only=True)
@@ -86,6 +54,9 @@ class Rounds:
     """Setting and place of a prompt."""
     results: list[Result] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    tell: Callable[[str], None] = lambda line: None
+    explained: bool = False
+    """It was said what stands for a time that cannot be."""
 
     def run(self, settings: Sequence[Setting], prompts: int, more: Sequence[str] = ()) -> list[Result | None]:
         """Runs settings on the first prompts.
@@ -112,8 +83,18 @@ class Rounds:
         jobs = plan_jobs(command)
         sweep = SweepFolder(path=folder)
         names = [setting.name for setting in settings]
-        run_sweep(command, jobs, progress=partial(RoundProgress, names=names, figures=partial(self._say_bounds, sweep)))
+        run_sweep(
+            command,
+            jobs,
+            progress=partial(
+                RoundProgress,
+                names=names,
+                figures=partial(self._say_bounds, sweep),
+                limit=partial(self._limit_speed, sweep),
+            ),
+        )
         found = [self._read(setting, sweep, job, prompts) for setting, job in zip(settings, jobs, strict=True)]
+        self._explain(found)
         if more:
             self._correct_times({one.setting.identity: one for one in found if one})
         else:
@@ -122,12 +103,15 @@ class Rounds:
 
     def _correct_times(self, timed: dict[str, Result]) -> None:
         """Puts times that were taken beside the reference's into the place of those that were not."""
-        self.results = [
-            replace(one, seconds=better.seconds, relative=better.relative)
-            if (better := timed.get(one.setting.identity))
-            else one
-            for one in self.results
-        ]
+        self.results = [one.timed_as(timed.get(one.setting.identity)) for one in self.results]
+
+    def _explain(self, found: Sequence[Result | None]) -> None:
+        if not self.explained and any(one and one.foreseen for one in found):
+            self.explained = True
+            self.tell(
+                "some times are less than what was computed allows, because the machine was busier while their "
+                "references were timed: the share that was computed stands for them, as ~ the most that it allows"
+            )
 
     def _count(self, settings: Sequence[Setting], prompts: int, *, again: bool) -> None:
         """Counts what these runs denoise: with `again` all of it and the reference, else what is new."""
@@ -169,6 +153,15 @@ class Rounds:
             return ""
         return "  ".join(f"{one.name} {value:.4g}" for one, value in named)
 
+    def _limit_speed(self, sweep: SweepFolder, number: int) -> float | None:
+        """The most that what was computed allows, of a job that was timed as faster than that; else None."""
+        try:
+            record = read_record(sweep.job(number) / FILE)
+            speedup = record.timing.speedup if record.timing else None
+            return find_most_speed(record) if is_impossible(record, speedup) else None
+        except (RunError, ConfigError):  # `_read` tells why
+            return None
+
     def _read(self, setting: Setting, sweep: SweepFolder, job: Job, prompts: int) -> Result | None:
         """What a job's record says; None, with a failure noted, where it says nothing that counts."""
         try:
@@ -179,55 +172,6 @@ class Rounds:
         except (RunError, ConfigError) as error:
             self.failures.append(Failure(setting=setting, reason=str(error)))
             return None
-
-
-def read_result(record: Record, setting: Setting, folder: Path, prompts: int) -> Result:
-    """What a completed record says of a setting.
-
-    Raises:
-        RunError: its times or its metrics mean nothing.
-        ConfigError: a metric is missing.
-    """
-    timing = record.timing
-    if timing is None or timing.void or timing.median is None or not timing.reference_median:
-        raise RunError(f"its times mean nothing: {(timing and timing.void) or 'nothing was timed'}")
-    # Each image beside its own reference: a machine may slow down in the middle of a run.
-    ratios = [one.seconds / one.reference_seconds for one in record.samples if one.reference_seconds]
-    values = {name: read_by_prompt(record, name) for name in (*FOUR, *(record.samples[0].metrics or {}), FORKS)}
-    for name, found in values.items():
-        if not all(isfinite(value) for many in found.values() for value in many):
-            raise RunError(f"{name} is no finite number for one of its images")
-    return Result(
-        setting=setting,
-        prompts=prompts,
-        values=values,
-        seconds=timing.median,
-        relative=median(ratios) if ratios else timing.median / timing.reference_median,
-        folder=folder,
-        guess=timing.same_run is False,
-    )
-
-
-def read_by_prompt(record: Record, name: str) -> Values:
-    """Prompt -> a metric's value of each of its images.
-
-    Args:
-        record: of a run that was compared.
-        name: of the metric; or `forks`: 1 for an image that counts as another one than its reference, else 0.
-    """
-    values: dict[str, list[float]] = {}
-    numbers = read_values(record, "ssim" if name == FORKS else name)
-    for sample, number in zip(record.samples, numbers, strict=True):
-        value = float(number < FORK) if name == FORKS else MOST_DECIBELS if number == inf else number
-        values.setdefault(sample.prompt, []).append(value)
-    return values
-
-
-def find_interval(result: Result, metric: str) -> tuple[float, float, float]:
-    """Mean of a metric with its 95 % interval over prompts, as reports have it."""
-    values = [(prompt, value) for prompt, many in result.values[metric].items() for value in many]
-    interval = bootstrap_interval(values, "mean")
-    return interval.value, interval.low, interval.high
 
 
 def strip_sweep_keys(overrides: Sequence[str]) -> list[str]:

@@ -11,11 +11,12 @@ It ends when no setting is left that could be better than the best one known, or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .aim import Aim
 from .ladder import Ladder, estimate_relative
-from .rounds import Result, Rounds
+from .result import Result
+from .rounds import Rounds
 from .settings import Setting
 
 WIDTH = 4
@@ -118,19 +119,22 @@ class Search:
         for ladder in self.ladders:
             ladder.reject(identity, kept)
 
-    def ask_for_more(self, aim: Aim) -> None:
-        """From now on the bounds are tighter: what does not keep them is taken back."""
+    def ask_for_more(self, aim: Aim) -> list[Result]:
+        """From now on the bounds are tighter: what does not keep them is taken back, and returned."""
         self.aim = aim
-        for _, result in list(self.found):
-            if not self.aim.does(result):
-                self.reject(result.setting.identity)
+        gone = {result.setting.identity: result for _, result in self.found if not self.aim.does(result)}
+        for identity in gone:
+            self.reject(identity)
+        return list(gone.values())
 
     def measure(self, settings: Sequence[Setting]) -> list[Result | None]:
         """Quality on all prompts, with times that were taken beside the reference's, on the fewest."""
+        self.tell(f"quality of {_count(settings, self.stages[-1])}")
         whole = self._run(settings, len(self.stages) - 1)
         ran = [result.setting for result in whole if result]
+        self._say_timing(ran)
         times = iter(self.rounds.run(ran, self.stages[0], IN_TURN))
-        return [_with_time(result, next(times)) if result else None for result in whole]
+        return [result.timed_as(next(times)) if result else None for result in whole]
 
     def _run(self, settings: Sequence[Setting], stage: int) -> list[Result | None]:
         return self.rounds.run(settings, self.stages[stage])
@@ -196,11 +200,11 @@ class Search:
         }
         if not close:
             return False
-        self.tell(f"timing {_count(list(close.values()), self.stages[0])}, each image beside its reference")
+        self._say_timing(list(close.values()))
         results = self.rounds.run(list(close.values()), self.stages[0], IN_TURN)
         times = {result.setting.identity: result for result in results if result}
         self.timed |= close.keys()
-        self.found = [(one, _with_time(result, times.get(result.setting.identity))) for one, result in self.found]
+        self.found = [(one, result.timed_as(times.get(result.setting.identity))) for one, result in self.found]
         for _, result in list(self.found):
             if not self.aim.is_in_time(result):
                 self.reject(result.setting.identity)
@@ -210,22 +214,23 @@ class Search:
         """Times the best beside the reference, if that was not done."""
         if (best := self.best) is None or best.setting.identity in self.timed:
             return
+        self._say_timing([best.setting])
         (timed,) = self.rounds.run([best.setting], self.stages[0], IN_TURN)
         self.timed.add(best.setting.identity)
-        self.found = [(one, _with_time(result, timed if result is best else None)) for one, result in self.found]
+        self.found = [(one, result.timed_as(timed if result is best else None)) for one, result in self.found]
+
+    def _say_timing(self, settings: Sequence[Setting]) -> None:
+        if settings:
+            self.tell(f"timing {_count(settings, self.stages[0])}, each image beside its reference")
 
     def _say_best(self) -> str:
         if (best := self.best) is None:
             return ""
-        return f"; best so far {1 / best.relative:.2f} times as fast: {best.setting.name}"
+        return f"; best so far {best.speedup:.2f} times as fast: {best.setting.name}"
 
 
 def _identity(ladder: Ladder) -> str:
     return ladder.candidate.identity if ladder.candidate else ""
-
-
-def _with_time(result: Result, timed: Result | None) -> Result:
-    return replace(result, seconds=timed.seconds, relative=timed.relative) if timed else result
 
 
 def _count(settings: Sequence[Setting], prompts: int) -> str:

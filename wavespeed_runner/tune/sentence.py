@@ -8,8 +8,8 @@ from math import isfinite
 
 from .aim import Aim
 from .bounds import CONFIDENCE, Bound
-from .rounds import Result
-from .settings import Cut
+from .result import Result
+from .settings import Cut, Setting
 from .tune import Tuning
 
 
@@ -33,7 +33,7 @@ def describe_answer(tuning: Tuning) -> str:
 def describe_speed(result: Result) -> str:
     """`2.90 times as fast as the reference`."""
     about = "about (the machine was busy) " if result.guess else ""
-    return f"{about}{1 / result.relative:.2f} times as fast as the reference"
+    return f"{about}{result.speedup:.2f} times as fast as the reference"
 
 
 def describe_quality(aim: Aim, result: Result) -> str:
@@ -59,9 +59,9 @@ def _describe_limit(limit: float) -> str:
 
 def _say_looks(tuning: Tuning) -> str:
     """How many settings these prompts have seen before."""
-    if tuning.looks < 2:
+    if tuning.look < 2:
         return ""
-    which = {2: "second", 3: "third"}.get(tuning.looks, f"{tuning.looks}th")
+    which = {2: "second", 3: "third"}.get(tuning.look, f"{tuning.look}th")
     return f", the {which} setting that they have judged"
 
 
@@ -92,3 +92,35 @@ def describe_cuts(cuts: Sequence[Cut]) -> list[str]:
         kinds.setdefault(re.sub(r"\d+", "#", cut.reason), []).append(cut.reason)
     by_count = sorted(kinds.values(), key=len, reverse=True)
     return [f"not tried, {len(reasons)} setting{'s' * (len(reasons) != 1)}: {reasons[0]}" for reasons in by_count]
+
+
+def describe_shared(tuning: Tuning) -> list[tuple[str, str, str]]:
+    """File, setting and what became of it, of each setting of a shared experiment."""
+    return [(one.file, one.setting.name, _describe_fate(tuning, one.setting)) for one in tuning.shared]
+
+
+def _describe_fate(tuning: Tuning, setting: Setting) -> str:
+    """What became of a setting, in words."""
+    aim, identity = tuning.aim, setting.identity
+    if tuning.answer and tuning.answer.setting.identity == identity:
+        return "the answer"
+    for missed in tuning.missed:
+        if missed.setting.identity == identity:
+            return f"judged, and not known to keep {aim} there: {describe_quality(aim, missed)}"
+    if identity in tuning.taken_back:
+        return f"not judged: it keeps {aim} on the prompts for tuning, by less than the harder ones for judging ask for"
+    for failure in (*tuning.tuning.failures, *tuning.judging.failures):
+        if failure.setting.identity == identity:
+            return f"it could not be run: {failure.reason}"
+    seen = [one for one in tuning.tuning.results if one.setting.identity == identity]
+    if not seen:
+        return f"not tried{f': {tuning.budget.spent}' * bool(tuning.budget.spent)}"
+    last = max(seen, key=lambda one: one.prompts)
+    on = f"on {last.prompts} prompts {describe_speed(last)} at {describe_quality(aim, last)}"
+    if last.prompts == len(tuning.tuning.prompts):
+        known = "known" if aim.is_met(last) else "not known"
+        return f"{known} to keep {aim} on the prompts for tuning, not judged: {on}"
+    if not aim.does_by_figures(last):
+        return f"dropped, since its figures miss {aim}: {on}"
+    slower = aim.for_speed and tuning.tuned and last.relative > tuning.tuned.relative
+    return f"dropped, since {'it is slower than the answer' if slower else 'more prompts were not worth a try'}: {on}"

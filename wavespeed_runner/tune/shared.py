@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -19,18 +19,29 @@ from ..errors import ConfigError, make_printable
 from ..inputs.files import InputError, is_within, read_text
 from ..inputs.yaml_documents import parse_yaml
 from ..planning.plan import Plan
-from .settings import Cut, plan_settings
+from .settings import Cut, Setting, plan_settings
 from .space import Family, Space
 from .space_values import GROUPS, Scalar, read_key, read_scalar
 
 MOST_FILES, MOST_BYTES = 300, 2**20
+NAME = "shared "
+"""How the names of their ladders begin; then comes the file."""
 MODEL = "demo"
 """The option of an experiment that names none."""
 OVERRIDE = re.compile(r"override\s+/?([\w/]+)(?:@\S+)?")
 
 
-def add_shared(space: Space, folder: Path | None, plan: Plan, args: Namespace) -> tuple[Space, list[Cut]]:
-    """The space with the settings of shared experiments; and which are for another model, or cannot be planned.
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """A setting of a shared experiment."""
+
+    file: str
+    """Below the folder that was given."""
+    setting: Setting
+
+
+def add_shared(space: Space, folder: Path | None, plan: Plan, args: Namespace) -> tuple[Space, list[Shared], list[Cut]]:
+    """The space with the settings of shared experiments; these; and which cannot be tried here, and why.
 
     Args:
         space: without them.
@@ -39,7 +50,7 @@ def add_shared(space: Space, folder: Path | None, plan: Plan, args: Namespace) -
         args: `overrides` and `config_dir` of all rounds.
     """
     if folder is None:
-        return space, []
+        return space, [], []
 
     @cache
     def is_model(option: str) -> bool:
@@ -51,14 +62,21 @@ def add_shared(space: Space, folder: Path | None, plan: Plan, args: Namespace) -
         return (found["name"], found.get("repo")) == (plan.config.model.name, plan.config.model.repo)
 
     families, cuts = read_shared(folder, is_model)
-    kept = []
+    kept, shared = [], []
     for family in families:
+        file = family.name.removeprefix(NAME)
         try:
-            plan_settings(args, family.settings({}))
-            kept.append(family)
+            settings, refused = plan_settings(args, family.settings({}))
         except EXPLAINED as error:
-            cuts.append(Cut(name=family.name, reason=make_printable(f"{family.name}: {explain(error)}")))
-    return replace(space, families=[*kept, *space.families]), cuts
+            cuts.append(Cut(name=file, reason=make_printable(f"{file}: {explain(error)}")))
+            continue
+        if settings:
+            kept.append(family)
+            shared.append(Shared(file=file, setting=settings[0]))
+        else:
+            why = refused[0].reason if refused else "what it sets is the reference itself, or what was typed"
+            cuts.append(Cut(name=file, reason=make_printable(f"{file}: {why}")))
+    return replace(space, families=[*kept, *space.families]), shared, cuts
 
 
 def read_shared(folder: Path, is_model: Callable[[str], bool]) -> tuple[list[Family], list[Cut]]:
@@ -83,21 +101,23 @@ def read_shared(folder: Path, is_model: Callable[[str], bool]) -> tuple[list[Fam
         raise ConfigError(f"gallery={folder}: {len(found)} .yaml files in it; 1 to {MOST_FILES} are read")
     families, cuts = [], []
     for path in found:
+        name = make_printable(str(path.relative_to(folder)))
         try:
             if not is_within(path, [folder]):
                 raise ConfigError("it leads out of this folder; copy it here")
-            families.append(_read(path, is_model))
+            families.append(_read(path, name, is_model))
         except (InputError, ConfigError, OSError, ValueError, yaml.YAMLError) as error:
-            reason = f"{path.name}: {' '.join(str(error).split())}"
-            cuts.append(Cut(name=make_printable(path.name), reason=make_printable(reason)))
+            cuts.append(Cut(name=name, reason=make_printable(f"{name}: {' '.join(str(error).split())}")))
     return families, cuts
 
 
-def _read(path: Path, is_model: Callable[[str], bool]) -> Family:
+def _read(path: Path, name: str, is_model: Callable[[str], bool]) -> Family:
     """One experiment as a ladder of one setting. Raises ConfigError where it is none for this model."""
     content = parse_yaml(read_text(path, MOST_BYTES))
-    if not isinstance(content, dict) or "claim" not in content:
-        raise ConfigError("not an experiment with a claim")
+    if isinstance(content, dict) and isinstance(content.get("graph"), dict) and isinstance(content.get("model"), dict):
+        raise ConfigError("the config of a run, not an experiment; python -m wavespeed_runner export RUN makes one")
+    if not isinstance(content, dict) or content.get("claim") is None:
+        raise ConfigError("it has no claim: not an experiment that export or tune wrote")
     chosen = _read_defaults(content.get("defaults") or [])
     if not is_model(of := str(chosen.pop("model", MODEL))):
         raise ConfigError(f"for model={of}, which is not the one that is tuned")
@@ -109,7 +129,7 @@ def _read(path: Path, is_model: Callable[[str], bool]) -> Family:
         raise ConfigError(f"it sets none of {', '.join(GROUPS)}")
     last, value = list(point.items())[-1]
     return Family(
-        name=f"shared {path.stem}",
+        name=f"{NAME}{name}",
         set={key: value for key, value in point.items() if key != last},
         choose={},
         key=last,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 
 from ..errors import ConfigError
 from ..planning.plan import Plan
@@ -13,11 +12,14 @@ from ..sweeps.points import to_overrides
 from .ablation import Ablation, ablate
 from .aim import Aim
 from .bounds import CONFIDENCE
+from .budget import Budget
 from .ladder import Ladder, cut_slow, estimate_relative
 from .propose import list_combined, propose
-from .rounds import Result, Rounds
+from .result import Result
+from .rounds import Rounds
 from .search import IN_TURN, Search
 from .settings import SAME_WORK, Cut, Point, Setting, noting
+from .shared import Shared
 from .space import FEW, Family, Scalar, Space
 
 AROUND = 2
@@ -52,6 +54,8 @@ class Tuning:
     folder: Path
     """Where everything is written."""
     cuts: list[Cut] = field(default_factory=list)
+    shared: list[Shared] = field(default_factory=list)
+    """Settings of shared experiments, which are tried too."""
     grid: dict[str, float] = field(default_factory=dict)
     """Every setting that could have been tried -> the share of the reference's work that is foreseen."""
     answer: Result | None = None
@@ -61,29 +65,14 @@ class Tuning:
     ablation: list[Ablation] = field(default_factory=list)
     looks: int = 0
     """Settings that were shown to the prompts for judging."""
+    look: int = 0
+    """Which of them the answer was."""
+    taken_back: dict[str, Result] = field(default_factory=dict)
+    """Identity -> what does on the prompts for tuning, but by less than harder prompts ask for: not judged."""
     missed: list[Result] = field(default_factory=list)
     """What did on the prompts for tuning, and not on the others; on the others."""
     nearest: Result | None = None
     """Where nothing does: what misses by least, of what was tried on all prompts for tuning, or on the most."""
-
-
-@dataclass(kw_only=True)
-class Budget:
-    """How much may be spent: jobs, or seconds of this command."""
-
-    jobs: int | None = None
-    seconds: float | None = None
-    started: float = field(default_factory=monotonic)
-    spent: str = ""
-    """Why the search was ended, once it was."""
-
-    def is_over(self, jobs: int) -> bool:
-        """Whether it is used up after so many jobs."""
-        if self.jobs is not None and jobs >= self.jobs:
-            self.spent = f"budget={self.jobs}jobs is used up"
-        if self.seconds is not None and monotonic() - self.started >= self.seconds:
-            self.spent = f"budget={self.seconds:g}s is used up"
-        return bool(self.spent)
 
 
 def tune(tuning: Tuning) -> None:
@@ -112,6 +101,7 @@ def tune(tuning: Tuning) -> None:
         simple = _simplify(tuning, search)
         is_other = simple.setting.identity != best.setting.identity
         if _judge(tuning, search, simple) or (is_other and _judge(tuning, search, best)):
+            _judge_shared(tuning, search)
             return
         search.confirm()
     tuning.nearest = _find_nearest(tuning)
@@ -202,6 +192,23 @@ def _simplify(tuning: Tuning, search: Search) -> Result:
     return best if simple.setting.identity in search.rejected else simple
 
 
+def _judge_shared(tuning: Tuning, search: Search) -> None:
+    """Judges settings of shared experiments that are faster than the answer, and were taken back without a look.
+
+    Somebody has found them to do: that is worth the looks that are left.
+    """
+    files = {one.setting.identity: one.file for one in tuning.shared}
+    for result in sorted(tuning.taken_back.values(), key=search.aim.score):
+        answer, identity = tuning.tuned, result.setting.identity
+        if not answer or tuning.looks >= JUDGED or not search.aim.is_about(result, answer, 1.0):
+            return
+        if identity not in files:
+            continue
+        tuning.tell(f"faster than the answer so far, from {files[identity]}: {result.setting.name}")
+        if _judge(tuning, search, result):
+            return
+
+
 def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
     """Shows a setting to the prompts that were not used so far; True if it does there too.
 
@@ -213,16 +220,26 @@ def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
     (judged,) = tuning.judging.run([best.setting], len(tuning.judging.prompts), IN_TURN)
     confidence = 1 - (1 - CONFIDENCE) / 2**tuning.looks
     if judged and tuning.aim.is_met(judged, confidence):
-        tuning.answer, tuning.tuned = judged, best
+        tuning.answer, tuning.tuned, tuning.look = judged, best, tuning.looks
+        tuning.taken_back.pop(best.setting.identity, None)
         return True
     search.reject(best.setting.identity)
+    tuning.taken_back.pop(best.setting.identity, None)
     if judged:
         tuning.missed.append(judged)
         if tuning.aim.for_speed and tuning.aim.find_share(judged, confidence) > 1:
             # These prompts are so many times as hard: what keeps the bounds by hardly more would miss them there as
             # well, and there are few looks.
-            search.ask_for_more(tuning.aim.tighten(best, judged, confidence, TIGHTEST))
+            _take_back(tuning, search.ask_for_more(tuning.aim.tighten(best, judged, confidence, TIGHTEST)), search.aim)
     return False
+
+
+def _take_back(tuning: Tuning, gone: list[Result], wanted: Aim) -> None:
+    """Says what is asked for after a miss, and what does not do that."""
+    tuning.taken_back |= {one.setting.identity: one for one in gone}
+    names = ", ".join(one.setting.name for one in gone)
+    without = f"; taken back, since they keep it by less: {names}" if names else ""
+    tuning.tell(f"these prompts are harder: {wanted} on those for tuning is asked for from now on{without}")
 
 
 def _find_nearest(tuning: Tuning) -> Result | None:
@@ -231,18 +248,3 @@ def _find_nearest(tuning: Tuning) -> Result | None:
     most = max((result.prompts for result in tried), default=0)
     known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
     return min(known, key=tuning.aim.find_excess, default=None)
-
-
-def split_prompts(prompts: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Two halves of the prompts, each once: for tuning and for judging.
-
-    Args:
-        prompts: in any order.
-        seed: which half a prompt falls into.
-    """
-    import numpy as np
-
-    different = list(dict.fromkeys(prompts))
-    order = [different[number] for number in np.random.default_rng(seed).permutation(len(different))]
-    half = len(order) // 2
-    return order[:half], order[half : 2 * half]
