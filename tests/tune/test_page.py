@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from tests.report.html_parts import stands_alone
 from tests.tune.found import COMMANDS, found, page_of, result
+from wavespeed_runner.tune.answer import summarize
 from wavespeed_runner.tune.figure import _scale, draw
+from wavespeed_runner.tune.page import render_page
 
 Finished = tuple[Path, dict[str, Any]]
 
@@ -72,3 +74,14 @@ def test_names_from_files_stay_text(tmp_path: Path) -> None:
     tuning.tuning.results.append(result(tmp_path, 0.4, 0.9, sampler=bad))
     made = page_of(tuning)
     assert bad not in made and "&lt;script&gt;" in made and stands_alone(made)
+
+
+def test_what_became_of_shared_settings_is_a_table_of_its_own(tmp_path: Path) -> None:
+    tuning = found(tmp_path)
+    data = summarize(tuning)
+    shared = [{"file": "a_b.yaml", "setting": "steps=5", "said": "<b>tried"}]
+    more = {"intervals": "why there are two", "shared": shared, "taken_back": data["tried"][:1]}
+    made = render_page(tuning, {**data, **more}, "", []).decode().replace("<wbr>", "")
+    assert "From shared experiments" in made and "a_b.yaml" in made and "&lt;b&gt;tried" in made
+    assert "Taken back, and not judged" in made and "why there are two" in made
+    assert "From shared experiments" not in page_of(tuning) and "Taken back" not in page_of(tuning)
