@@ -14,6 +14,11 @@ from wavespeed_runner.rules.cache_published import PUBLISHED
 from wavespeed_runner.rules.check import Finding, apply_rules
 
 FLUX_MAGCACHE = "https://github.com/Zehong-Ma/MagCache/blob/main/MagCache4FLUX/magcache_flux.py"
+WAN_14B = (
+    "model=wan21_14b cache=magcache cache.threshold=0.24 cache.start=0.2 cache.max_consecutive_cache_hits=6 width=1280 "
+    "height=720"
+)
+WAN_14B_MEASURED = "which measured 2.8x (A800, 60:04 to 21:40 min, PSNR 24.39)"
 WAYS_OUT = {
     "teacache": "cache.calibration=FILE, and `thresholds` with it",
     "magcache": "cache.calibration=FILE, and `thresholds` with it",
@@ -46,6 +51,12 @@ def find_published(text: str) -> Finding | None:
         ("model=flux cache=teacache cache.rel_l1_thresh=0.4", "which measured 1.8x"),
         ("model=flux cache=magcache_flux", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
         ("model=flux cache=fbcache", 'which measured 1.55x (L20, 26.36 to 17.01 s, "nearly zero quality loss")'),
+        ("model=flux cache=teacache cache.criterion.clamp=none", "which measured 1.5x"),
+        ("model=flux cache=magcache_flux sampler=euler", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
+        (WAN_14B, WAN_14B_MEASURED),
+        (f"{WAN_14B} sampler=unipc", WAN_14B_MEASURED),
+        (f"{WAN_14B} sampler=unipc sampler.shift=5", WAN_14B_MEASURED),
+        ("model=wan21_i2v_480p cache=teacache cache.rel_l1_thresh=0.26", "which measured 2.5x"),
         ("model=flux cache=dicache steps=30", "which gives no figures"),
         ("model=flux cache=lemica steps=50", "which gives no figures"),
         # Neither window has an end or a step outside.
@@ -73,6 +84,20 @@ def test_a_run_as_published_is_told_what_to_expect(overrides: str, measured: str
         ("guidance_scale=5", "published for guidance_scale=3.5 (here 5); "),
         ("sampler=heun", "published for sampler=euler (here heun)"),
         ("sampler=euler sampler.shift=2.0", "published for sampler.shift=the model's own (here 2); "),
+        ("sampler=euler_karras", "published for sampler.sigmas=the model's own (here karras); "),
+        ("sampler=euler sampler.sigmas=beta", "published for sampler.sigmas=the model's own (here beta); "),
+        ("sampler=euler sampler.stochastic=true", "published for sampler.stochastic=false (here true); "),
+        (
+            "model.true_cfg_scale=2 negative_prompt=blurry",
+            "published for model.true_cfg_scale=null (here 2); ",
+        ),
+        ("model.dtype=float32", "published for model.dtype=bfloat16 (here float32); "),
+        ("cache/predictor=taylor", "published for cache/predictor=reuse (here taylor); "),
+        ("quant=int8_wo", "published for quant=none (here int8_wo); "),
+        ("compile=regional", "published for compile=none (here regional); "),
+        ("attention=math", "published for attention=none (here math); "),
+        ("accelerate=fuse_qkv", "published for accelerate.fuse_qkv=false (here true); "),
+        ("adapters=lora adapters.path=mine.safetensors", "published for adapters=none (here lora); "),
         ("cache.start=0.2", "published for cache.start=0.1 (here 0.2; there 2.8x (A800, 14.26 to 5.05 s)); "),
         ("cache.end=0.9", "published for cache.end=1 (here 0.9; "),
         (
@@ -109,6 +134,15 @@ def test_each_difference_is_named_with_both_values(override: str, difference: st
             "model=lumina2 cache=teacache cache.variant=comfy cache.start=0.2 cache.rel_l1_thresh=0.38",
             "cache.force_last_step=false cache.criterion.outside_window=true (here true, false; there 1.7x)",
         ),
+        ("model=flux cache=teacache cache/predictor=taylor", "published for cache/predictor=reuse (here taylor); "),
+        (
+            "model=flux cache=teacache cache.criterion.clamp=absolute",
+            "cache.criterion.clamp=none (here absolute; there 1.5x",
+        ),
+        ("model=wan21_14b cache=teacache sampler=unipc sampler.shift=3", "sampler.shift=5 (here 3)"),
+        ("model=wan21_14b cache=teacache sampler=unipc_karras", "sampler.sigmas=the model's own (here karras)"),
+        ("model=wan21_i2v_480p cache=teacache model.shift=5", "sampler.shift=3 (here 5)"),
+        ("model=wan21 cache=teacache", "sampler.shift=5 (here 8)"),
         ("model=flux cache=seacache", "cache/signal=filtered modulated input (here filtered_latents)"),
         ("model=flux cache=seacache", "cache/predictor=reuse (here taylor)"),
         ("model=flux cache=lemica steps=50 cache/predictor=taylor", "cache/predictor=reuse (here taylor)"),

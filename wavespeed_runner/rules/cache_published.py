@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..caching.criteria import published
-from ..caching.criteria.conditions import OWN, Conditions, Setting
+from ..caching.criteria.conditions import Setting
 from ..caching.criteria.step_lists import Steps
-from ..caching.criteria.thresholds import AccumulatedPolynomial, MagnitudeRatio
+from ..caching.criteria.thresholds import AccumulatedPolynomial, Clamp, MagnitudeRatio
 from ..caching.strategies import find_threshold_key
 from ..config.schema import Config, Init, Window
 from ..models.family import Family
 from ..registry import list_names
-from ..samplers import model_default_sampler, resolve_sampler
 from .cache import get_name, has_all_parts
+from .published_runs import compare_runs, format_value
 from .rule import Rule
 
 
@@ -47,40 +47,11 @@ def list_differences(c: Config, f: Family) -> list[str]:
     row = find_row(c)
     if row is None or c.model.repo not in row.repos:
         return []
-    differences = [f"{key}={there} (here {here})" for key, there, here in _compare_runs(row, c, f) if there != here]
+    differences = [f"{key}={there} (here {here})" for key, there, here in compare_runs(row, c, f) if there != here]
     nearest = find_nearest(row, c)
     if nearest and (keys := _list_other_keys(nearest, c)):
         differences.append(_describe_setting(nearest, c, keys))
     return differences
-
-
-def _compare_runs(row: published.Row, c: Config, f: Family) -> Iterator[tuple[str, str, str]]:
-    """(key, published value, value of this run) of everything that the source says."""
-    made_for: Conditions = row.made_for
-    numbers = {
-        "steps": (made_for.steps, c.steps),
-        "width": (made_for.width, c.width),
-        "height": (made_for.height, c.height),
-        "num_frames": (made_for.num_frames, c.num_frames),
-        "guidance_scale": (made_for.guidance_scale, c.guidance_scale),
-    }
-    for key, (there, here) in numbers.items():
-        if there is not None:
-            yield key, f"{there:g}", "none" if here is None else f"{here:g}"
-    sampler = resolve_sampler(f, c.model, c.sampler)
-    if made_for.sampler is not None:
-        own = model_default_sampler(f, c.model).name
-        yield "sampler", own if made_for.sampler == OWN else made_for.sampler, sampler.name
-    if made_for.shift is not None:
-        yield "sampler.shift", _format_shift(made_for.shift), _format_shift(getattr(sampler, "shift", None))
-    if made_for.signal is not None:
-        yield "cache/signal", made_for.signal, get_name(c.cache.signal)
-    if made_for.predictor is not None:
-        yield "cache/predictor", made_for.predictor, get_name(c.cache.predictor)
-
-
-def _format_shift(shift: float | str | None) -> str:
-    return f"{shift:g}" if isinstance(shift, float | int) else "the model's own"
 
 
 def find_nearest(row: published.Row, c: Config) -> Setting | None:
@@ -113,6 +84,7 @@ def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, obj
                 ("outside_window", setting.outside_window),
             )
         },
+        "cache.criterion.clamp": _compare_clamps(setting, c),
     }
     idle = _list_idle_keys(setting, c)
     return {key: (there, here) for key, (there, here) in pairs.items() if there != here and key not in idle}
@@ -127,18 +99,18 @@ def _list_idle_keys(setting: Setting, c: Config) -> list[str]:
     return ["cache.include_end", *(["cache.criterion.outside_window"] if is_whole else [])]
 
 
+def _compare_clamps(setting: Setting, c: Config) -> tuple[str, str]:
+    """Both. `range` is ours alone and acts only where no polynomial was fitted: no run is held against it."""
+    there, here = setting.clamp or Clamp.none.value, getattr(c.cache.criterion, "clamp", Clamp.range)
+    return there, there if here is Clamp.range else here.value
+
+
 def _describe_setting(setting: Setting, c: Config, keys: dict[str, tuple[object, object]]) -> str:
     """`cache.threshold=0.24 cache.start=0.1 (here 0.06, 0.2; there 2.8x)`."""
-    there = " ".join(f"{key}={_format(value)}" for key, (value, _) in keys.items())
-    here = ", ".join(_format(value) for _, value in keys.values())
+    there = " ".join(f"{key}={format_value(value)}" for key, (value, _) in keys.items())
+    here = ", ".join(format_value(value) for _, value in keys.values())
     expected = f"; there {setting.expectation}" if setting.expectation else ""
     return f"{there} (here {here}{expected})"
-
-
-def _format(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 
 def _describe_expectation(c: Config) -> str:

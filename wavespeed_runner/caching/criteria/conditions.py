@@ -26,6 +26,8 @@ class Conditions:
     shift: float | str | None = None
     """Of the noise levels: a number, or `own`."""
     guidance_scale: float | None = None
+    dtype: str | None = None
+    """What the denoiser computed in: `bfloat16`."""
     signal: str | None = None
     """What is watched, in words, where it is none of our signals."""
     predictor: str | None = None
@@ -47,7 +49,7 @@ class Setting:
     outside_window: bool = False
     """TeaCache: changes add up outside of the window, too."""
     clamp: str = ""
-    """TeaCache: what becomes of the polynomial where it was not fitted; empty: the source says nothing of it."""
+    """TeaCache: what becomes of the polynomial where it was not fitted; empty: nothing, as with `none`."""
     always_computed: tuple[int, ...] = ()
     """MagCache: steps that are never skipped, see `MagnitudeRatio`."""
     speedup: float | None = None

@@ -170,6 +170,16 @@ def get_published_repo(model: WanConfig) -> str:
     return VARIANTS[model.variant].repo
 
 
+def get_own_sampler(model: WanConfig) -> str:
+    """Name of the sampler that the makers' repositories hold; empty for fine-tunes, which may come with another."""
+    return "" if model.init is Init.pretrained and model.repo != get_published_repo(model) else "unipc"
+
+
+def get_own_shift(model: WanConfig) -> float:
+    """What the makers' diffusers repositories hold; `model.shift` is what their scripts have."""
+    return VARIANTS[model.variant].flow_shift
+
+
 FLOAT32 = ("vae", "image_encoder")
 """As in the model cards: in half precision both visibly lose quality."""
 COMMON: dict[str, Any] = {
@@ -178,6 +188,8 @@ COMMON: dict[str, Any] = {
     "encode": encode,
     "decode": decode,
     "published_repo": get_published_repo,
+    "own_sampler": get_own_sampler,
+    "own_shift": get_own_shift,
     "float32_components": FLOAT32,
     "kind": "video",
     "frame_multiple": 4,
