@@ -7,10 +7,15 @@ from argparse import Namespace
 
 import pytest
 
+from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.cli.support_check import Combinations
 from wavespeed_runner.cli.support_known import describe_known
 from wavespeed_runner.cli.support_table import table as support
+from wavespeed_runner.config.compose import compose_job, composer
+from wavespeed_runner.config.resolve import resolve_config
+from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.report.published import read_published
+from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.sweeps.jobs import plan_jobs
 
 ROW = re.compile(
@@ -34,6 +39,46 @@ def test_every_published_setting_can_be_planned_with_its_model(table: str) -> No
         overrides = [f"model={row['model']}", *row["setting"].split(), "prompt=x", "dry_run=true"]
         (job,) = plan_jobs(Namespace(overrides=overrides, config_dir=None, multirun=False))
         assert job.plan is not None, (row, job.skipped)
+
+
+@pytest.fixture(scope="module")
+def all_rows() -> list[dict[str, str]]:
+    table = describe_known(Combinations())
+    return [match.groupdict() for line in table.splitlines() if (match := ROW.fullmatch(line))]
+
+
+def test_every_published_setting_is_the_published_run_as_it_is_typed(all_rows: list[dict[str, str]]) -> None:
+    """The plan says so, and what was measured there; SeaCache's authors watch something else, which it says, too."""
+    assert len(all_rows) >= 80
+    with composer(None):
+        for row in all_rows:
+            overrides = [f"model={row['model']}", *row["setting"].split()]
+            config = resolve_config(compose_job(overrides, overrides))
+            config, _ = resolve_cache_numbers(config, find_implementation("model", config.model))
+            found = {finding.rule: finding.message for finding in apply_rules(config)}
+            if "cache=seacache" in row["setting"]:
+                assert (
+                    "published for cache/signal=filtered modulated input (here filtered_latents), cache/predictor"
+                    in (found["published-differs"])
+                ), row
+            else:
+                said = "no figures" if row["published"] == "recommended" else row["published"]
+                assert said in found.get("published-same", ""), (row, found.get("published-differs"))
+
+
+def test_settings_name_what_the_models_option_has_otherwise(all_rows: list[dict[str, str]]) -> None:
+    rows = {(row["model"], row["published"]): row["setting"] for row in all_rows}
+    assert rows["hunyuan_video", "2.8x (A800, 20:10 to 7:17 min)"].endswith("_hits=6 width=960 height=544")
+    assert rows["hunyuan_video", "2.8x (A800, 54:05 to 19:33 min)"].endswith("_hits=6")
+    assert rows["qwen_image", "1.75x (ComfyUI)"].endswith("cache.max_consecutive_cache_hits=2 steps=40")
+    assert rows["flux", "2.8x (A800, 14.26 to 5.05 s)"].endswith("cache.criterion.always_computed=[12]")
+    assert rows["wan21", "2.8x (A800, 189 to 68 s, PSNR 18.93)"].endswith("_hits=4 guidance_scale=5 model.shift=5")
+
+
+def test_a_polynomial_for_what_is_not_watched_here_is_not_listed(all_rows: list[dict[str, str]]) -> None:
+    """Of the input of HiDream's blocks: `cache=teacache` refuses it."""
+    models = {row["model"] for row in all_rows}
+    assert "hidream" in models and not models & {"hidream_dev", "hidream_fast"}
 
 
 def test_known_figures_are_there(table: str) -> None:

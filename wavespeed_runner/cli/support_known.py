@@ -11,15 +11,18 @@ from ..caching.criteria.published import Row, load_polynomials, load_ratios, loa
 from ..caching.strategies import find_threshold_key
 from ..config.schema import Config
 from ..errors import Unfit
+from ..models.family import Family
 from ..registry import find_implementation, lookup
+from ..rules.published_runs import compare_runs
 from .support_check import Combinations
 from .support_coming_from import read_tools
 
 HEAD = """Settings that others published for these very weights, as overrides, with what they measured on their
-hardware, with their sampler, steps and size; the plan compares these with yours. Nothing of this was measured on your
-machine: `python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer
-steps of a better solver (`sampler=unipc steps=...`) are among what it tries. Times in which others ran more than a
-cache, such as FP8 and compilation: `support --published`.
+hardware. The overrides have the steps, size, frames, guidance and shift that the numbers are for, where the model's
+option has others; the plan of a run compares it with them. Nothing of this was measured on your machine:
+`python -m wavespeed_runner tune model=NAME quality="ssim>=0.97"` finds the fastest setting there, and fewer steps of a
+better solver (`sampler=unipc steps=...`) are among what it tries. Times in which others ran more than a cache, such as
+FP8 and compilation: `support --published`.
 """
 
 
@@ -45,12 +48,21 @@ def _list_published(model: str, config: Config) -> list[str]:
         ),
     ]
     return [
-        f"| `{model}` | `{_write(row, strategy, key, setting)}` | {setting.expectation or 'recommended'} "
-        f"| <{setting.source or row.source}> |"
+        f"| `{model}` | `{_write(row, strategy, key, setting)}{_write_run(row, config, family)}` "
+        f"| {setting.expectation or 'recommended'} | <{setting.source or row.source}> |"
         for row, strategy, key in found
         if repo in row.repos
         for setting in row.settings
     ]
+
+
+def _write_run(row: Row, config: Config, family: Family) -> str:
+    """What the runs that a row comes from have otherwise than the model's option: ` steps=40`."""
+    shift = "model.shift" if hasattr(config.model, "shift") else "sampler.shift"
+    typed = {key: key for key in ("steps", "width", "height", "num_frames", "guidance_scale", "sampler")}
+    typed |= {"sampler.shift": shift}
+    compared = compare_runs(row, config, family)
+    return "".join(f" {typed[key]}={there}" for key, there, here in compared if key in typed and there != here)
 
 
 def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
@@ -64,6 +76,8 @@ def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
     parts += [f"cache.warmup_steps={setting.warmup_steps}"] if setting.warmup_steps else []
     parts += [f"cache.max_consecutive_cache_hits={setting.hits}"] if setting.hits > 0 else []
     parts += ["cache.force_last_step=false"] if strategy == "teacache" and not setting.force_last_step else []
+    always = ",".join(map(str, setting.always_computed))
+    parts += [f"cache.criterion.always_computed=[{always}]"] if always else []
     parts += ["cache.criterion.outside_window=true"] if setting.outside_window else []
     parts += [f"cache.criterion.clamp={setting.clamp}"] if setting.clamp else []
     return " ".join(parts)
