@@ -105,7 +105,10 @@ def test_what_becomes_of_values_below_zero(clamp: Clamp, added: float) -> None:
 
 
 def replicate_lightdiffusion(timesteps: list[float], interval: int, start_step: int, end_step: int) -> list[int]:
-    """Inside of the timesteps the first call and every n-th from there run; nothing is kept outside of them."""
+    """Inside of the timesteps the first call and every n-th from there run; nothing is kept outside of them.
+
+    As its description has it. Its own calls hand noise levels on instead, see docs/coming_from.md.
+    """
     computed, count = [], -1
     for step, t in enumerate(timesteps):
         count = count + 1 if 1000 - end_step <= t <= 1000 - start_step else -1

@@ -142,6 +142,18 @@ def test_sdxl_with_karras_spacing_is_inside_for_ten_steps() -> None:
     assert run(by_steps, [None] * 25) == spread((1, 5), (21, 25)), "fractions of the steps"
 
 
+@pytest.mark.parametrize(
+    ("spacing", "skipped"), [("linspace", spread((7, 16))), ("leading", spread((6, 16))), ("trailing", spread((9, 20)))]
+)
+def test_the_spacing_of_timesteps_moves_the_window_on_sdxl_with_karras_levels(spacing: str, skipped: list[int]) -> None:
+    """As docs/caching.md has it; `leading`, with an offset of 1, is SDXL's own."""
+    scheduler = EulerDiscreteScheduler(**SDXL, use_karras_sigmas=True, timestep_spacing=spacing, steps_offset=1)
+    scheduler.set_timesteps(25)
+    cache = CacheConfig(window=Window.sigmas, start=0.2, end=0.8)
+    computed = run(cache, measure_progress(scheduler, Window.sigmas, flow=False))
+    assert [step for step in range(1, 26) if step not in computed] == skipped
+
+
 def test_the_bounds_are_comfyui_s_percent_to_sigma_for_diffusion_models() -> None:
     """Between training timesteps, logarithms of noise levels are interpolated."""
     scheduler = EulerDiscreteScheduler(**SDXL, use_karras_sigmas=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.caching.interfaces import StepInfo
@@ -79,9 +79,10 @@ RULES: dict[str, May] = {
     "ComfyUI-TeaCache: FLUX: 0.4, start_percent 0, end_percent 1": window(0, 1),
     "ComfyUI-TeaCache: FLUX: start_percent 0.2, end_percent 0.8": window(0.2, 0.8),
     "ComfyUI-TeaCache: Wan 2.1 t2v 14B: 0.2": window(0, 1),
-    "LightDiffusion-Next: balanced: interval 3, depth 2": every(3),
-    "LightDiffusion-Next: max speed: interval 5, depth 3": every(5),
-    "LightDiffusion-Next: max quality: interval 2, depth 1": every(2),
+    "LightDiffusion-Next: balanced: interval 3, depth 2, Euler": every(3),
+    "LightDiffusion-Next: max speed: interval 5, depth 3, Euler": every(5),
+    "LightDiffusion-Next: max quality: interval 2, depth 1, Euler": every(2),
+    "LightDiffusion-Next: interval 3, DPM++ 2M with Karras spacing": every(3),
     "cache-dit: F1B0, W4, MC4, residual_diff_threshold 0.08, TaylorSeer of order 1": warm(4, most=4),
     "cache-dit: F8B0, W8, the defaults": warm(8),
     "cache-dit: F8B8, W8, MC2": warm(8, most=2),
@@ -195,6 +196,50 @@ def test_support_lists_the_node_s_settings_as_they_are_typed() -> None:
     }
     rows = [row["ours"].split() for row in NODE if "cache.start" not in row["ours"]]
     assert rows and all(frozenset(row) - {row[0]} in settings for row in rows)
+
+
+def test_lightdiffusions_partial_preset_skips_nothing_on_sdxl() -> None:
+    """Its wrapper counts steps while 1000 - end_step <= t <= 1000 - start_step, and is given the noise level as t."""
+    (row,) = (row for _, row in ROWS if row["theirs"].startswith("partial"))
+    start, end = (int(word) for word in re.findall(r"_step (\d+)", row["theirs"]))
+    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler.set_timesteps(20)
+    assert 14 < max(scheduler.sigmas.tolist()) < 14.7 and row["agree"] == "other"
+    assert not any(1000 - end <= sigma <= 1000 - start for sigma in scheduler.sigmas.tolist())
+    cache, progress = plan(row["ours"]).config.cache, measure_progress(scheduler, Window.timesteps, flow=False)
+    assert any(cache.start <= share <= cache.end for share in progress), "here the window opens"
+
+
+@pytest.mark.parametrize(("is_euler", "agree"), [(True, "same"), (False, "near")], ids=["euler", "dpmpp_2m"])
+def test_keeping_the_denoised_image_is_keeping_the_output_for_euler_alone(is_euler: bool, agree: str) -> None:
+    """Every third step computed, of a toy whose denoiser knows nothing of the noise level but its size."""
+    (row,) = (row for _, row in ROWS if row["theirs"].startswith("balanced" if is_euler else "interval 3, DPM++"))
+    sigmas = np.geomspace(14.6, 0.03, 20)
+    ends = []
+    for keeps_denoised in (True, False):
+        x, kept, before = 14.6, 0.0, None
+        for step, (sigma, after) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True)):
+            if step % 3 == 0:
+                denoised = 1 + np.tanh(x) / (1 + sigma**2)
+                kept = denoised if keeps_denoised else (x - denoised) / sigma
+            denoised = kept if keeps_denoised else x - sigma * kept
+            use = denoised
+            if not is_euler and before is not None and after > 0:  # DPM++ 2M
+                ratio = np.log(sigmas[step - 1] / sigma) / np.log(sigma / after)
+                use = denoised + (denoised - before) / (2 * ratio)
+            x, before = use + (x - use) * after / sigma, denoised
+        ends.append(x)
+    assert bool(np.isclose(*ends, rtol=1e-9)) is is_euler and row["agree"] == agree
+
+
+def test_a_threshold_of_1_is_compared_like_any_other() -> None:
+    cache_dit = next(tool for tool in read_tools() if tool["tool"] == "cache-dit")
+    criterion = plan("model=flux cache=dbcache cache.residual_diff_threshold=1").config.cache.criterion
+    always = plan("model=flux cache=dbcache cache.residual_diff_threshold=1000").config.cache.criterion
+    at = StepInfo(step=5, steps=28, sigma=0.5)
+    made: Any = find_implementation("cache/criterion", criterion)
+    assert not made(criterion).should_reuse((1.09,), at) and made(always).should_reuse((1.09,), at)
+    assert "cache.residual_diff_threshold=1000 reuses always" in " ".join(cache_dit["about"].split())
 
 
 def test_rows_say_how_much_they_agree_and_why_not_wholly() -> None:
