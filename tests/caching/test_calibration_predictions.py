@@ -123,6 +123,9 @@ def test_warnings_name_the_threshold_that_would_change_something(model):
     assert any(computed for _, computed in measure_levels(fbcache(highest)))
     assert explain_idle_threshold(measure_levels(fbcache(0.1)), "cache.x") == ""
     assert explain_idle_threshold([], "cache.x") == ""
+    negative = explain_idle_threshold([(-80.0, False), (-77.6, False)], "cache.x")
+    assert "no cache.x changes that: the highest value it was compared with is -77.6" in negative
+    assert "lower" not in negative, "a threshold below 0 is refused"
 
 
 def test_levels_of_all_branches_are_collected():

@@ -99,7 +99,8 @@ RULES: dict[str, May] = {
 
 
 def plan(ours: str) -> Plan:
-    overrides = [*ours.split(), "model.init=tiny", "prompt=x", "dry_run=true"]
+    init = "random" if "blocks=" in ours else "tiny"  # a tiny model has too few blocks
+    overrides = [*ours.split(), f"model.init={init}", "prompt=x", "dry_run=true"]
     (job,) = plan_jobs(Namespace(overrides=overrides, config_dir=None, multirun=False))
     assert job.plan is not None, job.skipped
     return job.plan

@@ -21,7 +21,10 @@ CASES: Cases = {
             {"cache": "taylorseer", "cache.interval": 1, "cache.criterion.interval": 1},
             {"cache": "custom", "cache.criterion": {"name": "budget", "share": 1.0}},
         ],
-        [{"cache": "taylorseer"}, {"cache": "custom", "cache.criterion": {"name": "never"}}, FBCACHE | {"steps": 1}],
+        [
+            *({"cache": "taylorseer"}, {"cache": "custom", "cache.criterion": {"name": "never"}}),
+            *(FBCACHE | {"steps": 1}, {"cache": "taylorseer", "cache.start": 200, "cache.end": 800}),
+        ],
     ),
     "computes-more": (
         [{"cache": "custom", "cache.criterion": {"name": "budget", "share": None, "computed": 8}, "cache.end": 0.5}],
@@ -58,6 +61,18 @@ CASES: Cases = {
         [FBCACHE | {"cache.max_cache_hits": limit} for limit in (-1, 1)],
     ),
     "warmup": ([FBCACHE | {"cache.warmup_steps": -1}], [FBCACHE | {"cache.warmup_steps": 3}]),
+    "blocks-left": (
+        [
+            FBCACHE | {"cache.signal.blocks": 6},
+            FBCACHE | {"cache.signal.blocks": 2, "cache.tail_blocks": 4},
+            FBCACHE | {"model.init": "random", "cache.signal.blocks": 57},
+        ],
+        [
+            FBCACHE | {"cache.signal.blocks": 5},
+            FBCACHE | {"model.init": "random", "cache.signal.blocks": 56},
+            *({}, FBCACHE | {"family.blocks": None, "cache.signal.blocks": 99}),
+        ],
+    ),
     "few-steps": (
         [FBCACHE | {"steps": 8}, FBCACHE | {"graph": "image_to_image", "steps": 12, "strength": 0.6}],
         [FBCACHE | {"steps": 9}, {"steps": 8}, {"cache": "taylorseer", "steps": 8}],
@@ -104,3 +119,8 @@ def test_a_low_strength_is_named_where_it_leaves_no_step_to_skip(
     (found,) = [finding for finding in apply(FBCACHE | values) if finding.rule == "window-empty"]
     assert f"strength={strength} leaves {left} of 30 steps to run, and none of them may be skipped" in found.message
     assert found.fix.startswith("a higher strength, ")
+
+
+def test_a_window_of_timesteps_is_answered_with_the_fractions_that_they_are(apply: Apply) -> None:
+    (found,) = [each for each in apply(FBCACHE | {"cache.start": 200, "cache.end": 800}) if each.rule == "window-order"]
+    assert found.fix.endswith("cache.start=0.2 cache.end=0.8") and "timesteps of 1000" in found.fix

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from ..accelerate.parallel.geometry import find_geometry
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
-from ..caching.window import list_computed_steps
+from ..caching.window import count_head_blocks, list_computed_steps
 from ..config.paths import CONF
-from ..config.schema import CacheConfig, Config
-from ..models.family import Family
+from ..config.schema import CacheConfig, Config, Init
+from ..models.family import Blocks, Family
 from .cache import get_name, has_all_parts, is_cached, uses_engine, watches_change
 from .cache_calls import count_calls, count_calls_by_stage, explain_unfit_schedule
 from .rule import Rule
@@ -78,6 +79,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: (
             not _skips_nothing(c, f)
+            and 0 <= c.cache.start < c.cache.end <= 1
             and bool(found := _list_scheduled_steps(c, f))
             and get_name(c.cache.criterion) != "never"
             and all(len(steps) == n for steps, n in zip(found, count_calls_by_stage(c, f), strict=True))
@@ -106,7 +108,7 @@ WINDOWS: tuple[Rule, ...] = (
         verdict="bad",
         when=lambda c, f: is_cached(c) and not 0 <= c.cache.start < c.cache.end <= 1,
         message="cache.start={c.cache.start} cache.end={c.cache.end}: 0 <= start < end <= 1 is needed",
-        fix="for example cache.start=0.2 cache.end=0.8",
+        fix=lambda c, f: _suggest_window(c.cache),
     ),
     Rule(
         id="window-empty",
@@ -142,6 +144,21 @@ WINDOWS: tuple[Rule, ...] = (
         fix="cache.warmup_steps=0",
     ),
     Rule(
+        id="blocks-left",
+        verdict="bad",
+        when=lambda c, f: (known := _count_blocks(c, f)) is not None and _count_always_run(c) >= known,
+        message=lambda c, f: (
+            f"cache={c.cache.title}: the denoiser has {_count_blocks(c, f)} blocks, and {_count_always_run(c)} of them "
+            f"would always run (cache.signal.blocks={count_head_blocks(c.cache)}, "
+            f"cache.tail_blocks={c.cache.tail_blocks}), so nothing is left to skip"
+        ),
+        fix=lambda c, f: (
+            "fewer of them"
+            + (", or model.init=pretrained or random" if c.model.init is Init.tiny else ", or cache=none")
+        ),
+        source="wavespeed_runner/caching/attach/attach.py",
+    ),
+    Rule(
         id="few-steps",
         verdict="unverified",
         when=lambda c, f: watches_change(c) and 1 < min(count_calls_by_stage(c, f)) <= 8,
@@ -158,6 +175,25 @@ WINDOWS: tuple[Rule, ...] = (
 def _is_valid_limit(hits: int) -> bool:
     """True for a limit of at least 1, and for -1 (no limit)."""
     return hits == -1 or hits > 0
+
+
+def _suggest_window(cache: CacheConfig) -> str:
+    """Fractions; of other tools' timesteps from 0 to 1000 those that they mean."""
+    if 0 <= cache.start < cache.end <= 1000 and cache.end > 1:
+        return f"fractions: timesteps of 1000 are cache.start={cache.start / 1000:g} cache.end={cache.end / 1000:g}"
+    return "for example cache.start=0.2 cache.end=0.8"
+
+
+def _count_always_run(c: Config) -> int:
+    return count_head_blocks(c.cache) + c.cache.tail_blocks
+
+
+def _count_blocks(c: Config, f: Family) -> int | None:
+    """Repeated blocks of the denoiser; None where no strategy of ours is on, or before loading it is not known."""
+    if not uses_engine(c) or not isinstance(f.blocks, Blocks) or c.width is None or c.height is None:
+        return None
+    geometry = find_geometry(c.model, width=c.width, height=c.height, num_frames=c.num_frames)
+    return geometry.blocks if geometry else None
 
 
 def _skips_nothing(c: Config, f: Family) -> bool:

@@ -94,6 +94,15 @@ def test_layers_heads_and_tokens_are_those_of_the_denoiser(run: tuple[str, Run])
             assert found.seen[rows, geometry.heads, sum(lengths), geometry.head_size] == layers * found.calls
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_blocks_are_those_that_a_cache_finds(name: str) -> None:
+    model = config_of(name)
+    family = find_implementation("model", model)
+    denoiser = family.build(model, torch.float32, "meta").transformer
+    geometry = find_geometry(model, width=64, height=64, num_frames=model.num_frames and 9)
+    assert geometry and geometry.blocks == sum(len(getattr(denoiser, part.name)) for part in family.blocks.lists)
+
+
 @pytest.mark.slow
 def test_flops_are_those_of_the_blocks(run: tuple[str, Run]) -> None:
     """Modulation, a few percent of a tiny block, is left out."""

@@ -32,6 +32,8 @@ class Geometry:
     """Of one image or video."""
     text_tokens: int
     """Tokens of the prompt in the same attention; 0 where the model has cross-attention to it."""
+    blocks: int
+    """Repeated blocks, of all lists."""
     attentions: Attentions
     """(layers, lengths): so many attention layers whose tokens are these sequences, each divided among the ranks."""
     channels: int
@@ -80,6 +82,7 @@ def find_geometry(model: ModelConfig, *, width: int, height: int, num_frames: in
         head_size=head_size,
         image_tokens=image,
         text_tokens=0 if shape.cross else text,
+        blocks=layers,
         attentions=attentions,
         channels=shape.channels(config),
         flops=flops,

@@ -184,6 +184,11 @@ def explain_idle_threshold(levels: Sequence[Level], key: str) -> str:
         return f"the cache never hit: {key} must be above {lowest:.4g}, the lowest value it was compared with"
     if not any(computed for _, computed in levels):
         highest = max(level for level, _ in levels)
+        if highest <= 0:  # a polynomial that is not clamped is negative where it was not fitted
+            return (
+                f"every step that was allowed to be reused was reused, and no {key} changes that: the highest value it "
+                f"was compared with is {highest:.4g}"
+            )
         return f"every step that was allowed to be reused was reused; lower {key} below {highest:.4g} to change that"
     return ""
 
