@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +32,30 @@ def test_an_option_tells_its_keys_what_is_allowed_what_they_mean_and_whose_it_is
         lines[0] == "cache=fbcache" and "Source: ParaAttention, https://github.com/chengzeyi/ParaAttention" in said.out
     )
     where = lines.index("cache.residual_diff_threshold=0.08   (0 or more)")
-    assert lines[
-        where + 1
-    ] == "    Reuse iff mean|r - r_c| / mean|r_c| is below this; r_c is the residual at the last " + ("computed step.")
+    assert lines[where + 1].startswith(
+        "    Reuse iff mean|r - r_c| / mean|r_c| is below this; r is what the signal shows"
+    )
     assert "cache.max_consecutive_cache_hits=-1   (1 or more, or -1)" in lines
     assert "cache.force_last_step=false   (true or false)" in lines
     assert "cache.guidance_branches=separate   (separate, first)" in lines
     assert "Parts: cache/signal=first_block_residual, cache/criterion=relative_change" in said.out
+
+
+@pytest.mark.parametrize("option", ["wavespeed", "wavespeed_residual", "magcache_flux", "fbcache"])
+def test_the_range_of_a_preset_is_its_own_and_the_named_command_shows_it(command: CommandLine, option: str) -> None:
+    said = " ".join(command(f"cache={option}", "--help").out.split())
+    found = re.search(r"from (\S+) to (\S+): on the demo model, 27 to 14 of 28 .*?runner (thresholds [^)]+)\)", said)
+    assert found, said
+    replayed = command(*found[3].split(" "))
+    assert replayed.status == 0, replayed.err
+    levels = [(float(level), count) for level, count in re.findall(r"above (\S+) +(\d+)", replayed.out)]
+    ends = [max(pair for pair in levels if pair[0] < 1.01 * float(value))[1] for value in found.groups()[:2]]
+    assert ends == ["27", "14"]
+
+
+def test_a_window_in_a_schedules_preset_counts(command: CommandLine) -> None:
+    """`cache=deepcache` has no window: 14 to 6."""
+    assert "2 to 5: on the demo model, 20 to 15 of 28 steps" in " ".join(command("cache=partial", "--help").out.split())
 
 
 def test_a_folder_of_a_model_has_the_help_of_its_option(command: CommandLine) -> None:

@@ -40,7 +40,8 @@ class FirstBlockCache(CacheConfig):
 
     name: str = "fbcache"
     residual_diff_threshold: float = 0.08
-    """Reuse iff mean|r - r_c| / mean|r_c| is below this; r_c is the residual at the last computed step."""
+    """Reuse iff mean|r - r_c| / mean|r_c| is below this; r is what the signal shows (the first block's residual, or its
+    output), r_c that of the last computed step."""
 
 
 @dataclass(kw_only=True)
