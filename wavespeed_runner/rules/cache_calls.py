@@ -1,13 +1,15 @@
-"""Counts the denoiser's calls, which the window and the schedule of a cache strategy are about."""
+"""Counts the denoiser's calls and its blocks, which the window and the parts of a cache strategy are about."""
 
 from __future__ import annotations
 
 from math import ceil
 
+from ..accelerate.parallel.geometry import find_geometry
 from ..caching.criteria.schedule import explain_misfit, is_schedule, list_scheduled_steps
 from ..caching.predictors import step_weights
+from ..caching.window import count_head_blocks
 from ..config.schema import Config, Window
-from ..models.family import Family
+from ..models.family import Blocks, Family
 from ..samplers import count_denoiser_calls, resolve_sampler
 from .graph import find_denoise_stages, takes_strength
 
@@ -66,3 +68,16 @@ def explain_unfit_weights(c: Config, f: Family) -> str:
         if computed and (why := step_weights.explain_misfit(predictor.weights, computed)):
             return f"cache.predictor.weights: {why}"
     return ""
+
+
+def count_always_run(c: Config) -> int:
+    """Blocks of a transformer that run at every step."""
+    return count_head_blocks(c.cache) + c.cache.tail_blocks
+
+
+def count_blocks(c: Config, f: Family) -> int | None:
+    """Repeated blocks of a transformer; None where that is not known before it is loaded."""
+    if not isinstance(f.blocks, Blocks) or c.width is None or c.height is None:
+        return None
+    geometry = find_geometry(c.model, width=c.width, height=c.height, num_frames=c.num_frames)
+    return geometry.blocks if geometry else None

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..accelerate.parallel.geometry import find_geometry
 from ..caching.criteria.schedule import is_schedule, list_scheduled_steps
 from ..caching.strategies import THRESHOLD_KEYS, find_threshold_key
 from ..caching.window import count_head_blocks, list_computed_steps
 from ..config.paths import CONF
 from ..config.schema import CacheConfig, Config, Init
-from ..models.family import Blocks, Family
+from ..models.family import Family
 from .cache import get_name, has_all_parts, is_cached, uses_engine, watches_change
-from .cache_calls import count_calls, count_calls_by_stage, explain_unfit_schedule
+from .cache_calls import count_always_run, count_blocks, count_calls, count_calls_by_stage, explain_unfit_schedule
 from .rule import Rule
 
 
@@ -146,9 +145,9 @@ WINDOWS: tuple[Rule, ...] = (
     Rule(
         id="blocks-left",
         verdict="bad",
-        when=lambda c, f: (known := _count_blocks(c, f)) is not None and _count_always_run(c) >= known,
+        when=lambda c, f: uses_engine(c) and count_always_run(c) >= (count_blocks(c, f) or count_always_run(c) + 1),
         message=lambda c, f: (
-            f"cache={c.cache.title}: the denoiser has {_count_blocks(c, f)} blocks, and {_count_always_run(c)} of them "
+            f"cache={c.cache.title}: the denoiser has {count_blocks(c, f)} blocks, and {count_always_run(c)} of them "
             f"would always run (cache.signal.blocks={count_head_blocks(c.cache)}, "
             f"cache.tail_blocks={c.cache.tail_blocks}), so nothing is left to skip"
         ),
@@ -182,18 +181,6 @@ def _suggest_window(cache: CacheConfig) -> str:
     if 0 <= cache.start < cache.end <= 1000 and cache.end > 1:
         return f"fractions: timesteps of 1000 are cache.start={cache.start / 1000:g} cache.end={cache.end / 1000:g}"
     return "for example cache.start=0.2 cache.end=0.8"
-
-
-def _count_always_run(c: Config) -> int:
-    return count_head_blocks(c.cache) + c.cache.tail_blocks
-
-
-def _count_blocks(c: Config, f: Family) -> int | None:
-    """Repeated blocks of the denoiser; None where no strategy of ours is on, or before loading it is not known."""
-    if not uses_engine(c) or not isinstance(f.blocks, Blocks) or c.width is None or c.height is None:
-        return None
-    geometry = find_geometry(c.model, width=c.width, height=c.height, num_frames=c.num_frames)
-    return geometry.blocks if geometry else None
 
 
 def _skips_nothing(c: Config, f: Family) -> bool:
