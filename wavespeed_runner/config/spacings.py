@@ -10,8 +10,8 @@ from .suggestions import choose_accepted
 
 NOTES = {
     "beta": (
-        " (not ComfyUI's beta: diffusers takes the quantiles of the noise levels, ComfyUI of the training times, so the "
-        "steps are others)"
+        " (not ComfyUI's beta: diffusers takes the quantiles of the noise levels, ComfyUI of the training times, so "
+        "the steps are others)"
     ),
     "normal": (
         " (ComfyUI's simple; its normal, whose last step begins at the smallest noise level, cannot be had on a flow "
