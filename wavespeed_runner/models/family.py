@@ -203,7 +203,7 @@ class Family:
     """(model) -> name, in the table of samplers, of the scheduler it was published with. Empty: unknown; then it is
     taken for one that draws no noise and calls the denoiser once per step."""
     own_shift: Callable[[Any], float | None] = lambda model: None
-    """(model) -> shift of the noise levels in the scheduler that it was published with; None: unknown."""
+    """(model) -> shift of the noise levels in that scheduler; None: unknown."""
     is_distilled: Callable[[Any], bool] = lambda model: False
     """(model) -> True if it was distilled to few steps of its own sampler."""
     min_steps: int = 1
