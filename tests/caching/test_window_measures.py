@@ -115,6 +115,15 @@ def test_flux_computes_the_steps_that_comfyui_s_node_does(scheduler: str, comput
     assert run(cache, measure_progress(ours, Window.sigmas, flow=True)) == computed
 
 
+def test_diffusers_beta_has_other_steps_in_a_window_than_comfyui_s() -> None:
+    """As docs/sampling.md has it, beside the `beta` above."""
+    ours = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, use_beta_sigmas=True)
+    ours.set_timesteps(sigmas=np.linspace(1.0, 1 / 30, 30), mu=MU)
+    ours.last_mu = MU
+    cache = CacheConfig(window=Window.sigmas, start=0.2, end=0.8, max_consecutive_cache_hits=5)
+    assert run(cache, measure_progress(ours, Window.sigmas, flow=True)) == spread((1, 5), 11, 17, (19, 30))
+
+
 @pytest.mark.parametrize("denoise", [1.0, 0.6, 0.25])
 def test_an_image_to_image_run_is_inside_where_its_noise_levels_are(denoise: float) -> None:
     """ComfyUI runs the last steps of a longer schedule: the window does not move with them."""

@@ -46,6 +46,24 @@ def test_an_even_spacing_is_the_key_of_the_models_kind(command: CommandLine, typ
     command.plans("model.init=tiny", *given, *way.split(" "))
 
 
+OTHERS = {
+    "model=flux scheduler=beta": r"sampler=NAME sampler\.sigmas=beta \(not ComfyUI's beta: .*training times",
+    "model=sdxl sampler=euler sampler.scheduler=beta": r"sampler\.sigmas=beta \(not ComfyUI's beta: ",
+    "model=flux scheduler=normal": r"sampler=euler sampler\.sigmas=uniform \(ComfyUI's simple; its normal, .*cannot",
+    "model=flux sampler=dpmpp_2m_normal": r"sampler=dpmpp_2m sampler\.sigmas=uniform \(ComfyUI's simple; ",
+}
+
+
+@pytest.mark.parametrize(("typed", "says"), OTHERS.items(), ids=OTHERS)
+def test_a_spacing_that_has_other_noise_levels_there_is_told_so(command: CommandLine, typed: str, says: str) -> None:
+    assert re.search(says, command.refuses("model.init=tiny", *typed.split(" ")))
+
+
+def test_only_what_differs_is_told(command: CommandLine) -> None:
+    for typed in ("model=flux scheduler=simple", "model=sd15 scheduler=normal", "model=flux scheduler=karras"):
+        assert "(" not in command.refuses("model.init=tiny", *typed.split(" ")), typed
+
+
 REFUSED = {
     "model=sd15 sampler=lcm_sgm_uniform": r"refused: .*LCMScheduler.*; without it: sampler=lcm$",
     "model=flux scheduler=ddim_uniform": r"refused: sampler\.timestep_spacing=leading could not.*without it: sampler",

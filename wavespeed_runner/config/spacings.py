@@ -8,6 +8,23 @@ from collections.abc import Sequence
 from .familiar_names import EVEN
 from .suggestions import choose_accepted
 
+NOTES = {
+    "beta": (
+        " (not ComfyUI's beta: diffusers takes the quantiles of the noise levels, ComfyUI of the training times, so "
+        "the steps are others)"
+    ),
+    "normal": (
+        " (ComfyUI's simple; its normal, whose last step begins at the smallest noise level, cannot be had on a flow "
+        "model)"
+    ),
+}
+"""Where the nearest spacing here has other noise levels than the one of the same name there."""
+
+
+def note_difference(name: str) -> str:
+    """What is different in a spacing of the same name; empty where nothing is known of it."""
+    return NOTES["beta"] if name.strip().lower() == "beta" else ""
+
 
 def find_even_spacing(name: str) -> tuple[str, str]:
     """The rest of a name and the spacing that it ends in: ("euler", "sgm_uniform"); empty without any.
@@ -42,5 +59,6 @@ def explain_even_spacing(spacing: str, typed: str, samplers: Sequence[str]) -> s
     if refusal:  # the chosen sampler may lack the key, and the last one has it
         way, refusal = choose_accepted(typed, ways[-1:])
     if not refusal:
-        return f"here it is {' '.join(way)}"
+        note = NOTES.get(spacing, "") if way[-1].startswith("sampler.sigmas=") else ""
+        return f"here it is {' '.join(way)}{note}"
     return f"here it is {' '.join(way)}, which is refused: {refusal}; without it: sampler={samplers[-1]}"

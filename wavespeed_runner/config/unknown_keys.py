@@ -17,7 +17,7 @@ from .familiar import is_switched_off, list_meant, translate_key
 from .familiar_caches import explain_cache_key
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
-from .spacings import explain_even_spacing, find_spacing
+from .spacings import explain_even_spacing, find_spacing, note_difference
 from .suggestions import choose_accepted
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
@@ -65,7 +65,8 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         if renamed == "sigmas" and (spacing := find_spacing(value)):
             return f"{key}: no such key; {explain_even_spacing(spacing, typed, ['', 'euler'])}"
         if renamed.partition(".")[0] in valid:
-            return f"{key}: no such key; here it is {above}.{renamed}={value}"
+            note = note_difference(value) if renamed == "sigmas" else ""
+            return f"{key}: no such key; here it is {above}.{renamed}={value}{note}"
         last = renamed
     near = did_you_mean(last, valid)
     if (
@@ -118,7 +119,7 @@ def _translate_top_level(key: str, typed: str) -> str:
     if cache := explain_cache_key(key, value, typed, _tell_way):
         return cache
     if ours := translate_key(key, value, list_shipped_options):
-        return _tell_familiar(ours, typed)
+        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else "")
     if absent := ABSENT_KEYS.get(key.lower()):
         return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]

@@ -199,7 +199,7 @@ class Family:
     own_sampler: Callable[[Any], str] = lambda model: ""
     """(model) -> the sampler it was published with. Empty: taken for one without noise and of one call a step."""
     own_shift: Callable[[Any], float | None] = lambda model: None
-    """(model) -> shift of the noise levels in the scheduler that it was published with; None: unknown."""
+    """(model) -> shift of the noise levels in that scheduler; None: unknown."""
     is_distilled: Callable[[Any], bool] = lambda model: False
     """(model) -> True if it was distilled to few steps of its own sampler."""
     min_steps: int = 1
