@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.caching.interfaces import StepInfo

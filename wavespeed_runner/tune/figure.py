@@ -32,20 +32,20 @@ def draw(tuning: Tuning) -> dict[str, Any]:
     answers = [tuning.answer] if tuning.answer else []
     means = [find_interval(result, metric)[0] for result in latest]
     limits = [limit for result in (*whole, *answers) for limit in find_interval(result, metric)]
-    x, x_ticks = _scale([0.0, *(result.relative for result in (*latest, *answers))], from_low=True)
+    x, x_ticks = _scale([0.0, *(1 / result.speedup for result in (*latest, *answers))], from_low=True)
     y, y_ticks = _scale([*means, *limits, *(bound.value for bound in bounds)])
     kinds = sorted({kind_of(result) for result in latest})
 
     def point(result: Result) -> dict[str, Any]:
         value, low, high = find_interval(result, metric)
         return {
-            "x": x(result.relative),
+            "x": x(1 / result.speedup),
             "y": 100 - y(value),
             "low": 100 - y(low),
             "high": 100 - y(high),
             "whole": result.prompts == most,
             "colour": kinds.index(kind_of(result)) % COLOURS,
-            "text": f"{result.setting.name}: {100 * result.relative:.1f} % of the time, {metric} {value:.4g} "
+            "text": f"{result.setting.name}: {100 * 1 / result.speedup:.1f} % of the time, {metric} {value:.4g} "
             f"({low:.4g} to {high:.4g}), {result.prompts} prompts",
         }
 
@@ -82,7 +82,7 @@ def find_front(results: Sequence[Result], metric: str, *, least: bool) -> list[R
     means = [sign * find_interval(result, metric)[0] for result in results]
     points = [Point(seconds=one.relative, quality=mean) for one, mean in zip(results, means, strict=True)]
     front = [result for result, on_it in zip(results, find_pareto_front(points), strict=True) if on_it]
-    return sorted(front, key=lambda result: result.relative)
+    return sorted(front, key=lambda result: 1 / result.speedup)
 
 
 def _front(tuning: Tuning, results: Sequence[Result]) -> list[Result]:
