@@ -45,7 +45,7 @@ def draw(tuning: Tuning) -> dict[str, Any]:
             "high": 100 - y(high),
             "whole": result.prompts == most,
             "colour": kinds.index(kind_of(result)) % COLOURS,
-            "text": f"{result.setting.name}: {100 * 1 / result.speedup:.1f} % of the time, {metric} {value:.4g} "
+            "text": f"{result.setting.name}: {100 / result.speedup:.1f} % of the time, {metric} {value:.4g} "
             f"({low:.4g} to {high:.4g}), {result.prompts} prompts",
         }
 
@@ -80,9 +80,9 @@ def find_front(results: Sequence[Result], metric: str, *, least: bool) -> list[R
     """The results that no other beats in both time and quality, fast ones first."""
     sign = 1 if least else -1
     means = [sign * find_interval(result, metric)[0] for result in results]
-    points = [Point(seconds=one.relative, quality=mean) for one, mean in zip(results, means, strict=True)]
+    points = [Point(seconds=1 / one.speedup, quality=mean) for one, mean in zip(results, means, strict=True)]
     front = [result for result, on_it in zip(results, find_pareto_front(points), strict=True) if on_it]
-    return sorted(front, key=lambda result: 1 / result.speedup)
+    return sorted(front, key=lambda result: -result.speedup)
 
 
 def _front(tuning: Tuning, results: Sequence[Result]) -> list[Result]:
