@@ -24,6 +24,8 @@ VALUE = re.compile(r"true|false|null|[+-]?[\d._]+(e[+-]?\d+)?", re.IGNORECASE)
 """What Hydra reads as no text."""
 PLACEHOLDER = re.compile(r"=(VALUE|NAME|PIXELS|FILE)\b")
 """In overrides that cannot be tried as they are."""
+CUSTOM = "custom"
+"""The option of a group whose parts are chosen one by one, and which sets no keys of theirs."""
 OWNERS = 4
 """Most options that a message names."""
 NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
@@ -61,6 +63,8 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         if renamed.partition(".")[0] in valid:
             return f"{key}: no such key; here it is {above}.{renamed}={value}"
         last = renamed
+    if not typed and (replaced := _explain_replaced_part(group, last)):
+        return f"{key}: {replaced}"
     near = did_you_mean(last, valid)
     if (
         group in list_groups()
@@ -76,6 +80,17 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
     add = "" if is_dataclass(error.object_type) or "did you mean" in near else f"; to add one: +{key}=VALUE"
     return f"{key}: no such key{near}{add if not key.startswith('hydra.') else ''}"
+
+
+def _explain_replaced_part(group: str, key: str) -> str:
+    """The way out where `cache/criterion=NAME` replaced a part whose keys the option of `cache` sets; else empty."""
+    whole, _, part = group.partition("/")
+    if group not in list_groups() or CUSTOM not in list_shipped_options(whole) or not find_owners(group, key):
+        return ""
+    return (
+        f"no key of the chosen option of {group}; the file of the chosen {whole} sets it, for a {part} of its own: "
+        f"{whole}={CUSTOM} {group}=NAME takes any"
+    )
 
 
 def explain_value_as_option(overrides: list[str]) -> str:
