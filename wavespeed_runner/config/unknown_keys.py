@@ -49,11 +49,9 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     """
     if "/" in key:
         return explain_unknown_group(key)
-    if key == "experiment":
-        return "experiment: an experiment file begins with the line '# @package _global_'"
     above, _, last = key.rpartition(".")
-    if above == "metrics" and last in list_shipped_options("metrics"):
-        return f"{key}: it is not chosen; metrics={last} chooses it, metrics=[{last},...] several"
+    if told := _explain_place(above, last, typed):
+        return f"{key}: {told}"
     if not above and (ours := _translate_top_level(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
@@ -63,8 +61,6 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         if renamed.partition(".")[0] in valid:
             return f"{key}: no such key; here it is {above}.{renamed}={value}"
         last = renamed
-    if not typed and (replaced := _explain_replaced_part(group, last)):
-        return f"{key}: {replaced}"
     near = did_you_mean(last, valid)
     if (
         group in list_groups()
@@ -82,11 +78,18 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     return f"{key}: no such key{near}{add if not key.startswith('hydra.') else ''}"
 
 
-def _explain_replaced_part(group: str, key: str) -> str:
-    """The way out where `cache/criterion=NAME` replaced a part whose keys the option of `cache` sets; else empty."""
+def _explain_place(above: str, key: str, typed: str) -> str:
+    """What is wrong with where a key stands, rather than with the key; empty where it is the key."""
+    if not above and key == "experiment":
+        return "an experiment file begins with the line '# @package _global_'"
+    if above == "metrics" and key in list_shipped_options("metrics"):
+        return f"it is not chosen; metrics={key} chooses it, metrics=[{key},...] several"
+    group = above.replace(".", "/")
     whole, _, part = group.partition("/")
-    if group not in list_groups() or CUSTOM not in list_shipped_options(whole) or not find_owners(group, key):
+    is_part = part and group in list_groups() and CUSTOM in list_shipped_options(whole)
+    if typed or not is_part or not find_owners(group, key):
         return ""
+    # `cache=fbcache cache/criterion=interval`: the option's file sets keys of the part that was replaced.
     return (
         f"no key of the chosen option of {group}; the file of the chosen {whole} sets it, for a {part} of its own: "
         f"{whole}={CUSTOM} {group}=NAME takes any"
