@@ -141,7 +141,7 @@ def test_options_of_a_folder_of_ones_own() -> None:
     [
         ((["model=dem"],), "did you mean 'demo'"),
         (("nothing.yaml",), "nothing.yaml: no such file"),
-        (("model=demo",), "a list of overrides: ['model=demo']"),
+        (("model=demo",), "a list of overrides: ['model=demo'] or model='demo'"),
         ((["steps=1,2"],), "several values"),
         ((SMALL, "steps=3"), "overrides='steps=3': a list of KEY=VALUE is needed"),
         (([*SMALL, "measure=full"],), "measure=full: only runs of python -m wavespeed_runner read it"),
@@ -160,6 +160,25 @@ def test_wrong_settings_are_one_line(arguments: tuple[Any, ...], words: str) -> 
         load(*arguments)
     assert words in str(refused.value) and "\n" not in str(refused.value)
     assert not list(Path().iterdir())
+
+
+def test_keywords_alone_are_settings() -> None:
+    with load(model="demo", cache="fbcache", steps=4) as pipe:
+        config = pipe.plan.config
+    assert (config.model.repo.rpartition("/")[2], config.cache.name, config.steps) == ("demo", "fbcache", 4)
+
+
+def test_a_limit_of_steps_is_that_of_a_call() -> None:
+    with load([*SMALL, "limits.steps=4"]) as pipe:
+        assert len(pipe("x", steps=4)) == 1
+        with pytest.raises(ConfigError) as of_prompts:
+            pipe(["x" * 5000, ""])
+        with pytest.raises(ConfigError) as refused:
+            pipe("x", steps=5)
+    assert len(str(of_prompts.value)) < 200
+    assert str(refused.value) == (
+        "denoising steps of 1 x steps: 5, and limits.steps=4; ask for less; the limits are those of the settings"
+    )
 
 
 def test_a_strangers_file_may_not_say_where_things_are_written() -> None:

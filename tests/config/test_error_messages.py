@@ -203,3 +203,11 @@ def test_an_experiment_without_its_header_is_told_so(command: CommandLine) -> No
 )
 def test_what_is_meant_by_an_option_that_has_no_such_key(command: CommandLine, override: str, words: str) -> None:
     assert words in command.refuses(*override.split())
+
+
+@pytest.mark.parametrize("option", ["fbcache", "planned"])
+def test_a_part_whose_keys_the_option_sets_is_replaced_with_custom(command: CommandLine, option: str) -> None:
+    told = command.refuses(f"cache={option}", "cache/criterion=interval")
+    assert "for a criterion of its own: cache=custom cache/criterion=NAME takes any" in told
+    assert told.endswith(f"in cache/{option}.yaml")
+    assert command("cache=custom", "cache/criterion=interval", "dry_run=true").status == 0

@@ -37,6 +37,7 @@ def test_claims_come_with_their_figures_hardware_and_image(
     assert f"from={shelf / 'fast.yaml'} prompt=" in made.replace("<wbr>", "") and made.count("data-copy=") == 4
     assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
     said = capsys.readouterr().out
+    assert f"{shelf / 'other.yaml'}: " in said, "what is no claim is found by its path"
     assert "fast: " in said and "2.50x (2.25 to 2.75), SSIM 0.9800" in said and str(shelf / "gallery.html") in said
     assert (shelf / "gallery.html").read_text(encoding="utf-8") == made
 

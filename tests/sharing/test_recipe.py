@@ -65,7 +65,7 @@ SETTINGS = [
     ["model=flux", "model.init=tiny", "cache=fbcache", "cache.end=0.75", "prompt='a, \"red\" circle: \\'x\\''"],
     ["graph=hires_fix", "model=demo_unet", "steps=12", "+graph.stages.denoise_large.options.steps=20"],
     ["metrics=[scene]", "measure=full", "num_images_per_prompt=2", "seeds=per_prompt"],
-    ["cache=planned", "cache.computed=8", "quant=int8_wo", "memory=vae_tiling", "batch_size=2"],
+    ["cache=planned", "cache.computed=8", "quant=int8_wo", "memory=vae_slicing", "batch_size=2"],
 ]
 
 

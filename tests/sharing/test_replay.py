@@ -55,6 +55,14 @@ def test_an_image_of_a_run_with_all_measurements_gives_the_same_image(
     assert status == 0 and "identical, 1 of 1 images" in out, err
 
 
+def test_a_runs_folder_is_its_record(finished: Finished, replay: Replay, tmp_path: Path) -> None:
+    status, out, _ = replay(finished[0])
+    assert status == 0 and "replay: identical" in out
+    (tmp_path / "empty").mkdir()
+    status, _, err = replay(tmp_path / "empty")
+    assert status == 2 and "empty: no record here; give the folder of a run" in err
+
+
 @pytest.mark.parametrize("key", [*MEASURED, "reference"])
 def test_no_key_of_measure_prevents_a_replay(finished: Finished, tmp_path: Path, key: str) -> None:
     value = yaml.safe_load(MEASURED.get(key, "false"))

@@ -192,7 +192,7 @@ def test_the_command(export: Export, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == file.read_text(encoding="utf-8")
     for wrong, words in (
         (["to=diffusers"], "the file exists"),
-        (["to=comfy"], "to=comfy: diffusers;"),
+        (["to=comfy"], "to=comfy: only to=diffusers is known"),
         (["to=diffusers", "config_dir=x"], "config_dir=x: not with to=diffusers"),
     ):
         assert main(["export", "run", *wrong]) == 2

@@ -75,7 +75,7 @@ GROUPS: dict[str, list[str]] = {
     ],
     "sampler": ["default", "euler", "dpmpp_2m_karras", "unipc", "ddim"],
     "adapters": ["none", f"lora {LORA} adapters.weight=0.5"],
-    "memory": ["none", "vae_tiling", "layerwise_casting"],
+    "memory": ["none", "vae_slicing", "layerwise_casting"],
     "measure": [
         "default",
         "full",

@@ -96,10 +96,16 @@ def test_an_interrupted_fit_keeps_its_best_and_goes_on(
 
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
-        assert command(*fit).status == 130
+        status, _, err = command(*fit)
+    assert status == 130 and "held out, after 2 of 6 iterations" in err
     (kept,) = read().values()
-    assert kept.made["iterations"] == 2
+    assert (kept.made["iterations"], kept.made["of_iterations"]) == (2, 6)
+    run = [*RUN, "prompt=x", "dry_run=true"]
+    run += ["sampler=fitted", "steps=3"] if what == "evaluations" else ["cache=fitted", "cache.computed=3"]
+    unfinished = "NOT FINISHED: the fit was interrupted after 2 of 6 iterations, and the same command goes on"
+    assert unfinished in command(*run).out
     status, _, err = command(*fit)
+    assert "NOT FINISHED" not in command(*run).out
     assert status == 0 and "goes on after 2 of 6 iterations" in err and "1 of 1 groups of reference images" in err
     gone_on = read()
     assert gone_on[3].made["iterations"] == 6

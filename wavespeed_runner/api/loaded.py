@@ -30,16 +30,21 @@ from .turns import OneThread, take_turn
 
 
 def load(
-    settings: Source, overrides: Sequence[str] = (), *, config_dir: str | os.PathLike[str] | None = None, **values: Any
+    settings: Source = (),
+    overrides: Sequence[str] = (),
+    *,
+    config_dir: str | os.PathLike[str] | None = None,
+    **values: Any,
 ) -> LoadedPipeline:
     """Loads the model of some settings and applies cache, sampler, quantization, compilation and the rest to it.
 
         pipe = load("mine.yaml")                                    # what `export` or `tune` wrote
         pipe = load(["model=demo", "cache=fbcache"], device="cpu")  # as on the command line
+        pipe = load(model="demo", cache="fbcache")                  # the same without a list
         image = pipe("a red circle", seed=3)[0]
 
     Args:
-        settings: an experiment file, or a list of overrides as on the command line.
+        settings: an experiment file, or a list of overrides as on the command line; none where `values` say all.
         overrides: more of them, which win: `["cache.start=0.2"]`.
         config_dir: a folder of your own options, as `--config-dir`.
         values: keys without dots and their values, the same as overrides: `steps=8`, `cache="fbcache"`.

@@ -16,6 +16,7 @@ from typing import Any
 from ..config.compose import composer, drop_hydra_keys, find_key
 from ..config.error_messages import EXPLAINED, explain
 from ..config.familiar_names import KEYS
+from ..config.limits import RAISE
 from ..config.measure import MeasureConfig
 from ..config.schema import to_data
 from ..config.typed_text import keep_typed_texts
@@ -83,10 +84,19 @@ class Settings:
             given["seed"] = randbelow(2**32)  # for each call, not for each process
         composed = {**self.composed, **given}
         with explained():
-            plan = build_plan(composed, prompts)
+            plan = _build_call_plan(composed, prompts)
             named = {"strength"} if composed.get("strength") is not None else set()
             refuse_unused(plan, {*named, *given, *map(find_key, self.typed)})
         return add_changes(plan, self.facts)
+
+
+def _build_call_plan(composed: dict[str, Any], prompts: list[str]) -> Plan:
+    """The plan of a call, which has no warm-up, and whose author may not be who gave the limits."""
+    try:
+        return build_plan(composed, prompts, warmed=False)
+    except ConfigError as error:
+        told, is_limit, _ = str(error).partition(RAISE)
+        raise type(error)(f"{told}; the limits are those of the settings") if is_limit else error from None
 
 
 def read_settings(
@@ -145,7 +155,7 @@ def read_prompts(prompt: str | Sequence[str]) -> list[str]:
     """The prompts of a call as a list. Raises ConfigError unless it is a text or some, none of them empty."""
     prompts = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, Sequence) else [prompt]
     if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
-        raise ConfigError(f"prompt={prompt!r}: a text or a list of texts is needed, none of them empty")
+        raise ConfigError(f"prompt={prompt!r:.80}: a text or a list of texts is needed, none of them empty")
     return prompts
 
 
@@ -170,7 +180,7 @@ def _read_value(key: str, value: Any) -> Any:
 
 def _check_file(file: Path) -> Path:
     if not file.is_file():
-        hint = ": ['model=demo']" if "=" in str(file) else ""
+        hint = ": ['model=demo'] or model='demo'" if "=" in str(file) else ""
         raise ConfigError(f"{file}: no such file; give an experiment (export writes one), or a list of overrides{hint}")
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(f"{file}: give an experiment file; python -m wavespeed_runner export RUN writes one of a run")

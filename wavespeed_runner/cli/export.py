@@ -43,7 +43,7 @@ def build_parser() -> CommandParser:
 
 def _read_format(text: str) -> str:
     if text != "diffusers":
-        raise ValueError("diffusers; an experiment file is what export writes without it")
+        raise ValueError("only to=diffusers is known, a Python script; without to= an experiment file is written")
     return text
 
 

@@ -49,7 +49,10 @@ def build_parser() -> CommandParser:
     """The arguments of `replay`."""
     parser = CommandParser("replay", "FILE [KEY=VALUE ...]", ABOUT)
     parser.add_argument(
-        "file", metavar="FILE", type=Path, help="an image or video of a run, record.json, config.yaml, or an experiment"
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="an image or video of a run, its folder, record.json or config.yaml, or an experiment",
     )
     for key, (metavar, about) in KEYS.items():
         parser.add_key(key, metavar, help=about, read=READ.get(key, str))
@@ -82,9 +85,13 @@ def _read_limit(text: str) -> str:
 
 def main(args: Namespace) -> int:
     """Runs the file again and prints the verdict."""
-    if not args.file.is_file():
-        raise ConfigError(f"{args.file}: no such file; give an image, a record.json, a config.yaml or an experiment")
+    if not args.file.exists():
+        raise ConfigError(
+            f"{args.file}: no such file; give an image, a run's folder, a record.json, a config.yaml or an experiment"
+        )
+    from ..sharing.export import find_record
     from ..sharing.replay import replay
 
+    file = find_record(args.file) if args.file.is_dir() else args.file
     values = {key: value for key in (*KEYS, *LIMITS) if (value := vars(args)[key]) is not None}
-    return DONE if replay(args.file, values) else FAILED
+    return DONE if replay(file, values) else FAILED

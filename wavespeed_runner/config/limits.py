@@ -36,6 +36,10 @@ class LimitsConfig:
     """Ranks of a run on a CPU, where each has a copy of the model in the same memory. On CUDA: as many as GPUs."""
 
 
+RAISE = ", or raise it on the command line, "
+"""How a message says which limit allows it. Programs and their users have no command line (`api/settings.py`)."""
+
+
 def refuse_more(key: str, count: int, allowed: int, what: str) -> None:
     """Raises ConfigError if there is more of something than `limits.KEY` allows.
 
@@ -48,9 +52,7 @@ def refuse_more(key: str, count: int, allowed: int, what: str) -> None:
     if count > allowed:
         # A number of thousands of digits would be the whole message.
         amount, raised = (str(count), f"limits.{key}={count}") if count < 10**18 else ("very many", f"limits.{key}=N")
-        raise ConfigError(
-            f"{what}: {amount}, and limits.{key}={allowed}; ask for less, or raise it on the command line, {raised}"
-        )
+        raise ConfigError(f"{what}: {amount}, and limits.{key}={allowed}; ask for less{RAISE}{raised}")
 
 
 class Total:
@@ -128,18 +130,19 @@ def refuse_too_many_jobs(overrides: Iterable[Override], points: int, limits: Any
         refuse_more("jobs", prod(map(count_values, overrides)) * points, allowed, "jobs of the sweep")
 
 
-def count_steps(config: Any, prompts: int) -> tuple[int, int]:
+def count_steps(config: Any, prompts: int, *, warmed: bool = True) -> tuple[int, int]:
     """Counts the images of a run and their denoising steps, repeats and reference included.
 
     Args:
         config: the typed `Config` of the run, of which this file knows a part.
         prompts: their number.
+        warmed: whether the warm-up counts, which a call from Python has not.
     """
     images = prompts * max(config.num_images_per_prompt, 1)
     own = _find_longest(config)
     reference = max(find_reference_steps(config) or own, 1) if config.measure.reference else 0
     repeats = max(config.measure.repeats, 1)
-    warmup = max(config.measure.warmup, 0)
+    warmup = max(config.measure.warmup, 0) if warmed else 0
     return images, (images * repeats + warmup) * (own + reference)
 
 
@@ -150,23 +153,25 @@ def _find_longest(config: Any) -> int:
     return max(config.steps or 1, 1, *of_stages)
 
 
-def check_limits(config: Any, prompts: int = 1) -> None:
+def check_limits(config: Any, prompts: int = 1, *, warmed: bool = True) -> None:
     """Refuses a run of too many images, steps or pixels; before anything is listed or computed for each of them.
 
     Args:
         config: the typed `Config` of the run, of which this file knows a part.
         prompts: their number, as far as it is known.
+        warmed: as of `count_steps`.
 
     Raises:
         ConfigError: names the limit.
     """
     limits = config.limits
-    images, all_steps = count_steps(config, prompts)
+    images, all_steps = count_steps(config, prompts, warmed=warmed)
     refuse_more("images", images, limits.images, f"images of {prompts} x num_images_per_prompt")
     refuse_more("images", config.batch_size, limits.images, "batch_size")
     longest = max(_find_longest(config), find_reference_steps(config) or 0)
     if longest > MAX_STEPS:  # here, because the rules look at each step
         raise Unfit(f"steps={longest}: at most {MAX_STEPS} steps; a mistyped zero?")
-    refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x measure.repeats x steps")
+    counted = "measure.repeats x steps, with measure.warmup and the reference" if warmed else "steps"
+    refuse_more("steps", all_steps, limits.steps, f"denoising steps of {images} x {counted}")
     size = (config.width, config.height, config.num_frames)
     refuse_more("pixels", prod(max(n, 1) for n in size if n is not None), limits.pixels, "width x height x num_frames")

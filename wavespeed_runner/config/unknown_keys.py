@@ -26,6 +26,8 @@ VALUE = re.compile(r"true|false|null|[+-]?[\d._]+(e[+-]?\d+)?", re.IGNORECASE)
 """What Hydra reads as no text."""
 PLACEHOLDER = re.compile(r"=(VALUE|NAME|PIXELS|FILE)\b")
 """In overrides that cannot be tried as they are."""
+CUSTOM = "custom"
+"""The option of a group whose parts are chosen one by one, and which sets no keys of theirs."""
 OWNERS = 4
 """Most options that a message names."""
 SCHEDULERS = ("scheduler", "schedule_type")
@@ -53,11 +55,9 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     """
     if "/" in key:
         return explain_unknown_group(key)
-    if key == "experiment":
-        return "experiment: an experiment file begins with the line '# @package _global_'"
     above, _, last = key.rpartition(".")
-    if above == "metrics" and last in list_shipped_options("metrics"):
-        return f"{key}: it is not chosen; metrics={last} chooses it, metrics=[{last},...] several"
+    if told := _explain_place(above, last, typed):
+        return f"{key}: {told}"
     if not above and (ours := _translate_top_level(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
@@ -83,6 +83,24 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         return f"{key}: the chosen option of {group} has no keys; choose another first: {group}={'|'.join(options)}"
     add = "" if is_dataclass(error.object_type) or "did you mean" in near else f"; to add one: +{key}=VALUE"
     return f"{key}: no such key{near}{add if not key.startswith('hydra.') else ''}"
+
+
+def _explain_place(above: str, key: str, typed: str) -> str:
+    """What is wrong with where a key stands, rather than with the key; empty where it is the key."""
+    if not above and key == "experiment":
+        return "an experiment file begins with the line '# @package _global_'"
+    if above == "metrics" and key in list_shipped_options("metrics"):
+        return f"it is not chosen; metrics={key} chooses it, metrics=[{key},...] several"
+    group = above.replace(".", "/")
+    whole, _, part = group.partition("/")
+    is_part = part and group in list_groups() and CUSTOM in list_shipped_options(whole)
+    if typed or not is_part or not find_owners(group, key):
+        return ""
+    # `cache=fbcache cache/criterion=interval`: the option's file sets keys of the part that was replaced.
+    return (
+        f"no key of the chosen option of {group}; the file of the chosen {whole} sets it, for a {part} of its own: "
+        f"{whole}={CUSTOM} {group}=NAME takes any"
+    )
 
 
 def explain_value_as_option(overrides: list[str]) -> str:

@@ -98,25 +98,26 @@ class Plan:
         return Store(Path(self.config.outputs) / "store")
 
 
-def build_plan(composed: dict[str, Any], prompts: list[str] | None = None) -> Plan:
+def build_plan(composed: dict[str, Any], prompts: list[str] | None = None, *, warmed: bool = True) -> Plan:
     """Types, checks and plans one run.
 
     Args:
         composed: the application's part of the composed config, plain data, interpolations unresolved.
         prompts: the prompts that a record lists, used as they are instead of what the config names.
+        warmed: whether the steps of the warm-up count for `limits.steps`; a call from Python has none.
 
     Raises:
         ConfigError: a bad value, a combination that does not fit, a missing file, a broken graph or checkpoint.
         omegaconf.errors.OmegaConfBaseException: unknown key or wrong type.
     """
     with refuse_unreadable(composed):
-        return _build_plan(composed, prompts)
+        return _build_plan(composed, prompts, warmed)
 
 
-def _build_plan(composed: dict[str, Any], prompts: list[str] | None) -> Plan:
+def _build_plan(composed: dict[str, Any], prompts: list[str] | None, warmed: bool) -> Plan:
     refuse_many_stages(composed)
     config, changes = decide_automatic(composed)
-    check_limits(config)
+    check_limits(config, warmed=warmed)
     _check_outputs(config.outputs)
     refuse_bad(apply_rules(config))
     config, solver = resolve_sampler_numbers(config)
@@ -126,7 +127,7 @@ def _build_plan(composed: dict[str, Any], prompts: list[str] | None) -> Plan:
     verdicts = apply_rules(config)
     refuse_bad(verdicts)
     changes += inspect_weights(config)
-    samples = build_samples(config, prompts)
+    samples = build_samples(config, prompts, warmed=warmed)
     check_judges(config, dict.fromkeys(sample.prompt for sample in samples))
     verdicts += judge_seeds(config, len(samples) // config.num_images_per_prompt)
     verdicts += judge_batches(config, len(samples))

@@ -15,12 +15,13 @@ CHARACTERS_A_TOKEN = 20
 """No text encoder in use averages more characters a token than this: a longer prompt is certain to be cut off."""
 
 
-def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
+def build_samples(config: Config, prompts: list[str] | None, *, warmed: bool = True) -> list[Sample]:
     """Lists the images that are asked for.
 
     Args:
         config: its `prompt`, or else its prompt file, one prompt a line, or else its `prompts.texts`.
         prompts: given instead of both, for a run that is made again from its record.
+        warmed: as of `check_limits`.
 
     Raises:
         ConfigError: an empty prompt, a file that cannot be read, a prompt that the model would cut off.
@@ -29,7 +30,7 @@ def build_samples(config: Config, prompts: list[str] | None) -> list[Sample]:
         raise ConfigError("prompt=: it is empty; give one, or leave it out for the prompts group")
     if prompts is None:
         prompts = read_prompts(config)
-    check_limits(config, len(prompts))
+    check_limits(config, len(prompts), warmed=warmed)
     negative = config.negative_prompt or ""
     for prompt in (*prompts, negative):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))

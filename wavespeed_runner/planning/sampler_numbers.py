@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..caching.calibration.data import Calibration, Key, build_key, format_key
+from ..caching.calibration.data import Calibration, Key, build_key, describe_unfinished, format_key
 from ..caching.calibration.find import find_by_key, load_named
 from ..config.measure import find_reference_steps, has_own_reference
 from ..config.schema import Config
@@ -49,7 +49,7 @@ def resolve_sampler_numbers(config: Config) -> tuple[Config, list[Change]]:
         )
     numbers: dict[str, Any] = asdict(found.solver)
     filled = replace(sampler, **numbers, calibration=None, calibrated_for=format_key(key))
-    why = f"calibration {where}{_describe_quality(found.made)}"
+    why = f"calibration {where}{_describe_quality(found.made)}{describe_unfinished(found.made)}"
     return replace(config, sampler=filled), [Change(key="sampler.output_weights", value=f"[{steps} rows]", why=why)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config.schema import Config, Init
-from ..errors import ConfigError
+from ..errors import ConfigError, Unfit
 from ..inputs.gguf_header import count_spare_bytes
 from ..models.family import Family
 from ..models.weights.checkpoint import explain_scales, find_local_path, inspect_checkpoint
@@ -40,6 +40,7 @@ def inspect_weights(config: Config) -> list[Change]:
     if (folder := find_local_path(config.model.repo)) and (folder / "model_index.json").is_file():
         refuse_other_family(config.model.repo, folder, config.model.name)
         _refuse_scheduler(config, folder, family)
+        _refuse_tiling(config, folder)
     refuse_unloadable(config.model, family)
     inspect_external_components(family, config.model)
     if config.model.vae is not None:
@@ -69,6 +70,16 @@ def _refuse_scheduler(config: Config, folder: Path, family: Family) -> None:
     used = class_name if isinstance(config.sampler, DefaultSampler) else ""
     if reason := explain_class(used, family.schedule, read_config(where, file), config.steps or config.model.steps):
         raise ConfigError(f"{where}: {reason}")
+
+
+def _refuse_tiling(config: Config, folder: Path) -> None:
+    """Refuses tiles of an autoencoder in a model's folder whose class decodes none (`accelerate/memory.py`)."""
+    class_name = list_components(f"model.repo={config.model.repo}", folder).get("vae", ("", ""))[1]
+    if getattr(config.memory, "vae_tiling", False) and config.model.vae is None and class_name == "AutoencoderTiny":
+        raise Unfit(
+            f"memory.vae_tiling=true: the autoencoder of model.repo={config.model.repo} is an AutoencoderTiny, which "
+            "cannot decode in tiles; memory.vae_tiling=false: it needs little memory"
+        )
 
 
 def _list_what_is_left_out(config: Config, without: list[str]) -> list[str]:

@@ -54,8 +54,8 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The name of the file, for people."""
-        return make_printable(self.file.stem)
+        """The name of the file, for people; one that makes no claim is found by its path."""
+        return make_printable(str(self.file) if self.problem else self.file.stem)
 
 
 def collect_gallery(folder: Path, outputs: Path) -> list[Entry]:
@@ -97,7 +97,7 @@ def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
     data, _ = read_source(path)
     config = resolve_config(data)
     if (claim := config.claim) is None:
-        return Entry(file=path, problem="it has no claim")
+        return Entry(file=path, problem="it has no claim; export writes an experiment with one")
     refuse_malformed(claim, [], config.num_images_per_prompt)
     solver = "" if config.sampler.name == "default" else describe_sampler(to_data(config.sampler))
     steps = name_steps(solver, config.steps or config.model.steps)

@@ -52,6 +52,8 @@ class Recipe(NamedTuple):
     prompts: list[str] | None
     """Those that the run had; None: they are read from where the config says."""
     overrides: list[str]
+    planned: bool = True
+    """Whether the config is that of a run; an experiment's leaves open what planning fills in."""
 
 
 def take_recipe(overrides: Sequence[str]) -> tuple[list[str], list[Change]]:
@@ -115,7 +117,7 @@ def _read(path: Path) -> Recipe:
         record = read_record(path)
         return Recipe(record.config, record.plan.prompts, record.overrides)
     config, expected = read_source(path, for_replay=False)
-    return Recipe(config, expected.get("prompts"), [])
+    return Recipe(config, expected.get("prompts"), [], expected.get("planned", True))
 
 
 def _convert(recipe: Recipe, typed: set[str]) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def _convert(recipe: Recipe, typed: set[str]) -> dict[str, Any]:
     known = (each for each in recipe.overrides if find_key(each) not in OF_THE_MACHINE)
     overrides = [each for each in known if not _is_replaced(find_key(each), typed)]
     prompts = recipe.prompts or ([UNREAD] if not typed.isdisjoint(PROMPTS) else read_prompts(resolve_config(config)))
-    document, _ = convert_config(config, prompts, overrides)
+    document, _ = convert_config(config, prompts, overrides, planned=recipe.planned)
     groups = {_name_group(key): option for entry in document.pop("defaults") for key, option in entry.items()}
     values = flatten(document) if document else {}
     taken = {key: value for key, value in {**groups, **values}.items() if not _is_of_command(key)}

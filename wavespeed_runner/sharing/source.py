@@ -35,8 +35,8 @@ def read_source(path: Path, *, for_replay: bool = True) -> tuple[dict[str, Any],
 
     Returns:
         The config, and a dict that holds what is known of `fingerprint`; `prompts`; `pixels`, {(prompt, seed): sha256
-        of the pixels}; `machine`, versions and the like by name; `claim`, the figures of a whole record. The claim of
-        an exported experiment stays in its config.
+        of the pixels}; `machine`, versions and the like by name; `claim`, the figures of a whole record; `planned`,
+        False where the config leaves open what planning fills in. The claim of an experiment stays in its config.
 
     Raises:
         ConfigError: the file is not one that can be replayed. Broken data may also raise other exceptions.
@@ -60,7 +60,7 @@ def _read_yaml(path: Path, *, for_replay: bool) -> tuple[dict[str, Any], dict[st
     if "graph" not in config or "defaults" in config:
         if for_replay:
             _check_claim(path, config.get("claim"))
-        return _compose_experiment(path), {}
+        return _compose_experiment(path), {"planned": False}
     record = path.with_name("record.json")
     return {**config, "claim": None}, _describe_result(read_record(record), config) if record.exists() else {}
 

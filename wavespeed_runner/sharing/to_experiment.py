@@ -49,6 +49,8 @@ class Target(NamedTuple):
     """Those of the run, in the place of a prompt file that another user may not have."""
     folder: str
     """An empty folder, in which documents are composed."""
+    planned: bool
+    """Whether the config is that of a plan, with all that planning fills in; otherwise it is as composed."""
 
 
 def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,7 +70,12 @@ def convert_to_experiment(record: Record, config_dir: Path | None = None) -> tup
 
 
 def convert_config(
-    given: dict[str, Any], prompts: list[str], overrides: Sequence[str] = (), config_dir: Path | None = None
+    given: dict[str, Any],
+    prompts: list[str],
+    overrides: Sequence[str] = (),
+    config_dir: Path | None = None,
+    *,
+    planned: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """As `convert_to_experiment`, of the resolved config of a run.
 
@@ -77,6 +84,7 @@ def convert_config(
         prompts: those that the run had.
         overrides: with which it was run, as far as they are known: what was typed stays, even where it follows.
         config_dir: as of `convert_to_experiment`.
+        planned: False for a config that was composed and leaves open what planning fills in, such as a cache's numbers.
 
     Raises:
         ConfigError: no experiment file gives this config, or it was tampered with.
@@ -90,7 +98,7 @@ def convert_config(
     make_portable(document)
     carry_prompts(document, config, prompts)
     with tempfile.TemporaryDirectory() as folder:
-        return _approach(document, Target(config, prompts, folder)), config
+        return _approach(document, Target(config, prompts, folder, planned)), config
 
 
 def _approach(document: dict[str, Any], target: Target) -> dict[str, Any]:
@@ -148,6 +156,8 @@ def _compose(document: dict[str, Any], target: Target) -> tuple[FlatConfig, bool
         return dict.fromkeys(sorted(missing)), False
     # With an output folder that is empty: another user does not have this user's calibrations.
     composed["outputs"] = target.folder
+    if not target.planned:
+        return flatten(to_data(resolve_config(composed))), True
     try:
         return flatten(to_data(build_plan(composed, target.prompts).config)), True
     except EXPLAINED:

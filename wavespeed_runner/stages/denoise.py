@@ -170,7 +170,7 @@ def _build_latents(
     latents = tensors["latents"]
     if not torch.isfinite(latents).all():
         way_out = explain_not_finite(latents.dtype is torch.float32, pipeline.engaged.get("adapters"))
-        raise RunError(f"the latents of {requests[position].prompt!r} are not finite (NaN or infinity); {way_out}")
+        raise RunError(f"the latents of {requests[position].prompt!r:.200} are not finite (NaN or infinity); {way_out}")
     repeats = [_select_image(run, position)["latents"] for run in (*warmups, *runs[:-1])]
     spread = [float((latents - repeated).abs().max()) for repeated in repeats]
     cache = last.trace.build_evidence(position)

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..artifacts import Value
+from ..caching.calibration.data import UNFINISHED
 from ..config.environment import read_versions
 from ..storage.store import Store
 from .fit_differences import fit_by_differences
@@ -103,13 +104,15 @@ def fit(
         tell(f"{target.title}: goes on after {progress.done} of {settings.iterations} iterations")
     interrupted = _improve(run, target, settings, progress, lambda: _write(store, key, progress))
     found = run.measure(target.generate(progress.best, run.held_out))
-    tell(f"{target.title}: SSIM {found['ssim']['mean']:.4f} on {settings.held_out} images held out")
+    unfinished = f", after {progress.done} of {settings.iterations} iterations" if interrupted else ""
+    tell(f"{target.title}: SSIM {found['ssim']['mean']:.4f} on {settings.held_out} images held out{unfinished}")
     made = {
         "start": target.begins_at,
         "quality": {"start": begun, "fitted": found},
         **{name: value for name, value in asdict(settings).items() if name in MADE and value is not None},
         **run.images,
         "iterations": progress.done,
+        **({UNFINISHED: settings.iterations} if interrupted else {}),
         "versions": {name: read_versions()[name] for name in ("wavespeed_runner", "diffusers", "torch")},
     }
     return target.describe(progress.best, made), interrupted

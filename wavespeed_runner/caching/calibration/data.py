@@ -80,6 +80,19 @@ class FittedWeights:
     """How it was made, and its quality on images that it was not fitted on."""
 
 
+UNFINISHED = "of_iterations"
+"""Key of `made` that a fit which was interrupted has: how many iterations it was to have."""
+
+
+def describe_unfinished(made: dict[str, Any]) -> str:
+    """What the plan says of numbers whose fit was interrupted; empty for those of one that was finished."""
+    if UNFINISHED not in made:
+        return ""
+    # The file may hold anything.
+    done, of = (made.get(name) if type(made.get(name)) is int else "?" for name in ("iterations", UNFINISHED))
+    return f"; NOT FINISHED: the fit was interrupted after {done} of {of} iterations, and the same command goes on"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What uncached runs of one model, sampler and number of steps have shown."""

@@ -18,7 +18,7 @@ from ...models.family import Family
 from ..criteria.thresholds import Clamp
 from ..window import count_head_blocks
 from .best_schedule import find_best_schedule
-from .data import Calibration, build_key, drop_quantization, format_key
+from .data import Calibration, build_key, describe_unfinished, drop_quantization, format_key
 from .find import find_calibration
 from .find_published import find_published, get_variant
 
@@ -89,7 +89,7 @@ def _find_values(
     config: Config, family: Family, open_keys: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, tuple[Values, str]], str]:
     """By group, the values and where they come from; and which runs they all belong to, as text."""
-    cache = config.cache
+    cache: Any = config.cache
     values: dict[str, tuple[Values, str]] = {}
     for group, key in open_keys:
         if not cache.calibration and (known := find_published(config, family, key)):
@@ -98,8 +98,10 @@ def _find_values(
     if not missing:
         return values, _format_published_for(config)
     where, calibration = _find_with(config, missing)
+    fitted = calibration.caches.get(cache.criterion.computed) if ("predictor", "weights") in missing else None
+    source = f"calibration {where}{describe_unfinished(fitted.made) if fitted else ''}"
     for group, key in missing:
-        values[group] = _read_values(cache, group, key, where, calibration), f"calibration {where}"
+        values[group] = _read_values(cache, group, key, where, calibration), source
     return values, format_key(build_key(config))
 
 
