@@ -125,6 +125,8 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
         check_options(options)
     if check_jobs := getattr(launcher, "check_jobs", None):
         check_jobs(jobs, options)
+    if check_folders := getattr(launcher, "check_folders", None):
+        check_folders([str(config.hydra.sweep.dir), *{job.plan.config.outputs for job in jobs if job.plan}])
     return launcher
 
 
