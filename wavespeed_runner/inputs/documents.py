@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import limits
-from .files import InputError, check_regular, read_file
+from .files import InputError, open_regular, read_file, told_as_input_error
 from .json_text import decode_json
 
 # Two, each with a set of characters at its beginning, which `re` looks for a hundred times faster than for a choice.
@@ -173,8 +173,7 @@ def read_safetensors_header(file: Path) -> tuple[dict[str, Any], int, int]:
         OSError: there is no such file, or it may not be read.
         InputError: not a regular file, cut off, or its header is not what it should be.
     """
-    check_regular(file)
-    with file.open("rb") as stream:
+    with open_regular(file) as stream, told_as_input_error():
         size = stream.seek(0, 2)
         stream.seek(0)
         length = int.from_bytes(stream.read(8), "little")

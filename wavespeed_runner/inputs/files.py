@@ -11,7 +11,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -195,6 +196,15 @@ def open_regular(file: Path, max_bytes: int = 2**63) -> BinaryIO:
         stream.close()
         raise
     return stream
+
+
+@contextmanager
+def told_as_input_error() -> Iterator[None]:
+    """Within it a file that is open and cannot be read is an `InputError`: some of `/proc` look like any other."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from None
 
 
 def check_regular(file: Path, max_bytes: int = 2**63) -> None:

@@ -87,6 +87,8 @@ MAX_TOKENS = 2_000_000
 """Words of any vocabulary. Published ones have up to 260,000."""
 MAX_LEARNED_VECTORS = 1000
 """Vectors of one learned token: diffusers adds a word for each, and a prompt of CLIP's has 77 tokens."""
+MAX_ADAPTERS = 100
+"""Of one pipeline. Each of a list is looked at by several rules; people combine up to some ten."""
 MAX_RANK = 4096
 """Of a LoRA. People train up to 1024, also for layers that are narrower than that."""
 MAX_VOCABULARY_BYTES = 64 * MIB
