@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,8 @@ TAKES = ("prompt", "negative_prompt", "seed", "steps", "width", "height")
 """What a request may say. `image` and `mask` are not among them: they name files of this machine."""
 LIMITS = ["limits.pixels=4194304", "limits.steps=200"]
 """What one request may ask for; more is refused."""
+MOST_BYTES = 64 * 1024
+"""Of the body of a request."""
 
 
 def build_app(load_pipeline: Callable[[], Any]) -> Starlette:
@@ -43,9 +46,14 @@ def build_app(load_pipeline: Callable[[], Any]) -> Starlette:
         return buffer.getvalue()
 
     async def make_image(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                return JSONResponse({"error": f"a body of at most {MOST_BYTES} bytes is read"}, status_code=413)
         try:
-            values = await request.json()
-        except ValueError:
+            values = json.loads(body)
+        except (ValueError, RecursionError):  # no JSON, or one list in another without end
             return JSONResponse({"error": "the body is not JSON"}, status_code=400)
         if not isinstance(values, dict) or "prompt" not in values or not set(values) <= set(TAKES):
             return JSONResponse({"error": f"give a prompt, and of {', '.join(TAKES)} what you like"}, status_code=400)

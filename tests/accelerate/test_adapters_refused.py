@@ -32,6 +32,7 @@ Planned = Callable[..., Plan]
             ],
             r"adapters\.file=x\.safetensors: .* is a file itself",
         ),
+        ([f"adapters.path=[{','.join(f'a{i}/b' for i in range(101))}]"], r"101 adapters; at most 100"),
         (["adapters.path=a/b", "adapters.weight=[nan]"], r"adapters\.weight\[0\]=nan: a finite number"),
     ],
 )

@@ -277,3 +277,8 @@ def test_pipelines_of_other_families(model: str, runner_images: Images) -> None:
         with accelerate(diffusers_pipe, overrides):
             made = make(diffusers_pipe)
     assert [made] == runner_images(*overrides, "seed=3")
+
+
+def test_a_prompt_with_half_of_a_character_is_refused(demo: Any) -> None:
+    with accelerate(demo, ["model=demo", "device=cpu"]), pytest.raises(ConfigError, match=r"prompt.*surrogate"):
+        make(demo, "\ud800")

@@ -59,3 +59,27 @@ def test_what_does_not_fit_is_refused_with_the_reason(client: Any, body: Any, wo
 
 def test_a_body_that_is_no_json_is_refused(client: Any) -> None:
     assert client.post("/images", content=b"\xff{").status_code == 400
+
+
+@pytest.mark.parametrize("part", ["[", '{"a":'])
+def test_a_body_of_lists_in_lists_is_refused(client: Any, part: str) -> None:
+    for times in (900, 5000):
+        assert client.post("/images", content=part * times).status_code == 400
+    end = "]" if part == "[" else "}"
+    nested = f'{{"prompt": "a", "seed": {part * 300}{end * 300}}}'.replace(":}", ":1}")
+    assert client.post("/images", content=nested).status_code == 400
+
+
+def test_half_of_a_character_and_a_number_without_end_are_refused(client: Any) -> None:
+    for body in (
+        '{"prompt": "\\ud800"}',
+        f'{{"prompt": "a", "seed": {"1" * 4000}}}',
+        f'{{"prompt": "a", "seed": {"1" * 9000}}}',
+    ):
+        answer = client.post("/images", content=body)
+        assert answer.status_code == 400, answer.text
+
+
+def test_a_large_body_is_not_read(client: Any) -> None:
+    assert client.post("/images", content=b" " * 2**17).status_code == 413
+    assert client.post("/images", content=b'{"prompt": ""}' + b" " * 2**15).status_code == 400

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.inputs.files import (
     ADAPTER,
@@ -205,3 +206,39 @@ def test_text_is_utf_8(tmp_path: Path) -> None:
     assert read_text(tmp_path / "marked") == "é"
     with pytest.raises(InputError, match="not UTF-8 text"):
         read_text(tmp_path / "other")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no /proc here")
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("adapters.path=l.safetensors", ["adapters=lora"]),
+        ("adapters.path=l.safetensors", ["adapters=textual_inversion"]),
+        ("model.repo=l.safetensors", []),
+        ("model.repo=l.gguf", []),
+        ("model.vae=l.safetensors", []),
+    ],
+)
+def test_a_file_that_only_looks_regular_is_refused_by_its_key(
+    key: str, more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Links to `/proc/self/mem` can be opened, and every read or seek of them fails."""
+    monkeypatch.chdir(tmp_path)
+    Path(key.partition("=")[2]).symlink_to("/proc/self/mem")
+    assert main(["model=flux", *more, key, "dry_run=true"]) == 2
+    said = capsys.readouterr().err
+    assert key in said and "cannot be read" in said and len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["store", "runs", "sweeps"])
+def test_links_in_a_circle_below_outputs_are_refused_when_planned(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("outputs").mkdir()
+    Path("outputs", name).symlink_to(name)
+    assert main(["model=demo", "dry_run=true"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: outputs=outputs: outputs/{name}: ") and "remove that link" in said
+    assert main(["store", f"outputs/{name}"]) == 2
+    assert "symbolic links" in capsys.readouterr().err

@@ -12,7 +12,9 @@ import msgspec
 import pytest
 
 from tests.records.makers import sample_record
+from wavespeed_runner.config.limits import LimitsConfig
 from wavespeed_runner.errors import ConfigError
+from wavespeed_runner.inputs import limits
 from wavespeed_runner.inputs.limits import MAX_CONFIG_BYTES, MAX_STEP_RECORDS, MAX_TIMINGS
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.records.file import (
@@ -234,3 +236,17 @@ def test_an_image_with_very_many_repetitions_or_steps_is_refused(
     data["samples"][0][key] = [1.0] * (most + 1) if key != "steps" else data["samples"][0]["steps"][:1] * (most + 1)
     with pytest.raises(ValueError, match=rf"samples\[0\]: more than {most} {words}"):
         record_from_data(data)
+
+
+def test_the_largest_runs_that_limits_allow_by_default_can_be_read_and_reported(finished: Finished) -> None:
+    """`limits.images` images in a record, `limits.sweep_images` in a report, of 50 steps each."""
+    data = finished[1]
+    (sample, *_), step = data["samples"], data["samples"][0]["steps"][0]
+    image = {**sample, "steps": [step] * 50}
+    made = [{**data, "samples": [image] * count, "stages": data["stages"] * count} for count in (1, 2)]
+    one, two = (json.dumps(each, indent=1) for each in made)
+    size, values = len(two) - len(one), two.count(",") - one.count(",")
+    usual = LimitsConfig()
+    assert size * usual.images < limits.MAX_RECORD_BYTES and values * usual.images < limits.MAX_RECORD_VALUES
+    assert size * usual.sweep_images < limits.MAX_REPORT_BYTES
+    assert values * usual.sweep_images < limits.MAX_REPORT_VALUES

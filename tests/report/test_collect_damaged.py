@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.report.records import write_job, write_sweep
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.process.folder_lock import lock_folder
+from wavespeed_runner.records.file import Allowance
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
@@ -263,3 +264,18 @@ def test_a_folder_without_anything_of_ours_is_refused_in_one_line(tmp_path: Path
         (tmp_path / "nothing" / "notes.json").write_text("{}")
     with pytest.raises(ConfigError, match="no record.json and no sweep.json" if make else "no such folder"):
         collect(tmp_path / "nothing")
+
+
+def test_what_all_records_of_a_report_may_have_together_is_bounded(
+    tmp_path: Path, record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_job(tmp_path / name, record)
+    size = (tmp_path / "a" / "record.json").stat().st_size
+    monkeypatch.setattr(Allowance.__init__, "__defaults__", (2 * size, 10**9))
+    rows = collect(tmp_path).rows
+    assert [row.status for row in rows].count("completed") == 2
+    (left,) = [row for row in rows if row.status == "lost"]
+    assert left.job == "c" and "not read: with it the records" in left.reason and "fewer of them" in left.reason
+    monkeypatch.setattr(Allowance.__init__, "__defaults__", (10**9, 3))
+    assert [row.status for row in collect(tmp_path).rows] == ["lost"] * 3

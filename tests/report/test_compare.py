@@ -236,3 +236,20 @@ def test_the_same_again_is_another_run_and_failures_are_named(tmp_path: Path, fi
     write_job(a / "2", {**varied(finished[1], [f"{KEY}=0.2"]), "status": "failed"})
     found = compare([a, b])
     assert len(found.matches) == 2 and found.left_out == [(found.names[0], ["0.2 (failed)"])]
+
+
+@pytest.mark.parametrize("name", ["images", "reference", "record.json", "lost.json", "config.yaml", "run.lock"])
+def test_links_in_a_circle_end_neither_report_nor_comparison(name: str, finished: Finished, tmp_path: Path) -> None:
+    """`Path.resolve` raises a RuntimeError for them, which nobody expects."""
+    for job in "ab":
+        write_job(tmp_path / "s" / job, finished[1])
+        for folder in ("images", "reference"):
+            (tmp_path / "s" / job / folder).mkdir(exist_ok=True)
+    place = tmp_path / "s" / "a" / name
+    if place.is_dir():
+        place.rmdir()
+    place.unlink(missing_ok=True)
+    place.symlink_to(name)
+    assert main(["report", str(tmp_path / "s"), f"out={tmp_path / 'out'}"]) == 0
+    status = main(["compare", str(tmp_path / "s" / "b"), str(tmp_path / "s" / "a"), f"out={tmp_path / 'c.html'}"])
+    assert status == (2 if name in ("record.json", "lost.json") else 0), "without one there is nothing to compare"

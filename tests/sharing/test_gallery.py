@@ -133,3 +133,13 @@ def test_a_judgement_on_other_prompts_or_seeds_is_no_verdict_on_the_claim(
     assert "not reproduced" not in made
     assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
     assert "; not replayed here; apart from the claim: not " in capsys.readouterr().out
+
+
+def test_links_in_a_circle_are_named_and_the_others_used(text: str, tmp_path: Path) -> None:
+    shelf, run = write(tmp_path / "shelf", mine=text), tmp_path / "outputs" / "runs" / "a"
+    (run / ".hydra").mkdir(parents=True)
+    for path in (shelf / "l.yaml", shelf / "mine.png", run / "config.yaml", run / "record.json", run.with_name("b")):
+        path.symlink_to(path.name)
+    by_title = {entry.title: entry for entry in collect_gallery(shelf, tmp_path / "outputs")}
+    assert not by_title["mine"].problem and "a link" in by_title["l"].problem
+    assert "mine" in page([*by_title.values()])

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from tests.command_line import TINY, CommandLine
+from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.sweeps.launchers.slurm import launcher
 from wavespeed_runner.sweeps.launchers.slurm import options as slurm_options
 from wavespeed_runner.sweeps.launchers.slurm.options import Options
 from wavespeed_runner.sweeps.launchers.slurm.preview import describe_submission
-from wavespeed_runner.sweeps.launchers.slurm.submit import build_parameters
+from wavespeed_runner.sweeps.launchers.slurm.script import check_script
+from wavespeed_runner.sweeps.launchers.slurm.submit import build_executor, build_parameters
 
 pytest.importorskip("submitit")
 SWEEP = ("-m", "hydra/launcher=slurm", *TINY, "steps=2,3,4", "measure=none", "dry_run=true")
@@ -98,3 +100,36 @@ def test_jobs_of_other_ranks_are_another_array_with_its_own_script(
     assert text.count("#!/bin/bash") == 3 and text.count("--ntasks-per-node=2") == 1
     assert build_parameters("x", Options(cpus=8), 2)["cpus_per_task"] == 4 and "--cpus-per-task=4" in text
     assert list(tmp_path.iterdir()) == []
+
+
+HOSTILE = ("a\ntouch PWNED #", 'a\n#SBATCH --uid=0 --comment="', "a\rb", "a\x1b[2Jb", "a\u2028b")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_folder_whose_name_would_be_a_line_of_the_script_is_refused(
+    command: CommandLine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch reads line by line, and a shell runs what follows a line of options: quotes do not help."""
+    written = name.encode("unicode_escape").decode().replace('"', "")
+    for typed in (f'outputs="{written}"', f'hydra.sweep.dir="{written}"'):
+        value = name.replace('"', "")
+        said = command(*SWEEP, typed.replace(written, value))
+        assert said.status == 2 and "PWNED #'" not in said.out and len(said.err.splitlines()) == 1, said
+    (command.folder / name).mkdir()
+    monkeypatch.chdir(command.folder / name)
+    said = command(*SWEEP)
+    assert (said.status, said.out) == (2, "") and "control character" in said.err and "hydra/launcher=slurm" in said.err
+
+
+def test_every_line_of_a_script_is_one_of_ours(tmp_path: Path) -> None:
+    """The one place that writes it: also where a name comes by another way, such as a link or an option."""
+    good = build_executor(tmp_path / "a b's", "name", Options(extra={"constraint": "a|b"}), 1, anywhere=True)
+    text = good._make_submission_file_text(good._submitit_command_str, "")
+    assert "#SBATCH --constraint='a|b'" in text
+    for folder, extra in ((tmp_path / HOSTILE[0], {}), (tmp_path, {"comment": "x\n#SBATCH --uid=0"})):
+        executor = build_executor(folder, "name", Options(extra=dict(extra)), 1, anywhere=True)
+        with pytest.raises(ConfigError, match="control character"):
+            executor._make_submission_file_text(executor._submitit_command_str, "")
+    for more in ("\ntouch x", "\n#SBATCH --time=1"):
+        with pytest.raises(ConfigError, match="none of ours"):
+            check_script(text + more, good._submitit_command_str, {})

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config.schema import AdaptersConfig
 from ..errors import ConfigError
+from ..inputs.limits import MAX_ADAPTERS
 from ..models.weights.checkpoint import find_local_path
 from ..models.weights.hub import explain_loading_errors
 from ..models.weights.identity import find_downloaded_commit
@@ -85,10 +86,12 @@ def as_list(value: Any) -> list[Any]:
 
 
 def _check_lengths(adapters: AdaptersConfig, *keys: str) -> None:
-    """Refuses no path at all, and lists whose length is not the number of paths."""
+    """Refuses no path at all, too many, and lists whose length is not the number of paths."""
     paths = as_list(adapters.path)
     if not paths:
         raise ConfigError("adapters.path=[]: at least one is needed; use adapters=none for none")
+    if len(paths) > MAX_ADAPTERS:
+        raise ConfigError(f"adapters.path: {len(paths)} adapters; at most {MAX_ADAPTERS} are loaded together")
     for key in keys:
         value = getattr(adapters, key)
         if isinstance(value, list) and len(value) != len(paths):

@@ -16,6 +16,7 @@ from ..models.pipeline_call import build_prompt_call
 from ..stages.attached import find_denoisers, follow_generation, refuse_eager, use_sampler
 from .settings import NO_PROMPT, Settings
 from .turns import OneThread, take_turn
+from .values import refuse_halves
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -24,6 +25,8 @@ RENAMED = {"num_inference_steps": "steps", "width": "width", "height": "height",
 """Argument of a diffusers call -> our key of the same meaning. Guidance has several names, see `_find_guidance`."""
 SCHEDULES = ("timesteps", "sigmas")
 """Arguments that give a schedule of their own, which the settings do."""
+PROMPTS = tuple(f"{negative}prompt{end}" for negative in ("", "negative_") for end in ("", "_2", "_3", "_4"))
+"""Arguments that are texts."""
 PROBE = 7.03125
 """A guidance scale that nothing else has."""
 
@@ -55,6 +58,8 @@ class Caller:
         with take_turn():
             self._one_thread.check()
             given = _bind(original, pipe, args, kwargs)
+            for name in PROMPTS:
+                refuse_halves(name, given.get(name))
             names = {**RENAMED, **({self._guidance: "guidance_scale"} if self._guidance else {})}
             options = self._find_options({ours: given[name] for name, ours in names.items() if name in given})
             wanted = _build_inputs(self.pipeline, options, given.get("generator"))

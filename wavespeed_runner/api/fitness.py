@@ -11,6 +11,7 @@ from ..accelerate.switches import SwitchSettings
 from ..config.own_models import find_published_option
 from ..config.schema import Config, Weighting
 from ..errors import ConfigError
+from ..inputs.files import find_place
 from ..models.family import Family
 from ..models.weights.checkpoint import find_local_path
 from ..planning.graph import is_one_call
@@ -144,7 +145,8 @@ def refuse_other_weights(plan: Plan, pipe: DiffusionPipeline) -> None:
     """
     source, repo = _get_source(pipe), plan.config.model.repo
     places = [find_local_path(each) if each else None for each in (source, repo)]
-    same = source == repo or (places[0] is not None and places[1] is not None and places[0].samefile(places[1]))
+    known = [find_place(place) for place in places if place is not None]
+    same = source == repo or (len(known) == 2 and known[0] == known[1])
     if not same:
         log.warning(
             "model.repo=%s: the pipeline was loaded from %s; the settings, and what was measured for them, are used on "

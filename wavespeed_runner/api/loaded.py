@@ -133,8 +133,9 @@ class LoadedPipeline:
             plan = self._plan_call(prompt, values)
             typed = [o for o in self._settings.typed if find_key(o) != "experiment"]
             record = run_plan(plan, Path(folder), typed, cache=self._kept)
-        if record.error is not None:
-            raise RunError(f"{record.error.message}; in stage {record.error.stage}, see {Path(folder) / 'record.json'}")
+            if record.error is not None:
+                where = f"in stage {record.error.stage}, see {Path(folder) / 'record.json'}"
+                raise RunError(f"{record.error.message}; {where}")
         return record
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from ..config.measure import MeasureConfig
 from ..config.schema import to_data
 from ..config.typed_text import keep_typed_texts
 from ..config.wanted import refuse_wanted
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, make_printable
 from ..planning.automatic import Change
 from ..planning.plan import Plan, build_plan
 from ..planning.seeds import DRAW
@@ -29,6 +29,7 @@ from ..sharing.source import compose_copy
 from ..sweeps.jobs import add_changes, compose_single_run, refuse_unused
 from ..sweeps.own_model import add_facts, name_option
 from ..sweeps.points import write_override
+from .values import read_value, refuse_halves, refuse_unreadable, show_shortened
 
 log = logging.getLogger("wavespeed_runner")
 
@@ -79,7 +80,7 @@ class Settings:
         Raises:
             ConfigError: a value that no call takes, or a rule refuses it.
         """
-        given = {key: _read_value(key, value) for key, value in values.items() if value is not None}
+        given = {key: read_value(key, value) for key, value in values.items() if value is not None}
         if given.get("seed", self.composed["seed"]) == DRAW:
             given["seed"] = randbelow(2**32)  # for each call, not for each process
         composed = {**self.composed, **given}
@@ -118,13 +119,13 @@ def read_settings(
     Raises:
         ConfigError: whatever is wrong with them; one line.
     """
-    file = Path(source) if isinstance(source, str | os.PathLike) else None
+    file = _check_file(source) if isinstance(source, str | os.PathLike) else None
     listed = [] if isinstance(source, str | os.PathLike) else _check_list("settings", source)
     with explained():
         given = [*listed, *_check_list("overrides", overrides), *_to_overrides(values or {})]
         _refuse_unused(given, unused)
         typed, folder = name_option(keep_typed_texts(given)), None if config_dir is None else os.fspath(config_dir)
-        with compose_copy(_check_file(file), folder) if file else composer(folder) as chosen:
+        with compose_copy(file, folder) if file else composer(folder) as chosen:
             typed, facts = add_facts([*([chosen] if chosen else []), *typed])
             whole = refuse_wanted(compose_single_run(typed), typed)
             settings = Settings(composed=drop_hydra_keys({**whole, **UNMEASURED}), typed=typed, facts=facts)
@@ -135,9 +136,10 @@ def tell(plan: Plan) -> None:
     """Logs what the rules doubt (warnings) and what was set automatically (info)."""
     for finding in plan.verdicts:
         if finding.verdict == "unverified":
-            log.warning("rule %s: %s%s", finding.rule, finding.message, f"; {finding.fix}" if finding.fix else "")
+            fix = f"; {finding.fix}" if finding.fix else ""
+            log.warning("%s", make_printable(f"rule {finding.rule}: {finding.message}{fix}"))
     for change in plan.changes:
-        log.info("%s=%s: %s", change.key, change.value, change.why)
+        log.info("%s", make_printable(f"{change.key}={change.value}: {change.why}"))
 
 
 @contextmanager
@@ -155,7 +157,8 @@ def read_prompts(prompt: str | Sequence[str]) -> list[str]:
     """The prompts of a call as a list. Raises ConfigError unless it is a text or some, none of them empty."""
     prompts = [prompt] if isinstance(prompt, str) else list(prompt) if isinstance(prompt, Sequence) else [prompt]
     if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
-        raise ConfigError(f"prompt={prompt!r:.80}: a text or a list of texts is needed, none of them empty")
+        raise ConfigError(f"prompt={show_shortened(prompt)}: a text or a list of texts is needed, none of them empty")
+    refuse_halves("prompt", prompts)
     return prompts
 
 
@@ -168,20 +171,18 @@ def refuse_keys(values: Iterable[str], where: str) -> None:
             raise ConfigError(f"{key}: not at a call{near}; settings are given to {where}")
 
 
-def _read_value(key: str, value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if key in ("image", "mask") and not isinstance(value, str):
-        raise ConfigError(f"{key}: the path of a file is needed, not {type(value).__name__}")
-    if isinstance(value, str) and "${" in value:
-        raise ConfigError(f"{key}={value}: no interpolation at a call; write it out")
-    return value
-
-
-def _check_file(file: Path) -> Path:
-    if not file.is_file():
+def _check_file(source: str | os.PathLike[str]) -> Path:
+    file = Path(source)
+    try:
+        is_file = file.is_file()
+    except (OSError, ValueError):  # too long for a name; a zero byte
+        is_file = False
+    shown = show_shortened(str(file)).strip("'\"") if len(str(file)) > 500 else str(file)
+    if not is_file:
         hint = ": ['model=demo'] or model='demo'" if "=" in str(file) else ""
-        raise ConfigError(f"{file}: no such file; give an experiment (export writes one), or a list of overrides{hint}")
+        raise ConfigError(
+            f"{shown}: no such file; give an experiment (export writes one), or a list of overrides{hint}"
+        )
     if file.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(f"{file}: give an experiment file; python -m wavespeed_runner export RUN writes one of a run")
     return file
@@ -201,17 +202,26 @@ def _refuse_unused(overrides: list[str], unused: Sequence[str]) -> None:
 
 
 def _check_list(name: str, overrides: Sequence[str]) -> list[str]:
-    if isinstance(overrides, str) or not all(isinstance(override, str) for override in overrides):
-        raise ConfigError(f"{name}={overrides!r}: a list of KEY=VALUE is needed")
-    return list(overrides)
+    is_list = isinstance(overrides, Iterable) and not isinstance(overrides, str | bytes | Mapping)
+    listed = list(overrides) if is_list else []
+    if not is_list or not all(isinstance(override, str) for override in listed):
+        raise ConfigError(f"{name}={show_shortened(overrides)}: a list of KEY=VALUE is needed")
+    refuse_halves(name, listed)
+    return listed
 
 
 def _to_overrides(values: Mapping[str, Any]) -> list[str]:
     overrides = []
     for key, value in values.items():
         plain = os.fspath(value) if isinstance(value, os.PathLike) else value
-        written = write_override(key, list(plain) if isinstance(plain, tuple) else plain)
+        refuse_unreadable(key, plain)
+        try:
+            written = write_override(key, list(plain) if isinstance(plain, tuple) else plain)
+        except (ValueError, RecursionError):  # numbers of thousands of digits, or lists in lists without end
+            written = ""
         if not written:
-            raise ConfigError(f"{key}={value!r}: cannot be written as KEY=VALUE; give it as an override in a list")
+            raise ConfigError(
+                f"{key}={show_shortened(value)}: cannot be written as KEY=VALUE; give it as an override in a list"
+            )
         overrides.append(written)
     return overrides

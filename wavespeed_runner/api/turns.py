@@ -15,16 +15,25 @@ from threading import RLock, get_ident
 from typing import Any
 
 from ..accelerate.compilation import CUDA_GRAPHS
-from ..errors import RunError
+from ..errors import ConfigError, RunError, make_printable
 
 _turn = RLock()
 
 
 @contextmanager
 def take_turn() -> Iterator[None]:
-    """Waits until no other thread plans, loads or generates; then the others wait."""
+    """Waits until no other thread plans, loads or generates; then the others wait.
+
+    What it raises of ours is clean: the program prints it, or answers a request with it.
+    """
     with _turn, _attend_as_a_run_does():
-        yield
+        try:
+            yield
+        except (ConfigError, RunError) as error:
+            if (clean := make_printable(str(error))) == str(error):
+                raise
+            # Without the cause, whose text is a stranger's too: a program may print the traceback.
+            raise type(error)(clean).with_traceback(error.__traceback__) from None
 
 
 @contextmanager

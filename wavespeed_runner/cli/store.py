@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..metrics.timing import format_bytes
 from ..process.exit_status import DONE, FAILED
+from ..storage.folders import explain_no_place
 from ..storage.store import Store
 from .arguments import CommandParser, parse_size
 
@@ -32,6 +33,8 @@ def build_parser() -> CommandParser:
 
 def main(args: Namespace) -> int:
     """Verifies and prunes as asked, then prints the table."""
+    if reason := explain_no_place(args.dir):
+        raise ConfigError(f"{args.dir}: {reason}; give the folder `store` below a run's outputs=DIR")
     if not args.dir.is_dir():
         raise ConfigError(f"{args.dir}: no such folder; give the folder `store` below a run's outputs=DIR")
     store = Store(args.dir)

@@ -26,6 +26,7 @@ from omegaconf.resolvers import oc
 
 from .. import registry
 from ..errors import ConfigError, format_error, refuse_undecodable
+from ..inputs.files import find_place
 from . import fast, trust
 from .error_messages import EXPLAINED
 from .exact_ranges import make_ranges_exact
@@ -58,7 +59,7 @@ class PluginConfigs(SearchPathPlugin):
         for package in registry.load_all():
             search_path.append("wavespeed_runner plugin", f"pkg://{package}.conf")
         for folder in _config_dir:
-            search_path.append("command-line", f"file://{Path(folder).resolve()}")
+            search_path.append("command-line", f"file://{find_place(folder)}")
 
 
 def register_with_hydra() -> None:
@@ -224,7 +225,7 @@ def _find_baseline(reserved: list[str]) -> dict[str, Any]:
     """What the command line alone makes of Hydra's node: the same for every job of a sweep."""
     if not fast.is_enabled() or not all(PLAIN_RESERVED.match(override) for override in reserved):
         return compose_unchecked(reserved)  # these may choose files of the user's, which may change
-    folders = tuple(str(Path(folder).resolve()) for folder in _config_dir)
+    folders = tuple(str(find_place(folder)) for folder in _config_dir)
     return _compose_baseline(tuple(reserved), (*folders, os.getcwd()), registry.load_all())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import KeyValidationError
 
 from ..errors import ConfigError, format_error
-from ..inputs.files import InputError, read_text
+from ..inputs.files import InputError, find_place, is_within, read_text
 from ..inputs.limits import MAX_CONFIG_BYTES, MAX_CONFIG_FILES
 from ..inputs.yaml_documents import check_yaml, naming_yaml_file
 from .error_messages import HYDRA_ALONE
@@ -68,8 +67,11 @@ class FileConfigSource(HydraFileConfigSource):
         if self._is_hidden(config_path):
             raise ConfigError(f"{config_path}: {HYDRA_ALONE}")
         file = Path(self.path, self._normalize_file_name(config_path))
-        place = Path(os.path.realpath(file))
-        if not place.is_relative_to(os.path.realpath(self.path)):
+        try:
+            place, is_inside = find_place(file), is_within(file, [self.path])
+        except (OSError, ValueError) as error:  # links in a circle
+            raise ConfigError(f"{file}: {error}") from None
+        if not is_inside:
             raise ConfigError(
                 f"{file}: it leads out of {self.path}, to {place}; configs may only use files in their own folder; "
                 "copy the file there, or give the folder that it is in with --config-dir"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from . import limits
-from .files import InputError, check_regular, read_file
+from .files import InputError, open_regular, read_file, told_as_input_error
+from .json_text import decode_json
 
 # Two, each with a set of characters at its beginning, which `re` looks for a hundred times faster than for a choice.
 LONG_NUMBER = re.compile(rf"[0-9][0-9]{{{limits.MAX_DIGITS}}}")
@@ -36,11 +37,11 @@ def parse_json(content: bytes | str, *, constants: bool = False, most: int = lim
         most: values in lists and mappings that are accepted; they are counted before anything is made of them.
 
     Raises:
-        InputError: not JSON, more values, nested too deep, a number with too many digits, NaN or infinity, text that is
-            not valid Unicode, or a key twice.
+        InputError: not JSON, too much memory for its text, more values, nested too deep, a number with too many digits,
+            NaN or infinity, text that is not valid Unicode, or a key twice.
     """
     try:
-        text = content if isinstance(content, str) else content.decode("utf-8")
+        text = content if isinstance(content, str) else decode_json(content)
         _refuse_values(text, most)
         # Without these, which are called for each number, it takes a quarter of the time.
         is_usual = LONG_NUMBER.search(text) is None and LARGE_NUMBER.search(text) is None
@@ -172,8 +173,7 @@ def read_safetensors_header(file: Path) -> tuple[dict[str, Any], int, int]:
         OSError: there is no such file, or it may not be read.
         InputError: not a regular file, cut off, or its header is not what it should be.
     """
-    check_regular(file)
-    with file.open("rb") as stream:
+    with open_regular(file) as stream, told_as_input_error():
         size = stream.seek(0, 2)
         stream.seek(0)
         length = int.from_bytes(stream.read(8), "little")

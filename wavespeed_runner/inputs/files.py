@@ -7,10 +7,12 @@ place that counts is the one behind all symbolic links.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -113,7 +115,7 @@ def check_named_by_config(key: str, path: str, kind: Kind, folders: Iterable[Pat
         raise ConfigError(f"{key}={path}: not a path; give a file, {key}=FILE") from None
     if not is_inside:
         raise ConfigError(
-            f"{key}={path}: a link leads out of the folder, to {os.path.realpath(place)}; a config file may not follow "
+            f"{key}={path}: a link leads out of the folder, to {find_place(place)}; a config file may not follow "
             f"it; give it on the command line, {key}=FILE"
         )
     return path if place == Path(path) else str(place)
@@ -131,9 +133,26 @@ def has_bad_form(path: str) -> bool:
 
 
 def is_within(file: Path, folders: Iterable[Path | str]) -> bool:
-    """True if the place behind all links lies in one of the folders."""
-    place = Path(os.path.realpath(file))
-    return any(place.is_relative_to(os.path.realpath(folder)) for folder in folders)
+    """True if the place behind all links lies in one of the folders. Raises as `find_place`."""
+    place = find_place(file)
+    return any(place.is_relative_to(find_place(folder)) for folder in folders)
+
+
+def find_place(path: Path | str) -> Path:
+    """The absolute path behind all links, also of what is not there. All of the package goes through it.
+
+    Python's own `Path.resolve` raises a `RuntimeError` for links in a circle, or nothing, as its version has it.
+
+    Raises:
+        OSError: links in a circle.
+        ValueError: a zero byte.
+    """
+    try:
+        return Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+        return Path(os.path.realpath(path))
 
 
 def read_file(file: Path, max_bytes: int) -> bytes:
@@ -177,6 +196,15 @@ def open_regular(file: Path, max_bytes: int = 2**63) -> BinaryIO:
         stream.close()
         raise
     return stream
+
+
+@contextmanager
+def told_as_input_error() -> Iterator[None]:
+    """Within it a file that is open and cannot be read is an `InputError`: some of `/proc` look like any other."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from None
 
 
 def check_regular(file: Path, max_bytes: int = 2**63) -> None:

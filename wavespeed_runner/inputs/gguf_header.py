@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from . import limits
-from .files import InputError, check_regular
+from .files import InputError, open_regular, told_as_input_error
 from .gguf_places import Entry, count_spare, refuse_places
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
@@ -123,8 +123,7 @@ def count_spare_bytes(file: Path) -> int:
 
 def _read(file: Path) -> tuple[list[Entry], int, int, int]:
     """The tensors, where their data begin, what they are aligned to, and the size of the file."""
-    check_regular(file)
-    with file.open("rb") as stream:
+    with open_regular(file) as stream, told_as_input_error():
         size = stream.seek(0, 2)
         stream.seek(0)
         if stream.read(len(MAGIC)) != MAGIC:

@@ -33,14 +33,20 @@ MAX_CALIBRATION_NODES = 500_000
 MAX_CALIBRATION_HEAD_BYTES = MIB // 16
 """The first part of a calibration, which says what it is for."""
 MAX_RECORD_BYTES = 256 * MIB
-"""A record of 100,000 images has some 200 MB."""
+"""A record of 100,000 images has some 200 MB; one of `limits.images` images, 10,000, of 50 steps some 110 MB."""
 MAX_RECORD_VALUES = 12_000_000
 """The largest record has about one value for each 25 bytes. Python takes half a second for a million of them."""
 MAX_TIMINGS = 100_000
 """Repetitions of one image."""
 MAX_STEP_RECORDS = 200_000
 """Steps of one image: 1000 in each of 200 stages."""
-MAX_JSON_BYTES = 256 * MIB
+MAX_REPORT_BYTES = 1280 * MIB
+MAX_REPORT_VALUES = 50_000_000
+"""Of all records of one report: `limits.sweep_images` images, 100,000, of 50 steps have some 1.2 GB and 42 million."""
+MAX_WIDE_BYTES = 256 * MIB
+"""Memory of the text of a JSON file, or of its texts, with a character that makes Python take more than a byte for
+each. Our records are ASCII, where only prompts and names with such a character count."""
+MAX_JSON_BYTES = 64 * MIB
 """Any other JSON: a tokenizer's vocabulary, an index of weights."""
 MAX_JSON_VALUES = 4_000_000
 """Tokenizers of large vocabularies have some 30 MB and up to 1.5 million values."""
@@ -81,6 +87,8 @@ MAX_TOKENS = 2_000_000
 """Words of any vocabulary. Published ones have up to 260,000."""
 MAX_LEARNED_VECTORS = 1000
 """Vectors of one learned token: diffusers adds a word for each, and a prompt of CLIP's has 77 tokens."""
+MAX_ADAPTERS = 100
+"""Of one pipeline. Each of a list is looked at by several rules; people combine up to some ten."""
 MAX_RANK = 4096
 """Of a LoRA. People train up to 1024, also for layers that are narrower than that."""
 MAX_VOCABULARY_BYTES = 64 * MIB

@@ -27,7 +27,7 @@ from ..rules.check import STAGE_VALUES, Finding, apply_rules, refuse_bad
 from ..rules.data_batches import judge_batches
 from ..rules.markup import judge_markup
 from ..rules.prompt_seeds import judge_seeds
-from ..storage.folders import explain_unwritable
+from ..storage.folders import explain_no_place, explain_unwritable
 from ..storage.store import Store
 from .automatic import Change, decide_automatic
 from .graph import Graph, build_graph, refuse_many_stages
@@ -183,6 +183,9 @@ def _check_outputs(outputs: str) -> None:
         raise ConfigError("outputs=: a folder is needed; outputs=outputs is the default")
     if reason := explain_unwritable(Path(outputs)):
         raise ConfigError(f"outputs={outputs}: {reason}; give another folder")
+    for place in (Path(outputs, name) for name in ("store", "runs", "sweeps")):
+        if reason := explain_no_place(place):
+            raise ConfigError(f"outputs={outputs}: {place}: {reason}; remove that link, or give another folder")
 
 
 def _check_stage_options(graph: Graph, texts: list[str] | None, model: ModelConfig) -> None:

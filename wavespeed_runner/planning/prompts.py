@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ..artifacts import Sample
 from ..config.limits import check_limits
-from ..config.schema import Config
+from ..config.schema import Config, Weighting
 from ..errors import ConfigError, Unfit
 from ..inputs.files import PROMPTS, InputError, read_text, resolve_path
 from ..inputs.limits import MAX_PROMPTS
+from ..models.text.clip_chunks import MAX_CHUNKS
+from ..models.text.markup import parse_markup
 from .graph import Graph
 from .seeds import list_seeds
 
@@ -34,6 +36,8 @@ def build_samples(config: Config, prompts: list[str] | None, *, warmed: bool = T
     negative = config.negative_prompt or ""
     for prompt in (*prompts, negative):
         _check_length(prompt, getattr(config.model, "max_sequence_length", None))
+        if config.prompts.weighting is not Weighting.none:
+            _check_breaks(prompt)
     return [
         Sample(prompt=prompt, negative_prompt=negative, seed=seed)
         for number, prompt in enumerate(prompts)
@@ -68,6 +72,15 @@ def _check_length(prompt: str, limit: int | None) -> None:
             f"prompt {prompt[:40]!r}... has {len(prompt.split())} words and {len(prompt)} characters: the model "
             f"reads {limit} tokens, one of them the end mark (model.max_sequence_length), and the rest would be "
             "cut off; shorten it"
+        )
+
+
+def _check_breaks(prompt: str) -> None:
+    """Refuses a prompt of more parts between breaks than chunks are read: each has a chunk of its own."""
+    if prompt.count("BREAK") >= MAX_CHUNKS and (parts := len(parse_markup(prompt))) > MAX_CHUNKS:
+        raise Unfit(
+            f"prompt {prompt[:40]!r}...: {parts} parts between BREAK, each a chunk of its own, and at most "
+            f"{MAX_CHUNKS} chunks are read; leave some out"
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from ..inputs.limits import (
     MAX_PROMPTS,
     MAX_RECORD_BYTES,
     MAX_RECORD_VALUES,
+    MAX_REPORT_BYTES,
+    MAX_REPORT_VALUES,
     MAX_STEP_RECORDS,
     MAX_TIMINGS,
+    MIB,
 )
 from ..storage.atomic import write_text
 from .record import SCHEMA_VERSION, Record
@@ -32,14 +36,39 @@ JUDGE = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 """The name of a judge, which stands in pages, tables and experiment files."""
 
 
-def read_record(path: Path) -> Record:
+@dataclass
+class Allowance:
+    """What all records of one report may have together: they stay in memory."""
+
+    size: int = MAX_REPORT_BYTES
+    values: int = MAX_REPORT_VALUES
+
+    def take(self, content: bytes) -> None:
+        """Takes a record from it. Raises ValueError if it would need more."""
+        values = content.count(b",")
+        if len(content) > self.size or values > self.values:
+            raise ValueError(
+                f"not read: with it the records would have more than {MAX_REPORT_BYTES // MIB} MiB, or "
+                f"{MAX_REPORT_VALUES} values; give a folder with fewer of them"
+            )
+        self.size, self.values = self.size - len(content), self.values - values
+
+
+def read_record(path: Path, allowance: Allowance | None = None) -> Record:
     """Reads a record of this or an earlier schema version.
+
+    Args:
+        path: the file.
+        allowance: what this and other records may have together.
 
     Raises:
         ConfigError: it cannot be read, or is not a record of a known version; names the first field that is wrong.
     """
     try:
-        return parse_record(read_file(path, MAX_RECORD_BYTES))
+        content = read_file(path, MAX_RECORD_BYTES)
+        if allowance:
+            allowance.take(content)
+        return parse_record(content)
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path}: not a readable record: {format_error(error)}") from None
 

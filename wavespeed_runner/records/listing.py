@@ -15,7 +15,7 @@ from ..inputs.documents import read_json
 from ..inputs.files import is_within
 from ..process.folder_lock import is_locked
 from .config_dir import explain_not_followed
-from .file import FILE, read_record
+from .file import FILE, Allowance, read_record
 from .names import describe_failure
 from .record import Record
 
@@ -56,22 +56,28 @@ class Listing:
     """Why that is not the folder of configs which `sweep.json` names."""
 
 
-def list_jobs(folder: Path, config_dir: Path | None = None) -> Listing:
+def list_jobs(folder: Path, config_dir: Path | None = None, allowance: Allowance | None = None) -> Listing:
     """Lists every job below a folder; of a sweep also those that have not begun.
 
     Args:
         folder: of a sweep or a run, or any above them.
         config_dir: the `--config-dir` of the runs; None takes it from `sweep.json`, where it may be followed.
+        allowance: what all records may have together; None: those of this call.
 
     Raises:
         ConfigError: there is no such folder, or no job below it.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; give one of outputs/sweeps, outputs/runs, or any above them")
+    allowance = allowance or Allowance()
     places = list(_find_places(folder))
     jobs: list[ListedJob] = []
     for place, sweep in places:
-        jobs += [_list_job(folder, place, None)] if sweep is None else _list_sweep(folder, place, sweep)
+        jobs += (
+            [_list_job(folder, place, None, allowance)]
+            if sweep is None
+            else _list_sweep(folder, place, sweep, allowance)
+        )
     if not jobs:
         raise ConfigError(
             f"{folder}: no record.json and no sweep.json in it or below it; give a folder that a run or a sweep left"
@@ -150,7 +156,7 @@ def _refuse_large(sweep: dict[str, Any]) -> None:
         raise ValueError("more characters of overrides than are read")
 
 
-def _list_sweep(root: Path, place: Path, sweep: dict[str, Any]) -> Iterator[ListedJob]:
+def _list_sweep(root: Path, place: Path, sweep: dict[str, Any], allowance: Allowance) -> Iterator[ListedJob]:
     for job in sweep["jobs"]:
         folder = place / str(job["number"])
         if job.get("skipped"):
@@ -163,16 +169,17 @@ def _list_sweep(root: Path, place: Path, sweep: dict[str, Any]) -> Iterator[List
                 record=None,
             )
         else:
-            yield _list_job(root, folder, job)
+            yield _list_job(root, folder, job, allowance)
 
 
 def _job_name(root: Path, folder: Path) -> str:
     return folder.name if folder == root else folder.relative_to(root).as_posix()
 
 
-def _list_job(root: Path, folder: Path, planned: dict[str, Any] | None) -> ListedJob:
+def _list_job(root: Path, folder: Path, planned: dict[str, Any] | None, allowance: Allowance) -> ListedJob:
     """planned: what `sweep.json` says of the job."""
-    status, reason, record = _read_state(folder, planned) if _is_below(root, folder) else ("lost", LINK, None)
+    is_below = _is_below(root, folder)
+    status, reason, record = _read_state(folder, planned, allowance) if is_below else ("lost", LINK, None)
     overrides = planned["overrides"] if planned else record.overrides if record else []
     return ListedJob(
         job=_job_name(root, folder),
@@ -192,7 +199,7 @@ def _is_below(root: Path, folder: Path) -> bool:
         return False
 
 
-def _read_state(folder: Path, planned: dict[str, Any] | None) -> tuple[str, str, Record | None]:
+def _read_state(folder: Path, planned: dict[str, Any] | None, allowance: Allowance) -> tuple[str, str, Record | None]:
     """Status, reason and record of a job's folder."""
     path, lost = folder / FILE, _read_lost(folder)
     if not path.exists():
@@ -202,7 +209,7 @@ def _read_state(folder: Path, planned: dict[str, Any] | None) -> tuple[str, str,
             return "running", "it has just begun", None
         return ("missing", "not run yet", None) if planned else ("lost", "it left no record: killed as it began", None)
     try:
-        record = read_record(path)
+        record = read_record(path, allowance)
     except ConfigError as error:
         return "lost", f"{path.name}: {str(error).partition(': ')[2]}", None
     identity = (planned or {}).get("identity")

@@ -16,6 +16,7 @@ from ..config.code_keys import chooses_code
 from ..config.open_schema import OpenConfig
 from ..config.paths import CONF, list_groups
 from ..errors import ConfigError, make_printable
+from ..inputs.files import is_within
 from ..inputs.yaml_documents import read_yaml
 from ..storage.yaml_text import dump_yaml
 
@@ -129,7 +130,7 @@ def _read_experiment(name: str, config_dir: Path | None) -> dict[str, Any] | Non
         home = folder / EXPERIMENT
         path = home / f"{name}.yaml"
         if path.is_file():
-            return _read_yaml(path) if path.resolve().is_relative_to(home.resolve()) else None
+            return _read_yaml(path) if is_within(path, [home]) else None
     return None
 
 

@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from ..config.error_messages import explain_config_error
 from ..errors import make_printable
+from ..records.file import Allowance
 from ..records.labels import build_command, find_naming_keys, find_varying_keys, label_jobs, split_overrides
 from ..records.listing import ListedJob, Listing, list_jobs
 from ..records.names import model_name, setting_name
@@ -25,17 +26,18 @@ from .rows import Row, Sweep, name_rival, naming_axes
 ENDED = ("completed", "failed", "lost", "skipped")
 
 
-def collect(folder: Path, config_dir: Path | None = None) -> Sweep:
+def collect(folder: Path, config_dir: Path | None = None, allowance: Allowance | None = None) -> Sweep:
     """A sweep's folder, a single run's folder, or any folder with records below it; from files alone.
 
     Args:
         folder: to look into.
         config_dir: the `--config-dir` of the runs, where the command line gives it.
+        allowance: as of `list_jobs`.
 
     Raises:
         ConfigError: no such folder, or nothing of ours below it.
     """
-    listing = list_jobs(folder, config_dir)
+    listing = list_jobs(folder, config_dir, allowance)
     typed = [split_overrides(job.overrides) for job in listing.jobs]
     axes = listing.axes or find_varying_keys(typed)
     rows = [

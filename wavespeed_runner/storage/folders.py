@@ -25,14 +25,21 @@ def list_folder(folder: Path) -> list[Path]:
         raise RunError(f"{folder}: cannot be read: {error.strerror}; correct its permissions") from error
 
 
-def explain_unwritable(folder: Path) -> str:
-    """Why nothing could be written into a folder that may have to be made first; empty if it could."""
+def explain_no_place(folder: Path) -> str:
+    """Why a path is none that a folder can have: a name that is too long, links in a circle; empty if it is one."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
-    except OSError as error:  # a name that is too long, links in a circle
+    except OSError as error:
         return error.strerror or str(error)
+    return ""
+
+
+def explain_unwritable(folder: Path) -> str:
+    """Why nothing could be written into a folder that may have to be made first; empty if it could."""
+    if reason := explain_no_place(folder):
+        return reason
     if any(len(os.fsencode(part)) > MOST_NAME_BYTES for part in folder.parts):
         return os.strerror(errno.ENAMETOOLONG)
     existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), Path())

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..config.compose import CONFIG_NAME, composer, find_key
 from ..errors import ConfigError, refuse_undecodable
+from ..inputs.files import find_place
 from ..storage.atomic import write_text
 from .folder import SweepFolder, describe, refuse_long_overrides
 from .folder_choice import open_sweep_folder
@@ -101,8 +102,7 @@ def preview_sweep(args: Namespace, jobs: list[Job]) -> list[str]:
         typed = any(find_key(override) == "hydra.sweep.dir" for override in args.overrides)
         plan = next(job.plan for job in jobs if job.plan)
         folder = Path(str(config.hydra.sweep.dir)) if typed else Path(plan.config.outputs) / "sweeps" / "DATE" / "TIME"
-        lines: list[str] = preview(jobs, _read_options(config), folder)
-        return lines
+        return list(preview(jobs, _read_options(config), folder))
 
 
 def _read_options(config: Any) -> dict[str, Any]:
@@ -125,6 +125,8 @@ def _launcher(config: Any, jobs: list[Job]) -> Any:
         check_options(options)
     if check_jobs := getattr(launcher, "check_jobs", None):
         check_jobs(jobs, options)
+    if check_folders := getattr(launcher, "check_folders", None):
+        check_folders([str(config.hydra.sweep.dir), *{job.plan.config.outputs for job in jobs if job.plan}])
     return launcher
 
 
@@ -185,7 +187,7 @@ def _folder(args: Namespace, config: Any, jobs: list[Job], rerun: bool) -> Any:
     flags = [f"--config-dir={args.config_dir}"] if args.config_dir is not None else []
     about = describe(
         command=["-m", *flags, *args.overrides],
-        config_dir=str(Path(args.config_dir).resolve()) if args.config_dir is not None else None,
+        config_dir=str(find_place(args.config_dir)) if args.config_dir is not None else None,
         axes=find_axes(jobs),
         jobs=jobs,
     )

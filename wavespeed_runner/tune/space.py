@@ -140,12 +140,12 @@ def _read_file(name: str, config_dir: str | None) -> dict[str, Any]:
     if name not in known:
         raise ConfigError(f"space={name}: no such space{did_you_mean(name, known)}; your own: DIR/tune/{name}.yaml")
     shipped, own = SPACES / f"{name}.yaml", Path(config_dir or ".") / "tune" / f"{name}.yaml"
-    if config_dir is not None and not shipped.is_file() and not is_within(own, [config_dir]):
-        raise ConfigError(f"space={name}: {own} leads out of {config_dir}; copy the file there")
     if config_dir is not None and shipped.is_file() and own.is_file():
         raise ConfigError(f"space={name}: {own} would never be read, the shipped space has this name; rename it")
     path = shipped if shipped.is_file() else own
     try:
+        if config_dir is not None and path == own and not is_within(own, [config_dir]):
+            raise ConfigError(f"space={name}: {own} leads out of {config_dir}; copy the file there")
         data = parse_yaml(read_text(path, MOST_BYTES))
     except (InputError, OSError, ValueError) as error:
         raise ConfigError(f"space={name}: {path}: {error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, make_printable
+from ...records.file import Allowance
 from ..collect import collect
 from ..rows import Row, Sweep
 from .figures import compare_figures
@@ -65,7 +66,8 @@ def compare(folders: Sequence[Path]) -> Comparison:
     Raises:
         ConfigError: a folder has no completed run, or nothing of the first side is in another.
     """
-    sweeps = [collect(folder) for folder in folders]
+    allowance = Allowance()
+    sweeps = [collect(folder, allowance=allowance) for folder in folders]
     sides = [[row for row in sweep.rows if row.status == "completed" and row.record] for sweep in sweeps]
     for folder, rows in zip(folders, sides, strict=True):
         if not rows:

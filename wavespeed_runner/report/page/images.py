@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from ...inputs.files import InputError, read_file
+from ...inputs.files import InputError, is_within, read_file
 from ...inputs.images import count_pixels, damage_as_input_error, decode_image
 from ...inputs.limits import MAX_IMAGE_BYTES, MAX_PAGE_PIXELS
 
@@ -114,8 +114,8 @@ def within(home: Path, name: str) -> Path | None:
     """
     try:
         path = home / name
-        return path if path.resolve().is_relative_to(home.resolve()) and path.is_file() else None
-    except (OSError, ValueError):  # not a valid file name: too long, or with a null byte
+        return path if is_within(path, [home]) and path.is_file() else None
+    except (OSError, ValueError):  # too long, a zero byte, links in a circle
         return None
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ...execution.trace_table import Row as Decision
 from ...execution.trace_table import rows as decisions
+from ...inputs.files import find_place
 from ...records.sample import SampleRecord
 from ..rows import Row, Sweep
 from .images import Album, still, within
@@ -49,7 +50,7 @@ def _link(path: Path | None, start: Path) -> str | None:
     """A relative link, so that the folder can be moved; never a scheme such as `javascript:`."""
     if path is None:
         return None
-    relative = Path(os.path.relpath(path.resolve(), start.resolve())).as_posix()
+    relative = Path(os.path.relpath(find_place(path), find_place(start))).as_posix()
     return "./" + quote(os.fsencode(relative))  # the bytes of the name, which need not be UTF-8
 
 

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from ....errors import RunError
+from ....inputs.files import find_place
 from .endings import LOGS, last_write
 from .options import LOCAL, VARIABLE, Options
 from .queue import TRANSIENT
@@ -64,7 +65,7 @@ def _submit_array(sweep: SweepFolder, jobs: list[Job], tasks: Tasks, options: Op
     """Submits jobs as one array and notes their ids. Raises Refused."""
     numbers = [job.number for job in jobs]
     before = {number: last_write(sweep, number) for number in numbers}
-    ids = submit(sweep.path.resolve(), LOGS, jobs, tasks.name, options)
+    ids = submit(find_place(sweep.path), LOGS, jobs, tasks.name, options)
     tasks.add(ids, before, {job.number: wanted_identity(job) for job in jobs})
     array = ids[numbers[0]].partition("_")[0]
     print(f"Slurm: submitted {count_jobs(ids)} as {array}; to cancel: scancel {array}; output: {sweep.path / LOGS}")

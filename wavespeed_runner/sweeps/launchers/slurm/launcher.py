@@ -7,9 +7,10 @@ the rest. A job that Slurm preempts and queues again goes on from the store.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from .endings import has_ended, take_ended
 from .options import Options, resolve_options
 from .preview import describe_submission
 from .queue import USUAL_ARRAY_SIZE, NoAnswer, State, cancel, look_up_jobs, look_up_max_array_size
+from .script import refuse_controls
 from .submit import build_parameters, count_ranks
 from .tasks import Tasks
 
@@ -67,6 +69,12 @@ def check_jobs(jobs: list[Job], options: Options | Mapping[str, Any]) -> None:
     """Raises ConfigError if the ranks of a job cannot be divided among its nodes."""
     for ranks in {count_ranks(job) for job in jobs if job.plan}:
         build_parameters("", check_options(options), ranks)
+
+
+def check_folders(folders: Iterable[str]) -> None:
+    """Raises ConfigError if a folder, or the one where the command runs, has a name that no script can hold."""
+    refuse_controls("the folder where the command runs,", [os.getcwd()])
+    refuse_controls("the folder", folders)
 
 
 def check_cluster() -> None:

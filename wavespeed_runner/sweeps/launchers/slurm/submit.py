@@ -21,6 +21,7 @@ from ....process.import_path import HOME, build_python_command
 from ...jobs import Job
 from ...worker import ELSEWHERE, WORKER
 from .options import Options
+from .script import build_executor_class
 
 
 class Refused(Exception):
@@ -65,14 +66,7 @@ def build_executor(logs: Path, name: str, options: Options, ranks: int, *, anywh
         ranks: of each job.
         anywhere: also where Slurm is missing, to see what would be submitted.
     """
-    from submitit import SlurmExecutor
-
-    class Anywhere(SlurmExecutor):
-        @classmethod
-        def affinity(cls) -> int:
-            return 1
-
-    executor = (Anywhere if anywhere else SlurmExecutor)(logs, max_num_timeout=0, python=find_python())
+    executor = build_executor_class(anywhere=anywhere)(logs, max_num_timeout=0, python=find_python())
     executor.update_parameters(**build_parameters(name, options, ranks))
     return executor
 

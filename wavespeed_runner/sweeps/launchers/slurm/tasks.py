@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import RunError, format_error
 from ....inputs.documents import read_json
+from ....inputs.files import find_place
 from ....storage.atomic import write_text
 
 if TYPE_CHECKING:
@@ -81,4 +82,4 @@ class Tasks:
 
 
 def _build_name(folder: Path) -> str:
-    return f"wavespeed-{sha256(str(folder.resolve()).encode()).hexdigest()[:12]}"
+    return f"wavespeed-{sha256(str(find_place(folder)).encode()).hexdigest()[:12]}"
