@@ -188,7 +188,7 @@ LORA = "pkg://wavespeed_runner/weights/demo_lora/night.safetensors"
     [
         (["model=demo_unet"], "these settings are for StableDiffusionPipeline, and the pipeline is FluxPipeline"),
         (["adapters=lora", f"adapters.path={LORA}"], "adapters: cannot be applied"),
-        (["memory=vae_tiling"], "memory: cannot be applied"),
+        (["memory=vae_slicing"], "memory: cannot be applied"),
         (["parallel=ulysses", "parallel.degree=2"], "parallel: cannot be applied"),
         (["graph=image_to_image"], "graph: its stages (load, read_image,"),
         (["graph=hires_fix"], "graph: its stages"),

@@ -55,6 +55,7 @@ VALUES = {
 
 WRITTEN_WRONG = {
     "steps": "steps: KEY=VALUE or GROUP=OPTION is needed",
+    "a" * 400: "a: KEY=VALUE or GROUP=OPTION is needed",
     "=3": "=3: cannot be composed",
     "a..b=1": "a..b: not a valid key",
     "steps==3": "steps==3: cannot be read as KEY=VALUE",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from wavespeed_runner.errors import RunError
 from wavespeed_runner.process import folder_lock
 from wavespeed_runner.process.folder_lock import LOCK, is_locked, lock_folder, wait_for_lock
 
@@ -92,3 +93,10 @@ def test_who_waits_says_so_and_gets_it(tmp_path: Path, caplog: pytest.LogCapture
         wait_for_lock(file.fileno(), "job 3")
         assert "job 3: another process is running it" in caplog.text
         assert process.wait(30) == 0 and is_locked(tmp_path) is True
+
+
+def test_a_folder_that_cannot_be_made_and_a_lock_that_leads_nowhere_are_errors(tmp_path: Path) -> None:
+    (tmp_path / LOCK).symlink_to(tmp_path / "no" / "folder")
+    for folder in (tmp_path, Path("/proc/wavespeed")):
+        with pytest.raises(RunError, match="cannot be written: No such file or directory; choose another folder"):
+            lock_folder(folder)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wavespeed_runner.report.page.breaks import BREAKS, breakable
-from wavespeed_runner.report.page.static import read_asset
+from wavespeed_runner.report.page.static import _template, read_asset
 
 
 def test_names_are_broken_after_their_separators_and_numbers_are_not() -> None:
@@ -30,3 +30,11 @@ def test_the_text_stays_what_it_is_and_markup_in_it_is_none(text: str) -> None:
 def test_scripts_break_names_where_templates_do() -> None:
     found = re.search(r"BREAKS = /(.*)/;", read_asset("wavespeed_runner.report.page", "page.js"))
     assert found and found[1] == BREAKS.pattern
+
+
+def test_text_of_strangers_turns_no_writing_around() -> None:
+    values = {"fields": [], "sides": [{"name": "a\u202eb", "place": "x\x07y"}]}
+    template = _template("wavespeed_runner.report.compare", "page.html.j2").environment.from_string(
+        "{{ sides[0].name }} {{ sides[0].place | breakable }}"
+    )
+    assert template.render(**values) == "a?b x?y"

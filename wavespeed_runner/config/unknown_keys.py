@@ -119,12 +119,20 @@ def describe_bare_word(word: str) -> str:
 
     Of a file or folder it is said how its settings are taken.
     """
-    if Path(word).is_file() or Path(word, "record.json").is_file():
+    if _is_file(word) or _is_file(f"{word}/record.json"):
         return f"; from={word} takes the settings of an image, a video, a run's folder, or a config or an experiment"
     for group in ("model", *(group for group in list_groups() if "/" not in group)):
         if meant := list_meant(group, word, list_shipped_options(group)):
             return f", such as {' or '.join(f'{group}={option}' for option in meant[:OWNERS])}"
     return ""
+
+
+def _is_file(name: str) -> bool:
+    """False too of a text that no file can be called: it is too long, or has a zero byte."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _translate_top_level(key: str, typed: str) -> str:
@@ -159,7 +167,7 @@ def _explain_schedule(value: str, typed: str) -> str:
     """What was typed for `scheduler` where it is an even spacing, or nobody's name that is known here; else empty."""
     if spacing := find_spacing(value):
         return explain_even_spacing(spacing, typed, ["", "euler"])
-    if value == "VALUE" or names_schedule(value, list_shipped_options("sampler")):
+    if value in ("", "VALUE") or names_schedule(value, list_shipped_options("sampler")):
         return ""
     return f"noise levels are keys of the sampler here, and none is called {value}: {LEVELS}"
 

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import lock_descriptor
@@ -32,10 +33,7 @@ def lock_folder(folder: Path) -> int | None:
         RunError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    except FileNotFoundError:  # whoever removes abandoned folders found it empty
-        return lock_folder(folder)
+        file = _open_lock(folder)
     except OSError as error:
         raise RunError(f"{folder}: cannot be written: {error.strerror}; choose another folder") from error
     if not _try_lock(file):
@@ -45,6 +43,15 @@ def lock_folder(folder: Path) -> int | None:
         os.close(file)
         return lock_folder(folder)
     return file
+
+
+def _open_lock(folder: Path) -> int:
+    for _ in range(PROBES - 1):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # whoever removes abandoned folders found it empty
+            return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    folder.mkdir(parents=True, exist_ok=True)
+    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def wait_for_lock(file: int, what: str) -> None:

@@ -152,8 +152,8 @@ WINDOWS: tuple[Rule, ...] = (
             f"cache.tail_blocks={c.cache.tail_blocks}), so nothing is left to skip"
         ),
         fix=lambda c, f: (
-            "fewer of them"
-            + (", or model.init=pretrained or random" if c.model.init is Init.tiny else ", or cache=none")
+            "lower cache.signal.blocks and cache.tail_blocks, or "
+            + ("model.init=random" if _has_more(c, f) else "cache=none")
         ),
         source="wavespeed_runner/caching/attach/attach.py",
     ),
@@ -171,15 +171,22 @@ WINDOWS: tuple[Rule, ...] = (
 )
 
 
+def _has_more(c: Config, f: Family) -> bool:
+    """True if of the model in its full size some blocks would be left."""
+    full = replace(c, model=replace(c.model, init=Init.random))
+    return (count_blocks(full, f) or 0) > count_always_run(full)
+
+
 def _is_valid_limit(hits: int) -> bool:
     """True for a limit of at least 1, and for -1 (no limit)."""
     return hits == -1 or hits > 0
 
 
 def _suggest_window(cache: CacheConfig) -> str:
-    """Fractions; of other tools' timesteps from 0 to 1000 those that they mean."""
+    """Fractions; of other tools' parts of 1000, counted as ours from the noise on, those that they mean."""
     if 0 <= cache.start < cache.end <= 1000 and cache.end > 1:
-        return f"fractions: timesteps of 1000 are cache.start={cache.start / 1000:g} cache.end={cache.end / 1000:g}"
+        start, end = cache.start / 1000, cache.end / 1000
+        return f"fractions: parts of 1000 from the noise on are cache.start={start:g} cache.end={end:g}"
     return "for example cache.start=0.2 cache.end=0.8"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ...errors import hide_controls
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
@@ -13,8 +15,8 @@ BREAKS = re.compile(r"([_=,/:]|\.(?=[A-Za-z_]))(?=\S)")
 
 
 def breakable(text: object) -> Markup:
-    """Escapes text for a page, with places where it may be broken, which copying leaves out."""
+    """Escapes and cleans text for a page, with places where it may be broken, which copying leaves out."""
     from markupsafe import Markup, escape
 
-    parts = BREAKS.split(str(text))
+    parts = BREAKS.split(hide_controls(str(text)))
     return Markup().join(escape(part) + Markup("<wbr>") * (place % 2) for place, part in enumerate(parts))

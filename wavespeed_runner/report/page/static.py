@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from .breaks import breakable
+from .clean import clean_value
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -52,6 +53,7 @@ def _template(package: str, name: str) -> Template:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=clean_value,
         loader=DictLoader({**own, FRAME: read_asset(__package__, FRAME)}),
     )
     environment.filters["breakable"] = breakable
