@@ -232,6 +232,18 @@ FOR_A_MODEL |= {
     "cache=whole_reuse": "cache=whole_reuse: only U-Nets have it, so it could not take effect; another cache, such as",
     "model=demo_unet cache=whole_reuse cache.depth=1": "could not take effect; leave cache.depth out",
 }
+FOR_A_MODEL |= {
+    "model=flux magcache_thresh=0.12": "no such key; here it is cache=magcache cache.threshold=0.12",
+    "model=flux magcache_K=4": "no such key; here it is cache=magcache cache.max_consecutive_cache_hits=4",
+    "model=flux cache=magcache cache.magcache_thresh=0.1": "no such key; here it is cache.threshold=0.1",
+    "model=flux cache=magcache cache.K=4": "no such key; here it is cache.max_consecutive_cache_hits=4",
+    "model=sdxl cache=whole_reuse cache.start_step=200": "cache.start_step: no such key; a window is cache.start and",
+    "model=sdxl end_step=800": "is cache.window=timesteps cache.start=0.2 cache.end=0.8, and of a number of steps",
+    "model=flux cache=scm": "(did you mean 'step_mask'?)",
+    "model=flux steps_mask=slow": "here it is cache=step_mask cache.criterion.mask=cache_dit_slow",
+    "model=flux cache=dbcache cache.steps_mask=fast": "is cache=step_mask cache.criterion.mask=cache_dit_fast",
+    "model=flux cache=step_mask cache.steps_mask=[1,1,0,1]": "no such key; here it is cache.criterion.mask=1101",
+}
 
 
 @pytest.mark.parametrize(("typed", "words"), FOR_A_MODEL.items(), ids=FOR_A_MODEL)
@@ -258,6 +270,23 @@ def test_what_a_message_tells_to_type_is_accepted(command: CommandLine, model: s
     assert way or "here it is refused: sampler" in said
     if way:
         command.plans(f"model={model}", "model.init=tiny", *way[1].split(" "))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "model=flux magcache_thresh=0.12",
+        "model=flux K=4",
+        "model=flux steps_mask=fast",
+        "model=demo_unet start_step=200 cache=whole_reuse",
+    ],
+)
+def test_what_is_named_for_magcache_masks_and_timesteps_is_accepted(command: CommandLine, typed: str) -> None:
+    said = command.refuses(*typed.split(" "))
+    way = re.search(r"it is ((?:cache\S*=[\w.]+ ?)+)", said)
+    assert way, said
+    others = [word for word in typed.split(" ") if word.startswith(("model=", "cache="))]
+    command.plans(*others, "model.init=tiny", "steps=28", *way[1].split())
 
 
 def test_what_has_no_letter_begins_no_name(command: CommandLine) -> None:
@@ -287,7 +316,7 @@ VALUES = {"model.dtype": "float32", "model": "demo", "quant": "none", "attention
 def test_every_key_that_a_message_names_exists(command: CommandLine, ours: str) -> None:
     *options, key = ours.replace("NAME", "demo" if "model=" in ours else "euler").split(" ")
     if key.startswith("cache.") and not options:
-        options = ["cache=deepcache" if key == "cache.interval" else "cache=fbcache"]
+        options = [{"cache.interval": "cache=deepcache", "cache.threshold": "cache=magcache"}.get(key, "cache=fbcache")]
     if key in ("model.guidance_rescale", "model.clip_skip"):
         options = ["model=sd15"]  # the demo model has none of these
     said = command("dry_run=true", "--cfg", "job", *options, key if "=" in key else f"{key}={VALUES.get(key, 'none')}")

@@ -14,7 +14,7 @@ from .. import registry
 from ..errors import did_you_mean
 from .absent import ABSENT_KEYS, explain_absent_option, names_schedule
 from .familiar import is_switched_off, list_meant, translate_key
-from .familiar_caches import explain_cache_key
+from .familiar_caches import explain_cache_key, explain_cache_part
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
 from .spacings import explain_even_spacing, find_spacing, note_difference
@@ -58,7 +58,7 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     above, _, last = key.rpartition(".")
     if above == "metrics" and last in list_shipped_options("metrics"):
         return f"{key}: it is not chosen; metrics={last} chooses it, metrics=[{last},...] several"
-    if not above and (ours := _translate_top_level(key, typed)):
+    if above in ("", "cache") and (ours := _translate(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
     if renamed := NESTED.get(above, {}).get(last.lower()):
@@ -107,6 +107,13 @@ def describe_bare_word(word: str) -> str:
         if meant := list_meant(group, word, list_shipped_options(group)):
             return f", such as {' or '.join(f'{group}={option}' for option in meant[:OWNERS])}"
     return ""
+
+
+def _translate(key: str, typed: str) -> str:
+    """How a top-level key is written here, or one of the cache that has no one key of the same meaning; else empty."""
+    if key.startswith("cache."):
+        return explain_cache_part(key, _read_value(key, typed), _tell_way)
+    return _translate_top_level(key, typed)
 
 
 def _translate_top_level(key: str, typed: str) -> str:
