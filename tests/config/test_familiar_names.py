@@ -92,7 +92,8 @@ def test_the_message_names_the_option(command: CommandLine) -> None:
 
 
 KEY = {
-    "denoise=0.6": "denoise: no such key; here it is strength=0.6",
+    "denoise=0.6": "denoise: no such key; here it is strength=0.6, which is refused",
+    "denoise=0.5": "(ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
     "cfg=7": "cfg: no such key; here it is guidance_scale=7",
     "sampler_name=euler_a": "here it is sampler=euler_ancestral",
     "scheduler=DPMSolverMultistepScheduler": "here it is sampler=dpmpp_2m",

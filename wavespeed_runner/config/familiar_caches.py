@@ -49,8 +49,8 @@ POLICIES = ("slow", "medium", "fast", "ultra")
 TIMESTEPS = ("start_step", "end_step")
 TIMESTEPS_NOTE = (
     "a window is cache.start and cache.end, from 0 to 1, with cache.window=steps, timesteps or sigmas; between "
-    "timesteps 200 and 800 of 1000 it is cache.window=timesteps cache.start=0.2 cache.end=0.8, and of a number of steps "
-    "cache.warmup_steps=NUMBER (docs/coming_from.md)"
+    "timesteps 200 and 800 of 1000 it is cache.window=timesteps cache.start=0.2 cache.end=0.8, and of a number of "
+    "steps cache.warmup_steps=NUMBER (docs/coming_from.md)"
 )
 
 

@@ -32,7 +32,10 @@ SCHEDULERS = ("scheduler", "schedule_type")
 LEVELS = (
     "sampler.sigmas=karras, exponential, beta or uniform, or sampler.timestep_spacing=linspace, leading or trailing"
 )
-NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
+NOTES = {
+    "clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)",
+    "denoise": " (ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
+}
 """What a key that other tools have under the same name means otherwise."""
 
 
@@ -126,7 +129,7 @@ def _translate_top_level(key: str, typed: str) -> str:
     if cache := explain_cache_key(key, value, typed, _tell_way):
         return cache
     if ours := translate_key(key, value, list_shipped_options):
-        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else "")
+        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else NOTES.get(key, ""))
     if absent := ABSENT_KEYS.get(key.lower()):
         return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
