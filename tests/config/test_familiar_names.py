@@ -234,6 +234,8 @@ FOR_A_MODEL |= {
     "model=demo_unet cache=whole_reuse cache.depth=1": "could not take effect; leave cache.depth out",
 }
 FOR_A_MODEL |= {
+    "model=wan22 model.init=tiny sampler.shift=5": "but of sampler=euler, sampler=euler_ancestral, sampler=heun, "
+    "sampler=dpmpp_2m, ...: model.shift=5",
     "model=flux magcache_thresh=0.12": "no such key; here it is cache=magcache cache.threshold=0.12",
     "model=flux magcache_K=4": "no such key; here it is cache=magcache cache.max_consecutive_cache_hits=4",
     "model=flux cache=magcache cache.magcache_thresh=0.1": "no such key; here it is cache.threshold=0.1",
@@ -288,6 +290,27 @@ def test_what_is_named_for_magcache_masks_and_timesteps_is_accepted(command: Com
     assert way, said
     others = [word for word in typed.split(" ") if word.startswith(("model=", "cache="))]
     command.plans(*others, "model.init=tiny", "steps=28", *way[1].split())
+
+
+def test_the_plan_names_the_shift_that_is_used(command: CommandLine) -> None:
+    """Wan's own, `model.shift`, unless the sampler has one in its place."""
+    own = ["model=wan22", "model.init=tiny", "prompt=x"]
+    assert "(shift=12.0," in command.plans(*own)
+    plan = command.plans(*own, "sampler=unipc", "sampler.shift=5")
+    assert "unipc (shift=5.0)" in plan and "shift=12.0" not in plan
+
+
+def test_every_negative_prompt_of_a_model_is_in_the_docs() -> None:
+    root = Path(__file__).parents[2]
+    own = [
+        path.stem for path in (root / "conf/model").glob("*.yaml") if "\nnegative_prompt: " in path.read_text("utf-8")
+    ]
+    (row,) = (
+        line for line in (root / "docs/sampling.md").read_text("utf-8").splitlines() if "`negative_prompt` |" in line
+    )
+    known = ("wan", "ltx_video", "ltx2", "qwen_image_2512", "qwen_image_edit")
+    assert own and all(name.startswith(known) for name in own)
+    assert all(word in row for word in ("Wan", "LTX-Video", "LTX-2", "`qwen_image_2512`", "Qwen-Image edit"))
 
 
 def test_what_has_no_letter_begins_no_name(command: CommandLine) -> None:

@@ -18,7 +18,7 @@ from .familiar_caches import explain_cache_key, explain_cache_part
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
 from .spacings import explain_even_spacing, find_spacing, note_difference
-from .suggestions import choose_accepted
+from .suggestions import choose_accepted, find_given
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
 """In an option's file: the registered class of its keys."""
@@ -188,7 +188,10 @@ def _choose_way(group: str, key: str, owners: list[str], value: str, typed: str)
     # A key of models that was typed without its group is meant for the model that is chosen.
     is_chosen = "none" in owners or (group == "model" and "." not in typed.partition("=")[0])
     typed = "" if group.startswith("hydra/") else typed  # a launcher is for a sweep, and one job is tried
-    return choose_accepted(typed, [[one]] if is_chosen else [[f"{group}={owner}", one] for owner in owners])
+    ways = [[one]] if is_chosen else [[f"{group}={owner}", one] for owner in owners]
+    if (group, key) == ("sampler", "shift") and find_given("model") in find_owners("model", "shift"):
+        ways.insert(0, [f"model.shift={value}"])  # another sampler is not wanted
+    return choose_accepted(typed, ways)
 
 
 def _name_owners(group: str, owners: list[str]) -> str:
