@@ -20,10 +20,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from wavespeed_runner.caching.calibration.resolve import resolve_cache_numbers
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import CacheHits, ask
-from wavespeed_runner.cli.support_coming_from import AGREE, describe_tools, read_tools
+from wavespeed_runner.cli.support_coming_from import AGREE, _shorten, describe_tools, read_tools
 from wavespeed_runner.config.compose import compose_job, composer
 from wavespeed_runner.config.resolve import resolve_config
 from wavespeed_runner.config.schema import CacheConfig, Window
+from wavespeed_runner.config.unknown_keys import NOTES
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.registry import find_implementation
 from wavespeed_runner.rules.check import apply_rules
@@ -117,7 +118,7 @@ def replicate(may: May, steps: int) -> list[int]:
     return computed
 
 
-def compute_ours(cache: CacheConfig, steps: int) -> list[int]:
+def compute_ours(cache: CacheConfig, steps: int, mu: float = MU) -> list[int]:
     """As the engine asks, with changes of nothing at every step."""
     criterion: Any = find_implementation("cache/criterion", cache.criterion)(cache.criterion)
     numbers: tuple[float, ...] = {"nothing": (), "model": (0.0, 0.0)}.get(criterion.watches, (0.0,))
@@ -126,8 +127,8 @@ def compute_ours(cache: CacheConfig, steps: int) -> list[int]:
     progress: list[float] = []
     if cache.window is not Window.steps:
         scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=MU)
-        scheduler.last_mu = MU
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+        scheduler.last_mu = mu
         progress = measure_progress(scheduler, Window.sigmas, flow=True)
     hits, computed = CacheHits(), []
     for step in range(steps):
@@ -142,12 +143,30 @@ def compute_ours(cache: CacheConfig, steps: int) -> list[int]:
 
 @pytest.mark.parametrize(("tool", "row"), ROWS, ids=IDS)
 def test_a_row_can_be_planned_and_computes_what_the_other_tool_does(tool: str, row: dict[str, Any]) -> None:
-    cache = plan(row["ours"]).config.cache
+    config = plan(row["ours"]).config
+    cache = config.cache
+    assert row.get("steps", config.steps) == config.steps, "so many does the command run"
     assert ("computed" in row) is (f"{tool}: {row['theirs']}" in RULES or tool == "MagCache")
     if "computed" in row:
         if tool != "MagCache":
             assert replicate(RULES[f"{tool}: {row['theirs']}"], row["steps"]) == row["computed"], "theirs"
         assert compute_ours(cache, row["steps"]) == row["computed"], "ours"
+
+
+def test_at_30_steps_of_flux_the_size_decides_which_steps_are_in_the_window() -> None:
+    row = next(row for _, row in ROWS if row["ours"] == "model=flux cache=wavespeed")
+    for size in (512, 1024):
+        mu = 0.5 + (MU - 0.5) * ((size // 16) ** 2 - 256) / (4096 - 256)  # the shift of FLUX.1-dev's repository
+        computed = compute_ours(plan(row["ours"]).config.cache, 30, mu)
+        assert f"{_shorten(computed)}{' are computed' * (size == 512)} at {size}" in row["note"]
+
+
+def test_denoise_is_told_with_the_steps_that_run_there() -> None:
+    comfy = next(tool for tool in read_tools() if tool["tool"] == "Comfy-WaveSpeed")
+    said = r"30 (?:steps at denoise |at )0.6 are steps=(\d+) strength=([\d.]+\d)"
+    for text in (comfy["about"], NOTES["denoise"]):
+        ((steps, strength),) = re.findall(said, " ".join(text.split()))
+        assert int(steps) == round(30 / 0.6) and int(int(steps) * float(strength)) == 30
 
 
 @pytest.mark.parametrize("row", [row for tool, row in ROWS if tool == "MagCache"], ids=lambda row: row["theirs"])

@@ -92,7 +92,8 @@ def test_the_message_names_the_option(command: CommandLine) -> None:
 
 
 KEY = {
-    "denoise=0.6": "denoise: no such key; here it is strength=0.6",
+    "denoise=0.6": "denoise: no such key; here it is strength=0.6, which is refused",
+    "denoise=0.5": "(ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
     "cfg=7": "cfg: no such key; here it is guidance_scale=7",
     "sampler_name=euler_a": "here it is sampler=euler_ancestral",
     "scheduler=DPMSolverMultistepScheduler": "here it is sampler=dpmpp_2m",
@@ -232,6 +233,20 @@ FOR_A_MODEL |= {
     "cache=whole_reuse": "cache=whole_reuse: only U-Nets have it, so it could not take effect; another cache, such as",
     "model=demo_unet cache=whole_reuse cache.depth=1": "could not take effect; leave cache.depth out",
 }
+FOR_A_MODEL |= {
+    "model=wan22 model.init=tiny sampler.shift=5": "but of sampler=euler, sampler=euler_ancestral, sampler=heun, "
+    "sampler=dpmpp_2m, ...: model.shift=5",
+    "model=flux magcache_thresh=0.12": "no such key; here it is cache=magcache cache.threshold=0.12",
+    "model=flux magcache_K=4": "no such key; here it is cache=magcache cache.max_consecutive_cache_hits=4",
+    "model=flux cache=magcache cache.magcache_thresh=0.1": "no such key; here it is cache.threshold=0.1",
+    "model=flux cache=magcache cache.K=4": "no such key; here it is cache.max_consecutive_cache_hits=4",
+    "model=sdxl cache=whole_reuse cache.start_step=200": "cache.start_step: no such key; a window is cache.start and",
+    "model=sdxl end_step=800": "is cache.window=timesteps cache.start=0.2 cache.end=0.8, and of a number of steps",
+    "model=flux cache=scm": "(did you mean 'step_mask'?)",
+    "model=flux steps_mask=slow": "here it is cache=step_mask cache.criterion.mask=cache_dit_slow",
+    "model=flux cache=dbcache cache.steps_mask=fast": "is cache=step_mask cache.criterion.mask=cache_dit_fast",
+    "model=flux cache=step_mask cache.steps_mask=[1,1,0,1]": "no such key; here it is cache.criterion.mask=1101",
+}
 
 
 @pytest.mark.parametrize(("typed", "words"), FOR_A_MODEL.items(), ids=FOR_A_MODEL)
@@ -258,6 +273,44 @@ def test_what_a_message_tells_to_type_is_accepted(command: CommandLine, model: s
     assert way or "here it is refused: sampler" in said
     if way:
         command.plans(f"model={model}", "model.init=tiny", *way[1].split(" "))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "model=flux magcache_thresh=0.12",
+        "model=flux K=4",
+        "model=flux steps_mask=fast",
+        "model=demo_unet start_step=200 cache=whole_reuse",
+    ],
+)
+def test_what_is_named_for_magcache_masks_and_timesteps_is_accepted(command: CommandLine, typed: str) -> None:
+    said = command.refuses(*typed.split(" "))
+    way = re.search(r"it is ((?:cache\S*=[\w.]+ ?)+)", said)
+    assert way, said
+    others = [word for word in typed.split(" ") if word.startswith(("model=", "cache="))]
+    command.plans(*others, "model.init=tiny", "steps=28", *way[1].split())
+
+
+def test_the_plan_names_the_shift_that_is_used(command: CommandLine) -> None:
+    """Wan's own, `model.shift`, unless the sampler has one in its place."""
+    own = ["model=wan22", "model.init=tiny", "prompt=x"]
+    assert "(shift=12.0," in command.plans(*own)
+    plan = command.plans(*own, "sampler=unipc", "sampler.shift=5")
+    assert "unipc (shift=5.0)" in plan and "shift=12.0" not in plan
+
+
+def test_every_negative_prompt_of_a_model_is_in_the_docs() -> None:
+    root = Path(__file__).parents[2]
+    own = [
+        path.stem for path in (root / "conf/model").glob("*.yaml") if "\nnegative_prompt: " in path.read_text("utf-8")
+    ]
+    (row,) = (
+        line for line in (root / "docs/sampling.md").read_text("utf-8").splitlines() if "`negative_prompt` |" in line
+    )
+    known = ("wan", "ltx_video", "ltx2", "qwen_image_2512", "qwen_image_edit")
+    assert own and all(name.startswith(known) for name in own)
+    assert all(word in row for word in ("Wan", "LTX-Video", "LTX-2", "`qwen_image_2512`", "Qwen-Image edit"))
 
 
 def test_what_has_no_letter_begins_no_name(command: CommandLine) -> None:
@@ -287,7 +340,7 @@ VALUES = {"model.dtype": "float32", "model": "demo", "quant": "none", "attention
 def test_every_key_that_a_message_names_exists(command: CommandLine, ours: str) -> None:
     *options, key = ours.replace("NAME", "demo" if "model=" in ours else "euler").split(" ")
     if key.startswith("cache.") and not options:
-        options = ["cache=deepcache" if key == "cache.interval" else "cache=fbcache"]
+        options = [{"cache.interval": "cache=deepcache", "cache.threshold": "cache=magcache"}.get(key, "cache=fbcache")]
     if key in ("model.guidance_rescale", "model.clip_skip"):
         options = ["model=sd15"]  # the demo model has none of these
     said = command("dry_run=true", "--cfg", "job", *options, key if "=" in key else f"{key}={VALUES.get(key, 'none')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -80,7 +81,7 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     lines = [f"job: {' '.join(overrides)}"] if overrides else []
     lines += [
         f"model      {c.model.name} ({weights}), {c.model.dtype.value}, on {c.device}: {read_device_name(c.device)}"
-        f"{_list_own_options(c.model, ModelConfig)}",
+        f"{_list_own_options(c.model, ModelConfig, ('shift',) if getattr(c.sampler, 'shift', None) else ())}",
         f"{title}{len(plan.samples)}, {c.width}x{c.height}{frames}, {_steps(plan)}{guidance}, {_seeds(plan)}, "
         f"sampler {c.sampler.name}{_list_own_options(c.sampler, SamplerConfig)}, cache {make_printable(c.cache.title)}",
         *(f"           {sample.prompt!r}" for sample in plan.samples[:4]),
@@ -103,9 +104,15 @@ def plan_text(plan: Plan, overrides: list[str] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _list_own_options(options: Any, base: type) -> str:
-    """Values of a model's or sampler's own keys (those that not all have) that differ from its class's defaults."""
-    known = {field.name for field in fields(base)}
+def _list_own_options(options: Any, base: type, replaced: Collection[str] = ()) -> str:
+    """Values of a model's or sampler's own keys (those that not all have) that differ from its class's defaults.
+
+    Args:
+        options: the model's or the sampler's.
+        base: the class that has the keys of all.
+        replaced: keys that have no effect here, as a model's shift where the sampler has one.
+    """
+    known = {*(field.name for field in fields(base)), *replaced}
     own = []
     for field in fields(options):
         plain = field.default if field.default_factory is MISSING else field.default_factory()

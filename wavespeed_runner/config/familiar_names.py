@@ -207,6 +207,7 @@ OPTIONS = {
         "first_block_cache": "fbcache",
         "para_attention": "fbcache",
         "cache_dit": "dbcache",
+        "scm": "step_mask",
         "pyramid_attention_broadcast": "pab",
     },
     "graph": {

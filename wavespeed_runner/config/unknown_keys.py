@@ -14,11 +14,11 @@ from .. import registry
 from ..errors import did_you_mean
 from .absent import ABSENT_KEYS, explain_absent_option, names_schedule
 from .familiar import is_switched_off, list_meant, translate_key
-from .familiar_caches import explain_cache_key
+from .familiar_caches import explain_cache_key, explain_cache_part
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
 from .spacings import explain_even_spacing, find_spacing, note_difference
-from .suggestions import choose_accepted
+from .suggestions import choose_accepted, find_given
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
 """In an option's file: the registered class of its keys."""
@@ -34,7 +34,10 @@ SCHEDULERS = ("scheduler", "schedule_type")
 LEVELS = (
     "sampler.sigmas=karras, exponential, beta or uniform, or sampler.timestep_spacing=linspace, leading or trailing"
 )
-NOTES = {"clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)"}
+NOTES = {
+    "clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)",
+    "denoise": " (ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
+}
 """What a key that other tools have under the same name means otherwise."""
 
 
@@ -58,7 +61,7 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
     above, _, last = key.rpartition(".")
     if told := _explain_place(above, last, typed):
         return f"{key}: {told}"
-    if not above and (ours := _translate_top_level(key, typed)):
+    if above in ("", "cache") and (ours := _translate(key, typed)):
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
     if renamed := NESTED.get(above, {}).get(last.lower()):
@@ -135,6 +138,13 @@ def _is_file(name: str) -> bool:
         return False
 
 
+def _translate(key: str, typed: str) -> str:
+    """How a top-level key is written here, or one of the cache that has no one key of the same meaning; else empty."""
+    if key.startswith("cache."):
+        return explain_cache_part(key, _read_value(key, typed), _tell_way)
+    return _translate_top_level(key, typed)
+
+
 def _translate_top_level(key: str, typed: str) -> str:
     """How a top-level key that does not exist is written here: by another tool's name, an option's, a nested key's."""
     value = _read_value(key, typed)
@@ -145,7 +155,7 @@ def _translate_top_level(key: str, typed: str) -> str:
     if cache := explain_cache_key(key, value, typed, _tell_way):
         return cache
     if ours := translate_key(key, value, list_shipped_options):
-        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else "")
+        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else NOTES.get(key, ""))
     if absent := ABSENT_KEYS.get(key.lower()):
         return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
@@ -204,7 +214,10 @@ def _choose_way(group: str, key: str, owners: list[str], value: str, typed: str)
     # A key of models that was typed without its group is meant for the model that is chosen.
     is_chosen = "none" in owners or (group == "model" and "." not in typed.partition("=")[0])
     typed = "" if group.startswith("hydra/") else typed  # a launcher is for a sweep, and one job is tried
-    return choose_accepted(typed, [[one]] if is_chosen else [[f"{group}={owner}", one] for owner in owners])
+    ways = [[one]] if is_chosen else [[f"{group}={owner}", one] for owner in owners]
+    if (group, key) == ("sampler", "shift") and find_given("model") in find_owners("model", "shift"):
+        ways.insert(0, [f"model.shift={value}"])  # another sampler is not wanted
+    return choose_accepted(typed, ways)
 
 
 def _name_owners(group: str, owners: list[str]) -> str:
