@@ -61,6 +61,8 @@ def options_of(family: Any, config: Any, batch_size: int) -> DenoiseOptions:
 def test_latents_do_not_depend_on_the_neighbours(name: str) -> None:
     family, config, pipe = tiny(name)
     task = next(iter(family.tasks))
+    if task not in PARTS:
+        pytest.skip("a video from an image")
     pipeline = Pipeline(pipe=pipe, model=config, family=family, device="cpu")
     inputs = []
     for sample in SAMPLES:
