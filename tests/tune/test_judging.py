@@ -13,13 +13,13 @@ from tests.tune.simulated import Simulated
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.bounds import parse_bounds
 from wavespeed_runner.tune.budget import Budget
+from wavespeed_runner.tune.judge import judge_shared
 from wavespeed_runner.tune.result import Result
-from wavespeed_runner.tune.search import Search
 from wavespeed_runner.tune.sentence import _say_looks, _say_missed, describe_shared
 from wavespeed_runner.tune.settings import Setting
 from wavespeed_runner.tune.shared import Shared
-from wavespeed_runner.tune.space import read_space
-from wavespeed_runner.tune.tune import Tuning, _judge_shared, tune
+from wavespeed_runner.tune.space import Family, read_space
+from wavespeed_runner.tune.tune import Tuning, tune
 
 STEPS, PROMPTS = 40, 32
 TOLD: list[str] = []
@@ -51,7 +51,12 @@ def plan(points: Sequence[dict[str, Any]]) -> tuple[list[Setting], list[Any]]:
 
 
 def find(
-    quality: str, times_as_hard: float, shared: Sequence[str] = (), easy: Sequence[str] = ()
+    quality: str,
+    times_as_hard: float,
+    shared: Sequence[str] = (),
+    easy: Sequence[str] = (),
+    alone: Sequence[str] = (),
+    budget: Budget | None = None,
 ) -> tuple[Tuning, list[str]]:
     """A tuning whose other prompts are so many times as hard, and what was judged on them.
 
@@ -60,19 +65,26 @@ def find(
         times_as_hard: the prompts for judging.
         shared: settings of shared experiments.
         easy: settings for which the prompts for judging are as hard as the others.
+        alone: settings that are ladders of their own too, so that they are confirmed beside others.
+        budget: of the search; None: no end.
     """
+    space = read_space("quick", None, STEPS)
+    ladders = [
+        Family(name=f"shared {one}.yaml", set={"sampler": "unipc"}, choose={}, key="steps", values=[int(one)])
+        for one in alone
+    ]
     judging, plain = WithPrompts(times_as_hard), WithPrompts(1.0)
     quality_of = judging.quality
     judging.quality = lambda name, place: (plain.quality if name in easy else quality_of)(name, place)
     tuning = Tuning(
         plan=None,  # type: ignore[arg-type]
         planner=plan,
-        space=read_space("quick", None, STEPS),
+        space=replace(space, families=[*space.families, *ladders]),
         aim=Aim(bounds=parse_bounds(quality, ("ssim",))),
         tuning=WithPrompts(1.0),  # type: ignore[arg-type]
         judging=judging,  # type: ignore[arg-type]
         seed=0,
-        budget=Budget(),
+        budget=budget or Budget(),
         tell=TOLD.append,
         folder=Path(),
         shared=[Shared(file=f"{one.identity}.yaml", setting=one) for one in plan_of(*shared)],
@@ -123,8 +135,7 @@ def test_a_shared_setting_that_was_taken_back_is_judged_with_the_looks_that_are_
         one.setting.identity: one for one in tuning.tuning.run(plan_of("10", "11", "13"), PROMPTS) if one
     }
     tuning.shared = [Shared(file=f"{one.identity}.yaml", setting=one) for one in plan_of("10", "11", "13")]
-    search = Search(aim=tuning.aim, rounds=tuning.tuning, stages=[8, 16, PROMPTS], tell=TOLD.append)
-    _judge_shared(tuning, search)
+    judge_shared(tuning)
     judged = [name for names, _, _ in tuning.judging.calls for name in names]  # type: ignore[attr-defined]
     assert judged == ["8", "12", "10", "11"], "13 steps are slower than the answer; four looks are made at most"
     assert tuning.looks == 4 and tuning.look == 2 and tuning.answer and tuning.answer.setting.identity == "12"
@@ -138,12 +149,62 @@ def test_a_faster_shared_setting_that_does_becomes_the_answer() -> None:
     (ten,) = tuning.tuning.run(plan_of("10"), PROMPTS)
     assert ten
     tuning.taken_back, tuning.shared = {"10": ten}, [Shared(file="10.yaml", setting=ten.setting)]
-    search = Search(aim=tuning.aim, rounds=tuning.tuning, stages=[8, 16, PROMPTS], tell=TOLD.append)
-    _judge_shared(tuning, search)
+    judge_shared(tuning)
     assert tuning.answer and tuning.answer.setting.identity == "10" and tuning.look == 3
     assert "the third setting that they have judged" in _say_looks(tuning)
     assert "faster than the answer so far, from 10.yaml: sampler=unipc steps=10" in TOLD
     assert describe_shared(tuning) == [("10.yaml", "sampler=unipc steps=10", "the answer")]
+
+
+TIGHTER = "these prompts are harder: "
+TAKEN = "; taken back, since they keep it by less: sampler=unipc steps=9, sampler=unipc steps=10"
+
+
+def test_a_faster_shared_setting_that_a_tuning_has_taken_back_becomes_its_answer() -> None:
+    """8, 9 and 10 steps do; 8 miss on the other prompts, so 9 and 10 are taken back, and 12 is the answer, until 9."""
+    tuning, judged = find("ssim>=0.979", 1.5, shared=["9", "12"], easy=["9"], alone=["9", "10"])
+    assert judged == ["8", "12", "9"] and tuning.answer and tuning.tuned
+    assert [line[: len(TIGHTER)] for line in TOLD if line.endswith(TAKEN)] == [TIGHTER], TOLD
+    assert (tuning.answer.setting.identity, tuning.tuned.setting.identity, tuning.look) == ("9", "9", 3)
+    assert list(tuning.taken_back) == ["10"], "nobody has shared it"
+    assert [one.setting.identity for one in tuning.kept] == ["12", "9"]
+    assert {file: fate for file, _, fate in describe_shared(tuning)} == {
+        "9.yaml": "the answer",
+        "12.yaml": "judged and kept, but slower than the answer",
+    }
+    assert not tuning.ablation, "it was that of 12 steps"
+
+
+def test_a_miss_after_there_is_an_answer_takes_nothing_back() -> None:
+    """At the third look more confidence is needed, by which even the answer would lose too much."""
+    tuning, judged = find("ssim>=0.979", 1.5, shared=["9"], alone=["9", "10"])
+    assert judged == ["8", "12", "9"] and tuning.answer and tuning.answer.setting.identity == "12"
+    assert list(tuning.taken_back) == ["10"] and tuning.ablation
+    assert [one.setting.identity for one in tuning.missed] == ["8", "9"]
+    assert sum(line.startswith(TIGHTER) for line in TOLD) == 1, TOLD
+
+
+def test_a_shared_setting_that_proves_slower_when_judged_does_not_replace_the_answer() -> None:
+    tuning, _ = find("ssim>=0.979", 1.5, easy=["10"])
+    (ten,) = tuning.tuning.run(plan_of("10"), PROMPTS)
+    assert ten
+    tuning.taken_back, tuning.shared = {"10": ten}, [Shared(file="10.yaml", setting=ten.setting)]
+    tuning.judging.times["10"] = 0.5  # type: ignore[attr-defined]
+    judge_shared(tuning)
+    assert tuning.answer and tuning.answer.setting.identity == "12" and tuning.look == 2 and tuning.looks == 3
+    assert [fate for _, _, fate in describe_shared(tuning)] == ["judged and kept, but slower than the answer"]
+
+
+class UntilJudged(Budget):
+    """Is used up once something was judged."""
+
+    def is_over(self, jobs: int) -> bool:
+        return any(line.startswith("judging on ") for line in TOLD)
+
+
+def test_options_of_a_setting_that_missed_are_not_those_of_an_answer_without_time_for_its_own() -> None:
+    tuning, judged = find("ssim>=0.979", 1.5, alone=["12"], budget=UntilJudged())
+    assert judged == ["8", "12"] and tuning.answer and not tuning.ablation, "the options of 8 steps were tried"
 
 
 def plan_of(*names: str) -> list[Setting]:

@@ -102,11 +102,8 @@ def describe_shared(tuning: Tuning) -> list[tuple[str, str, str]]:
 def _describe_fate(tuning: Tuning, setting: Setting) -> str:
     """What became of a setting, in words."""
     aim, identity = tuning.aim, setting.identity
-    if tuning.answer and tuning.answer.setting.identity == identity:
-        return "the answer"
-    for missed in tuning.missed:
-        if missed.setting.identity == identity:
-            return f"judged, and not known to keep {aim} there: {describe_quality(aim, missed)}"
+    if judged := _say_judged(tuning, identity):
+        return judged
     if identity in tuning.taken_back:
         return f"not judged: it keeps {aim} on the prompts for tuning, by less than the harder ones for judging ask for"
     for failure in (*tuning.tuning.failures, *tuning.judging.failures):
@@ -124,3 +121,15 @@ def _describe_fate(tuning: Tuning, setting: Setting) -> str:
         return f"dropped, since its figures miss {aim}: {on}"
     slower = aim.for_speed and tuning.tuned and last.relative > tuning.tuned.relative
     return f"dropped, since {'it is slower than the answer' if slower else 'more prompts were not worth a try'}: {on}"
+
+
+def _say_judged(tuning: Tuning, identity: str) -> str:
+    """What the prompts for judging have shown of a setting; empty where they have not seen it."""
+    if tuning.answer and tuning.answer.setting.identity == identity:
+        return "the answer"
+    if any(kept.setting.identity == identity for kept in tuning.kept):
+        return "judged and kept, but slower than the answer"
+    for missed in tuning.missed:
+        if missed.setting.identity == identity:
+            return f"judged, and not known to keep {tuning.aim} there: {describe_quality(tuning.aim, missed)}"
+    return ""

@@ -9,27 +9,21 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..planning.plan import Plan
 from ..sweeps.points import to_overrides
-from .ablation import Ablation, ablate
-from .aim import Aim
-from .bounds import CONFIDENCE
+from .ablation import ablate
 from .budget import Budget
+from .judge import JUDGED, Judging, judge, judge_shared
 from .ladder import Ladder, cut_slow, estimate_relative
 from .propose import list_combined, propose
 from .result import Result
 from .rounds import Rounds
-from .search import IN_TURN, Search
+from .search import Search
 from .settings import SAME_WORK, Cut, Point, Setting, noting
-from .shared import Shared
 from .space import FEW, Family, Scalar, Space
 
 AROUND = 2
 """How far an option on top may move the place on a ladder."""
 TOPS = 2
 """So many of the best get the options that go on top."""
-JUDGED = 4
-"""So many settings are shown to the other half of the prompts at most."""
-TIGHTEST = 0.1
-"""The least share of the allowed loss that is asked for after a setting missed the bounds on the other prompts."""
 FIRST = 8
 """Prompts that a setting is scouted on."""
 GROWTH = 2
@@ -37,40 +31,22 @@ GROWTH = 2
 
 
 @dataclass(kw_only=True)
-class Tuning:
-    """What a tuning is given, and what it has found."""
+class Tuning(Judging):
+    """What a tuning is given, and what it has found and judged."""
 
     plan: Plan
     """Of the full run."""
     planner: Callable[[Sequence[Point]], tuple[list[Setting], list[Cut]]]
     """Plans points, see `plan_settings`."""
     space: Space
-    aim: Aim
     tuning: Rounds
-    judging: Rounds
     seed: int
     budget: Budget
-    tell: Callable[[str], None]
     folder: Path
     """Where everything is written."""
     cuts: list[Cut] = field(default_factory=list)
-    shared: list[Shared] = field(default_factory=list)
-    """Settings of shared experiments, which are tried too."""
     grid: dict[str, float] = field(default_factory=dict)
     """Every setting that could have been tried -> the share of the reference's work that is foreseen."""
-    answer: Result | None = None
-    """On the prompts for judging; None: nothing does, the reference is the answer."""
-    tuned: Result | None = None
-    """The same setting on the prompts for tuning."""
-    ablation: list[Ablation] = field(default_factory=list)
-    looks: int = 0
-    """Settings that were shown to the prompts for judging."""
-    look: int = 0
-    """Which of them the answer was."""
-    taken_back: dict[str, Result] = field(default_factory=dict)
-    """Identity -> what does on the prompts for tuning, but by less than harder prompts ask for: not judged."""
-    missed: list[Result] = field(default_factory=list)
-    """What did on the prompts for tuning, and not on the others; on the others."""
     nearest: Result | None = None
     """Where nothing does: what misses by least, of what was tried on all prompts for tuning, or on the most."""
 
@@ -100,8 +76,8 @@ def tune(tuning: Tuning) -> None:
     while (best := search.best) and tuning.looks < JUDGED:
         simple = _simplify(tuning, search)
         is_other = simple.setting.identity != best.setting.identity
-        if _judge(tuning, search, simple) or (is_other and _judge(tuning, search, best)):
-            _judge_shared(tuning, search)
+        if judge(tuning, search, simple) or (is_other and judge(tuning, search, best)):
+            judge_shared(tuning)
             return
         search.confirm()
     tuning.nearest = _find_nearest(tuning)
@@ -181,6 +157,7 @@ def _put_on_top(tuning: Tuning, ladder: Ladder, option: Point) -> Ladder:
 
 def _simplify(tuning: Tuning, search: Search) -> Result:
     """The best setting without options that give nothing; as it is where the budget is used up."""
+    tuning.ablation = []
     if not search.is_over():
         search.time_best()
     best = search.best
@@ -190,56 +167,6 @@ def _simplify(tuning: Tuning, search: Search) -> Result:
     tuning.tell(f"taking away one option at a time: {best.setting.name}")
     simple, tuning.ablation = ablate(best, search.aim, tuning.planner, search.measure)
     return best if simple.setting.identity in search.rejected else simple
-
-
-def _judge_shared(tuning: Tuning, search: Search) -> None:
-    """Judges settings of shared experiments that are faster than the answer, and were taken back without a look.
-
-    Somebody has found them to do: that is worth the looks that are left.
-    """
-    files = {one.setting.identity: one.file for one in tuning.shared}
-    for result in sorted(tuning.taken_back.values(), key=search.aim.score):
-        answer, identity = tuning.tuned, result.setting.identity
-        if not answer or tuning.looks >= JUDGED or not search.aim.is_about(result, answer, 1.0):
-            return
-        if identity not in files:
-            continue
-        tuning.tell(f"faster than the answer so far, from {files[identity]}: {result.setting.name}")
-        if _judge(tuning, search, result):
-            return
-
-
-def _judge(tuning: Tuning, search: Search, best: Result) -> bool:
-    """Shows a setting to the prompts that were not used so far; True if it does there too.
-
-    Of several looks at the same prompts one may succeed by chance. So the first one is made at half of the error that
-    is allowed, 2.5 %, the next at half of the rest, and so on: all together make less than 5 %.
-    """
-    tuning.looks += 1
-    tuning.tell(f"judging on {len(tuning.judging.prompts)} other prompts: {best.setting.name}")
-    (judged,) = tuning.judging.run([best.setting], len(tuning.judging.prompts), IN_TURN)
-    confidence = 1 - (1 - CONFIDENCE) / 2**tuning.looks
-    if judged and tuning.aim.is_met(judged, confidence):
-        tuning.answer, tuning.tuned, tuning.look = judged, best, tuning.looks
-        tuning.taken_back.pop(best.setting.identity, None)
-        return True
-    search.reject(best.setting.identity)
-    tuning.taken_back.pop(best.setting.identity, None)
-    if judged:
-        tuning.missed.append(judged)
-        if tuning.aim.for_speed and tuning.aim.find_share(judged, confidence) > 1:
-            # These prompts are so many times as hard: what keeps the bounds by hardly more would miss them there as
-            # well, and there are few looks.
-            _take_back(tuning, search.ask_for_more(tuning.aim.tighten(best, judged, confidence, TIGHTEST)), search.aim)
-    return False
-
-
-def _take_back(tuning: Tuning, gone: list[Result], wanted: Aim) -> None:
-    """Says what is asked for after a miss, and what does not do that."""
-    tuning.taken_back |= {one.setting.identity: one for one in gone}
-    names = ", ".join(one.setting.name for one in gone)
-    without = f"; taken back, since they keep it by less: {names}" if names else ""
-    tuning.tell(f"these prompts are harder: {wanted} on those for tuning is asked for from now on{without}")
 
 
 def _find_nearest(tuning: Tuning) -> Result | None:
