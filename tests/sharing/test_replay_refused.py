@@ -123,7 +123,7 @@ def test_a_difference_image_is_refused(finished: Finished, replay: Replay) -> No
 
 def test_a_missing_file_and_a_folder_are_refused(replay: Replay, tmp_path: Path) -> None:
     check_refused(replay(tmp_path / "nothing.png"), "no such file")
-    check_refused(replay(tmp_path), "no such file")
+    check_refused(replay(tmp_path), "no record here; give the folder of a run")
 
 
 def test_an_unknown_key_is_refused(replay: Replay, finished: Finished) -> None:

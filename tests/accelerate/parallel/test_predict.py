@@ -19,6 +19,7 @@ JOINT = Geometry(
     head_size=4,
     image_tokens=64,
     text_tokens=16,
+    blocks=3,
     attentions=((3, (64, 16)),),
     channels=5,
     flops=10**9,
