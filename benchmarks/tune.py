@@ -134,7 +134,8 @@ def search(data: dict[str, Any], level: float, half: int, seed: int) -> dict[str
     from wavespeed_runner.tune.budget import Budget
     from wavespeed_runner.tune.settings import Setting
     from wavespeed_runner.tune.space import read_space
-    from wavespeed_runner.tune.tune import Tuning, tune
+    from wavespeed_runner.tune.tune import tune
+    from wavespeed_runner.tune.tuning import Tuning
 
     grid = {identify(one["point"]): one for one in data["settings"]}
 

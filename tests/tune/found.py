@@ -11,10 +11,11 @@ from wavespeed_runner.config.schema import Init, ModelConfig
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.answer import summarize
 from wavespeed_runner.tune.bounds import parse_bounds
+from wavespeed_runner.tune.budget import Budget
 from wavespeed_runner.tune.page import render_page
 from wavespeed_runner.tune.rounds import Result
 from wavespeed_runner.tune.settings import Setting
-from wavespeed_runner.tune.tune import Budget, Tuning
+from wavespeed_runner.tune.tuning import Tuning
 
 COMMANDS = [("run it", "copy it to own/experiment/", "python -m wavespeed_runner experiment=one_two prompt='...'")]
 

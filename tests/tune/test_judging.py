@@ -19,7 +19,8 @@ from wavespeed_runner.tune.sentence import _say_looks, _say_missed, describe_sha
 from wavespeed_runner.tune.settings import Setting
 from wavespeed_runner.tune.shared import Shared
 from wavespeed_runner.tune.space import Family, read_space
-from wavespeed_runner.tune.tune import Tuning, tune
+from wavespeed_runner.tune.tune import tune
+from wavespeed_runner.tune.tuning import Tuning
 
 STEPS, PROMPTS = 40, 32
 TOLD: list[str] = []

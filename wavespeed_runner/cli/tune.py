@@ -12,7 +12,7 @@ from ..process.exit_status import DONE
 from .arguments import CommandParser
 
 if TYPE_CHECKING:
-    from ..tune.tune import Tuning
+    from ..tune.tuning import Tuning
 
 SPACE = "quick"
 ABOUT = """

@@ -20,7 +20,7 @@ from .figure import find_front, list_latest
 from .page import render_page
 from .result import Result, find_interval
 from .sentence import describe_answer, describe_cuts, describe_quality, describe_shared
-from .tune import Tuning
+from .tuning import Tuning
 
 PAGE, DATA = "tune.html", "tune.json"
 PROGRAM = "python -m wavespeed_runner"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..metrics.statistics import Point, find_pareto_front
 from .result import Result, find_interval
-from .tune import Tuning
+from .tuning import Tuning
 
 COLOURS = 8
 """That the style sheet has for groups."""

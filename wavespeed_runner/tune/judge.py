@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from .ablation import Ablation
 from .aim import Aim
 from .bounds import CONFIDENCE
 from .result import Result
-from .rounds import Rounds
 from .search import IN_TURN, Search
-from .shared import Shared
+from .tuning import Tuning
 
 JUDGED = 4
 """So many settings are shown to the other half of the prompts at most."""
@@ -19,34 +14,7 @@ TIGHTEST = 0.1
 """The least share of the allowed loss that is asked for after a setting missed the bounds on the other prompts."""
 
 
-@dataclass(kw_only=True)
-class Judging:
-    """What judging needs, and what it has shown."""
-
-    aim: Aim
-    judging: Rounds
-    tell: Callable[[str], None]
-    shared: list[Shared] = field(default_factory=list)
-    """Settings of shared experiments, which are tried too."""
-    answer: Result | None = None
-    """On the prompts for judging; None: nothing does, the reference is the answer."""
-    tuned: Result | None = None
-    """The same setting on the prompts for tuning."""
-    ablation: list[Ablation] = field(default_factory=list)
-    """Of what the search found best; empty where a shared setting became the answer, or no time was left."""
-    looks: int = 0
-    """Settings that were shown to the prompts for judging."""
-    look: int = 0
-    """Which of them the answer was."""
-    taken_back: dict[str, Result] = field(default_factory=dict)
-    """Identity -> what does on the prompts for tuning, but by less than harder prompts ask for: not judged."""
-    kept: list[Result] = field(default_factory=list)
-    """What did on the prompts for judging, on these: the answer, and what is slower."""
-    missed: list[Result] = field(default_factory=list)
-    """What did on the prompts for tuning, and not on the others; on the others."""
-
-
-def judge(tuning: Judging, search: Search, best: Result) -> bool:
+def judge(tuning: Tuning, search: Search, best: Result) -> bool:
     """Shows what a search has found to the prompts for judging; True if it does there too, and is the answer.
 
     Otherwise the search goes on without it. Where these prompts are harder it asks for more from then on.
@@ -64,7 +32,7 @@ def judge(tuning: Judging, search: Search, best: Result) -> bool:
     return False
 
 
-def judge_shared(tuning: Judging) -> None:
+def judge_shared(tuning: Tuning) -> None:
     """Judges settings of shared experiments that are faster than the answer, and were taken back without a look.
 
     Somebody has found them to do: that is worth the looks that are left. The search is over: a miss changes nothing.
@@ -85,7 +53,7 @@ def judge_shared(tuning: Judging) -> None:
             return
 
 
-def _look(tuning: Judging, best: Result) -> tuple[Result | None, bool]:
+def _look(tuning: Tuning, best: Result) -> tuple[Result | None, bool]:
     """A setting on the prompts that were not used so far, and whether it is known to do there."""
     tuning.looks += 1
     tuning.tell(f"judging on {len(tuning.judging.prompts)} other prompts: {best.setting.name}")
@@ -106,7 +74,7 @@ def _find_confidence(look: int) -> float:
     return 1 - (1 - CONFIDENCE) / 2**look
 
 
-def _take_back(tuning: Judging, gone: list[Result], wanted: Aim) -> None:
+def _take_back(tuning: Tuning, gone: list[Result], wanted: Aim) -> None:
     """Says what is asked for after a miss, and what does not do that."""
     tuning.taken_back |= {one.setting.identity: one for one in gone}
     names = ", ".join(one.setting.name for one in gone)

@@ -15,7 +15,7 @@ from ..report.page.images import Album, album, still, within
 from ..report.page.static import render
 from .figure import draw
 from .result import Result
-from .tune import Tuning
+from .tuning import Tuning
 
 SHARES = {"the worst image": 0.0, "a tenth are no better": 0.1, "the median": 0.5, "the best": 1.0}
 """Which images of the answer are shown: what each is, and its place in the order of quality."""

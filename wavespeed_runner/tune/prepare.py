@@ -33,7 +33,7 @@ from .rounds import Rounds, strip_sweep_keys
 from .settings import noting, plan_settings
 from .shared import add_shared
 from .space import IMAGES, Space, read_space
-from .tune import Tuning
+from .tuning import Tuning
 
 PROMPTS = ("prompts", "prompts.path", "prompts.texts", "prompt")
 FIXED = ("steps", "measure.reference", "measure.reference_sampler", "measure.reference_steps")

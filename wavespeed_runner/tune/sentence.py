@@ -10,7 +10,7 @@ from .aim import Aim
 from .bounds import CONFIDENCE, Bound
 from .result import Result
 from .settings import Cut, Setting
-from .tune import Tuning
+from .tuning import Tuning
 
 
 def describe_answer(tuning: Tuning) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from ..errors import ConfigError
-from ..planning.plan import Plan
 from ..sweeps.points import to_overrides
 from .ablation import ablate
-from .budget import Budget
-from .judge import JUDGED, Judging, judge, judge_shared
+from .judge import JUDGED, judge, judge_shared
 from .ladder import Ladder, cut_slow, estimate_relative
 from .propose import list_combined, propose
 from .result import Result
-from .rounds import Rounds
 from .search import Search
-from .settings import SAME_WORK, Cut, Point, Setting, noting
-from .space import FEW, Family, Scalar, Space
+from .settings import SAME_WORK, Point, noting
+from .space import FEW, Family, Scalar
+from .tuning import Tuning
 
 AROUND = 2
 """How far an option on top may move the place on a ladder."""
@@ -28,27 +24,6 @@ FIRST = 8
 """Prompts that a setting is scouted on."""
 GROWTH = 2
 """How much more prompts each stage has."""
-
-
-@dataclass(kw_only=True)
-class Tuning(Judging):
-    """What a tuning is given, and what it has found and judged."""
-
-    plan: Plan
-    """Of the full run."""
-    planner: Callable[[Sequence[Point]], tuple[list[Setting], list[Cut]]]
-    """Plans points, see `plan_settings`."""
-    space: Space
-    tuning: Rounds
-    seed: int
-    budget: Budget
-    folder: Path
-    """Where everything is written."""
-    cuts: list[Cut] = field(default_factory=list)
-    grid: dict[str, float] = field(default_factory=dict)
-    """Every setting that could have been tried -> the share of the reference's work that is foreseen."""
-    nearest: Result | None = None
-    """Where nothing does: what misses by least, of what was tried on all prompts for tuning, or on the most."""
 
 
 def tune(tuning: Tuning) -> None:
