@@ -28,7 +28,6 @@ ALLOWED = {
     ("config/environment.py", "read_text"): "/proc",
     ("config/capability.py", "read_text"): "/proc",
     ("metrics/timing.py", "read_text"): "/proc",
-    ("report/page/__init__.py", "read_text"): "parts of the page, in the package",
     ("report/page/static.py", "read_text"): "the same, of the pages of the other rooms too",
     ("cli/usage.py", "read_text"): "conf/config.yaml of the package",
     ("config/own_models.py", "read_text"): "options of the package",

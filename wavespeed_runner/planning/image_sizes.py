@@ -12,7 +12,7 @@ from ..models.family import Family, infer_task
 from ..registry import find_implementation
 from ..rules.check import Finding
 from ..rules.graph import find_denoise_stages
-from ..stages.read_image import BACKGROUNDS, ReadImageOptions, count_frames, inspect_picture, measure_image
+from ..stages.read_image import BACKGROUNDS, ReadImageOptions, count_frames, inspect_image, measure_image
 from .graph import Graph
 from .image_shapes import choose_size, find_least_cut, measure_cut
 
@@ -137,15 +137,15 @@ def judge_crops(graph: Graph, config: Config, chosen: Collection[str]) -> list[F
 
 def _judge_content(key: str, path: str) -> list[Finding]:
     """What of a file is left out or changed, whatever the size: other images in it, transparent parts."""
-    picture, findings = inspect_picture(key, path), []
+    found, findings = inspect_image(key, path), []
     if (count := count_frames(path)) > 1:
         message = f"{key}={path}: it holds {count} images, and the first is used alone"
         findings.append(_warn("image-frames", message, "the image that is meant, saved as a file of its own"))
-    if picture.is_transparent:
+    if found.is_transparent:
         message = f"{key}={path}: its transparent parts are taken as {BACKGROUNDS[key]}"
         ways = {"image": "an image without any; what is to be repainted is graph=inpaint mask=FILE"}
         findings.append(_warn("image-transparent", message, ways.get(key, "white where the image is to be repainted")))
-    if key == "mask" and picture.is_dark:
+    if key == "mask" and found.is_dark:
         message = f"mask={path}: it is nowhere brighter than half of white, so nothing is repainted"
         findings.append(_warn("mask-dark", message, "white where the image is to be repainted"))
     return findings

@@ -155,10 +155,10 @@ def _describe(record: Record, claim: ClaimConfig, *, other: bool = False) -> str
 
 def page(entries: Sequence[Entry]) -> str:
     """Renders the page: it needs no network and no server."""
-    pictures = album(len(entries))
-    cards = [_card(entry, pictures) for entry in entries if not entry.problem]
+    embedded = album(len(entries))
+    cards = [_card(entry, embedded) for entry in entries if not entry.problem]
     problems = [entry for entry in entries if entry.problem]
-    return render(__package__, "gallery.html.j2", cards=cards, problems=problems, images=pictures.uris)
+    return render(__package__, "gallery.html.j2", cards=cards, problems=problems, images=embedded.uris)
 
 
 def describe_figure(figure: ClaimedFigure | None, digits: int, unit: str) -> str:
@@ -171,7 +171,7 @@ def describe_figure(figure: ClaimedFigure | None, digits: int, unit: str) -> str
     return f"{value}{unit}" if not low or not high or low == high else f"{value}{unit} ({low} to {high})"
 
 
-def _card(entry: Entry, pictures: Album) -> dict[str, Any]:
+def _card(entry: Entry, embedded: Album) -> dict[str, Any]:
     claim = entry.claim
     assert claim
     names = (entry.file.with_suffix(end).name for end in PICTURES)
@@ -187,7 +187,7 @@ def _card(entry: Entry, pictures: Album) -> dict[str, Any]:
         "forks": f"{claim.forks} of {len(claim.pixels_sha256)} images are forks" if claim.forks else "",
         "device": make_printable(claim.device_name),
         "versions": make_printable(", ".join(versions)),
-        "image": pictures.add(beside),
+        "image": embedded.add(beside),
         "use": make_printable(f"{PROGRAM} {quote(f'from={entry.file}')} prompt='...'"),
         "check": make_printable(f"{PROGRAM} replay {quote(str(entry.file))}"),
     }

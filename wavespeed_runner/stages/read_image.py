@@ -41,7 +41,7 @@ class ReadMaskOptions(ReadImageOptions):
     path: str = top_level("mask")
 
 
-class Picture(NamedTuple):
+class ImageContent(NamedTuple):
     """What planning knows of an image file, upright."""
 
     sha256: str
@@ -55,11 +55,11 @@ class Picture(NamedTuple):
 
 def _identify_image(options: ReadImageOptions) -> str:
     """Identifies the image by the file's content, so that stored results do not depend on where it is."""
-    return inspect_picture("image", options.path).sha256
+    return inspect_image("image", options.path).sha256
 
 
 def _identify_mask(options: ReadMaskOptions) -> str:
-    return inspect_picture("mask", options.path).sha256
+    return inspect_image("mask", options.path).sha256
 
 
 @stage("read_image", options=ReadImageOptions, identity=_identify_image, ignores=("path",))
@@ -83,7 +83,7 @@ def measure_image(key: str, path: str) -> tuple[int, int]:
     Raises:
         ConfigError: it cannot be read; `key` names it in the message.
     """
-    return inspect_picture(key, path).size
+    return inspect_image(key, path).size
 
 
 def count_frames(path: str) -> int:
@@ -96,7 +96,7 @@ def _count_frames(path: str, modified: int) -> int:
     return count_images(read_file(resolve_path(path), IMAGE.max_bytes))
 
 
-def inspect_picture(key: str, path: str) -> Picture:
+def inspect_image(key: str, path: str) -> ImageContent:
     """Reads the whole image once, so that a broken file is refused before anything is loaded. Raises `ConfigError`."""
     try:
         status = resolve_path(path).stat()
@@ -108,13 +108,13 @@ def inspect_picture(key: str, path: str) -> Picture:
 
 
 @lru_cache(maxsize=64)
-def _inspect_file(key: str, path: str, modified: int, size: int) -> Picture:
+def _inspect_file(key: str, path: str, modified: int, size: int) -> ImageContent:
     """What the file holds. A changed file is read again, because it has other arguments."""
     with _explain_damage(key, path):
         content = read_file(resolve_path(path), IMAGE.max_bytes)
         image = decode_image(content, upright=True, most=MAX_INPUT_PIXELS)
         with damage_as_input_error():
-            return Picture(
+            return ImageContent(
                 sha256=sha256(content).hexdigest(),
                 size=image.size,
                 is_transparent=image.has_transparency_data

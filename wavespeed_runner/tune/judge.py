@@ -15,12 +15,12 @@ TIGHTEST = 0.1
 
 
 def judge(tuning: Tuning, search: Search, best: Result) -> bool:
-    """Shows what a search has found to the prompts for judging; True if it does there too, and is the answer.
+    """Shows what a search has found to the prompts for judging; True if it keeps the bounds there too: the answer.
 
     Otherwise the search goes on without it. Where these prompts are harder it asks for more from then on.
     """
-    judged, does = _look(tuning, best)
-    if does:
+    judged, keeps = _look(tuning, best)
+    if keeps:
         tuning.answer, tuning.tuned, tuning.look = judged, best, tuning.looks
         return True
     search.reject(best.setting.identity)
@@ -35,7 +35,8 @@ def judge(tuning: Tuning, search: Search, best: Result) -> bool:
 def judge_shared(tuning: Tuning) -> None:
     """Judges settings of shared experiments that are faster than the answer, and were taken back without a look.
 
-    Somebody has found them to do: that is worth the looks that are left. The search is over: a miss changes nothing.
+    Somebody has found them to keep such bounds: that is worth the looks that are left. The search is over: a
+    miss changes nothing.
     """
     files = {one.setting.identity: one.file for one in tuning.shared}
     for result in sorted(tuning.taken_back.values(), key=tuning.aim.score):
@@ -45,28 +46,28 @@ def judge_shared(tuning: Tuning) -> None:
         if identity not in files:
             continue
         tuning.tell(f"faster than the answer so far, from {files[identity]}: {result.setting.name}")
-        judged, does = _look(tuning, result)
+        judged, keeps = _look(tuning, result)
         # Times of judging were taken beside the reference, others may not have been: it may be the slower one.
-        if does and judged and tuning.answer and judged.speedup > tuning.answer.speedup:
+        if keeps and judged and tuning.answer and judged.speedup > tuning.answer.speedup:
             tuning.answer, tuning.tuned, tuning.look = judged, result, tuning.looks
             tuning.ablation = []  # of the former answer
             return
 
 
 def _look(tuning: Tuning, best: Result) -> tuple[Result | None, bool]:
-    """A setting on the prompts that were not used so far, and whether it is known to do there."""
+    """A setting on the prompts that were not used so far, and whether it is known to keep the bounds there."""
     tuning.looks += 1
     tuning.tell(f"judging on {len(tuning.judging.prompts)} other prompts: {best.setting.name}")
     (judged,) = tuning.judging.run([best.setting], len(tuning.judging.prompts), IN_TURN)
     tuning.taken_back.pop(best.setting.identity, None)
-    does = judged is not None and tuning.aim.is_met(judged, _find_confidence(tuning.looks))
+    keeps = judged is not None and tuning.aim.is_met(judged, _find_confidence(tuning.looks))
     if judged:
-        (tuning.kept if does else tuning.missed).append(judged)
-    return judged, does
+        (tuning.kept if keeps else tuning.missed).append(judged)
+    return judged, keeps
 
 
 def _find_confidence(look: int) -> float:
-    """The confidence with which the first, second, ... setting has to do on the prompts for judging.
+    """The confidence with which the first, second, ... setting has to keep the bounds on the prompts for judging.
 
     Of several looks at the same prompts one may succeed by chance. So the first one is made at half of the error that
     is allowed, 2.5 %, the next at half of the rest, and so on: all together make less than 5 %.
@@ -75,7 +76,7 @@ def _find_confidence(look: int) -> float:
 
 
 def _take_back(tuning: Tuning, gone: list[Result], wanted: Aim) -> None:
-    """Says what is asked for after a miss, and what does not do that."""
+    """Says what is asked for after a miss, and what does not keep that."""
     tuning.taken_back |= {one.setting.identity: one for one in gone}
     names = ", ".join(one.setting.name for one in gone)
     without = f"; taken back, since they keep it by less: {names}" if names else ""

@@ -33,15 +33,15 @@ def render_page(
         commands: what each is for, what has to be done before, and itself.
     """
     shown = tuning.answer or tuning.nearest
-    pictures = album(2 * len(SHARES))
-    rows = _list_pictures(shown, tuning.aim.shown.metric, pictures) if shown else []
+    shown_images = album(2 * len(SHARES))
+    rows = _list_shown(shown, tuning.aim.shown.metric, shown_images) if shown else []
     return render(
         __package__,
         "page.html.j2",
         data=data,
         plot=draw(tuning) if tuning.tuning.results else None,
-        pictures=rows,
-        images=pictures.uris,
+        shown_images=rows,
+        images=shown_images.uris,
         of="the answer" if tuning.answer else "what comes nearest",
         model=model_name({**asdict(tuning.plan.config.model), "init": tuning.plan.config.model.init.value}),
         experiment=experiment,
@@ -50,7 +50,7 @@ def render_page(
     ).encode()
 
 
-def _list_pictures(result: Result, metric: str, pictures: Album) -> list[dict[str, Any]]:
+def _list_shown(result: Result, metric: str, shown_images: Album) -> list[dict[str, Any]]:
     """A few images of a setting beside their references, bad and good ones; [] where they cannot be read."""
     name = "ssim" if metric == "forks" else metric
     try:
@@ -66,7 +66,7 @@ def _list_pictures(result: Result, metric: str, pictures: Album) -> list[dict[st
     for place, whats in chosen.items():
         sample = record.samples[place]
         files = (f"reference/{PurePosixPath(sample.file).name}", sample.file)
-        reference, image = (pictures.add(within(result.folder, still(file))) for file in files)
+        reference, image = (shown_images.add(within(result.folder, still(file))) for file in files)
         if reference is not None and image is not None:
             prompt = make_printable(" ".join(sample.prompt.split()))
             figure = f"{name} {values[place]:.4g}"

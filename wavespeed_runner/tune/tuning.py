@@ -37,7 +37,7 @@ class Tuning:
     shared: list[Shared] = field(default_factory=list)
     """Settings of shared experiments, which are tried too."""
     answer: Result | None = None
-    """On the prompts for judging; None: nothing does, the reference is the answer."""
+    """On the prompts for judging; None: no setting keeps the bounds, the reference is the answer."""
     tuned: Result | None = None
     """The same setting on the prompts for tuning."""
     ablation: list[Ablation] = field(default_factory=list)
@@ -47,13 +47,13 @@ class Tuning:
     look: int = 0
     """Which of them the answer was."""
     taken_back: dict[str, Result] = field(default_factory=dict)
-    """Identity -> what does on the prompts for tuning, but by less than harder prompts ask for: not judged."""
+    """Identity -> what keeps the bounds on the prompts for tuning, by less than harder prompts ask for: not judged."""
     kept: list[Result] = field(default_factory=list)
-    """What did on the prompts for judging, on these: the answer, and what is slower."""
+    """What keeps the bounds on the prompts for judging, with its figures on these: the answer, and what is slower."""
     missed: list[Result] = field(default_factory=list)
-    """What did on the prompts for tuning, and not on the others; on the others."""
+    """What keeps the bounds on the prompts for tuning and not on the others, with its figures on the others."""
     cuts: list[Cut] = field(default_factory=list)
     grid: dict[str, float] = field(default_factory=dict)
     """Every setting that could have been tried -> the share of the reference's work that is foreseen."""
     nearest: Result | None = None
-    """Where nothing does: what misses by least, of what was tried on all prompts for tuning, or on the most."""
+    """Where nothing keeps the bounds: what misses by least, of what was tried on all prompts for tuning or the most."""

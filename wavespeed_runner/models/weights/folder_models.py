@@ -32,7 +32,7 @@ PROJECTIONS = ("text_projection", "visual_projection", "multi_modal_projector")
 TOWERS = ("vision_model", "vision_tower", "visual", "audio_tower", "decoder")
 BESIDE = (*HEADS, *PROJECTIONS, *TOWERS)
 """What published language models and CLIPs hold beside the encoder that a class takes of them: heads, projections, the
-towers for pictures and sound, T5's decoder."""
+towers for images and sound, T5's decoder."""
 OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """What diffusers renames as it loads files of older releases."""
 TABLES = re.compile(r"(.*\.)?(position_ids|rotary_emb\.inv_freq)")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,7 @@ from .data import MOST, page_data
 from .head import STATUSES, describe_state, list_facts, list_statuses
 from .images import Album, album
 from .samples import samples_of
-from .static import STYLES
+from .static import STYLES, read_asset
 from .texts import METRICS, NOTHING, texts, unit
 
 if TYPE_CHECKING:
@@ -70,14 +69,14 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
     count = _shown_samples(sweep)
     images = album(_expected_images(sweep, count))
     data = page_data(sweep, images, count, folder or sweep.folder)
-    scripts = [_asset(LIBRARY), "\n".join(_asset(name) for name in SCRIPTS)]
+    scripts = [read_asset(__name__, LIBRARY), "\n".join(read_asset(__name__, name) for name in SCRIPTS)]
     return _template().render(
         sweep=sweep,
         command=make_printable(sweep.command),
         version=__version__,
         scripts=scripts,
         hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts],
-        style="\n".join(_asset(name) for name in STYLES),
+        style="\n".join(read_asset(__name__, name) for name in STYLES),
         data=clean_data(data),
         images=images.uris,
         remarks=_remarks(sweep, images, count),
@@ -115,11 +114,6 @@ def page(sweep: Sweep, *, folder: Path | None = None) -> str:
 
 
 @lru_cache
-def _asset(name: str) -> str:
-    return (files(__name__) / name).read_text(encoding="utf-8")
-
-
-@lru_cache
 def _template() -> Template:
     from jinja2 import DictLoader, Environment, StrictUndefined
 
@@ -129,7 +123,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=clean_value,
-        loader=DictLoader({name: _asset(name) for name in ("page.html.j2", "published.html.j2")}),
+        loader=DictLoader({name: read_asset(__name__, name) for name in ("page.html.j2", "published.html.j2")}),
     )
     environment.filters["breakable"] = breakable
     return environment.get_template("page.html.j2")
