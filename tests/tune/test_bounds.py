@@ -237,6 +237,13 @@ def test_no_image_has_more_decibels_than_its_reference() -> None:
         parse_bounds("psnr>=7000", KNOWN)
 
 
+def test_no_image_is_more_like_its_reference_than_the_reference() -> None:
+    for metric in ("ssim", "mae_similarity"):
+        assert parse_bounds(f"{metric}>=1", KNOWN)
+        with pytest.raises(ValueError, match=f"'{metric}>=97': an image like its reference has 1; {metric}>=0.97"):
+            parse_bounds(f"{metric}>=97", KNOWN)
+
+
 def test_no_limit_lies_beyond_the_largest_value_of_a_metric() -> None:
     """Student's t knows of none; a limit that is not known stays infinite."""
     ssim, psnr = (Bound(metric=name, statistic="mean", least=True, value=0.9) for name in ("ssim", "psnr"))

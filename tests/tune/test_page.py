@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from tests.report.html_parts import stands_alone
 from tests.tune.found import COMMANDS, found, page_of, result
+from wavespeed_runner.cli.tune import parse_budget
 from wavespeed_runner.tune.answer import summarize
 from wavespeed_runner.tune.figure import _scale, draw
 from wavespeed_runner.tune.page import render_page
+from wavespeed_runner.tune.sentence import describe_answer
 
 Finished = tuple[Path, dict[str, Any]]
 
@@ -29,6 +32,19 @@ def test_the_front_goes_in_steps_through_the_settings_on_it_and_the_answer_is_ma
     assert [x for x, _ in ends] == sorted(x for x, _ in ends)
     assert plot["answer"]["y"] < plot["bounds"][0][0], "it keeps the bound, so it is above"
     assert [one["whole"] for one in plot["points"]] == [False, True, True, True, True]
+
+
+def test_the_answer_to_a_limit_of_time_says_its_time(tmp_path: Path) -> None:
+    tuning = found(tmp_path)
+    assert "s an image" not in describe_answer(tuning)
+    tuning.aim = replace(tuning.aim, seconds=3.0)
+    assert tuning.answer and f"({tuning.answer.seconds:.3g} s an image)" in describe_answer(tuning)
+
+
+def test_a_budget_is_a_time_or_a_number_of_jobs() -> None:
+    assert [parse_budget(text) for text in ("3m", "3min", "90s", "2h", "40jobs")] == [
+        (None, 180.0), (None, 180.0), (None, 90.0), (None, 7200.0), (40, None),
+    ]  # fmt: skip
 
 
 @given(

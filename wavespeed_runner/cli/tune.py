@@ -56,14 +56,14 @@ def parse_images(text: str) -> int:
 
 def parse_budget(text: str) -> tuple[int | None, float | None]:
     """Jobs, or seconds. Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|min|h|jobs)", text, re.ASCII)
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(s|m|min|h|jobs)", text, re.ASCII)
     if not match or not float(match[1]):
         raise ValueError("a time or a number of jobs is needed, as in budget=30min, budget=2h or budget=40jobs")
     if match[2] == "jobs":
         if "." in match[1]:
             raise ValueError("a whole number of jobs is needed")
         return int(match[1]), None
-    return None, float(match[1]) * {"s": 1, "min": 60, "h": 3600}[match[2]]
+    return None, float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]]
 
 
 def main(args: Namespace) -> int:

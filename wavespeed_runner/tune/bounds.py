@@ -180,6 +180,8 @@ def _parse(text: str, known: Sequence[str]) -> Bound:
         return Bound(metric=metric, statistic="share", least=False, value=value)
     if metric == "psnr" and abs(value) > MOST_DECIBELS:
         raise ValueError(f"'{text}': {value:g} dB; an image like its reference has {MOST_DECIBELS:g}")
+    if value > PERFECT.get(metric, value):
+        raise ValueError(f"'{text}': an image like its reference has {PERFECT[metric]:g}; {metric}>=0.97 is a bound")
     if metric not in known:
         names = (*known, FORKS)
         raise ValueError(f"{metric}: no such metric{did_you_mean(metric, names)} (there are {', '.join(names)})")

@@ -25,7 +25,7 @@ def describe_answer(tuning: Tuning) -> str:
             f"nothing that was tried is known to keep {tuning.aim}: the reference is the answer{_say_nearest(tuning)}"
         )
     return (
-        f"{describe_speed(tuning.answer)} at {describe_quality(tuning.aim, tuning.answer)}, {count} prompts not used "
+        f"{describe_speed(tuning.answer)}{_say_time(tuning)} at {describe_quality(tuning.aim, tuning.answer)}, {count} prompts not used "
         f"for tuning{_say_looks(tuning)}: {tuning.answer.setting.name}"
     )
 
@@ -55,6 +55,11 @@ def _describe_figure(bound: Bound, result: Result) -> str:
 
 def _describe_limit(limit: float) -> str:
     return f"{limit:.4g}" if isfinite(limit) else "not known"
+
+
+def _say_time(tuning: Tuning) -> str:
+    """The time of an image, where it is bounded."""
+    return f" ({tuning.answer.seconds:.3g} s an image)" if tuning.answer and tuning.aim.seconds is not None else ""
 
 
 def _say_looks(tuning: Tuning) -> str:
