@@ -25,8 +25,8 @@ def describe_answer(tuning: Tuning) -> str:
             f"nothing that was tried is known to keep {tuning.aim}: the reference is the answer{_say_nearest(tuning)}"
         )
     return (
-        f"{describe_speed(tuning.answer)}{_say_time(tuning)} at {describe_quality(tuning.aim, tuning.answer)}, {count} prompts not used "
-        f"for tuning{_say_looks(tuning)}: {tuning.answer.setting.name}"
+        f"{describe_speed(tuning.answer)}{_say_time(tuning)} at {describe_quality(tuning.aim, tuning.answer)}, "
+        f"{count} prompts not used for tuning{_say_looks(tuning)}: {tuning.answer.setting.name}"
     )
 
 
