@@ -70,7 +70,7 @@ def split_command(arguments: list[str]) -> tuple[str, list[str]]:
         return RUN, arguments
     name, *rest = arguments
     if name not in COMMANDS:
-        from ..config.unknown_keys import describe_bare_word
+        from ..config.mistyped_words import describe_bare_word
 
         setting = f"a setting is written KEY=VALUE{describe_bare_word(name)}"
         raise ConfigError(f"{name}: no such command{did_you_mean(name, COMMANDS)}; {setting}")

@@ -33,12 +33,12 @@ from .exact_ranges import make_ranges_exact
 from .fast.compose import CONFIG_NAME as CONFIG_NAME
 from .fast.compose import parse_override as parse_override
 from .file_source import register_file_source
+from .mistyped_words import explain_value_as_option
 from .named_files import locate_files
 from .open_schema import OpenConfig, OpenGraph, OpenPrompts
 from .paths import CONF, list_groups
 from .schema import NAMED_NODES
 from .shadowed import refuse_shadowed
-from .unknown_keys import explain_value_as_option
 from .wanted import refuse_wanted
 
 VERSION_BASE = "1.3"

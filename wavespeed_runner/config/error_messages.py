@@ -23,10 +23,11 @@ from .. import registry
 from ..errors import ConfigError, did_you_mean
 from .absent import explain_absent_option
 from .familiar import suggest_options
+from .mistyped_words import describe_bare_word
 from .own_models import explain_own_model
 from .paths import list_groups
 from .schema import Config
-from .unknown_keys import describe_bare_word, explain_unknown_group, explain_unknown_key, list_shipped_options
+from .unknown_keys import explain_unknown_group, explain_unknown_key, list_shipped_options
 
 EXPLAINED = (ConfigError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """Exceptions that a wrong configuration can raise before anything runs."""

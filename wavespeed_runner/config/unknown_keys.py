@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,7 +12,7 @@ from omegaconf import OmegaConf
 from .. import registry
 from ..errors import did_you_mean
 from .absent import ABSENT_KEYS, explain_absent_option, names_schedule
-from .familiar import is_switched_off, list_meant, translate_key
+from .familiar import is_switched_off, translate_key
 from .familiar_caches import explain_cache_key, explain_cache_part
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
 from .paths import CONF, list_groups
@@ -22,8 +21,6 @@ from .suggestions import choose_accepted, find_given
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
 """In an option's file: the registered class of its keys."""
-VALUE = re.compile(r"true|false|null|[+-]?[\d._]+(e[+-]?\d+)?", re.IGNORECASE)
-"""What Hydra reads as no text."""
 PLACEHOLDER = re.compile(r"=(VALUE|NAME|PIXELS|FILE)\b")
 """In overrides that cannot be tried as they are."""
 CUSTOM = "custom"
@@ -104,38 +101,6 @@ def _explain_place(above: str, key: str, typed: str) -> str:
         f"no key of the chosen option of {group}; the file of the chosen {whole} sets it, for a {part} of its own: "
         f"{whole}={CUSTOM} {group}=NAME takes any"
     )
-
-
-def explain_value_as_option(overrides: list[str]) -> str:
-    """Explains `compile=true` or `parallel=2`, which Hydra reads as a value and not as an option's name."""
-    for group, _, value in (override.partition("=") for override in overrides):
-        if group in list_groups() and VALUE.fullmatch(value):
-            options = list_shipped_options(group)
-            if value.lower() in ("false", "null", "0") and "none" in options:
-                return f"{group}={value}: the name of an option is needed; without any: {group}=none"
-            return f"{group}={value}: the name of an option is needed (allowed: {', '.join(options)})"
-    return ""
-
-
-def describe_bare_word(word: str) -> str:
-    """`, such as model=flux` for a word that is an option's name, or begins some; empty for any other.
-
-    Of a file or folder it is said how its settings are taken.
-    """
-    if _is_file(word) or _is_file(f"{word}/record.json"):
-        return f"; from={word} takes the settings of an image, a video, a run's folder, or a config or an experiment"
-    for group in ("model", *(group for group in list_groups() if "/" not in group)):
-        if meant := list_meant(group, word, list_shipped_options(group)):
-            return f", such as {' or '.join(f'{group}={option}' for option in meant[:OWNERS])}"
-    return ""
-
-
-def _is_file(name: str) -> bool:
-    """False too of a text that no file can be called: it is too long, or has a zero byte."""
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _translate(key: str, typed: str) -> str:
