@@ -46,6 +46,14 @@ def test_what_is_not_known_is_said(command: CommandLine) -> None:
     assert last_line(estimate(command, *tiny, "--memory=80GB")).endswith("80.0 GB: it fits")
 
 
+@pytest.mark.slow
+def test_what_would_be_refused_is_not_advised(command: CommandLine) -> None:
+    demo = ("model=demo", "width=512", "height=512", "--memory=1MB")
+    advice = last_line(estimate(command, *demo))
+    assert "memory=group_offload" in advice and "vae_tiling" not in advice, "the demo decodes with an AutoencoderTiny"
+    assert "memory=vae_tiling" in last_line(estimate(command, *demo, "model.init=tiny"))
+
+
 def test_a_size_that_is_none_is_refused(command: CommandLine) -> None:
     for size in ("much", "24"):
         assert "--memory" in command.refuses_command("estimate", "--memory", size)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..accelerate.parallel.options import find_layout
 from ..config.environment import resolve_device
+from ..config.error_messages import EXPLAINED
 from ..config.schema import Config, Dtype
 from ..errors import ConfigError, RunError
 from ..metrics.timing import format_bytes
@@ -67,8 +69,20 @@ def main(args: Namespace) -> int:
             raise ConfigError(str(error)) from error
         raise
     available = args.memory if args.memory is not None else read_device_memory(plan.config.device)
-    print(estimate_text(plan, estimate, available))
+    print(estimate_text(plan, estimate, available, lambda override: _is_accepted(args, override)))
     return DONE
+
+
+def _is_accepted(args: Namespace, override: str) -> bool:
+    """Whether the command would be planned with this override in it: what is refused saves no memory."""
+    from ..sweeps.jobs import plan_jobs
+
+    others = [given for given in args.overrides if given.partition("=")[0] != override.partition("=")[0]]
+    try:
+        plan_jobs(Namespace(**{**vars(args), "overrides": [*others, override]}))
+    except EXPLAINED:
+        return False
+    return True
 
 
 def _parse_memory(text: str) -> int:
@@ -78,13 +92,14 @@ def _parse_memory(text: str) -> int:
     return parse_size(text)
 
 
-def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
+def estimate_text(plan: Plan, estimate: Estimate, available: int | None, accepts: Callable[[str], bool]) -> str:
     """The estimate as text.
 
     Args:
         plan: of the run.
         estimate: of its memory.
         available: bytes of memory that the device has; None if not known.
+        accepts: whether the run with one more override would be planned; it is asked of those that save memory.
     """
     c = plan.config
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in estimate.components.items())
@@ -101,7 +116,7 @@ def estimate_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
         f"peak       {format_bytes(estimate.peak.with_reference)}, in {estimate.peak.name}; driver and libraries take "
         "more",
     ]
-    return "\n".join([*lines, *_describe_ranks(c), _fit_text(plan, estimate, available)])
+    return "\n".join([*lines, *_describe_ranks(c), _fit_text(plan, estimate, available, accepts)])
 
 
 def _describe_ranks(c: Config) -> list[str]:
@@ -118,7 +133,7 @@ def _reference_lines(estimate: Estimate) -> list[str]:
     return [f"reference  {format_bytes(more)} more: {why}"] if more else []
 
 
-def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
+def _fit_text(plan: Plan, estimate: Estimate, available: int | None, accepts: Callable[[str], bool]) -> str:
     """Whether the run fits its device, and what would make it fit."""
     device, peak = plan.config.device, estimate.peak.with_reference
     if resolve_device(device) == "cpu":
@@ -128,7 +143,8 @@ def _fit_text(plan: Plan, estimate: Estimate, available: int | None) -> str:
     if peak <= available:
         tight = "; driver and libraries may need what is left" if peak > TIGHT * available else ""
         return f"device     {device} has {format_bytes(available)}: it fits{tight}"
-    ways = ", ".join(_list_savers(plan.config, estimate, available))
+    savers = _list_savers(plan.config, estimate, available)
+    ways = ", ".join(saver for saver in savers if "=" not in saver or accepts(saver.split()[0]))
     return f"device     {device} has {format_bytes(available)}: it does not fit; what saves memory: {ways}"
 
 
