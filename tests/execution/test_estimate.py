@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from wavespeed_runner.accelerate.quant import count_bytes
 from wavespeed_runner.accelerate.quant_sizes import count_quantized_bytes
 from wavespeed_runner.config.denoise_options import DenoiseOptions
+from wavespeed_runner.errors import RunError
 from wavespeed_runner.execution.estimate import StageEstimate, estimate_memory
 from wavespeed_runner.models.weights.size import count_component_bytes
 from wavespeed_runner.planning.graph import SOURCE
@@ -25,6 +28,16 @@ RUNS = (
     ("model=demo_unet", "cache=deepcache", "steps=6"),
     ("model=wan21", "model.init=tiny", "steps=2", "graph=text_to_video"),
     ("model=sdxl", "model.init=tiny", "steps=2", "model.dtype=bfloat16"),
+    (
+        "model=sdxl",
+        "model.init=tiny",
+        "steps=2",
+        "strength=0.9",
+        "width=64",
+        "height=64",
+        "graph=image_to_image",
+        "image=IMAGE",
+    ),
 )
 
 
@@ -61,13 +74,15 @@ def find_peak(profiler: Any) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("overrides", RUNS, ids=" ".join)
 def test_within_a_tenth_of_what_is_measured(
-    planned: Callable[..., Plan], overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    planned: Callable[..., Plan], overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "in.png")
     # Which kernels run is seen by a profiler of its own, and torch has one at a time.
     monkeypatch.setattr("wavespeed_runner.stages.denoise.needs_kernels", lambda engaged: False)
-    plan = planned(*overrides, "prompt=a red circle")
+    given = [override.replace("IMAGE", str(tmp_path / "in.png")) for override in overrides]
+    plan = planned(*given, "prompt=a red circle")
     estimate = estimate_memory(plan)
-    measured = measure(plan)
+    measured = {name: size for name, size in measure(plan).items() if name != "image"}  # which calls no component
     stages: dict[str, StageEstimate] = {stage.name: stage for stage in estimate.stages}
     assert stages.keys() == measured.keys()
     assert {name: stage.total for name, stage in stages.items()} == pytest.approx(measured, rel=0.1)
@@ -101,3 +116,23 @@ def test_what_only_a_gpu_can_compute_is_estimated_anywhere(planned: Callable[...
     for other in (floats, rows):
         assert other.components == pytest.approx(integers.components, rel=0.05)
         assert other.peak.total == pytest.approx(integers.peak.total, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "overrides", [("model=flux2",), ("model=ltx2", "graph=text_to_video", "width=128", "height=128")], ids=" ".join
+)
+def test_models_whose_pipelines_compute_with_their_statistics_and_make_calls_of_several_sizes(
+    planned: Callable[..., Plan], overrides: tuple[str, ...]
+) -> None:
+    estimate = estimate_memory(planned(*overrides, "steps=4", "prompt=x"))
+    assert [stage.name for stage in estimate.stages] == ["encode", "denoise", "decode"]
+
+
+def test_a_model_whose_numbers_decide_on_a_branch_is_refused_by_name(
+    planned: Callable[..., Plan], tmp_path: Path
+) -> None:
+    Image.new("RGB", (128, 128), "red").save(tmp_path / "in.png")
+    size = ("width=64", "height=64", f"image={tmp_path / 'in.png'}")
+    plan = planned("model=hunyuan_video15_i2v", "graph=image_to_video", "steps=2", *size)
+    with pytest.raises(RunError, match="stage 'denoise': this model's code cannot be followed on shapes alone"):
+        estimate_memory(plan)

@@ -15,7 +15,7 @@ from typing import Any
 from ..accelerate import memory, quant, quant_sizes, switches
 from ..artifacts import Pipeline
 from ..config.denoise_options import DenoiseOptions
-from ..errors import RunError
+from ..errors import ConfigError, RunError
 from ..metrics.allocations import Allocations, count_allocations
 from ..models.weights.fake_pipeline import build_shapes, run_fake
 from ..models.weights.quantized import count_stored_bytes, find_quantized
@@ -170,12 +170,21 @@ def _run_stages(
 
 
 def _run_node(node: Node, values: dict[str, Any]) -> Any:
-    """Runs one stage; a denoising one once, for a full batch."""
+    """Runs one stage; a denoising one once, for a full batch. RunError: it needs the numbers in its tensors."""
     inputs = {name: values[source] for name, source in node.inputs.items()}
     options = node.options
     if isinstance(options, DenoiseOptions):
         options = replace(options, warmup=0, repeats=1)
-    return node.stage.function(options, **inputs)
+    try:
+        return node.stage.function(options, **inputs)
+    except (ConfigError, RunError):
+        raise
+    except Exception as error:  # in the model's code, where numbers decide on a branch or on a shape
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise RunError(
+            f"stage '{node.name}': this model's code cannot be followed on shapes alone ({why}); the record of a run "
+            "has the peak on its device"
+        ) from error
 
 
 def read_device_memory(device: str) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial, wraps
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 METHODS = ("forward", "encode", "decode")
 """What of a module pipelines call."""
+STATISTICS = 4096
+"""Numbers in a buffer that pipelines may read: a mean or a deviation for each channel of latents."""
 
 
 def build_shapes(family: Family, model: ModelConfig) -> tuple[DiffusionPipeline, str]:
@@ -131,7 +134,11 @@ def _make_fake(module: nn.Module, mode: Any, fake: dict[int, Any]) -> None:
                 part._parameters[name] = torch.nn.Parameter(replace_tensor(parameter), requires_grad=False)
         for name, buffer in part._buffers.items():
             if buffer is not None:
-                part._buffers[name] = replace_tensor(buffer)
+                # Pipelines compute with statistics of latents themselves, outside of the module's own call.
+                is_real = buffer.numel() <= STATISTICS
+                part._buffers[name] = (
+                    torch.ones(buffer.shape, dtype=buffer.dtype) if is_real else replace_tensor(buffer)
+                )
 
 
 def _cast(module: nn.Module, mode: Any, inside: Callable[[], Any], *args: Any, **kwargs: Any) -> nn.Module:
@@ -151,22 +158,44 @@ def _run_inside(function: Callable[..., Any], mode: Any, inside: Callable[[], An
     """The function on fake copies of its arguments; returns real zeros of the results' shapes."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensor
-    from torch.utils._pytree import tree_map_only
+    from torch.utils._pytree import tree_leaves, tree_map_only
 
-    shapes: list[Any] = []
+    calls = 0
+    results: dict[tuple[Any, ...], Any] = {}
+    """Shapes of arguments -> those of the results: a model may make calls of several sizes in a step."""
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         if any(isinstance(leaf, FakeTensor) for leaf in (*args, *kwargs.values())):
             return function(*args, **kwargs)  # called by another module
-        if len(shapes) < most_calls:
+        nonlocal calls
+        shape = tuple(leaf.shape for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor))
+        if calls < most_calls or shape not in results:
             with mode, inside():
                 given = tree_map_only(torch.Tensor, mode.from_tensor, (args, kwargs))
                 out = function(*given[0], **given[1])
-            shapes.append(tree_map_only(FakeTensor, _to_meta, out))
-        return tree_map_only(torch.Tensor, lambda shape: torch.zeros(shape.shape, dtype=shape.dtype), shapes[-1])
+            calls += 1
+            results[shape] = _map_result(FakeTensor, _to_meta, out)
+        return _map_result(torch.Tensor, lambda meta: torch.zeros(meta.shape, dtype=meta.dtype), results[shape])
 
     return run
+
+
+def _map_result(kind: type, change: Callable[[Any], Any], result: Any) -> Any:
+    """What a module returned with all its tensors of a kind changed, those of an encoder's distribution among them."""
+    from torch.utils._pytree import tree_map
+
+    def map_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, kind):
+            return change(leaf)
+        held = {name: value for name, value in getattr(leaf, "__dict__", {}).items() if isinstance(value, kind)}
+        if not held:
+            return leaf
+        changed = copy(leaf)
+        vars(changed).update({name: change(value) for name, value in held.items()})
+        return changed
+
+    return tree_map(map_leaf, result)
 
 
 def _to_meta(tensor: torch.Tensor) -> torch.Tensor:
