@@ -28,11 +28,11 @@ def name(point: Point) -> str:
     return " ".join(sorted(point))
 
 
-def run(best: Point, times: dict[str, float], quality: dict[str, float]) -> tuple[Any, Any]:
+def run(best: Point, times: dict[str, float], quality: dict[str, float], *rejected: str) -> tuple[Any, Any]:
     rounds = Simulated(times=times, quality=lambda one, place: quality[one])
     (first,) = rounds.run(plan([best])[0], 8)
     assert first
-    return ablate(first, AIM, plan, lambda settings: rounds.run(settings, 8))  # type: ignore[arg-type]
+    return ablate(first, AIM, plan, lambda settings: rounds.run(settings, 8), rejected)  # type: ignore[arg-type]
 
 
 def test_an_option_that_gives_nothing_falls_out() -> None:
@@ -73,3 +73,11 @@ def test_what_belongs_to_an_option_goes_with_it() -> None:
     assert remove_option(point, "cache") == {"caches": 1}
     assert remove_option(point, "cache/predictor") == {k: v for k, v in point.items() if k != "cache/predictor"}
     assert list_options(point)[-2:] == ["cache", "caches"]
+
+
+def test_an_option_without_which_the_other_prompts_were_missed_stays_and_so_is_it_told() -> None:
+    times = {"a b c": 0.2, "a b": 0.2, "a c": 0.2, "b c": 0.3}
+    quality = dict.fromkeys(times, 0.95)
+    best, rows = run({"a": 1, "b": 2, "c": 3}, times, quality, "a c")
+    assert best.setting.identity == "a b"
+    assert {row.without: row.dropped for row in rows} == {"a=1": False, "b=2": False, "c=3": True}

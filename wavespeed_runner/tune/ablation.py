@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from .aim import Aim
@@ -30,7 +30,9 @@ Plan = Callable[[Sequence[Point]], tuple[list[Setting], list[Cut]]]
 Run = Callable[[Sequence[Setting]], list[Result | None]]
 
 
-def ablate(best: Result, aim: Aim, plan: Plan, run: Run) -> tuple[Result, list[Ablation]]:
+def ablate(
+    best: Result, aim: Aim, plan: Plan, run: Run, rejected: Collection[str] = ()
+) -> tuple[Result, list[Ablation]]:
     """Takes away each option of the best setting in turn.
 
     Args:
@@ -38,6 +40,7 @@ def ablate(best: Result, aim: Aim, plan: Plan, run: Run) -> tuple[Result, list[A
         aim: what it has to do.
         plan: plans points.
         run: runs settings on as many prompts as the best.
+        rejected: identities of settings that missed the bounds on the prompts for judging: what leads to one stays.
 
     Returns:
         The setting without what gives nothing, and what each option gave.
@@ -53,7 +56,8 @@ def ablate(best: Result, aim: Aim, plan: Plan, run: Run) -> tuple[Result, list[A
             rows.append(Ablation(without=without, result=None, refused=reason))
             continue
         (result,) = run(settings)
-        drops = result is not None and aim.is_met(result) and _is_as_good(result, best, aim)
+        may_drop = result is not None and result.setting.identity not in rejected
+        drops = result is not None and may_drop and aim.is_met(result) and _is_as_good(result, best, aim)
         rows.append(Ablation(without=without, result=result, dropped=drops))
         if drops and result is not None:
             best = result

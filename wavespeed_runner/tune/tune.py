@@ -140,8 +140,8 @@ def _simplify(tuning: Tuning, search: Search) -> Result:
     if search.is_over():
         return best
     tuning.tell(f"taking away one option at a time: {best.setting.name}")
-    simple, tuning.ablation = ablate(best, search.aim, tuning.planner, search.measure)
-    return best if simple.setting.identity in search.rejected else simple
+    simple, tuning.ablation = ablate(best, search.aim, tuning.planner, search.measure, search.rejected)
+    return simple
 
 
 def _find_nearest(tuning: Tuning) -> Result | None:
