@@ -71,9 +71,9 @@ def list_latest(results: Sequence[Result]) -> list[Result]:
 
 
 def kind_of(result: Result) -> str:
-    """What a point is coloured by: its cache, or else its sampler."""
+    """What a point is coloured by: its cache, or else its sampler, which may have the name of a cache."""
     point = result.setting.point
-    return str(point.get("cache") or point.get("sampler") or "default")
+    return str(point.get("cache") or f"sampler {point.get('sampler', 'default')}")
 
 
 def find_front(results: Sequence[Result], metric: str, *, least: bool) -> list[Result]:
