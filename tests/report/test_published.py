@@ -106,6 +106,7 @@ def test_the_reports_show_them_and_no_figure_of_the_sweep_changes(sweep: Sweep) 
     assert "Published by others" not in report_md(own) and "Published by others" not in page(own)
     for text in (report_md(beside), page(beside)):
         assert "Published by others" in text and "First Block Cache 0.08" in text and "in no Pareto front" in text
+        assert "at this size and number of steps; the weights here are none of theirs: init=tiny." in text
     counts = [len(figure(one).axes[0].patches) for one in (own, beside)]
     assert counts[1] - counts[0] == 1, "a band of caches alone: the sweep uses nothing else"
     names, found = zip(*[(text.get_text(), text) for text in figure(beside).axes[0].texts], strict=True)

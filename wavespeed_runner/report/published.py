@@ -107,7 +107,9 @@ def explain_published(records: Sequence[Record], found: Sequence[PublishedRow]) 
     of_model = sum(any(repo in row.repos for repo in repos) for row in read_published())
     named = ", ".join(repos) or "no completed job"
     if found:
-        return f"{len(found)} published rows of {named} at this setting"
+        inits = sorted({str(record.config["model"].get("init")) for record in records} - {"pretrained"})
+        other = f"; the weights here are none of theirs: init={', '.join(inits)}" if inits else ""
+        return f"{len(found)} published rows of {named} at this size and number of steps{other}"
     others = f"; {of_model} at other settings are in docs/published.md" if of_model else ""
     return f"no published row of {named} at this size and number of steps{others}"
 

@@ -10,9 +10,10 @@ from .rows import Sweep
 
 HEAD = ("method", "hardware", "seconds", "speedup", "quality", "by", "date")
 BESIDE = (
-    "Measured by others on their machines, at this model and setting; in no Pareto front and not in results.csv. The "
-    "bands in the plot are their speedups applied to the reference here, of methods that this sweep uses. A speedup "
-    "with ~ is the ratio to their own baseline."
+    "Measured by others on their machines, of these weights at this size and number of steps, with the sampler, "
+    "precision and guidance of each source; in no Pareto front and not in results.csv. The bands in the plot are their "
+    "speedups applied to the reference here, of methods that this sweep uses. A speedup with ~ is the ratio to their "
+    "own baseline."
 )
 
 
@@ -20,7 +21,8 @@ def published_section(sweep: Sweep) -> list[str]:
     """The section of `report.md`; none where it was not asked for."""
     if not sweep.published_note:
         return []
-    rows = [BESIDE, format_published(sweep.published)] if sweep.published else [f"{escape(sweep.published_note)}."]
+    note = f"{escape(sweep.published_note)}."
+    rows = [note, BESIDE, format_published(sweep.published)] if sweep.published else [note]
     return ["## Published by others", *rows]
 
 
