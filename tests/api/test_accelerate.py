@@ -168,9 +168,18 @@ def test_permanent_lets_go_of_the_full_weights() -> None:
 
 def test_the_model_is_found_by_where_the_pipeline_is_from(pipes: dict[str, Any]) -> None:
     pipe = pipes["demo_unet"]
-    with accelerate(pipe, ["cache=deepcache"], **{"model.dtype": "float32"}):
+    with accelerate(pipe, ["cache=deepcache"]):
+        assert pipe.acceleration.plan.config.model.dtype.value == "float32", "that of the pipeline"
         assert pipe.acceleration.plan.config.model.repo == str(FOLDERS["demo_unet"])
         assert pipe.acceleration.plan.config.model.name == "sd"
+
+
+def test_a_dtype_that_is_typed_is_compared_with_the_pipelines(pipes: dict[str, Any]) -> None:
+    pipe = pipes["demo_unet"]
+    with accelerate(pipe, ["cache=deepcache"], **{"model.dtype": "float32"}):
+        assert pipe.acceleration
+    with pytest.raises(ConfigError, match=r"model\.dtype=bfloat16: the pipeline's unet is float32"):
+        accelerate(pipe, ["cache=deepcache", "model.dtype=bfloat16"])
 
 
 def test_other_weights_are_said(demo: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -70,7 +70,8 @@ def accelerate(
         refuse_unfit_pipeline(pipeline, HANDLE)
         listed = [] if isinstance(settings, str | os.PathLike) else settings
         is_open = listed is settings and not any(find_key(o) == "model" for o in (*listed, *overrides, *values))
-        chosen = find_model(pipeline) if is_open else []
+        given = {find_key(o) for o in (*overrides, *listed)} | values.keys()
+        chosen = [o for o in find_model(pipeline) if find_key(o) not in given] if is_open else []
         read = read_settings(settings, [*chosen, *overrides], config_dir, values, unused=OF_CALLS)
         if read.composed["device"] == "auto":
             read = replace(read, composed={**read.composed, "device": str(pipeline.device)})

@@ -66,20 +66,25 @@ def _find_alteration(module: nn.Module) -> str:
 
 
 def find_model(pipe: DiffusionPipeline) -> list[str]:
-    """The override that chooses the model option of a pipeline, by where it was loaded from.
+    """The overrides that choose the model option of a pipeline, by where it was loaded from, and the dtype that it has.
 
     Raises:
         ConfigError: that does not say which option it is; names those that run its class.
     """
     source, name = _get_source(pipe), type(pipe).__name__
     folder = find_local_path(source) if source else None
+    dtype = [f"model.dtype={_get_dtype(pipe, component)}" for component in denoiser_names(pipe)[:1]]
     if folder is not None and (folder / "model_index.json").is_file():
-        return [f"model={Path(source).absolute()}"]
+        return [f"model={Path(source).absolute()}", *dtype]
     if option := find_published_option(source):
-        return [f"model={option}"]
+        return [f"model={option}", *dtype]
     families = [of for of in list_names("model") if name in lookup("model", of).implementation.tasks.values()]
     way = f"give model=OPTION, of the family {' or '.join(families)}" if families else "no model family runs its class"
     raise ConfigError(f"pipeline: which model it is cannot be seen from {name} of {source or 'nowhere'}; {way}")
+
+
+def _get_dtype(pipe: DiffusionPipeline, component: str) -> str:
+    return str(getattr(pipe, component).dtype).removeprefix("torch.")
 
 
 def _get_source(pipe: DiffusionPipeline) -> str:
@@ -105,7 +110,7 @@ def refuse_unfit_settings(plan: Plan, pipe: DiffusionPipeline) -> None:
         )
     _refuse_groups(config)
     for component in denoiser_names(pipe):
-        dtype = str(getattr(pipe, component).dtype).removeprefix("torch.")
+        dtype = _get_dtype(pipe, component)
         if dtype != config.model.dtype.value:
             raise ConfigError(
                 f"model.dtype={config.model.dtype.value}: the pipeline's {component} is {dtype}; load it so, or "
