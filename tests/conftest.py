@@ -152,7 +152,16 @@ def clean_process(process_as_it_was: None, monkeypatch: pytest.MonkeyPatch) -> I
         logger.handlers = handlers
 
 
-LONGEST_FILES = ("test_slurm.py", "test_kills.py", "test_every_strategy.py", "test_to_experiment.py")
+LONGEST_FILES = (
+    "test_slurm.py",
+    "test_fit.py",
+    "test_tune_command.py",
+    "test_kills.py",
+    "test_every_strategy.py",
+    "test_own_model.py",
+    "test_recipe_experiments.py",
+    "test_to_experiment.py",
+)
 """The longest first; with Slurm, most of the time is waiting."""
 
 
