@@ -19,7 +19,7 @@ from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
 from wavespeed_runner.report.published import find_published, list_bands, read_published
-from wavespeed_runner.report.published_text import published_md
+from wavespeed_runner.report.published_text import list_overrides, published_md
 from wavespeed_runner.report.rows import Sweep
 
 FLUX = {"model.repo": "black-forest-labs/FLUX.1-dev", "width": 1024, "height": 1024, "num_frames": None, "steps": 28}
@@ -68,6 +68,14 @@ def test_published_speedups_are_those_of_the_published_seconds() -> None:
 
 def test_the_document_is_generated() -> None:
     assert (CONF.parent / "docs" / "published.md").read_text(encoding="utf-8") == published_md()
+
+
+def test_the_command_of_each_table_is_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {tuple(list_overrides(row)) for row in read_published()}
+    assert len(commands) >= 9 and all(commands)
+    for command in commands:
+        assert main([*command, "prompt=x", "dry_run=true"]) == 0
+        assert f"{dict(o.split('=') for o in command).get('steps', '')} steps" in capsys.readouterr().out
 
 
 def test_rows_of_the_same_model_and_setting_are_found(record: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..config.own_models import find_published_option
 from .markdown_text import escape, format_table
-from .published import PublishedRow, read_published
+from .published import SETTING, PublishedRow, read_published
 from .rows import Sweep
 
 HEAD = ("method", "hardware", "seconds", "speedup", "quality", "by", "date")
@@ -40,6 +41,13 @@ def describe_setting(row: PublishedRow) -> str:
     return f"{size}{frames}, {'steps not stated' if row.steps is None else f'{row.steps} steps'}"
 
 
+def list_overrides(row: PublishedRow) -> list[str]:
+    """What is typed for a run at a row's setting, as far as it is stated; empty where no option has its weights."""
+    option = next(filter(None, map(find_published_option, row.repos)), None)
+    stated = [f"{key}={value}" for key in SETTING if (value := getattr(row, key)) is not None]
+    return [f"model={option}", *stated] if option else []
+
+
 def published_md() -> str:
     """The document `docs/published.md`: every row, a table for each model and setting."""
     parts = [
@@ -47,13 +55,16 @@ def published_md() -> str:
         "Measured by others on their machines, each read at its source; this project measured none of them. Generated "
         "by `python -m wavespeed_runner support --published` from `wavespeed_runner/report/published.yaml`. A speedup "
         "with ~ is not stated: it is the ratio to the baseline of the same source. `python -m wavespeed_runner report "
-        "DIR against=published` puts the rows of your model and setting beside your own sweep.",
+        "DIR against=published` puts the rows of your model and setting beside your own sweep; the command below each "
+        "heading is the plain run at its setting, on which a cache, `quant`, `compile` and `parallel` are put.",
     ]
     tables: dict[tuple[str, str], list[PublishedRow]] = {}
     for row in read_published():
         tables.setdefault((row.repos[0], describe_setting(row)), []).append(row)
     for (repo, setting), rows in tables.items():
-        parts += [f"## {repo}, {setting}", format_published(rows)]
+        command = " ".join(list_overrides(rows[0]))
+        parts += [f"## {repo}, {setting}", *([f"`python -m wavespeed_runner {command}`"] if command else [])]
+        parts += [format_published(rows)]
     return "\n\n".join(parts) + "\n"
 
 
