@@ -16,7 +16,8 @@ steps. *Fewer steps* means fewer steps of the model's own sampler (Euler for the
 does better than Euler at few steps and is not in these tables, nor are fitted samplers and caches: these are beside the
 best of the settings here [in the same time](fitted_sampling.md#beside-caches-of-others-in-the-same-time), with today's
 calibrations. `planned` of the demo models was measured here with earlier ones,
-of 8 captions and without what an error at each step costs. Share: the part of that image's block computations
+of 8 captions and without what an error at each step costs; `dicache` before it computed the steps of
+DiCache's script (its last step, its first skip). Share: the part of that image's block computations
 that ran, mean over the prompts. Error: mean|x - r| / mean|r| of the final latents. Time: CPU seconds of denoising,
 one thread, median over the rounds (lowest to highest).
 """
