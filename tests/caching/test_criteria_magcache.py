@@ -15,12 +15,10 @@ from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import NoSignal
 from wavespeed_runner.caching.strategies import MagCache
 from wavespeed_runner.caching.window import CacheHits, is_reuse_allowed
-from wavespeed_runner.config.schema import CacheConfig
+from wavespeed_runner.config.schema import CacheConfig, Rounding
 from wavespeed_runner.errors import ConfigError
 
 ROWS = pytest.mark.parametrize("row", load_ratios(), ids=lambda row: row.name)
-RETENTION = {"chroma": 0.25}
-"""Retention ratio of a source where it is not the row's `start`."""
 SCRIPTS = pytest.mark.parametrize(
     "row", [row for row in load_ratios() if row.name != "flux_kontext_20"], ids=lambda row: row.name
 )
@@ -75,7 +73,7 @@ def test_we_compute_the_steps_of_the_authors_script(row: MagCacheRatios, branch:
     ratios = (row.ratios, row.ratios_uncond or row.ratios)[branch]
     for setting in row.settings:
         steps = len(ratios)
-        retained = RETENTION.get(row.name, setting.start) * steps
+        retained = setting.start * steps
         first = int(retained + 0.5) if row.name.startswith("flux") else int(retained)
         expected = play_script(
             np.array(ratios),
@@ -93,7 +91,10 @@ def test_we_compute_the_steps_of_the_authors_script(row: MagCacheRatios, branch:
             always_computed=list(setting.always_computed),
         )
         window = CacheConfig(
-            start=setting.start, max_consecutive_cache_hits=setting.hits, force_last_step=setting.force_last_step
+            start=setting.start,
+            start_rounding=Rounding(setting.start_rounding),
+            max_consecutive_cache_hits=setting.hits,
+            force_last_step=setting.force_last_step,
         )
         assert play_ours(options, window, steps, branch) == expected, setting
 

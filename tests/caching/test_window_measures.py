@@ -22,11 +22,13 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import beta
 
 from wavespeed_runner.caching.interfaces import StepInfo
-from wavespeed_runner.caching.window import CacheHits, ask, is_inside_window
-from wavespeed_runner.config.schema import CacheConfig, Window
+from wavespeed_runner.caching.window import CacheHits, ask, count_first_steps, is_inside_window, list_computed_steps
+from wavespeed_runner.config.schema import CacheConfig, Rounding, Window
 from wavespeed_runner.errors import RunError
 from wavespeed_runner.samplers.progress import measure_progress
 
@@ -220,6 +222,19 @@ def test_the_end_of_a_window_over_steps_is_inside_where_that_is_asked_for(
     """As ComfyUI-TeaCache has it: start_percent <= i / n <= end_percent."""
     cache = CacheConfig(start=0.2, end=0.8, include_end=include_end)
     assert run(cache, [None] * 10) == computed
+
+
+@given(steps=st.integers(1, 100), start=st.floats(0, 0.99), rounding=st.sampled_from(Rounding))
+def test_the_first_steps_are_as_many_as_the_rounding_says(steps: int, start: float, rounding: Rounding) -> None:
+    """`nearest`: diffusers/hooks/mag_cache.py; `down`: MagCache's scripts for Wan, Qwen-Image and HunyuanVideo."""
+    cache = CacheConfig(start=start, start_rounding=rounding)
+    first = {
+        Rounding.up: sum(step / steps < start for step in range(steps)),
+        Rounding.nearest: int(start * steps + 0.5),
+        Rounding.down: int(start * steps),
+    }[rounding]
+    assert list_computed_steps(cache, steps) == list(range(1, max(first, 1) + 1))
+    assert count_first_steps(start, rounding, steps) == first
 
 
 def test_a_step_whose_progress_is_not_known_counts_as_inside() -> None:

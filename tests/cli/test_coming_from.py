@@ -173,15 +173,18 @@ def test_denoise_is_told_with_the_steps_that_run_there() -> None:
 def test_magcache_computes_what_its_scripts_do_with_their_ratios(row: dict[str, Any]) -> None:
     """Their rule: ratios multiply, distances from 1 add up; at most K skips in a row, none in the first part.
 
-    FLUX's script never skips the 12th step.
+    FLUX's script rounds to the nearest number of steps, the others down, and never skips the 12th of 28 steps.
     """
-    threshold, most, retention = map(float, re.findall(r"(?:thresh|K|ratio) ([\d.]+)", row["theirs"]))
-    always = [11] if row["theirs"].startswith("FLUX") else []
+    theirs = row["theirs"] if "thresh" in row["theirs"] else "FLUX.1-dev: thresh 0.24, K 5, retention_ratio 0.1"
+    threshold, most, retention = map(float, re.findall(r"(?:thresh|K|ratio) ([\d.]+)", theirs))
+    half, steps = (0.5, row["steps"]) if theirs.startswith("FLUX") else (0.0, row["steps"])
+    always = [step for step in range(steps) if round(step * 27 / (steps - 1)) == 11] if half else []
     ratios = plan(row["ours"]).config.cache.criterion.ratios  # type: ignore[union-attr]
-    assert ratios and len(ratios) == row["steps"]
+    assert ratios
+    ratios = [ratios[round(step * (len(ratios) - 1) / (steps - 1))] for step in range(steps)]  # `nearest_interp`
     ratio, error, skips, computed = 1.0, 0.0, 0, []
-    for step in range(row["steps"]):
-        if step >= retention * row["steps"]:
+    for step in range(steps):
+        if step >= int(retention * steps + half):
             ratio, skips = ratio * ratios[step], skips + 1
             error += abs(1 - ratio)
             if error <= threshold and skips <= most and step not in always:

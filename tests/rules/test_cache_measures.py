@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rules.cases import FBCACHE, Apply, Cases, check_rule
-from wavespeed_runner.config.schema import Window
+from wavespeed_runner.config.schema import Rounding, Window
 from wavespeed_runner.models.family import UNetBlocks
 from wavespeed_runner.rules import Rule
 from wavespeed_runner.rules.cache_measures import MEASURES
@@ -15,6 +15,17 @@ CASES: Cases = {
     "window-end": (
         [FBCACHE | {"cache.window": window, "cache.include_end": True} for window in (Window.sigmas, Window.timesteps)],
         [FBCACHE | {"cache.include_end": True}, FBCACHE | {"cache.window": Window.sigmas}],
+    ),
+    "window-rounding": (
+        [
+            FBCACHE | {"cache.window": window, "cache.start": 0.2, "cache.start_rounding": rounding}
+            for window in (Window.sigmas, Window.timesteps)
+            for rounding in (Rounding.nearest, Rounding.down)
+        ],
+        [
+            FBCACHE | {"cache.start": 0.2, "cache.start_rounding": Rounding.down},
+            FBCACHE | {"cache.window": Window.sigmas, "cache.start": 0.2, "cache.start_rounding": Rounding.up},
+        ],
     ),
     "interval-window": (
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import nan
 
-from ..config.schema import CacheConfig, Window
+from ..config.schema import CacheConfig, Rounding, Window
 from .interfaces import Criterion, StepInfo
 
 
@@ -35,8 +35,21 @@ def is_inside_window(window: CacheConfig, at: StepInfo) -> bool:
 def _is_between(window: CacheConfig, at: StepInfo) -> bool:
     if window.window is Window.steps:
         part = at.step / at.steps
-        return window.start <= part < window.end or (window.include_end and part == window.end)
+        return _is_started(window, at) and (part < window.end or (window.include_end and part == window.end))
     return at.progress is None or window.start <= at.progress <= window.end
+
+
+def _is_started(window: CacheConfig, at: StepInfo) -> bool:
+    if window.start_rounding is Rounding.up:
+        return window.start <= at.step / at.steps
+    return at.step >= count_first_steps(window.start, window.start_rounding, at.steps)
+
+
+def count_first_steps(start: float, rounding: Rounding, steps: int) -> int:
+    """How many first steps a window of `window=steps` has before it."""
+    if rounding is Rounding.up:
+        return next((step for step in range(steps) if start <= step / steps), steps)
+    return int(start * steps + (0.5 if rounding is Rounding.nearest else 0))
 
 
 def is_within_limits(window: CacheConfig, hits: CacheHits) -> bool:

@@ -71,6 +71,10 @@ def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:
     parts = [f"cache={strategy}", f"{key}={setting.threshold:g}"]
     parts += [f"cache.variant={variant}"] if variant else []
     parts += [f"cache.start={setting.start:g}"] if setting.start else []
+    is_preset = strategy == "magcache" and setting.start_rounding == "nearest"
+    parts += (
+        [f"cache.start_rounding={setting.start_rounding}"] if setting.start_rounding != "up" and not is_preset else []
+    )
     parts += [f"cache.end={setting.end:g}"] if setting.end < 1 else []
     parts += ["cache.include_end=true"] if setting.include_end else []
     parts += [f"cache.warmup_steps={setting.warmup_steps}"] if setting.warmup_steps else []

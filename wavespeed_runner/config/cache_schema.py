@@ -36,6 +36,17 @@ class Window(Enum):
     at high noise levels, more of them lie before `start`."""
 
 
+class Rounding(Enum):
+    """What number of steps `start` stands for, where start x steps is no whole number."""
+
+    up = "up"
+    """The next whole number."""
+    nearest = "nearest"
+    """The nearest one, halves up."""
+    down = "down"
+    """The whole number below."""
+
+
 @dataclass(kw_only=True)
 class CacheConfig:
     """A cache strategy: signal x criterion x predictor, inside a window of the steps."""
@@ -48,6 +59,9 @@ class CacheConfig:
     """What start and end are fractions of: 0 is the beginning of sampling, 1 its end."""
     start: float = 0.0
     """Fraction of the steps: step i of n, counted from 0, may be skipped iff start <= i/n < end; see window."""
+    start_rounding: Rounding = Rounding.up
+    """window=steps: how start x steps becomes the number of first steps that are computed: up, as said there; nearest,
+    as in diffusers' MagCache; or down."""
     end: float = 1.0
     """From here on all steps are computed; see start. With window=timesteps or sigmas the end itself is inside."""
     include_end: bool = False

@@ -22,6 +22,7 @@ from .applied import QuantConfig as QuantConfig
 from .cache_schema import CacheConfig as CacheConfig
 from .cache_schema import GuidanceBranches as GuidanceBranches
 from .cache_schema import PartConfig as PartConfig
+from .cache_schema import Rounding as Rounding
 from .cache_schema import Window as Window
 from .claim import ClaimConfig
 from .limits import LimitsConfig

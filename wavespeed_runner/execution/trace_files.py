@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..caching.interfaces import StepInfo
 from ..caching.window import is_inside_window
-from ..config.schema import CacheConfig
+from ..config.schema import CacheConfig, Rounding
 from ..media.contact_sheet import INK, LINE, QUIET
 from ..media.plotting import new_figure
 from ..records.record import Record
@@ -32,7 +32,7 @@ TITLE, DPI = 62, 100
 SHADE, LIMIT, DASHES = "#e9eff6", "#b3261e", (0, (4, 3))
 """Colour of the steps that may be cached, colour of the threshold, and its line style."""
 FORCED = ("warmup_steps", "force_last_step")
-WINDOW = ("start", "end", "include_end", *FORCED)
+WINDOW = ("start", "start_rounding", "end", "include_end", *FORCED)
 """The cache options that limit which steps may be cached; where start and end are no fractions of the steps, the record
 says which steps are outside."""
 
@@ -134,7 +134,8 @@ def _draw_panel(axes: Any, part: list[Row], cache: dict[str, Any], *, top: float
     """Draws the steps of one image and stage. top: upper end of the vertical axis; 0 for decisions only."""
     steps = sorted({row.step for row in part})
     known = WINDOW if cache.get("window", "steps") == "steps" else FORCED
-    window = CacheConfig(**{key: cache[key] for key in known if key in cache})
+    values = {key: cache[key] for key in known if key in cache}
+    window = CacheConfig(**values | {"start_rounding": Rounding(values.get("start_rounding", "up"))})
     outside = {row.step for row in part if row.outside_window}
     cacheable = [
         step

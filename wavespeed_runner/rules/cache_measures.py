@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..caching.criteria.schedules import Interval, Spacing
-from ..config.schema import Config, Window
+from ..config.schema import Config, Rounding, Window
 from ..models.family import Family, UNetBlocks
 from .cache import get_name, is_cached, uses_engine
 from .rule import Rule
@@ -19,6 +19,16 @@ MEASURES: tuple[Rule, ...] = (
         when=lambda c, f: is_cached(c) and c.cache.include_end and c.cache.window is not Window.steps,
         message="cache.include_end=true with cache.window={c.cache.window.value}: the end is inside that window anyway",
         fix="leave cache.include_end out",
+    ),
+    Rule(
+        id="window-rounding",
+        verdict="bad",
+        when=lambda c, f: (
+            is_cached(c) and c.cache.start_rounding is not Rounding.up and c.cache.window is not Window.steps
+        ),
+        message="cache.start_rounding={c.cache.start_rounding.value} with cache.window={c.cache.window.value}: that "
+        "window begins at no number of steps, so nothing is rounded",
+        fix="leave cache.start_rounding out",
     ),
     Rule(
         id="interval-window",

@@ -9,10 +9,12 @@ from ..caching.criteria.conditions import Setting
 from ..caching.criteria.step_lists import Steps
 from ..caching.criteria.thresholds import AccumulatedPolynomial, Clamp, MagnitudeRatio
 from ..caching.strategies import find_threshold_key
-from ..config.schema import Config, Init, Window
+from ..caching.window import count_first_steps
+from ..config.schema import Config, Init, Rounding, Window
 from ..models.family import Family
-from ..registry import list_names
+from ..registry import find_implementation, list_names
 from .cache import get_name, has_all_parts
+from .cache_calls import count_calls_by_stage
 from .published_runs import compare_runs, format_value
 from .rule import Rule
 
@@ -51,6 +53,8 @@ def list_differences(c: Config, f: Family) -> list[str]:
     nearest = find_nearest(row, c)
     if nearest and (keys := _list_other_keys(nearest, c)):
         differences.append(_describe_setting(nearest, c, keys))
+    if nearest and nearest.differs:
+        differences.append(nearest.differs)
     return differences
 
 
@@ -71,6 +75,7 @@ def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, obj
     pairs: dict[str, tuple[object, object]] = {
         find_threshold_key(c.cache): (setting.threshold, getattr(c.cache.criterion, "threshold", None)),
         "cache.start": (setting.start, c.cache.start),
+        "cache.start_rounding": (setting.start_rounding, c.cache.start_rounding.value),
         "cache.end": (setting.end, c.cache.end),
         "cache.include_end": (setting.include_end, c.cache.include_end),
         "cache.window": (Window.steps.value, c.cache.window.value),
@@ -91,12 +96,16 @@ def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, obj
 
 
 def _list_idle_keys(setting: Setting, c: Config) -> list[str]:
-    """Keys that change nothing in either window: neither has an end, or any step outside."""
-    both = (setting, c.cache)
+    """Keys that change nothing in either window: nothing is rounded, it has no end, or no step outside."""
+    both, calls = (setting, c.cache), count_calls_by_stage(c, find_implementation("model", c.model))
+    is_rounded = any(
+        len({count_first_steps(setting.start, rounding, steps) for rounding in Rounding}) > 1 for steps in calls
+    )
+    idle = [] if is_rounded else ["cache.start_rounding"]
     if any(one.end < 1 for one in both):
-        return []
+        return idle
     is_whole = all(one.start == 0 and one.warmup_steps <= 1 for one in both)
-    return ["cache.include_end", *(["cache.criterion.outside_window"] if is_whole else [])]
+    return [*idle, "cache.include_end", *(["cache.criterion.outside_window"] if is_whole else [])]
 
 
 def _compare_clamps(setting: Setting, c: Config) -> tuple[str, str]:

@@ -40,6 +40,7 @@ class Setting:
 
     threshold: float
     start: float = 0.0
+    start_rounding: str = "up"
     end: float = 1.0
     include_end: bool = False
     warmup_steps: int = 0
@@ -50,6 +51,8 @@ class Setting:
     """TeaCache: changes add up outside of the window, too."""
     clamp: str = ""
     """TeaCache: what becomes of the polynomial where it was not fitted; empty: nothing, as with `none`."""
+    differs: str = ""
+    """What its source does otherwise than any run here, in words."""
     always_computed: tuple[int, ...] = ()
     """MagCache: steps that are never skipped, see `MagnitudeRatio`."""
     speedup: float | None = None
