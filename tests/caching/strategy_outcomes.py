@@ -37,7 +37,7 @@ ACTING: dict[str, tuple[tuple[str, ...], list[int] | None]] = {
     "max_speed": ((), [1, 6]),
     "max_quality": ((), [1, 3, 5]),
     "partial": ((), [1, 2, 3, 6]),
-    "magcache": (("cache.threshold=1e9",), [1, 2, 6]),
+    "magcache": (("cache.threshold=1e9",), [1, 5]),
     "magcache_flux": (("cache.threshold=1e9", "cache.criterion.always_computed=[]"), [1]),
     "easycache": (("cache.threshold=1e9",), [1, 2, 6]),
     "seacache": (("cache.threshold=1e9",), [1, 4, 6]),

@@ -14,6 +14,7 @@ from wavespeed_runner.caching.criteria.thresholds import MagnitudeRatio
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import NoSignal
 from wavespeed_runner.caching.strategies import MagCache
+from wavespeed_runner.config.schema import Rounding
 
 
 def run_diffusers(generated: Generated, threshold: float, monkeypatch: pytest.MonkeyPatch, steps: int):
@@ -84,8 +85,8 @@ def test_magcache_gives_the_latents_of_diffusers(which, threshold, limit, retent
             threshold=threshold, ratios=list(published.find_ratios("black-forest-labs/FLUX.1-dev").ratios)
         ),
         predictor=Reuse(),
-        # diffusers rounds to a step; ours is the first step not before the fraction
-        start=int(retention * 28 + 0.5) / 28,
+        start=retention,
+        start_rounding=Rounding.nearest,
         max_consecutive_cache_hits=limit,
     )
     ours, trace = generated.run(strategy, steps=28)

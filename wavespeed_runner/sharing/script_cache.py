@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from math import ceil
 from typing import Any
 
 from ..caching.attach.diffusers_hooks import select_options
 from ..caching.attach.diffusers_options import DiffusersHookOptions, FasterCache
 from ..caching.strategies import FirstBlockCache, MagCache
+from ..caching.window import count_first_steps
 from ..config.compose import compose_job, composer
 from ..config.resolve import resolve_config
 from ..config.schema import CacheConfig
@@ -44,13 +44,16 @@ def _find_same(script: Script, cache: CacheConfig) -> list[str]:
     if type(cache) is MagCache:
         criterion: Any = cache.criterion
         steps, limit = script.config.steps or 1, cache.max_consecutive_cache_hits
-        changes = (f"cache.threshold={cache.threshold}", f"cache.start={cache.start}")
-        same = _compose("magcache", *changes, f"cache.max_consecutive_cache_hits={limit}")
+        rounding = cache.start_rounding
+        window = (f"cache.start={cache.start}", f"cache.start_rounding={rounding.value}")
+        hits = f"cache.max_consecutive_cache_hits={limit}"
+        same = _compose("magcache", f"cache.threshold={cache.threshold}", *window, hits)
         same.criterion = replace(same.criterion, ratios=criterion.ratios)  # type: ignore[type-var]
         if limit < 0 or not _is_same(cache, same):
             return []
         options = {"threshold": cache.threshold, "max_skip_steps": limit, "num_inference_steps": steps}
-        options |= {"retention_ratio": ceil(cache.start * steps) / steps, "mag_ratios": criterion.ratios}
+        retained = count_first_steps(cache.start, rounding, steps)
+        options |= {"retention_ratio": retained / steps, "mag_ratios": criterion.ratios}
         return _format(script, "MagCacheConfig", options)
     return []
 
