@@ -49,7 +49,8 @@ def _list_published(model: str, config: Config) -> list[str]:
     ]
     return [
         f"| `{model}` | `{_write(row, strategy, key, setting)}{_write_run(row, config, family)}` "
-        f"| {setting.expectation or 'recommended'} | <{setting.source or row.source}> |"
+        f"| {setting.expectation or 'recommended'}{f'; with {setting.differs}' if setting.differs else ''} "
+        f"| <{setting.source or row.source}> |"
         for row, strategy, key in found
         if repo in row.repos
         for setting in row.settings
