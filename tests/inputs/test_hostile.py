@@ -14,6 +14,7 @@ import pytest
 from tests.command_line import CommandLine
 from tests.inputs.hostile_files import DEEP, LONG, SOON, refuse, refuse_experiment
 from tests.inputs.test_documents import ALIASES
+from wavespeed_runner.config.paths import CONF
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,7 @@ def test_an_experiment_that_asks_for_too_much(cli: CommandLine, text: str, words
             "hydra:\n  sweeper:\n    params:\n      seed: range(0,9000)",
             "values in the configs of 9000 jobs",
         ),
+        ('hydra:\n  sweeper:\n    params: {sampler: glob(*), seed: "range(0,999)"}', "limits.jobs=10000"),
         (
             "measure: {reference: false, repeats: 700000}\nhydra:\n  sweeper:\n    params:\n      seed: 1,2",
             "denoising steps of the first jobs",
@@ -136,6 +138,8 @@ def test_the_command_line_raises_a_limit(cli: CommandLine) -> None:
     assert "steps=1001: at most 1000 steps" in refuse(cli, "dry_run=true", "steps=1001")
     assert cli("dry_run=true", "steps=1000").status == 0
     assert "limits.jobs=12000" in refuse(cli, "-m", "dry_run=true", "seed=range(0,12000)")
+    count = len(list((CONF / "sampler").glob("*.yaml")))
+    assert f"limits.jobs={1000 * count}" in refuse(cli, "-m", "dry_run=true", "sampler=glob(*)", "seed=range(0,1000)")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Any
 
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 
 from ..errors import ConfigError, Unfit
 from .measure import find_reference_steps
@@ -111,6 +111,8 @@ def count_values(override: Override) -> int:
             return max(0, ceil((stop - start) / step))
         except (OverflowError, ValueError):
             return 10**30
+    if isinstance(value, Glob) and override.config_loader:
+        return len(value.filter(override.config_loader.get_group_options(override.key_or_group)))
     return 1
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from ...errors import ConfigError
 from ...inputs.limits import MAX_ADDED_TOKENS, MAX_CHAT_TEMPLATE_BYTES
 from .code_gate import explain_code
+from .config_pairs import EVEN_KEYS, SHIFT_KEYS, explain_together
 from .json_values import list_mappings, walk
 from .quantization_gate import explain_quantization
-from .scheduler_gate import explain_betas, explain_scheduler_value, explain_shift
+from .scheduler_gate import explain_scheduler_value
 
 SOURCE_KEYS = re.compile(r"[a-z]\w*_name_or_path|gguf_file|compression_config", re.ASCII)
 """Keys that lead to other weights. Not `_name_or_path` and `name_or_path`, which say where a model once came from."""
@@ -36,7 +37,6 @@ MAX_AUDIO_RATE = 1000
 """Steps of a spectrogram in a second of sound; published ones have 100."""
 MAX_LIST = 1000
 """Entries of a list under a key whose numbers are not larger either."""
-CLIP_VOCABULARY = 49408  # of one that does not say how many words it has
 NO_LENGTH = 10**20
 """transformers takes a `model_max_length` above this one for none, and writes int(1e30) itself."""
 BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
@@ -49,6 +49,7 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     # No weight has the size of these, so only a run would show them.
     (re.compile(r"(\w+_)?paddings?"), 64),
     (re.compile(r"(\w+_)?mel_bins"), 1024),
+    (EVEN_KEYS, 1024),  # parts of an attention head; published ones have 128
     (re.compile(r"max_resolution"), 256),  # HiDream fills every image with patches up to this many a side; it has 128
     (re.compile(r"(\w+_)?(sample|sampling)_rate"), 1_000_000),
     (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 1),
@@ -86,11 +87,9 @@ CLASS_KEYS = re.compile(
 CLASSES = re.compile(
     r"(?!Auto)[A-Z]\w*((Tokenizer|Processor|Extractor)(Fast|Pil)?|Backend)|", re.ASCII
 )  # fmt: skip
-EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
-SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
 REAL_KEYS = re.compile(rf"scaling_factor|shift_factor|shift|(\w+_)?(eps|epsilon)|{SHIFT_KEYS.pattern}")
 REAL_LISTS = re.compile(r"latents_(mean|std)|image_(mean|std)")
-"""Keys of positions that come in pairs, of the shift that depends on the size of an image, and of others."""
+"""Keys of numbers with a fraction, and of lists of them."""
 
 
 def refuse_values(where: str, data: Any) -> None:
@@ -111,40 +110,8 @@ def refuse_values(where: str, data: Any) -> None:
             hop = node.get("mel_hop_length", rate)
             if not isinstance(hop, int | float) or not rate / MAX_AUDIO_RATE <= hop:
                 raise ConfigError(f"{where}: mel_hop_length = {str(hop)[:80]} is too small for a sample_rate of {rate}")
-        if reason := _explain_together(node):
+        if reason := explain_together(node):
             raise ConfigError(f"{where}: {reason}")
-
-
-def _explain_together(node: dict[str, Any]) -> str:
-    """Why values do not go together; empty if they do. What computes with them would fail without a word of why."""
-    if node.get("use_dynamic_shifting"):
-        if key := next((key for key, value in node.items() if value is None and SHIFT_KEYS.fullmatch(key)), ""):
-            return f"{key} is null, and use_dynamic_shifting needs a number"
-        length = node.get("max_image_seq_len")
-        if length is not None and length == node.get("base_image_seq_len"):
-            return f"max_image_seq_len = {length} is base_image_seq_len too, and use_dynamic_shifting needs two lengths"
-        if reason := explain_shift(node):
-            return reason
-    if reason := explain_betas(node) or _explain_end(node):
-        return reason
-    distance, buckets = node.get("relative_attention_max_distance"), node.get("relative_attention_num_buckets", 32)
-    if isinstance(distance, int) and isinstance(buckets, int) and distance <= buckets // 4:
-        return f"relative_attention_max_distance = {distance} is too small for {buckets} buckets of distances"
-    return ""
-
-
-def _explain_end(node: dict[str, Any]) -> str:
-    """Why this is no token that a CLIP could find the end of a text by; empty if it is, or if it is no CLIP."""
-    if not str(node.get("model_type")).startswith("clip"):
-        return ""
-    text = node.get("text_config")
-    text = text if isinstance(text, dict) else node
-    end, size = text.get("eos_token_id"), text.get("vocab_size", CLIP_VOCABULARY)
-    if isinstance(end, list):
-        return f"eos_token_id = {str(end)[:80]}: CLIP has one end of a text"
-    if end is not None and isinstance(size, int) and not (type(end) is int and 0 <= end < size):
-        return f"eos_token_id = {str(end)[:80]} is no token; 0 to {size - 1}, by vocab_size"
-    return ""
 
 
 def _find_reason(key: str, value: Any) -> str:
