@@ -46,6 +46,11 @@ def test_a_published_polynomial_of_another_watched_input_is_not_used():
         fill(config("model=hidream_dev", "cache=teacache"))
 
 
+def test_numbers_of_other_weights_are_told_with_those():
+    _, resolved = fill(config("model=lumina2", "cache=teacache"))
+    assert resolved[0].why.startswith("published for NietaAniLumina_Alpha_full_round5_ep5_s182000.pth, https://")
+
+
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ConfigError, match=r"cache\.variant=retsteps: no such polynomial of the modulated input"):
         fill(config("model=flux", "cache=teacache", "cache.variant=retsteps"))

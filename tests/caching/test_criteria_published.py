@@ -18,6 +18,7 @@ from wavespeed_runner.caching.criteria.published import (
     find_ratios,
     find_usable_range,
     load_polynomials,
+    load_ratios,
 )
 from wavespeed_runner.config.paths import CONF
 from wavespeed_runner.errors import ConfigError
@@ -92,6 +93,19 @@ def test_a_row_is_complete(item: TeaCachePolynomial) -> None:
     assert item.watched in WATCHED and item.source.startswith("https://github.com/")
     speedups = [item.speedups[threshold] for threshold in sorted(item.speedups)]
     assert speedups == sorted(speedups) and all(speedup > 1 for speedup in speedups)
+
+
+def test_the_steps_that_a_source_names_are_there() -> None:
+    """It names none of the first CogVideoX: the script's are those of 1.5."""
+    rows = [row for row in (*load_polynomials(), *load_ratios()) if row.repos]
+    without = {row.name for row in rows if row.made_for.steps is None}
+    assert without == {"cogvideox_2b", "cogvideox_5b", "cogvideox_5b_i2v"}
+
+
+def test_speedups_of_any_model_are_none_of_these_weights() -> None:
+    row = find_polynomial("Qwen/Qwen-Image")
+    assert row is not None and row.speedups == {}
+    assert [(setting.threshold, setting.speedup) for setting in row.settings] == [(0.2, 1.91), (0.4, None), (0.6, None)]
 
 
 @ROWS

@@ -38,6 +38,12 @@ def test_the_models_own_is_used_and_said(command: CommandLine) -> None:
     assert "negative_prompt=色调艳丽" in printed and "negative_prompt='' for none" in printed
 
 
+@pytest.mark.parametrize(("model", "own"), [("qwen_image", " "), ("chroma", "low quality, ugly, unfinished, out of")])
+def test_image_models_whose_makers_run_them_with_one(command: CommandLine, model: str, own: str) -> None:
+    negative, why = read(plan(f"model={model}"))
+    assert negative.startswith(own) and why.startswith("the model's own")
+
+
 @pytest.mark.parametrize(("given", "expected"), [("negative_prompt=dark", "dark"), ("negative_prompt=''", "")])
 def test_what_is_given_wins(command: CommandLine, given: str, expected: str) -> None:
     assert read(plan("model=ltx_video", given)) == (expected, "")

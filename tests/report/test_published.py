@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,23 @@ def test_published_speedups_are_those_of_the_published_seconds() -> None:
 
 def test_the_document_is_generated() -> None:
     assert (CONF.parent / "docs" / "published.md").read_text(encoding="utf-8") == published_md()
+
+
+def test_the_times_of_a_model_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["support", "--published", "flux2"]) == 0
+    said = capsys.readouterr().out
+    heads = re.findall(r"^## (.*)", said, re.MULTILINE)
+    assert heads == ["black-forest-labs/FLUX.2-dev, size not stated, 50 steps"] and "FLUX.1" not in said
+    assert all(line in published_md() for line in said.splitlines())
+    assert published_md(["THUDM/CogVideoX-5b", "Qwen/Qwen-Image"]).count("\n## ") == 2
+
+
+def test_a_model_without_published_times_is_told_which_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["support", "--published", "sdxl"]) == 0
+    assert capsys.readouterr().out == (
+        "No published time of stabilityai/stable-diffusion-xl-base-1.0 is known here. There are some of flux, flux2, "
+        "qwen_image, z_image_turbo, hunyuan_video, wan21_i2v_480p, cogvideox.\n"
+    )
 
 
 def test_the_command_of_each_table_is_planned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,6 +59,12 @@ def find_published(text: str) -> Finding | None:
         ("model=wan21_i2v_480p cache=teacache cache.rel_l1_thresh=0.26", "which measured 2.5x"),
         ("model=flux cache=dicache steps=30", "which gives no figures"),
         ("model=flux cache=lemica steps=50", "which gives no figures"),
+        # What vLLM-Omni names for these thresholds is of no one model.
+        (
+            "model=qwen_image cache=teacache cache.rel_l1_thresh=0.4 cache.force_last_step=false width=1024 "
+            "height=1024",
+            "which gives no figures",
+        ),
         # Neither window has an end or a step outside.
         ("model=flux cache=magcache_flux cache.include_end=true", "which measured 2.8x (A800, 14.26 to 5.05 s)"),
         ("model=flux cache=teacache cache.rel_l1_thresh=0.4 cache.force_last_step=false", "which measured 2x"),
@@ -148,6 +154,27 @@ def test_each_difference_is_named_with_both_values(override: str, difference: st
         ("model=flux cache=lemica steps=50 cache/predictor=taylor", "cache/predictor=reuse (here taylor)"),
         ("model=hunyuan_video cache=easycache", "width=960 (here 1280), height=544 (here 720), cache.threshold=0.025"),
         ("model=wan21 cache=magcache sampler=unipc num_frames=17", "num_frames=81 (here 17)"),
+        (
+            "model=lumina2 cache=teacache cache.rel_l1_thresh=0.3",
+            "published for model.repo=NietaAniLumina_Alpha_full_round5_ep5_s182000.pth (here Alpha-VLLM/Lumina-Image-"
+            "2.0), model.cfg_trunc_ratio=1 (here 0.25); ",
+        ),
+        ("model=lumina2 cache=teacache cache.variant=v1 steps=30", "Lumina-Image-2.0), steps=50 (here 30), model.cfg"),
+        (
+            "model=lumina2 cache=teacache cache.variant=comfy model.cfg_trunc_ratio=1",
+            "published for steps=30 (here 50), sampler=res_multistep (here default), cache.rel_l1_thresh=0.38 ",
+        ),
+        (
+            "model=qwen_image cache=teacache",
+            "width=1024 (here 1328), height=1024 (here 1328), cache.rel_l1_thresh=0.2 cache.force_last_step=false "
+            "(here 0.25, true; there 1.91x (H200, 20.0 s of diffusers to 10.47 s of vLLM-Omni)); ",
+        ),
+        ("model=hidream cache=teacache steps=30", "published for steps=50 (here 30), cache.start=0.1 "),
+        ("model=flux_kontext cache=teacache", "published for steps=28 (here 30), cache.rel_l1_thresh=0.22 "),
+        (
+            "model=ltx_video model.repo=a-r-r-o-w/LTX-Video-0.9.1-diffusers cache=teacache cache.rel_l1_thresh=0.05",
+            "published for width=768 (here 704); ",
+        ),
     ],
 )
 def test_what_else_may_differ(overrides: str, difference: str) -> None:

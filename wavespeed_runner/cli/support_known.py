@@ -12,7 +12,7 @@ from ..caching.strategies import find_threshold_key
 from ..config.schema import Config
 from ..errors import Unfit
 from ..models.family import Family
-from ..registry import find_implementation, lookup
+from ..registry import find_implementation, list_names, lookup
 from ..rules.published_runs import compare_runs
 from .support_check import Combinations
 from .support_coming_from import read_tools
@@ -52,7 +52,7 @@ def _list_published(model: str, config: Config) -> list[str]:
         f"| {setting.expectation or 'recommended'}{f'; with {setting.differs}' if setting.differs else ''} "
         f"| <{setting.source or row.source}> |"
         for row, strategy, key in found
-        if repo in row.repos
+        if repo in row.repos and row.made_for.weights is None
         for setting in row.settings
     ]
 
@@ -61,9 +61,11 @@ def _write_run(row: Row, config: Config, family: Family) -> str:
     """What the runs that a row comes from have otherwise than the model's option: ` steps=40`."""
     shift = "model.shift" if hasattr(config.model, "shift") else "sampler.shift"
     typed = {key: key for key in ("steps", "width", "height", "num_frames", "guidance_scale", "sampler")}
-    typed |= {"sampler.shift": shift}
+    typed |= {"sampler.shift": shift, "model.cfg_trunc_ratio": "model.cfg_trunc_ratio"}
     compared = compare_runs(row, config, family)
-    return "".join(f" {typed[key]}={there}" for key, there, here in compared if key in typed and there != here)
+    others = ((key, there) for key, there, here in compared if key in typed and there != here)
+    samplers = list_names("sampler")
+    return "".join(f" {typed[key]}={there}" for key, there in others if key != "sampler" or there in samplers)
 
 
 def _write(row: Row, strategy: str, key: str, setting: Setting) -> str:

@@ -48,8 +48,11 @@ def list_overrides(row: PublishedRow) -> list[str]:
     return [f"model={option}", *stated] if option else []
 
 
-def published_md() -> str:
-    """The document `docs/published.md`: every row, a table for each model and setting."""
+def published_md(repos: Sequence[str] = ()) -> str:
+    """The document `docs/published.md`: every row, a table for each model and setting.
+
+    repos: hub ids of the weights whose rows alone are wanted; of none all.
+    """
     parts = [
         "# Published times",
         "Measured by others on their machines, each read at its source; this project measured none of them. Generated "
@@ -60,12 +63,21 @@ def published_md() -> str:
     ]
     tables: dict[tuple[str, str], list[PublishedRow]] = {}
     for row in read_published():
-        tables.setdefault((row.repos[0], describe_setting(row)), []).append(row)
+        if not repos or {*repos} & {*row.repos}:
+            tables.setdefault((row.repos[0], describe_setting(row)), []).append(row)
+    if not tables:
+        return f"No published time of {', '.join(repos)} is known here. There are some of {_list_options()}.\n"
     for (repo, setting), rows in tables.items():
         command = " ".join(list_overrides(rows[0]))
         parts += [f"## {repo}, {setting}", *([f"`python -m wavespeed_runner {command}`"] if command else [])]
         parts += [format_published(rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _list_options() -> str:
+    """The options whose weights have published times: `flux, flux2`."""
+    options = (find_published_option(repo) for row in read_published() for repo in row.repos)
+    return ", ".join(dict.fromkeys(filter(None, options)))
 
 
 def format_published(rows: Sequence[PublishedRow]) -> str:

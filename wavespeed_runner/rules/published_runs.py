@@ -23,6 +23,8 @@ def compare_runs(row: published.Row, c: Config, f: Family) -> Iterator[tuple[str
 
     Nobody's numbers are of quantized weights, another attention or several ranks: what a source leaves off, it says.
     """
+    if row.made_for.weights is not None:
+        yield "model.repo", row.made_for.weights, str(c.model.repo)
     yield from _compare_numbers(row.made_for, c)
     yield from _compare_samplers(row.made_for, c, f)
     if row.made_for.signal is not None:
@@ -47,6 +49,8 @@ def _compare_numbers(made_for: Conditions, c: Config) -> Iterator[tuple[str, str
             yield key, f"{there:g}", "none" if here is None else f"{here:g}"
     if made_for.guidance_scale is not None:
         yield "model.true_cfg_scale", "null", format_value(getattr(c.model, "true_cfg_scale", None))
+    if made_for.cfg_trunc_ratio is not None:
+        yield "model.cfg_trunc_ratio", f"{made_for.cfg_trunc_ratio:g}", f"{getattr(c.model, 'cfg_trunc_ratio', 1.0):g}"
     if made_for.dtype is not None:
         yield "model.dtype", made_for.dtype, c.model.dtype.value
 

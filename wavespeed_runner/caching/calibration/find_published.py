@@ -26,7 +26,7 @@ def find_published(config: Config, family: Family, key: str) -> tuple[dict[str, 
         row := _find_polynomial(repo, get_variant(config), _get_watched_input(config, family))
     ):
         values = {"coefficients": list(row.coefficients), "range": list(row.range)}
-        return values, f"published for {repo}, {row.source}{note}"
+        return values, f"published for {row.made_for.weights or repo}, {row.source}{note}"
     if key == "ratios" and not skips_steps(config, family) and (found := _find_ratios(config)):
         values = {"ratios": list(found.ratios)}
         if found.ratios_uncond:

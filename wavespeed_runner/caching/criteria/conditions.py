@@ -16,6 +16,8 @@ OWN = "own"
 class Conditions:
     """The runs that a number comes from; None where the source does not say."""
 
+    weights: str | None = None
+    """A file that its script reads the denoiser from, where that is none of the row's repositories."""
     steps: int | None = None
     width: int | None = None
     """In pixels, as `height`."""
@@ -26,6 +28,8 @@ class Conditions:
     shift: float | str | None = None
     """Of the noise levels: a number, or `own`."""
     guidance_scale: float | None = None
+    cfg_trunc_ratio: float | None = None
+    """Share of the steps that are guided, of the models with that option (`Lumina2Config`)."""
     dtype: str | None = None
     """What the denoiser computed in: `bfloat16`."""
     signal: str | None = None
