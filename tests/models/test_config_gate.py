@@ -145,7 +145,6 @@ def test_an_adapter_that_names_another_model_is_refused(tmp_path: Path) -> None:
         {"axes_dims_rope": [7, 12, 12]},
         {"rope_axes_dim": [16, -2]},
         {"axes_dims_rope": [4_194_304, 2, 2]},
-        {"axes_dims_rope": [16, 56, 54]},
         {"shift_factor": "x"},
         {"base_shift": [1]},
         {"model_max_length": "77"},
@@ -165,6 +164,11 @@ def test_other_places_and_huge_numbers_are_refused_by_file_and_key(tmp_path: Pat
     folder = make_folder(tmp_path / "root")
     (folder / "scheduler_config.json").write_text(json.dumps(change))  # read where the component's folder has none
     refuse(folder, f"root/scheduler_config.json: {key} ")
+
+
+def test_positions_along_the_axes_fill_an_attention_head(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, {"axes_dims_rope": [16, 56, 54], "attention_head_dim": 128})
+    refuse(folder, "config.json: axes_dims_rope = [16, 56, 54]: the sum has to be attention_head_dim, 128")
 
 
 @pytest.mark.parametrize("hop", [1, 0, -160, "160", None, float("nan")])
