@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tests.caching.generate import fbcache
 from wavespeed_runner.caching.calibration.data import Calibration
@@ -146,6 +147,21 @@ def test_the_command_prints_every_count(capsys, demo):
     assert bars[28] == "■" * 28
     assert bars[1] == "■" + "□" * 27
     assert all(bar.count("■") == count for count, bar in bars.items())
+
+
+def test_the_command_replays_the_calibration_that_is_named(capsys, tmp_path):
+    data = yaml.safe_load((SHIPPED / "demo.yaml").read_text(encoding="utf-8"))
+    watched = data["signals"]["modulated_input"]
+    data["signals"]["modulated_input"] = {
+        name: [[2 * x for x in row] for row in rows] for name, rows in watched.items()
+    }
+    (tmp_path / "twice.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    outputs = []
+    for typed in ([], [f"cache.calibration={tmp_path / 'twice.yaml'}"]):
+        assert main(["thresholds", "cache=teacache", "device=cpu", *typed]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert "the calibration demo (shipped)" in outputs[0] and "twice.yaml" in outputs[1]
+    assert outputs[0].splitlines()[1:] != outputs[1].splitlines()[1:]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
@@ -45,7 +46,9 @@ def main(args: Namespace) -> int:
     cache = plan.config.cache
     if cache.name == "none":
         raise ConfigError("cache=none: which strategy? cache=fbcache, for example")
-    where, calibration = find_calibration(plan.config, f"cache={cache.title}: a replay needs a calibration")
+    # The plan has the numbers that it took from a file that is named, and no longer the name.
+    named = replace(plan.config, cache=replace(cache, calibration=composed["cache"].get("calibration")))
+    where, calibration = find_calibration(named, f"cache={cache.title}: a replay needs a calibration")
     text = table(calibration, cache, find_threshold_key(cache), where)
     encoding = sys.stdout.encoding or "ascii"
     print(text if encoding.lower().startswith("utf") else text.translate(ASCII).encode("ascii", "replace").decode())
