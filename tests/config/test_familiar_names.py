@@ -308,9 +308,9 @@ def test_every_negative_prompt_of_a_model_is_in_the_docs() -> None:
     (row,) = (
         line for line in (root / "docs/sampling.md").read_text("utf-8").splitlines() if "`negative_prompt` |" in line
     )
-    known = ("wan", "ltx_video", "ltx2", "qwen_image_2512", "qwen_image_edit")
+    known = ("wan", "ltx_video", "ltx2", "chroma", "qwen_image")
     assert own and all(name.startswith(known) for name in own)
-    assert all(word in row for word in ("Wan", "LTX-Video", "LTX-2", "`qwen_image_2512`", "Qwen-Image edit"))
+    assert all(word in row for word in ("Wan", "LTX-Video", "LTX-2", "Chroma", "Qwen-Image and its edit models"))
 
 
 def test_what_has_no_letter_begins_no_name(command: CommandLine) -> None:
