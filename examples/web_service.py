@@ -57,6 +57,10 @@ def build_app(load_pipeline: Callable[[], Any]) -> Starlette:
             return JSONResponse({"error": "the body is not JSON"}, status_code=400)
         if not isinstance(values, dict) or "prompt" not in values or not set(values) <= set(TAKES):
             return JSONResponse({"error": f"give a prompt, and of {', '.join(TAKES)} what you like"}, status_code=400)
+        if not isinstance(values["prompt"], str):  # of a list, only the first image would be answered with
+            return JSONResponse(
+                {"error": "prompt: one text is needed, since one PNG is answered with"}, status_code=400
+            )
         try:
             png = await asyncio.get_running_loop().run_in_executor(worker, make_png, values)
         except ConfigError as error:  # a value that does not fit; anything else is a fault of the server's, status 500

@@ -189,6 +189,20 @@ def test_other_weights_are_said(demo: Any, caplog: pytest.LogCaptureFixture) -> 
         assert "model.repo=a/b: the pipeline was loaded from" in caplog.text
 
 
+def test_seeds_of_a_file_earn_no_warning_before_there_are_prompts(
+    demo: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`seeds=per_prompt` is what `tune` writes, and how many prompts there will be is not known yet."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("# @package _global_\nseeds: per_prompt\nsteps: 3\n", encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        with accelerate(demo, file):
+            pass
+        with load(file) as pipe:
+            pipe(PROMPT)
+    assert not caplog.records, caplog.text
+
+
 LORA = "pkg://wavespeed_runner/weights/demo_lora/night.safetensors"
 
 

@@ -102,8 +102,11 @@ def test_images_that_wait_are_there_on_paper(opened: Callable[..., Any], sweep: 
         own = {"x": str(number % 3), "y": str(number // 3)}
         rows.append(replace(sweep.rows[0], job=str(number), folder=tmp_path / str(number), record=record, axes=own))
     window = opened(replace(sweep, rows=rows, axes=["x", "y"], folder=tmp_path))
-    waiting = "[...document.querySelectorAll('#grid img')].filter((one) => !one.src).length"
+    waiting = "[...document.querySelectorAll('#grid img')].filter((one) => one.src === BLANK).length"
     assert window.evaluate(waiting) > 0
+    # One without a source, or with a broken one, has no width: Chromium draws its icon of a broken image.
+    until(window, "[...document.querySelectorAll('#grid img')].every((one) => one.complete && one.naturalWidth > 0)")
+    assert window.evaluate(waiting) > 0, "those that are not loaded yet too"
     printed = window.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image\b", printed)) >= 60 and window.evaluate(waiting) == 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.browser import pairs
+from tests.report.browser import pairs, until
 from wavespeed_runner.metrics.statistics import Interval
 from wavespeed_runner.report.ranking import rank_rows
 from wavespeed_runner.report.rows import Sweep
@@ -71,7 +71,13 @@ def test_lines_and_points_have_the_same_times(opened: Callable[..., Any], sweep:
     expected = [row.seconds.value * 600 / s for row, s in zip(slow, references, strict=True) if row.seconds]
     assert sorted(points) == pytest.approx(sorted(expected)) and line[-1] == 600
     assert all(any(x == pytest.approx(point) for point in points) for x in line[:-1]) and len(line) > 1
-    assert window.evaluate(f"{plot}._fullLayout.xaxis.title.text").endswith("scaled to the median reference")
+    assert window.evaluate(f"{plot}._fullLayout.xaxis.title.text") == "time per image, ms (scaled)"
+    assert window.locator("#plots figcaption").first.inner_text() == "Time per image, scaled to the median reference"
+    inside = """(([title, plot]) => title.left >= plot.left && title.right <= plot.right && plot.width < innerWidth)(
+        ['#plot-seconds .xtitle', '#plot-seconds'].map((one) => document.querySelector(one).getBoundingClientRect()))"""
+    for wide in (1440, 400):
+        window.set_viewport_size({"width": wide, "height": 900})
+        until(window, inside)
 
 
 def test_where_no_share_is_known_its_plot_says_so(opened: Callable[..., Any], sweep: Sweep) -> None:

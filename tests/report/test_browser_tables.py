@@ -80,3 +80,25 @@ def test_names_break_between_words_and_a_job_s_number_stays_in_one_line(opened: 
     assert all(line.rstrip()[-1] in "_.,=/" for line in lines[:-1]), lines
     shown = window.locator("#cost").evaluate("(one) => one.scrollWidth <= one.clientWidth")
     assert shown and window.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_heads_of_a_narrow_window_are_whole(opened: Callable[..., Any], sweep: Sweep, scheme: str) -> None:
+    long = "cache.residual_diff_threshold 0.15, sampler dpmpp_2m"
+    rows = [replace(row, label=f"{long} {row.label}") for row in sweep.rows]
+    for words in (12, 40):
+        command = " ".join(["cache.start=0.25"] * words)
+        window = opened(replace(sweep, rows=rows, command=command), wide=400, color_scheme=scheme)
+        seen, whole = window.evaluate(
+            "(({clientHeight, scrollHeight}) => [clientHeight, scrollHeight])(byId('command'))"
+        )
+        assert seen == 5 + 19 * min(6, (whole - 5) // 19) and (seen == whole or words == 40), "lines are whole"
+    window.evaluate("openJob(0)")
+    tops = "(query) => [...document.querySelectorAll(query)].map((one) => one.getBoundingClientRect().top)"
+    heights = window.evaluate(tops, "#job header button")
+    assert len(heights) == 3 and max(heights) - min(heights) < 2, "the close sign is beside the arrows"
+    window.evaluate("byId('job').close(); openViewer(0)")
+    heights = window.evaluate(tops, "#viewer .choice label")
+    assert len(heights) == 3 and len(set(heights)) == 1, "the views are in one line"
+    right = window.evaluate("document.querySelector('#viewer .close').getBoundingClientRect().right")
+    assert right <= 400 and window.evaluate("byId('viewer').scrollWidth <= byId('viewer').clientWidth")

@@ -180,6 +180,8 @@ def named(tmp_path: Path, finished: Finished, *changes: dict[str, Any]) -> tuple
     for number, change in enumerate(changes):
         record = varied(finished[1], change.get("typed", []), steps=change.get("steps", 28))
         record["config"]["cache"] = {**record["config"]["cache"], **change.get("cache", {})}
+        for sample in record["samples"] if "prompt" in change else ():
+            sample["prompt"] = change["prompt"]
         record["environment"] = {**record["environment"], "device_name": change.get("device", "CPU")}
         write_job(tmp_path / str(number), record)
     (match,) = compare([tmp_path / str(number) for number in range(len(changes))]).matches
@@ -197,6 +199,11 @@ def test_sides_are_named_by_what_tells_them_apart_and_keys_that_follow_from_it_s
     assert [name.split()[0] for name in names] == ["RTX", "H200"] and not filled
     names, chosen, filled = named(tmp_path / "c", finished, {}, {})
     assert names == ["", ""] and not chosen and not filled
+    prompts = (("none", "a"), ("fbcache", "a red circle"), ("fbcache", "a blue square"))
+    names, _, _ = named(tmp_path / "e", finished, *({"cache": {"name": name}, "prompt": one} for name, one in prompts))
+    assert names == ["no cache", "fbcache, a red circle", "fbcache, a blue square"]
+    names, _, _ = named(tmp_path / "f", finished, {"device": "RTX"}, {"device": "H200"}, {"device": "H200", "steps": 9})
+    assert [name.split(" (")[0] for name in names] == ["fbcache, RTX", "fbcache, H200", "fbcache, 9 steps"]
     change = {"cache": {"residual_diff_threshold": 0.3}}
     names, chosen, filled = named(tmp_path / "d", finished, {}, change)
     assert chosen and not filled, "the same option: its keys were chosen"

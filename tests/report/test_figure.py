@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 from tests.report.records import study, varied, write_job
-from wavespeed_runner.media.plotting import new_figure
 from wavespeed_runner.report.collect import collect
 from wavespeed_runner.report.figure import figure
-from wavespeed_runner.report.figure_labels import _drop_overlapping, _points_of_stars
+from wavespeed_runner.report.figure_places import Obstacles, crosses, find_places
 from wavespeed_runner.report.figure_styles import COLOURS, MARKERS, OTHER, RIVAL, STEPS, choose_styles
 
 SETTING = COLOURS[0]
@@ -89,13 +90,57 @@ def test_no_two_labels_lie_on_one_another(tmp_path: Path, finished: Finished, co
         assert all(made.bbox.x0 <= box.x0 and box.x1 <= made.bbox.x1 for box in boxes)
 
 
-def test_a_label_that_a_star_would_cover_is_left_out() -> None:
-    axes = new_figure(figsize=(6, 4)).subplots()
-    axes.set(xlim=(0, 2), ylim=(0, 2))
-    stars = [tuple(axes.transData.transform(place)) for place in _points_of_stars(axes, [1.0])]
-    assert len(stars) == 5 and tuple(axes.transData.transform((1.0, 1.0))) in stars
-    covered, beside = (axes.text(x, y, "steps 14", ha="center", va="center") for x, y in ((1.0, 1.02), (1.0, 1.5)))
-    assert _drop_overlapping([covered, beside], stars) == [beside] and covered not in axes.texts
+@pytest.mark.parametrize("count", [6, 18])
+def test_labels_keep_off_leader_lines_intervals_and_stars(tmp_path: Path, finished: Finished, count: int) -> None:
+    made = figure(collect(study(tmp_path, finished[1], count)))
+    made.draw_without_rendering()
+    for axes in made.axes:
+        boxes = np.array([text.get_window_extent().extents for text in axes.texts])
+        assert len(boxes) >= min(count, 10), "most of them have a place"
+        leaders = [np.ravel(axes.transData.transform(patch.get_path().vertices[[0, -1]])) for patch in axes.patches]
+        bars = [
+            np.ravel(axes.transData.transform(segment))
+            for container in axes.containers
+            for collection in container.lines[2]
+            for segment in collection.get_segments()
+        ]
+        star = axes.transData.transform((2.0 if axes is made.axes[0] else 100.0, 1.0))
+        inside = boxes + np.array([0.5, 0.5, -0.5, -0.5])  # a leader begins at the edge of its own
+        assert len(bars) >= 2 * count and not crosses(inside, np.array(leaders).reshape(-1, 4)).any()
+        assert not crosses(boxes, np.array(bars)).any()
+        assert not crosses(boxes, np.array([[*star, *star]])).any()
+
+
+def empty(**parts: Any) -> Obstacles:
+    nothing = {name: np.zeros((0, 4)) for name in ("never", "marks", "bars", "curves")}
+    return Obstacles(**({"frame": (0.0, 0.0, 400.0, 300.0)} | nothing | parts))
+
+
+def test_a_label_without_room_is_left_out_unless_it_is_needed() -> None:
+    """Bars everywhere but in a corner: there is room for one label, or what is asked for covers a bar."""
+    bars = np.array([[x, 0.0, x, 300.0] for x in range(0, 400, 20)])
+    sizes, points = [(60.0, 12.0)] * 3, [(200.0, 150.0)] * 3
+    assert find_places(sizes, points, empty(bars=bars)) == [None] * 3
+    assert [place is not None for place in find_places(sizes, points, empty(bars=bars), least=2)] == [True, True, False]
+    needed = find_places(sizes, points, empty(bars=bars), needed=[False, True, False])
+    assert [place is not None for place in needed] == [False, True, False]
+    nowhere = empty(never=np.array([[0.0, 0.0, 400.0, 300.0]]))
+    assert find_places(sizes, points, nowhere, least=3, needed=[True] * 3) == [None] * 3
+
+
+@given(st.lists(st.tuples(st.floats(0, 400), st.floats(0, 300)), min_size=1, max_size=12))
+@settings(max_examples=30)
+def test_labels_never_cover_one_another_nor_leaders(points: list[tuple[float, float]]) -> None:
+    found = find_places([(50.0, 12.0)] * len(points), points, empty(), least=len(points))
+    boxes = [np.array([p.x - 25, p.y - 6, p.x + 25, p.y + 6]) if p else None for p in found]
+    for index, (place, box) in enumerate(zip(found, boxes, strict=True)):
+        if place is None:
+            continue
+        assert box is not None and box.min() >= -1e-9 and box[2] <= 400 + 1e-9 and box[3] <= 300 + 1e-9
+        for other in [one for number, one in enumerate(boxes) if one is not None and number != index]:
+            assert box[0] >= other[2] or other[0] >= box[2] or box[1] >= other[3] or other[1] >= box[3]
+            if place.leader:
+                assert not crosses(other, np.array([[*place.leader, *points[index]]])).any()
 
 
 def test_text_is_legible_at_half_size(tmp_path: Path, finished: Finished) -> None:

@@ -174,6 +174,18 @@ def test_a_wrong_command_is_one_line(arguments: list[str], said: str, capsys: py
     assert told.startswith(f"error: {said}") and told.count("\n") == 1
 
 
+def test_a_link_that_leads_to_itself_is_no_folder_to_write_into(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "z"
+    link.symlink_to("z")
+    for out in (link, link / "below"):
+        assert main(["report", str(finished[0]), f"out={out}"]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and f"out={out}: Too many levels of symbolic links; give a folder" in said
+    assert link.is_symlink()
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(finished[0]), "out=/proc/nowhere"]) == 1
     said = capsys.readouterr().err

@@ -13,6 +13,9 @@ from tests.sharing.replay_helpers import ReplayText, change_pixels, set_figures
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.sharing.gallery import collect_gallery, page
 
+BAD = "# @package _global_\nsteps: x\nclaim: {seconds: {value: 1}}\n"
+"""An experiment with a value that is none."""
+
 
 def write(folder: Path, **texts: str) -> Path:
     folder.mkdir()
@@ -25,11 +28,12 @@ def test_claims_come_with_their_figures_hardware_and_image(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fast = set_figures(text, speedup="{value: 2.5, low: 2.25, high: 2.75}", ssim="{value: 0.98, low: 0.97, high: 0.99}")
-    shelf = write(tmp_path / "shelf", slow=text, fast=fast, other="a: 1\n", broken="a: [\n")
+    shelf = write(tmp_path / "shelf", slow=text, fast=fast, other="a: 1\n", broken="a: [\n", bad=BAD)
     Image.new("RGB", (64, 64), "red").save(shelf / "fast.png")
     entries = collect_gallery(shelf, tmp_path / "outputs")
     assert [entry.title for entry in entries[:2]] == ["fast", "slow"], "the fastest first, what is no claim last"
-    assert all("claim" in one.problem or "broken.yaml" in one.problem for one in entries[2:]) and len(entries) == 4
+    problems = {one.file.name: one.problem for one in entries[2:]}
+    assert "claim" in problems["other.yaml"] and problems["broken.yaml"] and len(entries) == 5
     made = page(entries)
     assert "2.50\N{MULTIPLICATION SIGN} (2.25 to 2.75)" in made and "SSIM 0.9800 (0.9700 to 0.9900)" in made
     assert made.count("data:image/webp") == 1 and made.count("not replayed here") == 2
@@ -37,9 +41,19 @@ def test_claims_come_with_their_figures_hardware_and_image(
     assert f"from={shelf / 'fast.yaml'} prompt=" in made.replace("<wbr>", "") and made.count("data-copy=") == 4
     assert main(["gallery", str(shelf), f"outputs={tmp_path / 'outputs'}"]) == 0
     said = capsys.readouterr().out
-    assert f"{shelf / 'other.yaml'}: " in said, "what is no claim is found by its path"
+    assert all(said.count(str(shelf / name)) == 1 for name in problems), "what is no claim is found by its path, once"
+    assert "no claim" in said and "export IMAGE" in said
     assert "fast: " in said and "2.50x (2.25 to 2.75), SSIM 0.9800" in said and str(shelf / "gallery.html") in said
     assert (shelf / "gallery.html").read_text(encoding="utf-8") == made
+
+
+def test_the_command_for_a_prompt_earns_no_warning_of_ours(text: str, tmp_path: Path) -> None:
+    """`seeds=per_prompt` of one prompt is warned of: it changes nothing."""
+    several = text.replace("\nclaim:", "\nseeds: per_prompt\nclaim:")
+    shelf = write(tmp_path / "shelf", one=text, several=several)
+    made = page(collect_gallery(shelf, tmp_path)).replace("<wbr>", "").replace("&#39;", "'")
+    assert f"from={shelf / 'several.yaml'} prompt='...' seeds=same<" in made
+    assert f"from={shelf / 'one.yaml'} prompt='...'<" in made
 
 
 def test_the_large_figure_says_what_it_is(text: str, tmp_path: Path) -> None:

@@ -190,6 +190,13 @@ def test_the_command(export: Export, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == f"export: {file}\n"
     assert main(["export", "run/record.json", "to=diffusers", "out=-"]) == 0
     assert capsys.readouterr().out == file.read_text(encoding="utf-8")
+    (image,) = Path("run/images").glob("*.png")
+    assert main(["export", str(image), "to=diffusers"]) == 2
+    said = capsys.readouterr().err
+    assert f"{image}: to=diffusers: an image has no record of" in said, said
+    assert f"give the run's folder, {Path('run').absolute()};" in said and "Unicode" not in said
+    assert main(["export", str(image.rename("alone.png")), "to=diffusers"]) == 2
+    assert "give the run's folder or its record.json;" in capsys.readouterr().err
     for wrong, words in (
         (["to=diffusers"], "the file exists"),
         (["to=comfy"], "to=comfy: only to=diffusers is known"),

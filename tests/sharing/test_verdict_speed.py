@@ -9,6 +9,7 @@ from tests.sharing.claim_helpers import (
     Record,
     build_claim,
     change_record,
+    format_headline,
     get_verdicts,
     set_raw_seconds,
     verify_claim,
@@ -38,6 +39,19 @@ def test_without_a_known_spread_five_percent_is_noise(measured: Record, speedup:
         sample["reference_raw_seconds"] = [2.0]
     parts = verify_claim(build_claim(measured), change_record(measured, lambda r: r["timing"].update(speedup=speedup)))
     assert get_verdicts(parts)["speedup"] == verdict and combine_verdicts(parts) == verdict
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.5, "less busy or faster"), (1.2, "busier or slower")])
+def test_the_explanation_of_a_speed_fits_the_time(measured: Record, seconds: float, words: str) -> None:
+    """The speed-up is within noise; the time is far better than claimed, or worse."""
+    change = {"median": seconds, "speedup": 1.75}
+    record = change_record(measured, lambda r: r["timing"].update(change), other_pixels=False)
+    claim = build_claim(measured)
+    parts = verify_claim(claim, record)
+    assert get_verdicts(parts)["speedup"] == WITHIN_NOISE
+    told = format_headline(claim, record, parts)
+    assert f"nothing else differs: this machine is {words} than it was" in told, told
+    assert ("better than claimed: seconds" in told) == (seconds < 1)
 
 
 def test_time_differences_between_images_are_not_noise(measured: Record) -> None:

@@ -25,6 +25,7 @@ from ..errors import ConfigError, did_you_mean, make_printable
 from ..planning.automatic import Change
 from ..planning.plan import Plan, build_plan
 from ..planning.seeds import DRAW
+from ..rules.prompt_seeds import ONE_PROMPT
 from ..sharing.source import compose_copy
 from ..sweeps.jobs import add_changes, compose_single_run, refuse_unused
 from ..sweeps.own_model import add_facts, name_option
@@ -133,9 +134,9 @@ def read_settings(
 
 
 def tell(plan: Plan) -> None:
-    """Logs what the rules doubt (warnings) and what was set automatically (info)."""
+    """Logs what the rules doubt (warnings) and what was set automatically (info), before there are prompts."""
     for finding in plan.verdicts:
-        if finding.verdict == "unverified":
+        if finding.verdict == "unverified" and finding.rule != ONE_PROMPT:
             fix = f"; {finding.fix}" if finding.fix else ""
             log.warning("%s", make_printable(f"rule {finding.rule}: {finding.message}{fix}"))
     for change in plan.changes:

@@ -21,8 +21,8 @@ Not in it: where results are written, the device unless it was asked for, and fo
 calibrations (a config file may only name such files relative to the folder where the command runs). A local model
 keeps its path, with a comment. More than 1000 prompts, or 64 Ki characters of them, stay in their file, which is named.
 
-`to=diffusers` writes a Python script instead, of torch, diffusers and torchao alone, that makes the same images. What
-plain diffusers cannot express is refused by name.
+`to=diffusers` writes a Python script of a run instead, of torch, diffusers and torchao alone, that makes the same
+images. What plain diffusers cannot express is refused by name.
 """
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import ConfigError, make_printable
 from ..process.exit_status import DONE
 from ..records.config_dir import check_typed
+from ..storage.folders import explain_no_place
 from .arguments import CommandParser
 
 ABOUT = """
@@ -47,6 +48,8 @@ def main(args: Namespace) -> int:
     out = args.out or args.folder
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"out={args.out}: is a file; give a folder, which is made where there is none")
+    if args.out is not None and (reason := explain_no_place(args.out)):
+        raise ConfigError(f"out={args.out}: {reason}; give a folder, which is made where there is none")
     from ..report.collect import add_published, collect
     from ..report.files import write_files
 

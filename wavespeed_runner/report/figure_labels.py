@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from ..media.contact_sheet import INK, QUIET
 from ..metrics.statistics import Interval
+from .figure_places import Obstacles, find_places
 from .figure_styles import RIVAL
 from .rows import Row
 
@@ -18,16 +21,14 @@ CROWD = 120
 LABELLED, LETTERS = 24, 260
 """Most labels in a panel, and about the most characters in all of them, not counting rivals. A label that does not fit
 is left out."""
-FEW = 12
-"""Most points whose intervals labels avoid."""
-STAR = 9
-"""Pixels from the middle of a star to the corners of the square around it."""
-SPACING, ROUNDS = 14, 150
-"""Label placement: pixels between the points of a curve that labels avoid, and most iterations."""
+FEWEST = 6
+"""Labels of a panel that are there even where they cover error bars."""
+MARK, STAR = 4, 9
+"""Pixels from the middle of a point, and of a star, to the sides of the square that labels keep off."""
 
 
 def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], stars: Sequence[float] = ()) -> None:
-    """Adds labels beside their points, moved so that they cover neither each other nor lines nor references.
+    """Adds labels beside their points, where they cover neither each other nor lines nor intervals nor references.
 
     Args:
         axes: the panel.
@@ -35,47 +36,53 @@ def add_labels(axes: Any, rows: Sequence[Row], x: Sequence[Interval | None], sta
         x: the horizontal position of each job; None where the panel does not show it.
         stars: those of the references.
     """
-    from adjustText import adjust_text
-    from matplotlib.patheffects import withStroke
-
     points = [(row, at) for row, at in zip(rows, x, strict=True) if at is not None]
     chosen = _choose_points(points)
-    texts = [
-        axes.text(
-            at.value,
-            row.quality[METRIC].mean.value,
-            drawable(row.label),
-            fontsize=10.5,
-            color=RIVAL if row.rival else INK,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-            parse_math=False,
-            zorder=6
-            if len(points) > CROWD
-            else 3.5,  # the white outline hides lines, and points only where they are many
-        )
-        for row, at in chosen
-    ]
+    texts = [_write_label(axes, row, crowd=len(points) > CROWD) for row, _ in chosen]
     if not texts:
         return
-    places = [(at.value, row.quality[METRIC].mean.value) for row, at in points]
-    every = 1 + len(places) // CROWD
-    bars = _points_along_bars(points) if len(points) <= FEW else []  # where points are many, nothing else would fit
-    occupied = places[::every] + _points_along_curves(axes) + bars + _points_of_stars(axes, stars)
-    adjust_text(
-        texts,
-        x=[place[0] for place in occupied],
-        y=[place[1] for place in occupied],
-        ax=axes,
-        expand=(1.15, 1.3),
-        iter_lim=ROUNDS,
+    boxes = [text.get_window_extent() for text in texts]
+    places = find_places(
+        [(box.width, box.height) for box in boxes],
+        _to_pixels(axes, [_locate(*pair) for pair in chosen]),
+        _collect_obstacles(axes, points, stars),
+        least=FEWEST,
+        needed=[row.rival for row, _ in chosen],
     )
-    rivals = [(at.value, row.quality[METRIC].mean.value) for row, at in points if row.rival]
-    kept = _drop_overlapping(
-        texts, [tuple(axes.transData.transform(place)) for place in [*rivals, *_points_of_stars(axes, stars)]]
+    for text, place, pair in zip(texts, places, chosen, strict=True):
+        if place is None:
+            text.remove()
+            continue
+        text.set_position(axes.transData.inverted().transform(place[:2]))
+        if place.leader:
+            _connect(axes, axes.transData.inverted().transform(place.leader), _locate(*pair))
+
+
+def _write_label(axes: Any, row: Row, *, crowd: bool) -> Any:
+    """The label of a job, which is still to be moved."""
+    from matplotlib.patheffects import withStroke
+
+    return axes.text(
+        0.5,
+        0.5,
+        drawable(row.label),
+        fontsize=10.5,
+        ha="center",
+        va="center",
+        color=RIVAL if row.rival else INK,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        parse_math=False,
+        zorder=6 if crowd else 3.5,  # the white outline hides lines, and points only where they are many
     )
-    for text, (row, at) in zip(texts, chosen, strict=True):
-        if text in kept:
-            _connect(axes, text, (at.value, row.quality[METRIC].mean.value))
+
+
+def _locate(row: Row, at: Interval) -> tuple[float, float]:
+    """Where the point of a job is, in data coordinates."""
+    return at.value, row.quality[METRIC].mean.value
+
+
+def _to_pixels(axes: Any, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in axes.transData.transform(places)] if places else []
 
 
 def _choose_points(points: Sequence[tuple[Row, Interval]]) -> list[tuple[Row, Interval]]:
@@ -99,64 +106,54 @@ def _take_every_nth(pairs: list[tuple[Row, Interval]], most: int) -> list[tuple[
     return pairs if len(pairs) <= most else [pairs[i * len(pairs) // most] for i in range(most)]
 
 
-def _points_along_curves(axes: Any) -> list[tuple[float, float]]:
-    """Points that labels avoid: one every `SPACING` pixels along the curves of a panel, in data coordinates."""
-    import numpy as np
+def _collect_obstacles(axes: Any, points: Sequence[tuple[Row, Interval]], stars: Sequence[float]) -> Obstacles:
+    """What the labels of a panel keep off. Where points are many, nothing would stand off all intervals."""
+    crowd = len(points) > CROWD
+    marks = _to_pixels(axes, [_locate(*pair) for pair in points])
+    rivals = _to_pixels(axes, [_locate(*pair) for pair in points if pair[0].rival])
+    names = [text.get_window_extent().extents for text in axes.texts if text.get_rotation()]
+    frame = axes.get_window_extent()
+    return Obstacles(
+        frame=(frame.x0, frame.y0, frame.x1, frame.y1),
+        never=np.array(
+            [*_squares(_to_pixels(axes, [(at, 1.0) for at in stars]), STAR), *_squares(rivals, MARK), *names]
+        ),
+        marks=np.array([] if crowd else _squares(marks, MARK)),
+        bars=np.array([] if crowd else _list_bars(axes, points)),
+        curves=np.array(_list_curves(axes)),
+    )
 
-    places: list[tuple[float, float]] = []
-    for line in axes.lines:
-        if line.get_linestyle() in ("-", "--") and len(line.get_xdata()) > 1:
-            pixels = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
-            for start, end in pairwise(pixels):
-                count = int(np.hypot(*(end - start)) / SPACING)
-                between = [start + (end - start) * (i + 1) / (count + 1) for i in range(count)]
-                places += [tuple(axes.transData.inverted().transform(place)) for place in between]
-    return places
+
+def _squares(middles: Sequence[tuple[float, float]], half: float) -> list[tuple[float, float, float, float]]:
+    return [(x - half, y - half, x + half, y + half) for x, y in middles]
 
 
-def _points_along_bars(points: Sequence[tuple[Row, Interval]]) -> list[tuple[float, float]]:
-    """Points that labels avoid: along the intervals, in data coordinates."""
-    places = []
+def _list_bars(axes: Any, points: Sequence[tuple[Row, Interval]]) -> list[tuple[float, ...]]:
+    """The intervals as straight lines, in pixels."""
+    ends = []
     for row, at in points:
         mean = row.quality[METRIC].mean
-        for part in (0.25, 0.5, 0.75, 1.0):
-            places += [(at.value, mean.value + part * (end - mean.value)) for end in (mean.low, mean.high)]
-            places += [(at.value + part * (end - at.value), mean.value) for end in (at.low, at.high)]
-    return places
+        ends += [(at.value, mean.low), (at.value, mean.high), (at.low, mean.value), (at.high, mean.value)]
+    pixels = _to_pixels(axes, ends)
+    return [(*start, *end) for start, end in zip(pixels[::2], pixels[1::2], strict=True)]
 
 
-def _points_of_stars(axes: Any, stars: Sequence[float]) -> list[tuple[float, float]]:
-    """Points that labels avoid: the middle and the tips of each star, in data coordinates."""
-    back = axes.transData.inverted()
-    middles = [axes.transData.transform((place, 1.0)) for place in stars]
-    moves = [(0, 0), *((STAR * x, STAR * y) for x in (-1, 1) for y in (-1, 1))]
-    return [tuple(back.transform((x + dx, y + dy))) for x, y in middles for dx, dy in moves]
+def _list_curves(axes: Any) -> list[tuple[float, ...]]:
+    """The curves of a panel as straight lines, in pixels."""
+    found: list[tuple[float, ...]] = []
+    for line in axes.lines:
+        if line.get_linestyle() in ("-", "--") and len(line.get_xdata()) > 1:
+            pixels = _to_pixels(axes, list(zip(line.get_xdata(), line.get_ydata(), strict=True)))
+            found += [(*start, *end) for start, end in pairwise(pixels)]
+    return found
 
 
-def _drop_overlapping(texts: Sequence[Any], rivals: Sequence[tuple[float, float]]) -> list[Any]:
-    """Removes labels that overlap earlier ones, a rival or a star (in pixels), or leave the image."""
-    kept: list[Any] = []
-    boxes: list[Any] = []
-    for text in texts:
-        box, frame = text.get_window_extent(), text.figure.bbox
-        covers = any(box.overlaps(other) for other in boxes) or any(box.contains(*place) for place in rivals)
-        if covers or not (frame.x0 <= box.x0 and box.x1 <= frame.x1):
-            text.remove()
-        else:
-            kept.append(text)
-            boxes.append(box)
-    return kept
-
-
-def _connect(axes: Any, text: Any, point: tuple[float, float]) -> None:
-    """Draws a thin line from a label to its point if they are far apart."""
+def _connect(axes: Any, start: tuple[float, float], point: tuple[float, float]) -> None:
+    """Draws a thin line from the edge of a label to its point."""
     from matplotlib.patches import FancyArrowPatch
 
-    box, (x, y) = text.get_window_extent().expanded(1.0, 1.0), axes.transData.transform(point)
-    away = max(box.x0 - x, x - box.x1, box.y0 - y, y - box.y1)
-    if away > SPACING:
-        line = FancyArrowPatch(text.get_position(), point, arrowstyle="-", patchA=text, color=QUIET, linewidth=0.7)
-        axes.add_patch(line)
+    line = FancyArrowPatch(start, point, arrowstyle="-", shrinkA=0, shrinkB=0, color=QUIET, linewidth=0.7)
+    axes.add_patch(line)
 
 
 def drawable(text: str) -> str:

@@ -7,6 +7,9 @@ from ..config.schema import Config, Seeds
 from .check import Finding
 from .seeds import NOISE_SEEDS
 
+ONE_PROMPT = "seeds-one-prompt"
+"""Says that there is one prompt; of no use where prompts are still to come."""
+
 
 def judge_seeds(c: Config, prompts: int) -> list[Finding]:
     """What is to be said of the seeds of so many prompts, beyond what rules say of the first one's."""
@@ -27,7 +30,7 @@ def judge_seeds(c: Config, prompts: int) -> list[Finding]:
         )
     elif prompts == 1:
         finding = Finding(
-            rule="seeds-one-prompt",
+            rule=ONE_PROMPT,
             verdict="unverified",
             message="seeds=per_prompt: there is one prompt, so it changes nothing",
             fix="more prompts, or leave it out",

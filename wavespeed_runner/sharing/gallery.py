@@ -13,8 +13,8 @@ from ..config.claim import ClaimConfig, ClaimedFigure
 from ..config.error_messages import EXPLAINED, explain
 from ..config.lossy import lossy_names
 from ..config.resolve import resolve_config
-from ..config.schema import to_data
-from ..errors import ConfigError, make_printable
+from ..config.schema import Seeds, to_data
+from ..errors import ConfigError, format_error, make_printable
 from ..inputs.files import InputError
 from ..records.listing import list_jobs
 from ..records.names import model_name
@@ -47,6 +47,8 @@ class Entry:
     setting: str = ""
     claim: ClaimConfig | None = None
     images: str = ""
+    per_prompt: bool = False
+    """Whether it has `seeds=per_prompt`, which changes nothing of one prompt."""
     replays: tuple[str, ...] = ()
     """`reproduced on AMD EPYC`, of each replay that left a record here, with the prompts and seeds of the claim."""
     judged: tuple[str, ...] = ()
@@ -88,16 +90,25 @@ def _read(folder: Path, path: Path, replays: Sequence[Record]) -> Entry:
     try:
         return _read_claim(path, replays)
     except EXPLAINED as error:
-        return Entry(file=path, problem=make_printable(explain(error)))
+        return Entry(file=path, problem=make_printable(_leave_out_name(path, explain(error))))
     except (InputError, ConfigError, OSError, ValueError, TypeError, KeyError) as error:  # as `replay` has it
-        return Entry(file=path, problem=make_printable(f"not an experiment: {type(error).__name__}: {error}"))
+        return Entry(
+            file=path, problem=make_printable(f"not an experiment: {_leave_out_name(path, format_error(error))}")
+        )
+
+
+def _leave_out_name(path: Path, problem: str) -> str:
+    """A problem without the name of the file, which stands before it wherever it is told."""
+    return problem.removeprefix(str(path)).removesuffix(f"; in {path}").lstrip(":, ")
 
 
 def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
     data, _ = read_source(path)
     config = resolve_config(data)
     if (claim := config.claim) is None:
-        return Entry(file=path, problem="it has no claim; export writes an experiment with one")
+        return Entry(
+            file=path, problem="it has no claim; export RUN writes an experiment with one, export IMAGE without"
+        )
     refuse_malformed(claim, [], config.num_images_per_prompt)
     solver = "" if config.sampler.name == "default" else describe_sampler(to_data(config.sampler))
     steps = name_steps(solver, config.steps or config.model.steps)
@@ -112,6 +123,7 @@ def _read_claim(path: Path, replays: Sequence[Record]) -> Entry:
         model=make_printable(model_name({**data["model"], "init": config.model.init.value})),
         setting=make_printable(f"{' + '.join(lossy_names(data)) or 'no cache'}, {steps}{against}"),
         claim=claim,
+        per_prompt=config.seeds is Seeds.per_prompt,
         images=f"{len(claim.pixels_sha256)} images of {claim.prompts} prompts",
         replays=tuple(_describe(record, claim) for record in ours if id(record) not in elsewhere),
         judged=tuple(_describe(record, claim, other=True) for record in ours if id(record) in elsewhere),
@@ -188,9 +200,15 @@ def _card(entry: Entry, embedded: Album) -> dict[str, Any]:
         "device": make_printable(claim.device_name),
         "versions": make_printable(", ".join(versions)),
         "image": embedded.add(beside),
-        "use": make_printable(f"{PROGRAM} {quote(f'from={entry.file}')} prompt='...'"),
+        "use": make_printable(_say_how_to_use(entry)),
         "check": make_printable(f"{PROGRAM} replay {quote(str(entry.file))}"),
     }
+
+
+def _say_how_to_use(entry: Entry) -> str:
+    """The command for a prompt of the reader's; seeds of each prompt would be warned of, as having no effect."""
+    same = f" seeds={Seeds.same.value}" if entry.per_prompt else ""
+    return f"{PROGRAM} {quote(f'from={entry.file}')} prompt='...'{same}"
 
 
 def _say_what_is_shown(claim: ClaimConfig) -> str:

@@ -68,8 +68,9 @@ def _read_yaml(path: Path, *, for_replay: bool) -> tuple[dict[str, Any], dict[st
 def _check_claim(path: Path, claim: Any) -> None:
     if claim is None:
         raise ConfigError(
-            f"{path}: it has no claim, the figures of a run that export and tune write into an experiment, so there is "
-            "nothing to compare with; it runs as it is with --config-dir DIR experiment=NAME (DIR/experiment/NAME.yaml)"
+            f"{path}: it has no claim, the figures of a run that tune and export RUN write into an experiment, and "
+            "export IMAGE does not, so there is nothing to compare with; it runs as it is with --config-dir DIR "
+            "experiment=NAME (DIR/experiment/NAME.yaml)"
         )
     if not isinstance(claim, dict):
         raise ConfigError(f"{path}: claim: a mapping of keys to values is needed, as export writes it")

@@ -20,11 +20,12 @@ from ..models.weights.hub import get_diffusers_class
 from ..planning.graph import build_graph, is_one_call
 from ..process.logging_setup import quiet_libraries
 from ..process.torchao_import import postpone_torchao
+from ..records.file import FILE
 from ..records.names import setting_name
 from ..records.record import Record
 from ..registry import find_implementation
 from ..storage.atomic import write_text
-from .export import build_name, find_record, read_completed_record
+from .export import build_name, find_record, is_image, read_completed_record
 from .script import Script, format_call, indent, to_code
 from .script_cache import add_cache
 from .script_model import add_model, add_sampler
@@ -46,9 +47,11 @@ def export_script(run: Path, *, name: str | None, out: str | None) -> tuple[Path
         The file (None where none is written), and the text.
 
     Raises:
-        ConfigError: plain diffusers cannot express it, the run is not completed, or the file exists.
+        ConfigError: plain diffusers cannot express it, the run is not completed or is an image, or the file exists.
         RunError: the file cannot be written.
     """
+    if is_image(run):
+        raise ConfigError(_explain_image(run))
     record = read_completed_record(find_record(run))
     quiet_libraries()
     postpone_torchao()
@@ -60,6 +63,16 @@ def export_script(run: Path, *, name: str | None, out: str | None) -> tuple[Path
         raise ConfigError(f"out={target}: the file exists; give another name=NAME or out=FILE, or remove it")
     write_text(target, text, way_out="choose another place with out=FILE")
     return target, text
+
+
+def _explain_image(image: Path) -> str:
+    """Why no script is made of an image, and which folder to give: the one above its own, where that is a run's."""
+    run = image.absolute().parent.parent
+    way_out = f"give the run's folder, {run}" if (run / FILE).is_file() else "give the run's folder or its record.json"
+    return (
+        f"{image}: to=diffusers: an image has no record of which layers were quantized or which attention kernels ran, "
+        f"and a script needs it; {way_out}; without to= it is written as an experiment"
+    )
 
 
 def write_script(record: Record) -> str:

@@ -62,7 +62,9 @@ def _explain_differences(
     if not same and not reason:
         return "nothing else differs: the file was edited, or this machine does not give the same result twice"
     if worse and not reason and not any(name in IMAGE_FIGURES for name in worse):
-        return "nothing else differs: this machine is busier or slower than it was, or the file was edited"
+        is_faster = any(part.name == "seconds" and part.better for part in parts)
+        speed = "less busy or faster" if is_faster else "busier or slower"
+        return f"nothing else differs: this machine is {speed} than it was, or the file was edited"
     return reason
 
 

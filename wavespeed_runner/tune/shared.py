@@ -117,7 +117,9 @@ def _read(path: Path, name: str, is_model: Callable[[str], bool]) -> Family:
     if isinstance(content, dict) and isinstance(content.get("graph"), dict) and isinstance(content.get("model"), dict):
         raise ConfigError("the config of a run, not an experiment; python -m wavespeed_runner export RUN makes one")
     if not isinstance(content, dict) or content.get("claim") is None:
-        raise ConfigError("it has no claim: not an experiment that export or tune wrote")
+        raise ConfigError(
+            "it has no claim, the figures of a run: export RUN writes an experiment with one, export IMAGE without"
+        )
     chosen = _read_defaults(content.get("defaults") or [])
     if not is_model(of := str(chosen.pop("model", MODEL))):
         raise ConfigError(f"for model={of}, which is not the one that is tuned")

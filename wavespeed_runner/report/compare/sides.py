@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from ...errors import make_printable
 from .build import Match
 
 Settings = list[tuple[str, list[str]]]
 LONGEST = 40
-"""Characters of a side's name."""
+"""Characters of one of the words of a side's name."""
 
 
 def split_settings(settings: Settings) -> tuple[Settings, Settings]:
@@ -29,21 +29,45 @@ def split_settings(settings: Settings) -> tuple[Settings, Settings]:
 
 
 def name_sides(match: Match) -> list[str]:
-    """A few words on each side: what tells them apart, by label, by hardware, or by the first setting that differs."""
+    """A few words on each side: labels where they differ, then what tells sides of one label apart.
+
+    That is the hardware, else settings in their order, else the prompts: `fbcache, a red circle`.
+    """
     labels = [row.label if row else "" for row in match.rows]
-    if _differ(labels):
-        return list(map(_shorten, labels))
-    settings = {key: values for key, values in match.settings if key != "images"}
-    key = "hardware" if "hardware" in settings else next(iter(settings), "")
-    if not key:
-        return [""] * len(labels)
-    prefix = "" if key == "hardware" or key.endswith(".name") else f"{key}="
-    return [_shorten(f"{prefix}{value}") if value else "" for value in settings[key]]
+    names = (
+        [_shorten(label) for label in labels] if len({label for label in labels if label}) > 1 else [""] * len(labels)
+    )
+    for values in _list_distinctions(match.settings):
+        names = _tell_apart(names, values, [row is not None for row in match.rows])
+    return names
 
 
-def _differ(names: Sequence[str]) -> bool:
-    known = [name for name in names if name]
-    return len(known) > 1 and len(set(known)) == len(known)
+def _tell_apart(names: list[str], values: list[str], present: list[bool]) -> list[str]:
+    """Adds the values to the names that several sides have and that the values split; the others stay as they are."""
+
+    def find_values(name: str) -> set[str]:
+        return {value for other, value, there in zip(names, values, present, strict=True) if there and other == name}
+
+    return [
+        ", ".join(filter(None, [name, value])) if there and len(find_values(name)) > 1 else name
+        for name, value, there in zip(names, values, present, strict=True)
+    ]
+
+
+def _list_distinctions(settings: Settings) -> Iterator[list[str]]:
+    """What may tell sides apart, in the order in which it is told: a value for each side, empty where it has none."""
+    known = dict(settings)
+    images = known.pop("images", None)
+    chosen, filled = split_settings([(key, values) for key, values in known.items() if key != "hardware"])
+    if "hardware" in known:
+        yield [_shorten(value) for value in known["hardware"]]
+    for key, values in chosen:
+        prefix = "" if f"{key}.name" in known else f"{key}="
+        yield [_shorten(f"{prefix}{value}") if value else "" for value in values]
+    if images:
+        yield [_shorten(value.partition(": ")[2]) for value in images]
+    for key, values in filled:
+        yield [_shorten(f"{key}={value}") if value else "" for value in values]
 
 
 def _shorten(text: str) -> str:

@@ -43,6 +43,9 @@ const BREAKS = /([_=,/:]|\.(?=[A-Za-z_]))(?=\S)/; // as in breaks.py
 /** Text that may go on in the next line after a separator inside of a name. */
 const breakable = (text) => String(text).split(BREAKS).flatMap((part, place) => (place % 2 ? [part, make("wbr")] : [part]));
 
+/** Stands for an image that is not loaded yet: one transparent pixel, so that nothing looks broken. */
+const BLANK = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
+
 /** Loads images when they come near the visible part of the page. */
 const watcher = new IntersectionObserver(
   (entries) => {
@@ -56,7 +59,7 @@ const watcher = new IntersectionObserver(
 );
 
 function lazyImage(place, alt) {
-  const image = make("img", { alt, decoding: "async", draggable: false });
+  const image = make("img", { src: BLANK, alt, decoding: "async", draggable: false });
   image.place = place;
   watcher.observe(image);
   return image;

@@ -7,7 +7,7 @@ const NARROW = 0.02; // smallest range of the quality axis
 const TICKS = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999];
 const AGAINST = {
   seconds: {
-    title: () => `time per image, ${DATA.seconds_unit}${DATA.paced ? ", scaled to the median reference" : ""}`,
+    title: () => `time per image, ${DATA.seconds_unit}${DATA.paced ? " (scaled)" : ""}`,
     bounds: (job) => job.seconds?.map((value) => value * DATA.seconds_factor),
   },
   share: { title: () => "computed, %", bounds: (job) => same(job.share, 100) },

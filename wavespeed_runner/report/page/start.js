@@ -25,7 +25,7 @@ function startPrinting() {
     // Decode synchronously: an image that is still being decoded would be blank on paper.
     all("#grid img").forEach((image) => {
       image.decoding = "sync";
-      if (!image.src) image.src = uri(image.place);
+      if (image.src === BLANK) image.src = uri(image.place);
     });
     const columns = byId("grid").querySelectorAll("thead th").length;
     const fitting = columns ? (PAPER - 60) / (columns - 1) - 8 : PRINTED[1];
