@@ -43,6 +43,8 @@ SAID |= {
     f"model=flux {IMAGE} steps=20 denoise=0.35": "here it is steps=57 strength=0.35 (ComfyUI",
     f"model=sdxl {IMAGE} steps=30 denoise=0.6": "here it is steps=50 strength=0.6 (ComfyUI",
     f"{IMAGE} steps=30 denoise=0.6": "here it is steps=50 strength=0.6 (ComfyUI",
+    f"model=sdxl {IMAGE} num_inference_steps=20 denoise=0.35": "num_inference_steps: no such key; with denoise it is "
+    "steps=57; denoise: here it is steps=57 strength=0.351",
     f"model=sdxl {IMAGE} denoise=0.35": "here it is strength=0.35 (ComfyUI runs all its steps, here that part of",
     f"model=sdxl {IMAGE} denoise=1": "here it is strength=1",
     "model=sdxl denoise=1": "denoise: no such key; leave it out: at 1 all steps run, from noise",
