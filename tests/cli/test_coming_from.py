@@ -27,6 +27,7 @@ from wavespeed_runner.config.schema import CacheConfig, Window
 from wavespeed_runner.config.unknown_keys import NOTES
 from wavespeed_runner.planning.plan import Plan
 from wavespeed_runner.registry import find_implementation
+from wavespeed_runner.rules.cache_calls import count_steps_by_stage
 from wavespeed_runner.rules.check import apply_rules
 from wavespeed_runner.samplers.progress import measure_progress
 from wavespeed_runner.sweeps.jobs import plan_jobs
@@ -162,11 +163,23 @@ def test_at_30_steps_of_flux_the_size_decides_which_steps_are_in_the_window() ->
 
 
 def test_denoise_is_told_with_the_steps_that_run_there() -> None:
-    comfy = next(tool for tool in read_tools() if tool["tool"] == "Comfy-WaveSpeed")
+    comfy = next(tool for tool in read_tools() if tool["tool"] == "ComfyUI")
     said = r"30 (?:steps at denoise |at )0.6 are steps=(\d+) strength=([\d.]+\d)"
     for text in (comfy["about"], NOTES["denoise"]):
         ((steps, strength),) = re.findall(said, " ".join(text.split()))
         assert int(steps) == round(30 / 0.6) and int(int(steps) * float(strength)) == 30
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for tool, row in ROWS if tool == "ComfyUI" and "denoise" in row["theirs"]],
+    ids=lambda row: row["theirs"],
+)
+def test_at_a_denoise_as_many_steps_run_as_there(row: dict[str, Any]) -> None:
+    steps, denoise = re.findall(r"(\d+) steps, denoise ([\d.]+)", row["theirs"])[0]
+    config = plan(row["ours"]).config
+    assert config.steps == int(int(steps) / float(denoise))
+    assert count_steps_by_stage(config, find_implementation("model", config.model)) == [int(steps)]
 
 
 @pytest.mark.parametrize("row", [row for tool, row in ROWS if tool == "MagCache"], ids=lambda row: row["theirs"])

@@ -11,8 +11,9 @@ from tests.command_line import CommandLine
 from wavespeed_runner.config.absent import SAMPLERS as ABSENT
 from wavespeed_runner.config.familiar import find_familiar_option
 from wavespeed_runner.config.familiar_caches import CACHE_KEYS
-from wavespeed_runner.config.familiar_names import KEYS, OPTIONS
-from wavespeed_runner.config.familiar_names import SAMPLERS as FAMILIAR
+from wavespeed_runner.config.familiar_names import KEYS
+from wavespeed_runner.config.familiar_options import OPTIONS
+from wavespeed_runner.config.familiar_options import SAMPLERS as FAMILIAR
 from wavespeed_runner.config.unknown_keys import list_shipped_options
 from wavespeed_runner.samplers.table import SAMPLERS
 
@@ -93,11 +94,12 @@ def test_the_message_names_the_option(command: CommandLine) -> None:
 
 KEY = {
     "denoise=0.6": "denoise: no such key; here it is strength=0.6, which is refused",
-    "denoise=0.5": "(ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
+    "denoise=0.5": "(ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6; "
+    "steps typed beside it are counted)",
     "cfg=7": "cfg: no such key; here it is guidance_scale=7",
     "sampler_name=euler_a": "here it is sampler=euler_ancestral",
     "scheduler=DPMSolverMultistepScheduler": "here it is sampler=dpmpp_2m",
-    "scheduler=karras": "here it is sampler=NAME sampler.sigmas=karras",
+    "scheduler=karras": "here it is sampler=euler sampler.sigmas=karras",
     "num_inference_steps=20": "here it is steps=20",
     "lora=x.safetensors": "here it is adapters=lora adapters.path=x.safetensors",
     "lora_path=[a,b]": "here it is adapters=lora adapters.path=[a,b]",
@@ -218,8 +220,8 @@ FOR_A_MODEL |= {
     "model=flux start_percent=": "here it is cache=teacache cache.start=VALUE",
     "model=flux end_percent=0.9": "here it is cache=teacache cache.end=0.9",
     "model=flux retention_ratio=0.2": "here it is cache=magcache cache.start=0.2",
-    "model=flux schedule_type=Karras": "here it is sampler=NAME sampler.sigmas=karras",
-    "model=sd15 scheduler=Karras": "here it is sampler=NAME sampler.sigmas=karras",
+    "model=flux schedule_type=Karras": "here it is sampler=euler sampler.sigmas=karras (not ComfyUI's",
+    "model=sd15 scheduler=Karras": "here it is sampler=euler sampler.sigmas=karras sampler.timestep_spacing=linspace",
     "model=sd15 schedule_type=simple": "sampler.timestep_spacing=trailing",
     "model=sd15 scheduler=align_your_steps": "keys of the sampler here, and none is called align_your_steps: sampler.",
     "model=sd15 scheduler=dpm_fast": "dpm_fast has no scheduler in diffusers; nearest is sampler=dpmpp_2s",
@@ -336,11 +338,14 @@ def test_a_key_of_another_launcher_is_told_with_it(command: CommandLine) -> None
 VALUES = {"model.dtype": "float32", "model": "demo", "quant": "none", "attention": "none", "compile": "none"}
 
 
+OWNERS = {"cache.interval": "deepcache", "cache.threshold": "magcache", "cache.predictor.order": "dbcache"}
+
+
 @pytest.mark.parametrize("ours", sorted({*KEYS.values(), *(f"cache.{key}" for key in CACHE_KEYS.values())}))
 def test_every_key_that_a_message_names_exists(command: CommandLine, ours: str) -> None:
     *options, key = ours.replace("NAME", "demo" if "model=" in ours else "euler").split(" ")
     if key.startswith("cache.") and not options:
-        options = [{"cache.interval": "cache=deepcache", "cache.threshold": "cache=magcache"}.get(key, "cache=fbcache")]
+        options = [f"cache={OWNERS.get(key, 'fbcache')}"]
     if key in ("model.guidance_rescale", "model.clip_skip"):
         options = ["model=sd15"]  # the demo model has none of these
     said = command("dry_run=true", "--cfg", "job", *options, key if "=" in key else f"{key}={VALUES.get(key, 'none')}")

@@ -47,7 +47,7 @@ def test_an_even_spacing_is_the_key_of_the_models_kind(command: CommandLine, typ
 
 
 OTHERS = {
-    "model=flux scheduler=beta": r"sampler=NAME sampler\.sigmas=beta \(not ComfyUI's beta: .*training times",
+    "model=flux scheduler=beta": r"sampler=euler sampler\.sigmas=beta \(not ComfyUI's beta: .*training times",
     "model=sdxl sampler=euler sampler.scheduler=beta": r"sampler\.sigmas=beta \(not ComfyUI's beta: ",
     "model=flux scheduler=normal": r"sampler=euler sampler\.sigmas=uniform \(ComfyUI's simple; its normal, .*cannot",
     "model=flux sampler=dpmpp_2m_normal": r"sampler=dpmpp_2m sampler\.sigmas=uniform \(ComfyUI's simple; ",
@@ -60,7 +60,7 @@ def test_a_spacing_that_has_other_noise_levels_there_is_told_so(command: Command
 
 
 def test_only_what_differs_is_told(command: CommandLine) -> None:
-    for typed in ("model=flux scheduler=simple", "model=sd15 scheduler=normal", "model=flux scheduler=karras"):
+    for typed in ("model=flux scheduler=simple", "model=sd15 scheduler=normal", "model=sdxl scheduler=karras"):
         assert "(" not in command.refuses("model.init=tiny", *typed.split(" ")), typed
 
 

@@ -124,3 +124,18 @@ def test_a_low_strength_is_named_where_it_leaves_no_step_to_skip(
 def test_a_window_of_timesteps_is_answered_with_the_fractions_that_they_are(apply: Apply) -> None:
     (found,) = [each for each in apply(FBCACHE | {"cache.start": 200, "cache.end": 800}) if each.rule == "window-order"]
     assert found.fix.endswith("cache.start=0.2 cache.end=0.8") and "parts of 1000 from the noise on" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "meant"),
+    [
+        (20, 80, "cache.start=0.2 cache.end=0.8"),
+        (20, 1, "cache.start=0.2 cache.end=1"),
+        (0.2, 80, "cache.start=0.2 cache.end=0.8"),
+    ],
+)
+def test_a_window_up_to_100_is_answered_as_percent(apply: Apply, start: float, end: float, meant: str) -> None:
+    (found,) = [
+        each for each in apply(FBCACHE | {"cache.start": start, "cache.end": end}) if each.rule == "window-order"
+    ]
+    assert found.fix == f"fractions: taken as percent, {meant}"

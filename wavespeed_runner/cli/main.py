@@ -83,12 +83,9 @@ def _explain(error: Exception, arguments: list[str]) -> str | None:
 
     if isinstance(error, OSError) and (told := explain_impossible(error, _list_given(arguments))):
         return told
-    from ..config.error_messages import explain_config_error
-    from ..config.suggestions import trying
-    from .trial import make_trial
+    from .several import explain_words
 
-    with trying(make_trial(arguments), arguments):
-        return explain_config_error(error)
+    return explain_words(error, arguments)
 
 
 def _list_given(arguments: list[str]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from .commands import COMMANDS, RUN
 
 def make_trial(arguments: Sequence[str]) -> Trial:
     """Makes the trial of a run's command line; nothing is loaded or written. Other commands are not tried."""
-    given = list(arguments[1:] if arguments[:1] == [RUN] else arguments)
+    given = _drop_command(arguments)
 
     def find_refusal(typed: str, instead: list[str]) -> str:
         from ..config.arguments import parse_arguments
@@ -33,12 +33,33 @@ def make_trial(arguments: Sequence[str]) -> Trial:
         except Unfit as error:
             return str(error)
         except EXPLAINED as error:
-            _detach(error, wrong)
+            detach(error, wrong)
             text = explain(error)
             return text if any(text.startswith(find_key(override)) for override in instead) else ""
         return ""
 
     return find_refusal
+
+
+def find_error(arguments: Sequence[str]) -> Exception | None:
+    """What is wrong with a run's command line, of a sweep with its first job; None where a rule alone refuses it."""
+    from ..config.arguments import parse_arguments
+    from ..config.error_messages import EXPLAINED
+    from ..sweeps.jobs import plan_jobs
+
+    wrong = sys.exception()
+    try:
+        args = parse_arguments(_drop_command(arguments))
+        args.overrides, args.multirun = [first for o in args.overrides if (first := _take_first(o))], False
+        plan_jobs(args)
+    except EXPLAINED as error:
+        detach(error, wrong)
+        return None if isinstance(error, Unfit) else error
+    return None
+
+
+def _drop_command(arguments: Sequence[str]) -> list[str]:
+    return list(arguments[1:] if arguments[:1] == [RUN] else arguments)
 
 
 def _take_first(override: str) -> str:
@@ -51,7 +72,7 @@ def _take_first(override: str) -> str:
     return f"{find_key(override)}={next(parsed.sweep_string_iterator())}" if parsed.is_discrete_sweep() else ""
 
 
-def _detach(error: BaseException, wrong: BaseException | None) -> None:
+def detach(error: BaseException, wrong: BaseException | None) -> None:
     """Takes from an error what was being handled when it was raised: the mistake that the suggestion is for."""
     todo = [error]
     while todo:

@@ -100,7 +100,7 @@ def explain_absent_option(group: str, option: str, typed: str) -> str:
             why, nearest = SAMPLERS[stem]
             return f"{stem} {why}; {_offer_nearest(group, nearest, typed)}"
         if stem != name and stem in list_names("sampler"):
-            return _explain_spacing(stem, name.removeprefix(f"{stem}_"), typed)
+            return explain_joined_spacing(stem, name.removeprefix(f"{stem}_"), typed)
     why, nearest = _OPTIONS.get((group, option.strip().lower()), ("", ""))
     return f"{why}; {_offer_nearest(group, nearest, typed)}" if nearest else why
 
@@ -123,7 +123,7 @@ def _explain_even(option: str, typed: str) -> str:
     return explain_even_spacing(spacing, typed, [sampler])
 
 
-def _explain_spacing(sampler: str, spacing: str, typed: str) -> str:
+def explain_joined_spacing(sampler: str, spacing: str, typed: str) -> str:
     """How a sampler has a spacing that no shipped option joins to it, or that it cannot have it on this model."""
     refusal = f"sampler={sampler} has no such choice"
     if any(field.name == "sigmas" for field in fields(lookup("sampler", sampler).options)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -59,13 +59,32 @@ def explain_config_error(error: Exception) -> str | None:
 def explain(error: BaseException) -> str:
     """Explains in one line the innermost cause that we know, and names the config file that it is in."""
     chain = list(_walk_causes(error))
-    typed = next((match[1] for cause in chain if (match := TYPED.search(str(cause)))), "")
+    typed = _find_typed(chain)
     told = (message for cause in reversed(chain) if (message := _explain_cause(cause, typed)))
     text = next(told, _read_first_line(error))
     files = (match[1] for cause in chain if (match := re.match(r"In '([^']+)': ", str(cause))))
     file = next((f for f in files if f not in SHIPPED and not f.startswith("schema/")), None)
     where = [f"; in {file}.yaml"] if file else []
     return " ".join(["".join([text, *where]), *(note for cause in chain for note in getattr(cause, "__notes__", ()))])
+
+
+def find_word(error: BaseException, arguments: Sequence[str]) -> str:
+    """The override of a command line whose key, or whose option, does not exist; empty for any other mistake.
+
+    Args:
+        error: that the command ended with.
+        arguments: of the command.
+    """
+    chain = list(_walk_causes(error))
+    for cause in chain:
+        if isinstance(cause, MissingConfigException) and cause.options:
+            group, _, option = (cause.missing_cfg_file or "").rpartition("/")
+            return f"{group}={option}" if any(given.startswith(f"{group}=") for given in arguments) else ""
+    return _find_typed(chain)
+
+
+def _find_typed(chain: Sequence[BaseException]) -> str:
+    return next((match[1] for cause in chain if (match := TYPED.search(str(cause)))), "")
 
 
 def _walk_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,4 +1,4 @@
-"""Finds what a name of ComfyUI, A1111 or diffusers is called here, by the tables of `familiar_names.py`."""
+"""Finds what a name of ComfyUI, A1111 or diffusers is called here, by the tables of `familiar_names` and `_options`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 from ..errors import did_you_mean
-from .familiar_names import DTYPES, KEYS, OFF, OPTIONS, REWRITTEN, SAMPLERS, SIZES, SPACINGS
+from .familiar_names import DTYPES, KEYS, SIZES, SPACINGS, WEIGHTS
+from .familiar_options import OFF, OPTIONS, REWRITTEN, SAMPLERS
 
 MOST_MEANT = 6
 """Most options that a message names."""
@@ -75,11 +76,10 @@ def translate_key(key: str, value: str, list_options: Callable[[str], list[str]]
         return [f"width={sides[1]}", f"height={sides[2] or sides[1]}"]
     if key in (*SIZES, "aspect_ratio"):
         return ["width=PIXELS", "height=PIXELS"]
-    if key in ("scheduler", "schedule_type"):  # diffusers' word for a sampler, ComfyUI's for the spacing of its levels
-        is_spacing = value.lower() in SPACINGS
-        key, value = ("use_karras_sigmas", value.lower()) if is_spacing else ("sampler_name", value)
-    elif key == "use_karras_sigmas":
-        value = "karras"
+    if key in ("scheduler", "schedule_type"):  # a sampler, as in diffusers; spacings: `familiar_schedules`
+        key = "sampler_name"
+    elif key == "weight_dtype" and value.lower() in WEIGHTS:  # ComfyUI's, of a file that is loaded
+        return [WEIGHTS[value.lower()]]
     elif key == "clip_stop_at_last_layers" and value.isdecimal():  # A1111 counts one more
         value = str(int(value) - 1 or "null")
     if key not in KEYS:

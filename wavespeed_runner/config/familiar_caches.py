@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from .familiar_options import OFF
 from .suggestions import choose_accepted, find_given
 
 CACHE_KEYS = {
@@ -22,6 +23,11 @@ CACHE_KEYS = {
     "start_percent": "start",
     "end_percent": "end",
     "cache_interval": "interval",
+    "deepcache_interval": "interval",
+    "cache_branch_id": "depth",
+    "disable_cache_before_step": "warmup_steps",
+    "max_order": "predictor.order",
+    "taylorseer_order": "predictor.order",
     "magcache_thresh": "threshold",
     "magcache_k": "max_consecutive_cache_hits",
     "k": "max_consecutive_cache_hits",
@@ -37,13 +43,21 @@ WAVESPEED_NOTE = (
 
 OWNERS = {
     **dict.fromkeys(("fn_compute_blocks", "bn_compute_blocks", "max_warmup_steps"), "dbcache"),
-    "max_continuous_cached_steps": "dbcache",
+    **dict.fromkeys(("max_continuous_cached_steps", "taylorseer_order"), "dbcache"),
+    **dict.fromkeys(("disable_cache_before_step", "max_order"), "taylorseer"),
     **dict.fromkeys(("max_skip_steps", "start_percent", "end_percent"), "teacache"),
     **dict.fromkeys(("retention_ratio", "ret_ratio", "magcache_thresh", "magcache_k", "k"), "magcache"),
-    "cache_interval": "deepcache",
+    **dict.fromkeys(("cache_interval", "deepcache_interval", "cache_branch_id"), "deepcache"),
 }
 """A key of `CACHE_KEYS` that is typed without `cache.` -> the option that is meant where no cache is chosen."""
 
+NODE_KEYS = ("start_percent", "end_percent")
+NODE_NOTE = (
+    " (ComfyUI-TeaCache's node as a whole also needs cache.include_end, cache.criterion.outside_window, "
+    "cache.criterion.clamp and cache.force_last_step=false: docs/coming_from.md)"
+)
+
+MASKS = ("steps_mask", "mask_policy", "scm_steps_mask_policy")
 POLICIES = ("slow", "medium", "fast", "ultra")
 """What cache-dit's `steps_mask` has masks for."""
 TIMESTEPS = ("start_step", "end_step")
@@ -52,28 +66,53 @@ TIMESTEPS_NOTE = (
     "timesteps 200 and 800 of 1000 it is cache.window=timesteps cache.start=0.2 cache.end=0.8, and of a number of "
     "steps cache.warmup_steps=NUMBER (docs/coming_from.md)"
 )
+RET_STEPS = ("variant=ret_steps", "warmup_steps=5", "force_last_step=false", "criterion.clamp=none")
+"""What `use_ret_steps` of TeaCache's script for Wan sets, as keys of `cache`."""
+
+Describe = Callable[[list[str], str], str]
+"""(overrides, why they are refused or empty) -> what is said of them."""
 
 
-def explain_cache_part(key: str, value: str, describe: Callable[[list[str], str], str]) -> str:
+def explain_cache_part(key: str, value: str, typed: str, describe: Describe) -> str:
     """What has no one key of the same meaning here: a window in numbers, a mask of steps; empty for any other key.
 
     Args:
         key: as typed, with or without `cache.`.
         value: as typed, or a word that stands for it.
+        typed: the override as typed; empty for a key in a file.
         describe: what to say of a way, and why it is refused, if it is.
     """
-    name = key.removeprefix("cache.").lower()
+    name, off = key.removeprefix("cache.").lower(), value.lower() in OFF
     if name in TIMESTEPS:
         return TIMESTEPS_NOTE
-    if name != "steps_mask":
-        return ""
+    if name in MASKS:
+        return describe(_choose_cache("step_mask", [f"cache.criterion.mask={_name_mask(value)}"]), "")
+    if name == "use_ret_steps":
+        if off:
+            return "leave it out: cache=teacache is without them"
+        keys = [f"cache.{key}" for key in RET_STEPS]
+        way, refusal = choose_accepted(typed, [_choose_cache("teacache", keys)])
+        return describe(way, refusal) + ("" if refusal else " (docs/coming_from.md)")
+    if name == "enable_taylorseer":
+        own = f"cache/predictor={'reuse' if off else 'taylor'}"
+        chosen = find_given("cache") not in ("", "none")
+        return describe(*choose_accepted(typed, [[own] if chosen else ["cache=dbcache", own]]))
+    return ""
+
+
+def _choose_cache(preset: str, keys: list[str]) -> list[str]:
+    """Keys of a cache option, and before them the option where it is not the chosen one."""
+    return keys if find_given("cache") == preset else [f"cache={preset}", *keys]
+
+
+def _name_mask(value: str) -> str:
+    """cache-dit's mask as `cache.criterion.mask` has it: a policy by its name, a list as ones and zeros."""
     policy = value.strip("'\"").lower()
     mask = re.sub(r"[\[\], ]", "", value) if re.fullmatch(r"\[?[01](?:, ?[01])+\]?", value) else value
-    ours = [f"cache.criterion.mask={f'cache_dit_{policy}' if policy in POLICIES else mask}"]
-    return describe(ours if find_given("cache") == "step_mask" else ["cache=step_mask", *ours], "")
+    return f"cache_dit_{policy}" if policy in POLICIES else mask
 
 
-def explain_cache_key(key: str, value: str, typed: str, describe: Callable[[list[str], str], str]) -> str:
+def explain_cache_key(key: str, value: str, typed: str, describe: Describe) -> str:
     """How a cache's key that another tool has, typed without `cache.`, is written here; empty for any other key.
 
     Args:
@@ -84,17 +123,48 @@ def explain_cache_key(key: str, value: str, typed: str, describe: Callable[[list
     """
     key = key.lower()
     if key not in WAVESPEED and key not in OWNERS:
-        return explain_cache_part(key, value, describe)
-    own = f"cache.{CACHE_KEYS.get(key, key)}={value or 'VALUE'}"
+        return explain_cache_part(key, value, typed, describe)
+    own, note = _write_key(key, CACHE_KEYS.get(key, key), value or "VALUE")
     preset = OWNERS.get(key) or ("wavespeed" if is_flux(find_given("model")) else "wavespeed_residual")
     if not value or value == "VALUE":  # nothing to try
         return describe([f"cache={preset}", own], "")
     chosen = find_given("cache")
     if chosen not in ("", "none"):
         way, refusal = choose_accepted(typed, [[own], [f"cache={preset}", own]])
-        return describe(way, refusal)
+        return describe(way, refusal) + note
     way, refusal = choose_accepted(typed, [[f"cache={preset}", own]])
-    return describe(way, refusal) + (WAVESPEED_NOTE if key in WAVESPEED else "")
+    return describe(way, refusal) + note + (WAVESPEED_NOTE if key in WAVESPEED else "")
+
+
+def explain_renamed(group: str, key: str, renamed: str, value: str) -> str:
+    """How a key that stands in its group, and has another name in another tool, is written here.
+
+    Args:
+        group: such as `cache`.
+        key: as typed, without the group.
+        renamed: what it is called here.
+        value: as typed, or a word that stands for it.
+    """
+    own, note = _write_key(key.lower(), renamed, value) if group == "cache" else (f"{group}.{renamed}={value}", "")
+    return f"here it is {own}{note}"
+
+
+def _write_key(key: str, ours: str, value: str) -> tuple[str, str]:
+    """A key of `cache` with its value, and what is to be said of it: of the end of a window, a part of 1."""
+    if ours not in ("start", "end"):
+        return f"cache.{ours}={value}", ""
+    part, of = read_part(value)
+    cache = find_given("cache")
+    note = NODE_NOTE if key in NODE_KEYS and cache in ("", "none", "teacache") else ""
+    return f"cache.{ours}={part}", (f" ({of} as a part of 1)" if of else "") + note
+
+
+def read_part(value: str) -> tuple[str, str]:
+    """The end of a window as a part of 1, and what it was read as: of percent, above 100 of thousandths."""
+    if not re.fullmatch(r"\d+(\.\d+)?", value) or not 1 < float(value) <= 1000:
+        return value, ""
+    of = 100 if float(value) <= 100 else 1000
+    return f"{float(value) / of:g}", f"{value} {'percent' if of == 100 else 'of 1000'}"
 
 
 def is_flux(model: str) -> bool:

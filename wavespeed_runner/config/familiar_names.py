@@ -28,6 +28,10 @@ KEYS = {
     "sampling_steps": "steps",
     "sample_steps": "steps",
     "infer_steps": "steps",
+    "sample_guide_scale": "guidance_scale",
+    "sample_solver": "sampler",
+    "frame_num": "num_frames",
+    "base_seed": "seed",
     "sampler_name": "sampler",
     "sampler_index": "sampler",
     "sampling_method": "sampler",
@@ -70,6 +74,7 @@ KEYS = {
     "dtype": "model.dtype",
     "torch_dtype": "model.dtype",
     "precision": "model.dtype",
+    "weight_dtype": "model.dtype",
     "half": "model.dtype=float16",
     "fp16": "model.dtype=float16",
     "bf16": "model.dtype=bfloat16",
@@ -95,7 +100,8 @@ KEYS = {
     "embedding": "adapters=textual_inversion adapters.path",
     "textual_inversion": "adapters=textual_inversion adapters.path",
     "clip_stop_at_last_layers": "model.clip_skip",
-    "tea_cache": "cache=teacache",
+    **dict.fromkeys(("tea_cache", "use_teacache", "enable_teacache"), "cache=teacache"),
+    "use_fbcache": "cache=fbcache",
     "first_block_cache": "cache=fbcache",
     "teacache_thresh": "cache=teacache cache.rel_l1_thresh",
     "rdt": "cache=fbcache cache.residual_diff_threshold",
@@ -110,7 +116,7 @@ KEYS = {
     "quantization": "quant",
     "quantize": "quant",
     "torch_compile": "compile",
-    "use_karras_sigmas": "sampler=NAME sampler.sigmas",
+    **dict.fromkeys(("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"), "sampler=NAME sampler.sigmas"),
     "offload": "memory=model_offload",
     "cpu_offload": "memory=model_offload",
     "enable_model_cpu_offload": "memory=model_offload",
@@ -126,9 +132,6 @@ KEYS = {
 ALTERNATIVES = {"quant=fp8_dq": "quant=fp8_wo"}
 """What a key of `KEYS` becomes -> what it becomes where that is refused, as on a CPU."""
 
-OFF = ("false", "no", "off", "none", "null", "0")
-"""Values that switch something off."""
-
 DTYPES = {
     **dict.fromkeys(("fp16", "half", "f16"), "float16"),
     **dict.fromkeys(("bf16",), "bfloat16"),
@@ -136,7 +139,13 @@ DTYPES = {
 }
 """A precision in small letters -> ours."""
 
-OTHER_NAMES = {"flow_shift": "shift", "eta_ddim": "eta", "ddim_eta": "eta"}
+WEIGHTS = {
+    **dict.fromkeys(("fp8_e4m3fn", "fp8_e5m2"), "quant=fp8_wo"),
+    "fp8_e4m3fn_fast": "quant=fp8_dq",
+}
+"""ComfyUI's `weight_dtype` -> what is nearest: weights of 8 bits, and products of such matrices, too (`_fast`)."""
+
+OTHER_NAMES = {"flow_shift": "shift", "sample_shift": "shift", "eta_ddim": "eta", "ddim_eta": "eta"}
 """A key of samplers -> ours; which sampler has it depends on the model."""
 
 NESTED = {"cache": CACHE_KEYS, "sampler": {"scheduler": "sigmas", "schedule": "sigmas", "sigma_schedule": "sigmas"}}
@@ -153,89 +162,3 @@ EVEN = {
 }
 """Their even spacings -> `timestep_spacing` on diffusion models, and `sigmas` on flow models. Of the first two:
 https://huggingface.co/docs/diffusers/api/schedulers/overview."""
-
-SAMPLERS = {
-    "dpm_2": "dpm2",
-    "dpm_2_ancestral": "dpm2_ancestral",
-    "ddim_uniform": "ddim",
-    "uni_pc": "unipc",
-    "uni_pc_bh2": "unipc",
-    "plms": "pndm",
-    "sa_solver": "sasolver",
-    "dpmsolver++": "dpmpp_2m",
-    "eulerdiscretescheduler": "euler",
-    "flowmatcheulerdiscretescheduler": "euler",
-    "eulerancestraldiscretescheduler": "euler_ancestral",
-    "heundiscretescheduler": "heun",
-    "flowmatchheundiscretescheduler": "heun",
-    "kdpm2discretescheduler": "dpm2",
-    "kdpm2ancestraldiscretescheduler": "dpm2_ancestral",
-    "lmsdiscretescheduler": "lms",
-    "dpmsolvermultistepscheduler": "dpmpp_2m",
-    "dpmsolversinglestepscheduler": "dpmpp_2s",
-    "deismultistepscheduler": "deis",
-    "unipcmultistepscheduler": "unipc",
-    "sasolverscheduler": "sasolver",
-    "ddimscheduler": "ddim",
-    "ddpmscheduler": "ddpm",
-    "pndmscheduler": "pndm",
-    "lcmscheduler": "lcm",
-    "tcdscheduler": "tcd",
-    "cogvideoxdpmscheduler": "cogvideox_dpm",
-}
-"""Names of ComfyUI, A1111 and diffusers that no rewriting below turns into ours."""
-
-REWRITTEN = (
-    (r"[\s-]+", "_"),  # "DPM++ 2M Karras"
-    (r"^k_|^sample_|_gpu$", ""),  # k-diffusion's functions; where ComfyUI draws the noise
-    (r"\+\+_?", "pp_"),  # dpm++2m
-    (r"^dpmpp(?=\d)", "dpmpp_"),
-    (r"(_|(?<=\d))a(?=_|$)", "_ancestral"),  # euler_a, "DPM2 a"
-    (r"_normal$|_simple$|_sgm_uniform$", ""),  # ComfyUI's even spacings
-)
-"""How the names of samplers become ours: pattern -> replacement, in this order."""
-
-OPTIONS = {
-    "attention": {
-        "sdpa": "native",
-        "sdp": "native",
-        "flash_attention_2": "flash",
-        "flash_attention_3": "flash3",
-        "sageattention": "sage",
-    },
-    "cache": {
-        "first_block_cache": "fbcache",
-        "para_attention": "fbcache",
-        "cache_dit": "dbcache",
-        "scm": "step_mask",
-        "pyramid_attention_broadcast": "pab",
-    },
-    "graph": {
-        "txt2img": "text_to_image",
-        "img2img": "image_to_image",
-        "t2i": "text_to_image",
-        **dict.fromkeys(("i2i", "edit", "image_edit", "image_editing"), "image_to_image"),
-        "t2v": "text_to_video",
-        "i2v": "image_to_video",
-        **dict.fromkeys(("inpainting", "outpaint", "outpainting", "fill"), "inpaint"),
-        "upscale": "hires_fix",
-    },
-    "model": {
-        "flux1": "flux",
-        "flux-dev": "flux",
-        "flux.1-dev": "flux",
-        "flux.1-schnell": "flux_schnell",
-        **dict.fromkeys(("kontext", "flux-kontext", "flux.1-kontext-dev"), "flux_kontext"),
-        **dict.fromkeys(("qwen_edit", "qwen-image-edit"), "qwen_image_edit"),
-        **dict.fromkeys(("fill", "flux-fill", "flux.1-fill-dev"), "flux_fill"),
-        "schnell": "flux_schnell",
-    },
-    "memory": {
-        "cpu_offload": "model_offload",
-        "sequential_cpu_offload": "group_offload",
-        "medvram": "model_offload",
-        "lowvram": "group_offload",
-        "tiling": "vae_tiling",
-    },
-}
-"""Group -> familiar name -> option."""

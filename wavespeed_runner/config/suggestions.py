@@ -37,6 +37,11 @@ def find_given(key: str) -> str:
     return values[-1].partition(",")[0] if values else ""
 
 
+def knows_command() -> bool:
+    """Whether the command line is known: `find_given` then finds all that was typed."""
+    return bool(_given)
+
+
 def choose_accepted(typed: str, ways: Sequence[list[str]]) -> tuple[list[str], str]:
     """The first of several ways out that is accepted, of as many as there is time for.
 

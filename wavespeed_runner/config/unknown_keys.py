@@ -11,12 +11,13 @@ from omegaconf import OmegaConf
 
 from .. import registry
 from ..errors import did_you_mean
-from .absent import ABSENT_KEYS, explain_absent_option, names_schedule
+from .absent import ABSENT_KEYS, explain_absent_option
 from .familiar import is_switched_off, translate_key
-from .familiar_caches import explain_cache_key, explain_cache_part
+from .familiar_caches import explain_cache_key, explain_cache_part, explain_renamed
+from .familiar_models import explain_model_word
 from .familiar_names import ALTERNATIVES, NESTED, OTHER_NAMES
+from .familiar_schedules import explain_schedule, explain_spacing
 from .paths import CONF, list_groups
-from .spacings import explain_even_spacing, find_spacing, note_difference
 from .suggestions import choose_accepted, find_given
 
 SCHEMA = re.compile(r"/schema/[\w/]+/(\w+)@_here_")
@@ -27,13 +28,10 @@ CUSTOM = "custom"
 """The option of a group whose parts are chosen one by one, and which sets no keys of theirs."""
 OWNERS = 4
 """Most options that a message names."""
-SCHEDULERS = ("scheduler", "schedule_type")
-LEVELS = (
-    "sampler.sigmas=karras, exponential, beta or uniform, or sampler.timestep_spacing=linspace, leading or trailing"
-)
 NOTES = {
     "clip_skip": " (A1111 counts one more: its Clip skip 2 is 1 here)",
-    "denoise": " (ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6)",
+    "denoise": " (ComfyUI runs all its steps, here that part of them runs: 30 at 0.6 are steps=50 strength=0.6; steps "
+    "typed beside it are counted)",
 }
 """What a key that other tools have under the same name means otherwise."""
 
@@ -62,11 +60,10 @@ def explain_unknown_key(key: str, error: Any, typed: str) -> str:
         return f"{key}: no such key; {ours}"
     valid, group, value = _list_valid_keys(error), above.replace(".", "/"), _read_value(key, typed)
     if renamed := NESTED.get(above, {}).get(last.lower()):
-        if renamed == "sigmas" and (spacing := find_spacing(value)):
-            return f"{key}: no such key; {explain_even_spacing(spacing, typed, ['', 'euler'])}"
+        if renamed == "sigmas" and (told := explain_spacing(value, typed, list_shipped_options("sampler"))):
+            return f"{key}: no such key; {told}"
         if renamed.partition(".")[0] in valid:
-            note = note_difference(value) if renamed == "sigmas" else ""
-            return f"{key}: no such key; here it is {above}.{renamed}={value}{note}"
+            return f"{key}: no such key; {explain_renamed(above, last, renamed, value)}"
         last = renamed
     near = did_you_mean(last, valid)
     if (
@@ -106,7 +103,7 @@ def _explain_place(above: str, key: str, typed: str) -> str:
 def _translate(key: str, typed: str) -> str:
     """How a top-level key is written here, or one of the cache that has no one key of the same meaning; else empty."""
     if key.startswith("cache."):
-        return explain_cache_part(key, _read_value(key, typed), _tell_way)
+        return explain_cache_part(key, _read_value(key, typed), typed, _tell_way)
     return _translate_top_level(key, typed)
 
 
@@ -115,12 +112,14 @@ def _translate_top_level(key: str, typed: str) -> str:
     value = _read_value(key, typed)
     if is_switched_off(key, value):
         return "leave it out: it is off unless it is asked for"
-    if key in SCHEDULERS and (schedule := _explain_schedule(value, typed)):
-        return schedule
-    if cache := explain_cache_key(key, value, typed, _tell_way):
-        return cache
+    if told := (
+        explain_schedule(key, value, typed, list_shipped_options("sampler"))
+        or explain_model_word(key, value, typed, _tell_way)
+        or explain_cache_key(key, value, typed, _tell_way)
+    ):
+        return told
     if ours := translate_key(key, value, list_shipped_options):
-        return _tell_familiar(ours, typed) + (note_difference(value) if key in SCHEDULERS else NOTES.get(key, ""))
+        return _tell_familiar(ours, typed) + NOTES.get(key, "")
     if absent := ABSENT_KEYS.get(key.lower()):
         return absent
     groups = [group for group in list_groups() if group != "experiment" and not group.startswith("hydra")]
@@ -129,22 +128,13 @@ def _translate_top_level(key: str, typed: str) -> str:
     key = OTHER_NAMES.get(key, key)
     found = [(group, owners) for group in groups if (owners := find_owners(group, key))]
     ways = [(group, owners, *_choose_way(group, key, owners, value, typed)) for group, owners in found]
-    if fitting := [" ".join(way) for _, _, way, refusal in ways if not refusal]:
+    if fitting := list(dict.fromkeys(" ".join(way) for _, _, way, refusal in ways if not refusal)):
         return f"here it is {' or '.join(fitting[:2])}" + NOTES.get(key, "")
     for group, owners, _, refusal in ways:
         if refusal.startswith(f"{group}.{key}: no key"):
             return f"it is {group}.{key}, a key of {_name_owners(group, owners)}, not of the chosen {group}"
         return f"it is a key of {_name_owners(group, owners)}{_offer('', refusal)}"
     return ""
-
-
-def _explain_schedule(value: str, typed: str) -> str:
-    """What was typed for `scheduler` where it is an even spacing, or nobody's name that is known here; else empty."""
-    if spacing := find_spacing(value):
-        return explain_even_spacing(spacing, typed, ["", "euler"])
-    if value in ("", "VALUE") or names_schedule(value, list_shipped_options("sampler")):
-        return ""
-    return f"noise levels are keys of the sampler here, and none is called {value}: {LEVELS}"
 
 
 def _tell_familiar(ours: list[str], typed: str) -> str:

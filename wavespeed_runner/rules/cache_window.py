@@ -183,10 +183,14 @@ def _is_valid_limit(hits: int) -> bool:
 
 
 def _suggest_window(cache: CacheConfig) -> str:
-    """Fractions; of other tools' parts of 1000, counted as ours from the noise on, those that they mean."""
-    if 0 <= cache.start < cache.end <= 1000 and cache.end > 1:
-        start, end = cache.start / 1000, cache.end / 1000
-        return f"fractions: parts of 1000 from the noise on are cache.start={start:g} cache.end={end:g}"
+    """Fractions; of percent, or of other tools' parts of 1000, those that they mean, counted from the noise on."""
+    most = max(cache.start, cache.end)
+    whole, unit = (100, "percent") if most <= 100 else (1000, "parts of 1000 from the noise on")
+    # Beside a number above 1, a start below 1 is a fraction already, and an end of 1 the default.
+    start = cache.start / whole if cache.start >= 1 else cache.start
+    end = cache.end / whole if cache.end > 1 else cache.end
+    if 1 < most <= 1000 and 0 <= start < end <= 1:
+        return f"fractions: taken as {unit}, cache.start={start:g} cache.end={end:g}"
     return "for example cache.start=0.2 cache.end=0.8"
 
 

@@ -1,0 +1,82 @@
+"""Answers all words of a command line that are another tool's, and not the first of them alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .commands import COMMANDS, RUN
+from .trial import find_error, make_trial
+
+MOST = 8
+"""Words that one message answers."""
+ALLOWED = re.compile(r" \(allowed: [^)]*\)$")
+"""What is said of a word that nobody knows, and is too long where others are answered beside it."""
+
+
+def explain_words(error: Exception, arguments: Sequence[str]) -> str | None:
+    """Explains an error of a command line; where it is a word that is none here, the others like it, too.
+
+    Args:
+        error: that the command ended with.
+        arguments: of the command.
+
+    Returns:
+        One line; None for an error that no wrong configuration raises.
+    """
+    from ..config.error_messages import EXPLAINED, explain
+    from ..config.suggestions import trying
+
+    if not isinstance(error, EXPLAINED):
+        return None
+    wrong = _list_wrong(error, arguments)
+    told: list[str] = []
+    for word, mistake in wrong:
+        # What is suggested is tried without the other wrong words, for they would be refused first.
+        others = [other for other, _ in wrong if other != word]
+        with trying(make_trial(_without(arguments, others)), arguments):
+            text = explain(mistake)
+        told.append(text if len(wrong) == 1 else _shorten(text, told))
+    return "; ".join(told)
+
+
+def _shorten(text: str, told: Sequence[str]) -> str:
+    """A text beside others, without what they say already."""
+    text = ALLOWED.sub("", text)
+    notes = (text[found.start() :] for found in re.finditer(r" \(", text))
+    if repeated := next((note for note in notes if any(other.endswith(note) for other in told)), ""):
+        text = text.removesuffix(repeated)
+    return text.replace(": no such key; ", ": ", 1) if told else text
+
+
+def _list_wrong(error: Exception, arguments: Sequence[str]) -> list[tuple[str, Exception]]:
+    """The words that are none here, each with the error of the command without those before; one, if it is no word."""
+    from ..config.error_messages import find_word
+
+    found: list[tuple[str, Exception]] = []
+    current = error
+    while (word := find_word(current, arguments)) and len(found) < MOST and word not in dict(found):
+        found.append((word, current))
+        if arguments[0] in COMMANDS and arguments[0] != RUN:
+            break  # only runs can be planned without a word
+        later = find_error(_without(arguments, list(dict(found))))
+        if later is None:
+            break
+        current = later
+    return found or [("", error)]
+
+
+def _without(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
+    """The arguments without these words, which may be of one job of a sweep; an option's name as it is meant."""
+    from ..config.familiar import list_meant
+    from ..config.paths import list_groups
+    from ..config.unknown_keys import list_shipped_options
+
+    keys, kept = {word.partition("=")[0] for word in words}, []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in keys:
+            kept.append(argument)
+        elif key in list_groups() and (meant := list_meant(key, value, list_shipped_options(key))):
+            kept.append(f"{key}={meant[0]}")
+    return kept
