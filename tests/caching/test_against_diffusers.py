@@ -10,7 +10,7 @@ from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
 from tests.caching.generate import Generated, fbcache
 from wavespeed_runner.caching.criteria import published
-from wavespeed_runner.caching.criteria.thresholds import MagnitudeRatio
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import NoSignal
 from wavespeed_runner.caching.strategies import MagCache

@@ -18,8 +18,9 @@ from wavespeed_runner.caching.calibration.simulate import (
     simulate,
     simulate_thresholds,
 )
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio
 from wavespeed_runner.caching.criteria.schedules import Never
-from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, MagnitudeRatio, PredictedChange
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import FirstBlockOutput, FirstBlockResidual, ModelChange, NoSignal
 from wavespeed_runner.config.schema import CacheConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.caching.generate import list_computed
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio, MagnitudeRatioCriterion
 from wavespeed_runner.caching.criteria.published import MagCacheRatios, find_ratios, load_ratios
-from wavespeed_runner.caching.criteria.thresholds import MagnitudeRatio, MagnitudeRatioCriterion
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.predictors.reuse import Reuse
 from wavespeed_runner.caching.signals.block_signals import NoSignal

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio, MagnitudeRatioCriterion
 from wavespeed_runner.caching.criteria.schedules import Budget, Interval, Never, Spacing
 from wavespeed_runner.caching.criteria.step_lists import Steps
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedPolynomial,
     AccumulatedPolynomialCriterion,
-    MagnitudeRatio,
-    MagnitudeRatioCriterion,
     PredictedChange,
 )
 from wavespeed_runner.config.resolve import resolve_config

@@ -10,13 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio
 from wavespeed_runner.caching.criteria.schedule import choose_steps, explain_misfit, list_scheduled_steps
 from wavespeed_runner.caching.criteria.schedules import Budget, Interval, IntervalCriterion, Never, Spacing
 from wavespeed_runner.caching.criteria.step_lists import Steps
-from wavespeed_runner.caching.criteria.thresholds import (
-    MagnitudeRatio,
-    RelativeChange,
-)
+from wavespeed_runner.caching.criteria.thresholds import RelativeChange
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.caching.window import list_computed_steps
 from wavespeed_runner.config.compose import compose_job, composer

@@ -10,19 +10,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio, nearest_index
 from wavespeed_runner.caching.criteria.schedule import list_scheduled_steps
 from wavespeed_runner.caching.criteria.thresholds import (
     AccumulatedChange,
     AccumulatedChangeCriterion,
     AccumulatedPolynomial,
     AccumulatedPolynomialCriterion,
-    MagnitudeRatio,
     PredictedChange,
     PredictedChangeCriterion,
     RelativeChange,
     RelativeChangeCriterion,
     evaluate_polynomial,
-    nearest_index,
 )
 from wavespeed_runner.caching.interfaces import StepInfo
 from wavespeed_runner.config.schema import CacheConfig

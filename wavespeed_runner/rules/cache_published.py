@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ..caching.criteria import published
 from ..caching.criteria.conditions import Setting
+from ..caching.criteria.magnitude_ratio import MagnitudeRatio
 from ..caching.criteria.step_lists import Steps
-from ..caching.criteria.thresholds import AccumulatedPolynomial, Clamp, MagnitudeRatio
+from ..caching.criteria.thresholds import AccumulatedPolynomial, Clamp
 from ..caching.strategies import find_threshold_key
 from ..caching.window import count_first_steps
 from ..config.schema import Config, Init, Rounding, Window

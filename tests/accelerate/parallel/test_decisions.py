@@ -20,13 +20,9 @@ from wavespeed_runner.accelerate.parallel.options import (
     UnifiedOptions,
 )
 from wavespeed_runner.caching import GenerationInfo, attach_strategy
+from wavespeed_runner.caching.criteria.magnitude_ratio import MagnitudeRatio
 from wavespeed_runner.caching.criteria.step_lists import Steps
-from wavespeed_runner.caching.criteria.thresholds import (
-    AccumulatedChange,
-    MagnitudeRatio,
-    PredictedChange,
-    RelativeChange,
-)
+from wavespeed_runner.caching.criteria.thresholds import AccumulatedChange, PredictedChange, RelativeChange
 from wavespeed_runner.caching.predictors.dmd import Dmd
 from wavespeed_runner.caching.predictors.reuse import Gamma, Reuse
 from wavespeed_runner.caching.predictors.taylor import Taylor
