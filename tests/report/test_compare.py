@@ -17,7 +17,7 @@ from tests.report.records import varied, write_job, write_sweep
 from wavespeed_runner.cli.main import main
 from wavespeed_runner.errors import ConfigError
 from wavespeed_runner.metrics.statistics import Interval
-from wavespeed_runner.records.summary import Quality
+from wavespeed_runner.records.quality_summary import Quality
 from wavespeed_runner.report.compare import compare
 from wavespeed_runner.report.compare.page import page
 from wavespeed_runner.report.compare.sides import Settings, name_sides, split_settings

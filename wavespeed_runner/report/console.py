@@ -13,9 +13,9 @@ from ..errors import INTERRUPTED_MESSAGE
 from ..process.pipes import get_styled_output
 from ..records.file import FILE
 from ..records.names import describe_failure, model_name, setting_name
+from ..records.quality_summary import count_forks
 from ..records.record import Record
 from ..records.reference import against_reference
-from ..records.summary import count_forks
 from .console_rows import QUALITY, floor_rows, judge_rows, memory_rows, quality_rows, read_kind, time_rows, work_rows
 from .console_table import Column, make_table
 from .console_text import LEGEND, print_line

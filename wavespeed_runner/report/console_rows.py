@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ..metrics.forks import FORK
 from ..metrics.timing import format_bytes, summarize_timings
+from ..records.quality_summary import Quality, summarize_judges, summarize_quality
 from ..records.record import MetricSummary, NumericsFloor, Record
 from ..records.sample import Metrics
-from ..records.summary import Quality, summarize_judges, summarize_quality
 
 QUALITY = (("ssim", "SSIM", 4), ("mae_similarity", "MAE similarity", 4), ("psnr", "PSNR in dB", 1))
 """Metric, its name for people, digits."""

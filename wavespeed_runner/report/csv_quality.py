@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..metrics.forks import FORK
-from ..records.summary import METRICS
+from ..records.quality_summary import METRICS
 from .csv_column import Column, get_record
 from .rows import Row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..records.summary import Quality
+from ..records.quality_summary import Quality
 from .csv_column import Column
 from .rows import Row
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..metrics.forks import FORK
 from ..metrics.statistics import Interval
-from ..records.summary import Quality
+from ..records.quality_summary import Quality
 from .engaged import describe_engaged
 from .judges import describe_mean, list_judges
 from .markdown_text import escape, escape_code, escape_span, format_table

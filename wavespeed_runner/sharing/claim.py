@@ -10,9 +10,10 @@ from statistics import median
 from ..config.claim import ClaimConfig, ClaimedFigure
 from ..metrics.forks import FORK
 from ..metrics.values import is_less_better, list_metrics
+from ..records.quality_summary import worst_noise_floor
 from ..records.record import Record
 from ..records.reference import describe_reference, has_other_reference
-from ..records.summary import Summary, summarize_record, worst_noise_floor
+from ..records.summary import Summary, summarize_record
 from .figures import build_figure, build_quality_figure, get_bounds, round_figure, rounding_error
 
 QUALITY_METRICS = ("ssim", "mae_similarity", "mae", "psnr")

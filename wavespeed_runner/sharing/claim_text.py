@@ -13,9 +13,9 @@ from ..config.lossy import lossy_names
 from ..metrics.forks import FORK
 from ..models.weights.checkpoint import find_local_path
 from ..records.names import model_name, setting_name
+from ..records.quality_summary import count_forks
 from ..records.record import Record
 from ..records.reference import against_reference
-from ..records.summary import count_forks
 from ..report.remarks import explain_forks
 from .claim import is_single_timing
 from .prompts import explain_not_carried, needs_prompt_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..config.claim import ClaimedFigure
-from ..records.summary import Quality
+from ..records.quality_summary import Quality
 
 DIGITS = 6
 """Significant digits of a claimed figure. Smaller differences are rounding."""

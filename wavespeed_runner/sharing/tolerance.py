@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from math import log10
 
 from ..config.claim import ClaimConfig, ClaimedFigure
+from ..records.quality_summary import worst_noise_floor
 from ..records.record import Record
-from ..records.summary import worst_noise_floor
 from .claim import compute_time_deviation, find_differences, improvement_sign, is_single_timing
 from .figures import get_bounds
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ..errors import make_printable
 from ..metrics.forks import Forks
 from ..records.names import describe_failure
+from ..records.quality_summary import count_forks
 from ..records.record import Record
-from ..records.summary import computed_share, count_forks, never_hit
+from ..records.summary import computed_share, never_hit
 
 NEVER_HIT = "the cache never hit"
 """How the record's warning begins."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from ...metrics.confidence import find_mean_interval
 from ...metrics.statistics import Interval
+from ...records.quality_summary import Quality
 from ...records.sample import SampleRecord
-from ...records.summary import Quality
 from ..rows import Row
 
 BETTER, WORSE, SAME, OPEN = "better", "worse", "same", "not settled"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...metrics.timing import format_bytes
-from ...records.summary import Quality
+from ...records.quality_summary import Quality
 from ..judges import judge_texts
 from ..rows import Row, Sweep
 
