@@ -21,7 +21,7 @@ _accepted: list[list[str]] = []
 
 @contextmanager
 def trying(trial: Trial, given: Sequence[str] = ()) -> Iterator[list[list[str]]]:
-    """Within it suggestions are tried by `trial`, on the command line that was typed, `given`; yields those accepted."""
+    """Within it suggestions are tried by `trial`, on the command line `given`; yields those that are accepted."""
     _accepted.clear()
     _trials.append(trial)
     _given.append(given)
