@@ -42,6 +42,14 @@ def test_each_answer_is_tried_without_the_other_words(command: CommandLine) -> N
     assert "which is refused: strength" in command.refuses("model=sdxl", "steps=20", "denoise=0.35", "cfg_rescale=0.7")
 
 
+@pytest.mark.parametrize("words", [["cfg=4", "neg=x"], ["neg=x", "cfg=4"]])
+def test_each_answer_is_tried_with_what_the_others_mean(command: CommandLine, words: list[str]) -> None:
+    """Without true guidance nothing uses the negative prompt of FLUX."""
+    said = command.refuses("model=flux", *words)
+    assert "neg: " in said and "here it is negative_prompt=x" in said and "refused" not in said
+    assert "which is refused: negative_prompt" in command.refuses("model=flux", "neg=x", "foo=1")
+
+
 def test_what_is_said_of_one_is_not_said_of_the_next(command: CommandLine) -> None:
     said = command.refuses("model=flux", "start=20", "end=80")
     assert said.count("Comfy-WaveSpeed") == 1

@@ -35,6 +35,7 @@ SAID = {
     "model=flux cache=taylorseer cache.max_order=2": "here it is cache.predictor.order=2",
     "model=flux disable_cache_before_step=4": "here it is cache=taylorseer cache.warmup_steps=4",
     "model=flux mask_policy=fast": "here it is cache=step_mask cache.criterion.mask=cache_dit_fast",
+    "model=flux cache=dbcache rdt=0.1": "here it is cache.residual_diff_threshold=0.1",
     "model=flux use_teacache=true": "here it is cache=teacache",
     "model=flux use_teacache=false": "leave it out",
     "model=flux use_fbcache=true": "here it is cache=fbcache",

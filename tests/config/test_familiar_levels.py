@@ -28,6 +28,7 @@ SAID = {
     "model=sd15 sampler=euler schedule_type=Karras": f"here it is sampler.sigmas=karras {WHOLE}",
     "model=sdxl sampler=euler sampler.scheduler=karras": f"here it is sampler.sigmas=karras {WHOLE}",
     "model=sdxl sampler=dpmpp_2m scheduler=karras": "here it is sampler.sigmas=karras",
+    "model=sdxl sampler=euler scheduler='karras'": f"here it is sampler.sigmas=karras {WHOLE}",
     "model=sdxl scheduler=karras": f"here it is sampler=euler sampler.sigmas=karras {WHOLE}",
     "model=sdxl sampler=euler use_karras_sigmas=true": "here it is sampler.sigmas=karras",
     "model=sdxl use_exponential_sigmas=true": "here it is sampler=euler sampler.sigmas=exponential",

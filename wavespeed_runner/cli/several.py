@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .commands import COMMANDS, RUN
 from .trial import find_error, make_trial
 
 MOST = 8
 """Words that one message answers."""
+REFUSED = "which is refused: "
 ALLOWED = re.compile(r" \(allowed: [^)]*\)$")
 """What is said of a word that nobody knows, and is too long where others are answered beside it."""
 
@@ -30,12 +31,18 @@ def explain_words(error: Exception, arguments: Sequence[str]) -> str | None:
     if not isinstance(error, EXPLAINED):
         return None
     wrong = _list_wrong(error, arguments)
-    told: list[str] = []
-    for word, mistake in wrong:
+    texts: dict[str, str] = {}
+    ways: dict[str, list[str]] = {}
+    for word, mistake in (*wrong, *wrong[:-1]):
+        if word in texts and REFUSED not in texts[word]:
+            continue  # a second time only what may be accepted with what the words after it mean
         # What is suggested is tried without the other wrong words, for they would be refused first.
-        others = [other for other, _ in wrong if other != word]
-        with trying(make_trial(_without(arguments, others)), arguments):
-            text = explain(mistake)
+        others = {other: ways.get(other, []) for other, _ in wrong if other != word}
+        with trying(make_trial(_replace(arguments, others)), arguments) as accepted:
+            texts[word] = explain(mistake)
+            ways[word] = accepted[0] if accepted else []
+    told: list[str] = []
+    for text in texts.values():
         told.append(text if len(wrong) == 1 else _shorten(text, told))
     return "; ".join(told)
 
@@ -59,24 +66,30 @@ def _list_wrong(error: Exception, arguments: Sequence[str]) -> list[tuple[str, E
         found.append((word, current))
         if arguments[0] in COMMANDS and arguments[0] != RUN:
             break  # only runs can be planned without a word
-        later = find_error(_without(arguments, list(dict(found))))
+        later = find_error(_replace(arguments, {word: [] for word, _ in found}))
         if later is None:
             break
         current = later
     return found or [("", error)]
 
 
-def _without(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
-    """The arguments without these words, which may be of one job of a sweep; an option's name as it is meant."""
+def _replace(arguments: Sequence[str], words: Mapping[str, list[str]]) -> list[str]:
+    """The arguments with other overrides in the place of some words; an option's name, without any, as it is meant.
+
+    Args:
+        arguments: of the command.
+        words: a word, which may be of one job of a sweep, -> what it is here.
+    """
     from ..config.familiar import list_meant
     from ..config.paths import list_groups
     from ..config.unknown_keys import list_shipped_options
 
-    keys, kept = {word.partition("=")[0] for word in words}, []
+    instead = [override for ours in words.values() for override in ours]
+    keys, kept = {word.partition("=")[0] for word in (*words, *instead)}, []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in keys:
             kept.append(argument)
         elif key in list_groups() and (meant := list_meant(key, value, list_shipped_options(key))):
             kept.append(f"{key}={meant[0]}")
-    return kept
+    return [*kept, *instead]

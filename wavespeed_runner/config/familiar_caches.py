@@ -44,6 +44,7 @@ WAVESPEED_NOTE = (
 OWNERS = {
     **dict.fromkeys(("fn_compute_blocks", "bn_compute_blocks", "max_warmup_steps"), "dbcache"),
     **dict.fromkeys(("max_continuous_cached_steps", "taylorseer_order"), "dbcache"),
+    "rdt": "fbcache",
     **dict.fromkeys(("disable_cache_before_step", "max_order"), "taylorseer"),
     **dict.fromkeys(("max_skip_steps", "start_percent", "end_percent"), "teacache"),
     **dict.fromkeys(("retention_ratio", "ret_ratio", "magcache_thresh", "magcache_k", "k"), "magcache"),

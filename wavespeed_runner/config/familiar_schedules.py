@@ -41,6 +41,7 @@ def explain_schedule(key: str, value: str, typed: str, samplers: Sequence[str]) 
 
 def explain_spacing(value: str, typed: str, samplers: Sequence[str]) -> str:
     """As `explain_schedule`, of a value alone."""
+    value = value.strip("'\"")
     if spacing := find_spacing(value):
         sampler, choose = _find_meant_sampler(samplers)
         return explain_even_spacing(spacing, typed, [sampler] if choose == [True] else ["", "euler"])

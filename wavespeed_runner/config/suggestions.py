@@ -15,15 +15,18 @@ tenth of a second or more."""
 
 _trials: list[Trial] = []
 _given: list[Sequence[str]] = []
+_accepted: list[list[str]] = []
+"""Ways that were accepted within the innermost `trying`."""
 
 
 @contextmanager
-def trying(trial: Trial, given: Sequence[str] = ()) -> Iterator[None]:
-    """Within it suggestions are tried by `trial`, on the command line that was typed: `given`."""
+def trying(trial: Trial, given: Sequence[str] = ()) -> Iterator[list[list[str]]]:
+    """Within it suggestions are tried by `trial`, on the command line `given`; yields those that are accepted."""
+    _accepted.clear()
     _trials.append(trial)
     _given.append(given)
     try:
-        yield
+        yield _accepted
     finally:
         _trials.pop()
         _given.pop()
@@ -64,6 +67,7 @@ def choose_accepted(typed: str, ways: Sequence[list[str]]) -> tuple[list[str], s
                 break
             whys.append(trial(typed, way))
             if whys[-1] in ("", otherwise):
+                _accepted.append(way)
                 return way, ""
     finally:
         _trials.append(trial)
