@@ -34,6 +34,19 @@ def test_the_front_goes_in_steps_through_the_settings_on_it_and_the_answer_is_ma
     assert [one["whole"] for one in plot["points"]] == [False, True, True, True, True]
 
 
+def test_what_is_large_is_said_with_how_many_prompts_it_was_tried_on(tmp_path: Path) -> None:
+    """A budget may end before anything was tried on all prompts."""
+    tuning = found(tmp_path)
+    assert draw(tuning)["sizes"] == "Large: on all prompts for tuning, with 95 % intervals. Small: on fewer."
+    tuning.tuning.prompts = ["a"] * 32
+    assert "Large: on 16 of the 32 prompts for tuning, the most so far, with" in page_of(tuning)
+    tuning.tuning.results = [one for one in tuning.tuning.results if one.prompts == 16]
+    assert "Small" not in draw(tuning)["sizes"]
+    assert "The answer is drawn with" in page_of(tuning) and "is drawn with" not in page_of(
+        found(tmp_path, answered=False)
+    )
+
+
 def test_a_sampler_has_another_colour_than_a_cache_of_its_name(tmp_path: Path) -> None:
     tuning = found(tmp_path)
     both = [result(tmp_path, 0.2, 0.98, cache="fitted"), result(tmp_path, 0.3, 0.99, sampler="fitted")]

@@ -16,9 +16,9 @@ from ..sharing.prompts import explain_not_carried
 from ..storage.atomic import write_bytes, write_text
 from .ablation import Ablation
 from .bounds import Bound
-from .figure import find_front, list_latest
+from .figure import find_front
 from .page import render_page
-from .result import Result, find_interval
+from .result import Result, find_interval, list_latest
 from .sentence import describe_answer, describe_cuts, describe_quality, describe_shared
 from .tuning import Tuning
 

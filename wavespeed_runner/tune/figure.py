@@ -12,7 +12,7 @@ from math import ceil, floor, log10
 from typing import Any
 
 from ..metrics.statistics import Point, find_pareto_front
-from .result import Result, find_interval
+from .result import Result, find_interval, list_latest
 from .tuning import Tuning
 
 COLOURS = 8
@@ -56,18 +56,15 @@ def draw(tuning: Tuning) -> dict[str, Any]:
         "front": _stairs([(one["x"], one["y"]) for one in map(point, _front(tuning, whole))]),
         "bounds": [(100 - y(bound.value), str(bound)) for bound in bounds],
         "answer": point(tuning.answer) if tuning.answer else None,
+        "sizes": _describe_sizes(most, len(tuning.tuning.prompts), any(one.prompts < most for one in latest)),
         "kinds": [(kind, place % COLOURS) for place, kind in enumerate(kinds)],
     }
 
 
-def list_latest(results: Sequence[Result]) -> list[Result]:
-    """Of each setting the result on the most prompts."""
-    latest: dict[str, Result] = {}
-    for result in results:
-        before = latest.get(result.setting.identity)
-        if before is None or result.prompts >= before.prompts:
-            latest[result.setting.identity] = result
-    return list(latest.values())
+def _describe_sizes(most: int, all_: int, has_small: bool) -> str:
+    """What the size of a point says. A budget may have ended before anything was tried on all prompts."""
+    on = "all prompts for tuning" if most == all_ else f"{most} of the {all_} prompts for tuning, the most so far"
+    return f"Large: on {on}, with 95 % intervals.{' Small: on fewer.' if has_small else ''}"
 
 
 def kind_of(result: Result) -> str:
