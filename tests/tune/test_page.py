@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from tests.report.html_parts import stands_alone
 from tests.tune.found import COMMANDS, found, page_of, result
 from wavespeed_runner.cli.tune import parse_budget
+from wavespeed_runner.tune.ablation import Ablation
+from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.answer import summarize
 from wavespeed_runner.tune.figure import _scale, draw
 from wavespeed_runner.tune.page import render_page
+from wavespeed_runner.tune.result import describe_time
 from wavespeed_runner.tune.sentence import describe_answer
 
 Finished = tuple[Path, dict[str, Any]]
@@ -59,7 +62,43 @@ def test_the_answer_to_a_limit_of_time_says_its_time(tmp_path: Path) -> None:
     tuning = found(tmp_path)
     assert "s an image" not in describe_answer(tuning)
     tuning.aim = replace(tuning.aim, seconds=3.0)
-    assert tuning.answer and f"({tuning.answer.seconds:.3g} s an image)" in describe_answer(tuning)
+    assert tuning.answer and "(300 ms an image)" in describe_answer(tuning)
+
+
+def test_times_have_two_or_three_digits_and_their_unit() -> None:
+    times = (0.0091, 0.03, 0.0302, 0.15549, 0.9994, 0.99951, 1.5304, 12.44, 140.2)
+    said = ["9.1 ms", "30 ms", "30.2 ms", "155 ms", "999 ms", "1 s", "1.53 s", "12.4 s", "140 s"]
+    assert [describe_time(one) for one in times] == said
+
+
+def test_a_limit_of_time_is_told_as_it_was_typed() -> None:
+    aim = Aim(bounds=[], seconds=0.06, typed="60ms")
+    assert str(aim) == "the best ssim with time<=60ms" and aim.limit == "60ms"
+    assert str(replace(aim, typed="")) == "the best ssim with time<=0.06s"
+
+
+def test_where_a_time_is_limited_the_page_shows_times_and_the_limit(tmp_path: Path) -> None:
+    tuning = found(tmp_path)
+    tuning.ablation = [Ablation(without="steps=12", result=tuning.answer)]
+    assert "an image" not in page_of(tuning).replace("full runs of one image", "") and not draw(tuning)["limits"]
+    tuning.aim = Aim(bounds=[], seconds=0.4, typed="400ms")
+    made, plot = page_of(tuning), draw(tuning)
+    ((place, said),) = plot["limits"]
+    (near,) = (one["x"] for one in plot["points"] if one["text"].startswith("sampler=unipc: 500 ms an image, "))
+    assert said == "time<=400ms" and near == pytest.approx(place * 500 / 400, abs=0.01)
+    assert plot["x_ticks"][-1][1].endswith(" ms") and plot["x_name"] == "median time to denoise an image"
+    assert f'<line class="bound" x1="{place}%" x2="{place}%"' in made and "time&lt;=400ms" in made
+    assert made.count('data-label="an image">300 ms</td>') >= 2 and "no<small> more than 400ms</small>" in made
+    assert made.count('<th role="columnheader" scope="col">an image</th>') == 3
+
+
+def test_what_was_judged_and_missed_says_by_which_limit(tmp_path: Path) -> None:
+    """It may keep the bounds with the confidence of the others, which would be told as kept."""
+    missed = result(tmp_path, 0.3, 0.9722, sampler="deis")
+    tuning = found(tmp_path, missed=[missed], confidences={missed.setting.identity: 0.9999})
+    (row,) = summarize(tuning)["missed"]
+    assert tuning.aim.is_met(missed) and not row["met"] and "confidence limit, 0.9" in row["misses"]
+    assert f"no<small> {row['misses'].replace('>', '&gt;')}</small>" in page_of(tuning)
 
 
 def test_a_budget_is_a_time_or_a_number_of_jobs() -> None:

@@ -135,6 +135,12 @@ def find_interval(result: Result, metric: str) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
+def describe_time(seconds: float) -> str:
+    """A time with its unit and two or three digits: `9.1 ms`, `30 ms`, `1.53 s`, `140 s`."""
+    value, unit = (seconds, "s") if seconds >= 0.9995 else (1000 * seconds, "ms")
+    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
+
+
 def list_latest(results: Sequence[Result]) -> list[Result]:
     """Of each setting the result on the most prompts."""
     latest: dict[str, Result] = {}

@@ -148,7 +148,9 @@ def _simplify(tuning: Tuning, search: Search, best: Result) -> Result:
 
 def _find_nearest(tuning: Tuning) -> Result | None:
     """What misses the bounds by least, among what was tried on the most prompts."""
-    tried = tuning.missed or tuning.tuning.results
+    if tuning.missed:
+        return min(tuning.missed, key=tuning.aim.find_excess)
+    tried = tuning.tuning.results
     most = max((result.prompts for result in tried), default=0)
     known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
     return min(known, key=tuning.aim.find_excess, default=None)
