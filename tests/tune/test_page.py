@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.report.html_parts import stands_alone
+from tests.report.html_parts import stands_alone, whole_text
 from tests.tune.found import COMMANDS, found, page_of, result
 from wavespeed_runner.cli.tune import parse_budget
 from wavespeed_runner.tune.ablation import Ablation
@@ -54,8 +55,19 @@ def test_a_sampler_has_another_colour_than_a_cache_of_its_name(tmp_path: Path) -
     tuning = found(tmp_path)
     both = [result(tmp_path, 0.2, 0.98, cache="fitted"), result(tmp_path, 0.3, 0.99, sampler="fitted")]
     tuning.tuning.results.extend(both)
-    colours = dict(draw(tuning)["kinds"])
+    colours = {kind["name"]: kind["colour"] for kind in draw(tuning)["kinds"]}
     assert colours["fitted"] != colours["sampler fitted"]
+
+
+def test_more_groups_than_colours_have_other_shapes(tmp_path: Path) -> None:
+    tuning = found(tmp_path, answered=False)
+    tuning.tuning.results = [result(tmp_path, 0.2 + place / 100, 0.98, cache=f"c{place:02d}") for place in range(40)]
+    plot, made = draw(tuning), page_of(tuning)
+    marks = {kind["name"]: (kind["colour"], kind["shape"]) for kind in plot["kinds"]}
+    assert len(set(marks.values())) == 40 and marks["c00"] == (0, 0) and marks["c08"] == (0, 1)
+    assert [(one["colour"], one["shape"]) for one in plot["points"]] == list(marks.values()), "as in the legend"
+    drawn = re.findall(r'class="mark" (?:d|r)="[^"]*" fill="[^"]*"', made)
+    assert len(drawn) == 80 and len(set(drawn)) == 40, "each in the plot and in the legend"
 
 
 def test_the_answer_to_a_limit_of_time_says_its_time(tmp_path: Path) -> None:
@@ -98,7 +110,7 @@ def test_what_was_judged_and_missed_says_by_which_limit(tmp_path: Path) -> None:
     tuning = found(tmp_path, missed=[missed], confidences={missed.setting.identity: 0.9999})
     (row,) = summarize(tuning)["missed"]
     assert tuning.aim.is_met(missed) and not row["met"] and "confidence limit, 0.9" in row["misses"]
-    assert f"no<small> {row['misses'].replace('>', '&gt;')}</small>" in page_of(tuning)
+    assert f"no<small> {row['misses']}</small>" in unescape(whole_text(page_of(tuning)))
 
 
 def test_a_budget_is_a_time_or_a_number_of_jobs() -> None:
@@ -131,7 +143,7 @@ def test_the_page_says_how_to_use_the_answer_and_follows_the_colours_of_the_wind
     made = page_of(found(finished[0]))
     assert stands_alone(made)
     (what, before, command) = COMMANDS[0]
-    said = unescape(made.replace("<wbr>", ""))
+    said = unescape(whole_text(made))
     assert f"{what}: {before}, then" in said and f'<code id="command-1">{command}</code>' in said
     assert made.count("data-copy=") == 1
     assert "var(--group0)" in made and "data:image/png" not in made

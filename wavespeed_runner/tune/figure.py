@@ -18,6 +18,8 @@ from .tuning import Tuning
 
 COLOURS = 8
 """That the style sheet has for groups."""
+SHAPES = 5
+"""That the template has for more groups than colours."""
 TICKS = 8
 """About as many on an axis."""
 Place = Callable[[float], float]
@@ -47,7 +49,7 @@ def draw(tuning: Tuning) -> dict[str, Any]:
             "low": 100 - y(low),
             "high": 100 - y(high),
             "whole": result.prompts == most,
-            "colour": kinds.index(kind_of(result)) % COLOURS,
+            **_mark(kinds.index(kind_of(result))),
             "text": f"{result.setting.name}: {_say_time(result, aim)}, {metric} {value:.4g} "
             f"({low:.4g} to {high:.4g}), {result.prompts} prompts",
         }
@@ -62,7 +64,7 @@ def draw(tuning: Tuning) -> dict[str, Any]:
         "bounds": [(100 - y(bound.value), str(bound)) for bound in bounds],
         "answer": point(tuning.answer) if tuning.answer else None,
         "sizes": _describe_sizes(most, len(tuning.tuning.prompts), any(one.prompts < most for one in latest)),
-        "kinds": [(kind, place % COLOURS) for place, kind in enumerate(kinds)],
+        "kinds": [{"name": kind, **_mark(place)} for place, kind in enumerate(kinds)],
     }
 
 
@@ -76,6 +78,11 @@ def kind_of(result: Result) -> str:
     """What a point is coloured by: its cache, or else its sampler, which may have the name of a cache."""
     point = result.setting.point
     return str(point.get("cache") or f"sampler {point.get('sampler', 'default')}")
+
+
+def _mark(place: int) -> dict[str, int]:
+    """Colour and shape of a group by its place: another shape where there are no more colours."""
+    return {"colour": place % COLOURS, "shape": place // COLOURS % SHAPES}
 
 
 def _find_time(result: Result, aim: Aim) -> float:
