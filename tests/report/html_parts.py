@@ -76,3 +76,8 @@ def stands_alone(text: str) -> bool:
         )
         and "http" not in made.policy
     )
+
+
+def whole_text(text: str) -> str:
+    """The page without what says where its text may go on in the next line."""
+    return re.sub(r'<span class="word">(.*?)</span>', r"\1", text.replace("<wbr>", ""))

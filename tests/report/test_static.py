@@ -8,7 +8,8 @@ from html import unescape
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wavespeed_runner.report.page.breaks import BREAKS, breakable
+from tests.report.html_parts import whole_text
+from wavespeed_runner.report.page.breaks import BREAKS, breakable, by_words
 from wavespeed_runner.report.page.static import _template, read_asset
 
 
@@ -25,6 +26,17 @@ def test_the_text_stays_what_it_is_and_markup_in_it_is_none(text: str) -> None:
     made = str(breakable(text))
     assert unescape(made.replace("<wbr>", "")) == text
     assert "<" not in made.replace("<wbr>", "")
+
+
+def test_words_are_broken_only_where_a_line_is_too_short_for_one() -> None:
+    made = str(by_words("run --config-dir a/b sampler=fitted 'x' < y"))
+    assert re.findall(r'<span class="word">(.*?)</span>', made) == ["--config-dir", "a/<wbr>b", "sampler=<wbr>fitted"]
+    assert unescape(whole_text(made)) == "run --config-dir a/b sampler=fitted 'x' < y"
+
+
+@given(st.text(alphabet="ab<>&\"'_=,./:- \n01"))
+def test_what_is_copied_is_the_text_alone(text: str) -> None:
+    assert unescape(re.sub(r'<wbr>|<span class="word">|</span>', "", str(by_words(text)))) == text
 
 
 def test_scripts_break_names_where_templates_do() -> None:

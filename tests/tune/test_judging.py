@@ -2,97 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tune.simulated import Simulated
+from tests.tune.halves import PROMPTS, TOLD, find, plan_of
 from wavespeed_runner.tune.aim import Aim
 from wavespeed_runner.tune.bounds import parse_bounds
 from wavespeed_runner.tune.budget import Budget
 from wavespeed_runner.tune.judge import judge_shared
 from wavespeed_runner.tune.result import Result
-from wavespeed_runner.tune.sentence import _say_looks, _say_missed, describe_shared
+from wavespeed_runner.tune.sentence import _say_looks, describe_answer, describe_shared, say_missed
 from wavespeed_runner.tune.settings import Setting
 from wavespeed_runner.tune.shared import Shared
-from wavespeed_runner.tune.space import Family, read_space
-from wavespeed_runner.tune.tune import tune
-from wavespeed_runner.tune.tuning import Tuning
-
-STEPS, PROMPTS = 40, 32
-TOLD: list[str] = []
-"""What the last tuning has told."""
-LOSSES = {steps: 0.16 / steps for steps in range(4, 25)}
-"""Fewer steps lose more: 0.02 with 8 of them, 0.01 with 16."""
-
-
-class WithPrompts(Simulated):
-    """A half of the prompts, all of which lose so many times as much as `LOSSES`."""
-
-    def __init__(self, times_as_hard: float) -> None:
-        def quality(name: str, place: int) -> float:
-            return 1 - times_as_hard * LOSSES[int(name)] * (1 + 0.01 * (-1) ** place)
-
-        super().__init__(times={str(steps): steps / STEPS for steps in LOSSES}, quality=quality)
-        self.prompts = [str(place) for place in range(PROMPTS)]
-        self.jobs = 0
-
-
-def plan(points: Sequence[dict[str, Any]]) -> tuple[list[Setting], list[Any]]:
-    """Only the steps of one solver can be planned."""
-    known = [point for point in points if point.keys() == {"sampler", "steps"} and point["sampler"] == "unipc"]
-    return [
-        Setting(point=point, identity=str(point["steps"]), work=point["steps"] / STEPS)
-        for point in known
-        if point["steps"] in LOSSES
-    ], []
-
-
-def find(
-    quality: str,
-    times_as_hard: float,
-    shared: Sequence[str] = (),
-    easy: Sequence[str] = (),
-    alone: Sequence[str] = (),
-    budget: Budget | None = None,
-) -> tuple[Tuning, list[str]]:
-    """A tuning whose other prompts are so many times as hard, and what was judged on them.
-
-    Args:
-        quality: the bounds.
-        times_as_hard: the prompts for judging.
-        shared: settings of shared experiments.
-        easy: settings for which the prompts for judging are as hard as the others.
-        alone: settings that are ladders of their own too, so that they are confirmed beside others.
-        budget: of the search; None: no end.
-    """
-    space = read_space("quick", None, STEPS)
-    ladders = [
-        Family(name=f"shared {one}.yaml", set={"sampler": "unipc"}, choose={}, key="steps", values=[int(one)])
-        for one in alone
-    ]
-    judging, plain = WithPrompts(times_as_hard), WithPrompts(1.0)
-    quality_of = judging.quality
-    judging.quality = lambda name, place: (plain.quality if name in easy else quality_of)(name, place)
-    tuning = Tuning(
-        plan=None,  # type: ignore[arg-type]
-        planner=plan,
-        space=replace(space, families=[*space.families, *ladders]),
-        aim=Aim(bounds=parse_bounds(quality, ("ssim",))),
-        tuning=WithPrompts(1.0),  # type: ignore[arg-type]
-        judging=judging,  # type: ignore[arg-type]
-        seed=0,
-        budget=budget or Budget(),
-        tell=TOLD.append,
-        folder=Path(),
-        shared=[Shared(file=f"{one.identity}.yaml", setting=one) for one in plan_of(*shared)],
-    )
-    TOLD.clear()
-    tune(tuning)
-    return tuning, [name for names, _, _ in judging.calls for name in names]
 
 
 def test_what_keeps_the_bound_on_both_halves_is_judged_once() -> None:
@@ -208,10 +133,6 @@ def test_options_of_a_setting_that_missed_are_not_those_of_an_answer_without_tim
     assert judged == ["8", "12"] and tuning.answer and not tuning.ablation, "the options of 8 steps were tried"
 
 
-def plan_of(*names: str) -> list[Setting]:
-    return plan([{"sampler": "unipc", "steps": int(name)} for name in names])[0]
-
-
 def judge(values: dict[str, list[float]]) -> Any:
     """A result with these values of each metric, one a prompt."""
     by_prompt = {name: {str(place): [value] for place, value in enumerate(many)} for name, many in values.items()}
@@ -236,4 +157,39 @@ def test_what_is_nearest_counts_the_time_too() -> None:
     aim = Aim(bounds=parse_bounds("ssim>=0.97", ("ssim",)), seconds=0.1)
     slow, near = judge({"ssim": [0.99] * 32}), replace(judge({"ssim": [0.98] * 32}), seconds=0.12)
     assert aim.find_excess(near) == pytest.approx(1.2) and aim.find_excess(slow) == pytest.approx(10.0)
-    assert "it takes 0.12 s" in _say_missed(aim, near) and "miss" not in _say_missed(aim, near)
+    assert say_missed(aim, near, 0.95) == "it takes 120 ms an image"
+
+
+def test_what_is_missed_is_told_by_the_limit_that_was_used() -> None:
+    """Not the end of the 95 % interval, which is that of a one-sided 97.5 %."""
+    aim = Aim(bounds=parse_bounds("ssim>=0.95", ("ssim",)))
+    result = judge({"ssim": [0.93, 0.99] * 16})
+    limits = {share: aim.bounds[0].find_limit(result.values["ssim"], share) for share in (0.95, 0.975, 0.995)}
+    assert limits[0.975] < 0.95 < limits[0.95] and not say_missed(aim, result, 0.95)
+    said = say_missed(aim, result, 0.995)
+    shown, by = re.fullmatch(  # type: ignore[union-attr]
+        r"its one-sided 99.5 % confidence limit, ([\d.]+), misses ssim>=0.95 by ([\d.]+)", said
+    ).groups()
+    assert float(shown) == pytest.approx(limits[0.995], abs=5e-5) and float(by) == pytest.approx(0.95 - float(shown))
+
+
+def test_limits_of_shares_quantiles_and_the_worst_are_told_in_their_own_words() -> None:
+    forked = judge({"ssim": [0.98] * 31 + [0.5], "forks": [0.0] * 31 + [1.0]})
+    bounds = parse_bounds("forks<=5%, p10(ssim)>=0.97, worst(ssim)>=0.9", ("ssim",))
+    forks, tail, worst = (say_missed(Aim(bounds=[one]), forked, 0.95) for one in bounds)
+    assert forks == "its one-sided 95 % confidence limit, 13.98 %, misses forks<=5% by 8.98 %"
+    assert worst == "its worst image, 0.5, misses worst(ssim)>=0.9 by 0.4"
+    assert tail == "its one-sided 95 % confidence limit, 0.5, misses p10(ssim)>=0.97 by 0.47"
+    few = replace(judge({"ssim": [0.98] * 8}), prompts=8)
+    assert "limit of p10(ssim) is not known from 8 prompts" in say_missed(Aim(bounds=[bounds[1]]), few, 0.95)
+    near = Aim(bounds=parse_bounds("ssim>=0.98", ("ssim",)))
+    assert "limit, 0.97999, misses ssim>=0.98 by 1e-05" in say_missed(near, judge({"ssim": [0.97999] * 32}), 0.95)
+
+
+def test_what_missed_on_the_prompts_for_judging_is_told_by_the_confidence_of_its_look() -> None:
+    tuning, judged = find("ssim>=0.979", 12.0)
+    assert judged == ["8"] and tuning.confidences == {"8": 0.975}
+    assert "prompts of those for judging; its one-sided 97.5 % confidence limit, 0.7" in describe_answer(tuning)
+    tuning.missed.clear()
+    tuning.nearest = tuning.tuning.results[0]
+    assert "on 8 prompts for tuning; " in describe_answer(tuning)

@@ -20,6 +20,8 @@ class Aim:
     bounds: list[Bound]
     seconds: float | None = None
     """The most that denoising an image may take."""
+    typed: str = ""
+    """The same as it was typed, `60ms`; empty: in seconds."""
     by: str = "ssim"
     """The metric whose mean is to be the best where nothing bounds the quality."""
 
@@ -39,10 +41,15 @@ class Aim:
     def _is_high(self) -> bool:
         return not is_less_better(self.by)
 
+    @property
+    def limit(self) -> str:
+        """The limit of time with its unit; empty without one."""
+        return "" if self.seconds is None else self.typed or f"{self.seconds:g}s"
+
     def __str__(self) -> str:
         """As it was typed."""
         wanted = [str(bound) for bound in self.bounds]
-        wanted += [] if self.seconds is None else [f"time<={self.seconds:g}s"]
+        wanted += [f"time<={self.limit}"] if self.limit else []
         return " and ".join(wanted) if self.for_speed else f"the best {self.by} with {' and '.join(wanted)}"
 
     def may_do(self, result: Result) -> bool:

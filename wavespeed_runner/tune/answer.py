@@ -16,10 +16,17 @@ from ..sharing.prompts import explain_not_carried
 from ..storage.atomic import write_bytes, write_text
 from .ablation import Ablation
 from .bounds import Bound
-from .figure import find_front, list_latest
+from .figure import find_front
 from .page import render_page
-from .result import Result, find_interval
-from .sentence import describe_answer, describe_cuts, describe_quality, describe_shared
+from .result import Result, describe_time, find_interval, list_latest
+from .sentence import (
+    describe_answer,
+    describe_cuts,
+    describe_quality,
+    describe_shared,
+    find_confidence,
+    say_missed,
+)
 from .tuning import Tuning
 
 PAGE, DATA = "tune.html", "tune.json"
@@ -95,10 +102,11 @@ def summarize(tuning: Tuning) -> dict[str, Any]:
     aim, latest = tuning.aim, list_latest(tuning.tuning.results)
     most = max((result.prompts for result in latest), default=0)
     whole = [result for result in latest if result.prompts == most]
-    front = {one.setting.identity for one in find_front(whole, aim.shown.metric, least=aim.shown.least)}
+    front = {one.setting.identity for one in find_front(whole, aim)}
     return {
         "schema_version": 1,
         "aim": str(aim),
+        "limit": aim.limit,
         "space": tuning.space.name,
         "sentence": describe_answer(tuning),
         "intervals": INTERVALS,
@@ -132,7 +140,7 @@ def _sorted(results: list[Result]) -> list[Result]:
 
 
 def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
-    metric = tuning.aim.shown.metric
+    metric, confidence = tuning.aim.shown.metric, find_confidence(tuning, result)
     value = find_interval(result, metric)[0]
     low, high = Bound(metric=metric, statistic="mean", least=tuning.aim.shown.least, value=0.0).find_interval(
         result.values[metric]
@@ -142,12 +150,16 @@ def _row(tuning: Tuning, result: Result) -> dict[str, Any]:
         "prompts": result.prompts,
         "relative": 1 / result.speedup,
         "seconds": result.seconds,
+        "took": describe_time(result.seconds),
+        "in_time": tuning.aim.is_in_time(result),
         metric: {"mean": value, "low": max(low, -1e9), "high": min(high, 1e9)},
         "quality": describe_quality(tuning.aim, result),
         # More than the column of the first metric's mean tells.
         "bounds": [str(bound) for bound in tuning.aim.bounds if bound.statistic != "mean" or bound.metric != metric],
         "share": min(tuning.aim.find_share(result), 1e9),
-        "met": tuning.aim.is_met(result),
+        "met": tuning.aim.is_met(result, confidence),
+        "confidence": confidence,
+        "misses": say_missed(tuning.aim, result, confidence),
         "folder": str(result.folder.relative_to(tuning.folder)),
     }
 

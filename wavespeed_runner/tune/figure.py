@@ -1,4 +1,4 @@
-"""Everything that was tried as a plot for `tune.html`: quality against time, with the bound, the front and the answer.
+"""Everything that was tried as a plot for `tune.html`: quality against time, with bounds, front and answer.
 
 Places are percentages of the plot's width and height, so that the drawing fits any window while its text keeps its
 size; colours are names of the style sheet's, so that it is dark where the page is.
@@ -12,11 +12,14 @@ from math import ceil, floor, log10
 from typing import Any
 
 from ..metrics.statistics import Point, find_pareto_front
-from .result import Result, find_interval
+from .aim import Aim
+from .result import Result, describe_time, find_interval, list_latest
 from .tuning import Tuning
 
 COLOURS = 8
 """That the style sheet has for groups."""
+SHAPES = 5
+"""That the template has for more groups than colours."""
 TICKS = 8
 """About as many on an axis."""
 Place = Callable[[float], float]
@@ -24,50 +27,51 @@ Place = Callable[[float], float]
 
 def draw(tuning: Tuning) -> dict[str, Any]:
     """Lays out the results of the most prompts, and smaller those of fewer; what the template draws."""
-    metric = tuning.aim.shown.metric
+    aim, metric = tuning.aim, tuning.aim.shown.metric
     latest = list_latest(tuning.tuning.results)
     most = max((result.prompts for result in latest), default=0)
     whole = [result for result in latest if result.prompts == most]
     bounds = [one for one in tuning.aim.bounds if (one.metric, one.statistic) == (metric, "mean")]
     answers = [tuning.answer] if tuning.answer else []
     means = [find_interval(result, metric)[0] for result in latest]
-    limits = [limit for result in (*whole, *answers) for limit in find_interval(result, metric)]
-    x, x_ticks = _scale([0.0, *(1 / result.speedup for result in (*latest, *answers))], from_low=True)
-    y, y_ticks = _scale([*means, *limits, *(bound.value for bound in bounds)])
+    ends = [end for result in (*whole, *answers) for end in find_interval(result, metric)]
+    limit = [] if aim.seconds is None else [aim.seconds]
+    times = [_find_time(result, aim) for result in (*latest, *answers)]
+    x, x_ticks = _scale([0.0, *times, *limit], from_low=True)
+    y, y_ticks = _scale([*means, *ends, *(bound.value for bound in bounds)])
     kinds = sorted({kind_of(result) for result in latest})
 
     def point(result: Result) -> dict[str, Any]:
         value, low, high = find_interval(result, metric)
         return {
-            "x": x(1 / result.speedup),
+            "x": x(_find_time(result, aim)),
             "y": 100 - y(value),
             "low": 100 - y(low),
             "high": 100 - y(high),
             "whole": result.prompts == most,
-            "colour": kinds.index(kind_of(result)) % COLOURS,
-            "text": f"{result.setting.name}: {100 / result.speedup:.1f} % of the time, {metric} {value:.4g} "
+            **_mark(kinds.index(kind_of(result))),
+            "text": f"{result.setting.name}: {_say_time(result, aim)}, {metric} {value:.4g} "
             f"({low:.4g} to {high:.4g}), {result.prompts} prompts",
         }
 
     return {
-        "x_ticks": [(x(tick), f"{100 * tick:.0f} %") for tick in x_ticks],
+        "x_ticks": [(x(tick), f"{100 * tick:.0f} %" if not limit else _name_tick(tick, x_ticks)) for tick in x_ticks],
+        "x_name": "median time to denoise an image" if limit else "time, share of the reference's",
+        "limits": [(x(seconds), f"time<={aim.limit}") for seconds in limit],
         "y_ticks": [(100 - y(tick), f"{tick:.10g}") for tick in y_ticks],
         "points": [point(result) for result in sorted(latest, key=lambda one: one.prompts)],
-        "front": _stairs([(one["x"], one["y"]) for one in map(point, _front(tuning, whole))]),
+        "front": _stairs([(one["x"], one["y"]) for one in map(point, find_front(whole, aim))]),
         "bounds": [(100 - y(bound.value), str(bound)) for bound in bounds],
         "answer": point(tuning.answer) if tuning.answer else None,
-        "kinds": [(kind, place % COLOURS) for place, kind in enumerate(kinds)],
+        "sizes": _describe_sizes(most, len(tuning.tuning.prompts), any(one.prompts < most for one in latest)),
+        "kinds": [{"name": kind, **_mark(place)} for place, kind in enumerate(kinds)],
     }
 
 
-def list_latest(results: Sequence[Result]) -> list[Result]:
-    """Of each setting the result on the most prompts."""
-    latest: dict[str, Result] = {}
-    for result in results:
-        before = latest.get(result.setting.identity)
-        if before is None or result.prompts >= before.prompts:
-            latest[result.setting.identity] = result
-    return list(latest.values())
+def _describe_sizes(most: int, all_: int, has_small: bool) -> str:
+    """What the size of a point says. A budget may have ended before anything was tried on all prompts."""
+    on = "all prompts for tuning" if most == all_ else f"{most} of the {all_} prompts for tuning, the most so far"
+    return f"Large: on {on}, with 95 % intervals.{' Small: on fewer.' if has_small else ''}"
 
 
 def kind_of(result: Result) -> str:
@@ -76,17 +80,34 @@ def kind_of(result: Result) -> str:
     return str(point.get("cache") or f"sampler {point.get('sampler', 'default')}")
 
 
-def find_front(results: Sequence[Result], metric: str, *, least: bool) -> list[Result]:
+def _mark(place: int) -> dict[str, int]:
+    """Colour and shape of a group by its place: another shape where there are no more colours."""
+    return {"colour": place % COLOURS, "shape": place // COLOURS % SHAPES}
+
+
+def _find_time(result: Result, aim: Aim) -> float:
+    """What a point lies at: the seconds that a limit is about, where there is one, or else the share of the time."""
+    return 1 / result.speedup if aim.seconds is None else result.seconds
+
+
+def _say_time(result: Result, aim: Aim) -> str:
+    share = f"{100 / result.speedup:.1f} % of the time"
+    return share if aim.seconds is None else f"{describe_time(result.seconds)} an image, {share}"
+
+
+def _name_tick(seconds: float, ticks: Sequence[float]) -> str:
+    """A tick of an axis of times, all of which have one unit."""
+    return f"{seconds:.10g} s" if max(ticks) >= 1 else f"{1000 * seconds:.10g} ms"
+
+
+def find_front(results: Sequence[Result], aim: Aim) -> list[Result]:
     """The results that no other beats in both time and quality, fast ones first."""
-    sign = 1 if least else -1
-    means = [sign * find_interval(result, metric)[0] for result in results]
-    points = [Point(seconds=1 / one.speedup, quality=mean) for one, mean in zip(results, means, strict=True)]
+    sign = 1 if aim.shown.least else -1
+    means = [sign * find_interval(result, aim.shown.metric)[0] for result in results]
+    times = [_find_time(result, aim) for result in results]
+    points = [Point(seconds=time, quality=mean) for time, mean in zip(times, means, strict=True)]
     front = [result for result, on_it in zip(results, find_pareto_front(points), strict=True) if on_it]
-    return sorted(front, key=lambda result: -result.speedup)
-
-
-def _front(tuning: Tuning, results: Sequence[Result]) -> list[Result]:
-    return find_front(results, tuning.aim.shown.metric, least=tuning.aim.shown.least)
+    return sorted(front, key=lambda result: _find_time(result, aim))
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:

@@ -60,7 +60,8 @@ def _look(tuning: Tuning, best: Result) -> tuple[Result | None, bool]:
     tuning.tell(f"judging on {len(tuning.judging.prompts)} other prompts: {best.setting.name}")
     (judged,) = tuning.judging.run([best.setting], len(tuning.judging.prompts), IN_TURN)
     tuning.taken_back.pop(best.setting.identity, None)
-    keeps = judged is not None and tuning.aim.is_met(judged, _find_confidence(tuning.looks))
+    confidence = tuning.confidences[best.setting.identity] = _find_confidence(tuning.looks)
+    keeps = judged is not None and tuning.aim.is_met(judged, confidence)
     if judged:
         (tuning.kept if keeps else tuning.missed).append(judged)
     return judged, keeps

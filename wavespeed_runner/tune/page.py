@@ -47,6 +47,7 @@ def render_page(
         experiment=experiment,
         commands=[tuple(map(make_printable, one)) for one in commands],
         metric=tuning.aim.shown.metric,
+        bounded=bool(tuning.aim.bounds),
     ).encode()
 
 

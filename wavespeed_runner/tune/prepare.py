@@ -6,6 +6,7 @@ import json
 import re
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -123,7 +124,8 @@ def _read_aim(args: Namespace) -> Aim:
             raise ConfigError(f"{name}={getattr(args, name)}: {error}") from None
     bounds, seconds = values["quality"] or [], values["time"]
     assert isinstance(bounds, list) and (seconds is None or isinstance(seconds, float))
-    return Aim(bounds=bounds, seconds=seconds, by=args.by)
+    typed = "" if args.time is None else re.sub(r"\s|<=", "", args.time)
+    return Aim(bounds=bounds, seconds=seconds, typed=typed, by=args.by)
 
 
 def _choose_judges(aim: Aim, overrides: list[str]) -> list[str]:
@@ -205,7 +207,8 @@ def _find_folder(plan: Plan, space: Space, aim: Aim, prompts: list[str]) -> Path
     Raises:
         ConfigError: a folder of its own is a link.
     """
-    asked = [plan.asked, str(aim), str(space), prompts]
+    # 60ms and 0.06s are the same question.
+    asked = [plan.asked, str(replace(aim, typed="")), str(space), prompts]
     identity = sha256(json.dumps(asked, default=str).encode()).hexdigest()[:12]
     name = re.sub(
         r"[^a-z0-9]+", "_", model_name({"name": plan.config.model.name, "repo": plan.config.model.repo}).lower()

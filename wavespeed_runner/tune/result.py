@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite
 from pathlib import Path
@@ -132,3 +133,19 @@ def find_interval(result: Result, metric: str) -> tuple[float, float, float]:
     values = [(prompt, value) for prompt, many in result.values[metric].items() for value in many]
     interval = bootstrap_interval(values, "mean")
     return interval.value, interval.low, interval.high
+
+
+def describe_time(seconds: float) -> str:
+    """A time with its unit and two or three digits: `9.1 ms`, `30 ms`, `1.53 s`, `140 s`."""
+    value, unit = (seconds, "s") if seconds >= 0.9995 else (1000 * seconds, "ms")
+    return f"{value:.0f} {unit}" if value >= 99.95 else f"{value:.3g} {unit}"
+
+
+def list_latest(results: Sequence[Result]) -> list[Result]:
+    """Of each setting the result on the most prompts."""
+    latest: dict[str, Result] = {}
+    for result in results:
+        before = latest.get(result.setting.identity)
+        if before is None or result.prompts >= before.prompts:
+            latest[result.setting.identity] = result
+    return list(latest.values())

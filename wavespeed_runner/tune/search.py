@@ -5,7 +5,7 @@
               ladder offers the next one; where one is known to do, its ladder offers a faster one
     time      those that do and are about as fast are timed again, each image right beside its reference
 
-It ends when no setting is left that could be better than the best one known, or with the budget.
+It ends when no setting is left that could be better than the best one known, or with the budget, see `conclude`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ SAME_TIME = 1.05
 """What takes up to this times as long as the fastest is as fast: timings vary by as much."""
 FAR = 1.5
 """What does this times the work of a setting that does by the figures of a few prompts is not scouted."""
-AFTER = 4
-"""Rounds of confirming that are made after the budget is used up, where nothing is known to do yet."""
 CLOSE = 1.25
 """What takes up to this times as long as the best is timed again before one is chosen."""
 IN_TURN = ("measure.in_turn=true",)
@@ -57,12 +55,7 @@ class Search:
     @property
     def best(self) -> Result | None:
         """The best of what is known to do; of those that are as fast, what keeps the bounds by most."""
-        results = [result for _, result in self.found]
-        first = min(results, key=self.aim.score, default=None)
-        if first is None or not self.aim.for_speed:
-            return first
-        as_fast = [result for result in results if result.relative <= first.relative * SAME_TIME]
-        return min(as_fast, key=self.aim.find_share)
+        return choose_best([result for _, result in self.found], self.aim)
 
     def scout(self, ladders: Sequence[Ladder]) -> None:
         """Finds for each ladder the first setting that does by its figures, on the fewest prompts."""
@@ -95,8 +88,7 @@ class Search:
     def confirm(self) -> None:
         """Races the ladders' candidates over all prompts until none is left that could be the best."""
         racing: dict[str, int] = {}
-        after = AFTER
-        while not self.is_over() or (self.best is None and (after := after - 1) >= 0):
+        while not self.is_over():
             batch = self._choose()
             if not batch:
                 if self._time_close():  # what was taken for the fastest may not be
@@ -227,6 +219,15 @@ class Search:
         if (best := self.best) is None:
             return ""
         return f"; best so far {best.speedup:.2f} times as fast: {best.setting.name}"
+
+
+def choose_best(results: Sequence[Result], aim: Aim) -> Result | None:
+    """The best of results that do; of those that are as fast, what keeps the bounds by most. None: there are none."""
+    first = min(results, key=aim.score, default=None)
+    if first is None or not aim.for_speed:
+        return first
+    as_fast = [result for result in results if result.relative <= first.relative * SAME_TIME]
+    return min(as_fast, key=aim.find_share)
 
 
 def _identity(ladder: Ladder) -> str:

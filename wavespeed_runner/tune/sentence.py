@@ -8,7 +8,7 @@ from math import isfinite
 
 from .aim import Aim
 from .bounds import CONFIDENCE, Bound
-from .result import Result
+from .result import Result, describe_time
 from .settings import Cut, Setting
 from .tuning import Tuning
 
@@ -18,8 +18,8 @@ def describe_answer(tuning: Tuning) -> str:
     count = len(tuning.judging.prompts)
     if tuning.answer is None and not tuning.aim.bounds:
         fastest = min(tuning.tuning.results, key=lambda one: one.seconds, default=None)
-        which = f"; the fastest, {fastest.setting.name}, took {fastest.seconds:.3g} s" if fastest else ""
-        return f"nothing that was tried is known to take at most {tuning.aim.seconds:g} s{which}"
+        which = f"; the fastest, {fastest.setting.name}, took {describe_time(fastest.seconds)}" if fastest else ""
+        return f"nothing that was tried is known to keep time<={tuning.aim.limit}{which}"
     if tuning.answer is None:
         return (
             f"nothing that was tried is known to keep {tuning.aim}: the reference is the answer{_say_nearest(tuning)}"
@@ -59,7 +59,7 @@ def _describe_limit(limit: float) -> str:
 
 def _say_time(tuning: Tuning) -> str:
     """The time of an image, where it is bounded."""
-    return f" ({tuning.answer.seconds:.3g} s an image)" if tuning.answer and tuning.aim.seconds is not None else ""
+    return f" ({describe_time(tuning.answer.seconds)} an image)" if tuning.answer and tuning.aim.limit else ""
 
 
 def _say_looks(tuning: Tuning) -> str:
@@ -74,20 +74,45 @@ def _say_nearest(tuning: Tuning) -> str:
     nearest = tuning.nearest
     if nearest is None:
         return ""
+    where = "of those for judging" if nearest in tuning.missed else "for tuning"
     return (
         f". The nearest, {nearest.setting.name}, has {describe_quality(tuning.aim, nearest)} on {nearest.prompts} "
-        f"prompts; {_say_missed(tuning.aim, nearest)}"
+        f"prompts {where}; {say_missed(tuning.aim, nearest, find_confidence(tuning, nearest))}"
     )
 
 
-def _say_missed(aim: Aim, result: Result) -> str:
-    """By how much the bounds are missed, each in its metric's unit."""
-    margins = [(bound, bound.margin(result.values[bound.metric])) for bound in aim.bounds]
-    missed = [f"{bound} by {-margin:.3g}" for bound, margin in margins if margin < 0]
-    parts = [f"its {100 * CONFIDENCE:g} % confidence limits miss {' and '.join(missed)}"] if missed else []
+def find_confidence(tuning: Tuning, result: Result) -> float:
+    """The one-sided confidence that a result is held to: on the prompts for judging that of its look."""
+    judged = result in tuning.missed or result in tuning.kept
+    return tuning.confidences.get(result.setting.identity, CONFIDENCE) if judged else CONFIDENCE
+
+
+def say_missed(aim: Aim, result: Result, confidence: float) -> str:
+    """Which limits miss the bounds, and by how much, each in its metric's unit; empty where none does.
+
+    Args:
+        aim: what is wanted.
+        result: on some prompts.
+        confidence: one-sided, that these prompts have to show the bounds with.
+    """
+    missed = [bound for bound in aim.bounds if bound.margin(result.values[bound.metric], confidence) < 0]
+    parts = [_say_limit(bound, result, confidence) for bound in missed]
     if not aim.is_in_time(result):
-        parts.append(f"it takes {result.seconds:.3g} s")
+        parts.append(f"it takes {describe_time(result.seconds)} an image")
     return ", and ".join(parts)
+
+
+def _say_limit(bound: Bound, result: Result, confidence: float) -> str:
+    """`its one-sided 95 % confidence limit, 0.9407, misses ssim>=0.95 by 0.0093`: figures that fit together."""
+    times, unit = (100, " %") if bound.statistic == "share" else (1, "")
+    limit, value = times * bound.find_limit(result.values[bound.metric], confidence), times * bound.value
+    worst = bound.statistic == "worst"  # has no limit beyond what was seen
+    name = "its worst image" if worst else f"its one-sided {100 * confidence:g} % confidence limit"
+    if not isfinite(limit):
+        return f"{name} of {bound.name} is not known from {result.prompts} prompts"
+    texts = (f"{limit:.{digits}g}" for digits in range(4, 18))
+    text = next((one for one in texts if (float(one) < value) is (limit < value) and float(one) != value), f"{limit}")
+    return f"{name}, {text}{unit}, misses {bound} by {abs(value - float(text)):.3g}{unit}"
 
 
 def describe_cuts(cuts: Sequence[Cut]) -> list[str]:
@@ -136,5 +161,6 @@ def _say_judged(tuning: Tuning, identity: str) -> str:
         return "judged and kept, but slower than the answer"
     for missed in tuning.missed:
         if missed.setting.identity == identity:
-            return f"judged, and not known to keep {tuning.aim} there: {describe_quality(tuning.aim, missed)}"
+            by = say_missed(tuning.aim, missed, find_confidence(tuning, missed))
+            return f"judged, and not known to keep {tuning.aim} there: {describe_quality(tuning.aim, missed)}; {by}"
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from ..errors import ConfigError
 from ..sweeps.points import to_overrides
 from .ablation import ablate
+from .conclude import Conclusion
 from .judge import JUDGED, judge, judge_shared
 from .ladder import Ladder, cut_slow, estimate_relative
 from .propose import list_combined, propose
@@ -48,8 +49,9 @@ def tune(tuning: Tuning) -> None:
     _add_options(tuning, search)
     if not search.ladders:
         raise ConfigError(f"space={tuning.space.name}: nothing of it can be tried here: {tuning.cuts[0].reason}")
-    while (best := search.best) and tuning.looks < JUDGED:
-        simple = _simplify(tuning, search)
+    conclusion = Conclusion(tuning=tuning, search=search)
+    while tuning.looks < JUDGED and (best := conclusion.choose()):
+        simple = _simplify(tuning, search, best)
         is_other = simple.setting.identity != best.setting.identity
         if judge(tuning, search, simple) or (is_other and judge(tuning, search, best)):
             judge_shared(tuning)
@@ -130,13 +132,13 @@ def _put_on_top(tuning: Tuning, ladder: Ladder, option: Point) -> Ladder:
     return build_ladder(tuning, f"{ladder.name} + {name}", points if tuning.aim.for_speed else points[::-1])
 
 
-def _simplify(tuning: Tuning, search: Search) -> Result:
+def _simplify(tuning: Tuning, search: Search, best: Result) -> Result:
     """The best setting without options that give nothing; as it is where the budget is used up."""
     tuning.ablation = []
-    if not search.is_over():
-        search.time_best()
-    best = search.best
-    assert best
+    if search.is_over():
+        return best
+    search.time_best()
+    best = search.best or best
     if search.is_over():
         return best
     tuning.tell(f"taking away one option at a time: {best.setting.name}")
@@ -146,7 +148,9 @@ def _simplify(tuning: Tuning, search: Search) -> Result:
 
 def _find_nearest(tuning: Tuning) -> Result | None:
     """What misses the bounds by least, among what was tried on the most prompts."""
-    tried = tuning.missed or tuning.tuning.results
+    if tuning.missed:
+        return min(tuning.missed, key=tuning.aim.find_excess)
+    tried = tuning.tuning.results
     most = max((result.prompts for result in tried), default=0)
     known = [result for result in tried if result.prompts == most and not tuning.aim.is_met(result)]
     return min(known, key=tuning.aim.find_excess, default=None)

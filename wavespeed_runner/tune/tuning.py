@@ -52,6 +52,8 @@ class Tuning:
     """What keeps the bounds on the prompts for judging, with its figures on these: the answer, and what is slower."""
     missed: list[Result] = field(default_factory=list)
     """What keeps the bounds on the prompts for tuning and not on the others, with its figures on the others."""
+    confidences: dict[str, float] = field(default_factory=dict)
+    """Identity -> the one-sided confidence that a setting was judged with: more with each look."""
     cuts: list[Cut] = field(default_factory=list)
     grid: dict[str, float] = field(default_factory=dict)
     """Every setting that could have been tried -> the share of the reference's work that is foreseen."""

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from .breaks import breakable
+from .breaks import breakable, by_words
 from .clean import clean_value
 
 if TYPE_CHECKING:
@@ -56,5 +56,5 @@ def _template(package: str, name: str) -> Template:
         finalize=clean_value,
         loader=DictLoader({**own, FRAME: read_asset(__package__, FRAME)}),
     )
-    environment.filters["breakable"] = breakable
+    environment.filters |= {"breakable": breakable, "by_words": by_words}
     return environment.get_template(name)
