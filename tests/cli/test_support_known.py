@@ -106,7 +106,9 @@ def test_known_figures_are_there(table: str) -> None:
 def test_a_model_of_which_nothing_is_known_is_told() -> None:
     said = describe_known(Combinations(["sdxl"]))
     assert "None is published for these." in said
-    assert "- `sdxl` as it is set in Comfy-WaveSpeed, LightDiffusion-Next, pruna: `support --coming-from`" in said
+    assert (
+        "- `sdxl` as it is set in Comfy-WaveSpeed, ComfyUI, LightDiffusion-Next, pruna: `support --coming-from`" in said
+    )
 
 
 def test_first_block_cache_is_known_with_the_figures_of_the_published_times(table: str) -> None:

@@ -30,6 +30,7 @@ ALLOWED = {
     ("metrics/timing.py", "read_text"): "/proc",
     ("report/page/static.py", "read_text"): "the same, of the pages of the other rooms too",
     ("cli/usage.py", "read_text"): "conf/config.yaml of the package",
+    ("config/familiar_models.py", "read_text"): "options of the package",
     ("config/own_models.py", "read_text"): "options of the package",
     ("config/unknown_keys.py", "read_text"): "options of the package",
     ("cli/strategy_ranges.py", "read_text"): "conf/cache of the package",

@@ -169,6 +169,10 @@ def test_other_places_and_huge_numbers_are_refused_by_file_and_key(tmp_path: Pat
 def test_positions_along_the_axes_fill_an_attention_head(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, {"axes_dims_rope": [16, 56, 54], "attention_head_dim": 128})
     refuse(folder, "config.json: axes_dims_rope = [16, 56, 54]: the sum has to be attention_head_dim, 128")
+    sizes = {"rope_axes_dim": [256, 256], "attention_head_dim": 128}
+    refuse_values("x", {"_class_name": "CogView4Transformer2DModel", **sizes})
+    with pytest.raises(ConfigError, match="rope_axes_dim"):
+        refuse_values("x", {"_class_name": "HunyuanVideoTransformer3DModel", **sizes})
 
 
 @pytest.mark.parametrize("hop", [1, 0, -160, "160", None, float("nan")])

@@ -202,6 +202,9 @@ def test_sides_are_named_by_what_tells_them_apart_and_keys_that_follow_from_it_s
     prompts = (("none", "a"), ("fbcache", "a red circle"), ("fbcache", "a blue square"))
     names, _, _ = named(tmp_path / "e", finished, *({"cache": {"name": name}, "prompt": one} for name, one in prompts))
     assert names == ["no cache", "fbcache, a red circle", "fbcache, a blue square"]
+    alike = [{"prompt": f"the same words at the beginning, and more of them, {end}"} for end in ("one", "another")]
+    names, _, _ = named(tmp_path / "g", finished, *alike)
+    assert [name.rpartition(", ")[2] for name in names] == ["one", "another"], names
     names, _, _ = named(tmp_path / "f", finished, {"device": "RTX"}, {"device": "H200"}, {"device": "H200", "steps": 9})
     assert [name.split(" (")[0] for name in names] == ["fbcache, RTX", "fbcache, H200", "fbcache, 9 steps"]
     change = {"cache": {"residual_diff_threshold": 0.3}}

@@ -19,7 +19,7 @@ from wavespeed_runner.report.csv_file import results_csv
 from wavespeed_runner.report.figure import figure
 from wavespeed_runner.report.markdown import report_md
 from wavespeed_runner.report.page import page
-from wavespeed_runner.report.published import find_published, list_bands, read_published
+from wavespeed_runner.report.published import explain_published, find_published, list_bands, read_published
 from wavespeed_runner.report.published_text import list_overrides, published_md
 from wavespeed_runner.report.rows import Sweep
 
@@ -31,7 +31,8 @@ def put(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """The record at another setting; its reference has the same steps."""
     made = deepcopy(record)
     for key, value in changes.items():
-        node, last = (made["config"]["model"], "repo") if key == "model.repo" else (made["config"], key)
+        node = made["config"]["model"] if key.startswith("model.") else made["config"]
+        last = key.removeprefix("model.")
         node[last] = value
     made["reference"]["steps"] = made["config"]["steps"]
     (made["config"].get("measure") or {}).pop("reference_steps", None)
@@ -104,6 +105,18 @@ def test_rows_of_the_same_model_and_setting_are_found(record: dict[str, Any]) ->
     assert 24.85 not in seconds(), "its source states no steps"
     assert seconds(steps=27) == seconds(width=512) == seconds(**{"model.repo": "me/mine"}) == set()
     assert seconds(steps=50) == {7.73}, "a size that the source does not state is not compared"
+
+
+def test_weights_that_are_nobodys_are_told(record: dict[str, Any]) -> None:
+    def explain(*inits: str | None) -> str:
+        records = [record_from_data(put(record, **FLUX, **{"model.init": init})) for init in inits]
+        return explain_published(records, find_published(records)[:1])
+
+    assert explain("pretrained").endswith(
+        "1 published row of black-forest-labs/FLUX.1-dev at this size and number of steps"
+    )
+    assert explain("pretrained", "tiny").endswith("; the weights of some jobs are none of theirs: init=tiny")
+    assert explain("tiny").endswith("; the weights here are none of theirs: init=tiny")
 
 
 def test_the_steps_are_those_of_the_reference(record: dict[str, Any]) -> None:

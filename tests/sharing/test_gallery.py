@@ -51,7 +51,7 @@ def test_the_command_for_a_prompt_earns_no_warning_of_ours(text: str, tmp_path: 
     """`seeds=per_prompt` of one prompt is warned of: it changes nothing."""
     several = text.replace("\nclaim:", "\nseeds: per_prompt\nclaim:")
     shelf = write(tmp_path / "shelf", one=text, several=several)
-    made = page(collect_gallery(shelf, tmp_path)).replace("<wbr>", "").replace("&#39;", "'")
+    made = whole_text(page(collect_gallery(shelf, tmp_path))).replace("&#39;", "'")
     assert f"from={shelf / 'several.yaml'} prompt='...' seeds=same<" in made
     assert f"from={shelf / 'one.yaml'} prompt='...'<" in made
 
@@ -110,7 +110,7 @@ def test_links_out_of_the_folder_and_odd_names_are_no_way_in(text: str, tmp_path
     made = page(entries)
     made.encode()
     assert "data:image" not in made and "a link that leads out of it" in made
-    assert "replay &#39;" in whole_text(made) and f"replay {shelf}/x; touch" not in made
+    assert "replay &#39;" in whole_text(made) and f"replay {shelf}/x; touch" not in whole_text(made)
 
 
 def test_a_run_with_changes_is_no_replay(text: str, replay_text: ReplayText, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def _run_node(node: Node, values: dict[str, Any]) -> Any:
         return node.stage.function(options, **inputs)
     except (ConfigError, RunError):
         raise
-    except Exception as error:  # in the model's code, where numbers decide on a branch or on a shape
+    except RuntimeError as error:  # torch's, in the model's code, where numbers decide on a branch or on a shape
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise RunError(
             f"stage '{node.name}': this model's code cannot be followed on shapes alone ({why}); the record of a run "

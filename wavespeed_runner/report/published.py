@@ -107,9 +107,12 @@ def explain_published(records: Sequence[Record], found: Sequence[PublishedRow]) 
     of_model = sum(any(repo in row.repos for repo in repos) for row in read_published())
     named = ", ".join(repos) or "no completed job"
     if found:
-        inits = sorted({str(record.config["model"].get("init")) for record in records} - {"pretrained"})
-        other = f"; the weights here are none of theirs: init={', '.join(inits)}" if inits else ""
-        return f"{len(found)} published rows of {named} at this size and number of steps{other}"
+        inits = {record.config["model"].get("init") for record in records} - {None}
+        which = "of some jobs" if "pretrained" in inits else "here"
+        random = ", ".join(sorted(map(str, inits - {"pretrained"})))
+        other = f"; the weights {which} are none of theirs: init={random}" if random else ""
+        rows = "1 published row" if len(found) == 1 else f"{len(found)} published rows"
+        return f"{rows} of {named} at this size and number of steps{other}"
     others = f"; {of_model} at other settings are in docs/published.md" if of_model else ""
     return f"no published row of {named} at this size and number of steps{others}"
 

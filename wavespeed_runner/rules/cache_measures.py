@@ -28,7 +28,7 @@ MEASURES: tuple[Rule, ...] = (
         ),
         message="cache.start_rounding={c.cache.start_rounding.value} with cache.window={c.cache.window.value}: that "
         "window begins at no number of steps, so nothing is rounded",
-        fix="leave cache.start_rounding out",
+        fix="cache.start_rounding=up",
     ),
     Rule(
         id="interval-window",

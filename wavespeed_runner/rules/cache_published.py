@@ -99,8 +99,10 @@ def _list_other_keys(setting: Setting, c: Config) -> dict[str, tuple[object, obj
 def _list_idle_keys(setting: Setting, c: Config) -> list[str]:
     """Keys that change nothing in either window: nothing is rounded, it has no end, or no step outside."""
     both, calls = (setting, c.cache), count_calls_by_stage(c, find_implementation("model", c.model))
+    there, here = Rounding(setting.start_rounding), c.cache.start_rounding
     is_rounded = any(
-        len({count_first_steps(setting.start, rounding, steps) for rounding in Rounding}) > 1 for steps in calls
+        count_first_steps(setting.start, there, steps) != count_first_steps(setting.start, here, steps)
+        for steps in calls
     )
     idle = [] if is_rounded else ["cache.start_rounding"]
     if any(one.end < 1 for one in both):

@@ -49,7 +49,7 @@ BOUNDS: tuple[tuple[re.Pattern[str], int], ...] = (
     # No weight has the size of these, so only a run would show them.
     (re.compile(r"(\w+_)?paddings?"), 64),
     (re.compile(r"(\w+_)?mel_bins"), 1024),
-    (EVEN_KEYS, 1024),  # parts of an attention head; published ones have 128
+    (EVEN_KEYS, 1024),  # of an attention head of 128, or 256 patches a side
     (re.compile(r"max_resolution"), 256),  # HiDream fills every image with patches up to this many a side; it has 128
     (re.compile(r"(\w+_)?(sample|sampling)_rate"), 1_000_000),
     (re.compile(r"(\w+_)?dropout(_(rate|prob|p))?"), 1),

@@ -9,7 +9,7 @@ from .scheduler_gate import explain_betas, explain_shift
 
 CLIP_VOCABULARY = 49408  # of one that does not say how many words it has
 EVEN_KEYS = re.compile(r"axes_dims?(_rope)?|rope_axes_dims?")
-"""Keys of parts of an attention head, one for each axis of the image; positions come in pairs."""
+"""Keys of parts of an attention head, one for each axis of the image, and of CogView4's largest size: all are even."""
 SHIFT_KEYS = re.compile(r"(base|max)_(shift|image_seq_len)")
 """Keys of the shift that depends on the size of an image."""
 
@@ -34,8 +34,10 @@ def explain_together(node: dict[str, Any]) -> str:
 
 def _explain_axes(node: dict[str, Any]) -> str:
     """Why positions along the axes do not fill an attention head; empty if they do, or if either is not said."""
-    size = node.get("attention_head_dim")
+    size, name = node.get("attention_head_dim"), str(node.get("_class_name"))
     for key, axes in node.items() if type(size) is int else ():
+        if key == "rope_axes_dim" and not name.startswith("HunyuanVideo"):  # CogView4's is a size in patches
+            continue
         is_listed = EVEN_KEYS.fullmatch(key) and isinstance(axes, list) and all(type(axis) is int for axis in axes)
         if is_listed and sum(axes) != size:
             return f"{key} = {str(axes)[:80]}: the sum has to be attention_head_dim, {size}"
