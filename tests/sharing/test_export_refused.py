@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,13 @@ def test_what_only_this_machine_lacks_is_exported(
     assert cli("export", str(write_record(finished, tmp_path, lambda c: c.update(lacking))), "name=mine").status == 0
 
 
-def test_an_override_that_is_none_is_told_with_the_file(finished: Finished, cli: CommandLine, tmp_path: Path) -> None:
-    path = write_record(finished, tmp_path, lambda c: None, overrides=["--cfg"])
+@pytest.mark.parametrize(("override", "words"), [("--cfg", "--cfg: KEY="), ("", "an override without text: KEY=")])
+def test_an_override_that_is_none_is_told_with_the_file(
+    finished: Finished, cli: CommandLine, tmp_path: Path, override: str, words: str
+) -> None:
+    path = write_record(finished, tmp_path, lambda c: None, overrides=[override])
     said = cli("export", str(path), "name=mine")
-    assert said.status == 2 and said.err.startswith(f"error: {path}: --cfg: KEY=VALUE or GROUP=OPTION is needed")
+    assert said.status == 2 and said.err.startswith(f"error: {path}: {words}VALUE or GROUP=OPTION is needed")
 
 
 def test_a_default_folder_that_is_a_link_is_refused_and_one_that_was_typed_is_not(
@@ -70,3 +74,9 @@ def test_a_default_folder_that_is_a_link_is_refused_and_one_that_was_typed_is_no
     assert said.status == 2 and "experiment is a link that leads elsewhere" in said.err
     assert not list((tmp_path / "elsewhere").iterdir())
     assert cli("export", str(finished[0]), "name=base", "out=experiment/base.yaml").status == 0
+
+
+def test_a_pipe_is_no_recipe_and_is_told_as_what_it_is(cli: CommandLine) -> None:
+    os.mkfifo("x.yaml")
+    said = cli("from=x.yaml", "dry_run=true")
+    assert said.status == 2 and "x.yaml: not a regular file; give" in said.err

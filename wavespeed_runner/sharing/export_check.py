@@ -51,7 +51,7 @@ def refuse_unplannable(path: Path, config: dict[str, Any], prompts: list[str] | 
     """
     trust.check_values(config)
     with tempfile.TemporaryDirectory() as folder:
-        places = {"outputs": folder, "claim": None, "limits": {}, "dry_run": False, "rerun": True}
+        places: dict[str, Any] = {"outputs": folder, "claim": None, "limits": {}, "dry_run": False, "rerun": True}
         try:
             build_plan({**trust.remove_places(config), **places, **({"prompt": None} if prompts else {})}, prompts)
         except EXPLAINED as error:
